@@ -1,0 +1,557 @@
+#!/usr/bin/env python3
+"""A private Grid Engine cell on this machine, for tests: ``sge.py up|down|status``.
+
+``up`` installs Debian's gridengine packages when they are missing, starts a qmaster and an
+execution daemon of its own (own root, cell, spool and ports; the packaged default cell stays
+untouched), waits until a job has really run and stands in the accounting file, and prints one
+JSON object on stdout: the environment variables that a client process needs. Everything else
+goes to stderr. Called again, it only checks and prints. ``down`` stops what ``up`` started and
+removes the cell. ``status`` prints the environment when the cell answers, and exits 1 otherwise.
+
+Exit status: 0 done; 1 not running, or failed; 3 Grid Engine cannot be installed here.
+
+Needs the standard library only, and root (or ``sudo`` without a password): execution daemons
+change users. Grid Engine cannot bind to one address; it accepts requests only from hosts in its
+own list, which holds this machine alone.
+
+``HPCQ_TEST_SGE_DIR`` sets the directory (default ``/var/tmp/hpcq-test-sge``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import grp
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+BASE = Path(os.environ.get("HPCQ_TEST_SGE_DIR", "/var/tmp/hpcq-test-sge"))
+ROOT = BASE / "root"
+CELL = "hpcq"
+COMMON = ROOT / CELL / "common"
+QMASTER_SPOOL = BASE / "spool" / "qmaster"
+EXECD_SPOOL = BASE / "spool" / "execd"
+STATE_FILE = BASE / "state.json"
+PROGRAMS = Path("/usr/lib/gridengine")
+SHARE = Path("/usr/share/gridengine")
+PACKAGES = ("gridengine-master", "gridengine-exec", "gridengine-client")
+ADMIN = "sgeadmin"
+SLOTS = 128
+
+BOOTSTRAP = f"""\
+admin_user              {ADMIN}
+default_domain          none
+ignore_fqdn             true
+spooling_method         classic
+spooling_lib            libspoolc
+spooling_params         {COMMON};{QMASTER_SPOOL}
+binary_path             {ROOT}/bin
+qmaster_spool_dir       {QMASTER_SPOOL}
+security_mode           none
+listener_threads        2
+worker_threads          2
+scheduler_threads       1
+"""
+
+# What differs from the package's default-configuration, and why.
+CONFIGURATION = {
+    "execd_spool_dir": str(EXECD_SPOOL),
+    "mailer": "/bin/true",
+    "min_uid": "0",  # the tests run as whoever runs them, root in containers
+    "min_gid": "0",
+    "shell_start_mode": "unix_behavior",
+    "load_report_time": "00:00:01",
+    "reporting_params": "accounting=true reporting=false flush_time=00:00:01 "
+    "accounting_flush_time=00:00:00 joblog=false sharelog=00:00:00",
+    # Without an additional group there is no way to find a job's processes that left its
+    # process group, and a deleted job would leave them behind.
+    "execd_params": "ENABLE_ADDGRP_KILL=true",
+    "finished_jobs": "0",
+    "max_jobs": "0",
+    "max_u_jobs": "0",
+    "enforce_user": "auto",
+    "loglevel": "log_info",
+}
+
+SCHEDULER = {
+    "schedule_interval": "0:0:1",
+    "flush_submit_sec": "1",
+    "flush_finish_sec": "1",
+    "schedd_job_info": "true",
+    "job_load_adjustments": "NONE",
+    "load_adjustment_decay_time": "0:0:0",
+    "maxujobs": "0",
+}
+
+PARALLEL_ENVIRONMENT = """\
+pe_name            {name}
+slots              100000
+user_lists         NONE
+xuser_lists        NONE
+start_proc_args    NONE
+stop_proc_args     NONE
+allocation_rule    $fill_up
+control_slaves     TRUE
+job_is_first_task  FALSE
+urgency_slots      min
+accounting_summary {summary}
+qsort_args         NONE
+"""
+
+QUEUE = """\
+qname                 {name}
+hostlist              {host}
+seq_no                {seq}
+load_thresholds       NONE
+suspend_thresholds    NONE
+nsuspend              1
+suspend_interval      00:05:00
+priority              0
+min_cpu_interval      00:05:00
+processors            UNDEFINED
+qtype                 BATCH INTERACTIVE
+ckpt_list             NONE
+pe_list               orte mpi
+rerun                 FALSE
+slots                 {slots}
+tmpdir                /tmp
+shell                 /bin/sh
+prolog                NONE
+epilog                NONE
+shell_start_mode      unix_behavior
+starter_method        NONE
+suspend_method        NONE
+resume_method         NONE
+terminate_method      NONE
+notify                00:00:05
+owner_list            NONE
+user_lists            NONE
+xuser_lists           NONE
+subordinate_list      NONE
+complex_values        NONE
+projects              NONE
+xprojects             NONE
+calendar              NONE
+initial_state         default
+s_rt                  INFINITY
+h_rt                  {h_rt}
+s_cpu                 INFINITY
+h_cpu                 INFINITY
+s_fsize               INFINITY
+h_fsize               INFINITY
+s_data                INFINITY
+h_data                INFINITY
+s_stack               INFINITY
+h_stack               INFINITY
+s_core                INFINITY
+h_core                INFINITY
+s_rss                 INFINITY
+h_rss                 INFINITY
+s_vmem                INFINITY
+h_vmem                INFINITY
+"""
+
+PROJECT = """\
+name climate
+oticket 0
+fshare 0
+acl NONE
+xacl NONE
+"""
+
+
+class Failed(Exception):
+    """The cell cannot be brought up; the message says why, ``code`` is the exit status."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def say(message: str) -> None:
+    print(f"sge: {message}", file=sys.stderr, flush=True)
+
+
+def run(*argv: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run to the end, output captured; the environment is the cell's unless given."""
+    options.setdefault("env", daemon_environment())
+    return subprocess.run(  # type: ignore[call-overload,no-any-return]
+        argv, text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=120, **options
+    )
+
+
+def checked(*argv: str, **options: object) -> str:
+    done = run(*argv, **options)
+    if done.returncode:
+        raise Failed(f"{' '.join(argv)} exited {done.returncode}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def wait_for(what: str, ready: Callable[[], bool], seconds: float, step: float = 0.1) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > end:
+            raise Failed(f"{what} took longer than {seconds:g} s")
+        time.sleep(step)
+
+
+# --- environment -----------------------------------------------------------------------------
+
+
+def read_state() -> dict[str, str]:
+    try:
+        return dict(json.loads(STATE_FILE.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def client_environment(state: dict[str, str]) -> dict[str, str]:
+    """What a process needs to talk to the cell; the binaries are those in /usr/bin."""
+    return {
+        "SGE_ROOT": str(ROOT),
+        "SGE_CELL": CELL,
+        "SGE_QMASTER_PORT": state["qmaster_port"],
+        "SGE_EXECD_PORT": state["execd_port"],
+    }
+
+
+def daemon_environment() -> dict[str, str]:
+    """A clean environment: the execution daemon hands its own on to the jobs."""
+    clean = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"}
+    state = read_state()
+    return clean | (client_environment(state) if state else {})
+
+
+def free_port(wanted: int) -> int:
+    for port in range(wanted, wanted + 200, 2):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("0.0.0.0", port))
+                return port
+    raise Failed(f"no free port from {wanted} on")
+
+
+# --- installation ----------------------------------------------------------------------------
+
+
+def installed() -> bool:
+    needed = (PROGRAMS / "sge_qmaster", PROGRAMS / "sge_execd", Path("/usr/bin/qsub"))
+    return all(path.exists() for path in needed)
+
+
+def install() -> None:
+    if installed():
+        return
+    if shutil.which("apt-get") is None:
+        raise Failed("Grid Engine is not installed and this is not a Debian system", 3)
+    say("installing " + " ".join(PACKAGES))
+    environment = {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "DEBIAN_FRONTEND": "noninteractive",
+        "RUNLEVEL": "1",  # invoke-rc.d then does not start the packaged daemons
+    }
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        if name in os.environ:
+            environment[name] = os.environ[name]
+    command = ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES]
+    for attempt in (["apt-get", "update"], command):
+        done = subprocess.run(
+            attempt, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False
+        )
+    if done.returncode or not installed():
+        raise Failed("the gridengine packages could not be installed with apt-get", 3)
+
+
+# --- processes -------------------------------------------------------------------------------
+
+
+def start_detached(program: Path, log: Path) -> int:
+    """Start a daemon in its own session, holding nothing of the caller's; its process id."""
+    with log.open("ab") as output:
+        # SGE_ND keeps it in the foreground, so that the id we get is the daemon's own.
+        process = subprocess.Popen(
+            [str(program)],
+            env=daemon_environment() | {"SGE_ND": "1"},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    return process.pid
+
+
+def is_alive(pid: str, program: str) -> bool:
+    """Whether the process is there and is this cell's daemon (ids are reused after a reboot)."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, ValueError, IndexError):
+        return False
+    ours = f"SGE_ROOT={ROOT}".encode() in environment.split(b"\0")
+    return Path(command).name == program and ours and state not in "ZX"
+
+
+def our_processes() -> list[int]:
+    """Daemons, shepherds and jobs of this cell: those whose environment names its root."""
+    mark = f"SGE_ROOT={ROOT}".encode()
+    programs = {"sge_qmaster", "sge_execd", "sge_shepherd", "sge_coshepherd"}
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            environment = (entry / "environ").read_bytes().split(b"\0")
+            name = Path((entry / "cmdline").read_bytes().split(b"\0")[0].decode()).name
+        except (OSError, ValueError):
+            continue
+        shepherd = name.partition("-")[0] in programs or name in programs
+        if mark in environment and (shepherd or any(v.startswith(b"JOB_ID=") for v in environment)):
+            found.append(int(entry.name))
+    return found
+
+
+def stop_processes() -> None:
+    for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 3.0)):
+        for pid in our_processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        end = time.monotonic() + patience
+        while our_processes() and time.monotonic() < end:
+            time.sleep(0.1)
+
+
+# --- the cell --------------------------------------------------------------------------------
+
+
+def ensure_host_resolves() -> None:
+    """The machine's own name must have an address; host_aliases takes care of the way back."""
+    name = socket.gethostname()
+    with contextlib.suppress(OSError):
+        socket.gethostbyname(name)
+        return
+    say(f"adding {name} to /etc/hosts, for it has no address")
+    with Path("/etc/hosts").open("a") as hosts:
+        hosts.write(f"127.0.0.1 {name}\n")
+
+
+def aliases() -> str:
+    """One line: the name to use, then every name its address may be turned back into."""
+    name = socket.gethostname()
+    address = socket.gethostbyname(name)
+    names = [name]
+    with contextlib.suppress(OSError):
+        canonical, others, _ = socket.gethostbyaddr(address)
+        names += [canonical, *others]
+    names += ["localhost"] if address.startswith("127.") else []
+    return " ".join(dict.fromkeys(names)) + "\n"
+
+
+def write_cell() -> None:
+    """Create root, cell and spool from nothing: a stale one is never repaired."""
+    ports = {
+        "qmaster_port": str(free_port(16444)),
+        "execd_port": str(free_port(16445)),
+        "user": os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name,
+    }
+    shutil.rmtree(BASE, ignore_errors=True)
+    for directory in (COMMON, QMASTER_SPOOL / "job_scripts", EXECD_SPOOL):
+        directory.mkdir(parents=True)
+    STATE_FILE.write_text(json.dumps(ports))
+    architecture = checked(str(SHARE / "util" / "arch")).strip()
+    for folder in ("bin", "lib", "utilbin"):
+        (ROOT / folder).mkdir()
+        (ROOT / folder / architecture).symlink_to(PROGRAMS)
+    (ROOT / "util").symlink_to(SHARE / "util")
+    (COMMON / "bootstrap").write_text(BOOTSTRAP)
+    (COMMON / "act_qmaster").write_text(socket.gethostname() + "\n")
+    (COMMON / "host_aliases").write_text(aliases())
+    (BASE / "configuration").write_text(configuration())
+    owner, group = pwd.getpwnam(ADMIN).pw_uid, grp.getgrnam(ADMIN).gr_gid
+    for path in (BASE, *BASE.rglob("*")):
+        os.chown(path, owner, group, follow_symlinks=False)
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o755)
+
+
+def configuration() -> str:
+    lines = []
+    for line in (SHARE / "default-configuration").read_text().splitlines():
+        name = line.split()[0] if line.split() else ""
+        lines.append(f"{name} {CONFIGURATION[name]}" if name in CONFIGURATION else line)
+    return "\n".join(lines) + "\n"
+
+
+def fill_spool() -> None:
+    options = {"user": ADMIN, "group": ADMIN, "extra_groups": [], "cwd": str(BASE)}
+    params = f"{COMMON};{QMASTER_SPOOL}"
+    checked(str(PROGRAMS / "spoolinit"), "classic", "libspoolc", params, "init", **options)
+    resources = SHARE / "util" / "resources"
+    for arguments in (
+        ("configuration", str(BASE / "configuration")),
+        ("complexes", str(resources / "centry")),
+        ("usersets", str(resources / "usersets")),
+        ("managers", ADMIN, "root", read_state()["user"]),
+    ):
+        checked(str(PROGRAMS / "spooldefaults"), *arguments, **options)
+
+
+def qconf(*arguments: str) -> str:
+    return checked(str(PROGRAMS / "qconf"), *arguments)
+
+
+def qconf_file(option: str, content: str) -> None:
+    path = BASE / "qconf.tmp"
+    path.write_text(content)
+    qconf(option, str(path))
+    path.unlink()
+
+
+def master_answers() -> bool:
+    return run(str(PROGRAMS / "qconf"), "-sh").returncode == 0
+
+
+def configure() -> None:
+    host = socket.gethostname()
+    qconf("-as", host)
+    scheduler = [
+        f"{line.split()[0]} {SCHEDULER.get(line.split()[0], line.split(None, 1)[1])}"
+        for line in qconf("-ssconf").splitlines()
+        if len(line.split()) > 1
+    ]
+    qconf_file("-Msconf", "\n".join(scheduler) + "\n")
+    qconf_file("-Ap", PARALLEL_ENVIRONMENT.format(name="orte", summary="FALSE"))
+    qconf_file("-Ap", PARALLEL_ENVIRONMENT.format(name="mpi", summary="TRUE"))
+    qconf_file("-Aprj", PROJECT)
+
+
+def configure_queues() -> None:
+    host = socket.gethostname()
+    qconf_file("-Aq", QUEUE.format(name="all.q", host=host, seq=0, slots=SLOTS, h_rt="INFINITY"))
+    # For what needs a queue of its own: limits, suspension, disabling.
+    qconf_file("-Aq", QUEUE.format(name="other.q", host=host, seq=9, slots=8, h_rt="24:00:00"))
+
+
+def start() -> None:
+    ensure_host_resolves()
+    write_cell()
+    fill_spool()
+    log = BASE / "daemons.log"
+    state = read_state()
+    state["qmaster_pid"] = str(start_detached(PROGRAMS / "sge_qmaster", log))
+    wait_for("the start of sge_qmaster", master_answers, 60)
+    configure()
+    state["execd_pid"] = str(start_detached(PROGRAMS / "sge_execd", log))
+    host = socket.gethostname()
+    wait_for(
+        "the registration of sge_execd",
+        lambda: host in run(str(PROGRAMS / "qconf"), "-sel").stdout.split(),
+        60,
+    )
+    configure_queues()
+    wait_for_a_job(state["user"])
+    STATE_FILE.write_text(json.dumps(state))
+
+
+def wait_for_a_job(user: str) -> None:
+    """Submit /bin/true until one has run, as the user the tests run as."""
+    options: dict[str, object] = {"cwd": "/"}
+    if user != "root":
+        options |= {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+    argv = ("-terse", "-b", "y", "-N", "probe", "-o", "/dev/null", "-e", "/dev/null", "-pe")
+    number = checked(str(PROGRAMS / "qsub"), *argv, "orte", "1", "/bin/true", **options).strip()
+    accounting = COMMON / "accounting"
+
+    def ended() -> bool:
+        with contextlib.suppress(OSError):
+            lines = [line.split(":") for line in accounting.read_text().splitlines()]
+            return any(line[5] == number for line in lines if len(line) > 5)
+        return False
+
+    wait_for("the first job", ended, 60)
+
+
+# --- verbs -----------------------------------------------------------------------------------
+
+
+def is_up() -> bool:
+    state = read_state()
+    daemons = (("qmaster_pid", "sge_qmaster"), ("execd_pid", "sge_execd"))
+    alive = all(key in state and is_alive(state[key], name) for key, name in daemons)
+    return alive and master_answers()
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Two test runs that start at once must not build the cell twice."""
+    with open(f"{BASE}.lock", "a") as lock:
+        with contextlib.suppress(PermissionError):
+            os.chmod(lock.name, 0o666)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def up() -> int:
+    if not is_up():
+        with alone():
+            if not is_up():
+                install()
+                stop_processes()
+                start()
+                say("up")
+    print(json.dumps(client_environment(read_state())))
+    return 0
+
+
+def down() -> int:
+    with alone():
+        stop_processes()
+        shutil.rmtree(BASE, ignore_errors=True)
+    say("down")
+    return 0
+
+
+def status() -> int:
+    if not is_up():
+        say("not running")
+        return 1
+    print(json.dumps(client_environment(read_state())))
+    return 0
+
+
+def as_root() -> int | None:
+    """Run the same command through sudo when the caller is not root; None when he is."""
+    if os.geteuid() == 0:
+        return None
+    argv = ["sudo", "-n", f"HPCQ_TEST_SGE_DIR={BASE}", sys.executable, __file__, *sys.argv[1:]]
+    if shutil.which("sudo") is None or run("sudo", "-n", "true").returncode:
+        raise Failed("a Grid Engine cell needs root, or sudo without a password", 3)
+    return subprocess.run(argv, check=False).returncode
+
+
+def main() -> int:
+    verbs = {"up": up, "down": down, "status": status}
+    if len(sys.argv) != 2 or sys.argv[1] not in verbs:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        code = as_root()
+        return verbs[sys.argv[1]]() if code is None else code
+    except Failed as error:
+        say(str(error))
+        return error.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
