@@ -1,0 +1,497 @@
+"""A whole Slurm cluster on one machine, for tests and benchmarks.
+
+    python tests/clusters/slurm.py up       start it (idempotent), print the client's environment
+    python tests/clusters/slurm.py down     stop what `up` started
+    python tests/clusters/slurm.py status   print {"running": …} and the daemons' pids
+
+`up` prints one JSON object on stdout: the environment variables that a client
+process needs (`SLURM_CONF`). Everything else goes to stderr. The cluster has its own
+configuration, munge key, database and ports on the loopback interface, all below one
+state directory; a Slurm that the machine already runs is not touched.
+
+Exit status: 0; 1 when the cluster does not come up; 2 wrong usage; 3 when Slurm cannot
+be installed here.
+
+Standard library only, so that it runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+# A fixed place lets `down` find what `up` made.
+STATE = Path("/var/tmp/hpcq-test-slurm")
+CONF = STATE / "etc" / "slurm.conf"
+MUNGE_SOCKET = STATE / "munge" / "munge.socket"
+MYSQL_SOCKET = STATE / "mysql" / "mysql.socket"
+CTLD_PORT, SLURMD_PORT, DBD_PORT, MYSQL_PORT = 26817, 26818, 26819, 23306
+CLUSTER = "hpcqtest"
+PACKAGES = (
+    "slurmctld",
+    "slurmd",
+    "slurmdbd",
+    "slurmrestd",
+    "slurm-client",
+    "slurm-wlm-basic-plugins",
+    "slurm-wlm-jwt-plugin",
+    "slurm-wlm-mysql-plugin",
+    "munge",
+    "mariadb-server",
+)
+PROGRAMS = (
+    "slurmctld",
+    "slurmd",
+    "slurmdbd",
+    "slurmrestd",
+    "sbatch",
+    "sacctmgr",
+    "munged",
+    "mariadbd",
+    "mariadb-install-db",
+)
+# In the order in which they start; `down` goes the other way.
+DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd")
+
+SLURM_CONF = f"""\
+ClusterName={CLUSTER}
+SlurmctldHost=localhost(127.0.0.1)
+SlurmctldPort={CTLD_PORT}
+SlurmdPort={SLURMD_PORT}
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+SlurmUser=slurm
+AuthType=auth/munge
+AuthInfo=socket={MUNGE_SOCKET}
+AuthAltTypes=auth/jwt
+AuthAltParameters=jwt_key={STATE}/ctld/jwt.key
+StateSaveLocation={STATE}/ctld/state
+SlurmdSpoolDir={STATE}/slurmd
+SlurmctldPidFile={STATE}/ctld/slurmctld.pid
+SlurmdPidFile={STATE}/slurmd/slurmd.pid
+SlurmctldLogFile={STATE}/log/slurmctld.log
+SlurmdLogFile={STATE}/log/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+DefMemPerCPU=100
+SchedulerType=sched/backfill
+SchedulerParameters=sched_interval=1,sched_min_interval=200000,bf_interval=1,bf_max_job_test=50,batch_sched_delay=0
+PriorityType=priority/basic
+MaxJobCount=200000
+MaxArraySize=10001
+MinJobAge=10
+KillWait=5
+OverTimeLimit=0
+SlurmctldTimeout=300
+SlurmdTimeout=300
+ReturnToService=2
+JobRequeue=1
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=1
+JobAcctGatherParams=OverMemoryKill
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={DBD_PORT}
+AccountingStoragePass={MUNGE_SOCKET}
+AccountingStoreFlags=job_comment,job_script
+SlurmdParameters=config_overrides
+NodeName=localhost NodeHostname=localhost NodeAddr=127.0.0.1 CPUs=64 RealMemory=20000 State=UNKNOWN
+PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=short Nodes=ALL MaxTime=1 State=UP
+PartitionName=drained Nodes=ALL MaxTime=INFINITE State=DOWN
+"""
+
+SLURMDBD_CONF = """\
+AuthType=auth/munge
+AuthInfo=socket={munge}
+AuthAltTypes=auth/jwt
+AuthAltParameters=jwt_key={state}/ctld/jwt.key
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={port}
+CommunicationParameters=NoInAddrAny
+SlurmUser=slurm
+PidFile={state}/ctld/slurmdbd.pid
+LogFile={state}/log/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={mysql_port}
+StorageUser=slurm
+StoragePass={password}
+StorageLoc=slurm_acct_db
+CommitDelay=1
+"""
+
+
+class ClusterError(Exception):
+    """The cluster did not come up; the text is one sentence for a person."""
+
+
+class CannotInstall(ClusterError):
+    """Slurm is missing and cannot be installed here."""
+
+
+def log(message: str) -> None:
+    print(f"slurm cluster: {message}", file=sys.stderr, flush=True)
+
+
+def client_env() -> dict[str, str]:
+    """The variables that a process talking to this cluster needs."""
+    return {"SLURM_CONF": str(CONF)}
+
+
+def full_env() -> dict[str, str]:
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return {"PATH": path, "LC_ALL": "C.UTF-8", "HOME": "/root", **client_env()}
+
+
+def run(argv: Sequence[str], *, stdin: str = "", check: bool = True) -> str:
+    """Standard output of a command; `ClusterError` with its stderr when it fails."""
+    done = subprocess.run(
+        argv, input=stdin, capture_output=True, text=True, env=full_env(), timeout=120, check=False
+    )
+    if check and done.returncode:
+        raise ClusterError(
+            f"{argv[0]} exited {done.returncode}: {(done.stderr or done.stdout).strip()}"
+        )
+    return done.stdout
+
+
+def wait_for(what: str, ready: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            raise ClusterError(f"{what} was not ready within {seconds:.0f} s; see {STATE}/log")
+        time.sleep(0.1)
+
+
+# --- installing ---------------------------------------------------------------------------------
+
+
+def missing_programs() -> list[str]:
+    return [name for name in PROGRAMS if shutil.which(name, path=full_env()["PATH"]) is None]
+
+
+@contextmanager
+def no_daemons_on_install() -> Iterator[None]:
+    """Keeps Debian's packages from starting the machine-wide daemons (policy-rc.d)."""
+    policy = Path("/usr/sbin/policy-rc.d")
+    if policy.exists():
+        yield
+        return
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink()
+
+
+def install() -> None:
+    absent = missing_programs()
+    if not absent:
+        return
+    if shutil.which("apt-get") is None:
+        raise CannotInstall(f"{', '.join(absent)} missing, and this is not a Debian-like system")
+    log(f"installing Debian packages ({', '.join(absent)} missing)")
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300"]
+    with no_daemons_on_install():
+        for step in (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES]):
+            # stdout is the JSON answer's.
+            done = subprocess.run([*apt, *step], env=env, stdout=sys.stderr, check=False)
+    if done.returncode or missing_programs():
+        raise CannotInstall(
+            f"apt-get could not install {', '.join(missing_programs() or PACKAGES)}"
+        )
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def make_dir(path: Path, owner: str, mode: int) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    shutil.chown(path, owner, owner)
+    path.chmod(mode)
+
+
+def write_file(path: Path, content: str | bytes, owner: str, mode: int) -> None:
+    data = content.encode() if isinstance(content, str) else content
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    shutil.chown(path, owner, owner)
+    path.chmod(mode)
+
+
+def write_files() -> None:
+    make_dir(STATE, "root", 0o755)
+    for name, owner, mode in (
+        ("etc", "root", 0o755),
+        ("log", "slurm", 0o755),
+        ("run", "root", 0o755),
+        ("munge", "munge", 0o755),
+        ("mysql", "mysql", 0o755),
+        ("ctld", "slurm", 0o755),
+        ("ctld/state", "slurm", 0o700),
+        ("slurmd", "root", 0o755),
+    ):
+        make_dir(STATE / name, owner, mode)
+    for path, owner in ((STATE / "munge/munge.key", "munge"), (STATE / "ctld/jwt.key", "slurm")):
+        if not path.exists():
+            write_file(path, secrets.token_bytes(128), owner, 0o600)
+    password = STATE / "etc" / "database.password"
+    if not password.exists():
+        write_file(password, secrets.token_hex(16), "root", 0o600)
+    write_file(CONF, SLURM_CONF, "root", 0o644)
+    dbd = SLURMDBD_CONF.format(
+        munge=MUNGE_SOCKET,
+        state=STATE,
+        port=DBD_PORT,
+        mysql_port=MYSQL_PORT,
+        password=password.read_text(),
+    )
+    # slurmdbd refuses a configuration that others may read or that SlurmUser does not own.
+    write_file(CONF.with_name("slurmdbd.conf"), dbd, "slurm", 0o600)
+
+
+# --- daemons ------------------------------------------------------------------------------------
+
+
+def pid_file(name: str) -> Path:
+    return STATE / "run" / f"{name}.pid"
+
+
+def is_ours(pid: int, name: str) -> bool:
+    """Whether that process is our daemon: pids are reused, most of all after a reboot."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return Path(os.fsdecode(command[0])).name == name and f"SLURM_CONF={CONF}".encode() in environ
+
+
+def running_pid(name: str) -> int | None:
+    try:
+        pid = int(pid_file(name).read_text())
+    except (OSError, ValueError):
+        return None
+    return pid if is_ours(pid, name) else None
+
+
+def start(name: str, argv: Sequence[str], user: str = "root") -> bool:
+    """Starts a daemon detached from the caller; False when it runs already."""
+    if running_pid(name) is not None:
+        return False
+    account = pwd.getpwnam(user)
+    with open(STATE / "log" / f"{name}.out", "ab") as out:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env=full_env(),
+            cwd="/",
+            start_new_session=True,
+            user=account.pw_uid,
+            group=account.pw_gid,
+            extra_groups=[account.pw_gid],
+        )
+    write_file(pid_file(name), str(process.pid), "root", 0o644)
+    return True
+
+
+def stop(name: str, seconds: float = 20) -> None:
+    pid = running_pid(name)
+    for sig, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, 5)):
+        if pid is None or not is_ours(pid, name):
+            break
+        with suppress(ProcessLookupError):
+            os.kill(pid, sig)
+        deadline = time.monotonic() + patience
+        while is_ours(pid, name) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    pid_file(name).unlink(missing_ok=True)
+
+
+def start_munged() -> None:
+    if running_pid("munged") is None:
+        for leftover in ("munge.socket", "munge.socket.lock", "munged.pid"):
+            (STATE / "munge" / leftover).unlink(missing_ok=True)
+    here = STATE / "munge"
+    options = (
+        f"--socket={MUNGE_SOCKET} --key-file={here}/munge.key --log-file={here}/munged.log "
+        f"--pid-file={here}/munged.pid --seed-file={here}/munged.seed"
+    )
+    start("munged", ["/usr/sbin/munged", "--foreground", *options.split()], "munge")
+    wait_for("munge", lambda: bool(run(["munge", "-n", "-S", str(MUNGE_SOCKET)], check=False)))
+
+
+def sql(statement: str, *, check: bool = True) -> str:
+    client = ["mariadb", "--no-defaults", f"--socket={MYSQL_SOCKET}", "--user=root"]
+    return run(client, stdin=statement, check=check)
+
+
+def start_mariadbd() -> None:
+    data = STATE / "mysql" / "data"
+    complete = STATE / "mysql" / "installed"
+    if not complete.exists():
+        # A killed installation leaves a directory that the server refuses to start on.
+        shutil.rmtree(data, ignore_errors=True)
+        make_dir(data, "mysql", 0o700)
+        log("creating the database")
+        tool = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--user=mysql"]
+        run([*tool, "--auth-root-authentication-method=socket", "--skip-test-db"])
+        complete.touch()
+    options = [
+        f"--datadir={data}",
+        f"--socket={MYSQL_SOCKET}",
+        f"--pid-file={STATE}/mysql/mariadbd.pid",
+        "--bind-address=127.0.0.1",
+        f"--port={MYSQL_PORT}",
+        "--innodb-flush-log-at-trx-commit=0",
+        "--innodb-use-native-aio=0",
+        "--innodb-lock-wait-timeout=900",
+        "--innodb-buffer-pool-size=128M",
+        "--skip-name-resolve",
+    ]
+    started = start("mariadbd", ["/usr/sbin/mariadbd", "--no-defaults", *options], "mysql")
+    wait_for("the database", lambda: "1" in sql("SELECT 1", check=False))
+    if started:
+        password = (STATE / "etc" / "database.password").read_text()
+        sql(
+            f"CREATE OR REPLACE USER slurm@'127.0.0.1' IDENTIFIED BY '{password}';"
+            "GRANT ALL ON slurm_acct_db.* TO slurm@'127.0.0.1';"
+        )
+
+
+def start_slurmdbd() -> None:
+    started = start("slurmdbd", ["/usr/sbin/slurmdbd", "-D"], "slurm")
+    show = ["sacctmgr", "-P", "show", "cluster", "format=cluster"]
+    wait_for("slurmdbd", lambda: "Cluster" in run(show, check=False))
+    if started and CLUSTER not in run(show):
+        run(["sacctmgr", "-i", "add", "cluster", CLUSTER])
+
+
+def node_state() -> str:
+    return run(["sinfo", "-h", "-p", "debug", "-o", "%T"], check=False).strip()
+
+
+def start_slurm() -> None:
+    start("slurmctld", ["/usr/sbin/slurmctld", "-D"], "slurm")
+    wait_for("slurmctld", lambda: "UP" in run(["scontrol", "ping"], check=False))
+    start("slurmd", ["/usr/sbin/slurmd", "-D", "-N", "localhost"])
+    wait_for("the node", lambda: node_state() in {"idle", "mixed", "allocated", "completing"})
+
+
+def prove() -> None:
+    """Runs a job and waits for its accounting record: only then is the cluster of use."""
+    script = "#!/bin/sh\ntrue\n"
+    submit = ["sbatch", "--parsable", "-D", "/", "-o", "/dev/null", "-J", "up", "-t", "1"]
+    job = run(submit, stdin=script).strip()
+    sacct = ["sacct", "-nPX", "-j", job, "-o", "state"]
+    wait_for("the first job", lambda: run(sacct, check=False).strip() == "COMPLETED")
+
+
+def is_up() -> bool:
+    if any(running_pid(name) is None for name in DAEMONS):
+        return False
+    if CONF.read_text() != SLURM_CONF or not (STATE / "run" / "proved").exists():
+        return False
+    return node_state() in {"idle", "mixed", "allocated", "completing"}
+
+
+def up() -> None:
+    install()
+    if is_up():
+        return
+    if CONF.exists() and CONF.read_text() != SLURM_CONF:
+        stop_all()
+    write_files()
+    (STATE / "run" / "proved").unlink(missing_ok=True)
+    start_munged()
+    start_mariadbd()
+    start_slurmdbd()
+    start_slurm()
+    prove()
+    (STATE / "run" / "proved").touch()
+    log("up")
+
+
+def stop_all() -> None:
+    for name in reversed(DAEMONS):
+        stop(name)
+
+
+def down() -> None:
+    if node_state():
+        run(["scancel", "--full", "-t", "RUNNING,PENDING,SUSPENDED"], check=False)
+    stop_all()
+    log("down")
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Several test processes may call `up` at the same moment."""
+    make_dir(STATE, "root", 0o755)
+    with open(STATE / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def become_root(arguments: Sequence[str]) -> None:
+    if os.geteuid() == 0:
+        return
+    sudo = shutil.which("sudo")
+    if sudo is None or subprocess.run([sudo, "-n", "true"], check=False).returncode:
+        raise CannotInstall("neither root nor sudo without a password: Slurm cannot be set up here")
+    script = str(Path(__file__).resolve())
+    os.execv(sudo, [sudo, "-n", sys.executable, script, *arguments])  # noqa: S606 - no shell meant
+
+
+ACTIONS: Mapping[str, Callable[[], object]] = {
+    "up": lambda: (up(), client_env())[1],
+    "down": down,
+    "status": lambda: {
+        "running": is_up(),
+        "daemons": {name: running_pid(name) for name in DAEMONS},
+    },
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    if len(arguments) != 1 or arguments[0] not in ACTIONS:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        become_root(arguments)
+        with one_at_a_time():
+            answer = ACTIONS[arguments[0]]()
+    except CannotInstall as error:
+        log(str(error))
+        return 3
+    except (ClusterError, OSError, subprocess.TimeoutExpired) as error:
+        log(str(error))
+        return 1
+    if answer is not None:
+        print(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
