@@ -416,10 +416,14 @@ def is_up() -> bool:
     return node_state() in {"idle", "mixed", "allocated", "completing"}
 
 
-def up() -> None:
+def up() -> dict[str, str]:
     install()
-    if is_up():
-        return
+    if not is_up():
+        bring_up()
+    return client_env()
+
+
+def bring_up() -> None:
     if CONF.exists() and CONF.read_text() != SLURM_CONF:
         stop_all()
     write_files()
@@ -464,14 +468,11 @@ def become_root(arguments: Sequence[str]) -> None:
     os.execv(sudo, [sudo, "-n", sys.executable, script, *arguments])  # noqa: S606 - no shell meant
 
 
-ACTIONS: Mapping[str, Callable[[], object]] = {
-    "up": lambda: (up(), client_env())[1],
-    "down": down,
-    "status": lambda: {
-        "running": is_up(),
-        "daemons": {name: running_pid(name) for name in DAEMONS},
-    },
-}
+def status() -> dict[str, object]:
+    return {"running": is_up(), "daemons": {name: running_pid(name) for name in DAEMONS}}
+
+
+ACTIONS: Mapping[str, Callable[[], object]] = {"up": up, "down": down, "status": status}
 
 
 def main(arguments: Sequence[str]) -> int:
