@@ -236,7 +236,7 @@ def free_port(wanted: int) -> int:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
-                probe.bind(("0.0.0.0", port))
+                probe.bind(("", port))  # as the daemon will
                 return port
     raise Failed(f"no free port from {wanted} on")
 
@@ -275,20 +275,30 @@ def install() -> None:
 # --- processes -------------------------------------------------------------------------------
 
 
-def start_detached(program: Path, log: Path) -> int:
-    """Start a daemon in its own session, holding nothing of the caller's; its process id."""
+def start_daemon(program: Path, log: Path) -> None:
+    """Start a daemon, which leaves our session by itself and holds nothing of the caller's."""
     with log.open("ab") as output:
-        # SGE_ND keeps it in the foreground, so that the id we get is the daemon's own.
-        process = subprocess.Popen(
+        done = subprocess.run(
             [str(program)],
-            env=daemon_environment() | {"SGE_ND": "1"},
+            env=daemon_environment(),
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
+            timeout=60,
+            check=False,
         )
-    return process.pid
+    if done.returncode:
+        raise Failed(f"{program.name} exited {done.returncode}: {log.read_text()[-2000:]}")
+
+
+def pid_in(spool: Path, name: str) -> str:
+    """The process id that a daemon wrote below its spool directory; empty when it did not."""
+    for path in (spool / name, *spool.glob(f"*/{name}")):
+        with contextlib.suppress(OSError):
+            return path.read_text().strip()
+    return ""
 
 
 def is_alive(pid: str, program: str) -> bool:
@@ -449,10 +459,10 @@ def start() -> None:
     fill_spool()
     log = BASE / "daemons.log"
     state = read_state()
-    state["qmaster_pid"] = str(start_detached(PROGRAMS / "sge_qmaster", log))
+    start_daemon(PROGRAMS / "sge_qmaster", log)
     wait_for("the start of sge_qmaster", master_answers, 60)
     configure()
-    state["execd_pid"] = str(start_detached(PROGRAMS / "sge_execd", log))
+    start_daemon(PROGRAMS / "sge_execd", log)
     host = socket.gethostname()
     wait_for(
         "the registration of sge_execd",
@@ -461,6 +471,8 @@ def start() -> None:
     )
     configure_queues()
     wait_for_a_job(state["user"])
+    state["qmaster_pid"] = pid_in(QMASTER_SPOOL, "qmaster.pid")
+    state["execd_pid"] = pid_in(EXECD_SPOOL, "execd.pid")
     STATE_FILE.write_text(json.dumps(state))
 
 
