@@ -1,0 +1,1 @@
+"""What a job is. Imports the standard library only."""

@@ -1,0 +1,214 @@
+"""The exception tree.
+
+::
+
+    HpcqError
+    ├── InvalidSpec             the request's content cannot be a job
+    ├── JobNotFound             no such job, here or in the scheduler
+    ├── NotAuthorized           the scheduler or the site forbids it
+    ├── UnsupportedCapability   this scheduler cannot express it
+    ├── QuotaExceeded           a limit of the site was reached
+    ├── SubmissionUncertain     the job may or may not exist
+    ├── StoreUnavailable        this service's own records cannot be written or read
+    └── SchedulerError
+        ├── CommandFailed           it ran and said no
+        ├── CommandTimedOut         it did not answer within the limit
+        ├── OutputParseError        it answered something unreadable
+        └── SchedulerUnavailable    it is not there
+
+Errors carry fields, not prose; HTTP codes are chosen in ``hpcq.api.problems`` alone.
+"""
+
+from collections.abc import Sequence
+
+__all__ = [
+    "CommandFailed",
+    "CommandTimedOut",
+    "HpcqError",
+    "InvalidSpec",
+    "JobNotFound",
+    "NotAuthorized",
+    "OutputParseError",
+    "QuotaExceeded",
+    "SchedulerError",
+    "SchedulerUnavailable",
+    "StoreUnavailable",
+    "SubmissionUncertain",
+    "UnsupportedCapability",
+    "excerpt",
+]
+
+_EXCERPT_CHARACTERS = 400
+
+
+def excerpt(output: bytes | str, limit: int = _EXCERPT_CHARACTERS) -> str:
+    """Return the beginning of a command's output, printable, at most ``limit`` characters."""
+    if isinstance(output, bytes):
+        output = output[: 4 * limit].decode("utf-8", "replace")
+    printable = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in output.strip())
+    return printable if len(printable) <= limit else printable[: limit - 1] + "…"
+
+
+class HpcqError(Exception):
+    """Anything this service reports on purpose.
+
+    Attributes:
+        detail: a plain sentence a person can act on.
+        transient: whether the same request may succeed later, unchanged.
+    """
+
+    transient = False
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class InvalidSpec(HpcqError):
+    """The content of a request cannot be a job.
+
+    Attributes:
+        field: the field's name on the wire (``workingDirectory``), or None.
+    """
+
+    def __init__(self, detail: str, *, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.field = field
+
+
+class JobNotFound(HpcqError):
+    """Neither this service nor the scheduler knows the job."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no job {job_id!r} in this cluster.")
+        self.job_id = job_id
+
+
+class NotAuthorized(HpcqError):
+    """The scheduler or the site does not let this account do that."""
+
+    def __init__(self, detail: str, *, scheduler_message: str | None = None) -> None:
+        super().__init__(detail)
+        self.scheduler_message = scheduler_message
+
+
+class UnsupportedCapability(HpcqError):
+    """The scheduler in use has no way to say this.
+
+    Attributes:
+        field: the request's field or the action that cannot be expressed.
+    """
+
+    def __init__(self, field: str, scheduler: str, detail: str | None = None) -> None:
+        super().__init__(
+            detail or f"The {scheduler} scheduler of this cluster cannot express {field!r}."
+        )
+        self.field = field
+        self.scheduler = scheduler
+
+
+class QuotaExceeded(HpcqError):
+    """A limit of the site was reached; the scheduler's message says which."""
+
+    transient = True
+
+    def __init__(self, detail: str, *, scheduler_message: str | None = None) -> None:
+        super().__init__(detail)
+        self.scheduler_message = scheduler_message
+
+
+class SubmissionUncertain(HpcqError):
+    """The scheduler was asked to run a job and nobody knows yet whether it will.
+
+    Attributes:
+        uid: the permanent id under which the outcome will be found.
+    """
+
+    def __init__(self, detail: str, *, uid: str) -> None:
+        super().__init__(detail)
+        self.uid = uid
+
+
+class StoreUnavailable(HpcqError):
+    """This service's own records cannot be read or written (disk full, locked, missing)."""
+
+    transient = True
+
+
+class SchedulerError(HpcqError):
+    """The scheduler did not do what it was asked to."""
+
+    def __init__(self, detail: str, *, scheduler_message: str | None = None) -> None:
+        super().__init__(detail)
+        self.scheduler_message = scheduler_message
+
+
+class CommandFailed(SchedulerError):
+    """A scheduler's command ran and refused.
+
+    Attributes:
+        argv: the command, as run.
+        exit_code: its exit status; negative for a signal.
+        scheduler_message: an excerpt of its standard error, else of its standard output.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], exit_code: int, stderr: bytes, stdout: bytes = b""
+    ) -> None:
+        message = excerpt(stderr) or excerpt(stdout)
+        super().__init__(
+            f"The scheduler refused: {argv[0]} exited with {exit_code}"
+            + (f" and said: {message}" if message else " and said nothing."),
+            scheduler_message=message or None,
+        )
+        self.argv = tuple(argv)
+        self.exit_code = exit_code
+
+
+class CommandTimedOut(SchedulerError):
+    """A scheduler's command did not end within its limit; all its processes were killed.
+
+    Attributes:
+        argv: the command, as run.
+        timeout_seconds: the limit.
+        stdout, stderr: what it had printed until then.
+    """
+
+    transient = True
+
+    def __init__(
+        self, argv: Sequence[str], timeout_seconds: float, stdout: bytes = b"", stderr: bytes = b""
+    ) -> None:
+        super().__init__(
+            f"The scheduler did not answer: {argv[0]} was ended after {timeout_seconds:g} s.",
+            scheduler_message=excerpt(stderr) or None,
+        )
+        self.argv = tuple(argv)
+        self.timeout_seconds = timeout_seconds
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class OutputParseError(SchedulerError):
+    """A scheduler's command answered something that cannot be read.
+
+    Attributes:
+        command: the name of the command.
+        excerpt: the beginning of what it printed.
+    """
+
+    transient = True
+
+    def __init__(self, command: str, reason: str, output: bytes | str) -> None:
+        self.command = command
+        self.excerpt = excerpt(output)
+        super().__init__(
+            f"The answer of {command} could not be read: {reason}.",
+            scheduler_message=self.excerpt or None,
+        )
+
+
+class SchedulerUnavailable(SchedulerError):
+    """The scheduler's commands are missing, or its server does not answer them."""
+
+    transient = True

@@ -1,0 +1,258 @@
+"""A job: what was asked for, what the scheduler says, and our record of both."""
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Self
+
+from hpcq.domain.states import FailureKind, JobState, JobStatus, Stage, status_of
+
+__all__ = [
+    "JobRecord",
+    "JobSpec",
+    "JobUid",
+    "NativeId",
+    "Observation",
+    "SubmissionKey",
+    "Usage",
+]
+
+
+class NativeId(str):
+    """The scheduler's own id of one job: ``155``, ``12_3``, ``9[2]``, ``45.server``, ``123+0``.
+
+    The grammar is what all schedulers here share: a number, then at most one array task or
+    component, then at most a host. It cannot be empty, cannot be a word (``all``) and cannot be
+    a whole array (``45[]``), so that no command meant for one job can reach all of them.
+
+    Raises:
+        ValueError: the text is not such an id.
+    """
+
+    __slots__ = ()
+    _GRAMMAR = re.compile(
+        r"[0-9]{1,18}(?:_[0-9]{1,9}|\[[0-9]{1,9}\]|\+[0-9]{1,9})?(?:\.[A-Za-z][A-Za-z0-9.-]{0,252})?"
+    )
+
+    def __new__(cls, text: str) -> Self:
+        if cls._GRAMMAR.fullmatch(text) is None:
+            raise ValueError(f"not a job id: {text!r}")
+        return super().__new__(cls, text)
+
+
+class JobUid(str):
+    """The permanent id that this service gives a job; a lower-case UUID.
+
+    Raises:
+        ValueError: the text is not a UUID in its canonical form.
+    """
+
+    __slots__ = ()
+    _GRAMMAR = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+    _FOREIGN = uuid.UUID("3d6f7a52-0c0b-5b7e-9b57-6d1f3b9a7c11")
+
+    def __new__(cls, text: str) -> Self:
+        if cls._GRAMMAR.fullmatch(text) is None:
+            raise ValueError(f"not a job uid: {text!r}")
+        return super().__new__(cls, text)
+
+    @classmethod
+    def new(cls) -> Self:
+        """Return an id never given before."""
+        return cls(str(uuid.uuid4()))
+
+    @classmethod
+    def of_foreign(
+        cls, cluster_id: str, native_id: NativeId, submitted: datetime | None, owner: str | None
+    ) -> Self:
+        """Return the id of a job that was not submitted through this service.
+
+        The same job gets the same id from every process, without one being stored; a number
+        that the scheduler uses again gets another, because its submission time differs.
+        """
+        moment = "" if submitted is None else str(int(submitted.timestamp()))
+        words = "\x1f".join((cluster_id, native_id, moment, owner or ""))
+        return cls(str(uuid.uuid5(cls._FOREIGN, words)))
+
+
+class SubmissionKey(str):
+    """The mark a job carries in the scheduler, by which its submission is found again.
+
+    Letters, digits and hyphens only, so that every scheduler's comment, context and account
+    fields take it as it is.
+
+    Raises:
+        ValueError: the text is not such a key.
+    """
+
+    __slots__ = ()
+    _GRAMMAR = re.compile(r"hpcq-[0-9a-f]{32}")
+
+    def __new__(cls, text: str) -> Self:
+        if cls._GRAMMAR.fullmatch(text) is None:
+            raise ValueError(f"not a submission key: {text!r}")
+        return super().__new__(cls, text)
+
+    @classmethod
+    def for_uid(cls, uid: JobUid) -> Self:
+        """Return the key under which the job with this ``uid`` is submitted."""
+        return cls("hpcq-" + uid.replace("-", ""))
+
+    @classmethod
+    def find_in(cls, text: str | None) -> Self | None:
+        """Return the key that stands in a scheduler's comment or context, or None."""
+        match = cls._GRAMMAR.search(text or "")
+        return None if match is None else cls(match[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """What a user asks a scheduler to run. Field names follow PSI/J and the contract.
+
+    Attributes:
+        name: as the user gave it; each scheduler's package makes it acceptable there.
+        working_directory: absolute path; the job starts in it.
+        script_file: absolute path of the script on the head node.
+        args: handed to the script byte for byte; no NUL.
+        slots: how many CPUs to reserve, at least 1.
+        environment: what the job's environment holds besides what the scheduler puts there.
+        stdout_path, stderr_path: None for ``NAME.oID`` and ``NAME.eID`` in the directory.
+        hold: wait until released.
+    """
+
+    name: str
+    working_directory: str
+    script_file: str
+    args: tuple[str, ...] = ()
+    slots: int = 1
+    queue: str | None = None
+    account: str | None = None
+    priority: int | None = None
+    wall_time_limit_seconds: int | None = None
+    memory_limit_bytes: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+    hold: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a job has used so far. A figure the scheduler does not give is None, never 0.
+
+    Attributes:
+        cpu_seconds: user and system time of all its processes.
+        memory_byte_seconds: memory integrated over CPU time (Grid Engine's ``mem``).
+        memory_bytes: resident memory at ``sampled_at``.
+        max_memory_bytes: the highest so far.
+        io_bytes: read and written.
+        io_wait_seconds: time spent waiting for it.
+        sampled_at: when the figures were taken, aware.
+    """
+
+    cpu_seconds: float | None = None
+    memory_byte_seconds: float | None = None
+    memory_bytes: float | None = None
+    max_memory_bytes: float | None = None
+    io_bytes: float | None = None
+    io_wait_seconds: float | None = None
+    sampled_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What a scheduler said of one job, in one answer. All times are aware, all paths as printed.
+
+    Absent is None: an answer that has no word about a field changes nothing that is known.
+
+    Attributes:
+        native_state: the scheduler's raw word (``qw``, ``PENDING``).
+        stage: the finer point of ``state``, when there is one.
+        exit_code: the script's exit status, 0 to 255; None when a signal ended it.
+        exit_signal: the signal that ended it.
+        submission_key: the mark it carries when it was submitted through this service.
+    """
+
+    native_id: NativeId
+    state: JobState
+    native_state: str | None = None
+    stage: Stage | None = None
+    state_reason: str | None = None
+    failure_kind: FailureKind | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    name: str | None = None
+    owner: str | None = None
+    queue: str | None = None
+    account: str | None = None
+    submit_time: datetime | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    working_directory: str | None = None
+    script_file: str | None = None
+    args: tuple[str, ...] | None = None
+    slots: int | None = None
+    hosts: tuple[str, ...] | None = None
+    wall_time_limit_seconds: int | None = None
+    memory_limit_bytes: int | None = None
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+    usage: Usage | None = None
+    array_job_id: str | None = None
+    array_task_id: int | None = None
+    depends_on: tuple[str, ...] | None = None
+    submission_key: SubmissionKey | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """One job, as this service knows it: our own intent and the scheduler's words, merged.
+
+    Attributes:
+        uid: permanent; the scheduler may use ``native_id`` again, never this.
+        native_id: None until the scheduler has given one.
+        spec: what was submitted; None for a job that did not come through this service.
+        seen: the merged observations, newest word first; None before the first.
+        state, stage, state_reason: where it is now, as this service holds it to be.
+        created_at: when this service first knew of it.
+        state_changed_at: when ``state`` or ``stage`` last changed, as far as we saw.
+        cancel_requested_at: when this service asked the scheduler to end it.
+        removed_at: when a user took it out of the listing.
+        confirmed_at: when the scheduler last said anything about it.
+    """
+
+    uid: JobUid
+    native_id: NativeId | None
+    spec: JobSpec | None
+    seen: Observation | None
+    state: JobState
+    stage: Stage | None = None
+    state_reason: str | None = None
+    created_at: datetime
+    state_changed_at: datetime
+    cancel_requested_at: datetime | None = None
+    removed_at: datetime | None = None
+    confirmed_at: datetime | None = None
+
+    @property
+    def key(self) -> SubmissionKey:
+        """The mark this job carries in the scheduler if it was submitted by us."""
+        return SubmissionKey.for_uid(self.uid)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it was submitted through this service."""
+        return self.spec is not None
+
+    @property
+    def status(self) -> JobStatus:
+        """The base contract's word for where it is."""
+        return status_of(
+            self.state, self.stage, cancel_requested=self.cancel_requested_at is not None
+        )
+
+    def changed(self, **fields: object) -> Self:
+        """Return a copy with these fields replaced."""
+        return replace(self, **fields)  # type: ignore[arg-type]

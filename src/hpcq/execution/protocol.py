@@ -1,0 +1,58 @@
+"""A command, what came of it, and who runs it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+__all__ = ["DEFAULT_OUTPUT_LIMIT_BYTES", "Command", "Completed", "Runner"]
+
+DEFAULT_OUTPUT_LIMIT_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command to run; never given to a shell.
+
+    Attributes:
+        argv: program and arguments. A program without a slash is looked up in ``env["PATH"]``.
+        env: the whole environment; nothing is inherited.
+        cwd: the directory it runs in.
+        stdin: what it reads; empty by default.
+        timeout_seconds: when it has not ended by then, its whole process group is killed.
+        output_limit_bytes: the most it may print on either stream.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+    stdin: bytes = b""
+    timeout_seconds: float
+    output_limit_bytes: int = DEFAULT_OUTPUT_LIMIT_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """A command that ended by itself.
+
+    Attributes:
+        exit_code: its exit status; negative for the signal that ended it.
+    """
+
+    argv: tuple[str, ...]
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Runner(Protocol):
+    """Runs commands: here, or on a remote login node."""
+
+    async def run(self, command: Command) -> Completed:
+        """Run the command to its end, whatever its exit status.
+
+        Raises:
+            CommandTimedOut: it did not end in time; it and its children are gone.
+            OutputParseError: it printed more than its limit; it and its children are gone.
+            SchedulerUnavailable: it does not exist or cannot be executed.
+        """
+        ...

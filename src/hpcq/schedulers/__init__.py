@@ -1,0 +1,1 @@
+"""One thin adapter per scheduler, and what they share."""

@@ -1,0 +1,222 @@
+"""What a scheduler's adapter is: the backend contract and the data that crosses it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
+from hpcq.execution.protocol import Runner
+
+__all__ = [
+    "BackendFactory",
+    "Capabilities",
+    "Listing",
+    "Node",
+    "Queue",
+    "SchedulerBackend",
+    "SchedulerOptions",
+    "Unreadable",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerOptions:
+    """What the settings say to a backend, whichever it is.
+
+    Attributes:
+        cluster_id: this deployment's name.
+        state_directory: where the service keeps its files; LOCAL has its spool below it.
+        environment: what the scheduler's commands are given and nothing else: ``PATH``, ``HOME``,
+            ``USER``, ``LOGNAME``, ``SHELL``, ``LANG`` and the scheduler's own variables
+            (``SGE_ROOT``, ``SLURM_CONF`` …).
+        command_timeout_seconds: how long one command may take.
+        listing_limit_bytes: the most a queue listing may print.
+        max_slots: slots of the LOCAL scheduler.
+        cancel_grace_seconds: LOCAL: from TERM to KILL.
+        parallel_environment: the Grid Engine parallel environment that slots are asked from.
+    """
+
+    cluster_id: str
+    state_directory: Path
+    environment: Mapping[str, str]
+    command_timeout_seconds: float
+    listing_limit_bytes: int
+    max_slots: int
+    cancel_grace_seconds: float
+    parallel_environment: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a scheduler can express; data, so that a client can ask before it tries.
+
+    Attributes:
+        fields: the optional fields of `JobSpec` that a submission may set.
+        actions: the names of the optional methods that work (``hold``, ``release`` …).
+        accounting: whether finished jobs can be asked for.
+        memory_enforced: whether a job above its memory limit is ended.
+    """
+
+    fields: frozenset[str]
+    actions: frozenset[str]
+    accounting: bool
+    memory_enforced: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """One record in a scheduler's answer that could not be read.
+
+    Attributes:
+        reason: what is wrong with it, in words.
+        excerpt: its beginning, printable.
+        native_id: whose it is, when at least that could be read.
+    """
+
+    reason: str
+    excerpt: str
+    native_id: NativeId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What a scheduler answered: the readable records and, beside them, the others.
+
+    Observations that did not change since the last listing may be the same objects.
+    """
+
+    observations: Sequence[Observation] = ()
+    unreadable: Sequence[Unreadable] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """A queue or partition."""
+
+    name: str
+    is_open: bool
+    """Whether it takes and starts jobs."""
+    native_state: str | None = None
+    slots_total: int | None = None
+    slots_used: int | None = None
+    max_wall_time_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """An execution host."""
+
+    name: str
+    is_up: bool
+    native_state: str | None = None
+    slots_total: int | None = None
+    slots_used: int | None = None
+    memory_bytes: int | None = None
+    queues: tuple[str, ...] = field(default=())
+
+
+class SchedulerBackend(Protocol):
+    """One scheduler. All methods may raise `SchedulerError` and its kinds.
+
+    A plugin inherits nothing: it has these members, and an entry point in the group
+    ``hpcq.schedulers`` that names a `BackendFactory`.
+    """
+
+    @property
+    def name(self) -> str:
+        """The ``SCHEDULER`` setting that selects it: ``SLURM``."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can express."""
+        ...
+
+    async def start(self, wake: Callable[[], None]) -> None:
+        """Begin work. A scheduler that can tell when its queue changed calls ``wake`` then."""
+        ...
+
+    async def stop(self) -> None:
+        """End work; jobs go on."""
+        ...
+
+    async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
+        """Hand the job over, marked with the key, and return the scheduler's id.
+
+        Called once per key; never retried blindly.
+
+        Raises:
+            InvalidSpec: the scheduler can never take this content.
+            CommandFailed: it refused; the message is the scheduler's.
+            CommandTimedOut, OutputParseError: nobody knows whether the job exists: `find` it.
+            SchedulerUnavailable: it is away.
+        """
+        ...
+
+    async def find(self, key: SubmissionKey) -> NativeId | None:
+        """Return the job that carries the key, in queue or accounting; None if none does."""
+        ...
+
+    async def jobs(self) -> Listing:
+        """Return the whole queue, of all users, in one command: one observation per job.
+
+        Array tasks that the scheduler tells apart are one observation each.
+        """
+        ...
+
+    async def history(self, ids: Sequence[NativeId]) -> Listing:
+        """Return what accounting knows of these jobs, final states only; unknown ones are absent.
+
+        Where an id was used more than once the observations of all its jobs are returned; the
+        caller tells them apart by submission time, owner and key.
+        """
+        ...
+
+    async def details(self, ids: Sequence[NativeId]) -> Listing:
+        """Return what the queue knows of these jobs beyond `jobs`: usage, directory, reasons.
+
+        Jobs no longer in the queue are absent. As few commands as the scheduler allows.
+        """
+        ...
+
+    async def cancel(self, native_id: NativeId) -> None:
+        """Ask the scheduler to end the job. A finished one is left alone, without an error.
+
+        Raises:
+            JobNotFound: the scheduler does not know it (any more).
+            NotAuthorized: it belongs to someone else.
+        """
+        ...
+
+    async def hold(self, native_id: NativeId) -> None:
+        """Keep a queued job from starting. Raises as `cancel`."""
+        ...
+
+    async def release(self, native_id: NativeId) -> None:
+        """Let a held job start. Raises as `cancel`."""
+        ...
+
+    async def queues(self) -> Sequence[Queue]:
+        """Return the queues or partitions."""
+        ...
+
+    async def nodes(self) -> Sequence[Node]:
+        """Return the execution hosts."""
+        ...
+
+    async def version(self) -> str:
+        """Return the scheduler's name and version in its own words: ``slurm 22.05.8``."""
+        ...
+
+
+class BackendFactory(Protocol):
+    """Makes a backend; starts nothing."""
+
+    def __call__(self, options: SchedulerOptions, runner: Runner) -> SchedulerBackend:
+        """Return the backend, not started.
+
+        Raises:
+            ValueError: an option has a value that this scheduler cannot work with.
+        """
+        ...
