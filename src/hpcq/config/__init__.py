@@ -1,0 +1,22 @@
+"""The settings: environment variables, else the ``.env`` file of the installation folder.
+
+Every setting has a default that works. Nothing is guessed: a value that is unknown or malformed
+raises `SettingsError`, whose text names the variable, the value and what is allowed.
+"""
+
+from hpcq.config.settings import ProgramPathRule, Settings
+from hpcq.config.sources import (
+    SettingsError,
+    load_settings,
+    prepare_state_directory,
+    scheduler_environment,
+)
+
+__all__ = [
+    "ProgramPathRule",
+    "Settings",
+    "SettingsError",
+    "load_settings",
+    "prepare_state_directory",
+    "scheduler_environment",
+]

@@ -1,0 +1,320 @@
+"""Every setting: its type, default, meaning and what is allowed."""
+
+import os
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from hpcq.config.fields import (
+    BYTES,
+    PATH,
+    PORT,
+    SECONDS,
+    AbsolutePath,
+    Bytes,
+    Port,
+    Seconds,
+    home_expanded,
+    lower,
+    setting,
+    upper,
+)
+from hpcq.schedulers import registry
+
+__all__ = ["ProgramPathRule", "Settings"]
+
+
+class ProgramPathRule(StrEnum):
+    """How a site lays out the programs that ``GET /programs`` lists."""
+
+    TUBER = "TUBER"
+    PEMAWS = "PEMAWS"
+
+
+class Settings(BaseModel):
+    """All settings. The variable of a field is its name in upper case, without a prefix."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
+
+    cluster_id: Annotated[str, Field(min_length=1, max_length=128)] = setting(
+        "1",
+        "The name of this deployment, `clusterId` in answers; unique among your deployments.",
+        allowed="printable text of at most 128 characters",
+        example="santos-dumont",
+    )
+    scheduler: Annotated[str, BeforeValidator(upper)] = setting(
+        "LOCAL",
+        "The batch scheduler. `LOCAL` is the embedded one; `INTERNAL` is another name for it.",
+        allowed="LOCAL (or INTERNAL), SLURM, SGE, or the name of an installed plugin",
+        example="SLURM",
+    )
+    program_path_rule: Annotated[ProgramPathRule, BeforeValidator(upper)] = setting(
+        ProgramPathRule.TUBER,
+        "How the site lays out its programs, see [Programs](../programs.md).",
+        allowed="TUBER, PEMAWS",
+        example="PEMAWS",
+    )
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:%-]{1,253}$")] = setting(
+        "127.0.0.1",
+        "The address to listen on. Anyone who reaches it can run commands as the service's "
+        "account: leave it on loopback unless something in front of it asks who is calling. "
+        "Note that tcsh exports a `HOST` of its own.",
+        allowed="a host name or an address; 0.0.0.0 or :: for every interface",
+        example="head.cluster.example",
+    )
+    port: Annotated[int, Field(ge=0, le=65535)] = setting(
+        5049,
+        "The port to listen on; 0 takes any free one.",
+        allowed="a whole number from 0 to 65535",
+        example="8080",
+    )
+    root_path: str = setting(
+        "/",
+        "The prefix that a reverse proxy puts before every URL; routes answer with and without.",
+        allowed="a URL path of letters, digits and . _ ~ -, such as /api/queue",
+        example="/api/queue",
+    )
+    state_directory: Annotated[Path, BeforeValidator(home_expanded)] = setting(
+        Path("state"),
+        "Where the service keeps its records and the LOCAL scheduler its spool. A relative path "
+        "begins at the installation folder. Created for this account only (mode 0700) on a "
+        "local disk: SQLite's locks are not reliable on NFS. Two services never share one.",
+        allowed="a path this account can write to",
+        example="/var/lib/hpcq",
+    )
+    internal_scheduler_max_slots: Annotated[int, Field(ge=1, le=10**6)] = setting(
+        lambda: os.cpu_count() or 1,
+        "How many slots the LOCAL scheduler hands out.",
+        allowed="a whole number from 1 to 1000000",
+        example="16",
+        shown="number of CPUs",
+    )
+    poll_interval_seconds: Annotated[Seconds, Field(ge=0.1)] = setting(
+        5.0,
+        "How often the scheduler is asked for its queue, however many clients there are.",
+        allowed="seconds, at least 0.1",
+        example="10",
+    )
+    usage_interval_seconds: Annotated[Seconds, Field(ge=0.1)] = setting(
+        15.0,
+        "How often the resource usage of running jobs is read.",
+        allowed="seconds, at least 0.1",
+        example="60",
+    )
+    stale_after_seconds: Seconds = setting(
+        30.0,
+        "Answers older than this are marked `stale`; more than POLL_INTERVAL_SECONDS.",
+        allowed=SECONDS,
+        example="120",
+    )
+    command_timeout_seconds: Seconds = setting(
+        30.0,
+        "How long one command of the scheduler may take before it is ended.",
+        allowed=SECONDS,
+        example="60",
+    )
+    listing_limit_bytes: Bytes = setting(
+        256 * 2**20,
+        "The most that one listing of the queue may print.",
+        allowed=BYTES,
+        example="1G",
+        shown="256M",
+    )
+    finished_jobs_listed_seconds: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] = (
+        setting(
+            86400.0,
+            "How long a finished job stays in `GET /jobs`. Its record stays readable by id.",
+            allowed="seconds, at least 0",
+            example="3600",
+        )
+    )
+    cancel_grace_seconds: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] = setting(
+        10.0,
+        "LOCAL: how long a cancelled job may take to end after TERM before it gets KILL.",
+        allowed="seconds, at least 0",
+        example="60",
+    )
+    max_request_bytes: Bytes = setting(
+        2**20,
+        "The longest request body that is accepted.",
+        allowed=BYTES,
+        example="4M",
+        shown="1M",
+    )
+    path_check_timeout_seconds: Seconds = setting(
+        5.0,
+        "How long a submitted directory or script may take to be found (a slow NFS server).",
+        allowed=SECONDS,
+        example="20",
+    )
+    sge_parallel_environment: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.*?-]*$")] = (
+        setting(
+            "orte",
+            "SGE: the parallel environment that slots are asked from (`qconf -spl` lists them).",
+            allowed="a name of letters, digits and . _ - * ?",
+            example="mpi",
+        )
+    )
+    sge_root: AbsolutePath | None = setting(
+        None, "SGE: its installation folder.", allowed=PATH, example="/opt/sge", shown=""
+    )
+    sge_cell: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = setting(
+        None,
+        "SGE: the cell's name.",
+        allowed="a name of letters, digits and . _ -",
+        example="default",
+        shown="",
+    )
+    sge_cluster_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = setting(
+        None,
+        "SGE: the cluster's name.",
+        allowed="a name of letters, digits and . _ -",
+        example="p6444",
+        shown="",
+    )
+    sge_qmaster_port: Port | None = setting(
+        None, "SGE: the port of sge_qmaster.", allowed=PORT, example="6444", shown=""
+    )
+    sge_execd_port: Port | None = setting(
+        None, "SGE: the port of sge_execd.", allowed=PORT, example="6445", shown=""
+    )
+    slurm_conf: AbsolutePath | None = setting(
+        None,
+        "SLURM: the configuration file, when it is not in its usual place.",
+        allowed=PATH,
+        example="/etc/slurm/slurm.conf",
+        shown="",
+    )
+    scheduler_path: str | None = setting(
+        None,
+        "The PATH in which the scheduler's commands are looked up; the service's own when unset.",
+        allowed="absolute folders, separated by colons",
+        example="/opt/sge/bin/lx-amd64:/usr/bin:/bin",
+        shown="",
+    )
+    log_format: Annotated[Literal["console", "json"], BeforeValidator(lower)] = setting(
+        "console",
+        "How log lines look on standard error: to read, or one JSON object a line.",
+        allowed="console, json",
+        example="json",
+    )
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(upper)] = (
+        setting(
+            "INFO",
+            "The least important lines that are logged.",
+            allowed="DEBUG, INFO, WARNING, ERROR",
+            example="DEBUG",
+        )
+    )
+    tuber_newave_root: AbsolutePath = setting(
+        Path("/home/pem/versoes/NEWAVE"),
+        "TUBER: the folder that holds one folder for each version of NEWAVE.",
+        allowed=PATH,
+        example="/opt/newave",
+    )
+    tuber_decomp_root: AbsolutePath = setting(
+        Path("/home/pem/versoes/DECOMP"),
+        "TUBER: the folder that holds one folder for each version of DECOMP.",
+        allowed=PATH,
+        example="/opt/decomp",
+    )
+    tuber_newave_script: AbsolutePath = setting(
+        Path("/home/pem/rotinas/tuber/jobs/mpi_newave.job"),
+        "TUBER: the job script that runs NEWAVE.",
+        allowed=PATH,
+        example="/opt/tuber/mpi_newave.job",
+    )
+    tuber_decomp_script: AbsolutePath = setting(
+        Path("/home/pem/rotinas/tuber/jobs/mpi_decomp.job"),
+        "TUBER: the job script that runs DECOMP.",
+        allowed=PATH,
+        example="/opt/tuber/mpi_decomp.job",
+    )
+    pemaws_newave_root: AbsolutePath = setting(
+        Path("/home/pem/versoes/NEWAVE"),
+        "PEMAWS: the folder that holds one folder for each version of NEWAVE.",
+        allowed=PATH,
+        example="/opt/newave",
+    )
+    pemaws_decomp_root: AbsolutePath = setting(
+        Path("/home/pem/versoes/DECOMP"),
+        "PEMAWS: the folder that holds one folder for each version of DECOMP.",
+        allowed=PATH,
+        example="/opt/decomp",
+    )
+    programs_timeout_seconds: Seconds = setting(
+        5.0,
+        "How long the folders of programs may take to be read.",
+        allowed=SECONDS,
+        example="20",
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_unset_where_that_is_possible(cls, value: object, info: Any) -> object:
+        if value != "" or info.field_name == "root_path":
+            return value
+        if cls.model_fields[info.field_name].default is None:
+            return None
+        raise ValueError("it is empty; leave the variable out for its default")
+
+    @field_validator("cluster_id")
+    @classmethod
+    def _check_printable(cls, text: str) -> str:
+        if not text.isprintable() or not text.strip():
+            raise ValueError("it is blank or holds control characters")
+        return text
+
+    @field_validator("scheduler")
+    @classmethod
+    def _check_scheduler(cls, name: str) -> str:
+        if name == "INTERNAL":
+            return "LOCAL"
+        if name in ("TORQUE", "PBS") and not registry.is_available(name):
+            raise ValueError("it is not available yet in this release")
+        if not registry.is_available(name):
+            raise ValueError("there is no such scheduler")
+        return name
+
+    @field_validator("program_path_rule", mode="before")
+    @classmethod
+    def _check_rule(cls, value: object) -> object:
+        if isinstance(value, str) and (value.strip().upper() == "MODULES" or "/" in value):
+            raise ValueError(
+                "environment modules and catalogue files are not available yet in this release"
+            )
+        return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _normalise_root_path(cls, text: str) -> str:
+        path = "/" + text.strip().strip("/")
+        if re.fullmatch(r"/|(?:/(?!\.+(?:/|$))[A-Za-z0-9._~-]+)+", path) is None:
+            raise ValueError("it is not a plain URL path")
+        return path
+
+    @field_validator("scheduler_path")
+    @classmethod
+    def _check_scheduler_path(cls, text: str | None) -> str | None:
+        if text is not None and not all(part.startswith("/") for part in text.split(":")):
+            raise ValueError("one of its folders is not absolute")
+        return text
+
+    @model_validator(mode="after")
+    def _check_stale_after(self) -> Self:
+        if self.stale_after_seconds <= self.poll_interval_seconds:
+            raise ValueError(
+                f"STALE_AFTER_SECONDS={self.stale_after_seconds:g} must be more than "
+                f"POLL_INTERVAL_SECONDS={self.poll_interval_seconds:g}, or every answer is stale"
+            )
+        return self

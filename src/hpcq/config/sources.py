@@ -1,0 +1,143 @@
+"""Where settings come from, and what becomes of them outside this process."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+
+from dotenv.parser import parse_stream
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from hpcq.config.settings import Settings
+
+__all__ = ["SettingsError", "load_settings", "prepare_state_directory", "scheduler_environment"]
+
+_FIELDS = {name.upper(): name for name in Settings.model_fields}
+_ACCOUNT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG")
+_SCHEDULER_SETTINGS = (
+    "sge_root",
+    "sge_cell",
+    "sge_cluster_name",
+    "sge_qmaster_port",
+    "sge_execd_port",
+    "slurm_conf",
+)
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the text lists every problem, one a line."""
+
+    def __init__(self, *problems: str) -> None:
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        super().__init__(f"The settings cannot be used:{lines}")
+        self.problems = problems
+
+
+def load_settings(env_file: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings from the environment, else from the ``.env`` file, else the defaults.
+
+    Args:
+        env_file: the ``.env`` file; it may be absent. A relative ``STATE_DIRECTORY`` begins at
+            its folder.
+        environ: the process's environment; variables that are no settings are not looked at.
+
+    Raises:
+        SettingsError: something cannot be used; all problems are in it.
+    """
+    from_file, problems = _read_env_file(env_file)
+    from_environment = {name: environ[name] for name in _FIELDS if name in environ}
+    values = {name: text for name, text in from_file.items() if name in _FIELDS} | from_environment
+    try:
+        settings = Settings.model_validate({_FIELDS[name]: text for name, text in values.items()})
+    except ValidationError as error:
+        problems += [_problem(details, from_environment, env_file) for details in error.errors()]
+    if problems:
+        raise SettingsError(*problems)
+    folder = env_file.absolute().parent / settings.state_directory
+    return settings.model_copy(update={"state_directory": folder})
+
+
+def prepare_state_directory(settings: Settings) -> None:
+    """Create the state directory, for this account only, unless it exists.
+
+    Raises:
+        SettingsError: it cannot be created or written to.
+    """
+    folder = settings.state_directory
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"STATE_DIRECTORY={str(folder)!r} cannot be created: {error.strerror}."
+        ) from error
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise SettingsError(f"STATE_DIRECTORY={str(folder)!r} cannot be written to.")
+
+
+def scheduler_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the whole environment of the scheduler's commands.
+
+    It holds what identifies the account, and the scheduler's own variables (``SGE_ROOT``,
+    ``SLURM_CONF`` …); nothing else of the service's environment reaches a command or a job.
+
+    Args:
+        settings: they win over ``environ``.
+        environ: the process's environment.
+    """
+    kept = {name: environ[name] for name in _ACCOUNT_VARIABLES if environ.get(name)}
+    for field in _SCHEDULER_SETTINGS:
+        value = getattr(settings, field) or environ.get(field.upper())
+        if value:
+            kept[field.upper()] = str(value)
+    kept["PATH"] = settings.scheduler_path or kept.get("PATH") or os.defpath
+    return kept
+
+
+def _read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
+    """Return the file's variables, and a problem for each line that does not set a known one."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}, []
+    except (OSError, UnicodeError) as error:
+        return {}, [f"{path} cannot be read: {error}."]
+    values: dict[str, str] = {}
+    problems: list[str] = []
+    for binding in parse_stream(StringIO(text)):
+        if binding.key is None and not binding.error:
+            continue  # a comment or blank lines
+        original = binding.original
+        blank_lines = original.string[: -len(original.string.lstrip()) or None].count("\n")
+        where = f"{path}, line {original.line + blank_lines}"
+        if binding.error or binding.key is None or binding.value is None:
+            problems.append(f"{where}: {original.string.strip()!r} is not NAME=value.")
+        elif binding.key not in _FIELDS:
+            problems.append(f"{where}: {binding.key} is not a setting.{_suggestion(binding.key)}")
+        elif binding.key in values:
+            problems.append(f"{where}: {binding.key} is set a second time.")
+        else:
+            values[binding.key] = binding.value
+    return values, problems
+
+
+def _suggestion(name: str) -> str:
+    close = difflib.get_close_matches(name.upper(), _FIELDS, n=1)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def _problem(details: ErrorDetails, from_environment: Mapping[str, str], env_file: Path) -> str:
+    """Return one sentence for one of pydantic's errors: variable, value, what is allowed."""
+    reason = str(details.get("ctx", {}).get("error", ""))
+    if not details["loc"]:
+        return f"{reason}."
+    field = str(details["loc"][0])
+    name = field.upper()
+    source = "the environment" if name in from_environment else str(env_file)
+    value = from_environment.get(name, details["input"])
+    extra = Settings.model_fields[field].json_schema_extra
+    allowed = extra["allowed"] if isinstance(extra, dict) else ""
+    because = f": {reason}" if reason else ""
+    return f"{name}={value!r} (from {source}) is not allowed{because}. Allowed: {allowed}."

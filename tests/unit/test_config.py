@@ -1,0 +1,239 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from hpcq.config import (
+    ProgramPathRule,
+    Settings,
+    SettingsError,
+    load_settings,
+    prepare_state_directory,
+    scheduler_environment,
+)
+
+
+def load(folder: Path, text: str = "", **environ: str) -> Settings:
+    (folder / ".env").write_text(text)
+    return load_settings(folder / ".env", environ)
+
+
+def problems(folder: Path, text: str = "", **environ: str) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as caught:
+        load(folder, text, **environ)
+    return caught.value.problems
+
+
+def test_without_a_file_and_variables_the_defaults_of_the_contract_hold(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path / ".env", {})
+
+    assert (settings.host, settings.port, settings.root_path) == ("127.0.0.1", 5049, "/")
+    assert (settings.cluster_id, settings.scheduler) == ("1", "LOCAL")
+    assert settings.program_path_rule is ProgramPathRule.TUBER
+    assert settings.internal_scheduler_max_slots == os.cpu_count()
+    assert settings.state_directory == tmp_path / "state"
+
+
+def test_every_default_is_a_value_that_could_be_given(tmp_path: Path) -> None:
+    defaults = load_settings(tmp_path / ".env", {})
+    given = {k.upper(): str(v) for k, v in defaults.model_dump().items() if v is not None}
+
+    assert load_settings(tmp_path / "other" / ".env", given) == defaults
+
+
+def test_every_documented_example_is_accepted(tmp_path: Path) -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.examples
+        load(tmp_path, **{"STALE_AFTER_SECONDS": "1000", name.upper(): str(field.examples[0])})
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    settings = load(tmp_path, "PORT=6000\nCLUSTER_ID=file\n", PORT="7000")
+
+    assert (settings.port, settings.cluster_id) == (7000, "file")
+
+
+def test_the_file_may_hold_comments_quotes_and_exports(tmp_path: Path) -> None:
+    settings = load(tmp_path, "# site\n\nexport PORT=6000 # ours\nCLUSTER_ID='a # b'\n")
+
+    assert (settings.port, settings.cluster_id) == (6000, "a # b")
+
+
+def test_variables_that_are_no_settings_are_ignored_in_the_environment(tmp_path: Path) -> None:
+    assert load(tmp_path, EDITOR="vi", port="abc").port == 5049
+
+
+def test_an_unknown_name_in_the_file_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
+    assert problems(tmp_path, "\nSCHEDULR=SLURM\nport=1\nXYZZY=1\n") == (
+        f"{tmp_path}/.env, line 2: SCHEDULR is not a setting. Did you mean SCHEDULER?",
+        f"{tmp_path}/.env, line 3: port is not a setting. Did you mean PORT?",
+        f"{tmp_path}/.env, line 4: XYZZY is not a setting.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("PORT 5049", "'PORT 5049' is not NAME=value."),
+        ("PORT", "'PORT' is not NAME=value."),
+        ("PORT=1\nPORT=2", "PORT is set a second time."),
+    ],
+)
+def test_a_line_of_the_file_that_sets_nothing_is_an_error(
+    line: str, message: str, tmp_path: Path
+) -> None:
+    assert problems(tmp_path, line)[0].endswith(message)
+
+
+def test_a_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"CLUSTER_ID=\xff\n")
+
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_settings(tmp_path / ".env", {})
+
+
+def test_all_problems_are_reported_at_once_and_say_where_the_value_came_from(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, "PORT=abc\nHOSTT=x\n", LOG_LEVEL="LOUD")
+
+    assert str(caught.value) == (
+        "The settings cannot be used:\n"
+        f"  - {tmp_path}/.env, line 2: HOSTT is not a setting. Did you mean HOST?\n"
+        f"  - PORT='abc' (from {tmp_path}/.env) is not allowed. "
+        "Allowed: a whole number from 0 to 65535.\n"
+        "  - LOG_LEVEL='LOUD' (from the environment) is not allowed. "
+        "Allowed: DEBUG, INFO, WARNING, ERROR."
+    )
+
+
+# Each with a part of the message beyond name, value and what is allowed.
+REFUSED = [
+    ("SCHEDULER", "LSF", "there is no such scheduler. Allowed: LOCAL (or INTERNAL), SLURM, SGE"),
+    ("SCHEDULER", "TORQUE", "it is not available yet in this release"),
+    ("SCHEDULER", "PBS", "it is not available yet in this release"),
+    ("PROGRAM_PATH_RULE", "MODULES", "not available yet in this release. Allowed: TUBER, PEMAWS"),
+    ("PROGRAM_PATH_RULE", "/etc/catalogue.toml", "not available yet in this release"),
+    ("PROGRAM_PATH_RULE", "TUBERS", "Allowed: TUBER, PEMAWS"),
+    ("PORT", "65536", ""),
+    ("PORT", "-1", ""),
+    ("HOST", "http://localhost", ""),
+    ("HOST", "", "it is empty; leave the variable out for its default"),
+    ("CLUSTER_ID", "a\nb", "control characters"),
+    ("CLUSTER_ID", "  ", "blank"),
+    ("ROOT_PATH", "/a b", "not a plain URL path"),
+    ("ROOT_PATH", "/a/../b", "not a plain URL path"),
+    ("ROOT_PATH", "/{job}", "not a plain URL path"),
+    ("INTERNAL_SCHEDULER_MAX_SLOTS", "0", ""),
+    ("INTERNAL_SCHEDULER_MAX_SLOTS", "1.5", ""),
+    ("POLL_INTERVAL_SECONDS", "0.05", "at least 0.1"),
+    ("POLL_INTERVAL_SECONDS", "nan", ""),
+    ("COMMAND_TIMEOUT_SECONDS", "inf", ""),
+    ("COMMAND_TIMEOUT_SECONDS", "0", ""),
+    ("MAX_REQUEST_BYTES", "1 parsec", ""),
+    ("SGE_ROOT", "opt/sge", "it is not an absolute path"),
+    ("SGE_PARALLEL_ENVIRONMENT", "-V", ""),
+    ("SCHEDULER_PATH", "/usr/bin:.", "one of its folders is not absolute"),
+    ("LOG_FORMAT", "xml", "Allowed: console, json"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "part"), REFUSED)
+def test_a_refusal_names_the_variable_the_value_and_what_is_allowed(
+    name: str, value: str, part: str, tmp_path: Path
+) -> None:
+    (problem,) = problems(tmp_path, **{name: value})
+
+    assert problem.startswith(f"{name}={value!r} (from the environment) is not allowed")
+    assert "Allowed: " in problem
+    assert part in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("SCHEDULER", "INTERNAL", "LOCAL"),
+        ("SCHEDULER", "slurm", "SLURM"),
+        ("PROGRAM_PATH_RULE", "pemaws", ProgramPathRule.PEMAWS),
+        ("ROOT_PATH", "", "/"),
+        ("ROOT_PATH", "api/v1/", "/api/v1"),
+        ("ROOT_PATH", "/api", "/api"),
+        ("LISTING_LIMIT_BYTES", "1 GiB", 2**30),
+        ("MAX_REQUEST_BYTES", "4096", 4096),
+        ("LOG_LEVEL", "debug", "DEBUG"),
+        ("SLURM_CONF", "", None),
+        ("HOST", "::1", "::1"),
+        ("TUBER_NEWAVE_ROOT", "~/newave", Path.home() / "newave"),
+    ],
+)
+def test_values_are_normalised(name: str, value: str, expected: object, tmp_path: Path) -> None:
+    assert getattr(load(tmp_path, **{name: value}), name.lower()) == expected
+
+
+def test_answers_that_would_always_be_stale_are_refused(tmp_path: Path) -> None:
+    assert problems(tmp_path, POLL_INTERVAL_SECONDS="60") == (
+        "STALE_AFTER_SECONDS=30 must be more than POLL_INTERVAL_SECONDS=60, "
+        "or every answer is stale.",
+    )
+
+
+def test_a_relative_state_directory_begins_at_the_installation_folder(tmp_path: Path) -> None:
+    assert load(tmp_path, "STATE_DIRECTORY=var/hpcq\n").state_directory == tmp_path / "var/hpcq"
+    assert load(tmp_path, "STATE_DIRECTORY=/var/hpcq\n").state_directory == Path("/var/hpcq")
+
+
+def test_the_state_directory_is_created_for_its_owner_only(tmp_path: Path) -> None:
+    settings = load(tmp_path, "STATE_DIRECTORY=a/b\n")
+
+    prepare_state_directory(settings)
+    prepare_state_directory(settings)
+
+    assert stat.S_IMODE((tmp_path / "a/b").stat().st_mode) == 0o700
+
+
+def test_a_state_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    for place in ("file", "file/below"):
+        with pytest.raises(SettingsError, match=f"STATE_DIRECTORY='.*{place}' cannot be created"):
+            prepare_state_directory(load(tmp_path, STATE_DIRECTORY=place))
+
+
+def test_commands_get_the_account_and_the_schedulers_variables_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    process = {
+        "PATH": "/bin",
+        "HOME": "/root",
+        "LANG": "",
+        "SECRET_TOKEN": "x",
+        "LD_PRELOAD": "y",
+        "SGE_ROOT": "/opt/sge",
+        "SGE_QMASTER_PORT": "6444",
+        "SLURM_CONF": "/etc/slurm.conf",
+        "SLURM_JWT": "z",
+    }
+
+    assert scheduler_environment(load(tmp_path), process) == {
+        "PATH": "/bin",
+        "HOME": "/root",
+        "SGE_ROOT": "/opt/sge",
+        "SGE_QMASTER_PORT": "6444",
+        "SLURM_CONF": "/etc/slurm.conf",
+    }
+
+
+def test_settings_for_commands_win_over_the_process_environment(tmp_path: Path) -> None:
+    settings = load(tmp_path, "SGE_ROOT=/new\nSCHEDULER_PATH=/new/bin:/bin\nSGE_EXECD_PORT=6445\n")
+
+    assert scheduler_environment(settings, {"PATH": "/bin", "SGE_ROOT": "/old"}) == {
+        "PATH": "/new/bin:/bin",
+        "SGE_ROOT": "/new",
+        "SGE_EXECD_PORT": "6445",
+    }
+
+
+def test_commands_always_have_a_path(tmp_path: Path) -> None:
+    assert scheduler_environment(load(tmp_path), {}) == {"PATH": os.defpath}
