@@ -388,15 +388,16 @@ def start_slurmdbd() -> None:
         run(["sacctmgr", "-i", "add", "cluster", CLUSTER])
 
 
-def node_state() -> str:
-    return run(["sinfo", "-h", "-p", "debug", "-o", "%T"], check=False).strip()
+def node_works() -> bool:
+    state = run(["sinfo", "-h", "-p", "debug", "-o", "%T"], check=False).strip()
+    return state in {"idle", "mixed", "allocated", "completing", "planned"}
 
 
 def start_slurm() -> None:
     start("slurmctld", ["/usr/sbin/slurmctld", "-D"], "slurm")
     wait_for("slurmctld", lambda: "UP" in run(["scontrol", "ping"], check=False))
     start("slurmd", ["/usr/sbin/slurmd", "-D", "-N", "localhost"])
-    wait_for("the node", lambda: node_state() in {"idle", "mixed", "allocated", "completing"})
+    wait_for("the node", node_works)
 
 
 def prove() -> None:
@@ -413,7 +414,7 @@ def is_up() -> bool:
         return False
     if CONF.read_text() != SLURM_CONF or not (STATE / "run" / "proved").exists():
         return False
-    return node_state() in {"idle", "mixed", "allocated", "completing"}
+    return node_works()
 
 
 def up() -> dict[str, str]:
@@ -443,7 +444,7 @@ def stop_all() -> None:
 
 
 def down() -> None:
-    if node_state():
+    if node_works():
         run(["scancel", "--full", "-t", "RUNNING,PENDING,SUSPENDED"], check=False)
     stop_all()
     log("down")
