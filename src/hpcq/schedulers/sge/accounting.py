@@ -1,0 +1,228 @@
+"""The accounting file, followed as it grows, so that nobody has to read years of it again.
+
+``$SGE_ROOT/$SGE_CELL/common/accounting``: one line a record, fields between colons, raw units
+(accounting(5)). ``qacct`` reads all of it at every call.
+"""
+
+import mmap
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from hpcq.domain.errors import excerpt
+from hpcq.domain.jobs import NativeId, SubmissionKey
+from hpcq.domain.units import GIBIBYTE, from_epoch
+from hpcq.schedulers.base import Unreadable
+from hpcq.schedulers.sge.entries import Entry
+
+__all__ = ["AccountingFile", "parse_accounting_line"]
+
+_TAIL_BYTES = 16 << 20
+_KEPT_LINES = 100_000
+_ACCOUNT, _PRIORITY = 6, 7
+_FEWEST_FIELDS = 40
+"""Up to ``category``; 6.1 has 43 fields, 6.2, 2011.11 and 8.1.9 have 45, later ones more."""
+
+
+class AccountingFile:
+    """Answers which records there are of some jobs. Not async: call it in a thread.
+
+    The last part of the file is read once and kept by job number; from then on only what was
+    appended. What lies before that part is searched for a number at most once.
+    A file that was replaced (rotated) or cut is read anew; records of the old one that are no
+    longer kept are then left to ``qacct``.
+    """
+
+    def __init__(self, path: Path, *, tail_bytes: int = _TAIL_BYTES) -> None:
+        self.path = path
+        self._tail_bytes = tail_bytes
+        self._lock = threading.Lock()
+        self._file: BinaryIO | None = None
+        self._start = 0
+        self._offset = 0
+        self._lines: dict[bytes, list[bytes]] = {}
+        self._count = 0
+        self._searched: set[bytes] = set()
+
+    def is_readable(self) -> bool:
+        """Whether the file is there and may be read."""
+        return os.access(self.path, os.R_OK)
+
+    def records(self, numbers: Iterable[str]) -> tuple[list[Entry], list[Unreadable]]:
+        """Return the records of these job numbers, in the file's order, and the unreadable ones.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        with self._lock:
+            self._catch_up()
+            lines = [line for number in numbers for line in self._lines_of(number.encode())]
+        return _parsed(lines)
+
+    def find(self, key: SubmissionKey) -> NativeId | None:
+        """Return the number of the job whose account string is the key; None if there is none.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        mark = b":" + key.encode() + b":"
+        with self._lock:
+            self._catch_up()
+            kept = (line for lines in self._lines.values() for line in lines if mark in line)
+            line = next(kept, None) or next(self._search_before(mark), None)
+        entries, _ = _parsed([] if line is None else [line])
+        return NativeId(entries[0].number) if entries else None
+
+    def _lines_of(self, number: bytes) -> Sequence[bytes]:
+        if number not in self._searched and self._start > 0:
+            if len(self._searched) > _KEPT_LINES:
+                self._searched.clear()
+            self._searched.add(number)
+            before = [
+                line
+                for line in self._search_before(b":" + number + b":")
+                if line.split(b":", 6)[5:6] == [number]
+            ]
+            if before:
+                kept = [line for line in self._lines.get(number, ()) if line not in before]
+                self._lines[number] = [*before, *kept]
+                self._count += len(before)
+        return self._lines.get(number, ())
+
+    def _search_before(self, mark: bytes) -> Iterator[bytes]:
+        """Yield the lines with the mark in the part of the file that was not kept."""
+        if self._file is None or self._start == 0:
+            return
+        with mmap.mmap(self._file.fileno(), self._start, access=mmap.ACCESS_READ) as whole:
+            found = whole.find(mark)
+            while found >= 0:
+                begin = whole.rfind(b"\n", 0, found) + 1
+                end = whole.find(b"\n", found)
+                end = self._start if end < 0 else end
+                yield whole[begin:end]
+                found = whole.find(mark, end)
+
+    def _catch_up(self) -> None:
+        if self._file is not None:
+            self._read_on(self._file)
+        if self._file is None or self._was_replaced(self._file):
+            self._open()
+
+    def _was_replaced(self, file: BinaryIO) -> bool:
+        ours = os.fstat(file.fileno())
+        theirs = self.path.stat()
+        return (ours.st_dev, ours.st_ino) != (theirs.st_dev, theirs.st_ino) or (
+            theirs.st_size < self._offset
+        )
+
+    def _open(self) -> None:
+        file = self.path.open("rb")
+        if self._file is not None:
+            self._file.close()
+        self._file = file
+        size = os.fstat(file.fileno()).st_size
+        self._start = self._offset = max(0, size - self._tail_bytes)
+        self._searched.clear()
+        if self._start > 0:
+            # The tail begins inside a line: that one belongs to the part before.
+            file.seek(self._start - 1)
+            self._start = self._offset = self._start - 1 + len(file.readline())
+        self._read_on(file)
+
+    def _read_on(self, file: BinaryIO) -> None:
+        """Read what was appended, up to the last whole line."""
+        file.seek(self._offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            self._offset += len(line)
+            fields = line.split(b":", 6)
+            if len(fields) > _ACCOUNT and not line.startswith(b"#"):
+                self._keep(fields[5], line.rstrip(b"\r\n"))
+
+    def _keep(self, number: bytes, line: bytes) -> None:
+        self._lines.setdefault(number, []).append(line)
+        self._count += 1
+        while self._count > _KEPT_LINES and len(self._lines) > 1:
+            oldest = next(iter(self._lines))
+            self._count -= len(self._lines.pop(oldest))
+            self._searched.discard(oldest)
+            self._start = max(self._start, self._offset)
+
+
+def parse_accounting_line(line: bytes) -> Entry:
+    """Return the record in one line of the accounting file.
+
+    Raises:
+        ValueError: it is none.
+    """
+    fields = line.decode("utf-8", "replace").split(":")
+    if len(fields) < _FEWEST_FIELDS:
+        raise ValueError(f"{len(fields)} fields where an accounting record has 45")
+    fields = _without_stray_colons(fields)
+    category_and_more = fields[39:]
+    task = int(fields[35])
+    return Entry(
+        number=NativeId(fields[5]),
+        task=task or None,
+        is_slave=_word(category_and_more[2:3]) is not None,
+        queue=_word(fields[0:1]),
+        host=_word(fields[1:2]),
+        owner=_word(fields[3:4]),
+        name=fields[4] or None,
+        account=_word(fields[6:7]),
+        project=_word(fields[31:32]),
+        submitted=from_epoch(_seconds(fields[8])),
+        started=from_epoch(_seconds(fields[9])),
+        ended=from_epoch(_seconds(fields[10])),
+        failed=int(fields[11]),
+        exit_status=int(fields[12]),
+        slots=max(1, int(fields[34])),
+        cpu_seconds=_figure(fields[36]),
+        memory_byte_seconds=_figure(fields[37]) * GIBIBYTE,
+        io_bytes=_figure(fields[38]) * GIBIBYTE,
+        category=_word(category_and_more[0:1]) or "",
+        io_wait_seconds=_figure(category_and_more[1]) if len(category_and_more) > 1 else 0.0,
+        max_memory_bytes=_figure(category_and_more[3]) if len(category_and_more) > 3 else 0.0,
+    )
+
+
+def _without_stray_colons(fields: list[str]) -> list[str]:
+    """Join an account string that holds colons, as old releases let it.
+
+    Five integers follow the account: priority, three times and ``failed``.
+    """
+    for extra in range(0, 4):
+        after = fields[_PRIORITY + extra : _PRIORITY + extra + 5]
+        if all(text.lstrip("-").isdecimal() for text in after):
+            account = ":".join(fields[_ACCOUNT : _PRIORITY + extra])
+            return [*fields[:_ACCOUNT], account, *fields[_PRIORITY + extra :]]
+    raise ValueError("there are no times after the account string")
+
+
+def _parsed(lines: Iterable[bytes]) -> tuple[list[Entry], list[Unreadable]]:
+    entries, unreadable = [], []
+    for line in lines:
+        try:
+            entries.append(parse_accounting_line(line))
+        except ValueError as error:
+            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(line)))
+    return entries, unreadable
+
+
+def _word(texts: Sequence[str]) -> str | None:
+    return texts[0] if texts and texts[0] not in ("", "NONE") else None
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    while value > 1e11:  # later releases count milliseconds or microseconds
+        value /= 1000
+    return value
+
+
+def _figure(text: str) -> float:
+    value = float(text)
+    return value if 0 <= value < 1e30 else 0.0

@@ -1,0 +1,95 @@
+"""What Grid Engine's commands say when they refuse, turned into the service's errors.
+
+The messages are those of 8.1.9 (recordings ``qdel_*``, ``qsub_*``, ``qmaster_down_*``); they go to
+standard output or standard error depending on the command, so both are read.
+"""
+
+import re
+
+from hpcq.domain.errors import (
+    CommandFailed,
+    JobNotFound,
+    NotAuthorized,
+    OutputParseError,
+    QuotaExceeded,
+    SchedulerUnavailable,
+    excerpt,
+)
+from hpcq.domain.jobs import NativeId
+from hpcq.execution.protocol import Completed
+
+__all__ = ["check_completed", "parse_qsub"]
+
+_DOWN = re.compile(
+    r"unable to (?:send message to|contact) qmaster|got select error|got send error"
+    r"|cell directory \S+ doesn't exist|SGE_ROOT directory \S+ doesn't exist"
+    r"|can't (?:read|open) .*act_qmaster|can't resolve hostname of qmaster"
+    r"|Please set the environment variable SGE_ROOT|qmaster is not (?:running|reachable)"
+)
+# The request was sent, and whether it was carried out is not known.
+_ANSWER_LOST = re.compile(
+    r"Error reading answer list from qmaster|receive timeout|got read error|failed receiving gdi"
+)
+_NOT_THERE = re.compile(r"does not exist|do not exist|not found")
+_FORBIDDEN = re.compile(
+    r"necessary privileges|must be (?:at least owner|manager|operator)"
+    r"|not an? (?:admin|submit) host"
+    r"|has no permission|User .* not (?:known|registered)|access denied",
+    re.IGNORECASE,
+)
+_TRY_LATER = 25  # sge_submit(1), EXIT STATUS: refused now, may be accepted later
+
+_JOB_ID = re.compile(rb"\s*([0-9]{1,18})(?:\.[0-9]+-[0-9]+:[0-9]+)?\s*")
+
+
+def check_completed(done: Completed, native_id: NativeId | None = None) -> None:
+    """Return if the command succeeded.
+
+    Args:
+        done: a finished command.
+        native_id: the job it was about.
+
+    Raises:
+        SchedulerUnavailable: the qmaster, or its cell, is not there.
+        JobNotFound: there is no such job.
+        NotAuthorized: the job or the right to touch it is someone else's.
+        CommandFailed: anything else.
+    """
+    said = (done.stderr + b"\n" + done.stdout).decode("utf-8", "replace")
+    if done.exit_code == 0:
+        return
+    message = excerpt(done.stderr + done.stdout)
+    if _DOWN.search(said):
+        raise SchedulerUnavailable(
+            f"Grid Engine does not answer: {message}", scheduler_message=message
+        )
+    if native_id is not None and _NOT_THERE.search(said):
+        raise JobNotFound(native_id)
+    if _FORBIDDEN.search(said):
+        raise NotAuthorized(f"Grid Engine does not allow it: {message}", scheduler_message=message)
+    raise CommandFailed(done.argv, done.exit_code, done.stderr, done.stdout)
+
+
+def parse_qsub(done: Completed) -> NativeId:
+    """Return the id that ``qsub -terse`` printed: ``5``, also of ``5.1-3:1`` for an array.
+
+    Raises:
+        OutputParseError: it answered something else, or its answer was lost: nobody knows whether
+            the job exists.
+        QuotaExceeded: the site's limit of jobs is reached.
+        CommandFailed, NotAuthorized, SchedulerUnavailable: it was refused; there is no job.
+    """
+    said = (done.stderr + b"\n" + done.stdout).decode("utf-8", "replace")
+    if done.exit_code != 0:
+        if _ANSWER_LOST.search(said) and not _DOWN.search(said):
+            raise OutputParseError("qsub", "the answer of the qmaster was lost", said)
+        if done.exit_code == _TRY_LATER:
+            message = excerpt(done.stderr + done.stdout)
+            raise QuotaExceeded(
+                f"Grid Engine takes no more jobs at present: {message}", scheduler_message=message
+            )
+        check_completed(done)
+    match = _JOB_ID.fullmatch(done.stdout)
+    if match is None:
+        raise OutputParseError("qsub", "it is not just a job id", done.stdout or done.stderr)
+    return NativeId(match[1].decode())

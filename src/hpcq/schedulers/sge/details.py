@@ -1,0 +1,307 @@
+"""``qstat -j IDS -xml``: what the queue knows of some jobs beyond the listing.
+
+The document holds each job's whole environment, secrets included. It is cut out before anything
+else is read.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from xml.etree import ElementTree
+
+from hpcq.domain.errors import OutputParseError, SchedulerUnavailable, excerpt
+from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
+from hpcq.domain.states import JobState
+from hpcq.domain.units import GIBIBYTE, from_epoch
+from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.sge.commands import job_number
+from hpcq.schedulers.sge.parse import text_of
+
+__all__ = ["parse_qstat_details"]
+
+_ENVIRONMENT = re.compile(rb"<JB_env_list\b.*?</JB_env_list>", re.DOTALL)
+_JOB = re.compile(rb"<(?:element|qmaster_response)>\s*(?=<JB_job_number>)")
+_JOBS_END = b"</djob_info>"
+_MESSAGES = re.compile(rb"<messages>.*?</messages>", re.DOTALL)
+_NOT_IN_XML = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_COMMUNICATION_ERROR = re.compile(rb"<com+unication_error\b.*?<AN_text>(.*?)</AN_text>", re.DOTALL)
+_REASON_CHARACTERS = 500
+
+# JAT_status (sge_jobL.h): a task that is not idle stands on a host.
+_ON_A_HOST = 128 | 256 | 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Reasons:
+    """The scheduler's remarks: by job number, and those about every pending job."""
+
+    of_jobs: Mapping[str, Sequence[str]]
+    of_all: Sequence[str]
+
+
+def parse_qstat_details(
+    output: bytes,
+    wanted: Sequence[NativeId],
+    listed: Mapping[NativeId, Observation],
+    now: datetime | None = None,
+) -> Listing:
+    """Return one observation for each wanted job or array task that the queue still knows.
+
+    Args:
+        output: what ``qstat -j ID,ID -xml`` printed.
+        wanted: the ids asked for; the usage of a whole array is the sum of its tasks'.
+        listed: what the last listing said: these documents do not tell a job's state.
+        now: when the command ran, for the usage; the current time by default.
+
+    Raises:
+        SchedulerUnavailable: the document says that the qmaster does not answer (exit status 0).
+        OutputParseError: it is no such document.
+    """
+    failure = _COMMUNICATION_ERROR.search(output)
+    if failure is not None:
+        message = text_of(failure[1])
+        raise SchedulerUnavailable(
+            f"The Grid Engine qmaster does not answer: {message}", scheduler_message=message
+        )
+    document = _ENVIRONMENT.sub(b"", output)
+    if b"<unknown_jobs" in document and b"<djob_info" not in document:
+        return Listing()
+    if b"<djob_info" not in document:
+        raise OutputParseError("qstat -j", "there is no djob_info element in it", document)
+    reasons = _reasons(document)
+    moment = now or datetime.now(UTC)
+    by_number: dict[str, list[NativeId]] = {}
+    for native_id in wanted:
+        by_number.setdefault(job_number(native_id), []).append(native_id)
+    observations: list[Observation] = []
+    unreadable: list[Unreadable] = []
+    for chunk in _job_chunks(document):
+        try:
+            job = ElementTree.fromstring(chunk)  # noqa: S314 - no document type, so no entities
+            number = (job.findtext("JB_job_number") or "").strip()
+            observations += [
+                _observation(job, native_id, listed.get(native_id), reasons, moment)
+                for native_id in by_number.get(number, ())
+                if _has_task(job, native_id)
+            ]
+        except (ElementTree.ParseError, ValueError) as error:
+            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(chunk)))
+    return Listing(observations=observations, unreadable=unreadable)
+
+
+def _job_chunks(document: bytes) -> Iterator[bytes]:
+    body = document.partition(b"<djob_info")[2].partition(_JOBS_END)[0]
+    for part in _JOB.split(body)[1:]:
+        inner = part.rstrip()
+        inner = inner.removesuffix(b"</element>").removesuffix(b"</qmaster_response>")
+        clean = _NOT_IN_XML.sub(b"?", inner).decode("utf-8", "replace").encode()
+        yield b"<job>" + clean + b"</job>"
+
+
+def _has_task(job: ElementTree.Element, native_id: NativeId) -> bool:
+    """Whether the job has the array task that an id names; True for an id without a task."""
+    task = _task_number(native_id)
+    return task is None or any(_int(t.findtext("JAT_task_number")) == task for t in _tasks(job))
+
+
+def _task_number(native_id: NativeId) -> int | None:
+    _, _, task = native_id.partition("[")
+    return int(task[:-1]) if task else None
+
+
+def _tasks(job: ElementTree.Element) -> list[ElementTree.Element]:
+    holder = job.find("JB_ja_tasks")
+    return [] if holder is None else list(holder)
+
+
+def _observation(
+    job: ElementTree.Element,
+    native_id: NativeId,
+    listed: Observation | None,
+    reasons: _Reasons,
+    now: datetime,
+) -> Observation:
+    wanted = _task_number(native_id)
+    tasks = [
+        task
+        for task in _tasks(job)
+        if wanted is None or _int(task.findtext("JAT_task_number")) == wanted
+    ]
+    is_array = wanted is not None or _is_array(job)
+    base = _state(native_id, tasks, listed)
+    # Submitted through a carrier: the arguments stand in the script, the queue knows none.
+    was_piped = _text(job, "JB_script_file") == "STDIN"
+    return replace(
+        base,
+        state_reason=_state_reason(native_id, base, tasks, reasons),
+        name=_text(job, "JB_job_name") or base.name,
+        owner=_text(job, "JB_owner") or base.owner,
+        account=_text(job, "JB_project"),
+        submit_time=from_epoch(_seconds(job.findtext("JB_submission_time"))),
+        start_time=_start_time(tasks) or base.start_time,
+        working_directory=_text(job, "JB_cwd"),
+        script_file=None if was_piped else _text(job, "JB_script_file"),
+        args=None
+        if was_piped
+        else tuple(arg.findtext("ST_name") or "" for arg in job.iterfind("JB_job_args/*")),
+        slots=base.slots or _int(job.findtext("JB_pe_range/ranges/RN_min")) or 1,
+        wall_time_limit_seconds=_request(job, "h_rt"),
+        memory_limit_bytes=_memory_limit(job, base.slots),
+        stdout_path=_output_path(job, "JB_stdout_path_list", "o", native_id),
+        stderr_path=_output_path(job, "JB_stderr_path_list", "e", native_id),
+        usage=_usage(tasks, now),
+        array_job_id=job_number(native_id) if is_array else None,
+        array_task_id=wanted,
+        depends_on=tuple(
+            number.text.strip()
+            for number in job.iterfind("JB_jid_predecessor_list//JRE_job_number")
+            if number.text and number.text.strip() != "0"
+        )
+        or None,
+        submission_key=_key(job),
+    )
+
+
+def _state(
+    native_id: NativeId, tasks: Sequence[ElementTree.Element], listed: Observation | None
+) -> Observation:
+    """Return the listing's word, unless the job has been started or put back since."""
+    on_a_host = any((_int(t.findtext("JAT_status")) or 0) & _ON_A_HOST for t in tasks)
+    if listed is not None and listed.state.is_queued != on_a_host:
+        return listed
+    state = JobState.RUNNING if on_a_host else JobState.QUEUED
+    return Observation(native_id=native_id, state=state)
+
+
+def _state_reason(
+    native_id: NativeId,
+    base: Observation,
+    tasks: Sequence[ElementTree.Element],
+    reasons: _Reasons,
+) -> str | None:
+    errors = [text for task in tasks for text in _texts(task, ".//QIM_message")]
+    if errors:
+        return "; ".join(filter(None, (base.state_reason, *errors)))[:_REASON_CHARACTERS]
+    if not base.state.is_queued:
+        return base.state_reason
+    said = reasons.of_jobs.get(job_number(native_id)) or reasons.of_all
+    return "; ".join(dict.fromkeys(said))[:_REASON_CHARACTERS] or base.state_reason
+
+
+def _reasons(document: bytes) -> _Reasons:
+    of_jobs: dict[str, list[str]] = {}
+    of_all: list[str] = []
+    for block in _MESSAGES.findall(document):
+        clean = _NOT_IN_XML.sub(b"?", block).decode("utf-8", "replace").encode()
+        try:
+            root = ElementTree.fromstring(clean)  # noqa: S314 - as above
+        except ElementTree.ParseError:
+            continue
+        for remark in root.iterfind(".//SME_message_list/*"):
+            text = (remark.findtext("MES_message") or "").strip()
+            for number in remark.iterfind("MES_job_number_list//ULNG_value"):
+                of_jobs.setdefault((number.text or "").strip(), []).append(text)
+        of_all += _texts(root, ".//SME_global_message_list//MES_message")
+    return _Reasons(of_jobs, of_all)
+
+
+def _usage(tasks: Sequence[ElementTree.Element], now: datetime) -> Usage | None:
+    """Return the tasks' usage, summed over them and over their slave tasks.
+
+    ``mem`` is in GB x seconds and ``io`` in GB (2**30 bytes), ``vmem`` and ``maxvmem`` in bytes.
+    """
+    total: dict[str, float] = {}
+    for task in tasks:
+        for holder in (*task.iter("JAT_scaled_usage_list"), *task.iter("PET_scaled_usage")):
+            for item in holder:
+                name, value = item.findtext("UA_name"), item.findtext("UA_value")
+                if name and value:
+                    total[name] = total.get(name, 0.0) + float(value)
+    if not total:
+        return None
+    return Usage(
+        cpu_seconds=total.get("cpu"),
+        memory_byte_seconds=_scaled(total.get("mem"), GIBIBYTE),
+        memory_bytes=total.get("vmem"),
+        max_memory_bytes=total.get("maxvmem"),
+        io_bytes=_scaled(total.get("io"), GIBIBYTE),
+        io_wait_seconds=total.get("iow"),
+        sampled_at=now,
+    )
+
+
+def _is_array(job: ElementTree.Element) -> bool:
+    # JB_type 128: array (sge_jobL.h); older releases print JB_is_array.
+    return bool((_int(job.findtext("JB_type")) or 0) & 128) or (
+        (job.findtext("JB_is_array") or "").strip() in ("true", "1")
+    )
+
+
+def _start_time(tasks: Sequence[ElementTree.Element]) -> datetime | None:
+    starts = (from_epoch(_seconds(task.findtext("JAT_start_time"))) for task in tasks)
+    return min((start for start in starts if start is not None), default=None)
+
+
+def _request(job: ElementTree.Element, name: str) -> int | None:
+    for request in job.iterfind("JB_hard_resource_list/*"):
+        if request.findtext("CE_name") == name:
+            value = float(request.findtext("CE_doubleval") or "inf")
+            # INFINITY is printed as the largest double or as a 32-bit maximum.
+            return int(value) if 0 < value < 2**60 and value != 2**32 - 1 else None
+    return None
+
+
+def _memory_limit(job: ElementTree.Element, slots: int | None) -> int | None:
+    """Return the whole job's limit: ``h_vmem`` is per slot."""
+    per_slot = _request(job, "h_vmem")
+    count = slots or _int(job.findtext("JB_pe_range/ranges/RN_min")) or 1
+    return None if per_slot is None else per_slot * count
+
+
+def _output_path(
+    job: ElementTree.Element, holder: str, letter: str, native_id: NativeId
+) -> str | None:
+    """Return where a stream goes, when that can be told before the job has run."""
+    directory, name = _text(job, "JB_cwd"), _text(job, "JB_job_name")
+    task = _task_number(native_id)
+    if directory is None or name is None or (_is_array(job) and task is None):
+        return None
+    path = job.findtext(f"{holder}/*/PN_path")
+    if path is None or path.endswith("/"):
+        number = job_number(native_id)
+        path = (path or "") + f"{name}.{letter}{number}" + (f".{task}" if task else "")
+    if "$" in path:
+        return None
+    return path if path.startswith("/") else f"{directory.rstrip('/')}/{path}"
+
+
+def _key(job: ElementTree.Element) -> SubmissionKey | None:
+    context = " ".join(_texts(job, "JB_context//VA_value"))
+    return SubmissionKey.find_in(context) or SubmissionKey.find_in(_text(job, "JB_account"))
+
+
+def _text(element: ElementTree.Element, path: str) -> str | None:
+    return element.findtext(path) or None
+
+
+def _texts(element: ElementTree.Element, path: str) -> list[str]:
+    return [found.text.strip() for found in element.iterfind(path) if found.text]
+
+
+def _int(text: str | None) -> int | None:
+    return int(text) if text is not None and text.strip().isdecimal() else None
+
+
+def _seconds(text: str | None) -> float | None:
+    """Return epoch seconds; newer releases print milliseconds or microseconds."""
+    value = _int(text)
+    if value is None:
+        return None
+    while value > 10**11:
+        value //= 1000
+    return float(value)
+
+
+def _scaled(value: float | None, factor: int) -> float | None:
+    return None if value is None else value * factor
