@@ -9,6 +9,7 @@
     ├── UnsupportedCapability   this scheduler cannot express it
     ├── QuotaExceeded           a limit of the site was reached
     ├── SubmissionUncertain     the job may or may not exist
+    ├── WrongState              the job is past the point where that could be done
     ├── StoreUnavailable        this service's own records cannot be written or read
     └── SchedulerError
         ├── CommandFailed           it ran and said no
@@ -35,6 +36,7 @@ __all__ = [
     "StoreUnavailable",
     "SubmissionUncertain",
     "UnsupportedCapability",
+    "WrongState",
     "excerpt",
 ]
 
@@ -127,6 +129,10 @@ class SubmissionUncertain(HpcqError):
     def __init__(self, detail: str, *, uid: str) -> None:
         super().__init__(detail)
         self.uid = uid
+
+
+class WrongState(HpcqError):
+    """The job is in a state in which this cannot be done to it."""
 
 
 class StoreUnavailable(HpcqError):

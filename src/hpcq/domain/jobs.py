@@ -100,6 +100,11 @@ class SubmissionKey(str):
         """Return the key under which the job with this ``uid`` is submitted."""
         return cls("hpcq-" + uid.replace("-", ""))
 
+    @property
+    def uid(self) -> JobUid:
+        """The job that carries this key."""
+        return JobUid(str(uuid.UUID(self.removeprefix("hpcq-"))))
+
     @classmethod
     def find_in(cls, text: str | None) -> Self | None:
         """Return the key that stands in a scheduler's comment or context, or None."""
@@ -220,7 +225,8 @@ class JobRecord:
         state_changed_at: when ``state`` or ``stage`` last changed, as far as we saw.
         cancel_requested_at: when this service asked the scheduler to end it.
         removed_at: when a user took it out of the listing.
-        confirmed_at: when the scheduler last said anything about it.
+        confirmed_at: when the scheduler last said anything about it; None while it stands in
+            the queue, where each listing of the queue confirms it anew.
     """
 
     uid: JobUid

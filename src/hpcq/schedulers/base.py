@@ -180,8 +180,12 @@ class SchedulerBackend(Protocol):
         """
         ...
 
-    async def cancel(self, native_id: NativeId) -> None:
+    async def cancel(self, native_id: NativeId) -> bool:
         """Ask the scheduler to end the job. A finished one is left alone, without an error.
+
+        Returns:
+            Whether the scheduler said that it deleted the job from the queue before it ever
+            started, in which case some keep no accounting of it. False says nothing.
 
         Raises:
             JobNotFound: the scheduler does not know it (any more).

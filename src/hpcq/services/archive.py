@@ -1,0 +1,97 @@
+"""Jobs that are not on the board: in this service's records, or in the scheduler's accounting.
+
+However many clients ask for however many ids, the accounting is asked by one command at a time,
+for all ids that wait together; what it does not know is not asked again for a while.
+"""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from hpcq.domain import life
+from hpcq.domain.errors import HpcqError
+from hpcq.domain.jobs import JobRecord, JobUid, NativeId
+from hpcq.schedulers.base import SchedulerBackend
+from hpcq.services.clock import now
+from hpcq.storage.jobs import JobStore
+
+__all__ = ["Archive"]
+
+_REMEMBERED_IDS = 10_000
+
+
+@dataclass(slots=True)
+class _Answer:
+    record: JobRecord | None
+    good_until: float
+
+
+class Archive:
+    """Finds jobs by id beyond the board."""
+
+    def __init__(
+        self, backend: SchedulerBackend, store: JobStore, cluster_id: str, interval_seconds: float
+    ) -> None:
+        self._backend = backend
+        self._store = store
+        self._cluster_id = cluster_id
+        self._interval_seconds = interval_seconds
+        self._answers: OrderedDict[NativeId, _Answer] = OrderedDict()
+        self._waiting: dict[NativeId, asyncio.Future[JobRecord | None]] = {}
+        self._asking: asyncio.Task[None] | None = None
+
+    async def find(self, job_id: JobUid | NativeId) -> JobRecord | None:
+        """Return the newest job with this id, or None when nobody knows one.
+
+        Raises:
+            StoreUnavailable, SchedulerError: it cannot be said at present.
+        """
+        if isinstance(job_id, JobUid):
+            return await self._store.by_uid(job_id)
+        return await self._store.by_native_id(job_id) or await self._accounted(job_id)
+
+    async def _accounted(self, native_id: NativeId) -> JobRecord | None:
+        answer = self._answers.get(native_id)
+        if answer is not None and answer.good_until > asyncio.get_running_loop().time():
+            return answer.record
+        future = self._waiting.get(native_id)
+        if future is None:
+            future = asyncio.get_running_loop().create_future()
+            self._waiting[native_id] = future
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask_all())
+        return await asyncio.shield(future)
+
+    async def _ask_all(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, {}
+                await self._ask(batch)
+        finally:
+            self._asking = None
+
+    async def _ask(self, batch: dict[NativeId, asyncio.Future[JobRecord | None]]) -> None:
+        try:
+            listing = await self._backend.history(list(batch))
+        except HpcqError as error:
+            for future in batch.values():
+                future.set_exception(error)
+                future.exception()  # those who waited may all have gone
+            return
+        found = {
+            seen.native_id: life.first_sight(self._cluster_id, seen, now()).changed(
+                confirmed_at=now()
+            )
+            for seen in listing.observations
+        }
+        good_until = asyncio.get_running_loop().time() + self._interval_seconds
+        for native_id, future in batch.items():
+            record = found.get(native_id)
+            self._remember(native_id, _Answer(record, good_until))
+            future.set_result(record)
+
+    def _remember(self, native_id: NativeId, answer: _Answer) -> None:
+        self._answers[native_id] = answer
+        self._answers.move_to_end(native_id)
+        while len(self._answers) > _REMEMBERED_IDS:
+            self._answers.popitem(last=False)

@@ -1,0 +1,187 @@
+"""Submit, read, cancel, hold and release jobs."""
+
+from dataclasses import dataclass, fields
+
+import structlog
+
+from hpcq.domain import life
+from hpcq.domain.errors import (
+    CommandTimedOut,
+    InvalidSpec,
+    JobNotFound,
+    OutputParseError,
+    SchedulerError,
+    StoreUnavailable,
+    UnsupportedCapability,
+    WrongState,
+)
+from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId
+from hpcq.domain.states import JobState
+from hpcq.schedulers.base import SchedulerBackend
+from hpcq.services.archive import Archive
+from hpcq.services.clock import now
+from hpcq.services.monitor import Monitor
+from hpcq.services.paths import PathChecker
+from hpcq.services.snapshot import Board, Entry
+from hpcq.storage.jobs import JobStore
+
+__all__ = ["JobService"]
+
+_log = structlog.get_logger("hpcq.jobs")
+
+_ALWAYS_EXPRESSED = frozenset({"name", "working_directory", "script_file", "args", "slots"})
+_WIRE_NAMES = {
+    "wall_time_limit_seconds": "wallTimeLimit",
+    "memory_limit_bytes": "memoryLimit",
+}
+_OPTIONAL_FIELDS = tuple(f.name for f in fields(JobSpec) if f.name not in _ALWAYS_EXPRESSED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobService:
+    """The use cases of jobs, over one scheduler.
+
+    All methods that take an id accept the scheduler's own or the permanent uid, and raise
+    `JobNotFound` when nobody knows it.
+    """
+
+    backend: SchedulerBackend
+    store: JobStore
+    board: Board
+    monitor: Monitor
+    archive: Archive
+    cluster_id: str
+    paths: PathChecker
+
+    async def submit(self, spec: JobSpec) -> JobRecord:
+        """Hand a job to the scheduler; the intent is on disk before the scheduler is touched.
+
+        Raises:
+            InvalidSpec: its content cannot be a job.
+            UnsupportedCapability: this scheduler cannot express one of its fields.
+            SchedulerError: the scheduler refused, is away, or did not answer in time.
+        """
+        self._check_expressible(spec)
+        await self.paths.check(spec)
+        record = life.intent(JobUid.new(), spec, now())
+        await self.store.save([record], durable=True)
+        record = life.submitted(record, await self._hand_over(record, spec), now())
+        self.monitor.adopt(record)
+        try:
+            await self.store.save([record])
+        except StoreUnavailable as error:
+            # The job exists and its intent is on disk: its key leads back to it.
+            _log.error("job.id_not_stored", job=record.native_id, problem=error.detail)
+        return record
+
+    async def _hand_over(self, record: JobRecord, spec: JobSpec) -> NativeId:
+        try:
+            return await self.backend.submit(spec, record.key)
+        except (CommandTimedOut, OutputParseError) as error:
+            # The job may exist: the monitor will look for its key.
+            uncertain = life.submission_uncertain(record, error.detail, now())
+            await self.store.save([uncertain])
+            self.monitor.adopt(uncertain)
+            raise
+        except (SchedulerError, InvalidSpec, UnsupportedCapability) as error:
+            await self.store.save([life.submission_failed(record, error.detail, now())])
+            raise
+
+    def _check_expressible(self, spec: JobSpec) -> None:
+        expressible = self.backend.capabilities.fields
+        for name in _OPTIONAL_FIELDS:
+            if name not in expressible and getattr(spec, name) not in (None, False, {}):
+                raise UnsupportedCapability(_wire_name(name), self.backend.name)
+
+    async def find(self, job_id: str) -> Entry:
+        """Return a job, from memory when it is in the queue or ended lately."""
+        parsed = _parse_id(job_id)
+        entry = self.board.snapshot.entry(parsed)
+        if entry is None:
+            record = await self.archive.find(parsed)
+            if record is None:
+                raise JobNotFound(job_id)
+            return Entry(record, self.cluster_id)
+        self.monitor.read(entry.record.uid)
+        return entry
+
+    async def cancel(self, job_id: str) -> JobRecord:
+        """End a job that is queued or running; a finished one leaves the listing."""
+        record = (await self.find(job_id)).record
+        if not record.state.is_final:
+            record = await self._cancel(record)
+        if record.is_ours and record.removed_at is None:
+            record = await self._remove(record)
+        return record
+
+    async def _cancel(self, record: JobRecord) -> JobRecord:
+        native_id = self._reachable(record)
+        try:
+            never_ran = await self.backend.cancel(native_id)
+        except JobNotFound:
+            # It ended since we last looked; the accounting will tell how.
+            never_ran = False
+        at = now()
+        change = life.removed_while_queued if never_ran else life.cancel_requested
+        asked = await self.monitor.apply(
+            record.uid, lambda r: change(life.cancel_requested(r, at), at)
+        )
+        self.monitor.wake()
+        return asked or record
+
+    async def _remove(self, record: JobRecord) -> JobRecord:
+        removed = await self.monitor.apply(record.uid, lambda r: r.changed(removed_at=now()))
+        if removed is None:
+            removed = record.changed(removed_at=now())
+            await self.store.save([removed])
+        return removed
+
+    async def hold(self, job_id: str) -> JobRecord:
+        """Keep a queued job from starting."""
+        record = (await self.find(job_id)).record
+        self._check_action("hold")
+        self._check_queued(record)
+        await self.backend.hold(self._reachable(record))
+        return await self.monitor.apply(record.uid, lambda r: life.held(r, now())) or record
+
+    async def release(self, job_id: str) -> JobRecord:
+        """Let a held job start."""
+        record = (await self.find(job_id)).record
+        self._check_action("release")
+        self._check_queued(record)
+        await self.backend.release(self._reachable(record))
+        self.monitor.wake()
+        return await self.monitor.apply(record.uid, lambda r: life.released(r, now())) or record
+
+    def _check_action(self, action: str) -> None:
+        if action not in self.backend.capabilities.actions:
+            raise UnsupportedCapability(action, self.backend.name)
+
+    def _check_queued(self, record: JobRecord) -> None:
+        if not record.state.is_queued and record.state is not JobState.UNDETERMINED:
+            raise WrongState(
+                f"Only a queued job can be held or released; this one is {record.state}."
+            )
+
+    def _reachable(self, record: JobRecord) -> NativeId:
+        if record.native_id is None:
+            raise WrongState(
+                "The scheduler has not given this job an id yet, so it cannot be told to change it."
+            )
+        return record.native_id
+
+
+def _parse_id(text: str) -> JobUid | NativeId:
+    for kind in (JobUid, NativeId):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    raise JobNotFound(text)
+
+
+def _wire_name(field: str) -> str:
+    if field in _WIRE_NAMES:
+        return _WIRE_NAMES[field]
+    first, *rest = field.split("_")
+    return first + "".join(word.capitalize() for word in rest)

@@ -1,0 +1,122 @@
+"""What a queue listing means for the jobs we know: a pure comparison, made off the event loop."""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from hpcq.domain import life
+from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
+from hpcq.schedulers.base import Listing
+from hpcq.services.snapshot import Snapshot
+
+__all__ = ["Comparison", "compare"]
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What a listing changes.
+
+    Attributes:
+        changed: new and changed jobs.
+        vanished: our own jobs that were to be in the listing and are not.
+        unanswered: our own jobs of which it is not known whether the scheduler took them.
+        gone: other people's jobs that left the queue, and our own that ended long ago.
+        contradictions: observations that no legal life explains, with the record they are about.
+        last: the observations of this listing, for the next comparison.
+    """
+
+    changed: list[JobRecord] = field(default_factory=list)
+    vanished: list[JobRecord] = field(default_factory=list)
+    unanswered: list[JobRecord] = field(default_factory=list)
+    gone: list[JobUid] = field(default_factory=list)
+    contradictions: list[tuple[JobRecord, Observation]] = field(default_factory=list)
+    last: dict[NativeId, Observation] = field(default_factory=dict)
+
+
+def compare(
+    snapshot: Snapshot,
+    listing: Listing,
+    last: Mapping[NativeId, Observation],
+    touched: Set[JobUid],
+    cluster_id: str,
+    at: datetime,
+    listed_for: timedelta,
+) -> Comparison:
+    """Compare a listing with the snapshot.
+
+    Args:
+        snapshot: the jobs as known.
+        listing: the scheduler's queue; those it could not read count as present.
+        last: what `Comparison.last` was the time before.
+        touched: jobs that this service changed after the listing was asked for: what it says of
+            them, or does not say, is older than what is known.
+        cluster_id: this deployment's name.
+        at: when the listing was asked for, aware.
+        listed_for: how long our own jobs stay after their end.
+    """
+    result = Comparison()
+    present: set[JobUid] = set()
+    for seen in listing.observations:
+        result.last[seen.native_id] = seen
+        entry = snapshot.entry(_owner_of(snapshot, seen))
+        record = None if entry is None else entry.record
+        if record is not None and (record.uid in touched or _is_old_news(record, seen, last)):
+            present.add(record.uid)
+            continue
+        present.add(_take_in(result, record, seen, cluster_id, at))
+    present.update(_uids_of_unreadable(snapshot, listing))
+    _miss(result, snapshot, present | touched, at - listed_for)
+    return result
+
+
+def _owner_of(snapshot: Snapshot, seen: Observation) -> JobUid | NativeId:
+    """Return the id under which the job is known: by its key first, it outlives a lost answer."""
+    key = seen.submission_key
+    if key is not None and key.uid in snapshot.entries:
+        return key.uid
+    return seen.native_id
+
+
+def _is_old_news(
+    record: JobRecord, seen: Observation, last: Mapping[NativeId, Observation]
+) -> bool:
+    before = last.get(seen.native_id)
+    return record.confirmed_at is None and (before is seen or before == seen)
+
+
+def _take_in(
+    result: Comparison, record: JobRecord | None, seen: Observation, cluster_id: str, at: datetime
+) -> JobUid:
+    if record is None or not life.same_job(record, seen):
+        record = life.first_sight(cluster_id, seen, at)
+        result.changed.append(record)
+        return record.uid
+    if record.state.is_final:
+        if not seen.state.is_final:
+            result.contradictions.append((record, seen))
+        return record.uid
+    now = life.observe(record, seen, at)
+    if now != record:
+        result.changed.append(now)
+    return record.uid
+
+
+def _uids_of_unreadable(snapshot: Snapshot, listing: Listing) -> set[JobUid]:
+    ids = (bad.native_id for bad in listing.unreadable if bad.native_id is not None)
+    return {snapshot.by_native[i] for i in ids if i in snapshot.by_native}
+
+
+def _miss(
+    result: Comparison, snapshot: Snapshot, accounted_for: Set[JobUid], horizon: datetime
+) -> None:
+    for uid, entry in snapshot.entries.items():
+        record = entry.record
+        if uid in accounted_for:
+            continue
+        if record.state.is_final or not record.is_ours:
+            if not record.is_ours or record.state_changed_at < horizon:
+                result.gone.append(uid)
+        elif record.native_id is None:
+            result.unanswered.append(record)
+        else:
+            result.vanished.append(record)

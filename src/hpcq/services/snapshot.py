@@ -1,0 +1,213 @@
+"""What all readers share: every job as of one moment, with its JSON ready-made."""
+
+import asyncio
+import secrets
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from hpcq.domain.jobs import JobRecord, JobUid, NativeId
+from hpcq.domain.life import same_job
+from hpcq.services.wire import encode_head, encode_tail
+
+__all__ = ["Board", "Entry", "Freshness", "Snapshot"]
+
+# Level 1 packs a listing of similar jobs thirtyfold in a third of the default level's time.
+_GZIP_LEVEL = 1
+_GZIP_CONTAINER = 16 + zlib.MAX_WBITS
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How old the answers read from a snapshot are: its time, and whether that is too old."""
+
+    as_of: datetime | None
+    stale: bool
+
+
+class Entry:
+    """One job in a snapshot, and its JSON as far as it was asked for."""
+
+    def __init__(self, record: JobRecord, cluster_id: str) -> None:
+        self.record = record
+        self._cluster_id = cluster_id
+
+    @cached_property
+    def listed(self) -> bytes:
+        """The JSON as in the listing, without usage, without its tail."""
+        return encode_head(self.record, self._cluster_id, usage=False)
+
+    @cached_property
+    def whole(self) -> bytes:
+        """The JSON with usage, without its tail."""
+        return encode_head(self.record, self._cluster_id, usage=True)
+
+    def tail(self, freshness: Freshness, shared: bytes) -> bytes:
+        """Return the end of the JSON object; ``shared`` is that of a job that has not started."""
+        record = self.record
+        seen = record.seen
+        if record.confirmed_at is None and (seen is None or seen.start_time is None):
+            return shared
+        as_of = record.confirmed_at or freshness.as_of
+        until = as_of if seen is None else seen.end_time or as_of
+        start = None if seen is None else seen.start_time
+        elapsed = None
+        if start is not None and until is not None:
+            elapsed = max(0, int((until - start).total_seconds()))
+        return encode_tail(elapsed, as_of, stale=freshness.stale and not record.state.is_final)
+
+    def json(self, freshness: Freshness) -> bytes:
+        """Return the job's JSON, whole."""
+        shared = encode_tail(None, freshness.as_of, stale=freshness.stale)
+        return self.whole + self.tail(freshness, shared)
+
+
+class Snapshot:
+    """Every job as of one moment; immutable.
+
+    Attributes:
+        as_of: when the scheduler was last asked; None before its first answer.
+        version: another one whenever anything but the passage of time has changed.
+    """
+
+    def __init__(
+        self,
+        entries: Mapping[JobUid, Entry],
+        by_native: Mapping[NativeId, JobUid],
+        as_of: datetime | None,
+        version: str,
+    ) -> None:
+        self.entries = entries
+        self.by_native = by_native
+        self.as_of = as_of
+        self.version = version
+        self._bodies: dict[tuple[bool, bool, bool], asyncio.Future[bytes]] = {}
+
+    def freshness(self, now: datetime, allowed_age: timedelta) -> Freshness:
+        """Return how fresh this snapshot is at ``now``."""
+        stale = self.as_of is None or now - self.as_of > allowed_age
+        return Freshness(self.as_of, stale)
+
+    def entry(self, job_id: JobUid | NativeId) -> Entry | None:
+        """Return the job with this uid or native id."""
+        uid = self.by_native.get(job_id) if isinstance(job_id, NativeId) else job_id
+        return None if uid is None else self.entries.get(uid)
+
+    def records(self) -> Iterator[JobRecord]:
+        """Yield every job, oldest in this service first."""
+        return (entry.record for entry in self.entries.values())
+
+    async def listing(self, freshness: Freshness, *, usage: bool, gzip: bool) -> bytes:
+        """Return the JSON array of all listed jobs, made once however many ask for it.
+
+        Args:
+            freshness: as `freshness` gave it.
+            usage: whether ``resourceUsage`` is filled in.
+            gzip: whether to return it compressed.
+        """
+        wanted = (freshness.stale, usage, gzip)
+        body = self._bodies.get(wanted)
+        if body is None:
+            body = asyncio.ensure_future(self._make(freshness, usage=usage, gzip=gzip))
+            self._bodies[wanted] = body
+        return await asyncio.shield(body)
+
+    async def _make(self, freshness: Freshness, *, usage: bool, gzip: bool) -> bytes:
+        if gzip:
+            plain = await self.listing(freshness, usage=usage, gzip=False)
+            return await asyncio.to_thread(_gzip, plain)
+        return await asyncio.to_thread(_join, self.entries.values(), freshness, usage)
+
+
+def _join(entries: Iterable[Entry], freshness: Freshness, usage: bool) -> bytes:
+    shared = encode_tail(None, freshness.as_of, stale=freshness.stale)
+    jobs = [
+        (entry.whole if usage else entry.listed) + entry.tail(freshness, shared)
+        for entry in entries
+        if _is_listed(entry.record)
+    ]
+    return b"[" + b",".join(jobs) + b"]"
+
+
+def _is_listed(record: JobRecord) -> bool:
+    removed = record.removed_at is not None and record.state.is_final
+    return record.native_id is not None and not removed
+
+
+def _gzip(body: bytes) -> bytes:
+    packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_CONTAINER)
+    return packer.compress(body) + packer.flush()
+
+
+class Board:
+    """Holds the present snapshot; the monitor and the services put new ones up.
+
+    Used from the event loop's thread alone.
+    """
+
+    def __init__(self, cluster_id: str) -> None:
+        self._cluster_id = cluster_id
+        self._epoch = secrets.token_hex(4)
+        self._count = 0
+        self.snapshot = Snapshot({}, {}, None, self._version())
+
+    def put(
+        self,
+        changed: Iterable[JobRecord] = (),
+        gone: Iterable[JobUid] = (),
+        as_of: datetime | None = None,
+    ) -> Snapshot:
+        """Publish a new snapshot: the present one with these differences.
+
+        Args:
+            changed: new and changed jobs; a job takes its native id over from an older one.
+            gone: jobs that leave the snapshot.
+            as_of: the time of the scheduler's newest answer, if there was one.
+        """
+        entries, by_native = dict(self.snapshot.entries), dict(self.snapshot.by_native)
+        before = self._count
+        for uid in gone:
+            self._drop(uid, entries, by_native)
+        for record in changed:
+            self._enter(record, entries, by_native)
+        version = self.snapshot.version if self._count == before else self._version()
+        self.snapshot = Snapshot(entries, by_native, as_of or self.snapshot.as_of, version)
+        return self.snapshot
+
+    def _drop(
+        self, uid: JobUid, entries: dict[JobUid, Entry], by_native: dict[NativeId, JobUid]
+    ) -> None:
+        entry = entries.pop(uid, None)
+        if entry is None:
+            return
+        self._count += 1
+        native_id = entry.record.native_id
+        if native_id is not None and by_native.get(native_id) == uid:
+            del by_native[native_id]
+
+    def _enter(
+        self, record: JobRecord, entries: dict[JobUid, Entry], by_native: dict[NativeId, JobUid]
+    ) -> None:
+        native_id = record.native_id
+        holder = None if native_id is None else entries.get(by_native.get(native_id, record.uid))
+        if holder is not None and holder.record.uid != record.uid:
+            if _is_ours_seen_in_the_queue(holder.record, record):
+                return
+            if _is_ours_seen_in_the_queue(record, holder.record):
+                del entries[holder.record.uid]
+        self._count += 1
+        entries[record.uid] = Entry(record, self._cluster_id)
+        if native_id is not None:
+            by_native[native_id] = record.uid
+
+    def _version(self) -> str:
+        return f"{self._epoch}-{self._count}"
+
+
+def _is_ours_seen_in_the_queue(ours: JobRecord, other: JobRecord) -> bool:
+    """Whether the other record is a sight of our job from before its submission had returned."""
+    if not ours.is_ours or other.is_ours or other.seen is None:
+        return False
+    return same_job(ours, other.seen)
