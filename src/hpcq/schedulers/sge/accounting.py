@@ -46,9 +46,14 @@ class AccountingFile:
         self._count = 0
         self._searched: set[bytes] = set()
 
-    def is_readable(self) -> bool:
-        """Whether the file is there and may be read."""
-        return os.access(self.path, os.R_OK)
+    def close(self) -> None:
+        """Let go of the file; the next question opens it again."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+            self._file = None
+            self._lines.clear()
+            self._count = 0
 
     def records(self, numbers: Iterable[str]) -> tuple[list[Entry], list[Unreadable]]:
         """Return the records of these job numbers, in the file's order, and the unreadable ones.

@@ -83,7 +83,8 @@ class SgeBackend:
         """Do nothing: Grid Engine tells nobody when its queue changes."""
 
     async def stop(self) -> None:
-        """Do nothing."""
+        """Let go of the accounting file."""
+        await asyncio.to_thread(self._accounting.close)
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""

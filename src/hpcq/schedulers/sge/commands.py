@@ -84,6 +84,10 @@ def build_qsub(
     """
     plain, carried = split_environment(spec.environment)
     needs_carrier = bool(carried) or any(_breaks_a_line(arg) for arg in spec.args)
+    if needs_carrier:
+        # A POSIX shell drops variables with such names when it starts.
+        carried |= {n: v for n, v in plain.items() if not n.isidentifier()}
+        plain = {n: v for n, v in plain.items() if n not in carried}
     argv = [
         "qsub",
         "-terse",

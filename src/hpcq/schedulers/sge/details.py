@@ -16,7 +16,7 @@ from hpcq.domain.states import JobState
 from hpcq.domain.units import GIBIBYTE, from_epoch
 from hpcq.schedulers.base import Listing, Unreadable
 from hpcq.schedulers.sge.commands import job_number
-from hpcq.schedulers.sge.parse import text_of
+from hpcq.schedulers.sge.parse import mend_less_than, text_of
 
 __all__ = ["parse_qstat_details"]
 
@@ -64,7 +64,7 @@ def parse_qstat_details(
         raise SchedulerUnavailable(
             f"The Grid Engine qmaster does not answer: {message}", scheduler_message=message
         )
-    document = _ENVIRONMENT.sub(b"", output)
+    document = mend_less_than(_ENVIRONMENT.sub(b"", output))
     if b"<unknown_jobs" in document and b"<djob_info" not in document:
         return Listing()
     if b"<djob_info" not in document:

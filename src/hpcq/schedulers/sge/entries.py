@@ -286,6 +286,28 @@ def _whole_array(number: str, tasks: Sequence[Observation]) -> Observation:
         start_time=min(starts, default=None),
         end_time=max(ends, default=None),
         slots=told.slots,
+        usage=_summed([task.usage for task in tasks if task.usage is not None]),
         array_job_id=number,
         submission_key=told.submission_key,
     )
+
+
+def _summed(usages: Sequence[Usage]) -> Usage | None:
+    """Return what the tasks used together; the peak is that of the largest."""
+    if not usages:
+        return None
+    return Usage(
+        cpu_seconds=_sum(usage.cpu_seconds for usage in usages),
+        memory_byte_seconds=_sum(usage.memory_byte_seconds for usage in usages),
+        max_memory_bytes=max(
+            (u.max_memory_bytes for u in usages if u.max_memory_bytes), default=None
+        ),
+        io_bytes=_sum(usage.io_bytes for usage in usages),
+        io_wait_seconds=_sum(usage.io_wait_seconds for usage in usages),
+        sampled_at=max((u.sampled_at for u in usages if u.sampled_at), default=None),
+    )
+
+
+def _sum(figures: Iterable[float | None]) -> float | None:
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if known else None

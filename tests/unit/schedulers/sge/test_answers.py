@@ -1,0 +1,139 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.schedulers.sge.recorded import recorded
+
+from hpcq.domain.errors import (
+    CommandFailed,
+    HpcqError,
+    JobNotFound,
+    NotAuthorized,
+    OutputParseError,
+    QuotaExceeded,
+    SchedulerUnavailable,
+)
+from hpcq.domain.jobs import NativeId
+from hpcq.execution.protocol import Completed
+from hpcq.schedulers.sge.answers import check_completed, parse_qsub
+from hpcq.schedulers.sge.cluster import parse_qhost_xml, parse_queue_limits, parse_queue_summary
+
+JOB = NativeId("31")
+
+
+@pytest.mark.parametrize(
+    ("case", "native_id"), [("qsub_ok", "3"), ("qsub_hold", "4"), ("qsub_array", "5")]
+)
+def test_submission_s_id(case: str, native_id: str) -> None:
+    assert parse_qsub(recorded(case)) == native_id
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("qsub_unknown_queue", 'unknown queue "nowhere.q"'),
+        ("qsub_unknown_pe", 'parallel environment "nope" does not exist'),
+        ("qsub_unknown_project", 'project "nope" does not exist'),
+        ("qsub_name_with_slash", "must not contain /"),
+        ("qsub_bad_priority", "invalid priority"),
+        ("qsub_priority_not_operator", "requires operator privileges"),
+        ("qsub_no_such_script", "No such file"),
+    ],
+)
+def test_refusal_carries_the_scheduler_s_words(case: str, message: str) -> None:
+    with pytest.raises(CommandFailed) as refused:
+        parse_qsub(recorded(case))
+    assert message in (refused.value.scheduler_message or "")
+
+
+def test_lost_answer_of_a_submission_is_not_a_refusal() -> None:
+    with pytest.raises(OutputParseError, match="lost"):
+        parse_qsub(recorded("qsub_name_with_blank"))
+
+
+def test_limit_of_jobs() -> None:
+    refused = replace(recorded("qsub_unknown_queue"), exit_code=25)
+    with pytest.raises(QuotaExceeded):
+        parse_qsub(refused)
+
+
+@pytest.mark.parametrize(
+    "stdout",
+    [b"", b"banner\n5\n", b"5\nbye\n", b"5 6\n", b'Your job 6 ("x") has been submitted\n', b"-5\n"],
+)
+def test_anything_but_an_id_is_not_guessed_at(stdout: bytes) -> None:
+    with pytest.raises(OutputParseError):
+        parse_qsub(replace(recorded("qsub_ok"), stdout=stdout))
+
+
+@pytest.mark.parametrize(
+    ("case", "error"),
+    [
+        ("qdel_unknown", JobNotFound),
+        ("qdel_finished", JobNotFound),
+        ("qdel_array_task_unknown", JobNotFound),
+        ("qhold_unknown", JobNotFound),
+        ("qrls_unknown", JobNotFound),
+        ("qdel_not_owner", NotAuthorized),
+        ("qhold_not_owner", NotAuthorized),
+        ("qrls_not_owner", NotAuthorized),
+        ("qmaster_down_qdel", SchedulerUnavailable),
+        ("qmaster_down_qhold", SchedulerUnavailable),
+        ("qmaster_down_qstat", SchedulerUnavailable),
+        ("qmaster_down_qconf", SchedulerUnavailable),
+        ("no_cell_qstat", SchedulerUnavailable),
+        ("no_root_qstat", SchedulerUnavailable),
+    ],
+)
+def test_what_commands_refuse(case: str, error: type[HpcqError]) -> None:
+    with pytest.raises(error):
+        check_completed(recorded(case), JOB)
+
+
+def test_unreachable_qmaster_at_submission_leaves_no_job() -> None:
+    with pytest.raises(SchedulerUnavailable):
+        parse_qsub(recorded("qmaster_down_qsub"))
+
+
+@pytest.mark.parametrize("case", ["qdel_running", "qdel_twice", "qrls_not_held", "qhold_running"])
+def test_success(case: str) -> None:
+    check_completed(recorded(case), JOB)
+
+
+@given(st.binary(), st.binary(), st.integers(-15, 255))
+def test_any_answer_is_an_id_or_a_typed_error(stdout: bytes, stderr: bytes, code: int) -> None:
+    done = Completed(argv=("qsub",), exit_code=code, stdout=stdout, stderr=stderr)
+    try:
+        parse_qsub(done)
+    except HpcqError:
+        return
+
+
+def test_queues() -> None:
+    limits = parse_queue_limits(recorded("qconf_sq_several").stdout)
+    assert limits == {"other.q": 86400}
+    queues = parse_queue_summary(recorded("qstat_g_c_xml").stdout, limits)
+    assert [(q.name, q.is_open, q.slots_used, q.slots_total) for q in queues] == [
+        ("all.q", True, 6, 128),
+        ("other.q", False, 1, 8),
+    ]
+    assert queues[1].max_wall_time_seconds == 86400
+
+
+def test_nodes() -> None:
+    (node,) = parse_qhost_xml(recorded("qhost_q_xml").stdout)
+    assert (node.name, node.is_up, node.queues) == ("vm", True, ("all.q", "other.q"))
+    assert (node.slots_total, node.slots_used) == (136, 7)
+    assert node.memory_bytes == int(23.5 * 2**30)
+    assert node.native_state == "s"
+
+
+@given(st.binary())
+def test_any_bytes_are_queues_and_nodes_or_a_parse_error(output: bytes) -> None:
+    parse_queue_limits(output)
+    for parse in (parse_qhost_xml, lambda text: parse_queue_summary(text, {})):
+        try:
+            parse(output)
+        except OutputParseError:
+            continue

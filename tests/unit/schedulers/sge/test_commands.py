@@ -1,0 +1,188 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.schedulers.sge.carrier import build_carrier
+from hpcq.schedulers.sge.commands import (
+    acceptable_name,
+    build_change,
+    build_qsub,
+    job_number,
+    split_environment,
+)
+
+KEY = SubmissionKey("hpcq-0123456789abcdef0123456789abcdef")
+
+
+def spec(**fields: object) -> JobSpec:
+    base: dict[str, object] = {
+        "name": "run1",
+        "working_directory": "/srv/jobs/run1",
+        "script_file": "/srv/jobs/run1/job.sh",
+    }
+    return JobSpec(**(base | fields))  # type: ignore[arg-type]
+
+
+def test_plain_submission() -> None:
+    submission = build_qsub(spec(args=("-x", "@y", "a b", "")), KEY)
+    assert " ".join(submission.argv[:17]) == (
+        "qsub -terse -sync n -b n -N run1 -wd /srv/jobs/run1"
+        f" -A {KEY} -ac hpcq_key={KEY} -pe orte 1"
+    )
+    assert submission.argv[17:] == ("/srv/jobs/run1/job.sh", "-x", "@y", "a b", "")
+    assert not submission.needs_carrier
+
+
+def test_every_field_is_expressed() -> None:
+    argv = build_qsub(
+        spec(
+            slots=4,
+            queue="all.q",
+            account="climate",
+            priority=-10,
+            wall_time_limit_seconds=3661,
+            memory_limit_bytes=10,
+            stdout_path="out.txt",
+            stderr_path="/x/a:b",
+            hold=True,
+            environment={"A": "1", "B": "x y"},
+        ),
+        KEY,
+        parallel_environment="mpi",
+    ).argv
+    text = " ".join(argv)
+    assert "-pe mpi 4 -q all.q -P climate -p -10 -l h_rt=1:01:01,h_vmem=3 -o out.txt" in text
+    assert " -e :/x/a:b -h -v A=1,B=x y " in text  # a colon would end a host name
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted"),
+    [
+        ("run1", "run1"),
+        ("1run", "_1run"),
+        ("a/b:c@d*e?f\\g h", "a_b_c_d_e_f_g_h"),
+        ("été", "_t_"),
+        ("", "_"),
+        ("-x", "_-x"),
+        ("none", "none_"),
+        ("ALL", "ALL_"),
+        ("x" * 500, "x" * 200),
+    ],
+)
+def test_names_are_made_acceptable(name: str, accepted: str) -> None:
+    assert acceptable_name(name) == accepted
+
+
+@given(st.text())
+def test_any_name_becomes_acceptable(name: str) -> None:
+    made = acceptable_name(name)
+    assert made.isascii()
+    assert made[0].isalpha() or made[0] == "_"
+    assert not set(made) & set("/:@*?\\ \n\t\r")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "wire"),
+    [
+        ("working_directory", "/srv/$HOME/x", "workingDirectory"),
+        ("working_directory", "/srv/a\nb", "workingDirectory"),
+        ("stdout_path", "a,b", "stdoutPath"),
+        ("stderr_path", "$JOB_ID.err", "stderrPath"),
+        ("script_file", "job.sh", "scriptFile"),
+        ("queue", "-x", "queue"),
+        ("account", "", "account"),
+    ],
+)
+def test_what_cannot_be_said_is_refused_by_name(field: str, value: str, wire: str) -> None:
+    with pytest.raises(InvalidSpec) as refused:
+        build_qsub(spec(**{field: value}), KEY)
+    assert refused.value.field == wire
+
+
+def test_nothing_of_the_environment_can_reach_qsub_itself() -> None:
+    names = ("LD_PRELOAD", "SGE_ROOT", "PATH", "HOME", "IFS", "BASH_ENV", "TMPDIR", "JOB_ID")
+    plain, carried = split_environment({**dict.fromkeys(names, "x"), "LIST": "1,2", "OK": "a=b"})
+    assert plain == {"OK": "a=b"}
+    assert set(carried) == {*names, "LIST"}
+
+
+@pytest.mark.parametrize("name", ["", "A=B", "A\0"])
+def test_impossible_variable_names_are_refused(name: str) -> None:
+    with pytest.raises(InvalidSpec) as refused:
+        split_environment({name: "x"})
+    assert refused.value.field == "environment"
+
+
+def test_argument_with_a_newline_needs_the_carrier() -> None:
+    submission = build_qsub(spec(args=("a\nb",), environment={"X": "y"}), KEY)
+    assert submission.needs_carrier
+    assert submission.argv[-4:] == ("-v", "X=y", "-S", "/bin/sh")
+    assert submission.carried_args == ("a\nb",)
+
+
+def test_changes_name_one_job_or_one_task() -> None:
+    assert build_change("qdel", NativeId("9")) == ("qdel", "9")
+    assert build_change("qhold", NativeId("9[2]")) == ("qhold", "9.2")
+    assert job_number(NativeId("9[2]")) == "9"
+    with pytest.raises(ValueError, match="12_3"):
+        job_number(NativeId("12_3"))
+
+
+def run_carrier(folder: Path, script: bytes, args: list[str], env: dict[str, str]) -> bytes:
+    carrier = folder / "carrier"
+    carrier.write_bytes(build_carrier(script, args, env))
+    done = subprocess.run(
+        ["/bin/sh", str(carrier)],
+        env={"PATH": "/usr/bin:/bin", "TMPDIR": str(folder)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.stderr == b""
+    return done.stdout
+
+
+SHOW = b"""#!/bin/sh
+#$ -N shown
+for a in "$@"; do printf '%s\\0' "$a"; done
+printf '%s\\0%s\\0%s\\0' "$LD_TEST" "$TMPDIR" "$(env | grep -c hpcq)"
+"""
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+
+
+@settings(max_examples=30, deadline=None)
+@given(args=st.lists(TEXT, max_size=4), value=TEXT)
+def test_carrier_brings_every_byte(
+    tmp_path_factory: pytest.TempPathFactory, args: list[str], value: str
+) -> None:
+    env = {"LD_TEST": value, "TMPDIR": "/requested"}
+    shown = run_carrier(tmp_path_factory.mktemp("carrier"), SHOW, args, env)
+    assert shown.split(b"\0") == [a.encode() for a in (*args, value, "/requested", "0", "")]
+
+
+def test_no_line_of_the_carrier_is_taken_for_a_directive() -> None:
+    made = build_carrier(b"#!/bin/sh\n", ["x\n#$ -q other.q"], {"V": "\n#$ -N evil"})
+    assert not [line for line in made.splitlines() if line.startswith(b"#$")]
+
+
+def test_directives_of_the_script_stay() -> None:
+    assert b"\n#$ -N shown\n" in build_carrier(SHOW, ["a\nb"], {})
+
+
+def test_script_without_interpreter_line_runs_with_its_own_shell(tmp_path: Path) -> None:
+    script = b'#$ -S /bin/bash\nprintf "%s" "${BASH_VERSION:+bash}$1"\n'
+    assert run_carrier(tmp_path, script, ["\n"], {}) == b"bash\n"
+    assert run_carrier(tmp_path, b'printf "%s" "$1"\n', ["\n"], {}) == b"\n"
+
+
+def test_variable_that_is_no_shell_name(tmp_path: Path) -> None:
+    # A shell script would not do: dash forgets such variables.
+    script = f"#!{sys.executable}\nimport os\nprint(os.environ['a.b'])\n".encode()
+    assert run_carrier(tmp_path, script, [], {"a.b": "1,2"}) == b"1,2\n"
+    submission = build_qsub(spec(args=("\n",), environment={"a.b": "1", "ok": "2"}), KEY)
+    assert submission.carried_environment == {"a.b": "1"}

@@ -1,0 +1,171 @@
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.schedulers.sge.recorded import recorded
+
+from hpcq.domain.errors import OutputParseError
+from hpcq.domain.jobs import Observation
+from hpcq.domain.states import JobState, Stage
+from hpcq.schedulers.sge.parse import QueueMemo, parse_qstat_xml
+
+
+def listed(case: str, version: str = "8.1.9") -> dict[str, Observation]:
+    listing = parse_qstat_xml(recorded(case, version).stdout)
+    assert not listing.unreadable
+    by_id = {str(seen.native_id): seen for seen in listing.observations}
+    assert len(by_id) == len(listing.observations)
+    return by_id
+
+
+def test_sge_lists_running_and_pending_jobs() -> None:
+    jobs = {seen.name: seen for seen in listed("qstat_xml_mixed").values()}
+    assert {
+        name: (seen.native_state, seen.state)
+        for name, seen in jobs.items()
+        if seen.array_job_id is None
+    } == {
+        "running": ("r", JobState.RUNNING),
+        "suspended": ("s", JobState.SUSPENDED),
+        "queue_suspended": ("S", JobState.SUSPENDED),
+        "rerunning": ("Rr", JobState.RUNNING),
+        "too_wide": ("qw", JobState.QUEUED),
+        "nodir": ("Eqw", JobState.QUEUED_HELD),
+        "noout": ("Eqw", JobState.QUEUED_HELD),
+        "errstate": ("Eqw", JobState.QUEUED_HELD),
+        "noshell": ("Eqw", JobState.QUEUED_HELD),
+        "held": ("hqw", JobState.QUEUED_HELD),
+        "dependent": ("hqw", JobState.QUEUED_HELD),
+        "odd<&>'\"$;": ("hqw", JobState.QUEUED_HELD),
+        "low": ("hqw", JobState.QUEUED_HELD),
+        "later": ("qw", JobState.QUEUED),
+        "nobodys": ("hqw", JobState.QUEUED_HELD),
+    }
+
+
+def test_running_job_has_host_and_start_pending_one_has_submission() -> None:
+    jobs = listed("qstat_xml_mixed")
+    running, pending = jobs["31"], jobs["35"]
+    assert (running.queue, running.hosts, running.slots) == ("all.q", ("vm",), 2)
+    assert running.start_time == datetime(2026, 11, 23, 0, 9, 6, tzinfo=UTC)
+    assert running.submit_time is None
+    assert (pending.queue, pending.hosts, pending.slots) == (None, None, 5000)
+    assert pending.submit_time == datetime(2026, 11, 23, 0, 9, 6, tzinfo=UTC)
+    assert pending.owner == "root"
+
+
+def test_array_is_listed_once_besides_its_running_tasks() -> None:
+    jobs = listed("qstat_xml_mixed")
+    assert jobs["39"].state is JobState.RUNNING
+    assert jobs["39[1]"].array_task_id == 1
+    assert jobs["39[2]"].array_job_id == "39"
+    assert "39[3]" not in jobs
+    assert jobs["38"].state is JobState.QUEUED_HELD
+
+
+def test_deletion_asked_for_is_a_stage() -> None:
+    jobs = listed("qstat_xml_deleting")
+    assert (jobs["31"].native_state, jobs["31"].stage) == ("dr", Stage.CANCELLING)
+
+
+def test_empty_queue() -> None:
+    assert listed("qstat_xml_empty") == {}
+
+
+def test_older_dialect() -> None:
+    jobs = listed("qstat_xml_mixed", "2011.11")
+    assert {i: seen.native_state for i, seen in jobs.items()} == {
+        "155": "r",
+        "157": "Eqw",
+        "159": "hqw",
+    }
+
+
+@pytest.mark.parametrize(
+    "variant", ["qstat_r_xml_mixed", "qstat_gd_xml_mixed", "qstat_ext_r_xml_mixed"]
+)
+def test_other_options_of_qstat_are_read_too(variant: str) -> None:
+    assert listed(variant)["31"].name == "running"
+
+
+def document(*elements: str) -> bytes:
+    body = "".join(f"<job_list state='pending'>{e}</job_list>" for e in elements)
+    return f"<?xml version='1.0'?>\n<job_info><queue_info>{body}</queue_info></job_info>".encode()
+
+
+GOOD = "<JB_job_number>1</JB_job_number><JAT_prio>0.5</JAT_prio><state>qw</state><slots>1</slots>"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "<JB_job_number>2</JB_job_number><state></state>",
+        "<JB_job_number>2</JB_job_number>",
+        "<JB_job_number></JB_job_number><state>qw</state>",
+        "<JB_job_number>2</JB_job_number><state>qw</state><slots>many</slots>",
+        "<JB_job_number>2</JB_job_number><state>qw",
+    ],
+)
+def test_one_bad_job_hides_no_other(bad: str) -> None:
+    listing = parse_qstat_xml(document(GOOD, bad, GOOD.replace("1</JB", "3</JB")))
+    assert [str(seen.native_id) for seen in listing.observations] == ["1", "3"]
+    assert len(listing.unreadable) == 1
+
+
+def test_unclosed_element_is_reported() -> None:
+    text = document(GOOD, GOOD.replace("1</JB", "2</JB")).replace(b"</job_list>", b"", 1)
+    listing = parse_qstat_xml(text)
+    assert [bad.native_id for bad in listing.unreadable] == ["1"]
+    assert [str(seen.native_id) for seen in listing.observations] == ["2"]
+
+
+@pytest.mark.parametrize("name", ["a\x01b", "a\x1b[31mb", "a & b", "a&nbsp;b"])
+def test_characters_that_are_no_xml_spoil_nothing(name: str) -> None:
+    listing = parse_qstat_xml(document(GOOD + f"<JB_name>{name}</JB_name>", GOOD))
+    assert len(listing.observations) == 2
+    assert not listing.unreadable
+
+
+def test_undecodable_bytes_spoil_nothing() -> None:
+    text = document(GOOD + "<JB_name>NAME</JB_name>").replace(b"NAME", b"\xff\xfe")
+    assert parse_qstat_xml(text).observations[0].name == "\ufffd\ufffd"
+
+
+def test_half_a_document_is_an_error_because_missing_jobs_would_seem_ended() -> None:
+    text = recorded("qstat_xml_mixed").stdout
+    with pytest.raises(OutputParseError, match="cut off"):
+        parse_qstat_xml(text[: len(text) // 2])
+
+
+def test_noise_before_the_document_is_skipped() -> None:
+    assert len(parse_qstat_xml(b"warning: clock skew\n" + document(GOOD)).observations) == 1
+
+
+def test_unchanged_jobs_are_the_same_objects_and_priorities_do_not_count() -> None:
+    memo = QueueMemo()
+    first = parse_qstat_xml(document(GOOD), memo).observations[0]
+    again = parse_qstat_xml(document(GOOD.replace("0.5", "0.6")), memo).observations[0]
+    assert again is first
+    changed = parse_qstat_xml(document(GOOD.replace("qw", "hqw")), memo).observations[0]
+    assert changed.state is JobState.QUEUED_HELD
+
+
+@given(st.binary())
+def test_any_bytes_are_a_listing_or_a_parse_error(output: bytes) -> None:
+    try:
+        parse_qstat_xml(output)
+    except OutputParseError:
+        return
+
+
+@given(st.data())
+def test_damaged_document_is_a_listing_or_a_parse_error(data: st.DataObject) -> None:
+    text = bytearray(recorded("qstat_xml_mixed").stdout)
+    for _ in range(data.draw(st.integers(1, 8))):
+        at = data.draw(st.integers(0, len(text) - 1))
+        text[at : at + data.draw(st.integers(0, 40))] = data.draw(st.binary(max_size=8))
+    try:
+        parse_qstat_xml(bytes(text))
+    except OutputParseError:
+        return
