@@ -17,6 +17,7 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId
 from hpcq.domain.states import JobState
+from hpcq.domain.validation import check_content
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.archive import Archive
 from hpcq.services.clock import now
@@ -61,6 +62,7 @@ class JobService:
             UnsupportedCapability: this scheduler cannot express one of its fields.
             SchedulerError: the scheduler refused, is away, or did not answer in time.
         """
+        check_content(spec)
         self._check_expressible(spec)
         await self.paths.check(spec)
         record = life.intent(JobUid.new(), spec, now())

@@ -45,14 +45,12 @@ class MonitorOptions:
     Attributes:
         interval_seconds: from one queue query to the next.
         usage_interval_seconds: from one query for the usage of running jobs to the next.
-        stale_after: the age from which a snapshot is called stale.
         listed_for: how long a finished job stays in the listing.
         interest_for: how long a job that somebody read is asked about in detail.
     """
 
     interval_seconds: float
     usage_interval_seconds: float
-    stale_after: timedelta
     listed_for: timedelta
     interest_for: timedelta = timedelta(minutes=1)
 
@@ -84,6 +82,7 @@ class _Memory:
     touched: dict[JobUid, datetime] = field(default_factory=dict)
     rechecks: dict[JobUid, _Recheck] = field(default_factory=dict)
     interest: dict[JobUid, datetime] = field(default_factory=dict)
+    all_read_at: datetime | None = None
     details_at: datetime | None = None
 
 
@@ -119,6 +118,10 @@ class Monitor:
     def read(self, uid: JobUid) -> None:
         """Take note that somebody reads this job, and so wants to know its usage."""
         self._memory.interest[uid] = now()
+
+    def read_all(self) -> None:
+        """Take note that somebody reads the usage of every running job."""
+        self._memory.all_read_at = now()
 
     async def apply(
         self, uid: JobUid, change: Callable[[JobRecord], JobRecord]
@@ -281,7 +284,8 @@ class Monitor:
             return
         horizon = at - self._options.interest_for
         memory.interest = {u: t for u, t in memory.interest.items() if t >= horizon}
-        wanted = await asyncio.to_thread(self._wanted, self._board.snapshot)
+        read = memory.all_read_at is not None and memory.all_read_at >= horizon
+        wanted = await asyncio.to_thread(self._wanted, self._board.snapshot, all_running=read)
         if not wanted:
             return
         memory.details_at = at
@@ -294,15 +298,18 @@ class Monitor:
             changed.append(_with_details(entry.record, seen))
         await self._publish(changed, [], None)
 
-    def _wanted(self, snapshot: Snapshot) -> list[NativeId]:
-        return [r.native_id for r in snapshot.records() if r.native_id and self._is_wanted(r)]
-
-    def _is_wanted(self, record: JobRecord) -> bool:
-        if record.state.is_final or record.confirmed_at is not None:
-            return False
-        if record.uid in self._memory.interest:
-            return True
-        return record.is_ours and record.state is JobState.RUNNING
+    def _wanted(self, snapshot: Snapshot, *, all_running: bool) -> list[NativeId]:
+        """Return whom to ask about: our running jobs and whatever somebody has read."""
+        return [
+            r.native_id
+            for r in snapshot.records()
+            if r.native_id is not None
+            and r.confirmed_at is None
+            and (
+                r.uid in self._memory.interest
+                or (r.state is JobState.RUNNING and (r.is_ours or all_running))
+            )
+        ]
 
 
 def _with_details(record: JobRecord, seen: Observation) -> JobRecord:

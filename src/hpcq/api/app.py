@@ -1,0 +1,136 @@
+"""The application: made, and wired, here and nowhere else."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+from fastapi import FastAPI
+
+from hpcq import __version__
+from hpcq.api import problems
+from hpcq.api.asgi import BodyLimit, OnePathSpelling
+from hpcq.api.context import Context
+from hpcq.api.docs import add_docs
+from hpcq.api.routers import health, jobs, programs
+from hpcq.config import Settings, prepare_state_directory, scheduler_environment
+from hpcq.execution.local import LocalRunner
+from hpcq.schedulers import registry
+from hpcq.schedulers.base import SchedulerBackend, SchedulerOptions
+from hpcq.services.archive import Archive
+from hpcq.services.jobs import JobService
+from hpcq.services.monitor import Monitor, MonitorOptions
+from hpcq.services.paths import PathChecker
+from hpcq.services.programs import ProgramService, program_readers
+from hpcq.services.snapshot import Board
+from hpcq.storage.jobs import JobStore
+from hpcq.telemetry import RequestLog
+
+__all__ = ["create_app"]
+
+_DESCRIPTION = """\
+Submit, list, read and delete jobs without knowing which batch scheduler runs them,
+and list the programs that are installed. Errors are `application/problem+json` (RFC 9457).
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the service for these settings; nothing is opened or started before its lifespan."""
+    root_path = "" if settings.root_path == "/" else settings.root_path
+    app = FastAPI(
+        title="hpc-queue-api",
+        version=__version__,
+        description=_DESCRIPTION,
+        root_path=root_path,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lambda app: _lifespan(app, settings),
+    )
+    for module in (jobs, programs, health):
+        app.include_router(module.router)
+    add_docs(app)
+    problems.add_handlers(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes)
+    app.add_middleware(OnePathSpelling)
+    app.add_middleware(RequestLog)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    prepare_state_directory(settings)
+    backend = registry.load(settings.scheduler)(_scheduler_options(settings), LocalRunner())
+    store = JobStore(settings.state_directory / "jobs.sqlite3")
+    board = Board(settings.cluster_id)
+    monitor = Monitor(backend, store, board, settings.cluster_id, _monitor_options(settings))
+    paths = PathChecker(settings.path_check_timeout_seconds)
+    app.state.context = _context(settings, backend, store, board, monitor, paths)
+    async with contextlib.AsyncExitStack() as stack:
+        await store.open()
+        stack.push_async_callback(store.close)
+        await backend.start(monitor.wake)
+        stack.push_async_callback(backend.stop)
+        stack.callback(paths.close)
+        await monitor.load()
+        watching = asyncio.create_task(monitor.run())
+        stack.push_async_callback(_end, watching)
+        yield
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _context(
+    settings: Settings,
+    backend: SchedulerBackend,
+    store: JobStore,
+    board: Board,
+    monitor: Monitor,
+    paths: PathChecker,
+) -> Context:
+    cluster_id = settings.cluster_id
+    return Context(
+        cluster_id=cluster_id,
+        scheduler=settings.scheduler,
+        stale_after=timedelta(seconds=settings.stale_after_seconds),
+        board=board,
+        monitor=monitor,
+        jobs=JobService(
+            backend=backend,
+            store=store,
+            board=board,
+            monitor=monitor,
+            archive=Archive(backend, store, cluster_id, settings.poll_interval_seconds),
+            cluster_id=cluster_id,
+            paths=paths,
+        ),
+        programs=ProgramService(
+            program_readers(settings), timeout_seconds=settings.programs_timeout_seconds
+        ),
+    )
+
+
+def _scheduler_options(settings: Settings) -> SchedulerOptions:
+    return SchedulerOptions(
+        cluster_id=settings.cluster_id,
+        state_directory=settings.state_directory,
+        environment=scheduler_environment(settings, os.environ),
+        command_timeout_seconds=settings.command_timeout_seconds,
+        listing_limit_bytes=settings.listing_limit_bytes,
+        max_slots=settings.internal_scheduler_max_slots,
+        cancel_grace_seconds=settings.cancel_grace_seconds,
+        parallel_environment=settings.sge_parallel_environment,
+    )
+
+
+def _monitor_options(settings: Settings) -> MonitorOptions:
+    return MonitorOptions(
+        interval_seconds=settings.poll_interval_seconds,
+        usage_interval_seconds=settings.usage_interval_seconds,
+        listed_for=timedelta(seconds=settings.finished_jobs_listed_seconds),
+    )

@@ -1,0 +1,63 @@
+"""What happens to every request before a route sees it: one spelling of paths, a bounded body."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hpcq.api.problems import plain_problem
+
+__all__ = ["BodyLimit", "OnePathSpelling"]
+
+
+class OnePathSpelling:
+    """Takes ``/jobs/`` for ``/jobs``, so that no client is redirected."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith("/") and scope["path"] != "/":
+            scope = {**scope, "path": scope["path"][:-1]}
+        await self._app(scope, receive, send)
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class BodyLimit:
+    """Refuses a request whose body is longer than a service on a head node should hold."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
+            return
+        response = plain_problem(
+            413, f"The request body is longer than {self._max_bytes} bytes, the limit here."
+        )
+        if _announced_length(scope) > self._max_bytes:
+            await response(scope, receive, send)
+            return
+        received = 0
+
+        async def counting() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                raise _TooLarge
+            return message
+
+        try:
+            await self._app(scope, counting, send)
+        except _TooLarge:
+            await response(scope, receive, send)
+
+
+def _announced_length(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else 0
+    return 0

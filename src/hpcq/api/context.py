@@ -1,0 +1,34 @@
+"""What the routes work with, made once by the application factory."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from hpcq.services.jobs import JobService
+from hpcq.services.monitor import Monitor
+from hpcq.services.programs import ProgramService
+from hpcq.services.snapshot import Board
+
+__all__ = ["Context", "ContextDependency"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The services behind the routes, and what they must know of the settings."""
+
+    cluster_id: str
+    scheduler: str
+    stale_after: timedelta
+    board: Board
+    monitor: Monitor
+    jobs: JobService
+    programs: ProgramService
+
+
+def _context(request: Request) -> Context:
+    return cast(Context, request.app.state.context)
+
+
+ContextDependency = Annotated[Context, Depends(_context)]

@@ -1,0 +1,173 @@
+"""Every error as RFC 9457 ``application/problem+json``; HTTP codes are chosen here alone."""
+
+import http
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from hpcq.domain import errors
+
+__all__ = ["PROBLEMS", "Problem", "add_handlers", "problem_response", "responses"]
+
+_log = structlog.get_logger("hpcq.api")
+
+MEDIA_TYPE = "application/problem+json"
+_RETRY_AFTER_SECONDS = 5
+
+# From the particular to the general: the first class that fits is the one.
+PROBLEMS: tuple[tuple[type[errors.HpcqError], int, str, str], ...] = (
+    (errors.InvalidSpec, 400, "invalid_content", "The request's content cannot be a job"),
+    (errors.NotAuthorized, 403, "not_authorized", "Not allowed"),
+    (errors.JobNotFound, 404, "job_not_found", "No such job"),
+    (errors.WrongState, 409, "wrong_state", "The job's state does not allow this"),
+    (errors.QuotaExceeded, 429, "quota_exceeded", "A limit of the site was reached"),
+    (errors.UnsupportedCapability, 501, "unsupported", "The scheduler cannot do this"),
+    (errors.CommandTimedOut, 504, "scheduler_timeout", "The scheduler did not answer in time"),
+    (errors.SchedulerUnavailable, 503, "scheduler_unavailable", "The scheduler is away"),
+    (errors.OutputParseError, 502, "scheduler_unreadable", "The scheduler's answer is unreadable"),
+    (errors.SchedulerError, 502, "scheduler_refused", "The scheduler refused"),
+    (errors.StoreUnavailable, 503, "store_unavailable", "The records cannot be used"),
+)
+_TITLES = {
+    400: ("invalid_content", "The request's content is invalid"),
+    404: ("not_found", "No such route"),
+    405: ("method_not_allowed", "The route does not know this method"),
+    413: ("body_too_large", "The request body is too large"),
+    422: ("wrong_shape", "The request has the wrong shape"),
+    500: ("internal_error", "This service has a defect"),
+    503: ("not_ready", "The service is not ready"),
+}
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 describes it."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    type: str = Field(examples=["urn:hpcq:problem:job_not_found"])
+    title: str = Field(examples=["No such job"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is no job '155' in this cluster."])
+    code: str = Field(examples=["job_not_found"], description="Stable; see the error reference.")
+    field: str | None = Field(default=None, examples=["workingDirectory"])
+    retry_after: int | None = Field(default=None, alias="retryAfter", description="Seconds.")
+    scheduler_message: str | None = Field(default=None, alias="schedulerMessage")
+
+
+def problem_response(
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    *,
+    headers: dict[str, str] | None = None,
+    **more: object,
+) -> Response:
+    """Return an error; members of ``more`` that are None are left out."""
+    body: dict[str, object] = {
+        "type": f"urn:hpcq:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    body.update({name: value for name, value in more.items() if value is not None})
+    return Response(
+        json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"),
+        status_code=status,
+        media_type=MEDIA_TYPE,
+        headers=headers,
+    )
+
+
+def plain_problem(status: int, detail: str, *, headers: dict[str, str] | None = None) -> Response:
+    """Return an error that has no exception of its own."""
+    fallback = ("http_error", http.HTTPStatus(status).phrase)
+    code, title = _TITLES.get(status, fallback)
+    return problem_response(status, code, title, detail, headers=headers)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return what a route's documentation says about these error codes."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        status: {"description": _meaning(status), "model": Problem, "content": content}
+        for status in sorted({*statuses, 422})
+    }
+
+
+def _meaning(status: int) -> str:
+    titles = [title for _, number, _, title in PROBLEMS if number == status]
+    return titles[0] if titles else _TITLES[status][1]
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Turn every exception that reaches the edge into a problem."""
+    app.add_exception_handler(errors.HpcqError, _on_ours)
+    app.add_exception_handler(RequestValidationError, _on_wrong_shape)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_defect)
+
+
+async def _on_ours(_request: Request, error: Exception) -> Response:
+    status, code, title = next(
+        ((s, c, t) for kind, s, c, t in PROBLEMS if isinstance(error, kind)),
+        (500, *_TITLES[500]),
+    )
+    transient = bool(getattr(error, "transient", False)) and status in (429, 503)
+    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if transient else None
+    return problem_response(
+        status,
+        code,
+        title,
+        str(getattr(error, "detail", error)),
+        headers=headers,
+        field=getattr(error, "field", None),
+        retryAfter=_RETRY_AFTER_SECONDS if transient else None,
+        schedulerMessage=getattr(error, "scheduler_message", None),
+    )
+
+
+async def _on_wrong_shape(_request: Request, error: Exception) -> Response:
+    found: Sequence[Any] = error.errors() if isinstance(error, RequestValidationError) else ()
+    first = found[0] if found else {"loc": (), "msg": "it cannot be read"}
+    names = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+    where = ".".join(names)
+    problems = "; ".join(_in_words(one) for one in found) or "it cannot be read"
+    code, title = _TITLES[422]
+    return problem_response(422, code, title, f"{problems}.", field=where or None)
+
+
+def _in_words(one: Any) -> str:
+    if one["type"] == "json_invalid":
+        return f"The body is not valid JSON: {one.get('ctx', {}).get('error', one['msg'])}"
+    where = ".".join(str(part) for part in one["loc"] if part not in ("body", "query"))
+    message = {
+        "extra_forbidden": "this field is not known; check its spelling",
+        "missing": "this field is mandatory",
+    }.get(one["type"], str(one["msg"]).removeprefix("Value error, "))
+    return f"{where}: {message}" if where else message
+
+
+async def _on_http(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    detail = {
+        404: "There is nothing here. /docs lists the routes.",
+        405: "This route does not know the method. /docs lists the routes.",
+    }.get(error.status_code, str(error.detail))
+    return plain_problem(error.status_code, detail, headers=dict(error.headers or {}))
+
+
+async def _on_defect(_request: Request, error: Exception) -> Response:
+    _log.error("request.defect", exc_info=error)
+    return plain_problem(
+        500, "This service has a defect; its log, under this answer's X-Request-ID, says which."
+    )

@@ -1,0 +1,185 @@
+"""``/jobs``: submit, list, read, delete, hold and release."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict
+
+from hpcq.api.context import ContextDependency
+from hpcq.api.problems import responses
+from hpcq.api.schemas import Accepted, Job, JobSubmission, Submitted
+from hpcq.domain.jobs import JobRecord
+from hpcq.domain.units import format_time
+from hpcq.services.clock import now
+from hpcq.services.snapshot import Freshness
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["jobs"])
+
+JobId = Annotated[
+    str, Path(description="The scheduler's own id, or the permanent uid.", examples=["155"])
+]
+# Below this a packed answer saves nothing.
+_SMALLEST_PACKED_BYTES = 1024
+
+
+class NoQuery(BaseModel):
+    """A route that takes no query parameters and says so."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class JobQuery(NoQuery):
+    """How a listing is to look."""
+
+    expand: Literal["resourceUsage"] | None = None
+
+
+@router.post(
+    "/jobs",
+    status_code=201,
+    operation_id="submitJob",
+    summary="Submit a job",
+    response_model=Submitted,
+    responses=responses(400, 413, 429, 501, 502, 503, 504),
+)
+async def submit_job(
+    body: JobSubmission,
+    request: Request,
+    response: Response,
+    context: ContextDependency,
+    _query: Annotated[NoQuery, Query()],
+) -> Submitted:
+    """Hand a script to the scheduler. The answer holds the scheduler's id and a permanent one."""
+    record = await context.jobs.submit(body.to_spec(context.cluster_id))
+    response.headers["Location"] = f"{request.scope.get('root_path', '')}/jobs/{record.native_id}"
+    return Submitted(job_id=str(record.native_id), uid=str(record.uid))
+
+
+@router.get(
+    "/jobs",
+    operation_id="listJobs",
+    summary="List jobs",
+    response_model=list[Job],
+    responses={304: {"description": "Nothing has changed."}, **responses()},
+)
+async def list_jobs(
+    context: ContextDependency,
+    query: Annotated[JobQuery, Query()],
+    accept_encoding: Annotated[str, Header(include_in_schema=False)] = "",
+    if_none_match: Annotated[str, Header()] = "",
+) -> Response:
+    """List the whole queue, and the jobs submitted here that ended within the last day.
+
+    `resourceUsage` is null unless `expand=resourceUsage`. The answer comes from memory;
+    `X-As-Of` and `X-Stale` tell its age. The `ETag` changes whenever anything but the passage
+    of time (`elapsed`, `asOf`) does.
+    """
+    usage = query.expand is not None
+    if usage:
+        context.monitor.read_all()
+    snapshot = context.board.snapshot
+    freshness = snapshot.freshness(now(), context.stale_after)
+    tag = f'W/"{snapshot.version}{"u" * usage}{"s" * freshness.stale}"'
+    headers = _age(freshness) | {"ETag": tag, "Vary": "Accept-Encoding"}
+    if tag in (one.strip() for one in if_none_match.split(",")) or if_none_match == "*":
+        return Response(status_code=304, headers=headers)
+    body = await snapshot.listing(freshness, usage=usage, gzip=False)
+    if len(body) >= _SMALLEST_PACKED_BYTES and _accepts_gzip(accept_encoding):
+        body = await snapshot.listing(freshness, usage=usage, gzip=True)
+        headers["Content-Encoding"] = "gzip"
+    return Response(body, media_type="application/json", headers=headers)
+
+
+@router.get(
+    "/jobs/{jobId}",
+    operation_id="getJob",
+    summary="Read a job",
+    response_model=Job,
+    responses=responses(404, 502, 503, 504),
+)
+async def get_job(
+    context: ContextDependency,
+    job_id: Annotated[JobId, Path(alias="jobId")],
+    _query: Annotated[NoQuery, Query()],
+) -> Response:
+    """Read one job, queued, running or finished, however long ago."""
+    entry = await context.jobs.find(job_id)
+    freshness = context.board.snapshot.freshness(now(), context.stale_after)
+    return Response(entry.json(freshness), media_type="application/json", headers=_age(freshness))
+
+
+@router.delete(
+    "/jobs/{jobId}",
+    status_code=202,
+    operation_id="deleteJob",
+    summary="Delete a job",
+    response_model=Accepted,
+    responses=responses(403, 404, 409, 502, 503, 504),
+)
+async def delete_job(
+    context: ContextDependency,
+    job_id: Annotated[JobId, Path(alias="jobId")],
+    _query: Annotated[NoQuery, Query()],
+) -> Accepted:
+    """End a job that is queued or running; it leaves the listing once it has ended.
+
+    Its record stays readable by id. Repeating this is harmless.
+    """
+    return _accepted(await context.jobs.cancel(job_id))
+
+
+@router.post(
+    "/jobs/{jobId}/hold",
+    status_code=202,
+    operation_id="holdJob",
+    summary="Hold a queued job",
+    response_model=Accepted,
+    responses=responses(403, 404, 409, 501, 502, 503, 504),
+)
+async def hold_job(
+    context: ContextDependency,
+    job_id: Annotated[JobId, Path(alias="jobId")],
+    _query: Annotated[NoQuery, Query()],
+) -> Accepted:
+    """Keep a queued job from starting until it is released."""
+    return _accepted(await context.jobs.hold(job_id))
+
+
+@router.post(
+    "/jobs/{jobId}/release",
+    status_code=202,
+    operation_id="releaseJob",
+    summary="Release a held job",
+    response_model=Accepted,
+    responses=responses(403, 404, 409, 501, 502, 503, 504),
+)
+async def release_job(
+    context: ContextDependency,
+    job_id: Annotated[JobId, Path(alias="jobId")],
+    _query: Annotated[NoQuery, Query()],
+) -> Accepted:
+    """Let a held job start when its turn comes."""
+    return _accepted(await context.jobs.release(job_id))
+
+
+def _accepted(record: JobRecord) -> Accepted:
+    return Accepted(detail=f"jobId: {record.native_id}")
+
+
+def _age(freshness: Freshness) -> dict[str, str]:
+    headers = {"X-Stale": "true" if freshness.stale else "false", "Cache-Control": "no-cache"}
+    if freshness.as_of is not None:
+        headers["X-As-Of"] = format_time(freshness.as_of)
+    return headers
+
+
+def _accepts_gzip(accept_encoding: str) -> bool:
+    """Return whether a request's ``Accept-Encoding`` lets gzip through (RFC 9110, 12.5.3)."""
+    weights = {}
+    for part in accept_encoding.lower().split(","):
+        coding, _, parameters = part.partition(";")
+        weights[coding.strip()] = parameters.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00")
+    return weights.get("gzip", weights.get("*", False))

@@ -1,0 +1,219 @@
+"""What requests look like, and what the documentation shows of answers."""
+
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic.alias_generators import to_camel
+
+from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import JobSpec
+from hpcq.domain.programs import Program
+from hpcq.domain.states import FailureKind, JobState, JobStatus
+from hpcq.domain.units import GIBIBYTE
+
+__all__ = ["Accepted", "Health", "Job", "JobSubmission", "ProgramOut", "Submitted"]
+
+_Ignored = Annotated[Any, Field(default=None, exclude=True, description="Accepted and ignored.")]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+
+class ResourceUsage(_Wire):
+    """What a job has used; a figure that the scheduler does not give is null."""
+
+    cpu_seconds: float | None = Field(description="CPU time, s.")
+    memory_cpu_seconds: float | None = Field(description="Memory integrated over CPU time, GB·s.")
+    instant_total_memory: float | None = Field(description="Memory at `timeInstant`, GB.")
+    max_total_memory: float | None = Field(description="The most memory so far, GB.")
+    process_io: float | None = Field(alias="processIO", description="Read and written, GB.")
+    process_io_waiting: float | None = Field(
+        alias="processIOWaiting", description="Time spent waiting for it, s."
+    )
+    time_instant: str | None = Field(description="When the figures were taken.")
+
+
+class Job(_Wire):
+    """A job. All fields are present in every answer, null when unknown."""
+
+    job_id: str | None = Field(description="The scheduler's own id.")
+    status: JobStatus
+    name: str | None
+    start_time: str | None
+    last_status_update_time: str
+    end_time: str | None
+    cluster_id: str
+    working_directory: str | None
+    reserved_slots: int | None
+    script_file: str | None
+    args: list[str] | None
+    resource_usage: ResourceUsage | None
+    uid: str = Field(description="Permanent; given by this service before the submission.")
+    state: JobState
+    native_state: str | None = Field(description="The scheduler's own word.")
+    state_reason: str | None = Field(description="Why pending, why failed, in words.")
+    failure_kind: FailureKind | None
+    exit_code: int | None
+    exit_signal: int | None
+    submit_time: str
+    owner: str | None
+    queue: str | None
+    account: str | None
+    hosts: list[str] | None
+    wall_time_limit: int | None = Field(description="s.")
+    memory_limit: float | None = Field(description="GB, whole job.")
+    stdout_path: str | None
+    stderr_path: str | None
+    array_job_id: str | None
+    array_task_id: int | None
+    depends_on: list[str] | None
+    elapsed: int | None = Field(description="From the start until now or the end, s.")
+    as_of: str | None = Field(description="When the scheduler last confirmed this.")
+    stale: bool = Field(description="Whether it has not done so within the allowed age.")
+
+
+class JobSubmission(_Wire):
+    """A job to submit. Fields of a `Job` that only answers carry are accepted and ignored."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "workingDirectory": "/home/ana/estudos/pmo-2026-11",
+                    "reservedSlots": 16,
+                    "scriptFile": "/home/pem/rotinas/tuber/jobs/mpi_newave.job",
+                    "args": ["28.16", "16"],
+                    "wallTimeLimit": 43200,
+                }
+            ]
+        }
+    )
+
+    working_directory: StrictStr = Field(description="Absolute path; the job starts in it.")
+    reserved_slots: StrictInt = Field(description="How many CPUs to reserve, at least 1.")
+    script_file: StrictStr = Field(description="Absolute path of the script.")
+    name: StrictStr | None = Field(
+        default=None, description="Default: the working directory's last part."
+    )
+    args: list[StrictStr] | None = Field(
+        default=None, description="Reach the script byte for byte."
+    )
+    cluster_id: StrictStr | None = Field(default=None, description="When given, this deployment's.")
+    queue: StrictStr | None = None
+    account: StrictStr | None = None
+    priority: StrictInt | None = Field(
+        default=None, description="Higher runs sooner, in its own units."
+    )
+    wall_time_limit: StrictInt | None = Field(default=None, description="s; the job is ended then.")
+    memory_limit: float | None = Field(default=None, strict=True, description="GB, whole job.")
+    environment: dict[StrictStr, StrictStr] | None = Field(
+        default=None, description="What the job's environment holds besides the scheduler's own."
+    )
+    stdout_path: StrictStr | None = Field(
+        default=None, description="Default: NAME.oID in the directory."
+    )
+    stderr_path: StrictStr | None = Field(
+        default=None, description="Default: NAME.eID in the directory."
+    )
+    hold: StrictBool | None = Field(default=None, description="Wait until released.")
+
+    job_id: _Ignored
+    status: _Ignored
+    start_time: _Ignored
+    last_status_update_time: _Ignored
+    end_time: _Ignored
+    resource_usage: _Ignored
+    uid: _Ignored
+    state: _Ignored
+    native_state: _Ignored
+    state_reason: _Ignored
+    failure_kind: _Ignored
+    exit_code: _Ignored
+    exit_signal: _Ignored
+    submit_time: _Ignored
+    owner: _Ignored
+    hosts: _Ignored
+    elapsed: _Ignored
+    array_job_id: _Ignored
+    array_task_id: _Ignored
+    as_of: _Ignored
+    stale: _Ignored
+
+    def to_spec(self, cluster_id: str) -> JobSpec:
+        """Return what the scheduler is to run.
+
+        Raises:
+            InvalidSpec: it is meant for another deployment.
+        """
+        if self.cluster_id not in (None, cluster_id):
+            raise InvalidSpec(
+                f"clusterId is {self.cluster_id!r}; this deployment is {cluster_id!r}.",
+                field="clusterId",
+            )
+        memory = self.memory_limit
+        return JobSpec(
+            name=self.name or PurePosixPath(self.working_directory).name or "job",
+            working_directory=self.working_directory,
+            script_file=self.script_file,
+            args=tuple(self.args or ()),
+            slots=self.reserved_slots,
+            queue=self.queue,
+            account=self.account,
+            priority=self.priority,
+            wall_time_limit_seconds=self.wall_time_limit,
+            memory_limit_bytes=None if memory is None else round(memory * GIBIBYTE),
+            environment=self.environment or {},
+            stdout_path=self.stdout_path,
+            stderr_path=self.stderr_path,
+            hold=bool(self.hold),
+        )
+
+
+class Submitted(_Wire):
+    """The answer to a submission."""
+
+    job_id: str = Field(examples=["141"])
+    uid: str = Field(examples=["7d9f0c6e-2f6b-4d0e-9d5c-1f1f6a1f2b3c"])
+
+
+class Accepted(BaseModel):
+    """The answer to a deletion or an action."""
+
+    detail: str = Field(examples=["jobId: 141"])
+
+
+class ProgramOut(_Wire):
+    """One installed version of a program."""
+
+    program_id: str = Field(examples=["NW0"])
+    name: str = Field(examples=["NEWAVE"])
+    cluster_id: str
+    version: str = Field(examples=["v28.16"])
+    installation_directory: str
+    is_managed: bool
+    executable_path: str
+    args: list[str]
+
+    @classmethod
+    def of(cls, program: Program, cluster_id: str) -> "ProgramOut":
+        """Return a program as the contract writes it."""
+        return cls(
+            program_id=program.program_id,
+            name=program.name,
+            cluster_id=cluster_id,
+            version=program.version,
+            installation_directory=program.installation_directory,
+            is_managed=program.is_managed,
+            executable_path=program.executable_path,
+            args=list(program.args),
+        )
+
+
+class Health(_Wire):
+    """Whether the service works."""
+
+    status: str = Field(examples=["ready"])
+    scheduler: str | None = Field(default=None, examples=["LOCAL"])
+    as_of: str | None = Field(default=None, description="When the scheduler last answered.")

@@ -1,0 +1,100 @@
+"""Whether a `JobSpec` can be a job at all, whichever scheduler runs it."""
+
+import re
+from collections.abc import Mapping
+
+from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import JobSpec
+
+__all__ = ["check_content"]
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Linux: MAX_ARG_STRLEN is 128 KiB for one string, PATH_MAX 4096 bytes with its NUL.
+_LONGEST_ARGUMENT_BYTES = 131_071
+_LONGEST_PATH_BYTES = 4095
+_LONGEST_WORD = 255
+_MOST_SLOTS = 10_000_000
+_MOST_SECONDS = 10 * 366 * 86_400
+
+
+def check_content(spec: JobSpec) -> None:
+    """Make sure that every field holds something that a command can carry.
+
+    Raises:
+        InvalidSpec: the first field that does not; it is named as on the wire.
+    """
+    _check_word("name", spec.name)
+    for field, path in (
+        ("workingDirectory", spec.working_directory),
+        ("scriptFile", spec.script_file),
+    ):
+        _check_path(field, path)
+        if not path.startswith("/"):
+            raise InvalidSpec(f"{field} has to be an absolute path; {path!r} is not.", field=field)
+    for field, optional in (("stdoutPath", spec.stdout_path), ("stderrPath", spec.stderr_path)):
+        if optional is not None:
+            _check_path(field, optional)
+    for field, word in (("queue", spec.queue), ("account", spec.account)):
+        if word is not None:
+            _check_name_of_the_site(field, word)
+    for number, argument in enumerate(spec.args):
+        _check_text(f"args[{number}]", argument, _LONGEST_ARGUMENT_BYTES)
+    _check_environment(spec.environment)
+    _check_range("reservedSlots", spec.slots, 1, _MOST_SLOTS)
+    _check_range("wallTimeLimit", spec.wall_time_limit_seconds, 1, _MOST_SECONDS)
+    _check_range("memoryLimit", spec.memory_limit_bytes, 1 << 20, 1 << 60)
+    _check_range("priority", spec.priority, -(2**31), 2**31 - 1)
+
+
+def _check_text(field: str, text: str, longest_bytes: int) -> None:
+    if "\0" in text:
+        raise InvalidSpec(
+            f"{field} holds a NUL character, which no command can carry.", field=field
+        )
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidSpec(f"{field} is not valid Unicode text.", field=field) from None
+    if size > longest_bytes:
+        raise InvalidSpec(
+            f"{field} is {size} bytes long; at most {longest_bytes} are possible.", field=field
+        )
+
+
+def _check_path(field: str, path: str) -> None:
+    if not path:
+        raise InvalidSpec(f"{field} is empty; give a path.", field=field)
+    _check_text(field, path, _LONGEST_PATH_BYTES)
+
+
+def _check_word(field: str, word: str) -> None:
+    _check_text(field, word, 4 * _LONGEST_WORD)
+    if not 0 < len(word) <= _LONGEST_WORD:
+        raise InvalidSpec(f"{field} has to have 1 to {_LONGEST_WORD} characters.", field=field)
+    if any(ord(c) < 32 or ord(c) == 127 for c in word):
+        raise InvalidSpec(f"{field} holds a control character; leave it out.", field=field)
+
+
+def _check_name_of_the_site(field: str, word: str) -> None:
+    _check_word(field, word)
+    if word.startswith("-") or any(c.isspace() for c in word):
+        raise InvalidSpec(
+            f"{field} is {word!r}; such a name has no blanks and does not begin with a hyphen.",
+            field=field,
+        )
+
+
+def _check_environment(environment: Mapping[str, str]) -> None:
+    for name, value in environment.items():
+        if _VARIABLE.fullmatch(name) is None:
+            raise InvalidSpec(
+                f"environment has the name {name!r}; names are letters, digits and underscores, "
+                "and do not begin with a digit.",
+                field="environment",
+            )
+        _check_text(f"environment[{name!r}]", value, _LONGEST_ARGUMENT_BYTES - len(name) - 2)
+
+
+def _check_range(field: str, value: int | None, least: int, most: int) -> None:
+    if value is not None and not least <= value <= most:
+        raise InvalidSpec(f"{field} is {value}; it has to be {least} to {most}.", field=field)
