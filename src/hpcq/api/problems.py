@@ -137,18 +137,23 @@ async def _on_ours(_request: Request, error: Exception) -> Response:
 
 async def _on_wrong_shape(_request: Request, error: Exception) -> Response:
     found: Sequence[Any] = error.errors() if isinstance(error, RequestValidationError) else ()
-    first = found[0] if found else {"loc": (), "msg": "it cannot be read"}
-    names = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    where = ".".join(names)
+    first = found[0] if found else {"loc": (), "type": "unreadable"}
+    where = _where(first)
     problems = "; ".join(_in_words(one) for one in found) or "it cannot be read"
     code, title = _TITLES[422]
     return problem_response(422, code, title, f"{problems}.", field=where or None)
 
 
+def _where(one: Any) -> str:
+    if one["type"] == "json_invalid":
+        return ""
+    return ".".join(str(part) for part in one["loc"] if part not in ("body", "query", "path"))
+
+
 def _in_words(one: Any) -> str:
     if one["type"] == "json_invalid":
         return f"The body is not valid JSON: {one.get('ctx', {}).get('error', one['msg'])}"
-    where = ".".join(str(part) for part in one["loc"] if part not in ("body", "query"))
+    where = _where(one)
     message = {
         "extra_forbidden": "this field is not known; check its spelling",
         "missing": "this field is mandatory",

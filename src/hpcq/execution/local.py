@@ -5,6 +5,7 @@ import contextlib
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from typing import cast
 
 from hpcq.domain.errors import CommandTimedOut, OutputParseError, SchedulerUnavailable
@@ -12,7 +13,7 @@ from hpcq.execution.protocol import Command, Completed
 
 __all__ = ["LocalRunner"]
 
-_STDIN, _STDOUT, _STDERR = 0, 1, 2
+_STDOUT, _STDERR = 1, 2
 
 # A command that has exited may leave a child that holds its output open (OpenPBS's qsub does);
 # what it printed itself is in the pipe by then.
@@ -56,20 +57,12 @@ class LocalRunner:
 class _Collector(asyncio.SubprocessProtocol):
     """Gathers what a process prints until it has ended or printed too much."""
 
-    def __init__(self, stdin: bytes, limit: int) -> None:
+    def __init__(self, limit: int) -> None:
         self.output = {_STDOUT: bytearray(), _STDERR: bytearray()}
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.over_limit = False
         self.ended_cleanly = False
-        self._stdin = stdin
         self._limit = limit
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        process = cast(asyncio.SubprocessTransport, transport)
-        stdin = cast(asyncio.WriteTransport, process.get_pipe_transport(_STDIN))
-        if self._stdin:
-            stdin.write(self._stdin)
-        stdin.close()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         output = self.output[fd]
@@ -98,16 +91,37 @@ async def _spawn(command: Command) -> tuple[asyncio.SubprocessTransport, _Collec
             "Is the scheduler's client installed on this machine?"
         )
     try:
-        return await asyncio.get_running_loop().subprocess_exec(
-            lambda: _Collector(command.stdin, command.output_limit_bytes),
-            program,
-            *command.argv[1:],
-            cwd=command.cwd,
-            env=command.env,
-            start_new_session=True,
-        )
+        with _input_file(command.stdin) as stdin:
+            return await asyncio.get_running_loop().subprocess_exec(
+                lambda: _Collector(command.output_limit_bytes),
+                program,
+                *command.argv[1:],
+                stdin=stdin,
+                cwd=command.cwd,
+                env=command.env,
+                start_new_session=True,
+            )
     except OSError as error:
         raise SchedulerUnavailable(f"{program} could not be run: {error.strerror}.") from error
+
+
+@contextlib.contextmanager
+def _input_file(content: bytes) -> Iterator[int]:
+    """Yield a descriptor to read the content from, which ``/dev/stdin`` can be opened on.
+
+    An event loop's own stdin is a socket, on which it cannot.
+    """
+    if not content:
+        yield asyncio.subprocess.DEVNULL
+        return
+    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _kill_group(pid: int) -> None:
