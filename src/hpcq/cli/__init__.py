@@ -1,0 +1,1 @@
+"""The ``hpcq`` command."""

@@ -1,0 +1,12 @@
+"""Start the service with the settings of the current folder; the same as ``hpcq serve``."""
+
+import sys
+from pathlib import Path
+
+# The code beside this file is what runs, whether or not the package is installed too.
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
+
+from hpcq.cli.serve import serve
+
+if __name__ == "__main__":
+    sys.exit(serve(Path.cwd()))
