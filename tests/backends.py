@@ -1,0 +1,86 @@
+"""The schedulers that the conformance suite runs against. A new one is one line in the table."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+__all__ = ["BACKENDS", "Backend"]
+
+_CLUSTERS = Path(__file__).parent / "clusters"
+_CANNOT_BE_INSTALLED = 3
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One scheduler, and what the contract leaves to it.
+
+    Attributes:
+        name: the ``SCHEDULER`` setting.
+        cluster: the script in ``tests/clusters`` that starts a real one; None for none needed.
+        marks: pytest's markers.
+        wall_time_grain_seconds: limits are rounded up to multiples of this, and enforced about
+            as late.
+        out_of_memory: the ``failureKind`` that a job above its memory limit may have. Grid
+            Engine's limit makes allocations fail, and the program decides how it ends.
+        accounts: whether a job can carry an account.
+        first_kill_is_term: whether a cancelled job is first asked to end.
+    """
+
+    name: str
+    cluster: str | None = None
+    marks: tuple[pytest.MarkDecorator, ...] = ()
+    wall_time_grain_seconds: int = 1
+    out_of_memory: frozenset[str] = field(default_factory=lambda: frozenset({"OUT_OF_MEMORY"}))
+    accounts: bool = True
+    first_kill_is_term: bool = False
+
+    def settings(self) -> dict[str, str]:
+        """The variables that make a service speak to it; starts the cluster when needed."""
+        found = {} if self.cluster is None else _cluster_environment(self.cluster)
+        return {"SCHEDULER": self.name, **found}
+
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend("LOCAL", accounts=False, first_kill_is_term=True),
+        Backend("SLURM", "slurm", (pytest.mark.slurm,), wall_time_grain_seconds=60),
+        Backend(
+            "SGE",
+            "sge",
+            (pytest.mark.sge,),
+            out_of_memory=frozenset({"OUT_OF_MEMORY", "SIGNAL", "NON_ZERO_EXIT"}),
+        ),
+    )
+}
+
+
+@functools.cache
+def _started(cluster: str) -> tuple[int, str, str]:
+    script = _CLUSTERS / f"{cluster}.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "up"],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def _cluster_environment(cluster: str) -> dict[str, str]:
+    exit_code, output, messages = _started(cluster)
+    if exit_code == _CANNOT_BE_INSTALLED and not os.environ.get("HPCQ_REQUIRE_REAL"):
+        pytest.skip(f"no real {cluster} here: {messages.strip().splitlines()[-1]}")
+    if exit_code != 0:
+        pytest.fail(
+            f"the {cluster} cluster did not start ({exit_code}):\n{messages}", pytrace=False
+        )
+    environment: dict[str, str] = json.loads(output)
+    return environment

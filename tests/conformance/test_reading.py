@@ -1,0 +1,189 @@
+"""Reading: what a job looks like, and ids that are no job's."""
+
+import re
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from tests.jobs import Jobs, Study, assert_problem
+from tests.service import Service
+
+BASE_FIELDS = [
+    "jobId",
+    "status",
+    "name",
+    "startTime",
+    "lastStatusUpdateTime",
+    "endTime",
+    "clusterId",
+    "workingDirectory",
+    "reservedSlots",
+    "scriptFile",
+    "args",
+    "resourceUsage",
+]
+EXTENSION_FIELDS = {
+    "uid",
+    "state",
+    "nativeState",
+    "stateReason",
+    "failureKind",
+    "exitCode",
+    "exitSignal",
+    "submitTime",
+    "owner",
+    "queue",
+    "account",
+    "hosts",
+    "wallTimeLimit",
+    "memoryLimit",
+    "elapsed",
+    "stdoutPath",
+    "stderrPath",
+    "arrayJobId",
+    "arrayTaskId",
+    "dependsOn",
+    "asOf",
+    "stale",
+}
+USAGE_FIELDS = [
+    "cpuSeconds",
+    "memoryCpuSeconds",
+    "instantTotalMemory",
+    "maxTotalMemory",
+    "processIO",
+    "processIOWaiting",
+    "timeInstant",
+]
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+NO_IDS = [
+    "99999999",
+    "0",
+    "-1",
+    "all",
+    "*",
+    "45[]",
+    "45[1-3]",
+    "45[",
+    "1_2_3",
+    "1;2",
+    "1 2",
+    "1,2",
+    "1\n2",
+    "1|2",
+    "-u",
+    "--help",
+    "$(id)",
+    "`id`",
+    "../jobs",
+    "..",
+    ".",
+    "1/../2",
+    "%00",
+    "\0",
+    "١٢",
+    "1.",
+    "1e5",
+    "9" * 19,
+    "9" * 5000,
+    "x" * 5000,
+    "00000000-0000-4000-8000-000000000000",
+]
+
+
+@pytest.mark.parametrize("job_id", NO_IDS, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_an_id_of_no_job_is_not_found(
+    service: Service, jobs: Jobs, study: Study, method: str, job_id: str
+) -> None:
+    bystander = jobs.submit(study.job(study.script("true\n"), hold=True))
+    # The path is sent exactly so: httpx would resolve the dots.
+    address = f"/jobs/{quote(job_id, safe='')}".replace(".", "%2E")
+    assert_problem(service.client.request(method, address), 404, *([414] * (len(job_id) > 1000)))
+    assert jobs.read(bystander)["status"] == "START_REQUESTED"
+
+
+def test_all_fields_are_present_in_their_order(jobs: Jobs, study: Study) -> None:
+    job_id = jobs.submit(study.job(study.script("true\n"), args=["a"], hold=True))
+    for job in (jobs.read(job_id), jobs.listed()[job_id]):
+        assert list(job)[: len(BASE_FIELDS)] == BASE_FIELDS
+        assert set(job) == EXTENSION_FIELDS | set(BASE_FIELDS)
+        assert job["clusterId"] == "conformance"
+        assert job["workingDirectory"] == str(study.directory)
+        assert job["scriptFile"] == str(study.directory / "study.sh")
+        assert (job["reservedSlots"], job["args"]) == (1, ["a"])
+        assert job["startTime"] is None
+        assert job["endTime"] is None
+        assert job["exitCode"] is None
+        assert job["exitSignal"] is None
+        assert job["failureKind"] is None
+        assert job["wallTimeLimit"] is None or job["wallTimeLimit"] > 0
+        assert job["stale"] is False
+
+
+def test_a_finished_job_keeps_what_it_was(jobs: Jobs, study: Study) -> None:
+    job_id = jobs.submit(study.job(study.script("true\n"), args=["a b"], wallTimeLimit=3600))
+    job = jobs.ended(job_id)
+    assert list(job)[: len(BASE_FIELDS)] == BASE_FIELDS
+    assert (job["status"], job["state"], job["exitCode"]) == ("STOPPED", "DONE", 0)
+    assert (job["args"], job["wallTimeLimit"]) == (["a b"], 3600)
+    assert job["workingDirectory"] == str(study.directory)
+    assert list(job["resourceUsage"]) == USAGE_FIELDS
+    assert job["hosts"]
+    assert job["owner"]
+
+
+def test_times_are_utc_with_milliseconds_and_in_order(jobs: Jobs, study: Study) -> None:
+    job_id = jobs.submit(study.job(study.script("sleep 1\n")))
+    job = jobs.ended(job_id)
+    times = ["submitTime", "startTime", "endTime", "lastStatusUpdateTime", "asOf"]
+    assert all(TIME.fullmatch(job[name]) for name in times), {name: job[name] for name in times}
+    # Schedulers tell whole seconds, this service milliseconds.
+    assert job["submitTime"][:19] <= job["startTime"][:19] <= job["endTime"][:19]
+    assert job["elapsed"] in (1, 2, 3)
+
+
+def test_a_job_is_found_by_its_permanent_id(service: Service, jobs: Jobs, study: Study) -> None:
+    job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
+    uid = jobs.read(job_id)["uid"]
+    assert service.client.get(f"/jobs/{uid}").json()["jobId"] == job_id
+
+
+def test_usage_is_in_the_listing_only_when_asked_for(jobs: Jobs, study: Study) -> None:
+    job_id = jobs.submit(study.job(study.script("true\n")))
+    assert jobs.ended(job_id)["resourceUsage"] is not None
+    assert jobs.listed()[job_id]["resourceUsage"] is None
+    assert jobs.listed("?expand=resourceUsage")[job_id]["resourceUsage"] is not None
+
+
+def test_running_usage_grows(jobs: Jobs, study: Study) -> None:
+    script = study.directory / "busy.py"
+    script.write_text(
+        "#!/usr/bin/env python3\n"
+        "import time\n"
+        "held = bytearray(b'x') * (100 << 20)\n"
+        "end = time.monotonic() + 120\n"
+        "while time.monotonic() < end:\n"
+        "    sum(range(10000))\n"
+    )
+    script.chmod(0o755)
+    job_id = jobs.submit(study.job(script))
+    jobs.running(job_id)
+    first = jobs.wait(job_id, lambda job: _used(job, "cpuSeconds") > 0, 40)
+    seconds = _used(first, "cpuSeconds")
+    second = jobs.wait(job_id, lambda job: _used(job, "cpuSeconds") >= seconds + 1, 40)
+    assert first["status"] == second["status"] == "RUNNING"
+    assert second["startTime"] is not None
+    usage = jobs.wait(job_id, lambda job: _used(job, "maxTotalMemory") > 0.09, 40)["resourceUsage"]
+    assert 0.09 < usage["maxTotalMemory"] < 2
+    assert usage["instantTotalMemory"] is None or 0 < usage["instantTotalMemory"] < 2
+    assert TIME.fullmatch(usage["timeInstant"])
+    jobs.delete(job_id)
+    final = jobs.ended(job_id)["resourceUsage"]
+    assert final["cpuSeconds"] is None or final["cpuSeconds"] >= seconds
+
+
+def _used(job: dict[str, Any], figure: str) -> float:
+    usage = job["resourceUsage"] or {}
+    return float(usage.get(figure) or 0)

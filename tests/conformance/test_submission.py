@@ -1,0 +1,326 @@
+"""Submitting: what is accepted, what arrives in the job, what a client sees of it at once."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.jobs import RECORD_ARGUMENTS, Jobs, Study, assert_problem
+from tests.service import ROOT_PATH, Service
+
+ARGUMENTS = [
+    "plain",
+    "two words",
+    "  blanks around  ",
+    "",
+    "-",
+    "--",
+    "-N",
+    "--help",
+    "-o/tmp/x",
+    "single ' quote",
+    'double " quote',
+    "back\\slash",
+    "\\",
+    "$HOME ${HOME} $(id) `id`",
+    "a;b|c&d>e<f",
+    "*",
+    "?[a-z]",
+    "~",
+    "!history",
+    "#comment",
+    "%j %x %%",
+    "line\nbreak",
+    "\nleading and trailing\n",
+    "\n",
+    "carriage\rreturn",
+    "tab\there",
+    "comma,separated,values",
+    "name=value",
+    "@file",
+    "São Paulo — Itaipú",
+    "数値計算",
+    "\U0001f4a7",
+    "e\u0301",
+    "\u202eright to left",
+    "\x01\x1f\x7f",
+    "x" * 4000,
+    "",
+]
+
+
+def test_arguments_arrive_byte_for_byte(jobs: Jobs, study: Study) -> None:
+    job_id = jobs.submit(study.job(study.script(RECORD_ARGUMENTS), args=ARGUMENTS))
+    assert jobs.read(job_id)["args"] == ARGUMENTS
+    assert jobs.ended(job_id)["state"] == "DONE"
+    assert study.arguments() == ARGUMENTS
+
+
+@pytest.mark.parametrize("arguments", [[], None, [""], ["-h"], ["--", "-x"]])
+def test_few_arguments_arrive(jobs: Jobs, study: Study, arguments: list[str] | None) -> None:
+    job_id = jobs.submit(study.job(study.script(RECORD_ARGUMENTS), args=arguments))
+    assert jobs.ended(job_id)["state"] == "DONE"
+    assert study.arguments() == (arguments or [])
+
+
+def test_a_script_without_an_interpreter_line_runs_in_a_shell(jobs: Jobs, study: Study) -> None:
+    script = study.directory / "bare"
+    script.write_text(RECORD_ARGUMENTS)
+    script.chmod(0o755)
+    job_id = jobs.submit(study.job(script, args=["a b"]))
+    assert jobs.ended(job_id)["state"] == "DONE"
+    assert study.arguments() == ["a b"]
+
+
+def test_a_script_that_is_not_executable_runs(jobs: Jobs, study: Study) -> None:
+    script = study.script(RECORD_ARGUMENTS)
+    script.chmod(0o644)
+    job_id = jobs.submit(study.job(script, args=["a b"]))
+    assert jobs.ended(job_id)["state"] == "DONE"
+    assert study.arguments() == ["a b"]
+
+
+def test_the_job_starts_in_its_directory(jobs: Jobs, study: Study) -> None:
+    elsewhere = Study(study.directory.parent / "elsewhere")
+    script = elsewhere.script("/bin/pwd -P > here\n")
+    job_id = jobs.submit(study.job(script))
+    assert jobs.ended(job_id)["state"] == "DONE"
+    assert (study.directory / "here").read_text() == f"{study.directory.resolve()}\n"
+
+
+def test_the_name_is_the_last_component_of_the_directory(jobs: Jobs, study: Study) -> None:
+    job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
+    assert jobs.read(job_id)["name"] == "study"
+    slash = jobs.submit(
+        study.job(study.script("true\n"), hold=True) | {"workingDirectory": f"{study.directory}/"}
+    )
+    assert jobs.read(slash)["name"] == "study"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["1st", "a/b", "a:b", "a@b", "a*b?", "a\\b", "two words", "São João", "-dash", "x" * 300, "."],
+)
+def test_a_name_that_the_scheduler_refuses_is_reported_as_given(
+    jobs: Jobs, study: Study, name: str
+) -> None:
+    job_id = jobs.submit(study.job(study.script(RECORD_ARGUMENTS), name=name))
+    assert jobs.read(job_id)["name"] == name
+    job = jobs.ended(job_id)
+    assert (job["state"], job["name"]) == ("DONE", name)
+    assert jobs.listed()[job_id]["name"] == name
+
+
+def test_a_directory_that_gives_no_acceptable_name_is_accepted(jobs: Jobs, study: Study) -> None:
+    odd = Study(study.directory / "2026 : março*")
+    job_id = jobs.submit(odd.job(odd.script(RECORD_ARGUMENTS)))
+    job = jobs.ended(job_id)
+    assert (job["state"], job["name"]) == ("DONE", "2026 : março*")
+    assert (odd.directory / "argv").exists()
+
+
+def test_a_held_job_is_visible_at_once_and_runs_when_released(
+    service: Service, jobs: Jobs, study: Study
+) -> None:
+    job_id = jobs.submit(study.job(study.script(RECORD_ARGUMENTS), hold=True))
+    listed, read = jobs.listed()[job_id], jobs.read(job_id)
+    for job in (listed, read):
+        assert (job["status"], job["state"]) == ("START_REQUESTED", "QUEUED_HELD")
+    answer = service.client.post(f"/jobs/{job_id}/release")
+    assert answer.status_code < 300, answer.text
+    assert jobs.read(job_id)["state"] != "QUEUED_HELD"
+    assert jobs.ended(job_id)["state"] == "DONE"
+
+
+def test_a_queued_job_can_be_held(service: Service, jobs: Jobs, study: Study) -> None:
+    job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
+    assert service.client.post(f"/jobs/{job_id}/release").status_code < 300
+    ended = service.client.post(f"/jobs/{job_id}/hold")
+    # It may have started already; then there is nothing to hold any more.
+    if ended.status_code >= 300:
+        assert_problem(ended, 409, 502)
+    else:
+        assert service.client.post(f"/jobs/{job_id}/release/").status_code < 300
+    assert jobs.ended(job_id)["state"] == "DONE"
+
+
+@pytest.mark.parametrize("action", ["hold", "release"])
+def test_an_unknown_job_cannot_be_held_or_released(service: Service, action: str) -> None:
+    assert_problem(service.client.post(f"/jobs/99999999/{action}"), 404)
+
+
+def test_the_answer_tells_where_the_job_is(service: Service, jobs: Jobs, study: Study) -> None:
+    answer = service.client.post("/jobs", json=study.job(study.script("true\n"), hold=True))
+    assert answer.status_code == 201
+    job_id = jobs.accepted(answer)
+    assert answer.json()["uid"] == jobs.read(job_id)["uid"]
+    assert answer.headers["location"].endswith(f"/jobs/{job_id}")
+    assert service.client.get(answer.headers["location"]).json()["jobId"] == job_id
+
+
+@pytest.mark.parametrize("prefix", ["", ROOT_PATH])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_every_form_of_the_address_answers(
+    service: Service, jobs: Jobs, study: Study, prefix: str, slash: str
+) -> None:
+    client = service.client
+    body = study.job(study.script("true\n"), hold=True)
+    answer = client.post(f"{prefix}/jobs{slash}", json=body)
+    assert answer.status_code == 201
+    job_id = jobs.accepted(answer)
+    assert job_id in {job["jobId"] for job in client.get(f"{prefix}/jobs{slash}").json()}
+    assert client.get(f"{prefix}/jobs/{job_id}{slash}").json()["jobId"] == job_id
+    assert client.get(f"{prefix}/programs{slash}").status_code == 200
+    deleted = client.delete(f"{prefix}/jobs/{job_id}{slash}")
+    assert (deleted.status_code, deleted.json()) == (202, {"detail": f"jobId: {job_id}"})
+
+
+def test_fifty_submissions_at_once_are_fifty_jobs(jobs: Jobs, study: Study) -> None:
+    script = study.script(': > "out-$1"\n')
+    with ThreadPoolExecutor(50) as pool:
+        ids = list(
+            pool.map(
+                lambda n: jobs.submit(study.job(script, args=[str(n)], name=f"n{n}")), range(50)
+            )
+        )
+    assert len(set(ids)) == 50
+    ended = jobs.all_ended(ids)
+    assert {job["state"] for job in ended.values()} == {"DONE"}
+    assert [ended[job_id]["name"] for job_id in ids] == [f"n{n}" for n in range(50)]
+    assert {p.name for p in study.directory.glob("out-*")} == {f"out-{n}" for n in range(50)}
+
+
+def test_output_goes_to_the_working_directory(jobs: Jobs, study: Study) -> None:
+    script = study.script("echo to stdout\necho to stderr >&2\n")
+    job_id = jobs.submit(study.job(script, name="run"))
+    assert jobs.ended(job_id)["state"] == "DONE"
+    assert (study.directory / f"run.o{job_id}").read_text() == "to stdout\n"
+    assert (study.directory / f"run.e{job_id}").read_text() == "to stderr\n"
+
+
+def test_output_goes_where_it_is_asked_to(jobs: Jobs, study: Study) -> None:
+    out, err = study.directory / "out put.txt", study.directory / "err.txt"
+    script = study.script("echo to stdout\necho to stderr >&2\n")
+    job_id = jobs.submit(study.job(script, stdoutPath=str(out), stderrPath=str(err)))
+    job = jobs.ended(job_id)
+    assert (job["state"], job["stdoutPath"], job["stderrPath"]) == ("DONE", str(out), str(err))
+    assert (out.read_text(), err.read_text()) == ("to stdout\n", "to stderr\n")
+
+
+def test_what_only_answers_carry_is_ignored(jobs: Jobs, study: Study) -> None:
+    """Older clients send whole jobs back."""
+    first = jobs.submit(study.job(study.script("true\n"), hold=True))
+    again = jobs.submit({**jobs.read(first), "hold": True})
+    assert again != first
+    assert jobs.read(again)["status"] == "START_REQUESTED"
+
+
+def test_null_is_as_good_as_absent(jobs: Jobs, study: Study) -> None:
+    optional = ("name", "args", "clusterId", "queue", "account", "environment", "stdoutPath")
+    body = study.job(study.script("true\n"), **dict.fromkeys(optional))
+    assert jobs.ended(jobs.submit(body))["state"] == "DONE"
+
+
+def test_several_slots_can_be_reserved(jobs: Jobs, study: Study) -> None:
+    job_id = jobs.submit(study.job(study.script("true\n"), reservedSlots=2))
+    assert jobs.ended(job_id)["reservedSlots"] == 2
+
+
+def _missing(study: Study, kind: str) -> Path:
+    path = study.directory / kind
+    if kind == "a directory":
+        path.mkdir()
+    elif kind == "unreadable":
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["absent", "a directory", "unreadable"])
+def test_a_script_that_cannot_be_read_is_refused(service: Service, study: Study, kind: str) -> None:
+    body = study.job(_missing(study, kind))
+    problem = assert_problem(service.client.post("/jobs", json=body), 400)
+    assert problem["field"] == "scriptFile"
+
+
+def test_a_directory_that_does_not_exist_is_refused(service: Service, study: Study) -> None:
+    script = study.script("true\n")
+    for path in (study.directory / "absent", script):
+        body = study.job(script) | {"workingDirectory": str(path)}
+        problem = assert_problem(service.client.post("/jobs", json=body), 400)
+        assert problem["field"] == "workingDirectory"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"workingDirectory": "study"}, 400),
+        ({"workingDirectory": ""}, 400),
+        ({"workingDirectory": None}, 422),
+        ({"workingDirectory": 7}, 422),
+        ({"workingDirectory": "/nul\0"}, (400, 422)),
+        ({"scriptFile": "study.sh"}, 400),
+        ({"scriptFile": "./study.sh"}, 400),
+        ({"scriptFile": ""}, 400),
+        ({"scriptFile": None}, 422),
+        ({"scriptFile": ["x"]}, 422),
+        ({"reservedSlots": 0}, 400),
+        ({"reservedSlots": -1}, 400),
+        ({"reservedSlots": "4"}, 422),
+        ({"reservedSlots": 2.5}, 422),
+        ({"reservedSlots": True}, 422),
+        ({"reservedSlots": None}, 422),
+        ({"reservedSlots": 10**30}, (400, 422)),
+        ({"args": "one"}, 422),
+        ({"args": [1]}, 422),
+        ({"args": [None]}, 422),
+        ({"args": ["nul\0"]}, (400, 422)),
+        ({"name": 1}, 422),
+        ({"name": "nul\0"}, (400, 422)),
+        ({"clusterId": "another"}, 400),
+        ({"clusterId": 1}, 422),
+        ({"environment": []}, 422),
+        ({"environment": {"A": 1}}, 422),
+        ({"environment": {"A": "nul\0"}}, (400, 422)),
+        ({"environment": {"": "x"}}, (400, 422)),
+        ({"environment": {"A=B": "x"}}, (400, 422)),
+        ({"hold": "yes"}, 422),
+        ({"wallTimeLimit": 0}, (400, 422)),
+        ({"wallTimeLimit": "1h"}, 422),
+        ({"memoryLimit": -1}, (400, 422)),
+        ({"memoryLimit": "4G"}, 422),
+        ({"colour": "blue"}, 422),
+        ({"working_directory": "/"}, 422),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_content_that_cannot_be_a_job_is_refused(
+    service: Service, study: Study, fields: dict[str, Any], status: int | tuple[int, ...]
+) -> None:
+    body = study.job(study.script("true\n")) | fields
+    before = service.client.get("/jobs").json()
+    problem = assert_problem(
+        service.client.post("/jobs", json=body), *([status] if isinstance(status, int) else status)
+    )
+    field = next(iter(fields))
+    assert field in problem.get("field", "") + problem["detail"]
+    named = {job["jobId"] for job in service.client.get("/jobs").json() if _is_in(job, study)}
+    assert named == {job["jobId"] for job in before if _is_in(job, study)}
+
+
+def _is_in(job: dict[str, Any], study: Study) -> bool:
+    return bool(job["workingDirectory"] == str(study.directory))
+
+
+@pytest.mark.parametrize("field", ["workingDirectory", "reservedSlots", "scriptFile"])
+def test_mandatory_fields_are_asked_for(service: Service, study: Study, field: str) -> None:
+    body = study.job(study.script("true\n"))
+    del body[field]
+    problem = assert_problem(service.client.post("/jobs", json=body), 422)
+    assert field in problem.get("field", "") + problem["detail"]
+
+
+def test_the_id_has_the_scheduler_s_form(jobs: Jobs, study: Study) -> None:
+    job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
+    assert re.fullmatch(r"[0-9]+", job_id)

@@ -1,0 +1,78 @@
+"""What all suites share: the schedulers, the service before them, and reports that show its log."""
+
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+from tests.backends import BACKENDS, Backend
+from tests.jobs import Jobs, Study
+from tests.service import CANARY, ROOT_PATH, Service
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of one file on one scheduler together, for they share a service."""
+    for item in items:
+        call = getattr(item, "callspec", None)
+        backend = "" if call is None else call.params.get("backend", "")
+        name = f"{item.path.stem}-{backend}" if backend else str(item.path.stem)
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put the end of each running service's log into the report of a test that failed."""
+    report = yield
+    if report.failed:
+        for service in Service.running:
+            title = f"log of the service ({service.settings['SCHEDULER']})"
+            report.sections.append((title, service.log_tail()))
+    return report
+
+
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(name, marks=backend.marks) for name, backend in BACKENDS.items()],
+)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each scheduler in turn."""
+    return BACKENDS[request.param]
+
+
+@pytest.fixture(scope="session")
+def service(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service in front of `backend`, shared by all tests on it."""
+    settings = {**backend.settings(), "ROOT_PATH": ROOT_PATH, "SECRET_TOKEN": CANARY}
+    with Service(tmp_path_factory.mktemp(f"service-{backend.name}"), settings) as running:
+        yield running
+
+
+@pytest.fixture
+def jobs(service: Service) -> Iterator[Jobs]:
+    """A client of `service`."""
+    client = Jobs(service.client)
+    yield client
+    client.clean_up()
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    """An empty working directory, whose last component is ``study``."""
+    return Study(tmp_path / "study")
+
+
+@pytest.fixture
+def start_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Starts services of a test's own: ``start_service(SCHEDULER="LOCAL", …)``."""
+    started: list[Service] = []
+
+    def start(**settings: str) -> Service:
+        directory = tmp_path / f"service-{len(started)}"
+        service = Service(directory, {"SCHEDULER": "LOCAL", **settings})
+        started.append(service)
+        service.start()
+        return service
+
+    yield start
+    for service in started:
+        service.stop()

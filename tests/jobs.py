@@ -1,0 +1,152 @@
+"""Studies to submit, and a client that follows them; shared by all black-box suites."""
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+__all__ = ["RECORD_ARGUMENTS", "RECORD_ENVIRONMENT", "Jobs", "Json", "Study", "assert_problem"]
+
+Json = dict[str, Any]
+
+# Both write to another name first, so that a reader never sees half a file.
+RECORD_ARGUMENTS = (
+    'for argument in "$@"; do printf \'%s\\0\' "$argument"; done > argv.part\n'
+    "/bin/mv argv.part argv\n"
+)
+RECORD_ENVIRONMENT = "/bin/cat /proc/$$/environ > environ.part\n/bin/mv environ.part environ\n"
+
+PATIENCE_SECONDS = 90.0
+_PAUSE_SECONDS = 0.1
+
+
+class Study:
+    """A working directory with scripts in it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def script(self, body: str, name: str = "study.sh") -> Path:
+        """Write an executable POSIX shell script."""
+        path = self.directory / name
+        path.write_text("#!/bin/sh\n" + body)
+        path.chmod(0o755)
+        return path
+
+    def job(self, script: Path | str, **fields: Any) -> Json:
+        """A request body with the mandatory fields and these."""
+        return {
+            "workingDirectory": str(self.directory),
+            "reservedSlots": 1,
+            "scriptFile": str(script),
+            **fields,
+        }
+
+    def arguments(self) -> list[str]:
+        """What `RECORD_ARGUMENTS` wrote."""
+        return _fields(self.directory / "argv")
+
+    def environment(self) -> dict[str, str]:
+        """What `RECORD_ENVIRONMENT` wrote."""
+        pairs = (entry.partition("=") for entry in _fields(self.directory / "environ"))
+        return {name: value for name, _, value in pairs}
+
+
+class Jobs:
+    """Submits and follows jobs; ends those that are still alive when a test is over."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+        self.submitted: list[str] = []
+
+    def submit(self, body: Json) -> str:
+        """Submit a job that must be accepted; returns its id."""
+        answer = self._client.post("/jobs", json=body)
+        assert answer.status_code == 201, f"{answer.status_code} {answer.text[:2000]}"
+        return self.accepted(answer)
+
+    def accepted(self, answer: httpx.Response) -> str:
+        """Remember the job of a 201 answer; returns its id."""
+        job_id: str = answer.json()["jobId"]
+        self.submitted.append(job_id)
+        return job_id
+
+    def read(self, job_id: str) -> Json:
+        """The job, by its id."""
+        answer = self._client.get(f"/jobs/{job_id}")
+        assert answer.status_code == 200, f"{answer.status_code} {answer.text[:2000]}"
+        job: Json = answer.json()
+        return job
+
+    def listed(self, query: str = "") -> dict[str, Json]:
+        """The listing, by id."""
+        answer = self._client.get("/jobs" + query)
+        assert answer.status_code == 200, f"{answer.status_code} {answer.text[:2000]}"
+        return {job["jobId"]: job for job in answer.json()}
+
+    def delete(self, job_id: str) -> None:
+        """Delete it; it must be accepted."""
+        answer = self._client.delete(f"/jobs/{job_id}")
+        assert answer.status_code == 202, f"{answer.status_code} {answer.text[:2000]}"
+
+    def wait(
+        self, job_id: str, reached: Callable[[Json], bool], seconds: float = PATIENCE_SECONDS
+    ) -> Json:
+        """Read the job again and again until it is so; returns it."""
+        deadline = time.monotonic() + seconds
+        while not reached(job := self.read(job_id)):
+            assert time.monotonic() < deadline, f"not reached within {seconds} s: {job}"
+            time.sleep(_PAUSE_SECONDS)
+        return job
+
+    def running(self, job_id: str) -> Json:
+        """Wait until the job runs."""
+        return self.wait(job_id, lambda job: job["status"] == "RUNNING")
+
+    def ended(self, job_id: str, seconds: float = PATIENCE_SECONDS) -> Json:
+        """Wait until the job is over and its outcome known."""
+        return self.wait(job_id, lambda job: job["status"] == "STOPPED", seconds)
+
+    def all_ended(self, job_ids: Iterable[str], seconds: float = 150.0) -> dict[str, Json]:
+        """Wait until all are over, by reading the listing; returns them by id."""
+        wanted = set(job_ids)
+        deadline = time.monotonic() + seconds
+        while True:
+            found = {i: job for i, job in self.listed().items() if i in wanted}
+            missing = wanted - found.keys()
+            assert not missing, f"not in the listing: {sorted(missing)}"
+            going_on = {i: job for i, job in found.items() if job["status"] != "STOPPED"}
+            if not going_on:
+                return found
+            assert time.monotonic() < deadline, f"not over within {seconds} s: {going_on}"
+            time.sleep(0.3)
+
+    def clean_up(self) -> None:
+        """End what still runs."""
+        listed = self.listed()
+        for job_id in self.submitted:
+            if job_id in listed and listed[job_id]["status"] != "STOPPED":
+                self._client.delete(f"/jobs/{job_id}")
+        self.submitted.clear()
+
+
+def assert_problem(answer: httpx.Response, *statuses: int) -> Json:
+    """Check that an answer is an RFC 9457 problem with one of these statuses; returns it."""
+    assert answer.status_code in statuses, f"{answer.status_code} {answer.text[:2000]}"
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: Json = answer.json()
+    for member in ("type", "title", "detail", "code"):
+        assert isinstance(problem[member], str), problem
+        assert problem[member], problem
+    assert problem["status"] == answer.status_code
+    assert "Traceback" not in answer.text
+    return problem
+
+
+def _fields(path: Path) -> list[str]:
+    content = path.read_bytes()
+    assert content == b"" or content.endswith(b"\0")
+    return [field.decode() for field in content.split(b"\0")[:-1]]

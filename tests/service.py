@@ -1,0 +1,167 @@
+"""The service as users run it: a process of its own, spoken to over HTTP alone."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+__all__ = ["CANARY", "INSTALLATION", "ROOT_PATH", "Service", "clean_environment"]
+
+INSTALLATION = Path(__file__).resolve().parent.parent
+ROOT_PATH = "/api/queue"
+# In the service's environment but none of a job's business: it must never get there.
+CANARY = "a-secret-of-the-service-itself"
+
+READY_WITHIN_SECONDS = 30.0
+STOPPED_WITHIN_SECONDS = 15.0
+
+DEFAULTS = {
+    "CLUSTER_ID": "conformance",
+    "HOST": "127.0.0.1",
+    "POLL_INTERVAL_SECONDS": "0.5",
+    "USAGE_INTERVAL_SECONDS": "1",
+    "STALE_AFTER_SECONDS": "20",
+    "COMMAND_TIMEOUT_SECONDS": "10",
+    "CANCEL_GRACE_SECONDS": "5",
+    "INTERNAL_SCHEDULER_MAX_SLOTS": "8",
+    "LOG_LEVEL": "DEBUG",
+}
+
+
+def clean_environment() -> dict[str, str]:
+    """What a service manager gives a service, and nothing of the test's own."""
+    account = {name: os.environ[name] for name in ("HOME", "USER", "LOGNAME") if name in os.environ}
+    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **account}
+
+
+class Service:
+    """One service process; its state directory outlives it, so that it can be started again.
+
+    Args:
+        directory: where its state and its log are kept.
+        settings: variables over `DEFAULTS`.
+    """
+
+    running: "list[Service]" = []  # noqa: RUF012  (shared on purpose: for failure reports)
+
+    def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
+        self.directory = directory
+        self.state_directory = directory / "state"
+        self.log = directory / "service.log"
+        self.settings = {**DEFAULTS, **settings, "STATE_DIRECTORY": str(self.state_directory)}
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._client: httpx.Client | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the service is not running"
+        return self._process.pid
+
+    @property
+    def client(self) -> httpx.Client:
+        assert self._client is not None, "the service is not running"
+        return self._client
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it on a free port and wait until it is ready."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.port = _free_port()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*_without_root_override(), sys.executable, "main.py"],
+                cwd=INSTALLATION,
+                env={**clean_environment(), **self.settings, "PORT": str(self.port)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._client = httpx.Client(base_url=self.url, timeout=60)
+        Service.running.append(self)
+        if wait:
+            self.wait_until_ready()
+
+    def wait_until_ready(self, seconds: float = READY_WITHIN_SECONDS) -> None:
+        """Poll ``/health/ready`` until it says so."""
+        deadline = time.monotonic() + seconds
+        said = "nothing"
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                raise AssertionError(f"the service ended while starting:\n{self.log_tail()}")
+            with contextlib.suppress(httpx.TransportError):
+                answer = self.client.get("/health/ready", timeout=5)
+                if answer.status_code == 200:
+                    return
+                said = f"{answer.status_code} {answer.text}"
+            time.sleep(0.02)
+        raise AssertionError(f"not ready within {seconds} s; it said {said}\n{self.log_tail()}")
+
+    def stop(self) -> int | None:
+        """End it as a service manager does; returns its exit status."""
+        return self._end(signal.SIGTERM)
+
+    def kill9(self) -> None:
+        """End it as a crash does: the process alone, without a chance to say anything."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Start it anew on the same state directory."""
+        self.stop()
+        self.start()
+
+    def log_tail(self, characters: int = 6000) -> str:
+        """The end of what it logged."""
+        with contextlib.suppress(OSError):
+            return self.log.read_text(errors="replace")[-characters:]
+        return ""
+
+    def _end(self, number: signal.Signals) -> int | None:
+        if self._process is None:
+            return None
+        process, self._process = self._process, None
+        self.client.close()
+        self._client = None
+        Service.running.remove(self)
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+        try:
+            return process.wait(STOPPED_WITHIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"it did not stop on {number.name}:\n{self.log_tail()}") from None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _without_root_override() -> list[str]:
+    """Root ignores permission bits; a service for ordinary accounts is tested without that."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        return []
+    given_up = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--inh-caps={given_up}", f"--bounding-set={given_up}"]
