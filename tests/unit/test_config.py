@@ -205,7 +205,7 @@ def test_commands_get_the_account_and_the_schedulers_variables_and_nothing_else(
     tmp_path: Path,
 ) -> None:
     process = {
-        "PATH": "/bin",
+        "PATH": "/srv/hpcq/venv/bin:/bin",
         "HOME": "/root",
         "LANG": "",
         "SECRET_TOKEN": "x",
@@ -217,7 +217,7 @@ def test_commands_get_the_account_and_the_schedulers_variables_and_nothing_else(
     }
 
     assert scheduler_environment(load(tmp_path), process) == {
-        "PATH": "/bin",
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": "/root",
         "SGE_ROOT": "/opt/sge",
         "SGE_QMASTER_PORT": "6444",
@@ -233,7 +233,3 @@ def test_settings_for_commands_win_over_the_process_environment(tmp_path: Path) 
         "SGE_ROOT": "/new",
         "SGE_EXECD_PORT": "6445",
     }
-
-
-def test_commands_always_have_a_path(tmp_path: Path) -> None:
-    assert scheduler_environment(load(tmp_path), {}) == {"PATH": os.defpath}

@@ -120,6 +120,7 @@ def _scheduler_options(settings: Settings) -> SchedulerOptions:
         cluster_id=settings.cluster_id,
         state_directory=settings.state_directory,
         environment=scheduler_environment(settings, os.environ),
+        command_path=settings.scheduler_path or os.environ.get("PATH") or os.defpath,
         command_timeout_seconds=settings.command_timeout_seconds,
         listing_limit_bytes=settings.listing_limit_bytes,
         max_slots=settings.internal_scheduler_max_slots,

@@ -197,7 +197,9 @@ class Settings(BaseModel):
     )
     scheduler_path: str | None = setting(
         None,
-        "The PATH in which the scheduler's commands are looked up; the service's own when unset.",
+        "The PATH in which the scheduler's commands are looked up, and which they and the LOCAL "
+        "scheduler's jobs get. Unset: they are looked up in the service's own PATH, and get "
+        "`/usr/local/bin:/usr/bin:/bin`.",
         allowed="absolute folders, separated by colons",
         example="/opt/sge/bin/lx-amd64:/usr/bin:/bin",
         shown="",

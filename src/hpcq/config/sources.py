@@ -15,7 +15,10 @@ from hpcq.config.settings import Settings
 __all__ = ["SettingsError", "load_settings", "prepare_state_directory", "scheduler_environment"]
 
 _FIELDS = {name.upper(): name for name in Settings.model_fields}
-_ACCOUNT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG")
+# What a login gives an ordinary account; the service's own PATH may lead into its virtual
+# environment, which is no business of its jobs.
+_DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+_ACCOUNT_VARIABLES = ("HOME", "USER", "LOGNAME", "SHELL", "LANG")
 _SCHEDULER_SETTINGS = (
     "sge_root",
     "sge_cell",
@@ -80,8 +83,8 @@ def prepare_state_directory(settings: Settings) -> None:
 def scheduler_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the whole environment of the scheduler's commands.
 
-    It holds what identifies the account, and the scheduler's own variables (``SGE_ROOT``,
-    ``SLURM_CONF`` …); nothing else of the service's environment reaches a command or a job.
+    It holds what identifies the account, a plain ``PATH``, and the scheduler's own variables
+    (``SGE_ROOT``, ``SLURM_CONF`` …); nothing else of the service's environment reaches a command or a job.
 
     Args:
         settings: they win over ``environ``.
@@ -92,7 +95,7 @@ def scheduler_environment(settings: Settings, environ: Mapping[str, str]) -> dic
         value = getattr(settings, field) or environ.get(field.upper())
         if value:
             kept[field.upper()] = str(value)
-    kept["PATH"] = settings.scheduler_path or kept.get("PATH") or os.defpath
+    kept["PATH"] = settings.scheduler_path or _DEFAULT_PATH
     return kept
 
 

@@ -84,10 +84,11 @@ class _Collector(asyncio.SubprocessProtocol):
 
 
 async def _spawn(command: Command) -> tuple[asyncio.SubprocessTransport, _Collector]:
-    program = shutil.which(command.argv[0], path=command.env.get("PATH"))
+    search_path = command.search_path or command.env.get("PATH")
+    program = shutil.which(command.argv[0], path=search_path)
     if program is None:
         raise SchedulerUnavailable(
-            f"The command {command.argv[0]!r} was not found in PATH={command.env.get('PATH')!r}. "
+            f"The command {command.argv[0]!r} was not found in {search_path!r}. "
             "Is the scheduler's client installed on this machine?"
         )
     try:

@@ -14,8 +14,9 @@ class Command:
     """One command to run; never given to a shell.
 
     Attributes:
-        argv: program and arguments. A program without a slash is looked up in ``env["PATH"]``.
+        argv: program and arguments. A program without a slash is looked up in ``search_path``.
         env: the whole environment; nothing is inherited.
+        search_path: where programs are looked up, as in ``PATH``; ``env["PATH"]`` when None.
         cwd: the directory it runs in.
         stdin: what it reads; empty by default.
         timeout_seconds: when it has not ended by then, its whole process group is killed.
@@ -24,6 +25,7 @@ class Command:
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+    search_path: str | None = None
     cwd: str = "/"
     stdin: bytes = b""
     timeout_seconds: float

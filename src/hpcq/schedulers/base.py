@@ -30,6 +30,7 @@ class SchedulerOptions:
         environment: what the scheduler's commands are given and nothing else: ``PATH``, ``HOME``,
             ``USER``, ``LOGNAME``, ``SHELL``, ``LANG`` and the scheduler's own variables
             (``SGE_ROOT``, ``SLURM_CONF`` …).
+        command_path: the ``PATH`` in which the scheduler's commands are looked up.
         command_timeout_seconds: how long one command may take.
         listing_limit_bytes: the most a queue listing may print.
         max_slots: slots of the LOCAL scheduler.
@@ -40,6 +41,7 @@ class SchedulerOptions:
     cluster_id: str
     state_directory: Path
     environment: Mapping[str, str]
+    command_path: str
     command_timeout_seconds: float
     listing_limit_bytes: int
     max_slots: int

@@ -18,6 +18,7 @@ class CommandLine:
     def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
         self._runner = runner
         self._environment = {**options.environment, "TZ": "UTC"}
+        self._search_path = options.command_path
         self._timeout_seconds = options.command_timeout_seconds
         self._listing_limit_bytes = options.listing_limit_bytes
 
@@ -45,6 +46,7 @@ class CommandLine:
         command = Command(
             argv=tuple(argv),
             env={**self._environment, **(extra_environment or {})},
+            search_path=self._search_path,
             cwd=cwd,
             stdin=stdin,
             timeout_seconds=self._timeout_seconds,
