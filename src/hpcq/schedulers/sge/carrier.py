@@ -2,10 +2,11 @@
 
 Grid Engine writes a job's arguments line by line into the shepherd's configuration: an argument
 with a newline arrives cut off, and its second line is read as a setting (seen on 8.1.9). Its
-``-v`` splits values at commas, its execution daemon drops ``LD_PRELOAD`` and its like, and sets
-``HOME``, ``PATH`` and many more itself. Only then, a job is submitted through a *carrier*: a
-POSIX shell script that sets these values, followed by the user's script as it is. The carrier
-writes that part into the job's own temporary directory and becomes it.
+``-v`` splits values at commas unless they stand between quotes, its execution daemon drops
+``LD_PRELOAD`` and its like, and sets ``HOME``, ``PATH`` and many more itself. Only for these, a
+job is submitted through a *carrier*: a POSIX shell script that sets such values, followed by the
+user's script as it is. The carrier writes that part into the job's own temporary directory and
+becomes it.
 
 The user's ``#$`` lines still stand in the file, so ``qsub`` reads them; no line of the carrier
 can be taken for one, because the values it holds are written without newlines.

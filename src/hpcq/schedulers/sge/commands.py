@@ -47,7 +47,11 @@ _SET_BY_GRID_ENGINE = re.compile(
     r"|PWD|MAIL|TMP|JOB_.*|TASK_.*|ARC|HOSTNAME|NHOSTS|NQUEUES|NSLOTS|QUEUE|REQNAME"
     r"|REQUEST|RESTARTED|RESERVATIONS|PE(?:_HOSTFILE)?|CKPT_.*|INHERIT_ENV|ENVIRONMENT"
 )
-_SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+# ``-v A=1,B=2`` is cut at commas that do not stand between quotes, and the quotes stay: a quote
+# in one value hides the comma before the next variable.
+_SPLIT_BY_V = re.compile(r"[,'\"\\\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,8 +172,8 @@ def job_number(native_id: NativeId) -> str:
 
 def _survives_v(name: str, value: str) -> bool:
     return (
-        _SHELL_NAME.fullmatch(name) is not None
-        and "," not in value
+        _VARIABLE_NAME.fullmatch(name) is not None
+        and _SPLIT_BY_V.search(value) is None
         and _size(name, value) < _LINE_LIMIT_BYTES
         and _DROPPED.fullmatch(name) is None
         and _SET_BY_GRID_ENGINE.fullmatch(name) is None

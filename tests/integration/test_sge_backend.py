@@ -1,0 +1,378 @@
+"""The Grid Engine backend in front of a real cell (``tests/clusters/sge.py``)."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from tests.backends import BACKENDS
+
+from hpcq.domain.errors import CommandFailed, InvalidSpec, JobNotFound, SchedulerUnavailable
+from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
+from hpcq.domain.states import FailureKind, JobState
+from hpcq.execution.local import LocalRunner
+from hpcq.schedulers.base import SchedulerOptions
+from hpcq.schedulers.sge import SgeBackend, create
+
+pytestmark = pytest.mark.sge
+
+T = TypeVar("T")
+RECORD = (
+    'for a in "$@"; do printf \'%s\\0\' "$a"; done > argv\n'
+    "cat /proc/$$/environ > environ\npwd > cwd\n"
+)
+
+
+class Cell:
+    """One backend, and synchronous steps with it."""
+
+    def __init__(self, environment: dict[str, str], runner: asyncio.Runner) -> None:
+        self._runner = runner
+        self.backend = self.new_backend(environment)
+        self.environment = environment
+
+    def new_backend(self, environment: dict[str, str]) -> SgeBackend:
+        options = SchedulerOptions(
+            cluster_id="test",
+            state_directory=Path("/nonexistent"),
+            environment={"PATH": "/usr/bin:/bin", "HOME": "/", "LANG": "C.UTF-8", **environment},
+            command_path=os.environ["PATH"],
+            command_timeout_seconds=30,
+            listing_limit_bytes=1 << 28,
+            max_slots=1,
+            cancel_grace_seconds=1,
+            parallel_environment="orte",
+        )
+        return create(options, LocalRunner())
+
+    def run(self, step: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(step)
+
+    def submit(self, spec: JobSpec, key: SubmissionKey | None = None) -> NativeId:
+        return self.run(self.backend.submit(spec, key or new_key()))
+
+    def listed(self, native_id: NativeId) -> Observation | None:
+        listing = self.run(self.backend.jobs())
+        return next((s for s in listing.observations if s.native_id == native_id), None)
+
+    def detail(self, native_id: NativeId) -> Observation:
+        return self.run(self.backend.details([native_id])).observations[0]
+
+    def wait(self, native_id: NativeId, reached: Callable[[Observation | None], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not reached(seen := self.listed(native_id)):
+            assert time.monotonic() < deadline, seen
+            time.sleep(0.1)
+
+    def running(self, native_id: NativeId) -> None:
+        self.wait(native_id, lambda s: s is not None and s.state is JobState.RUNNING)
+
+    def ended(self, native_id: NativeId) -> Observation:
+        self.wait(native_id, lambda seen: seen is None)
+        deadline = time.monotonic() + 60
+        while not (found := self.run(self.backend.history([native_id])).observations):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        return found[-1]
+
+
+def new_key() -> SubmissionKey:
+    return SubmissionKey.for_uid(JobUid.new())
+
+
+@pytest.fixture(scope="module")
+def cell() -> Iterator[Cell]:
+    environment = BACKENDS["SGE"].settings()
+    with asyncio.Runner() as runner:
+        cell = Cell({n: v for n, v in environment.items() if n != "SCHEDULER"}, runner)
+        yield cell
+        cell.run(cell.backend.stop())
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Callable[..., JobSpec]:
+    folder = tmp_path / "run 1"
+    folder.mkdir()
+
+    def make(body: str, **fields: Any) -> JobSpec:
+        script = folder / "job.sh"
+        script.write_text("#!/bin/sh\n" + body)
+        script.chmod(0o755)
+        base = {"name": "run 1", "working_directory": str(folder), "script_file": str(script)}
+        return JobSpec(**(base | fields))
+
+    return make
+
+
+Make = Callable[..., JobSpec]
+
+HOSTILE_ARGUMENTS = (
+    "a b",
+    "",
+    "$HOME `id` $(id)",
+    "it's",
+    'say "x"',
+    ";touch x",
+    "-N",
+    "-t 1-10",
+    "@file",
+    "--",
+    "*",
+    "été",
+    "back\\slash\\n",
+    "tab\tbed",
+    "#$ -q nowhere",
+)
+
+
+def test_arguments_arrive_byte_for_byte(cell: Cell, spec: Make) -> None:
+    job = spec(RECORD, args=HOSTILE_ARGUMENTS)
+    cell.ended(cell.submit(job))
+    argv = Path(job.working_directory, "argv").read_bytes()
+    assert argv.decode().split("\0")[:-1] == list(HOSTILE_ARGUMENTS)
+    assert Path(job.working_directory, "cwd").read_text() == job.working_directory + "\n"
+
+
+def test_arguments_with_newlines_and_very_long_ones_arrive_too(cell: Cell, spec: Make) -> None:
+    args = ("one\ntwo\njob_owner=root\n", "\n", "#$ -q x\n#$ -q nowhere", "x" * 50_000)
+    job = spec("#$ -v FROM_SCRIPT=1\n" + RECORD, args=args)
+    assert cell.ended(cell.submit(job)).state is JobState.DONE
+    argv = Path(job.working_directory, "argv").read_bytes()
+    assert argv.decode().split("\0")[:-1] == list(args)
+    assert b"FROM_SCRIPT=1\0" in Path(job.working_directory, "environ").read_bytes()
+
+
+HOSTILE_ENVIRONMENT = {
+    "PLAIN": "1",
+    "COMMAS": "a,b,,c,",
+    "NEWLINES": "a\nb=c\n",
+    "QUOTES": 'it\'s "x"',
+    "DOLLAR": "$HOME `id`",
+    "EQUALS": "=a=b",
+    "EMPTY": "",
+    "ACCENTS": "été",
+    "BACKSLASH": "a\\nb\\",
+    "SPACES": "  a  b ",
+    "FUNCTION": "() { :; }; echo x",
+    "LONG": "x" * 30_000,
+    "LD_LIBRARY_PATH": "/opt/a,/opt/b",
+    "SGE_ROOT": "/nonexistent",
+    "SGE_QMASTER_PORT": "1",
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/nowhere",
+    "JOB_ID": "0",
+    "TMPDIR": "/nowhere",
+    "LC_ALL": "C",
+    "TZ": "Asia/Tokyo",
+}
+
+
+# None of these needs the carrier: each arrives by ``-v``.
+PLAIN_ENVIRONMENT = {
+    "PLAIN": "1",
+    "DOLLAR": "$HOME `id`",
+    "EQUALS": "=a=b",
+    "EMPTY": "",
+    "ACCENTS": "été",
+    "SPACES": "  a  b ",
+    "FUNCTION": "() { :; }; echo x",
+    "LC_ALL": "C",
+    "TZ": "Asia/Tokyo",
+}
+
+
+@pytest.mark.parametrize("wanted", [PLAIN_ENVIRONMENT, HOSTILE_ENVIRONMENT])
+def test_environment_arrives_byte_for_byte(cell: Cell, spec: Make, wanted: dict[str, str]) -> None:
+    job = spec(RECORD, environment=wanted)
+    assert cell.ended(cell.submit(job)).state is JobState.DONE
+    entries = Path(job.working_directory, "environ").read_bytes().decode().split("\0")
+    environment = dict(entry.partition("=")[::2] for entry in entries if entry)
+    assert {n: environment.get(n) for n in wanted} == wanted
+
+
+def test_library_to_preload_is_the_job_s_alone(cell: Cell, spec: Make) -> None:
+    job = spec(RECORD, environment={"LD_PRELOAD": "/nonexistent/lib.so"})
+    assert cell.ended(cell.submit(job)).state is JobState.DONE
+    environ = Path(job.working_directory, "environ").read_bytes()
+    assert b"LD_PRELOAD=/nonexistent/lib.so\0" in environ
+
+
+def test_nothing_of_the_service_s_environment_reaches_the_job(
+    cell: Cell, spec: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVICE_SECRET", "s3cret")
+    job = spec(RECORD)
+    cell.ended(cell.submit(job))
+    assert b"s3cret" not in Path(job.working_directory, "environ").read_bytes()
+    assert b"\0TZ=" not in b"\0" + Path(job.working_directory, "environ").read_bytes()
+
+
+def test_script_and_folder_with_odd_names(cell: Cell, tmp_path: Path) -> None:
+    folder = tmp_path / "-x @ é,b;'c\" a$b"
+    folder.mkdir()
+    script = folder / "-terse @ $x.sh"
+    script.write_text("#!/bin/sh\n" + RECORD)
+    name = "1 / été : *"
+    job = JobSpec(name=name, working_directory=str(folder), script_file=str(script))
+    assert cell.ended(cell.submit(job)).state is JobState.DONE
+    assert (folder / "argv").exists()
+
+
+def test_limits_slots_and_account_are_what_the_queue_shows(cell: Cell, spec: Make) -> None:
+    key = new_key()
+    job = spec(
+        "true\n",
+        slots=3,
+        queue="all.q",
+        account="climate",
+        priority=-5,
+        wall_time_limit_seconds=600,
+        memory_limit_bytes=3 << 30,
+        hold=True,
+        args=("x", ""),
+    )
+    native_id = cell.submit(job, key)
+    try:
+        seen = cell.detail(native_id)
+        assert (seen.state, seen.slots, seen.account) == (JobState.QUEUED_HELD, 3, "climate")
+        assert (seen.wall_time_limit_seconds, seen.memory_limit_bytes) == (600, 3 << 30)
+        assert seen.submission_key == key
+        assert seen.args == ("x", "")
+        assert seen.stdout_path == f"{job.working_directory}/run_1.o{native_id}"
+        assert cell.run(cell.backend.find(key)) == native_id
+    finally:
+        cell.run(cell.backend.cancel(native_id))
+
+
+def test_output_goes_where_it_was_asked_for(cell: Cell, spec: Make, tmp_path: Path) -> None:
+    out = tmp_path / "out:1 é.txt"
+    job = spec("echo out; echo err >&2\n", stdout_path=str(out))
+    native_id = cell.submit(job)
+    cell.ended(native_id)
+    assert out.read_text() == "out\n"
+    assert Path(job.working_directory, f"run_1.e{native_id}").read_text() == "err\n"
+
+
+def test_key_is_found_after_the_job_ended(cell: Cell, spec: Make) -> None:
+    key = new_key()
+    native_id = cell.submit(spec("true\n"), key)
+    assert cell.ended(native_id).submission_key == key
+    assert cell.run(cell.backend.find(key)) == native_id
+    assert cell.run(cell.backend.find(new_key())) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "fields", "kind", "code", "signal"),
+    [
+        ("exit 0\n", {}, None, 0, None),
+        ("exit 3\n", {}, FailureKind.NON_ZERO_EXIT, 3, None),
+        ("exit 137\n", {}, FailureKind.NON_ZERO_EXIT, 137, None),
+        ("kill -SEGV $$\n", {}, FailureKind.SIGNAL, None, 11),
+        ("sleep 60\n", {"wall_time_limit_seconds": 1}, FailureKind.TIME_LIMIT, None, 9),
+    ],
+)
+def test_ends(
+    cell: Cell,
+    spec: Make,
+    body: str,
+    fields: dict[str, int],
+    kind: FailureKind | None,
+    code: int | None,
+    signal: int | None,
+) -> None:
+    seen = cell.ended(cell.submit(spec(body, **fields)))
+    assert (seen.failure_kind, seen.exit_code, seen.exit_signal) == (kind, code, signal)
+    assert seen.start_time is not None
+    assert seen.end_time is not None
+    assert seen.end_time >= seen.start_time
+
+
+def test_accounting_by_command_says_the_same(cell: Cell, spec: Make) -> None:
+    native_id = cell.submit(spec("exit 3\n"))
+    by_file = cell.ended(native_id)
+    other = cell.new_backend(cell.environment)
+    other._accounting.path = Path("/nonexistent/accounting")
+    (by_command,) = cell.run(other.history([native_id])).observations
+    assert by_command.failure_kind == by_file.failure_kind
+    assert (by_command.exit_code, by_command.end_time) == (by_file.exit_code, by_file.end_time)
+    assert cell.run(other.history([NativeId("99999999")])).observations == []
+
+
+def test_running_job_reports_usage_and_can_be_cancelled(cell: Cell, spec: Make) -> None:
+    native_id = cell.submit(spec("while :; do :; done\n", slots=2))
+    cell.running(native_id)
+    deadline = time.monotonic() + 30
+    while (usage := cell.detail(native_id).usage) is None or not usage.cpu_seconds:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    cell.run(cell.backend.cancel(native_id))
+    assert cell.ended(native_id).exit_signal == 9
+
+
+def test_array_directive_of_the_script(cell: Cell, spec: Make) -> None:
+    native_id = cell.submit(spec("#$ -t 1-3\nsleep 2\nexit $((SGE_TASK_ID - 1))\n"))
+    cell.running(native_id)
+    assert cell.listed(NativeId(f"{native_id}[2]")) is not None
+    cell.wait(native_id, lambda seen: seen is None)
+    whole = cell.ended(native_id)
+    assert (whole.state, whole.exit_code) == (JobState.FAILED, 1)
+    task = NativeId(f"{native_id}[1]")
+    assert cell.ended(task).state is JobState.DONE
+
+
+def test_hold_and_release(cell: Cell, spec: Make) -> None:
+    native_id = cell.submit(spec("true\n", hold=True))
+    assert cell.detail(native_id).state is JobState.QUEUED_HELD
+    cell.run(cell.backend.release(native_id))
+    assert cell.ended(native_id).state is JobState.DONE
+
+
+def test_pending_reason_is_in_words(cell: Cell, spec: Make) -> None:
+    native_id = cell.submit(spec("true\n", slots=5000))
+    try:
+        deadline = time.monotonic() + 30
+        while "slots" not in (cell.detail(native_id).state_reason or ""):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    finally:
+        cell.run(cell.backend.cancel(native_id))
+
+
+def test_refusals(cell: Cell, spec: Make) -> None:
+    with pytest.raises(CommandFailed, match="unknown queue"):
+        cell.submit(spec("true\n", queue="nowhere.q"))
+    with pytest.raises(InvalidSpec) as refused:
+        cell.submit(spec("true\n", working_directory="/tmp/$HOME"))
+    assert refused.value.field == "workingDirectory"
+
+
+@pytest.mark.parametrize("method", ["cancel", "hold", "release"])
+def test_unknown_job(cell: Cell, method: str) -> None:
+    with pytest.raises(JobNotFound):
+        cell.run(getattr(cell.backend, method)(NativeId("99999999")))
+    assert cell.run(cell.backend.details([NativeId("99999999")])).observations == []
+
+
+def test_unreachable_qmaster(cell: Cell) -> None:
+    away = cell.new_backend({**cell.environment, "SGE_QMASTER_PORT": "1"})
+    for step in (away.jobs(), away.cancel(NativeId("1")), away.queues(), away.nodes()):
+        with pytest.raises(SchedulerUnavailable):
+            cell.run(step)
+
+
+def test_queues_nodes_and_version(cell: Cell) -> None:
+    queues = {queue.name: queue for queue in cell.run(cell.backend.queues())}
+    assert queues["all.q"].is_open
+    assert queues["other.q"].max_wall_time_seconds == 86400
+    nodes = cell.run(cell.backend.nodes())
+    assert [node.is_up for node in nodes] == [True]
+    assert "8.1.9" in cell.run(cell.backend.version())
+
+
+def test_cell_runs_jobs_as_the_calling_user(cell: Cell, spec: Make) -> None:
+    job = spec("id -u > uid\n")
+    cell.ended(cell.submit(job))
+    assert Path(job.working_directory, "uid").read_text().strip() == str(os.getuid())
