@@ -1,0 +1,1 @@
+"""Slurm: jobs into sbatch, answers of squeue, sacct and sstat into jobs."""

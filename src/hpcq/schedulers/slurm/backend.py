@@ -1,0 +1,258 @@
+"""Slurm behind the backend contract."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from hpcq.domain.errors import JobNotFound, SchedulerError
+from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey, Usage
+from hpcq.execution.protocol import Completed, Runner
+from hpcq.schedulers.base import Capabilities, Listing, Node, Queue, SchedulerOptions
+from hpcq.schedulers.cli import CommandLine
+from hpcq.schedulers.slurm import accounting, cluster, commands, failures, parse, queries
+from hpcq.schedulers.slurm.merge import combine
+
+__all__ = ["SlurmBackend", "create"]
+
+_CAPABILITIES = Capabilities(
+    fields=frozenset(
+        {
+            "queue",
+            "account",
+            "priority",
+            "wall_time_limit_seconds",
+            "memory_limit_bytes",
+            "environment",
+            "stdout_path",
+            "stderr_path",
+            "hold",
+        }
+    ),
+    actions=frozenset({"hold", "release"}),
+    accounting=True,
+    memory_enforced=True,
+)
+# What a job's environment starts with; the rest of what the service has is none of its business.
+_BASE_ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG")
+_IDS_IN_ONE_COMMAND = 1000
+_ACCOUNTING_GRACE = timedelta(seconds=5)
+"""How long after a job's end its accounting record, which alone has its usage, is waited for
+before the controller's word is taken."""
+
+
+class SlurmBackend:
+    """Slurm 20.11 and newer, through its commands.
+
+    Every method runs the commands named in ``docs/schedulers/slurm.md``.
+    """
+
+    name = "SLURM"
+
+    def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
+        self._cli = CommandLine(options, runner)
+        # sbatch is started by a shell, which looks for it in PATH.
+        self._search_path = {"PATH": options.command_path}
+        self._timeout_seconds = options.command_timeout_seconds
+        self._owner = options.environment.get("USER")
+        self._job_environment = {
+            name: value
+            for name in _BASE_ENVIRONMENT
+            if (value := options.environment.get(name)) is not None
+        }
+        self._marks = queries.new_marks()
+        self._reader = parse.ListingReader(self._marks)
+        self._listing = asyncio.Lock()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What Slurm can express."""
+        return _CAPABILITIES
+
+    async def start(self, wake: Callable[[], None]) -> None:
+        """Do nothing: Slurm tells nobody when its queue changes."""
+
+    async def stop(self) -> None:
+        """Do nothing."""
+
+    async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
+        """Run ``sbatch``; see `SchedulerBackend.submit`."""
+        built = commands.build_sbatch(spec, key, self._job_environment)
+        ran = await self._cli.run(
+            built.argv, stdin=built.stdin, extra_environment=self._search_path
+        )
+        done = replace(ran, argv=built.sbatch)
+        if done.exit_code != 0:
+            raise failures.submission_failure(done, self._timeout_seconds)
+        return parse.parse_job_id(done.stdout)
+
+    async def find(self, key: SubmissionKey) -> NativeId | None:
+        """Look for the key in the comments of this account's jobs: queue, then accounting."""
+        argv, environment = queries.build_find_in_queue(self._marks)
+        done = await self._run(argv, environment)
+        queued = parse.parse_comments(done.stdout, self._marks)
+        for native_id, found in queued:
+            if found == key:
+                return native_id
+        delimiter = queries.new_delimiter()
+        stdout = await self._sacct(queries.build_find_in_accounting(delimiter, self._owner))
+        submitted = accounting.parse_submissions(stdout, delimiter)
+        return next((native_id for native_id, found in submitted if found == key), None)
+
+    async def jobs(self) -> Listing:
+        """Run one ``squeue`` for all users' jobs, pending ones and array tasks included."""
+        argv, environment = queries.build_listing(self._marks)
+        async with self._listing:
+            done = await self._run(argv, environment)
+            return await asyncio.to_thread(self._reader.read, done.stdout)
+
+    async def history(self, ids: Sequence[NativeId]) -> Listing:
+        """Run ``sacct``, and ``squeue`` for what the controller still knows of ended jobs."""
+        listings = [await self._history(batch) for batch in _batches(ids)]
+        return _joined(listings)
+
+    async def details(self, ids: Sequence[NativeId]) -> Listing:
+        """Run ``squeue`` with all columns, and ``sstat`` for the usage of those that run."""
+        return _joined([await self._details(batch) for batch in _batches(ids)])
+
+    async def cancel(self, native_id: NativeId) -> bool:
+        """Run ``scancel``; accounting tells whether the job had begun."""
+        done = await self._cli.run(commands.build_scancel(native_id))
+        if failures.is_unknown_job(done):
+            # The controller forgets jobs MinJobAge after their end; accounting does not.
+            if not (await self._accounted([native_id])).observations:
+                raise JobNotFound(native_id)
+        elif not failures.is_over(done) and _complains(done):
+            raise failures.failure(done, native_id)
+        return False
+
+    async def hold(self, native_id: NativeId) -> None:
+        """Run ``scontrol uhold``."""
+        await self._change(commands.build_hold(native_id), native_id)
+
+    async def release(self, native_id: NativeId) -> None:
+        """Run ``scontrol release``."""
+        await self._change(commands.build_release(native_id), native_id)
+
+    async def queues(self) -> Sequence[Queue]:
+        """Run ``sinfo`` for partitions."""
+        return cluster.parse_queues((await self._run(queries.build_queues(), {})).stdout)
+
+    async def nodes(self) -> Sequence[Node]:
+        """Run ``sinfo`` for nodes."""
+        return cluster.parse_nodes((await self._run(queries.build_nodes(), {})).stdout)
+
+    async def version(self) -> str:
+        """Run ``squeue --version``: ``slurm 23.11.4``, Debian's ``slurm-wlm 22.05.8``."""
+        done = await self._cli.check(("squeue", "--version"))
+        return done.decode("utf-8", "replace").strip()
+
+    async def _run(self, argv: Sequence[str], environment: Mapping[str, str]) -> Completed:
+        done = await self._cli.run(argv, extra_environment=environment, listing=True)
+        if done.exit_code != 0:
+            raise failures.failure(done)
+        return done
+
+    async def _sacct(self, argv: Sequence[str]) -> bytes:
+        """Run sacct; a site without accounting answers with nothing."""
+        done = await self._cli.run(argv, extra_environment=queries.EPOCH_TIMES, listing=True)
+        problem = None if done.exit_code == 0 else failures.accounting_failure(done)
+        if problem is not None:
+            raise problem
+        return done.stdout if done.exit_code == 0 else b""
+
+    async def _change(self, argv: Sequence[str], native_id: NativeId) -> None:
+        done = await self._cli.run(argv)
+        if done.exit_code != 0:
+            raise failures.failure(done, native_id)
+
+    async def _history(self, ids: Sequence[NativeId]) -> Listing:
+        accounted, seen = await asyncio.gather(
+            self._accounted(ids), self._controller(ids, finished=True), return_exceptions=True
+        )
+        if isinstance(seen, BaseException):
+            # The controller adds to accounting, which can do without.
+            seen = Listing()
+            if isinstance(accounted, BaseException):
+                raise accounted
+        elif isinstance(accounted, SchedulerError):
+            return combine(Listing(), seen)
+        if isinstance(accounted, BaseException):
+            raise accounted
+        return combine(accounted, seen, ended_before=datetime.now(UTC) - _ACCOUNTING_GRACE)
+
+    async def _accounted(self, ids: Sequence[NativeId]) -> Listing:
+        """Ask accounting, a second time for tasks of arrays that never ran one by one."""
+        listing = await self._ask_accounting(ids, ids)
+        found = {seen.native_id for seen in listing.observations}
+        missing = [i for i in ids if "_" in i and i not in found]
+        if not missing:
+            return listing
+        arrays = list(dict.fromkeys(NativeId(i.split("_")[0]) for i in missing))
+        whole = await self._ask_accounting(arrays, missing)
+        wanted = set(missing)
+        more = [seen for seen in whole.observations if seen.native_id in wanted]
+        return replace(listing, observations=[*listing.observations, *more])
+
+    async def _ask_accounting(self, ids: Sequence[NativeId], wanted: Sequence[NativeId]) -> Listing:
+        delimiter = queries.new_delimiter()
+        stdout = await self._sacct(queries.build_history(ids, delimiter))
+        return await asyncio.to_thread(accounting.parse_history, stdout, delimiter, wanted)
+
+    async def _controller(self, ids: Sequence[NativeId], *, finished: bool) -> Listing:
+        return parse.parse_details(await self._squeue(ids, finished=finished), self._marks)
+
+    async def _squeue(self, ids: Sequence[NativeId], *, finished: bool) -> bytes:
+        argv, environment = queries.build_details(ids, self._marks, finished=finished)
+        done = await self._cli.run(argv, extra_environment=environment, listing=True)
+        if done.exit_code == 0:
+            return done.stdout
+        if failures.is_unknown_job(done):
+            return b""
+        raise failures.failure(done)
+
+    async def _details(self, ids: Sequence[NativeId]) -> Listing:
+        stdout = await self._squeue(ids, finished=False)
+        listing = parse.parse_details(stdout, self._marks)
+        numbers = parse.raw_ids(stdout, self._marks)
+        running = {seen.native_id for seen in listing.observations if seen.start_time}
+        usage = await self._usage({raw: i for raw, i in numbers.items() if i in running})
+        observations = [
+            replace(seen, usage=usage[seen.native_id]) if seen.native_id in usage else seen
+            for seen in listing.observations
+        ]
+        return replace(listing, observations=observations)
+
+    async def _usage(self, ids: Mapping[str, NativeId]) -> Mapping[NativeId, Usage]:
+        """Ask the nodes; jobs whose nodes do not answer have no usage, and keep the rest."""
+        if not ids:
+            return {}
+        try:
+            argv = queries.build_usage([NativeId(raw) for raw in ids])
+            done = await self._cli.run(argv, listing=True)
+        except SchedulerError:
+            return {}
+        return accounting.parse_usage(done.stdout, ids, datetime.now(UTC))
+
+
+def create(options: SchedulerOptions, runner: Runner) -> SlurmBackend:
+    """Return the backend, not started."""
+    return SlurmBackend(options, runner)
+
+
+def _batches(ids: Sequence[NativeId]) -> Iterator[Sequence[NativeId]]:
+    unique = list(dict.fromkeys(ids))
+    for start in range(0, len(unique), _IDS_IN_ONE_COMMAND):
+        yield unique[start : start + _IDS_IN_ONE_COMMAND]
+
+
+def _joined(listings: Sequence[Listing]) -> Listing:
+    return Listing(
+        observations=[seen for listing in listings for seen in listing.observations],
+        unreadable=[bad for listing in listings for bad in listing.unreadable],
+    )
+
+
+def _complains(done: Completed) -> bool:
+    # scancel --verbose also exits 0 when it failed; its complaints are errors by name.
+    return done.exit_code != 0 or b"error:" in done.stderr

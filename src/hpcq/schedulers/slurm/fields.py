@@ -1,0 +1,146 @@
+"""Single fields of Slurm's answers: ids, times, sizes, paths."""
+
+import re
+from datetime import UTC, datetime
+
+from hpcq.domain.errors import excerpt
+from hpcq.domain.jobs import NativeId
+from hpcq.domain.units import from_epoch, parse_clock, parse_size
+
+__all__ = [
+    "array_of",
+    "decode",
+    "dependencies",
+    "expand_output_path",
+    "integer",
+    "known",
+    "limit_seconds",
+    "moment",
+    "tres",
+    "tres_bytes",
+    "unreadable_excerpt",
+]
+
+# What the commands print where there is nothing to say (squeue(1), sacct(1), opt_time_str).
+_NOTHING = frozenset(
+    {
+        "",
+        "(null)",
+        "N/A",
+        "NONE",
+        "None",
+        "None assigned",
+        "Unknown",
+        "UNLIMITED",
+        "NOT_SET",
+        "INVALID",
+        "INVALID TIME",
+        "Partition_Limit",
+        "Partition Limit",
+    }
+)
+_ARRAY_TASK = re.compile(r"([0-9]+)_([0-9]+)")
+_DEPENDENCY_ID = re.compile(r"[:?,]([0-9]+(?:_[0-9]+)?)(?![0-9])")
+_SUBSTITUTE = re.compile(r"%(?:([0-9]+)?([AajuxNJnstb%])|(.?))")
+
+
+def decode(data: bytes) -> str:
+    r"""Return text that can go into JSON; a byte that is not UTF-8 becomes ``\xNN``."""
+    return data.decode("utf-8", "backslashreplace")
+
+
+def unreadable_excerpt(data: bytes) -> str:
+    """Return the beginning of a record that could not be read, printable."""
+    return excerpt(data, 120)
+
+
+def known(text: str) -> str | None:
+    """Return the text; None for each of Slurm's ways to say nothing."""
+    return None if text in _NOTHING else text
+
+
+def integer(text: str) -> int | None:
+    """Return a count; None when there is none or it has a suffix we do not know."""
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def moment(text: str) -> datetime | None:
+    """Return an aware time; None for nothing and for nonsense.
+
+    Args:
+        text: epoch seconds (``SLURM_TIME_FORMAT=%s``), or ISO 8601 in UTC (``TZ=UTC``), which
+            versions print that do not know the former.
+    """
+    if text.isascii() and text.isdigit():
+        return from_epoch(int(text)) if len(text) < 14 else None
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def limit_seconds(text: str) -> int | None:
+    """Return squeue's time limit (``1-00:00:00``, ``2:00``); None for no limit."""
+    if known(text) is None:
+        return None
+    try:
+        return int(parse_clock(text))
+    except ValueError:
+        return None
+
+
+def tres(text: str) -> dict[str, str]:
+    """Return trackable resources by name: ``cpu=2,mem=200M,fs/disk=7`` (tres in sacct(1))."""
+    return dict(item.split("=", 1) for item in text.split(",") if "=" in item)
+
+
+def tres_bytes(resources: dict[str, str], name: str) -> float | None:
+    """Return one resource that is a size, in bytes; None when absent or unreadable."""
+    try:
+        return parse_size(resources[name])
+    except (KeyError, ValueError):
+        return None
+
+
+def array_of(native_id: NativeId) -> tuple[str | None, int | None]:
+    """Return the array's id and the task's number: ``12_3`` is task 3 of ``12``."""
+    match = _ARRAY_TASK.fullmatch(native_id)
+    return (None, None) if match is None else (match[1], int(match[2]))
+
+
+def dependencies(text: str) -> tuple[str, ...] | None:
+    """Return the ids a job waits for: ``afterok:12(unfulfilled),afterany:13_1``."""
+    return tuple(_DEPENDENCY_ID.findall(text)) or None
+
+
+def expand_output_path(
+    pattern: str, native_id: NativeId, raw_id: str, name: str, owner: str | None
+) -> str | None:
+    """Return the path that an output file gets (sbatch(1), FILENAME PATTERN).
+
+    Args:
+        pattern: as squeue prints it, absolute.
+        native_id: the job, as users know it.
+        raw_id: the number that Slurm gives each array task.
+        name: the job's name.
+        owner: the user's name.
+
+    None when it depends on more than that, such as the node.
+    """
+    if known(pattern) is None:
+        return None
+    if "\\" in pattern:
+        return re.sub(r"\\(.?)", r"\1", pattern)
+    array, task = array_of(native_id)
+    base = native_id.split("_")[0].split("+")[0]
+    values = {"A": array or base, "a": str(task or 0), "j": raw_id, "x": name, "u": owner, "%": "%"}
+    parts, position = [], 0
+    for match in _SUBSTITUTE.finditer(pattern):
+        value = values.get(match[2])
+        if value is None and match[2] is not None:
+            return None
+        width = min(int(match[1] or 0), 10)
+        text = match[0] if value is None else value.zfill(width) if match[2] in "Aaj" else value
+        parts += [pattern[position : match.start()], text]
+        position = match.end()
+    return "".join([*parts, pattern[position:]])

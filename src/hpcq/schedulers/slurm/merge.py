@@ -1,0 +1,49 @@
+"""One answer from two sources: accounting, and what the controller still knows; pure."""
+
+from dataclasses import fields, replace
+from datetime import datetime
+
+from hpcq.domain.jobs import NativeId, Observation
+from hpcq.schedulers.base import Listing
+
+__all__ = ["combine"]
+
+_NAMES = tuple(field.name for field in fields(Observation))
+
+
+def combine(accounted: Listing, seen: Listing, *, ended_before: datetime | None = None) -> Listing:
+    """Return the final states of jobs.
+
+    Args:
+        accounted: from sacct.
+        seen: from squeue, for the same ids; jobs that are not over are left aside.
+        ended_before: the controller's word alone is taken on a job that ended before this; None
+            for any.
+    """
+    over = {one.native_id: one for one in seen.observations if one.state.is_final}
+    known = {one.native_id for one in accounted.observations}
+    alone = [one for i, one in over.items() if i not in known and _ended(one, ended_before)]
+    return Listing(
+        observations=[*(_complete(one, over) for one in accounted.observations), *alone],
+        unreadable=accounted.unreadable,
+    )
+
+
+def _ended(seen: Observation, before: datetime | None) -> bool:
+    return before is None or seen.end_time is None or seen.end_time <= before
+
+
+def _complete(accounted: Observation, over: dict[NativeId, Observation]) -> Observation:
+    """Complete accounting's word on a job with the controller's.
+
+    sacct shows exit codes from 128 on less 128 (137 as 9), spoils quotes and characters beyond
+    the BMP in names, and its record may lack most columns at first (all seen in 22.05).
+    """
+    seen = over.get(accounted.native_id)
+    if seen is None or seen.submit_time != accounted.submit_time:
+        return accounted
+    gaps = {name: getattr(seen, name) for name in _NAMES if getattr(accounted, name) is None}
+    gaps["name"] = seen.name
+    if seen.exit_code is not None and accounted.exit_code is not None:
+        gaps |= {"exit_code": seen.exit_code, "state_reason": seen.state_reason}
+    return replace(accounted, **gaps)

@@ -1,0 +1,69 @@
+"""How a job ended: from a state word and an exit status to a failure and its reason."""
+
+from dataclasses import dataclass
+
+from hpcq.domain.states import FailureKind, JobState
+from hpcq.schedulers.slurm.states import describe_signal, meaning_of
+
+__all__ = ["Outcome", "outcome_of"]
+
+_LAST_SIGNAL = 64
+_LAUNCH_FAILED = 53
+"""FAILED with 0:53 and no signal sent: slurmstepd could not open the output file or enter the
+working directory (seen in 22.05; SLURM_ERROR codes of ``slurmstepd/mgr.c``)."""
+_MEMORY_KILL = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        failure_kind: None for success.
+        reason: in words; None for success.
+        exit_code: the script's, where it ended by itself.
+        exit_signal: what ended it.
+    """
+
+    failure_kind: FailureKind | None = None
+    reason: str | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+
+
+def outcome_of(
+    state: str, code: int, signal: int, *, by: str | None = None, above_memory_limit: bool = False
+) -> Outcome:
+    """Return how a job ended.
+
+    Args:
+        state: the state's word, without ``by UID``.
+        code: the left side of ExitCode.
+        signal: the right side of ExitCode, of the job or else of its script; 0 for none.
+        by: the uid that cancelled it.
+        above_memory_limit: whether it was seen with more memory than its limit. Without cgroups
+            Slurm ends such a job like any other, ``FAILED`` with ``0:9``.
+    """
+    meaning = meaning_of(state)
+    if meaning.state is JobState.DONE:
+        return Outcome(exit_code=code)
+    # 125 and the like are Slurm's own marks, not signals (OUT_OF_MEMORY is 0:125).
+    real_signal = signal if 0 < signal <= _LAST_SIGNAL else None
+    exit_code = code or None
+    if meaning.failure_kind is not None:
+        reason = f"It was cancelled by the user with uid {by}." if by else meaning.reason
+        return Outcome(meaning.failure_kind, reason, exit_code, real_signal)
+    if signal == _LAUNCH_FAILED and not code:
+        return Outcome(
+            FailureKind.SCHEDULER_ERROR,
+            "Slurm could not start it: its working directory or its output file cannot be opened.",
+        )
+    if real_signal is not None:
+        if above_memory_limit and real_signal == _MEMORY_KILL:
+            reason = "It used more memory than its limit."
+            return Outcome(FailureKind.OUT_OF_MEMORY, reason, None, real_signal)
+        reason = f"It was ended by {describe_signal(real_signal)}."
+        return Outcome(FailureKind.SIGNAL, reason, None, real_signal)
+    if code:
+        return Outcome(FailureKind.NON_ZERO_EXIT, f"It exited with {code}.", code)
+    return Outcome(FailureKind.UNKNOWN, "Slurm says that it failed, and no more.")

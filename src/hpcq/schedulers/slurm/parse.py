@@ -1,0 +1,244 @@
+"""squeue's answers as observations; pure, except for the memory of `ListingReader`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from hpcq.domain.errors import OutputParseError
+from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
+from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.slurm import fields
+from hpcq.schedulers.slurm.hostlist import expand_hosts
+from hpcq.schedulers.slurm.outcome import outcome_of
+from hpcq.schedulers.slurm.queries import (
+    DETAIL_COLUMNS,
+    FIELD,
+    FREE_DETAIL_COLUMNS,
+    FREE_QUEUE_COLUMNS,
+    QUEUE_COLUMNS,
+    Marks,
+)
+from hpcq.schedulers.slurm.states import describe_reason, meaning_of
+
+__all__ = [
+    "ListingReader",
+    "parse_comments",
+    "parse_details",
+    "parse_job_id",
+    "parse_listing",
+    "raw_ids",
+]
+
+
+class ListingReader:
+    """Reads the queue again and again, and parses only what changed since the last time.
+
+    A record that did not change is the same bytes; its observation is then the same object.
+    """
+
+    def __init__(self, marks: Marks) -> None:
+        self._marks = marks
+        self._seen: dict[bytes, Observation] = {}
+
+    def read(self, stdout: bytes) -> Listing:
+        """Return what `parse_listing` returns for the same bytes.
+
+        Raises:
+            OutputParseError: as `parse_listing`.
+        """
+        seen, now = self._seen, {}
+        unreadable = []
+        for record in _records(stdout, self._marks, "squeue"):
+            observation = seen.get(record)
+            if observation is None:
+                found = _read_listed(record, self._marks)
+                if isinstance(found, Unreadable):
+                    unreadable.append(found)
+                    continue
+                observation = found
+            now[record] = observation
+        self._seen = now
+        return Listing(observations=tuple(now.values()), unreadable=tuple(unreadable))
+
+
+def parse_listing(stdout: bytes, marks: Marks) -> Listing:
+    """Return the queue.
+
+    Args:
+        stdout: what `queries.build_listing` made squeue print: one record per job or array
+            task, its columns in the order of ``QUEUE_COLUMNS``.
+        marks: those given to it.
+
+    Raises:
+        OutputParseError: the output is cut off.
+    """
+    return ListingReader(marks).read(stdout)
+
+
+def parse_details(stdout: bytes, marks: Marks) -> Listing:
+    """Return what the controller knows of some jobs, ended ones included.
+
+    Args:
+        stdout: what `queries.build_details` made squeue print.
+        marks: those given to it.
+
+    Raises:
+        OutputParseError: the output is cut off.
+    """
+    observations, unreadable = [], []
+    for record in _records(stdout, marks, "squeue"):
+        try:
+            columns = _columns(record, tuple(DETAIL_COLUMNS), FREE_DETAIL_COLUMNS, marks)
+            observations.append(_observe_details(columns))
+        except ValueError as error:
+            unreadable.append(_unreadable(record, error))
+    return Listing(observations=tuple(observations), unreadable=tuple(unreadable))
+
+
+def raw_ids(stdout: bytes, marks: Marks) -> dict[str, NativeId]:
+    """Return the jobs in `parse_details`' input by the number that sstat calls them."""
+    found = {}
+    for record in _records(stdout, marks, "squeue"):
+        try:
+            columns = _columns(record, tuple(DETAIL_COLUMNS), FREE_DETAIL_COLUMNS, marks)
+            found[columns["raw_id"]] = NativeId(columns["id"])
+        except ValueError:
+            continue
+    return found
+
+
+def parse_comments(stdout: bytes, marks: Marks) -> Iterator[tuple[NativeId, SubmissionKey]]:
+    """Yield the jobs that carry a submission key as their comment.
+
+    Args:
+        stdout: what `queries.build_find_in_queue` made squeue print.
+        marks: those given to it.
+
+    Raises:
+        OutputParseError: the output is cut off.
+    """
+    for record in _records(stdout, marks, "squeue"):
+        native_id, _, comment = fields.decode(record).partition(marks.free)
+        key = SubmissionKey.find_in(comment)
+        if key is not None and key == comment:
+            try:
+                yield NativeId(native_id), key
+            except ValueError:
+                continue
+
+
+def parse_job_id(stdout: bytes) -> NativeId:
+    """Return the id in what ``sbatch --parsable`` printed: ``141`` or ``141;cluster``.
+
+    Raises:
+        OutputParseError: there is anything else.
+    """
+    text = fields.decode(stdout).strip().split(";", 1)[0]
+    try:
+        if not text.isdigit():
+            raise ValueError("no number")
+        return NativeId(text)
+    except ValueError:
+        raise OutputParseError("sbatch", "it did not print a job id", stdout) from None
+
+
+def _records(stdout: bytes, marks: Marks, command: str) -> Sequence[bytes]:
+    *records, rest = stdout.split(marks.end.encode() + b"\n")
+    if rest:
+        raise OutputParseError(command, "it ends in the middle of a record", rest)
+    return records
+
+
+def _columns(record: bytes, names: Sequence[str], free: int, marks: Marks) -> dict[str, str]:
+    plain, *texts = fields.decode(record).split(marks.free)
+    values = [*plain.split(FIELD), *texts]
+    if len(texts) != free or len(values) != len(names):
+        raise ValueError(f"it has {len(values)} columns, not {len(names)}")
+    return dict(zip(names, values, strict=True))
+
+
+def _read_listed(record: bytes, marks: Marks) -> Observation | Unreadable:
+    try:
+        return _observe(_columns(record, tuple(QUEUE_COLUMNS), FREE_QUEUE_COLUMNS, marks))
+    except ValueError as error:
+        return _unreadable(record, error)
+
+
+def _unreadable(record: bytes, error: ValueError) -> Unreadable:
+    try:
+        native_id = NativeId(fields.decode(record.split(FIELD.encode(), 1)[0]))
+    except ValueError:
+        native_id = None
+    return Unreadable(
+        reason=str(error), excerpt=fields.unreadable_excerpt(record), native_id=native_id
+    )
+
+
+def _observe(columns: dict[str, str]) -> Observation:
+    native_id = NativeId(columns["id"])
+    state = columns["state"]
+    meaning = meaning_of(state, columns["reason"])
+    array, task = fields.array_of(native_id)
+    waits = meaning.state.is_queued
+    hosts = fields.known(columns["hosts"])
+    command = fields.known(columns["command"])
+    return Observation(
+        native_id=native_id,
+        state=meaning.state,
+        native_state=state,
+        stage=meaning.stage,
+        state_reason=describe_reason(columns["reason"]) if waits else meaning.reason,
+        name=columns["name"],
+        owner=fields.known(columns["owner"]),
+        queue=fields.known(columns["queue"]),
+        account=fields.known(columns["account"]),
+        submit_time=fields.moment(columns["submit"]),
+        # Before the start this column is the scheduler's guess.
+        start_time=None if waits else fields.moment(columns["start"]),
+        working_directory=fields.known(columns["directory"]),
+        # The arguments follow, unquoted; none of them can be told from the next.
+        script_file=command and command.split(" ", 1)[0],
+        slots=fields.integer(columns["slots"]),
+        hosts=None if hosts is None else expand_hosts(hosts),
+        wall_time_limit_seconds=fields.limit_seconds(columns["limit"]),
+        array_job_id=array,
+        array_task_id=task,
+        depends_on=fields.dependencies(columns["depends"]),
+        submission_key=SubmissionKey.find_in(columns["comment"]),
+    )
+
+
+def _observe_details(columns: dict[str, str]) -> Observation:
+    listed = _observe(columns)
+    memory = fields.tres_bytes(fields.tres(columns["tres"]), "mem")
+    outputs = [
+        fields.expand_output_path(
+            columns[stream], listed.native_id, columns["raw_id"], columns["name"], listed.owner
+        )
+        for stream in ("stdout", "stderr")
+    ]
+    changes: dict[str, object] = {
+        "memory_limit_bytes": None if memory is None else int(memory),
+        "stdout_path": outputs[0],
+        "stderr_path": outputs[1],
+    }
+    if listed.state.is_final:
+        changes |= _ending(listed, columns)
+    return replace(listed, **changes)  # type: ignore[arg-type]
+
+
+def _ending(listed: Observation, columns: dict[str, str]) -> dict[str, object]:
+    # squeue prints the status as wait(2) gives it: exit code times 256, or the signal.
+    status = fields.integer(columns["exit"]) or 0
+    signal = status & 0x7F
+    outcome = outcome_of(columns["state"], 0 if signal else status >> 8, signal)
+    end: datetime | None = fields.moment(columns["end"])
+    return {
+        "failure_kind": outcome.failure_kind,
+        "state_reason": outcome.reason,
+        "exit_code": outcome.exit_code,
+        "exit_signal": outcome.exit_signal,
+        "end_time": end,
+        # A job that never ran is given its end as its start.
+        "start_time": listed.start_time if listed.hosts else None,
+    }

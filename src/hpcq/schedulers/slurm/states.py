@@ -1,0 +1,233 @@
+"""Slurm's words for where a job is and why it waits, and what they mean here.
+
+Sources: squeue(1) and sacct(1), JOB STATE CODES and JOB REASON CODES, of 22.05 to 24.11;
+``src/common/slurm_protocol_defs.c`` (``job_state_string``, ``job_reason_string``).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hpcq.domain.states import FailureKind, JobState, Stage
+
+__all__ = ["STATES", "Meaning", "describe_reason", "describe_signal", "meaning_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What one of Slurm's state words says.
+
+    Attributes:
+        state: the DRMAA2 state.
+        stage: the finer point of it.
+        failure_kind: for FAILED; None where the exit status decides.
+        reason: for a person, where the word alone says it.
+    """
+
+    state: JobState
+    stage: Stage | None = None
+    failure_kind: FailureKind | None = None
+    reason: str | None = None
+
+
+def _failed(kind: FailureKind | None, reason: str | None = None) -> Meaning:
+    return Meaning(JobState.FAILED, None, kind, reason)
+
+
+STATES: Mapping[str, Meaning] = {
+    # Waiting. The reason decides between QUEUED and QUEUED_HELD, see `meaning_of`.
+    "PENDING": Meaning(JobState.QUEUED),
+    # Held, because the reservation it asked for was deleted.
+    "RESV_DEL_HOLD": Meaning(
+        JobState.QUEUED_HELD, reason="Held: its reservation was deleted (RESV_DEL_HOLD)."
+    ),
+    # Put back into the queue of another cluster of the federation.
+    "REQUEUE_FED": Meaning(JobState.REQUEUED),
+    # Put back into the queue and held, after an error or by an administrator.
+    "REQUEUE_HOLD": Meaning(
+        JobState.REQUEUED_HELD, reason="Put back into the queue and held (REQUEUE_HOLD)."
+    ),
+    # Being put back; sacct keeps the run that was broken off under this word.
+    "REQUEUED": Meaning(JobState.REQUEUED),
+    # Requeued and held with a mark that the site gives certain exit codes
+    # (RequeueExitHold in slurm.conf(5)).
+    "SPECIAL_EXIT": Meaning(
+        JobState.REQUEUED_HELD, reason="Put back and held for its exit code (SPECIAL_EXIT)."
+    ),
+    # Nodes are allocated and being booted or prepared.
+    "CONFIGURING": Meaning(JobState.QUEUED, Stage.DISPATCHING),
+    # Nodes are being powered up for it (24.05).
+    "POWER_UP_NODE": Meaning(JobState.QUEUED, Stage.DISPATCHING),
+    "RUNNING": Meaning(JobState.RUNNING),
+    # It is about to change size; its processes run.
+    "RESIZING": Meaning(JobState.RUNNING),
+    # It is being sent a signal; its processes run.
+    "SIGNALING": Meaning(JobState.RUNNING),
+    # Its run is given priority over all else (24.11).
+    "EXPEDITING": Meaning(JobState.QUEUED, Stage.DISPATCHING),
+    # The script is gone; processes and epilog are being cleaned up. The outcome is not out yet.
+    "COMPLETING": Meaning(JobState.RUNNING, Stage.EXITING),
+    # The burst buffer is being written back.
+    "STAGE_OUT": Meaning(JobState.RUNNING, Stage.EXITING),
+    # SIGSTOP, keeps its CPUs.
+    "STOPPED": Meaning(JobState.SUSPENDED),
+    # Gave its CPUs back.
+    "SUSPENDED": Meaning(JobState.SUSPENDED),
+    # All processes of the script exited with 0.
+    "COMPLETED": Meaning(JobState.DONE),
+    # A non-zero exit code, a signal or a failed launch: the exit status tells.
+    "FAILED": _failed(None),
+    "CANCELLED": _failed(FailureKind.CANCELLED, "It was cancelled."),
+    "TIMEOUT": _failed(FailureKind.TIME_LIMIT, "It reached its time limit."),
+    # It could not, or can no longer, end before its --deadline.
+    "DEADLINE": _failed(FailureKind.TIME_LIMIT, "It passed its deadline."),
+    "OUT_OF_MEMORY": _failed(FailureKind.OUT_OF_MEMORY, "It used more memory than its limit."),
+    "NODE_FAIL": _failed(FailureKind.NODE_FAILURE, "A node it ran on failed."),
+    # The node did not come up.
+    "BOOT_FAIL": _failed(FailureKind.NODE_FAILURE, "The node could not be booted for it."),
+    # slurmd could not start it (23.02).
+    "LAUNCH_FAILED": _failed(FailureKind.SCHEDULER_ERROR, "Slurm could not start it on the node."),
+    # Nodes could not be given the features it asked for (23.02).
+    "RECONFIG_FAIL": _failed(
+        FailureKind.SCHEDULER_ERROR, "The node could not be configured for it."
+    ),
+    # Ended to make room; where the site requeues instead, the word is REQUEUED.
+    "PREEMPTED": _failed(FailureKind.CANCELLED, "It was ended to make room for another job."),
+    # Another cluster of the federation runs it: here nobody can say what becomes of it.
+    "REVOKED": Meaning(
+        JobState.UNDETERMINED, reason="Another cluster of the federation took it over (REVOKED)."
+    ),
+}
+
+_HELD = frozenset(
+    {
+        "JobHeldUser",  # by --hold or its owner
+        "JobHeldAdmin",  # by an administrator; the owner cannot release it
+        "JobHoldMaxRequeue",  # requeued too often, MAX_BATCH_REQUEUE
+        "launch_failed_requeued_held",  # its prolog failed
+        "job_requeued_in_held_state",
+        "reservation_deleted",
+    }
+)
+
+_REASONS: Mapping[str, str] = {
+    "AccountNotAllowed": "Its account may not use the partition",
+    "AccountingPolicy": "A limit of its account or quality of service is reached",
+    "BadConstraints": "Its constraints cannot be satisfied",
+    "BeginTime": "Its earliest start time is not reached",
+    "BurstBufferOperation": "A burst buffer operation failed",
+    "BurstBufferResources": "Waiting for burst buffer space",
+    "BurstBufferStageIn": "Its data are being staged in",
+    "Cleaning": "Its previous run is being cleaned up",
+    "DeadLine": "It cannot end before its deadline",
+    "Dependency": "Waiting for another job",
+    "DependencyNeverSatisfied": "The job it depends on did not end as required; it will never run",
+    "FedJobLock": "Waiting for the other clusters of the federation",
+    "FrontEndDown": "No front-end node is available",
+    "InactiveLimit": "It reached the system's limit of inactivity",
+    "InvalidAccount": "Its account is not valid",
+    "InvalidQOS": "Its quality of service is not valid",
+    "JobArrayTaskLimit": "As many tasks of its array run as may run at once",
+    "JobHeldAdmin": "Held by an administrator",
+    "JobHeldUser": "Held by its owner",
+    "JobHoldMaxRequeue": "Held: it was put back too often",
+    "JobLaunchFailure": "It could not be launched",
+    "Licenses": "Waiting for a license",
+    "MaxMemPerLimit": "It asks for more memory than its limit allows",
+    "MaxRequeue": "It was put back too often",
+    "NodeDown": "A node it needs is down",
+    "NonZeroExitCode": "It exited with a non-zero code",
+    "OutOfMemory": "It ran out of memory",
+    "PartitionConfig": "It asks for more than its partition has or allows",
+    "PartitionDown": "Its partition is down",
+    "PartitionInactive": "Its partition is inactive",
+    "PartitionNodeLimit": "It asks for more nodes than its partition allows",
+    "PartitionTimeLimit": "Its time limit exceeds that of its partition",
+    "Priority": "Jobs with a higher priority wait for the same partition",
+    "Prolog": "The prolog runs",
+    "QOSNotAllowed": "Its quality of service may not use the partition",
+    "QOSUsageThreshold": "Its quality of service requires more recent use",
+    "ReqNodeNotAvail": "A node it asks for is not available",
+    "Reservation": "Waiting for its reservation",
+    "ReservationDeleted": "Its reservation was deleted",
+    "Resources": "Waiting for resources",
+    "SchedDefer": "Scheduling is put off",
+    "SystemFailure": "Slurm, a file system or the network failed",
+    "TimeLimit": "It reached its time limit",
+    "WaitingForScheduling": "Slurm has not considered it yet",
+    "launch_failed_requeued_held": "Held: it could not be launched",
+    "job_requeued_in_held_state": "Put back into the queue and held",
+}
+
+# QOSMaxCpuPerUserLimit, AssocGrpMemMinutes … are made up of scope, kind and resource; there are
+# more than two hundred of them.
+_LIMIT = re.compile(r"(?:(Assoc\w*|QOS\w*|Max\w+PerAccount)|(.*Limit))")
+
+_SIGNALS: Mapping[int, str] = {
+    1: "SIGHUP",
+    2: "SIGINT",
+    3: "SIGQUIT",
+    4: "SIGILL",
+    5: "SIGTRAP",
+    6: "SIGABRT",
+    7: "SIGBUS",
+    8: "SIGFPE",
+    9: "SIGKILL",
+    10: "SIGUSR1",
+    11: "SIGSEGV",
+    12: "SIGUSR2",
+    13: "SIGPIPE",
+    14: "SIGALRM",
+    15: "SIGTERM",
+    24: "SIGXCPU",
+    25: "SIGXFSZ",
+}
+"""signal(7), x86; the numbers of the cluster's nodes, whatever this machine calls them."""
+
+
+def meaning_of(word: str, reason: str | None = None) -> Meaning:
+    """Return what a state means.
+
+    Args:
+        word: as squeue or sacct print it, without ``by UID``.
+        reason: the reason column beside it.
+
+    An unlisted word is UNDETERMINED; the caller keeps the word itself.
+    """
+    meaning = STATES.get(word)
+    if meaning is None:
+        return Meaning(JobState.UNDETERMINED, reason=f"Slurm calls its state {word!r}.")
+    if word == "PENDING" and _normal(reason) in _HELD:
+        return Meaning(JobState.QUEUED_HELD)
+    return meaning
+
+
+def describe_reason(reason: str | None) -> str | None:
+    """Return why a job waits, in words with Slurm's own behind them; None for no reason.
+
+    Args:
+        reason: squeue's ``%r``; some carry free text behind a comma
+            (``ReqNodeNotAvail, UnavailableNodes:n1``).
+    """
+    if reason is None or reason in {"", "None"}:
+        return None
+    word = _normal(reason.split(",", 1)[0])
+    text = _REASONS.get(word)
+    if text is None:
+        limit = _LIMIT.fullmatch(word)
+        if limit is None:
+            return reason
+        whose = "the account or quality of service" if limit[1] else "the site"
+        text = f"A limit of {whose} is reached"
+    return f"{text} ({reason})"
+
+
+def describe_signal(number: int) -> str:
+    """Return a signal for a person: ``SIGKILL (9)``."""
+    name = _SIGNALS.get(number)
+    return f"signal {number}" if name is None else f"{name} ({number})"
+
+
+def _normal(reason: str | None) -> str:
+    # Texts of several words are printed with blanks or with underscores, by version.
+    return (reason or "").strip("() ").replace(" ", "_")

@@ -1,0 +1,208 @@
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.schedulers.slurm.recorded import DELIMITER, KEY, recorded
+
+from hpcq.domain.errors import OutputParseError
+from hpcq.domain.jobs import NativeId, Observation
+from hpcq.domain.states import FailureKind, JobState
+from hpcq.schedulers.slurm import accounting
+from hpcq.schedulers.slurm.queries import HISTORY_COLUMNS
+
+
+def told(case: str, *wanted: str) -> Sequence[Observation]:
+    ids = [NativeId(job) for job in wanted]
+    listing = accounting.parse_history(recorded(case).stdout, DELIMITER, ids)
+    assert not listing.unreadable
+    return listing.observations
+
+
+def rows(*jobs: dict[str, str]) -> bytes:
+    defaults = dict.fromkeys(HISTORY_COLUMNS, "") | {
+        "JobID": "7",
+        "State": "COMPLETED",
+        "ExitCode": "0:0",
+        "Submit": "1700000000",
+        "Start": "1700000001",
+        "End": "1700000009",
+        "User": "me",
+        "Partition": "debug",
+        "NodeList": "n1",
+    }
+    lines = ("".join(v + DELIMITER for v in (defaults | job).values()) + "\n" for job in jobs)
+    return "".join(lines).encode()
+
+
+@pytest.mark.parametrize(
+    ("case", "state", "kind", "code", "signal"),
+    [
+        ("completed", JobState.DONE, None, 0, None),
+        ("exit-3", JobState.FAILED, FailureKind.NON_ZERO_EXIT, 3, None),
+        ("signal", JobState.FAILED, FailureKind.SIGNAL, None, 11),
+        # Exited with 137; sacct prints it less 128.
+        ("shell-reports-signal", JobState.FAILED, FailureKind.NON_ZERO_EXIT, 9, None),
+        # Without cgroups Slurm itself says FAILED 0:9.
+        ("out-of-memory", JobState.FAILED, FailureKind.OUT_OF_MEMORY, None, 9),
+        ("timeout", JobState.FAILED, FailureKind.TIME_LIMIT, None, 15),
+        ("cancelled-while-running", JobState.FAILED, FailureKind.CANCELLED, None, 15),
+        ("cancelled-while-held", JobState.FAILED, FailureKind.CANCELLED, None, None),
+        ("no-such-output-directory", JobState.FAILED, FailureKind.SCHEDULER_ERROR, None, None),
+    ],
+)
+def test_an_end_is_understood(
+    case: str, state: JobState, kind: FailureKind | None, code: int | None, signal: int | None
+) -> None:
+    (seen,) = told(f"history-{case}")
+    assert (seen.state, seen.failure_kind) == (state, kind)
+    assert (seen.exit_code, seen.exit_signal) == (code, signal)
+    assert seen.submission_key == KEY
+    assert (seen.state_reason is None) == (kind is None)
+    assert seen.end_time is not None
+
+
+def test_the_record_of_a_job_is_complete() -> None:
+    (seen,) = told("history-completed")
+    assert (seen.name, seen.owner, seen.queue, seen.account) == ("demo", "root", "debug", "root")
+    assert (seen.slots, seen.hosts) == (1, ("localhost",))
+    assert seen.memory_limit_bytes == 100 << 20
+    assert seen.working_directory == "/tmp/hpcq-recording"
+    assert seen.usage is not None
+    assert seen.usage.cpu_seconds is not None
+    assert seen.usage.sampled_at == seen.end_time
+
+
+def test_the_uid_that_cancelled_is_told() -> None:
+    (seen,) = told("history-cancelled-while-running")
+    assert seen.native_state == "CANCELLED by 0"
+    assert seen.state_reason == "It was cancelled by the user with uid 0."
+
+
+def test_a_job_that_never_ran_has_no_start_and_no_usage() -> None:
+    (seen,) = told("history-cancelled-while-held")
+    assert seen.start_time is None
+    assert seen.usage is None
+    assert seen.hosts is None
+
+
+def test_a_record_that_is_incomplete_at_first_claims_no_name() -> None:
+    for seen in told("history-incomplete-at-first"):
+        assert seen.state.is_final
+        assert seen.name != "allocation"
+
+
+def test_usage_is_that_of_the_steps() -> None:
+    (seen,) = told("history-out-of-memory")
+    assert seen.usage is not None
+    assert seen.usage.max_memory_bytes is not None
+    assert seen.usage.max_memory_bytes > 200 << 20
+    assert seen.usage.io_bytes is not None
+    assert seen.usage.memory_byte_seconds is None
+
+
+def test_hostile_names_do_not_break_the_answer() -> None:
+    seen = told("history-names")
+    assert len(seen) == 2
+    # sacct itself has the last character as ?, and at times the quote as `.
+    names = {(one.name or "").replace("`", "'") for one in seen}
+    assert "new\nline | pipe \x1f unit \x1e record 'é€?\x1b" in names
+
+
+def test_array_tasks_are_told_apart() -> None:
+    seen = told("history-array")
+    assert sorted(one.exit_code or 0 for one in seen) == [1, 2, 3]
+    assert sorted(one.array_task_id or 0 for one in seen) == [1, 2, 3]
+    assert len(told("history-array-task")) == 1
+
+
+def test_tasks_that_never_ran_are_found_in_their_array() -> None:
+    whole = recorded("history-array-cancelled-while-held").stdout
+    array = whole.decode().split("_[")[0]
+    seen = told("history-array-cancelled-while-held", f"{array}_2", f"{array}_7", f"{array}_4")
+    assert [one.native_id for one in seen] == [f"{array}_2", f"{array}_7"]
+    assert {one.failure_kind for one in seen} == {FailureKind.CANCELLED}
+
+
+def test_only_the_last_run_of_a_requeued_job_counts() -> None:
+    (seen,) = told("history-requeued")
+    assert seen.state is JobState.DONE
+
+
+def test_a_node_failure_before_a_requeue_is_not_the_end() -> None:
+    failed = {"State": "NODE_FAIL"}
+    again = {"State": "RUNNING", "Submit": "1700000009", "End": "Unknown"}
+    assert accounting.parse_history(rows(failed, again), DELIMITER, []).observations == ()
+    listing = accounting.parse_history(rows(failed), DELIMITER, [])
+    assert listing.observations[0].failure_kind is FailureKind.NODE_FAILURE
+
+
+def test_an_id_that_was_used_twice_is_two_jobs() -> None:
+    later = {"Submit": "1710000000", "End": "1710000009", "ExitCode": "1:0", "State": "FAILED"}
+    listing = accounting.parse_history(rows({}, later), DELIMITER, [])
+    assert [seen.state for seen in listing.observations] == [JobState.DONE, JobState.FAILED]
+
+
+@pytest.mark.parametrize("case", ["unknown", "array-task-cancelled-while-held"])
+def test_what_accounting_does_not_know_is_absent(case: str) -> None:
+    assert told(f"history-{case}") == ()
+
+
+def test_submissions_are_found_by_their_key() -> None:
+    found = list(accounting.parse_submissions(recorded("find-in-accounting").stdout, DELIMITER))
+    assert {key for _, key in found} == {KEY}
+
+
+def test_a_key_is_found_where_comments_are_not_stored() -> None:
+    line = f"sbatch --parsable --comment={KEY} --job-name=x -- /s.sh --comment=other"
+    row = "".join(v + DELIMITER for v in ("7", "1700000000", "", line)) + "\n"
+    assert list(accounting.parse_submissions(row.encode(), DELIMITER)) == [("7", KEY)]
+
+
+def test_a_running_job_s_usage_is_that_of_now() -> None:
+    now = datetime(2024, 1, 1, tzinfo=UTC)
+    done = recorded("usage")
+    raw = done.stdout.decode().split(".")[0]
+    usage = accounting.parse_usage(done.stdout, {raw: NativeId("12_3")}, now)[NativeId("12_3")]
+    assert usage.sampled_at == now
+    assert usage.memory_bytes
+    assert usage.max_memory_bytes
+    assert usage.cpu_seconds == 0
+    assert usage.io_bytes
+
+
+def test_several_steps_are_summed() -> None:
+    stdout = (
+        b"7.batch|100K|cpu=00:01:00,fs/disk=5,mem=50K|fs/disk=1\n"
+        b"7.0|300K|cpu=00:00:30,fs/disk=5,mem=200K|fs/disk=1\n"
+        b"8.batch||\n"
+    )
+    ids = {"7": NativeId("7"), "8": NativeId("8")}
+    usage = accounting.parse_usage(stdout, ids, datetime.now(UTC))
+    assert set(usage) == {"7"}
+    seen = usage[NativeId("7")]
+    assert (seen.cpu_seconds, seen.memory_bytes, seen.io_bytes) == (90, 250 << 10, 12)
+    assert seen.max_memory_bytes == 300 << 10
+
+
+def test_an_answer_that_is_cut_off_is_an_error() -> None:
+    with pytest.raises(OutputParseError):
+        accounting.parse_history(rows({})[:-30], DELIMITER, [])
+
+
+@given(st.binary())
+def test_any_output_is_read_or_refused(stdout: bytes) -> None:
+    try:
+        accounting.parse_history(stdout, DELIMITER, [])
+        list(accounting.parse_submissions(stdout, DELIMITER))
+    except OutputParseError:
+        pass
+    accounting.parse_usage(stdout, {"7": NativeId("7")}, datetime.now(UTC))
+
+
+@given(st.lists(st.text(alphabet="0123456789:KMGT_[]-%,.=memcpu RUNCOPLETED", max_size=15)))
+def test_any_columns_are_read_or_reported(values: list[str]) -> None:
+    padded = (values + [""] * len(HISTORY_COLUMNS))[: len(HISTORY_COLUMNS)]
+    stdout = "".join(value + DELIMITER for value in padded) + "\n"
+    accounting.parse_history(stdout.encode(), DELIMITER, [NativeId("1_2")])

@@ -1,0 +1,224 @@
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.schedulers.slurm.recorded import KEY, MARKS, recorded
+
+from hpcq.domain.errors import OutputParseError
+from hpcq.domain.jobs import Observation
+from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.schedulers.slurm import parse
+from hpcq.schedulers.slurm.queries import FIELD
+
+
+def listed(case: str) -> Sequence[Observation]:
+    listing = parse.parse_listing(recorded(case).stdout, MARKS)
+    assert not listing.unreadable
+    return listing.observations
+
+
+def named(observations: Sequence[Observation], name: str) -> Observation:
+    (found,) = [seen for seen in observations if (seen.name or "").startswith(name)]
+    return found
+
+
+def record(name: str = "n", job: str = "7", comment: str = "(null)", state: str = "RUNNING") -> str:
+    fixed = [job, state, "None", "me", "debug", "acct", "1700000000", "1700000009"]
+    plain = FIELD.join([*fixed, "1-00:00:00", "4", "n[1-2]", "(null)"])
+    return MARKS.free.join([plain, comment, "/dir", "/s.sh arg", name]) + MARKS.end + "\n"
+
+
+def test_an_empty_queue_is_an_empty_listing() -> None:
+    assert listed("listing-empty") == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "reason"),
+    [
+        ("wants resources", JobState.QUEUED, "Waiting for resources (Resources)"),
+        (
+            "has less priority",
+            JobState.QUEUED,
+            "Jobs with a higher priority wait for the same partition (Priority)",
+        ),
+        ("held by user", JobState.QUEUED_HELD, "Held by its owner (JobHeldUser)"),
+        ("later", JobState.QUEUED, "Its earliest start time is not reached (BeginTime)"),
+        ("depends", JobState.QUEUED, "Waiting for another job (Dependency)"),
+        ("partition down", JobState.QUEUED, "Its partition is down (PartitionDown)"),
+    ],
+)
+def test_pending_jobs_say_why_they_wait(name: str, state: JobState, reason: str) -> None:
+    seen = named(listed("listing-many"), name)
+    assert (seen.state, seen.state_reason) == (state, reason)
+    assert seen.native_state == "PENDING"
+    assert seen.start_time is None
+    assert seen.hosts is None
+
+
+def test_a_running_job_has_all_its_fields() -> None:
+    seen = named(listed("listing-many"), "demo")
+    assert seen.state is JobState.RUNNING
+    assert seen.state_reason is None
+    assert seen.submission_key == KEY
+    assert (seen.slots, seen.hosts) == (60, ("localhost",))
+    assert (seen.owner, seen.queue, seen.account) == ("root", "debug", "root")
+    assert seen.wall_time_limit_seconds == 120
+    assert seen.working_directory == "/tmp/hpcq-recording"
+    assert seen.script_file == "/tmp/hpcq-recording/job.sh"
+    assert seen.start_time is not None
+    assert seen.submit_time is not None
+    assert seen.submit_time <= seen.start_time
+
+
+def test_hostile_names_and_comments_arrive_whole_and_hide_nobody() -> None:
+    observations = listed("listing-many")
+    seen = named(observations, "new\n")
+    assert seen.name == "new\nline | pipe \x1f unit \x1e record 'é€😀\x1b"
+    assert named(observations, "xxx").name == "x" * 300
+    assert named(observations, "xxx").working_directory == "/tmp/hpcq-recording"
+
+
+def test_array_tasks_stand_alone() -> None:
+    tasks = [seen for seen in listed("listing-many") if seen.name == "array"]
+    assert sorted(seen.array_task_id or 0 for seen in tasks) == [1, 2, 3, 7]
+    assert {f"{seen.array_job_id}_{seen.array_task_id}" for seen in tasks} == {
+        seen.native_id for seen in tasks
+    }
+
+
+def test_components_of_a_heterogeneous_job_are_told_apart() -> None:
+    ids = sorted(seen.native_id for seen in listed("listing-many") if "+" in seen.native_id)
+    assert [native_id.split("+")[1] for native_id in ids] == ["0", "1"]
+
+
+def test_a_dependency_is_named() -> None:
+    observations = listed("listing-many")
+    assert named(observations, "depends").depends_on == (named(observations, "demo").native_id,)
+
+
+def test_a_job_being_cleaned_up_is_exiting() -> None:
+    stages = {seen.stage for seen in listed("listing-completing-and-requeued")}
+    assert Stage.EXITING in stages
+
+
+def test_details_know_memory_limit_and_output_files() -> None:
+    listing = parse.parse_details(recorded("details-held").stdout, MARKS)
+    (seen,) = listing.observations
+    assert seen.memory_limit_bytes == 100 << 20
+    name = 'quote " and_newline é'
+    assert seen.stdout_path == f"/tmp/hpcq-recording/{name}.o{seen.native_id}"
+    assert seen.stderr_path == f"/tmp/hpcq-recording/{name}.e{seen.native_id}"
+
+
+def test_the_controller_tells_how_jobs_ended() -> None:
+    listing = parse.parse_details(recorded("details-finished").stdout, MARKS)
+    ends = {(o.failure_kind, o.exit_code, o.exit_signal) for o in listing.observations}
+    assert ends >= {
+        (None, 0, None),
+        (FailureKind.NON_ZERO_EXIT, 3, None),
+        # sacct says 9 of this one.
+        (FailureKind.NON_ZERO_EXIT, 137, None),
+        (FailureKind.SIGNAL, None, 11),
+        (FailureKind.SCHEDULER_ERROR, None, None),
+    }
+    assert all(o.state.is_final and o.end_time for o in listing.observations)
+
+
+def test_array_tasks_are_found_by_the_number_sstat_uses() -> None:
+    numbers = parse.raw_ids(recorded("details-finished").stdout, MARKS)
+    tasks = {raw: job for raw, job in numbers.items() if "_" in job}
+    assert len(tasks) == 3
+    assert all("_" not in raw for raw in tasks)
+
+
+def test_comments_are_found_in_the_queue() -> None:
+    found = dict(parse.parse_comments(recorded("find-in-queue").stdout, MARKS))
+    assert KEY in found.values()
+
+
+@pytest.mark.parametrize(
+    ("stdout", "job"), [(b"141\n", "141"), (b"141;cluster\n", "141"), (b" 7 ", "7")]
+)
+def test_a_submission_answers_with_an_id(stdout: bytes, job: str) -> None:
+    assert parse.parse_job_id(stdout) == job
+
+
+@pytest.mark.parametrize(
+    "stdout",
+    [b"", b"Submitted batch job 12", b"12 13", b"Stampede3\n12", "\u0661".encode(), b"12_3"],
+)
+def test_anything_else_is_not_taken_for_an_id(stdout: bytes) -> None:
+    with pytest.raises(OutputParseError):
+        parse.parse_job_id(stdout)
+
+
+def test_one_bad_record_hides_no_other() -> None:
+    bad = record().replace(FIELD, "|")
+    data = (record(job="1") + bad + record(job="0x3") + record(job="4")).encode()
+    listing = parse.parse_listing(data, MARKS)
+    assert [seen.native_id for seen in listing.observations] == ["1", "4"]
+    assert len(listing.unreadable) == 2
+
+
+def test_an_output_that_is_cut_off_is_an_error() -> None:
+    with pytest.raises(OutputParseError):
+        parse.parse_listing(record().encode()[:-20], MARKS)
+
+
+def test_an_unlisted_state_is_undetermined_and_kept() -> None:
+    (seen,) = parse.parse_listing(record(state="LEVITATING").encode(), MARKS).observations
+    assert seen.state is JobState.UNDETERMINED
+    assert seen.native_state == "LEVITATING"
+    assert "LEVITATING" in (seen.state_reason or "")
+
+
+def test_bytes_that_are_not_text_can_still_be_shown() -> None:
+    data = record(name="caf\udce9").encode("utf-8", "surrogateescape")
+    (seen,) = parse.parse_listing(data, MARKS).observations
+    assert seen.name == "caf\\xe9"
+
+
+def test_times_are_read_as_seconds_or_as_utc() -> None:
+    (seen,) = parse.parse_listing(
+        record().replace("1700000000", "2023-11-14T22:13:20").encode(), MARKS
+    ).observations
+    assert seen.submit_time == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    assert seen.hosts == ("n1", "n2")
+    assert seen.wall_time_limit_seconds == 86400
+
+
+def test_records_that_did_not_change_are_the_same_objects() -> None:
+    reader = parse.ListingReader(MARKS)
+    first = reader.read((record(job="1") + record(job="2")).encode())
+    second = reader.read((record(job="2") + record(job="1", name="other")).encode())
+    assert second.observations[0] is first.observations[1]
+    assert second.observations[1].name == "other"
+    third = reader.read(record(job="3").encode())
+    assert [seen.native_id for seen in third.observations] == ["3"]
+
+
+@given(st.binary())
+def test_any_output_is_read_or_refused(stdout: bytes) -> None:
+    for read in (parse.parse_listing, parse.parse_details):
+        try:
+            read(stdout, MARKS)
+        except OutputParseError:
+            continue
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.text())
+def test_a_name_never_makes_another_record(name: str, comment: str) -> None:
+    data = record(name=name, comment=comment).encode("utf-8", "replace")
+    listing = parse.parse_listing(data + record(job="8").encode(), MARKS)
+    assert [(seen.native_id) for seen in listing.observations] == ["7", "8"]
+    assert listing.observations[0].name == name
+
+
+@given(st.lists(st.text(alphabet="0123456789_+[]:-/(), azRUNING", max_size=12), min_size=12))
+def test_any_columns_are_read_or_reported(values: list[str]) -> None:
+    plain = FIELD.join(values[:12])
+    texts = MARKS.free.join([plain, "c", "d", "e", "n"])
+    listing = parse.parse_listing((texts + MARKS.end + "\n").encode(), MARKS)
+    assert len(listing.observations) + len(listing.unreadable) == 1
