@@ -1,0 +1,1 @@
+"""LOCAL, the embedded scheduler: a real batch system for one machine."""

@@ -1,0 +1,79 @@
+"""What a job must be for LOCAL to take it. Reads files: not for the event loop."""
+
+import os
+import stat
+from collections.abc import Iterable
+
+from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
+from hpcq.domain.jobs import JobSpec
+from hpcq.schedulers.local.entry import QUEUE_NAME
+
+__all__ = ["LARGEST_SCRIPT_BYTES", "check", "read_script"]
+
+LARGEST_SCRIPT_BYTES = 64 << 20
+
+
+def check(spec: JobSpec, total_slots: int) -> None:
+    """Raise if a job can never run here.
+
+    Raises:
+        InvalidSpec: its content cannot be run on this machine.
+        UnsupportedCapability: it asks for something that LOCAL does not know.
+    """
+    for field, value in (("account", spec.account), ("priority", spec.priority)):
+        if value is not None:
+            raise UnsupportedCapability(field, "LOCAL")
+    if spec.queue not in (None, QUEUE_NAME):
+        raise InvalidSpec(f"The only queue is {QUEUE_NAME!r}.", field="queue")
+    if spec.slots > total_slots:
+        raise InvalidSpec(
+            f"The job asks for {spec.slots} slots and the machine has {total_slots}.",
+            field="reservedSlots",
+        )
+    if not os.path.isdir(spec.working_directory):
+        raise InvalidSpec(
+            f"There is no directory {spec.working_directory!r}.", field="workingDirectory"
+        )
+    _check_text("args", spec.args)
+    _check_text("environment", (*spec.environment, *spec.environment.values()))
+    if any(not name or "=" in name for name in spec.environment):
+        raise InvalidSpec(
+            "The name of an environment variable is empty or holds '='.", field="environment"
+        )
+
+
+def read_script(path: str) -> bytes:
+    """Return the content of a job's script, as it is now.
+
+    Raises:
+        InvalidSpec: it is not a readable file of a reasonable size.
+    """
+    try:
+        # A FIFO would otherwise wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise InvalidSpec(f"The script {path!r} is not a file.", field="scriptFile")
+            if status.st_size > LARGEST_SCRIPT_BYTES:
+                raise InvalidSpec(
+                    f"The script {path!r} is larger than {LARGEST_SCRIPT_BYTES >> 20} MiB.",
+                    field="scriptFile",
+                )
+            return file.read()
+    except OSError as error:
+        raise InvalidSpec(
+            f"The script {path!r} cannot be read: {error.strerror}.", field="scriptFile"
+        ) from None
+
+
+def _check_text(field: str, texts: Iterable[str]) -> None:
+    for text in texts:
+        try:
+            encoded = text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            encoded = b"\0"
+        if b"\0" in encoded:
+            raise InvalidSpec(
+                f"{text!r} holds a NUL or a character that no program can be given.", field=field
+            )

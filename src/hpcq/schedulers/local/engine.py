@@ -1,0 +1,340 @@
+"""The engine: takes jobs from the queue, starts them, and notes how they end.
+
+Crash-only: every step is first written to the spool or the run directory, and a start after a
+stop does exactly what a start after a crash does.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
+
+from hpcq.domain.errors import SchedulerError, SchedulerUnavailable
+from hpcq.domain.jobs import JobSpec, SubmissionKey
+from hpcq.domain.states import FailureKind
+from hpcq.schedulers.base import SchedulerOptions
+from hpcq.schedulers.local import recovery
+from hpcq.schedulers.local.entry import Entry, spec_to_json
+from hpcq.schedulers.local.files import Result, Started
+from hpcq.schedulers.local.processes import Process, open_pidfd
+from hpcq.schedulers.local.queue import Running, choose
+from hpcq.schedulers.local.runs import Runs
+from hpcq.schedulers.local.spool import Phase, Row, Spool, SpoolLock
+
+__all__ = ["Engine"]
+
+_LOCK_PATIENCE_SECONDS = 5.0
+_PAUSE_SECONDS = 2.0
+_SETTLE_SECONDS = 2.0
+_T = TypeVar("_T")
+
+
+class Engine:
+    """Runs the jobs of one spool. Everything but file work happens on the event loop."""
+
+    def __init__(self, options: SchedulerOptions, boot_id: Callable[[], str]) -> None:
+        self.entries: dict[int, Entry] = {}
+        directory = options.state_directory / "local"
+        self.spool = Spool(directory / "spool.db")
+        self.runs = Runs(directory / "runs", options)
+        self._directory = directory
+        self._slots = options.max_slots
+        self._boot_id = boot_id
+        self._lock = SpoolLock(directory / "lock")
+        self._queued: dict[int, Entry] = {}
+        self._holding: dict[int, Entry] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._wake: Callable[[], None] = lambda: None
+        self._boot = ""
+        self._is_open = False
+        self._is_kicked = False
+        self._paused_until = 0.0
+
+    @property
+    def slots_used(self) -> int:
+        """How many slots jobs hold now."""
+        return sum(entry.spec.slots for entry in self._holding.values())
+
+    async def start(self, wake: Callable[[], None]) -> None:
+        """Take the spool, find out what became of its jobs, and go on with them.
+
+        Raises:
+            SchedulerUnavailable: another service uses the spool, or it cannot be used.
+        """
+        self._wake = wake
+        self._boot = self._boot_id()
+        await asyncio.to_thread(self._directory.mkdir, 0o700, parents=True, exist_ok=True)
+        await self._lock.acquire(_LOCK_PATIENCE_SECONDS)
+        try:
+            await self.runs.start(self._lock.descriptor)
+            rows = await self.spool.open()
+            await self._recover(rows)
+        except BaseException:
+            await self.stop()
+            raise
+        self._is_open = True
+        self._kick()
+
+    async def stop(self) -> None:
+        """Leave the spool; jobs go on."""
+        self._is_open = False
+        await self._settle()
+        for entry in self._holding.values():
+            self._unwatch(entry)
+        await self.runs.stop()
+        await self.spool.close()
+        self._lock.release()
+
+    async def admit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> int:
+        """Put a job into the spool and the queue; return its number."""
+        return await self._surely(self._admit(spec, key, script))
+
+    async def hold(self, entry: Entry) -> None:
+        """Keep a queued job from starting.
+
+        Raises:
+            SchedulerError: it has started.
+        """
+        if entry.phase == Phase.DISPATCHED or entry.is_ending:
+            raise SchedulerError(f"Job {entry.number} has started and can no longer be held.")
+        await self._surely(self._move(entry, Phase.HELD))
+
+    async def release(self, entry: Entry) -> None:
+        """Let a held job start, at the place in the queue that it had."""
+        if entry.phase == Phase.HELD and not entry.is_ending:
+            await self._surely(self._move(entry, Phase.QUEUED))
+
+    async def cancel(self, entry: Entry) -> bool:
+        """End a job: at once if it has not started, else ask its shepherd to.
+
+        Returns:
+            Whether it had not started.
+        """
+        return await self._surely(self._cancel(entry))
+
+    # Starting jobs
+
+    def _kick(self) -> None:
+        if self._is_open and not self._is_kicked:
+            self._is_kicked = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._is_kicked = False
+        if not self._is_open or asyncio.get_running_loop().time() < self._paused_until:
+            return
+        waiting = (entry.waiting for entry in self._queued.values())
+        choice = choose(waiting, self._running(), self._slots)
+        if choice.head is not None:
+            self._queued[choice.head].overtaken += choice.overtakes
+        for number in choice.start:
+            entry = self._queued.pop(number)
+            self._holding[number] = entry
+            entry.phase, entry.note, entry.attempt = Phase.DISPATCHED, None, entry.attempt + 1
+            entry.launching = self._spawn(self._launch(entry))
+            self._tell(entry)
+
+    def _running(self) -> Iterator[Running]:
+        now = time.time()
+        for entry in self._holding.values():
+            limit = entry.spec.wall_time_limit_seconds
+            spent = now - (entry.start_time or now)
+            yield Running(entry.spec.slots, None if limit is None else max(0.0, limit - spent))
+
+    async def _launch(self, entry: Entry) -> None:
+        try:
+            script = await self.spool.dispatch(entry.number, entry.attempt, self._boot)
+            started = await self.runs.begin(entry, script)
+        except (SchedulerUnavailable, OSError) as error:
+            await self._put_back(entry, f"It could not be started yet: {error}")
+        else:
+            self._watch(entry, started)
+        finally:
+            entry.launching = None
+
+    async def _put_back(self, entry: Entry, why: str) -> None:
+        del self._holding[entry.number]
+        entry.phase, entry.note = Phase.QUEUED, why
+        self._enqueue(entry)
+        self._tell(entry)
+        loop = asyncio.get_running_loop()
+        self._paused_until = loop.time() + _PAUSE_SECONDS
+        loop.call_later(_PAUSE_SECONDS, self._kick)
+        # If this is not written the next start finds no mark of a shepherd, and does the same.
+        with contextlib.suppress(SchedulerUnavailable):
+            await self.spool.move(entry.number, Phase.QUEUED)
+        await self.runs.remove(entry)
+
+    # Watching them
+
+    def _watch(self, entry: Entry, started: Started) -> None:
+        entry.shepherd = Process(started["pid"], started["start_ticks"])
+        entry.start_time = started["start_time"]
+        entry.descriptor = open_pidfd(entry.shepherd)
+        self._tell(entry)
+        if entry.descriptor is None:
+            self._on_shepherd_ended(entry)
+        else:
+            loop = asyncio.get_running_loop()
+            loop.add_reader(entry.descriptor, self._on_shepherd_ended, entry)
+
+    def _unwatch(self, entry: Entry) -> None:
+        if entry.descriptor is not None:
+            asyncio.get_running_loop().remove_reader(entry.descriptor)
+            os.close(entry.descriptor)
+            entry.descriptor = None
+
+    def _on_shepherd_ended(self, entry: Entry) -> None:
+        self._unwatch(entry)
+        entry.is_ending = True
+        self._tell(entry)
+        self._spawn(self._conclude(entry))
+
+    async def _conclude(self, entry: Entry) -> None:
+        result = await self.runs.outcome(entry)
+        del self._holding[entry.number]
+        self._kick()
+        await self._finish(entry, result)
+        await self.runs.remove(entry)
+
+    async def _finish(self, entry: Entry, result: Result) -> None:
+        text = json.dumps(result)
+        while True:
+            try:
+                await self.spool.finish(entry.number, result["end_time"], text)
+            except SchedulerUnavailable:
+                # A full disk; the result also stands in the run directory until this is done.
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                break
+        del self.entries[entry.number]
+        self._wake()
+
+    # What users ask for
+
+    async def _admit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> int:
+        phase = Phase.HELD if spec.hold else Phase.QUEUED
+        now = time.time()
+        number, is_new = await self.spool.add(key, spec_to_json(spec), script, now, phase)
+        if is_new:
+            self._enter(Entry(number=number, key=key, spec=spec, submitted=now, phase=phase))
+            self._wake()
+            self._kick()
+        return number
+
+    async def _move(self, entry: Entry, phase: str) -> None:
+        before = entry.phase
+        self._set_phase(entry, phase)
+        try:
+            await self.spool.move(entry.number, phase)
+        except SchedulerUnavailable:
+            if entry.phase == phase:
+                self._set_phase(entry, before)
+            raise
+
+    def _set_phase(self, entry: Entry, phase: str) -> None:
+        self._queued.pop(entry.number, None)
+        entry.phase = phase
+        if phase == Phase.QUEUED:
+            self._enqueue(entry)
+        self._tell(entry)
+        self._kick()
+
+    async def _cancel(self, entry: Entry) -> bool:
+        if entry.launching is not None:
+            entry.cancel_requested = True
+            self._tell(entry)
+            await asyncio.wait([entry.launching])
+        if entry.is_ending:
+            return False
+        if entry.phase == Phase.DISPATCHED:
+            entry.cancel_requested = True
+            self._tell(entry)
+            await self.runs.request_end(entry)
+            return False
+        self._queued.pop(entry.number, None)
+        entry.is_ending = True
+        self._tell(entry)
+        self._kick()
+        await self._finish(entry, _cancelled_before_start())
+        return True
+
+    # After a restart
+
+    async def _recover(self, rows: Sequence[Row]) -> None:
+        for entry, found in await asyncio.to_thread(self._find_fates, rows):
+            if found is not None and (found.has_ended or found.started):
+                self._resume(entry, found)
+                continue
+            if entry.phase == Phase.DISPATCHED:
+                entry.phase = Phase.QUEUED
+                await self.spool.move(entry.number, Phase.QUEUED)
+            self._enter(entry)
+        await self.runs.keep_only(self._holding.values())
+
+    def _find_fates(self, rows: Sequence[Row]) -> list[tuple[Entry, recovery.Fate | None]]:
+        found: list[tuple[Entry, recovery.Fate | None]] = []
+        for row in rows:
+            entry = Entry.from_row(row)
+            was_running = row.phase == Phase.DISPATCHED
+            directory = self.runs.directory_of(entry)
+            found.append(
+                (entry, recovery.fate(directory, row.boot_id, self._boot) if was_running else None)
+            )
+        return found
+
+    def _resume(self, entry: Entry, found: recovery.Fate) -> None:
+        self.entries[entry.number] = self._holding[entry.number] = entry
+        if found.started is not None and not found.has_ended:
+            self._watch(entry, found.started)
+        else:
+            self._on_shepherd_ended(entry)
+
+    def _enter(self, entry: Entry) -> None:
+        self.entries[entry.number] = entry
+        if entry.phase == Phase.QUEUED:
+            self._enqueue(entry)
+
+    def _enqueue(self, entry: Entry) -> None:
+        is_last = not self._queued or entry.number > next(reversed(self._queued))
+        self._queued[entry.number] = entry
+        if not is_last:
+            self._queued = dict(sorted(self._queued.items()))
+
+    # Plumbing
+
+    async def _settle(self) -> None:
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=_SETTLE_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def _tell(self, entry: Entry) -> None:
+        entry.changed()
+        self._wake()
+
+    def _spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _surely(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do it to its end, even if whoever asked goes away."""
+        return await asyncio.shield(self._spawn(work))
+
+
+def _cancelled_before_start() -> Result:
+    return Result(
+        exit_code=None,
+        exit_signal=None,
+        failure_kind=FailureKind.CANCELLED,
+        reason="It was cancelled before it started.",
+        start_time=None,
+        end_time=time.time(),
+        usage=None,
+    )

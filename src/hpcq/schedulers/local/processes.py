@@ -1,0 +1,186 @@
+"""What the kernel tells of processes, and how to signal the right one.
+
+Standard library only: every shepherd imports it. A process is its pid *and* its start time, so
+that a pid that was used again is never taken for the process that had it before.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = [
+    "Measure",
+    "Process",
+    "boot_id",
+    "children_io_bytes",
+    "descendants",
+    "has_environment",
+    "identify",
+    "is_running",
+    "measure",
+    "open_pidfd",
+    "proportional_memory",
+    "send",
+]
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+# Positions in /proc/PID/stat after the command's closing bracket, see proc_pid_stat(5).
+_STATE = 0
+_CPU_TICKS = slice(11, 15)
+_START_TICKS = 19
+_RESIDENT_PAGES = 21
+
+
+class Process(NamedTuple):
+    """One process, and no later one that has the same pid."""
+
+    pid: int
+    start_ticks: int
+
+
+class Measure(NamedTuple):
+    """What some processes use.
+
+    Attributes:
+        cpu_seconds: user and system time, that of the children they waited for included.
+        memory_bytes: resident now; shared pages count once for each process.
+        io_bytes: read and written, that of the children they waited for included.
+    """
+
+    cpu_seconds: float
+    memory_bytes: int
+    io_bytes: int
+
+
+def boot_id() -> str:
+    """Return what tells one boot of this machine from another."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+
+
+def identify(pid: int) -> Process | None:
+    """Return the process that has this pid now, dead but not waited for included."""
+    fields = _stat(pid)
+    return None if fields is None else Process(pid, int(fields[_START_TICKS]))
+
+
+def is_running(process: Process) -> bool:
+    """Return whether the process still runs."""
+    fields = _stat(process.pid)
+    return (
+        fields is not None
+        and int(fields[_START_TICKS]) == process.start_ticks
+        and fields[_STATE] not in (b"Z", b"X")
+    )
+
+
+def open_pidfd(process: Process) -> int | None:
+    """Return a descriptor that becomes readable when the process ends; None if it has ended."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+    if is_running(process):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def send(process: Process, number: signal.Signals) -> bool:
+    """Send a signal to the process, never to another that has its pid; False if it has ended."""
+    descriptor = open_pidfd(process)
+    if descriptor is None:
+        return False
+    try:
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def descendants(root: int) -> list[Process]:
+    """Return all processes below this one, parents before children."""
+    found: list[Process] = []
+    waiting = list(_children(root))
+    while waiting:
+        pid = waiting.pop()
+        process = identify(pid)
+        if process is not None:
+            found.append(process)
+            waiting.extend(_children(pid))
+    return found
+
+
+def measure(processes: Iterable[Process]) -> Measure:
+    """Return what these processes use together."""
+    ticks = pages = transferred = 0
+    for process in processes:
+        fields = _stat(process.pid)
+        if fields is not None:
+            ticks += sum(map(int, fields[_CPU_TICKS]))
+            pages += int(fields[_RESIDENT_PAGES])
+            transferred += _io_bytes(f"/proc/{process.pid}/io")
+    return Measure(ticks / _TICKS_PER_SECOND, pages * _PAGE_BYTES, transferred)
+
+
+def proportional_memory(processes: Iterable[Process]) -> int:
+    """Return the resident memory of these processes, shared pages counted once, in bytes."""
+    total = 0
+    for process in processes:
+        text = _read(f"/proc/{process.pid}/smaps_rollup")
+        for line in text.splitlines():
+            if line.startswith(b"Pss:"):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+def children_io_bytes() -> int:
+    """Return what the children this process waited for, and theirs, read and wrote.
+
+    The kernel adds a child's figures to its parent's process-wide ones, not to the thread's
+    (``task_io_accounting_add`` in kernel/exit.c). For single-threaded processes.
+    """
+    return _io_bytes("/proc/self/io") - _io_bytes("/proc/thread-self/io")
+
+
+def has_environment(entry: bytes) -> list[Process]:
+    """Return all processes of this machine that were started with this ``NAME=value``."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and entry in _read(f"/proc/{name}/environ").split(b"\0"):
+            process = identify(int(name))
+            if process is not None:
+                found.append(process)
+    return found
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    text = _read(f"/proc/{pid}/stat")
+    # The command may hold blanks and brackets of its own.
+    return text[text.rindex(b")") + 2 :].split() if text else None
+
+
+def _children(pid: int) -> Iterator[int]:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            yield from map(int, _read(f"/proc/{pid}/task/{task}/children").split())
+
+
+def _io_bytes(path: str) -> int:
+    lines = _read(path).splitlines()
+    # rchar and wchar: what read() and write() moved, as Grid Engine counts a job's io.
+    return sum(int(line.split()[1]) for line in lines[:2])
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""

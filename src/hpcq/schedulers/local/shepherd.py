@@ -1,0 +1,221 @@
+"""The shepherd: one small process for each job, which outlives the service.
+
+It starts the script, waits for it and all its descendants, enforces its limits, ends it when
+asked to, and leaves the result on disk. As a subreaper it becomes the parent of every descendant
+whose own parent ends, so none can leave its sight, daemons in sessions of their own included.
+
+Standard library only, no threads, and no signal handlers: all signals it minds are blocked and
+fetched one by one.
+"""
+
+import contextlib
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from hpcq.schedulers.local import files
+from hpcq.schedulers.local.files import Order, Result, Sample, Started
+from hpcq.schedulers.local.meter import Meter
+from hpcq.schedulers.local.processes import boot_id, descendants, identify, send
+from hpcq.schedulers.local.script import StartFailed, control, start_script
+
+__all__ = ["REQUEST", "SIGNALS", "Shepherd", "tend"]
+
+REQUEST = signal.SIGUSR1
+"""Sent by the service after it wrote a request into the run directory."""
+
+SIGNALS = frozenset(
+    {signal.SIGCHLD, REQUEST, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2}
+)
+"""What a shepherd fetches; blocked before it is born, so that none is lost or kills it."""
+
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+
+_FIRST_SAMPLE_SECONDS = 0.25
+_SAMPLE_SECONDS = 1.0
+_LIMITED_SAMPLE_SECONDS = 0.1
+_LEFT_OVER_GRACE_SECONDS = 2.0
+_KILL_AGAIN_SECONDS = 0.05
+_DISK_FULL_PAUSE_SECONDS = 1.0
+
+
+def tend(directory: Path, announce: Callable[[Started], None]) -> None:
+    """Run the job of a run directory to its end. To be called in a process of its own.
+
+    Args:
+        directory: holds the order and the script; gets the result.
+        announce: called once it is on disk who the shepherd is, before the script starts.
+    """
+    os.setsid()
+    control(_PR_SET_NAME, b"hpcq-shepherd")
+    control(_PR_SET_CHILD_SUBREAPER, 1)
+    order = cast(Order, files.read_json(directory / files.JOB))
+    me = identify(os.getpid())
+    assert me is not None  # noqa: S101 - /proc always has the process that reads it
+    started = Started(
+        pid=me.pid, start_ticks=me.start_ticks, boot_id=boot_id(), start_time=time.time()
+    )
+    files.write_json(directory / files.STARTED, started, durable=False)
+    announce(started)
+    _leave(directory, Shepherd(directory, order, started["start_time"]).run())
+
+
+def _leave(directory: Path, result: Result) -> None:
+    while True:
+        try:
+            files.write_json(directory / files.RESULT, result, durable=True)
+        except OSError as error:
+            # A full disk is emptied one day; the exit status cannot be had again.
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            time.sleep(_DISK_FULL_PAUSE_SECONDS)
+        else:
+            return
+
+
+class Shepherd:
+    """Watches one job."""
+
+    def __init__(self, directory: Path, order: Order, start_time: float) -> None:
+        self._directory = directory
+        self._order = order
+        self._start_time = start_time
+        self._began = time.monotonic()
+        self._meter = Meter()
+        self._script: int | None = None
+        self._exit_code: int | None = None
+        self._exit_signal: int | None = None
+        self._failure: tuple[str, str] | None = None
+        self._kill_at: float | None = None
+        self._sample_at = self._began + _FIRST_SAMPLE_SECONDS
+
+    def run(self) -> Result:
+        """Start the script and return how it ended, once none of its processes is left."""
+        if self._is_cancelled():
+            self._failure = ("CANCELLED", "It was cancelled before it started.")
+            return self._result(None)
+        try:
+            self._script = start_script(self._directory, self._order)
+        except StartFailed as error:
+            self._exit_code = 127
+            self._failure = ("SCHEDULER_ERROR", str(error))
+            return self._result(None)
+        self._watch()
+        return self._result(self._meter.final())
+
+    def _watch(self) -> None:
+        while self._reap():
+            if self._script is None and self._kill_at is None:
+                self._end(_LEFT_OVER_GRACE_SECONDS)
+            pause = max(0.0, self._next_moment() - time.monotonic())
+            self._heed(signal.sigtimedwait(SIGNALS, pause))
+            now = time.monotonic()
+            self._enforce_wall_time(now)
+            if now >= self._sample_at:
+                self._take_sample(now)
+            if self._kill_at is not None and now >= self._kill_at:
+                self._signal_all(signal.SIGKILL)
+                self._kill_at = now + _KILL_AGAIN_SECONDS
+
+    def _reap(self) -> bool:
+        """Take note of every process that ended; return whether any is left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self._script:
+                self._script = None
+                code = os.waitstatus_to_exitcode(status)
+                self._exit_code = code if code >= 0 else None
+                self._exit_signal = -code if code < 0 else None
+
+    def _next_moment(self) -> float:
+        moments = [self._sample_at]
+        if self._kill_at is not None:
+            moments.append(self._kill_at)
+        elif self._wall_time_end is not None:
+            moments.append(self._wall_time_end)
+        return min(moments)
+
+    def _heed(self, seen: signal.struct_siginfo | None) -> None:
+        number = None if seen is None else seen.si_signo
+        if number == REQUEST and self._is_cancelled():
+            self._fail("CANCELLED", "It was cancelled.")
+        elif number == signal.SIGTERM:
+            self._fail("NODE_FAILURE", "The machine was shutting down.")
+
+    @property
+    def _wall_time_end(self) -> float | None:
+        limit = self._order["wall_time_limit_seconds"]
+        return None if limit is None else self._began + limit
+
+    def _enforce_wall_time(self, now: float) -> None:
+        end = self._wall_time_end
+        if end is not None and now >= end:
+            limit = self._order["wall_time_limit_seconds"]
+            self._fail("TIME_LIMIT", f"It ran longer than its wall time limit of {limit:g} s.")
+
+    def _take_sample(self, now: float) -> None:
+        limit = self._order["memory_limit_bytes"]
+        self._sample_at = now + (_SAMPLE_SECONDS if limit is None else _LIMITED_SAMPLE_SECONDS)
+        seen = self._meter.sample(descendants(os.getpid()))
+        self._publish(seen)
+        if limit is not None and self._meter.is_over(limit, seen):
+            self._fail(
+                "OUT_OF_MEMORY", f"It used more than its memory limit of {limit:.0f} bytes.", 0
+            )
+
+    def _publish(self, seen: Sample) -> None:
+        # A sample that cannot be written is not worth a job.
+        with contextlib.suppress(OSError):
+            files.write_json(self._directory / files.USAGE, seen, durable=False)
+
+    def _fail(self, kind: str, reason: str, grace_seconds: float | None = None) -> None:
+        """End the job for a reason, unless its script has ended or it is being ended already."""
+        if self._script is None or self._kill_at is not None:
+            return
+        self._failure = (kind, reason)
+        self._end(self._order["grace_seconds"] if grace_seconds is None else grace_seconds)
+
+    def _end(self, grace_seconds: float) -> None:
+        self._kill_at = time.monotonic() + grace_seconds
+        if grace_seconds > 0:
+            self._signal_all(signal.SIGTERM)
+            self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for process in descendants(os.getpid()):
+            # A program that runs as another user (set-user-ID) is out of reach.
+            with contextlib.suppress(PermissionError):
+                send(process, number)
+
+    def _is_cancelled(self) -> bool:
+        return (self._directory / files.CANCEL).exists()
+
+    def _result(self, usage: Sample | None) -> Result:
+        kind, reason = self._failure or self._verdict()
+        return Result(
+            exit_code=self._exit_code,
+            exit_signal=self._exit_signal,
+            failure_kind=kind,
+            reason=reason,
+            start_time=self._start_time,
+            # The clock may have been set meanwhile; a job never ends before it starts.
+            end_time=self._start_time + time.monotonic() - self._began,
+            usage=usage,
+        )
+
+    def _verdict(self) -> tuple[str | None, str | None]:
+        if self._exit_signal is not None:
+            return "SIGNAL", f"Signal {self._exit_signal} ended it."
+        if self._exit_code:
+            return "NON_ZERO_EXIT", f"It exited with {self._exit_code}."
+        return None, None

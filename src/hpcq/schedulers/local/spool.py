@@ -1,0 +1,291 @@
+"""The spool: every job of this machine, queued, running or finished, in one SQLite file.
+
+One transaction makes each step of a job's life durable, and steps asked for at the same time
+share one: whatever moment the power fails at, the file holds a legal state. Numbers are given by
+``AUTOINCREMENT``, which never repeats one, deleted jobs included. Finished jobs stay in the same
+table, outside the small index that a start reads.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from hpcq.domain.errors import SchedulerUnavailable
+
+__all__ = ["Phase", "Row", "Spool", "SpoolLock"]
+
+_T = TypeVar("_T")
+_Step = Callable[[sqlite3.Connection], _T]
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE job (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL UNIQUE,
+    phase TEXT NOT NULL CHECK (phase IN ('held', 'queued', 'dispatched', 'finished')),
+    attempt INTEGER NOT NULL DEFAULT 0,
+    boot_id TEXT,
+    submitted REAL NOT NULL,
+    ended REAL,
+    spec TEXT NOT NULL,
+    result TEXT
+);
+CREATE INDEX job_active ON job (id) WHERE phase <> 'finished';
+CREATE INDEX job_ended ON job (ended) WHERE phase = 'finished';
+CREATE TABLE script (id INTEGER PRIMARY KEY REFERENCES job, content BLOB NOT NULL);
+"""
+_COLUMNS = "id, key, phase, attempt, boot_id, submitted, spec, result"
+_IDS_PER_QUERY = 500
+
+
+class Phase:
+    """Where a job is, as far as the spool knows."""
+
+    HELD = "held"
+    QUEUED = "queued"
+    DISPATCHED = "dispatched"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One job as the spool holds it; ``spec`` and ``result`` are JSON."""
+
+    id: int
+    key: str
+    phase: str
+    attempt: int
+    boot_id: str | None
+    submitted: float
+    spec: str
+    result: str | None
+
+
+class SpoolLock:
+    """Keeps a second service from the spool. Shared with launchers, see `launcher`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    @property
+    def descriptor(self) -> int:
+        """The open lock file."""
+        assert self._descriptor is not None  # noqa: S101
+        return self._descriptor
+
+    async def acquire(self, patience_seconds: float) -> None:
+        """Take the lock; wait for a service that is just ending.
+
+        Raises:
+            SchedulerUnavailable: another one holds it.
+        """
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + patience_seconds
+        while not _try_lock(descriptor):
+            if loop.time() >= give_up:
+                holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+                os.close(descriptor)
+                raise SchedulerUnavailable(
+                    f"Another service (process {holder or 'unknown'}) uses the spool "
+                    f"{str(self._path.parent)!r}. Stop it, or give this one another directory."
+                )
+            # flock(2) cannot be awaited, and a thread that blocks in it cannot be cancelled.
+            await asyncio.sleep(0.01)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let others have it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class Spool:
+    """The file, and the one thread that uses it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hpcq-spool")
+        self._connection: sqlite3.Connection | None = None
+        self._steps: list[tuple[_Step[object], asyncio.Future[object]]] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    async def open(self) -> list[Row]:
+        """Open the file, making it if there is none, and return the jobs that are not finished.
+
+        Raises:
+            SchedulerUnavailable: it cannot be used.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._open)
+
+    async def close(self) -> None:
+        """Close the file once what was asked for is done."""
+        while self._writer is not None:
+            await self._writer
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._close)
+        self._thread.shutdown()
+
+    async def add(
+        self, key: str, spec: str, script: bytes, submitted: float, phase: str
+    ) -> tuple[int, bool]:
+        """Add a job; return its number, or that of the one with this key, and whether it is new."""
+
+        def step(connection: sqlite3.Connection) -> tuple[int, bool]:
+            known = connection.execute("SELECT id FROM job WHERE key = ?", (key,)).fetchone()
+            if known is not None:
+                return int(known[0]), False
+            number = connection.execute(
+                "INSERT INTO job (key, phase, submitted, spec) VALUES (?, ?, ?, ?)",
+                (key, phase, submitted, spec),
+            ).lastrowid
+            connection.execute("INSERT INTO script VALUES (?, ?)", (number, script))
+            return int(number or 0), True
+
+        return await self._do(step)
+
+    async def dispatch(self, number: int, attempt: int, boot_id: str) -> bytes:
+        """Note that a job is about to be started; return its script."""
+
+        def step(connection: sqlite3.Connection) -> bytes:
+            connection.execute(
+                "UPDATE job SET phase = 'dispatched', attempt = ?, boot_id = ? WHERE id = ?",
+                (attempt, boot_id, number),
+            )
+            row = connection.execute("SELECT content FROM script WHERE id = ?", (number,))
+            return bytes(row.fetchone()[0])
+
+        return await self._do(step)
+
+    async def move(self, number: int, phase: str) -> None:
+        """Note that a job that has not started is held, or queued."""
+        await self._do(
+            lambda connection: connection.execute(
+                "UPDATE job SET phase = ? WHERE id = ?", (phase, number)
+            )
+        )
+
+    async def finish(self, number: int, ended: float, result: str) -> None:
+        """Note how a job ended."""
+
+        def step(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE job SET phase = 'finished', ended = ?, result = ? WHERE id = ?",
+                (ended, result, number),
+            )
+            connection.execute("DELETE FROM script WHERE id = ?", (number,))
+
+        await self._do(step)
+
+    async def find(self, key: str) -> int | None:
+        """Return the number of the job with this key."""
+
+        def step(connection: sqlite3.Connection) -> int | None:
+            row = connection.execute("SELECT id FROM job WHERE key = ?", (key,)).fetchone()
+            return None if row is None else int(row[0])
+
+        return await self._do(step)
+
+    async def finished(self, numbers: Sequence[int]) -> list[Row]:
+        """Return those of these jobs that are finished."""
+
+        def step(connection: sqlite3.Connection) -> list[Row]:
+            rows: list[Row] = []
+            for first in range(0, len(numbers), _IDS_PER_QUERY):
+                some = numbers[first : first + _IDS_PER_QUERY]
+                marks = ",".join("?" * len(some))
+                query = f"SELECT {_COLUMNS} FROM job WHERE phase = 'finished' AND id IN ({marks})"  # noqa: S608 - question marks
+                rows += [Row(*row) for row in connection.execute(query, some)]
+            return rows
+
+        return await self._do(step)
+
+    async def _do(self, step: _Step[_T]) -> _T:
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._steps.append((step, future))
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write())
+        return await future  # type: ignore[return-value]
+
+    async def _write(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._steps:
+            batch, self._steps = self._steps, []
+            try:
+                results = await loop.run_in_executor(self._thread, self._commit, batch)
+            except Exception as error:
+                for _, future in batch:
+                    _refuse(future, error)
+            else:
+                for (_, future), result in zip(batch, results, strict=True):
+                    if not future.done():
+                        future.set_result(result)
+        self._writer = None
+
+    def _commit(self, batch: Sequence[tuple[_Step[object], object]]) -> list[object]:
+        connection = self._connection
+        assert connection is not None  # noqa: S101
+        # A transaction that only reads takes no lock and syncs nothing.
+        connection.execute("BEGIN")
+        try:
+            results = [step(connection) for step, _ in batch]
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return results
+
+    def _open(self) -> list[Row]:
+        try:
+            self._connection = _connect(self._path)
+            query = f"SELECT {_COLUMNS} FROM job WHERE phase <> 'finished' ORDER BY id"  # noqa: S608
+            return [Row(*row) for row in self._connection.execute(query)]
+        except sqlite3.Error as error:
+            raise SchedulerUnavailable(
+                f"The spool {str(self._path)!r} cannot be used: {error}."
+            ) from error
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > _VERSION:
+        connection.close()
+        raise sqlite3.DatabaseError("it was written by a newer version of this service")
+    if version == 0:
+        connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+    return connection
+
+
+def _refuse(future: asyncio.Future[object], error: Exception) -> None:
+    if isinstance(error, sqlite3.Error):
+        error = SchedulerUnavailable(f"The spool cannot be used: {error}.")
+    if not future.done():
+        future.set_exception(error)
