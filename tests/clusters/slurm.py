@@ -31,12 +31,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+# More than one cluster at once, for what must be alone with its own: HPCQ_TEST_SLURM_INSTANCE=1.
+INSTANCE = int(os.environ.get("HPCQ_TEST_SLURM_INSTANCE", "0"))
 # A fixed place lets `down` find what `up` made.
-STATE = Path("/var/tmp/hpcq-test-slurm")
+STATE = Path("/var/tmp/hpcq-test-slurm" + (f"-{INSTANCE}" if INSTANCE else ""))
 CONF = STATE / "etc" / "slurm.conf"
 MUNGE_SOCKET = STATE / "munge" / "munge.socket"
 MYSQL_SOCKET = STATE / "mysql" / "mysql.socket"
-CTLD_PORT, SLURMD_PORT, DBD_PORT, MYSQL_PORT = 26817, 26818, 26819, 23306
+CTLD_PORT, SLURMD_PORT, DBD_PORT, MYSQL_PORT = (
+    port + 10 * INSTANCE for port in (26817, 26818, 26819, 23306)
+)
 CLUSTER = "hpcqtest"
 PACKAGES = (
     "slurmctld",
@@ -466,7 +470,9 @@ def become_root(arguments: Sequence[str]) -> None:
     if sudo is None or subprocess.run([sudo, "-n", "true"], check=False).returncode:
         raise CannotInstall("neither root nor sudo without a password: Slurm cannot be set up here")
     script = str(Path(__file__).resolve())
-    os.execv(sudo, [sudo, "-n", sys.executable, script, *arguments])  # noqa: S606 - no shell meant
+    instance = f"HPCQ_TEST_SLURM_INSTANCE={INSTANCE}"
+    command = [sudo, "-n", "env", instance, sys.executable, script, *arguments]
+    os.execv(sudo, command)  # noqa: S606 - no shell meant
 
 
 def status() -> dict[str, object]:
