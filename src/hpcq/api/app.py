@@ -61,13 +61,15 @@ def create_app(settings: Settings) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     prepare_state_directory(settings)
-    backend = registry.load(settings.scheduler)(_scheduler_options(settings), LocalRunner())
+    runner = LocalRunner()
+    backend = registry.load(settings.scheduler)(_scheduler_options(settings), runner)
     store = JobStore(settings.state_directory / "jobs.sqlite3")
     board = Board(settings.cluster_id)
     monitor = Monitor(backend, store, board, settings.cluster_id, _monitor_options(settings))
     paths = PathChecker(settings.path_check_timeout_seconds)
     app.state.context = _context(settings, backend, store, board, monitor, paths)
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(runner.close)
         await store.open()
         stack.push_async_callback(store.close)
         await backend.start(monitor.wake)

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, fields
 
-import structlog
-
 from hpcq.domain import life
 from hpcq.domain.errors import (
     CommandTimedOut,
@@ -11,7 +9,6 @@ from hpcq.domain.errors import (
     JobNotFound,
     OutputParseError,
     SchedulerError,
-    StoreUnavailable,
     UnsupportedCapability,
     WrongState,
 )
@@ -27,8 +24,6 @@ from hpcq.services.snapshot import Board, Entry
 from hpcq.storage.jobs import JobStore
 
 __all__ = ["JobService"]
-
-_log = structlog.get_logger("hpcq.jobs")
 
 _ALWAYS_EXPRESSED = frozenset({"name", "working_directory", "script_file", "args", "slots"})
 _WIRE_NAMES = {
@@ -69,11 +64,8 @@ class JobService:
         await self.store.save([record], durable=True)
         record = life.submitted(record, await self._hand_over(record, spec), now())
         self.monitor.adopt(record)
-        try:
-            await self.store.save([record])
-        except StoreUnavailable as error:
-            # The job exists and its intent is on disk: its key leads back to it.
-            _log.error("job.id_not_stored", job=record.native_id, problem=error.detail)
+        # The intent is on disk, and the job's key leads from it to the id: nobody waits for this.
+        self.store.save_soon(record)
         return record
 
     async def _hand_over(self, record: JobRecord, spec: JobSpec) -> NativeId:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import StaticPool
@@ -21,6 +22,8 @@ from hpcq.domain.jobs import JobRecord, JobUid, NativeId
 __all__ = ["JobStore"]
 
 _T = TypeVar("_T")
+
+_log = structlog.get_logger("hpcq.store")
 
 _metadata = sa.MetaData()
 _jobs = sa.Table(
@@ -89,13 +92,22 @@ class JobStore:
             durable: whether they must survive a power failure from now on. Without it they
                 survive a crash of this process, and a power failure soon after.
         """
-        if not records:
-            return
+        if records:
+            await self._enqueue(records, durable=durable)
+
+    def save_soon(self, record: JobRecord) -> None:
+        """Write a record without waiting for it; a failure is logged.
+
+        For what can be found again without it: a crash in the next millisecond loses it.
+        """
+        self._enqueue([record], durable=False).add_done_callback(_report_failure)
+
+    def _enqueue(self, records: Sequence[JobRecord], *, durable: bool) -> asyncio.Future[None]:
         done = asyncio.get_running_loop().create_future()
         self._waiting.append(_Write([_row(r) for r in records], durable, done))
         if self._writer is None:
             self._writer = asyncio.create_task(self._drain())
-        await done
+        return done
 
     async def _drain(self) -> None:
         while self._waiting:
@@ -168,6 +180,11 @@ def _row(record: JobRecord) -> dict[str, object]:
         "created_at": record.created_at.timestamp(),
         "document": _encoder.encode(record),
     }
+
+
+def _report_failure(done: asyncio.Future[None]) -> None:
+    if not done.cancelled() and (error := done.exception()) is not None:
+        _log.error("store.write_failed", problem=str(error))
 
 
 def _settle(writes: Sequence[_Write], error: StoreUnavailable | None) -> None:
