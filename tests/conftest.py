@@ -14,9 +14,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of one file on one scheduler together, for they share a service."""
     for item in items:
         call = getattr(item, "callspec", None)
-        backend = "" if call is None else call.params.get("backend", "")
-        name = f"{item.path.stem}-{backend}" if backend else str(item.path.stem)
-        item.add_marker(pytest.mark.xdist_group(name))
+        params = {} if call is None else call.params
+        shared = (str(params[name]) for name in ("backend", "fake", "scheduler") if name in params)
+        item.add_marker(pytest.mark.xdist_group("-".join((item.path.stem, *shared))))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -131,9 +131,12 @@ class Service:
         self.start()
 
     def log_tail(self, characters: int = 6000) -> str:
-        """The end of what it logged."""
+        """The end of what it logged, without the reads that it answered."""
         with contextlib.suppress(OSError):
-            return self.log.read_text(errors="replace")[-characters:]
+            lines = self.log.read_text(errors="replace").splitlines(keepends=True)
+            reads = ("method=GET", "status=200")
+            told = [line for line in lines if not all(word in line for word in reads)]
+            return "".join(told)[-characters:]
         return ""
 
     def _end(self, number: signal.Signals) -> int | None:

@@ -1,0 +1,131 @@
+"""``kill -9`` of the service: the embedded scheduler's jobs neither die nor are forgotten."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.jobs import Jobs, Study
+from tests.service import Service
+
+RUNNING = 10
+
+
+def _wait_for(paths: list[Path], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while missing := [path.name for path in paths if not path.exists()]:
+        assert time.monotonic() < deadline, f"never there: {missing}"
+        time.sleep(0.05)
+
+
+def _submit_ten(jobs: Jobs, study: Study) -> list[str]:
+    """Submit jobs that wait for a file and end with exit status 0 to 9; wait until all run."""
+    script = study.script(
+        ': > "started-$1"\n'
+        "while [ ! -e go ]; do sleep 0.1; done\n"
+        'sleep "0.$1"\n'
+        'echo finished > "finished-$1"\n'
+        'exit "$1"\n'
+    )
+    ids = [jobs.submit(study.job(script, args=[str(n)], name=f"job-{n}")) for n in range(RUNNING)]
+    _wait_for([study.directory / f"started-{n}" for n in range(RUNNING)])
+    return ids
+
+
+def _assert_true_endings(jobs: Jobs, ids: list[str]) -> None:
+    for number, job_id in enumerate(ids):
+        job = jobs.ended(job_id)
+        assert (job["exitCode"], job["exitSignal"]) == (number, None), job
+        assert job["state"] == ("FAILED" if number else "DONE")
+        assert job["failureKind"] == ("NON_ZERO_EXIT" if number else None)
+        assert job["name"] == f"job-{number}"
+        assert job["startTime"] <= job["endTime"]
+
+
+def test_jobs_that_end_while_the_service_is_dead_are_reported_truly(
+    start_service: Callable[..., Service], study: Study
+) -> None:
+    service = start_service(INTERNAL_SCHEDULER_MAX_SLOTS="10")
+    ids = _submit_ten(Jobs(service.client), study)
+    service.kill9()
+    (study.directory / "go").touch()
+    _wait_for([study.directory / f"finished-{n}" for n in range(RUNNING)])
+    service.start()
+    _assert_true_endings(Jobs(service.client), ids)
+    listed = Jobs(service.client).listed()
+    assert set(ids) <= listed.keys()
+
+
+def test_jobs_that_outlive_the_dead_service_are_followed_again(
+    start_service: Callable[..., Service], study: Study
+) -> None:
+    service = start_service(INTERNAL_SCHEDULER_MAX_SLOTS="10")
+    ids = _submit_ten(Jobs(service.client), study)
+    service.kill9()
+    service.start()
+    jobs = Jobs(service.client)
+    for job_id in ids:
+        assert jobs.read(job_id)["status"] == "RUNNING"
+    (study.directory / "go").touch()
+    _assert_true_endings(jobs, ids)
+
+
+def test_a_job_of_the_dead_service_can_be_cancelled(
+    start_service: Callable[..., Service], study: Study
+) -> None:
+    service = start_service(INTERNAL_SCHEDULER_MAX_SLOTS="10")
+    ids = _submit_ten(Jobs(service.client), study)
+    service.kill9()
+    service.start()
+    jobs = Jobs(service.client)
+    for job_id in ids:
+        jobs.delete(job_id)
+    for job_id in ids:
+        assert jobs.ended(job_id)["failureKind"] == "CANCELLED"
+    assert list(study.directory.glob("finished-*")) == []
+
+
+def test_queued_jobs_survive_and_run_in_their_order(
+    start_service: Callable[..., Service], study: Study
+) -> None:
+    service = start_service(INTERNAL_SCHEDULER_MAX_SLOTS="1")
+    jobs = Jobs(service.client)
+    script = study.script('echo "$1" >> order\nwhile [ ! -e go ]; do sleep 0.05; done\n')
+    ids = [jobs.submit(study.job(script, args=[str(n)])) for n in range(4)]
+    held = jobs.submit(study.job(script, args=["held"], hold=True))
+    _wait_for([study.directory / "order"])
+    service.kill9()
+    (study.directory / "go").touch()
+    service.start()
+    jobs = Jobs(service.client)
+    assert {jobs.ended(job_id)["state"] for job_id in ids} == {"DONE"}
+    assert (study.directory / "order").read_text().split() == ["0", "1", "2", "3"]
+    assert jobs.read(held)["state"] == "QUEUED_HELD"
+
+
+def test_ids_never_repeat_and_finished_jobs_stay_readable(
+    start_service: Callable[..., Service], study: Study
+) -> None:
+    service = start_service()
+    script = study.script('exit "$1"\n')
+    seen: dict[str, int] = {}
+    for number in range(3):
+        jobs = Jobs(service.client)
+        job_id = jobs.submit(study.job(script, args=[str(number)]))
+        assert job_id not in seen
+        seen[job_id] = number
+        jobs.ended(job_id)
+        service.kill9()
+        service.start()
+    jobs = Jobs(service.client)
+    assert {job_id: jobs.read(job_id)["exitCode"] for job_id in seen} == seen
+    assert seen.keys() <= jobs.listed().keys()
+
+
+def test_a_stop_leaves_jobs_alone(start_service: Callable[..., Service], study: Study) -> None:
+    service = start_service(INTERNAL_SCHEDULER_MAX_SLOTS="10")
+    ids = _submit_ten(Jobs(service.client), study)
+    service.stop()
+    (study.directory / "go").touch()
+    _wait_for([study.directory / f"finished-{n}" for n in range(RUNNING)])
+    service.start()
+    _assert_true_endings(Jobs(service.client), ids)
