@@ -42,7 +42,6 @@ def create_app(settings: Settings) -> FastAPI:
         title="hpc-queue-api",
         version=__version__,
         description=_DESCRIPTION,
-        root_path=root_path,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -53,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
     add_docs(app)
     problems.add_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes)
-    app.add_middleware(OnePathSpelling)
+    app.add_middleware(OnePathSpelling, root_path=root_path)
     app.add_middleware(RequestLog)
     return app
 

@@ -8,14 +8,17 @@ __all__ = ["BodyLimit", "OnePathSpelling"]
 
 
 class OnePathSpelling:
-    """Takes ``/jobs/`` for ``/jobs``, so that no client is redirected."""
+    """Takes ``/jobs/`` for ``/jobs`` and ``ROOT_PATH/jobs`` for both, without a redirect."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
         self._app = app
+        self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].endswith("/") and scope["path"] != "/":
-            scope = {**scope, "path": scope["path"][:-1]}
+        if scope["type"] == "http":
+            # Routes are matched below the root path, and also where a path does not begin with it.
+            path = scope["path"].removesuffix("/") or "/"
+            scope = {**scope, "path": path, "root_path": self._root_path}
         await self._app(scope, receive, send)
 
 
