@@ -18,7 +18,7 @@ from hpcq.domain.errors import (
 from hpcq.domain.jobs import NativeId
 from hpcq.execution.protocol import Completed
 
-__all__ = ["check_completed", "parse_qsub"]
+__all__ = ["check_completed", "never_ran", "parse_qsub"]
 
 _DOWN = re.compile(
     r"unable to (?:send message to|contact) qmaster|got select error|got send error"
@@ -68,6 +68,15 @@ def check_completed(done: Completed, native_id: NativeId | None = None) -> None:
     if _FORBIDDEN.search(said):
         raise NotAuthorized(f"Grid Engine does not allow it: {message}", scheduler_message=message)
     raise CommandFailed(done.argv, done.exit_code, done.stderr, done.stdout)
+
+
+def never_ran(done: Completed) -> bool:
+    """Whether ``qdel`` took the job out of the queue at once: it was waiting.
+
+    Grid Engine writes no accounting record of such a job. One that runs is only ``registered for
+    deletion``.
+    """
+    return b" has deleted job" in done.stdout and b" has registered " not in done.stdout
 
 
 def parse_qsub(done: Completed) -> NativeId:

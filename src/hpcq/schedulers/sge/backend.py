@@ -10,7 +10,7 @@ from hpcq.domain.errors import (
     OutputParseError,
 )
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
-from hpcq.execution.protocol import Runner
+from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import (
     Capabilities,
     Listing,
@@ -21,7 +21,7 @@ from hpcq.schedulers.base import (
 )
 from hpcq.schedulers.cli import CommandLine
 from hpcq.schedulers.sge.accounting import AccountingFile
-from hpcq.schedulers.sge.answers import check_completed, parse_qsub
+from hpcq.schedulers.sge.answers import check_completed, never_ran, parse_qsub
 from hpcq.schedulers.sge.carrier import build_carrier
 from hpcq.schedulers.sge.cluster import parse_qhost_xml, parse_queue_limits, parse_queue_summary
 from hpcq.schedulers.sge.commands import build_change, build_qsub, job_number
@@ -145,9 +145,9 @@ class SgeBackend:
             unreadable += listing.unreadable
         return Listing(observations=observations, unreadable=unreadable)
 
-    async def cancel(self, native_id: NativeId) -> None:
-        """Run ``qdel``."""
-        await self._change("qdel", native_id)
+    async def cancel(self, native_id: NativeId) -> bool:
+        """Run ``qdel``; return whether the job was still waiting, and so leaves no record."""
+        return never_ran(await self._change("qdel", native_id))
 
     async def hold(self, native_id: NativeId) -> None:
         """Run ``qhold``: a user's hold."""
@@ -182,13 +182,15 @@ class SgeBackend:
             raise OutputParseError("qstat -help", "it printed nothing", b"")
         return first.strip()
 
-    async def _change(self, command: str, native_id: NativeId) -> None:
+    async def _change(self, command: str, native_id: NativeId) -> Completed:
         try:
             argv = build_change(command, native_id)
             job_number(native_id)
         except ValueError:
             raise JobNotFound(native_id) from None
-        check_completed(await self._cli.run(argv), native_id)
+        done = await self._cli.run(argv)
+        check_completed(done, native_id)
+        return done
 
     async def _qstat_j(self, ids: Iterable[NativeId]) -> bytes:
         numbers = dict.fromkeys(job_number(native_id) for native_id in ids)

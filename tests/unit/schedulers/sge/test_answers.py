@@ -16,7 +16,7 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.jobs import NativeId
 from hpcq.execution.protocol import Completed
-from hpcq.schedulers.sge.answers import check_completed, parse_qsub
+from hpcq.schedulers.sge.answers import check_completed, never_ran, parse_qsub
 from hpcq.schedulers.sge.cluster import parse_qhost_xml, parse_queue_limits, parse_queue_summary
 
 JOB = NativeId("31")
@@ -99,6 +99,14 @@ def test_unreachable_qmaster_at_submission_leaves_no_job() -> None:
 @pytest.mark.parametrize("case", ["qdel_running", "qdel_twice", "qrls_not_held", "qhold_running"])
 def test_success(case: str) -> None:
     check_completed(recorded(case), JOB)
+
+
+@pytest.mark.parametrize(
+    ("case", "waiting"),
+    [("qdel_pending", True), ("qdel_held", True), ("qdel_running", False), ("qdel_twice", False)],
+)
+def test_job_deleted_while_it_waited_leaves_no_record(case: str, waiting: bool) -> None:
+    assert never_ran(recorded(case)) is waiting
 
 
 @given(st.binary(), st.binary(), st.integers(-15, 255))
