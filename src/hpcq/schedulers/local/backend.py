@@ -19,6 +19,7 @@ from hpcq.schedulers.base import (
     SchedulerBackend,
     SchedulerOptions,
 )
+from hpcq.schedulers.local import account
 from hpcq.schedulers.local.admission import check, read_script
 from hpcq.schedulers.local.engine import Engine
 from hpcq.schedulers.local.entry import QUEUE_NAME, Entry, Site, finished, usage
@@ -66,9 +67,7 @@ class LocalBackend:
     ) -> None:
         self._slots = options.max_slots
         self._engine = Engine(options, boot_id)
-        environment = options.environment
-        owner = environment.get("USER") or environment.get("LOGNAME")
-        self._site = Site(socket.gethostname(), owner)
+        self._site = Site(socket.gethostname(), account.owner())
 
     @property
     def name(self) -> str:

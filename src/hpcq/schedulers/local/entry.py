@@ -29,7 +29,6 @@ __all__ = [
 
 QUEUE_NAME = "local"
 
-_INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG")
 _UNSAFE_IN_FILE_NAMES = re.compile(r"[/\x00-\x1f\x7f]")
 _LONGEST_FILE_NAME_BYTES = 200
 
@@ -39,7 +38,7 @@ class Site:
     """Where jobs run, and as whom."""
 
     host: str
-    owner: str | None
+    owner: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -170,7 +169,7 @@ def order(entry: Entry, inherited: Mapping[str, str], grace_seconds: float) -> O
 
     Args:
         entry: the job.
-        inherited: what every job may get of the settings' environment.
+        inherited: what every job's environment begins with.
         grace_seconds: from TERM to KILL.
     """
     spec = entry.spec
@@ -178,7 +177,7 @@ def order(entry: Entry, inherited: Mapping[str, str], grace_seconds: float) -> O
     return Order(
         args=list(spec.args),
         environment={
-            **{name: inherited[name] for name in _INHERITED if name in inherited},
+            **inherited,
             **spec.environment,
             "HPCQ_JOB_ID": str(entry.number),
             "HPCQ_JOB_KEY": entry.key,

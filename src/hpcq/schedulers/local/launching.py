@@ -62,7 +62,10 @@ class Launcher:
 
     async def _connected(self) -> "_Connection":
         async with self._opening:
-            if self._connection is None or self._connection.is_gone:
+            if self._connection is not None and self._connection.is_gone:
+                await self._connection.end()
+                self._connection = None
+            if self._connection is None:
                 self._connection = await asyncio.to_thread(_connect, self._lock_descriptor)
                 self._connection.listen()
             return self._connection
@@ -141,8 +144,6 @@ class _Connection:
             if not answer.done():
                 answer.set_exception(LauncherGone())
         self._answers.clear()
-        # Ended or about to: this only collects its exit status.
-        self._process.poll()
 
 
 def _look_at(answer: asyncio.Future[Started]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.schedulers.base import SchedulerOptions
-from hpcq.schedulers.local import files, recovery
+from hpcq.schedulers.local import account, files, recovery
 from hpcq.schedulers.local.entry import Entry, order
 from hpcq.schedulers.local.files import Result, Sample, Started
 from hpcq.schedulers.local.launching import Launcher, LauncherGone
@@ -23,7 +23,7 @@ class Runs:
 
     def __init__(self, directory: Path, options: SchedulerOptions) -> None:
         self._directory = directory
-        self._environment = options.environment
+        self._environment = account.environment(options.environment)
         self._grace_seconds = options.cancel_grace_seconds
         self._launcher: Launcher | None = None
 

@@ -130,8 +130,11 @@ def _interpreter(script: str) -> list[str]:
     """Return the words of the script's ``#!`` line: the interpreter and at most one argument."""
     with open(script, "rb") as file:
         line = file.readline(4096)
-    words = line[2:].strip(b" \t\n").split(None, 1) if line.startswith(b"#!") else []
-    return [os.fsdecode(word) for word in words]
+    if not line.startswith(b"#!"):
+        return []
+    # As the kernel does: blanks and tabs only, a carriage return is part of the name.
+    interpreter, _, argument = line[2:].strip(b" \t\n").replace(b"\t", b" ").partition(b" ")
+    return [os.fsdecode(word) for word in (interpreter, argument.strip()) if word]
 
 
 def _why(script: str, error: OSError) -> str:
@@ -140,6 +143,6 @@ def _why(script: str, error: OSError) -> str:
     interpreter = _interpreter(script)
     if error.errno != errno.ENOENT or not interpreter:
         return f"The script could not be started: {error.strerror}."
-    if interpreter[-1].endswith("\r"):
+    if interpreter[0].endswith("\r"):
         return "The script's first line ends in a carriage return; save it with Unix line ends."
     return f"The interpreter {interpreter[0]!r} that the script's first line names does not exist."

@@ -1,0 +1,74 @@
+"""A service in small, to be killed: submits jobs to LOCAL and dies at a chosen step.
+
+Run as ``local_driver.py DIRECTORY SLOTS JOBS STEP``. Prints the id of each job that was taken.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hpcq.schedulers.local import recovery
+from hpcq.schedulers.local.launching import Launcher
+from hpcq.schedulers.local.runs import Runs
+from hpcq.schedulers.local.spool import Spool
+
+STEPS: dict[str, tuple[Any, str]] = {
+    "add": (Spool, "add"),
+    "dispatch": (Spool, "dispatch"),
+    "prepare": (recovery, "prepare"),
+    "launch": (Launcher, "launch"),
+    "outcome": (Runs, "outcome"),
+    "finish": (Spool, "finish"),
+    "remove": (Runs, "remove"),
+}
+
+
+def die_at(step: str, call: int) -> None:
+    """End this process at once, before or after the given call of a step: ``before:add``."""
+    when, _, what = step.partition(":")
+    owner, name = STEPS[what]
+    original = getattr(owner, name)
+    count = 0
+
+    def counted(moment: str) -> None:
+        if moment == when and count == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async def waiting(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count += 1
+        counted("before")
+        result = await original(*args, **kwargs)
+        counted("after")
+        return result
+
+    def working(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count += 1
+        counted("before")
+        result = original(*args, **kwargs)
+        counted("after")
+        return result
+
+    setattr(owner, name, waiting if asyncio.iscoroutinefunction(original) else working)
+
+
+async def main(directory: Path, slots: int, count: int, prepare: Callable[[], None]) -> None:
+    from tests.integration.local_site import LocalSite
+
+    site = await LocalSite(directory, slots=slots).start()
+    prepare()
+    for _ in range(count):
+        native_id = await site.submit(directory / "work" / "job.sh")
+        print(native_id, flush=True)
+    await asyncio.sleep(60)
+
+
+if __name__ == "__main__":
+    place, slots, count, step = sys.argv[1:]
+    arm = (lambda: None) if step == "never" else (lambda: die_at(step, 2))
+    asyncio.run(main(Path(place), int(slots), int(count), arm))

@@ -1,0 +1,556 @@
+"""LOCAL with real processes."""
+
+import asyncio
+import os
+import select
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.integration.local_site import ENVIRONMENT, LocalSite, new_key
+
+from hpcq.domain.errors import (
+    InvalidSpec,
+    JobNotFound,
+    SchedulerError,
+    SchedulerUnavailable,
+    UnsupportedCapability,
+)
+from hpcq.domain.jobs import NativeId, Observation
+from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.schedulers.local import files
+from hpcq.schedulers.local.recovery import read_started
+
+pytestmark = pytest.mark.anyio
+
+RECORD_ARGUMENTS = 'for a in "$@"; do printf \'%s\\0\' "$a"; done > argv\n'
+RECORD_ENVIRONMENT = "/bin/cat /proc/$$/environ > environ\n"
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": request.param}
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[LocalSite]:
+    site = await LocalSite(tmp_path).start()
+    yield site
+    await site.clean_up()
+
+
+def shepherd_of(site: LocalSite, job: Observation) -> int:
+    (directory,) = (site.state / "local" / "runs").glob(f"{job.native_id}.*")
+    started = read_started(directory)
+    assert started is not None
+    return started["pid"]
+
+
+async def gone(pid: int) -> None:
+    """Wait until a process has ended."""
+    await asyncio.to_thread(_wait_for_end, pid)
+
+
+def _wait_for_end(pid: int) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    with open(descriptor, "rb"):
+        assert select.select([descriptor], [], [], 10)[0], f"process {pid} never ended"
+
+
+def alive(*pids: int) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+# How jobs end
+
+
+async def test_a_job_that_exits_with_zero_is_done(site: LocalSite) -> None:
+    job = await site.run("echo out; echo err >&2\n", name="a study")
+    assert (job.state, job.exit_code, job.exit_signal) == (JobState.DONE, 0, None)
+    assert job.failure_kind is None
+    assert (site.work / f"a study.o{job.native_id}").read_text() == "out\n"
+    assert (site.work / f"a study.e{job.native_id}").read_text() == "err\n"
+    assert job.stdout_path == str(site.work / f"a study.o{job.native_id}")
+    assert job.submit_time and job.start_time and job.end_time
+    assert job.submit_time <= job.start_time <= job.end_time
+
+
+async def test_another_exit_status_is_a_failure(site: LocalSite) -> None:
+    job = await site.run("exit 3\n")
+    assert (job.state, job.failure_kind, job.exit_code) == (
+        JobState.FAILED,
+        FailureKind.NON_ZERO_EXIT,
+        3,
+    )
+
+
+async def test_a_signal_is_told_apart_from_an_exit_status(site: LocalSite) -> None:
+    job = await site.run("kill -USR1 $$\n")
+    assert (job.failure_kind, job.exit_code, job.exit_signal) == (FailureKind.SIGNAL, None, 10)
+
+
+async def test_a_job_past_its_wall_time_is_ended(site: LocalSite) -> None:
+    job = await site.run("sleep 600\n", wall_time_limit_seconds=1)
+    assert (job.failure_kind, job.exit_signal) == (FailureKind.TIME_LIMIT, signal.SIGTERM)
+    assert "1 s" in (job.state_reason or "")
+
+
+async def test_a_job_above_its_memory_limit_is_ended(site: LocalSite) -> None:
+    eater = site.work / "eater.py"
+    eater.write_text(
+        "#!/usr/bin/env python3\nimport time\na = b'x' * (300 << 20)\ntime.sleep(60)\n"
+    )
+    job = await site.run(eater, memory_limit_bytes=100 << 20)
+    assert job.failure_kind is FailureKind.OUT_OF_MEMORY
+    assert job.usage is not None
+    assert (job.usage.max_memory_bytes or 0) > 100 << 20
+
+
+async def test_shared_memory_counts_once_against_the_limit(site: LocalSite) -> None:
+    sharer = site.work / "sharer.py"
+    sharer.write_text(
+        "#!/usr/bin/env python3\n"
+        "import os, time\n"
+        "held = b'x' * (60 << 20)\n"
+        "for _ in range(4):\n"
+        "    if os.fork() == 0:\n"
+        "        time.sleep(1)\n"
+        "        os._exit(0)\n"
+        "for _ in range(4):\n"
+        "    os.wait()\n"
+    )
+    job = await site.run(sharer, memory_limit_bytes=150 << 20)
+    assert job.state is JobState.DONE, job.state_reason
+    assert job.usage is not None
+    assert (job.usage.max_memory_bytes or 0) > 150 << 20
+
+
+async def test_what_the_script_leaves_behind_is_ended_with_it(site: LocalSite) -> None:
+    job = await site.run("setsid sleep 600 & echo $! > left\nexit 4\n")
+    assert (job.failure_kind, job.exit_code) == (FailureKind.NON_ZERO_EXIT, 4)
+    assert not alive(int(await site.file("left")))
+
+
+# What they are given
+
+
+async def test_arguments_arrive_byte_for_byte(site: LocalSite) -> None:
+    args = ("", " a  b ", 'it\'s "q"', "$HOME `id` $(id)", "a\nb", "-h", "--", "\\", "é\udcff", "*")
+    await site.run(RECORD_ARGUMENTS, args=args)
+    arrived = (site.work / "argv").read_bytes()
+    assert arrived == b"".join(a.encode("utf-8", "surrogateescape") + b"\0" for a in args)
+
+
+async def test_the_environment_is_exactly_what_was_asked_for(
+    site: LocalSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_OF_THE_SERVICE", "1")
+    asked = {
+        "EMPTY": "",
+        "LINES": "a\nb=c\n",
+        "HOME": "/elsewhere",
+        "RAW": "\udcff",
+        "HPCQ_SLOTS": "9",
+    }
+    key = new_key()
+    spec = site.spec(RECORD_ENVIRONMENT, environment=asked, slots=2, name="n")
+    job = await site.ended(await site.backend.submit(spec, key))
+    entries = (site.work / "environ").read_bytes().split(b"\0")[:-1]
+    pairs = [e.decode("utf-8", "surrogateescape").partition("=") for e in entries]
+    assert {name: value for name, _, value in pairs} == {
+        **ENVIRONMENT,
+        **asked,
+        "HPCQ_JOB_ID": job.native_id,
+        "HPCQ_JOB_KEY": key,
+        "HPCQ_JOB_NAME": "n",
+        "HPCQ_SLOTS": "2",
+    }
+
+
+async def test_nothing_else_of_the_service_is_inherited(site: LocalSite) -> None:
+    await site.run(
+        "cat /proc/$$/status > status; readlink /proc/$$/fd/0 > stdin; exec ls /proc/self/fd > fds"
+    )
+    # The last is the directory that ls reads.
+    assert (site.work / "fds").read_text().split() == ["0", "1", "2", "3"]
+    assert (site.work / "stdin").read_text() == "/dev/null\n"
+    status = dict(line.split(":", 1) for line in (site.work / "status").read_text().splitlines())
+    assert int(status["SigBlk"], 16) == int(status["SigIgn"], 16) == 0
+
+
+async def test_a_job_is_in_no_process_group_or_session_of_the_service(site: LocalSite) -> None:
+    native_id = await site.submit("echo $$ > pid; sleep 600\n")
+    pid = int(await site.file("pid"))
+    shepherd = shepherd_of(site, await site.running(native_id))
+    assert os.getsid(pid) == pid
+    assert os.getsid(shepherd) == shepherd != os.getsid(0)
+    assert os.getpgid(shepherd) != os.getpgid(0)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode"),
+    [
+        ("echo ran > out\n", 0o755),
+        ("#!/bin/sh\necho ran > out\n", 0o644),
+        ("echo ran > out\n", 0o600),
+    ],
+    ids=["no shebang", "not executable", "neither"],
+)
+async def test_scripts_run_as_batch_systems_run_them(
+    site: LocalSite, content: str, mode: int
+) -> None:
+    script = site.work / "plain"
+    script.write_text(content)
+    script.chmod(mode)
+    assert (await site.run(script)).state is JobState.DONE
+    assert (site.work / "out").read_text() == "ran\n"
+
+
+async def test_the_script_runs_as_it_was_when_it_was_submitted(site: LocalSite) -> None:
+    native_id = await site.submit("echo first > out\n", hold=True)
+    (site.work / "job.sh").unlink()
+    await site.backend.release(native_id)
+    assert (await site.ended(native_id)).state is JobState.DONE
+    assert (site.work / "out").read_text() == "first\n"
+
+
+@pytest.mark.parametrize(
+    ("first_line", "word"),
+    [("#!/no/such/interpreter -x", "'/no/such/interpreter'"), ("#!/bin/sh\r", "carriage return")],
+)
+async def test_a_script_that_cannot_start_says_why(
+    site: LocalSite, first_line: str, word: str
+) -> None:
+    script = site.work / "bad"
+    script.write_text(f"{first_line}\nexit 0\n", newline="")
+    job = await site.run(script)
+    assert (job.failure_kind, job.exit_code) == (FailureKind.SCHEDULER_ERROR, 127)
+    assert word in (job.state_reason or "")
+
+
+async def test_a_working_directory_that_is_gone_is_named(site: LocalSite, tmp_path: Path) -> None:
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    native_id = await site.submit("true\n", working_directory=str(directory), hold=True)
+    directory.rmdir()
+    await site.backend.release(native_id)
+    job = await site.ended(native_id)
+    assert job.failure_kind is FailureKind.SCHEDULER_ERROR
+    assert str(directory) in (job.state_reason or "")
+
+
+async def test_both_streams_can_share_a_file(site: LocalSite) -> None:
+    (site.work / "log").write_text("of an earlier job\n")
+    await site.run("echo out; echo err >&2; echo out\n", stdout_path="log", stderr_path="./log")
+    assert (site.work / "log").read_text() == "out\nerr\nout\n"
+
+
+async def test_an_output_file_that_cannot_be_made_is_named(site: LocalSite) -> None:
+    job = await site.run("true\n", stderr_path="no/such/err")
+    assert job.failure_kind is FailureKind.SCHEDULER_ERROR
+    assert "no/such/err" in (job.state_reason or "")
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "x\ny", "é" * 200, "--rm"])
+async def test_a_name_never_leads_out_of_the_directory(site: LocalSite, name: str) -> None:
+    job = await site.run("echo x\n", name=name)
+    assert job.state is JobState.DONE, job.state_reason
+    assert job.name == name
+    directory, _, out = (job.stdout_path or "").rpartition("/")
+    assert directory == str(site.work)
+    assert await site.file(out) == "x\n"
+
+
+# What is refused
+
+
+async def test_what_can_never_run_is_refused(site: LocalSite) -> None:
+    for field, fields in (
+        ("reservedSlots", {"slots": 5}),
+        ("workingDirectory", {"working_directory": "/no/such"}),
+        ("scriptFile", {"script_file": "/no/such"}),
+        ("scriptFile", {"script_file": "/dev/null"}),
+        ("args", {"args": ("\0",)}),
+        ("args", {"args": ("\ud800",)}),
+        ("environment", {"environment": {"A=B": ""}}),
+        ("queue", {"queue": "gpu"}),
+    ):
+        with pytest.raises(InvalidSpec) as refused:
+            await site.submit("true\n", **fields)
+        assert refused.value.field == field
+    with pytest.raises(UnsupportedCapability):
+        await site.submit("true\n", account="a")
+
+
+# Queue
+
+
+async def test_jobs_never_hold_more_slots_than_there_are(site: LocalSite) -> None:
+    script = site.script('echo "+$HPCQ_SLOTS" >> log; sleep 0.05; echo "-$HPCQ_SLOTS" >> log\n')
+    ids = [await site.submit(script, slots=slots) for slots in (3, 1, 2, 4, 1, 2, 1, 3)]
+    assert {(await site.ended(i)).state for i in ids} == {JobState.DONE}
+    used = 0
+    for line in (site.work / "log").read_text().splitlines():
+        used += int(line)
+        assert 0 <= used <= 4
+
+
+async def test_a_held_job_starts_once_released(site: LocalSite) -> None:
+    native_id = await site.submit("true\n", hold=True)
+    assert (await site.seen(native_id)).state is JobState.QUEUED_HELD
+    await site.run("true\n")
+    assert (await site.seen(native_id)).state is JobState.QUEUED_HELD
+    await site.backend.release(native_id)
+    assert (await site.ended(native_id)).state is JobState.DONE
+
+
+async def test_a_queued_job_can_be_held(site: LocalSite) -> None:
+    first = await site.submit("sleep 600\n", slots=4)
+    second = await site.submit("true\n")
+    await site.backend.hold(second)
+    await site.backend.hold(second)
+    await site.backend.cancel(first)
+    await site.ended(first)
+    assert (await site.seen(second)).state is JobState.QUEUED_HELD
+    with pytest.raises(SchedulerError):
+        await site.backend.hold(first)
+
+
+async def test_a_queued_or_held_job_is_cancelled_at_once(site: LocalSite) -> None:
+    blocker = await site.submit("sleep 600\n", slots=4)
+    for hold in (False, True):
+        native_id = await site.submit("true\n", hold=hold)
+        assert await site.backend.cancel(native_id) is True
+        (job,) = (await site.backend.history([native_id])).observations
+        assert (job.state, job.failure_kind) == (JobState.FAILED, FailureKind.CANCELLED)
+        assert (job.start_time, job.usage, job.exit_code) == (None, None, None)
+        assert await site.backend.cancel(native_id) is False
+    assert (await site.seen(blocker)).state is JobState.RUNNING
+
+
+async def test_an_unknown_job_is_not_found(site: LocalSite) -> None:
+    for unknown in ("99", "1_2", "007", "999999999999999999"):
+        for action in (site.backend.cancel, site.backend.hold, site.backend.release):
+            with pytest.raises(JobNotFound):
+                await action(NativeId(unknown))
+    assert (await site.backend.history([NativeId("99"), NativeId("1_2")])).observations == []
+
+
+async def test_cancelling_ends_the_whole_tree(site: LocalSite) -> None:
+    """A child, a daemon in a session of its own, and one that ignores TERM."""
+    daemon = (
+        "import os, time\n"
+        "if os.fork(): os._exit(0)\n"
+        "os.setsid()\n"
+        "if os.fork(): os._exit(0)\n"
+        "open('daemon', 'w').write(str(os.getpid()))\n"
+        "time.sleep(600)\n"
+    )
+    (site.work / "daemon.py").write_text(daemon)
+    native_id = await site.submit(
+        "env -i /usr/bin/env python3 daemon.py\n"
+        "(trap '' TERM; echo > deaf.part; exec sleep 600) & echo $! > deaf\n"
+        "sleep 600 & echo $! > child\n"
+        "wait\n"
+    )
+    pids = [int(await site.file(name)) for name in ("daemon", "deaf", "child")]
+    assert await site.backend.cancel(native_id) is False
+    assert (await site.seen(native_id)).stage is Stage.CANCELLING
+    job = await site.ended(native_id)
+    assert (job.failure_kind, job.exit_signal) == (FailureKind.CANCELLED, signal.SIGTERM)
+    assert not alive(*pids)
+
+
+async def test_a_job_cancelled_while_it_starts_is_cancelled(site: LocalSite) -> None:
+    script = site.script("sleep 600\n")
+    for _ in range(20):
+        native_id = await site.submit(script)
+        await site.backend.cancel(native_id)
+        assert (await site.ended(native_id)).failure_kind is FailureKind.CANCELLED
+
+
+async def test_usage_is_told_while_a_job_runs_and_after(site: LocalSite) -> None:
+    native_id = await site.submit("while :; do :; done\n", wall_time_limit_seconds=2)
+    await site.running(native_id)
+    usage = None
+    while usage is None:
+        await asyncio.sleep(0.05)
+        usage = (await site.seen(native_id)).usage
+    assert usage.memory_bytes and usage.sampled_at and usage.cpu_seconds is not None
+    final = (await site.ended(native_id)).usage
+    assert final is not None
+    assert 0.5 < (final.cpu_seconds or 0) < 3
+    assert final.memory_byte_seconds and final.max_memory_bytes and final.io_bytes
+
+
+async def test_unchanged_jobs_are_the_same_objects(site: LocalSite) -> None:
+    await site.submit("true\n", hold=True)
+    assert (await site.backend.jobs()).observations[0] is (await site.backend.jobs()).observations[
+        0
+    ]
+
+
+async def test_a_key_is_taken_once(site: LocalSite) -> None:
+    key, spec = new_key(), site.spec("echo x >> ran\n")
+    first, second = await asyncio.gather(
+        site.backend.submit(spec, key), site.backend.submit(spec, key)
+    )
+    assert first == second == await site.backend.find(key)
+    await site.ended(first)
+    assert await site.backend.submit(spec, key) == first
+    assert (site.work / "ran").read_text() == "x\n"
+    assert await site.backend.find(new_key()) is None
+
+
+async def test_a_caller_that_goes_away_changes_nothing(site: LocalSite) -> None:
+    key = new_key()
+    task = asyncio.create_task(site.backend.submit(site.spec("true\n", hold=True), key))
+    while not site.backend._engine._tasks:  # noqa: ASYNC110 - to the very step
+        await asyncio.sleep(0)
+    task.cancel()
+    await site.until(lambda jobs: len(jobs) == 1)
+    assert await site.backend.find(key) is not None
+
+
+# Restarts and crashes
+
+
+async def test_jobs_outlive_the_service(site: LocalSite) -> None:
+    running = await site.submit("echo > started; while [ ! -e go ]; do sleep 0.02; done; exit 7\n")
+    ended = await site.submit(
+        site.script("while [ ! -e quick ]; do sleep 0.02; done; exit 8\n", "b")
+    )
+    await site.running(ended)
+    key = new_key()
+    held = await site.backend.submit(site.spec(site.script("true\n", "c"), hold=True), key)
+    shepherd = shepherd_of(site, await site.running(ended))
+    await site.stop()
+    (site.work / "quick").touch()
+    await gone(shepherd)
+    await site.start()
+    assert (await site.ended(ended)).exit_code == 8
+    assert (await site.seen(running)).state is JobState.RUNNING
+    assert (await site.seen(held)).state is JobState.QUEUED_HELD
+    assert await site.backend.find(key) == held
+    (site.work / "go").touch()
+    assert (await site.ended(running)).exit_code == 7
+    assert await site.submit(site.script("true\n", "c")) == str(int(held) + 1)
+
+
+async def test_a_running_job_can_be_cancelled_after_a_restart(site: LocalSite) -> None:
+    native_id = await site.submit("sleep 600\n")
+    await site.running(native_id)
+    await site.restart()
+    await site.backend.cancel(native_id)
+    assert (await site.ended(native_id)).failure_kind is FailureKind.CANCELLED
+
+
+async def test_the_queue_keeps_its_order_over_a_restart(tmp_path: Path) -> None:
+    site = await LocalSite(tmp_path, slots=1).start()
+    blocker = await site.submit(site.script("while [ ! -e go ]; do sleep 0.02; done\n", "b"))
+    script = site.script("echo $HPCQ_JOB_ID >> order\n")
+    ids = [await site.submit(script) for _ in range(6)]
+    await site.backend.hold(ids[2])
+    await site.restart()
+    await site.backend.release(ids[2])
+    (site.work / "go").touch()
+    for native_id in (blocker, *ids):
+        await site.ended(native_id)
+    assert (site.work / "order").read_text().split() == ids
+    await site.stop()
+
+
+async def test_a_restart_of_the_machine_fails_what_ran(site: LocalSite) -> None:
+    running = await site.submit("sleep 600\n")
+    shepherd = shepherd_of(site, await site.running(running))
+    queued = await site.submit(site.script("echo ran > out\n", "b"), hold=True)
+    await site.stop()
+    os.kill(shepherd, signal.SIGKILL)
+    await gone(shepherd)
+    await site.start(lambda: "another boot")
+    job = await site.ended(running)
+    assert (job.state, job.failure_kind) == (JobState.FAILED, FailureKind.NODE_FAILURE)
+    assert job.state_reason == "The machine was restarted while the job ran."
+    await site.backend.release(queued)
+    assert (await site.ended(queued)).state is JobState.DONE
+
+
+async def test_a_job_whose_shepherd_is_killed_fails_and_leaves_nothing(site: LocalSite) -> None:
+    for restarts in (False, True):
+        native_id = await site.submit(
+            "setsid sleep 600 & echo $! > left; echo $$ > script; wait\n", name=str(restarts)
+        )
+        pids = [int(await site.file(name)) for name in ("left", "script")]
+        shepherd = shepherd_of(site, await site.running(native_id))
+        if restarts:
+            await site.stop()
+        os.kill(shepherd, signal.SIGKILL)
+        if restarts:
+            await gone(shepherd)
+            await site.start()
+        job = await site.ended(native_id)
+        assert (job.state, job.failure_kind) == (JobState.FAILED, FailureKind.SCHEDULER_ERROR)
+        assert "not known" in (job.state_reason or "")
+        for pid in pids:
+            await gone(pid)
+        (site.work / "left").unlink()
+        (site.work / "script").unlink()
+
+
+async def test_a_shepherd_told_to_terminate_ends_its_job(site: LocalSite) -> None:
+    native_id = await site.submit("echo $$ > script; sleep 600\n")
+    shepherd = shepherd_of(site, await site.running(native_id))
+    await site.file("script")
+    os.kill(shepherd, signal.SIGTERM)
+    assert (await site.ended(native_id)).failure_kind is FailureKind.NODE_FAILURE
+
+
+async def test_a_killed_launcher_is_replaced(site: LocalSite) -> None:
+    running = await site.submit("while [ ! -e go ]; do sleep 0.02; done; exit 5\n")
+    await site.running(running)
+    launcher = site.backend._engine.runs._launcher
+    assert launcher is not None and launcher._connection is not None
+    launcher._connection._process.kill()
+    job = await site.run(site.script("exit 6\n", "b"))
+    assert job.exit_code == 6
+    (site.work / "go").touch()
+    assert (await site.ended(running)).exit_code == 5
+
+
+async def test_two_services_never_share_a_spool(
+    site: LocalSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpcq.schedulers.local.engine._LOCK_PATIENCE_SECONDS", 0.05)
+    native_id = await site.submit("true\n", hold=True)
+    second = LocalSite(site.state.parent)
+    with pytest.raises(SchedulerUnavailable, match=f"process {os.getpid()}"):
+        await second.start()
+    assert (await site.seen(native_id)).state is JobState.QUEUED_HELD
+
+
+async def test_a_full_disk_delays_a_start(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hpcq.schedulers.local.engine._PAUSE_SECONDS", 0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr("hpcq.schedulers.local.recovery.prepare", full)
+        native_id = await site.submit("true\n")
+        await site.until(lambda jobs: "No space" in (jobs[0].state_reason or ""))
+    assert (await site.ended(native_id)).state is JobState.DONE
+
+
+async def test_run_directories_are_removed(site: LocalSite) -> None:
+    runs = site.state / "local" / "runs"
+    (runs / "99.1").mkdir()
+    await site.restart()
+    assert list(runs.iterdir()) == []
+    await site.run("true\n")
+    await site.stop()
+    assert list(runs.iterdir()) == []
+    assert not list(runs.glob(files.RESULT))
+    await site.start()

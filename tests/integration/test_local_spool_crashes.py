@@ -1,0 +1,82 @@
+"""LOCAL when the service is killed: no job is lost, run twice, or given a false end."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tests.integration.local_driver import STEPS
+from tests.integration.local_site import LocalSite
+
+from hpcq.domain.jobs import NativeId
+from hpcq.domain.states import JobState
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def start_service(directory: Path, slots: int, jobs: int, step: str) -> subprocess.Popen[str]:
+    driver = ["-m", "tests.integration.local_driver", str(directory), str(slots), str(jobs), step]
+    return subprocess.Popen(
+        [sys.executable, *driver],
+        cwd=ROOT,
+        env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PATH": os.environ["PATH"]},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+async def test_ten_running_jobs_keep_their_exit_status(tmp_path: Path) -> None:
+    site = LocalSite(tmp_path, slots=10)
+    site.script(
+        "echo $HPCQ_JOB_ID >> started\nwhile [ ! -e go$HPCQ_JOB_ID ]; do sleep 0.02; done\n"
+        "exit $HPCQ_JOB_ID\n"
+    )
+    with start_service(tmp_path, 10, 10, "never") as service:
+        while len((await site.file("started")).split()) < 10:  # noqa: ASYNC110 - ten writers
+            await asyncio.sleep(0.02)
+        service.kill()
+    for number in range(1, 6):
+        (site.work / f"go{number}").touch()
+    await site.start()
+    for number in range(6, 11):
+        (site.work / f"go{number}").touch()
+    ended = [await site.ended(NativeId(str(number))) for number in range(1, 11)]
+    assert [job.exit_code for job in ended] == list(range(1, 11))
+    await site.stop()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_crash_at_any_step_leaves_a_legal_spool(
+    tmp_path: Path, when: str, step: str
+) -> None:
+    """Each job that was taken runs once; one in doubt runs once or never."""
+    site = LocalSite(tmp_path, slots=2)
+    site.script("echo $HPCQ_JOB_ID >> ran\nexit $HPCQ_JOB_ID\n")
+    with start_service(tmp_path, 2, 4, f"{when}:{step}") as service:
+        output, _ = await asyncio.to_thread(service.communicate)
+    assert service.returncode == -signal.SIGKILL
+    taken = output.split()
+    await site.start()
+    await site.until(lambda jobs: not jobs)
+    ran = Counter((site.work / "ran").read_text().split())
+    assert set(ran.values()) == {1}
+    assert set(taken) <= set(ran)
+    assert len(ran) <= len(taken) + 1
+    for native_id in ran:
+        job = await site.ended(NativeId(native_id))
+        assert (job.state, job.exit_code) == (JobState.FAILED, int(native_id))
+    assert int(await site.submit(site.work / "job.sh")) > max(map(int, ran))
+    await site.until(lambda jobs: not jobs)
+    await site.stop()
