@@ -12,7 +12,7 @@ from hpcq import __version__
 from hpcq.api import problems
 from hpcq.api.asgi import BodyLimit, OnePathSpelling
 from hpcq.api.context import Context
-from hpcq.api.docs import add_docs
+from hpcq.api.docs import DocumentedApp, add_docs
 from hpcq.api.routers import health, jobs, programs
 from hpcq.config import Settings, prepare_state_directory, scheduler_environment
 from hpcq.execution.local import LocalRunner
@@ -38,7 +38,7 @@ and list the programs that are installed. Errors are `application/problem+json` 
 def create_app(settings: Settings) -> FastAPI:
     """Return the service for these settings; nothing is opened or started before its lifespan."""
     root_path = "" if settings.root_path == "/" else settings.root_path
-    app = FastAPI(
+    app = DocumentedApp(
         title="hpc-queue-api",
         version=__version__,
         description=_DESCRIPTION,

@@ -1,5 +1,6 @@
 """What happens to every request before a route sees it: one spelling of paths, a bounded body."""
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpcq.api.problems import plain_problem
@@ -22,10 +23,6 @@ class OnePathSpelling:
         await self._app(scope, receive, send)
 
 
-class _TooLarge(Exception):
-    pass
-
-
 class BodyLimit:
     """Refuses a request whose body is longer than a service on a head node should hold."""
 
@@ -37,11 +34,9 @@ class BodyLimit:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
-        response = plain_problem(
-            413, f"The request body is longer than {self._max_bytes} bytes, the limit here."
-        )
+        detail = f"The request body is longer than {self._max_bytes} bytes, the limit here."
         if _announced_length(scope) > self._max_bytes:
-            await response(scope, receive, send)
+            await plain_problem(413, detail)(scope, receive, send)
             return
         received = 0
 
@@ -50,13 +45,11 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._max_bytes:
-                raise _TooLarge
+                # FastAPI takes any other exception for a body that cannot be parsed.
+                raise HTTPException(413, detail)
             return message
 
-        try:
-            await self._app(scope, counting, send)
-        except _TooLarge:
-            await response(scope, receive, send)
+        await self._app(scope, counting, send)
 
 
 def _announced_length(scope: Scope) -> int:

@@ -1,16 +1,33 @@
-"""``/docs``: the interactive page, whose every asset is served from here.
+"""``/docs``: the interactive page, whose every asset is served from here, and its schema.
 
 Head nodes often have no internet.
 """
+
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
-__all__ = ["add_docs"]
+from hpcq.api.problems import MEDIA_TYPE
+
+__all__ = ["DocumentedApp", "add_docs"]
 
 _ASSETS = "/docs-assets"
+
+
+class DocumentedApp(FastAPI):
+    """FastAPI, whose schema says what errors are: problems, and plain JSON never."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the schema; FastAPI adds plain JSON to each answer that has a model."""
+        schema = super().openapi()
+        operations = (o for path in schema["paths"].values() for o in path.values())
+        for answer in (a for o in operations for a in o["responses"].values()):
+            if MEDIA_TYPE in answer.get("content", {}):
+                answer["content"].pop("application/json", None)
+        return schema
 
 
 def add_docs(app: FastAPI) -> None:

@@ -14,7 +14,14 @@ from starlette.exceptions import HTTPException
 
 from hpcq.domain import errors
 
-__all__ = ["PROBLEMS", "Problem", "add_handlers", "problem_response", "responses"]
+__all__ = [
+    "MEDIA_TYPE",
+    "PROBLEMS",
+    "Problem",
+    "add_handlers",
+    "problem_response",
+    "responses",
+]
 
 _log = structlog.get_logger("hpcq.api")
 
