@@ -1,0 +1,63 @@
+"""The running service: logs and uvicorn. Importing this takes most of the service's start."""
+
+import getpass
+import ipaddress
+import logging
+import socket
+
+import structlog
+import uvicorn
+
+from hpcq.api.app import create_app
+from hpcq.config import Settings
+from hpcq.telemetry import configure_logging
+
+__all__ = ["run"]
+
+# Long enough for an answer under way; streams that follow a job would never end by themselves.
+_SHUTDOWN_SECONDS = 5
+
+
+def run(settings: Settings, listener: socket.socket) -> None:
+    """Serve until a signal ends it; answers under way are finished first.
+
+    Args:
+        settings: of the whole service.
+        listener: a socket that listens already.
+    """
+    configure_logging(settings.log_format, settings.log_level)
+    _warn_of_strangers(*listener.getsockname()[:2])
+    config = uvicorn.Config(
+        create_app(settings),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    _Server(config).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn leaves its last start-up line out when it is given a socket."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            host, port = listener.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            logging.getLogger("uvicorn.error").info(
+                "Uvicorn running on http://%s:%d (Press CTRL+C to quit)", shown, port
+            )
+
+
+def _warn_of_strangers(host: str, port: int) -> None:
+    if ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+        return
+    structlog.get_logger("hpcq.serve").warning(
+        f"Nobody is asked who they are: everyone who can reach {host} port {port} can run "
+        f"commands as {getpass.getuser()!r}, and see and end all its jobs. Let only a proxy "
+        "that checks its callers reach it, or set HOST=127.0.0.1."
+    )

@@ -1,0 +1,167 @@
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from hpcq import __version__
+from hpcq.cli.main import app
+from hpcq.cli.serve import EXIT_SETTINGS, EXIT_SOCKET, open_socket, serve
+
+MAIN = Path(__file__).parents[3] / "main.py"
+
+
+@contextlib.contextmanager
+def started(folder: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, str(MAIN)],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "PORT": "0", **variables},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    limit = threading.Timer(30, process.kill)
+    limit.start()
+    try:
+        with process:
+            try:
+                yield process
+            finally:
+                process.terminate()
+    finally:
+        limit.cancel()
+
+
+def rest(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    read = process.stderr.read()
+    process.wait()
+    return read
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    assert process.stderr is not None
+    read = ""
+    for line in process.stderr:
+        read += line
+        if text in line:
+            return read
+    pytest.fail(f"{text!r} was never printed:\n{read}")
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_settings_that_cannot_be_used_are_one_message(tmp_path: Path) -> None:
+    with started(tmp_path, SCHEDULER="SLUM", PORT="x") as process:
+        errors = rest(process)
+
+    assert process.returncode == EXIT_SETTINGS
+    assert errors.startswith("The settings cannot be used:\n  - SCHEDULER='SLUM' (from the env")
+    assert "PORT='x'" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_taken_port_is_one_message(tmp_path: Path, taken: int) -> None:
+    with started(tmp_path, PORT=str(taken)) as process:
+        errors = rest(process)
+
+    assert process.returncode == EXIT_SOCKET
+    assert errors == (
+        f"Cannot listen on HOST='127.0.0.1', PORT={taken}: Address already in use. "
+        "Another service may be running there; choose another HOST or PORT, or stop it.\n"
+    )
+
+
+def test_an_address_that_does_not_exist_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOST", "203.0.113.7")
+
+    assert serve(tmp_path) == EXIT_SOCKET
+    assert "HOST='203.0.113.7'" in capsys.readouterr().err
+
+
+def test_a_state_directory_that_cannot_be_made_is_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "state").touch()
+
+    assert serve(tmp_path) == EXIT_SETTINGS
+    assert "STATE_DIRECTORY=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_service_starts_answers_and_ends_well_when_told_to(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    with started(tmp_path, ROOT_PATH="/api") as process:
+        log = read_until(process, "Uvicorn running on http://127.0.0.1:")
+        address = log.split("Uvicorn running on ")[1].split()[0]
+        status = httpx.get(f"{address}/api/health/live").status_code
+        process.send_signal(number)
+        end = rest(process)
+
+    assert status == 200
+    assert process.returncode == 0
+    assert "Application shutdown complete" in end
+    assert "Traceback" not in end
+    assert "can run commands" not in log
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_an_address_that_others_can_reach_is_warned_about(tmp_path: Path) -> None:
+    with started(tmp_path, HOST="0.0.0.0") as process:  # noqa: S104
+        log = read_until(process, "Uvicorn running on")
+
+    assert "everyone who can reach 0.0.0.0 port" in log
+    assert "can run commands as" in log
+
+
+def test_a_client_that_comes_before_the_application_waits() -> None:
+    with open_socket("127.0.0.1", 0) as listener:
+        socket.create_connection(listener.getsockname(), timeout=5).close()
+
+
+def test_the_port_of_a_service_that_just_ended_can_be_taken_again() -> None:
+    with open_socket("127.0.0.1", 0) as listener:
+        address = listener.getsockname()
+        client = socket.create_connection(address, timeout=5)
+        listener.accept()[0].close()  # closed on this side first: the port is in TIME_WAIT
+        client.close()
+
+    open_socket(*address).close()
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1"])
+def test_names_and_ipv6_addresses_can_be_listened_on(host: str) -> None:
+    try:
+        open_socket(host, 0).close()
+    except OSError as error:
+        pytest.skip(f"this machine has no {host}: {error}")
+
+
+def test_the_command_prints_the_version() -> None:
+    result = CliRunner().invoke(app, ["version"])
+
+    assert (result.exit_code, result.output) == (0, f"{__version__}\n")
+
+
+def test_the_command_ends_with_the_status_of_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PORT", "x")
+
+    assert CliRunner().invoke(app, ["serve"]).exit_code == EXIT_SETTINGS
