@@ -20,6 +20,7 @@ def check(spec: JobSpec, total_slots: int) -> None:
         InvalidSpec: its content cannot be run on this machine.
         UnsupportedCapability: it asks for something that LOCAL does not know.
     """
+    _check_texts(spec)
     for field, value in (("account", spec.account), ("priority", spec.priority)):
         if value is not None:
             raise UnsupportedCapability(field, "LOCAL")
@@ -34,8 +35,6 @@ def check(spec: JobSpec, total_slots: int) -> None:
         raise InvalidSpec(
             f"There is no directory {spec.working_directory!r}.", field="workingDirectory"
         )
-    _check_text("args", spec.args)
-    _check_text("environment", (*spec.environment, *spec.environment.values()))
     if any(not name or "=" in name for name in spec.environment):
         raise InvalidSpec(
             "The name of an environment variable is empty or holds '='.", field="environment"
@@ -65,6 +64,17 @@ def read_script(path: str) -> bytes:
         raise InvalidSpec(
             f"The script {path!r} cannot be read: {error.strerror}.", field="scriptFile"
         ) from None
+
+
+def _check_texts(spec: JobSpec) -> None:
+    outputs = (("stdoutPath", spec.stdout_path), ("stderrPath", spec.stderr_path))
+    _check_text("name", [spec.name])
+    _check_text("workingDirectory", [spec.working_directory])
+    _check_text("scriptFile", [spec.script_file])
+    _check_text("args", spec.args)
+    _check_text("environment", (*spec.environment, *spec.environment.values()))
+    for field, path in outputs:
+        _check_text(field, [path or ""])
 
 
 def _check_text(field: str, texts: Iterable[str]) -> None:

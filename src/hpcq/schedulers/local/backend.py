@@ -28,6 +28,8 @@ from hpcq.schedulers.local.spool import Phase
 
 __all__ = ["LocalBackend", "create"]
 
+_QUICKLY_READ = 50
+
 _CAPABILITIES = Capabilities(
     fields=frozenset(
         {
@@ -109,7 +111,12 @@ class LocalBackend:
     async def history(self, ids: Sequence[NativeId]) -> Listing:
         numbers = [number for number in map(_number, ids) if number is not None]
         rows = await self._engine.spool.finished(numbers)
-        return Listing(observations=[finished(row, self._site) for row in rows])
+        site = self._site
+        if len(rows) <= _QUICKLY_READ:
+            return Listing(observations=[finished(row, site) for row in rows])
+        return Listing(
+            observations=await asyncio.to_thread(lambda: [finished(row, site) for row in rows])
+        )
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:
         known = [self._entry(native_id) for native_id in ids]

@@ -194,11 +194,21 @@ class Engine:
         self._spawn(self._conclude(entry))
 
     async def _conclude(self, entry: Entry) -> None:
-        result = await self.runs.outcome(entry)
+        result = await self._outcome(entry)
         del self._holding[entry.number]
         self._kick()
         await self._finish(entry, result)
         await self.runs.remove(entry)
+
+    async def _outcome(self, entry: Entry) -> Result:
+        while True:
+            try:
+                return await self.runs.outcome(entry)
+            except OSError as error:
+                # The result is on disk and cannot be read now; nothing else is the truth.
+                entry.note = f"Its result cannot be read: {error}"
+                self._tell(entry)
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _finish(self, entry: Entry, result: Result) -> None:
         text = json.dumps(result)

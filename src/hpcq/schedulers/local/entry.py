@@ -52,7 +52,7 @@ class Entry:
         launching: the task that starts it, while it does.
         descriptor: the shepherd's pidfd.
         is_ending: it has ended, or will never start, and that is being noted.
-        note: why it does not start although it could.
+        note: why it does not start, or end, although it could.
     """
 
     number: int
@@ -122,7 +122,7 @@ class Entry:
             free = f"It waits for {slots} free slot{'s' if slots > 1 else ''}."
             return JobState.QUEUED, leaving, "queued", self.note or free
         if self.is_ending:
-            return JobState.RUNNING, Stage.EXITING, "exiting", None
+            return JobState.RUNNING, Stage.EXITING, "exiting", self.note
         if self.cancel_requested:
             return JobState.RUNNING, Stage.CANCELLING, "cancelling", None
         if self.shepherd is None:
@@ -237,7 +237,8 @@ def _output_paths(number: int, spec: JobSpec) -> tuple[str, str]:
 
 
 def _file_name(name: str) -> str:
-    safe = _UNSAFE_IN_FILE_NAMES.sub("_", name) or "job"
-    encoded = safe.encode("utf-8", "surrogateescape")
-    short = encoded[:_LONGEST_FILE_NAME_BYTES].decode("utf-8", "ignore")
-    return f"_{short[1:]}" if short.startswith(".") else short
+    safe = _UNSAFE_IN_FILE_NAMES.sub("_", name)[:_LONGEST_FILE_NAME_BYTES] or "job"
+    # Cut between characters, not between bytes.
+    while len(safe.encode("utf-8", "surrogateescape")) > _LONGEST_FILE_NAME_BYTES:
+        safe = safe[:-1]
+    return f"_{safe[1:]}" if safe.startswith(".") else safe

@@ -12,16 +12,23 @@ ways, so that slots do not lie idle while it waits:
 
 Every running job that has a limit ends, and the others are overtaken a bounded number of times:
 each job starts once the jobs that run now have ended.
+
+Only the next `BACKFILL_DEPTH` jobs are looked at, so that a long queue costs no more than a short
+one (as Slurm's ``bf_max_job_test``).
 """
 
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
-__all__ = ["MAX_OVERTAKES", "Choice", "Running", "Waiting", "choose"]
+__all__ = ["BACKFILL_DEPTH", "MAX_OVERTAKES", "Choice", "Running", "Waiting", "choose"]
 
 MAX_OVERTAKES = 16
 """How many jobs may start before one that waits for slots, when nobody knows how long."""
+
+BACKFILL_DEPTH = 500
+"""How many jobs behind the head are considered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,7 @@ def choose(waiting: Iterable[Waiting], running: Iterable[Running], total_slots: 
     """Return which jobs start now.
 
     Args:
-        waiting: the jobs that could start, earliest first; read only as far as there are slots.
+        waiting: the jobs that could start, earliest first; read only as far as needed.
         running: the jobs that hold slots.
         total_slots: slots of the machine.
     """
@@ -83,7 +90,7 @@ def choose(waiting: Iterable[Waiting], running: Iterable[Running], total_slots: 
     remaining = iter(waiting)
     for job in remaining:
         if job.slots > free:
-            later = _fill(job, remaining, holding, free)
+            later = _fill(job, islice(remaining, BACKFILL_DEPTH), holding, free)
             return Choice((*start, *later.start), job.job, later.overtakes)
         free -= job.slots
         holding.append(Running(job.slots, job.limit_seconds))

@@ -84,8 +84,8 @@ def outcome(directory: Path, key: str) -> Result:
         return result
     ended = _end_left_over(directory, key)
     reason = (
-        "The process that watched the job was killed, so its exit status is not known; "
-        f"{ended} of its processes were still there and were ended."
+        f"The process that watched the job {_what_happened(directory)}, so its exit status is "
+        f"not known; {ended} of its processes were still there and were ended."
     )
     return _lost(directory, FailureKind.SCHEDULER_ERROR, reason, time.time())
 
@@ -110,6 +110,14 @@ def _lost(directory: Path, kind: FailureKind, reason: str, ended: float | None) 
         end_time=ended or last_seen or time.time(),
         usage=sample,
     )
+
+
+def _what_happened(directory: Path) -> str:
+    try:
+        lines = (directory / files.LOG).read_text("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        return "was killed"
+    return f"broke ({lines[-1]})" if lines else "broke"
 
 
 def _end_left_over(directory: Path, key: str) -> int:

@@ -1,7 +1,6 @@
 """The jobs that run, as files and processes: their directories and their shepherds."""
 
 import asyncio
-import contextlib
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -85,7 +84,11 @@ class Runs:
 
 
 def _request_end(directory: Path, shepherd: Process) -> None:
-    # Without the directory the job has just ended.
-    with contextlib.suppress(FileNotFoundError):
+    try:
         (directory / files.CANCEL).touch(0o600)
-        send(shepherd, REQUEST)
+    except FileNotFoundError:
+        # The job has just ended.
+        return
+    except OSError as error:
+        raise SchedulerUnavailable(f"The job cannot be cancelled now: {error}.") from error
+    send(shepherd, REQUEST)

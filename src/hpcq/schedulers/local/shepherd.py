@@ -92,7 +92,9 @@ class Shepherd:
         self._exit_signal: int | None = None
         self._failure: tuple[str, str] | None = None
         self._kill_at: float | None = None
-        self._sample_at = self._began + _FIRST_SAMPLE_SECONDS
+        is_limited = order["memory_limit_bytes"] is not None
+        self._pause = _LIMITED_SAMPLE_SECONDS if is_limited else _SAMPLE_SECONDS
+        self._sample_at = self._began + min(_FIRST_SAMPLE_SECONDS, self._pause)
 
     def run(self) -> Result:
         """Start the script and return how it ended, once none of its processes is left."""
@@ -165,7 +167,7 @@ class Shepherd:
 
     def _take_sample(self, now: float) -> None:
         limit = self._order["memory_limit_bytes"]
-        self._sample_at = now + (_SAMPLE_SECONDS if limit is None else _LIMITED_SAMPLE_SECONDS)
+        self._sample_at = now + self._pause
         seen = self._meter.sample(descendants(os.getpid()))
         self._publish(seen)
         if limit is not None and self._meter.is_over(limit, seen):

@@ -1,0 +1,97 @@
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpcq.schedulers.local import files
+from hpcq.schedulers.local.processes import (
+    Process,
+    boot_id,
+    descendants,
+    has_environment,
+    identify,
+    is_running,
+    measure,
+    open_pidfd,
+    proportional_memory,
+    send,
+)
+
+
+@pytest.fixture
+def tree() -> Iterator[subprocess.Popen[str]]:
+    """A shell whose child has printed that it is there."""
+    with subprocess.Popen(
+        ["/bin/sh", "-c", "/bin/sh -c 'echo ready; read never' <&0; exit 0"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"HPCQ_TEST_MARK": "a b=c"},
+    ) as shell:
+        assert shell.stdout is not None
+        assert shell.stdout.readline() == "ready\n"
+        yield shell
+        for process in descendants(shell.pid):
+            send(process, signal.SIGKILL)
+        shell.kill()
+
+
+def test_a_tree_is_found_and_measured(tree: subprocess.Popen[str]) -> None:
+    found = descendants(os.getpid())
+    assert tree.pid in {process.pid for process in found}
+    (child,) = descendants(tree.pid)
+    assert is_running(child)
+    used = measure([child])
+    assert used.memory_bytes >= proportional_memory([child]) > 0
+    assert used.io_bytes > 0
+
+
+def test_processes_are_found_by_what_they_were_started_with(tree: subprocess.Popen[str]) -> None:
+    found = {process.pid for process in has_environment(b"HPCQ_TEST_MARK=a b=c")}
+    assert found == {tree.pid, *(process.pid for process in descendants(tree.pid))}
+    assert has_environment(b"HPCQ_TEST_MARK=a") == []
+
+
+def test_a_pid_that_was_used_again_is_another_process(tree: subprocess.Popen[str]) -> None:
+    now = identify(tree.pid)
+    assert now is not None
+    before = Process(now.pid, now.start_ticks - 1)
+    assert not is_running(before)
+    assert open_pidfd(before) is None
+    assert send(before, signal.SIGKILL) is False
+    assert is_running(now)
+
+
+def test_the_end_of_a_process_is_seen_at_once() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as program:
+        process = identify(program.pid)
+        assert process is not None
+        descriptor = open_pidfd(process)
+        assert descriptor is not None
+        assert not select.select([descriptor], [], [], 0)[0]
+        assert send(process, signal.SIGKILL)
+        assert select.select([descriptor], [], [], 10)[0]
+        os.close(descriptor)
+        assert not is_running(process)
+    assert identify(program.pid) is None
+    assert send(process, signal.SIGKILL) is False
+
+
+def test_a_boot_has_an_id() -> None:
+    assert boot_id() == boot_id()
+    assert len(boot_id()) == 36
+
+
+def test_a_file_is_seen_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    assert files.read_json(path) is None
+    files.write_json(path, {"a": "\udcff"}, durable=True)
+    assert files.read_json(path) == {"a": "\udcff"}
+    assert os.listdir(tmp_path) == ["x.json"]
+    path.write_bytes(b"")
+    assert files.read_json(path) is None

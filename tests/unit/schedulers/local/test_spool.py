@@ -1,0 +1,117 @@
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from hpcq.domain.errors import SchedulerUnavailable
+from hpcq.schedulers.local.spool import Phase, Spool, SpoolLock
+
+
+def with_spool(path: Path, work: Callable[[Spool], Awaitable[None]]) -> None:
+    async def run() -> None:
+        spool = Spool(path / "spool.db")
+        await spool.open()
+        try:
+            await work(spool)
+        finally:
+            await spool.close()
+
+    asyncio.run(run())
+
+
+def delete_all(path: Path) -> None:
+    connection = sqlite3.connect(path / "spool.db")
+    with connection:
+        connection.execute("DELETE FROM job")
+    connection.close()
+
+
+async def add(spool: Spool, key: str, phase: str = Phase.QUEUED) -> int:
+    number, _ = await spool.add(key, "{}", b"#!/bin/sh\n", 1.0, phase)
+    return number
+
+
+def test_numbers_never_repeat_even_when_all_jobs_are_deleted(tmp_path: Path) -> None:
+    async def fill(spool: Spool) -> None:
+        assert [await add(spool, f"a{n}") for n in range(3)] == [1, 2, 3]
+
+    async def more(spool: Spool) -> None:
+        assert await add(spool, "b") == 4
+
+    with_spool(tmp_path, fill)
+    delete_all(tmp_path)
+    with_spool(tmp_path, more)
+
+
+def test_a_key_is_added_once(tmp_path: Path) -> None:
+    async def work(spool: Spool) -> None:
+        taken = await asyncio.gather(
+            *(spool.add("k", "{}", b"", 1.0, Phase.QUEUED) for _ in range(5))
+        )
+        assert sorted(taken) == [(1, False)] * 4 + [(1, True)]
+        assert await spool.find("k") == 1
+        assert await spool.find("other") is None
+
+    with_spool(tmp_path, work)
+
+
+def test_a_finished_job_is_read_by_number_and_not_at_the_start(tmp_path: Path) -> None:
+    async def work(spool: Spool) -> None:
+        for key in ("a", "b", "c"):
+            await add(spool, key)
+        assert await spool.dispatch(2, 1, "boot") == b"#!/bin/sh\n"
+        await spool.move(3, Phase.HELD)
+        await spool.finish(1, 2.0, '{"exit_code": 0}')
+        (row,) = await spool.finished([1, 2, 99])
+        assert (row.id, row.result) == (1, '{"exit_code": 0}')
+
+    with_spool(tmp_path, work)
+
+    async def reopened() -> None:
+        spool = Spool(tmp_path / "spool.db")
+        rows = await spool.open()
+        assert [(r.id, r.phase, r.attempt, r.boot_id) for r in rows] == [
+            (2, "dispatched", 1, "boot"),
+            (3, "held", 0, None),
+        ]
+        await spool.close()
+
+    asyncio.run(reopened())
+
+
+def test_a_step_that_fails_fails_those_that_share_its_transaction_only(tmp_path: Path) -> None:
+    async def work(spool: Spool) -> None:
+        with pytest.raises(SchedulerUnavailable):
+            await spool.move(await add(spool, "a"), "no such phase")
+        assert await add(spool, "b") == 2
+
+    with_spool(tmp_path, work)
+
+
+def test_a_spool_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "spool.db")
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+    async def work(_: Spool) -> None:
+        raise AssertionError
+
+    with pytest.raises(SchedulerUnavailable, match="newer version"):
+        with_spool(tmp_path, work)
+
+
+def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
+    async def work() -> None:
+        first, second = SpoolLock(tmp_path / "lock"), SpoolLock(tmp_path / "lock")
+        await first.acquire(0)
+        with pytest.raises(SchedulerUnavailable):
+            await second.acquire(0.02)
+        waiting = asyncio.create_task(second.acquire(10))
+        await asyncio.sleep(0)
+        first.release()
+        await waiting
+        second.release()
+
+    asyncio.run(work())
