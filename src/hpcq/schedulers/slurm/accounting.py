@@ -10,7 +10,7 @@ from hpcq.domain.units import parse_clock
 from hpcq.schedulers.base import Listing, Unreadable
 from hpcq.schedulers.slurm import fields
 from hpcq.schedulers.slurm.hostlist import expand_hosts
-from hpcq.schedulers.slurm.outcome import outcome_of
+from hpcq.schedulers.slurm.outcome import outcome_of, recognise_memory_kill
 from hpcq.schedulers.slurm.queries import HISTORY_COLUMNS, USAGE_COLUMNS
 from hpcq.schedulers.slurm.states import meaning_of
 
@@ -168,12 +168,11 @@ def _observe(native_id: NativeId, run: _Run) -> Observation | None:
         signal = next((_exit(s["ExitCode"])[1] for s in run.steps if _is_batch(s)), 0)
     memory = fields.tres_bytes(fields.tres(row["ReqTRES"]), "mem")
     usage = _final_usage(run)
-    above = memory is not None and (usage.max_memory_bytes or 0) > memory
-    outcome = outcome_of(word, code, signal, by=by or None, above_memory_limit=above)
+    outcome = outcome_of(word, code, signal, by=by or None)
     hosts = fields.known(row["NodeList"])
     array, task = fields.array_of(native_id)
     complete = row["Partition"] != ""
-    return Observation(
+    seen = Observation(
         native_id=native_id,
         state=meaning.state,
         native_state=row["State"],
@@ -199,6 +198,7 @@ def _observe(native_id: NativeId, run: _Run) -> Observation | None:
         array_task_id=task,
         submission_key=SubmissionKey.find_in(row["Comment"]) or _key_in_line(row["SubmitLine"]),
     )
+    return recognise_memory_kill(seen)
 
 
 def _exit(text: str) -> tuple[int, int]:

@@ -29,6 +29,8 @@ _AWAY = (
     b"Munge encode failed",
     b"Problem talking to the database",
     b"Unable to establish control machine",
+    # scontrol's words when the controller is down (22.05).
+    b"Unexpected message received",
 )
 # The request was sent, or may have been: Slurm may have done it.
 _UNCERTAIN = (

@@ -1,5 +1,6 @@
 """Single fields of Slurm's answers: ids, times, sizes, paths."""
 
+import functools
 import re
 from datetime import UTC, datetime
 
@@ -64,6 +65,7 @@ def integer(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
+@functools.lru_cache(maxsize=4096)
 def moment(text: str) -> datetime | None:
     """Return an aware time; None for nothing and for nonsense.
 
@@ -79,6 +81,7 @@ def moment(text: str) -> datetime | None:
         return None
 
 
+@functools.lru_cache(maxsize=4096)
 def limit_seconds(text: str) -> int | None:
     """Return squeue's time limit (``1-00:00:00``, ``2:00``); None for no limit."""
     if known(text) is None:
@@ -110,6 +113,8 @@ def array_of(native_id: NativeId) -> tuple[str | None, int | None]:
 
 def dependencies(text: str) -> tuple[str, ...] | None:
     """Return the ids a job waits for: ``afterok:12(unfulfilled),afterany:13_1``."""
+    if text in _NOTHING:
+        return None
     return tuple(_DEPENDENCY_ID.findall(text)) or None
 
 

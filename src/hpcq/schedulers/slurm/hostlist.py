@@ -1,5 +1,6 @@
 """Node lists as Slurm abbreviates them: ``n[01-03,7],gpu1``."""
 
+import functools
 import itertools
 import re
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ _PART = re.compile(r"[^,\[]*(?:\[[^\]]*\][^,\[]*)*")
 _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
+@functools.lru_cache(maxsize=4096)
 def expand_hosts(text: str) -> tuple[str, ...]:
     """Return the single names, in order; the text itself where it cannot be taken apart.
 

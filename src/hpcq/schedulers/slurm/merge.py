@@ -5,6 +5,7 @@ from datetime import datetime
 
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.schedulers.base import Listing
+from hpcq.schedulers.slurm.outcome import recognise_memory_kill
 
 __all__ = ["combine"]
 
@@ -46,4 +47,4 @@ def _complete(accounted: Observation, over: dict[NativeId, Observation]) -> Obse
     gaps["name"] = seen.name
     if seen.exit_code is not None and accounted.exit_code is not None:
         gaps |= {"exit_code": seen.exit_code, "state_reason": seen.state_reason}
-    return replace(accounted, **gaps)
+    return recognise_memory_kill(replace(accounted, **gaps))

@@ -1,11 +1,12 @@
 """How a job ended: from a state word and an exit status to a failure and its reason."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from hpcq.domain.jobs import Observation
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.schedulers.slurm.states import describe_signal, meaning_of
 
-__all__ = ["Outcome", "outcome_of"]
+__all__ = ["Outcome", "outcome_of", "recognise_memory_kill"]
 
 _LAST_SIGNAL = 64
 _LAUNCH_FAILED = 53
@@ -31,9 +32,7 @@ class Outcome:
     exit_signal: int | None = None
 
 
-def outcome_of(
-    state: str, code: int, signal: int, *, by: str | None = None, above_memory_limit: bool = False
-) -> Outcome:
+def outcome_of(state: str, code: int, signal: int, *, by: str | None = None) -> Outcome:
     """Return how a job ended.
 
     Args:
@@ -41,8 +40,6 @@ def outcome_of(
         code: the left side of ExitCode.
         signal: the right side of ExitCode, of the job or else of its script; 0 for none.
         by: the uid that cancelled it.
-        above_memory_limit: whether it was seen with more memory than its limit. Without cgroups
-            Slurm ends such a job like any other, ``FAILED`` with ``0:9``.
     """
     meaning = meaning_of(state)
     if meaning.state is JobState.DONE:
@@ -59,11 +56,30 @@ def outcome_of(
             "Slurm could not start it: its working directory or its output file cannot be opened.",
         )
     if real_signal is not None:
-        if above_memory_limit and real_signal == _MEMORY_KILL:
-            reason = "It used more memory than its limit."
-            return Outcome(FailureKind.OUT_OF_MEMORY, reason, None, real_signal)
         reason = f"It was ended by {describe_signal(real_signal)}."
         return Outcome(FailureKind.SIGNAL, reason, None, real_signal)
     if code:
         return Outcome(FailureKind.NON_ZERO_EXIT, f"It exited with {code}.", code)
     return Outcome(FailureKind.UNKNOWN, "Slurm says that it failed, and no more.")
+
+
+def recognise_memory_kill(seen: Observation) -> Observation:
+    """Return the end of a job, told as such when it was its memory that ended it.
+
+    Without cgroups (``JobAcctGatherParams=OverMemoryKill``) Slurm says ``FAILED`` and ``0:9`` of
+    such a job, as of any that was killed; its greatest sampled memory tells (seen in 22.05).
+    """
+    peak = None if seen.usage is None else seen.usage.max_memory_bytes
+    if (
+        seen.failure_kind is FailureKind.SIGNAL
+        and seen.exit_signal == _MEMORY_KILL
+        and peak is not None
+        and seen.memory_limit_bytes is not None
+        and peak > seen.memory_limit_bytes
+    ):
+        return replace(
+            seen,
+            failure_kind=FailureKind.OUT_OF_MEMORY,
+            state_reason="It used more memory than its limit.",
+        )
+    return seen

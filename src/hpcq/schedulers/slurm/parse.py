@@ -29,6 +29,9 @@ __all__ = [
     "raw_ids",
 ]
 
+_QUEUE_NAMES = tuple(QUEUE_COLUMNS)
+_DETAIL_NAMES = tuple(DETAIL_COLUMNS)
+
 
 class ListingReader:
     """Reads the queue again and again, and parses only what changed since the last time.
@@ -88,7 +91,7 @@ def parse_details(stdout: bytes, marks: Marks) -> Listing:
     observations, unreadable = [], []
     for record in _records(stdout, marks, "squeue"):
         try:
-            columns = _columns(record, tuple(DETAIL_COLUMNS), FREE_DETAIL_COLUMNS, marks)
+            columns = _columns(record, _DETAIL_NAMES, FREE_DETAIL_COLUMNS, marks)
             observations.append(_observe_details(columns))
         except ValueError as error:
             unreadable.append(_unreadable(record, error))
@@ -100,7 +103,7 @@ def raw_ids(stdout: bytes, marks: Marks) -> dict[str, NativeId]:
     found = {}
     for record in _records(stdout, marks, "squeue"):
         try:
-            columns = _columns(record, tuple(DETAIL_COLUMNS), FREE_DETAIL_COLUMNS, marks)
+            columns = _columns(record, _DETAIL_NAMES, FREE_DETAIL_COLUMNS, marks)
             found[columns["raw_id"]] = NativeId(columns["id"])
         except ValueError:
             continue
@@ -159,7 +162,7 @@ def _columns(record: bytes, names: Sequence[str], free: int, marks: Marks) -> di
 
 def _read_listed(record: bytes, marks: Marks) -> Observation | Unreadable:
     try:
-        return _observe(_columns(record, tuple(QUEUE_COLUMNS), FREE_QUEUE_COLUMNS, marks))
+        return _observe(_columns(record, _QUEUE_NAMES, FREE_QUEUE_COLUMNS, marks))
     except ValueError as error:
         return _unreadable(record, error)
 

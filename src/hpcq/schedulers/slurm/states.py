@@ -4,6 +4,7 @@ Sources: squeue(1) and sacct(1), JOB STATE CODES and JOB REASON CODES, of 22.05 
 ``src/common/slurm_protocol_defs.c`` (``job_state_string``, ``job_reason_string``).
 """
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -185,6 +186,7 @@ _SIGNALS: Mapping[int, str] = {
 """signal(7), x86; the numbers of the cluster's nodes, whatever this machine calls them."""
 
 
+@functools.lru_cache(maxsize=1024)
 def meaning_of(word: str, reason: str | None = None) -> Meaning:
     """Return what a state means.
 
@@ -202,6 +204,7 @@ def meaning_of(word: str, reason: str | None = None) -> Meaning:
     return meaning
 
 
+@functools.lru_cache(maxsize=1024)
 def describe_reason(reason: str | None) -> str | None:
     """Return why a job waits, in words with Slurm's own behind them; None for no reason.
 

@@ -1,0 +1,299 @@
+"""The Slurm adapter against a real Slurm: what only the real thing can prove."""
+
+import asyncio
+import os
+import random
+import shlex
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.backends import BACKENDS
+
+from hpcq.domain.errors import CommandFailed, JobNotFound
+from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
+from hpcq.domain.states import FailureKind, JobState
+from hpcq.execution.local import LocalRunner
+from hpcq.schedulers.base import SchedulerOptions
+from hpcq.schedulers.slurm.backend import SlurmBackend, create
+
+pytestmark = pytest.mark.slurm
+
+UNHEARD_OF = "of the service alone"
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, str]:
+    return {k: v for k, v in BACKENDS["SLURM"].settings().items() if k.startswith("SLURM_")}
+
+
+@pytest.fixture
+def slurm(
+    settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SlurmBackend]:
+    monkeypatch.setenv("UNHEARD_OF", UNHEARD_OF)
+    account = {"PATH": "/usr/bin:/bin", "HOME": "/root", "USER": "root", "LANG": "C.UTF-8"}
+    options = SchedulerOptions(
+        cluster_id="1",
+        state_directory=tmp_path,
+        environment=account | settings,
+        command_path=os.environ["PATH"],
+        command_timeout_seconds=30,
+        listing_limit_bytes=1 << 28,
+        max_slots=1,
+        cancel_grace_seconds=1,
+        parallel_environment="orte",
+    )
+    yield create(options, LocalRunner())
+
+
+class Desk:
+    """Submits scripts of one test and ends what is left of them."""
+
+    def __init__(self, backend: SlurmBackend, directory: Path) -> None:
+        self.backend = backend
+        self.directory = directory
+        self.submitted: list[NativeId] = []
+        directory.mkdir()
+
+    async def submit(self, body: str, **fields: object) -> NativeId:
+        script = self.directory / f"job {len(self.submitted)}.sh"
+        script.write_text(f"#!/bin/bash\n{body}\n")
+        spec = JobSpec(
+            **{  # type: ignore[arg-type]
+                "name": "study",
+                "working_directory": str(self.directory),
+                "script_file": str(script),
+                **fields,
+            }
+        )
+        job = await self.backend.submit(spec, SubmissionKey.for_uid(JobUid.new()))
+        self.submitted.append(job)
+        return job
+
+    async def seen(self, job: NativeId) -> Observation | None:
+        observations = (await self.backend.jobs()).observations
+        return next((one for one in observations if one.native_id == job), None)
+
+    async def until(self, job: NativeId, state: JobState) -> Observation:
+        async def reached() -> Observation | None:
+            one = await self.seen(job)
+            return one if one is not None and one.state is state else None
+
+        return await eventually(reached)
+
+    async def end(self, job: NativeId, seconds: float = 60) -> Observation:
+        async def over() -> Observation | None:
+            found = (await self.backend.history([job])).observations
+            return found[0] if found else None
+
+        return await eventually(over, seconds)
+
+
+async def eventually(
+    look: Callable[[], Awaitable[Observation | None]], seconds: float = 60
+) -> Observation:
+    deadline = time.monotonic() + seconds
+    while (found := await look()) is None:
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.2)
+    return found
+
+
+@asynccontextmanager
+async def desk(backend: SlurmBackend, directory: Path) -> AsyncIterator[Desk]:
+    one = Desk(backend, directory)
+    try:
+        yield one
+    finally:
+        for job in one.submitted:
+            await backend.cancel(job)
+
+
+def hostile_environment() -> dict[str, str]:
+    chance = random.Random(7)  # noqa: S311 - repeatable on purpose
+    alphabet = "ab=,'\"$`;\\\n\t \r%#{}!~*é€😀\x01\x1b|&"
+    values = {f"V{i}": "".join(chance.choices(alphabet, k=i % 17)) for i in range(120)}
+    return values | {
+        "odd name": "1",
+        "n,m": "2",
+        "é": "x",
+        "LARGE": "z" * 100_000,
+        "LD_PRELOAD": "",
+        "SBATCH_PARTITION": "no-such-partition",
+        "SBATCH_EXPORT": "NONE",
+        "SBATCH_HOLD": "1",
+        "SQUEUE_FORMAT": "%i",
+        "SLURM_CLUSTERS": "no-such-cluster",
+    }
+
+
+def test_an_environment_arrives_byte_for_byte_and_nothing_else_does(
+    slurm: SlurmBackend, tmp_path: Path
+) -> None:
+    wanted = hostile_environment()
+
+    async def main() -> None:
+        async with desk(slurm, tmp_path / "w") as one:
+            # Not bash's own view, which leaves out what it does not take for names.
+            job = await one.submit("exec cat /proc/$$/environ > env", environment=wanted)
+            assert (await one.end(job)).state is JobState.DONE
+
+    asyncio.run(main())
+    data = (tmp_path / "w" / "env").read_bytes()
+    entries = [entry.split(b"=", 1) for entry in data.split(b"\0") if entry]
+    got = {os.fsdecode(name): os.fsdecode(value) for name, value in entries}
+    assert {name: got.get(name) for name in wanted} == wanted
+    assert (got["PATH"], got["HOME"], got["USER"]) == ("/usr/bin:/bin", "/root", "root")
+    assert got["SLURM_JOB_NAME"] == "study"
+    assert UNHEARD_OF not in got.values()
+    foreign = set(got) - set(wanted) - {"PATH", "HOME", "USER", "LANG"}
+    ours = {n for n in foreign if not n.startswith("SLURM")}
+    # Set by slurmstepd (sbatch(1), OUTPUT ENVIRONMENT VARIABLES) and by the shell.
+    assert ours <= {"ENVIRONMENT", "HOSTNAME", "TMPDIR", "PWD", "SHLVL", "OLDPWD", "_"}
+
+
+def test_arguments_arrive_byte_for_byte(slurm: SlurmBackend, tmp_path: Path) -> None:
+    args = ("a b", "", "'q\"", "$(id) `id` $HOME", ";x|y&", "new\nline", "é€😀", "--wrap=id", "-")
+
+    async def main() -> None:
+        async with desk(slurm, tmp_path / "-w é") as one:
+            job = await one.submit('printf "%s\\0" "$@" > args', args=args)
+            assert (await one.end(job)).state is JobState.DONE
+
+    asyncio.run(main())
+    written = (tmp_path / "-w é" / "args").read_bytes().split(b"\0")[:-1]
+    assert tuple(map(os.fsdecode, written)) == args
+
+
+@pytest.mark.parametrize("name", ["plain", "a/b %j \\ 'é😀\n-", "-x;touch y", "y" * 300])
+def test_output_lies_where_details_say(slurm: SlurmBackend, tmp_path: Path, name: str) -> None:
+    async def main() -> Observation:
+        async with desk(slurm, tmp_path / "w") as one:
+            job = await one.submit("echo out; echo err >&2; sleep 3", name=name)
+            await one.until(job, JobState.RUNNING)
+            (seen,) = (await slurm.details([job])).observations
+            await one.end(job)
+            return seen
+
+    seen = asyncio.run(main())
+    assert Path(seen.stdout_path or "").read_text() == "out\n"
+    assert Path(seen.stderr_path or "").read_text() == "err\n"
+    assert (seen.stdout_path or "").endswith(f".o{seen.native_id}")
+
+
+@pytest.mark.parametrize("file", ["50%j.out", "back\\slash%j", "with space\nline"])
+def test_output_paths_are_taken_literally(slurm: SlurmBackend, tmp_path: Path, file: str) -> None:
+    path = tmp_path / "w" / file
+
+    async def main() -> None:
+        async with desk(slurm, tmp_path / "w") as one:
+            await one.end(await one.submit("echo here", stdout_path=str(path)))
+
+    asyncio.run(main())
+    assert path.read_text() == "here\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "fields", "kind", "code", "signal"),
+    [
+        ("true", {}, None, 0, None),
+        ("exit 3", {}, FailureKind.NON_ZERO_EXIT, 3, None),
+        ("exit 200", {}, FailureKind.NON_ZERO_EXIT, 200, None),
+        ("kill -SEGV $$", {}, FailureKind.SIGNAL, None, 11),
+        (
+            "exec python3 -c 'import time; b = bytearray(300 << 20); time.sleep(60)'",
+            {"memory_limit_bytes": 50 << 20},
+            FailureKind.OUT_OF_MEMORY,
+            None,
+            9,
+        ),
+    ],
+)
+def test_an_end_is_understood(
+    slurm: SlurmBackend,
+    tmp_path: Path,
+    body: str,
+    fields: dict[str, object],
+    kind: FailureKind | None,
+    code: int | None,
+    signal: int | None,
+) -> None:
+    async def main() -> Observation:
+        async with desk(slurm, tmp_path / "w") as one:
+            return await one.end(await one.submit(body, **fields))
+
+    seen = asyncio.run(main())
+    assert (seen.failure_kind, seen.exit_code, seen.exit_signal) == (kind, code, signal)
+    assert seen.start_time is not None
+    assert seen.end_time is not None
+    assert seen.end_time >= seen.start_time
+
+
+def test_a_life_from_held_to_cancelled(slurm: SlurmBackend, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(slurm, tmp_path / "w") as one:
+            key = SubmissionKey.for_uid(JobUid.new())
+            job = await one.submit("exec sleep 60", hold=True, slots=2)
+            seen = await one.until(job, JobState.QUEUED_HELD)
+            assert seen.submission_key is not None
+            assert await slurm.find(seen.submission_key) == job
+            assert await slurm.find(key) is None
+            await slurm.release(job)
+            seen = await one.until(job, JobState.RUNNING)
+            assert (seen.slots, seen.hosts) == (2, ("localhost",))
+            await slurm.cancel(job)
+            end = await one.end(job)
+            assert end.failure_kind is FailureKind.CANCELLED
+            assert end.submission_key == seen.submission_key
+            assert await slurm.find(end.submission_key or key) == job
+            await slurm.cancel(job)
+
+    asyncio.run(main())
+
+
+def test_a_running_job_has_usage(slurm: SlurmBackend, tmp_path: Path) -> None:
+    code = "import time; b = bytearray(80 << 20); time.sleep(60)"
+
+    async def main() -> None:
+        async with desk(slurm, tmp_path / "w") as one:
+            body = f"exec python3 -c {shlex.quote(code)}"
+            job = await one.submit(body, memory_limit_bytes=200 << 20)
+
+            async def measured() -> Observation | None:
+                listing = await slurm.details([job, NativeId("99999999")])
+                for seen in listing.observations:
+                    if seen.usage and (seen.usage.memory_bytes or 0) > 80 << 20:
+                        return seen
+                return None
+
+            seen = await eventually(measured)
+            assert seen.memory_limit_bytes == 200 << 20
+
+    asyncio.run(main())
+
+
+def test_what_slurm_refuses_is_refused_with_its_words(slurm: SlurmBackend, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(slurm, tmp_path / "w") as one:
+            with pytest.raises(CommandFailed) as caught:
+                await one.submit("true", queue="no-such-partition")
+            assert "partition" in (caught.value.scheduler_message or "")
+            for act in (slurm.cancel, slurm.hold, slurm.release):
+                with pytest.raises(JobNotFound):
+                    await act(NativeId("99999999"))
+
+    asyncio.run(main())
+
+
+def test_the_cluster_is_described(slurm: SlurmBackend) -> None:
+    async def main() -> None:
+        queues = {queue.name: queue for queue in await slurm.queues()}
+        assert queues["debug"].is_open
+        assert queues["debug"].slots_total == 64
+        assert [node.name for node in await slurm.nodes()] == ["localhost"]
+        assert "slurm" in await slurm.version()
+
+    asyncio.run(main())

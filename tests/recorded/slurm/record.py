@@ -1,0 +1,340 @@
+"""Makes the recordings in this directory from a real Slurm; run it for another version.
+
+    python tests/recorded/slurm/record.py
+
+Each case is `<version>/<case>/` with `stdout`, `stderr` (bytes as printed) and `meta.toml`
+(argv, environment besides PATH, exit status, version). The commands are the ones that the
+adapter runs, with a fixed mark instead of a random one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.schedulers.slurm import commands, queries
+
+HERE = Path(__file__).resolve().parent
+CLUSTER = HERE.parents[1] / "clusters" / "slurm.py"
+WORK = Path("/tmp/hpcq-recording")
+MARKS = queries.Marks(free="\x1e0123456789abcdef\x1e", end="\x1d0123456789abcdef\x1d")
+DELIMITER = "\x1f0123456789abcdef\x1f"
+KEY = SubmissionKey("hpcq-00000000000000000000000000000001")
+STRANGER = "games"
+
+
+# Jobs are told by their number and daemons are stopped: it must be alone with its cluster.
+os.environ["HPCQ_TEST_SLURM_INSTANCE"] = "1"
+
+
+class Recorder:
+    def __init__(self, slurm_conf: str) -> None:
+        self.environment = {"PATH": "/usr/bin:/bin", "SLURM_CONF": slurm_conf, "TZ": "UTC"}
+        self.version = self.run(["sbatch", "--version"]).stdout.decode().split()[1]
+        self.target = HERE / self.version.rsplit(".", 1)[0]
+        shutil.rmtree(self.target, ignore_errors=True)
+        shutil.rmtree(WORK, ignore_errors=True)
+        WORK.mkdir()
+        WORK.chmod(0o777)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        extra: Mapping[str, str] | None = None,
+        *,
+        stdin: bytes = b"",
+        user: str | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        environment = {**self.environment, **(extra or {})}
+        return subprocess.run(
+            argv, env=environment, input=stdin, capture_output=True, cwd="/", user=user, check=False
+        )
+
+    def record(
+        self,
+        case: str,
+        argv: Sequence[str],
+        extra: Mapping[str, str] | None = None,
+        *,
+        stdin: bytes = b"",
+        user: str | None = None,
+    ) -> bytes:
+        done = self.run(argv, extra, stdin=stdin, user=user)
+        folder = self.target / case
+        folder.mkdir(parents=True)
+        (folder / "stdout").write_bytes(done.stdout)
+        (folder / "stderr").write_bytes(done.stderr)
+        meta = [
+            f"argv = {json.dumps(list(argv))}",
+            f"exit_status = {done.returncode}",
+            f'version = "{self.version}"',
+            "[environment]",
+            *(f"{name} = {json.dumps(value)}" for name, value in (extra or {}).items()),
+        ]
+        (folder / "meta.toml").write_text("\n".join(meta) + "\n")
+        return done.stdout
+
+    # The adapter's commands -------------------------------------------------------------------
+
+    def script(self, body: str, name: str = "job.sh") -> str:
+        path = WORK / name
+        path.write_text(body)
+        path.chmod(0o755)
+        return str(path)
+
+    def spec(self, body: str = "#!/bin/sh\ntrue\n", **fields: object) -> JobSpec:
+        base = JobSpec(
+            name="demo", working_directory=str(WORK), script_file=self.script(body), slots=1
+        )
+        return replace(base, **fields)  # type: ignore[arg-type]
+
+    def submit(self, spec: JobSpec, case: str | None = None) -> str:
+        built = commands.build_sbatch(spec, KEY, {"PATH": "/usr/bin:/bin"})
+        if case is not None:
+            return self.record(case, built.argv, stdin=built.stdin).decode().strip()
+        return self.run(built.argv, stdin=built.stdin).stdout.decode().strip()
+
+    def sbatch(self, *options: str, user: str | None = None, body: str = "true") -> str:
+        """A submission that does not come from the adapter."""
+        argv = ["sbatch", "--parsable", f"--chdir={WORK}", "--output=/dev/null", *options]
+        script = f"#!/bin/sh\n{body}\n".encode()
+        return self.run(argv, stdin=script, user=user).stdout.decode().strip()
+
+    def state(self, job: str) -> str:
+        done = self.run(["squeue", "-h", "-t", "all", "-j", job, "-o", "%T"])
+        return done.stdout.decode().split("\n")[0]
+
+    def until(self, job: str, *states: str) -> None:
+        wait(f"{job} {states}", lambda: self.state(job) in states)
+
+    def listing(self, case: str) -> None:
+        self.record(case, *queries.build_listing(MARKS))
+
+    def details(self, case: str, *ids: str, finished: bool = False) -> None:
+        built = queries.build_details(map(NativeId, ids), MARKS, finished=finished)
+        self.record(case, *built)
+
+    def history(self, case: str, *ids: str) -> None:
+        argv = queries.build_history(map(NativeId, ids), DELIMITER)
+        self.record(case, argv, queries.EPOCH_TIMES)
+
+    def settle(self, *jobs: str) -> None:
+        """Waits until accounting has the last word on these jobs."""
+        for job in jobs:
+            argv = ["sacct", "-nXP", "-j", job, "-o", "end,partition,state"]
+            wait(job, lambda argv=argv: is_settled(self.run(argv).stdout))  # type: ignore[misc]
+
+    def drop(self, *jobs: str) -> None:
+        for job in jobs:
+            self.run(["scancel", job])
+
+
+def is_settled(stdout: bytes) -> bool:
+    """Whether the end is known and, unlike at first, the partition too."""
+    lines = [line.split(b"|") for line in stdout.splitlines()]
+    return bool(lines) and all(b"20" in end and partition for end, partition, _ in lines)
+
+
+def wait(what: str, ready: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"gave up waiting for {what}")
+        time.sleep(0.2)
+
+
+def record_submissions(r: Recorder) -> None:
+    held = r.submit(r.spec(hold=True, name='quote " and\nnewline é'), "sbatch-held")
+    done = r.submit(r.spec(), "sbatch-ok")
+    r.submit(r.spec("echo no shebang\n"), "sbatch-no-shebang")
+    r.submit(r.spec("#!/bin/sh\r\ntrue\r\n"), "sbatch-dos-line-ends")
+    r.submit(r.spec("#!/bin/sh\n", script_file=str(WORK / "absent")), "sbatch-no-script")
+    r.submit(r.spec(queue="nowhere"), "sbatch-unknown-partition")
+    r.submit(r.spec(account="nobody-pays"), "sbatch-unknown-account")
+    never = r.submit(r.spec(slots=1000), "sbatch-too-many-slots")
+    r.submit(r.spec(memory_limit_bytes=1 << 45), "sbatch-too-much-memory")
+    closed = r.submit(r.spec(queue="drained", hold=True), "sbatch-partition-down")
+    r.record("sbatch-bad-time", ["sbatch", "--parsable", "--time=soon", "/etc/hostname"])
+    r.record("sbatch-bad-option", ["sbatch", "--parsable", "--no-such-option"])
+    r.record(
+        "sbatch-negative-nice-as-user",
+        ["sbatch", "--parsable", "--nice=-5", "--wrap=true"],
+        user=STRANGER,
+    )
+    for name in ("sbatch", "squeue", "scontrol"):
+        r.record(f"{name}-version", [name, "--version"])
+    r.record("scontrol-show-job", ["scontrol", "show", "job", held])
+    r.details("details-held", held)
+    r.drop(held, never, closed)
+    wait("accounting", lambda: b"20" in r.run(["sacct", "-nXPj", held, "-o", "end"]).stdout)
+    r.history("history-incomplete-at-first", held, done)
+    r.settle(held, done)
+    r.history("history-cancelled-while-held", held)
+    r.history("history-completed", done)
+
+
+def record_queue(r: Recorder) -> None:
+    r.listing("listing-empty")
+    long = r.submit(r.spec("#!/bin/sh\nsleep 60\n", slots=60, wall_time_limit_seconds=90))
+    r.until(long, "RUNNING")
+    jobs = [
+        long,
+        r.sbatch("--ntasks=30", "--job-name=wants resources"),
+        r.sbatch("--ntasks=30", "--job-name=has less priority"),
+        r.sbatch("--hold", "--job-name=held by user"),
+        r.sbatch("--begin=now+1hour", "--job-name=later"),
+        r.sbatch(f"--dependency=afterok:{long}", "--job-name=depends"),
+        r.sbatch("--partition=drained", "--job-name=partition down"),
+        r.sbatch("--partition=short", "--time=10", "--job-name=limit too high", user=STRANGER),
+        r.sbatch("--array=1-3,7%2", "--hold", "--job-name=array"),
+        r.sbatch("--job-name=new\nline | pipe \x1f unit \x1e record 'é€😀\x1b", "--hold"),
+        r.sbatch("--job-name=" + "x" * 300, "--hold", "--comment=two\nlines|\x1f\x1e"),
+        r.sbatch("--ntasks=1", "--hold", ":", "--ntasks=2"),
+    ]
+    wait("reasons", lambda: b"Resources" in r.run(["squeue", "-h", "-o", "%r"]).stdout)
+    r.listing("listing-many")
+    r.record("find-in-queue", *queries.build_find_in_queue(MARKS))
+    r.details("details-many", *(j for j in jobs if j), "99999")
+    r.record("usage", queries.build_usage([NativeId(long)]))
+    r.record("sinfo-queues", queries.build_queues())
+    r.record("sinfo-nodes", queries.build_nodes())
+    r.drop(*jobs)
+    wait("the end", lambda: not r.run(["squeue", "-h"]).stdout)
+    r.settle(long)
+    r.history("history-cancelled-while-running", long)
+    r.history("history-names", *jobs[-3:-1])
+    r.history("history-het-cancelled-while-held", jobs[-1])
+    r.history("history-array-cancelled-while-held", jobs[8])
+    r.history("history-array-task-cancelled-while-held", f"{jobs[8]}_2")
+
+
+def record_ends(r: Recorder) -> None:
+    memory = 'exec python3 -c "import time; b = bytearray(200 << 20); time.sleep(30)"'
+    ends = {
+        "exit-3": r.submit(r.spec("#!/bin/sh\nexit 3\n")),
+        "signal": r.submit(r.spec("#!/bin/sh\nkill -SEGV $$\n")),
+        "shell-reports-signal": r.submit(r.spec("#!/bin/sh\nsh -c 'kill -9 $$'\n")),
+        "out-of-memory": r.submit(r.spec(f"#!/bin/sh\n{memory}\n", memory_limit_bytes=50 << 20)),
+        "steps": r.submit(r.spec("#!/bin/sh\nsrun -n2 sh -c 'head -c 9000000 /dev/zero | sort'\n")),
+        "array": r.sbatch("--array=1-3", body="exit $SLURM_ARRAY_TASK_ID"),
+        "no-such-output-directory": r.submit(r.spec(stdout_path="/nonexistent/out")),
+        "no-such-working-directory": r.sbatch("--chdir=/nonexistent/here"),
+    }
+    r.settle(*ends.values())
+    for name, job in ends.items():
+        r.history(f"history-{name}", job)
+    r.history("history-array-task", f"{ends['array']}_2")
+    r.history("history-several", ends["exit-3"], ends["signal"], "99999")
+    r.details("details-finished", *ends.values(), finished=True)
+    late = r.submit(r.spec("#!/bin/sh\nsleep 300\n", wall_time_limit_seconds=60))
+    gone = r.submit(r.spec("#!/bin/sh\ntrap '' TERM\nsleep 30 &\nwait\nsleep 30\n"))
+    again = r.sbatch("--job-name=again", body="sleep 4")
+    r.until(again, "RUNNING")
+    r.run(["scontrol", "requeue", again])
+    r.until(gone, "RUNNING")
+    r.drop(gone)
+    r.until(gone, "COMPLETING")
+    r.listing("listing-completing-and-requeued")
+    r.until(again, "PENDING")
+    r.run(["scontrol", "update", f"jobid={again}", "starttime=now"])
+    r.settle(gone, again)
+    r.history("history-killed", gone)
+    wait("the second run", lambda: b"COMPLETED" in r.run(["sacct", "-nXPj", again]).stdout)
+    r.history("history-requeued", again)
+    built = commands.build_sbatch(r.spec(), KEY, {"PATH": "/usr/bin:/bin"})
+    r.settle(r.run(built.argv, stdin=built.stdin, user=STRANGER).stdout.decode().strip())
+    r.record("find-in-accounting", queries.build_find_in_accounting(DELIMITER, STRANGER))
+    wait("the time limit", lambda: r.state(late) in {"TIMEOUT", ""}, 150)
+    r.settle(late)
+    r.history("history-timeout", late)
+    r.history("history-unknown", "99999")
+
+
+def record_actions(r: Recorder) -> None:
+    held = r.sbatch("--hold", "--begin=now+1hour")
+    running = r.sbatch(body="sleep 60")
+    done = r.sbatch()
+    r.until(running, "RUNNING")
+    r.until(done, "COMPLETED")
+    for action, target, word in (
+        (commands.build_scancel, "99999", "unknown"),
+        (commands.build_scancel, done, "finished"),
+        (commands.build_release, "99999", "unknown"),
+        (commands.build_release, held, "held"),
+        (commands.build_hold, "99999", "unknown"),
+        (commands.build_hold, done, "finished"),
+        (commands.build_hold, held, "queued"),
+        (commands.build_hold, running, "running"),
+    ):
+        argv = action(NativeId(target))
+        r.record(f"{'-'.join(argv[:-1]).replace('--', '')}-{word}", argv)
+    r.record("scancel-verbose-stranger", commands.build_scancel(NativeId(held)), user=STRANGER)
+    r.record("scontrol-uhold-stranger", commands.build_hold(NativeId(held)), user=STRANGER)
+    r.record("scancel-verbose-queued", commands.build_scancel(NativeId(held)))
+    r.record("scancel-verbose-running", commands.build_scancel(NativeId(running)))
+    r.record("scancel-malformed", ["scancel", "--verbose", "all"])
+    r.details("details-unknown", "99999")
+    r.record("usage-nothing-runs", queries.build_usage([NativeId(held)]))
+
+
+def stop_daemon(name: str) -> None:
+    status = subprocess.run(
+        [sys.executable, str(CLUSTER), "status"], capture_output=True, check=True
+    )
+    pid = json.loads(status.stdout)["daemons"][name]
+    os.kill(pid, signal.SIGTERM)
+    wait(name, lambda: not Path(f"/proc/{pid}").exists() or b"\0" not in cmdline(pid))
+
+
+def cmdline(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def record_outages(r: Recorder) -> None:
+    done = r.sbatch()
+    r.settle(done)
+    stop_daemon("slurmdbd")
+    r.history("history-database-down", done)
+    r.record("find-in-accounting-down", queries.build_find_in_accounting(DELIMITER, None))
+    r.details("details-database-down", done, finished=True)
+    stop_daemon("slurmctld")
+    r.submit(r.spec(), "sbatch-controller-down")
+    r.listing("listing-controller-down")
+    r.details("details-controller-down", done)
+    for argv in (
+        commands.build_scancel(NativeId(done)),
+        commands.build_hold(NativeId(done)),
+        commands.build_release(NativeId(done)),
+        queries.build_usage([NativeId(done)]),
+        queries.build_queues(),
+    ):
+        r.record(f"{argv[0]}-{argv[1].strip('-')}-controller-down", argv)
+
+
+def up() -> str:
+    done = subprocess.run([sys.executable, str(CLUSTER), "up"], stdout=subprocess.PIPE, check=True)
+    return str(json.loads(done.stdout)["SLURM_CONF"])
+
+
+def main() -> None:
+    r = Recorder(up())
+    for part in (record_submissions, record_queue, record_ends, record_actions, record_outages):
+        print(part.__name__, file=sys.stderr)
+        part(r)
+    subprocess.run([sys.executable, str(CLUSTER), "down"], check=True)
+
+
+if __name__ == "__main__":
+    main()

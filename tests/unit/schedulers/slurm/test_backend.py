@@ -1,0 +1,249 @@
+"""The wiring: which answers of Slurm become which results; every answer is a recorded one."""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from tests.unit.schedulers.slurm.recorded import DELIMITER, KEY, MARKS, recorded
+
+from hpcq.domain.errors import (
+    CommandFailed,
+    CommandTimedOut,
+    HpcqError,
+    JobNotFound,
+    NotAuthorized,
+    OutputParseError,
+    SchedulerUnavailable,
+)
+from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
+from hpcq.domain.states import JobState
+from hpcq.execution.protocol import Command, Completed
+from hpcq.schedulers.base import SchedulerOptions
+from hpcq.schedulers.slurm import queries
+from hpcq.schedulers.slurm.backend import SlurmBackend, create
+
+T = TypeVar("T")
+
+SPEC = JobSpec(name="demo", working_directory="/work", script_file="/work/job.sh")
+
+
+class Recorded:
+    """Answers every command of one program with a recording, and notes what was asked."""
+
+    def __init__(self, **answers: Completed | HpcqError) -> None:
+        self.answers = answers
+        self.asked: list[Command] = []
+
+    async def run(self, command: Command) -> Completed:
+        self.asked.append(command)
+        words = [Path(word).name for word in command.argv]
+        program = next(word for word in words if word in self.answers)
+        answer = self.answers[program]
+        if isinstance(answer, HpcqError):
+            raise answer
+        return replace(answer, argv=command.argv)
+
+
+def answer(stdout: str = "", stderr: str = "", exit_code: int = 0) -> Completed:
+    return Completed(argv=(), exit_code=exit_code, stdout=stdout.encode(), stderr=stderr.encode())
+
+
+@pytest.fixture(autouse=True)
+def _marks_of_the_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "new_marks", lambda: MARKS)
+    monkeypatch.setattr(queries, "new_delimiter", lambda: DELIMITER)
+
+
+def backend(runner: Recorded) -> SlurmBackend:
+    options = SchedulerOptions(
+        cluster_id="1",
+        state_directory=Path("/state"),
+        environment={"PATH": "/bin", "HOME": "/home/me", "USER": "me", "SLURM_CONF": "/c"},
+        command_path="/opt/slurm/bin",
+        command_timeout_seconds=5,
+        listing_limit_bytes=1 << 20,
+        max_slots=1,
+        cancel_grace_seconds=1,
+        parallel_environment="orte",
+    )
+    return create(options, runner)
+
+
+def run(work: Awaitable[T]) -> T:
+    async def main() -> T:
+        return await work
+
+    return asyncio.run(main())
+
+
+def submit(done: Completed) -> NativeId:
+    return run(backend(Recorded(sbatch=done)).submit(SPEC, SubmissionKey(KEY)))
+
+
+def test_a_submission_gives_the_id_and_leaks_nothing() -> None:
+    runner = Recorded(sbatch=recorded("sbatch-ok"))
+    assert run(backend(runner).submit(SPEC, SubmissionKey(KEY))).isdigit()
+    (asked,) = runner.asked
+    assert asked.stdin == b"PATH=/bin\0HOME=/home/me\0USER=me\0SLURM_JOB_NAME=demo\0"
+    assert asked.env["SLURM_CONF"] == "/c"
+    assert asked.env["PATH"] == "/opt/slurm/bin"
+
+
+@pytest.mark.parametrize(
+    ("case", "error", "message"),
+    [
+        ("sbatch-no-shebang", CommandFailed, "does not look like a batch script"),
+        ("sbatch-dos-line-ends", CommandFailed, "DOS line breaks"),
+        ("sbatch-unknown-partition", CommandFailed, "Invalid partition name specified"),
+        ("sbatch-too-much-memory", CommandFailed, "Memory specification can not be satisfied"),
+        ("sbatch-controller-down", SchedulerUnavailable, "Unable to contact slurm controller"),
+        ("sbatch-negative-nice-as-user", CommandFailed, "Invalid --nice value"),
+    ],
+)
+def test_a_refusal_has_the_scheduler_s_words(
+    case: str, error: type[HpcqError], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        submit(recorded(case))
+    assert message in str(getattr(caught.value, "scheduler_message", ""))
+
+
+@pytest.mark.parametrize(
+    ("done", "error"),
+    [
+        (
+            answer(stderr="sbatch: error: Socket timed out on send/recv operation", exit_code=1),
+            CommandTimedOut,
+        ),
+        (answer("141\n", "sbatch: error: something", 1), OutputParseError),
+        (answer("Welcome!\n141\n"), OutputParseError),
+        (answer(exit_code=-9), OutputParseError),
+    ],
+)
+def test_an_uncertain_submission_is_said_to_be_one(done: Completed, error: type[HpcqError]) -> None:
+    with pytest.raises(error):
+        submit(done)
+
+
+def test_a_missing_sbatch_is_an_outage() -> None:
+    with pytest.raises(SchedulerUnavailable):
+        submit(answer(stderr="/bin/sh: 1: exec: sbatch: not found", exit_code=127))
+
+
+def test_a_job_is_found_by_its_key_in_the_queue() -> None:
+    runner = Recorded(squeue=recorded("find-in-queue"))
+    assert run(backend(runner).find(SubmissionKey(KEY))) is not None
+    assert len(runner.asked) == 1
+
+
+def test_a_job_is_found_by_its_key_in_accounting() -> None:
+    runner = Recorded(squeue=answer(), sacct=recorded("find-in-accounting"))
+    assert run(backend(runner).find(SubmissionKey(KEY))) is not None
+    other = SubmissionKey(f"hpcq-{'f' * 32}")
+    assert run(backend(runner).find(other)) is None
+
+
+def test_a_search_that_could_not_be_made_is_no_answer() -> None:
+    runner = Recorded(squeue=answer(), sacct=recorded("find-in-accounting-down"))
+    with pytest.raises(SchedulerUnavailable):
+        run(backend(runner).find(SubmissionKey(KEY)))
+
+
+def test_an_outage_is_no_empty_queue() -> None:
+    with pytest.raises(SchedulerUnavailable):
+        run(backend(Recorded(squeue=recorded("listing-controller-down"))).jobs())
+
+
+def cancel(done: Completed, history: str = "history-unknown") -> None:
+    runner = Recorded(scancel=done, sacct=recorded(history))
+    assert run(backend(runner).cancel(NativeId("99999"))) is False
+
+
+def test_a_job_that_ended_is_cancelled_without_complaint() -> None:
+    cancel(recorded("scancel-verbose-finished"))
+    cancel(recorded("scancel-verbose-running"))
+    # The controller has forgotten it, accounting has not.
+    cancel(recorded("scancel-verbose-unknown"), "history-completed")
+
+
+def test_what_never_existed_cannot_be_cancelled() -> None:
+    with pytest.raises(JobNotFound):
+        cancel(recorded("scancel-verbose-unknown"))
+
+
+def test_a_stranger_s_job_cannot_be_cancelled() -> None:
+    with pytest.raises(NotAuthorized):
+        cancel(recorded("scancel-verbose-stranger"))
+    with pytest.raises(SchedulerUnavailable):
+        cancel(recorded("scancel-verbose-controller-down"))
+
+
+@pytest.mark.parametrize(
+    ("case", "error"),
+    [
+        ("scontrol-uhold-unknown", JobNotFound),
+        ("scontrol-release-unknown", JobNotFound),
+        ("scontrol-uhold-stranger", NotAuthorized),
+        ("scontrol-uhold-finished", CommandFailed),
+        ("scontrol-uhold-controller-down", SchedulerUnavailable),
+    ],
+)
+def test_a_hold_that_fails_says_why(case: str, error: type[HpcqError]) -> None:
+    with pytest.raises(error):
+        run(backend(Recorded(scontrol=recorded(case))).hold(NativeId("99999")))
+
+
+def history(squeue: Completed, sacct: Completed, *ids: str) -> dict[str, Observation]:
+    runner = Recorded(squeue=squeue, sacct=sacct)
+    listing = run(backend(runner).history([NativeId(job) for job in ids]))
+    return {seen.native_id: seen for seen in listing.observations}
+
+
+def test_the_controller_completes_what_accounting_says() -> None:
+    accounted = recorded("history-shell-reports-signal")
+    job = accounted.stdout.decode().split("\x1f")[0]
+    seen = history(recorded("details-finished"), accounted, job)[job]
+    # sacct says 9.
+    assert seen.exit_code == 137
+    assert seen.state_reason == "It exited with 137."
+    assert seen.script_file == "/tmp/hpcq-recording/job.sh"
+    assert seen.stdout_path == f"/tmp/hpcq-recording/demo.o{job}"
+    assert seen.usage is not None
+
+
+def test_without_accounting_the_controller_s_word_counts() -> None:
+    for sacct in (
+        recorded("history-database-down"),
+        answer(stderr="Slurm accounting storage is disabled", exit_code=1),
+    ):
+        seen = history(recorded("details-database-down"), sacct, "1")
+        assert [one.state for one in seen.values()] == [JobState.DONE]
+
+
+def test_without_the_controller_accounting_counts() -> None:
+    down = recorded("listing-controller-down")
+    assert len(history(down, recorded("history-completed"), "1")) == 1
+
+
+def test_without_both_there_is_no_answer() -> None:
+    with pytest.raises(SchedulerUnavailable):
+        history(recorded("listing-controller-down"), recorded("history-database-down"), "1")
+
+
+def test_a_job_nobody_knows_is_absent() -> None:
+    assert history(recorded("details-unknown"), recorded("history-unknown"), "99999") == {}
+
+
+def test_usage_that_cannot_be_had_hides_no_job() -> None:
+    slow = CommandTimedOut(("sstat",), 5)
+    for sstat in (slow, recorded("usage-nothing-runs")):
+        runner = Recorded(squeue=recorded("details-many"), sstat=sstat)
+        listing = run(backend(runner).details([NativeId("1")]))
+        assert JobState.RUNNING in {seen.state for seen in listing.observations}
+
+
+def test_the_version_is_slurm_s_own() -> None:
+    assert run(backend(Recorded(squeue=recorded("squeue-version"))).version()).startswith("slurm")

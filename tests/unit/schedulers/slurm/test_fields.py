@@ -1,0 +1,133 @@
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.schedulers.slurm.recorded import recorded
+
+from hpcq.domain.jobs import NativeId
+from hpcq.schedulers.slurm import fields
+from hpcq.schedulers.slurm.cluster import parse_nodes, parse_queues
+from hpcq.schedulers.slurm.hostlist import MAX_HOSTS, expand_hosts
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("n1", ["n1"]),
+        ("n1,gpu-2.site", ["n1", "gpu-2.site"]),
+        ("n[1-3]", ["n1", "n2", "n3"]),
+        ("n[08-10,3],x", ["n08", "n09", "n10", "n3", "x"]),
+        ("r[1-2]n[1-2]", ["r1n1", "r1n2", "r2n1", "r2n2"]),
+        ("r[1-2]-ib", ["r1-ib", "r2-ib"]),
+        # Not a node list, or one that stands for too many: as printed.
+        ("n[1-", ["n[1-"]),
+        ("n[a-b]", ["n[a-b]"]),
+        (f"n[1-{MAX_HOSTS + 1}]", [f"n[1-{MAX_HOSTS + 1}]"]),
+        ("a[1-9999]b[1-9999]", ["a[1-9999]b[1-9999]"]),
+    ],
+)
+def test_node_lists_are_expanded(text: str, hosts: list[str]) -> None:
+    assert list(expand_hosts(text)) == hosts
+
+
+@given(st.text(alphabet="an0129[],-", max_size=30))
+def test_any_node_list_gives_names(text: str) -> None:
+    assert len(expand_hosts(text)) <= MAX_HOSTS
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("1700000000", datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
+        ("2023-11-14T22:13:20", datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
+        ("0", None),
+        ("N/A", None),
+        ("NONE", None),
+        ("Unknown", None),
+        ("9" * 30, None),
+        ("soon", None),
+    ],
+)
+def test_times_are_read_and_nonsense_is_none(text: str, moment: datetime | None) -> None:
+    assert fields.moment(text) == moment
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1:30", 90), ("2-00:00:01", 172801), ("UNLIMITED", None), ("INVALID", None), ("?", None)],
+)
+def test_limits_are_read(text: str, seconds: int | None) -> None:
+    assert fields.limit_seconds(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("(null)", None),
+        ("afterok:12(unfulfilled)", ("12",)),
+        ("afterok:12:13_4(failed),afterany:7+5", ("12", "13_4", "7")),
+        ("singleton(unfulfilled)", None),
+    ],
+)
+def test_dependencies_are_named(text: str, ids: tuple[str, ...] | None) -> None:
+    assert fields.dependencies(text) == ids
+
+
+@pytest.mark.parametrize(
+    ("pattern", "job", "path"),
+    [
+        ("/w/x.o%j", "15", "/w/x.o99"),
+        ("/w/slurm-%A_%a.out", "12_3", "/w/slurm-12_3.out"),
+        ("/w/%x-%u-%5j", "15", "/w/name-me-00099"),
+        ("/w/100%%j", "15", "/w/100%j"),
+        (r"/w/a\\b%j", "15", r"/w/a\b%j"),
+        ("/w/%N", "15", None),
+        ("(null)", "15", None),
+        ("/w/%y%", "15", "/w/%y%"),
+    ],
+)
+def test_output_files_are_named(pattern: str, job: str, path: str | None) -> None:
+    assert fields.expand_output_path(pattern, NativeId(job), "99", "name", "me") == path
+
+
+def test_partitions_are_read() -> None:
+    queues = {queue.name: queue for queue in parse_queues(recorded("sinfo-queues").stdout)}
+    assert set(queues) == {"debug", "short", "drained"}
+    assert queues["debug"].is_open
+    assert not queues["drained"].is_open
+    assert queues["debug"].max_wall_time_seconds is None
+    assert queues["short"].max_wall_time_seconds == 60
+    assert (queues["debug"].slots_total, queues["debug"].slots_used) == (64, 60)
+
+
+def test_a_node_is_told_once_with_its_partitions() -> None:
+    (node,) = parse_nodes(recorded("sinfo-nodes").stdout)
+    assert node.name == "localhost"
+    assert node.is_up
+    assert node.native_state == "mixed"
+    assert node.memory_bytes == 20000 << 20
+    assert set(node.queues) == {"debug", "short", "drained"}
+
+
+@pytest.mark.parametrize(
+    ("state", "is_up"),
+    [
+        ("idle", True),
+        ("mixed-", True),
+        ("idle*", False),
+        ("idle~", False),
+        ("drained", False),
+        ("down*", False),
+        ("allocated", True),
+    ],
+)
+def test_a_node_is_up_when_it_can_run_jobs(state: str, is_up: bool) -> None:
+    (node,) = parse_nodes(f"n1\x1f{state}\x1f0/4/0/4\x1f100\x1fdebug\n".encode())
+    assert node.is_up is is_up
+
+
+@given(st.binary())
+def test_any_answer_of_sinfo_is_read(stdout: bytes) -> None:
+    parse_queues(stdout)
+    parse_nodes(stdout)

@@ -1,0 +1,127 @@
+import pytest
+
+from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.schedulers.slurm.outcome import outcome_of
+from hpcq.schedulers.slurm.states import STATES, describe_reason, meaning_of
+
+# squeue(1) and sacct(1), JOB STATE CODES, 22.05.
+DOCUMENTED = (
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "CONFIGURING",
+    "COMPLETING",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PENDING",
+    "PREEMPTED",
+    "RUNNING",
+    "RESV_DEL_HOLD",
+    "REQUEUE_FED",
+    "REQUEUE_HOLD",
+    "REQUEUED",
+    "RESIZING",
+    "REVOKED",
+    "SIGNALING",
+    "SPECIAL_EXIT",
+    "STAGE_OUT",
+    "STOPPED",
+    "SUSPENDED",
+    "TIMEOUT",
+)
+
+
+@pytest.mark.parametrize("word", DOCUMENTED)
+def test_every_documented_state_has_a_meaning(word: str) -> None:
+    assert word in STATES
+
+
+@pytest.mark.parametrize("word", STATES)
+def test_a_failure_says_why_unless_its_exit_status_does(word: str) -> None:
+    meaning = STATES[word]
+    if meaning.state is JobState.FAILED and word != "FAILED":
+        assert meaning.failure_kind is not None
+        assert meaning.reason
+    else:
+        assert meaning.failure_kind is None
+
+
+@pytest.mark.parametrize(
+    ("word", "reason", "state", "stage"),
+    [
+        ("PENDING", "Resources", JobState.QUEUED, None),
+        ("PENDING", "JobHeldUser", JobState.QUEUED_HELD, None),
+        ("PENDING", "JobHeldAdmin", JobState.QUEUED_HELD, None),
+        ("PENDING", "(launch failed requeued held)", JobState.QUEUED_HELD, None),
+        ("CONFIGURING", None, JobState.QUEUED, Stage.DISPATCHING),
+        ("RUNNING", "JobHeldUser", JobState.RUNNING, None),
+        ("COMPLETING", None, JobState.RUNNING, Stage.EXITING),
+        ("SUSPENDED", None, JobState.SUSPENDED, None),
+        ("REQUEUE_HOLD", None, JobState.REQUEUED_HELD, None),
+        ("REVOKED", None, JobState.UNDETERMINED, None),
+        ("", None, JobState.UNDETERMINED, None),
+    ],
+)
+def test_a_state_is_translated(
+    word: str, reason: str | None, state: JobState, stage: Stage | None
+) -> None:
+    meaning = meaning_of(word, reason)
+    assert (meaning.state, meaning.stage) == (state, stage)
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (None, None),
+        ("None", None),
+        ("Priority", "Jobs with a higher priority wait for the same partition (Priority)"),
+        (
+            "QOSMaxCpuPerUserLimit",
+            "A limit of the account or quality of service is reached (QOSMaxCpuPerUserLimit)",
+        ),
+        (
+            "AssocGrpMemMinutes",
+            "A limit of the account or quality of service is reached (AssocGrpMemMinutes)",
+        ),
+        (
+            "ReqNodeNotAvail, UnavailableNodes:n1",
+            "A node it asks for is not available (ReqNodeNotAvail, UnavailableNodes:n1)",
+        ),
+        ("Something new", "Something new"),
+    ],
+)
+def test_a_reason_is_put_in_words(reason: str | None, words: str | None) -> None:
+    assert describe_reason(reason) == words
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "signal", "kind", "exit_code", "exit_signal"),
+    [
+        ("COMPLETED", 0, 0, None, 0, None),
+        ("FAILED", 7, 0, FailureKind.NON_ZERO_EXIT, 7, None),
+        ("FAILED", 0, 15, FailureKind.SIGNAL, None, 15),
+        ("FAILED", 0, 53, FailureKind.SCHEDULER_ERROR, None, None),
+        ("FAILED", 0, 0, FailureKind.UNKNOWN, None, None),
+        # With cgroups: 125 is Slurm's mark and no signal.
+        ("OUT_OF_MEMORY", 0, 125, FailureKind.OUT_OF_MEMORY, None, None),
+        ("OUT_OF_MEMORY", 0, 0, FailureKind.OUT_OF_MEMORY, None, None),
+        ("TIMEOUT", 0, 0, FailureKind.TIME_LIMIT, None, None),
+        ("TIMEOUT", 0, 1, FailureKind.TIME_LIMIT, None, 1),
+        ("PREEMPTED", 0, 0, FailureKind.CANCELLED, None, None),
+        ("NODE_FAIL", 0, 0, FailureKind.NODE_FAILURE, None, None),
+    ],
+)
+def test_an_exit_status_tells_how_it_ended(
+    state: str,
+    code: int,
+    signal: int,
+    kind: FailureKind | None,
+    exit_code: int | None,
+    exit_signal: int | None,
+) -> None:
+    outcome = outcome_of(state, code, signal)
+    assert outcome.failure_kind is kind
+    assert (outcome.exit_code, outcome.exit_signal) == (exit_code, exit_signal)
+    assert (outcome.reason is None) == (kind is None)
