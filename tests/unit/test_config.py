@@ -86,6 +86,14 @@ def test_a_line_of_the_file_that_sets_nothing_is_an_error(
     assert problems(tmp_path, line)[0].endswith(message)
 
 
+def test_a_file_written_on_windows_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfPORT=6000\r\nCLUSTER_ID=a\r\n")
+
+    settings = load_settings(tmp_path / ".env", {})
+
+    assert (settings.port, settings.cluster_id) == (6000, "a")
+
+
 def test_a_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"CLUSTER_ID=\xff\n")
 

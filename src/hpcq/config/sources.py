@@ -84,7 +84,8 @@ def scheduler_environment(settings: Settings, environ: Mapping[str, str]) -> dic
     """Return the whole environment of the scheduler's commands.
 
     It holds what identifies the account, a plain ``PATH``, and the scheduler's own variables
-    (``SGE_ROOT``, ``SLURM_CONF`` …); nothing else of the service's environment reaches a command or a job.
+    (``SGE_ROOT``, ``SLURM_CONF`` …); nothing else of the service's environment reaches a command
+    or a job.
 
     Args:
         settings: they win over ``environ``.
@@ -102,7 +103,7 @@ def scheduler_environment(settings: Settings, environ: Mapping[str, str]) -> dic
 def _read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
     """Return the file's variables, and a problem for each line that does not set a known one."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return {}, []
     except (OSError, UnicodeError) as error:
