@@ -1,0 +1,56 @@
+# Every command a person needs. Everything is installed in .venv, nothing outside of it, but for
+# the schedulers that `make test` runs the tests against (see docs/development.md).
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+READY_TO_RUN := $(VENV)/.ready-to-run
+READY_TO_DEVELOP := $(VENV)/.ready-to-develop
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format docs lock bench clean clean-clusters
+
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY_TO_DEVELOP) ## Install everything in .venv
+	@echo "Everything is in $(VENV)."
+
+demo: $(READY_TO_RUN) ## Run a sample study from submission to end (PORT=… to choose the port)
+	@$(BIN)/python examples/demo.py
+
+test: $(READY_TO_DEVELOP) ## Run all tests, against real Slurm and Grid Engine where possible
+	@scripts/test.sh
+
+lint: $(READY_TO_DEVELOP) ## Check style, types and imports
+	@scripts/lint.sh
+
+format: $(READY_TO_DEVELOP) ## Put the code into its form
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+docs: $(READY_TO_DEVELOP) ## Write the generated pages of docs/ anew
+	@scripts/docs.sh
+
+lock: $(READY_TO_DEVELOP) ## Write requirements*.txt anew, with the newest versions
+	@scripts/lock.sh
+
+bench: $(READY_TO_DEVELOP) ## Measure what the documentation claims
+	@scripts/bench.sh
+
+clean-clusters: ## Stop the test schedulers that `make test` left running
+	@scripts/clusters.sh down
+
+clean: clean-clusters ## Stop them and remove everything that was made here, .venv too
+	@rm -rf $(VENV) .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+	    .import_linter_cache
+	@find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY_TO_RUN): requirements.txt scripts/setup.sh
+	@test -e $(READY_TO_DEVELOP) && test ! $(READY_TO_DEVELOP) -ot requirements.txt \
+	    || scripts/setup.sh run
+	@touch $@
+
+$(READY_TO_DEVELOP): requirements-dev.txt pyproject.toml scripts/setup.sh
+	@scripts/setup.sh dev
+	@touch $@

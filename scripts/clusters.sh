@@ -1,0 +1,40 @@
+#!/bin/sh
+# The schedulers that the tests run against: a real Slurm and a real Grid Engine on this machine.
+#
+#   scripts/clusters.sh up      install (root, Debian) and start what is not running
+#   scripts/clusters.sh down    stop what `up` started; what was installed stays
+#
+# One that cannot be had here is said and left out, unless HPCQ_REQUIRE_REAL is set.
+set -eu
+cd "$(dirname "$0")/.."
+
+python=.venv/bin/python
+[ -x $python ] || python=python3
+impossible=3
+
+start() {
+    printf 'Starting %s for the tests (the first time it is installed, for some minutes)\n' "$2"
+    status=0
+    # What it prints on standard output are settings for programs.
+    $python "tests/clusters/$1.py" up </dev/null >/dev/null || status=$?
+    if [ $status -eq 0 ] || { [ $status -eq $impossible ] && [ -z "${HPCQ_REQUIRE_REAL:-}" ]; }
+    then
+        return
+    fi
+    printf '%s did not start (tests/clusters/%s.py up: %s).\n' "$2" "$1" $status >&2
+    exit 1
+}
+
+case ${1:-} in
+up)
+    start slurm "Slurm"
+    start sge "Grid Engine"
+    ;;
+down)
+    for name in slurm sge; do
+        # Nothing to stop where nothing was ever started.
+        $python tests/clusters/$name.py down </dev/null >/dev/null 2>&1 || true
+    done
+    ;;
+*) printf 'usage: scripts/clusters.sh up|down\n' >&2; exit 2 ;;
+esac

@@ -1,0 +1,18 @@
+#!/bin/sh
+# Style, form, types and import rules; every check is run, whatever the ones before it say.
+set -u
+cd "$(dirname "$0")/.."
+
+failed=0
+check() {
+    printf '%s\n' "$*"
+    tool=$1
+    shift
+    ".venv/bin/$tool" "$@" || failed=1
+}
+
+check ruff check --quiet .
+check ruff format --check --quiet .
+check mypy --no-error-summary
+check lint-imports --no-timing
+exit $failed

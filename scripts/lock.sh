@@ -1,0 +1,15 @@
+#!/bin/sh
+# Write requirements.txt and requirements-dev.txt anew: the newest versions that pyproject.toml
+# allows, for every Python from 3.11 on, with the hash of each file and no addresses.
+set -eu
+cd "$(dirname "$0")/.."
+
+lock() {
+    .venv/bin/python -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+        --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+        "$@" >/dev/null
+}
+
+.venv/bin/python -m pip install --quiet 'uv>=0.9'
+lock pyproject.toml --output-file requirements.txt
+lock pyproject.toml --extra dev --constraint requirements.txt --output-file requirements-dev.txt

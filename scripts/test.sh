@@ -1,0 +1,19 @@
+#!/bin/sh
+# Every test, against real schedulers where they can be had. Arguments go to pytest.
+#
+# TEST_WORKERS is how many tests run at the same time; HPCQ_REQUIRE_REAL=1 refuses to leave out
+# a test that needs a real scheduler.
+set -eu
+cd "$(dirname "$0")/.."
+
+# The examples of the READMEs speak to the service with curl, as their readers do.
+if ! command -v curl >/dev/null 2>&1 && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1
+then
+    echo "Installing curl, for the examples of the READMEs"
+    apt-get update -qq >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq curl </dev/null >/dev/null 2>&1 || true
+fi
+scripts/clusters.sh up
+echo "Running the tests"
+exec .venv/bin/python -m pytest -p tests.left_out --numprocesses "${TEST_WORKERS:-2}" \
+    --dist loadgroup --quiet "$@" </dev/null
