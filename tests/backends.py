@@ -30,8 +30,9 @@ class Backend:
             Engine's limit makes allocations fail, and the program decides how it ends.
         accounts: whether a job can carry an account.
         first_kill_is_term: whether a cancelled job is first asked to end.
-        kills_detached: whether a cancel reaches processes that left the job's session, whatever
-            the site's configuration.
+        kills_orphans: whether a cancel reaches processes that ignore TERM or left the job's
+            session, whatever the site's configuration.
+        needs_interpreter_line: whether a script has to begin with ``#!``.
     """
 
     name: str
@@ -41,7 +42,8 @@ class Backend:
     out_of_memory: frozenset[str] = field(default_factory=lambda: frozenset({"OUT_OF_MEMORY"}))
     accounts: bool = True
     first_kill_is_term: bool = False
-    kills_detached: bool = False
+    kills_orphans: bool = False
+    needs_interpreter_line: bool = False
 
     def settings(self) -> dict[str, str]:
         """The variables that make a service speak to it; starts the cluster when needed."""
@@ -52,8 +54,14 @@ class Backend:
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend("LOCAL", accounts=False, first_kill_is_term=True, kills_detached=True),
-        Backend("SLURM", "slurm", (pytest.mark.slurm,), wall_time_grain_seconds=60),
+        Backend("LOCAL", accounts=False, first_kill_is_term=True, kills_orphans=True),
+        Backend(
+            "SLURM",
+            "slurm",
+            (pytest.mark.slurm,),
+            wall_time_grain_seconds=60,
+            needs_interpreter_line=True,
+        ),
         Backend(
             "SGE",
             "sge",

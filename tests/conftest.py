@@ -50,7 +50,7 @@ def service(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture
 def jobs(service: Service) -> Iterator[Jobs]:
     """A client of `service`."""
-    client = Jobs(service.client)
+    client = Jobs(service)
     yield client
     client.clean_up()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.service import Service
 
 __all__ = ["RECORD_ARGUMENTS", "RECORD_ENVIRONMENT", "Jobs", "Json", "Study", "assert_problem"]
 
@@ -58,9 +59,14 @@ class Study:
 class Jobs:
     """Submits and follows jobs; ends those that are still alive when a test is over."""
 
-    def __init__(self, client: httpx.Client) -> None:
-        self._client = client
+    def __init__(self, service: Service) -> None:
+        self._service = service
         self.submitted: list[str] = []
+
+    @property
+    def _client(self) -> httpx.Client:
+        # Another one after a restart.
+        return self._service.client
 
     def submit(self, body: Json) -> str:
         """Submit a job that must be accepted; returns its id."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -39,8 +40,15 @@ DEFAULTS = {
 
 def clean_environment() -> dict[str, str]:
     """What a service manager gives a service, and nothing of the test's own."""
-    account = {name: os.environ[name] for name in ("HOME", "USER", "LOGNAME") if name in os.environ}
-    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **account}
+    account = pwd.getpwuid(os.geteuid())
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": account.pw_dir,
+        "USER": account.pw_name,
+        "LOGNAME": account.pw_name,
+        "SHELL": "/bin/sh",
+    }
 
 
 class Service:

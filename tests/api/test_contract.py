@@ -50,9 +50,9 @@ def client(local: Service) -> httpx.Client:
 
 
 @pytest.fixture
-def jobs(client: httpx.Client) -> Iterator[Jobs]:
+def jobs(local: Service) -> Iterator[Jobs]:
     """The jobs of `local`."""
-    own = Jobs(client)
+    own = Jobs(local)
     yield own
     own.clean_up()
 
@@ -61,7 +61,7 @@ def jobs(client: httpx.Client) -> Iterator[Jobs]:
 def finished(local: Service, tmp_path_factory: pytest.TempPathFactory) -> Json:
     """A job that is over."""
     study = Study(tmp_path_factory.mktemp("finished") / "study")
-    jobs = Jobs(local.client)
+    jobs = Jobs(local)
     return jobs.ended(jobs.submit(study.job(study.script("echo done\n"), args=["São", 'a"b'])))
 
 

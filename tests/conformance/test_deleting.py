@@ -39,10 +39,10 @@ def test_a_running_job_is_cancelled_with_all_its_processes(
     jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     mark = secrets.token_hex(16)
+    orphans = "(trap '' TERM HUP INT; sleep 600) &\nsetsid sleep 600 &\n"
     body = (
+        f"{orphans if backend.kills_orphans else ''}"
         ": > started\n"
-        "(trap '' TERM HUP INT; sleep 600) &\n"
-        f"{'setsid sleep 600 &' if backend.kills_detached else ''}\n"
         "trap 'sleep 2; exit 143' TERM\n"
         "sleep 600 &\n"
         "wait\n"
@@ -70,7 +70,8 @@ def test_a_cancelled_job_is_never_called_running_again(jobs: Jobs, study: Study)
     seen = {jobs.read(job_id)["status"]}
     while "STOPPED" not in seen:
         seen.add(jobs.read(job_id)["status"])
-        assert seen <= STOPPING
+        # Between the queue and the accounting nobody can say.
+        assert seen <= STOPPING | {"UNKNOWN"}
 
 
 def test_deleting_twice_is_harmless(jobs: Jobs, study: Study) -> None:
@@ -111,7 +112,7 @@ def test_finished_jobs_stay_readable_after_a_restart(
     held = jobs.submit(study.job(study.script("true\n"), hold=True, args=["held"]))
     before = jobs.ended(done)
     service.restart()
-    again = Jobs(service.client)
+    again = Jobs(service)
     after = again.read(done)
     for field in ("uid", "state", "exitCode", "failureKind", "endTime", "args", "name"):
         assert after[field] == before[field], field

@@ -60,7 +60,7 @@ def endings(
 ) -> Iterator[Endings]:
     """All cases, submitted."""
     study = Study(tmp_path_factory.mktemp("endings") / "study")
-    jobs = Jobs(service.client)
+    jobs = Jobs(service)
     ids = {case: jobs.submit(body) for case, body in _cases(study).items()}
     yield Endings(jobs, ids, 60 + 2.5 * backend.wall_time_grain_seconds)
     jobs.clean_up()

@@ -33,7 +33,7 @@ ORDER = (
 MAY_BE_REFUSED = {
     "args": 0,
     "environment": 0,
-    "name": 5,
+    "name": 25,  # those with control characters
     "account": 100,
     "workingDirectory": 15,
     "scriptFile": 15,
@@ -90,9 +90,13 @@ def _attempt(base: Path, number: int, value: str, backend: Backend) -> Attempt:
 def _benign(attempt: Attempt, name: str) -> None:
     """Take the hostile value out of one field."""
     study = attempt.home / "study"
-    mandatory = {"workingDirectory": str(study), "scriptFile": str(study / "study.sh")}
-    if name in mandatory:
-        attempt.fields[name] = mandatory[name]
+    harmless = {
+        "name": "harmless",
+        "workingDirectory": str(study),
+        "scriptFile": str(study / "study.sh"),
+    }
+    if name in harmless:
+        attempt.fields[name] = harmless[name]
     else:
         attempt.fields.pop(name, None)
 
@@ -128,7 +132,7 @@ def attempts(service: Service, backend: Backend, base: Path) -> Iterator[list[At
     made = [_attempt(base, n, value, backend) for n, value in enumerate(hostile)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda attempt: _submit(service, attempt), made))
-    jobs = Jobs(service.client)
+    jobs = Jobs(service)
     jobs.all_ended([attempt.job_id for attempt in made if attempt.job_id], 240)
     yield made
     jobs.clean_up()

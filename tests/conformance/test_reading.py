@@ -168,7 +168,7 @@ def test_running_usage_grows(jobs: Jobs, study: Study) -> None:
         "    sum(range(10000))\n"
     )
     script.chmod(0o755)
-    job_id = jobs.submit(study.job(script))
+    job_id = jobs.submit(study.job(script, memoryLimit=1))
     jobs.running(job_id)
     first = jobs.wait(job_id, lambda job: _used(job, "cpuSeconds") > 0, 40)
     seconds = _used(first, "cpuSeconds")

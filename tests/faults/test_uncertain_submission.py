@@ -31,7 +31,7 @@ def test_a_job_whose_submission_timed_out_is_found(
     body = study.job(study.script("echo ran >> runs\n"), name="uncertain", args=["a b"])
     assert_problem(service.client.post("/jobs", json=body), 504)
     assert processes_with(mark, 5) == []
-    jobs = Jobs(service.client)
+    jobs = Jobs(service)
     deadline = time.monotonic() + 60
     found: list[str] = []
     while not found:

@@ -45,13 +45,13 @@ def test_jobs_that_end_while_the_service_is_dead_are_reported_truly(
     start_service: Callable[..., Service], study: Study
 ) -> None:
     service = start_service(INTERNAL_SCHEDULER_MAX_SLOTS="10")
-    ids = _submit_ten(Jobs(service.client), study)
+    ids = _submit_ten(Jobs(service), study)
     service.kill9()
     (study.directory / "go").touch()
     _wait_for([study.directory / f"finished-{n}" for n in range(RUNNING)])
     service.start()
-    _assert_true_endings(Jobs(service.client), ids)
-    listed = Jobs(service.client).listed()
+    _assert_true_endings(Jobs(service), ids)
+    listed = Jobs(service).listed()
     assert set(ids) <= listed.keys()
 
 
@@ -59,10 +59,10 @@ def test_jobs_that_outlive_the_dead_service_are_followed_again(
     start_service: Callable[..., Service], study: Study
 ) -> None:
     service = start_service(INTERNAL_SCHEDULER_MAX_SLOTS="10")
-    ids = _submit_ten(Jobs(service.client), study)
+    ids = _submit_ten(Jobs(service), study)
     service.kill9()
     service.start()
-    jobs = Jobs(service.client)
+    jobs = Jobs(service)
     for job_id in ids:
         assert jobs.read(job_id)["status"] == "RUNNING"
     (study.directory / "go").touch()
@@ -73,10 +73,10 @@ def test_a_job_of_the_dead_service_can_be_cancelled(
     start_service: Callable[..., Service], study: Study
 ) -> None:
     service = start_service(INTERNAL_SCHEDULER_MAX_SLOTS="10")
-    ids = _submit_ten(Jobs(service.client), study)
+    ids = _submit_ten(Jobs(service), study)
     service.kill9()
     service.start()
-    jobs = Jobs(service.client)
+    jobs = Jobs(service)
     for job_id in ids:
         jobs.delete(job_id)
     for job_id in ids:
@@ -88,7 +88,7 @@ def test_queued_jobs_survive_and_run_in_their_order(
     start_service: Callable[..., Service], study: Study
 ) -> None:
     service = start_service(INTERNAL_SCHEDULER_MAX_SLOTS="1")
-    jobs = Jobs(service.client)
+    jobs = Jobs(service)
     script = study.script('echo "$1" >> order\nwhile [ ! -e go ]; do sleep 0.05; done\n')
     ids = [jobs.submit(study.job(script, args=[str(n)])) for n in range(4)]
     held = jobs.submit(study.job(script, args=["held"], hold=True))
@@ -96,7 +96,7 @@ def test_queued_jobs_survive_and_run_in_their_order(
     service.kill9()
     (study.directory / "go").touch()
     service.start()
-    jobs = Jobs(service.client)
+    jobs = Jobs(service)
     assert {jobs.ended(job_id)["state"] for job_id in ids} == {"DONE"}
     assert (study.directory / "order").read_text().split() == ["0", "1", "2", "3"]
     assert jobs.read(held)["state"] == "QUEUED_HELD"
@@ -109,23 +109,23 @@ def test_ids_never_repeat_and_finished_jobs_stay_readable(
     script = study.script('exit "$1"\n')
     seen: dict[str, int] = {}
     for number in range(3):
-        jobs = Jobs(service.client)
+        jobs = Jobs(service)
         job_id = jobs.submit(study.job(script, args=[str(number)]))
         assert job_id not in seen
         seen[job_id] = number
         jobs.ended(job_id)
         service.kill9()
         service.start()
-    jobs = Jobs(service.client)
+    jobs = Jobs(service)
     assert {job_id: jobs.read(job_id)["exitCode"] for job_id in seen} == seen
     assert seen.keys() <= jobs.listed().keys()
 
 
 def test_a_stop_leaves_jobs_alone(start_service: Callable[..., Service], study: Study) -> None:
     service = start_service(INTERNAL_SCHEDULER_MAX_SLOTS="10")
-    ids = _submit_ten(Jobs(service.client), study)
+    ids = _submit_ten(Jobs(service), study)
     service.stop()
     (study.directory / "go").touch()
     _wait_for([study.directory / f"finished-{n}" for n in range(RUNNING)])
     service.start()
-    _assert_true_endings(Jobs(service.client), ids)
+    _assert_true_endings(Jobs(service), ids)

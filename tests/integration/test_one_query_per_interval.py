@@ -54,7 +54,7 @@ def test_readers_never_cause_commands(
         POLL_INTERVAL_SECONDS=str(INTERVAL_SECONDS),
         USAGE_INTERVAL_SECONDS=str(INTERVAL_SECONDS),
     )
-    job_id = Jobs(service.client).submit(study.job(study.script("true\n")))
+    job_id = Jobs(service).submit(study.job(study.script("true\n")))
     submissions = fake.runs(fake.submit)
     with _readers(service, "/jobs", f"/jobs/{job_id}", "/jobs?expand=resourceUsage") as codes:
         before, begun = fake.runs(fake.list), time.monotonic()
@@ -106,7 +106,7 @@ def test_readers_never_cause_commands_of_a_real_scheduler(
         POLL_INTERVAL_SECONDS=str(INTERVAL_SECONDS),
         USAGE_INTERVAL_SECONDS=str(INTERVAL_SECONDS),
     )
-    jobs = Jobs(service.client)
+    jobs = Jobs(service)
     job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
     with _readers(service, "/jobs", f"/jobs/{job_id}") as codes:
         before, begun = count.stat().st_size, time.monotonic()

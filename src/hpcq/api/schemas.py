@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 from pydantic.alias_generators import to_camel
 
-from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.programs import Program
 from hpcq.domain.states import FailureKind, JobState, JobStatus
@@ -78,6 +78,7 @@ class JobSubmission(_Wire):
     """A job to submit. Fields of a `Job` that only answers carry are accepted and ignored."""
 
     model_config = ConfigDict(
+        populate_by_name=False,
         json_schema_extra={
             "examples": [
                 {
@@ -88,7 +89,7 @@ class JobSubmission(_Wire):
                     "wallTimeLimit": 43200,
                 }
             ]
-        }
+        },
     )
 
     working_directory: StrictStr = Field(description="Absolute path; the job starts in it.")
@@ -118,6 +119,9 @@ class JobSubmission(_Wire):
         default=None, description="Default: NAME.eID in the directory."
     )
     hold: StrictBool | None = Field(default=None, description="Wait until released.")
+    depends_on: list[Any] | None = Field(
+        default=None, description="Jobs to wait for: not possible yet, only null or an empty list."
+    )
 
     job_id: _Ignored
     status: _Ignored
@@ -152,9 +156,11 @@ class JobSubmission(_Wire):
                 f"clusterId is {self.cluster_id!r}; this deployment is {cluster_id!r}.",
                 field="clusterId",
             )
+        if self.depends_on:
+            raise UnsupportedCapability("dependsOn", "", "Jobs cannot depend on others yet.")
         memory = self.memory_limit
         return JobSpec(
-            name=self.name or PurePosixPath(self.working_directory).name or "job",
+            name=self.name or _default_name(self.working_directory),
             working_directory=self.working_directory,
             script_file=self.script_file,
             args=tuple(self.args or ()),
@@ -169,6 +175,12 @@ class JobSubmission(_Wire):
             stderr_path=self.stderr_path,
             hold=bool(self.hold),
         )
+
+
+def _default_name(directory: str) -> str:
+    """Return the last component, without the control characters that a name cannot hold."""
+    name = PurePosixPath(directory).name
+    return "".join("_" if ord(c) < 32 or ord(c) == 127 else c for c in name) or "job"
 
 
 class Submitted(_Wire):

@@ -8,7 +8,8 @@ from hpcq.domain.jobs import JobSpec
 
 __all__ = ["check_content"]
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Slurm drops a variable with a longer name without a word (env_array_from_file, 256 bytes).
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 # Linux: MAX_ARG_STRLEN is 128 KiB for one string, PATH_MAX 4096 bytes with its NUL.
 _LONGEST_ARGUMENT_BYTES = 131_071
 _LONGEST_PATH_BYTES = 4095
@@ -23,7 +24,6 @@ def check_content(spec: JobSpec) -> None:
     Raises:
         InvalidSpec: the first field that does not; it is named as on the wire.
     """
-    _check_word("name", spec.name)
     for field, path in (
         ("workingDirectory", spec.working_directory),
         ("scriptFile", spec.script_file),
@@ -31,6 +31,7 @@ def check_content(spec: JobSpec) -> None:
         _check_path(field, path)
         if not path.startswith("/"):
             raise InvalidSpec(f"{field} has to be an absolute path; {path!r} is not.", field=field)
+    _check_word("name", spec.name)
     for field, optional in (("stdoutPath", spec.stdout_path), ("stderrPath", spec.stderr_path)):
         if optional is not None:
             _check_path(field, optional)
@@ -88,8 +89,8 @@ def _check_environment(environment: Mapping[str, str]) -> None:
     for name, value in environment.items():
         if _VARIABLE.fullmatch(name) is None:
             raise InvalidSpec(
-                f"environment has the name {name!r}; names are letters, digits and underscores, "
-                "and do not begin with a digit.",
+                f"environment has the name {name[:99]!r}; names are letters, digits and "
+                f"underscores, at most {_LONGEST_WORD}, and do not begin with a digit.",
                 field="environment",
             )
         _check_text(f"environment[{name!r}]", value, _LONGEST_ARGUMENT_BYTES - len(name) - 2)
