@@ -347,6 +347,9 @@ def test_refusals(cell: Cell, spec: Make) -> None:
     with pytest.raises(InvalidSpec) as refused:
         cell.submit(spec("true\n", working_directory="/tmp/$HOME"))
     assert refused.value.field == "workingDirectory"
+    with pytest.raises(InvalidSpec) as refused:  # Grid Engine would accept and never start it
+        cell.submit(spec("true\n", stdout_path="missing/out.txt"))
+    assert refused.value.field == "stdoutPath"
 
 
 @pytest.mark.parametrize("method", ["cancel", "hold", "release"])

@@ -37,6 +37,8 @@ _PSEUDO_VARIABLES = re.compile(
     r"|\$\{?(?:HOME|USER|JOB_ID|JOB_NAME|HOSTNAME|TASK_ID|SGE_TASK_ID|ARC)\}"
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NAMES = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.@,+-]*")  # all.q, all.q@node7, a.q,b.q, @rack1
+_LONG_COMPONENT_BYTES = 255
 
 # What ``-v`` cannot set: Grid Engine drops the first kind (its execd parameters
 # ENABLE_SUBMIT_LIB_PATH and ENABLE_SUBMIT_LD_PRELOAD), and sets the others itself after it has
@@ -214,6 +216,8 @@ def _outputs(spec: JobSpec) -> list[str]:
             _refuse(path, wire, _CONTROL, "control characters")
             _refuse(path, wire, re.compile(","), "a comma, at which it splits lists of paths")
             _refuse(path, wire, _PSEUDO_VARIABLES, "a variable such as $HOME, which it expands")
+            if any(_size(part) > _LONG_COMPONENT_BYTES for part in path.split("/")):
+                raise InvalidSpec(f"A file name in the {wire} is too long.", field=wire)
             # What stands before a colon is taken for a host; nothing before it is any host.
             argv += [option, f":{path}" if ":" in path else path]
     return argv
@@ -233,7 +237,8 @@ def _script(path: str) -> str:
 
 
 def _word(text: str, wire: str) -> str:
-    if not text or _CONTROL.search(text) or text.startswith("-"):
+    """Refuse patterns (``*``, ``a|b``, ``!x``) too: they would mean any queue, not one."""
+    if _NAMES.fullmatch(text) is None:
         raise InvalidSpec(f"{text!r} cannot be a name in Grid Engine.", field=wire)
     return text
 

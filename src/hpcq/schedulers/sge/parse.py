@@ -11,7 +11,7 @@ from html import unescape
 
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId, Observation
-from hpcq.domain.states import JobState
+from hpcq.domain.states import JobState, Stage
 from hpcq.schedulers.base import Listing, Unreadable
 from hpcq.schedulers.sge.states import state_of
 
@@ -139,7 +139,10 @@ def _observation(number: NativeId, fields: dict[str, str]) -> Observation:
         queue=queue or None,
         hosts=(host,) if host else None,
         submit_time=parse_xml_time(fields.get("JB_submission_time")),
-        start_time=parse_xml_time(fields.get("JAT_start_time")),
+        # While it is on its way to the host this is the time of dispatch; it may never start.
+        start_time=None
+        if word.stage is Stage.DISPATCHING
+        else parse_xml_time(fields.get("JAT_start_time")),
         slots=int(fields["slots"]) if fields.get("slots") else None,
         array_job_id=None if tasks is None else number,
         array_task_id=task,

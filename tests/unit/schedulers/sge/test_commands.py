@@ -96,6 +96,9 @@ def test_any_name_becomes_acceptable(name: str) -> None:
         ("stderr_path", "$JOB_ID.err", "stderrPath"),
         ("script_file", "job.sh", "scriptFile"),
         ("queue", "-x", "queue"),
+        ("queue", "*", "queue"),
+        ("queue", "a|b", "queue"),
+        ("stdout_path", "x" * 256, "stdoutPath"),
         ("account", "", "account"),
     ],
 )
