@@ -14,6 +14,7 @@ __all__ = [
     "first_sight",
     "held",
     "intent",
+    "missed",
     "observe",
     "released",
     "removed_while_queued",
@@ -21,18 +22,23 @@ __all__ = [
     "submission_failed",
     "submission_uncertain",
     "submitted",
+    "turned_up",
     "vanished",
 ]
 
 # What a new answer does not mention stays as it was, except what belongs to one sight of the job
-# and what a job that is not at its end cannot have.
+# and what a job that is not at its end, or waits to be started (again), cannot have.
 _OF_ONE_SIGHT = frozenset({"native_state", "stage", "state_reason"})
 _OF_THE_END = frozenset({"end_time", "exit_code", "exit_signal", "failure_kind"})
+_OF_A_RUN = frozenset({"start_time", "hosts", "usage"})
 _KEPT = tuple(f.name for f in fields(Observation) if f.name not in _OF_ONE_SIGHT | _OF_THE_END)
+_KEPT_IN_QUEUE = tuple(name for name in _KEPT if name not in _OF_A_RUN)
 
 # A scheduler's clock may be minutes away from ours (apel 153); its own two answers agree.
 _OTHER_CLOCK = timedelta(minutes=10)
 _SAME_CLOCK = timedelta(seconds=2)
+
+_TAKEN_AFTER_ALL = "The scheduler took it; it has not said yet where it is."
 
 
 def intent(uid: JobUid, spec: JobSpec, at: datetime) -> JobRecord:
@@ -51,7 +57,12 @@ def intent(uid: JobUid, spec: JobSpec, at: datetime) -> JobRecord:
 
 def submitted(record: JobRecord, native_id: NativeId, at: datetime) -> JobRecord:
     """Return the record after the scheduler took the job and gave it an id."""
-    return record.changed(native_id=native_id, state_reason=None, confirmed_at=at)
+    unclear = record.state is JobState.UNDETERMINED
+    return record.changed(
+        native_id=native_id,
+        state_reason=_TAKEN_AFTER_ALL if unclear else None,
+        confirmed_at=at,
+    )
 
 
 def submission_failed(record: JobRecord, reason: str, at: datetime) -> JobRecord:
@@ -105,7 +116,8 @@ def observe(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
 def _overlay(old: Observation | None, new: Observation) -> Observation:
     if old is None:
         return new
-    kept = {name: getattr(old, name) for name in _KEPT if getattr(new, name) is None}
+    names = _KEPT_IN_QUEUE if new.state.is_queued else _KEPT
+    kept = {name: getattr(old, name) for name in names if getattr(new, name) is None}
     return replace(new, **kept) if kept else new
 
 
@@ -126,6 +138,18 @@ def _moment_of(seen: Observation, at: datetime) -> datetime:
     return at
 
 
+def turned_up(record: JobRecord, seen: Observation, at: datetime) -> JobRecord:
+    """Return the record of a job that was held never to have been taken, and now is seen."""
+    return observe(record.changed(native_id=seen.native_id, state=JobState.UNDETERMINED), seen, at)
+
+
+def missed(record: JobRecord, last_seen: datetime | None) -> JobRecord:
+    """Return the record of a job that is not in the queue any more; where it is, is not said."""
+    if record.confirmed_at is not None:
+        return record
+    return record.changed(confirmed_at=last_seen or record.state_changed_at)
+
+
 def vanished(
     record: JobRecord, reason: str, *, last_seen: datetime | None, at: datetime
 ) -> JobRecord:
@@ -142,10 +166,16 @@ def vanished(
 
 
 def cancel_requested(record: JobRecord, at: datetime) -> JobRecord:
-    """Return the record after the scheduler was asked to end the job."""
+    """Return the record after the scheduler was asked to end the job.
+
+    One that ended before the answer came is held to have ended for that reason.
+    """
     if record.cancel_requested_at is not None:
         return record
-    return record.changed(cancel_requested_at=at)
+    asked = record.changed(cancel_requested_at=at)
+    return (
+        asked if record.seen is None else asked.changed(seen=_blame_ourselves(asked, record.seen))
+    )
 
 
 def removed_while_queued(record: JobRecord, at: datetime) -> JobRecord:

@@ -19,7 +19,10 @@ _SIZE = re.compile(r"^([0-9]+(?:\.[0-9]*)?)\s*([KMGTPE]?)I?B?S?$", re.IGNORECASE
 _MULTIPLIER: dict[str, int] = {
     unit: 1 << 10 * power for power, unit in enumerate(["", "K", "M", "G", "T", "P", "E"])
 }
-_CLOCK = re.compile(r"^(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)$")
+# Nineteen digits are more than any clock shows, and fit a float.
+_CLOCK = re.compile(
+    r"^(?:([0-9]{1,19})-)?(?:(?:([0-9]{1,19}):)?([0-9]{1,19}):)?([0-9]{1,19}(?:\.[0-9]+)?)$"
+)
 
 
 def parse_size(text: str) -> float:

@@ -7,10 +7,10 @@ for all ids that wait together; what it does not know is not asked again for a w
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from hpcq.domain import life
-from hpcq.domain.errors import HpcqError
-from hpcq.domain.jobs import JobRecord, JobUid, NativeId
+from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.clock import now
 from hpcq.storage.jobs import JobStore
@@ -18,6 +18,7 @@ from hpcq.storage.jobs import JobStore
 __all__ = ["Archive"]
 
 _REMEMBERED_IDS = 10_000
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -48,9 +49,14 @@ class Archive:
         """
         if isinstance(job_id, JobUid):
             return await self._store.by_uid(job_id)
-        return await self._store.by_native_id(job_id) or await self._accounted(job_id)
+        return await self._store.by_native_id(job_id) or await self.accounted(job_id)
 
-    async def _accounted(self, native_id: NativeId) -> JobRecord | None:
+    async def accounted(self, native_id: NativeId) -> JobRecord | None:
+        """Return the newest job with this id that accounting shows, whoever submitted it.
+
+        Raises:
+            SchedulerError: it cannot be said at present.
+        """
         answer = self._answers.get(native_id)
         if answer is not None and answer.good_until > asyncio.get_running_loop().time():
             return answer.record
@@ -73,16 +79,15 @@ class Archive:
     async def _ask(self, batch: dict[NativeId, asyncio.Future[JobRecord | None]]) -> None:
         try:
             listing = await self._backend.history(list(batch))
-        except HpcqError as error:
+        except Exception as error:
             for future in batch.values():
                 future.set_exception(error)
                 future.exception()  # those who waited may all have gone
             return
+        at = now()
         found = {
-            seen.native_id: life.first_sight(self._cluster_id, seen, now()).changed(
-                confirmed_at=now()
-            )
-            for seen in listing.observations
+            seen.native_id: life.first_sight(self._cluster_id, seen, at).changed(confirmed_at=at)
+            for seen in sorted(listing.observations, key=_age)
         }
         good_until = asyncio.get_running_loop().time() + self._interval_seconds
         for native_id, future in batch.items():
@@ -95,3 +100,7 @@ class Archive:
         self._answers.move_to_end(native_id)
         while len(self._answers) > _REMEMBERED_IDS:
             self._answers.popitem(last=False)
+
+
+def _age(seen: Observation) -> datetime:
+    return seen.submit_time or seen.end_time or _LONG_AGO

@@ -1,14 +1,17 @@
 """Submit, read, cancel, hold and release jobs."""
 
+import contextlib
 from dataclasses import dataclass, fields
 
 from hpcq.domain import life
 from hpcq.domain.errors import (
     CommandTimedOut,
-    InvalidSpec,
+    HpcqError,
     JobNotFound,
     OutputParseError,
     SchedulerError,
+    SchedulerUnavailable,
+    SubmissionUncertain,
     UnsupportedCapability,
     WrongState,
 )
@@ -25,6 +28,7 @@ from hpcq.storage.jobs import JobStore
 
 __all__ = ["JobService"]
 
+_INTERRUPTED = "The submission was interrupted; the scheduler is being asked whether it took it."
 _ALWAYS_EXPRESSED = frozenset({"name", "working_directory", "script_file", "args", "slots"})
 _WIRE_NAMES = {
     "wall_time_limit_seconds": "wallTimeLimit",
@@ -71,20 +75,28 @@ class JobService:
     async def _hand_over(self, record: JobRecord, spec: JobSpec) -> NativeId:
         try:
             return await self.backend.submit(spec, record.key)
-        except (CommandTimedOut, OutputParseError) as error:
-            # The job may exist: the monitor will look for its key.
-            uncertain = life.submission_uncertain(record, error.detail, now())
-            await self.store.save([uncertain])
-            self.monitor.adopt(uncertain)
+        except (CommandTimedOut, OutputParseError, SubmissionUncertain) as error:
+            self._seek(record, error.detail)
             raise
-        except (SchedulerError, InvalidSpec, UnsupportedCapability) as error:
-            await self.store.save([life.submission_failed(record, error.detail, now())])
+        except HpcqError as error:
+            self.store.save_soon(life.submission_failed(record, error.detail, now()))
             raise
+        except BaseException:
+            # The request was given up, or the adapter has a defect.
+            self._seek(record, _INTERRUPTED)
+            raise
+
+    def _seek(self, record: JobRecord, reason: str) -> None:
+        """Have the monitor look for the key of a job that may exist; awaits nothing."""
+        uncertain = life.submission_uncertain(record, reason, now())
+        self.monitor.adopt(uncertain)
+        self.store.save_soon(uncertain)
+        self.monitor.wake()
 
     def _check_expressible(self, spec: JobSpec) -> None:
         expressible = self.backend.capabilities.fields
         for name in _OPTIONAL_FIELDS:
-            if name not in expressible and getattr(spec, name) not in (None, False, {}):
+            if name not in expressible and _is_set(getattr(spec, name)):
                 raise UnsupportedCapability(_wire_name(name), self.backend.name)
 
     async def find(self, job_id: str) -> Entry:
@@ -92,12 +104,28 @@ class JobService:
         parsed = _parse_id(job_id)
         entry = self.board.snapshot.entry(parsed)
         if entry is None:
-            record = await self.archive.find(parsed)
-            if record is None:
-                raise JobNotFound(job_id)
-            return Entry(record, self.cluster_id)
+            return Entry(await self._find_elsewhere(parsed), self.cluster_id)
         self.monitor.read(entry.record.uid)
         return entry
+
+    async def _find_elsewhere(self, job_id: JobUid | NativeId) -> JobRecord:
+        left = self.board.departed(job_id)
+        if left is not None and left.native_id is not None:
+            # It is the newest with this id; accounting may be late or away.
+            with contextlib.suppress(SchedulerError):
+                record = await self.archive.accounted(left.native_id)
+                if record is not None and (record.seen is None or life.same_job(left, record.seen)):
+                    return record
+            return left
+        record = await self.archive.find(job_id)
+        if record is not None:
+            return record
+        if self.board.snapshot.as_of is None:
+            raise SchedulerUnavailable(
+                "The scheduler has not answered yet since this service started, so nobody can say "
+                f"whether there is a job {str(job_id)!r}."
+            )
+        raise JobNotFound(job_id)
 
     async def cancel(self, job_id: str) -> JobRecord:
         """End a job that is queued or running; a finished one leaves the listing."""
@@ -163,6 +191,10 @@ class JobService:
                 "The scheduler has not given this job an id yet, so it cannot be told to change it."
             )
         return record.native_id
+
+
+def _is_set(value: object) -> bool:
+    return value is not None and value is not False and value != {}
 
 
 def _parse_id(text: str) -> JobUid | NativeId:

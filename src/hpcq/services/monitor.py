@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
 
 from hpcq.domain import life
-from hpcq.domain.errors import HpcqError, SchedulerError
+from hpcq.domain.errors import HpcqError, StoreUnavailable
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.schedulers.base import Listing, SchedulerBackend
@@ -28,6 +29,7 @@ _NOT_IN_ACCOUNTING = (
 _WITHOUT_ACCOUNTING = (
     "It left the scheduler's queue, and the accounting could not be asked: {detail}"
 )
+_DEFECT = "this service failed to read its answer; the log says why."
 # A scheduler may show a job only some time after it took it (pyfirecrest 199).
 _VISIBILITY = timedelta(seconds=10)
 # A job that nobody can find by its key so long after its submission was not taken.
@@ -78,8 +80,19 @@ class Health:
 
 @dataclass(slots=True)
 class _Memory:
+    """What the monitor knows besides the board.
+
+    Attributes:
+        last: what the newest listing said.
+        touched: when this service itself last changed a job, by the monotonic clock.
+        unsaved: jobs that this service changed and could not write.
+        reported: what was last complained about, so that each complaint is logged once.
+    """
+
     last: dict[NativeId, Observation] = field(default_factory=dict)
-    touched: dict[JobUid, datetime] = field(default_factory=dict)
+    touched: dict[JobUid, float] = field(default_factory=dict)
+    unsaved: set[JobUid] = field(default_factory=set)
+    reported: set[tuple[object, ...]] = field(default_factory=set)
     rechecks: dict[JobUid, _Recheck] = field(default_factory=dict)
     interest: dict[JobUid, datetime] = field(default_factory=dict)
     all_read_at: datetime | None = None
@@ -132,20 +145,31 @@ class Monitor:
 
         Returns:
             The job as it is now, or None when the board does not show it.
+
+        Raises:
+            StoreUnavailable: it could not be written; that is tried again with every query.
         """
         entry = self._board.snapshot.entries.get(uid)
         if entry is None:
             return None
-        self._memory.touched[uid] = now()
+        self._memory.touched[uid] = time.monotonic()
         record = change(entry.record)
         if record != entry.record:
             self._board.put([record])
-            await self._store.save([record] if record.is_ours else [])
+            if record.is_ours:
+                await self._save_own(record)
         return record
+
+    async def _save_own(self, record: JobRecord) -> None:
+        try:
+            await self._store.save([record])
+        except StoreUnavailable:
+            self._memory.unsaved.add(record.uid)
+            raise
 
     def adopt(self, record: JobRecord) -> None:
         """Put up a job of ours that the store already has."""
-        self._memory.touched[record.uid] = now()
+        self._memory.touched[record.uid] = time.monotonic()
         self._board.put([record])
 
     async def run(self) -> None:
@@ -179,12 +203,14 @@ class Monitor:
 
         Raises:
             SchedulerError: it did not answer; the board stays as it was.
-            StoreUnavailable: what changed could not be written, and was not published.
+            StoreUnavailable: what changed could not be written, and was not published. The next
+                query finds it again.
         """
-        asked_at = now()
+        await self._save_unsaved()
+        asked_at, began = now(), time.monotonic()
         listing = await self._backend.jobs()
         memory = self._memory
-        touched = {uid for uid, at in memory.touched.items() if at >= asked_at}
+        touched = {uid for uid, at in memory.touched.items() if at >= began}
         comparison = await asyncio.to_thread(
             compare,
             self._board.snapshot,
@@ -195,28 +221,78 @@ class Monitor:
             asked_at,
             self._options.listed_for,
         )
-        _report(listing, comparison)
-        due = self._due(comparison.vanished + comparison.unanswered, asked_at)
+        self._report(listing, comparison)
+        before = self._board.snapshot.as_of
+        missed = [life.missed(r, before) for r in comparison.vanished]
+        news = [r for r, old in zip(missed, comparison.vanished, strict=True) if r is not old]
+        await self._publish([*comparison.changed, *news], began, comparison.gone, asked_at)
+        memory.last = self._believed(comparison.last, began)
+        # From here on others are asked, who may be slow or fail: the queue's news are out.
+        due = self._due([*missed, *comparison.unanswered], asked_at)
         found = await self._find([r for r in due if r.native_id is None], asked_at)
         ended = await self._resolve([r for r in due if r.native_id is not None], asked_at)
-        await self._publish([*comparison.changed, *found, *ended], comparison.gone, asked_at)
-        memory.last = comparison.last
-        memory.touched = {u: at for u, at in memory.touched.items() if at >= asked_at}
+        if found or ended:
+            await self._publish([*found, *ended], began)
+        memory.touched = {u: at for u, at in memory.touched.items() if at >= began}
         await self._ask_details(asked_at)
 
     async def _publish(
-        self, changed: Sequence[JobRecord], gone: Sequence[JobUid], as_of: datetime | None
+        self,
+        changed: Sequence[JobRecord],
+        began: float,
+        gone: Sequence[JobUid] = (),
+        as_of: datetime | None = None,
     ) -> None:
-        """Write, then put up, what did not change meanwhile on our own account."""
-        since = as_of or now()
-        fresh = [r for r in changed if not self._touched_since(r.uid, since)]
+        """Write, then put up, what did not change on our own account since we ``began``."""
+        fresh = [r for r in changed if not self._touched_since(r.uid, began)]
         await self._store.save([r for r in fresh if r.is_ours])
-        still = [r for r in fresh if not self._touched_since(r.uid, since)]
+        still = [r for r in fresh if not self._touched_since(r.uid, began)]
         self._board.put(still, gone, as_of)
 
-    def _touched_since(self, uid: JobUid, moment: datetime) -> bool:
+    def _touched_since(self, uid: JobUid, moment: float) -> bool:
         at = self._memory.touched.get(uid)
         return at is not None and at >= moment
+
+    def _believed(
+        self, last: dict[NativeId, Observation], began: float
+    ) -> dict[NativeId, Observation]:
+        """Forget what a listing said of jobs of which it was not believed."""
+        for uid, at in self._memory.touched.items():
+            entry = self._board.snapshot.entries.get(uid)
+            if at >= began and entry is not None and entry.record.native_id is not None:
+                last.pop(entry.record.native_id, None)
+        return last
+
+    async def _save_unsaved(self) -> None:
+        """Try again to write what this service changed and could not write."""
+        owed, self._memory.unsaved = self._memory.unsaved, set()
+        entries = self._board.snapshot.entries
+        try:
+            await self._store.save([entries[uid].record for uid in owed if uid in entries])
+        except StoreUnavailable as error:
+            self._memory.unsaved |= owed
+            _log.error("jobs.not_stored", jobs=len(owed), problem=error.detail)
+
+    def _report(self, listing: Listing, comparison: Comparison) -> None:
+        """Log what is odd about a listing, once as long as it stays."""
+        unreadable = {(b.native_id, b.reason, b.excerpt): b for b in listing.unreadable}
+        odd = {(r.uid, seen.state, seen.native_state): r for r, seen in comparison.contradictions}
+        reported, self._memory.reported = self._memory.reported, {*unreadable, *odd}
+        for key, bad in unreadable.items():
+            if key not in reported:
+                _log.warning(
+                    "job.unreadable", job=bad.native_id, reason=bad.reason, excerpt=bad.excerpt
+                )
+        for (uid, state, native_state), record in odd.items():
+            if (uid, state, native_state) not in reported:
+                _log.warning(
+                    "job.contradiction",
+                    job=record.native_id,
+                    uid=uid,
+                    held_to_be=record.state,
+                    said_to_be=state,
+                    native_state=native_state,
+                )
 
     def _due(self, missing: Sequence[JobRecord], at: datetime) -> list[JobRecord]:
         """Return those of the missing jobs that it is time to look for (again)."""
@@ -229,7 +305,12 @@ class Monitor:
         """Look in the scheduler for the jobs whose submission never got its answer."""
         concluded = []
         for record in unanswered:
-            native_id = await self._backend.find(record.key)
+            try:
+                native_id = await self._backend.find(record.key)
+            except HpcqError as error:
+                _log.warning("submission.unclear", uid=record.uid, problem=error.detail)
+                self._look_again(record.uid, at)
+                continue
             if native_id is not None:
                 concluded.append(life.submitted(record, native_id, at))
             elif at - record.created_at > _SURELY_ABSENT:
@@ -239,19 +320,26 @@ class Monitor:
         return concluded
 
     async def _resolve(self, due: Sequence[JobRecord], at: datetime) -> list[JobRecord]:
-        """Ask the accounting for the jobs that left the queue."""
+        """Ask the accounting for the jobs that left the queue; return those it changes."""
         if not due:
             return []
-        reason = _NOT_IN_ACCOUNTING
-        try:
-            listing = await self._backend.history([r.native_id for r in due if r.native_id])
-        except SchedulerError as error:
-            _log.warning("accounting.unanswered", problem=error.detail, jobs=len(due))
-            listing, reason = Listing(), _WITHOUT_ACCOUNTING.format(detail=error.detail)
+        listing, reason = await self._history([r.native_id for r in due if r.native_id])
         known: dict[NativeId, list[Observation]] = {}
         for seen in listing.observations:
             known.setdefault(seen.native_id, []).append(seen)
-        return [self._concluded(r, known, reason, at) for r in due]
+        concluded = [self._concluded(r, known, reason, at) for r in due]
+        return [new for new, old in zip(concluded, due, strict=True) if new is not old]
+
+    async def _history(self, ids: Sequence[NativeId]) -> tuple[Listing, str]:
+        """Return what accounting says, and why a job is not in it."""
+        try:
+            return await self._backend.history(ids), _NOT_IN_ACCOUNTING
+        except HpcqError as error:
+            _log.warning("accounting.unanswered", problem=error.detail, jobs=len(ids))
+            return Listing(), _WITHOUT_ACCOUNTING.format(detail=error.detail)
+        except Exception:
+            _log.exception("accounting.failed", jobs=len(ids))
+            return Listing(), _WITHOUT_ACCOUNTING.format(detail=_DEFECT)
 
     def _concluded(
         self,
@@ -289,14 +377,21 @@ class Monitor:
         if not wanted:
             return
         memory.details_at = at
-        listing = await self._backend.details(wanted)
+        try:
+            listing = await self._backend.details(wanted)
+        except HpcqError as error:
+            _log.warning("details.unanswered", problem=error.detail, jobs=len(wanted))
+            return
+        snapshot, began = self._board.snapshot, time.monotonic()
         changed = []
         for seen in listing.observations:
-            entry = self._board.snapshot.entry(seen.native_id)
+            entry = snapshot.entry(seen.native_id)
             if entry is None or seen.state.is_final or not life.same_job(entry.record, seen):
                 continue
-            changed.append(_with_details(entry.record, seen))
-        await self._publish(changed, [], None)
+            record = _with_details(entry.record, seen)
+            if record != entry.record:
+                changed.append(record)
+        await self._publish(changed, began)
 
     def _wanted(self, snapshot: Snapshot, *, all_running: bool) -> list[NativeId]:
         """Return whom to ask about: our running jobs and whatever somebody has read."""
@@ -314,6 +409,10 @@ class Monitor:
 
 def _with_details(record: JobRecord, seen: Observation) -> JobRecord:
     """Return the record with what a detailed answer adds; where it is, the queue has told."""
+    if record.state.is_final:
+        return record
+    if seen.native_state is None and record.seen is not None:
+        seen = replace(seen, native_state=record.seen.native_state)
     known = life.observe(record, seen, now())
     return known.changed(
         state=record.state,
@@ -322,17 +421,3 @@ def _with_details(record: JobRecord, seen: Observation) -> JobRecord:
         state_reason=seen.state_reason or record.state_reason,
         confirmed_at=record.confirmed_at,
     )
-
-
-def _report(listing: Listing, comparison: Comparison) -> None:
-    for bad in listing.unreadable:
-        _log.warning("job.unreadable", job=bad.native_id, reason=bad.reason, excerpt=bad.excerpt)
-    for record, seen in comparison.contradictions:
-        _log.warning(
-            "job.contradiction",
-            job=record.native_id,
-            uid=record.uid,
-            held_to_be=record.state,
-            said_to_be=seen.state,
-            native_state=seen.native_state,
-        )

@@ -22,7 +22,8 @@ class Comparison:
         unanswered: our own jobs of which it is not known whether the scheduler took them.
         gone: other people's jobs that left the queue, and our own that ended long ago.
         contradictions: observations that no legal life explains, with the record they are about.
-        last: the observations of this listing, for the next comparison.
+        last: the observations of this listing, for the next comparison; those of touched jobs
+            are left out, for they were not taken in.
     """
 
     changed: list[JobRecord] = field(default_factory=list)
@@ -57,10 +58,12 @@ def compare(
     result = Comparison()
     present: set[JobUid] = set()
     for seen in listing.observations:
-        result.last[seen.native_id] = seen
         entry = snapshot.entry(_owner_of(snapshot, seen))
         record = None if entry is None else entry.record
-        if record is not None and (record.uid in touched or _is_old_news(record, seen, last)):
+        if record is not None and record.uid in touched:
+            continue
+        result.last[seen.native_id] = seen
+        if record is not None and _is_old_news(record, seen, last):
             present.add(record.uid)
             continue
         present.add(_take_in(result, record, seen, cluster_id, at))
@@ -81,7 +84,12 @@ def _is_old_news(
     record: JobRecord, seen: Observation, last: Mapping[NativeId, Observation]
 ) -> bool:
     before = last.get(seen.native_id)
-    return record.confirmed_at is None and (before is seen or before == seen)
+    return (
+        record.confirmed_at is None
+        and (before is seen or before == seen)
+        # What we made of it since may not be what came of it.
+        and (record.state, record.stage) == (seen.state, seen.stage)
+    )
 
 
 def _take_in(
@@ -90,6 +98,9 @@ def _take_in(
     if record is None or not life.same_job(record, seen):
         record = life.first_sight(cluster_id, seen, at)
         result.changed.append(record)
+        return record.uid
+    if record.state.is_final and record.native_id is None:
+        result.changed.append(life.turned_up(record, seen, at))
         return record.uid
     if record.state.is_final:
         if not seen.state.is_final:

@@ -3,13 +3,14 @@
 import asyncio
 import secrets
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from hpcq.domain import life
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId
-from hpcq.domain.life import same_job
 from hpcq.services.wire import encode_head, encode_tail
 
 __all__ = ["Board", "Entry", "Freshness", "Snapshot"]
@@ -17,6 +18,8 @@ __all__ = ["Board", "Entry", "Freshness", "Snapshot"]
 # Level 1 packs a listing of similar jobs thirtyfold in a third of the default level's time.
 _GZIP_LEVEL = 1
 _GZIP_CONTAINER = 16 + zlib.MAX_WBITS
+_DEPARTED_AT_MOST = 10_000
+_LEFT_THE_QUEUE = "It left the scheduler's queue, and nothing says how it ended."
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,7 @@ class Board:
         self._cluster_id = cluster_id
         self._epoch = secrets.token_hex(4)
         self._count = 0
+        self._departed: OrderedDict[NativeId, JobRecord] = OrderedDict()
         self.snapshot = Snapshot({}, {}, None, self._version())
 
     def put(
@@ -176,6 +180,10 @@ class Board:
         self.snapshot = Snapshot(entries, by_native, as_of or self.snapshot.as_of, version)
         return self.snapshot
 
+    def departed(self, job_id: JobUid | NativeId) -> JobRecord | None:
+        """Return a job of somebody else that lately left the queue, as it was seen last."""
+        return self._departed.get(job_id) if isinstance(job_id, NativeId) else None
+
     def _drop(
         self, uid: JobUid, entries: dict[JobUid, Entry], by_native: dict[NativeId, JobUid]
     ) -> None:
@@ -186,21 +194,37 @@ class Board:
         native_id = entry.record.native_id
         if native_id is not None and by_native.get(native_id) == uid:
             del by_native[native_id]
+            self._remember(native_id, entry.record)
+
+    def _remember(self, native_id: NativeId, record: JobRecord) -> None:
+        if record.is_ours:
+            return
+        last_seen = self.snapshot.as_of
+        self._departed[native_id] = life.vanished(
+            record, _LEFT_THE_QUEUE, last_seen=last_seen, at=last_seen or record.state_changed_at
+        )
+        if len(self._departed) > _DEPARTED_AT_MOST:
+            self._departed.popitem(last=False)
 
     def _enter(
         self, record: JobRecord, entries: dict[JobUid, Entry], by_native: dict[NativeId, JobUid]
     ) -> None:
         native_id = record.native_id
+        before = entries.get(record.uid)
         holder = None if native_id is None else entries.get(by_native.get(native_id, record.uid))
         if holder is not None and holder.record.uid != record.uid:
             if _is_ours_seen_in_the_queue(holder.record, record):
                 return
             if _is_ours_seen_in_the_queue(record, holder.record):
                 del entries[holder.record.uid]
+            elif before is not None and before.record.native_id == native_id:
+                # Its id was given to another job since, which keeps it.
+                native_id = None
         self._count += 1
         entries[record.uid] = Entry(record, self._cluster_id)
         if native_id is not None:
             by_native[native_id] = record.uid
+            self._departed.pop(native_id, None)
 
     def _version(self) -> str:
         return f"{self._epoch}-{self._count}"
@@ -210,4 +234,4 @@ def _is_ours_seen_in_the_queue(ours: JobRecord, other: JobRecord) -> bool:
     """Whether the other record is a sight of our job from before its submission had returned."""
     if not ours.is_ours or other.is_ours or other.seen is None:
         return False
-    return same_job(ours, other.seen)
+    return life.same_job(ours, other.seen)

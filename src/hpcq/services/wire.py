@@ -4,6 +4,7 @@ What changes with every poll although nothing happened to the job (``elapsed``, 
 ``stale``) stands at the end, so that all before it is encoded only when the job changes.
 """
 
+import json
 from datetime import datetime
 
 import msgspec
@@ -75,7 +76,14 @@ def encode_head(record: JobRecord, cluster_id: str, *, usage: bool) -> bytes:
         cluster_id: this deployment's name.
         usage: whether ``resourceUsage`` is filled in.
     """
-    return _encoder.encode(_wire_job(record, cluster_id, usage=usage))[:-1] + b","
+    job = _wire_job(record, cluster_id, usage=usage)
+    try:
+        body = _encoder.encode(job)
+    except (UnicodeEncodeError, OverflowError):
+        # A scheduler printed bytes that are no UTF-8, or a number of more than 64 bits.
+        text = json.dumps(msgspec.to_builtins(job), ensure_ascii=False)
+        body = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode()
+    return body[:-1] + b","
 
 
 def encode_tail(elapsed_seconds: int | None, as_of: datetime | None, *, stale: bool) -> bytes:
@@ -91,32 +99,32 @@ def _wire_job(record: JobRecord, cluster_id: str, *, usage: bool) -> WireJob:
     return WireJob(
         job_id=record.native_id and str(record.native_id),
         status=record.status,
-        name=spec.name or _text(seen.name),
+        name=spec.name or seen.name,
         start_time=_time(seen.start_time),
         last_status_update_time=format_time(record.state_changed_at),
         end_time=_time(seen.end_time),
         cluster_id=cluster_id,
-        working_directory=spec.working_directory or _text(seen.working_directory),
+        working_directory=spec.working_directory or seen.working_directory,
         reserved_slots=spec.slots or seen.slots,
-        script_file=spec.script_file or _text(seen.script_file),
-        args=spec.args if record.spec else seen.args and tuple(map(_plain, seen.args)),
+        script_file=spec.script_file or seen.script_file,
+        args=spec.args if record.spec else seen.args,
         resource_usage=_wire_usage(seen.usage) if usage else None,
         uid=str(record.uid),
         state=record.state,
         native_state=seen.native_state,
-        state_reason=_text(record.state_reason),
+        state_reason=record.state_reason,
         failure_kind=_failure_kind(record, seen),
         exit_code=seen.exit_code,
         exit_signal=seen.exit_signal,
         submit_time=format_time(seen.submit_time or record.created_at),
-        owner=_text(seen.owner),
-        queue=_text(seen.queue) or spec.queue,
-        account=_text(seen.account) or spec.account,
+        owner=seen.owner,
+        queue=seen.queue or spec.queue,
+        account=seen.account or spec.account,
         hosts=seen.hosts,
         wall_time_limit=_either(spec.wall_time_limit_seconds, seen.wall_time_limit_seconds),
         memory_limit=gibibytes(_either(spec.memory_limit_bytes, seen.memory_limit_bytes)),
-        stdout_path=_text(seen.stdout_path) or spec.stdout_path,
-        stderr_path=_text(seen.stderr_path) or spec.stderr_path,
+        stdout_path=seen.stdout_path or spec.stdout_path,
+        stderr_path=seen.stderr_path or spec.stderr_path,
         array_job_id=seen.array_job_id,
         array_task_id=seen.array_task_id,
         depends_on=seen.depends_on,
@@ -157,16 +165,3 @@ def _time(moment: datetime | None) -> str | None:
 
 def _either(asked: int | None, seen: int | None) -> int | None:
     return seen if asked is None else asked
-
-
-def _text(text: str | None) -> str | None:
-    return None if text is None else _plain(text)
-
-
-def _plain(text: str) -> str:
-    """Return text that UTF-8 can carry: bytes that were none stand as U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    return text

@@ -1,6 +1,7 @@
 """The records of the jobs submitted through this service, in an embedded SQLite database."""
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from hpcq.domain.errors import StoreUnavailable
@@ -40,12 +41,18 @@ _jobs = sa.Table(
 )
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
-_decoder = msgspec.json.Decoder(JobRecord, dec_hook=lambda kind, text: kind(text))
+
+
+def _restore(kind: Callable[[str], object], text: str) -> object:
+    return kind(text)
+
+
+_decoder = msgspec.json.Decoder(JobRecord, dec_hook=_restore)
 
 
 @dataclass(slots=True)
 class _Write:
-    rows: list[dict[str, object]]
+    records: Sequence[JobRecord]
     durable: bool
     done: asyncio.Future[None]
 
@@ -104,23 +111,26 @@ class JobStore:
 
     def _enqueue(self, records: Sequence[JobRecord], *, durable: bool) -> asyncio.Future[None]:
         done = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Write([_row(r) for r in records], durable, done))
+        self._waiting.append(_Write(records, durable, done))
         if self._writer is None:
             self._writer = asyncio.create_task(self._drain())
         return done
 
     async def _drain(self) -> None:
-        while self._waiting:
-            writes, self._waiting = self._waiting, []
-            try:
-                await self._call(partial(self._write, writes))
-            except StoreUnavailable as error:
-                _settle(writes, error)
-            else:
-                _settle(writes, None)
-        self._writer = None
+        try:
+            while self._waiting:
+                writes, self._waiting = self._waiting, []
+                try:
+                    await self._call(partial(self._write, writes))
+                except Exception as error:
+                    _settle(writes, error)
+                else:
+                    _settle(writes, None)
+        finally:
+            self._writer = None
 
     def _write(self, writes: Sequence[_Write]) -> None:
+        rows = [_row(record) for write in writes for record in write.records]
         level = "FULL" if any(w.durable for w in writes) else "NORMAL"
         statement = insert(_jobs)
         statement = statement.on_conflict_do_update(
@@ -130,7 +140,7 @@ class JobStore:
         with self._engine.connect() as connection:
             connection.exec_driver_sql(f"PRAGMA synchronous={level}")
             connection.rollback()
-            connection.execute(statement, [row for w in writes for row in w.rows])
+            connection.execute(statement, rows)
             connection.commit()
 
     async def by_uid(self, uid: JobUid) -> JobRecord | None:
@@ -156,14 +166,14 @@ class JobStore:
 
         def read() -> list[JobRecord]:
             with self._engine.connect() as connection:
-                return [_decoder.decode(document) for (document,) in connection.execute(query)]
+                return [_decode(document) for (document,) in connection.execute(query)]
 
         return await self._call(read)
 
     async def _call(self, work: Callable[[], _T]) -> _T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except (DatabaseError, msgspec.DecodeError, OSError) as error:
+        except (SQLAlchemyError, ValueError, OSError) as error:
             raise StoreUnavailable(
                 f"The records in {self._path} cannot be used: {error}. "
                 "Is the disk full, or the file damaged or locked by another program?"
@@ -178,8 +188,23 @@ def _row(record: JobRecord) -> dict[str, object]:
         "is_removed": record.removed_at is not None,
         "changed_at": record.state_changed_at.timestamp(),
         "created_at": record.created_at.timestamp(),
-        "document": _encoder.encode(record),
+        "document": _encode(record),
     }
+
+
+def _encode(record: JobRecord) -> bytes:
+    try:
+        return _encoder.encode(record)
+    except (UnicodeEncodeError, OverflowError):
+        # A scheduler printed bytes that are no UTF-8, or a number of more than 64 bits.
+        return json.dumps(msgspec.to_builtins(record, enc_hook=str)).encode()
+
+
+def _decode(document: bytes) -> JobRecord:
+    try:
+        return _decoder.decode(document)
+    except msgspec.DecodeError:
+        return msgspec.convert(json.loads(document), JobRecord, dec_hook=_restore)
 
 
 def _report_failure(done: asyncio.Future[None]) -> None:
@@ -187,7 +212,7 @@ def _report_failure(done: asyncio.Future[None]) -> None:
         _log.error("store.write_failed", problem=str(error))
 
 
-def _settle(writes: Sequence[_Write], error: StoreUnavailable | None) -> None:
+def _settle(writes: Sequence[_Write], error: Exception | None) -> None:
     for write in writes:
         if write.done.done():
             continue

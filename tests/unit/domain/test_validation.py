@@ -1,0 +1,94 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import JobSpec
+from hpcq.domain.validation import check_content
+
+GOOD = JobSpec(name="study", working_directory="/work", script_file="/work/run.sh")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"name": "2026 : março*"},
+        {"name": "x" * 255},
+        {"args": ("", "a b", "'; rm -rf /", "\n", "é" * 1000)},
+        {"args": ("x" * 131_071,)},
+        {"environment": {"A_1": "", "PATH": "/opt:/usr", "_": "a,b\nc"}},
+        {"queue": "all.q@node1", "account": "projeto-é"},
+        {"wall_time_limit_seconds": 1, "memory_limit_bytes": 1 << 20, "priority": -1023},
+        {"stdout_path": "out.txt", "stderr_path": "/dev/null"},
+        {"slots": 10_000_000},
+    ],
+)
+def test_what_a_command_can_carry_is_accepted(fields: dict[str, object]) -> None:
+    check_content(replace(GOOD, **fields))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("fields", "wire_name"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"name": "x" * 256}, "name"),
+        ({"working_directory": ""}, "workingDirectory"),
+        ({"working_directory": "work"}, "workingDirectory"),
+        ({"working_directory": "/wo\0rk"}, "workingDirectory"),
+        ({"working_directory": "/" + "x" * 4095}, "workingDirectory"),
+        ({"script_file": ""}, "scriptFile"),
+        ({"script_file": "run.sh"}, "scriptFile"),
+        ({"script_file": "/run\udcff.sh"}, "scriptFile"),
+        ({"stdout_path": ""}, "stdoutPath"),
+        ({"stderr_path": "a\0"}, "stderrPath"),
+        ({"queue": ""}, "queue"),
+        ({"queue": "-help"}, "queue"),
+        ({"queue": "a b"}, "queue"),
+        ({"account": "a\tb"}, "account"),
+        ({"args": ("ok", "a\0b")}, "args[1]"),
+        ({"args": ("\ud800",)}, "args[0]"),
+        ({"args": ("x" * 131_072,)}, "args[0]"),
+        ({"environment": {"": "x"}}, "environment"),
+        ({"environment": {"1A": "x"}}, "environment"),
+        ({"environment": {"A=B": "x"}}, "environment"),
+        ({"environment": {"Á": "x"}}, "environment"),
+        ({"environment": {"A\n": "x"}}, "environment"),
+        ({"environment": {"A": "x\0"}}, "environment['A']"),
+        ({"environment": {"A": "x" * 131_071}}, "environment['A']"),
+        ({"slots": 0}, "reservedSlots"),
+        ({"slots": -1}, "reservedSlots"),
+        ({"slots": 10**30}, "reservedSlots"),
+        ({"wall_time_limit_seconds": 0}, "wallTimeLimit"),
+        ({"memory_limit_bytes": 0}, "memoryLimit"),
+        ({"priority": 2**31}, "priority"),
+    ],
+)
+def test_the_field_that_cannot_be_is_named_as_on_the_wire(
+    fields: dict[str, object], wire_name: str
+) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        check_content(replace(GOOD, **fields))  # type: ignore[arg-type]
+    assert caught.value.field == wire_name
+
+
+@given(st.text(), st.lists(st.text()), st.dictionaries(st.text(), st.text()), st.integers())
+def test_no_content_raises_anything_else(
+    text: str, args: list[str], environment: dict[str, str], number: int
+) -> None:
+    spec = JobSpec(
+        name=text,
+        working_directory="/" + text,
+        script_file="/" + text,
+        args=tuple(args),
+        environment=environment,
+        slots=number,
+    )
+    try:
+        check_content(spec)
+    except InvalidSpec as error:
+        assert error.detail.endswith((".", "…"))
+        assert error.field
