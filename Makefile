@@ -30,13 +30,16 @@ format: $(READY_TO_DEVELOP) ## Put the code into its form
 	@$(BIN)/ruff format .
 
 docs: $(READY_TO_DEVELOP) ## Write the generated pages of docs/ anew
-	@scripts/docs.sh
+	@$(BIN)/python docs/generate.py
 
 lock: $(READY_TO_DEVELOP) ## Write requirements*.txt anew, with the newest versions
 	@scripts/lock.sh
 
 bench: $(READY_TO_DEVELOP) ## Measure what the documentation claims
-	@scripts/bench.sh
+	@for module in $$(grep -l __main__ bench/*.py); do \
+	    echo "bench $$(basename $$module .py)"; \
+	    $(BIN)/python -m bench.$$(basename $$module .py) || exit 1; \
+	done
 
 clean-clusters: ## Stop the test schedulers that `make test` left running
 	@scripts/clusters.sh down

@@ -17,6 +17,7 @@ from hpcq.domain import errors
 __all__ = [
     "MEDIA_TYPE",
     "PROBLEMS",
+    "TITLES",
     "Problem",
     "add_handlers",
     "problem_response",
@@ -42,7 +43,7 @@ PROBLEMS: tuple[tuple[type[errors.HpcqError], int, str, str], ...] = (
     (errors.SchedulerError, 502, "scheduler_refused", "The scheduler refused"),
     (errors.StoreUnavailable, 503, "store_unavailable", "The records cannot be used"),
 )
-_TITLES = {
+TITLES = {
     400: ("invalid_content", "The request's content is invalid"),
     404: ("not_found", "No such route"),
     405: ("method_not_allowed", "The route does not know this method"),
@@ -97,7 +98,7 @@ def problem_response(
 def plain_problem(status: int, detail: str, *, headers: dict[str, str] | None = None) -> Response:
     """Return an error that has no exception of its own."""
     fallback = ("http_error", http.HTTPStatus(status).phrase)
-    code, title = _TITLES.get(status, fallback)
+    code, title = TITLES.get(status, fallback)
     return problem_response(status, code, title, detail, headers=headers)
 
 
@@ -112,7 +113,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def _meaning(status: int) -> str:
     titles = [title for _, number, _, title in PROBLEMS if number == status]
-    return titles[0] if titles else _TITLES[status][1]
+    return titles[0] if titles else TITLES[status][1]
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -126,7 +127,7 @@ def add_handlers(app: FastAPI) -> None:
 async def _on_ours(_request: Request, error: Exception) -> Response:
     status, code, title = next(
         ((s, c, t) for kind, s, c, t in PROBLEMS if isinstance(error, kind)),
-        (500, *_TITLES[500]),
+        (500, *TITLES[500]),
     )
     transient = bool(getattr(error, "transient", False)) and status in (429, 503)
     headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if transient else None
@@ -147,7 +148,7 @@ async def _on_wrong_shape(_request: Request, error: Exception) -> Response:
     first = found[0] if found else {"loc": (), "type": "unreadable"}
     where = _where(first)
     problems = "; ".join(_in_words(one) for one in found) or "it cannot be read"
-    code, title = _TITLES[422]
+    code, title = TITLES[422]
     return problem_response(422, code, title, f"{problems}.", field=where or None)
 
 
