@@ -111,8 +111,11 @@ class _Output:
                     raise TimeoutError
                 ready = selector.select(_LOOK_FOR_EXIT_SECONDS)
                 if not ready and self._process.poll() is not None:
-                    self.left_open = True
-                    return
+                    # It may have printed between that look and its exit.
+                    ready = selector.select(0)
+                    if not ready:
+                        self.left_open = True
+                        return
                 for key, _ in ready:
                     if not self._take(key.fd, key.data):
                         selector.unregister(key.fileobj)
