@@ -9,20 +9,19 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from hpcq.domain.errors import SchedulerError, SchedulerUnavailable
 from hpcq.domain.jobs import JobSpec, SubmissionKey
-from hpcq.domain.states import FailureKind
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.local import recovery
 from hpcq.schedulers.local.entry import Entry, spec_to_json
 from hpcq.schedulers.local.files import Result, Started
 from hpcq.schedulers.local.processes import Process, open_pidfd
-from hpcq.schedulers.local.queue import Running, choose
 from hpcq.schedulers.local.runs import Runs
 from hpcq.schedulers.local.spool import Phase, Row, Spool, SpoolLock
+from hpcq.schedulers.local.waitlist import Waitlist
 
 __all__ = ["Engine"]
 
@@ -44,12 +43,12 @@ class Engine:
         self._slots = options.max_slots
         self._boot_id = boot_id
         self._lock = SpoolLock(directory / "lock")
-        self._queued: dict[int, Entry] = {}
+        self._waitlist = Waitlist()
         self._holding: dict[int, Entry] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake: Callable[[], None] = lambda: None
         self._boot = ""
-        self._is_open = False
+        self._is_open = self._is_stopped = False
         self._is_kicked = False
         self._paused_until = 0.0
 
@@ -79,8 +78,10 @@ class Engine:
         self._kick()
 
     async def stop(self) -> None:
-        """Leave the spool; jobs go on."""
-        self._is_open = False
+        """Leave the spool; jobs go on. Harmless when repeated."""
+        if self._is_stopped:
+            return
+        self._is_open, self._is_stopped = False, True
         await self._settle()
         for entry in self._holding.values():
             self._unwatch(entry)
@@ -126,23 +127,11 @@ class Engine:
         self._is_kicked = False
         if not self._is_open or asyncio.get_running_loop().time() < self._paused_until:
             return
-        waiting = (entry.waiting for entry in self._queued.values())
-        choice = choose(waiting, self._running(), self._slots)
-        if choice.head is not None:
-            self._queued[choice.head].overtaken += choice.overtakes
-        for number in choice.start:
-            entry = self._queued.pop(number)
-            self._holding[number] = entry
+        for entry in self._waitlist.take(self._holding.values(), self._slots):
+            self._holding[entry.number] = entry
             entry.phase, entry.note, entry.attempt = Phase.DISPATCHED, None, entry.attempt + 1
             entry.launching = self._spawn(self._launch(entry))
             self._tell(entry)
-
-    def _running(self) -> Iterator[Running]:
-        now = time.time()
-        for entry in self._holding.values():
-            limit = entry.spec.wall_time_limit_seconds
-            spent = now - (entry.start_time or now)
-            yield Running(entry.spec.slots, None if limit is None else max(0.0, limit - spent))
 
     async def _launch(self, entry: Entry) -> None:
         try:
@@ -158,27 +147,32 @@ class Engine:
     async def _put_back(self, entry: Entry, why: str) -> None:
         del self._holding[entry.number]
         entry.phase, entry.note = Phase.QUEUED, why
-        self._enqueue(entry)
+        self._waitlist.add(entry)
         self._tell(entry)
         loop = asyncio.get_running_loop()
         self._paused_until = loop.time() + _PAUSE_SECONDS
         loop.call_later(_PAUSE_SECONDS, self._kick)
+        await self.runs.remove(entry)
         # If this is not written the next start finds no mark of a shepherd, and does the same.
         with contextlib.suppress(SchedulerUnavailable):
             await self.spool.move(entry.number, Phase.QUEUED)
-        await self.runs.remove(entry)
 
     # Watching them
 
     def _watch(self, entry: Entry, started: Started) -> None:
         entry.shepherd = Process(started["pid"], started["start_ticks"])
         entry.start_time = started["start_time"]
-        entry.descriptor = open_pidfd(entry.shepherd)
+        loop = asyncio.get_running_loop()
+        try:
+            entry.descriptor = open_pidfd(entry.shepherd)
+        except OSError:
+            # No descriptor is free; the job goes on, and its end is seen a little later.
+            loop.call_later(_PAUSE_SECONDS, self._watch, entry, started)
+            return
         self._tell(entry)
         if entry.descriptor is None:
             self._on_shepherd_ended(entry)
         else:
-            loop = asyncio.get_running_loop()
             loop.add_reader(entry.descriptor, self._on_shepherd_ended, entry)
 
     def _unwatch(self, entry: Entry) -> None:
@@ -246,10 +240,10 @@ class Engine:
             raise
 
     def _set_phase(self, entry: Entry, phase: str) -> None:
-        self._queued.pop(entry.number, None)
+        self._waitlist.discard(entry)
         entry.phase = phase
         if phase == Phase.QUEUED:
-            self._enqueue(entry)
+            self._waitlist.add(entry)
         self._tell(entry)
         self._kick()
 
@@ -265,11 +259,11 @@ class Engine:
             self._tell(entry)
             await self.runs.request_end(entry)
             return False
-        self._queued.pop(entry.number, None)
+        self._waitlist.discard(entry)
         entry.is_ending = True
         self._tell(entry)
         self._kick()
-        await self._finish(entry, _cancelled_before_start())
+        await self._finish(entry, recovery.never_started())
         return True
 
     # After a restart
@@ -306,13 +300,7 @@ class Engine:
     def _enter(self, entry: Entry) -> None:
         self.entries[entry.number] = entry
         if entry.phase == Phase.QUEUED:
-            self._enqueue(entry)
-
-    def _enqueue(self, entry: Entry) -> None:
-        is_last = not self._queued or entry.number > next(reversed(self._queued))
-        self._queued[entry.number] = entry
-        if not is_last:
-            self._queued = dict(sorted(self._queued.items()))
+            self._waitlist.add(entry)
 
     # Plumbing
 
@@ -336,15 +324,3 @@ class Engine:
     async def _surely(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Do it to its end, even if whoever asked goes away."""
         return await asyncio.shield(self._spawn(work))
-
-
-def _cancelled_before_start() -> Result:
-    return Result(
-        exit_code=None,
-        exit_signal=None,
-        failure_kind=FailureKind.CANCELLED,
-        reason="It was cancelled before it started.",
-        start_time=None,
-        end_time=time.time(),
-        usage=None,
-    )

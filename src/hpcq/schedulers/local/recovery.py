@@ -19,7 +19,17 @@ from hpcq.schedulers.local.processes import (
     send,
 )
 
-__all__ = ["Fate", "fate", "outcome", "prepare", "read_sample", "read_started", "remove_other_runs"]
+__all__ = [
+    "Fate",
+    "fate",
+    "never_started",
+    "outcome",
+    "prepare",
+    "read_result",
+    "read_sample",
+    "read_started",
+    "remove_other_runs",
+]
 
 _PATIENCE_SECONDS = 10.0
 _KILL_AGAIN_SECONDS = 0.02
@@ -77,9 +87,27 @@ def fate(directory: Path, dispatched_in: str | None, boot_id: str) -> Fate:
     return Fate(started, has_ended)
 
 
+def never_started() -> Result:
+    """Return how a job ended that was cancelled before it started."""
+    return Result(
+        exit_code=None,
+        exit_signal=None,
+        failure_kind=FailureKind.CANCELLED,
+        reason="It was cancelled before it started.",
+        start_time=None,
+        end_time=time.time(),
+        usage=None,
+    )
+
+
+def read_result(directory: Path) -> Result | None:
+    """Return how the job of a run directory ended; None if nothing says so."""
+    return cast(Result | None, files.read_json(directory / files.RESULT))
+
+
 def outcome(directory: Path, key: str) -> Result:
     """Return how a job ended whose shepherd has ended; end what the shepherd may have left."""
-    result = cast(Result | None, files.read_json(directory / files.RESULT))
+    result = read_result(directory)
     if result is not None:
         return result
     ended = _end_left_over(directory, key)

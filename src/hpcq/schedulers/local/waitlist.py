@@ -1,0 +1,43 @@
+"""The jobs that could start, in the order they came."""
+
+import time
+from collections.abc import Iterable, Iterator
+
+from hpcq.schedulers.local.entry import Entry
+from hpcq.schedulers.local.queue import Running, choose
+
+__all__ = ["Waitlist"]
+
+
+class Waitlist:
+    """Queued jobs by number. A job that comes back takes the place it had."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, Entry] = {}
+
+    def add(self, entry: Entry) -> None:
+        """Put a job in its place."""
+        is_last = not self._entries or entry.number > next(reversed(self._entries))
+        self._entries[entry.number] = entry
+        if not is_last:
+            self._entries = dict(sorted(self._entries.items()))
+
+    def discard(self, entry: Entry) -> None:
+        """Take a job out, if it is there."""
+        self._entries.pop(entry.number, None)
+
+    def take(self, holding: Iterable[Entry], total_slots: int) -> list[Entry]:
+        """Take out the jobs that start now, given those that hold slots."""
+        waiting = (entry.waiting for entry in self._entries.values())
+        choice = choose(waiting, _running(holding), total_slots)
+        if choice.head is not None:
+            self._entries[choice.head].overtaken += choice.overtakes
+        return [self._entries.pop(number) for number in choice.start]
+
+
+def _running(holding: Iterable[Entry]) -> Iterator[Running]:
+    now = time.time()
+    for entry in holding:
+        limit = entry.spec.wall_time_limit_seconds
+        spent = now - (entry.start_time or now)
+        yield Running(entry.spec.slots, None if limit is None else max(0.0, limit - spent))
