@@ -10,11 +10,12 @@ from fastapi import FastAPI
 
 from hpcq import __version__
 from hpcq.api import problems
-from hpcq.api.asgi import BodyLimit, OnePathSpelling
+from hpcq.api.asgi import BodyLimit, OnePathSpelling, PlainStartFailure
 from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
 from hpcq.api.routers import health, jobs, programs
 from hpcq.config import Settings, prepare_state_directory, scheduler_environment
+from hpcq.domain.errors import HpcqError
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers import registry
 from hpcq.schedulers.base import SchedulerBackend, SchedulerOptions
@@ -54,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes)
     app.add_middleware(OnePathSpelling, root_path=root_path)
     app.add_middleware(RequestLog)
+    app.add_middleware(PlainStartFailure)
     return app
 
 
@@ -69,12 +71,16 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     app.state.context = _context(settings, backend, store, board, monitor, paths)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(runner.close)
-        await store.open()
-        stack.push_async_callback(store.close)
-        await backend.start(monitor.wake)
-        stack.push_async_callback(backend.stop)
         stack.callback(paths.close)
-        await monitor.load()
+        try:
+            await store.open()
+            stack.push_async_callback(store.close)
+            await backend.start(monitor.wake)
+            stack.push_async_callback(backend.stop)
+            await monitor.load()
+        except HpcqError as error:
+            app.state.cannot_start = f"The service cannot start. {error.detail}"
+            raise
         watching = asyncio.create_task(monitor.run())
         stack.push_async_callback(_end, watching)
         yield

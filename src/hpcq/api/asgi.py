@@ -1,11 +1,30 @@
-"""What happens to every request before a route sees it: one spelling of paths, a bounded body."""
+"""What stands before the routes: one spelling of paths, bounded bodies, plain start failures."""
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpcq.api.problems import plain_problem
 
-__all__ = ["BodyLimit", "OnePathSpelling"]
+__all__ = ["BodyLimit", "OnePathSpelling", "PlainStartFailure"]
+
+
+class PlainStartFailure:
+    """Tells in one sentence why the service cannot start, where a traceback would stand.
+
+    The sentence is what the lifespan left in ``app.state.cannot_start``.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def plainly(message: Message) -> None:
+            reason = getattr(scope["app"].state, "cannot_start", None)
+            if reason and message["type"] == "lifespan.startup.failed":
+                message = {**message, "message": reason}
+            await send(message)
+
+        await self._app(scope, receive, plainly if scope["type"] == "lifespan" else send)
 
 
 class OnePathSpelling:

@@ -11,10 +11,11 @@ from types import FrameType
 
 from hpcq.config import Settings, SettingsError, load_settings, prepare_state_directory
 
-__all__ = ["EXIT_SETTINGS", "EXIT_SOCKET", "open_socket", "serve"]
+__all__ = ["EXIT_SETTINGS", "EXIT_SOCKET", "EXIT_START", "open_socket", "serve"]
 
 EXIT_SOCKET = 1
 EXIT_SETTINGS = 2
+EXIT_START = 3
 
 _BACKLOG = 2048
 
@@ -42,8 +43,7 @@ def serve(folder: Path) -> int:
         # Imported here because it takes long: a mistake in the settings is told before.
         from hpcq.cli.server import run
     with listener:
-        run(settings, listener)
-    return 0
+        return 0 if run(settings, listener) else EXIT_START
 
 
 def open_socket(host: str, port: int) -> socket.socket:

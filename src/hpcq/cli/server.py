@@ -18,8 +18,11 @@ __all__ = ["run"]
 _SHUTDOWN_SECONDS = 5
 
 
-def run(settings: Settings, listener: socket.socket) -> None:
+def run(settings: Settings, listener: socket.socket) -> bool:
     """Serve until a signal ends it; answers under way are finished first.
+
+    Returns:
+        Whether it could start; if not, the log says why.
 
     Args:
         settings: of the whole service.
@@ -37,7 +40,9 @@ def run(settings: Settings, listener: socket.socket) -> None:
         access_log=False,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    _Server(config).run(sockets=[listener])
+    server = _Server(config)
+    server.run(sockets=[listener])
+    return server.started
 
 
 class _Server(uvicorn.Server):

@@ -175,7 +175,7 @@ class JobStore:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except (SQLAlchemyError, ValueError, OSError) as error:
             raise StoreUnavailable(
-                f"The records in {self._path} cannot be used: {error}. "
+                f"The records in {self._path} cannot be used: {getattr(error, 'orig', error)}. "
                 "Is the disk full, or the file damaged or locked by another program?"
             ) from error
 
