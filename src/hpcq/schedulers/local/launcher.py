@@ -1,4 +1,4 @@
-"""The launcher: a process that forks one shepherd for each job, in about a millisecond.
+"""The launcher: a process that forks one shepherd for each job, in a few milliseconds.
 
 Run as a program, with two descriptors: the service's end of a packet socket, and the lock on
 the spool. It reads the name of one run directory per packet, and ends when the service does. A
