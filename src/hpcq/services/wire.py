@@ -125,9 +125,9 @@ def _wire_job(record: JobRecord, cluster_id: str, *, usage: bool) -> WireJob:
         memory_limit=gibibytes(_either(spec.memory_limit_bytes, seen.memory_limit_bytes)),
         stdout_path=seen.stdout_path or spec.stdout_path,
         stderr_path=seen.stderr_path or spec.stderr_path,
-        array_job_id=seen.array_job_id,
+        array_job_id=_bare(seen.array_job_id),
         array_task_id=seen.array_task_id,
-        depends_on=seen.depends_on,
+        depends_on=seen.depends_on and tuple(map(str, seen.depends_on)),
     )
 
 
@@ -161,6 +161,11 @@ def _wire_usage(usage: Usage | None) -> WireUsage | None:
 
 def _time(moment: datetime | None) -> str | None:
     return None if moment is None else format_time(moment)
+
+
+def _bare(text: str | None) -> str | None:
+    """Return text as msgspec takes it: plain, where an id is of a kind of its own."""
+    return None if text is None else str(text)
 
 
 def _either(asked: int | None, seen: int | None) -> int | None:
