@@ -109,19 +109,21 @@ class Monitor:
         board: Board,
         cluster_id: str,
         options: MonitorOptions,
+        clock: Callable[[], datetime] = now,
     ) -> None:
         self._backend = backend
         self._store = store
         self._board = board
         self._cluster_id = cluster_id
         self._options = options
+        self._now = clock
         self._memory = _Memory()
         self._woken = asyncio.Event()
         self.health = Health()
 
     async def load(self) -> None:
         """Put up what the store remembers, before the scheduler is asked for the first time."""
-        remembered = await self._store.open_or_recent(now() - self._options.listed_for)
+        remembered = await self._store.open_or_recent(self._now() - self._options.listed_for)
         self._board.put(remembered)
 
     def wake(self) -> None:
@@ -130,11 +132,11 @@ class Monitor:
 
     def read(self, uid: JobUid) -> None:
         """Take note that somebody reads this job, and so wants to know its usage."""
-        self._memory.interest[uid] = now()
+        self._memory.interest[uid] = self._now()
 
     def read_all(self) -> None:
         """Take note that somebody reads the usage of every running job."""
-        self._memory.all_read_at = now()
+        self._memory.all_read_at = self._now()
 
     async def apply(
         self, uid: JobUid, change: Callable[[JobRecord], JobRecord]
@@ -207,7 +209,7 @@ class Monitor:
                 query finds it again.
         """
         await self._save_unsaved()
-        asked_at, began = now(), time.monotonic()
+        asked_at, began = self._now(), time.monotonic()
         listing = await self._backend.jobs()
         memory = self._memory
         touched = {uid for uid, at in memory.touched.items() if at >= began}
@@ -388,7 +390,7 @@ class Monitor:
             entry = snapshot.entry(seen.native_id)
             if entry is None or seen.state.is_final or not life.same_job(entry.record, seen):
                 continue
-            record = _with_details(entry.record, seen)
+            record = _with_details(entry.record, seen, at)
             if record != entry.record:
                 changed.append(record)
         await self._publish(changed, began)
@@ -407,13 +409,13 @@ class Monitor:
         ]
 
 
-def _with_details(record: JobRecord, seen: Observation) -> JobRecord:
+def _with_details(record: JobRecord, seen: Observation, at: datetime) -> JobRecord:
     """Return the record with what a detailed answer adds; where it is, the queue has told."""
     if record.state.is_final:
         return record
     if seen.native_state is None and record.seen is not None:
         seen = replace(seen, native_state=record.seen.native_state)
-    known = life.observe(record, seen, now())
+    known = life.observe(record, seen, at)
     return known.changed(
         state=record.state,
         stage=record.stage,

@@ -1,0 +1,117 @@
+"""The services over a scheduler in memory, wired as the application wires them."""
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId
+from hpcq.schedulers.testing import FakeScheduler
+from hpcq.services.archive import Archive
+from hpcq.services.jobs import JobService
+from hpcq.services.monitor import Monitor, MonitorOptions
+from hpcq.services.paths import PathChecker
+from hpcq.services.snapshot import Board
+from hpcq.storage.jobs import JobStore
+
+__all__ = ["CLUSTER", "T0", "Clock", "FillingStore", "World"]
+
+CLUSTER = "1"
+T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+class Clock:
+    """A clock that a test moves. It begins now: the services have the real one."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def forward(self, seconds: float) -> None:
+        self.ahead += timedelta(seconds=seconds)
+
+
+class FillingStore(JobStore):
+    """A store on a disk that can be full."""
+
+    full = False
+
+    def _write(self, writes: Sequence[Any]) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super()._write(writes)
+
+
+@dataclass(kw_only=True)
+class World:
+    """One service over one scheduler, which outlives it."""
+
+    directory: Path
+    scheduler: FakeScheduler = field(default_factory=FakeScheduler)
+    clock: Clock = field(default_factory=Clock)
+    interval_seconds: float = 5.0
+    usage_interval_seconds: float = 15.0
+
+    def __post_init__(self) -> None:
+        script = self.directory / "run.sh"
+        script.write_text("#!/bin/sh\n")
+        self.spec = JobSpec(
+            name="study", working_directory=str(self.directory), script_file=str(script)
+        )
+        self.store = FillingStore(self.directory / "jobs.sqlite3")
+        self.board = Board(CLUSTER)
+        options = MonitorOptions(
+            interval_seconds=self.interval_seconds,
+            usage_interval_seconds=self.usage_interval_seconds,
+            listed_for=timedelta(days=1),
+        )
+        self.monitor = Monitor(self.scheduler, self.store, self.board, CLUSTER, options, self.clock)
+        self.paths = PathChecker(10)
+        self.archive = Archive(self.scheduler, self.store, CLUSTER, self.interval_seconds)
+        self.jobs = JobService(
+            backend=self.scheduler,
+            store=self.store,
+            board=self.board,
+            monitor=self.monitor,
+            archive=self.archive,
+            cluster_id=CLUSTER,
+            paths=self.paths,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.store.open()
+        await self.monitor.load()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.store.full = False
+        await self.store.close()
+        self.paths.close()
+
+    async def restart(self) -> None:
+        """End this service without a word, and begin the next one over the same files."""
+        await self.__aexit__()
+        self.__post_init__()
+        await self.__aenter__()
+
+    async def submit(self, **fields: Any) -> JobRecord:
+        return await self.jobs.submit(replace(self.spec, **fields))
+
+    async def tick(self, seconds: float = 0.0) -> None:
+        """Let time pass, and the scheduler be asked once."""
+        self.clock.forward(seconds)
+        await self.monitor.tick()
+
+    def job(self, job_id: str) -> JobRecord:
+        """A job on the board."""
+        known = JobUid(job_id) if "-" in job_id else NativeId(job_id)
+        entry = self.board.snapshot.entry(known)
+        assert entry is not None, f"{job_id} is not on the board"
+        return entry.record
+
+    def on_board(self) -> list[str | None]:
+        return [record.native_id for record in self.board.snapshot.records()]

@@ -1,0 +1,740 @@
+"""The monitor over a scheduler that does what a test tells it to."""
+
+import asyncio
+import itertools
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from tests.unit.services.kit import World
+
+from hpcq.domain import life
+from hpcq.domain.errors import (
+    CommandTimedOut,
+    HpcqError,
+    OutputParseError,
+    SchedulerUnavailable,
+    StoreUnavailable,
+)
+from hpcq.domain.jobs import JobUid, NativeId, Usage
+from hpcq.domain.states import FailureKind, JobState, JobStatus
+from hpcq.schedulers.base import Unreadable
+
+pytestmark = pytest.mark.anyio
+
+AWAY = SchedulerUnavailable("It is away.")
+
+
+# The life of a job
+
+
+async def test_a_submitted_job_is_followed_to_its_end(world: World) -> None:
+    record = await world.submit()
+    native_id = record.native_id
+    assert native_id is not None
+    assert world.job(native_id).state is JobState.QUEUED
+    await world.tick()
+    world.scheduler.run(native_id)
+    await world.tick(5)
+    assert world.job(native_id).state is JobState.RUNNING
+    world.scheduler.end(native_id, exit_code=0)
+    await world.tick(5)
+    ended = world.job(native_id)
+    assert (ended.uid, ended.state) == (record.uid, JobState.DONE)
+    assert await world.store.by_uid(record.uid) == ended
+
+
+async def test_a_job_that_vanished_is_undetermined_until_accounting_shows_it(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    world.scheduler.run(native_id)
+    await world.tick()
+    last_seen = world.board.snapshot.as_of
+    world.scheduler.end(
+        native_id,
+        accounted=False,
+        state=JobState.FAILED,
+        failure_kind=FailureKind.NON_ZERO_EXIT,
+        exit_code=3,
+    )
+    await world.tick(5)
+    gone = world.job(native_id)
+    assert (gone.state, gone.status) == (JobState.UNDETERMINED, JobStatus.UNKNOWN)
+    assert gone.state_reason
+    assert gone.confirmed_at == last_seen
+    world.scheduler.account(native_id)
+    await world.tick(60)
+    ended = world.job(native_id)
+    assert (ended.state, ended.state_reason) == (JobState.FAILED, None)
+    assert ended.seen is not None
+    assert (ended.seen.exit_code, ended.seen.failure_kind) == (3, FailureKind.NON_ZERO_EXIT)
+
+
+async def test_a_job_in_neither_queue_nor_accounting_is_never_assumed_done(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    await world.tick()
+    world.scheduler.lose(native_id)
+    for _ in range(30):
+        await world.tick(600)
+    assert world.job(native_id).state is JobState.UNDETERMINED
+
+
+async def test_a_job_that_comes_back_is_where_the_queue_says(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    world.scheduler.run(native_id)
+    await world.tick()
+    absent = world.scheduler.queue.pop(native_id)
+    await world.tick(5)
+    assert world.job(native_id).state is JobState.UNDETERMINED
+    world.scheduler.queue[native_id] = absent
+    await world.tick(5)
+    assert world.job(native_id).state is JobState.RUNNING
+    assert world.job(native_id).confirmed_at is None
+
+
+async def test_a_job_that_the_scheduler_does_not_show_yet_is_not_missed(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    hidden = world.scheduler.queue.pop(native_id)
+    await world.tick(1)
+    assert world.job(native_id).state is JobState.QUEUED
+    world.scheduler.queue[native_id] = hidden
+    await world.tick(5)
+    assert world.job(native_id).state is JobState.QUEUED
+
+
+async def test_a_job_that_cannot_be_read_is_in_the_queue_all_the_same(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    world.scheduler.run(native_id)
+    await world.tick()
+    job = world.scheduler.queue.pop(native_id)
+    foreign = world.scheduler.enqueue()
+    world.scheduler.unreadable = [
+        Unreadable(reason="no state in it", excerpt="<job/>", native_id=native_id),
+        Unreadable(reason="no id in it", excerpt="<job>"),
+    ]
+    await world.tick(5)
+    assert world.job(native_id).state is JobState.RUNNING
+    assert world.job(foreign).state is JobState.QUEUED
+    assert world.scheduler.calls["history"] == 0
+    world.scheduler.queue[native_id] = job
+    world.scheduler.unreadable = []
+    await world.tick(5)
+    assert world.job(native_id).state is JobState.RUNNING
+
+
+async def test_a_foreign_job_leaves_with_the_queue(world: World) -> None:
+    native_id = world.scheduler.enqueue()
+    await world.tick()
+    assert world.on_board() == [native_id]
+    world.scheduler.end(native_id)
+    await world.tick(5)
+    assert world.on_board() == []
+
+
+async def test_our_ended_job_leaves_when_its_time_in_the_listing_is_over(world: World) -> None:
+    record = await world.submit()
+    assert record.native_id is not None
+    world.scheduler.end(record.native_id)
+    await world.tick(11)
+    await world.tick(23 * 3600)
+    assert world.on_board() == [record.native_id]
+    await world.tick(2 * 3600)
+    assert world.on_board() == []
+    assert (await world.jobs.find(record.native_id)).record.uid == record.uid
+
+
+# An outage
+
+
+async def test_a_scheduler_that_is_away_changes_no_job(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    world.scheduler.run(native_id)
+    await world.tick()
+    before = world.board.snapshot
+    for error in (AWAY, CommandTimedOut(("qstat",), 30), OutputParseError("qstat", "cut", b"<")):
+        world.scheduler.fail_next("jobs", error)
+        with pytest.raises(type(error)):
+            await world.tick(600)
+    assert world.board.snapshot is before
+    allowed = timedelta(seconds=30)
+    assert world.board.snapshot.freshness(world.clock(), allowed).stale
+    await world.tick(5)
+    assert world.job(native_id).state is JobState.RUNNING
+    assert not world.board.snapshot.freshness(world.clock(), allowed).stale
+
+
+async def test_jobs_that_ended_during_an_outage_are_resolved_after_it(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    world.scheduler.run(native_id)
+    await world.tick()
+    world.scheduler.fail_next("jobs", AWAY)
+    with pytest.raises(SchedulerUnavailable):
+        await world.tick(5)
+    world.scheduler.end(native_id)
+    await world.tick(5)
+    assert world.job(native_id).state is JobState.DONE
+
+
+async def test_accounting_that_is_away_fails_no_job_and_holds_up_no_other(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    world.scheduler.run(native_id)
+    await world.tick()
+    world.scheduler.end(native_id)
+    other = world.scheduler.enqueue()
+    world.scheduler.fail_next("history", SchedulerUnavailable("slurmdbd is down."))
+    await world.tick(5)
+    gone = world.job(native_id)
+    assert gone.state is JobState.UNDETERMINED
+    assert "slurmdbd is down." in (gone.state_reason or "")
+    assert world.job(other).state is JobState.QUEUED
+    await world.tick(60)
+    assert world.job(native_id).state is JobState.DONE
+
+
+@pytest.mark.parametrize("error", [AWAY, OutputParseError("x", "cut", b""), ZeroDivisionError()])
+async def test_what_goes_wrong_beside_the_queue_keeps_no_news_of_it_back(
+    world: World, error: Exception
+) -> None:
+    world.scheduler.fail_next("submit", CommandTimedOut(("qsub",), 30), after_effect=False)
+    with pytest.raises(CommandTimedOut):
+        await world.submit()
+    vanished, running = await world.submit(), await world.submit()
+    assert vanished.native_id is not None
+    assert running.native_id is not None
+    await world.tick()
+    world.scheduler.lose(vanished.native_id)
+    world.scheduler.run(running.native_id)
+    news = world.scheduler.enqueue()
+    for method in ("find", "history", "details"):
+        world.scheduler.fail_next(method, error)
+    try:
+        await world.tick(60)
+    except HpcqError:
+        pytest.fail("an answer beside the queue ended the tick")
+    except ZeroDivisionError:
+        assert not isinstance(error, HpcqError)
+    assert world.job(news).state is JobState.QUEUED
+    assert world.job(running.native_id).state is JobState.RUNNING
+    assert world.board.snapshot.as_of is not None
+
+
+async def test_a_slow_accounting_does_not_hold_up_the_news_of_the_queue(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    world.scheduler.run(native_id)
+    await world.tick()
+    last_seen = world.board.snapshot.as_of
+    world.scheduler.end(native_id)
+    other = world.scheduler.enqueue()
+    answer = world.scheduler.hold_back_next("history")
+    ticking = asyncio.create_task(world.tick(5))
+    await answer.ready.wait()
+    assert world.job(other).state is JobState.QUEUED
+    waiting = world.job(native_id)
+    assert (waiting.state, waiting.confirmed_at) == (JobState.RUNNING, last_seen)
+    answer.let_go()
+    await ticking
+    assert world.job(native_id).state is JobState.DONE
+
+
+async def test_the_watch_goes_on_after_anything(world: World) -> None:
+    async with World(directory=world.directory, interval_seconds=0.001) as world:
+        native_id = world.scheduler.enqueue()
+        world.scheduler.fail_next("jobs", AWAY)
+        after_outage = world.scheduler.hold_back_next("jobs")
+        world.scheduler.fail_next("jobs", ZeroDivisionError("a defect"))
+        after_defect = world.scheduler.hold_back_next("jobs")
+        after_answer = world.scheduler.hold_back_next("jobs")
+        watching = asyncio.create_task(world.monitor.run())
+        health = []
+        for answer in (after_outage, after_defect, after_answer):
+            await answer.ready.wait()
+            health.append((world.monitor.health.answered, world.monitor.health.problem))
+            answer.let_go()
+        watching.cancel()
+        assert health == [
+            (False, AWAY.detail),
+            (False, "The monitor failed; its log says why."),
+            (True, None),
+        ]
+        assert world.job(native_id).state is JobState.QUEUED
+
+
+async def test_before_the_first_answer_what_is_remembered_is_shown_and_stale(world: World) -> None:
+    record = await world.submit()
+    assert record.native_id is not None
+    await world.tick()
+    await world.restart()
+    world.scheduler.fail_next("jobs", AWAY)
+    with pytest.raises(SchedulerUnavailable):
+        await world.tick()
+    assert world.job(record.native_id).uid == record.uid
+    assert world.board.snapshot.as_of is None
+    assert world.board.snapshot.freshness(world.clock(), timedelta(seconds=30)).stale
+    assert not world.monitor.health.answered
+    await world.tick()
+    assert world.job(record.native_id).uid == record.uid
+
+
+# Races between what we do and what a listing says
+
+
+async def test_a_job_submitted_while_a_listing_is_under_way_is_not_missed(world: World) -> None:
+    answer = world.scheduler.hold_back_next("jobs")
+    ticking = asyncio.create_task(world.tick())
+    await answer.ready.wait()
+    record = await world.submit()
+    answer.let_go()
+    await ticking
+    assert record.native_id is not None
+    assert world.job(record.native_id).state is JobState.QUEUED
+    assert world.scheduler.calls["history"] == 0
+
+
+@pytest.mark.parametrize("shows_keys", [True, False])
+async def test_a_job_listed_before_its_submission_returned_is_one_job_and_ours(
+    world: World, shows_keys: bool
+) -> None:
+    world.scheduler.shows_keys = shows_keys
+    answer = world.scheduler.hold_back_next("submit")
+    submitting = asyncio.create_task(world.submit())
+    await answer.ready.wait()
+    await world.tick()
+    assert [record.is_ours for record in world.board.snapshot.records()] == [False]
+    answer.let_go()
+    record = await submitting
+    assert [r.uid for r in world.board.snapshot.records()] == [record.uid]
+    await world.tick(5)
+    assert [r.uid for r in world.board.snapshot.records()] == [record.uid]
+    assert world.job(record.uid).seen is not None
+
+
+async def test_a_listing_from_before_does_not_undo_a_cancellation(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    await world.tick()
+    answer = world.scheduler.hold_back_next("jobs")
+    ticking = asyncio.create_task(world.tick(5))
+    await answer.ready.wait()
+    await world.jobs.cancel(native_id)
+    assert world.job(native_id).state is JobState.FAILED
+    answer.let_go()
+    await ticking
+    assert world.job(native_id).state is JobState.FAILED
+
+
+async def test_a_listing_from_before_does_not_undo_a_hold(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    await world.tick()
+    answer = world.scheduler.hold_back_next("jobs")
+    ticking = asyncio.create_task(world.tick(5))
+    await answer.ready.wait()
+    await world.jobs.hold(native_id)
+    answer.let_go()
+    await ticking
+    assert world.job(native_id).state is JobState.QUEUED_HELD
+    await world.tick(5)
+    assert world.job(native_id).state is JobState.QUEUED_HELD
+
+
+async def test_a_hold_that_somebody_lifted_at_once_does_not_stay(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    await world.tick()
+    await world.jobs.hold(native_id)
+    await world.scheduler.release(native_id)  # by a user's own command
+    await world.tick(5)
+    assert world.job(native_id).state is JobState.QUEUED
+
+
+async def test_a_release_that_leaves_another_hold_in_place_is_shown_as_held(world: World) -> None:
+    native_id = world.scheduler.enqueue(state=JobState.QUEUED_HELD, native_state="hqw")
+    await world.tick()
+    held = world.scheduler.queue[native_id]
+    await world.jobs.release(native_id)
+    assert world.job(native_id).state is JobState.QUEUED
+    world.scheduler.queue[native_id] = held
+    await world.tick(5)
+    assert world.job(native_id).state is JobState.QUEUED_HELD
+
+
+async def test_what_a_disbelieved_listing_said_is_taken_from_the_next(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    world.scheduler.run(native_id)
+    await world.tick()
+    world.scheduler.change(native_id, hosts=("n1", "n2"))
+    answer = world.scheduler.hold_back_next("jobs")
+    ticking = asyncio.create_task(world.tick(5))
+    await answer.ready.wait()
+    await world.monitor.apply(
+        world.job(native_id).uid, lambda r: life.cancel_requested(r, world.clock())
+    )
+    answer.let_go()
+    await ticking
+    await world.tick(5)
+    seen = world.job(native_id).seen
+    assert seen is not None
+    assert seen.hosts == ("n1", "n2")
+
+
+async def test_a_clock_that_is_put_back_freezes_no_job(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    await world.tick()
+    await world.jobs.hold(native_id)
+    world.scheduler.change(native_id, state=JobState.QUEUED)
+    world.scheduler.run(native_id)
+    await world.tick(-3600)
+    assert world.job(native_id).state is JobState.RUNNING
+
+
+# Submissions without an answer
+
+
+@pytest.mark.parametrize("shows_keys", [True, False])
+async def test_a_job_whose_answer_was_lost_is_found_by_its_key(
+    world: World, shows_keys: bool
+) -> None:
+    world.scheduler.shows_keys = shows_keys
+    world.scheduler.fail_next("submit", CommandTimedOut(("qsub",), 30), after_effect=True)
+    with pytest.raises(CommandTimedOut):
+        await world.submit()
+    (record,) = world.board.snapshot.records()
+    assert (record.state, record.native_id) == (JobState.UNDETERMINED, None)
+    await world.tick(1)
+    await world.tick(5)
+    (found,) = world.board.snapshot.records()
+    assert (found.uid, found.native_id) == (record.uid, NativeId("1"))
+    assert found.state is JobState.QUEUED
+    assert world.scheduler.calls["submit"] == 1
+    assert await world.store.by_native_id(NativeId("1")) == found
+
+
+async def test_an_intent_found_after_a_crash_is_one_job(world: World) -> None:
+    answer = world.scheduler.hold_back_next("submit")
+    submitting = asyncio.create_task(world.submit())
+    await answer.ready.wait()
+    await world.restart()  # the answer never came
+    await world.tick()
+    await world.tick(5)
+    (record,) = world.board.snapshot.records()
+    assert record.is_ours
+    assert (record.native_id, record.state) == (NativeId("1"), JobState.QUEUED)
+    submitting.cancel()
+
+
+async def test_a_submission_that_nobody_knows_of_has_failed_in_the_end(world: World) -> None:
+    world.scheduler.fail_next("submit", CommandTimedOut(("qsub",), 30))
+    with pytest.raises(CommandTimedOut):
+        await world.submit()
+    (record,) = world.board.snapshot.records()
+    await world.tick(5)
+    assert world.job(record.uid).state is JobState.UNDETERMINED
+    await world.tick(200)
+    lost = world.job(record.uid)
+    assert lost.state is JobState.FAILED
+    assert lost.state_reason
+
+
+async def test_a_submission_given_up_for_lost_that_turns_up_is_followed(world: World) -> None:
+    world.scheduler.fail_next("submit", CommandTimedOut(("qsub",), 30), after_effect=True)
+    with pytest.raises(CommandTimedOut):
+        await world.submit()
+    (record,) = world.board.snapshot.records()
+    late = world.scheduler.queue.pop(NativeId("1"))
+    await world.tick(200)
+    assert world.job(record.uid).state is JobState.FAILED
+    world.scheduler.queue[NativeId("1")] = late
+    await world.tick(5)
+    assert [r.uid for r in world.board.snapshot.records()] == [record.uid]
+    assert world.job("1").state is JobState.QUEUED
+    assert await world.store.by_uid(record.uid) == world.job("1")
+
+
+# Ids used again
+
+
+async def test_a_number_used_again_is_another_job(world: World) -> None:
+    first = await world.submit()
+    assert first.native_id is not None
+    await world.tick()
+    world.scheduler.end(first.native_id)
+    await world.tick(5)
+    world.scheduler.next_number = 1
+    later = world.clock() + timedelta(hours=5)
+    again = world.scheduler.enqueue(submit_time=later, owner="rui")
+    assert again == first.native_id
+    await world.tick(5 * 3600)
+    assert world.job(again).uid != first.uid
+    assert world.job(again).state is JobState.QUEUED
+    assert world.job(first.uid).state is JobState.DONE
+
+
+async def test_a_vanished_job_is_not_taken_for_the_next_under_its_number(world: World) -> None:
+    first = await world.submit()
+    assert first.native_id is not None
+    await world.tick()
+    world.scheduler.end(first.native_id, accounted=False)
+    world.scheduler.next_number = 1
+    later = world.clock() + timedelta(hours=5)
+    again = world.scheduler.enqueue(submit_time=later, owner="rui")
+    await world.tick(5 * 3600)
+    assert world.job(first.uid).state is JobState.UNDETERMINED
+    newer = world.job(again)
+    assert newer.uid != first.uid
+    world.scheduler.account(first.native_id)
+    await world.tick(60)
+    assert world.job(first.uid).state is JobState.DONE
+    assert world.job(again).uid == newer.uid, "the number stays with its newest job"
+
+
+async def test_accounting_of_an_earlier_job_under_the_number_is_not_ours(world: World) -> None:
+    earlier = world.scheduler.enqueue(submit_time=world.clock() - timedelta(days=300))
+    world.scheduler.end(earlier, state=JobState.FAILED, exit_code=1)
+    world.scheduler.next_number = 1
+    record = await world.submit()
+    assert record.native_id == earlier
+    await world.tick()
+    world.scheduler.end(earlier, accounted=False)
+    await world.tick(5)
+    assert world.job(record.uid).state is JobState.UNDETERMINED
+    world.scheduler.account(earlier)
+    await world.tick(60)
+    assert world.job(record.uid).state is JobState.DONE
+
+
+# A store that cannot be written
+
+
+async def test_what_could_not_be_written_is_not_lost(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    await world.tick()
+    world.scheduler.run(native_id)
+    foreign = world.scheduler.enqueue()
+    world.store.full = True
+    with pytest.raises(StoreUnavailable):
+        await world.tick(5)
+    assert world.job(native_id).state is JobState.QUEUED
+    world.store.full = False
+    await world.tick(5)
+    assert world.job(native_id).state is JobState.RUNNING
+    assert world.job(foreign).state is JobState.QUEUED
+    assert await world.store.by_native_id(native_id) == world.job(native_id)
+
+
+async def test_an_end_that_could_not_be_written_is_found_again(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    await world.tick()
+    world.scheduler.end(native_id)
+    world.store.full = True
+    with pytest.raises(StoreUnavailable):
+        await world.tick(5)
+    world.store.full = False
+    await world.tick(60)
+    assert world.job(native_id).state is JobState.DONE
+    assert await world.store.by_native_id(native_id) == world.job(native_id)
+
+
+async def test_our_own_change_that_could_not_be_written_is_written_later(world: World) -> None:
+    record = await world.submit()
+    assert record.native_id is not None
+    await world.tick()
+    world.store.full = True
+    with pytest.raises(StoreUnavailable):
+        await world.jobs.cancel(record.native_id)
+    world.store.full = False
+    await world.tick(5)
+    stored = await world.store.by_uid(record.uid)
+    assert stored == world.job(record.uid)
+    assert stored.state is JobState.FAILED
+
+
+async def test_text_that_is_no_utf8_stops_nothing(world: World) -> None:
+    record = await world.submit()
+    assert record.native_id is not None
+    world.scheduler.change(record.native_id, native_state="\udcff", hosts=("n\udc80",))
+    foreign = world.scheduler.enqueue(name="estudo\udce7", slots=10**30)
+    await world.tick(5)
+    assert await world.store.by_uid(record.uid) == world.job(record.uid)
+    freshness = world.board.snapshot.freshness(world.clock(), timedelta(seconds=30))
+    body = await world.board.snapshot.listing(freshness, usage=False, gzip=False)
+    assert foreign.encode() in body
+    await world.restart()
+    assert world.job(record.uid).seen is not None
+
+
+# Details
+
+
+async def test_usage_of_our_running_jobs_is_asked_once_per_interval(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    world.scheduler.run(native_id)
+    world.scheduler.extras[native_id] = {"usage": Usage(cpu_seconds=3.0), "native_state": None}
+    await world.tick()
+    seen = world.job(native_id).seen
+    assert seen is not None
+    assert seen.usage == Usage(cpu_seconds=3.0)
+    assert seen.native_state == "r", "details that tell no state leave it"
+    asked = world.scheduler.calls["details"]
+    await world.tick(5)
+    assert world.scheduler.calls["details"] == asked
+    seen = world.job(native_id).seen
+    assert seen is not None
+    assert seen.usage == Usage(cpu_seconds=3.0), "the queue has no word about it"
+    await world.tick(15)
+    assert world.scheduler.calls["details"] == asked + 1
+
+
+async def test_details_that_say_nothing_new_make_no_new_version(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    world.scheduler.run(native_id)
+    world.scheduler.extras[native_id] = {"usage": Usage(cpu_seconds=3.0)}
+    await world.tick()
+    version = world.board.snapshot.version
+    await world.tick(60)
+    assert world.board.snapshot.version == version
+    world.scheduler.extras[native_id] = {"usage": Usage(cpu_seconds=4.0)}
+    await world.tick(60)
+    assert world.board.snapshot.version != version
+
+
+async def test_foreign_jobs_are_asked_about_only_while_somebody_reads_them(world: World) -> None:
+    read, other = world.scheduler.enqueue(), world.scheduler.enqueue()
+    for native_id in (read, other):
+        world.scheduler.extras[native_id] = {"state_reason": "no slots"}
+    await world.tick()
+    assert world.scheduler.calls["details"] == 0
+    await world.jobs.find(read)
+    await world.tick(20)
+    assert world.job(read).state_reason == "no slots"
+    assert world.job(other).state_reason is None
+    await world.tick(120)
+    assert world.scheduler.calls["details"] == 1
+
+
+async def test_reading_all_usage_asks_about_all_running_jobs(world: World) -> None:
+    running, waiting = world.scheduler.enqueue(), world.scheduler.enqueue()
+    world.scheduler.run(running)
+    for native_id in (running, waiting):
+        world.scheduler.extras[native_id] = {"usage": Usage(cpu_seconds=1.0)}
+    world.monitor.read_all()
+    await world.tick()
+    first, second = world.job(running).seen, world.job(waiting).seen
+    assert first is not None
+    assert second is not None
+    assert (first.usage, second.usage) == (Usage(cpu_seconds=1.0), None)
+
+
+async def test_details_of_a_job_that_was_cancelled_meanwhile_change_nothing(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    await world.tick()
+    await world.jobs.find(native_id)
+    world.scheduler.extras[native_id] = {"state_reason": "no slots"}
+    answer = world.scheduler.hold_back_next("details")
+    ticking = asyncio.create_task(world.tick(20))
+    await answer.ready.wait()
+    await world.jobs.cancel(native_id)
+    ended = world.job(native_id)
+    answer.let_go()
+    await ticking
+    assert world.job(native_id) == ended
+
+
+# How often
+
+
+async def test_a_missing_job_is_looked_for_less_and_less_often(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    await world.tick(20)
+    world.scheduler.lose(native_id)
+    asked = []
+    for second in range(0, 600, 5):
+        before = world.scheduler.calls["history"]
+        await world.tick(5)
+        if world.scheduler.calls["history"] > before:
+            asked.append(second)
+    waits = [b - a for a, b in itertools.pairwise(asked)]
+    assert waits == sorted(waits)
+    assert waits[0] <= 10
+    assert 60 <= waits[-1] <= 65
+    assert len(asked) < 20
+
+
+async def test_one_query_serves_all_and_wakes_are_merged(world: World) -> None:
+    world = World(directory=world.directory, interval_seconds=3600)
+    async with world:
+        watching = asyncio.create_task(world.monitor.run())
+        answer = world.scheduler.hold_back_next("jobs")
+        await answer.ready.wait()
+        for _ in range(100):
+            world.monitor.wake()
+        answer.let_go()
+        last = world.scheduler.hold_back_next("jobs")
+        await last.ready.wait()
+        assert world.scheduler.calls["jobs"] == 2
+        watching.cancel()
+
+
+async def test_complaints_are_made_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    stays = world.scheduler.queue[native_id]
+    await world.tick()
+    await world.jobs.cancel(native_id)
+    world.scheduler.queue[native_id] = replace(stays, state=JobState.RUNNING)
+    world.scheduler.unreadable = [Unreadable(reason="cut", excerpt="<job")]
+    for _ in range(5):
+        await world.tick(5)
+    said = capsys.readouterr().out
+    assert said.count("job.unreadable") == 1
+    assert said.count("job.contradiction") == 1
+    assert world.job(native_id).state is JobState.FAILED
+
+
+async def test_what_is_remembered_does_not_grow_with_the_jobs_that_come_and_go(
+    world: World,
+) -> None:
+    for _ in range(5):
+        for _ in range(20):
+            record = await world.submit()
+            assert record.native_id is not None
+            await world.jobs.find(record.native_id)
+            await world.jobs.cancel(record.native_id)
+            world.scheduler.enqueue()
+        await world.tick(100)
+        for native_id in list(world.scheduler.queue):
+            world.scheduler.lose(native_id)
+        await world.tick(2 * 86400)
+        await world.tick(5)
+    memory = world.monitor._memory
+    sizes = {name: len(getattr(memory, name)) for name in ("touched", "rechecks", "interest")}
+    assert sizes == {"touched": 0, "rechecks": 0, "interest": 0}
+    assert (memory.last, memory.unsaved) == ({}, set())
+    assert not world.board.snapshot.entries
+    assert not world.board.snapshot.by_native
+
+
+async def test_a_uid_survives_a_restart(world: World) -> None:
+    ours = await world.submit()
+    foreign = world.scheduler.enqueue()
+    await world.tick()
+    uids = {world.job(str(ours.native_id)).uid, world.job(foreign).uid}
+    await world.restart()
+    await world.tick()
+    assert {r.uid for r in world.board.snapshot.records()} == uids
+    assert all(isinstance(uid, JobUid) for uid in uids)
