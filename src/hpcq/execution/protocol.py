@@ -18,7 +18,7 @@ class Command:
         env: the whole environment; nothing is inherited.
         search_path: where programs are looked up, as in ``PATH``; ``env["PATH"]`` when None.
         cwd: the directory it runs in.
-        stdin: what it reads; empty by default.
+        stdin: what it reads, also when it opens ``/dev/stdin``; empty by default.
         timeout_seconds: when it has not ended by then, its whole process group is killed.
         output_limit_bytes: the most it may print on either stream.
     """

@@ -51,8 +51,6 @@ class SlurmBackend:
 
     def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
         self._cli = CommandLine(options, runner)
-        # sbatch is started by a shell, which looks for it in PATH.
-        self._search_path = {"PATH": options.command_path}
         self._timeout_seconds = options.command_timeout_seconds
         self._owner = options.environment.get("USER")
         self._job_environment = {
@@ -78,10 +76,7 @@ class SlurmBackend:
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Run ``sbatch``; see `SchedulerBackend.submit`."""
         built = commands.build_sbatch(spec, key, self._job_environment)
-        ran = await self._cli.run(
-            built.argv, stdin=built.stdin, extra_environment=self._search_path
-        )
-        done = replace(ran, argv=built.sbatch)
+        done = await self._cli.run(built.argv, stdin=built.stdin, cwd=spec.working_directory)
         if done.exit_code != 0:
             raise failures.submission_failure(done, self._timeout_seconds)
         return parse.parse_job_id(done.stdout)

@@ -18,10 +18,6 @@ __all__ = [
     "literal_path",
 ]
 
-WITH_ENVIRONMENT_ON_FD_3 = ("/bin/sh", "-c", 'exec sbatch "$@" 3<&0 </dev/null', "sbatch")
-"""sbatch reads ``--export-file`` from a descriptor above 2 only, and ``/dev/stdin`` cannot be
-opened where standard input is a socket. The shell's text is constant; no request is in it."""
-
 MEBIBYTE = 1 << 20
 MAX_ARGUMENT_BYTES = 131071
 """Linux takes no longer string in an argv (MAX_ARG_STRLEN, binfmts.h)."""
@@ -35,17 +31,12 @@ class Submission:
     """A submission ready to run.
 
     Attributes:
-        argv: sbatch and its arguments, behind what moves standard input to where it reads it.
+        argv: sbatch and its arguments.
         stdin: the job's environment, ``NAME=value`` each ended by a NUL.
     """
 
     argv: tuple[str, ...]
     stdin: bytes
-
-    @property
-    def sbatch(self) -> tuple[str, ...]:
-        """The sbatch command alone, for messages."""
-        return self.argv[len(WITH_ENVIRONMENT_ON_FD_3) - 1 :]
 
 
 def build_sbatch(spec: JobSpec, key: SubmissionKey, environment: Mapping[str, str]) -> Submission:
@@ -57,7 +48,7 @@ def build_sbatch(spec: JobSpec, key: SubmissionKey, environment: Mapping[str, st
         environment: what every job of this service starts with (``PATH``, ``HOME`` …); the
             request's own variables win over it.
 
-    The environment goes through ``--export-file`` (sbatch(1)) on descriptor 3: values arrive
+    The environment goes through ``--export-file`` (sbatch(1)) on standard input: values arrive
     byte for byte, and sbatch itself, which obeys ``SBATCH_*``, ``SLURM_*`` and ``LD_PRELOAD``,
     never sees them. ``--export=ALL`` means all of that file then; anything else makes Slurm load
     a login environment on the node, which takes seconds and adds to what was asked for.
@@ -70,7 +61,7 @@ def build_sbatch(spec: JobSpec, key: SubmissionKey, environment: Mapping[str, st
     stdout = spec.stdout_path and literal_path(spec.stdout_path)
     stderr = spec.stderr_path and literal_path(spec.stderr_path)
     argv = [
-        *WITH_ENVIRONMENT_ON_FD_3,
+        "sbatch",
         "--parsable",
         f"--comment={key}",
         f"--job-name={name}",
@@ -79,7 +70,7 @@ def build_sbatch(spec: JobSpec, key: SubmissionKey, environment: Mapping[str, st
         f"--output={stdout or default_output_name(spec.name, 'o')}",
         f"--error={stderr or default_output_name(spec.name, 'e')}",
         "--export=ALL",
-        "--export-file=3",
+        "--export-file=/dev/stdin",
         # The service's own ulimits are no concern of a job's.
         "--propagate=NONE",
         *_optional(spec),

@@ -89,7 +89,7 @@ def test_a_submission_gives_the_id_and_leaks_nothing() -> None:
     (asked,) = runner.asked
     assert asked.stdin == b"PATH=/bin\0HOME=/home/me\0USER=me\0SLURM_JOB_NAME=demo\0"
     assert asked.env["SLURM_CONF"] == "/c"
-    assert asked.env["PATH"] == "/opt/slurm/bin"
+    assert asked.search_path == "/opt/slurm/bin"
 
 
 @pytest.mark.parametrize(
