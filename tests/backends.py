@@ -29,6 +29,8 @@ class Backend:
         out_of_memory: the ``failureKind`` that a job above its memory limit may have. Grid
             Engine's limit makes allocations fail, and the program decides how it ends.
         accounts: whether a job can carry an account.
+        keeps_accounts: whether it then is that account, and not the user's own instead of one
+            that the accounting does not know.
         first_kill_is_term: whether a cancelled job is first asked to end.
         kills_orphans: whether a cancel reaches processes that ignore TERM or left the job's
             session, whatever the site's configuration.
@@ -41,6 +43,7 @@ class Backend:
     wall_time_grain_seconds: int = 1
     out_of_memory: frozenset[str] = field(default_factory=lambda: frozenset({"OUT_OF_MEMORY"}))
     accounts: bool = True
+    keeps_accounts: bool = True
     first_kill_is_term: bool = False
     kills_orphans: bool = False
     needs_interpreter_line: bool = False
@@ -61,6 +64,7 @@ BACKENDS = {
             (pytest.mark.slurm,),
             wall_time_grain_seconds=60,
             needs_interpreter_line=True,
+            keeps_accounts=False,
         ),
         Backend(
             "SGE",

@@ -23,7 +23,7 @@ class PathChecker:
         self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="paths")
 
     async def check(self, spec: JobSpec) -> None:
-        """Make sure that both are there and can be used.
+        """Make sure that they are there and can be used, and that output has a place to go to.
 
         Raises:
             InvalidSpec: one of them is not; the field is named.
@@ -47,6 +47,9 @@ class PathChecker:
 def _check(spec: JobSpec) -> None:
     _check_directory(spec.working_directory)
     _check_script(spec.script_file)
+    for field, path in (("stdoutPath", spec.stdout_path), ("stderrPath", spec.stderr_path)):
+        if path is not None:
+            _check_output(os.path.join(spec.working_directory, path), field)
 
 
 def _check_directory(path: str) -> None:
@@ -63,6 +66,18 @@ def _check_script(path: str) -> None:
         raise InvalidSpec(f"{path!r} is not a file.", field="scriptFile")
     if not os.access(path, os.R_OK):
         raise InvalidSpec(f"The script {path!r} may not be read.", field="scriptFile")
+
+
+def _check_output(path: str, field: str) -> None:
+    """Refuse what schedulers find out when it is too late.
+
+    Slurm 22.05 shows such a job as running until its time limit; Grid Engine holds it (``Eqw``).
+    """
+    folder = os.path.dirname(path)
+    if not stat.S_ISDIR(_mode(folder, field)):
+        raise InvalidSpec(f"{folder!r} is not a directory.", field=field)
+    if os.path.isdir(path):
+        raise InvalidSpec(f"{path!r} is a directory; name a file.", field=field)
 
 
 def _mode(path: str, field: str) -> int:

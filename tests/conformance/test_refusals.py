@@ -1,0 +1,118 @@
+"""What cannot be a job is refused, with its reason, and leaves nothing behind."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.jobs import Study, assert_problem
+from tests.service import Service
+
+
+@pytest.mark.parametrize("field", ["stdoutPath", "stderrPath"])
+def test_output_that_has_no_place_to_go_to_is_refused(
+    service: Service, study: Study, field: str
+) -> None:
+    script = study.script("true\n")
+    for path in (f"{study.directory}/absent/out", "absent/out", f"{script}/out", "..", "/"):
+        answer = service.client.post("/jobs", json=study.job(script) | {field: path})
+        assert assert_problem(answer, 400)["field"] == field
+
+
+def _missing(study: Study, kind: str) -> Path:
+    path = study.directory / kind
+    if kind == "a directory":
+        path.mkdir()
+    elif kind == "unreadable":
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["absent", "a directory", "unreadable"])
+def test_a_script_that_cannot_be_read_is_refused(service: Service, study: Study, kind: str) -> None:
+    body = study.job(_missing(study, kind))
+    problem = assert_problem(service.client.post("/jobs", json=body), 400)
+    assert problem["field"] == "scriptFile"
+
+
+def test_a_directory_that_does_not_exist_is_refused(service: Service, study: Study) -> None:
+    script = study.script("true\n")
+    for path in (study.directory / "absent", script):
+        body = study.job(script) | {"workingDirectory": str(path)}
+        problem = assert_problem(service.client.post("/jobs", json=body), 400)
+        assert problem["field"] == "workingDirectory"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"workingDirectory": "study"}, 400),
+        ({"workingDirectory": ""}, 400),
+        ({"workingDirectory": None}, 422),
+        ({"workingDirectory": 7}, 422),
+        ({"workingDirectory": "/nul\0"}, (400, 422)),
+        ({"scriptFile": "study.sh"}, 400),
+        ({"scriptFile": "./study.sh"}, 400),
+        ({"scriptFile": ""}, 400),
+        ({"scriptFile": None}, 422),
+        ({"scriptFile": ["x"]}, 422),
+        ({"reservedSlots": 0}, 400),
+        ({"reservedSlots": -1}, 400),
+        ({"reservedSlots": "4"}, 422),
+        ({"reservedSlots": 2.5}, 422),
+        ({"reservedSlots": True}, 422),
+        ({"reservedSlots": None}, 422),
+        ({"reservedSlots": 10**30}, (400, 422)),
+        ({"args": "one"}, 422),
+        ({"args": [1]}, 422),
+        ({"args": [None]}, 422),
+        ({"args": ["nul\0"]}, (400, 422)),
+        ({"name": 1}, 422),
+        ({"name": "nul\0"}, (400, 422)),
+        ({"clusterId": "another"}, 400),
+        ({"clusterId": 1}, 422),
+        ({"environment": []}, 422),
+        ({"environment": {"A": 1}}, 422),
+        ({"environment": {"A": "nul\0"}}, (400, 422)),
+        ({"environment": {"": "x"}}, (400, 422)),
+        ({"environment": {"A=B": "x"}}, (400, 422)),
+        ({"hold": "yes"}, 422),
+        ({"wallTimeLimit": 0}, (400, 422)),
+        ({"wallTimeLimit": "1h"}, 422),
+        ({"memoryLimit": -1}, (400, 422)),
+        ({"memoryLimit": "4G"}, 422),
+        ({"colour": "blue"}, 422),
+        ({"working_directory": "/"}, 422),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_content_that_cannot_be_a_job_is_refused(
+    service: Service, study: Study, fields: dict[str, Any], status: int | tuple[int, ...]
+) -> None:
+    body = study.job(study.script("true\n")) | fields
+    before = service.client.get("/jobs").json()
+    problem = assert_problem(
+        service.client.post("/jobs", json=body), *([status] if isinstance(status, int) else status)
+    )
+    field = next(iter(fields))
+    assert field in problem.get("field", "") + problem["detail"]
+    named = {job["jobId"] for job in service.client.get("/jobs").json() if _is_in(job, study)}
+    assert named == {job["jobId"] for job in before if _is_in(job, study)}
+
+
+def _is_in(job: dict[str, Any], study: Study) -> bool:
+    return bool(job["workingDirectory"] == str(study.directory))
+
+
+def test_fields_are_known_by_their_wire_names_alone(service: Service, study: Study) -> None:
+    body = study.job(study.script("true\n"))
+    body["script_file"] = body.pop("scriptFile")
+    assert_problem(service.client.post("/jobs", json=body), 422)
+
+
+@pytest.mark.parametrize("field", ["workingDirectory", "reservedSlots", "scriptFile"])
+def test_mandatory_fields_are_asked_for(service: Service, study: Study, field: str) -> None:
+    body = study.job(study.script("true\n"))
+    del body[field]
+    problem = assert_problem(service.client.post("/jobs", json=body), 422)
+    assert field in problem.get("field", "") + problem["detail"]
