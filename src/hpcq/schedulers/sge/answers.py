@@ -89,6 +89,8 @@ def parse_qsub(done: Completed) -> NativeId:
         CommandFailed, NotAuthorized, SchedulerUnavailable: it was refused; there is no job.
     """
     said = (done.stderr + b"\n" + done.stdout).decode("utf-8", "replace")
+    if done.exit_code < 0:
+        raise OutputParseError("qsub", f"signal {-done.exit_code} ended it", said)
     if done.exit_code != 0:
         if _ANSWER_LOST.search(said) and not _DOWN.search(said):
             raise OutputParseError("qsub", "the answer of the qmaster was lost", said)
