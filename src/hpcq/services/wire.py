@@ -65,7 +65,8 @@ class WireJob(msgspec.Struct, frozen=True, rename="camel"):
 
 
 _NOTHING_ASKED = JobSpec(name="", working_directory="", script_file="", slots=0)
-_encoder = msgspec.json.Encoder()
+# Ids are a kind of text of their own, which msgspec takes when told that it is text.
+_encoder = msgspec.json.Encoder(enc_hook=str)
 
 
 def encode_head(record: JobRecord, cluster_id: str, *, usage: bool) -> bytes:
@@ -81,7 +82,7 @@ def encode_head(record: JobRecord, cluster_id: str, *, usage: bool) -> bytes:
         body = _encoder.encode(job)
     except (UnicodeEncodeError, OverflowError):
         # A scheduler printed bytes that are no UTF-8, or a number of more than 64 bits.
-        text = json.dumps(msgspec.to_builtins(job), ensure_ascii=False)
+        text = json.dumps(msgspec.to_builtins(job, enc_hook=str), ensure_ascii=False)
         body = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode()
     return body[:-1] + b","
 
@@ -97,7 +98,7 @@ def _wire_job(record: JobRecord, cluster_id: str, *, usage: bool) -> WireJob:
     spec = record.spec or _NOTHING_ASKED
     seen = record.seen or _unseen(record)
     return WireJob(
-        job_id=record.native_id and str(record.native_id),
+        job_id=record.native_id,
         status=record.status,
         name=spec.name or seen.name,
         start_time=_time(seen.start_time),
@@ -109,7 +110,7 @@ def _wire_job(record: JobRecord, cluster_id: str, *, usage: bool) -> WireJob:
         script_file=spec.script_file or seen.script_file,
         args=spec.args if record.spec else seen.args,
         resource_usage=_wire_usage(seen.usage) if usage else None,
-        uid=str(record.uid),
+        uid=record.uid,
         state=record.state,
         native_state=seen.native_state,
         state_reason=record.state_reason,
@@ -125,9 +126,9 @@ def _wire_job(record: JobRecord, cluster_id: str, *, usage: bool) -> WireJob:
         memory_limit=gibibytes(_either(spec.memory_limit_bytes, seen.memory_limit_bytes)),
         stdout_path=seen.stdout_path or spec.stdout_path,
         stderr_path=seen.stderr_path or spec.stderr_path,
-        array_job_id=_bare(seen.array_job_id),
+        array_job_id=seen.array_job_id,
         array_task_id=seen.array_task_id,
-        depends_on=seen.depends_on and tuple(map(str, seen.depends_on)),
+        depends_on=seen.depends_on,
     )
 
 
@@ -161,11 +162,6 @@ def _wire_usage(usage: Usage | None) -> WireUsage | None:
 
 def _time(moment: datetime | None) -> str | None:
     return None if moment is None else format_time(moment)
-
-
-def _bare(text: str | None) -> str | None:
-    """Return text as msgspec takes it: plain, where an id is of a kind of its own."""
-    return None if text is None else str(text)
 
 
 def _either(asked: int | None, seen: int | None) -> int | None:

@@ -1,0 +1,369 @@
+"""Submitting, reading, cancelling, holding: every way in which each can go."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.unit.services.kit import World
+
+from hpcq.domain.errors import (
+    CommandFailed,
+    CommandTimedOut,
+    HpcqError,
+    InvalidSpec,
+    JobNotFound,
+    NotAuthorized,
+    OutputParseError,
+    QuotaExceeded,
+    SchedulerUnavailable,
+    StoreUnavailable,
+    SubmissionUncertain,
+    UnsupportedCapability,
+    WrongState,
+)
+from hpcq.domain.jobs import JobRecord
+from hpcq.domain.states import FailureKind, JobState, JobStatus
+
+pytestmark = pytest.mark.anyio
+
+TIMED_OUT = CommandTimedOut(("qsub",), 30)
+
+
+async def stored(world: World) -> list[JobRecord]:
+    """Return what is on disk once all that is being written is there."""
+    if world.store._writer is not None:
+        await world.store._writer
+    return await world.store.open_or_recent(world.clock().replace(year=2000))
+
+
+# Submitting
+
+
+async def test_the_intent_is_on_disk_before_the_scheduler_is_touched(world: World) -> None:
+    answer = world.scheduler.hold_back_next("submit")
+    submitting = asyncio.create_task(world.submit())
+    await answer.ready.wait()
+    (intent,) = await stored(world)
+    assert (intent.native_id, intent.state) == (None, JobState.QUEUED)
+    assert list(world.scheduler.submitted) == [intent.key]
+    answer.let_go()
+    record = await submitting
+    assert (record.uid, record.native_id) == (intent.uid, "1")
+    assert (await world.jobs.find("1")).record == record
+
+
+@pytest.mark.parametrize(
+    ("fields", "wire_name"),
+    [
+        ({"slots": 0}, "reservedSlots"),
+        ({"working_directory": "/nowhere/at/all"}, "workingDirectory"),
+        ({"script_file": "/nowhere/at/all.sh"}, "scriptFile"),
+        ({"args": ("a\0",)}, "args[0]"),
+    ],
+)
+async def test_what_cannot_be_a_job_reaches_neither_disk_nor_scheduler(
+    world: World, fields: dict[str, Any], wire_name: str
+) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        await world.submit(**fields)
+    assert caught.value.field == wire_name
+    assert await stored(world) == []
+    assert world.scheduler.calls["submit"] == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "wire_name"),
+    [
+        ({"queue": "all.q"}, "queue"),
+        ({"account": "p1"}, "account"),
+        ({"priority": 0}, "priority"),
+        ({"wall_time_limit_seconds": 60}, "wallTimeLimit"),
+        ({"memory_limit_bytes": 1 << 30}, "memoryLimit"),
+        ({"environment": {"A": "1"}}, "environment"),
+        ({"stdout_path": "out"}, "stdoutPath"),
+        ({"stderr_path": "err"}, "stderrPath"),
+        ({"hold": True}, "hold"),
+    ],
+)
+async def test_what_the_scheduler_cannot_express_is_refused_by_name(
+    world: World, fields: dict[str, Any], wire_name: str
+) -> None:
+    world.scheduler.capabilities = replace(world.scheduler.capabilities, fields=frozenset())
+    with pytest.raises(UnsupportedCapability) as caught:
+        await world.submit(**fields)
+    assert (caught.value.field, caught.value.scheduler) == (wire_name, "FAKE")
+    assert await stored(world) == []
+    await world.submit()
+
+
+REFUSALS = [
+    CommandFailed(("qsub",), 1, b"unknown queue"),
+    SchedulerUnavailable("It is away."),
+    NotAuthorized("Not yours."),
+    QuotaExceeded("Too many jobs."),
+    InvalidSpec("No such queue.", field="queue"),
+    UnsupportedCapability("memoryLimit", "FAKE"),
+]
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
+async def test_a_refused_submission_is_on_record_as_failed_and_in_no_listing(
+    world: World, error: HpcqError
+) -> None:
+    world.scheduler.fail_next("submit", error)
+    with pytest.raises(type(error)) as caught:
+        await world.submit()
+    assert caught.value is error
+    (record,) = await stored(world)
+    assert (record.state, record.state_reason) == (JobState.FAILED, error.detail)
+    assert world.on_board() == []
+    await world.restart()
+    await world.tick(5)
+    assert world.scheduler.calls["find"] == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TIMED_OUT, OutputParseError("qsub", "noise", b"Stampede3"), SubmissionUncertain("?", uid="?")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_an_uncertain_submission_is_looked_for_and_never_repeated(
+    world: World, error: HpcqError
+) -> None:
+    world.scheduler.fail_next("submit", error, after_effect=True)
+    with pytest.raises(type(error)):
+        await world.submit()
+    (record,) = world.board.snapshot.records()
+    assert (record.state, record.state_reason) == (JobState.UNDETERMINED, error.detail)
+    assert await stored(world) == [record]
+    await world.tick(1)
+    assert world.job(record.uid).native_id == "1"
+    assert world.scheduler.calls["submit"] == 1
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["disk writable", "disk full"])
+async def test_a_request_that_is_given_up_does_not_lose_the_job(world: World, full: bool) -> None:
+    answer = world.scheduler.hold_back_next("submit")
+    submitting = asyncio.create_task(world.submit())
+    await answer.ready.wait()
+    world.store.full = full
+    submitting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await submitting
+    world.store.full = False
+    await world.tick(1)
+    await world.tick(5)
+    (record,) = world.board.snapshot.records()
+    assert (record.is_ours, record.native_id, record.state) == (True, "1", JobState.QUEUED)
+
+
+async def test_a_defect_of_the_adapter_does_not_lose_the_job(world: World) -> None:
+    world.scheduler.fail_next("submit", ZeroDivisionError("a defect"), after_effect=True)
+    with pytest.raises(ZeroDivisionError):
+        await world.submit()
+    await world.tick(1)
+    await world.tick(5)
+    assert world.job("1").is_ours
+
+
+async def test_a_full_disk_refuses_a_submission_before_it_begins(world: World) -> None:
+    world.store.full = True
+    with pytest.raises(StoreUnavailable):
+        await world.submit()
+    assert world.scheduler.calls["submit"] == 0
+
+
+async def test_a_disk_that_fills_up_during_a_submission_does_not_refuse_the_job(
+    world: World,
+) -> None:
+    answer = world.scheduler.hold_back_next("submit")
+    submitting = asyncio.create_task(world.submit())
+    await answer.ready.wait()
+    world.store.full = True
+    answer.let_go()
+    record = await submitting
+    assert record.native_id == "1"
+    assert world.job("1").uid == record.uid
+    await world.restart()
+    await world.tick()
+    await world.tick(5)
+    assert world.job("1").uid == record.uid, "its key leads back to it"
+
+
+# Reading
+
+
+async def test_a_job_is_read_by_either_id(world: World) -> None:
+    record = await world.submit()
+    assert (await world.jobs.find("1")).record == record
+    assert (await world.jobs.find(record.uid)).record == record
+
+
+@pytest.mark.parametrize(
+    "job_id", ["all", "", "45[]", "1\n", "\u0661", "-1", "9" * 19, "1;2", "*", "../1", "\x00"]
+)
+async def test_what_is_no_id_is_the_id_of_no_job(world: World, job_id: str) -> None:
+    for use in (world.jobs.find, world.jobs.cancel, world.jobs.hold, world.jobs.release):
+        with pytest.raises(JobNotFound):
+            await use(job_id)
+    assert set(world.scheduler.calls) <= {"jobs"}
+
+
+# Cancelling
+
+
+async def test_a_queued_job_is_cancelled_and_leaves_the_listing(world: World) -> None:
+    await world.submit()
+    await world.tick()
+    record = await world.jobs.cancel("1")
+    assert (record.state, record.status) == (JobState.FAILED, JobStatus.STOPPED)
+    assert record.removed_at is not None
+    await world.tick(5)
+    assert world.job("1").state is JobState.FAILED
+    assert (await world.jobs.find("1")).record.seen == record.seen
+
+
+async def test_a_running_job_stops_and_is_cancelled_in_the_end(world: World) -> None:
+    await world.submit()
+    world.scheduler.run(world.job("1").native_id or pytest.fail())
+    await world.tick()
+    answer = await world.jobs.cancel("1")
+    assert (answer.state, answer.status) == (JobState.RUNNING, JobStatus.STOPPING)
+    await world.tick(5)
+    seen = world.job("1").seen
+    assert world.job("1").state is JobState.FAILED
+    assert seen is not None
+    assert seen.failure_kind is FailureKind.CANCELLED
+
+
+async def test_two_cancellations_at_once_are_one(world: World) -> None:
+    record = await world.submit()
+    await world.tick()
+    slow = world.scheduler.hold_back_next("cancel")
+    first = asyncio.create_task(world.jobs.cancel("1"))
+    await slow.ready.wait()
+    second = await world.jobs.cancel("1")
+    slow.let_go()
+    assert (await first).uid == second.uid == record.uid
+    ended = world.job("1")
+    assert (ended.state, ended.status) == (JobState.FAILED, JobStatus.STOPPED)
+    assert await world.store.by_uid(record.uid) == ended
+    assert (await world.jobs.cancel("1")) == ended
+
+
+async def test_cancelling_what_has_ended_unnoticed_is_no_error(world: World) -> None:
+    await world.submit()
+    world.scheduler.run(world.job("1").native_id or pytest.fail())
+    await world.tick()
+    world.scheduler.lose(world.job("1").native_id or pytest.fail())
+    record = await world.jobs.cancel("1")
+    assert record.cancel_requested_at is not None
+    assert record.state is JobState.RUNNING
+
+
+async def test_deleting_an_ended_job_takes_it_out_of_the_listing_for_good(world: World) -> None:
+    record = await world.submit()
+    await world.tick()
+    world.scheduler.end(world.job("1").native_id or pytest.fail())
+    await world.tick(5)
+    await world.jobs.cancel("1")
+    await world.jobs.cancel("1")
+    assert world.scheduler.calls["cancel"] == 0
+    await world.restart()
+    assert world.on_board() == []
+    await world.tick()
+    assert (await world.jobs.find("1")).record.uid == record.uid
+    assert (await world.jobs.cancel("1")).state is JobState.DONE, "repeating it is harmless"
+
+
+async def test_deleting_a_job_that_is_off_the_board_is_recorded(world: World) -> None:
+    record = await world.submit()
+    await world.tick()
+    world.scheduler.end(world.job("1").native_id or pytest.fail())
+    await world.tick(5)
+    await world.tick(3 * 86400)
+    assert world.on_board() == []
+    await world.jobs.cancel(record.uid)
+    removed = await world.store.by_uid(record.uid)
+    assert removed is not None
+    assert removed.removed_at is not None
+
+
+async def test_a_foreign_job_is_cancelled_and_never_written_to_our_records(world: World) -> None:
+    queued, running, ended = (world.scheduler.enqueue() for _ in range(3))
+    world.scheduler.run(running)
+    await world.tick()
+    world.scheduler.end(ended)
+    await world.tick(5)
+    for native_id in (queued, running, ended):
+        assert (await world.jobs.cancel(native_id)).native_id == native_id
+    await world.tick(5)
+    assert world.on_board() == []
+    assert await stored(world) == []
+    assert world.scheduler.calls["cancel"] == 2
+
+
+async def test_somebody_elses_job_is_left_as_it_is(world: World) -> None:
+    native_id = world.scheduler.enqueue()
+    await world.tick()
+    before = world.job(native_id)
+    world.scheduler.fail_next("cancel", NotAuthorized("It is not yours."))
+    with pytest.raises(NotAuthorized):
+        await world.jobs.cancel(native_id)
+    assert world.job(native_id) == before
+
+
+async def test_a_job_without_an_id_cannot_be_told_anything(world: World) -> None:
+    world.scheduler.fail_next("submit", TIMED_OUT)
+    with pytest.raises(CommandTimedOut):
+        await world.submit()
+    (record,) = world.board.snapshot.records()
+    for use in (world.jobs.cancel, world.jobs.hold, world.jobs.release):
+        with pytest.raises(WrongState):
+            await use(record.uid)
+
+
+# Holding
+
+
+async def test_a_job_is_held_and_released(world: World) -> None:
+    record = await world.submit()
+    await world.tick()
+    assert (await world.jobs.hold("1")).state is JobState.QUEUED_HELD
+    assert await world.store.by_uid(record.uid) == world.job("1")
+    await world.tick(5)
+    assert world.job("1").state is JobState.QUEUED_HELD
+    assert (await world.jobs.release("1")).state is JobState.QUEUED
+    await world.tick(5)
+    assert world.job("1").state is JobState.QUEUED
+
+
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.SUSPENDED])
+async def test_a_job_that_started_cannot_be_held(world: World, state: JobState) -> None:
+    native_id = world.scheduler.enqueue(state=state)
+    await world.tick()
+    for use in (world.jobs.hold, world.jobs.release):
+        with pytest.raises(WrongState, match="Only a queued job"):
+            await use(native_id)
+    assert (world.scheduler.calls["hold"], world.scheduler.calls["release"]) == (0, 0)
+
+
+async def test_an_action_that_the_scheduler_does_not_know_is_refused_by_name(world: World) -> None:
+    native_id = world.scheduler.enqueue()
+    await world.tick()
+    world.scheduler.capabilities = replace(world.scheduler.capabilities, actions=frozenset())
+    for use, action in ((world.jobs.hold, "hold"), (world.jobs.release, "release")):
+        with pytest.raises(UnsupportedCapability) as caught:
+            await use(native_id)
+        assert caught.value.field == action
+
+
+async def test_a_hold_that_the_scheduler_refuses_changes_nothing(world: World) -> None:
+    native_id = world.scheduler.enqueue()
+    await world.tick()
+    before = world.job(native_id)
+    world.scheduler.fail_next("hold", CommandFailed(("qhold",), 1, b"no"))
+    with pytest.raises(CommandFailed):
+        await world.jobs.hold(native_id)
+    assert world.job(native_id) == before

@@ -1,0 +1,197 @@
+"""The comparison of a listing with what is known, against a model that is plain to see."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.services.kit import CLUSTER, T0
+
+from hpcq.domain import life
+from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
+from hpcq.domain.states import JobState
+from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.services.reconcile import Comparison, compare
+from hpcq.services.snapshot import Board, Snapshot
+
+SPEC = JobSpec(name="study", working_directory="/work", script_file="/work/run.sh")
+DAY = timedelta(days=1)
+LIVE = [JobState.QUEUED, JobState.QUEUED_HELD, JobState.RUNNING, JobState.SUSPENDED]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One number: what is known under it, and what a listing says of it."""
+
+    number: int
+    is_ours: bool
+    answered: bool
+    known: JobState | None
+    ended_days_ago: int
+    listed: JobState | None
+    unreadable: bool
+    touched: bool
+    repeated: bool
+
+    @property
+    def native_id(self) -> NativeId:
+        return NativeId(str(self.number))
+
+    @property
+    def observation(self) -> Observation | None:
+        return None if self.listed is None else observation(self.native_id, self.listed)
+
+    def record(self) -> JobRecord | None:
+        if self.known is None:
+            return None
+        if not self.is_ours:
+            return life.first_sight(CLUSTER, observation(self.native_id, self.known), T0)
+        intent = life.intent(JobUid(f"00000000-0000-4000-8000-{self.number:012}"), SPEC, T0)
+        if not self.answered:
+            return intent
+        record = life.submitted(intent, self.native_id, T0)
+        at = T0 - timedelta(days=self.ended_days_ago)
+        return life.observe(record, observation(self.native_id, self.known), at)
+
+
+def observation(native_id: NativeId, state: JobState) -> Observation:
+    return Observation(native_id=native_id, state=state, owner="ana", submit_time=T0)
+
+
+CASES = st.builds(
+    Case,
+    number=st.integers(1, 10**6),
+    is_ours=st.booleans(),
+    answered=st.booleans(),
+    known=st.none() | st.sampled_from([*LIVE, JobState.DONE, JobState.FAILED]),
+    ended_days_ago=st.sampled_from([0, 2]),
+    listed=st.none() | st.sampled_from([*LIVE, JobState.DONE]),
+    unreadable=st.booleans(),
+    touched=st.booleans(),
+    repeated=st.booleans(),
+)
+QUEUES = st.lists(CASES, unique_by=lambda case: case.number, max_size=12)
+
+
+def compared(cases: list[Case]) -> tuple[Snapshot, Comparison]:
+    board = Board(CLUSTER)
+    records = {case: case.record() for case in cases}
+    board.put([record for record in records.values() if record is not None])
+    listing = Listing(
+        observations=[case.observation for case in cases if case.observation],
+        unreadable=[
+            Unreadable(reason="cut", excerpt="", native_id=case.native_id)
+            for case in cases
+            if case.unreadable
+        ],
+    )
+    last = {
+        case.native_id: case.observation for case in cases if case.repeated and case.observation
+    }
+    touched = {r.uid for case, r in records.items() if r is not None and case.touched}
+    result = compare(board.snapshot, listing, last, touched, CLUSTER, T0, DAY)
+    return board.snapshot, result
+
+
+def expected(case: Case) -> str:
+    """Return what has to come of one number, in the words of `Comparison`."""
+    record = case.record()
+    if record is None or record.native_id is None:
+        fate = "nothing" if case.listed is None else "changed"
+        # An intent without an id is not known by a number; it waits for its own answer.
+        waits = record is not None and not case.touched
+        return f"{fate}, unanswered" if waits else fate
+    if case.touched:
+        return "nothing"
+    if case.listed is not None:
+        if record.state.is_final:
+            return "nothing" if case.listed.is_final else "contradiction"
+        return "nothing" if case.listed is record.state else "changed"
+    if case.unreadable:
+        return "nothing"
+    if not case.is_ours:
+        return "gone"
+    if record.state.is_final:
+        return "gone" if case.ended_days_ago else "nothing"
+    return "vanished"
+
+
+def found(case: Case, snapshot: Snapshot, result: Comparison) -> str:
+    record = case.record()
+    uid = None if record is None else record.uid
+    words = []
+    if any(r.native_id == case.native_id for r in result.changed):
+        words.append("changed")
+    if uid in {r.uid for r in result.vanished}:
+        words.append("vanished")
+    if uid in {r.uid for r in result.unanswered}:
+        words.append("unanswered")
+    if uid in result.gone:
+        words.append("gone")
+    if uid in {r.uid for r, _ in result.contradictions}:
+        words.append("contradiction")
+    if words == ["unanswered"]:
+        return "nothing, unanswered"
+    return ", ".join(words) or "nothing"
+
+
+@given(QUEUES)
+def test_every_number_has_the_fate_of_the_model(cases: list[Case]) -> None:
+    snapshot, result = compared(cases)
+    fates = {case: found(case, snapshot, result) for case in cases}
+    assert fates == {case: expected(case) for case in cases}
+
+
+@given(QUEUES)
+def test_a_job_that_changed_is_where_the_listing_says(cases: list[Case]) -> None:
+    _, result = compared(cases)
+    said = {case.native_id: case.listed for case in cases}
+    for record in result.changed:
+        assert record.native_id is not None
+        assert record.state is said[record.native_id]
+
+
+@given(QUEUES)
+def test_what_was_published_is_no_news_the_next_time(cases: list[Case]) -> None:
+    board = Board(CLUSTER)
+    board.put([r for r in (case.record() for case in cases) if r is not None])
+    listing = Listing(observations=[c.observation for c in cases if c.observation])
+    first = compare(board.snapshot, listing, {}, set(), CLUSTER, T0, DAY)
+    board.put(first.changed, first.gone, T0)
+    second = compare(board.snapshot, listing, first.last, set(), CLUSTER, T0, DAY)
+    assert (second.changed, second.gone) == ([], [])
+    assert second.contradictions == first.contradictions
+
+
+@given(QUEUES)
+def test_an_empty_listing_ends_no_job_of_ours(cases: list[Case]) -> None:
+    board = Board(CLUSTER)
+    board.put([r for r in (case.record() for case in cases) if r is not None])
+    result = compare(board.snapshot, Listing(), {}, set(), CLUSTER, T0, DAY)
+    alive = {r.uid for r in board.snapshot.records() if r.is_ours and not r.state.is_final}
+    assert result.changed == []
+    assert not alive & set(result.gone)
+    assert alive == {r.uid for r in [*result.vanished, *result.unanswered]}
+
+
+def test_a_key_leads_to_its_job_whatever_the_number_meant_before() -> None:
+    board = Board(CLUSTER)
+    old = life.first_sight(CLUSTER, observation(NativeId("5"), JobState.RUNNING), T0)
+    unclear = life.intent(JobUid.new(), SPEC, T0)
+    board.put([old, unclear])
+    seen = Observation(
+        native_id=NativeId("5"), state=JobState.QUEUED, submission_key=unclear.key, submit_time=T0
+    )
+    result = compare(board.snapshot, Listing(observations=[seen]), {}, set(), CLUSTER, T0, DAY)
+    assert [(r.uid, r.native_id) for r in result.changed] == [(unclear.uid, "5")]
+    assert result.unanswered == []
+    assert result.gone == [old.uid]
+
+
+def test_a_listing_that_names_a_job_twice_keeps_it_once() -> None:
+    board = Board(CLUSTER)
+    seen = observation(NativeId("5"), JobState.RUNNING)
+    listing = Listing(observations=[seen, seen])
+    result = compare(board.snapshot, listing, {}, set(), CLUSTER, T0, DAY)
+    board.put(result.changed, result.gone, T0)
+    assert [r.native_id for r in board.snapshot.records()] == ["5"]

@@ -1,0 +1,185 @@
+"""The bytes of a job against the schema that the documentation shows."""
+
+import gzip
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from tests.unit.services.kit import T0
+
+from hpcq.api.schemas import Job
+from hpcq.domain import life
+from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
+from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.services.snapshot import Board, Entry, Freshness
+
+ID = NativeId("12_3")
+SPEC = JobSpec(
+    name='a "study" é\u2028',
+    working_directory="/work/é \\",
+    script_file="/work/run.sh",
+    args=("", "a b", "\n\x01", "</script>"),
+    slots=16,
+    queue="all.q",
+    account="p1",
+    priority=-5,
+    wall_time_limit_seconds=3600,
+    memory_limit_bytes=3 << 29,
+    environment={"SECRET": "never on the wire"},
+    stdout_path="out",
+    stderr_path="err",
+)
+SEEN = Observation(
+    native_id=ID,
+    state=JobState.RUNNING,
+    native_state="r",
+    owner="ana",
+    queue="all.q@n1",
+    submit_time=T0,
+    start_time=T0 + timedelta(seconds=10),
+    hosts=("n1", "n2"),
+    usage=Usage(cpu_seconds=1.5, memory_byte_seconds=2.0**31, max_memory_bytes=2.0**30),
+    array_job_id=NativeId("12"),
+    array_task_id=3,
+    depends_on=(NativeId("9"), "10"),
+)
+INTENT = life.intent(JobUid("3d6f7a52-0c0b-4b7e-9b57-6d1f3b9a7c11"), SPEC, T0)
+TAKEN = life.submitted(INTENT, ID, T0)
+RUNNING = life.observe(TAKEN, SEEN, T0 + timedelta(seconds=12))
+
+
+def ended(state: JobState, **more: object) -> JobRecord:
+    end = replace(SEEN, state=state, end_time=T0 + timedelta(seconds=70), **more)  # type: ignore[arg-type]
+    return life.observe(RUNNING, end, T0 + timedelta(seconds=90))
+
+
+# One record of every kind that there can be.
+KINDS = {
+    "intent": INTENT,
+    "refused": life.submission_failed(INTENT, "no such queue", T0),
+    "uncertain": life.submission_uncertain(INTENT, "no answer", T0),
+    "taken": TAKEN,
+    "held": life.held(TAKEN, T0),
+    "running": RUNNING,
+    "exiting": life.observe(RUNNING, replace(SEEN, stage=Stage.EXITING), T0),
+    "being cancelled": life.cancel_requested(RUNNING, T0),
+    "removed while queued": life.removed_while_queued(TAKEN, T0),
+    "missed": life.missed(RUNNING, T0),
+    "vanished": life.vanished(RUNNING, "gone", last_seen=T0, at=T0),
+    "done": ended(JobState.DONE, exit_code=0),
+    "failed": ended(JobState.FAILED, exit_signal=9, failure_kind=FailureKind.SIGNAL),
+    "failed, nobody knows why": ended(JobState.FAILED),
+    "removed": ended(JobState.DONE).changed(removed_at=T0),
+    "foreign": life.first_sight("1", SEEN, T0),
+    "foreign, hardly known": life.first_sight(
+        "1", Observation(native_id=ID, state=JobState.UNDETERMINED), T0
+    ),
+    "no UTF-8, and too large": life.first_sight(
+        "1", replace(SEEN, name="a\udcff", hosts=("\udc80",), args=("\ud800",), slots=10**30), T0
+    ),
+}
+FRESH = Freshness(T0 + timedelta(seconds=60), stale=False)
+FRESHNESS = [FRESH, Freshness(T0, stale=True), Freshness(None, stale=True)]
+
+
+@pytest.mark.parametrize("freshness", FRESHNESS, ids=["fresh", "stale", "never asked"])
+@pytest.mark.parametrize("record", KINDS.values(), ids=KINDS)
+def test_a_job_of_every_kind_matches_the_documented_schema(
+    record: JobRecord, freshness: Freshness
+) -> None:
+    body = Entry(record, "1").json(freshness)
+    job = Job.model_validate_json(body)
+    given = json.loads(body)
+    # Every field is there, in the order of the contract, and none besides.
+    documented = [info.alias for info in Job.model_fields.values()]
+    assert list(given) == documented
+    assert (job.job_id, job.uid, job.state) == (record.native_id, record.uid, record.state)
+    assert job.status is record.status
+
+
+@pytest.mark.parametrize("usage", [True, False])
+@pytest.mark.anyio
+async def test_a_listing_is_valid_json_packed_or_not(usage: bool) -> None:
+    board = Board("1")
+    for number, record in enumerate(KINDS.values(), 1):
+        native_id = None if record.native_id is None else NativeId(str(number))
+        board.put([record.changed(uid=JobUid.new(), native_id=native_id)], as_of=T0)
+    plain = await board.snapshot.listing(FRESH, usage=usage, gzip=False)
+    packed = await board.snapshot.listing(FRESH, usage=usage, gzip=True)
+    assert gzip.decompress(packed) == plain
+    jobs = [Job.model_validate(job) for job in json.loads(plain)]
+    hidden = {"intent", "refused", "uncertain", "removed"}
+    assert len(jobs) == len(KINDS) - len(hidden)
+    assert all((job.resource_usage is not None) <= usage for job in jobs)
+    assert usage == any(job.resource_usage is not None for job in jobs)
+
+
+@pytest.mark.anyio
+async def test_an_empty_queue_is_an_empty_list() -> None:
+    assert await Board("1").snapshot.listing(FRESH, usage=False, gzip=False) == b"[]"
+
+
+def of(record: JobRecord, freshness: Freshness = FRESH) -> dict[str, object]:
+    body: dict[str, object] = json.loads(Entry(record, "1").json(freshness))
+    return body
+
+
+def test_what_was_submitted_comes_back_as_it_was() -> None:
+    job = of(RUNNING)
+    assert job["name"] == SPEC.name
+    assert job["workingDirectory"] == SPEC.working_directory
+    assert job["args"] == list(SPEC.args)
+    assert (job["reservedSlots"], job["wallTimeLimit"], job["memoryLimit"]) == (16, 3600, 1.5)
+    assert "never on the wire" not in json.dumps(job)
+
+
+def test_where_the_scheduler_put_it_goes_before_where_it_was_asked_to_run() -> None:
+    assert of(TAKEN)["queue"] == "all.q"
+    assert of(RUNNING)["queue"] == "all.q@n1"
+
+
+def test_usage_is_in_the_units_of_the_contract_and_the_unknown_is_null() -> None:
+    assert of(RUNNING)["resourceUsage"] == {
+        "cpuSeconds": 1.5,
+        "memoryCpuSeconds": 2.0,
+        "instantTotalMemory": None,
+        "maxTotalMemory": 1.0,
+        "processIO": None,
+        "processIOWaiting": None,
+        "timeInstant": None,
+    }
+
+
+def test_elapsed_counts_from_the_start_to_the_last_confirmation_or_the_end() -> None:
+    assert of(TAKEN)["elapsed"] is None
+    assert of(RUNNING)["elapsed"] == 50
+    assert of(KINDS["missed"])["elapsed"] == 0, "a clock that is behind gives no negative time"
+    assert of(KINDS["done"])["elapsed"] == 60
+    assert of(RUNNING, Freshness(None, stale=True))["elapsed"] is None
+
+
+def test_a_waiting_or_running_job_is_as_fresh_as_the_listing() -> None:
+    assert of(RUNNING)["asOf"] == "2026-01-05T12:01:00.000Z"
+    assert of(RUNNING, Freshness(T0, stale=True))["stale"] is True
+
+
+def test_an_ended_job_is_as_of_its_end_and_never_stale() -> None:
+    job = of(KINDS["done"], Freshness(T0, stale=True))
+    assert (job["asOf"], job["stale"]) == ("2026-01-05T12:01:30.000Z", False)
+
+
+def test_only_a_failed_job_has_a_kind_of_failure() -> None:
+    kinds = {name: of(record)["failureKind"] for name, record in KINDS.items()}
+    assert {name: kind for name, kind in kinds.items() if kind is not None} == {
+        "refused": "SCHEDULER_ERROR",
+        "removed while queued": "CANCELLED",
+        "failed": "SIGNAL",
+        "failed, nobody knows why": "UNKNOWN",
+    }
+
+
+def test_text_that_is_no_utf8_is_shown_as_far_as_it_is() -> None:
+    job = of(KINDS["no UTF-8, and too large"])
+    assert str(job["name"]).startswith("a\ufffd")
+    assert job["reservedSlots"] == 10**30
