@@ -49,7 +49,8 @@ def ours(service: Service, theirs: Report) -> None:
     print(f"resident memory of the service: {resident_mib(service.pid)} MiB")
 
 
-def compare(title: str, ours: Report, theirs: Report) -> None:
+def compare(title: str, load: Load, theirs: Report) -> None:
+    ours = load.run()
     show(f"this service, {title}", ours, f"{ours.per_second / theirs.per_second:8.0f} x")
 
 

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from tests.service import Service
@@ -18,6 +20,8 @@ from tests.service import Service
 from bench import slurm
 
 ROUNDS = 5
+NAME = "bench-submission"
+HEADERS = {"Content-Type": "application/json"}
 
 
 def measure(jobs: int) -> None:
@@ -26,53 +30,65 @@ def measure(jobs: int) -> None:
         directory = Path(folder)
         script = directory / "true.sh"
         script.write_text("#!/bin/sh\ntrue\n")
-        quiet = {"LOG_LEVEL": "WARNING", "POLL_INTERVAL_SECONDS": "5"}
-        with Service(directory, {**environment, **quiet}) as service:
-            client = http.client.HTTPConnection("127.0.0.1", service.port)
-            job = {
-                "workingDirectory": folder,
-                "scriptFile": str(script),
-                "reservedSlots": 1,
-                "hold": True,
-                "name": "bench-submission",
-            }
-
-            def post() -> None:
-                client.request(
-                    "POST", "/jobs", json.dumps(job), {"Content-Type": "application/json"}
+        settings = {**environment, "LOG_LEVEL": "WARNING", "POLL_INTERVAL_SECONDS": "5"}
+        try:
+            with Service(directory, settings) as service:
+                compare(
+                    jobs,
+                    {
+                        "sbatch in a loop": partial(sbatch, environment, script, jobs),
+                        "POST /jobs, 1 client": partial(posts, service, script, jobs, 1),
+                        "POST /jobs, 4 clients": partial(posts, service, script, jobs, 4),
+                    },
                 )
-                answer = client.getresponse()
-                assert answer.status == 201, answer.read()
-                answer.read()
-
-            def posts() -> None:
-                for _ in range(jobs):
-                    post()
-
-            def sbatch() -> None:
-                argv = f"for i in $(seq {jobs}); do sbatch -H -J bench-submission -D {folder}"
-                slurm.command(environment, "sh", "-c", f"{argv} {script} >/dev/null; done")
-
-            try:
-                report(jobs, posts, sbatch)
-            finally:
-                slurm.command(environment, "scancel", "--name", "bench-submission")
+        finally:
+            slurm.command(environment, "scancel", "--name", NAME)
 
 
-def report(jobs: int, ours: Callable[[], object], theirs: Callable[[], object]) -> None:
-    timed(ours)
-    pairs = [(timed(theirs), timed(ours)) for _ in range(ROUNDS)]
-    for title, index in (("sbatch in a loop", 0), ("POST /jobs, one client", 1)):
-        figures = [pair[index] / jobs * 1000 for pair in pairs]
-        print(f"{title:24} {statistics.median(figures):6.2f} ms each (median of {ROUNDS} rounds)")
-    ratios = [mine / bare for bare, mine in pairs]
-    print(
-        f"ratio                    {statistics.median(ratios):6.2f} "
-        f"({min(ratios):.2f} to {max(ratios):.2f})"
-    )
+def sbatch(environment: Mapping[str, str], script: Path, jobs: int) -> None:
+    submit = f"sbatch --hold -J {NAME} -D {script.parent} {script}"
+    slurm.command(environment, "sh", "-c", f"for i in $(seq {jobs}); do {submit} >/dev/null; done")
 
 
-def timed(work: Callable[[], object]) -> float:
+def posts(service: Service, script: Path, jobs: int, clients: int) -> None:
+    job = {
+        "workingDirectory": str(script.parent),
+        "scriptFile": str(script),
+        "reservedSlots": 1,
+        "hold": True,
+        "name": NAME,
+    }
+    with ThreadPoolExecutor(clients) as threads:
+        shares = [threads.submit(post, service.port, job, jobs // clients) for _ in range(clients)]
+        for share in shares:
+            share.result()
+
+
+def post(port: int, job: Mapping[str, object], times: int) -> None:
+    client = http.client.HTTPConnection("127.0.0.1", port)
+    for _ in range(times):
+        client.request("POST", "/jobs", json.dumps(job), HEADERS)
+        answer = client.getresponse()
+        body = answer.read()
+        assert answer.status == 201, body
+    client.close()
+
+
+def compare(jobs: int, ways: Mapping[str, Callable[[], None]]) -> None:
+    """Time each way in turn, several rounds; the first is what the others are compared with."""
+    for work in ways.values():
+        work()
+    rounds = [[timed(work) / jobs * 1000 for work in ways.values()] for _ in range(ROUNDS)]
+    for index, title in enumerate(ways):
+        each = statistics.median(one[index] for one in rounds)
+        ratios = sorted(one[index] / one[0] for one in rounds)
+        print(
+            f"{title:22} {each:6.2f} ms each, {statistics.median(ratios):5.2f} x "
+            f"({ratios[0]:.2f} to {ratios[-1]:.2f}); medians of {ROUNDS} rounds of {jobs}"
+        )
+
+
+def timed(work: Callable[[], None]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
