@@ -1,0 +1,32 @@
+"""All pages: their links lead somewhere, and none is out of reach."""
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.service import INSTALLATION
+
+DOCS = INSTALLATION / "docs"
+PAGES = [*INSTALLATION.glob("*.md"), *DOCS.rglob("*.md")]
+LINK = re.compile(r"\]\(([^)\s#]+)")
+
+
+def _links(page: Path) -> list[Path]:
+    found = LINK.findall(page.read_text(encoding="utf-8"))
+    return [(page.parent / link).resolve() for link in found if "://" not in link]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(INSTALLATION)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    assert [str(link) for link in _links(page) if not link.exists()] == []
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached: set[Path] = set()
+    waiting = [INSTALLATION / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page.suffix == ".md" and page not in reached:
+            reached.add(page)
+            waiting += _links(page)
+    assert {page.resolve() for page in PAGES} <= reached
