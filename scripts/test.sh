@@ -16,4 +16,4 @@ fi
 scripts/clusters.sh up
 echo "Running the tests"
 exec .venv/bin/python -m pytest -p tests.left_out --numprocesses "${TEST_WORKERS:-2}" \
-    --dist loadgroup --quiet "$@" </dev/null
+    --dist loadgroup "$@" </dev/null
