@@ -123,8 +123,8 @@ class _Output:
     def _take(self, descriptor: int, into: bytearray) -> bool:
         chunk = os.read(descriptor, _CHUNK_BYTES)
         limit = self._command.output_limit_bytes
-        into += chunk[: limit - len(into)]
-        if len(into) >= limit:
+        into += chunk
+        if len(into) > limit:
             raise OutputParseError(
                 self._command.argv[0], f"it printed more than {limit} bytes", bytes(into)
             )
