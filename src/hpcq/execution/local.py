@@ -35,6 +35,7 @@ class LocalRunner:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="command")
         self._running: set[int] = set()
+        self._closed = False
         self._lock = threading.Lock()
 
     async def run(self, command: Command) -> Completed:
@@ -46,6 +47,7 @@ class LocalRunner:
     def close(self) -> None:
         """Kill what still runs, and let the threads go."""
         with self._lock:
+            self._closed = True
             for pid in self._running:
                 _kill_group(pid)
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -75,6 +77,9 @@ class LocalRunner:
     def _counted(self, pid: int) -> Iterator[None]:
         with self._lock:
             self._running.add(pid)
+            if self._closed:
+                # It was being started when the others were killed.
+                _kill_group(pid)
         try:
             yield
         finally:
