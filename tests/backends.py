@@ -92,7 +92,8 @@ def _started(cluster: str) -> tuple[int, str, str]:
 def _cluster_environment(cluster: str) -> dict[str, str]:
     exit_code, output, messages = _started(cluster)
     if exit_code == _CANNOT_BE_INSTALLED and not os.environ.get("HPCQ_REQUIRE_REAL"):
-        pytest.skip(f"no real {cluster} here: {messages.strip().splitlines()[-1]}")
+        reason = messages.strip().rpartition("\n")[2] or "it cannot be installed"
+        pytest.skip(f"no real {cluster} here: {reason}")
     if exit_code != 0:
         pytest.fail(
             f"the {cluster} cluster did not start ({exit_code}):\n{messages}", pytrace=False

@@ -158,7 +158,7 @@ def test_reads_go_on_and_say_that_they_are_stale(
         return
     fake.behave_all("ok")
     _until(lambda: not _is_stale(faulty))
-    assert faulty.client.get("/health/ready").status_code == 200
+    faulty.wait_until_ready()
     assert fake.left_behind() == []
 
 
