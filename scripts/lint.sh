@@ -14,5 +14,5 @@ check() {
 check ruff check --quiet .
 check ruff format --check --quiet .
 check mypy --no-error-summary
-check lint-imports --no-timing
+check lint-imports --no-logo
 exit $failed
