@@ -158,7 +158,6 @@ class JobSubmission(_Wire):
             )
         if self.depends_on:
             raise UnsupportedCapability("dependsOn", "", "Jobs cannot depend on others yet.")
-        memory = self.memory_limit
         return JobSpec(
             name=self.name or _default_name(self.working_directory),
             working_directory=self.working_directory,
@@ -169,7 +168,7 @@ class JobSubmission(_Wire):
             account=self.account,
             priority=self.priority,
             wall_time_limit_seconds=self.wall_time_limit,
-            memory_limit_bytes=None if memory is None else round(memory * GIBIBYTE),
+            memory_limit_bytes=_bytes(self.memory_limit),
             environment=self.environment or {},
             stdout_path=self.stdout_path,
             stderr_path=self.stderr_path,
@@ -181,6 +180,17 @@ def _default_name(directory: str) -> str:
     """Return the last component, without the control characters that a name cannot hold."""
     name = PurePosixPath(directory).name
     return "".join("_" if ord(c) < 32 or ord(c) == 127 else c for c in name) or "job"
+
+
+def _bytes(gibibytes: float | None) -> int | None:
+    if gibibytes is None:
+        return None
+    if not 1 / 1024 <= gibibytes <= GIBIBYTE:
+        raise InvalidSpec(
+            f"memoryLimit is {gibibytes:g} GB; it has to be 1/1024 to {GIBIBYTE} GB.",
+            field="memoryLimit",
+        )
+    return round(gibibytes * GIBIBYTE)
 
 
 class Submitted(_Wire):

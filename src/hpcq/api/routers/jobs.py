@@ -1,5 +1,6 @@
 """``/jobs``: submit, list, read, delete, hold and release."""
 
+import re
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request
@@ -23,6 +24,7 @@ JobId = Annotated[
 ]
 # Below this a packed answer saves nothing.
 _SMALLEST_PACKED_BYTES = 1024
+_NOT_ACCEPTED = re.compile(r"q=0(?:\.0{0,3})?")
 
 
 class NoQuery(BaseModel):
@@ -84,7 +86,7 @@ async def list_jobs(
     freshness = snapshot.freshness(now(), context.stale_after)
     tag = f'W/"{snapshot.version}{"u" * usage}{"s" * freshness.stale}"'
     headers = _age(freshness) | {"ETag": tag, "Vary": "Accept-Encoding"}
-    if tag in (one.strip() for one in if_none_match.split(",")) or if_none_match == "*":
+    if _is_known(tag, if_none_match):
         return Response(status_code=304, headers=headers)
     body = await snapshot.listing(freshness, usage=usage, gzip=False)
     if len(body) >= _SMALLEST_PACKED_BYTES and _accepts_gzip(accept_encoding):
@@ -176,10 +178,16 @@ def _age(freshness: Freshness) -> dict[str, str]:
     return headers
 
 
+def _is_known(tag: str, if_none_match: str) -> bool:
+    """Return whether the caller has this version, by a weak comparison (RFC 9110, 8.8.3.2)."""
+    known = {one.strip().removeprefix("W/") for one in if_none_match.split(",")}
+    return tag.removeprefix("W/") in known or "*" in known
+
+
 def _accepts_gzip(accept_encoding: str) -> bool:
     """Return whether a request's ``Accept-Encoding`` lets gzip through (RFC 9110, 12.5.3)."""
     weights = {}
     for part in accept_encoding.lower().split(","):
         coding, _, parameters = part.partition(";")
-        weights[coding.strip()] = parameters.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00")
+        weights[coding.strip()] = _NOT_ACCEPTED.fullmatch(parameters.replace(" ", "")) is None
     return weights.get("gzip", weights.get("*", False))

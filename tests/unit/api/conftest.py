@@ -1,0 +1,81 @@
+"""The application over a scheduler in memory, installed as a plugin is."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from hpcq.api.app import create_app
+from hpcq.config import Settings
+from hpcq.schedulers.testing import FakeScheduler
+
+_METADATA = "Metadata-Version: 2.1\nName: fake-scheduler\nVersion: 1\n"
+_ENTRY_POINTS = "[hpcq.schedulers]\nfake = hpcq.schedulers.testing:create\n"
+
+
+@dataclass
+class App:
+    """A running application, spoken to without a network.
+
+    Attributes:
+        body: what a submission has to hold.
+    """
+
+    client: httpx.AsyncClient
+    scheduler: FakeScheduler
+    context: Any
+    body: dict[str, Any]
+
+    async def asked_again(self) -> None:
+        """Wait until the scheduler was asked for its queue, and the answer is on the board."""
+        answer = self.scheduler.hold_back_next("jobs")
+        self.context.monitor.wake()
+        await answer.ready.wait()
+        published = self.scheduler.hold_back_next("jobs")
+        answer.let_go()
+        self.context.monitor.wake()
+        await published.ready.wait()
+        published.let_go()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheduler FAKE, where Python looks for installed packages."""
+    installed = tmp_path / "site-packages" / "fake_scheduler-1.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text(_METADATA)
+    (installed / "entry_points.txt").write_text(_ENTRY_POINTS)
+    monkeypatch.syspath_prepend(str(installed.parent))
+
+
+@pytest.fixture
+async def app(plugin: None, tmp_path: Path) -> AsyncIterator[App]:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "run.sh").write_text("#!/bin/sh\n")
+    settings = Settings(
+        scheduler="fake", state_directory=tmp_path / "state", poll_interval_seconds=0.1
+    )
+    application = create_app(settings)
+    async with application.router.lifespan_context(application):
+        context = application.state.context
+        transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            yield App(
+                client,
+                context.jobs.backend,
+                context,
+                {
+                    "workingDirectory": str(work),
+                    "reservedSlots": 1,
+                    "scriptFile": str(work / "run.sh"),
+                },
+            )

@@ -1,0 +1,193 @@
+"""The routes of jobs over a scheduler that does what a test tells it to."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from tests.unit.api.conftest import App
+
+from hpcq.api.schemas import Job, JobSubmission
+from hpcq.domain.errors import SchedulerUnavailable
+from hpcq.domain.states import JobState
+from hpcq.schedulers.base import Unreadable
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_job_is_submitted_listed_read_held_released_and_deleted(app: App) -> None:
+    answer = await app.client.post("/jobs", json=app.body)
+    assert answer.status_code == 201
+    job_id, uid = answer.json()["jobId"], answer.json()["uid"]
+    assert answer.headers["location"] == f"/jobs/{job_id}"
+    (listed,) = (await app.client.get("/jobs")).json()
+    assert (listed["jobId"], listed["uid"], listed["name"]) == (job_id, uid, "work")
+    for action, state in (("hold", "QUEUED_HELD"), ("release", "QUEUED")):
+        done = await app.client.post(f"/jobs/{job_id}/{action}")
+        assert (done.status_code, done.json()) == (202, {"detail": f"jobId: {job_id}"})
+        assert (await app.client.get(f"/jobs/{uid}")).json()["state"] == state
+    for _ in range(2):
+        gone = await app.client.delete(f"/jobs/{job_id}")
+        assert (gone.status_code, gone.json()) == (202, {"detail": f"jobId: {job_id}"})
+    assert (await app.client.get("/jobs")).json() == []
+    assert (await app.client.get(f"/jobs/{job_id}")).json()["failureKind"] == "CANCELLED"
+
+
+async def test_a_whole_job_can_be_sent_back(app: App) -> None:
+    body = {
+        **app.body,
+        "args": ["a", ""],
+        "queue": "all.q",
+        "account": "p1",
+        "wallTimeLimit": 60,
+        "memoryLimit": 1.5,
+        "stdoutPath": "out",
+        "stderrPath": "err",
+    }
+    job_id = (await app.client.post("/jobs", json=body)).json()["jobId"]
+    app.scheduler.run(app.scheduler.queue[job_id].native_id)
+    await app.asked_again()
+    whole = (await app.client.get(f"/jobs/{job_id}")).json()
+    assert whole["state"] == "RUNNING"
+    again = await app.client.post("/jobs", json=whole)
+    assert again.status_code == 201, again.text
+    first, second = app.scheduler.submitted.values()
+    assert first == second
+
+
+def test_every_field_of_an_answer_is_known_to_a_submission() -> None:
+    known = {info.alias for info in JobSubmission.model_fields.values()}
+    assert {info.alias for info in Job.model_fields.values()} <= known
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "where"),
+    [
+        ({"reservedSlot": 1}, 422, "reservedSlot"),
+        ({"reserved_slots": 1, "reservedSlots": 1}, 422, "reserved_slots"),
+        ({"reservedSlots": "1"}, 422, "reservedSlots"),
+        ({"reservedSlots": 1.0}, 422, "reservedSlots"),
+        ({"reservedSlots": True}, 422, "reservedSlots"),
+        ({"reservedSlots": None}, 422, "reservedSlots"),
+        ({"args": "a b"}, 422, "args"),
+        ({"args": [1]}, 422, "args.0"),
+        ({"hold": 1}, 422, "hold"),
+        ({"reservedSlots": 0}, 400, "reservedSlots"),
+        ({"workingDirectory": ""}, 400, "workingDirectory"),
+        ({"scriptFile": ""}, 400, "scriptFile"),
+        ({"scriptFile": "/nowhere"}, 400, "scriptFile"),
+        ({"clusterId": "another"}, 400, "clusterId"),
+        ({"memoryLimit": 0}, 400, "memoryLimit"),
+        ({"memoryLimit": -1e308}, 400, "memoryLimit"),
+        ({"memoryLimit": 1e308}, 400, "memoryLimit"),
+        ({"memoryLimit": float("nan")}, 400, "memoryLimit"),
+        ({"memoryLimit": float("inf")}, 400, "memoryLimit"),
+        ({"priority": 10**30}, 400, "priority"),
+        ({"name": "\ud800"}, 400, "name"),
+        ({"dependsOn": ["1"]}, 501, "dependsOn"),
+    ],
+)
+async def test_what_cannot_be_a_job_is_refused_by_name(
+    app: App, fields: dict[str, Any], status: int, where: str
+) -> None:
+    answer = await app.client.post(
+        "/jobs",
+        content=json.dumps(app.body | fields),
+        headers={"content-type": "application/json"},
+    )
+    assert (answer.status_code, answer.json()["field"]) == (status, where)
+    assert app.scheduler.calls["submit"] == 0
+
+
+async def test_null_is_absent(app: App) -> None:
+    optional = [
+        info.alias or name
+        for name, info in JobSubmission.model_fields.items()
+        if not info.is_required()
+    ]
+    answer = await app.client.post("/jobs", json=app.body | dict.fromkeys(optional))
+    assert answer.status_code == 201
+    (spec,) = app.scheduler.submitted.values()
+    assert (spec.name, spec.args, spec.environment, spec.hold) == ("work", (), {}, False)
+
+
+async def test_the_version_is_compared_weakly(app: App) -> None:
+    tag = (await app.client.get("/jobs")).headers["etag"]
+    bare = tag.removeprefix("W/")
+    for known, status in (
+        (tag, 304),
+        (bare, 304),
+        (f'"x",{tag}', 304),
+        ("*", 304),
+        ('"x"', 200),
+        ("W/", 200),
+        ("", 200),
+    ):
+        answer = await app.client.get("/jobs", headers={"if-none-match": known})
+        assert answer.status_code == status, known
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("gzip", True),
+        ("br, gzip;q=0.1", True),
+        ("*", True),
+        ("GZIP", True),
+        ("", False),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000, *", False),
+        ("*;q=0", False),
+    ],
+)
+async def test_a_listing_is_packed_only_for_those_who_accept_it(
+    app: App, accepted: str, packed: bool
+) -> None:
+    for _ in range(5):
+        app.scheduler.enqueue()
+    await app.asked_again()
+    answer = await app.client.get("/jobs", headers={"accept-encoding": accepted})
+    assert answer.headers.get("content-encoding") == ("gzip" if packed else None)
+    assert answer.headers["vary"] == "Accept-Encoding"
+    assert len(answer.json()) == 5
+
+
+async def test_an_outage_is_told_by_readiness_and_changes_no_answer(app: App) -> None:
+    native_id = app.scheduler.enqueue(state=JobState.RUNNING)
+    await app.asked_again()
+    assert (await app.client.get("/health/ready")).status_code == 200
+    app.scheduler.fail_next("jobs", SchedulerUnavailable("It is away."))
+    away = app.scheduler.hold_back_next("jobs")
+    app.context.monitor.wake()
+    await away.ready.wait()
+    ready = await app.client.get("/health/ready")
+    assert (ready.status_code, ready.json()["detail"]) == (503, "It is away.")
+    assert (await app.client.get("/health/live")).status_code == 200
+    assert (await app.client.get(f"/jobs/{native_id}")).json()["state"] == "RUNNING"
+    away.let_go()
+    await app.asked_again()
+    assert (await app.client.get("/health/ready")).status_code == 200
+
+
+async def test_a_job_that_cannot_be_read_hides_no_other(app: App) -> None:
+    app.scheduler.unreadable = [Unreadable(reason="cut", excerpt="<job")]
+    app.scheduler.enqueue(name="\udcff", native_state="\ud800", hosts=("\udc80",), slots=10**30)
+    fine = app.scheduler.enqueue()
+    await app.asked_again()
+    for query in ("", "?expand=resourceUsage"):
+        jobs = (await app.client.get(f"/jobs{query}")).json()
+        assert [Job.model_validate(job).job_id for job in jobs] == ["1", fine]
+
+
+async def test_a_client_that_disconnects_does_not_lose_its_job(app: App) -> None:
+    answer = app.scheduler.hold_back_next("submit")
+    posting = asyncio.create_task(app.client.post("/jobs", json=app.body))
+    await answer.ready.wait()
+    posting.cancel()
+    await asyncio.gather(posting, return_exceptions=True)
+    await app.asked_again()
+    await app.asked_again()
+    (job,) = (await app.client.get("/jobs")).json()
+    (key,) = app.scheduler.submitted
+    assert (job["jobId"], job["uid"]) == ("1", key.uid)

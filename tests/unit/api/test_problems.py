@@ -1,0 +1,100 @@
+"""Which HTTP code an error has."""
+
+import inspect
+from typing import Any
+
+import pytest
+from tests.unit.api.conftest import App
+
+from hpcq.api.problems import PROBLEMS, TITLES
+from hpcq.domain import errors
+from hpcq.domain.errors import (
+    CommandFailed,
+    CommandTimedOut,
+    HpcqError,
+    InvalidSpec,
+    JobNotFound,
+    NotAuthorized,
+    OutputParseError,
+    QuotaExceeded,
+    SchedulerError,
+    SchedulerUnavailable,
+    SubmissionUncertain,
+    UnsupportedCapability,
+    WrongState,
+)
+
+KINDS = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, HpcqError) and kind is not HpcqError
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_error_has_a_code_of_its_own_choosing(kind: type[HpcqError]) -> None:
+    fitting = [status for listed, status, _, _ in PROBLEMS if issubclass(kind, listed)]
+    assert fitting
+    assert 400 <= fitting[0] < 600
+    assert fitting[0] != 500
+
+
+def test_a_general_error_never_hides_a_particular_one() -> None:
+    listed = [kind for kind, *_ in PROBLEMS]
+    for place, kind in enumerate(listed):
+        assert not any(issubclass(later, kind) for later in listed[place + 1 :])
+
+
+def test_a_code_means_one_status_and_one_title() -> None:
+    meanings: dict[str, set[tuple[int, str]]] = {}
+    for _, status, code, title in PROBLEMS:
+        meanings.setdefault(code, set()).add((status, title))
+    assert {code: len(found) for code, found in meanings.items() if len(found) > 1} == {}
+    assert all(title for _, title in TITLES.values())
+
+
+ANSWERS: list[tuple[HpcqError, int, dict[str, Any]]] = [
+    (InvalidSpec("No.", field="queue"), 400, {"code": "invalid_content", "field": "queue"}),
+    (NotAuthorized("No.", scheduler_message="denied"), 403, {"schedulerMessage": "denied"}),
+    (JobNotFound("5"), 404, {"code": "job_not_found"}),
+    (WrongState("No."), 409, {"code": "wrong_state"}),
+    (QuotaExceeded("Full."), 429, {"code": "quota_exceeded", "retryAfter": 5}),
+    (UnsupportedCapability("queue", "FAKE"), 501, {"code": "unsupported", "field": "queue"}),
+    (
+        CommandFailed(("qsub",), 1, b"unknown queue"),
+        502,
+        {"code": "scheduler_refused", "schedulerMessage": "unknown queue"},
+    ),
+    (OutputParseError("qsub", "noise", b"hello"), 502, {"code": "scheduler_unreadable"}),
+    (SchedulerError("Something."), 502, {"code": "scheduler_refused"}),
+    (SchedulerUnavailable("Away."), 503, {"code": "scheduler_unavailable", "retryAfter": 5}),
+    (CommandTimedOut(("qsub",), 30), 504, {"code": "scheduler_timeout"}),
+    (SubmissionUncertain("Who knows.", uid="?"), 504, {"code": "scheduler_timeout"}),
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("error", "status", "members"), ANSWERS, ids=[type(error).__name__ for error, _, _ in ANSWERS]
+)
+async def test_an_error_is_a_problem_with_its_members(
+    app: App, error: HpcqError, status: int, members: dict[str, Any]
+) -> None:
+    app.scheduler.fail_next("submit", error)
+    answer = await app.client.post("/jobs", json=app.body)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert (problem["status"], problem["detail"]) == (status, error.detail)
+    assert members.items() <= problem.items()
+    assert answer.headers.get("retry-after") == ("5" if "retryAfter" in members else None)
+    assert None not in problem.values()
+
+
+@pytest.mark.anyio
+async def test_a_defect_is_told_without_its_secrets(app: App) -> None:
+    app.scheduler.fail_next("submit", ZeroDivisionError("s3cret"))
+    answer = await app.client.post("/jobs", json=app.body)
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert "s3cret" not in answer.text
+    assert "Traceback" not in answer.text
