@@ -7,6 +7,7 @@ from hpcq.api.context import ContextDependency
 from hpcq.api.problems import plain_problem, responses
 from hpcq.api.schemas import Health
 from hpcq.domain.units import format_time
+from hpcq.services.clock import now
 
 __all__ = ["router"]
 
@@ -27,13 +28,15 @@ async def live() -> Health:
     responses=responses(503),
 )
 async def ready(context: ContextDependency) -> Health | Response:
-    """Answer 200 when the scheduler answered the newest query, else 503 with the reason."""
+    """Answer 200 when the scheduler answers and what is served is fresh, else 503 and why."""
     health = context.monitor.health
     if not health.answered:
         return plain_problem(503, health.problem or "The scheduler has not answered yet.")
-    as_of = context.board.snapshot.as_of
+    freshness = context.board.snapshot.freshness(now(), context.stale_after)
+    if freshness.stale or freshness.as_of is None:
+        return plain_problem(503, "The scheduler has not answered for too long; it may hang.")
     return Health(
         status="ready",
         scheduler=context.scheduler,
-        as_of=None if as_of is None else format_time(as_of),
+        as_of=format_time(freshness.as_of),
     )
