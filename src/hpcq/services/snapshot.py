@@ -170,14 +170,19 @@ class Board:
             gone: jobs that leave the snapshot.
             as_of: the time of the scheduler's newest answer, if there was one.
         """
-        entries, by_native = dict(self.snapshot.entries), dict(self.snapshot.by_native)
+        old, changed, gone = self.snapshot, list(changed), list(gone)
+        as_of = as_of or old.as_of
+        if not changed and not gone:
+            self.snapshot = Snapshot(old.entries, old.by_native, as_of, old.version)
+            return self.snapshot
+        entries, by_native = dict(old.entries), dict(old.by_native)
         before = self._count
         for uid in gone:
             self._drop(uid, entries, by_native)
         for record in changed:
             self._enter(record, entries, by_native)
-        version = self.snapshot.version if self._count == before else self._version()
-        self.snapshot = Snapshot(entries, by_native, as_of or self.snapshot.as_of, version)
+        version = old.version if self._count == before else self._version()
+        self.snapshot = Snapshot(entries, by_native, as_of, version)
         return self.snapshot
 
     def departed(self, job_id: JobUid | NativeId) -> JobRecord | None:
