@@ -465,7 +465,7 @@ async def test_the_queue_keeps_its_order_over_a_restart(tmp_path: Path) -> None:
 
 
 async def test_a_restart_of_the_machine_fails_what_ran(site: LocalSite) -> None:
-    running = await site.submit("sleep 600\n")
+    running = await site.submit("exec sleep 600\n")
     shepherd = shepherd_of(site, await site.running(running))
     queued = await site.submit(site.script("echo ran > out\n", "b"), hold=True)
     await site.stop()

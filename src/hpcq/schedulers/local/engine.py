@@ -9,8 +9,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
 
 from hpcq.domain.errors import SchedulerError, SchedulerUnavailable
 from hpcq.domain.jobs import JobSpec, SubmissionKey
@@ -21,6 +20,7 @@ from hpcq.schedulers.local.files import Result, Started
 from hpcq.schedulers.local.processes import Process, open_pidfd
 from hpcq.schedulers.local.runs import Runs
 from hpcq.schedulers.local.spool import Phase, Row, Spool, SpoolLock
+from hpcq.schedulers.local.tasks import Tasks
 from hpcq.schedulers.local.waitlist import Waitlist
 
 __all__ = ["Engine"]
@@ -28,7 +28,6 @@ __all__ = ["Engine"]
 _LOCK_PATIENCE_SECONDS = 5.0
 _PAUSE_SECONDS = 2.0
 _SETTLE_SECONDS = 2.0
-_T = TypeVar("_T")
 
 
 class Engine:
@@ -45,12 +44,12 @@ class Engine:
         self._lock = SpoolLock(directory / "lock")
         self._waitlist = Waitlist()
         self._holding: dict[int, Entry] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
         self._wake: Callable[[], None] = lambda: None
         self._boot = ""
         self._is_open = self._is_stopped = False
         self._is_kicked = False
-        self._paused_until = 0.0
+        self._pauses = 0
 
     @property
     def slots_used(self) -> int:
@@ -82,7 +81,7 @@ class Engine:
         if self._is_stopped:
             return
         self._is_open, self._is_stopped = False, True
-        await self._settle()
+        await self._tasks.settle(_SETTLE_SECONDS)
         for entry in self._holding.values():
             self._unwatch(entry)
         await self.runs.stop()
@@ -91,7 +90,7 @@ class Engine:
 
     async def admit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> int:
         """Put a job into the spool and the queue; return its number."""
-        return await self._surely(self._admit(spec, key, script))
+        return await self._tasks.surely(self._admit(spec, key, script))
 
     async def hold(self, entry: Entry) -> None:
         """Keep a queued job from starting.
@@ -101,12 +100,12 @@ class Engine:
         """
         if entry.phase == Phase.DISPATCHED or entry.is_ending:
             raise SchedulerError(f"Job {entry.number} has started and can no longer be held.")
-        await self._surely(self._move(entry, Phase.HELD))
+        await self._tasks.surely(self._move(entry, Phase.HELD))
 
     async def release(self, entry: Entry) -> None:
         """Let a held job start, at the place in the queue that it had."""
         if entry.phase == Phase.HELD and not entry.is_ending:
-            await self._surely(self._move(entry, Phase.QUEUED))
+            await self._tasks.surely(self._move(entry, Phase.QUEUED))
 
     async def cancel(self, entry: Entry) -> bool:
         """End a job: at once if it has not started, else ask its shepherd to.
@@ -114,7 +113,7 @@ class Engine:
         Returns:
             Whether it had not started.
         """
-        return await self._surely(self._cancel(entry))
+        return await self._tasks.surely(self._cancel(entry))
 
     # Starting jobs
 
@@ -125,12 +124,12 @@ class Engine:
 
     def _dispatch(self) -> None:
         self._is_kicked = False
-        if not self._is_open or asyncio.get_running_loop().time() < self._paused_until:
+        if not self._is_open or self._pauses:
             return
         for entry in self._waitlist.take(self._holding.values(), self._slots):
             self._holding[entry.number] = entry
             entry.phase, entry.note, entry.attempt = Phase.DISPATCHED, None, entry.attempt + 1
-            entry.launching = self._spawn(self._launch(entry))
+            entry.launching = self._tasks.spawn(self._launch(entry))
             self._tell(entry)
 
     async def _launch(self, entry: Entry) -> None:
@@ -149,13 +148,17 @@ class Engine:
         entry.phase, entry.note = Phase.QUEUED, why
         self._waitlist.add(entry)
         self._tell(entry)
-        loop = asyncio.get_running_loop()
-        self._paused_until = loop.time() + _PAUSE_SECONDS
-        loop.call_later(_PAUSE_SECONDS, self._kick)
+        self._pauses += 1
+        asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self._end_pause)
         await self.runs.remove(entry)
         # If this is not written the next start finds no mark of a shepherd, and does the same.
         with contextlib.suppress(SchedulerUnavailable):
             await self.spool.move(entry.number, Phase.QUEUED)
+
+    def _end_pause(self) -> None:
+        # Counted, not compared with the clock, which rounds differently from timers.
+        self._pauses -= 1
+        self._kick()
 
     # Watching them
 
@@ -185,7 +188,7 @@ class Engine:
         self._unwatch(entry)
         entry.is_ending = True
         self._tell(entry)
-        self._spawn(self._conclude(entry))
+        self._tasks.spawn(self._conclude(entry))
 
     async def _conclude(self, entry: Entry) -> None:
         result = await self._outcome(entry)
@@ -269,7 +272,7 @@ class Engine:
     # After a restart
 
     async def _recover(self, rows: Sequence[Row]) -> None:
-        for entry, found in await asyncio.to_thread(self._find_fates, rows):
+        for entry, found in await self.runs.fates(rows, self._boot):
             if found is not None and (found.has_ended or found.started):
                 self._resume(entry, found)
                 continue
@@ -278,17 +281,6 @@ class Engine:
                 await self.spool.move(entry.number, Phase.QUEUED)
             self._enter(entry)
         await self.runs.keep_only(self._holding.values())
-
-    def _find_fates(self, rows: Sequence[Row]) -> list[tuple[Entry, recovery.Fate | None]]:
-        found: list[tuple[Entry, recovery.Fate | None]] = []
-        for row in rows:
-            entry = Entry.from_row(row)
-            was_running = row.phase == Phase.DISPATCHED
-            directory = self.runs.directory_of(entry)
-            found.append(
-                (entry, recovery.fate(directory, row.boot_id, self._boot) if was_running else None)
-            )
-        return found
 
     def _resume(self, entry: Entry, found: recovery.Fate) -> None:
         self.entries[entry.number] = self._holding[entry.number] = entry
@@ -304,23 +296,6 @@ class Engine:
 
     # Plumbing
 
-    async def _settle(self) -> None:
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=_SETTLE_SECONDS)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-
     def _tell(self, entry: Entry) -> None:
         entry.changed()
         self._wake()
-
-    def _spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _surely(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do it to its end, even if whoever asked goes away."""
-        return await asyncio.shield(self._spawn(work))

@@ -164,13 +164,16 @@ def usage(sample: Sample | None) -> Usage | None:
     )
 
 
-def order(entry: Entry, inherited: Mapping[str, str], grace_seconds: float) -> Order:
+def order(
+    entry: Entry, inherited: Mapping[str, str], grace_seconds: float, cgroup: str | None = None
+) -> Order:
     """Return what the shepherd of this job is told.
 
     Args:
         entry: the job.
         inherited: what every job's environment begins with.
         grace_seconds: from TERM to KILL.
+        cgroup: the directory of its control group, if it is to have one.
     """
     spec = entry.spec
     stdout_path, stderr_path = _output_paths(entry.number, spec)
@@ -190,6 +193,7 @@ def order(entry: Entry, inherited: Mapping[str, str], grace_seconds: float) -> O
         wall_time_limit_seconds=spec.wall_time_limit_seconds,
         memory_limit_bytes=spec.memory_limit_bytes,
         grace_seconds=grace_seconds,
+        cgroup=cgroup,
     )
 
 

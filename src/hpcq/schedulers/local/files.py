@@ -19,7 +19,7 @@ writes: fields may be added, never removed or given another meaning. Standard li
 import json
 import os
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 __all__ = [
     "CANCEL",
@@ -47,7 +47,10 @@ LOG = "shepherd.log"
 
 
 class Order(TypedDict):
-    """What a shepherd is to run. Text is UTF-8, other bytes as surrogate escapes."""
+    """What a shepherd is to run. Text is UTF-8, other bytes as surrogate escapes.
+
+    ``cgroup`` is the directory of the job's control group, to be made by the shepherd.
+    """
 
     args: list[str]
     environment: dict[str, str]
@@ -57,6 +60,7 @@ class Order(TypedDict):
     wall_time_limit_seconds: float | None
     memory_limit_bytes: float | None
     grace_seconds: float
+    cgroup: NotRequired[str | None]
 
 
 class Started(TypedDict):

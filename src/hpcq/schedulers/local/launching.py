@@ -1,6 +1,7 @@
 """The service's side of the launcher: asks it for shepherds and hears when they are there."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -10,8 +11,9 @@ from pathlib import Path
 
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.schedulers.local import launcher
+from hpcq.schedulers.local.delegation import Subtree
 from hpcq.schedulers.local.files import Started
-from hpcq.schedulers.local.launcher import PACKET_BYTES
+from hpcq.schedulers.local.launcher import PACKET_BYTES, RETIRE
 
 __all__ = ["Launcher", "LauncherGone"]
 
@@ -25,8 +27,9 @@ class LauncherGone(Exception):
 class Launcher:
     """Starts shepherds. Replaces its process when that ends."""
 
-    def __init__(self, lock_descriptor: int) -> None:
+    def __init__(self, lock_descriptor: int, groups: Subtree | None) -> None:
         self._lock_descriptor = lock_descriptor
+        self._groups = groups
         self._connection: _Connection | None = None
         self._retired: list[_Connection] = []
         self._opening = asyncio.Lock()
@@ -66,12 +69,14 @@ class Launcher:
                 await self._connection.end()
                 self._connection = None
             if self._connection is None:
-                self._connection = await asyncio.to_thread(_connect, self._lock_descriptor)
+                self._connection = await asyncio.to_thread(
+                    _connect, self._lock_descriptor, self._groups
+                )
                 self._connection.listen()
             return self._connection
 
     def _retire(self, connection: "_Connection") -> None:
-        connection.close_for_writing()
+        connection.retire()
         self._retired.append(connection)
         if self._connection is connection:
             self._connection = None
@@ -104,8 +109,10 @@ class _Connection:
             self._lose()
         return answer
 
-    def close_for_writing(self) -> None:
+    def retire(self) -> None:
         """Let the launcher end; answers of shepherds on their way are still taken."""
+        with contextlib.suppress(OSError):
+            self._channel.send(RETIRE)
         self._channel.shutdown(socket.SHUT_WR)
 
     async def end(self) -> None:
@@ -152,12 +159,12 @@ def _look_at(answer: asyncio.Future[Started]) -> None:
         answer.exception()
 
 
-def _connect(lock_descriptor: int) -> _Connection:
+def _connect(lock_descriptor: int, groups: Subtree | None) -> _Connection:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     try:
         process = subprocess.Popen(
-            _command(theirs.fileno(), lock_descriptor),
+            _command(theirs.fileno(), lock_descriptor, groups),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -176,7 +183,7 @@ def _connect(lock_descriptor: int) -> _Connection:
     return _Connection(ours, process)
 
 
-def _command(channel_descriptor: int, lock_descriptor: int) -> list[str]:
+def _command(channel_descriptor: int, lock_descriptor: int, groups: Subtree | None) -> list[str]:
     # UTF-8 whatever the locale, so that arguments arrive byte for byte.
     return [
         sys.executable,
@@ -184,4 +191,5 @@ def _command(channel_descriptor: int, lock_descriptor: int) -> list[str]:
         str(launcher.__file__),
         str(channel_descriptor),
         str(lock_descriptor),
+        *(() if groups is None else (str(groups.path), *groups.switched_on)),
     ]

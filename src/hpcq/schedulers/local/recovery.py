@@ -10,11 +10,13 @@ from typing import NamedTuple, cast
 
 from hpcq.domain.states import FailureKind
 from hpcq.schedulers.local import files
+from hpcq.schedulers.local.cgroup import Leaf
 from hpcq.schedulers.local.files import Order, Result, Sample, Started
 from hpcq.schedulers.local.processes import (
     Process,
     descendants,
     has_environment,
+    identify,
     is_running,
     send,
 )
@@ -151,25 +153,39 @@ def _what_happened(directory: Path) -> str:
 def _end_left_over(directory: Path, key: str) -> int:
     """Kill the processes of a job that lost its shepherd; return how many there were.
 
-    They are those that carry the job's key in their environment, those that were there at the
-    last sample, and their descendants. The script itself dies with its shepherd
-    (``PR_SET_PDEATHSIG``).
+    They are those in the job's control group, those that carry its key in their environment, those
+    that were there at the last sample, and their descendants. The script itself dies with its
+    shepherd (``PR_SET_PDEATHSIG``).
     """
     ended: set[Process] = set()
+    leaf = _leaf(directory)
     give_up = time.monotonic() + _PATIENCE_SECONDS
-    while left := _left_over(directory, key):
+    while left := _left_over(directory, key, leaf):
         for process in left:
             if _kill(process):
                 ended.add(process)
+        if leaf is not None:
+            # set-user-ID programs too.
+            leaf.kill()
         if time.monotonic() >= give_up:
             break
         time.sleep(_KILL_AGAIN_SECONDS)
+    if leaf is not None:
+        leaf.remove()
     return len(ended)
 
 
-def _left_over(directory: Path, key: str) -> set[Process]:
+def _leaf(directory: Path) -> Leaf | None:
+    order = cast(Order | None, files.read_json(directory / files.JOB))
+    path = None if order is None else order.get("cgroup")
+    return None if path is None else Leaf(Path(path))
+
+
+def _left_over(directory: Path, key: str, leaf: Leaf | None) -> set[Process]:
     sample = read_sample(directory)
     found = set(has_environment(f"HPCQ_JOB_KEY={key}".encode()))
+    members = map(identify, () if leaf is None else leaf.members())
+    found.update(process for process in members if process is not None)
     found.update(Process(*pair) for pair in (sample["processes"] if sample else ()))
     found = {process for process in found if is_running(process)}
     for process in tuple(found):

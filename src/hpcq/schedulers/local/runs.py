@@ -1,20 +1,28 @@
 """The jobs that run, as files and processes: their directories and their shepherds."""
 
 import asyncio
+import hashlib
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import structlog
+
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.schedulers.base import SchedulerOptions
-from hpcq.schedulers.local import account, files, recovery
+from hpcq.schedulers.local import account, delegation, files, recovery
+from hpcq.schedulers.local.cgroup import remove_group
+from hpcq.schedulers.local.delegation import Subtree, Unusable
 from hpcq.schedulers.local.entry import Entry, order
 from hpcq.schedulers.local.files import Result, Sample, Started
 from hpcq.schedulers.local.launching import Launcher, LauncherGone
 from hpcq.schedulers.local.processes import Process, send
 from hpcq.schedulers.local.shepherd import REQUEST
+from hpcq.schedulers.local.spool import Phase, Row
 
 __all__ = ["Runs"]
+
+_log = structlog.get_logger("hpcq.local")
 
 
 class Runs:
@@ -25,11 +33,13 @@ class Runs:
         self._environment = account.environment(options.environment)
         self._grace_seconds = options.cancel_grace_seconds
         self._launcher: Launcher | None = None
+        self._groups: Subtree | None = None
 
     async def start(self, lock_descriptor: int) -> None:
         """Make ready to start jobs. The launcher shares the lock, see `launcher`."""
         await asyncio.to_thread(self._directory.mkdir, 0o700, exist_ok=True)
-        self._launcher = Launcher(lock_descriptor)
+        self._groups = await asyncio.to_thread(_claim_groups, self._directory)
+        self._launcher = Launcher(lock_descriptor, self._groups)
         await self._launcher.start()
 
     async def stop(self) -> None:
@@ -49,7 +59,9 @@ class Runs:
         """
         assert self._launcher is not None  # noqa: S101
         directory = self.directory_of(entry)
-        what = order(entry, self._environment, self._grace_seconds)
+        group = self._group_of(entry)
+        cgroup = None if group is None else str(group)
+        what = order(entry, self._environment, self._grace_seconds, cgroup)
         await asyncio.to_thread(recovery.prepare, directory, what, script)
         try:
             return await self._launcher.launch(directory)
@@ -58,6 +70,15 @@ class Runs:
             if started is None:
                 raise SchedulerUnavailable("The launcher of jobs was killed.") from None
             return started
+
+    async def fates(
+        self, rows: Sequence[Row], boot_id: str
+    ) -> list[tuple[Entry, recovery.Fate | None]]:
+        """Return the jobs of these rows; with those that were running, what became of them.
+
+        To be called with the lock held, see `recovery.fate`.
+        """
+        return await asyncio.to_thread(lambda: [self._fate(row, boot_id) for row in rows])
 
     async def request_end(self, entry: Entry) -> None:
         """Ask the shepherd of a job to end it."""
@@ -79,13 +100,42 @@ class Runs:
         return await asyncio.to_thread(lambda: [recovery.read_sample(d) for d in directories])
 
     async def remove(self, entry: Entry) -> None:
-        """Remove the run directory of a job."""
-        await asyncio.to_thread(shutil.rmtree, self.directory_of(entry), ignore_errors=True)
+        """Remove the run directory of a job, and its control group if that is still there."""
+        await asyncio.to_thread(_remove, self.directory_of(entry), self._group_of(entry))
 
     async def keep_only(self, entries: Iterable[Entry]) -> None:
-        """Remove the run directories of all other jobs, left by a crash."""
+        """Remove the run directories and control groups of all other jobs, left by a crash."""
         names = {entry.run_name for entry in entries}
         await asyncio.to_thread(recovery.remove_other_runs, self._directory, names)
+        if self._groups is not None:
+            await asyncio.to_thread(delegation.sweep, self._groups.path, names)
+
+    def _fate(self, row: Row, boot_id: str) -> tuple[Entry, recovery.Fate | None]:
+        entry = Entry.from_row(row)
+        if row.phase != Phase.DISPATCHED:
+            return entry, None
+        return entry, recovery.fate(self.directory_of(entry), row.boot_id, boot_id)
+
+    def _group_of(self, entry: Entry) -> Path | None:
+        return None if self._groups is None else self._groups.path / entry.run_name
+
+
+def _claim_groups(directory: Path) -> Subtree | None:
+    # One name for one spool, so that the next service finds the groups of running jobs again.
+    name = hashlib.blake2b(bytes(directory.resolve()), digest_size=6).hexdigest()
+    try:
+        groups = delegation.claim(f"hpcq-{name}")
+    except Unusable as error:
+        _log.info("cgroups.unused", reason=str(error), instead="the process tree of each job")
+        return None
+    _log.info("cgroups.used", path=str(groups.path), controllers=groups.controllers)
+    return groups
+
+
+def _remove(directory: Path, group: Path | None) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    if group is not None:
+        remove_group(group)
 
 
 def _request_end(directory: Path, shepherd: Process) -> None:

@@ -8,23 +8,56 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+from hpcq.schedulers.local.cgroup import Leaf
 from hpcq.schedulers.local.files import SCRIPT, Order
 
-__all__ = ["StartFailed", "control", "start_script"]
+__all__ = ["Script", "StartFailed", "control", "start_script"]
 
 _PR_SET_PDEATHSIG = 1
 _BUSY_ATTEMPTS = 200
 _BUSY_PAUSE_SECONDS = 0.005
+_NOT_JOINED = b"\0"
+
+# clone(2); one number on all of Linux's newer system calls.
+_CLONE3 = 435
+_CLONE_INTO_CGROUP = 0x200000000
 
 _Opened = TypeVar("_Opened")
 
 _libc = ctypes.CDLL(None, use_errno=True)
+# Keeps the interpreter's lock over the call, which a child of it needs.
+_libc_with_lock = ctypes.PyDLL(None, use_errno=True)
+_libc_with_lock.syscall.restype = ctypes.c_long
+
+
+class _CloneArguments(ctypes.Structure):
+    """``struct clone_args``, up to the field that Linux 5.7 added."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_uint64)
+        for name in (
+            *("flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size"),
+            *("tls", "set_tid", "set_tid_size", "cgroup"),
+        )
+    )
 
 
 class StartFailed(Exception):
     """The script could not be started; the message is a sentence that says why."""
+
+
+class Script(NamedTuple):
+    """A script that runs.
+
+    Attributes:
+        pid: its first process.
+        has_joined: whether that is in the job's control group, and so all that come of it.
+    """
+
+    pid: int
+    has_joined: bool
 
 
 def control(option: int, argument: int | bytes) -> None:
@@ -39,8 +72,8 @@ def control(option: int, argument: int | bytes) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def start_script(directory: Path, order: Order) -> int:
-    """Start the script of a run directory and return its pid.
+def start_script(directory: Path, order: Order, leaf: Leaf | None) -> Script:
+    """Start the script of a run directory, in the job's control group if it has one.
 
     Returns once the script's program runs, in a session of its own.
 
@@ -48,20 +81,48 @@ def start_script(directory: Path, order: Order) -> int:
         StartFailed: it cannot be started.
     """
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
+    pid = _fork_into(leaf) if leaf is not None else None
+    to_join = None
+    if pid is None:
+        pid, to_join = os.fork(), leaf
     if pid == 0:
-        _become_script(directory, order, write_end)
+        _become_script(directory, order, to_join, write_end)
     os.close(write_end)
     with open(read_end, "rb") as report:
-        reason = report.read()
+        said = report.read()
+    reason = said.removeprefix(_NOT_JOINED)
     if reason:
         os.waitpid(pid, 0)
         raise StartFailed(reason.decode("utf-8", "replace"))
-    return pid
+    return Script(pid, leaf is not None and not said.startswith(_NOT_JOINED))
 
 
-def _become_script(directory: Path, order: Order, report: int) -> None:
+def _fork_into(leaf: Leaf) -> int | None:
+    """Fork with the child in the group from the start; None where that cannot be.
+
+    To move a process takes the kernel about 10 ms (a grace period of RCU), in which no process
+    anywhere forks. What ``os.fork`` does beyond the system call is for programs with threads.
+    """
     try:
+        group = os.open(leaf.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    arguments = _CloneArguments(flags=_CLONE_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=group)
+    try:
+        pid = _libc_with_lock.syscall(
+            ctypes.c_long(_CLONE3),
+            ctypes.byref(arguments),
+            ctypes.c_size_t(ctypes.sizeof(arguments)),
+        )
+    finally:
+        os.close(group)
+    return pid if pid >= 0 else None
+
+
+def _become_script(directory: Path, order: Order, to_join: Leaf | None, report: int) -> None:
+    try:
+        if to_join is not None:
+            _join(to_join, report)
         _prepare(order)
         _execute(str(directory / SCRIPT), order)
     except StartFailed as error:
@@ -70,6 +131,13 @@ def _become_script(directory: Path, order: Order, report: int) -> None:
         reason = f"The script could not be started: {error}."
     os.write(report, reason.encode("utf-8", "replace")[:4096])
     os._exit(127)
+
+
+def _join(leaf: Leaf, report: int) -> None:
+    try:
+        leaf.join()
+    except OSError:
+        os.write(report, _NOT_JOINED)
 
 
 def _prepare(order: Order) -> None:

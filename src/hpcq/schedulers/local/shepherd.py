@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import cast
 
 from hpcq.schedulers.local import files
+from hpcq.schedulers.local.cgroup import Leaf
 from hpcq.schedulers.local.files import Order, Result, Sample, Started
 from hpcq.schedulers.local.meter import Meter
-from hpcq.schedulers.local.processes import boot_id, descendants, identify, send
+from hpcq.schedulers.local.processes import Process, boot_id, descendants, identify, send
 from hpcq.schedulers.local.script import StartFailed, control, start_script
 
 __all__ = ["REQUEST", "SIGNALS", "Shepherd", "tend"]
@@ -86,15 +87,14 @@ class Shepherd:
         self._order = order
         self._start_time = start_time
         self._began = time.monotonic()
+        self._leaf: Leaf | None = None
         self._meter = Meter()
         self._script: int | None = None
         self._exit_code: int | None = None
         self._exit_signal: int | None = None
         self._failure: tuple[str, str] | None = None
         self._kill_at: float | None = None
-        is_limited = order["memory_limit_bytes"] is not None
-        self._pause = _LIMITED_SAMPLE_SECONDS if is_limited else _SAMPLE_SECONDS
-        self._sample_at = self._began + min(_FIRST_SAMPLE_SECONDS, self._pause)
+        self._sample_at = self._began
 
     def run(self) -> Result:
         """Start the script and return how it ended, once none of its processes is left."""
@@ -102,13 +102,31 @@ class Shepherd:
             self._failure = ("CANCELLED", "It was cancelled before it started.")
             return self._result(None)
         try:
-            self._script = start_script(self._directory, self._order)
+            self._start()
         except StartFailed as error:
             self._exit_code = 127
             self._failure = ("SCHEDULER_ERROR", str(error))
             return self._result(None)
         self._watch()
-        return self._result(self._meter.final())
+        result = self._result(self._meter.final())
+        if self._leaf is not None:
+            self._leaf.remove()
+        return result
+
+    def _start(self) -> None:
+        path = self._order.get("cgroup")
+        limit = self._order["memory_limit_bytes"]
+        leaf = None if path is None else Leaf.make(Path(path), limit)
+        try:
+            started = start_script(self._directory, self._order, leaf)
+        except StartFailed:
+            if leaf is not None:
+                leaf.remove()
+            raise
+        self._script = started.pid
+        if leaf is not None and started.has_joined:
+            self._leaf, self._meter = leaf, Meter(leaf)
+        self._sample_at = self._began + min(_FIRST_SAMPLE_SECONDS, self._pause)
 
     def _watch(self) -> None:
         while self._reap():
@@ -121,7 +139,7 @@ class Shepherd:
             if now >= self._sample_at:
                 self._take_sample(now)
             if self._kill_at is not None and now >= self._kill_at:
-                self._signal_all(signal.SIGKILL)
+                self._kill()
                 self._kill_at = now + _KILL_AGAIN_SECONDS
 
     def _reap(self) -> bool:
@@ -165,11 +183,22 @@ class Shepherd:
             limit = self._order["wall_time_limit_seconds"]
             self._fail("TIME_LIMIT", f"It ran longer than its wall time limit of {limit:g} s.")
 
+    @property
+    def _limit_to_watch(self) -> float | None:
+        """The memory limit, unless the kernel keeps the job below it."""
+        if self._leaf is not None and self._leaf.limits_memory:
+            return None
+        return self._order["memory_limit_bytes"]
+
+    @property
+    def _pause(self) -> float:
+        return _SAMPLE_SECONDS if self._limit_to_watch is None else _LIMITED_SAMPLE_SECONDS
+
     def _take_sample(self, now: float) -> None:
-        limit = self._order["memory_limit_bytes"]
-        self._sample_at = now + self._pause
         seen = self._meter.sample(descendants(os.getpid()))
+        self._sample_at = now + self._pause
         self._publish(seen)
+        limit = self._limit_to_watch
         if limit is not None and self._meter.is_over(limit, seen):
             self._fail(
                 "OUT_OF_MEMORY", f"It used more than its memory limit of {limit:.0f} bytes.", 0
@@ -193,17 +222,31 @@ class Shepherd:
             self._signal_all(signal.SIGTERM)
             self._signal_all(signal.SIGCONT)
 
+    def _kill(self) -> None:
+        if self._leaf is not None:
+            self._leaf.kill()
+        # Those that have left the group, or all if the kernel cannot kill a group.
+        self._signal_all(signal.SIGKILL)
+
     def _signal_all(self, number: signal.Signals) -> None:
-        for process in descendants(os.getpid()):
+        for process in self._processes():
             # A program that runs as another user (set-user-ID) is out of reach.
             with contextlib.suppress(PermissionError):
                 send(process, number)
+
+    def _processes(self) -> list[Process]:
+        found = descendants(os.getpid())
+        if self._leaf is not None:
+            known = {process.pid for process in found}
+            others = (identify(pid) for pid in self._leaf.members() if pid not in known)
+            found.extend(process for process in others if process is not None)
+        return found
 
     def _is_cancelled(self) -> bool:
         return (self._directory / files.CANCEL).exists()
 
     def _result(self, usage: Sample | None) -> Result:
-        kind, reason = self._failure or self._verdict()
+        kind, reason = self._failure or self._out_of_memory() or self._verdict()
         return Result(
             exit_code=self._exit_code,
             exit_signal=self._exit_signal,
@@ -214,6 +257,12 @@ class Shepherd:
             end_time=self._start_time + time.monotonic() - self._began,
             usage=usage,
         )
+
+    def _out_of_memory(self) -> tuple[str, str] | None:
+        if self._exit_code == 0 or self._leaf is None:
+            return None
+        reason = self._leaf.out_of_memory()
+        return None if reason is None else ("OUT_OF_MEMORY", reason)
 
     def _verdict(self) -> tuple[str | None, str | None]:
         if self._exit_signal is not None:

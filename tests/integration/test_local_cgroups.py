@@ -1,0 +1,240 @@
+"""LOCAL's jobs in real control groups, where this machine lets us make them.
+
+Where it does not, the same jobs show that the process tree is used instead: nothing is skipped.
+"""
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+from tests.integration.local_site import LocalSite
+
+from hpcq.domain.states import FailureKind, JobState
+from hpcq.schedulers.local.cgroup import Leaf
+from hpcq.schedulers.local.delegation import Subtree, Unusable, claim, own_group
+from hpcq.schedulers.local.launching import Launcher
+from hpcq.schedulers.local.recovery import read_started
+
+pytestmark = pytest.mark.anyio
+
+NOBODY_WAITS = """\
+#!/usr/bin/env python3
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+if os.fork() == 0:
+    while time.process_time() < 0.6:
+        pass
+    os._exit(0)
+try:
+    os.wait()
+except ChildProcessError:
+    pass
+"""
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[LocalSite]:
+    site = await LocalSite(tmp_path).start()
+    yield site
+    await site.clean_up()
+
+
+@pytest.fixture
+def used(site: LocalSite) -> Subtree | None:
+    """The groups that the backend uses, if any."""
+    groups = site.backend._engine.runs._groups
+    if can_make_groups():
+        assert groups is not None
+    return groups
+
+
+def can_make_groups() -> bool:
+    """Whether root, in the topmost group, can make another one: then there is no excuse."""
+    try:
+        own = own_group(Path("/proc/self"))
+        probe = own.path / "hpcq-test-of-this-machine"
+        probe.mkdir()
+    except (Unusable, OSError):
+        return False
+    probe.rmdir()
+    return os.geteuid() == 0 and own.name == "/"
+
+
+def group_of(pid: int) -> Path | None:
+    with contextlib.suppress(Unusable):
+        return own_group(Path(f"/proc/{pid}")).path
+    return None
+
+
+async def ended(*pids: int) -> None:
+    await asyncio.to_thread(_wait_for_end, pids)
+
+
+def _wait_for_end(pids: tuple[int, ...]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError), open(os.pidfd_open(pid), "rb") as descriptor:
+            assert select.select([descriptor], [], [], 10)[0], f"process {pid} never ended"
+
+
+async def test_cpu_time_nobody_waited_for_is_counted(site: LocalSite, used: Subtree | None) -> None:
+    script = site.work / "nobody_waits.py"
+    script.write_text(NOBODY_WAITS)
+    job = await site.run(script)
+    assert job.state is JobState.DONE, job.state_reason
+    assert job.usage is not None and job.usage.cpu_seconds is not None
+    # rusage never hears of a child that its parent does not wait for; cpu.stat counts all.
+    assert (job.usage.cpu_seconds >= 0.6) == (used is not None)
+    assert job.usage.max_memory_bytes and job.usage.io_bytes
+
+
+async def test_a_job_is_in_a_group_of_its_own_that_goes_with_it(
+    site: LocalSite, used: Subtree | None
+) -> None:
+    native_id = await site.submit("echo $$ > pid; sleep 600\n")
+    pid = int(await site.file("pid"))
+    mine = group_of(pid)
+    if used is None:
+        assert mine == group_of(os.getpid())
+    else:
+        assert mine == used.path / f"{native_id}.1"
+        assert Leaf(mine).members() != []
+    await site.backend.cancel(native_id)
+    await site.ended(native_id)
+    assert used is None or not (used.path / f"{native_id}.1").exists()
+
+
+async def test_cancelling_reaches_a_grandchild_in_a_session_of_its_own(
+    site: LocalSite, used: Subtree | None
+) -> None:
+    native_id = await site.submit(
+        "setsid sh -c 'trap \"\" TERM; setsid sleep 600 & echo $! > grandchild; wait' &\nwait\n"
+    )
+    grandchild = int(await site.file("grandchild"))
+    await site.backend.cancel(native_id)
+    assert (await site.ended(native_id)).failure_kind is FailureKind.CANCELLED
+    await ended(grandchild)
+    assert used is None or list(used.path.glob(f"{native_id}.*")) == []
+
+
+async def test_a_group_is_killed_at_once(used: Subtree | None) -> None:
+    leaf = None if used is None else Leaf.make(used.path / "999.1", None)
+    if leaf is None or not (leaf.path / "cgroup.kill").exists():
+        # Before Linux 5.14, or no groups: to ask for it is harmless, and signals do it.
+        (leaf or Leaf(Path("/nonexistent"))).kill()
+        return
+    command = ["/bin/sleep", "600"]
+    with subprocess.Popen(command, preexec_fn=leaf.join) as program:  # noqa: ASYNC220
+        assert leaf.members() == [program.pid]
+        leaf.kill()
+        assert program.wait(10) == -signal.SIGKILL
+    leaf.remove()
+    assert not leaf.path.exists()
+
+
+async def test_jobs_go_on_in_their_groups_over_a_restart(
+    site: LocalSite, used: Subtree | None
+) -> None:
+    native_id = await site.submit("echo $$ > pid; while [ ! -e go ]; do sleep 0.02; done; exit 7\n")
+    pid = int(await site.file("pid"))
+    before = group_of(pid)
+    await site.restart()
+    assert group_of(pid) == before
+    assert site.backend._engine.runs._groups == used
+    (site.work / "go").touch()
+    job = await site.ended(native_id)
+    assert job.exit_code == 7
+    assert job.usage is not None and job.usage.cpu_seconds
+
+
+async def test_what_a_killed_shepherd_leaves_is_found_by_its_group(
+    site: LocalSite, used: Subtree | None
+) -> None:
+    """A process without the job's key, that was not there at any sample."""
+    native_id = await site.submit(
+        "echo $$ > script; while [ ! -e go ]; do sleep 0.02; done\n"
+        "env -i setsid sleep 600 & echo $! > stray; wait\n"
+    )
+    await site.file("script")
+    (directory,) = (site.state / "local" / "runs").glob(f"{native_id}.*")
+    started = read_started(directory)
+    assert started is not None
+    (site.work / "go").touch()
+    stray = int(await site.file("stray"))
+    os.kill(started["pid"], signal.SIGKILL)
+    job = await site.ended(native_id)
+    assert job.failure_kind is FailureKind.SCHEDULER_ERROR
+    if used is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(stray, signal.SIGKILL)
+    await ended(stray)
+    assert used is None or not (used.path / f"{native_id}.1").exists()
+
+
+async def test_nothing_stays_when_no_job_runs(site: LocalSite, used: Subtree | None) -> None:
+    if used is not None:
+        (used.path / "999.1").mkdir()
+    await site.restart()
+    assert used is None or list(used.path.glob("*.1")) == []
+    await site.run("true\n")
+    await site.stop()
+    assert used is None or not used.path.exists()
+    await site.start()
+
+
+@pytest.mark.parametrize("retires", [False, True])
+async def test_controllers_are_switched_off_when_the_service_ends_and_not_before(
+    tmp_path: Path, retires: bool
+) -> None:
+    """Whatever ends the service, the launcher sees the end of its channel."""
+    base = tmp_path / "top" / "hpcq-1"
+    base.mkdir(parents=True)
+    for group in (base, base.parent):
+        (group / "cgroup.subtree_control").touch()
+    launcher = Launcher(os.open("/dev/null", os.O_RDONLY), Subtree(base, (), ("memory",)))
+    await launcher.start()
+    assert launcher._connection is not None
+    process = launcher._connection._process
+    if retires:
+        launcher._retire(launcher._connection)
+        assert await asyncio.to_thread(process.wait, 10) == 0
+    await launcher.stop()
+    for group in (base, base.parent):
+        expected = "" if retires else "-memory"
+        assert (group / "cgroup.subtree_control").read_text() == expected
+
+
+@pytest.fixture
+def without_groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    process = tmp_path / "proc"
+    process.mkdir()
+    (process / "cgroup").write_text("1:name=systemd:/\n")
+    monkeypatch.setattr("hpcq.schedulers.local.delegation.claim", lambda name: claim(name, process))
+    yield
+
+
+async def test_without_groups_the_process_tree_is_used_and_that_is_said_once(
+    tmp_path: Path, without_groups: None
+) -> None:
+    with capture_logs() as logs:
+        site = await LocalSite(tmp_path).start()
+        script = site.work / "nobody_waits.py"
+        script.write_text(NOBODY_WAITS)
+        jobs = [await site.run(script) for _ in range(2)]
+        await site.clean_up()
+    said = [entry for entry in logs if entry["event"].startswith("cgroups.")]
+    assert [entry["event"] for entry in said] == ["cgroups.unused"]
+    assert said[0]["reason"] == "This kernel has no cgroup v2."
+    for job in jobs:
+        assert job.usage is not None and 0 < (job.usage.cpu_seconds or 0) < 0.6
