@@ -1,0 +1,81 @@
+"""The statement at the end of a run, and the refusal to leave out what may not be."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.service import INSTALLATION
+
+CONFIGURATION = """
+[pytest]
+markers =
+    slurm: needs a real Slurm
+"""
+TESTS = """
+import pytest
+
+def test_passes():
+    pass
+
+@pytest.fixture
+def cluster():
+    pytest.skip("no real slurm here: only root can install it")
+
+@pytest.mark.slurm
+def test_needs_slurm(cluster):
+    pass
+
+@pytest.mark.skipif(True, reason="there is no curl here")
+def test_needs_curl():
+    pass
+"""
+
+
+def run(folder: Path, *arguments: str, require: str = "") -> tuple[int, str]:
+    (folder / "pytest.ini").write_text(CONFIGURATION)
+    (folder / "test_it.py").write_text(TESTS)
+    environment = {**os.environ, "PYTHONPATH": str(INSTALLATION), "HPCQ_REQUIRE_REAL": require}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "tests.left_out", "-q", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("workers", [(), ("--numprocesses", "1")], ids=["alone", "xdist"])
+def test_what_was_left_out_is_said_with_its_reason(
+    tmp_path: Path, workers: tuple[str, ...]
+) -> None:
+    status, printed = run(tmp_path, *workers)
+
+    assert status == 0
+    assert "1 that need a real Slurm: no real slurm here: only root can install it" in printed
+    assert "1 that need something else: there is no curl here" in printed
+
+
+@pytest.mark.parametrize("workers", [(), ("--numprocesses", "1")], ids=["alone", "xdist"])
+def test_a_run_that_must_have_real_schedulers_fails_without(
+    tmp_path: Path, workers: tuple[str, ...]
+) -> None:
+    status, printed = run(tmp_path, *workers, require="1")
+
+    assert status == 1
+    assert "HPCQ_REQUIRE_REAL is set" in printed
+
+
+def test_other_tests_may_be_left_out(tmp_path: Path) -> None:
+    status, _ = run(tmp_path, "-k", "passes or curl", require="1")
+
+    assert status == 0
+
+
+def test_a_run_without_gaps_says_so(tmp_path: Path) -> None:
+    status, printed = run(tmp_path, "-k", "passes")
+
+    assert status == 0
+    assert "None. What needs a real Slurm or a real Grid Engine had one." in printed
