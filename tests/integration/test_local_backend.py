@@ -179,7 +179,10 @@ async def test_nothing_else_of_the_service_is_inherited(site: LocalSite) -> None
     assert (site.work / "fds").read_text().split() == ["0", "1", "2", "3"]
     assert (site.work / "stdin").read_text() == "/dev/null\n"
     status = dict(line.split(":", 1) for line in (site.work / "status").read_text().splitlines())
-    assert int(status["SigBlk"], 16) == int(status["SigIgn"], 16) == 0
+    # 32 and 33 are the C library's own: what posix_spawn started, make's children for one, has
+    # them ignored, and its threads take them all the same.
+    of_the_library = 1 << 31 | 1 << 32
+    assert int(status["SigBlk"], 16) == int(status["SigIgn"], 16) & ~of_the_library == 0
 
 
 async def test_a_job_is_in_no_process_group_or_session_of_the_service(site: LocalSite) -> None:
