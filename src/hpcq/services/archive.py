@@ -39,6 +39,7 @@ class Archive:
         self._interval_seconds = interval_seconds
         self._answers: OrderedDict[NativeId, _Answer] = OrderedDict()
         self._waiting: dict[NativeId, asyncio.Future[JobRecord | None]] = {}
+        self._asked: dict[NativeId, asyncio.Future[JobRecord | None]] = {}
         self._asking: asyncio.Task[None] | None = None
 
     async def find(self, job_id: JobUid | NativeId) -> JobRecord | None:
@@ -60,7 +61,7 @@ class Archive:
         answer = self._answers.get(native_id)
         if answer is not None and answer.good_until > asyncio.get_running_loop().time():
             return answer.record
-        future = self._waiting.get(native_id)
+        future = self._waiting.get(native_id) or self._asked.get(native_id)
         if future is None:
             future = asyncio.get_running_loop().create_future()
             self._waiting[native_id] = future
@@ -71,10 +72,10 @@ class Archive:
     async def _ask_all(self) -> None:
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting, {}
-                await self._ask(batch)
+                self._asked, self._waiting = self._waiting, {}
+                await self._ask(self._asked)
         finally:
-            self._asking = None
+            self._asked, self._asking = {}, None
 
     async def _ask(self, batch: dict[NativeId, asyncio.Future[JobRecord | None]]) -> None:
         try:

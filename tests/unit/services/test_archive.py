@@ -32,6 +32,8 @@ async def test_however_many_ask_one_command_answers(world: World) -> None:
     first = asyncio.create_task(world.archive.find(ids[0]))
     await answer.ready.wait()
     others = [asyncio.create_task(world.archive.find(i)) for i in ids * 20]
+    # The store answers in turn: when it has answered these, the others wait for the accounting.
+    await asyncio.gather(*(world.store.by_native_id(i) for i in ids * 21))
     again = world.scheduler.hold_back_next("history")
     answer.let_go()
     await again.ready.wait()
