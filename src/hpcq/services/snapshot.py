@@ -4,13 +4,14 @@ import asyncio
 import secrets
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
 from hpcq.domain import life
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId
+from hpcq.services.layers import Layers
 from hpcq.services.wire import encode_head, encode_tail
 
 __all__ = ["Board", "Entry", "Freshness", "Snapshot"]
@@ -77,8 +78,8 @@ class Snapshot:
 
     def __init__(
         self,
-        entries: Mapping[JobUid, Entry],
-        by_native: Mapping[NativeId, JobUid],
+        entries: Layers[JobUid, Entry],
+        by_native: Layers[NativeId, JobUid],
         as_of: datetime | None,
         version: str,
     ) -> None:
@@ -155,7 +156,7 @@ class Board:
         self._epoch = secrets.token_hex(4)
         self._count = 0
         self._departed: OrderedDict[NativeId, JobRecord] = OrderedDict()
-        self.snapshot = Snapshot({}, {}, None, self._version())
+        self.snapshot = Snapshot(Layers(), Layers(), None, self._version())
 
     def put(
         self,
@@ -175,7 +176,7 @@ class Board:
         if not changed and not gone:
             self.snapshot = Snapshot(old.entries, old.by_native, as_of, old.version)
             return self.snapshot
-        entries, by_native = dict(old.entries), dict(old.by_native)
+        entries, by_native = old.entries.copy(), old.by_native.copy()
         before = self._count
         for uid in gone:
             self._drop(uid, entries, by_native)
@@ -190,15 +191,15 @@ class Board:
         return self._departed.get(job_id) if isinstance(job_id, NativeId) else None
 
     def _drop(
-        self, uid: JobUid, entries: dict[JobUid, Entry], by_native: dict[NativeId, JobUid]
+        self, uid: JobUid, entries: Layers[JobUid, Entry], by_native: Layers[NativeId, JobUid]
     ) -> None:
-        entry = entries.pop(uid, None)
+        entry = entries.pop(uid)
         if entry is None:
             return
         self._count += 1
         native_id = entry.record.native_id
         if native_id is not None and by_native.get(native_id) == uid:
-            del by_native[native_id]
+            by_native.pop(native_id)
             self._remember(native_id, entry.record)
 
     def _remember(self, native_id: NativeId, record: JobRecord) -> None:
@@ -212,16 +213,17 @@ class Board:
             self._departed.popitem(last=False)
 
     def _enter(
-        self, record: JobRecord, entries: dict[JobUid, Entry], by_native: dict[NativeId, JobUid]
+        self, record: JobRecord, entries: Layers[JobUid, Entry], by_native: Layers[NativeId, JobUid]
     ) -> None:
         native_id = record.native_id
         before = entries.get(record.uid)
-        holder = None if native_id is None else entries.get(by_native.get(native_id, record.uid))
+        holder_uid = None if native_id is None else by_native.get(native_id)
+        holder = None if holder_uid is None else entries.get(holder_uid)
         if holder is not None and holder.record.uid != record.uid:
             if _is_ours_seen_in_the_queue(holder.record, record):
                 return
             if _is_ours_seen_in_the_queue(record, holder.record):
-                del entries[holder.record.uid]
+                entries.pop(holder.record.uid)
             elif before is not None and before.record.native_id == native_id:
                 # Its id was given to another job since, which keeps it.
                 native_id = None

@@ -725,8 +725,8 @@ async def test_what_is_remembered_does_not_grow_with_the_jobs_that_come_and_go(
     sizes = {name: len(getattr(memory, name)) for name in ("touched", "rechecks", "interest")}
     assert sizes == {"touched": 0, "rechecks": 0, "interest": 0}
     assert (memory.last, memory.unsaved) == ({}, set())
-    assert not world.board.snapshot.entries
-    assert not world.board.snapshot.by_native
+    assert len(world.board.snapshot.entries) == 0
+    assert len(world.board.snapshot.by_native) == 0
 
 
 async def test_a_uid_survives_a_restart(world: World) -> None:
