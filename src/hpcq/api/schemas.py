@@ -3,7 +3,7 @@
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictInt, StrictStr
 from pydantic.alias_generators import to_camel
 
 from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
@@ -19,6 +19,52 @@ _Ignored = Annotated[Any, Field(default=None, exclude=True, description="Accepte
 
 class _Wire(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+
+JOB_EXAMPLE: dict[str, JsonValue] = {
+    "jobId": "141",
+    "status": "RUNNING",
+    "name": "pmo-2026-11",
+    "startTime": "2026-11-22T12:00:03.000Z",
+    "lastStatusUpdateTime": "2026-11-22T12:00:03.000Z",
+    "endTime": None,
+    "clusterId": "1",
+    "workingDirectory": "/home/ana/estudos/pmo-2026-11",
+    "reservedSlots": 16,
+    "scriptFile": "/home/pem/rotinas/tuber/jobs/mpi_newave.job",
+    "args": ["28.16", "16"],
+    "resourceUsage": {
+        "cpuSeconds": 57423.2,
+        "memoryCpuSeconds": None,
+        "instantTotalMemory": 21.4,
+        "maxTotalMemory": 23.9,
+        "processIO": 3.1,
+        "processIOWaiting": None,
+        "timeInstant": "2026-11-22T13:00:00.000Z",
+    },
+    "uid": "7d9f0c6e-2f6b-4d0e-9d5c-1f1f6a1f2b3c",
+    "state": "RUNNING",
+    "nativeState": "RUNNING",
+    "stateReason": None,
+    "failureKind": None,
+    "exitCode": None,
+    "exitSignal": None,
+    "submitTime": "2026-11-22T11:58:41.000Z",
+    "owner": "ana",
+    "queue": "batch",
+    "account": "pem",
+    "hosts": ["node07"],
+    "wallTimeLimit": 43200,
+    "memoryLimit": 64.0,
+    "stdoutPath": "/home/ana/estudos/pmo-2026-11/pmo-2026-11.o141",
+    "stderrPath": "/home/ana/estudos/pmo-2026-11/pmo-2026-11.e141",
+    "arrayJobId": None,
+    "arrayTaskId": None,
+    "dependsOn": None,
+    "elapsed": 3600,
+    "asOf": "2026-11-22T13:00:03.000Z",
+    "stale": False,
+}
 
 
 class ResourceUsage(_Wire):
@@ -37,6 +83,8 @@ class ResourceUsage(_Wire):
 
 class Job(_Wire):
     """A job. All fields are present in every answer, null when unknown."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]})
 
     job_id: str | None = Field(description="The scheduler's own id.")
     status: JobStatus
