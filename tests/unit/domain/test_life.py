@@ -11,7 +11,7 @@ from hpcq.domain.states import FailureKind, JobState, JobStatus, Stage
 T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
 ID = NativeId("155")
 UID = JobUid("3d6f7a52-0c0b-4b7e-9b57-6d1f3b9a7c11")
-SPEC = JobSpec(name="study", working_directory="/work", script_file="/work/run.sh")
+SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
 
 
 def after(seconds: float) -> datetime:

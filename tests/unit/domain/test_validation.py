@@ -8,7 +8,7 @@ from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.validation import check_content
 
-GOOD = JobSpec(name="study", working_directory="/work", script_file="/work/run.sh")
+GOOD = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hpcq.schedulers.base import Listing, Unreadable
 from hpcq.services.reconcile import Comparison, compare
 from hpcq.services.snapshot import Board, Snapshot
 
-SPEC = JobSpec(name="study", working_directory="/work", script_file="/work/run.sh")
+SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
 DAY = timedelta(days=1)
 LIVE = [JobState.QUEUED, JobState.QUEUED_HELD, JobState.RUNNING, JobState.SUSPENDED]
 

@@ -11,7 +11,7 @@ from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.services.snapshot import Board, Freshness
 
-SPEC = JobSpec(name="study", working_directory="/work", script_file="/work/run.sh")
+SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
 FRESH = Freshness(T0, stale=False)
 
 

@@ -17,8 +17,8 @@ from hpcq.services.snapshot import Board, Entry, Freshness
 ID = NativeId("12_3")
 SPEC = JobSpec(
     name='a "study" é\u2028',
-    working_directory="/work/é \\",
-    script_file="/work/run.sh",
+    working_directory="/srv/é \\",
+    script_file="/srv/run.sh",
     args=("", "a b", "\n\x01", "</script>"),
     slots=16,
     queue="all.q",

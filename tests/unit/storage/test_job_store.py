@@ -23,7 +23,7 @@ from hpcq.storage.jobs import JobStore
 pytestmark = pytest.mark.anyio
 
 T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
-SPEC = JobSpec(name="study", working_directory="/work", script_file="/work/run.sh")
+SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 

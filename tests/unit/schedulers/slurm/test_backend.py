@@ -27,7 +27,7 @@ from hpcq.schedulers.slurm.backend import SlurmBackend, create
 
 T = TypeVar("T")
 
-SPEC = JobSpec(name="demo", working_directory="/work", script_file="/work/job.sh")
+SPEC = JobSpec(name="demo", working_directory="/srv", script_file="/srv/job.sh")
 
 
 class Recorded:

@@ -9,7 +9,7 @@ from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.schedulers.slurm import commands
 
 KEY = SubmissionKey("hpcq-00000000000000000000000000000001")
-SPEC = JobSpec(name="demo", working_directory="/work", script_file="/work/job.sh")
+SPEC = JobSpec(name="demo", working_directory="/srv", script_file="/srv/job.sh")
 
 
 def options(**fields: object) -> list[str]:
@@ -33,7 +33,7 @@ def test_a_plain_job_is_asked_for_in_full() -> None:
         "--parsable",
         f"--comment={KEY}",
         "--job-name=demo",
-        "--chdir=/work",
+        "--chdir=/srv",
         "--ntasks=1",
         "--output=demo.o%j",
         "--error=demo.e%j",
@@ -41,7 +41,7 @@ def test_a_plain_job_is_asked_for_in_full() -> None:
         "--export-file=/dev/stdin",
         "--propagate=NONE",
         "--",
-        "/work/job.sh",
+        "/srv/job.sh",
         "a b",
         "",
     )
@@ -94,9 +94,9 @@ def test_a_name_is_made_acceptable(name: str, accepted: str, output: str) -> Non
 
 
 def test_an_argument_is_never_an_option() -> None:
-    spec = replace(SPEC, script_file="/work/--wrap", args=("--partition=evil", "--"))
+    spec = replace(SPEC, script_file="/srv/--wrap", args=("--partition=evil", "--"))
     argv = commands.build_sbatch(spec, KEY, {}).argv
-    assert argv[argv.index("--") + 1 :] == ("/work/--wrap", "--partition=evil", "--")
+    assert argv[argv.index("--") + 1 :] == ("/srv/--wrap", "--partition=evil", "--")
 
 
 def test_the_request_wins_over_the_base_environment() -> None:
