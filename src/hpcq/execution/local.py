@@ -7,6 +7,7 @@ times as fast as an event loop does from a process of this size (``bench/spawn.p
 import asyncio
 import contextlib
 import os
+import select
 import selectors
 import shutil
 import signal
@@ -59,7 +60,7 @@ class LocalRunner:
         try:
             with self._counted(process.pid):
                 output.collect(deadline)
-                exit_code = process.wait(max(0.0, deadline - time.monotonic()))
+                exit_code = _wait(process, deadline)
         except (TimeoutError, subprocess.TimeoutExpired):
             raise CommandTimedOut(
                 command.argv, command.timeout_seconds, bytes(output.stdout), bytes(output.stderr)
@@ -176,6 +177,24 @@ def _input_file(content: bytes) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _wait(process: subprocess.Popen[bytes], deadline: float) -> int:
+    """Return the exit code as soon as there is one; Popen's own wait looks for it now and then.
+
+    Raises:
+        TimeoutExpired: the deadline came first.
+    """
+    with contextlib.suppress(OSError):  # a kernel before 5.3, or no descriptor left
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            remaining = max(0.0, deadline - time.monotonic())
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            poll.poll(remaining * 1000)
+        finally:
+            os.close(descriptor)
+    return process.wait(max(0.0, deadline - time.monotonic()))
 
 
 def _clean_up(process: subprocess.Popen[bytes], *, kill: bool) -> None:

@@ -40,6 +40,12 @@ _jobs = sa.Table(
     sa.Index("jobs_open_or_recent", "is_final", "is_removed", "changed_at"),
 )
 
+_insert = insert(_jobs)
+_upsert = _insert.on_conflict_do_update(
+    index_elements=[_jobs.c.uid],
+    set_={c.name: c for c in _insert.excluded if c.name != "uid"},
+)
+
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
 
@@ -72,6 +78,7 @@ class JobStore:
             connect_args={"check_same_thread": False, "timeout": 5.0},
         )
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._level = ""
         self._waiting: list[_Write] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -132,15 +139,12 @@ class JobStore:
     def _write(self, writes: Sequence[_Write]) -> None:
         rows = [_row(record) for write in writes for record in write.records]
         level = "FULL" if any(w.durable for w in writes) else "NORMAL"
-        statement = insert(_jobs)
-        statement = statement.on_conflict_do_update(
-            index_elements=[_jobs.c.uid],
-            set_={c.name: c for c in statement.excluded if c.name != "uid"},
-        )
         with self._engine.connect() as connection:
-            connection.exec_driver_sql(f"PRAGMA synchronous={level}")
-            connection.rollback()
-            connection.execute(statement, rows)
+            if level != self._level:
+                connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+                connection.rollback()
+                self._level = level
+            connection.execute(_upsert, rows)
             connection.commit()
 
     async def by_uid(self, uid: JobUid) -> JobRecord | None:
