@@ -15,6 +15,7 @@ from hpcq.schedulers.local import recovery
 from hpcq.schedulers.local.launching import Launcher
 from hpcq.schedulers.local.runs import Runs
 from hpcq.schedulers.local.spool import Spool
+from hpcq.telemetry import configure_logging
 
 STEPS: dict[str, tuple[Any, str]] = {
     "add": (Spool, "add"),
@@ -69,6 +70,8 @@ async def main(directory: Path, slots: int, count: int, prepare: Callable[[], No
 
 
 if __name__ == "__main__":
+    # Standard output is for ids.
+    configure_logging("console", "INFO", sys.stderr)
     place, slots, count, step = sys.argv[1:]
     arm = (lambda: None) if step == "never" else (lambda: die_at(step, 2))
     asyncio.run(main(Path(place), int(slots), int(count), arm))

@@ -153,7 +153,7 @@ def run_carrier(folder: Path, script: bytes, args: list[str], env: dict[str, str
 SHOW = b"""#!/bin/sh
 #$ -N shown
 for a in "$@"; do printf '%s\\0' "$a"; done
-printf '%s\\0%s\\0%s\\0' "$LD_TEST" "$TMPDIR" "$(env | grep -c hpcq)"
+printf '%s\\0%s\\0%s\\0' "$LD_TEST" "$TMPDIR" "$(env | grep -c '^[^=]*hpcq')"
 """
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 
