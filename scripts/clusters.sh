@@ -15,13 +15,14 @@ impossible=3
 start() {
     printf 'Starting %s for the tests (the first time it is installed, for some minutes)\n' "$2"
     status=0
-    # What it prints on standard output are settings for programs.
-    $python "tests/clusters/$1.py" up </dev/null >/dev/null || status=$?
-    if [ $status -eq 0 ] || { [ $status -eq $impossible ] && [ -z "${HPCQ_REQUIRE_REAL:-}" ]; }
-    then
+    # On standard output it prints settings for programs, on standard error also what apt says.
+    said=$($python "tests/clusters/$1.py" up </dev/null 2>&1 >/dev/null) || status=$?
+    [ $status -eq 0 ] && return
+    if [ $status -eq $impossible ] && [ -z "${HPCQ_REQUIRE_REAL:-}" ]; then
+        printf '  not possible here: %s\n' "$(printf '%s\n' "$said" | tail -n 1)"
         return
     fi
-    printf '%s did not start (tests/clusters/%s.py up: %s).\n' "$2" "$1" $status >&2
+    printf '%s\n%s did not start (tests/clusters/%s.py up: %s).\n' "$said" "$2" "$1" $status >&2
     exit 1
 }
 
