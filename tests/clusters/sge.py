@@ -169,6 +169,9 @@ xacl NONE
 """
 
 
+ATTEMPTS = 3
+
+
 class Failed(Exception):
     """The cell cannot be brought up; the message says why, ``code`` is the exit status."""
 
@@ -514,13 +517,29 @@ def alone() -> Iterator[None]:
         yield
 
 
+def start_patiently() -> None:
+    """A cell that takes no job, its port taken between look and use for one, is built anew."""
+    for attempt in range(1, ATTEMPTS + 1):
+        stop_processes()
+        try:
+            start()
+        except Failed as error:
+            say(f"attempt {attempt} of {ATTEMPTS}: {error}")
+            for log in (QMASTER_SPOOL / "messages", *EXECD_SPOOL.rglob("messages")):
+                if log.exists():
+                    say(f"{log.parent.name}: " + log.read_text(errors="replace")[-1500:])
+            if attempt == ATTEMPTS:
+                raise
+        else:
+            return
+
+
 def up() -> int:
     if not is_up():
         with alone():
             if not is_up():
                 install()
-                stop_processes()
-                start()
+                start_patiently()
                 say("up")
     print(json.dumps(client_environment(read_state())))
     return 0
