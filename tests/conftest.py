@@ -3,10 +3,15 @@
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from tests.backends import BACKENDS, Backend
 from tests.jobs import Jobs, Study
 from tests.service import CANARY, ROOT_PATH, Service
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile("any-machine", deadline=None)
+hypothesis.settings.load_profile("any-machine")
 
 
 @pytest.hookimpl(tryfirst=True)

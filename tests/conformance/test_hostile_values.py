@@ -5,6 +5,7 @@ may do, with its reason) is recorded, and the job is sent again without it.
 """
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -143,7 +144,13 @@ def _canaries(service: Service, base: Path | None) -> list[Path]:
     """Every canary that came into being: below our own folders, and where daemons run."""
     trees = [service.directory, *Path("/var/tmp").glob("hpcq-test-*"), *([base] if base else [])]
     folders = [Path("/"), Path("/tmp"), Path("/var/tmp"), Path.home(), INSTALLATION]
-    found = [path for tree in trees for path in tree.rglob(CANARY)]
+    # Folders of jobs that end come and go meanwhile; os.walk passes over those that went.
+    found = [
+        Path(at, CANARY)
+        for tree in trees
+        for at, inner, files in os.walk(tree)
+        if CANARY in inner or CANARY in files
+    ]
     return [*found, *(folder / CANARY for folder in folders if (folder / CANARY).exists())]
 
 
