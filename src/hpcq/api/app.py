@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from functools import partial
 
 from fastapi import FastAPI
 
@@ -14,21 +15,22 @@ from hpcq.api.asgi import BodyLimit, OnePathSpelling, PlainStartFailure
 from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
 from hpcq.api.routers import health, jobs, programs
-from hpcq.config import Settings, prepare_state_directory, scheduler_environment
+from hpcq.config import ProgramPathRule, Settings, prepare_state_directory, scheduler_environment
 from hpcq.domain.errors import HpcqError
 from hpcq.execution.local import LocalRunner
+from hpcq.programs import Reading, decomp, newave, read_pemaws, read_tuber
 from hpcq.schedulers import registry
 from hpcq.schedulers.base import SchedulerBackend, SchedulerOptions
 from hpcq.services.archive import Archive
 from hpcq.services.jobs import JobService
 from hpcq.services.monitor import Monitor, MonitorOptions
 from hpcq.services.paths import PathChecker
-from hpcq.services.programs import ProgramService, program_readers
+from hpcq.services.programs import ProgramService
 from hpcq.services.snapshot import Board
 from hpcq.storage.jobs import JobStore
 from hpcq.telemetry import RequestLog
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "program_readers"]
 
 _DESCRIPTION = """\
 Submit, list, read and delete jobs without knowing which batch scheduler runs them,
@@ -142,3 +144,16 @@ def _monitor_options(settings: Settings) -> MonitorOptions:
         usage_interval_seconds=settings.usage_interval_seconds,
         listed_for=timedelta(seconds=settings.finished_jobs_listed_seconds),
     )
+
+
+def program_readers(settings: Settings) -> list[Callable[[], Reading]]:
+    """Return what reads the programs by the rule that the settings name, one for each root."""
+    if settings.program_path_rule is ProgramPathRule.PEMAWS:
+        return [
+            partial(read_pemaws, newave(settings.pemaws_newave_root)),
+            partial(read_pemaws, decomp(settings.pemaws_decomp_root)),
+        ]
+    return [
+        partial(read_tuber, newave(settings.tuber_newave_root), settings.tuber_newave_script),
+        partial(read_tuber, decomp(settings.tuber_decomp_root), settings.tuber_decomp_script),
+    ]

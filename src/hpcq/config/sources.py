@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from hpcq.config.settings import Settings
+from hpcq.schedulers.base import ACCOUNT_VARIABLES
 
 __all__ = ["SettingsError", "load_settings", "prepare_state_directory", "scheduler_environment"]
 
@@ -18,7 +19,6 @@ _FIELDS = {name.upper(): name for name in Settings.model_fields}
 # What a login gives an ordinary account; the service's own PATH may lead into its virtual
 # environment, which is no business of its jobs.
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
-_ACCOUNT_VARIABLES = ("HOME", "USER", "LOGNAME", "SHELL", "LANG")
 _SCHEDULER_SETTINGS = (
     "sge_root",
     "sge_cell",
@@ -91,7 +91,7 @@ def scheduler_environment(settings: Settings, environ: Mapping[str, str]) -> dic
         settings: they win over ``environ``.
         environ: the process's environment.
     """
-    kept = {name: environ[name] for name in _ACCOUNT_VARIABLES if environ.get(name)}
+    kept = {name: environ[name] for name in ACCOUNT_VARIABLES if environ.get(name)}
     for field in _SCHEDULER_SETTINGS:
         value = getattr(settings, field) or environ.get(field.upper())
         if value:

@@ -9,6 +9,7 @@ from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.execution.protocol import Runner
 
 __all__ = [
+    "ACCOUNT_VARIABLES",
     "BackendFactory",
     "Capabilities",
     "Listing",
@@ -18,6 +19,9 @@ __all__ = [
     "SchedulerOptions",
     "Unreadable",
 ]
+
+ACCOUNT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG")
+"""What a login gives an account; the rest of the service's environment is no job's business."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,12 @@ class SchedulerOptions:
     max_slots: int
     cancel_grace_seconds: float
     parallel_environment: str
+
+    @property
+    def account_environment(self) -> dict[str, str]:
+        """What a job's environment starts with, without what belongs to the scheduler."""
+        known = self.environment
+        return {name: known[name] for name in ACCOUNT_VARIABLES if name in known}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

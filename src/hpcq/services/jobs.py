@@ -137,19 +137,21 @@ class JobService:
         return record
 
     async def _cancel(self, record: JobRecord) -> JobRecord:
-        native_id = self._reachable(record)
+        native_id = _reachable(record)
         try:
             never_ran = await self.backend.cancel(native_id)
         except JobNotFound:
             # It ended since we last looked; the accounting will tell how.
             never_ran = False
         at = now()
-        change = life.removed_while_queued if never_ran else life.cancel_requested
-        asked = await self.monitor.apply(
-            record.uid, lambda r: change(life.cancel_requested(r, at), at)
-        )
+
+        def asked(job: JobRecord) -> JobRecord:
+            job = life.cancel_requested(job, at)
+            return life.removed_while_queued(job, at) if never_ran else job
+
+        changed = await self.monitor.apply(record.uid, asked)
         self.monitor.wake()
-        return asked or record
+        return changed or record
 
     async def _remove(self, record: JobRecord) -> JobRecord:
         removed = await self.monitor.apply(record.uid, lambda r: r.changed(removed_at=now()))
@@ -160,37 +162,35 @@ class JobService:
 
     async def hold(self, job_id: str) -> JobRecord:
         """Keep a queued job from starting."""
-        record = (await self.find(job_id)).record
-        self._check_action("hold")
-        self._check_queued(record)
-        await self.backend.hold(self._reachable(record))
+        record = await self._waiting("hold", job_id)
+        await self.backend.hold(_reachable(record))
         return await self.monitor.apply(record.uid, lambda r: life.held(r, now())) or record
 
     async def release(self, job_id: str) -> JobRecord:
         """Let a held job start."""
-        record = (await self.find(job_id)).record
-        self._check_action("release")
-        self._check_queued(record)
-        await self.backend.release(self._reachable(record))
+        record = await self._waiting("release", job_id)
+        await self.backend.release(_reachable(record))
         self.monitor.wake()
         return await self.monitor.apply(record.uid, lambda r: life.released(r, now())) or record
 
-    def _check_action(self, action: str) -> None:
+    async def _waiting(self, action: str, job_id: str) -> JobRecord:
+        """Return a job that has not started, if the scheduler knows this action."""
+        record = (await self.find(job_id)).record
         if action not in self.backend.capabilities.actions:
             raise UnsupportedCapability(action, self.backend.name)
-
-    def _check_queued(self, record: JobRecord) -> None:
         if not record.state.is_queued and record.state is not JobState.UNDETERMINED:
             raise WrongState(
                 f"Only a queued job can be held or released; this one is {record.state}."
             )
+        return record
 
-    def _reachable(self, record: JobRecord) -> NativeId:
-        if record.native_id is None:
-            raise WrongState(
-                "The scheduler has not given this job an id yet, so it cannot be told to change it."
-            )
-        return record.native_id
+
+def _reachable(record: JobRecord) -> NativeId:
+    if record.native_id is None:
+        raise WrongState(
+            "The scheduler has not given this job an id yet, so it cannot be told to change it."
+        )
+    return record.native_id
 
 
 def _is_set(value: object) -> bool:

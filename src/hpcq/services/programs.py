@@ -5,31 +5,16 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import structlog
 
-from hpcq.config import ProgramPathRule, Settings
 from hpcq.domain.errors import StoreUnavailable
 from hpcq.domain.programs import Program
-from hpcq.programs import Reading, decomp, newave, read_pemaws, read_tuber
+from hpcq.programs import Reading
 
-__all__ = ["ProgramService", "program_readers"]
+__all__ = ["ProgramService"]
 
 _log = structlog.get_logger("hpcq.programs")
-
-
-def program_readers(settings: Settings) -> list[Callable[[], Reading]]:
-    """Return what reads the programs by the rule that the settings name, one for each root."""
-    if settings.program_path_rule is ProgramPathRule.PEMAWS:
-        return [
-            partial(read_pemaws, newave(settings.pemaws_newave_root)),
-            partial(read_pemaws, decomp(settings.pemaws_decomp_root)),
-        ]
-    return [
-        partial(read_tuber, newave(settings.tuber_newave_root), settings.tuber_newave_script),
-        partial(read_tuber, decomp(settings.tuber_decomp_root), settings.tuber_decomp_script),
-    ]
 
 
 class ProgramService:

@@ -7,11 +7,12 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from hpcq.api.app import program_readers
 from hpcq.config import ProgramPathRule, Settings
 from hpcq.domain.errors import StoreUnavailable
 from hpcq.domain.programs import Program
 from hpcq.programs import Reading
-from hpcq.services.programs import ProgramService, program_readers
+from hpcq.services.programs import ProgramService
 
 
 def program(name: str, version: str) -> Program:

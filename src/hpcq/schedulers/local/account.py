@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 __all__ = ["environment", "owner"]
 
-_INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG")
-
 
 def owner() -> str:
     """Return the account's name; its number if it has none."""
@@ -15,23 +13,22 @@ def owner() -> str:
     return str(os.geteuid()) if entry is None else entry.pw_name
 
 
-def environment(settings: Mapping[str, str]) -> dict[str, str]:
+def environment(known: Mapping[str, str]) -> dict[str, str]:
     """Return what every job's environment begins with.
 
-    ``PATH``, ``HOME``, ``USER``, ``LOGNAME``, ``SHELL`` and ``LANG`` as the settings give them;
-    where they do not, ``HOME``, ``USER``, ``LOGNAME`` and ``SHELL`` as after a login.
+    The account's variables as they are known (`SchedulerOptions.account_environment`); where they
+    are not, ``HOME``, ``USER``, ``LOGNAME`` and ``SHELL`` as after a login.
     """
     entry = _entry()
-    known = {}
-    if entry is not None:
-        known = {
-            "HOME": entry.pw_dir,
-            "USER": entry.pw_name,
-            "LOGNAME": entry.pw_name,
-            "SHELL": entry.pw_shell or "/bin/sh",
-        }
-    known.update({name: settings[name] for name in _INHERITED if name in settings})
-    return known
+    if entry is None:
+        return dict(known)
+    after_login = {
+        "HOME": entry.pw_dir,
+        "USER": entry.pw_name,
+        "LOGNAME": entry.pw_name,
+        "SHELL": entry.pw_shell or "/bin/sh",
+    }
+    return {**after_login, **known}
 
 
 def _entry() -> pwd.struct_passwd | None:

@@ -30,7 +30,7 @@ class Runs:
 
     def __init__(self, directory: Path, options: SchedulerOptions) -> None:
         self._directory = directory
-        self._environment = account.environment(options.environment)
+        self._environment = account.environment(options.account_environment)
         self._grace_seconds = options.cancel_grace_seconds
         self._launcher: Launcher | None = None
         self._groups: Subtree | None = None

@@ -33,8 +33,6 @@ _CAPABILITIES = Capabilities(
     accounting=True,
     memory_enforced=True,
 )
-# What a job's environment starts with; the rest of what the service has is none of its business.
-_BASE_ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG")
 _IDS_IN_ONE_COMMAND = 1000
 _ACCOUNTING_GRACE = timedelta(seconds=5)
 """How long after a job's end its accounting record, which alone has its usage, is waited for
@@ -53,11 +51,7 @@ class SlurmBackend:
         self._cli = CommandLine(options, runner)
         self._timeout_seconds = options.command_timeout_seconds
         self._owner = options.environment.get("USER")
-        self._job_environment = {
-            name: value
-            for name in _BASE_ENVIRONMENT
-            if (value := options.environment.get(name)) is not None
-        }
+        self._job_environment = options.account_environment
         self._marks = queries.new_marks()
         self._reader = parse.ListingReader(self._marks)
         self._listing = asyncio.Lock()
