@@ -35,24 +35,26 @@ def die_at(step: str, call: int) -> None:
     original = getattr(owner, name)
     count = 0
 
-    def counted(moment: str) -> None:
-        if moment == when and count == call:
+    def counted(moment: str, number: int) -> None:
+        if moment == when and number == call:
             os.kill(os.getpid(), signal.SIGKILL)
 
     async def waiting(*args: Any, **kwargs: Any) -> Any:
         nonlocal count
         count += 1
-        counted("before")
+        number = count  # others may begin before this one ends
+        counted("before", number)
         result = await original(*args, **kwargs)
-        counted("after")
+        counted("after", number)
         return result
 
     def working(*args: Any, **kwargs: Any) -> Any:
         nonlocal count
         count += 1
-        counted("before")
+        number = count  # others may begin before this one ends
+        counted("before", number)
         result = original(*args, **kwargs)
-        counted("after")
+        counted("after", number)
         return result
 
     setattr(owner, name, waiting if asyncio.iscoroutinefunction(original) else working)
