@@ -10,6 +10,7 @@ from typing import Self
 from hpcq.domain.states import FailureKind, JobState, JobStatus, Stage, status_of
 
 __all__ = [
+    "HandOver",
     "JobRecord",
     "JobSpec",
     "JobUid",
@@ -212,6 +213,33 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HandOver:
+    """How far the submission of a job to its scheduler has come.
+
+    Attributes:
+        began_at: when it was last handed over, or was about to be.
+        by: the process that did so.
+        is_promised: whether its submitter counts on it, so that it is handed over again when the
+            scheduler surely did not take it.
+        attempts: how often it was handed over.
+        uncertain_since: when the attempt ended without an answer that settles it; None while it
+            is under way.
+        refusal: what the scheduler said, if it said no.
+    """
+
+    began_at: datetime
+    by: str
+    is_promised: bool
+    attempts: int = 1
+    uncertain_since: datetime | None = None
+    refusal: str | None = None
+
+    def changed(self, **fields: object) -> Self:
+        """Return a copy with these fields replaced."""
+        return replace(self, **fields)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
     """One job, as this service knows it: our own intent and the scheduler's words, merged.
 
@@ -227,6 +255,10 @@ class JobRecord:
         removed_at: when a user took it out of the listing.
         confirmed_at: when the scheduler last said anything about it; None while it stands in
             the queue, where each listing of the queue confirms it anew.
+        abandoned_at: when this service stopped asking about a job that nobody knows of.
+        hand_over: how its submission stands; None once the scheduler has it, or surely never
+            will.
+        revision: how often it was written to the database.
     """
 
     uid: JobUid
@@ -241,6 +273,9 @@ class JobRecord:
     cancel_requested_at: datetime | None = None
     removed_at: datetime | None = None
     confirmed_at: datetime | None = None
+    abandoned_at: datetime | None = None
+    hand_over: HandOver | None = None
+    revision: int = 0
 
     @property
     def key(self) -> SubmissionKey:
@@ -251,6 +286,11 @@ class JobRecord:
     def is_ours(self) -> bool:
         """Whether it was submitted through this service."""
         return self.spec is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more is asked about it."""
+        return self.state.is_final or self.abandoned_at is not None
 
     @property
     def status(self) -> JobStatus:

@@ -1,226 +1,460 @@
-"""The records of the jobs submitted through this service, in an embedded SQLite database."""
+"""The records of jobs, what happened to them, and the keys under which they were asked for.
 
-import asyncio
-import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
-from pathlib import Path
-from typing import TypeVar
+A record and what its change means to those who follow it are written in one transaction.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-import structlog
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import StaticPool
 
-from hpcq.domain.errors import StoreUnavailable
+from hpcq.domain.errors import HpcqError
+from hpcq.domain.events import Event, EventKind, Happening, between
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId
+from hpcq.domain.submission import IdempotencyKey
+from hpcq.domain.units import from_epoch
+from hpcq.storage.database import Database, Transaction
+from hpcq.storage.documents import decode, encode
+from hpcq.storage.leases import check_lease
+from hpcq.storage.schema import deployments, events, idempotency_keys, jobs
 
-__all__ = ["JobStore"]
+__all__ = ["Claim", "JobStore", "News"]
 
-_T = TypeVar("_T")
-
-_log = structlog.get_logger("hpcq.store")
-
-_metadata = sa.MetaData()
-_jobs = sa.Table(
-    "jobs",
-    _metadata,
-    sa.Column("uid", sa.String(36), primary_key=True),
-    sa.Column("native_id", sa.String, index=True),
-    sa.Column("is_final", sa.Boolean, nullable=False),
-    sa.Column("is_removed", sa.Boolean, nullable=False),
-    sa.Column("changed_at", sa.Float, nullable=False, comment="state_changed_at, epoch seconds"),
-    sa.Column("created_at", sa.Float, nullable=False, comment="epoch seconds"),
-    sa.Column("document", sa.LargeBinary, nullable=False, comment="the JobRecord, as JSON"),
-    sa.Index("jobs_open_or_recent", "is_final", "is_removed", "changed_at"),
-)
-
-_insert = insert(_jobs)
-_upsert = _insert.on_conflict_do_update(
-    index_elements=[_jobs.c.uid],
-    set_={c.name: c for c in _insert.excluded if c.name != "uid"},
-)
-
-_encoder = msgspec.json.Encoder(enc_hook=str)
+_IDS_IN_ONE_QUERY = 500
 
 
-def _restore(kind: Callable[[str], object], text: str) -> object:
-    return kind(text)
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that was submitted under an idempotency key before."""
+
+    uid: JobUid
+    fingerprint: str
 
 
-_decoder = msgspec.json.Decoder(JobRecord, dec_hook=_restore)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What other processes, and this one, have written lately.
 
+    Attributes:
+        changed: records, as they are now.
+        gone: other people's jobs that left the queue.
+        change: the newest transaction that is in it.
+        as_of: when the scheduler last answered whoever asks it.
+        problem: why it has not answered since, in words.
+    """
 
-@dataclass(slots=True)
-class _Write:
-    records: Sequence[JobRecord]
-    durable: bool
-    done: asyncio.Future[None]
+    changed: Sequence[JobRecord]
+    gone: Sequence[JobUid]
+    change: int
+    as_of: datetime | None
+    problem: str | None
 
 
 class JobStore:
-    """Keeps `JobRecord`s. Writes made at the same time share one transaction.
+    """Every method raises `StoreUnavailable` when the database cannot be used.
 
-    All work on the database is done by one thread of its own. Every method raises
-    `StoreUnavailable` when the database cannot be used.
+    Args:
+        database: where all is kept.
+        keys_kept: for how long an idempotency key is remembered.
+        clock: the present, aware.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._engine = sa.create_engine(
-            f"sqlite:///{path}",
-            poolclass=StaticPool,
-            connect_args={"check_same_thread": False, "timeout": 5.0},
+    def __init__(
+        self, database: Database, keys_kept: timedelta, clock: Callable[[], datetime]
+    ) -> None:
+        self._database = database
+        self._keys_kept = keys_kept
+        self._now = clock
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may write to it too."""
+        return self._database.is_shared
+
+    async def create(self, record: JobRecord, key: IdempotencyKey | None = None) -> Claim | None:
+        """Write down a job that is about to be submitted, unless its key is taken.
+
+        Returns:
+            Who has the key: then nothing was written.
+        """
+
+        def do(transaction: Transaction) -> Claim | None:
+            if key is not None:
+                claim = _claimed(transaction, key.text, self._now() - self._keys_kept)
+                if claim is not None:
+                    return claim
+                _claim(transaction, key, record)
+            _write(transaction, [(None, record)])
+            return None
+
+        return await self._database.write(do)
+
+    async def claim(self, key: IdempotencyKey) -> Claim | None:
+        """Return the job that was submitted under a key before, or None."""
+        horizon = self._now() - self._keys_kept
+        return await self._database.read(
+            lambda connection, deployment: _find_claim(connection, deployment, key.text, horizon)
         )
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
-        self._level = ""
-        self._waiting: list[_Write] = []
-        self._writer: asyncio.Task[None] | None = None
 
-    async def open(self) -> None:
-        """Open the database, making it when there is none."""
-        await self._call(self._prepare)
-
-    def _prepare(self) -> None:
-        with self._engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-        _metadata.create_all(self._engine)
-
-    async def close(self) -> None:
-        """Finish what is being written and close the database."""
-        while self._writer is not None:
-            await self._writer
-        await self._call(self._engine.dispose)
-        self._thread.shutdown()
-
-    async def save(self, records: Sequence[JobRecord], *, durable: bool = False) -> None:
-        """Write records, new or changed: all of them or none.
+    async def change(
+        self, uid: JobUid, change: Callable[[JobRecord], JobRecord], *, frees_key: bool = False
+    ) -> JobRecord | None:
+        """Change one record, as it is in the database at that moment.
 
         Args:
-            records: what to write; a record replaces the one with its uid.
-            durable: whether they must survive a power failure from now on. Without it they
-                survive a crash of this process, and a power failure soon after.
+            uid: whose.
+            change: returns the record as it is to be; may be called more than once.
+            frees_key: whether the idempotency key of the job may be used for another.
+
+        Returns:
+            The record as it is now; None when there is none.
         """
-        if records:
-            await self._enqueue(records, durable=durable)
 
-    def save_soon(self, record: JobRecord) -> None:
-        """Write a record without waiting for it; a failure is logged.
+        def do(transaction: Transaction) -> JobRecord | None:
+            old = _read_one(transaction.connection, jobs.c.uid == str(uid))
+            if old is None:
+                return None
+            new = change(old)
+            if new != old:
+                new = new.changed(revision=old.revision + 1)
+                _write(transaction, [(old, new)])
+            if frees_key:
+                transaction.connection.execute(
+                    idempotency_keys.delete().where(idempotency_keys.c.uid == str(uid))
+                )
+            return new
 
-        For what can be found again without it: a crash in the next millisecond loses it.
+        return await self._database.write(do)
+
+    async def publish(
+        self,
+        changes: Sequence[tuple[JobRecord | None, JobRecord]],
+        *,
+        holder: str | None,
+        gone: Iterable[JobUid] = (),
+        happenings: Sequence[Happening] = (),
+        as_of: datetime | None = None,
+        problem: str | None = None,
+    ) -> list[JobRecord]:
+        """Write what the scheduler's newest answers mean: all of it or nothing.
+
+        Args:
+            changes: records before and after; before is None for a new one.
+            holder: the process that holds the lease, and so may write; None where there is none.
+            gone: other people's jobs that left the queue.
+            happenings: what else there is to tell.
+            as_of: when the scheduler answered, if it did.
+            problem: why it did not.
+
+        Returns:
+            The records as written. One that another process has changed meanwhile is left out,
+            and nothing was written of it.
+
+        Raises:
+            LeaseLost: another process asks the scheduler now.
         """
-        self._enqueue([record], durable=False).add_done_callback(_report_failure)
 
-    def _enqueue(self, records: Sequence[JobRecord], *, durable: bool) -> asyncio.Future[None]:
-        done = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Write(records, durable, done))
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._drain())
-        return done
+        def do(transaction: Transaction) -> list[JobRecord]:
+            if holder is not None:
+                check_lease(transaction, holder)
+            fresh = _still_current(transaction, changes)
+            _write(transaction, fresh)
+            _forget(transaction, gone)
+            transaction.happenings.extend(happenings)
+            _note(transaction, as_of, problem)
+            return [new for _, new in fresh]
 
-    async def _drain(self) -> None:
-        try:
-            while self._waiting:
-                writes, self._waiting = self._waiting, []
-                try:
-                    await self._call(partial(self._write, writes))
-                except Exception as error:
-                    _settle(writes, error)
-                else:
-                    _settle(writes, None)
-        finally:
-            self._writer = None
-
-    def _write(self, writes: Sequence[_Write]) -> None:
-        rows = [_row(record) for write in writes for record in write.records]
-        level = "FULL" if any(w.durable for w in writes) else "NORMAL"
-        with self._engine.connect() as connection:
-            if level != self._level:
-                connection.exec_driver_sql(f"PRAGMA synchronous={level}")
-                connection.rollback()
-                self._level = level
-            connection.execute(_upsert, rows)
-            connection.commit()
+        return await self._database.write(do)
 
     async def by_uid(self, uid: JobUid) -> JobRecord | None:
         """Return the record with this uid, or None."""
-        found = await self._select(_jobs.c.uid == str(uid))
-        return found[0] if found else None
+        return await self._database.read(
+            lambda connection, deployment: _read_one(
+                connection, jobs.c.uid == str(uid), jobs.c.deployment_id == deployment
+            )
+        )
+
+    async def by_uids(self, uids: Sequence[JobUid]) -> list[JobRecord]:
+        """Return the records with these uids, as far as there are any."""
+
+        def read(connection: sa.Connection, deployment: int) -> list[JobRecord]:
+            return [
+                record
+                for batch in _batches([str(uid) for uid in uids])
+                for record in _read(
+                    connection, jobs.c.uid.in_(batch), jobs.c.deployment_id == deployment
+                )
+            ]
+
+        return await self._database.read(read)
 
     async def by_native_id(self, native_id: NativeId) -> JobRecord | None:
         """Return the newest record to which the scheduler gave this id, or None."""
-        found = await self._select(_jobs.c.native_id == str(native_id))
-        return found[-1] if found else None
 
-    async def open_or_recent(self, since: datetime) -> list[JobRecord]:
-        """Return what belongs in the listing: jobs without an end, or ended after ``since``.
+        def read(connection: sa.Connection, deployment: int) -> JobRecord | None:
+            newest = (
+                _select(jobs.c.deployment_id == deployment, jobs.c.native_id == str(native_id))
+                .order_by(jobs.c.created_at.desc())
+                .limit(1)
+            )
+            return next(_records(connection, newest), None)
 
-        Oldest first.
+        return await self._database.read(read)
+
+    async def open_or_recent(self, since: datetime, at_most: int) -> list[JobRecord]:
+        """Return what belongs in the listing: what is not settled, and what ended after ``since``.
+
+        Args:
+            since: aware.
+            at_most: how many of the latter, the newest; all of the former are returned.
+
+        Returns:
+            Oldest first.
         """
-        recent = ~_jobs.c.is_removed & (_jobs.c.changed_at >= since.timestamp())
-        return await self._select(sa.or_(~_jobs.c.is_final, recent))
 
-    async def _select(self, where: sa.ColumnElement[bool]) -> list[JobRecord]:
-        query = sa.select(_jobs.c.document).where(where).order_by(_jobs.c.created_at)
+        def read(connection: sa.Connection, deployment: int) -> list[JobRecord]:
+            still_open = _select(jobs.c.deployment_id == deployment, ~jobs.c.is_settled)
+            newest = _ended(deployment).where(jobs.c.changed_at >= since.timestamp())
+            found = [
+                *_records(connection, still_open),
+                *_records(connection, newest.limit(at_most)),
+            ]
+            return sorted(found, key=lambda record: record.created_at)
 
-        def read() -> list[JobRecord]:
-            with self._engine.connect() as connection:
-                return [_decode(document) for (document,) in connection.execute(query)]
+        return await self._database.read(read)
 
-        return await self._call(read)
+    async def ended(
+        self, since: datetime, before: tuple[float, str] | None, limit: int
+    ) -> list[JobRecord]:
+        """Return a page of the jobs that ended after ``since``, the newest first.
 
-    async def _call(self, work: Callable[[], _T]) -> _T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except (SQLAlchemyError, ValueError, OSError) as error:
-            raise StoreUnavailable(
-                f"The records in {self._path} cannot be used: {getattr(error, 'orig', error)}. "
-                "Is the disk full, or the file damaged or locked by another program?"
-            ) from error
+        Args:
+            since: aware.
+            before: the end (epoch seconds) and uid of the last one of the page before.
+            limit: at most so many.
+        """
+
+        def read(connection: sa.Connection, deployment: int) -> list[JobRecord]:
+            query = _ended(deployment).where(jobs.c.changed_at >= since.timestamp())
+            if before is not None:
+                query = query.where(sa.tuple_(jobs.c.changed_at, jobs.c.uid) < before)
+            return list(_records(connection, query.limit(limit)))
+
+        return await self._database.read(read)
+
+    async def news(self, since: int) -> News:
+        """Return what was written after the transaction with the number ``since``."""
+
+        def read(connection: sa.Connection, deployment: int) -> News:
+            # Read first: what is written meanwhile comes again, and does no harm.
+            change, as_of, problem = connection.execute(
+                sa.select(
+                    deployments.c.last_change, deployments.c.as_of, deployments.c.problem
+                ).where(deployments.c.id == deployment)
+            ).one()
+            changed, gone = [], []
+            if change > since:
+                query = sa.select(
+                    jobs.c.uid, jobs.c.is_ours, jobs.c.is_removed, jobs.c.revision, jobs.c.document
+                ).where(jobs.c.deployment_id == deployment, jobs.c.change > since)
+                for uid, is_ours, is_removed, revision, document in connection.execute(query):
+                    if is_removed and not is_ours:
+                        gone.append(JobUid(uid))
+                    else:
+                        changed.append(replace(decode(document), revision=revision))
+            return News(
+                changed=changed,
+                gone=gone,
+                change=change,
+                as_of=from_epoch(as_of),
+                problem=problem,
+            )
+
+        return await self._database.read(read)
+
+    async def events(
+        self, after: int, limit: int, uid: JobUid | None = None
+    ) -> list[Event]:
+        """Return what happened after the event with the number ``after``, oldest first.
+
+        Args:
+            after: 0 for all that are kept.
+            limit: at most so many.
+            uid: to one job; None for all.
+        """
+
+        def read(connection: sa.Connection, deployment: int) -> list[Event]:
+            query = sa.select(
+                events.c.number, events.c.uid, events.c.kind, events.c.at, events.c.data
+            ).where(events.c.deployment_id == deployment, events.c.number > after)
+            if uid is not None:
+                query = query.where(events.c.uid == str(uid))
+            return [
+                _event(*row)
+                for row in connection.execute(query.order_by(events.c.number).limit(limit))
+            ]
+
+        return await self._database.read(read)
 
 
-def _row(record: JobRecord) -> dict[str, object]:
+def _select(*where: sa.ColumnElement[bool]) -> sa.Select[tuple[int, bytes]]:
+    return sa.select(jobs.c.revision, jobs.c.document).where(*where)
+
+
+def _ended(deployment: int) -> sa.Select[tuple[int, bytes]]:
+    return _select(
+        jobs.c.deployment_id == deployment, jobs.c.is_settled, ~jobs.c.is_removed
+    ).order_by(jobs.c.changed_at.desc(), jobs.c.uid.desc())
+
+
+def _records(
+    connection: sa.Connection, query: sa.Select[tuple[int, bytes]]
+) -> Iterable[JobRecord]:
+    for revision, document in connection.execute(query):
+        yield replace(decode(document), revision=revision)
+
+
+def _read(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[JobRecord]:
+    return list(_records(connection, _select(*where)))
+
+
+def _read_one(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> JobRecord | None:
+    return next(iter(_read(connection, *where)), None)
+
+
+def _batches(values: Sequence[str]) -> Iterable[Sequence[str]]:
+    for start in range(0, len(values), _IDS_IN_ONE_QUERY):
+        yield values[start : start + _IDS_IN_ONE_QUERY]
+
+
+def _row(transaction: Transaction, record: JobRecord) -> dict[str, Any]:
     return {
         "uid": str(record.uid),
+        "deployment_id": transaction.deployment_id,
         "native_id": record.native_id and str(record.native_id),
-        "is_final": record.state.is_final,
+        "is_ours": record.is_ours,
+        "is_settled": record.is_settled,
         "is_removed": record.removed_at is not None,
         "changed_at": record.state_changed_at.timestamp(),
         "created_at": record.created_at.timestamp(),
-        "document": _encode(record),
+        "revision": record.revision,
+        "change": transaction.change,
+        "document": encode(record),
     }
 
 
-def _encode(record: JobRecord) -> bytes:
-    try:
-        return _encoder.encode(record)
-    except (UnicodeEncodeError, OverflowError):
-        # A scheduler printed bytes that are no UTF-8, or a number of more than 64 bits.
-        return json.dumps(msgspec.to_builtins(record, enc_hook=str)).encode()
+def _write(
+    transaction: Transaction, changes: Sequence[tuple[JobRecord | None, JobRecord]]
+) -> None:
+    """Write records, and what their change means to those who follow them."""
+    connection = transaction.connection
+    new = [_row(transaction, record) for old, record in changes if old is None]
+    changed = [
+        {f"new_{name}": value for name, value in _row(transaction, record).items()}
+        for old, record in changes
+        if old is not None
+    ]
+    if new:
+        connection.execute(jobs.insert(), new)
+    if changed:
+        connection.execute(_UPDATE, changed)
+    for old, record in changes:
+        if record.is_ours:
+            transaction.happenings += between(old, record, record.state_changed_at)
 
 
-def _decode(document: bytes) -> JobRecord:
-    try:
-        return _decoder.decode(document)
-    except msgspec.DecodeError:
-        return msgspec.convert(json.loads(document), JobRecord, dec_hook=_restore)
+_UPDATE = (
+    jobs.update()
+    .where(jobs.c.uid == sa.bindparam("new_uid"))
+    .values({c.name: sa.bindparam(f"new_{c.name}") for c in jobs.c if c.name != "uid"})
+)
 
 
-def _report_failure(done: asyncio.Future[None]) -> None:
-    if not done.cancelled() and (error := done.exception()) is not None:
-        _log.error("store.write_failed", problem=str(error))
+def _still_current(
+    transaction: Transaction, changes: Sequence[tuple[JobRecord | None, JobRecord]]
+) -> list[tuple[JobRecord | None, JobRecord]]:
+    """Return the changes of records that nobody else has changed, with their next revision."""
+    written: dict[str, int] = {}
+    for batch in _batches([str(new.uid) for _, new in changes]):
+        query = sa.select(jobs.c.uid, jobs.c.revision).where(jobs.c.uid.in_(batch))
+        written.update((uid, revision) for uid, revision in transaction.connection.execute(query))
+    fresh: list[tuple[JobRecord | None, JobRecord]] = []
+    for old, new in changes:
+        revision = written.get(str(new.uid))
+        if revision is None and old is None:
+            fresh.append((None, new))
+        elif revision is not None and old is not None and old.revision == revision:
+            fresh.append((old, new.changed(revision=revision + 1)))
+    return fresh
 
 
-def _settle(writes: Sequence[_Write], error: Exception | None) -> None:
-    for write in writes:
-        if write.done.done():
-            continue
-        if error is None:
-            write.done.set_result(None)
-        else:
-            write.done.set_exception(error)
+def _forget(transaction: Transaction, gone: Iterable[JobUid]) -> None:
+    for batch in _batches([str(uid) for uid in gone]):
+        transaction.connection.execute(
+            jobs.update()
+            .where(jobs.c.uid.in_(batch), ~jobs.c.is_ours)
+            .values(is_settled=True, is_removed=True, change=transaction.change)
+        )
+
+
+def _note(transaction: Transaction, as_of: datetime | None, problem: str | None) -> None:
+    """Write down how the scheduler is."""
+    values: dict[str, Any] = {"problem": problem}
+    if as_of is not None:
+        values["as_of"] = as_of.timestamp()
+    transaction.connection.execute(
+        deployments.update()
+        .where(deployments.c.id == transaction.deployment_id)
+        .values(values)
+    )
+
+
+def _find_claim(
+    connection: sa.Connection, deployment: int, key: str, horizon: datetime
+) -> Claim | None:
+    row = connection.execute(
+        sa.select(idempotency_keys.c.uid, idempotency_keys.c.fingerprint).where(
+            idempotency_keys.c.deployment_id == deployment,
+            idempotency_keys.c.key == key,
+            idempotency_keys.c.created_at >= horizon.timestamp(),
+        )
+    ).one_or_none()
+    return None if row is None else Claim(JobUid(row[0]), row[1])
+
+
+def _claimed(transaction: Transaction, key: str, horizon: datetime) -> Claim | None:
+    return _find_claim(transaction.connection, transaction.deployment_id, key, horizon)
+
+
+def _claim(transaction: Transaction, key: IdempotencyKey, record: JobRecord) -> None:
+    connection = transaction.connection
+    # One that is no longer remembered may be there still.
+    connection.execute(
+        idempotency_keys.delete().where(
+            idempotency_keys.c.deployment_id == transaction.deployment_id,
+            idempotency_keys.c.key == key.text,
+        )
+    )
+    connection.execute(
+        idempotency_keys.insert(),
+        {
+            "deployment_id": transaction.deployment_id,
+            "key": key.text,
+            "fingerprint": key.fingerprint,
+            "uid": str(record.uid),
+            "created_at": record.created_at.timestamp(),
+        },
+    )
+
+
+def _event(number: int, uid: str, kind: str, at: float, data: bytes) -> Event:
+    return Event(
+        number=number,
+        uid=JobUid(uid),
+        kind=EventKind(kind),
+        at=datetime.fromtimestamp(at, UTC),
+        data=msgspec.json.decode(data),
+    )

@@ -1,0 +1,153 @@
+"""How a job gets to its scheduler: intended, handed over, perhaps lost on the way, found again.
+
+Pure functions; every one returns a new record and never changes the one it was given.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+from hpcq.domain.jobs import HandOver, JobRecord, JobSpec, JobUid, NativeId
+from hpcq.domain.states import JobState
+
+__all__ = [
+    "IdempotencyKey",
+    "failed",
+    "handed_over_again",
+    "intent",
+    "promised",
+    "submitted",
+    "uncertain",
+]
+
+_HANDING_OVER = "It is being handed to the scheduler."
+_AGAIN = "It is being handed to the scheduler again, which surely did not have it."
+_TAKEN_AFTER_ALL = "The scheduler took it; it has not said yet where it is."
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """What a client names one submission by, however often it has to be sent.
+
+    Attributes:
+        text: as in the ``Idempotency-Key`` header.
+        fingerprint: of what is to be submitted: 64 hexadecimal digits.
+    """
+
+    text: str
+    fingerprint: str
+
+    @classmethod
+    def of(cls, text: str, spec: JobSpec) -> "IdempotencyKey":
+        """Return the key for a submission. What is asked for by default is as if not said."""
+        asked = {
+            f.name: getattr(spec, f.name)
+            for f in fields(spec)
+            if getattr(spec, f.name) not in (None, False, {}, ())
+        }
+        document = json.dumps(asked, sort_keys=True, default=dict)
+        return cls(text, hashlib.sha256(document.encode()).hexdigest())
+
+
+def intent(uid: JobUid, spec: JobSpec, at: datetime, *, by: str, is_promised: bool) -> JobRecord:
+    """Return the record of a job that is about to be handed to the scheduler.
+
+    Args:
+        uid: its permanent id.
+        spec: what is to run.
+        at: now.
+        by: the process that hands it over.
+        is_promised: whether it is to be handed over again should that fail without an answer.
+    """
+    return JobRecord(
+        uid=uid,
+        native_id=None,
+        spec=spec,
+        seen=None,
+        state=_waiting(spec),
+        state_reason=_HANDING_OVER,
+        created_at=at,
+        state_changed_at=at,
+        hand_over=HandOver(began_at=at, by=by, is_promised=is_promised),
+    )
+
+
+def submitted(record: JobRecord, native_id: NativeId, at: datetime) -> JobRecord:
+    """Return the record after the scheduler took the job and gave it an id."""
+    if record.hand_over is None:
+        return record
+    unclear = record.state is JobState.UNDETERMINED
+    return record.changed(
+        native_id=native_id,
+        state_reason=_TAKEN_AFTER_ALL if unclear else None,
+        confirmed_at=at,
+        hand_over=None,
+    )
+
+
+def uncertain(
+    record: JobRecord, reason: str, at: datetime, *, is_promised: bool, refusal: str | None = None
+) -> JobRecord:
+    """Return the record of a job that the scheduler may or may not have taken.
+
+    Args:
+        record: a job that was being handed over.
+        reason: why it is not known, in words.
+        at: when the command that handed it over had ended.
+        is_promised: whether its submitter is told to count on it.
+        refusal: what the scheduler's command said, if it said no.
+    """
+    if record.hand_over is None:
+        return record
+    return record.changed(
+        state=JobState.UNDETERMINED,
+        state_reason=reason,
+        state_changed_at=at,
+        hand_over=record.hand_over.changed(
+            uncertain_since=at,
+            refusal=refusal,
+            is_promised=is_promised or record.hand_over.is_promised,
+        ),
+    )
+
+
+def promised(record: JobRecord) -> JobRecord:
+    """Return the record of a job whose submitter was told that it will be carried out."""
+    if record.hand_over is None or record.hand_over.is_promised:
+        return record
+    return record.changed(hand_over=record.hand_over.changed(is_promised=True))
+
+
+def handed_over_again(record: JobRecord, at: datetime, *, by: str) -> JobRecord:
+    """Return the record of a job that the scheduler surely does not have, and gets once more."""
+    if record.hand_over is None or record.spec is None:
+        return record
+    return record.changed(
+        state=_waiting(record.spec),
+        state_reason=_AGAIN,
+        state_changed_at=at,
+        hand_over=HandOver(
+            began_at=at,
+            by=by,
+            is_promised=record.hand_over.is_promised,
+            attempts=record.hand_over.attempts + 1,
+        ),
+    )
+
+
+def failed(record: JobRecord, reason: str, at: datetime) -> JobRecord:
+    """Return the record of a job that the scheduler surely did not take."""
+    if record.hand_over is None:
+        return record
+    return record.changed(
+        state=JobState.FAILED,
+        state_reason=reason,
+        state_changed_at=at,
+        confirmed_at=at,
+        hand_over=None,
+    )
+
+
+def _waiting(spec: JobSpec) -> JobState:
+    return JobState.QUEUED_HELD if spec.hold else JobState.QUEUED

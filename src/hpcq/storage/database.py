@@ -1,0 +1,279 @@
+"""One database, SQLite or PostgreSQL: how it is opened, written to and read from.
+
+All that wants to be written at the same moment shares one transaction, made by one thread; reads
+have threads of their own.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from hpcq.domain.errors import StoreUnavailable
+from hpcq.domain.events import Happening
+from hpcq.storage.explain import explain
+from hpcq.storage.migrate import Deployment, bring_up_to_date
+from hpcq.storage.schema import deployments, events
+
+__all__ = ["Database", "Transaction"]
+
+_T = TypeVar("_T")
+_READERS = 4
+_LOCKED_SECONDS = 5.0
+_CONNECT_SECONDS = 5
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What one transaction has written so far.
+
+    Attributes:
+        connection: to write with.
+        deployment_id: whose records these are.
+        change: its own number; those of earlier transactions are lower.
+        happenings: what it has to tell, in order; they become events when it ends.
+    """
+
+    connection: sa.Connection
+    deployment_id: int
+    change: int
+    happenings: list[Happening] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Work:
+    do: Callable[[Transaction], Any]
+    done: asyncio.Future[Any]
+
+
+class Database:
+    """Every method but the constructor raises `StoreUnavailable` when it cannot be used.
+
+    Attributes:
+        is_shared: whether other processes may use it too.
+    """
+
+    def __init__(self, url: str, deployment: Deployment) -> None:
+        self._url = _with_driver(sa.make_url(url))
+        self._deployment = deployment
+        self._deployment_id = 0
+        self.is_shared = self._url.get_backend_name() != "sqlite"
+        self._engine = _engine(self._url)
+        self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="store-write")
+        self._reader_threads = ThreadPoolExecutor(_READERS, thread_name_prefix="store-read")
+        self._waiting: list[_Work] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._lock: TextIO | None = None
+
+    async def open(self) -> None:
+        """Open the database, and make or migrate its tables."""
+        await self._in_thread(self._writer_thread, self._prepare)
+
+    def _prepare(self) -> None:
+        if not self.is_shared:
+            self._lock = _lock_file(self._url)
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        bring_up_to_date(self._engine, self._deployment)
+        with self._engine.begin() as connection:
+            self._deployment_id = _enter(connection, self._deployment)
+
+    async def close(self) -> None:
+        """Finish what is being written and let the database go."""
+        while self._writer is not None:
+            await self._writer
+        await self._in_thread(self._writer_thread, self._engine.dispose)
+        for threads in (self._writer_thread, self._reader_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
+        if self._lock is not None:
+            self._lock.close()
+
+    def write(self, do: Callable[[Transaction], _T]) -> "asyncio.Future[_T]":
+        """Do something within a transaction, which survives a power failure once it is done.
+
+        Args:
+            do: called in another thread, possibly a second time after a transaction that it
+                shared with others was given up. An exception of its undoes what it wrote.
+        """
+        done: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Work(do, done))
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._drain())
+        return done
+
+    async def read(self, do: Callable[[sa.Connection, int], _T]) -> _T:
+        """Return what a function reads, given a connection and the deployment's id."""
+
+        def work() -> _T:
+            with self._engine.connect() as connection:
+                return do(connection, self._deployment_id)
+
+        return await self._in_thread(self._reader_threads, work)
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting:
+                works, self._waiting = self._waiting, []
+                outcomes = await asyncio.get_running_loop().run_in_executor(
+                    self._writer_thread, self._write_together, works
+                )
+                for work, outcome in zip(works, outcomes, strict=True):
+                    _settle(work.done, self._explained(outcome))
+        finally:
+            self._writer = None
+
+    def _write_together(self, works: Sequence[_Work]) -> list[Any]:
+        """Return what each piece of work returned or raised."""
+        try:
+            return self._write(works)
+        except Exception as error:
+            if len(works) == 1:
+                return [error]
+        return [self._write_together([work])[0] for work in works]
+
+    def _write(self, works: Sequence[_Work]) -> list[Any]:
+        with self._engine.begin() as connection:
+            transaction, last_event = _begin(connection, self._deployment_id)
+            outcomes = [work.do(transaction) for work in works]
+            _tell(transaction, last_event)
+        return outcomes
+
+    async def _in_thread(self, threads: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, work)
+        except Exception as error:
+            raise self._explained(error) from error
+
+    def _explained(self, outcome: Any) -> Any:
+        if not isinstance(outcome, SQLAlchemyError | OSError | ValueError):
+            return outcome
+        unavailable = StoreUnavailable(explain(outcome, self._url))
+        unavailable.__cause__ = outcome
+        return unavailable
+
+
+def _with_driver(url: sa.URL) -> sa.URL:
+    """Return the URL with the driver that is installed: people write ``postgresql://``."""
+    plain = url.get_backend_name() in ("postgresql", "postgres")
+    return url.set(drivername="postgresql+psycopg") if plain else url
+
+
+def _engine(url: sa.URL) -> sa.Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = sa.create_engine(url, connect_args={"timeout": _LOCKED_SECONDS})
+        sa.event.listen(engine, "connect", _on_connect)
+        return engine
+    return sa.create_engine(
+        url,
+        pool_size=_READERS + 1,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": _CONNECT_SECONDS,
+            "application_name": "hpc-queue-api",
+            # Without these a server whose machine died is waited for by the hour.
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
+        },
+    )
+
+
+def _on_connect(connection: Any, _record: object) -> None:
+    # A number of an event that somebody has seen must not be given again after a power failure.
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _lock_file(url: sa.URL) -> TextIO | None:
+    """Take the SQLite database for this process alone, for as long as it lives.
+
+    Raises:
+        StoreUnavailable: another process has it.
+    """
+    if not url.database or url.database == ":memory:":
+        return None
+    path = Path(url.database + ".lock")
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise StoreUnavailable(
+            f"Another service uses the records in {url.database}. Stop it, or give this one a "
+            "STATE_DIRECTORY of its own; several replicas need a PostgreSQL DATABASE_URL."
+        ) from None
+    return file
+
+
+def _enter(connection: sa.Connection, deployment: Deployment) -> int:
+    """Return the id of the deployment, which is entered when it is new."""
+    known = sa.select(deployments.c.id).where(
+        deployments.c.cluster_id == deployment.cluster_id,
+        deployments.c.scheduler == deployment.scheduler,
+    )
+    found = connection.execute(known).scalar()
+    if found is None:
+        row = {
+            "cluster_id": deployment.cluster_id,
+            "scheduler": deployment.scheduler,
+            "last_event": 0,
+            "last_change": 0,
+        }
+        with contextlib.suppress(sa.exc.IntegrityError), connection.begin_nested():
+            connection.execute(deployments.insert(), row)
+        found = connection.execute(known).scalar_one()
+    return int(found)
+
+
+def _begin(connection: sa.Connection, deployment_id: int) -> tuple[Transaction, int]:
+    """Lock the deployment; return its transaction, and the number of its last event so far."""
+    ours = deployments.c.id == deployment_id
+    connection.execute(
+        deployments.update().where(ours).values(last_change=deployments.c.last_change + 1)
+    )
+    change, last_event = connection.execute(
+        sa.select(deployments.c.last_change, deployments.c.last_event).where(ours)
+    ).one()
+    return Transaction(connection, deployment_id, change), last_event
+
+
+def _tell(transaction: Transaction, last_event: int) -> None:
+    """Number what happened and write it down as events."""
+    if not transaction.happenings:
+        return
+    rows = [
+        {
+            "deployment_id": transaction.deployment_id,
+            "number": number,
+            "uid": str(what.uid),
+            "kind": str(what.kind),
+            "at": what.at.timestamp(),
+            "data": msgspec.json.encode(what.data, enc_hook=str),
+        }
+        for number, what in enumerate(transaction.happenings, last_event + 1)
+    ]
+    transaction.connection.execute(events.insert(), rows)
+    transaction.connection.execute(
+        deployments.update()
+        .where(deployments.c.id == transaction.deployment_id)
+        .values(last_event=last_event + len(rows))
+    )
+
+
+def _settle(done: "asyncio.Future[Any]", outcome: Any) -> None:
+    if done.done():
+        return
+    if isinstance(outcome, BaseException):
+        done.set_exception(outcome)
+    else:
+        done.set_result(outcome)

@@ -1,0 +1,40 @@
+"""A `JobRecord` as the JSON document that the database keeps."""
+
+import json
+from collections.abc import Callable
+
+import msgspec
+
+from hpcq.domain.jobs import JobRecord
+
+__all__ = ["decode", "encode"]
+
+_encoder = msgspec.json.Encoder(enc_hook=str)
+
+
+def _restore(kind: Callable[[str], object], text: str) -> object:
+    return kind(text)
+
+
+_decoder = msgspec.json.Decoder(JobRecord, dec_hook=_restore)
+
+
+def encode(record: JobRecord) -> bytes:
+    """Return the document of a record."""
+    try:
+        return _encoder.encode(record)
+    except (UnicodeEncodeError, OverflowError):
+        # A scheduler printed bytes that are no UTF-8, or a number of more than 64 bits.
+        return json.dumps(msgspec.to_builtins(record, enc_hook=str)).encode()
+
+
+def decode(document: bytes) -> JobRecord:
+    """Return the record of a document.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return _decoder.decode(document)
+    except msgspec.DecodeError:
+        return msgspec.convert(json.loads(document), JobRecord, dec_hook=_restore)

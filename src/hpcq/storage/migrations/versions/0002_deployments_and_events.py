@@ -1,0 +1,119 @@
+"""Deployments, events, idempotency keys, usage samples and a lease for replicas.
+
+Revision ID: 0002
+Revises: 0001
+"""
+
+import sqlalchemy as sa
+from alembic import context, op
+
+revision = "0002"
+down_revision = "0001"
+
+_BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+
+def upgrade() -> None:
+    """Give every record to the deployment that opens the database."""
+    deployment = context.config.attributes["deployment"]
+    deployments = op.create_table(
+        "deployments",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("cluster_id", sa.String, nullable=False),
+        sa.Column("scheduler", sa.String, nullable=False),
+        sa.Column("last_event", _BIG, nullable=False),
+        sa.Column("last_change", _BIG, nullable=False),
+        sa.Column("as_of", sa.Double),
+        sa.Column("problem", sa.String),
+        sa.UniqueConstraint("cluster_id", "scheduler"),
+    )
+    op.bulk_insert(
+        deployments,
+        [
+            {
+                "cluster_id": deployment.cluster_id,
+                "scheduler": deployment.scheduler,
+                "last_event": 0,
+                "last_change": 0,
+            }
+        ],
+    )
+    op.create_table(
+        "leases",
+        sa.Column(
+            "deployment_id", sa.ForeignKey("deployments.id"), primary_key=True, autoincrement=False
+        ),
+        sa.Column("holder", sa.String, nullable=False),
+        sa.Column("until", sa.Double, nullable=False),
+    )
+    _take_over_the_jobs()
+    op.create_table(
+        "events",
+        sa.Column("deployment_id", sa.ForeignKey("deployments.id"), nullable=False),
+        sa.Column("number", _BIG, nullable=False),
+        sa.Column("uid", sa.String(36), nullable=False),
+        sa.Column("kind", sa.String, nullable=False),
+        sa.Column("at", sa.Double, nullable=False),
+        sa.Column("data", sa.LargeBinary, nullable=False),
+        sa.PrimaryKeyConstraint("deployment_id", "number"),
+        sa.Index("events_by_job", "uid", "number"),
+        sa.Index("events_by_time", "deployment_id", "at"),
+    )
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("deployment_id", sa.ForeignKey("deployments.id"), nullable=False),
+        sa.Column("key", sa.String(255), nullable=False),
+        sa.Column("fingerprint", sa.String(64), nullable=False),
+        sa.Column("uid", sa.String(36), nullable=False, index=True),
+        sa.Column("created_at", sa.Double, nullable=False, index=True),
+        sa.PrimaryKeyConstraint("deployment_id", "key"),
+    )
+    op.create_table(
+        "usage_samples",
+        sa.Column("uid", sa.String(36), nullable=False),
+        sa.Column("second", sa.Integer, nullable=False),
+        sa.Column("sampled_at", sa.Double, nullable=False),
+        sa.Column("cpu_seconds", sa.Double),
+        sa.Column("memory_byte_seconds", sa.Double),
+        sa.Column("memory_bytes", sa.Double),
+        sa.Column("max_memory_bytes", sa.Double),
+        sa.Column("io_bytes", sa.Double),
+        sa.Column("io_wait_seconds", sa.Double),
+        sa.PrimaryKeyConstraint("uid", "second"),
+    )
+
+
+def _take_over_the_jobs() -> None:
+    # Indexes keep their names when a table is renamed, and PostgreSQL constraints do too.
+    op.drop_index("jobs_open_or_recent", "jobs")
+    op.drop_index("ix_jobs_native_id", "jobs")
+    op.create_table(
+        "jobs_0002",
+        sa.Column("uid", sa.String(36), nullable=False),
+        sa.Column("deployment_id", sa.ForeignKey("deployments.id"), nullable=False),
+        sa.Column("native_id", sa.String),
+        sa.Column("is_ours", sa.Boolean, nullable=False),
+        sa.Column("is_settled", sa.Boolean, nullable=False),
+        sa.Column("is_removed", sa.Boolean, nullable=False),
+        sa.Column("changed_at", sa.Double, nullable=False),
+        sa.Column("created_at", sa.Double, nullable=False),
+        sa.Column("revision", sa.Integer, nullable=False),
+        sa.Column("change", _BIG, nullable=False),
+        sa.Column("document", sa.LargeBinary, nullable=False),
+        sa.PrimaryKeyConstraint("uid", name="jobs_0002_pkey"),
+    )
+    op.execute(
+        "INSERT INTO jobs_0002 (uid, deployment_id, native_id, is_ours, is_settled, is_removed,"
+        " changed_at, created_at, revision, change, document)"
+        " SELECT uid, 1, native_id, true, is_final, is_removed, changed_at, created_at, 0, 0,"
+        " document FROM jobs"
+    )
+    op.drop_table("jobs")
+    op.rename_table("jobs_0002", "jobs")
+    op.create_index("jobs_by_native_id", "jobs", ["deployment_id", "native_id", "created_at"])
+    op.create_index(
+        "jobs_by_state",
+        "jobs",
+        ["deployment_id", "is_settled", "is_removed", "changed_at", "uid"],
+    )
+    op.create_index("jobs_by_change", "jobs", ["deployment_id", "change"])

@@ -1,0 +1,112 @@
+"""The tables; what made them so is told by the migrations."""
+
+import sqlalchemy as sa
+
+__all__ = [
+    "HEAD",
+    "deployments",
+    "events",
+    "idempotency_keys",
+    "jobs",
+    "leases",
+    "metadata",
+    "usage_samples",
+]
+
+HEAD = "0002"
+"""The newest migration. A database that is there needs no migrating, nor the library for it."""
+
+metadata = sa.MetaData()
+# SQLite numbers rows by itself only where the key is an INTEGER by name.
+_BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+# SQLAlchemy's Float is PostgreSQL's of single precision, which cannot hold a time.
+_SECONDS = sa.Double()
+
+
+def _deployment() -> sa.Column[int]:
+    return sa.Column("deployment_id", sa.ForeignKey("deployments.id"), nullable=False)
+
+
+deployments = sa.Table(
+    "deployments",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("cluster_id", sa.String, nullable=False),
+    sa.Column("scheduler", sa.String, nullable=False),
+    sa.Column("last_event", _BIG, nullable=False, comment="the number of its newest event"),
+    sa.Column("last_change", _BIG, nullable=False, comment="counts its transactions"),
+    sa.Column("as_of", _SECONDS, comment="when its scheduler last answered, epoch seconds"),
+    sa.Column("problem", sa.String, comment="why its scheduler has not answered since"),
+    sa.UniqueConstraint("cluster_id", "scheduler"),
+    comment="One row for each CLUSTER_ID and SCHEDULER. Whoever writes locks it first, so that "
+    "numbers are given in the order in which they become visible.",
+)
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column(
+        "deployment_id", sa.ForeignKey("deployments.id"), primary_key=True, autoincrement=False
+    ),
+    sa.Column("holder", sa.String, nullable=False, comment="the replica that asks the scheduler"),
+    sa.Column("until", _SECONDS, nullable=False, comment="by the database's clock"),
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("uid", sa.String(36), primary_key=True),
+    _deployment(),
+    sa.Column("native_id", sa.String),
+    sa.Column("is_ours", sa.Boolean, nullable=False, comment="submitted through this service"),
+    sa.Column("is_settled", sa.Boolean, nullable=False, comment="nothing more is asked about it"),
+    sa.Column("is_removed", sa.Boolean, nullable=False, comment="taken out of the listing"),
+    sa.Column("changed_at", _SECONDS, nullable=False, comment="state_changed_at, epoch seconds"),
+    sa.Column("created_at", _SECONDS, nullable=False, comment="epoch seconds"),
+    sa.Column("revision", sa.Integer, nullable=False, comment="how often it was written"),
+    sa.Column("change", _BIG, nullable=False, comment="the transaction that wrote it last"),
+    sa.Column("document", sa.LargeBinary, nullable=False, comment="the JobRecord, as JSON"),
+    sa.Index("jobs_by_native_id", "deployment_id", "native_id", "created_at"),
+    sa.Index("jobs_by_state", "deployment_id", "is_settled", "is_removed", "changed_at", "uid"),
+    sa.Index("jobs_by_change", "deployment_id", "change"),
+)
+
+events = sa.Table(
+    "events",
+    metadata,
+    _deployment(),
+    sa.Column("number", _BIG, nullable=False, comment="1, 2, 3 … without gaps"),
+    sa.Column("uid", sa.String(36), nullable=False),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("at", _SECONDS, nullable=False, comment="epoch seconds"),
+    sa.Column("data", sa.LargeBinary, nullable=False, comment="a JSON object"),
+    sa.PrimaryKeyConstraint("deployment_id", "number"),
+    sa.Index("events_by_job", "uid", "number"),
+    sa.Index("events_by_time", "deployment_id", "at"),
+)
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    _deployment(),
+    sa.Column("key", sa.String(255), nullable=False),
+    sa.Column("fingerprint", sa.String(64), nullable=False, comment="of what was asked for"),
+    sa.Column("uid", sa.String(36), nullable=False, index=True),
+    sa.Column("created_at", _SECONDS, nullable=False, index=True, comment="epoch seconds"),
+    sa.PrimaryKeyConstraint("deployment_id", "key"),
+)
+
+usage_samples = sa.Table(
+    "usage_samples",
+    metadata,
+    sa.Column("uid", sa.String(36), nullable=False),
+    sa.Column("second", sa.Integer, nullable=False, comment="since the start, see domain.sampling"),
+    sa.Column("sampled_at", _SECONDS, nullable=False, comment="epoch seconds"),
+    sa.Column("cpu_seconds", _SECONDS),
+    sa.Column("memory_byte_seconds", _SECONDS),
+    sa.Column("memory_bytes", _SECONDS),
+    sa.Column("max_memory_bytes", _SECONDS),
+    sa.Column("io_bytes", _SECONDS),
+    sa.Column("io_wait_seconds", _SECONDS),
+    sa.PrimaryKeyConstraint("uid", "second"),
+)
