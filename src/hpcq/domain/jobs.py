@@ -299,6 +299,16 @@ class JobRecord:
             self.state, self.stage, cancel_requested=self.cancel_requested_at is not None
         )
 
+    @property
+    def failure_kind(self) -> FailureKind | None:
+        """Why it is ``FAILED``; None in every other state."""
+        if self.state is not JobState.FAILED:
+            return None
+        if self.seen is not None and self.seen.failure_kind is not None:
+            return self.seen.failure_kind
+        never_taken = self.native_id is None
+        return FailureKind.SCHEDULER_ERROR if never_taken else FailureKind.UNKNOWN
+
     def changed(self, **fields: object) -> Self:
         """Return a copy with these fields replaced."""
         return replace(self, **fields)  # type: ignore[arg-type]

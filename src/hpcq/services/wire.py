@@ -114,7 +114,7 @@ def _wire_job(record: JobRecord, cluster_id: str, *, usage: bool) -> WireJob:
         state=record.state,
         native_state=seen.native_state,
         state_reason=record.state_reason,
-        failure_kind=_failure_kind(record, seen),
+        failure_kind=record.failure_kind,
         exit_code=seen.exit_code,
         exit_signal=seen.exit_signal,
         submit_time=format_time(seen.submit_time or record.created_at),
@@ -135,15 +135,6 @@ def _wire_job(record: JobRecord, cluster_id: str, *, usage: bool) -> WireJob:
 def _unseen(record: JobRecord) -> Observation:
     """Stand for the scheduler's word about a job of which it has not said any."""
     return Observation(native_id=record.native_id or NativeId("0"), state=record.state)
-
-
-def _failure_kind(record: JobRecord, seen: Observation) -> FailureKind | None:
-    if record.state is not JobState.FAILED:
-        return None
-    never_taken = record.native_id is None
-    return seen.failure_kind or (
-        FailureKind.SCHEDULER_ERROR if never_taken else FailureKind.UNKNOWN
-    )
 
 
 def _wire_usage(usage: Usage | None) -> WireUsage | None:

@@ -1,0 +1,146 @@
+"""What happened to a job: the difference between two versions of its record, in the wire's words.
+
+Pure. Who writes a record writes what happened with it, and gives it its number.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Usage
+from hpcq.domain.states import JobState
+from hpcq.domain.units import format_time, gibibytes
+
+__all__ = ["Contradiction", "EventKind", "Happening", "between", "contradicted", "sampled"]
+
+
+class EventKind(StrEnum):
+    """The ``event`` of a server-sent event, and the ``type`` of a webhook."""
+
+    SUBMITTED = "job.submitted"
+    """The scheduler has it: its id became known."""
+    STATE = "job.state"
+    """Where it is, its ``status``, or what is said of its end, changed."""
+    USAGE = "job.usage"
+    """A sample of what it uses was taken."""
+    DELETED = "job.deleted"
+    """A user took it out of the listing."""
+    CONTRADICTION = "job.contradiction"
+    """The scheduler said something of it that cannot be; its record stayed as it was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happening:
+    """One thing that happened to one job.
+
+    Attributes:
+        at: when this service learnt of it, aware.
+        data: what goes over the wire: JSON's own types only, names in camelCase.
+    """
+
+    uid: JobUid
+    kind: EventKind
+    at: datetime
+    data: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contradiction:
+    """Something a scheduler said of a job that no legal life explains.
+
+    Attributes:
+        held: the state that the record has, and keeps.
+        said: the state that the scheduler told.
+        native_state: the scheduler's raw word for it.
+        reason: why it cannot be, in words.
+    """
+
+    uid: JobUid
+    native_id: NativeId
+    held: JobState
+    said: JobState
+    native_state: str | None
+    reason: str
+
+
+def between(old: JobRecord | None, new: JobRecord, at: datetime) -> tuple[Happening, ...]:
+    """Return what happened to a job from one version of its record to the next, in its order.
+
+    An intent that no scheduler has taken yet is nothing that happened. Samples of usage are not
+    among the answers: how many of them are kept is not a matter of the record, see `sampled`.
+
+    Args:
+        old: the version before; None when there was none.
+        new: the version now, of the same job.
+        at: when this service learnt of the difference, aware.
+    """
+    kinds = []
+    if new.native_id is not None and (old is None or old.native_id is None):
+        kinds.append(EventKind.SUBMITTED)
+    if old is not None and _whereabouts(old) != _whereabouts(new):
+        kinds.append(EventKind.STATE)
+    if new.removed_at is not None and (old is None or old.removed_at is None):
+        kinds.append(EventKind.DELETED)
+    return tuple(Happening(uid=new.uid, kind=kind, at=at, data=_data(old, new)) for kind in kinds)
+
+
+def sampled(record: JobRecord, usage: Usage, at: datetime) -> Happening:
+    """Return that a job's usage was measured, with the figures as in ``resourceUsage``."""
+    data = {
+        "jobId": _text(record.native_id),
+        "cpuSeconds": usage.cpu_seconds,
+        "memoryCpuSeconds": gibibytes(usage.memory_byte_seconds),
+        "instantTotalMemory": gibibytes(usage.memory_bytes),
+        "maxTotalMemory": gibibytes(usage.max_memory_bytes),
+        "processIO": gibibytes(usage.io_bytes),
+        "processIOWaiting": usage.io_wait_seconds,
+        "timeInstant": _time(usage.sampled_at),
+    }
+    return Happening(uid=record.uid, kind=EventKind.USAGE, at=at, data=data)
+
+
+def contradicted(contradiction: Contradiction, at: datetime) -> Happening:
+    """Return that the scheduler said something of a job that cannot be."""
+    data = {
+        "jobId": _text(contradiction.native_id),
+        "state": contradiction.held.value,
+        "said": contradiction.said.value,
+        "nativeState": contradiction.native_state,
+        "reason": contradiction.reason,
+    }
+    return Happening(uid=contradiction.uid, kind=EventKind.CONTRADICTION, at=at, data=data)
+
+
+def _whereabouts(record: JobRecord) -> tuple[object, ...]:
+    seen = record.seen
+    ending = (None, None) if seen is None else (seen.exit_code, seen.exit_signal)
+    return (record.state, record.stage, record.status, record.failure_kind, *ending)
+
+
+def _data(old: JobRecord | None, new: JobRecord) -> Mapping[str, object]:
+    seen = new.seen
+    failure_kind = new.failure_kind
+    return {
+        "jobId": _text(new.native_id),
+        "from": None if old is None else old.state.value,
+        "state": new.state.value,
+        "status": new.status.value,
+        "nativeState": None if seen is None else seen.native_state,
+        "stateReason": new.state_reason,
+        "failureKind": None if failure_kind is None else failure_kind.value,
+        "exitCode": None if seen is None else seen.exit_code,
+        "exitSignal": None if seen is None else seen.exit_signal,
+        "startTime": None if seen is None else _time(seen.start_time),
+        "endTime": None if seen is None else _time(seen.end_time),
+        "lastStatusUpdateTime": format_time(new.state_changed_at),
+    }
+
+
+def _text(native_id: NativeId | None) -> str | None:
+    # Plain text, which every encoder takes.
+    return None if native_id is None else str(native_id)
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else format_time(moment)

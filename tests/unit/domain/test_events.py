@@ -1,0 +1,163 @@
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from hpcq.domain import life
+from hpcq.domain.events import (
+    Contradiction,
+    EventKind,
+    Happening,
+    between,
+    contradicted,
+    sampled,
+)
+from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
+from hpcq.domain.states import FailureKind, JobState, Stage
+
+T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
+ID = NativeId("155")
+UID = JobUid("3d6f7a52-0c0b-4b7e-9b57-6d1f3b9a7c11")
+SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
+
+
+def after(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+INTENT = life.intent(UID, SPEC, T0)
+TAKEN = life.submitted(INTENT, ID, after(1))
+RUNNING = life.observe(
+    TAKEN,
+    Observation(native_id=ID, state=JobState.RUNNING, native_state="r", start_time=after(4)),
+    after(5),
+)
+ENDED = life.observe(
+    RUNNING,
+    Observation(
+        native_id=ID,
+        state=JobState.FAILED,
+        failure_kind=FailureKind.NON_ZERO_EXIT,
+        exit_code=3,
+        end_time=after(9),
+    ),
+    after(10),
+)
+
+
+def kinds(old: JobRecord | None, new: JobRecord) -> list[EventKind]:
+    return [happening.kind for happening in between(old, new, after(20))]
+
+
+def test_an_intent_is_nothing_that_happened() -> None:
+    assert between(None, INTENT, T0) == ()
+
+
+def test_a_job_is_submitted_when_its_id_becomes_known() -> None:
+    (happening,) = between(INTENT, TAKEN, after(1))
+    assert (happening.uid, happening.kind, happening.at) == (UID, "job.submitted", after(1))
+    assert (happening.data["jobId"], happening.data["state"]) == ("155", "QUEUED")
+
+
+def test_a_job_of_somebody_else_is_submitted_when_it_is_first_seen() -> None:
+    seen = Observation(native_id=ID, state=JobState.RUNNING, submit_time=T0, owner="ana")
+    record = life.first_sight("1", seen, T0)
+    assert kinds(None, record) == [EventKind.SUBMITTED]
+
+
+def test_an_end_says_all_that_is_known_of_it() -> None:
+    (happening,) = between(RUNNING, ENDED, after(10))
+    assert happening.kind is EventKind.STATE
+    assert happening.data == {
+        "jobId": "155",
+        "from": "RUNNING",
+        "state": "FAILED",
+        "status": "STOPPED",
+        "nativeState": None,
+        "stateReason": None,
+        "failureKind": "NON_ZERO_EXIT",
+        "exitCode": 3,
+        "exitSignal": None,
+        "startTime": "2026-01-05T12:00:04.000Z",
+        "endTime": "2026-01-05T12:00:09.000Z",
+        "lastStatusUpdateTime": "2026-01-05T12:00:09.000Z",
+    }
+
+
+def test_a_refused_submission_fails_without_ever_having_been_submitted() -> None:
+    failed = life.submission_failed(INTENT, "unknown queue", after(1))
+    (happening,) = between(INTENT, failed, after(1))
+    assert (happening.kind, happening.data["jobId"]) == (EventKind.STATE, None)
+    assert happening.data["failureKind"] == "SCHEDULER_ERROR"
+
+
+@pytest.mark.parametrize(
+    ("new", "expected"),
+    [
+        (RUNNING, []),
+        (RUNNING.changed(confirmed_at=after(9)), []),
+        (RUNNING.changed(stage=Stage.EXITING), [EventKind.STATE]),
+        (life.cancel_requested(RUNNING, after(6)), [EventKind.STATE]),
+        (RUNNING.changed(removed_at=after(6)), [EventKind.DELETED]),
+        (ENDED.changed(removed_at=after(20)), [EventKind.STATE, EventKind.DELETED]),
+    ],
+)
+def test_only_what_happened_is_told(new: JobRecord, expected: list[EventKind]) -> None:
+    assert kinds(RUNNING, new) == expected
+
+
+def test_a_cause_that_changes_after_the_end_is_told() -> None:
+    assert ENDED.seen is not None
+    killed = ENDED.changed(seen=replace(ENDED.seen, failure_kind=FailureKind.SIGNAL))
+    blamed = life.cancel_requested(killed, after(11))
+    (happening,) = between(killed, blamed, after(11))
+    assert (happening.kind, happening.data["failureKind"]) == (EventKind.STATE, "CANCELLED")
+
+
+def test_a_job_is_removed_once() -> None:
+    removed = ENDED.changed(removed_at=after(20))
+    assert kinds(removed, removed) == []
+
+
+CONTRADICTION = Contradiction(
+    uid=UID,
+    native_id=ID,
+    held=JobState.DONE,
+    said=JobState.RUNNING,
+    native_state="R",
+    reason="It had ended.",
+)
+
+
+@pytest.mark.parametrize(
+    "happening",
+    [
+        *between(INTENT, TAKEN, after(1)),
+        *between(RUNNING, ENDED, after(10)),
+        sampled(RUNNING, Usage(cpu_seconds=1.5, memory_bytes=2**30, sampled_at=T0), after(6)),
+        contradicted(CONTRADICTION, after(11)),
+    ],
+)
+def test_data_are_plain_json(happening: Happening) -> None:
+    assert json.loads(json.dumps(happening.data)) == happening.data
+    assert all(type(value) in (str, int, float, type(None)) for value in happening.data.values())
+
+
+def test_a_sample_has_the_figures_of_the_wire() -> None:
+    usage = Usage(cpu_seconds=1.5, memory_bytes=2**30, sampled_at=T0)
+    data = sampled(RUNNING, usage, after(6)).data
+    assert (data["cpuSeconds"], data["instantTotalMemory"]) == (1.5, 1.0)
+    assert (data["timeInstant"], data["processIO"]) == ("2026-01-05T12:00:00.000Z", None)
+
+
+def test_a_contradiction_keeps_both_words() -> None:
+    happening = contradicted(CONTRADICTION, after(11))
+    assert (happening.uid, happening.kind) == (UID, EventKind.CONTRADICTION)
+    assert happening.data == {
+        "jobId": "155",
+        "state": "DONE",
+        "said": "RUNNING",
+        "nativeState": "R",
+        "reason": "It had ended.",
+    }
