@@ -10,6 +10,7 @@ from hpcq.services.jobs import JobService
 from hpcq.services.monitor import Monitor
 from hpcq.services.programs import ProgramService
 from hpcq.services.snapshot import Board
+from hpcq.services.usage import UsageReader
 
 __all__ = ["Context", "ContextDependency"]
 
@@ -23,6 +24,7 @@ class Context:
     stale_after: timedelta
     board: Board
     monitor: Monitor
+    usage: UsageReader
     jobs: JobService
     programs: ProgramService
 

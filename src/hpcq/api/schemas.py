@@ -244,7 +244,10 @@ def _bytes(gibibytes: float | None) -> int | None:
 class Submitted(_Wire):
     """The answer to a submission."""
 
-    job_id: str = Field(examples=["141"])
+    job_id: str | None = Field(
+        examples=["141"],
+        description="null (202) while it is not known whether the scheduler took the job.",
+    )
     uid: str = Field(examples=["7d9f0c6e-2f6b-4d0e-9d5c-1f1f6a1f2b3c"])
 
 

@@ -92,6 +92,49 @@ class Settings(BaseModel):
         allowed="a path this account can write to",
         example="/var/lib/hpcq",
     )
+    database_url: str | None = setting(
+        None,
+        "Where the records are kept. Unset: in an SQLite database in the state directory. Several "
+        "services (replicas) before one scheduler share a PostgreSQL database: all of them serve, "
+        "and one of them asks the scheduler.",
+        allowed="postgresql://USER:PASSWORD@HOST:PORT/NAME",
+        example="postgresql://hpcq:secret@db.cluster.example/hpcq",
+        shown="",
+    )
+    idempotency_keys_kept_seconds: Seconds = setting(
+        86400.0,
+        "How long an `Idempotency-Key` is remembered.",
+        allowed=SECONDS,
+        example="604800",
+    )
+    submission_wait_seconds: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] = setting(
+        5.0,
+        "How long a request waits for its job to be found when the scheduler's answer to the "
+        "submission was lost, before it is answered with 202.",
+        allowed="seconds, at least 0",
+        example="20",
+    )
+    submission_settle_seconds: Seconds = setting(
+        60.0,
+        "How long after an interrupted submission a job may take to show in the scheduler. One "
+        "that is not there by then surely was not taken, and is handed over again or given up.",
+        allowed=SECONDS,
+        example="300",
+    )
+    undetermined_rechecked_seconds: Seconds = setting(
+        7 * 86400.0,
+        "How long the scheduler is asked about a job that left its queue and that its accounting "
+        "does not know.",
+        allowed=SECONDS,
+        example="86400",
+    )
+    replica_lease_seconds: Annotated[Seconds, Field(ge=0.5)] = setting(
+        3.0,
+        "PostgreSQL: how long the replica that asks the scheduler may be silent before another "
+        "one takes over.",
+        allowed="seconds, at least 0.5",
+        example="10",
+    )
     internal_scheduler_max_slots: Annotated[int, Field(ge=1, le=10**6)] = setting(
         lambda: os.cpu_count() or 1,
         "How many slots the LOCAL scheduler hands out.",
@@ -304,6 +347,13 @@ class Settings(BaseModel):
         if re.fullmatch(r"/|(?:/(?!\.+(?:/|$))[A-Za-z0-9._~-]+)+", path) is None:
             raise ValueError("it is not a plain URL path")
         return path
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, text: str | None) -> str | None:
+        if text is not None and re.match(r"postgres(?:ql)?://[^/]*/[^/]+$", text) is None:
+            raise ValueError("it is not the URL of a PostgreSQL database")
+        return text
 
     @field_validator("scheduler_path")
     @classmethod

@@ -8,9 +8,11 @@
     ├── NotAuthorized           the scheduler or the site forbids it
     ├── UnsupportedCapability   this scheduler cannot express it
     ├── QuotaExceeded           a limit of the site was reached
-    ├── SubmissionUncertain     the job may or may not exist
+    ├── SubmissionInProgress    the same submission is under way at this moment
+    ├── IdempotencyKeyReused    its key names another submission
     ├── WrongState              the job is past the point where that could be done
     ├── StoreUnavailable        this service's own records cannot be written or read
+    ├── LeaseLost               another replica asks the scheduler now
     └── SchedulerError
         ├── CommandFailed           it ran and said no
         ├── CommandTimedOut         it did not answer within the limit
@@ -26,15 +28,17 @@ __all__ = [
     "CommandFailed",
     "CommandTimedOut",
     "HpcqError",
+    "IdempotencyKeyReused",
     "InvalidSpec",
     "JobNotFound",
+    "LeaseLost",
     "NotAuthorized",
     "OutputParseError",
     "QuotaExceeded",
     "SchedulerError",
     "SchedulerUnavailable",
     "StoreUnavailable",
-    "SubmissionUncertain",
+    "SubmissionInProgress",
     "UnsupportedCapability",
     "WrongState",
     "excerpt",
@@ -119,16 +123,17 @@ class QuotaExceeded(HpcqError):
         self.scheduler_message = scheduler_message
 
 
-class SubmissionUncertain(HpcqError):
-    """The scheduler was asked to run a job and nobody knows yet whether it will.
+class SubmissionInProgress(HpcqError):
+    """The same submission was sent before, and its answer is still waited for."""
 
-    Attributes:
-        uid: the permanent id under which the outcome will be found.
-    """
+    transient = True
+    retry_after_seconds = 1
 
-    def __init__(self, detail: str, *, uid: str) -> None:
-        super().__init__(detail)
-        self.uid = uid
+
+class IdempotencyKeyReused(HpcqError):
+    """An idempotency key was used for another submission before."""
+
+    field = "Idempotency-Key"
 
 
 class WrongState(HpcqError):
@@ -139,6 +144,18 @@ class StoreUnavailable(HpcqError):
     """This service's own records cannot be read or written (disk full, locked, missing)."""
 
     transient = True
+
+
+class LeaseLost(HpcqError):
+    """Another replica has taken the task of asking the scheduler over.
+
+    Attributes:
+        holder: the replica that had it.
+    """
+
+    def __init__(self, holder: str) -> None:
+        super().__init__("Another replica asks the scheduler now.")
+        self.holder = holder
 
 
 class SchedulerError(HpcqError):

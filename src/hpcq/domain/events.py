@@ -12,7 +12,15 @@ from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Usage
 from hpcq.domain.states import JobState
 from hpcq.domain.units import format_time, gibibytes
 
-__all__ = ["Contradiction", "EventKind", "Happening", "between", "contradicted", "sampled"]
+__all__ = [
+    "Contradiction",
+    "Event",
+    "EventKind",
+    "Happening",
+    "between",
+    "contradicted",
+    "sampled",
+]
 
 
 class EventKind(StrEnum):
@@ -39,6 +47,21 @@ class Happening:
         data: what goes over the wire: JSON's own types only, names in camelCase.
     """
 
+    uid: JobUid
+    kind: EventKind
+    at: datetime
+    data: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A happening as it was written down.
+
+    Attributes:
+        number: 1, 2, 3 … without gaps in each deployment.
+    """
+
+    number: int
     uid: JobUid
     kind: EventKind
     at: datetime

@@ -1,22 +1,20 @@
 """Submit, read, cancel, hold and release jobs."""
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from hpcq.domain import life
 from hpcq.domain.errors import (
-    CommandTimedOut,
-    HpcqError,
     JobNotFound,
-    OutputParseError,
     SchedulerError,
     SchedulerUnavailable,
-    SubmissionUncertain,
     UnsupportedCapability,
     WrongState,
 )
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId
 from hpcq.domain.states import JobState
+from hpcq.domain.submission import IdempotencyKey
 from hpcq.domain.validation import check_content
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.archive import Archive
@@ -24,11 +22,12 @@ from hpcq.services.clock import now
 from hpcq.services.monitor import Monitor
 from hpcq.services.paths import PathChecker
 from hpcq.services.snapshot import Board, Entry
+from hpcq.services.submission import Submission, Submitter
+from hpcq.services.usage import UsageReader
 from hpcq.storage.jobs import JobStore
 
 __all__ = ["JobService"]
 
-_INTERRUPTED = "The submission was interrupted; the scheduler is being asked whether it took it."
 _ALWAYS_EXPRESSED = frozenset({"name", "working_directory", "script_file", "args", "slots"})
 _WIRE_NAMES = {
     "wall_time_limit_seconds": "wallTimeLimit",
@@ -49,49 +48,36 @@ class JobService:
     store: JobStore
     board: Board
     monitor: Monitor
+    submitter: Submitter
+    usage: UsageReader
     archive: Archive
     cluster_id: str
     paths: PathChecker
 
-    async def submit(self, spec: JobSpec) -> JobRecord:
+    async def submit(self, spec: JobSpec, key_text: str | None = None) -> Submission:
         """Hand a job to the scheduler; the intent is on disk before the scheduler is touched.
+
+        Args:
+            spec: what is to run.
+            key_text: names this submission, however often it has to be sent.
 
         Raises:
             InvalidSpec: its content cannot be a job.
             UnsupportedCapability: this scheduler cannot express one of its fields.
-            SchedulerError: the scheduler refused, is away, or did not answer in time.
+            IdempotencyKeyReused, SubmissionInProgress: see `Submitter.known`.
+            SchedulerError: the scheduler surely did not take it.
         """
         check_content(spec)
+        key = None if key_text is None else IdempotencyKey.of(key_text, spec)
+        known = None if key is None else await self.submitter.known(key)
+        if known is not None:
+            return known
         self._check_expressible(spec)
         await self.paths.check(spec)
-        record = life.intent(JobUid.new(), spec, now())
-        await self.store.save([record], durable=True)
-        record = life.submitted(record, await self._hand_over(record, spec), now())
-        self.monitor.adopt(record)
-        # The intent is on disk, and the job's key leads from it to the id: nobody waits for this.
-        self.store.save_soon(record)
-        return record
-
-    async def _hand_over(self, record: JobRecord, spec: JobSpec) -> NativeId:
-        try:
-            return await self.backend.submit(spec, record.key)
-        except (CommandTimedOut, OutputParseError, SubmissionUncertain) as error:
-            self._seek(record, error.detail)
-            raise
-        except HpcqError as error:
-            self.store.save_soon(life.submission_failed(record, error.detail, now()))
-            raise
-        except BaseException:
-            # The request was given up, or the adapter has a defect.
-            self._seek(record, _INTERRUPTED)
-            raise
-
-    def _seek(self, record: JobRecord, reason: str) -> None:
-        """Have the monitor look for the key of a job that may exist; awaits nothing."""
-        uncertain = life.submission_uncertain(record, reason, now())
-        self.monitor.adopt(uncertain)
-        self.store.save_soon(uncertain)
-        self.monitor.wake()
+        submission = await self.submitter.submit(spec, key)
+        if submission.record.native_id is None:
+            self.monitor.wake()
+        return submission
 
     def _check_expressible(self, spec: JobSpec) -> None:
         expressible = self.backend.capabilities.fields
@@ -105,7 +91,7 @@ class JobService:
         entry = self.board.snapshot.entry(parsed)
         if entry is None:
             return Entry(await self._find_elsewhere(parsed), self.cluster_id)
-        self.monitor.read(entry.record.uid)
+        self.usage.read(entry.record.uid)
         return entry
 
     async def _find_elsewhere(self, job_id: JobUid | NativeId) -> JobRecord:
@@ -137,7 +123,10 @@ class JobService:
         return record
 
     async def _cancel(self, record: JobRecord) -> JobRecord:
-        native_id = _reachable(record)
+        if record.native_id is None:
+            # When it is found it is cancelled, and else not handed over again.
+            return await self._change(record, lambda r: life.cancel_requested(r, now()))
+        native_id = record.native_id
         try:
             never_ran = await self.backend.cancel(native_id)
         except JobNotFound:
@@ -154,11 +143,15 @@ class JobService:
         return changed or record
 
     async def _remove(self, record: JobRecord) -> JobRecord:
-        removed = await self.monitor.apply(record.uid, lambda r: r.changed(removed_at=now()))
-        if removed is None:
-            removed = record.changed(removed_at=now())
-            await self.store.save([removed])
-        return removed
+        at = now()
+        return await self._change(record, lambda r: r.changed(removed_at=at))
+
+    async def _change(
+        self, record: JobRecord, change: Callable[[JobRecord], JobRecord]
+    ) -> JobRecord:
+        """Change a job of ours, whether or not the board shows it."""
+        changed = await self.monitor.apply(record.uid, change)
+        return changed or await self.store.change(record.uid, change) or record
 
     async def hold(self, job_id: str) -> JobRecord:
         """Keep a queued job from starting."""

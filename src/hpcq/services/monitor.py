@@ -3,41 +3,30 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
 
 from hpcq.domain import life
-from hpcq.domain.errors import HpcqError, StoreUnavailable
+from hpcq.domain.errors import HpcqError, LeaseLost, StoreUnavailable
+from hpcq.domain.events import Happening
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
-from hpcq.domain.states import JobState
 from hpcq.schedulers.base import Listing, SchedulerBackend
-from hpcq.services.clock import now
 from hpcq.services.reconcile import Comparison, compare
-from hpcq.services.snapshot import Board, Snapshot
+from hpcq.services.resolving import Resolver
+from hpcq.services.snapshot import Board
+from hpcq.services.submission import Submitter
+from hpcq.services.usage import UsageReader
 from hpcq.storage.jobs import JobStore
 
-__all__ = ["Monitor", "MonitorOptions"]
+__all__ = ["Health", "Monitor", "MonitorOptions"]
 
 _log = structlog.get_logger("hpcq.monitor")
 
-_NOT_IN_ACCOUNTING = (
-    "It left the scheduler's queue, and the scheduler's accounting does not show it yet."
-)
-_WITHOUT_ACCOUNTING = (
-    "It left the scheduler's queue, and the accounting could not be asked: {detail}"
-)
-_DEFECT = "this service failed to read its answer; the log says why."
-# A scheduler may show a job only some time after it took it (pyfirecrest 199).
-_VISIBILITY = timedelta(seconds=10)
-# A job that nobody can find by its key so long after its submission was not taken.
-_SURELY_ABSENT = timedelta(seconds=120)
-_NEVER_TAKEN = "The submission was interrupted, and the scheduler has no job that carries its key."
 # How often a change that the scheduler tells of itself may lead to another query.
 _WOKEN_INTERVAL_SECONDS = 0.05
-_SLOWEST_RECHECK = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,28 +35,20 @@ class MonitorOptions:
 
     Attributes:
         interval_seconds: from one queue query to the next.
-        usage_interval_seconds: from one query for the usage of running jobs to the next.
         listed_for: how long a finished job stays in the listing.
-        interest_for: how long a job that somebody read is asked about in detail.
+        listed_at_most: how many finished jobs are kept in memory for it, the newest.
+        holder: the name under which this process holds the lease; None where it needs none.
     """
 
     interval_seconds: float
-    usage_interval_seconds: float
     listed_for: timedelta
-    interest_for: timedelta = timedelta(minutes=1)
-
-
-@dataclass(slots=True)
-class _Recheck:
-    """When to look for a vanished job again."""
-
-    due: datetime
-    wait: timedelta
+    listed_at_most: int = 20_000
+    holder: str | None = None
 
 
 @dataclass(slots=True)
 class Health:
-    """What the monitor last heard of the scheduler.
+    """What was last heard of the scheduler.
 
     Attributes:
         answered: whether the newest query was answered.
@@ -84,36 +65,49 @@ class _Memory:
 
     Attributes:
         last: what the newest listing said.
-        touched: when this service itself last changed a job, by the monotonic clock.
-        unsaved: jobs that this service changed and could not write.
+        touched: when somebody else than the monitor changed a job, by the monotonic clock.
+        asking: since when questions are open, by the same clock.
         reported: what was last complained about, so that each complaint is logged once.
+        missing: the jobs that are to be somewhere and were not in the newest listing.
+        unanswered: those of which it is not known whether the scheduler took them.
+        last_seen: the time of the listing before the newest.
     """
 
     last: dict[NativeId, Observation] = field(default_factory=dict)
     touched: dict[JobUid, float] = field(default_factory=dict)
-    unsaved: set[JobUid] = field(default_factory=set)
+    asking: list[float] = field(default_factory=list)
     reported: set[tuple[object, ...]] = field(default_factory=set)
-    rechecks: dict[JobUid, _Recheck] = field(default_factory=dict)
-    interest: dict[JobUid, datetime] = field(default_factory=dict)
-    all_read_at: datetime | None = None
-    details_at: datetime | None = None
+    missing: Sequence[JobRecord] = ()
+    unanswered: Sequence[JobRecord] = ()
+    last_seen: datetime | None = None
 
 
 class Monitor:
-    """Keeps the board up to date with the scheduler until it is stopped."""
+    """Keeps the board up to date with the scheduler until it is stopped.
+
+    Each round has two parts: `look` asks for the queue; `follow_up` asks, of others who may be
+    slow, what became of the jobs that are not in it, and what the running ones use. A follow-up
+    that takes long does not hold up the next look.
+    """
 
     def __init__(
         self,
         backend: SchedulerBackend,
         store: JobStore,
         board: Board,
+        submitter: Submitter,
+        resolver: Resolver,
+        usage: UsageReader,
         cluster_id: str,
         options: MonitorOptions,
-        clock: Callable[[], datetime] = now,
+        clock: Callable[[], datetime],
     ) -> None:
         self._backend = backend
         self._store = store
         self._board = board
+        self._submitter = submitter
+        self._resolver = resolver
+        self._usage = usage
         self._cluster_id = cluster_id
         self._options = options
         self._now = clock
@@ -121,27 +115,26 @@ class Monitor:
         self._woken = asyncio.Event()
         self.health = Health()
 
-    async def load(self) -> None:
-        """Put up what the store remembers, before the scheduler is asked for the first time."""
-        remembered = await self._store.open_or_recent(self._now() - self._options.listed_for)
-        self._board.put(remembered)
+    async def load(self) -> int:
+        """Put up what the store remembers, before the scheduler is asked for the first time.
+
+        Returns:
+            The number of the newest transaction that is in it.
+        """
+        news = await self._store.news(since=None)
+        horizon = self._now() - self._options.listed_for
+        remembered = await self._store.open_or_recent(horizon, self._options.listed_at_most)
+        self._board.put(remembered, as_of=news.as_of)
+        return news.change
 
     def wake(self) -> None:
         """Ask the scheduler again soon, instead of after the interval."""
         self._woken.set()
 
-    def read(self, uid: JobUid) -> None:
-        """Take note that somebody reads this job, and so wants to know its usage."""
-        self._memory.interest[uid] = self._now()
-
-    def read_all(self) -> None:
-        """Take note that somebody reads the usage of every running job."""
-        self._memory.all_read_at = self._now()
-
     async def apply(
         self, uid: JobUid, change: Callable[[JobRecord], JobRecord]
     ) -> JobRecord | None:
-        """Change one job on this service's own account: on the board at once, and in the store.
+        """Change one job on this service's own account: in the store, and then on the board.
 
         Answers of the scheduler that were asked for before are not believed about it.
 
@@ -149,107 +142,207 @@ class Monitor:
             The job as it is now, or None when the board does not show it.
 
         Raises:
-            StoreUnavailable: it could not be written; that is tried again with every query.
+            StoreUnavailable: it could not be written, and nothing was changed.
         """
         entry = self._board.snapshot.entries.get(uid)
         if entry is None:
             return None
-        self._memory.touched[uid] = time.monotonic()
-        record = change(entry.record)
-        if record != entry.record:
-            self._board.put([record])
-            if record.is_ours:
-                await self._save_own(record)
+        self._touch(uid)
+        record = await self._store.change(uid, change)
+        if record is None:
+            # Somebody else's, of which nothing is kept.
+            record = change(entry.record)
+        self.adopt(record)
         return record
 
-    async def _save_own(self, record: JobRecord) -> None:
-        try:
-            await self._store.save([record])
-        except StoreUnavailable:
-            self._memory.unsaved.add(record.uid)
-            raise
-
     def adopt(self, record: JobRecord) -> None:
-        """Put up a job of ours that the store already has."""
-        self._memory.touched[record.uid] = time.monotonic()
+        """Put up a job as somebody else than the monitor knows it."""
+        entry = self._board.snapshot.entries.get(record.uid)
+        if entry is not None and entry.record.revision > record.revision:
+            return
+        self._touch(record.uid)
         self._board.put([record])
 
-    async def run(self) -> None:
-        """Ask again and again, until cancelled."""
-        while True:
-            self._woken.clear()
-            await self._tick_and_report()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._options.interval_seconds):
-                    await self._woken.wait()
-            await asyncio.sleep(_WOKEN_INTERVAL_SECONDS)
+    def _touch(self, uid: JobUid) -> None:
+        self._memory.touched[uid] = time.monotonic()
 
-    async def _tick_and_report(self) -> None:
+    async def run(self) -> None:
+        """Ask again and again, until cancelled or until another replica does.
+
+        Raises:
+            LeaseLost: another one does.
+        """
+        following_up: asyncio.Task[None] | None = None
         try:
-            await self.tick()
+            while True:
+                self._woken.clear()
+                await self._look_and_report()
+                if following_up is None or following_up.done():
+                    following_up = asyncio.create_task(self._follow_up_and_report())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._options.interval_seconds):
+                        await self._woken.wait()
+                await asyncio.sleep(_WOKEN_INTERVAL_SECONDS)
+        finally:
+            if following_up is not None:
+                following_up.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await following_up
+
+    async def _look_and_report(self) -> None:
+        try:
+            await self.look()
+        except LeaseLost:
+            raise
         except HpcqError as error:
             if self.health.problem != error.detail:
                 _log.warning("scheduler.unanswered", problem=error.detail)
-            self.health = Health(answered=False, problem=error.detail)
+            await self._unanswered(error.detail)
         except Exception:
             # One unforeseen answer must not end the watch for everybody.
             _log.exception("monitor.failed")
-            self.health = Health(answered=False, problem="The monitor failed; its log says why.")
+            await self._unanswered("The monitor failed; its log says why.")
         else:
             if not self.health.answered:
                 _log.info("scheduler.answers")
             self.health = Health(answered=True, problem=None)
 
+    async def _unanswered(self, problem: str) -> None:
+        self.health = Health(answered=False, problem=problem)
+        with contextlib.suppress(StoreUnavailable):
+            await self._store.publish([], holder=self._options.holder, problem=problem)
+
+    async def _follow_up_and_report(self) -> None:
+        try:
+            await self.follow_up()
+        except HpcqError as error:
+            _log.warning("monitor.behind", problem=error.detail)
+        except Exception:
+            _log.exception("monitor.failed")
+
     async def tick(self) -> None:
-        """Ask the scheduler once and publish what changed.
+        """Look, and follow it up. Raises as both do."""
+        await self.look()
+        await self.follow_up()
+
+    async def look(self) -> None:
+        """Ask for the queue once and publish what changed.
 
         Raises:
             SchedulerError: it did not answer; the board stays as it was.
-            StoreUnavailable: what changed could not be written, and was not published. The next
-                query finds it again.
+            StoreUnavailable: what changed of our own jobs could not be written, and was not
+                published. The next look finds it again.
+            LeaseLost: another replica does this now; nothing was written.
         """
-        await self._save_unsaved()
-        asked_at, began = self._now(), time.monotonic()
-        listing = await self._backend.jobs()
+        await self._submitter.pay()
         memory = self._memory
-        touched = {uid for uid, at in memory.touched.items() if at >= began}
-        comparison = await asyncio.to_thread(
-            compare,
-            self._board.snapshot,
-            listing,
-            memory.last,
-            touched,
-            self._cluster_id,
-            asked_at,
-            self._options.listed_for,
-        )
-        self._report(listing, comparison)
-        before = self._board.snapshot.as_of
-        missed = [life.missed(r, before) for r in comparison.vanished]
-        news = [r for r, old in zip(missed, comparison.vanished, strict=True) if r is not old]
-        await self._publish([*comparison.changed, *news], began, comparison.gone, asked_at)
-        memory.last = self._believed(comparison.last, began)
-        # From here on others are asked, who may be slow or fail: the queue's news are out.
-        due = self._due([*missed, *comparison.unanswered], asked_at)
-        found = await self._find([r for r in due if r.native_id is None], asked_at)
-        ended = await self._resolve([r for r in due if r.native_id is not None], asked_at)
-        if found or ended:
-            await self._publish([*found, *ended], began)
-        memory.touched = {u: at for u, at in memory.touched.items() if at >= began}
-        await self._ask_details(asked_at)
+        with self._asking() as began:
+            asked_at = self._now()
+            listing = await self._backend.jobs()
+            await self._recall(listing)
+            comparison = await asyncio.to_thread(
+                compare,
+                self._board.snapshot,
+                listing,
+                memory.last,
+                {uid for uid, at in memory.touched.items() if at >= began},
+                self._cluster_id,
+                asked_at,
+                self._options.listed_for,
+            )
+            self._report(listing, comparison)
+            before = self._board.snapshot.as_of
+            missed = [life.missed(r, before) for r in comparison.vanished]
+            news = [r for r, old in zip(missed, comparison.vanished, strict=True) if r is not old]
+            await self._publish(
+                [*comparison.changed, *news], began, gone=comparison.gone, as_of=asked_at
+            )
+            memory.last = self._believed(comparison.last, began)
+            memory.missing, memory.unanswered = missed, comparison.unanswered
+            memory.last_seen = before
+
+    async def follow_up(self) -> None:
+        """Ask about what the newest listing left open, and for the usage of running jobs.
+
+        Raises:
+            StoreUnavailable, LeaseLost: as `look` does.
+        """
+        memory = self._memory
+        await self._settle(memory.unanswered)
+        with self._asking() as began:
+            at = self._now()
+            ended = await self._resolver.resolve(memory.missing, memory.last_seen, at)
+            await self._publish(ended, began)
+        with self._asking() as began:
+            await self._publish(await self._usage.ask(), began)
+
+    async def _settle(self, unanswered: Iterable[JobRecord]) -> None:
+        for record in unanswered:
+            try:
+                await self._submitter.settle(record)
+            except HpcqError as error:
+                _log.warning("submission.unclear", uid=record.uid, problem=error.detail)
+
+    async def _recall(self, listing: Listing) -> None:
+        """Put up our own jobs that are in the queue again long after they were thought to be over."""
+        entries = self._board.snapshot.entries
+        uids = {seen.submission_key.uid for seen in listing.observations if seen.submission_key}
+        forgotten = [uid for uid in uids if uid not in entries]
+        if forgotten:
+            self._board.put(await self._store.by_uids(forgotten))
 
     async def _publish(
         self,
         changed: Sequence[JobRecord],
         began: float,
+        *,
         gone: Sequence[JobUid] = (),
         as_of: datetime | None = None,
+        happenings: Sequence[Happening] = (),
     ) -> None:
-        """Write, then put up, what did not change on our own account since we ``began``."""
+        """Write, then put up, what nobody else has changed since we ``began`` to ask."""
+        if not changed and not gone and as_of is None:
+            return
         fresh = [r for r in changed if not self._touched_since(r.uid, began)]
-        await self._store.save([r for r in fresh if r.is_ours])
-        still = [r for r in fresh if not self._touched_since(r.uid, began)]
+        kept = [r for r in fresh if r.is_ours or self._store.is_shared]
+        seen = [r for r in fresh if not (r.is_ours or self._store.is_shared)]
+        try:
+            written = await self._store.publish(
+                list(self._changes(kept)),
+                holder=self._options.holder,
+                gone=gone if self._store.is_shared else (),
+                happenings=happenings,
+                as_of=as_of,
+            )
+        except StoreUnavailable:
+            self._board.put(seen, gone)
+            raise
+        still = [r for r in (*seen, *written) if not self._touched_since(r.uid, began)]
         self._board.put(still, gone, as_of)
+
+    def _changes(
+        self, changed: Iterable[JobRecord]
+    ) -> Iterator[tuple[JobRecord | None, JobRecord]]:
+        """Yield records with their version before; those that have a newer one are left out."""
+        entries = self._board.snapshot.entries
+        for new in changed:
+            entry = entries.get(new.uid)
+            if entry is None:
+                yield None, new
+            elif entry.record.revision == new.revision:
+                yield entry.record, new
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[float]:
+        """Yield the present; answers to what is asked from now on may be older than what we do."""
+        memory, began = self._memory, time.monotonic()
+        memory.asking.append(began)
+        try:
+            yield began
+        finally:
+            memory.asking.remove(began)
+            oldest = min(memory.asking, default=time.monotonic())
+            memory.touched = {u: at for u, at in memory.touched.items() if at >= oldest}
 
     def _touched_since(self, uid: JobUid, moment: float) -> bool:
         at = self._memory.touched.get(uid)
@@ -264,16 +357,6 @@ class Monitor:
             if at >= began and entry is not None and entry.record.native_id is not None:
                 last.pop(entry.record.native_id, None)
         return last
-
-    async def _save_unsaved(self) -> None:
-        """Try again to write what this service changed and could not write."""
-        owed, self._memory.unsaved = self._memory.unsaved, set()
-        entries = self._board.snapshot.entries
-        try:
-            await self._store.save([entries[uid].record for uid in owed if uid in entries])
-        except StoreUnavailable as error:
-            self._memory.unsaved |= owed
-            _log.error("jobs.not_stored", jobs=len(owed), problem=error.detail)
 
     def _report(self, listing: Listing, comparison: Comparison) -> None:
         """Log what is odd about a listing, once as long as it stays."""
@@ -295,131 +378,3 @@ class Monitor:
                     said_to_be=state,
                     native_state=native_state,
                 )
-
-    def _due(self, missing: Sequence[JobRecord], at: datetime) -> list[JobRecord]:
-        """Return those of the missing jobs that it is time to look for (again)."""
-        uids = {r.uid for r in missing}
-        rechecks = {u: r for u, r in self._memory.rechecks.items() if u in uids}
-        self._memory.rechecks = rechecks
-        return [r for r in missing if r.uid not in rechecks or rechecks[r.uid].due <= at]
-
-    async def _find(self, unanswered: Sequence[JobRecord], at: datetime) -> list[JobRecord]:
-        """Look in the scheduler for the jobs whose submission never got its answer."""
-        concluded = []
-        for record in unanswered:
-            try:
-                native_id = await self._backend.find(record.key)
-            except HpcqError as error:
-                _log.warning("submission.unclear", uid=record.uid, problem=error.detail)
-                self._look_again(record.uid, at)
-                continue
-            if native_id is not None:
-                concluded.append(life.submitted(record, native_id, at))
-            elif at - record.created_at > _SURELY_ABSENT:
-                concluded.append(life.submission_failed(record, _NEVER_TAKEN, at))
-            else:
-                self._look_again(record.uid, at)
-        return concluded
-
-    async def _resolve(self, due: Sequence[JobRecord], at: datetime) -> list[JobRecord]:
-        """Ask the accounting for the jobs that left the queue; return those it changes."""
-        if not due:
-            return []
-        listing, reason = await self._history([r.native_id for r in due if r.native_id])
-        known: dict[NativeId, list[Observation]] = {}
-        for seen in listing.observations:
-            known.setdefault(seen.native_id, []).append(seen)
-        concluded = [self._concluded(r, known, reason, at) for r in due]
-        return [new for new, old in zip(concluded, due, strict=True) if new is not old]
-
-    async def _history(self, ids: Sequence[NativeId]) -> tuple[Listing, str]:
-        """Return what accounting says, and why a job is not in it."""
-        try:
-            return await self._backend.history(ids), _NOT_IN_ACCOUNTING
-        except HpcqError as error:
-            _log.warning("accounting.unanswered", problem=error.detail, jobs=len(ids))
-            return Listing(), _WITHOUT_ACCOUNTING.format(detail=error.detail)
-        except Exception:
-            _log.exception("accounting.failed", jobs=len(ids))
-            return Listing(), _WITHOUT_ACCOUNTING.format(detail=_DEFECT)
-
-    def _concluded(
-        self,
-        record: JobRecord,
-        known: dict[NativeId, list[Observation]],
-        reason: str,
-        at: datetime,
-    ) -> JobRecord:
-        answers = known.get(record.native_id, []) if record.native_id else []
-        ours = [seen for seen in answers if life.same_job(record, seen)]
-        if ours and ours[-1].state.is_final:
-            self._memory.rechecks.pop(record.uid, None)
-            return life.observe(record, ours[-1], at)
-        self._look_again(record.uid, at)
-        if record.seen is None and at - record.created_at < _VISIBILITY:
-            return record
-        return life.vanished(record, reason, last_seen=self._board.snapshot.as_of, at=at)
-
-    def _look_again(self, uid: JobUid, at: datetime) -> None:
-        before = self._memory.rechecks.get(uid)
-        first = timedelta(seconds=self._options.interval_seconds)
-        wait = first if before is None else min(before.wait * 1.5, _SLOWEST_RECHECK)
-        self._memory.rechecks[uid] = _Recheck(due=at + wait, wait=wait)
-
-    async def _ask_details(self, at: datetime) -> None:
-        """Ask, once per usage interval, for the usage of our running jobs and of those read."""
-        memory = self._memory
-        every = timedelta(seconds=self._options.usage_interval_seconds)
-        if memory.details_at is not None and at - memory.details_at < every:
-            return
-        horizon = at - self._options.interest_for
-        memory.interest = {u: t for u, t in memory.interest.items() if t >= horizon}
-        read = memory.all_read_at is not None and memory.all_read_at >= horizon
-        wanted = await asyncio.to_thread(self._wanted, self._board.snapshot, all_running=read)
-        if not wanted:
-            return
-        memory.details_at = at
-        try:
-            listing = await self._backend.details(wanted)
-        except HpcqError as error:
-            _log.warning("details.unanswered", problem=error.detail, jobs=len(wanted))
-            return
-        snapshot, began = self._board.snapshot, time.monotonic()
-        changed = []
-        for seen in listing.observations:
-            entry = snapshot.entry(seen.native_id)
-            if entry is None or seen.state.is_final or not life.same_job(entry.record, seen):
-                continue
-            record = _with_details(entry.record, seen, at)
-            if record != entry.record:
-                changed.append(record)
-        await self._publish(changed, began)
-
-    def _wanted(self, snapshot: Snapshot, *, all_running: bool) -> list[NativeId]:
-        """Return whom to ask about: our running jobs and whatever somebody has read."""
-        return [
-            r.native_id
-            for r in snapshot.records()
-            if r.native_id is not None
-            and r.confirmed_at is None
-            and (
-                r.uid in self._memory.interest
-                or (r.state is JobState.RUNNING and (r.is_ours or all_running))
-            )
-        ]
-
-
-def _with_details(record: JobRecord, seen: Observation, at: datetime) -> JobRecord:
-    """Return the record with what a detailed answer adds; where it is, the queue has told."""
-    if record.state.is_final:
-        return record
-    if seen.native_state is None and record.seen is not None:
-        seen = replace(seen, native_state=record.seen.native_state)
-    known = life.observe(record, seen, at)
-    return known.changed(
-        state=record.state,
-        stage=record.stage,
-        state_changed_at=record.state_changed_at,
-        state_reason=seen.state_reason or record.state_reason,
-        confirmed_at=record.confirmed_at,
-    )

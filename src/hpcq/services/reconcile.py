@@ -124,7 +124,7 @@ def _miss(
         record = entry.record
         if uid in accounted_for:
             continue
-        if record.state.is_final or not record.is_ours:
+        if record.is_settled or not record.is_ours:
             if not record.is_ours or record.state_changed_at < horizon:
                 result.gone.append(uid)
         elif record.native_id is None:

@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpcq.domain.errors import StoreUnavailable
 from hpcq.domain.events import Happening
+from hpcq.storage.documents import to_json
 from hpcq.storage.explain import explain
 from hpcq.storage.migrate import Deployment, bring_up_to_date
 from hpcq.storage.schema import deployments, events
@@ -258,7 +258,7 @@ def _tell(transaction: Transaction, last_event: int) -> None:
             "uid": str(what.uid),
             "kind": str(what.kind),
             "at": what.at.timestamp(),
-            "data": msgspec.json.encode(what.data, enc_hook=str),
+            "data": to_json(what.data),
         }
         for number, what in enumerate(transaction.happenings, last_event + 1)
     ]

@@ -7,7 +7,7 @@ import msgspec
 
 from hpcq.domain.jobs import JobRecord
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "to_json"]
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
@@ -21,11 +21,16 @@ _decoder = msgspec.json.Decoder(JobRecord, dec_hook=_restore)
 
 def encode(record: JobRecord) -> bytes:
     """Return the document of a record."""
+    return to_json(record)
+
+
+def to_json(value: object) -> bytes:
+    """Return a value as JSON, whatever a scheduler printed into it."""
     try:
-        return _encoder.encode(record)
+        return _encoder.encode(value)
     except (UnicodeEncodeError, OverflowError):
-        # A scheduler printed bytes that are no UTF-8, or a number of more than 64 bits.
-        return json.dumps(msgspec.to_builtins(record, enc_hook=str)).encode()
+        # Bytes that are no UTF-8, or a number of more than 64 bits.
+        return json.dumps(msgspec.to_builtins(value, enc_hook=str)).encode()
 
 
 def decode(document: bytes) -> JobRecord:

@@ -3,15 +3,14 @@
 A record and what its change means to those who follow it are written in one transaction.
 """
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 
-from hpcq.domain.errors import HpcqError
 from hpcq.domain.events import Event, EventKind, Happening, between
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId
 from hpcq.domain.submission import IdempotencyKey
@@ -87,7 +86,7 @@ class JobStore:
                 if claim is not None:
                     return claim
                 _claim(transaction, key, record)
-            _write(transaction, [(None, record)])
+            _write(transaction, [(None, record)], self._now())
             return None
 
         return await self._database.write(do)
@@ -120,7 +119,7 @@ class JobStore:
             new = change(old)
             if new != old:
                 new = new.changed(revision=old.revision + 1)
-                _write(transaction, [(old, new)])
+                _write(transaction, [(old, new)], self._now())
             if frees_key:
                 transaction.connection.execute(
                     idempotency_keys.delete().where(idempotency_keys.c.uid == str(uid))
@@ -161,7 +160,7 @@ class JobStore:
             if holder is not None:
                 check_lease(transaction, holder)
             fresh = _still_current(transaction, changes)
-            _write(transaction, fresh)
+            _write(transaction, fresh, self._now())
             _forget(transaction, gone)
             transaction.happenings.extend(happenings)
             _note(transaction, as_of, problem)
@@ -245,8 +244,12 @@ class JobStore:
 
         return await self._database.read(read)
 
-    async def news(self, since: int) -> News:
-        """Return what was written after the transaction with the number ``since``."""
+    async def news(self, since: int | None) -> News:
+        """Return what was written after the transaction with the number ``since``.
+
+        Args:
+            since: 0 for everything, None for no records at all.
+        """
 
         def read(connection: sa.Connection, deployment: int) -> News:
             # Read first: what is written meanwhile comes again, and does no harm.
@@ -256,7 +259,7 @@ class JobStore:
                 ).where(deployments.c.id == deployment)
             ).one()
             changed, gone = [], []
-            if change > since:
+            if since is not None and change > since:
                 query = sa.select(
                     jobs.c.uid, jobs.c.is_ours, jobs.c.is_removed, jobs.c.revision, jobs.c.document
                 ).where(jobs.c.deployment_id == deployment, jobs.c.change > since)
@@ -347,7 +350,9 @@ def _row(transaction: Transaction, record: JobRecord) -> dict[str, Any]:
 
 
 def _write(
-    transaction: Transaction, changes: Sequence[tuple[JobRecord | None, JobRecord]]
+    transaction: Transaction,
+    changes: Sequence[tuple[JobRecord | None, JobRecord]],
+    at: datetime,
 ) -> None:
     """Write records, and what their change means to those who follow them."""
     connection = transaction.connection
@@ -363,7 +368,7 @@ def _write(
         connection.execute(_UPDATE, changed)
     for old, record in changes:
         if record.is_ours:
-            transaction.happenings += between(old, record, record.state_changed_at)
+            transaction.happenings += between(old, record, at)
 
 
 _UPDATE = (
@@ -456,5 +461,5 @@ def _event(number: int, uid: str, kind: str, at: float, data: bytes) -> Event:
         uid=JobUid(uid),
         kind=EventKind(kind),
         at=datetime.fromtimestamp(at, UTC),
-        data=msgspec.json.decode(data),
+        data=json.loads(data),
     )

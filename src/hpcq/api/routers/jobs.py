@@ -22,6 +22,15 @@ router = APIRouter(tags=["jobs"])
 JobId = Annotated[
     str, Path(description="The scheduler's own id, or the permanent uid.", examples=["155"])
 ]
+IdempotencyKeyHeader = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[!-~]([ -~]*[!-~])?$",
+        description="Names this submission: printable ASCII, best a random UUID.",
+    ),
+]
 # Below this a packed answer saves nothing.
 _SMALLEST_PACKED_BYTES = 1024
 _NOT_ACCEPTED = re.compile(r"q=0(?:\.0{0,3})?")
@@ -45,7 +54,14 @@ class JobQuery(NoQuery):
     operation_id="submitJob",
     summary="Submit a job",
     response_model=Submitted,
-    responses=responses(400, 413, 429, 501, 502, 503, 504),
+    responses={
+        202: {
+            "model": Submitted,
+            "description": "It is not known yet whether the scheduler took the job. It will run "
+            "once; `Location` tells how it stands.",
+        },
+        **responses(400, 409, 413, 429, 501, 502, 503),
+    },
 )
 async def submit_job(
     body: JobSubmission,
@@ -53,11 +69,22 @@ async def submit_job(
     response: Response,
     context: ContextDependency,
     _query: Annotated[NoQuery, Query()],
+    idempotency_key: IdempotencyKeyHeader = None,
 ) -> Submitted:
-    """Hand a script to the scheduler. The answer holds the scheduler's id and a permanent one."""
-    record = await context.jobs.submit(body.to_spec(context.cluster_id))
-    response.headers["Location"] = f"{request.scope.get('root_path', '')}/jobs/{record.native_id}"
-    return Submitted(job_id=str(record.native_id), uid=str(record.uid))
+    """Hand a script to the scheduler. The answer holds the scheduler's id and a permanent one.
+
+    With an `Idempotency-Key` the request can be sent again whenever its answer was lost: the
+    same key and body are the same job, for as long as keys are remembered (24 hours).
+    """
+    submission = await context.jobs.submit(body.to_spec(context.cluster_id), idempotency_key)
+    record = submission.record
+    if record.native_id is None:
+        response.status_code = 202
+    if submission.is_replay:
+        response.headers["Idempotent-Replayed"] = "true"
+    where = record.native_id or record.uid
+    response.headers["Location"] = f"{request.scope.get('root_path', '')}/jobs/{where}"
+    return Submitted(job_id=record.native_id and str(record.native_id), uid=str(record.uid))
 
 
 @router.get(
@@ -81,7 +108,7 @@ async def list_jobs(
     """
     usage = query.expand is not None
     if usage:
-        context.monitor.read_all()
+        context.usage.read_all()
     snapshot = context.board.snapshot
     freshness = snapshot.freshness(now(), context.stale_after)
     tag = f'W/"{snapshot.version}{"u" * usage}{"s" * freshness.stale}"'

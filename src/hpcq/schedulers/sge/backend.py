@@ -11,6 +11,7 @@ from hpcq.domain.errors import (
     OutputParseError,
 )
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
+from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import (
     Capabilities,
@@ -95,9 +96,13 @@ class SgeBackend:
         if submission.needs_carrier:
             script = await _read_script(spec.script_file)
             stdin = build_carrier(script, submission.carried_args, submission.carried_environment)
-        return parse_qsub(
-            await self._cli.run(submission.argv, stdin=stdin, cwd=spec.working_directory)
+        done = await self._cli.run(
+            submission.argv,
+            stdin=stdin,
+            cwd=spec.working_directory,
+            extra_environment=marked(key),
         )
+        return parse_qsub(done)
 
     async def find(self, key: SubmissionKey) -> NativeId | None:
         """Look for the key in the queue, newest jobs first, then in the accounting."""

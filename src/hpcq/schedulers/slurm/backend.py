@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from hpcq.domain.errors import JobNotFound, SchedulerError
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey, Usage
+from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import Capabilities, Listing, Node, Queue, SchedulerOptions
 from hpcq.schedulers.cli import CommandLine
@@ -70,7 +71,12 @@ class SlurmBackend:
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Run ``sbatch``; see `SchedulerBackend.submit`."""
         built = commands.build_sbatch(spec, key, self._job_environment)
-        done = await self._cli.run(built.argv, stdin=built.stdin, cwd=spec.working_directory)
+        done = await self._cli.run(
+            built.argv,
+            stdin=built.stdin,
+            cwd=spec.working_directory,
+            extra_environment=marked(key),
+        )
         if done.exit_code != 0:
             raise failures.submission_failure(done, self._timeout_seconds)
         return parse.parse_job_id(done.stdout)

@@ -1,0 +1,122 @@
+"""How jobs ended that left the queue: asked of the accounting, again and again while it is late."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from hpcq.domain import life
+from hpcq.domain.errors import HpcqError
+from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
+from hpcq.domain.states import JobState
+from hpcq.schedulers.base import Listing, SchedulerBackend
+
+__all__ = ["Resolver"]
+
+_log = structlog.get_logger("hpcq.monitor")
+
+_NOT_IN_ACCOUNTING = (
+    "It left the scheduler's queue, and the scheduler's accounting does not show it yet."
+)
+_WITHOUT_ACCOUNTING = (
+    "It left the scheduler's queue, and the accounting could not be asked: {detail}"
+)
+_DEFECT = "this service failed to read its answer; the log says why."
+_NEVER_KNOWN = (
+    "It left the scheduler's queue, and within {days:.3g} days neither the queue nor the "
+    "accounting said how it ended. It is not asked about any more."
+)
+# A scheduler may show a job only some time after it took it (pyfirecrest 199).
+_VISIBILITY = timedelta(seconds=10)
+_SLOWEST_RECHECK = timedelta(seconds=60)
+
+
+@dataclass(slots=True)
+class _Recheck:
+    """When to look for a vanished job again."""
+
+    due: datetime
+    wait: timedelta
+
+
+class Resolver:
+    """Looks for vanished jobs, each at its own, growing, distances.
+
+    Args:
+        backend: whose accounting is asked.
+        first_wait: from the first time that a job was not found to the next.
+        at_most: how long a job that nobody knows of is looked for.
+    """
+
+    def __init__(
+        self, backend: SchedulerBackend, first_wait: timedelta, at_most: timedelta
+    ) -> None:
+        self._backend = backend
+        self._first_wait = first_wait
+        self._at_most = at_most
+        self._rechecks: dict[JobUid, _Recheck] = {}
+
+    async def resolve(
+        self, missing: Sequence[JobRecord], last_seen: datetime | None, at: datetime
+    ) -> list[JobRecord]:
+        """Ask for those of the missing jobs whose time has come; return those that changed.
+
+        Args:
+            missing: all jobs that are to be somewhere, and are not in the queue.
+            last_seen: when they last may have been in the queue.
+            at: now.
+        """
+        due = self._due(missing, at)
+        if not due:
+            return []
+        listing, reason = await self._history([r.native_id for r in due if r.native_id])
+        known: dict[NativeId, list[Observation]] = {}
+        for seen in listing.observations:
+            known.setdefault(seen.native_id, []).append(seen)
+        concluded = [self._concluded(r, known, reason, last_seen, at) for r in due]
+        return [new for new, old in zip(concluded, due, strict=True) if new is not old]
+
+    def _due(self, missing: Sequence[JobRecord], at: datetime) -> list[JobRecord]:
+        uids = {r.uid for r in missing}
+        rechecks = {u: r for u, r in self._rechecks.items() if u in uids}
+        self._rechecks = rechecks
+        return [r for r in missing if r.uid not in rechecks or rechecks[r.uid].due <= at]
+
+    async def _history(self, ids: Sequence[NativeId]) -> tuple[Listing, str]:
+        """Return what accounting says, and why a job is not in it."""
+        try:
+            return await self._backend.history(ids), _NOT_IN_ACCOUNTING
+        except HpcqError as error:
+            _log.warning("accounting.unanswered", problem=error.detail, jobs=len(ids))
+            return Listing(), _WITHOUT_ACCOUNTING.format(detail=error.detail)
+        except Exception:
+            _log.exception("accounting.failed", jobs=len(ids))
+            return Listing(), _WITHOUT_ACCOUNTING.format(detail=_DEFECT)
+
+    def _concluded(
+        self,
+        record: JobRecord,
+        known: dict[NativeId, list[Observation]],
+        reason: str,
+        last_seen: datetime | None,
+        at: datetime,
+    ) -> JobRecord:
+        answers = known.get(record.native_id, []) if record.native_id else []
+        ours = [seen for seen in answers if life.same_job(record, seen)]
+        if ours and ours[-1].state.is_final:
+            self._rechecks.pop(record.uid, None)
+            return life.observe(record, ours[-1], at)
+        self._look_again(record.uid, at)
+        if record.seen is None and at - record.created_at < _VISIBILITY:
+            return record
+        if record.state is JobState.UNDETERMINED and at - record.state_changed_at > self._at_most:
+            _log.warning("job.abandoned", job=record.native_id, uid=record.uid)
+            days = self._at_most / timedelta(days=1)
+            return record.changed(abandoned_at=at, state_reason=_NEVER_KNOWN.format(days=days))
+        return life.vanished(record, reason, last_seen=last_seen, at=at)
+
+    def _look_again(self, uid: JobUid, at: datetime) -> None:
+        before = self._rechecks.get(uid)
+        wait = self._first_wait if before is None else min(before.wait * 1.5, _SLOWEST_RECHECK)
+        self._rechecks[uid] = _Recheck(due=at + wait, wait=wait)

@@ -1,0 +1,382 @@
+"""Handing jobs to the scheduler: each one once, whatever breaks on the way.
+
+The intent is on disk before the scheduler is touched, and the job carries its key. When the
+answer does not say for certain that the scheduler took the job, the key is looked for. Only when
+the scheduler was asked and surely does not have it is the submission given up or sent again.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from hpcq.domain import submission
+from hpcq.domain.errors import (
+    CommandFailed,
+    HpcqError,
+    IdempotencyKeyReused,
+    JobNotFound,
+    NotAuthorized,
+    QuotaExceeded,
+    StoreUnavailable,
+    SubmissionInProgress,
+)
+from hpcq.domain.jobs import HandOver, JobRecord, JobSpec, JobUid, NativeId, SubmissionKey
+from hpcq.domain.submission import IdempotencyKey
+from hpcq.schedulers.base import SchedulerBackend
+from hpcq.storage.jobs import Claim, JobStore
+
+__all__ = ["Submission", "SubmissionOptions", "Submitter"]
+
+_log = structlog.get_logger("hpcq.submission")
+
+_INTERRUPTED = "The submission was interrupted; the scheduler is being asked whether it took it."
+_UNCERTAIN = "{detail} Whether it took the job is being found out."
+_NEVER_TAKEN = "The submission was interrupted, and the scheduler has no job that carries its key."
+_CANCELLED = "It was cancelled before the scheduler had it."
+_GIVEN_UP = "It was handed to the scheduler {attempts} times, and the scheduler never took it."
+_IN_PROGRESS = "This submission is under way; ask again in a moment."
+_KEY_REUSED = (
+    "This Idempotency-Key was used for another submission before. Send that one's body, or take a "
+    "new key."
+)
+_REFUSALS = (CommandFailed, NotAuthorized, QuotaExceeded)
+# A scheduler's queue may show a job a moment after the command that submitted it has ended.
+_SECOND_LOOK_SECONDS = 0.5
+_MOST_ATTEMPTS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionOptions:
+    """How much time things are given.
+
+    Attributes:
+        command_seconds: how long the command that submits may take.
+        wait_seconds: how long a request waits for a job to be found before it is told to wait.
+        settle: how long after an interrupted submission a job may take to show in the scheduler;
+            one that is not there by then is surely absent.
+    """
+
+    command_seconds: float
+    wait_seconds: float
+    settle: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What became of a request to submit.
+
+    Attributes:
+        record: the job; without a native id while nobody knows whether the scheduler took it.
+        is_replay: whether the same request had been made before.
+    """
+
+    record: JobRecord
+    is_replay: bool = False
+
+
+class Submitter:
+    """Submits, and settles what was left open.
+
+    Args:
+        backend: the scheduler.
+        store: where intents are kept.
+        me: this process's name; no other has it.
+        adopt: shows a record to all readers.
+        end_leftovers: ends what still submits a job in the name of a process that died.
+        options: how much time things are given.
+        clock: the present, aware.
+    """
+
+    def __init__(
+        self,
+        backend: SchedulerBackend,
+        store: JobStore,
+        me: str,
+        adopt: Callable[[JobRecord], None],
+        end_leftovers: Callable[[SubmissionKey], Awaitable[None]],
+        options: SubmissionOptions,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._backend = backend
+        self._store = store
+        self._me = me
+        self._adopt = adopt
+        self._end_leftovers = end_leftovers
+        self._options = options
+        self._now = clock
+        self._began_at = clock()
+        self._under_way: Counter[JobUid] = Counter()
+        self._owed: dict[JobUid, tuple[JobRecord, NativeId]] = {}
+        self._cleaned: set[JobUid] = set()
+        self._tasks: set[asyncio.Task[JobRecord]] = set()
+
+    async def known(self, key: IdempotencyKey) -> Submission | None:
+        """Return the job that was submitted under this key before, or None.
+
+        Raises:
+            IdempotencyKeyReused: the key names something else.
+            SubmissionInProgress: it is being submitted at this moment.
+        """
+        claim = await self._store.claim(key)
+        return None if claim is None else await self._again(claim, key)
+
+    async def submit(self, spec: JobSpec, key: IdempotencyKey | None) -> Submission:
+        """Hand a job over that can be a job.
+
+        Raises:
+            IdempotencyKeyReused, SubmissionInProgress: see `known`.
+            HpcqError: the scheduler surely did not take it; the key is free again.
+        """
+        record = submission.intent(
+            JobUid.new(), spec, self._now(), by=self._me, is_promised=key is not None
+        )
+        with self._counted(record.uid):
+            claim = await self._store.create(record, key)
+            if claim is None or key is None:
+                return Submission(await asyncio.shield(self._start(record)))
+        return await self._again(claim, key)
+
+    async def _again(self, claim: Claim, key: IdempotencyKey) -> Submission:
+        if claim.fingerprint != key.fingerprint:
+            raise IdempotencyKeyReused(_KEY_REUSED)
+        record = await self._store.by_uid(claim.uid)
+        if record is None:
+            raise JobNotFound(claim.uid)
+        hand_over = record.hand_over
+        if record.native_id is None and (hand_over is None or self._may_go_on(record, hand_over)):
+            raise SubmissionInProgress(_IN_PROGRESS)
+        return Submission(record, is_replay=True)
+
+    async def settle(self, record: JobRecord) -> None:
+        """Find out what became of a submission that was left open, as far as that can be said now.
+
+        Raises:
+            SchedulerError, StoreUnavailable: it cannot be said at present.
+        """
+        hand_over = record.hand_over
+        if hand_over is None or record.uid in self._under_way:
+            return
+        at = self._now()
+        may_go_on = self._may_go_on(record, hand_over)
+        if may_go_on and at - hand_over.began_at < timedelta(seconds=self._options.wait_seconds):
+            return
+        if not may_go_on and hand_over.by != self._me and record.uid not in self._cleaned:
+            await self._end_leftovers(record.key)
+            self._cleaned.add(record.uid)
+        native_id = await self._backend.find(record.key)
+        if native_id is not None and record.cancel_requested_at is not None:
+            await self._cancel_found(record, native_id)
+        elif native_id is not None:
+            await self._found(record, native_id)
+        elif not may_go_on and at - self._quiet_since(hand_over) >= self._options.settle:
+            await self._conclude(record, hand_over)
+
+    async def _conclude(self, record: JobRecord, hand_over: HandOver) -> None:
+        """Give a job up that the scheduler surely does not have, or hand it over again."""
+        if record.cancel_requested_at is not None:
+            await self._fail(record, _CANCELLED)
+        elif hand_over.refusal is not None:
+            await self._fail(record, hand_over.refusal)
+        elif not hand_over.is_promised:
+            await self._fail(record, _NEVER_TAKEN)
+        elif hand_over.attempts >= _MOST_ATTEMPTS:
+            await self._fail(record, _GIVEN_UP.format(attempts=hand_over.attempts))
+        else:
+            await self._hand_over_again(record, hand_over)
+
+    async def _hand_over_again(self, record: JobRecord, hand_over: HandOver) -> None:
+        at = self._now()
+
+        def mine(current: JobRecord) -> JobRecord:
+            if current.hand_over != hand_over:
+                return current
+            return submission.handed_over_again(current, at, by=self._me)
+
+        with self._counted(record.uid):
+            changed = await self._store.change(record.uid, mine)
+            if changed is None or changed.hand_over is None or changed.hand_over.began_at != at:
+                return
+            self._adopt(changed)
+            _log.warning("submission.repeated", uid=record.uid, attempt=changed.hand_over.attempts)
+            self._start(changed).add_done_callback(_report)
+
+    async def pay(self) -> None:
+        """Write down the ids that the database could not take when the scheduler gave them.
+
+        Raises:
+            StoreUnavailable: it still cannot.
+        """
+        for uid, (record, native_id) in list(self._owed.items()):
+            await self._found(record, native_id)
+            self._owed.pop(uid, None)
+
+    def _start(self, record: JobRecord) -> asyncio.Task[JobRecord]:
+        """Hand a job over, to the end even if nobody waits for it any more."""
+        task = self._kept(self._hand_over(record))
+        counted = self._counted(record.uid)
+        counted.__enter__()
+        task.add_done_callback(lambda _: counted.__exit__(None, None, None))
+        return task
+
+    def _kept(self, work: Coroutine[Any, Any, JobRecord]) -> asyncio.Task[JobRecord]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _hand_over(self, record: JobRecord) -> JobRecord:
+        if record.spec is None:
+            raise ValueError("a job that somebody else submitted cannot be handed over")
+        try:
+            native_id = await self._backend.submit(record.spec, record.key)
+        except HpcqError as error:
+            return await self._after(record, error)
+        except BaseException:
+            # The service is being stopped, or the adapter has a defect: nobody is told to wait.
+            with contextlib.suppress(HpcqError, RuntimeError):
+                await self._leave_open(record, _INTERRUPTED, is_promised=False)
+            raise
+        return self._taken(record, native_id)
+
+    async def _after(self, record: JobRecord, error: HpcqError) -> JobRecord:
+        """Find out whether a job exists whose submission was not answered as it should be."""
+        if not error.reached_scheduler:
+            await self._fail(record, error.detail)
+            raise error
+        try:
+            native_id = await self._look_for(record, is_refusal=isinstance(error, _REFUSALS))
+        except HpcqError:
+            refusal = error.detail if isinstance(error, _REFUSALS) else None
+            return await self._leave_open(record, error.detail, refusal)
+        if native_id is not None:
+            _log.warning(
+                "submission.found", uid=record.uid, job=native_id, although=error.detail
+            )
+            return self._taken(record, native_id)
+        if isinstance(error, _REFUSALS):
+            await self._fail(record, error.detail)
+            raise error
+        return await self._leave_open(record, error.detail)
+
+    async def _look_for(self, record: JobRecord, *, is_refusal: bool) -> NativeId | None:
+        """Ask for the key until it is found or nobody should wait any longer."""
+        loop = asyncio.get_running_loop()
+        patience = _SECOND_LOOK_SECONDS if is_refusal else self._options.wait_seconds
+        deadline = loop.time() + patience
+        while True:
+            native_id = await self._backend.find(record.key)
+            if native_id is not None or loop.time() >= deadline:
+                return native_id
+            await asyncio.sleep(min(_SECOND_LOOK_SECONDS, max(0.0, deadline - loop.time())))
+
+    def _taken(self, record: JobRecord, native_id: NativeId) -> JobRecord:
+        at = self._now()
+        taken = submission.submitted(record, native_id, at)
+        self._adopt(taken)
+        # The intent is on disk, and the key leads from it to the id: nobody waits for this.
+        self._kept(self._write_down(record, native_id)).add_done_callback(_report)
+        return taken
+
+    async def _write_down(self, record: JobRecord, native_id: NativeId) -> JobRecord:
+        try:
+            return await self._found(record, native_id)
+        except StoreUnavailable:
+            self._owed[record.uid] = (record, native_id)
+            raise
+
+    async def _found(self, record: JobRecord, native_id: NativeId) -> JobRecord:
+        at = self._now()
+        return await self._change(record, lambda r: submission.submitted(r, native_id, at))
+
+    async def _cancel_found(self, record: JobRecord, native_id: NativeId) -> None:
+        """Carry out what was asked of a job before it was known whether there is one."""
+        with contextlib.suppress(JobNotFound):
+            await self._backend.cancel(native_id)
+        await self._found(record, native_id)
+
+    async def _leave_open(
+        self,
+        record: JobRecord,
+        reason: str,
+        refusal: str | None = None,
+        *,
+        is_promised: bool = True,
+    ) -> JobRecord:
+        """Have it found out later; whoever asked for it is told to come back."""
+        at = self._now()
+        _log.warning("submission.unclear", uid=record.uid, problem=reason)
+        return await self._change(
+            record,
+            lambda r: submission.uncertain(
+                r,
+                _UNCERTAIN.format(detail=reason),
+                at,
+                is_promised=is_promised,
+                refusal=refusal,
+            ),
+        )
+
+    async def _fail(self, record: JobRecord, reason: str) -> JobRecord:
+        at = self._now()
+        return await self._change(
+            record, lambda r: submission.failed(r, reason, at), frees_key=True
+        )
+
+    async def _change(
+        self,
+        record: JobRecord,
+        change: Callable[[JobRecord], JobRecord],
+        *,
+        frees_key: bool = False,
+    ) -> JobRecord:
+        changed = await self._store.change(record.uid, change, frees_key=frees_key)
+        if changed is None:
+            raise StoreUnavailable(f"The record of the job {record.uid} has disappeared.")
+        self._adopt(changed)
+        return changed
+
+    def _may_go_on(self, record: JobRecord, hand_over: HandOver) -> bool:
+        """Whether a process may still be about to hand the job over."""
+        if record.uid in self._under_way:
+            return True
+        if hand_over.uncertain_since is not None or hand_over.by == self._me:
+            return False
+        return self._store.is_shared and self._now() < self._ended_by(hand_over)
+
+    def _ended_by(self, hand_over: HandOver) -> datetime:
+        """Return when another process's attempt has surely ended."""
+        options = self._options
+        # Its submission, then its search, each within the limit of a command.
+        seconds = 2 * options.command_seconds + options.wait_seconds
+        return hand_over.began_at + timedelta(seconds=seconds)
+
+    def _quiet_since(self, hand_over: HandOver) -> datetime:
+        """Return from when on nobody was about to hand the job over."""
+        if hand_over.uncertain_since is not None:
+            return hand_over.uncertain_since
+        if self._store.is_shared or hand_over.by == self._me:
+            return self._ended_by(hand_over)
+        # Whoever handed it over has died, and all its commands were ended.
+        return self._began_at
+
+    @contextlib.contextmanager
+    def _counted(self, uid: JobUid) -> Iterator[None]:
+        """Note that a job is being handed over here; may be nested."""
+        self._under_way[uid] += 1
+        try:
+            yield
+        finally:
+            self._under_way[uid] -= 1
+            if not self._under_way[uid]:
+                del self._under_way[uid]
+
+
+def _report(task: asyncio.Task[JobRecord]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("submission.problem", problem=str(error))
