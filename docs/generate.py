@@ -95,11 +95,14 @@ _WHAT_TO_DO = {
     "looks for it by the key that it carries, and shows it in `GET /jobs` when it is there. Do not "
     "submit again before.",
     "scheduler_unavailable": "The scheduler's commands are missing or its server does not answer "
-    "them. Nothing was submitted. Try again after `retryAfter`.",
+    "them. Nothing was submitted. After `CIRCUIT_BREAKER_FAILURES` commands in a row without an "
+    "answer it is not even asked: `detail` says since when it is away. Try again after "
+    "`retryAfter`, when it has been asked again.",
     "store_unavailable": "The service cannot write or read its own records: a full disk, mostly. "
     "Nothing was submitted. Try again after `retryAfter`, and tell the administrator.",
     "not_ready": "`GET /health/ready`: the scheduler did not answer the newest query. Reads are "
-    "still answered, from what was last known.",
+    "still answered, from what was last known. The member `circuits` is that of the answer when "
+    "all is well.",
     "scheduler_timeout": "A command of the scheduler took longer than `COMMAND_TIMEOUT_SECONDS` "
     "and was ended. After a submission the job may exist: see `scheduler_unreadable`.",
 }

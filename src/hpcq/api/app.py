@@ -20,12 +20,13 @@ from hpcq.domain.errors import HpcqError
 from hpcq.execution.local import LocalRunner
 from hpcq.programs import Reading, decomp, newave, read_pemaws, read_tuber
 from hpcq.schedulers import registry
-from hpcq.schedulers.base import SchedulerBackend, SchedulerOptions
+from hpcq.schedulers.base import SchedulerOptions
 from hpcq.services.archive import Archive
 from hpcq.services.jobs import JobService
 from hpcq.services.monitor import Monitor, MonitorOptions
 from hpcq.services.paths import PathChecker
 from hpcq.services.programs import ProgramService
+from hpcq.services.resilience import ResilientBackend
 from hpcq.services.snapshot import Board
 from hpcq.storage.jobs import JobStore
 from hpcq.telemetry import RequestLog
@@ -65,7 +66,11 @@ def create_app(settings: Settings) -> FastAPI:
 async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     prepare_state_directory(settings)
     runner = LocalRunner()
-    backend = registry.load(settings.scheduler)(_scheduler_options(settings), runner)
+    backend = ResilientBackend(
+        registry.load(settings.scheduler)(_scheduler_options(settings), runner),
+        failures=settings.circuit_breaker_failures,
+        interval_seconds=settings.poll_interval_seconds,
+    )
     store = JobStore(settings.state_directory / "jobs.sqlite3")
     board = Board(settings.cluster_id)
     monitor = Monitor(backend, store, board, settings.cluster_id, _monitor_options(settings))
@@ -96,7 +101,7 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 def _context(
     settings: Settings,
-    backend: SchedulerBackend,
+    backend: ResilientBackend,
     store: JobStore,
     board: Board,
     monitor: Monitor,
@@ -121,6 +126,7 @@ def _context(
         programs=ProgramService(
             program_readers(settings), timeout_seconds=settings.programs_timeout_seconds
         ),
+        circuits=backend.circuits,
     )
 
 

@@ -1,11 +1,13 @@
 """What the routes work with, made once by the application factory."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from hpcq.services.circuit import Circuit
 from hpcq.services.jobs import JobService
 from hpcq.services.monitor import Monitor
 from hpcq.services.programs import ProgramService
@@ -27,6 +29,7 @@ class Context:
     usage: UsageReader
     jobs: JobService
     programs: ProgramService
+    circuits: Mapping[str, Circuit]
 
 
 def _context(request: Request) -> Context:

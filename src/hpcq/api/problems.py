@@ -74,6 +74,9 @@ class Problem(BaseModel):
     field: str | None = Field(default=None, examples=["workingDirectory"])
     retry_after: int | None = Field(default=None, alias="retryAfter", description="Seconds.")
     scheduler_message: str | None = Field(default=None, alias="schedulerMessage")
+    circuits: dict[str, dict[str, Any]] | None = Field(
+        default=None, description="Of `/health/ready`: as in its answer when all is well."
+    )
 
 
 def problem_response(
@@ -102,11 +105,13 @@ def problem_response(
     )
 
 
-def plain_problem(status: int, detail: str, *, headers: dict[str, str] | None = None) -> Response:
-    """Return an error that has no exception of its own."""
+def plain_problem(
+    status: int, detail: str, *, headers: dict[str, str] | None = None, **more: object
+) -> Response:
+    """Return an error that has no exception of its own; ``more`` as in `problem_response`."""
     fallback = ("http_error", http.HTTPStatus(status).phrase)
     code, title = TITLES.get(status, fallback)
-    return problem_response(status, code, title, detail, headers=headers)
+    return problem_response(status, code, title, detail, headers=headers, **more)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -137,7 +142,8 @@ async def _on_ours(_request: Request, error: Exception) -> Response:
         (500, *TITLES[500]),
     )
     transient = bool(getattr(error, "transient", False)) and status in (429, 503)
-    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if transient else None
+    wait = getattr(error, "retry_after_seconds", None) or _RETRY_AFTER_SECONDS
+    headers = {"Retry-After": str(wait)} if transient else None
     return problem_response(
         status,
         code,
@@ -145,7 +151,7 @@ async def _on_ours(_request: Request, error: Exception) -> Response:
         str(getattr(error, "detail", error)),
         headers=headers,
         field=getattr(error, "field", None),
-        retryAfter=_RETRY_AFTER_SECONDS if transient else None,
+        retryAfter=wait if transient else None,
         schedulerMessage=getattr(error, "scheduler_message", None),
     )
 

@@ -1,7 +1,7 @@
 """What requests look like, and what the documentation shows of answers."""
 
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictInt, StrictStr
 from pydantic.alias_generators import to_camel
@@ -12,7 +12,7 @@ from hpcq.domain.programs import Program
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 from hpcq.domain.units import GIBIBYTE
 
-__all__ = ["Accepted", "Health", "Job", "JobSubmission", "ProgramOut", "Submitted"]
+__all__ = ["Accepted", "CircuitOut", "Health", "Job", "JobSubmission", "ProgramOut", "Submitted"]
 
 _Ignored = Annotated[Any, Field(default=None, exclude=True, description="Accepted and ignored.")]
 
@@ -284,9 +284,23 @@ class ProgramOut(_Wire):
         )
 
 
+class CircuitOut(_Wire):
+    """Whether one part of the scheduler answers, and when it is asked next."""
+
+    state: Literal["closed", "open", "half_open"] = Field(
+        description="`closed`: it answers. `open`: it did not, and is left in peace. `half_open`: "
+        "it is being asked whether it is back."
+    )
+    failures: int = Field(description="Unanswered questions in a row.", examples=[0])
+    retry_after: int | None = Field(description="Seconds; null while it is closed.")
+
+
 class Health(_Wire):
     """Whether the service works."""
 
     status: str = Field(examples=["ready"])
     scheduler: str | None = Field(default=None, examples=["LOCAL"])
     as_of: str | None = Field(default=None, description="When the scheduler last answered.")
+    circuits: dict[str, CircuitOut] | None = Field(
+        default=None, description="Of the `scheduler` and of its `accounting`."
+    )

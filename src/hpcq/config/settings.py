@@ -166,6 +166,14 @@ class Settings(BaseModel):
         allowed=SECONDS,
         example="60",
     )
+    circuit_breaker_failures: Annotated[int, Field(ge=1, le=10**6)] = setting(
+        5,
+        "After so many commands in a row that the scheduler did not answer, it is left in peace: "
+        "requests that need it fail at once with 503, and only the query for its queue, once every "
+        "POLL_INTERVAL_SECONDS, sees whether it is back.",
+        allowed="a whole number from 1 to 1000000",
+        example="3",
+    )
     listing_limit_bytes: Bytes = setting(
         256 * 2**20,
         "The most that one listing of the queue may print.",

@@ -18,6 +18,7 @@
         ├── CommandTimedOut         it did not answer within the limit
         ├── OutputParseError        it answered something unreadable
         └── SchedulerUnavailable    it is not there
+            └── CommandMissing          its command is not there: nobody was asked
 
 Errors carry fields, not prose; HTTP codes are chosen in ``hpcq.api.problems`` alone.
 """
@@ -26,6 +27,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "CommandFailed",
+    "CommandMissing",
     "CommandTimedOut",
     "HpcqError",
     "IdempotencyKeyReused",
@@ -232,6 +234,24 @@ class OutputParseError(SchedulerError):
 
 
 class SchedulerUnavailable(SchedulerError):
-    """The scheduler's commands are missing, or its server does not answer them."""
+    """The scheduler's commands are missing, or its server does not answer them.
+
+    Attributes:
+        retry_after_seconds: when the same request may succeed, if that is known.
+    """
 
     transient = True
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        scheduler_message: str | None = None,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        super().__init__(detail, scheduler_message=scheduler_message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class CommandMissing(SchedulerUnavailable):
+    """A scheduler's command could not be started at all: nothing has reached the scheduler."""

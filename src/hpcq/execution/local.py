@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from hpcq.domain.errors import CommandTimedOut, OutputParseError, SchedulerUnavailable
+from hpcq.domain.errors import CommandMissing, CommandTimedOut, OutputParseError
 from hpcq.execution.protocol import Command, Completed
 
 __all__ = ["LocalRunner"]
@@ -141,7 +141,7 @@ def _start(command: Command) -> subprocess.Popen[bytes]:
     search_path = command.search_path or command.env.get("PATH")
     program = shutil.which(command.argv[0], path=search_path)
     if program is None:
-        raise SchedulerUnavailable(
+        raise CommandMissing(
             f"The command {command.argv[0]!r} was not found in {search_path!r}. "
             "Is the scheduler's client installed on this machine?"
         )
@@ -157,7 +157,7 @@ def _start(command: Command) -> subprocess.Popen[bytes]:
                 start_new_session=True,
             )
     except OSError as error:
-        raise SchedulerUnavailable(f"{program} could not be run: {error.strerror}.") from error
+        raise CommandMissing(f"{program} could not be run: {error.strerror}.") from error
 
 
 @contextlib.contextmanager

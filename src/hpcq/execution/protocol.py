@@ -55,6 +55,6 @@ class Runner(Protocol):
         Raises:
             CommandTimedOut: it did not end in time; it and its children are gone.
             OutputParseError: it printed more than its limit; it and its children are gone.
-            SchedulerUnavailable: it does not exist or cannot be executed.
+            CommandMissing: it does not exist or cannot be executed.
         """
         ...

@@ -71,14 +71,18 @@ class HeldBack:
 
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     _gone: asyncio.Event = field(default_factory=asyncio.Event)
+    _error: Exception | None = None
 
-    def let_go(self) -> None:
-        """Give the answer."""
+    def let_go(self, error: Exception | None = None) -> None:
+        """Give the answer, or fail with an error instead."""
+        self._error = error
         self._gone.set()
 
     async def _wait(self) -> None:
         self.ready.set()
         await self._gone.wait()
+        if self._error is not None:
+            raise self._error
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+import stamina
 
 from hpcq.api.app import create_app
 from hpcq.config import Settings
@@ -65,17 +66,19 @@ async def app(plugin: None, tmp_path: Path) -> AsyncIterator[App]:
         scheduler="fake", state_directory=tmp_path / "state", poll_interval_seconds=0.1
     )
     application = create_app(settings)
-    async with application.router.lifespan_context(application):
-        context = application.state.context
-        transport = httpx.ASGITransport(application, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            yield App(
-                client,
-                context.jobs.backend,
-                context,
-                {
-                    "workingDirectory": str(work),
-                    "reservedSlots": 1,
-                    "scriptFile": str(work / "run.sh"),
-                },
-            )
+    # A failure that a test scripts is answered with, and not asked away.
+    with stamina.set_testing(True):
+        async with application.router.lifespan_context(application):
+            context = application.state.context
+            transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+                yield App(
+                    client,
+                    context.jobs.backend.wrapped,
+                    context,
+                    {
+                        "workingDirectory": str(work),
+                        "reservedSlots": 1,
+                        "scriptFile": str(work / "run.sh"),
+                    },
+                )

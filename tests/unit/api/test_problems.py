@@ -10,6 +10,7 @@ from hpcq.api.problems import PROBLEMS, TITLES
 from hpcq.domain import errors
 from hpcq.domain.errors import (
     CommandFailed,
+    CommandMissing,
     CommandTimedOut,
     HpcqError,
     InvalidSpec,
@@ -68,6 +69,8 @@ ANSWERS: list[tuple[HpcqError, int, dict[str, Any]]] = [
     (OutputParseError("qsub", "noise", b"hello"), 502, {"code": "scheduler_unreadable"}),
     (SchedulerError("Something."), 502, {"code": "scheduler_refused"}),
     (SchedulerUnavailable("Away."), 503, {"code": "scheduler_unavailable", "retryAfter": 5}),
+    (SchedulerUnavailable("Away.", retry_after_seconds=7), 503, {"retryAfter": 7}),
+    (CommandMissing("No qsub."), 503, {"code": "scheduler_unavailable", "retryAfter": 5}),
     (CommandTimedOut(("qsub",), 30), 504, {"code": "scheduler_timeout"}),
     (SubmissionUncertain("Who knows.", uid="?"), 504, {"code": "scheduler_timeout"}),
 ]
@@ -87,7 +90,9 @@ async def test_an_error_is_a_problem_with_its_members(
     problem = answer.json()
     assert (problem["status"], problem["detail"]) == (status, error.detail)
     assert members.items() <= problem.items()
-    assert answer.headers.get("retry-after") == ("5" if "retryAfter" in members else None)
+    assert answer.headers.get("retry-after") == (
+        str(members["retryAfter"]) if "retryAfter" in members else None
+    )
     assert None not in problem.values()
 
 

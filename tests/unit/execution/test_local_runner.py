@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hpcq.domain.errors import CommandTimedOut, OutputParseError, SchedulerUnavailable
+from hpcq.domain.errors import CommandMissing, CommandTimedOut, OutputParseError
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.protocol import Command
 
@@ -140,7 +140,7 @@ async def test_a_missing_program_is_told_with_where_it_was_looked_for(
     runner: LocalRunner, argv: tuple[str, ...]
 ) -> None:
     command = Command(argv=argv, env={"PATH": PATH}, timeout_seconds=AMPLE_SECONDS)
-    with pytest.raises(SchedulerUnavailable) as caught:
+    with pytest.raises(CommandMissing) as caught:
         await runner.run(command)
     assert argv[0] in caught.value.detail
 
@@ -152,12 +152,12 @@ async def test_a_program_that_cannot_be_executed_is_told(
     program.write_bytes(b"\x7fELF but not really")
     program.chmod(0o755)
     command = Command(argv=(str(program),), timeout_seconds=AMPLE_SECONDS)
-    with pytest.raises(SchedulerUnavailable, match="could not be run"):
+    with pytest.raises(CommandMissing, match="could not be run"):
         await runner.run(command)
 
 
 async def test_a_directory_that_is_gone_is_told(runner: LocalRunner) -> None:
-    with pytest.raises(SchedulerUnavailable):
+    with pytest.raises(CommandMissing):
         await runner.run(sh("true", cwd="/nowhere/at/all"))
 
 

@@ -3,13 +3,17 @@
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from hpcq.api.context import ContextDependency
+from hpcq.api.context import Context, ContextDependency
 from hpcq.api.problems import plain_problem, responses
-from hpcq.api.schemas import Health
+from hpcq.api.schemas import CircuitOut, Health
 from hpcq.domain.units import format_time
+from hpcq.services.circuit import CircuitState
 from hpcq.services.clock import now
+from hpcq.services.snapshot import Freshness
 
 __all__ = ["router"]
+
+_NOT_YET = "The scheduler has not answered yet."
 
 router = APIRouter(prefix="/health", tags=["operation"])
 
@@ -28,15 +32,37 @@ async def live() -> Health:
     responses=responses(503),
 )
 async def ready(context: ContextDependency) -> Health | Response:
-    """Answer 200 when the scheduler answers and what is served is fresh, else 503 and why."""
-    health = context.monitor.health
-    if not health.answered:
-        return plain_problem(503, health.problem or "The scheduler has not answered yet.")
+    """Answer 200 when the scheduler answers and what is served is fresh, else 503 and why.
+
+    An accounting that is away is told in `circuits`; the service can do without for a while.
+    """
+    circuits = {name: _out(circuit.state) for name, circuit in context.circuits.items()}
     freshness = context.board.snapshot.freshness(now(), context.stale_after)
-    if freshness.stale or freshness.as_of is None:
-        return plain_problem(503, "The scheduler has not answered for too long; it may hang.")
+    problem = _problem(context, freshness)
+    if problem is not None or freshness.as_of is None:
+        shown = {name: circuit.model_dump(by_alias=True) for name, circuit in circuits.items()}
+        return plain_problem(503, problem or _NOT_YET, circuits=shown)
     return Health(
         status="ready",
         scheduler=context.scheduler,
         as_of=format_time(freshness.as_of),
+        circuits=circuits,
+    )
+
+
+def _problem(context: Context, freshness: Freshness) -> str | None:
+    """Return why the service is not ready."""
+    health, circuit = context.monitor.health, context.circuits["scheduler"]
+    if not health.answered:
+        return health.problem or _NOT_YET
+    if not circuit.is_closed:
+        return circuit.problem().detail
+    if freshness.stale:
+        return "The scheduler has not answered for too long; it may hang."
+    return None
+
+
+def _out(state: CircuitState) -> CircuitOut:
+    return CircuitOut(
+        state=state.state, failures=state.failures, retry_after=state.retry_after_seconds
     )

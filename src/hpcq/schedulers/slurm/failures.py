@@ -5,6 +5,7 @@ The texts are those of ``slurm_strerror`` (``src/common/slurm_errno.c``), which 
 
 from hpcq.domain.errors import (
     CommandFailed,
+    CommandMissing,
     CommandTimedOut,
     HpcqError,
     JobNotFound,
@@ -110,7 +111,7 @@ def submission_failure(done: Completed, timeout_seconds: float) -> HpcqError:
             "sbatch", f"it printed an id and exited with {done.exit_code}", done.stdout
         )
     if done.exit_code == _NOT_FOUND:
-        return SchedulerUnavailable(
+        return CommandMissing(
             "The command 'sbatch' was not found. Is Slurm's client installed on this machine?",
             scheduler_message=excerpt(done.stderr),
         )

@@ -11,6 +11,7 @@ from tests.unit.schedulers.slurm.recorded import DELIMITER, KEY, MARKS, recorded
 
 from hpcq.domain.errors import (
     CommandFailed,
+    CommandMissing,
     CommandTimedOut,
     HpcqError,
     JobNotFound,
@@ -129,7 +130,7 @@ def test_an_uncertain_submission_is_said_to_be_one(done: Completed, error: type[
 
 
 def test_a_missing_sbatch_is_an_outage() -> None:
-    with pytest.raises(SchedulerUnavailable):
+    with pytest.raises(CommandMissing):
         submit(answer(stderr="/bin/sh: 1: exec: sbatch: not found", exit_code=127))
 
 

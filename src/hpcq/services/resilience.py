@@ -1,0 +1,195 @@
+"""A scheduler that hiccups or dies: reads are asked again, a dead one is left in peace.
+
+Only what changes nothing is asked again. A submission, a deletion, hold and release are carried
+out once; what becomes of one that was not answered is not decided here.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+import structlog
+
+from hpcq.domain.errors import SchedulerUnavailable
+from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.schedulers.base import Capabilities, Listing, Node, Queue, SchedulerBackend
+from hpcq.services.circuit import Circuit, is_away
+
+__all__ = ["ResilientBackend"]
+
+_log = structlog.get_logger("hpcq.scheduler")
+
+_T = TypeVar("_T")
+
+_ATTEMPTS = 3
+_FIRST_WAIT_SECONDS = 0.2
+_LONGEST_WAIT_SECONDS = 1.0
+_JITTER_SECONDS = 0.3
+# No read is asked again when so much time has gone by: whoever waits for it has waited enough.
+_NO_LATER_THAN_SECONDS = 3.0
+# The accounting has no question of its own that comes with every interval.
+_ACCOUNTING_INTERVALS = 6
+
+
+class ResilientBackend:
+    """A `SchedulerBackend` before another one.
+
+    The queue and all commands share one circuit, the accounting has its own: submissions go on
+    without it. While the first is open, `jobs` alone is let through; the monitor calls it once an
+    interval, so recovery is seen within one. Should nobody call it, something else is let through
+    an interval later.
+
+    Args:
+        wrapped: the scheduler.
+        failures: so many unanswered commands in a row open a circuit.
+        interval_seconds: how often `jobs` is called.
+
+    Attributes:
+        wrapped: the same.
+    """
+
+    def __init__(
+        self, wrapped: SchedulerBackend, *, failures: int, interval_seconds: float
+    ) -> None:
+        self.wrapped = wrapped
+        self._scheduler = Circuit(
+            name="scheduler",
+            subject=f"The {wrapped.name} scheduler",
+            failures=failures,
+            asked_again_seconds=interval_seconds,
+            patience_seconds=interval_seconds,
+        )
+        self._accounting = Circuit(
+            name="accounting",
+            subject=f"The accounting of the {wrapped.name} scheduler",
+            failures=failures,
+            asked_again_seconds=_ACCOUNTING_INTERVALS * interval_seconds,
+        )
+
+    @property
+    def circuits(self) -> Mapping[str, Circuit]:
+        """The circuits, under the names that ``/health/ready`` gives them."""
+        return {"scheduler": self._scheduler, "accounting": self._accounting}
+
+    @property
+    def name(self) -> str:
+        """The wrapped one's."""
+        return self.wrapped.name
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The wrapped one's."""
+        return self.wrapped.capabilities
+
+    async def start(self, wake: Callable[[], None]) -> None:
+        """Start the wrapped one."""
+        await self.wrapped.start(wake)
+
+    async def stop(self) -> None:
+        """Stop the wrapped one."""
+        await self.wrapped.stop()
+
+    async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
+        """Hand the job over, once."""
+        with self._scheduler.asked():
+            return await self.wrapped.submit(spec, key)
+
+    async def find(self, key: SubmissionKey) -> NativeId | None:
+        """Look for the key, if both the queue and the accounting can be asked."""
+        refusal = self._accounting.refusal()
+        if refusal is not None:
+            raise refusal
+        return await self._read(self._scheduler, lambda: self.wrapped.find(key))
+
+    async def jobs(self) -> Listing:
+        """List the queue; asked also while the circuit is open."""
+        return await self._read(self._scheduler, self.wrapped.jobs, anyway=True)
+
+    async def history(self, ids: Sequence[NativeId]) -> Listing:
+        """Ask the accounting."""
+        return await self._read(self._accounting, lambda: self.wrapped.history(ids))
+
+    async def details(self, ids: Sequence[NativeId]) -> Listing:
+        """Ask the queue for more."""
+        return await self._read(self._scheduler, lambda: self.wrapped.details(ids))
+
+    async def cancel(self, native_id: NativeId) -> bool:
+        """End the job; asked once."""
+        with self._scheduler.asked():
+            return await self.wrapped.cancel(native_id)
+
+    async def hold(self, native_id: NativeId) -> None:
+        """Hold the job; asked once."""
+        with self._scheduler.asked():
+            await self.wrapped.hold(native_id)
+
+    async def release(self, native_id: NativeId) -> None:
+        """Release the job; asked once."""
+        with self._scheduler.asked():
+            await self.wrapped.release(native_id)
+
+    async def queues(self) -> Sequence[Queue]:
+        """Ask for the queues."""
+        return await self._read(self._scheduler, self.wrapped.queues)
+
+    async def nodes(self) -> Sequence[Node]:
+        """Ask for the hosts."""
+        return await self._read(self._scheduler, self.wrapped.nodes)
+
+    async def version(self) -> str:
+        """Ask the client for the version, which is no sign that the scheduler is there."""
+        refusal = self._scheduler.refusal()
+        if refusal is not None:
+            raise refusal
+        return await _patiently(self.wrapped.version, self._scheduler)
+
+    async def _read(
+        self, circuit: Circuit, ask: Callable[[], Awaitable[_T]], *, anyway: bool = False
+    ) -> _T:
+        async def once() -> _T:
+            with circuit.asked(anyway=anyway):
+                return await ask()
+
+        return await _patiently(once, circuit)
+
+
+async def _patiently(ask: Callable[[], Awaitable[_T]], circuit: Circuit) -> _T:
+    """Ask, and ask again where that may help."""
+    began = time.monotonic()
+    try:
+        return await ask()
+    except SchedulerUnavailable as error:
+        if not _may_mend(error, circuit) or time.monotonic() - began > _NO_LATER_THAN_SECONDS:
+            raise
+        failure = error
+    return await _again(failure, ask, lambda error: _may_mend(error, circuit))
+
+
+def _may_mend(error: Exception, circuit: Circuit) -> bool:
+    """Return whether it is worth while to ask again soon. A timeout has cost its whole limit."""
+    return isinstance(error, SchedulerUnavailable) and is_away(error) and circuit.is_closed
+
+
+async def _again(
+    failure: Exception, ask: Callable[[], Awaitable[_T]], may_mend: Callable[[Exception], bool]
+) -> _T:
+    """Ask again, now and then, after a first failure."""
+    # Imported here because it takes 10 ms that a service whose scheduler answers can do without.
+    import stamina
+
+    # Its own hooks would log each wait at the level of a warning, under their own names.
+    stamina.instrumentation.set_on_retry_hooks([])
+    async for attempt in stamina.retry_context(
+        on=may_mend,
+        attempts=_ATTEMPTS,
+        timeout=_NO_LATER_THAN_SECONDS,
+        wait_initial=_FIRST_WAIT_SECONDS,
+        wait_max=_LONGEST_WAIT_SECONDS,
+        wait_jitter=_JITTER_SECONDS,
+    ):
+        with attempt:
+            if attempt.num == 1:
+                raise failure
+            _log.debug("scheduler.asked_again", attempt=attempt.num, problem=str(failure))
+            return await ask()
+    raise AssertionError("unreachable")

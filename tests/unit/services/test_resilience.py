@@ -1,0 +1,380 @@
+"""Reads are asked again, changes never; a scheduler that is away is left in peace."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+import stamina
+from structlog.testing import capture_logs
+
+from hpcq.domain.errors import (
+    CommandFailed,
+    CommandMissing,
+    CommandTimedOut,
+    HpcqError,
+    InvalidSpec,
+    JobNotFound,
+    OutputParseError,
+    QuotaExceeded,
+    SchedulerUnavailable,
+)
+from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.schedulers.testing import FakeScheduler
+from hpcq.services.resilience import ResilientBackend
+
+pytestmark = pytest.mark.anyio
+
+AWAY = SchedulerUnavailable("It is away.", scheduler_message="connection refused")
+HANGS = CommandTimedOut(("qstat",), 30)
+KEY = SubmissionKey(f"hpcq-{'a' * 32}")
+SPEC = JobSpec(name="study", working_directory="/work", script_file="/work/run.sh")
+ID = NativeId("1")
+FAILURES = 3
+INTERVAL_SECONDS = 10.0
+
+Call = Callable[[ResilientBackend], Awaitable[object]]
+
+READS: dict[str, Call] = {
+    "find": lambda b: b.find(KEY),
+    "jobs": lambda b: b.jobs(),
+    "history": lambda b: b.history([ID]),
+    "details": lambda b: b.details([ID]),
+    "queues": lambda b: b.queues(),
+    "nodes": lambda b: b.nodes(),
+    "version": lambda b: b.version(),
+}
+CHANGES: dict[str, Call] = {
+    "submit": lambda b: b.submit(SPEC, KEY),
+    "cancel": lambda b: b.cancel(ID),
+    "hold": lambda b: b.hold(ID),
+    "release": lambda b: b.release(ID),
+}
+ALL = {**READS, **CHANGES}
+OF_THE_SCHEDULER = sorted(set(ALL) - {"history"})
+
+
+class Time:
+    """The clock of the circuits, which a test moves."""
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    time = Time()
+    monkeypatch.setattr("circuitbreaker.monotonic", time)
+    return time
+
+
+@pytest.fixture
+def scheduler() -> FakeScheduler:
+    scheduler = FakeScheduler()
+    scheduler.enqueue()
+    return scheduler
+
+
+@pytest.fixture
+def backend(scheduler: FakeScheduler, time: Time) -> Iterator[ResilientBackend]:
+    """Before the scheduler; what is asked again is asked at once."""
+    with stamina.set_testing(True, attempts=3):
+        yield ResilientBackend(scheduler, failures=FAILURES, interval_seconds=INTERVAL_SECONDS)
+
+
+def state(backend: ResilientBackend, circuit: str = "scheduler") -> tuple[str, int]:
+    now = backend.circuits[circuit].state
+    return now.state, now.failures
+
+
+async def fail(
+    backend: ResilientBackend, method: str, error: HpcqError = AWAY, *, times: int = 1
+) -> None:
+    """Have a method fail so often, by the scheduler's own doing."""
+    scheduler = backend.wrapped
+    assert isinstance(scheduler, FakeScheduler)
+    for _ in range(times):
+        scheduler.fail_next(method, error)
+        with pytest.raises(type(error)) as caught:
+            await ALL[method](backend)
+        assert caught.value is error
+
+
+async def refused(backend: ResilientBackend, method: str) -> SchedulerUnavailable:
+    """Have a method refused without the scheduler being asked."""
+    scheduler = backend.wrapped
+    assert isinstance(scheduler, FakeScheduler)
+    before = scheduler.calls[method]
+    with pytest.raises(SchedulerUnavailable) as caught:
+        await ALL[method](backend)
+    assert scheduler.calls[method] == before
+    return caught.value
+
+
+# What is asked again
+
+
+@pytest.mark.parametrize("method", READS)
+async def test_a_read_is_asked_again_until_it_is_answered(
+    backend: ResilientBackend, scheduler: FakeScheduler, method: str
+) -> None:
+    scheduler.fail_next(method, AWAY)
+    scheduler.fail_next(method, AWAY)
+    await READS[method](backend)
+    assert scheduler.calls[method] == 3
+
+
+@pytest.mark.parametrize("method", READS)
+async def test_a_read_is_not_asked_for_ever(
+    scheduler: FakeScheduler, method: str, backend: ResilientBackend
+) -> None:
+    patient = ResilientBackend(scheduler, failures=100, interval_seconds=INTERVAL_SECONDS)
+    for _ in range(9):
+        scheduler.fail_next(method, AWAY)
+    with pytest.raises(SchedulerUnavailable):
+        await READS[method](patient)
+    assert scheduler.calls[method] == 3
+
+
+@pytest.mark.parametrize("error", [AWAY, HANGS, OutputParseError("qsub", "noise", b"?")], ids=repr)
+@pytest.mark.parametrize("after_effect", [False, True])
+@pytest.mark.parametrize("method", CHANGES)
+async def test_a_change_is_never_asked_for_again(
+    backend: ResilientBackend,
+    scheduler: FakeScheduler,
+    method: str,
+    error: HpcqError,
+    after_effect: bool,
+) -> None:
+    scheduler.fail_next(method, error, after_effect=after_effect)
+    with pytest.raises(type(error)):
+        await CHANGES[method](backend)
+    assert scheduler.calls[method] == 1
+
+
+NOT_MENDED = [
+    HANGS,
+    CommandMissing("No qstat."),
+    CommandFailed(("qstat",), 1, b"no"),
+    OutputParseError("qstat", "noise", b"?"),
+    JobNotFound("1"),
+    ZeroDivisionError(),
+]
+
+
+@pytest.mark.parametrize("error", NOT_MENDED, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("method", READS)
+async def test_a_read_is_not_asked_again_where_that_would_not_help(
+    backend: ResilientBackend, scheduler: FakeScheduler, method: str, error: Exception
+) -> None:
+    scheduler.fail_next(method, error)
+    with pytest.raises(type(error)):
+        await READS[method](backend)
+    assert scheduler.calls[method] == 1
+
+
+# What opens a circuit, and what closes it
+
+
+@pytest.mark.parametrize("method", [*CHANGES, "jobs", "details", "queues", "nodes", "find"])
+async def test_commands_without_an_answer_open_the_circuit(
+    backend: ResilientBackend, method: str
+) -> None:
+    await fail(backend, method, HANGS, times=FAILURES - 1)
+    assert state(backend) == ("closed", FAILURES - 1)
+    await fail(backend, method, HANGS)
+    assert state(backend) == ("open", FAILURES)
+    assert state(backend, "accounting") == ("closed", 0)
+
+
+async def test_an_answer_between_them_begins_the_count_anew(backend: ResilientBackend) -> None:
+    await fail(backend, "submit", times=FAILURES - 1)
+    await backend.jobs()
+    await fail(backend, "submit", times=FAILURES - 1)
+    assert state(backend) == ("closed", FAILURES - 1)
+
+
+@pytest.mark.parametrize("error", [OutputParseError("x", "noise", b"?"), NOT_MENDED[2]], ids=repr)
+async def test_a_refusal_and_nonsense_are_answers(
+    backend: ResilientBackend, error: HpcqError
+) -> None:
+    await fail(backend, "submit", times=FAILURES - 1)
+    await fail(backend, "submit", error)
+    assert state(backend) == ("closed", 0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidSpec("No."),
+        JobNotFound("1"),
+        QuotaExceeded("Full."),
+        CommandMissing("No qsub."),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_may_not_have_reached_the_scheduler_says_nothing_of_it(
+    backend: ResilientBackend, error: HpcqError
+) -> None:
+    await fail(backend, "submit", times=FAILURES - 1)
+    await fail(backend, "submit", error, times=FAILURES)
+    assert state(backend) == ("closed", FAILURES - 1)
+
+
+async def test_the_version_of_a_client_is_no_sign_of_its_scheduler(
+    backend: ResilientBackend,
+) -> None:
+    await fail(backend, "submit", times=FAILURES - 1)
+    await backend.version()
+    assert state(backend) == ("closed", FAILURES - 1)
+
+
+@pytest.mark.parametrize("method", [m for m in OF_THE_SCHEDULER if m != "jobs"])
+async def test_an_open_circuit_refuses_all_but_the_listing(
+    backend: ResilientBackend, method: str
+) -> None:
+    await fail(backend, "submit", times=FAILURES)
+    refusal = await refused(backend, method)
+    assert "The FAKE scheduler has not answered since 2" in refusal.detail
+    assert "is not asked again before 2" in refusal.detail
+    assert AWAY.detail in refusal.detail
+    assert refusal.scheduler_message == AWAY.scheduler_message
+    assert refusal.retry_after_seconds == INTERVAL_SECONDS
+
+
+async def test_the_listing_is_let_through_once_and_closes_the_circuit(
+    backend: ResilientBackend, scheduler: FakeScheduler
+) -> None:
+    await fail(backend, "submit", times=FAILURES)
+    before = scheduler.calls["jobs"]
+    await fail(backend, "jobs")
+    assert scheduler.calls["jobs"] == before + 1, "an open circuit is not asked again"
+    assert state(backend) == ("open", FAILURES + 1)
+    await backend.jobs()
+    assert state(backend) == ("closed", 0)
+    assert await backend.submit(SPEC, KEY) == "2"
+
+
+async def test_who_waits_is_told_for_how_long(backend: ResilientBackend, time: Time) -> None:
+    await fail(backend, "submit", times=FAILURES)
+    time.at += 4
+    assert (await refused(backend, "submit")).retry_after_seconds == INTERVAL_SECONDS - 4
+    time.at += 6.5
+    assert (await refused(backend, "submit")).retry_after_seconds == 1
+
+
+async def test_nothing_else_is_asked_while_the_listing_is(
+    backend: ResilientBackend, scheduler: FakeScheduler, time: Time
+) -> None:
+    await fail(backend, "submit", times=FAILURES)
+    probe = scheduler.hold_back_next("jobs")
+    listing = asyncio.create_task(backend.jobs())
+    await probe.ready.wait()
+    assert state(backend)[0] == "half_open"
+    time.at += 10 * INTERVAL_SECONDS
+    await refused(backend, "submit")
+    probe.let_go()
+    await listing
+    assert state(backend) == ("closed", 0)
+
+
+async def test_a_probe_that_is_given_up_says_nothing(
+    backend: ResilientBackend, scheduler: FakeScheduler
+) -> None:
+    await fail(backend, "submit", times=FAILURES)
+    probe = scheduler.hold_back_next("jobs")
+    listing = asyncio.create_task(backend.jobs())
+    await probe.ready.wait()
+    listing.cancel()
+    await asyncio.gather(listing, return_exceptions=True)
+    assert state(backend) == ("open", FAILURES)
+
+
+async def test_where_nobody_lists_the_queue_something_else_is_the_probe(
+    backend: ResilientBackend, scheduler: FakeScheduler, time: Time
+) -> None:
+    await fail(backend, "submit", times=FAILURES)
+    time.at += 2 * INTERVAL_SECONDS
+    assert state(backend)[0] == "half_open"
+    probe = scheduler.hold_back_next("submit")
+    submission = asyncio.create_task(backend.submit(SPEC, KEY))
+    await probe.ready.wait()
+    await refused(backend, "submit")
+    probe.let_go()
+    await submission
+    assert state(backend) == ("closed", 0)
+
+
+async def test_a_late_timeout_is_no_news_where_others_were_answered(
+    backend: ResilientBackend, scheduler: FakeScheduler
+) -> None:
+    """Commands that began before an outage was over end after it."""
+    answers = [scheduler.hold_back_next("submit") for _ in range(FAILURES)]
+    submissions = [asyncio.create_task(backend.submit(SPEC, KEY)) for _ in answers]
+    for answer in answers:
+        await answer.ready.wait()
+    await backend.jobs()
+    assert state(backend) == ("closed", 0)
+    for answer in answers:
+        answer.let_go(HANGS)
+    assert await asyncio.gather(*submissions, return_exceptions=True) == [HANGS] * FAILURES
+    assert state(backend) == ("closed", 0)
+
+
+# The accounting
+
+
+async def test_an_accounting_that_is_away_stops_nothing_else(backend: ResilientBackend) -> None:
+    await fail(backend, "history", HANGS, times=FAILURES)
+    assert state(backend, "accounting") == ("open", FAILURES)
+    assert state(backend) == ("closed", 0)
+    refusal = await refused(backend, "history")
+    assert refusal.detail.startswith("The accounting of the FAKE scheduler has not answered")
+    assert refusal.retry_after_seconds == 6 * INTERVAL_SECONDS
+    await refused(backend, "find")
+    for method in ("submit", "jobs", "details", "hold", "release", "cancel", "queues"):
+        await ALL[method](backend)
+
+
+async def test_a_scheduler_that_is_away_leaves_its_accounting_readable(
+    backend: ResilientBackend,
+) -> None:
+    await fail(backend, "submit", times=FAILURES)
+    await backend.history([ID])
+
+
+async def test_the_accounting_is_asked_again_after_a_while(
+    backend: ResilientBackend, time: Time
+) -> None:
+    await fail(backend, "history", HANGS, times=FAILURES)
+    time.at += 6 * INTERVAL_SECONDS
+    await fail(backend, "history", HANGS)
+    await refused(backend, "history")
+    time.at += 6 * INTERVAL_SECONDS
+    await backend.history([ID])
+    assert state(backend, "accounting") == ("closed", 0)
+
+
+# The log
+
+
+async def test_an_outage_is_logged_at_its_beginning_and_its_end(
+    backend: ResilientBackend,
+) -> None:
+    with capture_logs() as lines:
+        await fail(backend, "submit", times=FAILURES)
+        await fail(backend, "jobs", times=3)
+        await backend.jobs()
+        await backend.jobs()
+    told = [(line["event"], line["log_level"], line["circuit"]) for line in lines]
+    assert told == [
+        ("circuit.opened", "warning", "scheduler"),
+        ("circuit.closed", "info", "scheduler"),
+    ]
