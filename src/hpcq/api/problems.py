@@ -141,7 +141,7 @@ async def _on_ours(_request: Request, error: Exception) -> Response:
         ((s, c, t) for kind, s, c, t in PROBLEMS if isinstance(error, kind)),
         (500, *TITLES[500]),
     )
-    transient = bool(getattr(error, "transient", False)) and status in (429, 503)
+    transient = bool(getattr(error, "transient", False)) and status in (409, 429, 503)
     wait = getattr(error, "retry_after_seconds", None) or _RETRY_AFTER_SECONDS
     headers = {"Retry-After": str(wait)} if transient else None
     return problem_response(

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
@@ -19,6 +20,7 @@ _FIELDS = {name.upper(): name for name in Settings.model_fields}
 # What a login gives an ordinary account; the service's own PATH may lead into its virtual
 # environment, which is no business of its jobs.
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+_PASSWORD = re.compile(r"(?<=[^:/]):[^:/@]*@")
 _SCHEDULER_SETTINGS = (
     "sge_root",
     "sge_cell",
@@ -140,7 +142,7 @@ def _problem(details: ErrorDetails, from_environment: Mapping[str, str], env_fil
     field = str(details["loc"][0])
     name = field.upper()
     source = "the environment" if name in from_environment else str(env_file)
-    value = from_environment.get(name, details["input"])
+    value = _PASSWORD.sub(":***@", str(from_environment.get(name, details["input"])))
     extra = Settings.model_fields[field].json_schema_extra
     allowed = extra["allowed"] if isinstance(extra, dict) else ""
     because = f": {reason}" if reason else ""

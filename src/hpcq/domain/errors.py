@@ -18,7 +18,8 @@
         ├── CommandTimedOut         it did not answer within the limit
         ├── OutputParseError        it answered something unreadable
         └── SchedulerUnavailable    it is not there
-            └── CommandMissing          its command is not there: nobody was asked
+            └── NotAsked                it was left in peace, for it did not answer lately
+                └── CommandMissing          its command is not there
 
 Errors carry fields, not prose; HTTP codes are chosen in ``hpcq.api.problems`` alone.
 """
@@ -34,6 +35,7 @@ __all__ = [
     "InvalidSpec",
     "JobNotFound",
     "LeaseLost",
+    "NotAsked",
     "NotAuthorized",
     "OutputParseError",
     "QuotaExceeded",
@@ -63,9 +65,11 @@ class HpcqError(Exception):
     Attributes:
         detail: a plain sentence a person can act on.
         transient: whether the same request may succeed later, unchanged.
+        reached_scheduler: whether the scheduler may have acted on the request.
     """
 
     transient = False
+    reached_scheduler = True
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -78,6 +82,8 @@ class InvalidSpec(HpcqError):
     Attributes:
         field: the field's name on the wire (``workingDirectory``), or None.
     """
+
+    reached_scheduler = False
 
     def __init__(self, detail: str, *, field: str | None = None) -> None:
         super().__init__(detail)
@@ -106,6 +112,8 @@ class UnsupportedCapability(HpcqError):
     Attributes:
         field: the request's field or the action that cannot be expressed.
     """
+
+    reached_scheduler = False
 
     def __init__(self, field: str, scheduler: str, detail: str | None = None) -> None:
         super().__init__(
@@ -253,5 +261,11 @@ class SchedulerUnavailable(SchedulerError):
         self.retry_after_seconds = retry_after_seconds
 
 
-class CommandMissing(SchedulerUnavailable):
-    """A scheduler's command could not be started at all: nothing has reached the scheduler."""
+class NotAsked(SchedulerUnavailable):
+    """Nothing has reached the scheduler."""
+
+    reached_scheduler = False
+
+
+class CommandMissing(NotAsked):
+    """A scheduler's command could not be started at all."""

@@ -18,8 +18,8 @@ from circuitbreaker import CircuitBreaker
 
 from hpcq.domain.errors import (
     CommandFailed,
-    CommandMissing,
     CommandTimedOut,
+    NotAsked,
     OutputParseError,
     SchedulerError,
     SchedulerUnavailable,
@@ -39,7 +39,7 @@ def is_away(error: BaseException) -> bool:
     read came from somebody: asking less would not mend them.
     """
     return isinstance(error, SchedulerUnavailable | CommandTimedOut) and not isinstance(
-        error, CommandMissing
+        error, NotAsked
     )
 
 
@@ -120,19 +120,19 @@ class Circuit:
     def _retry_after_seconds(self) -> int:
         return max(1, int(self._breaker.open_remaining) - self._patience_seconds)
 
-    def refusal(self) -> SchedulerUnavailable | None:
+    def refusal(self) -> NotAsked | None:
         """Return what a question is told that may not be asked now; None when it may."""
         if self.is_closed or not (self._breaker.opened or self._probes):
             return None
         return self.problem()
 
-    def problem(self) -> SchedulerUnavailable:
+    def problem(self) -> NotAsked:
         """Return in words what is wrong while the circuit is not closed."""
         last = self._breaker.last_failure
         wait = self._retry_after_seconds
         since = format_time(self._away_since or now())
         at = format_time(now() + timedelta(seconds=wait))
-        return SchedulerUnavailable(
+        return NotAsked(
             f"{self._subject} has not answered since {since}, and is not asked again before {at}. "
             f"The last failure: {getattr(last, 'detail', last)}",
             scheduler_message=getattr(last, "scheduler_message", None),
@@ -147,7 +147,7 @@ class Circuit:
             anyway: whether to ask also while the circuit is open.
 
         Raises:
-            SchedulerUnavailable: the circuit is open; nothing was asked.
+            NotAsked: the circuit is open.
         """
         refusal = None if anyway else self.refusal()
         if refusal is not None:

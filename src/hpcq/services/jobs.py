@@ -73,6 +73,7 @@ class JobService:
         if known is not None:
             return known
         self._check_expressible(spec)
+        self.submitter.check_available()
         await self.paths.check(spec)
         submission = await self.submitter.submit(spec, key)
         if submission.record.native_id is None:

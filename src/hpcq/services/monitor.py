@@ -284,7 +284,7 @@ class Monitor:
                 _log.warning("submission.unclear", uid=record.uid, problem=error.detail)
 
     async def _recall(self, listing: Listing) -> None:
-        """Put up our own jobs that are in the queue again long after they were thought to be over."""
+        """Put up our own jobs that are in the queue and were thought to be over long ago."""
         entries = self._board.snapshot.entries
         uids = {seen.submission_key.uid for seen in listing.observations if seen.submission_key}
         forgotten = [uid for uid in uids if uid not in entries]

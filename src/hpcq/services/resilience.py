@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import structlog
 
-from hpcq.domain.errors import SchedulerUnavailable
+from hpcq.domain.errors import NotAsked, SchedulerUnavailable
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.schedulers.base import Capabilities, Listing, Node, Queue, SchedulerBackend
 from hpcq.services.circuit import Circuit, is_away
@@ -70,6 +70,10 @@ class ResilientBackend:
     def circuits(self) -> Mapping[str, Circuit]:
         """The circuits, under the names that ``/health/ready`` gives them."""
         return {"scheduler": self._scheduler, "accounting": self._accounting}
+
+    def refusal(self) -> NotAsked | None:
+        """Return why nothing is to be submitted now; None when it may be."""
+        return self._scheduler.refusal()
 
     @property
     def name(self) -> str:

@@ -21,6 +21,7 @@ from hpcq.domain.errors import (
     HpcqError,
     IdempotencyKeyReused,
     JobNotFound,
+    NotAsked,
     NotAuthorized,
     QuotaExceeded,
     StoreUnavailable,
@@ -89,6 +90,7 @@ class Submitter:
         me: this process's name; no other has it.
         adopt: shows a record to all readers.
         end_leftovers: ends what still submits a job in the name of a process that died.
+        refusal: says why nothing is to be submitted now, or None.
         options: how much time things are given.
         clock: the present, aware.
     """
@@ -100,6 +102,7 @@ class Submitter:
         me: str,
         adopt: Callable[[JobRecord], None],
         end_leftovers: Callable[[SubmissionKey], Awaitable[None]],
+        refusal: Callable[[], NotAsked | None],
         options: SubmissionOptions,
         clock: Callable[[], datetime],
     ) -> None:
@@ -108,6 +111,7 @@ class Submitter:
         self._me = me
         self._adopt = adopt
         self._end_leftovers = end_leftovers
+        self._refusal = refusal
         self._options = options
         self._now = clock
         self._began_at = clock()
@@ -115,6 +119,16 @@ class Submitter:
         self._owed: dict[JobUid, tuple[JobRecord, NativeId]] = {}
         self._cleaned: set[JobUid] = set()
         self._tasks: set[asyncio.Task[JobRecord]] = set()
+
+    def check_available(self) -> None:
+        """Make sure that there is somebody to submit to.
+
+        Raises:
+            NotAsked: the scheduler did not answer lately.
+        """
+        refusal = self._refusal()
+        if refusal is not None:
+            raise refusal
 
     async def known(self, key: IdempotencyKey) -> Submission | None:
         """Return the job that was submitted under this key before, or None.
@@ -255,9 +269,7 @@ class Submitter:
             refusal = error.detail if isinstance(error, _REFUSALS) else None
             return await self._leave_open(record, error.detail, refusal)
         if native_id is not None:
-            _log.warning(
-                "submission.found", uid=record.uid, job=native_id, although=error.detail
-            )
+            _log.warning("submission.found", uid=record.uid, job=native_id, although=error.detail)
             return self._taken(record, native_id)
         if isinstance(error, _REFUSALS):
             await self._fail(record, error.detail)

@@ -4,7 +4,7 @@ A record and what its change means to those who follow it are written in one tra
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -278,9 +278,7 @@ class JobStore:
 
         return await self._database.read(read)
 
-    async def events(
-        self, after: int, limit: int, uid: JobUid | None = None
-    ) -> list[Event]:
+    async def events(self, after: int, limit: int, uid: JobUid | None = None) -> list[Event]:
         """Return what happened after the event with the number ``after``, oldest first.
 
         Args:
@@ -313,11 +311,9 @@ def _ended(deployment: int) -> sa.Select[tuple[int, bytes]]:
     ).order_by(jobs.c.changed_at.desc(), jobs.c.uid.desc())
 
 
-def _records(
-    connection: sa.Connection, query: sa.Select[tuple[int, bytes]]
-) -> Iterable[JobRecord]:
-    for revision, document in connection.execute(query):
-        yield replace(decode(document), revision=revision)
+def _records(connection: sa.Connection, query: sa.Select[tuple[int, bytes]]) -> Iterator[JobRecord]:
+    for row in connection.execute(query):
+        yield replace(decode(row.document), revision=row.revision)
 
 
 def _read(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[JobRecord]:
@@ -385,7 +381,7 @@ def _still_current(
     written: dict[str, int] = {}
     for batch in _batches([str(new.uid) for _, new in changes]):
         query = sa.select(jobs.c.uid, jobs.c.revision).where(jobs.c.uid.in_(batch))
-        written.update((uid, revision) for uid, revision in transaction.connection.execute(query))
+        written.update((row.uid, row.revision) for row in transaction.connection.execute(query))
     fresh: list[tuple[JobRecord | None, JobRecord]] = []
     for old, new in changes:
         revision = written.get(str(new.uid))
@@ -411,9 +407,7 @@ def _note(transaction: Transaction, as_of: datetime | None, problem: str | None)
     if as_of is not None:
         values["as_of"] = as_of.timestamp()
     transaction.connection.execute(
-        deployments.update()
-        .where(deployments.c.id == transaction.deployment_id)
-        .values(values)
+        deployments.update().where(deployments.c.id == transaction.deployment_id).values(values)
     )
 
 

@@ -1,4 +1,4 @@
-"""Which of several replicas asks the scheduler: whoever holds the lease, by the database's clock."""
+"""Which of several replicas asks the scheduler: the one that holds the lease."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ from hpcq.storage.schema import leases
 
 __all__ = ["Lease", "check_lease"]
 
-# Not now(), which stands still within a transaction.
+# The database's clock, for those of the replicas differ; now() stands still in a transaction.
 _CLOCK = sa.extract("epoch", sa.func.clock_timestamp())
 
 

@@ -1,14 +1,18 @@
 """Bringing a database to the tables that this release works with."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
+import structlog
 
 from hpcq.domain.errors import StoreUnavailable
 from hpcq.storage.schema import HEAD
 
 __all__ = ["Deployment", "bring_up_to_date"]
+
+_log = structlog.get_logger("hpcq.store")
 
 _FIRST = "0001"
 # Two replicas that start at once: one migrates, the other waits. Any number of our own will do.
@@ -45,6 +49,7 @@ def bring_up_to_date(engine: sa.Engine, deployment: Deployment) -> None:
             _upgrade(connection, deployment, stamp=_FIRST)
         if version != HEAD:
             _upgrade(connection, deployment)
+            _log.info("records.migrated", before=version, now=HEAD)
         connection.commit()
 
 
@@ -63,6 +68,8 @@ def _version(connection: sa.Connection) -> str | None:
 
 
 def _upgrade(connection: sa.Connection, deployment: Deployment, stamp: str | None = None) -> None:
+    # Its own log tells each step and more.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     # Imported here because it takes 0.1 s that a start with an up-to-date database can do without.
     from alembic import command
     from alembic.config import Config

@@ -20,7 +20,7 @@ metadata = sa.MetaData()
 # SQLite numbers rows by itself only where the key is an INTEGER by name.
 _BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 # SQLAlchemy's Float is PostgreSQL's of single precision, which cannot hold a time.
-_SECONDS = sa.Double()
+_SECONDS: sa.Double[float] = sa.Double()
 
 
 def _deployment() -> sa.Column[int]:

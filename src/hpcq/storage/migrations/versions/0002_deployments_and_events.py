@@ -11,6 +11,11 @@ revision = "0002"
 down_revision = "0001"
 
 _BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+_OWNER = sa.Integer
+
+
+def _deployments_exist() -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint(["deployment_id"], ["deployments.id"])
 
 
 def upgrade() -> None:
@@ -40,16 +45,16 @@ def upgrade() -> None:
     )
     op.create_table(
         "leases",
-        sa.Column(
-            "deployment_id", sa.ForeignKey("deployments.id"), primary_key=True, autoincrement=False
-        ),
+        sa.Column("deployment_id", _OWNER, primary_key=True, autoincrement=False),
+        _deployments_exist(),
         sa.Column("holder", sa.String, nullable=False),
         sa.Column("until", sa.Double, nullable=False),
     )
     _take_over_the_jobs()
     op.create_table(
         "events",
-        sa.Column("deployment_id", sa.ForeignKey("deployments.id"), nullable=False),
+        sa.Column("deployment_id", _OWNER, nullable=False),
+        _deployments_exist(),
         sa.Column("number", _BIG, nullable=False),
         sa.Column("uid", sa.String(36), nullable=False),
         sa.Column("kind", sa.String, nullable=False),
@@ -61,7 +66,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "idempotency_keys",
-        sa.Column("deployment_id", sa.ForeignKey("deployments.id"), nullable=False),
+        sa.Column("deployment_id", _OWNER, nullable=False),
+        _deployments_exist(),
         sa.Column("key", sa.String(255), nullable=False),
         sa.Column("fingerprint", sa.String(64), nullable=False),
         sa.Column("uid", sa.String(36), nullable=False, index=True),
@@ -90,7 +96,8 @@ def _take_over_the_jobs() -> None:
     op.create_table(
         "jobs_0002",
         sa.Column("uid", sa.String(36), nullable=False),
-        sa.Column("deployment_id", sa.ForeignKey("deployments.id"), nullable=False),
+        sa.Column("deployment_id", _OWNER, nullable=False),
+        _deployments_exist(),
         sa.Column("native_id", sa.String),
         sa.Column("is_ours", sa.Boolean, nullable=False),
         sa.Column("is_settled", sa.Boolean, nullable=False),
