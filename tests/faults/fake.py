@@ -41,6 +41,10 @@ case $mode in
   half) /usr/bin/head -c 90 {directory}/half.xml ;;
   binary) printf 'caf\\351 \\377\\376\\200\\0 <job_info>\\303\\n' ;;
   silent) exit 0 ;;
+  away)
+    echo 'error: Unable to contact slurm controller (connect failure)' >&2
+    echo 'error: unable to send message to qmaster using port 1 on host "vm": got send error' >&2
+    exit 1 ;;
   fail) echo 'the fake scheduler is out of order' >&2; exit 1 ;;
   crash) kill -SEGV $$ ;;
 esac
@@ -60,6 +64,7 @@ class FakeScheduler:
         self.mark = str(100000 + secrets.randbelow(900000))
         self.path = directory / "bin"
         self._directory = directory / "control"
+        self.commands = COMMANDS[scheduler]
         self.submit, self.list = SUBMIT[scheduler], LIST[scheduler]
         for folder in (self.path, self._directory):
             folder.mkdir(parents=True)

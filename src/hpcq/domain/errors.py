@@ -169,7 +169,13 @@ class LeaseLost(HpcqError):
 
 
 class SchedulerError(HpcqError):
-    """The scheduler did not do what it was asked to."""
+    """The scheduler did not do what it was asked to.
+
+    Attributes:
+        of_accounting: whether it was the accounting that failed; the rest may be well.
+    """
+
+    of_accounting = False
 
     def __init__(self, detail: str, *, scheduler_message: str | None = None) -> None:
         super().__init__(detail)

@@ -17,10 +17,8 @@ import structlog
 from circuitbreaker import CircuitBreaker
 
 from hpcq.domain.errors import (
-    CommandFailed,
     CommandTimedOut,
     NotAsked,
-    OutputParseError,
     SchedulerError,
     SchedulerUnavailable,
 )
@@ -35,16 +33,13 @@ _log = structlog.get_logger("hpcq.scheduler")
 def is_away(error: BaseException) -> bool:
     """Return whether an error says that nobody is there.
 
-    A command that is missing on this machine asked nobody. Refusals and answers that cannot be
-    read came from somebody: asking less would not mend them.
+    A command that is missing on this machine asked nobody. A refusal, and an answer that cannot be
+    read, mostly come from somebody, whom asking less would not mend; but some are the last words of
+    a server that dies. They neither open a circuit nor close it.
     """
     return isinstance(error, SchedulerUnavailable | CommandTimedOut) and not isinstance(
         error, NotAsked
     )
-
-
-def _is_answer(error: BaseException) -> bool:
-    return isinstance(error, CommandFailed | OutputParseError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,10 +152,8 @@ class Circuit:
         try:
             yield
         except SchedulerError as error:
-            if _is_answer(error):
-                self.answered()
-            elif answers == self._answers and (is_probe or self.is_closed):
-                # Otherwise somebody was answered meanwhile, or it is known already.
+            # Otherwise somebody was answered meanwhile, or it is known already.
+            if answers == self._answers and (is_probe or self.is_closed):
                 self.unanswered(error)
             raise
         else:

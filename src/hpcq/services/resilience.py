@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import structlog
 
-from hpcq.domain.errors import NotAsked, SchedulerUnavailable
+from hpcq.domain.errors import NotAsked, SchedulerError, SchedulerUnavailable
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.schedulers.base import Capabilities, Listing, Node, Queue, SchedulerBackend
 from hpcq.services.circuit import Circuit, is_away
@@ -58,6 +58,7 @@ class ResilientBackend:
             failures=failures,
             asked_again_seconds=interval_seconds,
             patience_seconds=interval_seconds,
+            concerns=lambda error: not error.of_accounting,
         )
         self._accounting = Circuit(
             name="accounting",
@@ -103,7 +104,12 @@ class ResilientBackend:
         refusal = self._accounting.refusal()
         if refusal is not None:
             raise refusal
-        return await self._read(self._scheduler, lambda: self.wrapped.find(key))
+        try:
+            return await self._read(self._scheduler, lambda: self.wrapped.find(key))
+        except SchedulerError as error:
+            if error.of_accounting:
+                self._accounting.unanswered(error)
+            raise
 
     async def jobs(self) -> Listing:
         """List the queue; asked also while the circuit is open."""

@@ -201,15 +201,6 @@ async def test_an_answer_between_them_begins_the_count_anew(backend: ResilientBa
     assert state(backend) == ("closed", FAILURES - 1)
 
 
-@pytest.mark.parametrize("error", [OutputParseError("x", "noise", b"?"), NOT_MENDED[2]], ids=repr)
-async def test_a_refusal_and_nonsense_are_answers(
-    backend: ResilientBackend, error: HpcqError
-) -> None:
-    await fail(backend, "submit", times=FAILURES - 1)
-    await fail(backend, "submit", error)
-    assert state(backend) == ("closed", 0)
-
-
 @pytest.mark.parametrize(
     "error",
     [
@@ -217,10 +208,12 @@ async def test_a_refusal_and_nonsense_are_answers(
         JobNotFound("1"),
         QuotaExceeded("Full."),
         CommandMissing("No qsub."),
+        CommandFailed(("qsub",), 1, b"failed receiving gdi request response"),
+        OutputParseError("qsub", "the answer was lost", b"?"),
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_what_may_not_have_reached_the_scheduler_says_nothing_of_it(
+async def test_what_may_not_come_from_a_healthy_scheduler_says_nothing_of_it(
     backend: ResilientBackend, error: HpcqError
 ) -> None:
     await fail(backend, "submit", times=FAILURES - 1)
@@ -297,6 +290,18 @@ async def test_a_probe_that_is_given_up_says_nothing(
     assert state(backend) == ("open", FAILURES)
 
 
+async def test_a_listing_that_fails_otherwise_leaves_it_to_another_question(
+    backend: ResilientBackend, time: Time
+) -> None:
+    await fail(backend, "submit", times=FAILURES)
+    time.at += INTERVAL_SECONDS
+    await fail(backend, "jobs", OutputParseError("qstat", "its version is new", b"?"))
+    await refused(backend, "submit")
+    time.at += INTERVAL_SECONDS
+    await backend.submit(SPEC, KEY)
+    assert state(backend) == ("closed", 0)
+
+
 async def test_where_nobody_lists_the_queue_something_else_is_the_probe(
     backend: ResilientBackend, scheduler: FakeScheduler, time: Time
 ) -> None:
@@ -341,6 +346,16 @@ async def test_an_accounting_that_is_away_stops_nothing_else(backend: ResilientB
     await refused(backend, "find")
     for method in ("submit", "jobs", "details", "hold", "release", "cancel", "queues"):
         await ALL[method](backend)
+
+
+async def test_a_search_that_fails_for_its_accounting_is_no_failure_of_the_scheduler(
+    backend: ResilientBackend,
+) -> None:
+    error = CommandTimedOut(("sacct",), 30)
+    error.of_accounting = True
+    await fail(backend, "find", error, times=FAILURES)
+    assert state(backend) == ("closed", 0)
+    assert state(backend, "accounting") == ("open", FAILURES)
 
 
 async def test_a_scheduler_that_is_away_leaves_its_accounting_readable(

@@ -150,10 +150,14 @@ class SlurmBackend:
 
     async def _sacct(self, argv: Sequence[str]) -> bytes:
         """Run sacct; a site without accounting answers with nothing."""
-        done = await self._cli.run(argv, extra_environment=queries.EPOCH_TIMES, listing=True)
-        problem = None if done.exit_code == 0 else failures.accounting_failure(done)
-        if problem is not None:
-            raise problem
+        try:
+            done = await self._cli.run(argv, extra_environment=queries.EPOCH_TIMES, listing=True)
+            problem = None if done.exit_code == 0 else failures.accounting_failure(done)
+            if problem is not None:
+                raise problem
+        except SchedulerError as error:
+            error.of_accounting = True
+            raise
         return done.stdout if done.exit_code == 0 else b""
 
     async def _change(self, argv: Sequence[str], native_id: NativeId) -> None:
@@ -170,7 +174,9 @@ class SlurmBackend:
             seen = Listing()
             if isinstance(accounted, BaseException):
                 raise accounted
-        elif isinstance(accounted, SchedulerError):
+        elif isinstance(accounted, SchedulerError) and seen.observations:
+            # Whoever the controller does not know either is absent, as one that accounting does
+            # not show yet.
             return combine(Listing(), seen)
         if isinstance(accounted, BaseException):
             raise accounted

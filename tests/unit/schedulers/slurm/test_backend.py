@@ -149,8 +149,16 @@ def test_a_job_is_found_by_its_key_in_accounting() -> None:
 
 def test_a_search_that_could_not_be_made_is_no_answer() -> None:
     runner = Recorded(squeue=answer(), sacct=recorded("find-in-accounting-down"))
-    with pytest.raises(SchedulerUnavailable):
+    with pytest.raises(SchedulerUnavailable) as caught:
         run(backend(runner).find(SubmissionKey(KEY)))
+    assert caught.value.of_accounting
+
+
+def test_a_search_that_the_controller_did_not_answer_is_not_the_accounting_s_failure() -> None:
+    runner = Recorded(squeue=recorded("listing-controller-down"))
+    with pytest.raises(SchedulerUnavailable) as caught:
+        run(backend(runner).find(SubmissionKey(KEY)))
+    assert not caught.value.of_accounting
 
 
 def test_an_outage_is_no_empty_queue() -> None:
@@ -232,6 +240,12 @@ def test_without_the_controller_accounting_counts() -> None:
 def test_without_both_there_is_no_answer() -> None:
     with pytest.raises(SchedulerUnavailable):
         history(recorded("listing-controller-down"), recorded("history-database-down"), "1")
+
+
+def test_a_job_that_only_accounting_could_know_is_not_said_to_be_unknown() -> None:
+    with pytest.raises(SchedulerUnavailable) as caught:
+        history(recorded("details-unknown"), recorded("history-database-down"), "99999")
+    assert caught.value.of_accounting
 
 
 def test_a_job_nobody_knows_is_absent() -> None:
