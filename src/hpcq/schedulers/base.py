@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from hpcq.domain.errors import SchedulerError
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.execution.protocol import Runner
 
@@ -96,10 +97,17 @@ class Listing:
     """What a scheduler answered: the readable records and, beside them, the others.
 
     Observations that did not change since the last listing may be the same objects.
+
+    Attributes:
+        observations: the readable records.
+        unreadable: the others.
+        missing: the failure for which records may be absent that exist: a part of the scheduler
+            was away, and another one answered for it.
     """
 
     observations: Sequence[Observation] = ()
     unreadable: Sequence[Unreadable] = ()
+    missing: SchedulerError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

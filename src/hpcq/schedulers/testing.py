@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from hpcq.domain.errors import CommandFailed, JobNotFound
+from hpcq.domain.errors import CommandFailed, JobNotFound, SchedulerError
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.protocol import Runner
@@ -100,6 +100,7 @@ class FakeScheduler:
         accounting: the ended jobs that accounting shows, oldest first where an id was used again.
         extras: what `details` says of a job beyond the queue: fields of `Observation`.
         unreadable: what every listing of the queue reports as unreadable.
+        missing: the failure for which the accounting may not show all that it has.
         shows_keys: whether the queue shows submission keys; Grid Engine's does not.
         next_number: the next job's id. Set it back to have ids used again.
         calls: how often each method was called.
@@ -114,6 +115,7 @@ class FakeScheduler:
         self.accounting: dict[NativeId, list[Observation]] = defaultdict(list)
         self.extras: dict[NativeId, dict[str, object]] = {}
         self.unreadable: list[Unreadable] = []
+        self.missing: SchedulerError | None = None
         self.shows_keys = True
         self.next_number = 1
         self.calls: Counter[str] = Counter()
@@ -214,7 +216,10 @@ class FakeScheduler:
     async def history(self, ids: Sequence[NativeId]) -> Listing:
         return await self._call(
             "history",
-            lambda: Listing(observations=[job for i in ids for job in self.accounting.get(i, ())]),
+            lambda: Listing(
+                observations=[job for i in ids for job in self.accounting.get(i, ())],
+                missing=self.missing,
+            ),
         )
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:

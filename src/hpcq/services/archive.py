@@ -93,6 +93,10 @@ class Archive:
         good_until = asyncio.get_running_loop().time() + self._interval_seconds
         for native_id, future in batch.items():
             record = found.get(native_id)
+            if record is None and listing.missing is not None:
+                future.set_exception(listing.missing)
+                future.exception()
+                continue
             self._remember(native_id, _Answer(record, good_until))
             future.set_result(record)
 

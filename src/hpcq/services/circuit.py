@@ -25,7 +25,7 @@ from hpcq.domain.errors import (
 from hpcq.domain.units import format_time
 from hpcq.services.clock import now
 
-__all__ = ["Circuit", "CircuitState", "is_away"]
+__all__ = ["Circuit", "CircuitState", "Question", "is_away"]
 
 _log = structlog.get_logger("hpcq.scheduler")
 
@@ -55,6 +55,17 @@ class CircuitState:
     state: Literal["closed", "open", "half_open"]
     failures: int
     retry_after_seconds: int | None
+
+
+@dataclass(slots=True)
+class Question:
+    """Something that is being asked.
+
+    Attributes:
+        failure: to be set when an answer came, though not from the part that was asked.
+    """
+
+    failure: SchedulerError | None = None
 
 
 class Circuit:
@@ -135,7 +146,7 @@ class Circuit:
         )
 
     @contextlib.contextmanager
-    def asked(self, *, anyway: bool = False) -> Iterator[None]:
+    def asked(self, *, anyway: bool = False) -> Iterator[Question]:
         """Ask within this context, for the circuit to learn whether an answer came.
 
         Args:
@@ -148,18 +159,22 @@ class Circuit:
         if refusal is not None:
             raise refusal
         is_probe, answers = not self.is_closed, self._answers
+        question = Question()
         self._probes += is_probe
         try:
-            yield
+            yield question
         except SchedulerError as error:
-            # Otherwise somebody was answered meanwhile, or it is known already.
-            if answers == self._answers and (is_probe or self.is_closed):
-                self.unanswered(error)
+            question.failure = error
             raise
         else:
-            self.answered()
+            if question.failure is None:
+                self.answered()
         finally:
             self._probes -= is_probe
+            # Otherwise somebody was answered meanwhile, or it is known already.
+            is_news = answers == self._answers and (is_probe or self.is_closed)
+            if question.failure is not None and is_news:
+                self.unanswered(question.failure)
 
     def answered(self) -> None:
         """Take note of an answer."""

@@ -10,7 +10,12 @@ from typing import TypeVar
 
 import structlog
 
-from hpcq.domain.errors import NotAsked, SchedulerError, SchedulerUnavailable
+from hpcq.domain.errors import (
+    CommandTimedOut,
+    NotAsked,
+    SchedulerError,
+    SchedulerUnavailable,
+)
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.schedulers.base import Capabilities, Listing, Node, Queue, SchedulerBackend
 from hpcq.services.circuit import Circuit, is_away
@@ -116,8 +121,20 @@ class ResilientBackend:
         return await self._read(self._scheduler, self.wrapped.jobs, anyway=True)
 
     async def history(self, ids: Sequence[NativeId]) -> Listing:
-        """Ask the accounting."""
-        return await self._read(self._accounting, lambda: self.wrapped.history(ids))
+        """Ask the accounting.
+
+        What the rest of the scheduler says in its stead is an answer, unless it took the whole
+        limit of a command to get it.
+        """
+
+        async def once() -> Listing:
+            with self._accounting.asked() as question:
+                listing = await self.wrapped.history(ids)
+                if isinstance(listing.missing, CommandTimedOut):
+                    question.failure = listing.missing
+                return listing
+
+        return await _patiently(once, self._accounting)
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:
         """Ask the queue for more."""

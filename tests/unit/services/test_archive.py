@@ -159,3 +159,16 @@ async def test_a_job_is_unknown_only_when_all_were_asked(world: World) -> None:
     world.scheduler.fail_next("history", AWAY)
     with pytest.raises(SchedulerUnavailable):
         await world.jobs.find("100")
+
+
+async def test_a_job_is_not_unknown_while_its_accounting_is_answered_for(world: World) -> None:
+    known = world.scheduler.enqueue()
+    world.scheduler.end(known)
+    await world.tick()
+    world.scheduler.missing = AWAY
+    assert (await world.jobs.find(known)).record.state is JobState.DONE
+    with pytest.raises(SchedulerUnavailable):
+        await world.jobs.find("99")
+    world.scheduler.missing = None
+    with pytest.raises(JobNotFound):
+        await world.jobs.find("99")

@@ -16,6 +16,7 @@ from hpcq.domain.errors import (
     JobNotFound,
     OutputParseError,
     QuotaExceeded,
+    SchedulerError,
     SchedulerUnavailable,
 )
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
@@ -346,6 +347,21 @@ async def test_an_accounting_that_is_away_stops_nothing_else(backend: ResilientB
     await refused(backend, "find")
     for method in ("submit", "jobs", "details", "hold", "release", "cancel", "queues"):
         await ALL[method](backend)
+
+
+@pytest.mark.parametrize(
+    ("missing", "opens"), [(HANGS, True), (AWAY, False)], ids=["hangs", "refuses"]
+)
+async def test_an_accounting_that_others_answer_for_is_left_in_peace_when_it_hangs(
+    scheduler: FakeScheduler,
+    backend: ResilientBackend,
+    missing: SchedulerError,
+    opens: bool,
+) -> None:
+    scheduler.missing = missing
+    for _ in range(FAILURES):
+        assert (await backend.history([ID])).missing is missing
+    assert state(backend, "accounting") == (("open", FAILURES) if opens else ("closed", 0))
 
 
 async def test_a_search_that_fails_for_its_accounting_is_no_failure_of_the_scheduler(

@@ -175,9 +175,7 @@ class SlurmBackend:
             if isinstance(accounted, BaseException):
                 raise accounted
         elif isinstance(accounted, SchedulerError) and seen.observations:
-            # Whoever the controller does not know either is absent, as one that accounting does
-            # not show yet.
-            return combine(Listing(), seen)
+            return replace(combine(Listing(), seen), missing=accounted)
         if isinstance(accounted, BaseException):
             raise accounted
         return combine(accounted, seen, ended_before=datetime.now(UTC) - _ACCOUNTING_GRACE)
@@ -251,6 +249,7 @@ def _joined(listings: Sequence[Listing]) -> Listing:
     return Listing(
         observations=[seen for listing in listings for seen in listing.observations],
         unreadable=[bad for listing in listings for bad in listing.unreadable],
+        missing=next((listing.missing for listing in listings if listing.missing), None),
     )
 
 

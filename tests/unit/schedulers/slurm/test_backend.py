@@ -242,6 +242,15 @@ def test_without_both_there_is_no_answer() -> None:
         history(recorded("listing-controller-down"), recorded("history-database-down"), "1")
 
 
+def test_what_the_controller_alone_says_may_not_be_all() -> None:
+    runner = Recorded(
+        squeue=recorded("details-database-down"), sacct=recorded("history-database-down")
+    )
+    listing = run(backend(runner).history([NativeId("1")]))
+    assert isinstance(listing.missing, SchedulerUnavailable)
+    assert listing.missing.of_accounting
+
+
 def test_a_job_that_only_accounting_could_know_is_not_said_to_be_unknown() -> None:
     with pytest.raises(SchedulerUnavailable) as caught:
         history(recorded("details-unknown"), recorded("history-database-down"), "99999")
