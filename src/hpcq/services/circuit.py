@@ -138,8 +138,9 @@ class Circuit:
         wait = self._retry_after_seconds
         since = format_time(self._away_since or now())
         at = format_time(now() + timedelta(seconds=wait))
+        asked = "being asked now" if self._probes else f"not asked again before {at}"
         return NotAsked(
-            f"{self._subject} has not answered since {since}, and is not asked again before {at}. "
+            f"{self._subject} has not answered since {since}, and is {asked}. "
             f"The last failure: {getattr(last, 'detail', last)}",
             scheduler_message=getattr(last, "scheduler_message", None),
             retry_after_seconds=wait,

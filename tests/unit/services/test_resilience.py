@@ -273,7 +273,7 @@ async def test_nothing_else_is_asked_while_the_listing_is(
     await probe.ready.wait()
     assert state(backend)[0] == "half_open"
     time.at += 10 * INTERVAL_SECONDS
-    await refused(backend, "submit")
+    assert "and is being asked now" in (await refused(backend, "submit")).detail
     probe.let_go()
     await listing
     assert state(backend) == ("closed", 0)
