@@ -259,6 +259,8 @@ class JobRecord:
         hand_over: how its submission stands; None once the scheduler has it, or surely never
             will.
         revision: how often it was written to the database.
+        earlier_start: when the newest of those of its runs that are over began, by the
+            scheduler's clock; None when it was never put back, as far as is known.
     """
 
     uid: JobUid
@@ -276,6 +278,7 @@ class JobRecord:
     abandoned_at: datetime | None = None
     hand_over: HandOver | None = None
     revision: int = 0
+    earlier_start: datetime | None = None
 
     @property
     def key(self) -> SubmissionKey:
@@ -300,14 +303,27 @@ class JobRecord:
         )
 
     @property
+    def submit_time(self) -> datetime:
+        """When it was submitted: the scheduler's word, or ours, never after what came of it."""
+        seen = self.seen
+        if seen is None:
+            return self.created_at
+        # Our clock may be ahead of the scheduler's.
+        times = (self.created_at, seen.start_time, seen.end_time)
+        return seen.submit_time or min(time for time in times if time is not None)
+
+    @property
     def failure_kind(self) -> FailureKind | None:
         """Why it is ``FAILED``; None in every other state."""
         if self.state is not JobState.FAILED:
             return None
         if self.seen is not None and self.seen.failure_kind is not None:
             return self.seen.failure_kind
-        never_taken = self.native_id is None
-        return FailureKind.SCHEDULER_ERROR if never_taken else FailureKind.UNKNOWN
+        if self.native_id is not None:
+            return FailureKind.UNKNOWN
+        # It never got to the scheduler.
+        cancelled = self.cancel_requested_at is not None
+        return FailureKind.CANCELLED if cancelled else FailureKind.SCHEDULER_ERROR
 
     def changed(self, **fields: object) -> Self:
         """Return a copy with these fields replaced."""

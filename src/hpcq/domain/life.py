@@ -1,27 +1,30 @@
-"""How a job's record grows: our own intent and a scheduler's words become one history.
+"""How a job's record grows: what we did and what a scheduler says become one history.
+
+How it got to the scheduler is told in `hpcq.domain.submission`.
 
 Pure functions; every one returns a new record and never changes the one it was given.
 """
 
 from dataclasses import fields, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
+from hpcq.domain import runs
+from hpcq.domain.events import Contradiction
+from hpcq.domain.identity import same_job
+from hpcq.domain.jobs import JobRecord, JobUid, Observation
 from hpcq.domain.states import FailureKind, JobState
+from hpcq.domain.transitions import WAITS_AGAIN, may_move
 
 __all__ = [
     "cancel_requested",
+    "contradiction",
     "first_sight",
     "held",
-    "intent",
     "missed",
     "observe",
     "released",
     "removed_while_queued",
     "same_job",
-    "submission_failed",
-    "submission_uncertain",
-    "submitted",
     "turned_up",
     "vanished",
 ]
@@ -33,52 +36,16 @@ _OF_THE_END = frozenset({"end_time", "exit_code", "exit_signal", "failure_kind"}
 _OF_A_RUN = frozenset({"start_time", "hosts", "usage"})
 _KEPT = tuple(f.name for f in fields(Observation) if f.name not in _OF_ONE_SIGHT | _OF_THE_END)
 _KEPT_IN_QUEUE = tuple(name for name in _KEPT if name not in _OF_A_RUN)
-
-# A scheduler's clock may be minutes away from ours (apel 153); its own two answers agree.
-_OTHER_CLOCK = timedelta(minutes=10)
-_SAME_CLOCK = timedelta(seconds=2)
-
-_TAKEN_AFTER_ALL = "The scheduler took it; it has not said yet where it is."
-
-
-def intent(uid: JobUid, spec: JobSpec, at: datetime) -> JobRecord:
-    """Return the record of a job that is about to be handed to the scheduler."""
-    return JobRecord(
-        uid=uid,
-        native_id=None,
-        spec=spec,
-        seen=None,
-        state=JobState.QUEUED_HELD if spec.hold else JobState.QUEUED,
-        state_reason="It is being handed to the scheduler.",
-        created_at=at,
-        state_changed_at=at,
-    )
-
-
-def submitted(record: JobRecord, native_id: NativeId, at: datetime) -> JobRecord:
-    """Return the record after the scheduler took the job and gave it an id."""
-    unclear = record.state is JobState.UNDETERMINED
-    return record.changed(
-        native_id=native_id,
-        state_reason=_TAKEN_AFTER_ALL if unclear else None,
-        confirmed_at=at,
-    )
-
-
-def submission_failed(record: JobRecord, reason: str, at: datetime) -> JobRecord:
-    """Return the record of a job that the scheduler surely did not take."""
-    return record.changed(
-        state=JobState.FAILED, state_reason=reason, state_changed_at=at, confirmed_at=at
-    )
-
-
-def submission_uncertain(record: JobRecord, reason: str, at: datetime) -> JobRecord:
-    """Return the record of a job that the scheduler may or may not have taken."""
-    return record.changed(state=JobState.UNDETERMINED, state_reason=reason, state_changed_at=at)
+# What only a job that was started can be.
+_STARTED = frozenset(
+    {JobState.RUNNING, JobState.SUSPENDED, JobState.REQUEUED, JobState.REQUEUED_HELD}
+)
+_NOT_SAID = (None, None)
 
 
 def first_sight(cluster_id: str, seen: Observation, at: datetime) -> JobRecord:
     """Return the record of a job that was not submitted through this service."""
+    seen = _possible(seen)
     return JobRecord(
         uid=JobUid.of_foreign(cluster_id, seen.native_id, seen.submit_time, seen.owner),
         native_id=seen.native_id,
@@ -93,14 +60,29 @@ def first_sight(cluster_id: str, seen: Observation, at: datetime) -> JobRecord:
 
 
 def observe(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
-    """Return the record after the scheduler said something of the job.
+    """Return the record after the scheduler said something of its job.
 
-    A final state stays: a scheduler's later word to the contrary is about another job or a
-    mistake, and the caller reports it.
+    A run that is known to be over is no news. A final state stays, unless the scheduler shows
+    that it put the same job back: then the job waits again, and the next word says what came of
+    it. What cannot be is not taken in; `contradiction` says what that is.
+
+    Args:
+        record: the job.
+        new: about the same job (`same_job`).
+        at: when the scheduler was asked, aware.
     """
     if record.state.is_final:
+        return _reopened(record, new, at) if runs.is_of_later_run(record, new) else record
+    if new.state.is_final and runs.is_of_earlier_run(record, new):
         return record
-    merged = _overlay(record.seen, _blame_ourselves(record, new))
+    state = WAITS_AGAIN.get(new.state, new.state) if _has_run(record) else new.state
+    if not may_move(record.state, state):
+        return record
+    return _moved(record, replace(_blame_ourselves(record, new), state=state), at)
+
+
+def _moved(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
+    merged = _overlay(record.seen, new)
     moved = (merged.state, merged.stage) != (record.state, record.stage)
     return record.changed(
         native_id=record.native_id or new.native_id,
@@ -110,15 +92,69 @@ def observe(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
         state_reason=merged.state_reason,
         state_changed_at=_moment_of(merged, at) if moved else record.state_changed_at,
         confirmed_at=at if merged.state.is_final else None,
+        abandoned_at=None,
+        hand_over=None,
+        earlier_start=_earlier_start(record, new),
     )
+
+
+def _reopened(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
+    """Return the record of a job that ended and was put back; our wish to end it is fulfilled."""
+    known = record.seen
+    held = new.state in (JobState.QUEUED_HELD, JobState.REQUEUED_HELD)
+    waits = replace(
+        new,
+        state=JobState.REQUEUED_HELD if held else JobState.REQUEUED,
+        stage=None,
+        **dict.fromkeys(_OF_THE_END),  # type: ignore[arg-type]
+    )
+    reopened = _moved(record.changed(cancel_requested_at=None), waits, at)
+    if known is None or known.start_time is not None:
+        return reopened
+    return reopened.changed(earlier_start=known.end_time)
+
+
+def _has_run(record: JobRecord) -> bool:
+    known = record.seen
+    return (
+        record.earlier_start is not None
+        or record.state in _STARTED
+        or (known is not None and (known.state in _STARTED or known.start_time is not None))
+    )
+
+
+def _earlier_start(record: JobRecord, new: Observation) -> datetime | None:
+    """Return when the newest run that is over began, given the newest word."""
+    known = record.seen
+    if known is None or new.state.is_final:
+        return record.earlier_start
+    if new.state.is_queued or runs.begins_again(known, new):
+        return known.start_time or record.earlier_start
+    if known.start_time is None and runs.goes_on(record.earlier_start, new):
+        # It was taken for over too early.
+        return None
+    return record.earlier_start
 
 
 def _overlay(old: Observation | None, new: Observation) -> Observation:
     if old is None:
-        return new
-    names = _KEPT_IN_QUEUE if new.state.is_queued else _KEPT
+        return _possible(new)
+    waits = new.state.is_queued
+    again = not new.state.is_final and runs.begins_again(old, new)
+    names = _KEPT_IN_QUEUE if waits or again else _KEPT
     kept = {name: getattr(old, name) for name in names if getattr(new, name) is None}
-    return replace(new, **kept) if kept else new
+    return _possible(replace(new, **kept) if kept else new)
+
+
+def _possible(seen: Observation) -> Observation:
+    """Return what is said without what cannot be: a run before it began, an end before that."""
+    if seen.state.is_queued and any(getattr(seen, name) is not None for name in _OF_A_RUN):
+        return replace(seen, **dict.fromkeys(_OF_A_RUN))  # type: ignore[arg-type]
+    start, end = seen.start_time, seen.end_time
+    if start is not None and end is not None and end < start:
+        # The clocks of two hosts, or ours and the scheduler's.
+        return replace(seen, end_time=start)
+    return seen
 
 
 def _blame_ourselves(record: JobRecord, new: Observation) -> Observation:
@@ -154,7 +190,7 @@ def vanished(
     record: JobRecord, reason: str, *, last_seen: datetime | None, at: datetime
 ) -> JobRecord:
     """Return the record of a job that left the queue and is not in the accounting (yet)."""
-    if record.state in (JobState.UNDETERMINED, JobState.DONE, JobState.FAILED):
+    if record.state is JobState.UNDETERMINED or record.state.is_final:
         return record
     return record.changed(
         state=JobState.UNDETERMINED,
@@ -189,7 +225,8 @@ def removed_while_queued(record: JobRecord, at: datetime) -> JobRecord:
         state_reason="It was cancelled before it started.",
         end_time=at,
     )
-    return observe(record, gone, at)
+    seen = None if record.seen is None else _possible(replace(record.seen, state=JobState.QUEUED))
+    return observe(record.changed(seen=seen), gone, at)
 
 
 def held(record: JobRecord, at: datetime) -> JobRecord:
@@ -210,18 +247,60 @@ def released(record: JobRecord, at: datetime) -> JobRecord:
     return record if now is None else record.changed(state=now, state_changed_at=at)
 
 
-def same_job(record: JobRecord, seen: Observation) -> bool:
-    """Whether an observation under the record's native id is about the record's job.
+def contradiction(record: JobRecord, seen: Observation) -> Contradiction | None:
+    """Return what is impossible about an observation, or None when a legal life explains it.
 
-    Schedulers use ids again (openpbs PR 686); a key, the submission time or the owner tells.
+    `observe` leaves the record as it is. A run of the job that is known to be over is none, nor
+    is a submission that was given up and turns up.
+
+    Args:
+        record: the job whose key the observation carries, or whose id.
+        seen: from the queue, from accounting or from details.
     """
-    if seen.submission_key is not None:
-        return record.is_ours and seen.submission_key == record.key
-    known = record.seen
-    if known is not None and known.owner and seen.owner and known.owner != seen.owner:
-        return False
-    if seen.submit_time is None:
-        return True
-    if known is not None and known.submit_time is not None:
-        return abs(known.submit_time - seen.submit_time) <= _SAME_CLOCK
-    return abs(record.created_at - seen.submit_time) <= _OTHER_CLOCK
+    reason = _impossible(record, seen)
+    if reason is None:
+        return None
+    return Contradiction(
+        uid=record.uid,
+        native_id=seen.native_id,
+        held=record.state,
+        said=seen.state,
+        native_state=seen.native_state,
+        reason=reason,
+    )
+
+
+def _impossible(record: JobRecord, seen: Observation) -> str | None:
+    if record.is_ours and seen.submission_key == record.key and not same_job(record, seen):
+        return (
+            f"The job {seen.native_id} carries the key of this one, to which the scheduler had "
+            f"given the id {record.native_id}."
+        )
+    if not record.state.is_final or record.native_id is None or not same_job(record, seen):
+        return None
+    if runs.is_of_earlier_run(record, seen) or runs.is_of_later_run(record, seen):
+        return None
+    if not seen.state.is_final:
+        return (
+            f"It had ended, as {record.state}, and is now said to be {seen.state}; nothing shows "
+            "that it was put back into the queue."
+        )
+    held, said = _ending_of(record.seen), _ending_of(seen)
+    differs = held != said and _NOT_SAID not in (held, said)
+    if seen.state is record.state and not differs:
+        return None
+    return (
+        f"It had ended, as {_in_words(record.state, held)}, and is now said to have ended as "
+        f"{_in_words(seen.state, said)}."
+    )
+
+
+def _ending_of(seen: Observation | None) -> tuple[int | None, int | None]:
+    return _NOT_SAID if seen is None else (seen.exit_code, seen.exit_signal)
+
+
+def _in_words(state: JobState, ending: tuple[int | None, int | None]) -> str:
+    code, signal = ending
+    if signal is not None:
+        return f"{state} by signal {signal}"
+    return str(state) if code is None else f"{state} with exit code {code}"

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from hpcq.domain import life
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
+from hpcq.domain.transitions import WAITS_AGAIN
 from hpcq.schedulers.base import Listing
 from hpcq.services.snapshot import Snapshot
 
@@ -21,7 +22,8 @@ class Comparison:
         vanished: our own jobs that were to be in the listing and are not.
         unanswered: our own jobs of which it is not known whether the scheduler took them.
         gone: other people's jobs that left the queue, and our own that ended long ago.
-        contradictions: observations that no legal life explains, with the record they are about.
+        contradictions: observations that no legal life explains, with the record they are about;
+            `life.contradiction` has each in words.
         last: the observations of this listing, for the next comparison; those of touched jobs
             are left out, for they were not taken in.
     """
@@ -58,8 +60,7 @@ def compare(
     result = Comparison()
     present: set[JobUid] = set()
     for seen in listing.observations:
-        entry = snapshot.entry(_owner_of(snapshot, seen))
-        record = None if entry is None else entry.record
+        record = _owner_of(snapshot, seen, result)
         if record is not None and record.uid in touched:
             continue
         result.last[seen.native_id] = seen
@@ -72,12 +73,18 @@ def compare(
     return result
 
 
-def _owner_of(snapshot: Snapshot, seen: Observation) -> JobUid | NativeId:
-    """Return the id under which the job is known: by its key first, it outlives a lost answer."""
+def _owner_of(snapshot: Snapshot, seen: Observation, result: Comparison) -> JobRecord | None:
+    """Return the job that is seen: by its key first, it outlives a lost answer."""
     key = seen.submission_key
-    if key is not None and key.uid in snapshot.entries:
-        return key.uid
-    return seen.native_id
+    by_key = None if key is None else snapshot.entry(key.uid)
+    if by_key is not None:
+        if life.same_job(by_key.record, seen):
+            return by_key.record
+        result.contradictions.append((by_key.record, seen))
+    by_id = snapshot.entry(seen.native_id)
+    if by_id is None or not life.same_job(by_id.record, seen):
+        return None
+    return by_id.record
 
 
 def _is_old_news(
@@ -88,27 +95,26 @@ def _is_old_news(
         record.confirmed_at is None
         and (before is seen or before == seen)
         # What we made of it since may not be what came of it.
-        and (record.state, record.stage) == (seen.state, seen.stage)
+        and record.state in (seen.state, WAITS_AGAIN.get(seen.state))
+        and record.stage is seen.stage
     )
 
 
 def _take_in(
     result: Comparison, record: JobRecord | None, seen: Observation, cluster_id: str, at: datetime
 ) -> JobUid:
-    if record is None or not life.same_job(record, seen):
+    if record is None:
         record = life.first_sight(cluster_id, seen, at)
         result.changed.append(record)
         return record.uid
     if record.state.is_final and record.native_id is None:
         result.changed.append(life.turned_up(record, seen, at))
         return record.uid
-    if record.state.is_final:
-        if not seen.state.is_final:
-            result.contradictions.append((record, seen))
-        return record.uid
     now = life.observe(record, seen, at)
     if now != record:
         result.changed.append(now)
+    elif life.contradiction(record, seen) is not None:
+        result.contradictions.append((record, seen))
     return record.uid
 
 

@@ -117,7 +117,7 @@ def _wire_job(record: JobRecord, cluster_id: str, *, usage: bool) -> WireJob:
         failure_kind=record.failure_kind,
         exit_code=seen.exit_code,
         exit_signal=seen.exit_signal,
-        submit_time=format_time(seen.submit_time or record.created_at),
+        submit_time=format_time(record.submit_time),
         owner=seen.owner,
         queue=seen.queue or spec.queue,
         account=seen.account or spec.account,

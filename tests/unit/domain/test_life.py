@@ -6,6 +6,7 @@ import pytest
 
 from hpcq.domain import life
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
+from hpcq.domain.runs import newest
 from hpcq.domain.states import FailureKind, JobState, JobStatus, Stage
 
 T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -88,21 +89,22 @@ def test_a_foreign_job_begins_with_its_first_sight() -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "changed"),
+    ("state", "times", "changed"),
     [
-        ({}, T0),
-        ({"submit_time": after(-60)}, after(-60)),
-        ({"submit_time": after(-60), "start_time": after(-50)}, after(-50)),
+        (JobState.QUEUED, {}, T0),
+        (JobState.QUEUED, {"submit_time": after(-60)}, after(-60)),
+        (JobState.RUNNING, {"submit_time": after(-60), "start_time": after(-50)}, after(-50)),
         (
+            JobState.DONE,
             {"submit_time": after(-60), "start_time": after(-50), "end_time": after(-40)},
             after(-40),
         ),
     ],
 )
 def test_the_newest_known_time_of_a_foreign_job_is_its_last_change(
-    times: dict[str, Any], changed: datetime
+    state: JobState, times: dict[str, Any], changed: datetime
 ) -> None:
-    assert life.first_sight("1", seen(**times), T0).state_changed_at == changed
+    assert life.first_sight("1", seen(state, **times), T0).state_changed_at == changed
 
 
 def test_a_change_of_state_has_the_time_at_which_it_was_seen() -> None:
@@ -294,3 +296,238 @@ def test_a_known_job_is_told_from_a_later_one_under_its_number(
     said: dict[str, Any], same: bool
 ) -> None:
     assert life.same_job(KNOWN, seen(**said)) is same
+
+
+# Run again
+
+
+def requeued() -> JobRecord:
+    """Ran from second 4 on, and waits again."""
+    return life.observe(running(), seen(JobState.QUEUED, hosts=("n1",)), after(20))
+
+
+def ended(start: float | None, end: float, code: int = 0, **fields: Any) -> Observation:
+    return seen(
+        JobState.FAILED if code else JobState.DONE,
+        start_time=None if start is None else after(start),
+        end_time=after(end),
+        exit_code=code,
+        **fields,
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        (JobState.QUEUED, JobState.REQUEUED),
+        (JobState.QUEUED_HELD, JobState.REQUEUED_HELD),
+        (JobState.REQUEUED, JobState.REQUEUED),
+        (JobState.REQUEUED_HELD, JobState.REQUEUED_HELD),
+    ],
+)
+def test_a_job_that_ran_and_is_queued_was_requeued(said: JobState, state: JobState) -> None:
+    usage = Usage(cpu_seconds=1.0)
+    again = seen(said, start_time=after(900), hosts=("n1",), usage=usage)
+    record = life.observe(running(), again, after(9))
+    assert (record.state, record.earlier_start) == (state, after(4))
+    assert record.seen is not None
+    assert (record.seen.start_time, record.seen.hosts, record.seen.usage) == (None, None, None)
+
+
+def test_a_job_that_started_while_nobody_could_say_was_requeued_too() -> None:
+    lost = life.vanished(running(), "It left the queue.", last_seen=after(6), at=after(7))
+    assert life.observe(lost, seen(JobState.QUEUED), after(8)).state is JobState.REQUEUED
+
+
+def test_a_job_that_never_ran_is_queued_after_an_unclear_time() -> None:
+    lost = life.vanished(taken(), "It left the queue.", last_seen=after(6), at=after(7))
+    assert life.observe(lost, seen(JobState.QUEUED), after(8)).state is JobState.QUEUED
+
+
+def test_another_start_is_another_run_though_it_was_never_seen_to_wait() -> None:
+    used = life.observe(running(), seen(JobState.RUNNING, usage=Usage(cpu_seconds=9.0)), after(6))
+    record = life.observe(used, seen(JobState.RUNNING, start_time=after(50)), after(55))
+    assert (record.state, record.earlier_start) == (JobState.RUNNING, after(4))
+    assert record.seen is not None
+    assert (record.seen.start_time, record.seen.usage) == (after(50), None)
+
+
+def test_the_end_of_an_earlier_run_is_no_news_of_a_job_that_waits_again() -> None:
+    record = requeued()
+    assert life.observe(record, ended(4, 18, code=1), after(30)) is record
+    assert life.contradiction(record, ended(4, 18, code=1)) is None
+    newer = life.observe(record, ended(25, 28), after(30))
+    assert (newer.state, newer.earlier_start) == (JobState.DONE, after(4))
+
+
+def test_the_end_of_an_earlier_run_is_no_news_of_a_job_that_runs_again() -> None:
+    record = life.observe(requeued(), seen(JobState.RUNNING, start_time=after(25)), after(26))
+    assert life.observe(record, ended(4, 18, code=1), after(30)) is record
+    # The hosts' clocks differ by a little; the nearest start tells.
+    assert life.observe(record, ended(22, 28), after(30)).state is JobState.DONE
+
+
+def test_a_job_put_back_and_cancelled_before_it_ran_again_has_that_end() -> None:
+    record = life.observe(requeued(), ended(None, 25, code=1), after(30))
+    assert record.state is JobState.FAILED
+
+
+def test_an_old_submission_time_tells_of_an_earlier_run() -> None:
+    # Slurm notes a job that is put back as submitted at that moment.
+    key = OURS.key
+    record = life.observe(
+        running(),
+        seen(JobState.RUNNING, start_time=after(25), submit_time=after(20), submission_key=key),
+        after(26),
+    )
+    assert life.observe(record, ended(4, 18, code=1, submit_time=T0), after(30)) is record
+
+
+def test_a_requeue_that_was_told_too_early_is_taken_back() -> None:
+    record = life.observe(requeued(), seen(JobState.RUNNING, start_time=after(4)), after(22))
+    assert (record.state, record.earlier_start) == (JobState.RUNNING, None)
+    assert life.observe(record, ended(4, 30), after(31)).state is JobState.DONE
+
+
+DONE = life.observe(
+    running(), ended(4, 18, submit_time=T0, owner="ana", submission_key=running().key), after(20)
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        # `scontrol requeue` of a finished job: Slurm shows it pending, submitted anew
+        ({"state": JobState.QUEUED, "submit_time": after(60)}, JobState.REQUEUED),
+        ({"state": JobState.QUEUED_HELD, "submit_time": after(60)}, JobState.REQUEUED_HELD),
+        ({"state": JobState.REQUEUED, "submit_time": T0}, JobState.REQUEUED),
+        ({"state": JobState.REQUEUED_HELD, "submit_time": T0}, JobState.REQUEUED_HELD),
+        ({"state": JobState.RUNNING, "start_time": after(60)}, JobState.REQUEUED),
+        ({"state": JobState.DONE, "start_time": after(60)}, JobState.REQUEUED),
+    ],
+)
+def test_a_finished_job_is_reopened_when_it_surely_runs_again(
+    said: dict[str, Any], state: JobState
+) -> None:
+    new = seen(submission_key=DONE.key, **said)
+    record = life.observe(DONE, new, after(70))
+    assert (record.state, record.earlier_start) == (state, after(4))
+    assert record.confirmed_at is None
+    assert record.seen is not None
+    assert (record.seen.exit_code, record.seen.end_time) == (None, None)
+    assert record.seen.start_time is None
+    assert life.contradiction(DONE, new) is None
+
+
+def test_a_reopened_job_goes_on_with_the_next_word_and_ends_with_its_last_run() -> None:
+    runs = seen(JobState.RUNNING, start_time=after(60), submission_key=DONE.key)
+    record = life.observe(life.observe(DONE, runs, after(70)), runs, after(75))
+    assert record.state is JobState.RUNNING
+    assert life.observe(record, ended(4, 18), after(90)) is record
+    last = life.observe(record, ended(60, 80, code=3), after(91))
+    assert last.seen is not None
+    assert (last.state, last.seen.exit_code) == (JobState.FAILED, 3)
+
+
+def test_a_wish_to_end_a_job_is_over_with_the_run_it_ended() -> None:
+    asked = life.cancel_requested(DONE, after(21))
+    record = life.observe(asked, seen(JobState.REQUEUED, submission_key=DONE.key), after(70))
+    assert record.status is JobStatus.START_REQUESTED
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        seen(JobState.RUNNING),
+        seen(JobState.QUEUED),
+        # the same run, seen late
+        seen(JobState.RUNNING, start_time=after(4), submission_key=DONE.key),
+        # a later start, but nothing that proves it to be the same job
+        seen(JobState.RUNNING, start_time=after(60)),
+        # the same submission
+        seen(JobState.QUEUED, submit_time=T0, submission_key=DONE.key),
+        ended(4, 18, code=3, submission_key=DONE.key),
+    ],
+)
+def test_anything_else_after_an_end_is_a_contradiction(said: Observation) -> None:
+    assert life.observe(DONE, said, after(90)) is DONE
+    found = life.contradiction(DONE, said)
+    assert found is not None
+    assert (found.uid, found.native_id) == (DONE.uid, ID)
+    assert (found.held, found.said) == (JobState.DONE, said.state)
+    assert found.reason.startswith("It had ended, as DONE")
+
+
+@pytest.mark.parametrize("said", [ended(4, 18), seen(JobState.DONE)])
+def test_an_end_that_is_told_again_is_none(said: Observation) -> None:
+    assert life.contradiction(DONE, said) is None
+
+
+def test_two_exit_codes_contradict_each_other_in_words() -> None:
+    failed = life.observe(running(), ended(4, 18, code=1), after(20))
+    found = life.contradiction(failed, ended(4, 18, code=2))
+    assert found is not None
+    assert found.reason == (
+        "It had ended, as FAILED with exit code 1, and is now said to have ended as FAILED "
+        "with exit code 2."
+    )
+    killed = life.contradiction(failed, seen(JobState.FAILED, exit_signal=9))
+    assert killed is not None
+    assert killed.reason.endswith("FAILED by signal 9.")
+    assert life.contradiction(failed, seen(JobState.FAILED)) is None
+
+
+def test_another_job_with_the_key_of_a_known_one_is_a_contradiction() -> None:
+    other = replace(seen(submission_key=OURS.key), native_id=NativeId("156"))
+    assert not life.same_job(OURS, other)
+    found = life.contradiction(OURS, other)
+    assert found is not None
+    assert (found.native_id, found.uid) == ("156", UID)
+    assert "the id 155" in found.reason
+
+
+# Clocks
+
+
+@pytest.mark.parametrize("ahead", [-300, 0, 300])
+def test_no_run_ends_before_it_began_whichever_clocks_told(ahead: float) -> None:
+    record = life.observe(running(), ended(None, 5 + ahead), after(6))
+    assert record.seen is not None
+    assert record.seen.start_time is not None
+    assert record.seen.end_time is not None
+    assert record.seen.end_time >= record.seen.start_time
+
+
+def test_a_job_was_submitted_before_it_began_whichever_clocks_told() -> None:
+    behind = life.observe(taken(), seen(JobState.RUNNING, start_time=after(-290)), after(6))
+    assert behind.submit_time == after(-290)
+    assert taken().submit_time == T0
+    known = seen(JobState.RUNNING, submit_time=after(-295), start_time=after(-290))
+    assert life.observe(taken(), known, after(6)).submit_time == after(-295)
+
+
+def test_a_job_removed_from_the_queue_has_no_run_though_one_was_seen() -> None:
+    record = life.removed_while_queued(running(), after(2))
+    assert record.seen is not None
+    assert (record.seen.start_time, record.seen.end_time) == (None, after(2))
+
+
+# Which of several answers of the accounting counts
+
+
+def test_the_newest_run_counts_in_whatever_order_they_are_told() -> None:
+    first, second = ended(4, 18, code=1), ended(25, 28)
+    for answers in ([first, second], [second, first]):
+        assert newest(running(), answers) == second
+
+
+def test_of_runs_without_times_the_last_told_counts() -> None:
+    first, second = seen(JobState.FAILED, exit_code=1), seen(JobState.DONE, exit_code=0)
+    assert newest(taken(), [first, second]) == second
+
+
+def test_runs_that_are_over_and_other_jobs_do_not_count() -> None:
+    record = requeued()
+    other = ended(40, 50, submit_time=after(9999))
+    assert newest(record, [ended(4, 18, code=1), other]) is None
+    assert newest(record, []) is None

@@ -1,0 +1,96 @@
+"""Which run of a job an observation is about: a job that is put back runs again.
+
+Accounting may lag, show the run before last first, or show all of them. All times compared here
+are the scheduler's own; but its hosts' clocks may differ, so a run is told by the nearest start.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from hpcq.domain.identity import same_job, surely_same_job
+from hpcq.domain.jobs import JobRecord, Observation
+from hpcq.domain.states import JobState
+
+__all__ = ["begins_again", "goes_on", "is_of_earlier_run", "is_of_later_run", "newest"]
+
+# A listing shows whole seconds where accounting may have milliseconds.
+_RESOLUTION = timedelta(seconds=1)
+# No two clocks of a cluster are further apart: an end before this is another run's.
+_CLOCKS_APART = timedelta(minutes=5)
+# Another submission time, not another rounding.
+_SUBMITTED_ANEW = timedelta(seconds=2)
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+def newest(record: JobRecord, answers: Iterable[Observation]) -> Observation | None:
+    """Return the answer about the record's job that tells of its newest run.
+
+    Args:
+        record: the job.
+        answers: what accounting has under its id, in its order: runs of it and other jobs.
+
+    Returns:
+        None when there is none, or only of runs that are known to be over.
+    """
+    ours = [one for one in answers if same_job(record, one) and not is_of_earlier_run(record, one)]
+    # Of equals, as without times, the last in the order of the accounting.
+    return max(reversed(ours), key=_age, default=None)
+
+
+def _age(seen: Observation) -> datetime:
+    return seen.start_time or seen.end_time or seen.submit_time or _LONG_AGO
+
+
+def is_of_earlier_run(record: JobRecord, seen: Observation) -> bool:
+    """Whether an observation tells of a run that is known to be over."""
+    known = record.seen
+    if known is None:
+        return False
+    if _anew(seen, known):
+        return True
+    over, current = record.earlier_start, known.start_time
+    began, ended = seen.start_time, seen.end_time
+    if began is None:
+        # It was ended while it waited.
+        return over is not None and ended is not None and ended <= over
+    if over is None:
+        return current is not None and began < current - _CLOCKS_APART
+    if current is None:
+        return began < over + _RESOLUTION
+    return began - over < current - began
+
+
+def is_of_later_run(record: JobRecord, seen: Observation) -> bool:
+    """Whether an observation proves that a job whose end is known was put back since."""
+    known = record.seen
+    if known is None or not surely_same_job(record, seen) or is_of_earlier_run(record, seen):
+        return False
+    if seen.state in (JobState.REQUEUED, JobState.REQUEUED_HELD):
+        return True
+    if seen.state.is_queued:
+        return _anew(known, seen)
+    if seen.start_time is None or known.end_time is None:
+        return False
+    return seen.start_time > known.end_time and not goes_on(known.start_time, seen)
+
+
+def begins_again(known: Observation, seen: Observation) -> bool:
+    """Whether a job is seen in another run than before, without having been seen to wait."""
+    if known.start_time is None or seen.start_time is None:
+        return False
+    return seen.start_time >= known.start_time + _RESOLUTION
+
+
+def goes_on(start: datetime | None, seen: Observation) -> bool:
+    """Whether a job is seen in the run that began at ``start``."""
+    if start is None or seen.start_time is None:
+        return False
+    return abs(seen.start_time - start) < _RESOLUTION
+
+
+def _anew(old: Observation, new: Observation) -> bool:
+    """Whether ``new`` was put back, or submitted, after ``old`` was."""
+    if old.submit_time is None or new.submit_time is None:
+        return False
+    return new.submit_time > old.submit_time + _SUBMITTED_ANEW

@@ -1,0 +1,64 @@
+"""Which states may follow which: GFD.231's steps, what polling misses, and two exceptions."""
+
+import pytest
+
+from hpcq.domain.states import JobState
+from hpcq.domain.transitions import TRANSITIONS, WAITS_AGAIN, may_move
+
+Q, QH, R, S = JobState.QUEUED, JobState.QUEUED_HELD, JobState.RUNNING, JobState.SUSPENDED
+RQ, RQH = JobState.REQUEUED, JobState.REQUEUED_HELD
+U, D, F = JobState.UNDETERMINED, JobState.DONE, JobState.FAILED
+
+# The arrows of GFD.231, figure 3, without those from and to UNDETERMINED.
+ARROWS = {
+    Q: {QH, R, F},
+    QH: {Q, F},
+    R: {S, RQ, RQH, D, F},
+    S: {R, RQ, RQH, F},
+    RQ: {RQH, R, F},
+    RQH: {RQ, F},
+    D: set[JobState](),
+    F: set[JobState](),
+}
+
+
+def reachable(state: JobState) -> set[JobState]:
+    """Where a job may be at the next look, however many steps it made meanwhile."""
+    found: set[JobState] = set()
+    ahead = set(ARROWS[state])
+    while ahead:
+        step = ahead.pop()
+        if step not in found:
+            found.add(step)
+            ahead |= ARROWS[step]
+    return found - {state}
+
+
+@pytest.mark.parametrize("state", [Q, QH, R, S, RQ, RQH])
+def test_what_drmaa2_lets_follow_may_follow_and_nobody_can_say_at_any_time(
+    state: JobState,
+) -> None:
+    assert TRANSITIONS[state] == reachable(state) | {U}
+
+
+def test_what_was_undetermined_may_be_anywhere() -> None:
+    assert TRANSITIONS[U] == set(JobState) - {U}
+
+
+def test_an_end_is_left_only_by_being_put_back_or_by_a_submission_that_turns_up() -> None:
+    assert TRANSITIONS[D] == {RQ, RQH}
+    assert TRANSITIONS[F] == {RQ, RQH, U}
+
+
+def test_every_state_has_its_row_and_may_stay() -> None:
+    assert set(TRANSITIONS) == set(JobState)
+    for state in JobState:
+        assert may_move(state, state)
+        assert state not in TRANSITIONS[state]
+
+
+@pytest.mark.parametrize("state", [R, S, RQ, RQH, D, F])
+def test_a_job_that_ran_is_not_queued_for_the_first_time(state: JobState) -> None:
+    for waiting, again in WAITS_AGAIN.items():
+        assert not may_move(state, waiting)
+        assert may_move(state, again)
