@@ -21,7 +21,7 @@ from typing import Any
 import uvloop
 
 from hpcq.cli.serve import COLLECT_SELDOM
-from hpcq.domain import life
+from hpcq.domain import submission
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.schedulers.base import Listing
@@ -89,7 +89,11 @@ async def listing(board: Board) -> None:
 
 async def submission(monitor: Monitor, store: JobStore) -> None:
     spec = JobSpec(name="one", working_directory="/", script_file="/run.sh")
-    record = life.submitted(life.intent(JobUid.new(), spec, now()), NativeId("999999999"), now())
+    record = submission.submitted(
+        submission.intent(JobUid.new(), spec, now(), by="test", is_promised=False),
+        NativeId("999999999"),
+        now(),
+    )
     monitor.adopt(record)
     await store.save([record])
 

@@ -4,11 +4,9 @@ import asyncio
 import contextlib
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 from fastapi import FastAPI
 
@@ -20,33 +18,21 @@ from hpcq.api.docs import DocumentedApp, add_docs
 from hpcq.api.routers import health, jobs, programs
 from hpcq.config import ProgramPathRule, Settings, prepare_state_directory, scheduler_environment
 from hpcq.domain.errors import HpcqError
-from hpcq.domain.jobs import SubmissionKey
-from hpcq.execution.leftovers import end_leftovers
 from hpcq.execution.local import LocalRunner
 from hpcq.programs import Reading, decomp, newave, read_pemaws, read_tuber
 from hpcq.schedulers import registry
 from hpcq.schedulers.base import SchedulerOptions
-from hpcq.services.archive import Archive
+from hpcq.services.assembly import ServiceOptions, Services, assemble
 from hpcq.services.clock import now
-from hpcq.services.jobs import JobService
-from hpcq.services.monitor import Monitor, MonitorOptions
 from hpcq.services.paths import PathChecker
 from hpcq.services.programs import ProgramService
-from hpcq.services.replica import Replica, ReplicaOptions
 from hpcq.services.resilience import ResilientBackend
-from hpcq.services.resolving import Resolver
-from hpcq.services.snapshot import Board
-from hpcq.services.submission import SubmissionOptions, Submitter
-from hpcq.services.usage import UsageReader
+from hpcq.services.submission import SubmissionOptions
 from hpcq.storage.database import Database
-from hpcq.storage.jobs import JobStore
-from hpcq.storage.leases import Lease
 from hpcq.storage.migrate import Deployment
 from hpcq.telemetry import RequestLog
 
 __all__ = ["create_app", "program_readers"]
-
-_NEWS_SECONDS = 0.5
 
 _DESCRIPTION = """\
 Submit, list, read and delete jobs without knowing which batch scheduler runs them,
@@ -91,21 +77,21 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         Deployment(settings.cluster_id, settings.scheduler),
     )
     paths = PathChecker(settings.path_check_timeout_seconds)
-    service = _service(settings, backend, database, paths)
-    app.state.context = service.context
+    services = assemble(backend, database, paths, _service_options(settings), now, backend.refusal)
+    app.state.context = _context(settings, services, backend)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(runner.close)
         stack.callback(paths.close)
         try:
             await database.open()
             stack.push_async_callback(database.close)
-            await backend.start(service.context.monitor.wake)
+            await backend.start(services.monitor.wake)
             stack.push_async_callback(backend.stop)
-            known = await service.context.monitor.load()
+            known = await services.monitor.load()
         except HpcqError as error:
             app.state.cannot_start = f"The service cannot start. {error.detail}"
             raise
-        watching = asyncio.create_task(service.watch(known))
+        watching = asyncio.create_task(services.watch(known))
         stack.push_async_callback(_end, watching)
         yield
 
@@ -116,108 +102,37 @@ async def _end(task: asyncio.Task[None]) -> None:
         await task
 
 
-@dataclass(frozen=True, slots=True)
-class _Service:
-    """Everything, wired.
-
-    Attributes:
-        context: what the routes work with.
-        watch: keeps it up to date until cancelled, from a transaction on.
-    """
-
-    context: Context
-    watch: Callable[[int], Coroutine[Any, Any, None]]
-
-
-def _service(
-    settings: Settings, backend: ResilientBackend, database: Database, paths: PathChecker
-) -> _Service:
-    cluster_id, me = settings.cluster_id, uuid.uuid4().hex
-    listed_for = timedelta(seconds=settings.finished_jobs_listed_seconds)
-    interval = timedelta(seconds=settings.poll_interval_seconds)
-    store = JobStore(database, timedelta(seconds=settings.idempotency_keys_kept_seconds), now)
-    board = Board(cluster_id)
-    submitter = Submitter(
-        backend,
-        store,
-        me,
-        lambda record: monitor.adopt(record),
-        _end_leftovers,
-        backend.refusal,
-        _submission_options(settings),
-        now,
-    )
-    usage = UsageReader(
-        backend,
-        board,
-        timedelta(seconds=settings.usage_interval_seconds),
-        timedelta(minutes=1),
-        now,
-    )
-    monitor = Monitor(
-        backend,
-        store,
-        board,
-        submitter,
-        Resolver(backend, interval, timedelta(seconds=settings.undetermined_rechecked_seconds)),
-        usage,
-        cluster_id,
-        MonitorOptions(
-            interval_seconds=settings.poll_interval_seconds,
-            listed_for=listed_for,
-            holder=me if store.is_shared else None,
-        ),
-        now,
-    )
-    jobs = JobService(
-        backend=backend,
-        store=store,
-        board=board,
-        monitor=monitor,
-        submitter=submitter,
-        usage=usage,
-        archive=Archive(backend, store, cluster_id, settings.poll_interval_seconds),
-        cluster_id=cluster_id,
-        paths=paths,
-    )
-    context = Context(
-        cluster_id=cluster_id,
+def _context(settings: Settings, services: Services, backend: ResilientBackend) -> Context:
+    return Context(
+        cluster_id=settings.cluster_id,
         scheduler=settings.scheduler,
         stale_after=timedelta(seconds=settings.stale_after_seconds),
-        board=board,
-        monitor=monitor,
-        usage=usage,
-        jobs=jobs,
+        board=services.board,
+        monitor=services.monitor,
+        usage=services.usage,
+        jobs=services.jobs,
         programs=ProgramService(
             program_readers(settings), timeout_seconds=settings.programs_timeout_seconds
         ),
         circuits=backend.circuits,
     )
 
-    async def watch(known: int) -> None:
-        if not store.is_shared:
-            await monitor.run()
-            return
-        lease = Lease(database, me, timedelta(seconds=settings.replica_lease_seconds))
-        options = ReplicaOptions(
-            news_seconds=_NEWS_SECONDS,
-            lease_seconds=settings.replica_lease_seconds,
-            listed_for=listed_for,
-        )
-        await Replica(store, lease, board, monitor, options, now, known=known).run()
 
-    return _Service(context, watch)
-
-
-async def _end_leftovers(key: SubmissionKey) -> None:
-    await asyncio.to_thread(end_leftovers, key)
-
-
-def _submission_options(settings: Settings) -> SubmissionOptions:
-    return SubmissionOptions(
-        command_seconds=settings.command_timeout_seconds,
-        wait_seconds=settings.submission_wait_seconds,
-        settle=timedelta(seconds=settings.submission_settle_seconds),
+def _service_options(settings: Settings) -> ServiceOptions:
+    return ServiceOptions(
+        cluster_id=settings.cluster_id,
+        me=uuid.uuid4().hex,
+        interval=timedelta(seconds=settings.poll_interval_seconds),
+        usage_interval=timedelta(seconds=settings.usage_interval_seconds),
+        listed_for=timedelta(seconds=settings.finished_jobs_listed_seconds),
+        rechecked_for=timedelta(seconds=settings.undetermined_rechecked_seconds),
+        keys_kept=timedelta(seconds=settings.idempotency_keys_kept_seconds),
+        lease=timedelta(seconds=settings.replica_lease_seconds),
+        submission=SubmissionOptions(
+            command_seconds=settings.command_timeout_seconds,
+            wait_seconds=settings.submission_wait_seconds,
+            settle=timedelta(seconds=settings.submission_settle_seconds),
+        ),
     )
 
 

@@ -38,11 +38,7 @@ class ReplicaOptions:
 
 
 class Replica:
-    """Keeps the board in step with the database, and has the monitor run while it is its turn.
-
-    Args:
-        known: the number of the newest transaction that the board shows.
-    """
+    """Keeps the board in step with the database, and has the monitor run while it is its turn."""
 
     def __init__(
         self,
@@ -52,8 +48,6 @@ class Replica:
         monitor: Monitor,
         options: ReplicaOptions,
         clock: Callable[[], datetime],
-        *,
-        known: int,
     ) -> None:
         self._store = store
         self._lease = lease
@@ -61,11 +55,16 @@ class Replica:
         self._monitor = monitor
         self._options = options
         self._now = clock
-        self._known = known
+        self._known = 0
         self._watching: asyncio.Task[None] | None = None
 
-    async def run(self) -> None:
-        """Follow and take turns until cancelled; the lease is then given back."""
+    async def run(self, known: int) -> None:
+        """Follow and take turns until cancelled; the lease is then given back.
+
+        Args:
+            known: the number of the newest transaction that the board shows.
+        """
+        self._known = known
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._follow())

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hpcq.domain import life
+from hpcq.domain import life, submission
 from hpcq.domain.events import (
     Contradiction,
     EventKind,
@@ -26,8 +26,8 @@ def after(seconds: float) -> datetime:
     return T0 + timedelta(seconds=seconds)
 
 
-INTENT = life.intent(UID, SPEC, T0)
-TAKEN = life.submitted(INTENT, ID, after(1))
+INTENT = submission.intent(UID, SPEC, T0, by="test", is_promised=False)
+TAKEN = submission.submitted(INTENT, ID, after(1))
 RUNNING = life.observe(
     TAKEN,
     Observation(native_id=ID, state=JobState.RUNNING, native_state="r", start_time=after(4)),
@@ -86,7 +86,7 @@ def test_an_end_says_all_that_is_known_of_it() -> None:
 
 
 def test_a_refused_submission_fails_without_ever_having_been_submitted() -> None:
-    failed = life.submission_failed(INTENT, "unknown queue", after(1))
+    failed = submission.failed(INTENT, "unknown queue", after(1))
     (happening,) = between(INTENT, failed, after(1))
     assert (happening.kind, happening.data["jobId"]) == (EventKind.STATE, None)
     assert happening.data["failureKind"] == "SCHEDULER_ERROR"

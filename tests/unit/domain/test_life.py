@@ -4,8 +4,15 @@ from typing import Any
 
 import pytest
 
-from hpcq.domain import life
-from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
+from hpcq.domain import life, submission
+from hpcq.domain.jobs import (
+    JobRecord,
+    JobSpec,
+    JobUid,
+    NativeId,
+    Observation,
+    Usage,
+)
 from hpcq.domain.runs import newest
 from hpcq.domain.states import FailureKind, JobState, JobStatus, Stage
 
@@ -20,11 +27,11 @@ def after(seconds: float) -> datetime:
 
 
 def intended(**fields: object) -> JobRecord:
-    return life.intent(UID, replace(SPEC, **fields), T0)  # type: ignore[arg-type]
+    return submission.intent(UID, replace(SPEC, **fields), T0, by="test", is_promised=False)  # type: ignore[arg-type]
 
 
 def taken() -> JobRecord:
-    return life.submitted(intended(), ID, after(1))
+    return submission.submitted(intended(), ID, after(1))
 
 
 def seen(state: JobState = JobState.QUEUED, **fields: object) -> Observation:
@@ -58,21 +65,21 @@ def test_a_job_that_was_taken_has_its_id_and_no_reason_any_more() -> None:
 
 
 def test_a_refused_job_is_failed_with_the_reason() -> None:
-    record = life.submission_failed(intended(), "unknown queue", after(1))
+    record = submission.failed(intended(), "unknown queue", after(1))
     assert (record.state, record.state_reason) == (JobState.FAILED, "unknown queue")
     assert record.confirmed_at == record.state_changed_at == after(1)
 
 
 def test_an_unclear_submission_is_undetermined_and_says_so_once_it_is_found() -> None:
-    unclear = life.submission_uncertain(intended(), "no answer", after(1))
+    unclear = submission.uncertain(intended(), "no answer", after(1), is_promised=False)
     assert (unclear.state, unclear.state_reason) == (JobState.UNDETERMINED, "no answer")
-    found = life.submitted(unclear, ID, after(2))
+    found = submission.submitted(unclear, ID, after(2))
     assert (found.state, found.native_id) == (JobState.UNDETERMINED, ID)
     assert found.state_reason
 
 
 def test_a_job_held_never_to_have_been_taken_can_turn_up() -> None:
-    lost = life.submission_failed(intended(), "nobody has it", after(200))
+    lost = submission.failed(intended(), "nobody has it", after(200))
     record = life.turned_up(lost, seen(JobState.RUNNING), after(300))
     assert (record.uid, record.native_id, record.state) == (UID, ID, JobState.RUNNING)
     assert record.state_changed_at == after(300)
@@ -263,7 +270,15 @@ OTHER_KEY = JobUid("11111111-0c0b-4b7e-9b57-6d1f3b9a7c11")
     [
         # a key says it all, whatever the times are
         ({"submission_key": OURS.key, "submit_time": after(9999)}, True),
-        ({"submission_key": life.intent(OTHER_KEY, SPEC, T0).key, "submit_time": T0}, False),
+        (
+            {
+                "submission_key": submission.intent(
+                    OTHER_KEY, SPEC, T0, by="test", is_promised=False
+                ).key,
+                "submit_time": T0,
+            },
+            False,
+        ),
         # without one: our clock and the scheduler's may be minutes apart (apel 153)
         ({"submit_time": after(300)}, True),
         ({"submit_time": after(-300)}, True),

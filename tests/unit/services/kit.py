@@ -1,6 +1,7 @@
 """The services over a scheduler in memory, wired as the application wires them."""
 
 import errno
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -9,14 +10,13 @@ from typing import Any, Self
 
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId
 from hpcq.schedulers.testing import FakeScheduler
-from hpcq.services.archive import Archive
-from hpcq.services.jobs import JobService
-from hpcq.services.monitor import Monitor, MonitorOptions
+from hpcq.services.assembly import ServiceOptions, assemble
 from hpcq.services.paths import PathChecker
-from hpcq.services.snapshot import Board
-from hpcq.storage.jobs import JobStore
+from hpcq.services.submission import SubmissionOptions
+from hpcq.storage.database import Database
+from hpcq.storage.migrate import Deployment
 
-__all__ = ["CLUSTER", "T0", "Clock", "FillingStore", "World"]
+__all__ = ["CLUSTER", "T0", "Clock", "FillingDatabase", "World"]
 
 CLUSTER = "1"
 T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -35,15 +35,15 @@ class Clock:
         self.ahead += timedelta(seconds=seconds)
 
 
-class FillingStore(JobStore):
-    """A store on a disk that can be full."""
+class FillingDatabase(Database):
+    """A database on a disk that can be full."""
 
     full = False
 
-    def _write(self, writes: Sequence[Any]) -> None:
+    def _write(self, works: Sequence[Any]) -> list[Any]:
         if self.full:
             raise OSError(errno.ENOSPC, "No space left on device")
-        super()._write(writes)
+        return super()._write(works)
 
 
 @dataclass(kw_only=True)
@@ -62,34 +62,40 @@ class World:
         self.spec = JobSpec(
             name="study", working_directory=str(self.directory), script_file=str(script)
         )
-        self.store = FillingStore(self.directory / "jobs.sqlite3")
-        self.board = Board(CLUSTER)
-        options = MonitorOptions(
-            interval_seconds=self.interval_seconds,
-            usage_interval_seconds=self.usage_interval_seconds,
-            listed_for=timedelta(days=1),
+        self.database = FillingDatabase(
+            f"sqlite:///{self.directory / 'jobs.sqlite3'}", Deployment(CLUSTER, "FAKE")
         )
-        self.monitor = Monitor(self.scheduler, self.store, self.board, CLUSTER, options, self.clock)
         self.paths = PathChecker(10)
-        self.archive = Archive(self.scheduler, self.store, CLUSTER, self.interval_seconds)
-        self.jobs = JobService(
-            backend=self.scheduler,
-            store=self.store,
-            board=self.board,
-            monitor=self.monitor,
-            archive=self.archive,
+        options = ServiceOptions(
             cluster_id=CLUSTER,
-            paths=self.paths,
+            me=uuid.uuid4().hex,
+            interval=timedelta(seconds=self.interval_seconds),
+            usage_interval=timedelta(seconds=self.usage_interval_seconds),
+            listed_for=timedelta(days=1),
+            rechecked_for=timedelta(days=7),
+            keys_kept=timedelta(days=1),
+            lease=timedelta(seconds=3),
+            submission=SubmissionOptions(
+                command_seconds=30, wait_seconds=0, settle=timedelta(seconds=60)
+            ),
+        )
+        services = assemble(self.scheduler, self.database, self.paths, options, self.clock)
+        self.store, self.board, self.jobs = services.store, services.board, services.jobs
+        self.archive = services.jobs.archive
+        self.monitor, self.submitter, self.usage = (
+            services.monitor,
+            services.submitter,
+            services.usage,
         )
 
     async def __aenter__(self) -> Self:
-        await self.store.open()
+        await self.database.open()
         await self.monitor.load()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.store.full = False
-        await self.store.close()
+        self.database.full = False
+        await self.database.close()
         self.paths.close()
 
     async def restart(self) -> None:
@@ -99,7 +105,7 @@ class World:
         await self.__aenter__()
 
     async def submit(self, **fields: Any) -> JobRecord:
-        return await self.jobs.submit(replace(self.spec, **fields))
+        return (await self.jobs.submit(replace(self.spec, **fields))).record
 
     async def tick(self, seconds: float = 0.0) -> None:
         """Let time pass, and the scheduler be asked once."""

@@ -147,11 +147,11 @@ async def test_a_request_that_is_given_up_does_not_lose_the_job(world: World, fu
     answer = world.scheduler.hold_back_next("submit")
     submitting = asyncio.create_task(world.submit())
     await answer.ready.wait()
-    world.store.full = full
+    world.database.full = full
     submitting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await submitting
-    world.store.full = False
+    world.database.full = False
     await world.tick(1)
     await world.tick(5)
     (record,) = world.board.snapshot.records()
@@ -168,7 +168,7 @@ async def test_a_defect_of_the_adapter_does_not_lose_the_job(world: World) -> No
 
 
 async def test_a_full_disk_refuses_a_submission_before_it_begins(world: World) -> None:
-    world.store.full = True
+    world.database.full = True
     with pytest.raises(StoreUnavailable):
         await world.submit()
     assert world.scheduler.calls["submit"] == 0
@@ -180,7 +180,7 @@ async def test_a_disk_that_fills_up_during_a_submission_does_not_refuse_the_job(
     answer = world.scheduler.hold_back_next("submit")
     submitting = asyncio.create_task(world.submit())
     await answer.ready.wait()
-    world.store.full = True
+    world.database.full = True
     answer.let_go()
     record = await submitting
     assert record.native_id == "1"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.services.kit import CLUSTER, T0
 
-from hpcq.domain import life
+from hpcq.domain import life, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.schedulers.base import Listing, Unreadable
@@ -46,10 +46,16 @@ class Case:
             return None
         if not self.is_ours:
             return life.first_sight(CLUSTER, observation(self.native_id, self.known), T0)
-        intent = life.intent(JobUid(f"00000000-0000-4000-8000-{self.number:012}"), SPEC, T0)
+        intent = submission.intent(
+            JobUid(f"00000000-0000-4000-8000-{self.number:012}"),
+            SPEC,
+            T0,
+            by="test",
+            is_promised=False,
+        )
         if not self.answered:
             return intent
-        record = life.submitted(intent, self.native_id, T0)
+        record = submission.submitted(intent, self.native_id, T0)
         at = T0 - timedelta(days=self.ended_days_ago)
         return life.observe(record, observation(self.native_id, self.known), at)
 
@@ -183,7 +189,7 @@ def test_an_empty_listing_ends_no_job_of_ours(cases: list[Case]) -> None:
 def test_a_key_leads_to_its_job_whatever_the_number_meant_before() -> None:
     board = Board(CLUSTER)
     old = life.first_sight(CLUSTER, observation(NativeId("5"), JobState.RUNNING), T0)
-    unclear = life.intent(JobUid.new(), SPEC, T0)
+    unclear = submission.intent(JobUid.new(), SPEC, T0, by="test", is_promised=False)
     board.put([old, unclear])
     seen = Observation(
         native_id=NativeId("5"), state=JobState.QUEUED, submission_key=unclear.key, submit_time=T0

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from tests.unit.services.kit import CLUSTER, T0
 
-from hpcq.domain import life
+from hpcq.domain import life, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.services.snapshot import Board, Freshness
@@ -16,8 +16,8 @@ FRESH = Freshness(T0, stale=False)
 
 
 def ours(number: str | None = "5") -> JobRecord:
-    record = life.intent(JobUid.new(), SPEC, T0)
-    return record if number is None else life.submitted(record, NativeId(number), T0)
+    record = submission.intent(JobUid.new(), SPEC, T0, by="test", is_promised=False)
+    return record if number is None else submission.submitted(record, NativeId(number), T0)
 
 
 def seen(number: str = "5", **fields: object) -> Observation:
@@ -58,7 +58,7 @@ def test_news_of_the_older_job_do_not_take_the_number_back() -> None:
 def test_a_job_found_after_all_takes_its_number_over_from_an_older_one() -> None:
     board, old, unclear = Board(CLUSTER), foreign(hours=-300), ours(None)
     board.put([old, unclear])
-    board.put([life.submitted(unclear, NativeId("5"), T0)])
+    board.put([submission.submitted(unclear, NativeId("5"), T0)])
     assert holder(board) == unclear.uid
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.services.kit import T0
 
 from hpcq.api.schemas import Job
-from hpcq.domain import life
+from hpcq.domain import life, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.services.snapshot import Board, Entry, Freshness
@@ -44,8 +44,10 @@ SEEN = Observation(
     array_task_id=3,
     depends_on=(NativeId("9"), "10"),
 )
-INTENT = life.intent(JobUid("3d6f7a52-0c0b-4b7e-9b57-6d1f3b9a7c11"), SPEC, T0)
-TAKEN = life.submitted(INTENT, ID, T0)
+INTENT = submission.intent(
+    JobUid("3d6f7a52-0c0b-4b7e-9b57-6d1f3b9a7c11"), SPEC, T0, by="test", is_promised=False
+)
+TAKEN = submission.submitted(INTENT, ID, T0)
 RUNNING = life.observe(TAKEN, SEEN, T0 + timedelta(seconds=12))
 
 
@@ -57,8 +59,8 @@ def ended(state: JobState, **more: object) -> JobRecord:
 # One record of every kind that there can be.
 KINDS = {
     "intent": INTENT,
-    "refused": life.submission_failed(INTENT, "no such queue", T0),
-    "uncertain": life.submission_uncertain(INTENT, "no answer", T0),
+    "refused": submission.failed(INTENT, "no such queue", T0),
+    "uncertain": submission.uncertain(INTENT, "no answer", T0, is_promised=False),
     "taken": TAKEN,
     "held": life.held(TAKEN, T0),
     "running": RUNNING,

@@ -1,0 +1,161 @@
+"""The services before one scheduler, put together."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from hpcq.domain.errors import NotAsked
+from hpcq.domain.jobs import JobRecord, SubmissionKey
+from hpcq.execution.leftovers import end_leftovers
+from hpcq.schedulers.base import SchedulerBackend
+from hpcq.services.archive import Archive
+from hpcq.services.jobs import JobService
+from hpcq.services.monitor import Monitor, MonitorOptions
+from hpcq.services.paths import PathChecker
+from hpcq.services.replica import Replica, ReplicaOptions
+from hpcq.services.resolving import Resolver
+from hpcq.services.snapshot import Board
+from hpcq.services.submission import SubmissionOptions, Submitter
+from hpcq.services.usage import UsageReader
+from hpcq.storage.database import Database
+from hpcq.storage.jobs import JobStore
+from hpcq.storage.leases import Lease
+
+__all__ = ["ServiceOptions", "Services", "assemble"]
+
+_INTEREST = timedelta(minutes=1)
+_NEWS_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceOptions:
+    """What the settings say to the services.
+
+    Attributes:
+        cluster_id: this deployment's name.
+        me: this process's name; no other has it.
+        interval: from one queue query to the next.
+        usage_interval: from one query for the usage of running jobs to the next.
+        listed_for: how long a finished job stays in the listing.
+        rechecked_for: how long a job that nobody knows of is looked for.
+        keys_kept: how long an idempotency key is remembered.
+        lease: how long the replica that asks the scheduler may be silent.
+        submission: how much time the parts of a submission are given.
+    """
+
+    cluster_id: str
+    me: str
+    interval: timedelta
+    usage_interval: timedelta
+    listed_for: timedelta
+    rechecked_for: timedelta
+    keys_kept: timedelta
+    lease: timedelta
+    submission: SubmissionOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What the doors use.
+
+    Attributes:
+        replica: takes turns with others in asking the scheduler; None where there are none.
+    """
+
+    store: JobStore
+    board: Board
+    monitor: Monitor
+    submitter: Submitter
+    usage: UsageReader
+    jobs: JobService
+    replica: Replica | None
+
+    async def watch(self, known: int) -> None:
+        """Keep everything up to date until cancelled.
+
+        Args:
+            known: the newest transaction that the board shows, as `Monitor.load` gave it.
+        """
+        if self.replica is None:
+            await self.monitor.run()
+        else:
+            await self.replica.run(known)
+
+
+def assemble(
+    backend: SchedulerBackend,
+    database: Database,
+    paths: PathChecker,
+    options: ServiceOptions,
+    clock: Callable[[], datetime],
+    refusal: Callable[[], NotAsked | None] = lambda: None,
+) -> Services:
+    """Return the services; nothing is opened or started.
+
+    Args:
+        backend: the scheduler.
+        database: where the records are kept.
+        paths: looks at what submissions name.
+        options: see there.
+        clock: the present, aware.
+        refusal: says why nothing is to be submitted now, or None.
+    """
+    store = JobStore(database, options.keys_kept, clock)
+    board = Board(options.cluster_id)
+
+    def adopt(record: JobRecord) -> None:
+        monitor.adopt(record)
+
+    submitter = Submitter(
+        backend, store, options.me, adopt, _end_leftovers, refusal, options.submission, clock
+    )
+    usage = UsageReader(backend, board, options.usage_interval, _INTEREST, clock)
+    monitor = Monitor(
+        backend,
+        store,
+        board,
+        submitter,
+        Resolver(backend, options.interval, options.rechecked_for),
+        usage,
+        options.cluster_id,
+        MonitorOptions(
+            interval_seconds=options.interval.total_seconds(),
+            listed_for=options.listed_for,
+            holder=options.me if store.is_shared else None,
+        ),
+        clock,
+    )
+    jobs = JobService(
+        backend=backend,
+        store=store,
+        board=board,
+        monitor=monitor,
+        submitter=submitter,
+        usage=usage,
+        archive=Archive(backend, store, options.cluster_id, options.interval.total_seconds()),
+        cluster_id=options.cluster_id,
+        paths=paths,
+    )
+    replica = None
+    if store.is_shared:
+        lease = Lease(database, options.me, options.lease)
+        turns = ReplicaOptions(
+            news_seconds=_NEWS_SECONDS,
+            lease_seconds=options.lease.total_seconds(),
+            listed_for=options.listed_for,
+        )
+        replica = Replica(store, lease, board, monitor, turns, clock)
+    return Services(
+        store=store,
+        board=board,
+        monitor=monitor,
+        submitter=submitter,
+        usage=usage,
+        jobs=jobs,
+        replica=replica,
+    )
+
+
+async def _end_leftovers(key: SubmissionKey) -> None:
+    await asyncio.to_thread(end_leftovers, key)
