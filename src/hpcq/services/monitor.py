@@ -77,8 +77,8 @@ class _Memory:
     touched: dict[JobUid, float] = field(default_factory=dict)
     asking: list[float] = field(default_factory=list)
     reported: set[tuple[object, ...]] = field(default_factory=set)
-    missing: Sequence[JobRecord] = ()
-    unanswered: Sequence[JobRecord] = ()
+    missing: Sequence[JobUid] = ()
+    unanswered: Sequence[JobUid] = ()
     last_seen: datetime | None = None
 
 
@@ -258,7 +258,8 @@ class Monitor:
                 [*comparison.changed, *news], began, gone=comparison.gone, as_of=asked_at
             )
             memory.last = self._believed(comparison.last, began)
-            memory.missing, memory.unanswered = missed, comparison.unanswered
+            memory.missing = [r.uid for r in comparison.vanished]
+            memory.unanswered = [r.uid for r in comparison.unanswered]
             memory.last_seen = before
 
     async def follow_up(self) -> None:
@@ -268,13 +269,18 @@ class Monitor:
             StoreUnavailable, LeaseLost: as `look` does.
         """
         memory = self._memory
-        await self._settle(memory.unanswered)
+        await self._settle(self._known(memory.unanswered))
         with self._asking() as began:
-            at = self._now()
-            ended = await self._resolver.resolve(memory.missing, memory.last_seen, at)
+            missing, at = self._known(memory.missing), self._now()
+            ended = await self._resolver.resolve(missing, memory.last_seen, at)
             await self._publish(ended, began)
         with self._asking() as began:
             await self._publish(await self._usage.ask(), began)
+
+    def _known(self, uids: Iterable[JobUid]) -> list[JobRecord]:
+        """Return these jobs as they are on the board now."""
+        entries = self._board.snapshot.entries
+        return [entries[uid].record for uid in uids if uid in entries]
 
     async def _settle(self, unanswered: Iterable[JobRecord]) -> None:
         for record in unanswered:

@@ -13,6 +13,7 @@ from hpcq.domain.errors import (
     CommandMissing,
     CommandTimedOut,
     HpcqError,
+    IdempotencyKeyReused,
     InvalidSpec,
     JobNotFound,
     NotAuthorized,
@@ -20,7 +21,7 @@ from hpcq.domain.errors import (
     QuotaExceeded,
     SchedulerError,
     SchedulerUnavailable,
-    SubmissionUncertain,
+    SubmissionInProgress,
     UnsupportedCapability,
     WrongState,
 )
@@ -72,7 +73,12 @@ ANSWERS: list[tuple[HpcqError, int, dict[str, Any]]] = [
     (SchedulerUnavailable("Away.", retry_after_seconds=7), 503, {"retryAfter": 7}),
     (CommandMissing("No qsub."), 503, {"code": "scheduler_unavailable", "retryAfter": 5}),
     (CommandTimedOut(("qsub",), 30), 504, {"code": "scheduler_timeout"}),
-    (SubmissionUncertain("Who knows.", uid="?"), 504, {"code": "scheduler_timeout"}),
+    (SubmissionInProgress("Wait."), 409, {"code": "in_progress", "retryAfter": 1}),
+    (
+        IdempotencyKeyReused("Another."),
+        422,
+        {"code": "idempotency_key_reused", "field": "Idempotency-Key"},
+    ),
 ]
 
 
@@ -83,8 +89,9 @@ ANSWERS: list[tuple[HpcqError, int, dict[str, Any]]] = [
 async def test_an_error_is_a_problem_with_its_members(
     app: App, error: HpcqError, status: int, members: dict[str, Any]
 ) -> None:
-    app.scheduler.fail_next("submit", error)
-    answer = await app.client.post("/jobs", json=app.body)
+    job_id = (await app.client.post("/jobs", json=app.body)).json()["jobId"]
+    app.scheduler.fail_next("hold", error)
+    answer = await app.client.post(f"/jobs/{job_id}/hold")
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()

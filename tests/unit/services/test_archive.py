@@ -50,11 +50,12 @@ async def test_what_accounting_does_not_know_is_not_asked_again_at_once(world: W
 
 
 async def test_an_answer_is_good_for_an_interval_only(world: World) -> None:
-    async with World(directory=world.directory, interval_seconds=0.0) as world:
-        assert await world.archive.find(NativeId("1")) is None
-        native_id = world.scheduler.enqueue()
-        world.scheduler.end(native_id)
-        assert await world.archive.find(native_id) is not None
+    world.interval_seconds = 0.0
+    await world.restart()
+    assert await world.archive.find(NativeId("1")) is None
+    native_id = world.scheduler.enqueue()
+    world.scheduler.end(native_id)
+    assert await world.archive.find(native_id) is not None
 
 
 @pytest.mark.parametrize("error", [AWAY, ZeroDivisionError("a defect")])

@@ -9,6 +9,7 @@ from tests.unit.services.kit import World
 
 from hpcq.domain.errors import (
     CommandFailed,
+    CommandMissing,
     CommandTimedOut,
     HpcqError,
     InvalidSpec,
@@ -18,7 +19,6 @@ from hpcq.domain.errors import (
     QuotaExceeded,
     SchedulerUnavailable,
     StoreUnavailable,
-    SubmissionUncertain,
     UnsupportedCapability,
     WrongState,
 )
@@ -99,9 +99,9 @@ async def test_what_the_scheduler_cannot_express_is_refused_by_name(
 
 REFUSALS = [
     CommandFailed(("qsub",), 1, b"unknown queue"),
-    SchedulerUnavailable("It is away."),
     NotAuthorized("Not yours."),
     QuotaExceeded("Too many jobs."),
+    CommandMissing("There is no qsub."),
     InvalidSpec("No such queue.", field="queue"),
     UnsupportedCapability("memoryLimit", "FAKE"),
 ]
@@ -117,26 +117,31 @@ async def test_a_refused_submission_is_on_record_as_failed_and_in_no_listing(
     assert caught.value is error
     (record,) = await stored(world)
     assert (record.state, record.state_reason) == (JobState.FAILED, error.detail)
-    assert world.on_board() == []
+    assert bool(world.scheduler.calls["find"]) == error.reached_scheduler, "looked for first"
     await world.restart()
     await world.tick(5)
-    assert world.scheduler.calls["find"] == 0
+    assert world.scheduler.calls["submit"] == 1
 
 
 @pytest.mark.parametrize(
     "error",
-    [TIMED_OUT, OutputParseError("qsub", "noise", b"Stampede3"), SubmissionUncertain("?", uid="?")],
+    [TIMED_OUT, OutputParseError("qsub", "noise", b"Stampede3"), SchedulerUnavailable("Away.")],
     ids=lambda error: type(error).__name__,
 )
+@pytest.mark.parametrize("finding", [True, False], ids=["at once", "later"])
 async def test_an_uncertain_submission_is_looked_for_and_never_repeated(
-    world: World, error: HpcqError
+    world: World, error: HpcqError, finding: bool
 ) -> None:
     world.scheduler.fail_next("submit", error, after_effect=True)
-    with pytest.raises(type(error)):
-        await world.submit()
-    (record,) = world.board.snapshot.records()
-    assert (record.state, record.state_reason) == (JobState.UNDETERMINED, error.detail)
-    assert await stored(world) == [record]
+    if not finding:
+        world.scheduler.fail_next("find", TIMED_OUT)
+    record = await world.submit()
+    if finding:
+        assert record.native_id == "1"
+    else:
+        assert (record.state, record.native_id) == (JobState.UNDETERMINED, None)
+        assert error.detail in (record.state_reason or "")
+        assert await stored(world) == [record]
     await world.tick(1)
     assert world.job(record.uid).native_id == "1"
     assert world.scheduler.calls["submit"] == 1
@@ -314,14 +319,29 @@ async def test_somebody_elses_job_is_left_as_it_is(world: World) -> None:
     assert world.job(native_id) == before
 
 
-async def test_a_job_without_an_id_cannot_be_told_anything(world: World) -> None:
+async def test_a_job_without_an_id_cannot_be_held(world: World) -> None:
     world.scheduler.fail_next("submit", TIMED_OUT)
-    with pytest.raises(CommandTimedOut):
-        await world.submit()
-    (record,) = world.board.snapshot.records()
-    for use in (world.jobs.cancel, world.jobs.hold, world.jobs.release):
+    record = await world.submit()
+    for use in (world.jobs.hold, world.jobs.release):
         with pytest.raises(WrongState):
             await use(record.uid)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_a_job_is_cancelled_before_anybody_knows_whether_there_is_one(
+    world: World, taken: bool
+) -> None:
+    world.scheduler.fail_next("submit", TIMED_OUT, after_effect=taken)
+    world.scheduler.fail_next("find", TIMED_OUT)
+    record = await world.submit()
+    await world.jobs.cancel(record.uid)
+    await world.tick(5)
+    await world.tick(100)
+    await world.tick(5)
+    gone = (await world.jobs.find(record.uid)).record
+    assert (gone.state, gone.failure_kind) == (JobState.FAILED, FailureKind.CANCELLED)
+    assert world.scheduler.queue == {}
+    assert world.scheduler.calls["submit"] == 1
 
 
 # Holding
