@@ -4,7 +4,7 @@ Schedulers use ids again (openpbs PR 686); so a key, the submission time, the ow
 has to agree as well.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from hpcq.domain.jobs import JobRecord, Observation
 from hpcq.domain.states import JobState
@@ -15,6 +15,8 @@ __all__ = ["same_job", "surely_same_job"]
 _OTHER_CLOCK = timedelta(minutes=10)
 # Its own answers agree, but for rounding.
 _SAME_CLOCK = timedelta(seconds=2)
+_ANY_TIME = datetime.min.replace(tzinfo=UTC)
+_PUT_BACK = (JobState.REQUEUED, JobState.REQUEUED_HELD)
 
 
 def same_job(record: JobRecord, seen: Observation) -> bool:
@@ -28,11 +30,10 @@ def same_job(record: JobRecord, seen: Observation) -> bool:
         return False
     if seen.submit_time is None:
         return known is None or not _is_another_run_of_another_name(known, seen)
-    if known is None or known.submit_time is None:
-        return _may_have_been_submitted(record, seen.submit_time)
-    later = seen.submit_time - known.submit_time
+    earliest, latest = _submitted_between(record)
     # Slurm and Grid Engine note a job that is put back as submitted at that moment.
-    return abs(later) <= _SAME_CLOCK or (_is_put_back(seen) and later > timedelta(0))
+    was_put_back = seen.state in _PUT_BACK and not record.state.is_final
+    return earliest <= seen.submit_time and (was_put_back or seen.submit_time <= latest)
 
 
 def surely_same_job(record: JobRecord, seen: Observation) -> bool:
@@ -45,16 +46,13 @@ def surely_same_job(record: JobRecord, seen: Observation) -> bool:
     if seen.submission_key is not None:
         return True
     known = record.seen
-    return known is not None and None not in (
-        known.owner,
-        seen.owner,
-        known.submit_time,
-        seen.submit_time,
-    )
+    if known is None or known.owner is None or known.owner != seen.owner:
+        return False
+    return _same_time(known.submit_time, seen.submit_time)
 
 
-def _is_put_back(seen: Observation) -> bool:
-    return seen.state in (JobState.REQUEUED, JobState.REQUEUED_HELD)
+def _same_time(one: datetime | None, other: datetime | None) -> bool:
+    return one is not None and other is not None and abs(one - other) <= _SAME_CLOCK
 
 
 def _is_another_run_of_another_name(known: Observation, seen: Observation) -> bool:
@@ -64,20 +62,19 @@ def _is_another_run_of_another_name(known: Observation, seen: Observation) -> bo
     """
     if known.name is None or seen.name is None or known.name == seen.name:
         return False
-    if known.start_time is None or seen.start_time is None:
-        return True
-    return abs(known.start_time - seen.start_time) > _SAME_CLOCK
+    return not _same_time(known.start_time, seen.start_time)
 
 
-def _may_have_been_submitted(record: JobRecord, moment: datetime) -> bool:
-    """Whether a job whose submission time was not known may have been submitted then."""
+def _submitted_between(record: JobRecord) -> tuple[datetime, datetime]:
+    """Return the earliest and the latest that the job may be said to have been submitted."""
     known = record.seen
+    if known is not None and known.submit_time is not None:
+        return known.submit_time - _SAME_CLOCK, known.submit_time + _SAME_CLOCK
+    earliest = record.created_at - _OTHER_CLOCK if record.is_ours else _ANY_TIME
     latest = record.created_at
     if known is not None:
         latest = max(latest, known.start_time or latest)
     elif record.confirmed_at is not None:
         # It was handed over, perhaps long after it was written down, and before it had an id.
         latest = max(latest, record.confirmed_at)
-    if moment > latest + _OTHER_CLOCK:
-        return False
-    return not record.is_ours or moment >= record.created_at - _OTHER_CLOCK
+    return earliest, latest + _OTHER_CLOCK

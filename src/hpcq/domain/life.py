@@ -100,18 +100,13 @@ def _moved(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
 
 def _reopened(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
     """Return the record of a job that ended and was put back; our wish to end it is fulfilled."""
-    known = record.seen
     held = new.state in (JobState.QUEUED_HELD, JobState.REQUEUED_HELD)
     waits = replace(
         new,
         state=JobState.REQUEUED_HELD if held else JobState.REQUEUED,
         stage=None,
-        **dict.fromkeys(_OF_THE_END),  # type: ignore[arg-type]
     )
-    reopened = _moved(record.changed(cancel_requested_at=None), waits, at)
-    if known is None or known.start_time is not None:
-        return reopened
-    return reopened.changed(earlier_start=known.end_time)
+    return _moved(record.changed(cancel_requested_at=None), waits, at)
 
 
 def _has_run(record: JobRecord) -> bool:
@@ -147,13 +142,15 @@ def _overlay(old: Observation | None, new: Observation) -> Observation:
 
 
 def _possible(seen: Observation) -> Observation:
-    """Return what is said without what cannot be: a run before it began, an end before that."""
-    if seen.state.is_queued and any(getattr(seen, name) is not None for name in _OF_A_RUN):
-        return replace(seen, **dict.fromkeys(_OF_A_RUN))  # type: ignore[arg-type]
-    start, end = seen.start_time, seen.end_time
-    if start is not None and end is not None and end < start:
+    """Return what is said without what cannot be: an end of what goes on, a run of what waits."""
+    if not seen.state.is_final:
+        never = _OF_THE_END | _OF_A_RUN if seen.state.is_queued else _OF_THE_END
+        said = [name for name in never if getattr(seen, name) is not None]
+        return replace(seen, **dict.fromkeys(said)) if said else seen  # type: ignore[arg-type]
+    began, end = seen.start_time or seen.submit_time, seen.end_time
+    if began is not None and end is not None and end < began:
         # The clocks of two hosts, or ours and the scheduler's.
-        return replace(seen, end_time=start)
+        return replace(seen, end_time=began)
     return seen
 
 
@@ -225,8 +222,10 @@ def removed_while_queued(record: JobRecord, at: datetime) -> JobRecord:
         state_reason="It was cancelled before it started.",
         end_time=at,
     )
-    seen = None if record.seen is None else _possible(replace(record.seen, state=JobState.QUEUED))
-    return observe(record.changed(seen=seen), gone, at)
+    if record.seen is None:
+        return _moved(record, gone, at)
+    waited = _possible(replace(record.seen, state=JobState.QUEUED))
+    return _moved(record.changed(seen=waited), gone, at)
 
 
 def held(record: JobRecord, at: datetime) -> JobRecord:

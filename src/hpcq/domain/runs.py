@@ -66,13 +66,16 @@ def is_of_later_run(record: JobRecord, seen: Observation) -> bool:
     known = record.seen
     if known is None or not surely_same_job(record, seen) or is_of_earlier_run(record, seen):
         return False
-    if seen.state in (JobState.REQUEUED, JobState.REQUEUED_HELD):
+    if _anew(known, seen):
         return True
+    if known.start_time is None:
+        # It ended while it waited, by our own clock perhaps; this may be from before that.
+        return False
     if seen.state.is_queued:
-        return _anew(known, seen)
+        return seen.state in (JobState.REQUEUED, JobState.REQUEUED_HELD)
     if seen.start_time is None or known.end_time is None:
         return False
-    return seen.start_time > known.end_time and not goes_on(known.start_time, seen)
+    return seen.start_time > known.end_time and begins_again(known, seen)
 
 
 def begins_again(known: Observation, seen: Observation) -> bool:
