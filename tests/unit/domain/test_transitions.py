@@ -1,9 +1,14 @@
 """Which states may follow which: GFD.231's steps, what polling misses, and two exceptions."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from hpcq.domain.states import JobState
 from hpcq.domain.transitions import TRANSITIONS, WAITS_AGAIN, may_move
+
+PAGE = Path(__file__).parents[3] / "docs" / "life.md"
 
 Q, QH, R, S = JobState.QUEUED, JobState.QUEUED_HELD, JobState.RUNNING, JobState.SUSPENDED
 RQ, RQH = JobState.REQUEUED, JobState.REQUEUED_HELD
@@ -62,3 +67,22 @@ def test_a_job_that_ran_is_not_queued_for_the_first_time(state: JobState) -> Non
     for waiting, again in WAITS_AGAIN.items():
         assert not may_move(state, waiting)
         assert may_move(state, again)
+
+
+def rows(heading: str) -> dict[str, str]:
+    """The two columns of the first table below a heading of docs/life.md."""
+    text = PAGE.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    cells = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| `")]
+    return {first.strip(" `"): second for first, second in cells}
+
+
+def test_the_documentation_explains_every_state() -> None:
+    assert list(rows("States")) == [s for s in JobState if s is not U] + ["UNDETERMINED"]
+
+
+def test_the_documentation_has_the_table() -> None:
+    documented = {
+        JobState(first): set(re.findall(r"`([A-Z_]+)`", second))
+        for first, second in rows("What may follow what").items()
+    }
+    assert documented == TRANSITIONS
