@@ -282,4 +282,4 @@ class Following(RuleBasedStateMachine):
 
 
 TestFollowing = Following.TestCase
-TestFollowing.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestFollowing.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
