@@ -12,7 +12,6 @@
     ├── IdempotencyKeyReused    its key names another submission
     ├── WrongState              the job is past the point where that could be done
     ├── StoreUnavailable        this service's own records cannot be written or read
-    ├── LeaseLost               another replica asks the scheduler now
     └── SchedulerError
         ├── CommandFailed           it ran and said no
         ├── CommandTimedOut         it did not answer within the limit
@@ -156,7 +155,7 @@ class StoreUnavailable(HpcqError):
     transient = True
 
 
-class LeaseLost(HpcqError):
+class LeaseLost(Exception):
     """Another replica has taken the task of asking the scheduler over.
 
     Attributes:
@@ -164,7 +163,7 @@ class LeaseLost(HpcqError):
     """
 
     def __init__(self, holder: str) -> None:
-        super().__init__("Another replica asks the scheduler now.")
+        super().__init__(holder)
         self.holder = holder
 
 

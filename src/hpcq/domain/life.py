@@ -93,7 +93,8 @@ def _moved(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
         state_changed_at=_moment_of(merged, at) if moved else record.state_changed_at,
         confirmed_at=at if merged.state.is_final else None,
         abandoned_at=None,
-        hand_over=None,
+        # A wish to end it from before it was known to be there is still to be carried out.
+        hand_over=None if record.cancel_requested_at is None else record.hand_over,
         earlier_start=_earlier_start(record, new),
     )
 
@@ -172,8 +173,16 @@ def _moment_of(seen: Observation, at: datetime) -> datetime:
 
 
 def turned_up(record: JobRecord, seen: Observation, at: datetime) -> JobRecord:
-    """Return the record of a job that was held never to have been taken, and now is seen."""
-    return observe(record.changed(native_id=seen.native_id, state=JobState.UNDETERMINED), seen, at)
+    """Return the record of a job that was held never to have been taken, and now is seen.
+
+    Where it is, the next sight tells.
+    """
+    return record.changed(
+        native_id=seen.native_id,
+        state=JobState.UNDETERMINED,
+        state_reason="The scheduler has it, although it did not seem to have taken it.",
+        state_changed_at=at,
+    )
 
 
 def missed(record: JobRecord, last_seen: datetime | None) -> JobRecord:

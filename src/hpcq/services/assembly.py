@@ -10,6 +10,7 @@ from hpcq.domain.jobs import JobRecord, SubmissionKey
 from hpcq.execution.leftovers import end_leftovers
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.archive import Archive
+from hpcq.services.changes import Changes
 from hpcq.services.jobs import JobService
 from hpcq.services.monitor import Monitor, MonitorOptions
 from hpcq.services.paths import PathChecker
@@ -102,18 +103,28 @@ def assemble(
         refusal: says why nothing is to be submitted now, or None.
     """
     store = JobStore(database, options.keys_kept, clock)
+    changes = Changes(store)
     board = Board(options.cluster_id)
 
     def adopt(record: JobRecord) -> None:
         monitor.adopt(record)
 
     submitter = Submitter(
-        backend, store, options.me, adopt, _end_leftovers, refusal, options.submission, clock
+        backend,
+        store,
+        changes,
+        options.me,
+        adopt,
+        _end_leftovers,
+        refusal,
+        options.submission,
+        clock,
     )
     usage = UsageReader(backend, board, options.usage_interval, _INTEREST, clock)
     monitor = Monitor(
         backend,
         store,
+        changes,
         board,
         submitter,
         Resolver(backend, options.interval, options.rechecked_for),

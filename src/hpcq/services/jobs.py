@@ -107,7 +107,7 @@ class JobService:
         record = await self.archive.find(job_id)
         if record is not None:
             return record
-        if self.board.snapshot.as_of is None:
+        if not self.monitor.has_seen_queue:
             raise SchedulerUnavailable(
                 "The scheduler has not answered yet since this service started, so nobody can say "
                 f"whether there is a job {str(job_id)!r}."

@@ -11,9 +11,10 @@ import structlog
 
 from hpcq.domain import life
 from hpcq.domain.errors import HpcqError, LeaseLost, StoreUnavailable
-from hpcq.domain.events import Happening
+from hpcq.domain.events import Contradiction, Happening, contradicted
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.schedulers.base import Listing, SchedulerBackend
+from hpcq.services.changes import Changes
 from hpcq.services.reconcile import Comparison, compare
 from hpcq.services.resolving import Resolver
 from hpcq.services.snapshot import Board
@@ -76,7 +77,7 @@ class _Memory:
     last: dict[NativeId, Observation] = field(default_factory=dict)
     touched: dict[JobUid, float] = field(default_factory=dict)
     asking: list[float] = field(default_factory=list)
-    reported: set[tuple[object, ...]] = field(default_factory=set)
+    reported: set[object] = field(default_factory=set)
     missing: Sequence[JobUid] = ()
     unanswered: Sequence[JobUid] = ()
     last_seen: datetime | None = None
@@ -88,12 +89,17 @@ class Monitor:
     Each round has two parts: `look` asks for the queue; `follow_up` asks, of others who may be
     slow, what became of the jobs that are not in it, and what the running ones use. A follow-up
     that takes long does not hold up the next look.
+
+    Attributes:
+        health: what was last heard of the scheduler.
+        has_seen_queue: whether the board shows all that is in the queue, as of some moment.
     """
 
     def __init__(
         self,
         backend: SchedulerBackend,
         store: JobStore,
+        changes: Changes,
         board: Board,
         submitter: Submitter,
         resolver: Resolver,
@@ -104,6 +110,7 @@ class Monitor:
     ) -> None:
         self._backend = backend
         self._store = store
+        self._changes = changes
         self._board = board
         self._submitter = submitter
         self._resolver = resolver
@@ -114,6 +121,7 @@ class Monitor:
         self._memory = _Memory()
         self._woken = asyncio.Event()
         self.health = Health()
+        self.has_seen_queue = False
 
     async def load(self) -> int:
         """Put up what the store remembers, before the scheduler is asked for the first time.
@@ -142,13 +150,13 @@ class Monitor:
             The job as it is now, or None when the board does not show it.
 
         Raises:
-            StoreUnavailable: it could not be written, and nothing was changed.
+            StoreUnavailable: it could not be written; that is tried again with every look.
         """
         entry = self._board.snapshot.entries.get(uid)
         if entry is None:
             return None
         self._touch(uid)
-        record = await self._store.change(uid, change)
+        record = await self._changes.make(uid, change)
         if record is None:
             # Somebody else's, of which nothing is kept.
             record = change(entry.record)
@@ -215,6 +223,9 @@ class Monitor:
     async def _follow_up_and_report(self) -> None:
         try:
             await self.follow_up()
+        except LeaseLost:
+            # The next look says so too, and ends the watch.
+            return
         except HpcqError as error:
             _log.warning("monitor.behind", problem=error.detail)
         except Exception:
@@ -234,7 +245,8 @@ class Monitor:
                 published. The next look finds it again.
             LeaseLost: another replica does this now; nothing was written.
         """
-        await self._submitter.pay()
+        for record in await self._changes.pay():
+            self.adopt(record)
         memory = self._memory
         with self._asking() as began:
             asked_at = self._now()
@@ -250,13 +262,18 @@ class Monitor:
                 asked_at,
                 self._options.listed_for,
             )
-            self._report(listing, comparison)
+            contradictions = self._report(listing, comparison)
             before = self._board.snapshot.as_of
             missed = [life.missed(r, before) for r in comparison.vanished]
             news = [r for r, old in zip(missed, comparison.vanished, strict=True) if r is not old]
             await self._publish(
-                [*comparison.changed, *news], began, gone=comparison.gone, as_of=asked_at
+                [*comparison.changed, *news],
+                began,
+                gone=comparison.gone,
+                as_of=asked_at,
+                happenings=[contradicted(c, asked_at) for c in contradictions],
             )
+            self.has_seen_queue = True
             memory.last = self._believed(comparison.last, began)
             memory.missing = [r.uid for r in comparison.vanished]
             memory.unanswered = [r.uid for r in comparison.unanswered]
@@ -314,7 +331,7 @@ class Monitor:
         seen = [r for r in fresh if not (r.is_ours or self._store.is_shared)]
         try:
             written = await self._store.publish(
-                list(self._changes(kept)),
+                list(self._with_before(kept)),
                 holder=self._options.holder,
                 gone=gone if self._store.is_shared else (),
                 happenings=happenings,
@@ -326,7 +343,7 @@ class Monitor:
         still = [r for r in (*seen, *written) if not self._touched_since(r.uid, began)]
         self._board.put(still, gone, as_of)
 
-    def _changes(
+    def _with_before(
         self, changed: Iterable[JobRecord]
     ) -> Iterator[tuple[JobRecord | None, JobRecord]]:
         """Yield records with their version before; those that have a newer one are left out."""
@@ -364,23 +381,28 @@ class Monitor:
                 last.pop(entry.record.native_id, None)
         return last
 
-    def _report(self, listing: Listing, comparison: Comparison) -> None:
-        """Log what is odd about a listing, once as long as it stays."""
+    def _report(self, listing: Listing, comparison: Comparison) -> list[Contradiction]:
+        """Log what is odd about a listing, once as long as it stays.
+
+        Returns:
+            What contradicts the records of our own jobs and did not do so before.
+        """
         unreadable = {(b.native_id, b.reason, b.excerpt): b for b in listing.unreadable}
-        odd = {(r.uid, seen.state, seen.native_state): r for r, seen in comparison.contradictions}
+        found = [(r, life.contradiction(r, seen)) for r, seen in comparison.contradictions]
+        odd = {c: r for r, c in found if c is not None}
         reported, self._memory.reported = self._memory.reported, {*unreadable, *odd}
         for key, bad in unreadable.items():
             if key not in reported:
                 _log.warning(
                     "job.unreadable", job=bad.native_id, reason=bad.reason, excerpt=bad.excerpt
                 )
-        for (uid, state, native_state), record in odd.items():
-            if (uid, state, native_state) not in reported:
-                _log.warning(
-                    "job.contradiction",
-                    job=record.native_id,
-                    uid=uid,
-                    held_to_be=record.state,
-                    said_to_be=state,
-                    native_state=native_state,
-                )
+        new = {c: r for c, r in odd.items() if c not in reported}
+        for contradiction in new:
+            _log.warning(
+                "job.contradiction",
+                job=contradiction.native_id,
+                uid=contradiction.uid,
+                reason=contradiction.reason,
+                native_state=contradiction.native_state,
+            )
+        return [contradiction for contradiction, record in new.items() if record.is_ours]

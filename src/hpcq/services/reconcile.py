@@ -68,6 +68,7 @@ def compare(
             present.add(record.uid)
             continue
         present.add(_take_in(result, record, seen, cluster_id, at))
+    result.unanswered += _still_to_be_cancelled(snapshot, present)
     present.update(_uids_of_unreadable(snapshot, listing))
     _miss(result, snapshot, present | touched, at - listed_for)
     return result
@@ -116,6 +117,12 @@ def _take_in(
     elif life.contradiction(record, seen) is not None:
         result.contradictions.append((record, seen))
     return record.uid
+
+
+def _still_to_be_cancelled(snapshot: Snapshot, present: Set[JobUid]) -> list[JobRecord]:
+    entries = (snapshot.entries.get(uid) for uid in present)
+    records = (entry.record for entry in entries if entry is not None)
+    return [r for r in records if r.hand_over is not None and r.cancel_requested_at is not None]
 
 
 def _uids_of_unreadable(snapshot: Snapshot, listing: Listing) -> set[JobUid]:

@@ -95,6 +95,8 @@ class Replica:
         gone = [uid for uid in news.gone if uid in self._board.snapshot.entries]
         self._board.put((), gone, news.as_of)
         self._known = news.change
+        if news.as_of is not None:
+            self._monitor.has_seen_queue = True
         if not self._is_watching:
             self._monitor.health = _health(news)
 

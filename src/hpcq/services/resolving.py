@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from hpcq.domain import life
+from hpcq.domain import life, runs
 from hpcq.domain.errors import HpcqError
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
@@ -103,10 +103,10 @@ class Resolver:
         at: datetime,
     ) -> JobRecord:
         answers = known.get(record.native_id, []) if record.native_id else []
-        ours = [seen for seen in answers if life.same_job(record, seen)]
-        if ours and ours[-1].state.is_final:
+        newest = runs.newest(record, answers)
+        if newest is not None and newest.state.is_final:
             self._rechecks.pop(record.uid, None)
-            return life.observe(record, ours[-1], at)
+            return life.observe(record, newest, at)
         self._look_again(record.uid, at)
         if record.seen is None and at - record.created_at < _VISIBILITY:
             return record

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from hpcq.domain import submission
+from hpcq.domain import life, submission
 from hpcq.domain.errors import (
     CommandFailed,
     HpcqError,
@@ -30,6 +30,7 @@ from hpcq.domain.errors import (
 from hpcq.domain.jobs import HandOver, JobRecord, JobSpec, JobUid, NativeId, SubmissionKey
 from hpcq.domain.submission import IdempotencyKey
 from hpcq.schedulers.base import SchedulerBackend
+from hpcq.services.changes import Changes
 from hpcq.storage.jobs import Claim, JobStore
 
 __all__ = ["Submission", "SubmissionOptions", "Submitter"]
@@ -87,6 +88,7 @@ class Submitter:
     Args:
         backend: the scheduler.
         store: where intents are kept.
+        changes: writes down what has happened.
         me: this process's name; no other has it.
         adopt: shows a record to all readers.
         end_leftovers: ends what still submits a job in the name of a process that died.
@@ -99,6 +101,7 @@ class Submitter:
         self,
         backend: SchedulerBackend,
         store: JobStore,
+        changes: Changes,
         me: str,
         adopt: Callable[[JobRecord], None],
         end_leftovers: Callable[[SubmissionKey], Awaitable[None]],
@@ -108,6 +111,7 @@ class Submitter:
     ) -> None:
         self._backend = backend
         self._store = store
+        self._changes = changes
         self._me = me
         self._adopt = adopt
         self._end_leftovers = end_leftovers
@@ -116,7 +120,6 @@ class Submitter:
         self._now = clock
         self._began_at = clock()
         self._under_way: Counter[JobUid] = Counter()
-        self._owed: dict[JobUid, tuple[JobRecord, NativeId]] = {}
         self._cleaned: set[JobUid] = set()
         self._tasks: set[asyncio.Task[JobRecord]] = set()
 
@@ -183,7 +186,7 @@ class Submitter:
         if not may_go_on and hand_over.by != self._me and record.uid not in self._cleaned:
             await self._end_leftovers(record.key)
             self._cleaned.add(record.uid)
-        native_id = await self._backend.find(record.key)
+        native_id = record.native_id or await self._backend.find(record.key)
         if native_id is not None and record.cancel_requested_at is not None:
             await self._cancel_found(record, native_id)
         elif native_id is not None:
@@ -220,15 +223,10 @@ class Submitter:
             _log.warning("submission.repeated", uid=record.uid, attempt=changed.hand_over.attempts)
             self._start(changed).add_done_callback(_report)
 
-    async def pay(self) -> None:
-        """Write down the ids that the database could not take when the scheduler gave them.
-
-        Raises:
-            StoreUnavailable: it still cannot.
-        """
-        for uid, (record, native_id) in list(self._owed.items()):
-            await self._found(record, native_id)
-            self._owed.pop(uid, None)
+    async def written(self) -> None:
+        """Return once nothing is under way, and all that came of it is in the database."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _start(self, record: JobRecord) -> asyncio.Task[JobRecord]:
         """Hand a job over, to the end even if nobody waits for it any more."""
@@ -292,25 +290,28 @@ class Submitter:
         taken = submission.submitted(record, native_id, at)
         self._adopt(taken)
         # The intent is on disk, and the key leads from it to the id: nobody waits for this.
-        self._kept(self._write_down(record, native_id)).add_done_callback(_report)
+        self._kept(self._found(record, native_id)).add_done_callback(_report)
         return taken
-
-    async def _write_down(self, record: JobRecord, native_id: NativeId) -> JobRecord:
-        try:
-            return await self._found(record, native_id)
-        except StoreUnavailable:
-            self._owed[record.uid] = (record, native_id)
-            raise
 
     async def _found(self, record: JobRecord, native_id: NativeId) -> JobRecord:
         at = self._now()
-        return await self._change(record, lambda r: submission.submitted(r, native_id, at))
+        changed = await self._changes.make(
+            record.uid, lambda r: submission.submitted(r, native_id, at)
+        )
+        return self._adopted(record, changed)
 
     async def _cancel_found(self, record: JobRecord, native_id: NativeId) -> None:
         """Carry out what was asked of a job before it was known whether there is one."""
+        never_ran = False
         with contextlib.suppress(JobNotFound):
-            await self._backend.cancel(native_id)
-        await self._found(record, native_id)
+            never_ran = await self._backend.cancel(native_id)
+        at = self._now()
+
+        def cancelled(job: JobRecord) -> JobRecord:
+            job = submission.submitted(job, native_id, at)
+            return life.removed_while_queued(job, at) if never_ran else job
+
+        self._adopted(record, await self._changes.make(record.uid, cancelled))
 
     async def _leave_open(
         self,
@@ -348,6 +349,9 @@ class Submitter:
         frees_key: bool = False,
     ) -> JobRecord:
         changed = await self._store.change(record.uid, change, frees_key=frees_key)
+        return self._adopted(record, changed)
+
+    def _adopted(self, record: JobRecord, changed: JobRecord | None) -> JobRecord:
         if changed is None:
             raise StoreUnavailable(f"The record of the job {record.uid} has disappeared.")
         self._adopt(changed)

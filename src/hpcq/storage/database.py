@@ -122,13 +122,19 @@ class Database:
         try:
             while self._waiting:
                 works, self._waiting = self._waiting, []
-                outcomes = await asyncio.get_running_loop().run_in_executor(
-                    self._writer_thread, self._write_together, works
-                )
-                for work, outcome in zip(works, outcomes, strict=True):
+                for work, outcome in zip(works, await self._outcomes(works), strict=True):
                     _settle(work.done, self._explained(outcome))
         finally:
             self._writer = None
+
+    async def _outcomes(self, works: Sequence[_Work]) -> list[Any]:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._writer_thread, self._write_together, works
+            )
+        except RuntimeError:
+            # The thread has been let go.
+            return [StoreUnavailable("The service is being stopped.") for _ in works]
 
     def _write_together(self, works: Sequence[_Work]) -> list[Any]:
         """Return what each piece of work returned or raised."""

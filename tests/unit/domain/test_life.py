@@ -81,8 +81,10 @@ def test_an_unclear_submission_is_undetermined_and_says_so_once_it_is_found() ->
 def test_a_job_held_never_to_have_been_taken_can_turn_up() -> None:
     lost = submission.failed(intended(), "nobody has it", after(200))
     record = life.turned_up(lost, seen(JobState.RUNNING), after(300))
-    assert (record.uid, record.native_id, record.state) == (UID, ID, JobState.RUNNING)
+    assert (record.uid, record.native_id, record.state) == (UID, ID, JobState.UNDETERMINED)
     assert record.state_changed_at == after(300)
+    now = life.observe(record, seen(JobState.RUNNING), after(305))
+    assert now.state is JobState.RUNNING
 
 
 # What the scheduler says

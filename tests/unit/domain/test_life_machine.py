@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hpcq.domain import life, runs
+from hpcq.domain import life, runs, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.domain.transitions import may_move
@@ -71,8 +71,8 @@ class Life(RuleBasedStateMachine):
         self.heard: Observation | None = None
         self.starts: set[datetime | None] = set()
         self.over: set[Run] = set()
-        intent = life.intent(UID, replace(SPEC, hold=hold), T0)
-        self.history: list[JobRecord] = [intent, life.submitted(intent, ID, T0)]
+        intent = submission.intent(UID, replace(SPEC, hold=hold), T0, by="test", is_promised=False)
+        self.history: list[JobRecord] = [intent, submission.submitted(intent, ID, T0)]
 
     @property
     def clock(self) -> datetime:

@@ -105,7 +105,11 @@ class World:
         await self.__aenter__()
 
     async def submit(self, **fields: Any) -> JobRecord:
-        return (await self.jobs.submit(replace(self.spec, **fields))).record
+        record = (await self.jobs.submit(replace(self.spec, **fields))).record
+        await self.submitter.written()
+        stored = await self.store.by_uid(record.uid)
+        assert stored is not None
+        return stored if stored.native_id == record.native_id else record
 
     async def tick(self, seconds: float = 0.0) -> None:
         """Let time pass, and the scheduler be asked once."""

@@ -244,38 +244,41 @@ async def test_a_slow_accounting_does_not_hold_up_the_news_of_the_queue(world: W
 
 
 async def test_the_watch_goes_on_after_anything(world: World) -> None:
-    async with World(directory=world.directory, interval_seconds=0.001) as world:
-        native_id = world.scheduler.enqueue()
-        world.scheduler.fail_next("jobs", AWAY)
-        after_outage = world.scheduler.hold_back_next("jobs")
-        world.scheduler.fail_next("jobs", ZeroDivisionError("a defect"))
-        after_defect = world.scheduler.hold_back_next("jobs")
-        after_answer = world.scheduler.hold_back_next("jobs")
-        watching = asyncio.create_task(world.monitor.run())
-        health = []
-        for answer in (after_outage, after_defect, after_answer):
-            await answer.ready.wait()
-            health.append((world.monitor.health.answered, world.monitor.health.problem))
-            answer.let_go()
-        watching.cancel()
-        assert health == [
-            (False, AWAY.detail),
-            (False, "The monitor failed; its log says why."),
-            (True, None),
-        ]
-        assert world.job(native_id).state is JobState.QUEUED
+    world.interval_seconds = 0.001
+    await world.restart()
+    native_id = world.scheduler.enqueue()
+    world.scheduler.fail_next("jobs", AWAY)
+    after_outage = world.scheduler.hold_back_next("jobs")
+    world.scheduler.fail_next("jobs", ZeroDivisionError("a defect"))
+    after_defect = world.scheduler.hold_back_next("jobs")
+    after_answer = world.scheduler.hold_back_next("jobs")
+    watching = asyncio.create_task(world.monitor.run())
+    health = []
+    for answer in (after_outage, after_defect, after_answer):
+        await answer.ready.wait()
+        health.append((world.monitor.health.answered, world.monitor.health.problem))
+        answer.let_go()
+    watching.cancel()
+    assert health == [
+        (False, AWAY.detail),
+        (False, "The monitor failed; its log says why."),
+        (True, None),
+    ]
+    assert world.job(native_id).state is JobState.QUEUED
 
 
 async def test_before_the_first_answer_what_is_remembered_is_shown_and_stale(world: World) -> None:
     record = await world.submit()
     assert record.native_id is not None
     await world.tick()
+    as_of = world.board.snapshot.as_of
     await world.restart()
     world.scheduler.fail_next("jobs", AWAY)
     with pytest.raises(SchedulerUnavailable):
         await world.tick()
     assert world.job(record.native_id).uid == record.uid
-    assert world.board.snapshot.as_of is None
+    assert world.board.snapshot.as_of == as_of
+    world.clock.forward(60)
     assert world.board.snapshot.freshness(world.clock(), timedelta(seconds=30)).stale
     assert not world.monitor.health.answered
     await world.tick()
@@ -306,7 +309,7 @@ async def test_a_job_listed_before_its_submission_returned_is_one_job_and_ours(
     submitting = asyncio.create_task(world.submit())
     await answer.ready.wait()
     await world.tick()
-    assert [record.is_ours for record in world.board.snapshot.records()] == [False]
+    assert [record.is_ours for record in world.board.snapshot.records()] == [shows_keys]
     answer.let_go()
     record = await submitting
     assert [r.uid for r in world.board.snapshot.records()] == [record.uid]
@@ -468,6 +471,7 @@ async def test_a_submission_given_up_for_lost_that_turns_up_is_followed(world: W
     assert world.job(record.uid).state is JobState.FAILED
     world.scheduler.queue[NativeId("1")] = late
     await world.tick(5)
+    await world.tick(5)
     assert [r.uid for r in world.board.snapshot.records()] == [record.uid]
     assert world.job("1").state is JobState.QUEUED
     assert await world.store.by_uid(record.uid) == world.job("1")
@@ -534,11 +538,11 @@ async def test_what_could_not_be_written_is_not_lost(world: World) -> None:
     await world.tick()
     world.scheduler.run(native_id)
     foreign = world.scheduler.enqueue()
-    world.store.full = True
+    world.database.full = True
     with pytest.raises(StoreUnavailable):
         await world.tick(5)
     assert world.job(native_id).state is JobState.QUEUED
-    world.store.full = False
+    world.database.full = False
     await world.tick(5)
     assert world.job(native_id).state is JobState.RUNNING
     assert world.job(foreign).state is JobState.QUEUED
@@ -550,10 +554,10 @@ async def test_an_end_that_could_not_be_written_is_found_again(world: World) -> 
     assert native_id is not None
     await world.tick()
     world.scheduler.end(native_id)
-    world.store.full = True
+    world.database.full = True
     with pytest.raises(StoreUnavailable):
         await world.tick(5)
-    world.store.full = False
+    world.database.full = False
     await world.tick(60)
     assert world.job(native_id).state is JobState.DONE
     assert await world.store.by_native_id(native_id) == world.job(native_id)
@@ -563,10 +567,10 @@ async def test_our_own_change_that_could_not_be_written_is_written_later(world: 
     record = await world.submit()
     assert record.native_id is not None
     await world.tick()
-    world.store.full = True
+    world.database.full = True
     with pytest.raises(StoreUnavailable):
         await world.jobs.cancel(record.native_id)
-    world.store.full = False
+    world.database.full = False
     await world.tick(5)
     stored = await world.store.by_uid(record.uid)
     assert stored == world.job(record.uid)
@@ -643,7 +647,7 @@ async def test_reading_all_usage_asks_about_all_running_jobs(world: World) -> No
     world.scheduler.run(running)
     for native_id in (running, waiting):
         world.scheduler.extras[native_id] = {"usage": Usage(cpu_seconds=1.0)}
-    world.monitor.read_all()
+    world.usage.read_all()
     await world.tick()
     first, second = world.job(running).seen, world.job(waiting).seen
     assert first is not None
@@ -689,18 +693,18 @@ async def test_a_missing_job_is_looked_for_less_and_less_often(world: World) -> 
 
 
 async def test_one_query_serves_all_and_wakes_are_merged(world: World) -> None:
-    world = World(directory=world.directory, interval_seconds=3600)
-    async with world:
-        watching = asyncio.create_task(world.monitor.run())
-        answer = world.scheduler.hold_back_next("jobs")
-        await answer.ready.wait()
-        for _ in range(100):
-            world.monitor.wake()
-        answer.let_go()
-        last = world.scheduler.hold_back_next("jobs")
-        await last.ready.wait()
-        assert world.scheduler.calls["jobs"] == 2
-        watching.cancel()
+    world.interval_seconds = 3600
+    await world.restart()
+    watching = asyncio.create_task(world.monitor.run())
+    answer = world.scheduler.hold_back_next("jobs")
+    await answer.ready.wait()
+    for _ in range(100):
+        world.monitor.wake()
+    answer.let_go()
+    last = world.scheduler.hold_back_next("jobs")
+    await last.ready.wait()
+    assert world.scheduler.calls["jobs"] == 2
+    watching.cancel()
 
 
 async def test_complaints_are_made_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -735,9 +739,10 @@ async def test_what_is_remembered_does_not_grow_with_the_jobs_that_come_and_go(
         await world.tick(2 * 86400)
         await world.tick(5)
     memory = world.monitor._memory
-    sizes = {name: len(getattr(memory, name)) for name in ("touched", "rechecks", "interest")}
-    assert sizes == {"touched": 0, "rechecks": 0, "interest": 0}
-    assert (memory.last, memory.unsaved) == ({}, set())
+    assert (memory.last, memory.touched, memory.missing, memory.unanswered) == ({}, {}, [], [])
+    assert world.monitor._resolver._rechecks == {}
+    assert world.usage._interest == {}
+    assert not world.submitter._under_way
     assert len(world.board.snapshot.entries) == 0
     assert len(world.board.snapshot.by_native) == 0
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.unit.services.kit import CLUSTER, T0
 
-from hpcq.domain import life, runs
+from hpcq.domain import life, runs, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.domain.transitions import WAITS_AGAIN, may_move
@@ -84,7 +84,9 @@ class Following(RuleBasedStateMachine):
             self.jobs.append(Job(name, number, None))
             return
         uid = JobUid(f"00000000-0000-4000-8000-{self.count:012}")
-        intent = life.intent(uid, replace(SPEC, name=name, hold=hold), self.now)
+        intent = submission.intent(
+            uid, replace(SPEC, name=name, hold=hold), self.now, by="test", is_promised=False
+        )
         number = self.scheduler.enqueue(name=name, state=state, submission_key=intent.key)
         self.jobs.append(Job(name, number, uid))
         self.put(intent)
@@ -99,7 +101,7 @@ class Following(RuleBasedStateMachine):
         job.is_known = True
         record = self.board.snapshot.entries[job.uid].record
         if record.native_id is None:
-            self.put(life.submitted(record, job.number, self.now))
+            self.put(submission.submitted(record, job.number, self.now))
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
@@ -270,7 +272,7 @@ class Following(RuleBasedStateMachine):
             if job.uid is not None and not job.is_known:
                 record = self.board.snapshot.entries[job.uid].record
                 if record.native_id is None:
-                    self.put(life.submitted(record, job.number, self.now))
+                    self.put(submission.submitted(record, job.number, self.now))
                 job.is_known = True
         for _ in range(2):
             self.resolve(self.compare(self.listing()), answers=True)
