@@ -1,19 +1,11 @@
 """The schedulers that the conformance suite runs against. A new one is one line in the table."""
 
-import functools
-import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
+from tests import real
 
 __all__ = ["BACKENDS", "Backend"]
-
-_CLUSTERS = Path(__file__).parent / "clusters"
-_CANNOT_BE_INSTALLED = 3
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,7 @@ class Backend:
 
     def settings(self) -> dict[str, str]:
         """The variables that make a service speak to it; starts the cluster when needed."""
-        found = {} if self.cluster is None else _cluster_environment(self.cluster)
+        found = {} if self.cluster is None else real.settings_of(self.cluster)
         return {"SCHEDULER": self.name, **found}
 
 
@@ -74,29 +66,3 @@ BACKENDS = {
         ),
     )
 }
-
-
-@functools.cache
-def _started(cluster: str) -> tuple[int, str, str]:
-    script = _CLUSTERS / f"{cluster}.py"
-    done = subprocess.run(
-        [sys.executable, str(script), "up"],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
-
-
-def _cluster_environment(cluster: str) -> dict[str, str]:
-    exit_code, output, messages = _started(cluster)
-    if exit_code == _CANNOT_BE_INSTALLED and not os.environ.get("HPCQ_REQUIRE_REAL"):
-        reason = messages.strip().rpartition("\n")[2] or "it cannot be installed"
-        pytest.skip(f"no real {cluster} here: {reason}")
-    if exit_code != 0:
-        pytest.fail(
-            f"the {cluster} cluster did not start ({exit_code}):\n{messages}", pytrace=False
-        )
-    environment: dict[str, str] = json.loads(output)
-    return environment

@@ -34,6 +34,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.clusters import machine
+from tests.clusters.machine import ClusterError as Failed
+
 BASE = Path(os.environ.get("HPCQ_TEST_SGE_DIR", "/var/tmp/hpcq-test-sge"))
 ROOT = BASE / "root"
 CELL = "hpcq"
@@ -172,14 +177,6 @@ xacl NONE
 ATTEMPTS = 3
 
 
-class Failed(Exception):
-    """The cell cannot be brought up; the message says why, ``code`` is the exit status."""
-
-    def __init__(self, message: str, code: int = 1) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 def say(message: str) -> None:
     print(f"sge: {message}", file=sys.stderr, flush=True)
 
@@ -247,32 +244,9 @@ def free_port(wanted: int) -> int:
 # --- installation ----------------------------------------------------------------------------
 
 
-def installed() -> bool:
+def missing_programs() -> list[str]:
     needed = (PROGRAMS / "sge_qmaster", PROGRAMS / "sge_execd", Path("/usr/bin/qsub"))
-    return all(path.exists() for path in needed)
-
-
-def install() -> None:
-    if installed():
-        return
-    if shutil.which("apt-get") is None:
-        raise Failed("Grid Engine is not installed and this is not a Debian system", 3)
-    say("installing " + " ".join(PACKAGES))
-    environment = {
-        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-        "DEBIAN_FRONTEND": "noninteractive",
-        "RUNLEVEL": "1",  # invoke-rc.d then does not start the packaged daemons
-    }
-    for name in ("http_proxy", "https_proxy", "no_proxy"):
-        if name in os.environ:
-            environment[name] = os.environ[name]
-    command = ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES]
-    for attempt in (["apt-get", "update"], command):
-        done = subprocess.run(
-            attempt, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False
-        )
-    if done.returncode or not installed():
-        raise Failed("the gridengine packages could not be installed with apt-get", 3)
+    return [path.name for path in needed if not path.exists()]
 
 
 # --- processes -------------------------------------------------------------------------------
@@ -538,7 +512,7 @@ def up() -> int:
     if not is_up():
         with alone():
             if not is_up():
-                install()
+                machine.install(PACKAGES, missing_programs)
                 start_patiently()
                 say("up")
     print(json.dumps(client_environment(read_state())))

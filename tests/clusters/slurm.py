@@ -31,6 +31,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.clusters.machine import (
+    PATH,
+    CannotInstall,
+    ClusterError,
+    install,
+    log,
+    make_dir,
+    write_file,
+)
+
 # More than one cluster at once, for what must be alone with its own: HPCQ_TEST_SLURM_INSTANCE=1.
 INSTANCE = int(os.environ.get("HPCQ_TEST_SLURM_INSTANCE", "0"))
 # A fixed place lets `down` find what `up` made.
@@ -141,26 +153,13 @@ CommitDelay=1
 """
 
 
-class ClusterError(Exception):
-    """The cluster did not come up; the text is one sentence for a person."""
-
-
-class CannotInstall(ClusterError):
-    """Slurm is missing and cannot be installed here."""
-
-
-def log(message: str) -> None:
-    print(f"slurm cluster: {message}", file=sys.stderr, flush=True)
-
-
 def client_env() -> dict[str, str]:
     """The variables that a process talking to this cluster needs."""
     return {"SLURM_CONF": str(CONF)}
 
 
 def full_env() -> dict[str, str]:
-    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return {"PATH": path, "LC_ALL": "C.UTF-8", "HOME": "/root", **client_env()}
+    return {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **client_env()}
 
 
 def run(argv: Sequence[str], *, stdin: str = "", check: bool = True) -> str:
@@ -187,59 +186,10 @@ def wait_for(what: str, ready: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def missing_programs() -> list[str]:
-    return [name for name in PROGRAMS if shutil.which(name, path=full_env()["PATH"]) is None]
-
-
-@contextmanager
-def no_daemons_on_install() -> Iterator[None]:
-    """Keeps Debian's packages from starting the machine-wide daemons (policy-rc.d)."""
-    policy = Path("/usr/sbin/policy-rc.d")
-    if policy.exists():
-        yield
-        return
-    policy.write_text("#!/bin/sh\nexit 101\n")
-    policy.chmod(0o755)
-    try:
-        yield
-    finally:
-        policy.unlink()
-
-
-def install() -> None:
-    absent = missing_programs()
-    if not absent:
-        return
-    if shutil.which("apt-get") is None:
-        raise CannotInstall(f"{', '.join(absent)} missing, and this is not a Debian-like system")
-    log(f"installing Debian packages ({', '.join(absent)} missing)")
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300"]
-    with no_daemons_on_install():
-        for step in (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES]):
-            # stdout is the JSON answer's.
-            done = subprocess.run([*apt, *step], env=env, stdout=sys.stderr, check=False)
-    if done.returncode or missing_programs():
-        raise CannotInstall(
-            f"apt-get could not install {', '.join(missing_programs() or PACKAGES)}"
-        )
+    return [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
 
 
 # --- files --------------------------------------------------------------------------------------
-
-
-def make_dir(path: Path, owner: str, mode: int) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-    shutil.chown(path, owner, owner)
-    path.chmod(mode)
-
-
-def write_file(path: Path, content: str | bytes, owner: str, mode: int) -> None:
-    data = content.encode() if isinstance(content, str) else content
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    shutil.chown(path, owner, owner)
-    path.chmod(mode)
 
 
 def write_files() -> None:
@@ -422,7 +372,7 @@ def is_up() -> bool:
 
 
 def up() -> dict[str, str]:
-    install()
+    install(PACKAGES, missing_programs)
     if not is_up():
         bring_up()
     return client_env()
