@@ -1,5 +1,5 @@
 # Every command a person needs. Everything is installed in .venv, nothing outside of it, but for
-# the schedulers that `make test` runs the tests against (see docs/development.md).
+# the schedulers and the PostgreSQL that `make test` runs the tests against (docs/development.md).
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +19,7 @@ setup: $(READY_TO_DEVELOP) ## Install everything in .venv
 demo: $(READY_TO_RUN) ## Run a sample study from submission to end (PORT=… to choose the port)
 	@$(BIN)/python examples/demo.py
 
-test: $(READY_TO_DEVELOP) ## Run all tests, against real Slurm and Grid Engine where possible
+test: $(READY_TO_DEVELOP) ## Run all tests, on real Slurm, Grid Engine and PostgreSQL where possible
 	@scripts/test.sh
 
 lint: $(READY_TO_DEVELOP) ## Check style, types and imports
@@ -41,7 +41,7 @@ bench: $(READY_TO_DEVELOP) ## Measure what the documentation claims
 	    $(BIN)/python -m bench.$$(basename $$module .py) || exit 1; \
 	done
 
-clean-clusters: ## Stop the test schedulers that `make test` left running
+clean-clusters: ## Stop the schedulers and the PostgreSQL that `make test` left running
 	@scripts/clusters.sh down
 
 clean: clean-clusters ## Stop them and remove everything that was made here, .venv too

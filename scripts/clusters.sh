@@ -1,5 +1,5 @@
 #!/bin/sh
-# The schedulers that the tests run against: a real Slurm and a real Grid Engine on this machine.
+# What the tests run against, on this machine: a real Slurm, Grid Engine and PostgreSQL.
 #
 #   scripts/clusters.sh up      install (root, Debian) and start what is not running
 #   scripts/clusters.sh down    stop what `up` started; what was installed stays
@@ -30,12 +30,15 @@ case ${1:-} in
 up)
     start slurm "Slurm"
     start sge "Grid Engine"
+    start postgres "PostgreSQL"
     ;;
 down)
     for name in slurm sge; do
         # Nothing to stop where nothing was ever started.
         $python tests/clusters/$name.py down </dev/null >/dev/null 2>&1 || true
     done
+    # A test that was killed leaves the server that it had for itself.
+    $python tests/clusters/postgres.py down all </dev/null >/dev/null 2>&1 || true
     ;;
 *) printf 'usage: scripts/clusters.sh up|down\n' >&2; exit 2 ;;
 esac

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Every test, against real schedulers where they can be had. Arguments go to pytest.
+# Every test, against real schedulers and a real PostgreSQL where they can be had. Arguments go to
+# pytest.
 #
 # TEST_WORKERS is how many tests run at the same time; HPCQ_REQUIRE_REAL=1 refuses to leave out
-# a test that needs a real scheduler.
+# a test that needs one of them.
 set -eu
 cd "$(dirname "$0")/.."
 

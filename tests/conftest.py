@@ -1,4 +1,4 @@
-"""What all suites share: the schedulers, the service before them, and reports that show its log."""
+"""What all suites share: schedulers, databases, the service, and reports that show its log."""
 
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from tests.backends import BACKENDS, Backend
+from tests.databases import DATABASES, Database
 from tests.jobs import Jobs, Study
 from tests.service import CANARY, ROOT_PATH, Service
 
@@ -17,10 +18,11 @@ hypothesis.settings.load_profile("any-machine")
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of one file on one scheduler together, for they share a service."""
+    apart = ("backend", "database", "fake", "scheduler")
     for item in items:
         call = getattr(item, "callspec", None)
         params = {} if call is None else call.params
-        shared = (str(params[name]) for name in ("backend", "fake", "scheduler") if name in params)
+        shared = (str(params[name]) for name in apart if name in params)
         item.add_marker(pytest.mark.xdist_group("-".join((item.path.stem, *shared))))
 
 
@@ -50,6 +52,15 @@ def service(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Itera
     settings = {**backend.settings(), "ROOT_PATH": ROOT_PATH, "SECRET_TOKEN": CANARY}
     with Service(tmp_path_factory.mktemp(f"service-{backend.name}"), settings) as running:
         yield running
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=kind.marks) for name, kind in DATABASES.items()],
+)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A new database of each kind in turn."""
+    with DATABASES[request.param].fresh(tmp_path) as new:
+        yield new
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What a run left out, in plain words at its end: ``pytest -p tests.left_out``.
 
-With ``HPCQ_REQUIRE_REAL`` set, a run that left out a test which needs a real scheduler fails.
+With ``HPCQ_REQUIRE_REAL`` set, a run that left out a test which needs a real scheduler or a real
+database server fails.
 """
 
 import os
@@ -10,7 +11,7 @@ import pytest
 
 __all__ = ["pytest_sessionfinish", "pytest_terminal_summary"]
 
-REAL_SCHEDULERS = {"slurm": "Slurm", "sge": "Grid Engine"}
+REAL = {"slurm": "Slurm", "sge": "Grid Engine", "postgres": "PostgreSQL"}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -18,7 +19,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     terminalreporter.section("tests left out")
     if not skipped:
-        terminalreporter.line("None. What needs a real Slurm or a real Grid Engine had one.")
+        terminalreporter.line("None. What needs a real Slurm, Grid Engine or PostgreSQL had one.")
         return
     counts = Counter((_needs(report), _reason(report)) for report in skipped)
     for (needs, reason), count in sorted(counts.items()):
@@ -29,7 +30,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail a run that had to have the real schedulers and had not."""
+    """Fail a run that had to have the real ones and had not."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if not isinstance(reporter, pytest.TerminalReporter) or hasattr(session.config, "workerinput"):
         return
@@ -39,12 +40,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def _real_ones(reporter: pytest.TerminalReporter) -> list[pytest.TestReport]:
     skipped = reporter.stats.get("skipped", [])
-    return [report for report in skipped if REAL_SCHEDULERS.keys() & report.keywords.keys()]
+    return [report for report in skipped if REAL.keys() & report.keywords.keys()]
 
 
 def _needs(report: pytest.TestReport | pytest.CollectReport) -> str:
     keywords = getattr(report, "keywords", {})
-    found = [name for mark, name in REAL_SCHEDULERS.items() if mark in keywords]
+    found = [name for mark, name in REAL.items() if mark in keywords]
     return "a real " + " and ".join(found) if found else "something else"
 
 

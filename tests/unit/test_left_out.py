@@ -12,6 +12,7 @@ CONFIGURATION = """
 [pytest]
 markers =
     slurm: needs a real Slurm
+    postgres: needs a real PostgreSQL
 """
 TESTS = """
 import pytest
@@ -25,6 +26,19 @@ def cluster():
 
 @pytest.mark.slurm
 def test_needs_slurm(cluster):
+    pass
+
+@pytest.fixture
+def server():
+    pytest.skip("no real postgres here: only root can install it")
+
+@pytest.mark.postgres
+def test_needs_postgres(server):
+    pass
+
+@pytest.mark.slurm
+@pytest.mark.postgres
+def test_needs_both(server):
     pass
 
 @pytest.mark.skipif(True, reason="there is no curl here")
@@ -55,14 +69,17 @@ def test_what_was_left_out_is_said_with_its_reason(
 
     assert status == 0
     assert "1 that need a real Slurm: no real slurm here: only root can install it" in printed
+    assert "1 that need a real PostgreSQL: no real postgres here: only root can inst" in printed
+    assert "1 that need a real Slurm and PostgreSQL: no real postgres here: only" in printed
     assert "1 that need something else: there is no curl here" in printed
 
 
 @pytest.mark.parametrize("workers", [(), ("--numprocesses", "1")], ids=["alone", "xdist"])
-def test_a_run_that_must_have_real_schedulers_fails_without(
-    tmp_path: Path, workers: tuple[str, ...]
+@pytest.mark.parametrize("missing", ["needs_slurm", "needs_postgres"])
+def test_a_run_that_must_have_the_real_ones_fails_without(
+    tmp_path: Path, missing: str, workers: tuple[str, ...]
 ) -> None:
-    status, printed = run(tmp_path, *workers, require="1")
+    status, printed = run(tmp_path, "-k", f"passes or {missing}", *workers, require="1")
 
     assert status == 1
     assert "HPCQ_REQUIRE_REAL is set" in printed
@@ -78,4 +95,4 @@ def test_a_run_without_gaps_says_so(tmp_path: Path) -> None:
     status, printed = run(tmp_path, "-k", "passes")
 
     assert status == 0
-    assert "None. What needs a real Slurm or a real Grid Engine had one." in printed
+    assert "None. What needs a real Slurm, Grid Engine or PostgreSQL had one." in printed
