@@ -33,9 +33,13 @@ up)
     start postgres "PostgreSQL"
     ;;
 down)
-    for name in slurm sge; do
-        # Nothing to stop where nothing was ever started.
-        $python tests/clusters/$name.py down </dev/null >/dev/null 2>&1 || true
+    # The shared ones, and those that tests of outages have for themselves.
+    for instance in 0 5; do
+        export HPCQ_TEST_SLURM_INSTANCE=$instance HPCQ_TEST_SGE_INSTANCE=$instance
+        for name in slurm sge; do
+            # Nothing to stop where nothing was ever started.
+            $python tests/clusters/$name.py down </dev/null >/dev/null 2>&1 || true
+        done
     done
     # A test that was killed leaves the server that it had for itself.
     $python tests/clusters/postgres.py down all </dev/null >/dev/null 2>&1 || true

@@ -15,6 +15,7 @@ class Backend:
     Attributes:
         name: the ``SCHEDULER`` setting.
         cluster: the script in ``tests/clusters`` that starts a real one; None for none needed.
+        instance: what selects a cluster of one's own there, as environment variables.
         marks: pytest's markers.
         wall_time_grain_seconds: limits are rounded up to multiples of this, and enforced about
             as late.
@@ -31,6 +32,7 @@ class Backend:
 
     name: str
     cluster: str | None = None
+    instance: tuple[tuple[str, str], ...] = ()
     marks: tuple[pytest.MarkDecorator, ...] = ()
     wall_time_grain_seconds: int = 1
     out_of_memory: frozenset[str] = field(default_factory=lambda: frozenset({"OUT_OF_MEMORY"}))
@@ -42,8 +44,14 @@ class Backend:
 
     def settings(self) -> dict[str, str]:
         """The variables that make a service speak to it; starts the cluster when needed."""
-        found = {} if self.cluster is None else real.settings_of(self.cluster)
+        found = {} if self.cluster is None else _environment(self.cluster, self.instance)
         return {"SCHEDULER": self.name, **found}
+
+    def do(self, *words: str) -> None:
+        """Do something to the cluster, which must be one's own: ``do("stop", "slurmctld")``."""
+        assert self.cluster is not None and self.instance, "this cluster is shared"
+        exit_code, _, messages = _run_script(self.cluster, self.instance, *words)
+        assert exit_code == 0, messages
 
 
 BACKENDS = {
@@ -53,7 +61,7 @@ BACKENDS = {
         Backend(
             "SLURM",
             "slurm",
-            (pytest.mark.slurm,),
+            marks=(pytest.mark.slurm,),
             wall_time_grain_seconds=60,
             needs_interpreter_line=True,
             keeps_accounts=False,
@@ -61,8 +69,40 @@ BACKENDS = {
         Backend(
             "SGE",
             "sge",
-            (pytest.mark.sge,),
+            marks=(pytest.mark.sge,),
             out_of_memory=frozenset({"OUT_OF_MEMORY", "SIGNAL", "NON_ZERO_EXIT"}),
         ),
     )
 }
+
+
+def _run_script(
+    cluster: str, instance: tuple[tuple[str, str], ...], *words: str
+) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, str(_CLUSTERS / f"{cluster}.py"), *words],
+        env={**os.environ, **dict(instance)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@functools.cache
+def _started(cluster: str, instance: tuple[tuple[str, str], ...]) -> tuple[int, str, str]:
+    return _run_script(cluster, instance, "up")
+
+
+def _environment(cluster: str, instance: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    exit_code, output, messages = _started(cluster, instance)
+    if exit_code == _CANNOT_BE_INSTALLED and not os.environ.get("HPCQ_REQUIRE_REAL"):
+        reason = messages.strip().rpartition("\n")[2] or "it cannot be installed"
+        pytest.skip(f"no real {cluster} here: {reason}")
+    if exit_code != 0:
+        pytest.fail(
+            f"the {cluster} cluster did not start ({exit_code}):\n{messages}", pytrace=False
+        )
+    environment: dict[str, str] = json.loads(output)
+    return environment

@@ -17,9 +17,13 @@ hypothesis.settings.load_profile("any-machine")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of one file on one scheduler together, for they share a service."""
-    apart = ("backend", "database", "fake", "scheduler")
+    """Keep the tests of one file on one scheduler together, for they share a service.
+
+    Tests that share more than that, a cluster that they stop, name their group themselves.
+    """
     for item in items:
+        if item.get_closest_marker("xdist_group") is not None:
+            continue
         call = getattr(item, "callspec", None)
         params = {} if call is None else call.params
         shared = (str(params[name]) for name in apart if name in params)

@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""A private Grid Engine cell on this machine, for tests: ``sge.py up|down|status``.
+"""A private Grid Engine cell on this machine, for tests.
+
+    sge.py up|down|status
+    sge.py stop|start|freeze|thaw qmaster|execd
+    sge.py renumber N
 
 ``up`` installs Debian's gridengine packages when they are missing, starts a qmaster and an
 execution daemon of its own (own root, cell, spool and ports; the packaged default cell stays
@@ -7,6 +11,8 @@ untouched), waits until a job has really run and stands in the accounting file, 
 JSON object on stdout: the environment variables that a client process needs. Everything else
 goes to stderr. Called again, it only checks and prints. ``down`` stops what ``up`` started and
 removes the cell. ``status`` prints the environment when the cell answers, and exits 1 otherwise.
+``stop`` and ``start`` end and begin one daemon, ``freeze`` (SIGSTOP) and ``thaw`` keep it from
+answering. ``renumber`` makes N the number of the next job; the qmaster must be stopped.
 
 Exit status: 0 done; 1 not running, or failed; 3 Grid Engine cannot be installed here.
 
@@ -14,7 +20,9 @@ Needs the standard library only, and root (or ``sudo`` without a password): exec
 change users. Grid Engine cannot bind to one address; it accepts requests only from hosts in its
 own list, which holds this machine alone.
 
-``HPCQ_TEST_SGE_DIR`` sets the directory (default ``/var/tmp/hpcq-test-sge``).
+``HPCQ_TEST_SGE_INSTANCE=N`` selects one of several cells (0 by default), for what must be alone
+with its own. ``HPCQ_TEST_SGE_DIR`` sets the directory (default ``/var/tmp/hpcq-test-sge``, with
+``-N`` behind it for a further instance).
 """
 
 from __future__ import annotations
@@ -31,15 +39,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.clusters import machine
-from tests.clusters.machine import ClusterError as Failed
-
-BASE = Path(os.environ.get("HPCQ_TEST_SGE_DIR", "/var/tmp/hpcq-test-sge"))
+INSTANCE = int(os.environ.get("HPCQ_TEST_SGE_INSTANCE", "0"))
+DIRECTORY = "/var/tmp/hpcq-test-sge" + (f"-{INSTANCE}" if INSTANCE else "")
+BASE = Path(os.environ.get("HPCQ_TEST_SGE_DIR", DIRECTORY))
 ROOT = BASE / "root"
 CELL = "hpcq"
 COMMON = ROOT / CELL / "common"
@@ -348,8 +354,8 @@ def aliases() -> str:
 def write_cell() -> None:
     """Create root, cell and spool from nothing: a stale one is never repaired."""
     ports = {
-        "qmaster_port": str(free_port(16444)),
-        "execd_port": str(free_port(16445)),
+        "qmaster_port": str(free_port(16444 + 400 * INSTANCE)),
+        "execd_port": str(free_port(16445 + 400 * INSTANCE)),
         "user": os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name,
     }
     shutil.rmtree(BASE, ignore_errors=True)
@@ -434,23 +440,50 @@ def start() -> None:
     ensure_host_resolves()
     write_cell()
     fill_spool()
-    log = BASE / "daemons.log"
     state = read_state()
-    start_daemon(PROGRAMS / "sge_qmaster", log)
-    wait_for("the start of sge_qmaster", master_answers, 60)
+    start_one("qmaster")
     configure()
-    start_daemon(PROGRAMS / "sge_execd", log)
-    host = socket.gethostname()
-    wait_for(
-        "the registration of sge_execd",
-        lambda: host in run(str(PROGRAMS / "qconf"), "-sel").stdout.split(),
-        60,
-    )
+    start_one("execd")
     configure_queues()
     wait_for_a_job(state["user"])
-    state["qmaster_pid"] = pid_in(QMASTER_SPOOL, "qmaster.pid")
-    state["execd_pid"] = pid_in(EXECD_SPOOL, "execd.pid")
-    STATE_FILE.write_text(json.dumps(state))
+
+
+def execution_host_is_known() -> bool:
+    return socket.gethostname() in run(str(PROGRAMS / "qconf"), "-sel").stdout.split()
+
+
+def start_one(name: str) -> None:
+    daemon = DAEMONS[name]
+    start_daemon(PROGRAMS / daemon.program, BASE / "daemons.log")
+    wait_for(f"the start of {daemon.program}", daemon.is_ready, 60)
+    pid = pid_in(daemon.spool, f"{name}.pid")
+    STATE_FILE.write_text(json.dumps(read_state() | {f"{name}_pid": pid}))
+
+
+def signal_one(name: str, number: signal.Signals) -> None:
+    pid = read_state().get(f"{name}_pid", "")
+    if not is_alive(pid, DAEMONS[name].program):
+        raise Failed(f"{name} does not run")
+    os.kill(int(pid), number)
+
+
+def stop_one(name: str) -> None:
+    pid = read_state().get(f"{name}_pid", "")
+    signal_one(name, signal.SIGTERM)
+    wait_for(f"the end of {name}", lambda: not is_alive(pid, DAEMONS[name].program), 60)
+
+
+@dataclass(frozen=True)
+class Daemon:
+    program: str
+    spool: Path
+    is_ready: Callable[[], bool]
+
+
+DAEMONS = {
+    "qmaster": Daemon("sge_qmaster", QMASTER_SPOOL, master_answers),
+    "execd": Daemon("sge_execd", EXECD_SPOOL, execution_host_is_known),
+}
 
 
 def wait_for_a_job(user: str) -> None:
@@ -476,8 +509,7 @@ def wait_for_a_job(user: str) -> None:
 
 def is_up() -> bool:
     state = read_state()
-    daemons = (("qmaster_pid", "sge_qmaster"), ("execd_pid", "sge_execd"))
-    alive = all(key in state and is_alive(state[key], name) for key, name in daemons)
+    alive = all(is_alive(state.get(f"{name}_pid", ""), d.program) for name, d in DAEMONS.items())
     return alive and master_answers()
 
 
@@ -539,20 +571,57 @@ def as_root() -> int | None:
     """Run the same command through sudo when the caller is not root; None when he is."""
     if os.geteuid() == 0:
         return None
-    argv = ["sudo", "-n", f"HPCQ_TEST_SGE_DIR={BASE}", sys.executable, __file__, *sys.argv[1:]]
+    which = (f"HPCQ_TEST_SGE_DIR={BASE}", f"HPCQ_TEST_SGE_INSTANCE={INSTANCE}")
+    argv = ["sudo", "-n", *which, sys.executable, __file__, *sys.argv[1:]]
     if shutil.which("sudo") is None or run("sudo", "-n", "true").returncode:
         raise Failed("a Grid Engine cell needs root, or sudo without a password", 3)
     return subprocess.run(argv, check=False).returncode
 
 
+def act(verb: str, name: str) -> int:
+    """Do one thing to one daemon."""
+    with alone():
+        if verb == "start":
+            start_one(name)
+        elif verb == "stop":
+            stop_one(name)
+        else:
+            signal_one(name, {"freeze": signal.SIGSTOP, "thaw": signal.SIGCONT}[verb])
+    return 0
+
+
+def renumber(number: int) -> int:
+    """Make this the number of the next job."""
+    with alone():
+        if is_alive(read_state().get("qmaster_pid", ""), DAEMONS["qmaster"].program):
+            raise Failed("the qmaster runs, and would not notice")
+        (QMASTER_SPOOL / "jobseqnum").write_text(f"{number}\n")
+    return 0
+
+
+def action_of(arguments: Sequence[str]) -> Callable[[], int] | None:
+    match arguments:
+        case ["up"]:
+            return up
+        case ["down"]:
+            return down
+        case ["status"]:
+            return status
+        case ["stop" | "start" | "freeze" | "thaw" as verb, name] if name in DAEMONS:
+            return lambda: act(verb, name)
+        case ["renumber", number] if number.isdecimal():
+            return lambda: renumber(int(number))
+    return None
+
+
 def main() -> int:
-    verbs = {"up": up, "down": down, "status": status}
-    if len(sys.argv) != 2 or sys.argv[1] not in verbs:
+    action = action_of(sys.argv[1:])
+    if action is None:
         print(__doc__, file=sys.stderr)
         return 2
     try:
         code = as_root()
-        return verbs[sys.argv[1]]() if code is None else code
+        return action() if code is None else code
     except Failed as error:
         say(str(error))
         return error.code

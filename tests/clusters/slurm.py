@@ -3,11 +3,17 @@
     python tests/clusters/slurm.py up       start it (idempotent), print the client's environment
     python tests/clusters/slurm.py down     stop what `up` started
     python tests/clusters/slurm.py status   print {"running": …} and the daemons' pids
+    python tests/clusters/slurm.py stop|start|freeze|thaw DAEMON
+                                            the same for one of munged, mariadbd, slurmdbd,
+                                            slurmctld, slurmd; frozen (SIGSTOP) it does not answer
 
 `up` prints one JSON object on stdout: the environment variables that a client
 process needs (`SLURM_CONF`). Everything else goes to stderr. The cluster has its own
 configuration, munge key, database and ports on the loopback interface, all below one
 state directory; a Slurm that the machine already runs is not touched.
+
+``HPCQ_TEST_SLURM_INSTANCE=N`` selects one of several clusters (0 by default), for what must be
+alone with its own; ``HPCQ_TEST_SLURM_OPTIONS="MinJobAge=2 …"`` changes its configuration.
 
 Exit status: 0; 1 when the cluster does not come up; 2 wrong usage; 3 when Slurm cannot
 be installed here.
@@ -31,20 +37,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.clusters.machine import (
-    PATH,
-    CannotInstall,
-    ClusterError,
-    install,
-    log,
-    make_dir,
-    write_file,
-)
-
-# More than one cluster at once, for what must be alone with its own: HPCQ_TEST_SLURM_INSTANCE=1.
 INSTANCE = int(os.environ.get("HPCQ_TEST_SLURM_INSTANCE", "0"))
+OPTIONS = os.environ.get("HPCQ_TEST_SLURM_OPTIONS", "")
 # A fixed place lets `down` find what `up` made.
 STATE = Path("/var/tmp/hpcq-test-slurm" + (f"-{INSTANCE}" if INSTANCE else ""))
 CONF = STATE / "etc" / "slurm.conf"
@@ -77,8 +71,6 @@ PROGRAMS = (
     "mariadbd",
     "mariadb-install-db",
 )
-# In the order in which they start; `down` goes the other way.
-DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd")
 
 SLURM_CONF = f"""\
 ClusterName={CLUSTER}
@@ -130,6 +122,10 @@ PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 PartitionName=short Nodes=ALL MaxTime=1 State=UP
 PartitionName=drained Nodes=ALL MaxTime=INFINITE State=DOWN
 """
+for _option in OPTIONS.split():
+    _name = _option.partition("=")[0]
+    _others = [line for line in SLURM_CONF.splitlines() if line.partition("=")[0] != _name]
+    SLURM_CONF = "\n".join([_option, *_others]) + "\n"
 
 SLURMDBD_CONF = """\
 AuthType=auth/munge
@@ -347,11 +343,31 @@ def node_works() -> bool:
     return state in {"idle", "mixed", "allocated", "completing", "planned"}
 
 
-def start_slurm() -> None:
+def start_slurmctld() -> None:
     start("slurmctld", ["/usr/sbin/slurmctld", "-D"], "slurm")
     wait_for("slurmctld", lambda: "UP" in run(["scontrol", "ping"], check=False))
+
+
+def start_slurmd() -> None:
     start("slurmd", ["/usr/sbin/slurmd", "-D", "-N", "localhost"])
     wait_for("the node", node_works)
+
+
+# In the order in which they start; `down` goes the other way.
+STARTS: Mapping[str, Callable[[], None]] = {
+    "munged": start_munged,
+    "mariadbd": start_mariadbd,
+    "slurmdbd": start_slurmdbd,
+    "slurmctld": start_slurmctld,
+    "slurmd": start_slurmd,
+}
+
+
+def signal_daemon(name: str, number: signal.Signals) -> None:
+    pid = running_pid(name)
+    if pid is None:
+        raise ClusterError(f"{name} does not run")
+    os.kill(pid, number)
 
 
 def prove() -> None:
@@ -364,7 +380,7 @@ def prove() -> None:
 
 
 def is_up() -> bool:
-    if any(running_pid(name) is None for name in DAEMONS):
+    if any(running_pid(name) is None for name in STARTS):
         return False
     if CONF.read_text() != SLURM_CONF or not (STATE / "run" / "proved").exists():
         return False
@@ -383,17 +399,15 @@ def bring_up() -> None:
         stop_all()
     write_files()
     (STATE / "run" / "proved").unlink(missing_ok=True)
-    start_munged()
-    start_mariadbd()
-    start_slurmdbd()
-    start_slurm()
+    for begin in STARTS.values():
+        begin()
     prove()
     (STATE / "run" / "proved").touch()
     log("up")
 
 
 def stop_all() -> None:
-    for name in reversed(DAEMONS):
+    for name in reversed(list(STARTS)):
         stop(name)
 
 
@@ -420,26 +434,42 @@ def become_root(arguments: Sequence[str]) -> None:
     if sudo is None or subprocess.run([sudo, "-n", "true"], check=False).returncode:
         raise CannotInstall("neither root nor sudo without a password: Slurm cannot be set up here")
     script = str(Path(__file__).resolve())
-    instance = f"HPCQ_TEST_SLURM_INSTANCE={INSTANCE}"
-    command = [sudo, "-n", "env", instance, sys.executable, script, *arguments]
+    which = (f"HPCQ_TEST_SLURM_INSTANCE={INSTANCE}", f"HPCQ_TEST_SLURM_OPTIONS={OPTIONS}")
+    command = [sudo, "-n", "env", *which, sys.executable, script, *arguments]
     os.execv(sudo, command)  # noqa: S606 - no shell meant
 
 
 def status() -> dict[str, object]:
-    return {"running": is_up(), "daemons": {name: running_pid(name) for name in DAEMONS}}
+    return {"running": is_up(), "daemons": {name: running_pid(name) for name in STARTS}}
 
 
 ACTIONS: Mapping[str, Callable[[], object]] = {"up": up, "down": down, "status": status}
+ONE_DAEMON: Mapping[str, Callable[[str], None]] = {
+    "stop": stop,
+    "start": lambda name: STARTS[name](),
+    "freeze": lambda name: signal_daemon(name, signal.SIGSTOP),
+    "thaw": lambda name: signal_daemon(name, signal.SIGCONT),
+}
+
+
+def action_of(arguments: Sequence[str]) -> Callable[[], object] | None:
+    match arguments:
+        case [verb] if verb in ACTIONS:
+            return ACTIONS[verb]
+        case [verb, name] if verb in ONE_DAEMON and name in STARTS:
+            return lambda: ONE_DAEMON[verb](name)
+    return None
 
 
 def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 1 or arguments[0] not in ACTIONS:
+    action = action_of(arguments)
+    if action is None:
         print(__doc__, file=sys.stderr)
         return 2
     try:
         become_root(arguments)
         with one_at_a_time():
-            answer = ACTIONS[arguments[0]]()
+            answer = action()
     except CannotInstall as error:
         log(str(error))
         return 3
