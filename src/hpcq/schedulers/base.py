@@ -99,15 +99,13 @@ class Listing:
     Observations that did not change since the last listing may be the same objects.
 
     Attributes:
-        observations: the readable records.
-        unreadable: the others.
-        missing: the failure for which records may be absent that exist: a part of the scheduler
-            was away, and another one answered for it.
+        problem: why jobs may be absent that the scheduler knows, in words: one of those that
+            had to be asked did not answer. None when what is absent is not known.
     """
 
     observations: Sequence[Observation] = ()
     unreadable: Sequence[Unreadable] = ()
-    missing: SchedulerError | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +185,9 @@ class SchedulerBackend(Protocol):
 
     async def history(self, ids: Sequence[NativeId]) -> Listing:
         """Return what accounting knows of these jobs, final states only; unknown ones are absent.
+
+        A job that ran has a `Usage`, if only an empty one, once accounting has told its end; one
+        without has it from elsewhere, and may be asked about again.
 
         Where an id was used more than once the observations of all its jobs are returned; the
         caller tells them apart by submission time, owner and key.

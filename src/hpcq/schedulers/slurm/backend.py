@@ -1,6 +1,7 @@
 """Slurm behind the backend contract."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -56,6 +57,7 @@ class SlurmBackend:
         self._marks = queries.new_marks()
         self._reader = parse.ListingReader(self._marks)
         self._listing = asyncio.Lock()
+        self._over_since: dict[tuple[NativeId, datetime], float] = {}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -172,13 +174,27 @@ class SlurmBackend:
         if isinstance(seen, BaseException):
             # The controller adds to accounting, which can do without.
             seen = Listing()
-            if isinstance(accounted, BaseException):
-                raise accounted
-        elif isinstance(accounted, SchedulerError) and seen.observations:
-            return replace(combine(Listing(), seen), missing=accounted)
+        if isinstance(accounted, SchedulerError):
+            alone = combine(Listing(problem=accounted.detail), seen)
+            if alone.observations:
+                return alone
         if isinstance(accounted, BaseException):
             raise accounted
-        return combine(accounted, seen, ended_before=datetime.now(UTC) - _ACCOUNTING_GRACE)
+        return combine(accounted, seen, waiting=self._lately_over(seen))
+
+    def _lately_over(self, seen: Listing) -> set[NativeId]:
+        """Return the jobs that ended so short a while ago that accounting may still tell more.
+
+        The controller's clock may be ahead of ours, so that ends lie in the future for minutes:
+        no job is waited for any longer than from when its end was first seen.
+        """
+        late, here = datetime.now(UTC) - _ACCOUNTING_GRACE, time.monotonic()
+        ends = ((one.native_id, one.end_time) for one in seen.observations)
+        over = {(job, end) for job, end in ends if end is not None and end > late}
+        known = {end: since for end, since in self._over_since.items() if end[1] > late}
+        self._over_since = dict.fromkeys(over, here) | known
+        patient_since = here - _ACCOUNTING_GRACE.total_seconds()
+        return {end[0] for end in over if self._over_since[end] > patient_since}
 
     async def _accounted(self, ids: Sequence[NativeId]) -> Listing:
         """Ask accounting, a second time for tasks of arrays that never ran one by one."""
@@ -249,7 +265,7 @@ def _joined(listings: Sequence[Listing]) -> Listing:
     return Listing(
         observations=[seen for listing in listings for seen in listing.observations],
         unreadable=[bad for listing in listings for bad in listing.unreadable],
-        missing=next((listing.missing for listing in listings if listing.missing), None),
+        problem=next((listing.problem for listing in listings if listing.problem), None),
     )
 
 

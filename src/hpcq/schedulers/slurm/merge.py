@@ -1,7 +1,7 @@
 """One answer from two sources: accounting, and what the controller still knows; pure."""
 
+from collections.abc import Collection
 from dataclasses import fields, replace
-from datetime import datetime
 
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.schedulers.base import Listing
@@ -12,26 +12,19 @@ __all__ = ["combine"]
 _NAMES = tuple(field.name for field in fields(Observation))
 
 
-def combine(accounted: Listing, seen: Listing, *, ended_before: datetime | None = None) -> Listing:
+def combine(accounted: Listing, seen: Listing, *, waiting: Collection[NativeId] = ()) -> Listing:
     """Return the final states of jobs.
 
     Args:
         accounted: from sacct.
         seen: from squeue, for the same ids; jobs that are not over are left aside.
-        ended_before: the controller's word alone is taken on a job that ended before this; None
-            for any.
+        waiting: jobs on whose end the controller's word alone is not taken yet.
     """
     over = {one.native_id: one for one in seen.observations if one.state.is_final}
     known = {one.native_id for one in accounted.observations}
-    alone = [one for i, one in over.items() if i not in known and _ended(one, ended_before)]
-    return Listing(
-        observations=[*(_complete(one, over) for one in accounted.observations), *alone],
-        unreadable=accounted.unreadable,
-    )
-
-
-def _ended(seen: Observation, before: datetime | None) -> bool:
-    return before is None or seen.end_time is None or seen.end_time <= before
+    alone = [one for i, one in over.items() if i not in known and i not in waiting]
+    completed = (_complete(one, over) for one in accounted.observations)
+    return replace(accounted, observations=[*completed, *alone])
 
 
 def _complete(accounted: Observation, over: dict[NativeId, Observation]) -> Observation:

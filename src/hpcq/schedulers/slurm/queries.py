@@ -41,6 +41,10 @@ EPOCH_TIMES = {"SLURM_TIME_FORMAT": "%s"}
 FIND_DAYS = 7
 """How far back accounting is searched for a submission whose outcome was never learnt."""
 
+_UNTIL = "--endtime=now+1days"
+"""sacct leaves out what began after its end time, which is the present unless it is told: all of
+the last minutes' jobs where the controller's clock is ahead of this machine's (seen in 22.05)."""
+
 # Columns in the order in which they are asked for; the free text comes last.
 FREE_QUEUE_COLUMNS = 4
 QUEUE_COLUMNS: Mapping[str, str] = {
@@ -197,7 +201,7 @@ def build_find_in_accounting(delimiter: str, owner: str | None) -> tuple[str, ..
     whose = () if owner is None else (f"--user={owner}",)
     return (
         *("sacct", "--allocations", "--duplicates", "--noheader", "--parsable"),
-        *(f"--delimiter={delimiter}", f"--starttime=now-{FIND_DAYS}days", *whose),
+        *(f"--delimiter={delimiter}", f"--starttime=now-{FIND_DAYS}days", _UNTIL, *whose),
         "--format=JobID,Submit,Comment,SubmitLine",
     )
 
@@ -210,7 +214,7 @@ def build_history(ids: Iterable[NativeId], delimiter: str) -> tuple[str, ...]:
     """
     return (
         *("sacct", "--duplicates", "--noheader", "--parsable", f"--delimiter={delimiter}"),
-        f"--jobs={','.join(ids)}",
+        *(f"--jobs={','.join(ids)}", _UNTIL),
         f"--format={','.join(HISTORY_COLUMNS)}",
     )
 

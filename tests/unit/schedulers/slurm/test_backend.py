@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -230,6 +231,44 @@ def test_without_accounting_the_controller_s_word_counts() -> None:
     ):
         seen = history(recorded("details-database-down"), sacct, "1")
         assert [one.state for one in seen.values()] == [JobState.DONE]
+
+
+def test_what_accounting_could_not_be_asked_about_is_not_said_to_be_unknown_to_it() -> None:
+    runner = Recorded(
+        squeue=recorded("details-database-down"), sacct=recorded("history-database-down")
+    )
+    listing = run(backend(runner).history([NativeId("1"), NativeId("99999")]))
+    assert len(listing.observations) == 1
+    assert listing.problem is not None
+    assert "Problem talking to the database" in listing.problem
+    with pytest.raises(SchedulerUnavailable, match="Problem talking to the database"):
+        history(recorded("details-unknown"), recorded("history-database-down"), "99999")
+
+
+def test_accounting_is_asked_for_what_begins_after_our_clock_s_present() -> None:
+    """A controller whose clock is ahead dates jobs into our future (real: test_clocks_slurm)."""
+    runner = Recorded(squeue=answer(), sacct=recorded("history-unknown"))
+    run(backend(runner).history([NativeId("1")]))
+    runner.answers["sacct"] = recorded("find-in-accounting")
+    run(backend(runner).find(SubmissionKey(KEY)))
+    asked = [command.argv for command in runner.asked if command.argv[0] == "sacct"]
+    assert len(asked) == 2
+    assert all("--endtime=now+1days" in argv for argv in asked)
+
+
+@pytest.mark.parametrize("waits_seconds", [0, 60])
+def test_a_clock_that_is_ahead_delays_no_end(
+    waits_seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "hpcq.schedulers.slurm.backend._ACCOUNTING_GRACE", timedelta(seconds=waits_seconds)
+    )
+    done = recorded("details-finished")
+    ended = int((datetime.now(UTC) + timedelta(minutes=5)).timestamp())
+    ahead = replace(done, stdout=done.stdout.replace(b"1795394967", str(ended).encode()))
+    assert ahead != done
+    known = history(ahead, recorded("history-unknown"), "92")
+    assert ("92" in known) == (waits_seconds == 0)
 
 
 def test_without_the_controller_accounting_counts() -> None:
