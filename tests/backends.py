@@ -32,7 +32,7 @@ class Backend:
 
     name: str
     cluster: str | None = None
-    instance: tuple[tuple[str, str], ...] = ()
+    instance: real.Instance = real.SHARED
     marks: tuple[pytest.MarkDecorator, ...] = ()
     wall_time_grain_seconds: int = 1
     out_of_memory: frozenset[str] = field(default_factory=lambda: frozenset({"OUT_OF_MEMORY"}))
@@ -44,14 +44,13 @@ class Backend:
 
     def settings(self) -> dict[str, str]:
         """The variables that make a service speak to it; starts the cluster when needed."""
-        found = {} if self.cluster is None else _environment(self.cluster, self.instance)
+        found = {} if self.cluster is None else real.settings_of(self.cluster, self.instance)
         return {"SCHEDULER": self.name, **found}
 
     def do(self, *words: str) -> None:
         """Do something to the cluster, which must be one's own: ``do("stop", "slurmctld")``."""
         assert self.cluster is not None and self.instance, "this cluster is shared"
-        exit_code, _, messages = _run_script(self.cluster, self.instance, *words)
-        assert exit_code == 0, messages
+        real.call(self.cluster, *words, instance=self.instance)
 
 
 BACKENDS = {
@@ -74,35 +73,3 @@ BACKENDS = {
         ),
     )
 }
-
-
-def _run_script(
-    cluster: str, instance: tuple[tuple[str, str], ...], *words: str
-) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, str(_CLUSTERS / f"{cluster}.py"), *words],
-        env={**os.environ, **dict(instance)},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
-
-
-@functools.cache
-def _started(cluster: str, instance: tuple[tuple[str, str], ...]) -> tuple[int, str, str]:
-    return _run_script(cluster, instance, "up")
-
-
-def _environment(cluster: str, instance: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    exit_code, output, messages = _started(cluster, instance)
-    if exit_code == _CANNOT_BE_INSTALLED and not os.environ.get("HPCQ_REQUIRE_REAL"):
-        reason = messages.strip().rpartition("\n")[2] or "it cannot be installed"
-        pytest.skip(f"no real {cluster} here: {reason}")
-    if exit_code != 0:
-        pytest.fail(
-            f"the {cluster} cluster did not start ({exit_code}):\n{messages}", pytrace=False
-        )
-    environment: dict[str, str] = json.loads(output)
-    return environment

@@ -21,6 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Tests that share more than that, a cluster that they stop, name their group themselves.
     """
+    apart = ("backend", "database", "fake", "scheduler")
     for item in items:
         if item.get_closest_marker("xdist_group") is not None:
             continue

@@ -43,6 +43,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.clusters import machine
+from tests.clusters.machine import ClusterError as Failed
+
 INSTANCE = int(os.environ.get("HPCQ_TEST_SGE_INSTANCE", "0"))
 DIRECTORY = "/var/tmp/hpcq-test-sge" + (f"-{INSTANCE}" if INSTANCE else "")
 BASE = Path(os.environ.get("HPCQ_TEST_SGE_DIR", DIRECTORY))

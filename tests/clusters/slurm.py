@@ -37,6 +37,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.clusters.machine import (
+    PATH,
+    CannotInstall,
+    ClusterError,
+    install,
+    log,
+    make_dir,
+    write_file,
+)
+
 INSTANCE = int(os.environ.get("HPCQ_TEST_SLURM_INSTANCE", "0"))
 OPTIONS = os.environ.get("HPCQ_TEST_SLURM_OPTIONS", "")
 # A fixed place lets `down` find what `up` made.
