@@ -28,7 +28,6 @@ with its own. ``HPCQ_TEST_SGE_DIR`` sets the directory (default ``/var/tmp/hpcq-
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import grp
 import json
 import os
@@ -39,14 +38,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.clusters import machine
 from tests.clusters.machine import ClusterError as Failed
+from tests.clusters.machine import become_root, install, log, one_at_a_time, wait_for
 
 INSTANCE = int(os.environ.get("HPCQ_TEST_SGE_INSTANCE", "0"))
 DIRECTORY = "/var/tmp/hpcq-test-sge" + (f"-{INSTANCE}" if INSTANCE else "")
@@ -188,10 +188,6 @@ xacl NONE
 ATTEMPTS = 3
 
 
-def say(message: str) -> None:
-    print(f"sge: {message}", file=sys.stderr, flush=True)
-
-
 def run(*argv: str, **options: object) -> subprocess.CompletedProcess[str]:
     """Run to the end, output captured; the environment is the cell's unless given."""
     options.setdefault("env", daemon_environment())
@@ -205,14 +201,6 @@ def checked(*argv: str, **options: object) -> str:
     if done.returncode:
         raise Failed(f"{' '.join(argv)} exited {done.returncode}: {done.stdout}{done.stderr}")
     return done.stdout
-
-
-def wait_for(what: str, ready: Callable[[], bool], seconds: float, step: float = 0.1) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        if time.monotonic() > end:
-            raise Failed(f"{what} took longer than {seconds:g} s")
-        time.sleep(step)
 
 
 # --- environment -----------------------------------------------------------------------------
@@ -339,7 +327,7 @@ def ensure_host_resolves() -> None:
     with contextlib.suppress(OSError):
         socket.gethostbyname(name)
         return
-    say(f"adding {name} to /etc/hosts, for it has no address")
+    log(f"adding {name} to /etc/hosts, for it has no address")
     with Path("/etc/hosts").open("a") as hosts:
         hosts.write(f"127.0.0.1 {name}\n")
 
@@ -518,14 +506,9 @@ def is_up() -> bool:
     return alive and master_answers()
 
 
-@contextlib.contextmanager
-def alone() -> Iterator[None]:
+def alone() -> AbstractContextManager[None]:
     """Two test runs that start at once must not build the cell twice."""
-    with open(f"{BASE}.lock", "a") as lock:
-        with contextlib.suppress(PermissionError):
-            os.chmod(lock.name, 0o666)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return one_at_a_time(Path(f"{BASE}.lock"))
 
 
 def start_patiently() -> None:
@@ -535,10 +518,10 @@ def start_patiently() -> None:
         try:
             start()
         except Failed as error:
-            say(f"attempt {attempt} of {ATTEMPTS}: {error}")
-            for log in (QMASTER_SPOOL / "messages", *EXECD_SPOOL.rglob("messages")):
-                if log.exists():
-                    say(f"{log.parent.name}: " + log.read_text(errors="replace")[-1500:])
+            log(f"attempt {attempt} of {ATTEMPTS}: {error}")
+            for told in (QMASTER_SPOOL / "messages", *EXECD_SPOOL.rglob("messages")):
+                if told.exists():
+                    log(f"{told.parent.name}: " + told.read_text(errors="replace")[-1500:])
             if attempt == ATTEMPTS:
                 raise
         else:
@@ -549,9 +532,9 @@ def up() -> int:
     if not is_up():
         with alone():
             if not is_up():
-                machine.install(PACKAGES, missing_programs)
+                install(PACKAGES, missing_programs)
                 start_patiently()
-                say("up")
+                log("up")
     print(json.dumps(client_environment(read_state())))
     return 0
 
@@ -560,27 +543,16 @@ def down() -> int:
     with alone():
         stop_processes()
         shutil.rmtree(BASE, ignore_errors=True)
-    say("down")
+    log("down")
     return 0
 
 
 def status() -> int:
     if not is_up():
-        say("not running")
+        log("not running")
         return 1
     print(json.dumps(client_environment(read_state())))
     return 0
-
-
-def as_root() -> int | None:
-    """Run the same command through sudo when the caller is not root; None when he is."""
-    if os.geteuid() == 0:
-        return None
-    which = (f"HPCQ_TEST_SGE_DIR={BASE}", f"HPCQ_TEST_SGE_INSTANCE={INSTANCE}")
-    argv = ["sudo", "-n", *which, sys.executable, __file__, *sys.argv[1:]]
-    if shutil.which("sudo") is None or run("sudo", "-n", "true").returncode:
-        raise Failed("a Grid Engine cell needs root, or sudo without a password", 3)
-    return subprocess.run(argv, check=False).returncode
 
 
 def act(verb: str, name: str) -> int:
@@ -625,10 +597,10 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     try:
-        code = as_root()
-        return action() if code is None else code
+        become_root(sys.argv[1:], ("HPCQ_TEST_SGE_DIR", "HPCQ_TEST_SGE_INSTANCE"))
+        return action()
     except Failed as error:
-        say(str(error))
+        log(str(error))
         return error.code
 
 

@@ -10,7 +10,7 @@
 `up` prints one JSON object on stdout: the environment variables that a client
 process needs (`SLURM_CONF`). Everything else goes to stderr. The cluster has its own
 configuration, munge key, database and ports on the loopback interface, all below one
-state directory; a Slurm that the machine already runs is not touched.
+state directory, their logs in its ``log``; a Slurm that the machine already runs is not touched.
 
 ``HPCQ_TEST_SLURM_INSTANCE=N`` selects one of several clusters (0 by default), for what must be
 alone with its own; ``HPCQ_TEST_SLURM_OPTIONS="MinJobAge=2 …"`` changes its configuration.
@@ -23,8 +23,6 @@ Standard library only, so that it runs before anything is installed.
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import pwd
 import secrets
@@ -33,22 +31,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.clusters.machine import (
     PATH,
-    CannotInstall,
     ClusterError,
+    command_line,
     install,
     log,
     make_dir,
+    wait_for,
     write_file,
 )
 
+WHICH = ("HPCQ_TEST_SLURM_INSTANCE", "HPCQ_TEST_SLURM_OPTIONS")
 INSTANCE = int(os.environ.get("HPCQ_TEST_SLURM_INSTANCE", "0"))
 OPTIONS = os.environ.get("HPCQ_TEST_SLURM_OPTIONS", "")
 # A fixed place lets `down` find what `up` made.
@@ -180,14 +180,6 @@ def run(argv: Sequence[str], *, stdin: str = "", check: bool = True) -> str:
             f"{argv[0]} exited {done.returncode}: {(done.stderr or done.stdout).strip()}"
         )
     return done.stdout
-
-
-def wait_for(what: str, ready: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        if time.monotonic() > deadline:
-            raise ClusterError(f"{what} was not ready within {seconds:.0f} s; see {STATE}/log")
-        time.sleep(0.1)
 
 
 # --- installing ---------------------------------------------------------------------------------
@@ -430,27 +422,6 @@ def down() -> None:
     log("down")
 
 
-@contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Several test processes may call `up` at the same moment."""
-    make_dir(STATE, "root", 0o755)
-    with open(STATE / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def become_root(arguments: Sequence[str]) -> None:
-    if os.geteuid() == 0:
-        return
-    sudo = shutil.which("sudo")
-    if sudo is None or subprocess.run([sudo, "-n", "true"], check=False).returncode:
-        raise CannotInstall("neither root nor sudo without a password: Slurm cannot be set up here")
-    script = str(Path(__file__).resolve())
-    which = (f"HPCQ_TEST_SLURM_INSTANCE={INSTANCE}", f"HPCQ_TEST_SLURM_OPTIONS={OPTIONS}")
-    command = [sudo, "-n", "env", *which, sys.executable, script, *arguments]
-    os.execv(sudo, command)  # noqa: S606 - no shell meant
-
-
 def status() -> dict[str, object]:
     return {"running": is_up(), "daemons": {name: running_pid(name) for name in STARTS}}
 
@@ -473,25 +444,7 @@ def action_of(arguments: Sequence[str]) -> Callable[[], object] | None:
     return None
 
 
-def main(arguments: Sequence[str]) -> int:
-    action = action_of(arguments)
-    if action is None:
-        print(__doc__, file=sys.stderr)
-        return 2
-    try:
-        become_root(arguments)
-        with one_at_a_time():
-            answer = action()
-    except CannotInstall as error:
-        log(str(error))
-        return 3
-    except (ClusterError, OSError, subprocess.TimeoutExpired) as error:
-        log(str(error))
-        return 1
-    if answer is not None:
-        print(json.dumps(answer))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    arguments = sys.argv[1:]
+    what = action_of(arguments)
+    sys.exit(command_line(arguments, what, usage=__doc__, lock=STATE / "lock", variables=WHICH))
