@@ -448,7 +448,12 @@ def execution_host_is_known() -> bool:
 def start_one(name: str) -> None:
     daemon = DAEMONS[name]
     start_daemon(PROGRAMS / daemon.program, BASE / "daemons.log")
-    wait_for(f"the start of {daemon.program}", daemon.is_ready, 60)
+
+    def is_ready() -> bool:
+        # Until it has written its own, the file has the number of the one before it.
+        return is_alive(pid_in(daemon.spool, f"{name}.pid"), daemon.program) and daemon.is_ready()
+
+    wait_for(f"the start of {daemon.program}", is_ready)
     pid = pid_in(daemon.spool, f"{name}.pid")
     STATE_FILE.write_text(json.dumps(read_state() | {f"{name}_pid": pid}))
 
