@@ -1,0 +1,106 @@
+"""A Slurm whose clock is five minutes away from this machine's: nothing is lost or negative."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from tests.backends import BACKENDS, Backend
+from tests.integration.outages import Latch, command, moment, until
+from tests.jobs import Jobs, Study
+from tests.service import Service, clean_environment
+
+from hpcq.domain.jobs import JobSpec, JobUid, NativeId, SubmissionKey
+from hpcq.execution.local import LocalRunner
+from hpcq.schedulers.base import SchedulerOptions
+from hpcq.schedulers.slurm.backend import SlurmBackend, create
+
+pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm-with-another-clock")]
+
+MINUTES = (5, -5)
+
+
+@pytest.fixture(scope="module", params=MINUTES, ids=("ahead", "behind"))
+def apart(request: pytest.FixtureRequest) -> Iterator[tuple[Backend, timedelta]]:
+    """A cluster of its own, and how far its clock is ahead."""
+    minutes: int = request.param
+    scheduler = replace(
+        BACKENDS["SLURM"],
+        instance=(
+            ("HPCQ_TEST_SLURM_INSTANCE", "6" if minutes > 0 else "7"),
+            ("HPCQ_TEST_SLURM_CLOCK", f"{minutes:+d}m"),
+            ("HPCQ_TEST_SLURM_OPTIONS", "MinJobAge=2"),
+        ),
+    )
+    scheduler.settings()
+    yield scheduler, timedelta(minutes=minutes)
+    scheduler.do("down")
+
+
+def _forgotten(scheduler: Backend, job_id: str) -> Callable[[], bool]:
+    def look() -> bool:
+        return command(scheduler, "squeue", "-h", "-t", "all", "-o", "%i").split().count(job_id) < 1
+
+    return look
+
+
+def test_jobs_are_followed_to_their_end(
+    apart: tuple[Backend, timedelta], start_service: Callable[..., Service], study: Study
+) -> None:
+    scheduler, ahead = apart
+    service = start_service(**scheduler.settings())
+    jobs = Jobs(service)
+    latch = Latch(study, "job", 3)
+    job_id = jobs.submit(study.job(latch.script))
+    running = jobs.running(job_id)
+    began = datetime.now(UTC)
+    assert running["elapsed"] >= 0
+    assert abs(moment(running["startTime"]) - began - ahead) < timedelta(minutes=2)
+    service.stop()
+    latch.let_go()
+    latch.await_end()
+    until("only the accounting knows it", _forgotten(scheduler, job_id))
+    service.start()
+    job = jobs.ended(job_id)
+    assert (job["uid"], job["exitCode"]) == (running["uid"], 3)
+    assert moment(job["startTime"]) <= moment(job["endTime"])
+    assert job["elapsed"] >= 0
+    assert job["resourceUsage"]["cpuSeconds"] is not None
+
+
+def _adapter(scheduler: Backend, directory: Path) -> SlurmBackend:
+    options = SchedulerOptions(
+        cluster_id="1",
+        state_directory=directory,
+        environment=clean_environment() | scheduler.settings(),
+        command_path="/usr/bin:/bin",
+        command_timeout_seconds=30,
+        listing_limit_bytes=1 << 28,
+        max_slots=1,
+        cancel_grace_seconds=1,
+        parallel_environment="orte",
+    )
+    return create(options, LocalRunner())
+
+
+def test_a_submission_is_found_by_its_key_when_only_the_accounting_has_it(
+    apart: tuple[Backend, timedelta], study: Study
+) -> None:
+    scheduler, _ = apart
+    key = SubmissionKey.for_uid(JobUid.new())
+    spec = JobSpec(
+        name="sought",
+        working_directory=str(study.directory),
+        script_file=str(study.script("exit 0\n")),
+    )
+    adapter = _adapter(scheduler, study.directory)
+
+    async def submit_and_seek() -> tuple[NativeId, NativeId | None]:
+        job_id = await adapter.submit(spec, key)
+        await asyncio.to_thread(until, "it is forgotten", _forgotten(scheduler, job_id))
+        return job_id, await adapter.find(key)
+
+    job_id, found = asyncio.run(submit_and_seek())
+    assert found == job_id
