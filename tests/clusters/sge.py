@@ -577,7 +577,8 @@ def renumber(number: int) -> int:
     with alone():
         if is_alive(read_state().get("qmaster_pid", ""), DAEMONS["qmaster"].program):
             raise Failed("the qmaster runs, and would not notice")
-        (QMASTER_SPOOL / "jobseqnum").write_text(f"{number}\n")
+        # It holds the number of the last one.
+        (QMASTER_SPOOL / "jobseqnum").write_text(f"{number - 1}\n")
     return 0
 
 

@@ -16,6 +16,8 @@ from tests.jobs import Json, Study
 from tests.service import Service, clean_environment
 
 __all__ = [
+    "FIRST_NUMBER",
+    "LAST_NUMBER",
     "PRIVATE_SGE",
     "PRIVATE_SLURM",
     "Answer",
@@ -28,6 +30,7 @@ __all__ = [
     "until",
 ]
 
+FIRST_NUMBER, LAST_NUMBER = 100, 139
 _SLURM_STATE = "/var/tmp/hpcq-test-slurm-5"
 PRIVATE_SLURM = replace(
     BACKENDS["SLURM"],
@@ -37,7 +40,7 @@ PRIVATE_SLURM = replace(
             "HPCQ_TEST_SLURM_OPTIONS",
             # It forgets jobs at once, uses numbers again soon, and requeues without long waits
             # (cred_expire: 120 s unless set).
-            "MinJobAge=2 FirstJobId=100 MaxJobId=139 "
+            f"MinJobAge=2 FirstJobId={FIRST_NUMBER} MaxJobId={LAST_NUMBER} "
             f"AuthInfo=socket={_SLURM_STATE}/munge/munge.socket,cred_expire=5",
         ),
     ),

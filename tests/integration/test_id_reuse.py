@@ -1,0 +1,91 @@
+"""A number used for two jobs: two records, each read by its ``uid``; the number is the newer's."""
+
+from collections.abc import Callable
+
+import pytest
+from tests.integration.outages import (
+    FIRST_NUMBER,
+    LAST_NUMBER,
+    PRIVATE_SGE,
+    PRIVATE_SLURM,
+    command,
+    outage,
+)
+from tests.jobs import Jobs, Json, Study
+from tests.service import Service
+
+Start = Callable[..., Service]
+
+
+def _run(jobs: Jobs, study: Study, exit_code: int) -> Json:
+    name = f"exits-with-{exit_code}"
+    script = study.script(f"exit {exit_code}\n", f"{name}.sh")
+    return jobs.ended(jobs.submit(study.job(script, name=name)))
+
+
+def _both_are_kept(service: Service, older: Json, newer: Json) -> None:
+    assert older["jobId"] == newer["jobId"]
+    assert older["uid"] != newer["uid"]
+    by_number = service.client.get(f"/jobs/{newer['jobId']}").json()
+    assert by_number["uid"] == newer["uid"]
+    for job in (older, newer):
+        read = service.client.get(f"/jobs/{job['uid']}").json()
+        for member in ("uid", "jobId", "name", "exitCode", "state", "failureKind", "endTime"):
+            assert read[member] == job[member], member
+    listed = [job for job in service.client.get("/jobs").json() if job["jobId"] == newer["jobId"]]
+    assert {job["uid"] for job in listed} == {older["uid"], newer["uid"]}
+
+
+@pytest.mark.sge
+@pytest.mark.xdist_group("private-sge")
+def test_grid_engine_counts_from_the_beginning_again(start_service: Start, study: Study) -> None:
+    service = start_service(**PRIVATE_SGE.settings())
+    jobs = Jobs(service)
+    older = _run(jobs, study, 3)
+    with outage(PRIVATE_SGE, "qmaster"):
+        PRIVATE_SGE.do("renumber", older["jobId"])
+    newer = _run(jobs, study, 4)
+    assert (older["exitCode"], newer["exitCode"]) == (3, 4)
+    _both_are_kept(service, older, newer)
+    service.restart()
+    _both_are_kept(service, older, newer)
+
+
+@pytest.mark.slurm
+@pytest.mark.xdist_group("private-slurm")
+def test_slurm_reaches_its_highest_number_and_begins_again(
+    start_service: Start, study: Study
+) -> None:
+    service = start_service(**PRIVATE_SLURM.settings())
+    jobs = Jobs(service)
+    older = _run(jobs, study, 3)
+    _use_up_numbers_before(int(older["jobId"]))
+    newer = _run(jobs, study, 4)
+    assert (older["exitCode"], newer["exitCode"]) == (3, 4)
+    _both_are_kept(service, older, newer)
+    service.restart()
+    _both_are_kept(service, older, newer)
+
+
+def _use_up_numbers_before(number: int) -> None:
+    """Submit jobs, and cancel them, until the next one gets this number."""
+    last, used = LAST_NUMBER if number == FIRST_NUMBER else number - 1, number
+    while used != last:
+        submitted = ("sbatch", "--parsable", "--hold", "--output=/dev/null", "--wrap=true")
+        used = int(command(PRIVATE_SLURM, *submitted))
+        command(PRIVATE_SLURM, "scancel", str(used))
+
+
+def test_local_never_uses_a_number_again(start_service: Start, study: Study) -> None:
+    service = start_service(SCHEDULER="LOCAL")
+    jobs = Jobs(service)
+    script = study.script("exit 0\n")
+    first = jobs.submit(study.job(script))
+    jobs.ended(first)
+    jobs.delete(first)
+    service.kill9()
+    service.start()
+    second = jobs.submit(study.job(script))
+    service.restart()
+    third = jobs.submit(study.job(script))
+    assert int(first) < int(second) < int(third)
