@@ -99,13 +99,15 @@ class Listing:
     Observations that did not change since the last listing may be the same objects.
 
     Attributes:
-        problem: why jobs may be absent that the scheduler knows, in words: one of those that
-            had to be asked did not answer. None when what is absent is not known.
+        observations: the readable records.
+        unreadable: the others.
+        missing: the failure for which records may be absent that exist: a part of the scheduler
+            was away, and another one answered for it.
     """
 
     observations: Sequence[Observation] = ()
     unreadable: Sequence[Unreadable] = ()
-    problem: str | None = None
+    missing: SchedulerError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

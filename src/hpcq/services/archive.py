@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hpcq.domain import life
-from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.clock import now
@@ -94,9 +93,9 @@ class Archive:
         good_until = asyncio.get_running_loop().time() + self._interval_seconds
         for native_id, future in batch.items():
             record = found.get(native_id)
-            if record is None and listing.problem is not None:
-                future.set_exception(SchedulerUnavailable(listing.problem))
-                future.exception()  # those who waited may all have gone
+            if record is None and listing.missing is not None:
+                future.set_exception(listing.missing)
+                future.exception()
                 continue
             self._remember(native_id, _Answer(record, good_until))
             future.set_result(record)

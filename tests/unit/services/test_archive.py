@@ -1,7 +1,6 @@
 """Jobs beyond the board."""
 
 import asyncio
-from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -10,7 +9,6 @@ from tests.unit.services.kit import World
 from hpcq.domain.errors import JobNotFound, SchedulerUnavailable
 from hpcq.domain.jobs import JobUid, NativeId
 from hpcq.domain.states import JobState
-from hpcq.schedulers.base import Listing
 
 pytestmark = pytest.mark.anyio
 
@@ -49,19 +47,6 @@ async def test_what_accounting_does_not_know_is_not_asked_again_at_once(world: W
     for _ in range(10):
         assert await world.archive.find(NativeId("99")) is None
     assert world.scheduler.calls["history"] == 1
-
-
-async def test_a_job_is_not_unknown_while_some_of_the_scheduler_does_not_answer(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def partly(ids: Sequence[NativeId]) -> Listing:
-        return Listing(problem="slurmdbd is down.")
-
-    monkeypatch.setattr(world.scheduler, "history", partly)
-    with pytest.raises(SchedulerUnavailable, match="slurmdbd"):
-        await world.archive.find(NativeId("99"))
-    monkeypatch.undo()
-    assert await world.archive.find(NativeId("99")) is None
 
 
 async def test_an_answer_is_good_for_an_interval_only(world: World) -> None:

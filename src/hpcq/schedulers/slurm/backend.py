@@ -174,10 +174,10 @@ class SlurmBackend:
         if isinstance(seen, BaseException):
             # The controller adds to accounting, which can do without.
             seen = Listing()
-        if isinstance(accounted, SchedulerError):
-            alone = combine(Listing(problem=accounted.detail), seen)
-            if alone.observations:
-                return alone
+            if isinstance(accounted, BaseException):
+                raise accounted
+        elif isinstance(accounted, SchedulerError) and seen.observations:
+            return replace(combine(Listing(), seen), missing=accounted)
         if isinstance(accounted, BaseException):
             raise accounted
         return combine(accounted, seen, waiting=self._lately_over(seen))
@@ -265,7 +265,7 @@ def _joined(listings: Sequence[Listing]) -> Listing:
     return Listing(
         observations=[seen for listing in listings for seen in listing.observations],
         unreadable=[bad for listing in listings for bad in listing.unreadable],
-        problem=next((listing.problem for listing in listings if listing.problem), None),
+        missing=next((listing.missing for listing in listings if listing.missing), None),
     )
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
+from hpcq.domain.states import JobState
 from hpcq.schedulers.base import Listing, Unreadable
 from hpcq.schedulers.slurm import fields
 from hpcq.schedulers.slurm.hostlist import expand_hosts
@@ -31,6 +32,11 @@ __all__ = [
 
 _QUEUE_NAMES = tuple(QUEUE_COLUMNS)
 _DETAIL_NAMES = tuple(DETAIL_COLUMNS)
+# Slurm calls a job that was put back PENDING, as it does one that never ran.
+_PUT_BACK = {
+    JobState.QUEUED: JobState.REQUEUED,
+    JobState.QUEUED_HELD: JobState.REQUEUED_HELD,
+}
 
 
 class ListingReader:
@@ -181,13 +187,14 @@ def _observe(columns: dict[str, str]) -> Observation:
     native_id = NativeId(columns["id"])
     state = columns["state"]
     meaning = meaning_of(state, columns["reason"])
+    restarts = fields.integer(columns["restarts"])
     array, task = fields.array_of(native_id)
     waits = meaning.state.is_queued
     hosts = fields.known(columns["hosts"])
     command = fields.known(columns["command"])
     return Observation(
         native_id=native_id,
-        state=meaning.state,
+        state=_PUT_BACK.get(meaning.state, meaning.state) if restarts else meaning.state,
         native_state=state,
         stage=meaning.stage,
         state_reason=describe_reason(columns["reason"]) if waits else meaning.reason,

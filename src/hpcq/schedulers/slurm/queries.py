@@ -48,24 +48,25 @@ the last minutes' jobs where the controller's clock is ahead of this machine's (
 # Columns in the order in which they are asked for; the free text comes last.
 FREE_QUEUE_COLUMNS = 4
 QUEUE_COLUMNS: Mapping[str, str] = {
-    "id": "%i",
-    "state": "%T",
-    "reason": "%r",
-    "owner": "%u",
-    "queue": "%P",
-    "account": "%a",
-    "submit": "%V",
-    "start": "%S",
-    "limit": "%l",
-    "slots": "%C",
-    "hosts": "%N",
-    "depends": "%E",
-    "comment": "%k",
-    "directory": "%Z",
-    "command": "%o",
-    "name": "%j",
+    "id": "JobArrayID",
+    "state": "State",
+    "reason": "Reason",
+    "owner": "UserName",
+    "queue": "Partition",
+    "account": "Account",
+    "submit": "SubmitTime",
+    "start": "StartTime",
+    "limit": "TimeLimit",
+    "slots": "NumCPUs",
+    "hosts": "NodeList",
+    "depends": "Dependency",
+    "restarts": "RestartCnt",
+    "comment": "Comment",
+    "directory": "WorkDir",
+    "command": "Command",
+    "name": "Name",
 }
-"""squeue -o: only what stays the same while a job stays in its state (no elapsed time, no
+"""squeue -O: only what stays the same while a job stays in its state (no elapsed time, no
 priority), so that a record that did not change is the same bytes again."""
 
 FREE_DETAIL_COLUMNS = 6
@@ -84,6 +85,7 @@ DETAIL_COLUMNS: Mapping[str, str] = {
     "slots": "NumCPUs",
     "hosts": "NodeList",
     "depends": "Dependency",
+    "restarts": "RestartCnt",
     "exit": "exit_code",
     "tres": "tres-alloc",
     "raw_id": "JobID",
@@ -159,10 +161,8 @@ def build_listing(marks: Marks) -> tuple[tuple[str, ...], dict[str, str]]:
     The format goes through the environment, which other users cannot read as they can an argv:
     nobody learns the marks.
     """
-    *columns, last = QUEUE_COLUMNS.values()
-    fences = _fences(len(columns), FREE_QUEUE_COLUMNS, marks)
-    form = "".join(map("".join, zip(columns, fences, strict=True))) + last + marks.end
-    return ("squeue", "--noheader", "--all", "--array"), {"SQUEUE_FORMAT": form, **EPOCH_TIMES}
+    form = _form(QUEUE_COLUMNS, FREE_QUEUE_COLUMNS, marks)
+    return ("squeue", "--noheader", "--all", "--array"), {"SQUEUE_FORMAT2": form, **EPOCH_TIMES}
 
 
 def build_details(
@@ -175,19 +175,19 @@ def build_details(
         marks: fence the free text.
         finished: also jobs that ended a short while ago (``MinJobAge``).
     """
-    *columns, last = DETAIL_COLUMNS.values()
-    fences = _fences(len(columns), FREE_DETAIL_COLUMNS, marks)
-    parts = [f"{column}:{fence}" for column, fence in zip(columns, fences, strict=True)]
-    form = ",".join([*parts, f"{last}:{marks.end}"])
+    form = _form(DETAIL_COLUMNS, FREE_DETAIL_COLUMNS, marks)
     argv = ["squeue", "--noheader", "--all", "--array", f"--jobs={','.join(ids)}"]
     if finished:
         argv.append("--states=all")
     return tuple(argv), {"SQUEUE_FORMAT2": form, **EPOCH_TIMES}
 
 
-def _fences(columns: int, free: int, marks: Marks) -> list[str]:
-    """What stands behind each column but the last: a plain one, or a mark before free text."""
-    return [FIELD] * (columns - free) + [marks.free] * free
+def _form(names: Mapping[str, str], free: int, marks: Marks) -> str:
+    """Return a format in which a plain fence or, before free text, a mark stands behind columns."""
+    *columns, last = names.values()
+    fences = [FIELD] * (len(columns) - free) + [marks.free] * free
+    parts = [f"{column}:{fence}" for column, fence in zip(columns, fences, strict=True)]
+    return ",".join([*parts, f"{last}:{marks.end}"])
 
 
 def build_find_in_queue(marks: Marks) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -24,7 +24,7 @@ from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.states import JobState
 from hpcq.execution.protocol import Command, Completed
 from hpcq.schedulers.base import SchedulerOptions
-from hpcq.schedulers.slurm import queries
+from hpcq.schedulers.slurm import parse, queries
 from hpcq.schedulers.slurm.backend import SlurmBackend, create
 
 T = TypeVar("T")
@@ -239,8 +239,8 @@ def test_what_accounting_could_not_be_asked_about_is_not_said_to_be_unknown_to_i
     )
     listing = run(backend(runner).history([NativeId("1"), NativeId("99999")]))
     assert len(listing.observations) == 1
-    assert listing.problem is not None
-    assert "Problem talking to the database" in listing.problem
+    assert listing.missing is not None
+    assert "Problem talking to the database" in listing.missing.detail
     with pytest.raises(SchedulerUnavailable, match="Problem talking to the database"):
         history(recorded("details-unknown"), recorded("history-database-down"), "99999")
 
@@ -264,11 +264,16 @@ def test_a_clock_that_is_ahead_delays_no_end(
         "hpcq.schedulers.slurm.backend._ACCOUNTING_GRACE", timedelta(seconds=waits_seconds)
     )
     done = recorded("details-finished")
-    ended = int((datetime.now(UTC) + timedelta(minutes=5)).timestamp())
-    ahead = replace(done, stdout=done.stdout.replace(b"1795394967", str(ended).encode()))
-    assert ahead != done
-    known = history(ahead, recorded("history-unknown"), "92")
-    assert ("92" in known) == (waits_seconds == 0)
+    first = parse.parse_details(done.stdout, MARKS).observations[0]
+    assert first.end_time is not None
+    ends, ahead = first.end_time, datetime.now(UTC) + timedelta(minutes=5)
+    told, late = (str(int(moment.timestamp())).encode() for moment in (ends, ahead))
+    known = history(
+        replace(done, stdout=done.stdout.replace(told, late)),
+        recorded("history-unknown"),
+        first.native_id,
+    )
+    assert (first.native_id in known) == (waits_seconds == 0)
 
 
 def test_without_the_controller_accounting_counts() -> None:

@@ -24,9 +24,16 @@ def named(observations: Sequence[Observation], name: str) -> Observation:
     return found
 
 
-def record(name: str = "n", job: str = "7", comment: str = "(null)", state: str = "RUNNING") -> str:
-    fixed = [job, state, "None", "me", "debug", "acct", "1700000000", "1700000009"]
-    plain = FIELD.join([*fixed, "1-00:00:00", "4", "n[1-2]", "(null)"])
+def record(
+    name: str = "n",
+    job: str = "7",
+    comment: str = "(null)",
+    state: str = "RUNNING",
+    reason: str = "None",
+    restarts: int = 0,
+) -> str:
+    fixed = [job, state, reason, "me", "debug", "acct", "1700000000", "1700000009"]
+    plain = FIELD.join([*fixed, "1-00:00:00", "4", "n[1-2]", "(null)", str(restarts)])
     return MARKS.free.join([plain, comment, "/dir", "/s.sh arg", name]) + MARKS.end + "\n"
 
 
@@ -101,6 +108,31 @@ def test_a_dependency_is_named() -> None:
 def test_a_job_being_cleaned_up_is_exiting() -> None:
     stages = {seen.stage for seen in listed("listing-completing-and-requeued")}
     assert Stage.EXITING in stages
+
+
+def test_a_job_that_was_put_back_is_told_from_one_that_never_ran() -> None:
+    again = named(listed("listing-completing-and-requeued"), "again")
+    assert (again.state, again.native_state) == (JobState.REQUEUED, "PENDING")
+
+
+@pytest.mark.parametrize(
+    ("word", "reason", "restarts", "state"),
+    [
+        ("PENDING", "BeginTime", 0, JobState.QUEUED),
+        ("PENDING", "BeginTime", 1, JobState.REQUEUED),
+        ("PENDING", "JobHeldUser", 0, JobState.QUEUED_HELD),
+        # So printed by 22.05, with underscores by later releases.
+        ("PENDING", "job requeued in held state", 1, JobState.REQUEUED_HELD),
+        ("CONFIGURING", "None", 2, JobState.REQUEUED),
+        ("RUNNING", "None", 2, JobState.RUNNING),
+    ],
+)
+def test_restarts_tell_where_a_job_is(
+    word: str, reason: str, restarts: int, state: JobState
+) -> None:
+    data = record(state=word, reason=reason, restarts=restarts).encode()
+    (seen,) = parse.parse_listing(data, MARKS).observations
+    assert (seen.state, seen.native_state) == (state, word)
 
 
 def test_details_know_memory_limit_and_output_files() -> None:
@@ -216,9 +248,9 @@ def test_a_name_never_makes_another_record(name: str, comment: str) -> None:
     assert listing.observations[0].name == name
 
 
-@given(st.lists(st.text(alphabet="0123456789_+[]:-/(), azRUNING", max_size=12), min_size=12))
+@given(st.lists(st.text(alphabet="0123456789_+[]:-/(), azRUNING", max_size=12), min_size=13))
 def test_any_columns_are_read_or_reported(values: list[str]) -> None:
-    plain = FIELD.join(values[:12])
+    plain = FIELD.join(values[:13])
     texts = MARKS.free.join([plain, "c", "d", "e", "n"])
     listing = parse.parse_listing((texts + MARKS.end + "\n").encode(), MARKS)
     assert len(listing.observations) + len(listing.unreadable) == 1
