@@ -5,7 +5,7 @@ import secrets
 import time
 from pathlib import Path
 
-__all__ = ["COMMANDS", "FakeScheduler", "counting_wrapper", "processes_with"]
+__all__ = ["COMMANDS", "FENCE", "FakeScheduler", "counting_wrapper", "processes_with"]
 
 COMMANDS = {
     "SLURM": ("sbatch", "squeue", "sacct", "sstat", "scancel", "scontrol", "sinfo"),
@@ -26,13 +26,47 @@ EMPTY_QSTAT = """\
 
 # Absolute paths throughout: nothing but the fake commands stands in PATH. Every run is counted by
 # one byte, which is appended in one go. The mark makes the processes recognisable.
+#
+# An answer is a folder of pieces, printed in the order of their names; what a command is asked for
+# (all jobs, some, or a search by key) chooses among its folders. Recordings fence free text with
+# a fixed secret, for which the secret of this call is put.
+#
+# take-MODE takes the job before it does MODE: it is put into the answers as `templates` say.
 SCRIPT = """\
 #!/bin/sh
 printf . >> {directory}/{command}.runs
 mode=ok
 [ -r {directory}/{command}.mode ] && read -r mode < {directory}/{command}.mode
+case "$*" in
+  *--me*|*--starttime=*) question=search ;;
+  *--jobs=*|"-j "*) question=some ;;
+  *) question=all ;;
+esac
+answer={directory}/{command}.$question
+[ -d $answer ] || answer={directory}/{command}.all
+case $mode in take-*)
+  mode=${{mode#take-}}
+  key=$(printf '%s' "$*" | /usr/bin/grep -o -m 1 'hpcq-[0-9a-f]*' | /usr/bin/head -n 1)
+  now=$(/bin/date +%s)
+  now=$((now + $(/bin/cat {directory}/ahead)))
+  iso=$(/bin/date -d @$now +%Y-%m-%dT%H:%M:%S)
+  printf '%s\\0' "$@" > {directory}/argv.$$
+  /bin/cat > {directory}/stdin.$$
+  /bin/cat /proc/$$/environ > {directory}/environ.$$
+  for template in {directory}/templates/*; do
+    /bin/sed "s/@ID@/$$/g; s/@KEY@/$key/g; s/@EPOCH@/$now/g; s/@ISO@/$iso/g" $template \
+      > {directory}/taken.$$
+    /bin/mv {directory}/taken.$$ {directory}/${{template##*/}}/5-$$
+  done ;;
+esac
 case $mode in
-  ok) exec /bin/cat {directory}/{command}.answer ;;
+  ok)
+    secret=$(printf '%s' "$SQUEUE_FORMAT$SQUEUE_FORMAT2$*" \\
+      | /usr/bin/tr '\\035\\036\\037' '\\n\\n\\n' | /usr/bin/grep -x -m 1 '[0-9a-f]\\{{16\\}}')
+    /bin/cat $answer/* | LC_ALL=C /bin/sed "s/{secret}/$secret/g"
+    [ -r $answer.stderr ] && /bin/cat $answer.stderr >&2
+    [ -r $answer.status ] && exit "$(/bin/cat $answer.status)"
+    exit 0 ;;
   id) echo $$ ;;
   hang) /bin/sh -c '/bin/sleep 300.{mark}; :' & /bin/sleep 300.{mark} ;;
   deaf) trap '' TERM INT HUP; while :; do /bin/sleep 300.{mark}; done ;;
@@ -40,6 +74,9 @@ case $mode in
   endless) exec /usr/bin/tr '\\0' x < /dev/zero ;;
   half) /usr/bin/head -c 90 {directory}/half.xml ;;
   binary) printf 'caf\\351 \\377\\376\\200\\0 <job_info>\\303\\n' ;;
+  banner) printf 'Welcome to Stampede3\\n%s\\nIt is 7 o clock\\n' $$ ;;
+  noisy) echo 'Welcome to Stampede3: 3 jobs of yours, quota 7' >&2; echo $$ ;;
+  with-cluster) echo "$$;stampede3" ;;
   silent) exit 0 ;;
   away)
     echo 'error: Unable to contact slurm controller (connect failure)' >&2
@@ -49,6 +86,7 @@ case $mode in
   crash) kill -SEGV $$ ;;
 esac
 """
+FENCE = "0123456789abcdef"
 
 
 class FakeScheduler:
@@ -69,18 +107,26 @@ class FakeScheduler:
         for folder in (self.path, self._directory):
             folder.mkdir(parents=True)
         (self._directory / "half.xml").write_text(EMPTY_QSTAT)
+        (self._directory / "templates").mkdir()
+        self.set_clock(0)
         for command in COMMANDS[scheduler]:
             script = self.path / command
             script.write_text(
-                SCRIPT.format(directory=self._directory, command=command, mark=self.mark)
+                SCRIPT.format(
+                    directory=self._directory, command=command, mark=self.mark, secret=FENCE
+                )
             )
             script.chmod(0o755)
-            answer = EMPTY_QSTAT if command == "qstat" else ""
-            (self._directory / f"{command}.answer").write_text(answer)
+            self.answer(command, EMPTY_QSTAT.encode() if command == "qstat" else b"")
         self.behave(self.submit, "id")
         self._root = directory / "root"
         (self._root / "default" / "common").mkdir(parents=True)
-        (self._root / "default" / "common" / "accounting").write_text("")
+        self.accounting_file.write_text("")
+
+    @property
+    def accounting_file(self) -> Path:
+        """Grid Engine's, which is read without any command."""
+        return self._root / "default" / "common" / "accounting"
 
     def settings(self) -> dict[str, str]:
         """The variables that make a service use it."""
@@ -93,15 +139,84 @@ class FakeScheduler:
 
     def behave(self, command: str, mode: str) -> None:
         """Make a command answer in another way from now on."""
-        new = self._directory / f"{command}.new"
-        new.write_text(mode + "\n")
-        new.rename(self._directory / f"{command}.mode")
+        self._write(f"{command}.mode", f"{mode}\n".encode())
 
     def behave_all(self, mode: str) -> None:
         """Make all commands but the submission answer in another way."""
         for command in COMMANDS[self.scheduler]:
             if command != self.submit:
                 self.behave(command, mode)
+
+    def answer(
+        self,
+        command: str,
+        stdout: bytes,
+        *,
+        question: str = "all",
+        stderr: bytes = b"",
+        exit_status: int = 0,
+    ) -> None:
+        """Make a command print this, and nothing else, in its mode ``ok``.
+
+        Args:
+            command: its name.
+            stdout: recorded or constructed; `FENCE` in it becomes the secret of each call.
+            question: ``all``, ``some`` (named jobs) or ``search`` (by key).
+            stderr: what it complains.
+            exit_status: how it ends.
+        """
+        name = f"{command}.{question}"
+        self.end_with(name, exit_status, stderr)
+        folder = self._directory / name
+        folder.mkdir(exist_ok=True)
+        for piece in folder.glob("[!0]*"):
+            piece.unlink()
+        self._write(f"{name}/0", stdout)
+
+    def end_with(self, place: str, exit_status: int, stderr: bytes = b"") -> None:
+        """Let an answer, ``squeue.all``, end with another exit status and complaint."""
+        self._write(f"{place}.stderr", stderr)
+        self._write(f"{place}.status", str(exit_status).encode())
+
+    def put(self, place: str, name: str, piece: bytes) -> None:
+        """Add a piece to an answer, ``squeue.all``, or change it; pieces come in order of names."""
+        self._write(f"{place}/{name}", piece)
+
+    def drop(self, place: str, name: str) -> None:
+        """Take a piece out of an answer."""
+        (self._directory / place / name).unlink(missing_ok=True)
+
+    def template(self, place: str, piece: bytes) -> None:
+        """Say what a submission adds to an answer when it takes a job.
+
+        ``@ID@``, ``@KEY@``, ``@EPOCH@`` and ``@ISO@`` in it are replaced.
+        """
+        self._write(f"templates/{place}", piece)
+        if not (self._directory / place).exists():
+            command, _, question = place.partition(".")
+            self.answer(command, b"", question=question)
+
+    def set_clock(self, seconds_ahead: int) -> None:
+        """Set the scheduler's clock before, or behind, that of this machine."""
+        self._write("ahead", str(seconds_ahead).encode())
+
+    def taken(self, job_id: str) -> tuple[list[str], bytes, dict[str, str]]:
+        """Return arguments, standard input and environment with which a job was taken."""
+        arguments, stdin, environment = (
+            (self._directory / f"{name}.{job_id}").read_bytes()
+            for name in ("argv", "stdin", "environ")
+        )
+        pairs = (entry.partition("=") for entry in environment.decode().split("\0")[:-1])
+        return (
+            arguments.decode("utf-8", "surrogateescape").split("\0")[:-1],
+            stdin,
+            {name: value for name, _, value in pairs},
+        )
+
+    def _write(self, name: str, content: bytes) -> None:
+        new = self._directory / "written.new"
+        new.write_bytes(content)
+        new.rename(self._directory / name)
 
     def remove(self, command: str) -> None:
         """Uninstall a command."""

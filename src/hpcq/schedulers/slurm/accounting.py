@@ -12,7 +12,7 @@ from hpcq.schedulers.slurm import fields
 from hpcq.schedulers.slurm.hostlist import expand_hosts
 from hpcq.schedulers.slurm.outcome import outcome_of, recognise_memory_kill
 from hpcq.schedulers.slurm.queries import HISTORY_COLUMNS, USAGE_COLUMNS
-from hpcq.schedulers.slurm.states import meaning_of
+from hpcq.schedulers.slurm.states import STATES, meaning_of
 
 __all__ = ["parse_history", "parse_submissions", "parse_usage"]
 
@@ -39,7 +39,8 @@ def parse_history(stdout: bytes, delimiter: str, wanted: Collection[NativeId]) -
             (``12_[1-4%2]``) is told for each of these.
 
     Runs that are not over, and those that were broken off and put back into the queue, are left
-    out. So is a name that sacct makes up (``allocation``) while the record is incomplete.
+    out. So is a name that sacct makes up (``allocation``) while the record is incomplete. A state
+    in no table, such as one that was cut off (``CANCELLED+``), is reported as unreadable.
 
     Raises:
         OutputParseError: the output is cut off.
@@ -161,6 +162,8 @@ def _observe(native_id: NativeId, run: _Run) -> Observation | None:
     row = run.row
     word, _, by = row["State"].partition(" by ")
     meaning = meaning_of(word)
+    if word not in STATES:
+        raise ValueError(meaning.reason)
     if not meaning.state.is_final:
         return None
     code, signal = _exit(row["ExitCode"])

@@ -281,9 +281,10 @@ def test_without_the_controller_accounting_counts() -> None:
     assert len(history(down, recorded("history-completed"), "1")) == 1
 
 
-def test_without_both_there_is_no_answer() -> None:
+@pytest.mark.parametrize("squeue", ["listing-controller-down", "details-unknown"])
+def test_without_both_there_is_no_answer(squeue: str) -> None:
     with pytest.raises(SchedulerUnavailable):
-        history(recorded("listing-controller-down"), recorded("history-database-down"), "1")
+        history(recorded(squeue), recorded("history-database-down"), "1")
 
 
 def test_what_the_controller_alone_says_may_not_be_all() -> None:

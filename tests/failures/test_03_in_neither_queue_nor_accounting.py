@@ -1,0 +1,54 @@
+"""A job is in neither the queue nor the accounting, and is taken for finished.
+
+Met in: xenon 50; aiida 1505; nextflow 1045.
+Here: It is `UNDETERMINED`, with the reason, as long as nobody knows better, also after a restart
+and after a day. It is never assumed to have succeeded, and it is looked for again and again.
+"""
+
+from pathlib import Path
+
+import pytest
+from tests.failures.site import Site, key_of, listed, read, read_until, submitted
+from tests.jobs import Study
+from tests.service import Service
+from tests.unit.services.kit import World
+
+from hpcq.domain.states import JobState
+
+
+def test_a_job_that_nobody_knows_is_never_a_success(
+    site: Site, serving: Service, study: Study
+) -> None:
+    taken = submitted(serving, study)
+    job_id = taken["jobId"]
+    site.queue(job_id, key=key_of(taken))
+    read_until(serving, job_id, lambda job: job["state"] == "RUNNING")
+    site.leave(job_id)
+    read_until(serving, job_id, lambda job: job["state"] == "UNDETERMINED")
+    site.polled(10)
+    serving.restart()
+    for job in (read(serving, taken["uid"]), listed(serving)[job_id]):
+        assert (job["state"], job["status"], job["uid"]) == (
+            "UNDETERMINED",
+            "UNKNOWN",
+            taken["uid"],
+        )
+        assert "accounting" in job["stateReason"]
+        assert (job["exitCode"], job["endTime"]) == (None, None)
+
+
+@pytest.mark.anyio
+async def test_after_a_day_it_is_still_looked_for_and_the_truth_still_told(tmp_path: Path) -> None:
+    async with World(directory=tmp_path) as world:
+        record = await world.submit()
+        assert record.native_id is not None
+        await world.tick(5)
+        world.scheduler.run(record.native_id)
+        await world.tick(5)
+        world.scheduler.end(record.native_id, accounted=False, exit_code=0)
+        for _ in range(24):
+            await world.tick(3600)
+            assert world.job(record.uid).state is JobState.UNDETERMINED
+        world.scheduler.account(record.native_id)
+        await world.tick(3600)
+        assert world.job(record.uid).state is JobState.DONE

@@ -1,0 +1,79 @@
+"""Grid Engine's XML is malformed, partial or about unknown jobs, and the reader falls over.
+
+Met in: ood_core; qtoolkit 50; torque 357.
+Here: An unknown id is a 404, not an error. What is wrong with one job's element hides no other
+job. Half a document, which would seem to end the jobs that are missing from it, is not believed.
+
+Torque's empty document (`<Data></Data>`, or nothing at all) is to be added with that scheduler.
+"""
+
+import pytest
+from tests.failures.site import Site, key_of, listed, read, read_until, submitted, until
+from tests.jobs import Study, assert_problem
+from tests.service import Service
+from tests.unit.schedulers.sge.recorded import recorded
+
+pytestmark = pytest.mark.parametrize("site", ["SGE"], indirect=True)
+
+BAD = {
+    "a state that is missing": b"<job_list><JB_job_number>90001</JB_job_number></job_list>",
+    "an element that is not closed": b"<job_list><JB_job_number>90001</JB_job_number><state>r",
+    "no number": b"<job_list><JB_name>x</JB_name><state>r</state></job_list>",
+    "slots that are no number": b"<job_list><JB_job_number>90001</JB_job_number><state>r</state>"
+    b"<slots>many</slots></job_list>",
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_a_malformed_element_hides_no_other_job(
+    site: Site, serving: Service, study: Study, bad: bytes
+) -> None:
+    taken = submitted(serving, study)
+    site.queue("80001", name="before")
+    site.raw("2-bad", bad + b"\n")
+    site.queue("90002", name="after")
+    until(lambda: {"80001", "90002", taken["jobId"]} <= listed(serving).keys())
+    until(lambda: "job.unreadable" in serving.log_tail())
+    assert serving.client.get("/health/ready").status_code == 200
+
+
+@pytest.mark.parametrize("spoilt", [b"\x01\x08 & \xff <", b"&nbsp;&#0;&bogus;"])
+def test_a_name_that_is_no_xml_spoils_nothing(site: Site, serving: Service, spoilt: bytes) -> None:
+    site.raw(
+        "2-odd",
+        b"<job_list><JB_job_number>90001</JB_job_number><JB_name>" + spoilt + b"</JB_name>"
+        b"<state>r</state></job_list>\n",
+    )
+    site.queue("90002")
+    found = until(lambda: len(jobs := listed(serving)) == 2 and jobs)
+    assert found.keys() == {"90001", "90002"}
+    assert found["90001"]["state"] == "RUNNING"
+
+
+def test_an_unknown_id_is_not_found(site: Site, serving: Service) -> None:
+    unknown = recorded("qstat_j_xml_unknown")
+    site.fake.answer("qstat", unknown.stdout, question="some", exit_status=unknown.exit_code)
+    assert_problem(serving.client.get("/jobs/999999"), 404)
+
+
+def test_a_job_that_qstat_no_longer_knows_is_not_lost(
+    site: Site, serving: Service, study: Study
+) -> None:
+    unknown = recorded("qstat_j_xml_unknown")
+    site.fake.answer("qstat", unknown.stdout, question="some", exit_status=unknown.exit_code)
+    taken = submitted(serving, study)
+    site.fake.put(site.listing, "5-" + taken["jobId"], b"")
+    site.account(taken["jobId"], key=key_of(taken))
+    job = read_until(serving, taken["jobId"], lambda job: job["state"] == "DONE")
+    assert job["uid"] == taken["uid"]
+
+
+def test_half_a_document_ends_no_job(site: Site, serving: Service, study: Study) -> None:
+    taken = submitted(serving, study)
+    site.queue(taken["jobId"])
+    read_until(serving, taken["jobId"], lambda job: job["state"] == "RUNNING")
+    whole = recorded("qstat_xml_mixed").stdout
+    site.fake.answer("qstat", whole[: len(whole) // 2])
+    read_until(serving, taken["jobId"], lambda job: job["stale"])
+    assert read(serving, taken["jobId"])["state"] == "RUNNING"
+    assert listed(serving).keys() == {taken["jobId"]}

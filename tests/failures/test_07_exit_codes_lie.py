@@ -1,0 +1,77 @@
+"""A command's exit status says one thing, its output another, and the wrong one is believed.
+
+Met in: reframe PR 1402; fractal-server 2482.
+Here: Output and exit status are judged separately. A listing that failed ends no job, whatever it
+printed; a command that exits with 0 and says that it failed has failed.
+
+PBS's exit status 153 beside a valid listing is to be added with that scheduler.
+"""
+
+import pytest
+from tests.failures.site import Site, key_of, read, read_until, submitted, until
+from tests.jobs import Study, assert_problem
+from tests.service import Service
+from tests.unit.schedulers.sge import recorded as sge
+from tests.unit.schedulers.slurm import recorded as slurm
+
+from hpcq.execution.protocol import Completed
+
+COMPLAINT = b"slurm_load_jobs error: Socket timed out on send/recv operation\n"
+
+
+def _running(site: Site, service: Service, study: Study) -> str:
+    taken = submitted(service, study)
+    job_id: str = taken["jobId"]
+    site.queue(job_id, key=key_of(taken))
+    read_until(service, job_id, lambda job: job["state"] == "RUNNING")
+    return job_id
+
+
+@pytest.mark.parametrize("printed", ["nothing", "an empty queue"])
+def test_a_listing_that_failed_is_not_read_as_completed(
+    site: Site, serving: Service, study: Study, printed: str
+) -> None:
+    job_id = _running(site, serving, study)
+    site.fake.end_with(site.listing, 1, COMPLAINT)
+    if printed == "nothing":
+        site.fake.answer(site.fake.list, b"", stderr=COMPLAINT, exit_status=1)
+    else:
+        site.leave(job_id)
+    stale = read_until(serving, job_id, lambda job: job["stale"])
+    assert (stale["state"], stale["status"]) == ("RUNNING", "RUNNING")
+    assert site.fake.runs(site.accounting_command) == 0
+
+
+def _recorded(site: Site, sge_case: str, slurm_case: str) -> Completed:
+    return sge.recorded(sge_case) if site.fake.scheduler == "SGE" else slurm.recorded(slurm_case)
+
+
+def test_details_that_report_a_failure_change_nothing(
+    site: Site, serving: Service, study: Study
+) -> None:
+    """qstat -j exits with 0 when the qmaster is away, and says so in XML."""
+    job_id = _running(site, serving, study)
+    down = _recorded(site, "qmaster_down_qstat_j", "details-controller-down")
+    site.fake.answer(
+        site.fake.list, down.stdout, question="some", stderr=down.stderr, exit_status=down.exit_code
+    )
+    until(lambda: "details.unanswered" in serving.log_tail())
+    job = read(serving, job_id)
+    assert (job["state"], job["stale"]) == ("RUNNING", False)
+
+
+def test_a_refusal_with_exit_status_0_is_a_refusal(
+    site: Site, serving: Service, study: Study
+) -> None:
+    """Scancel --verbose exits with 0 whether or not it ended the job."""
+    job_id = _running(site, serving, study)
+    refused = _recorded(site, "qdel_not_owner", "scancel-verbose-stranger")
+    site.fake.answer(
+        "qdel" if site.fake.scheduler == "SGE" else "scancel",
+        refused.stdout,
+        stderr=refused.stderr,
+        exit_status=refused.exit_code,
+    )
+    problem = assert_problem(serving.client.delete(f"/jobs/{job_id}"), 403)
+    assert problem["code"] == "not_authorized"
+    assert read(serving, job_id)["status"] == "RUNNING"

@@ -1,0 +1,89 @@
+"""Ids of arrays, of their tasks and of heterogeneous jobs are cut, merged or taken for others.
+
+Met in: seff-array 15; reframe PR 2376.
+Here: An id is a type with a grammar: a number, then at most one task or component, then at most a
+host. What it does not take reaches no command, so that none meant for one job can reach many.
+
+The server's name in ids of Torque and PBS (`12[3].host`) is in the grammar; their listings are to
+be added with them.
+"""
+
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.failures.site import Site, listed, read, until
+from tests.jobs import assert_problem
+from tests.service import Service
+
+from hpcq.domain.jobs import NativeId
+
+OF_MANY = [
+    "123_[9201-10000%500]",
+    "136374[]",
+    "136374[].host",
+    "12[1-3:1]",
+    "9.1-3:1",
+    "12_",
+    "12_3_4",
+    "123+",
+    "12,13",
+    "all",
+    "*",
+    "-1",
+    "12 13",
+    "12;13",
+    "\uff11\uff12",
+]
+
+
+def test_an_id_of_several_jobs_or_of_none_reaches_no_command(site: Site, serving: Service) -> None:
+    for job_id in OF_MANY:
+        path = f"/jobs/{quote(job_id, safe='')}"
+        assert_problem(serving.client.get(path), 404)
+        assert_problem(serving.client.delete(path), 404)
+    assert site.fake.runs("qdel", "qacct", "scancel", "sacct") == 0
+
+
+@pytest.mark.parametrize("site", ["SLURM"], indirect=True)
+def test_tasks_and_components_of_slurm_are_jobs_of_their_own(site: Site, serving: Service) -> None:
+    for job_id in ("12_3", "12_4", "123+0", "123+1"):
+        site.queue(job_id)
+    # A version that does not split the tasks that wait would print them like this.
+    site.queue("40_[9201-10000%500]", state="PENDING")
+    site.queue("41")
+    until(lambda: "41" in listed(serving))
+    assert listed(serving).keys() == {"12_3", "12_4", "123+0", "123+1", "41"}
+    task = read(serving, "12_3")
+    assert (task["arrayJobId"], task["arrayTaskId"]) == ("12", 3)
+    until(lambda: "40_[9201-10000%500]" in serving.log_tail())
+
+
+@pytest.mark.parametrize("site", ["SGE"], indirect=True)
+def test_tasks_of_grid_engine_are_jobs_beside_their_array(site: Site, serving: Service) -> None:
+    task = (
+        "<job_list><JB_job_number>9</JB_job_number><JB_name>a</JB_name><state>{state}</state>"
+        "<slots>1</slots><tasks>{tasks}</tasks></job_list>\n"
+    )
+    site.raw("1", task.format(state="r", tasks="2").encode())
+    site.raw("2", task.format(state="qw", tasks="3-10000:1").encode())
+    until(lambda: listed(serving))
+    assert listed(serving).keys() == {"9", "9[2]"}
+    assert read(serving, "9[2]")["arrayTaskId"] == 2
+    assert read(serving, "9")["state"] == "RUNNING"
+
+
+@given(
+    number=st.integers(0, 10**18 - 1),
+    part=st.sampled_from(["", "_3", "[3]", "+0"]),
+    host=st.sampled_from(["", ".host", ".pbs-1.example.org"]),
+)
+def test_ids_of_all_schedulers_are_kept_as_they_are(number: int, part: str, host: str) -> None:
+    assert NativeId(f"{number}{part}{host}") == f"{number}{part}{host}"
+
+
+@given(st.sampled_from(OF_MANY), st.sampled_from(["", ".host"]))
+def test_what_names_many_jobs_is_no_id(text: str, host: str) -> None:
+    with pytest.raises(ValueError, match="not a job id"):
+        NativeId(text + host)

@@ -1,0 +1,98 @@
+"""A state's word is unknown, compound or cut off, and the job is lost or taken for finished.
+
+Met in: galaxy PR 6007; nextflow 1480.
+Here: Every code that a scheduler has stands in a table. A word that is in none is `UNDETERMINED`,
+with the raw word in `nativeState`; it ends no job and hides none.
+
+The state letters of Torque and PBS are to be added with them.
+"""
+
+import pytest
+from tests.failures.site import Site, key_of, listed, read, read_until, submitted, until
+from tests.jobs import Study
+from tests.service import Service
+
+from hpcq.schedulers.slurm.states import STATES
+
+IN_QUEUE = {
+    "SLURM": {
+        "CONFIGURING": "QUEUED",
+        "COMPLETING": "RUNNING",
+        "SUSPENDED": "SUSPENDED",
+        "SPECIAL_EXIT": "REQUEUED_HELD",
+        "RESV_DEL_HOLD": "QUEUED_HELD",
+        "REVOKED": "UNDETERMINED",
+        "COMPLETI": "UNDETERMINED",
+        "Läuft": "UNDETERMINED",
+    },
+    "SGE": {
+        "Eqw": "QUEUED_HELD",
+        "hRwq": "REQUEUED_HELD",
+        "hqw": "QUEUED_HELD",
+        "tS": "SUSPENDED",
+        "Rr": "RUNNING",
+        "dr": "RUNNING",
+        "dT": "SUSPENDED",
+        "rx": "UNDETERMINED",
+        "rr": "UNDETERMINED",
+    },
+}
+
+
+def test_every_word_has_its_state_and_an_unlisted_one_none(site: Site, serving: Service) -> None:
+    words = IN_QUEUE[site.fake.scheduler]
+    for number, word in enumerate(words, 1000):
+        site.queue(str(number), state=word)
+    until(lambda: len(listed(serving)) == len(words))
+    jobs = [listed(serving)[str(number)] for number in range(1000, 1000 + len(words))]
+    assert {job["nativeState"]: job["state"] for job in jobs} == words
+    for job in jobs:
+        if job["nativeState"] in ("COMPLETI", "Läuft", "rx", "rr"):
+            assert job["status"] == "UNKNOWN"
+            assert job["nativeState"] in job["stateReason"]
+
+
+def test_a_word_that_is_not_listed_ends_no_job(site: Site, serving: Service, study: Study) -> None:
+    taken = submitted(serving, study)
+    job_id, key = taken["jobId"], key_of(taken)
+    site.queue(job_id, key=key, state="XYZ")
+    read_until(serving, job_id, lambda job: job["nativeState"] == "XYZ")
+    site.polled(3)
+    assert read(serving, job_id)["state"] == "UNDETERMINED"
+    site.queue(job_id, key=key)
+    read_until(serving, job_id, lambda job: job["state"] == "RUNNING")
+
+
+ENDED = [
+    ("CANCELLED by 1000", "0:0", "CANCELLED"),
+    ("OUT_OF_MEMORY", "0:125", "OUT_OF_MEMORY"),
+    ("OUT_OF_MEMORY", "0:0", "OUT_OF_MEMORY"),
+    ("TIMEOUT", "0:0", "TIME_LIMIT"),
+    ("NODE_FAIL", "0:0", "NODE_FAILURE"),
+    ("PREEMPTED", "0:0", "CANCELLED"),
+    ("DEADLINE", "0:0", "TIME_LIMIT"),
+]
+
+
+@pytest.mark.parametrize("site", ["SLURM"], indirect=True)
+def test_an_end_with_exit_status_0_is_what_its_word_says(site: Site, serving: Service) -> None:
+    for number, (word, exit_status, _) in enumerate(ENDED, 1000):
+        site.account(str(number), state=word, exit=exit_status)
+    for number, (word, _, kind) in enumerate(ENDED, 1000):
+        job = read(serving, str(number))
+        assert (job["nativeState"], job["state"], job["failureKind"]) == (word, "FAILED", kind)
+
+
+@pytest.mark.parametrize("word", ["CANCELLED+", "OUT_OF_ME+", "COMPLETE"])
+@pytest.mark.parametrize("site", ["SLURM"], indirect=True)
+def test_an_end_whose_word_was_cut_off_is_not_guessed_at(
+    site: Site, serving: Service, study: Study, word: str
+) -> None:
+    assert word not in STATES
+    taken = submitted(serving, study)
+    job_id, key = taken["jobId"], key_of(taken)
+    read_until(serving, job_id, lambda job: job["nativeState"] is not None)
+    site.account(job_id, key=key, state=word)
+    site.leave(job_id)
+    job = read_until(serving, job_id, lambda job: job["state"] != "QUEUED")
+    assert (job["state"], job["exitCode"], job["failureKind"]) == ("UNDETERMINED", None, None)
