@@ -16,13 +16,16 @@ hypothesis.settings.register_profile("any-machine", deadline=None)
 hypothesis.settings.load_profile("any-machine")
 
 
+# What a test is run against: the same file on another of these may run beside it.
+_APART = ("backend", "database", "fake", "scheduler")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests of one file on one scheduler together, for they share a service.
 
     Tests that share more than that, a cluster that they stop, name their group themselves.
     """
-    apart = ("backend", "database", "fake", "scheduler")
     for item in items:
         _group(item)
         if config.getoption("loadgroup", False):
@@ -36,7 +39,7 @@ def _group(item: pytest.Item) -> None:
     if item.get_closest_marker("xdist_group") is None:
         call = getattr(item, "callspec", None)
         params = {} if call is None else call.params
-        shared = (str(params[name]) for name in apart if name in params)
+        shared = (str(params[name]) for name in _APART if name in params)
         item.add_marker(pytest.mark.xdist_group("-".join((item.path.stem, *shared))))
 
 

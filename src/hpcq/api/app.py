@@ -76,7 +76,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         settings.database_url or f"sqlite:///{settings.state_directory / 'jobs.sqlite3'}",
         Deployment(settings.cluster_id, settings.scheduler),
     )
-    paths = PathChecker(settings.path_check_timeout_seconds)
+    paths = PathChecker(settings.path_check_timeout_seconds, settings.path_wait_seconds)
     services = assemble(backend, database, paths, _service_options(settings), now, backend.refusal)
     app.state.context = _context(settings, services, backend)
     async with contextlib.AsyncExitStack() as stack:

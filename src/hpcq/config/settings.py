@@ -208,6 +208,14 @@ class Settings(BaseModel):
         allowed=SECONDS,
         example="20",
     )
+    path_wait_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = setting(
+        1.0,
+        "How long a submitted directory or script that is not there may take to appear (a network "
+        "file system shows what another machine has made a little later). 0: it is refused at "
+        "once.",
+        allowed="seconds, 0 to 60",
+        example="5",
+    )
     sge_parallel_environment: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.*?-]*$")] = (
         setting(
             "orte",

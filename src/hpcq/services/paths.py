@@ -1,6 +1,13 @@
-"""Whether what a submission names exists on this machine."""
+"""Whether what a submission names exists on this machine, or comes to exist in a moment.
+
+An NFS client remembers for up to a minute (``acdirmax``, nfs(5)) that a name was not there. Reading
+the folder it should be in makes the client ask the server for the folder's attributes, and forget
+what it remembered of a folder that has changed.
+"""
 
 import asyncio
+import contextlib
+import errno
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -11,15 +18,29 @@ from hpcq.domain.jobs import JobSpec
 
 __all__ = ["PathChecker"]
 
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 0.5
+_NOT_THERE = (errno.ENOENT, errno.ESTALE)
+
+
+class _NotThere(InvalidSpec):
+    """A path does not exist; it may come to."""
+
 
 class PathChecker:
     """Looks at the working directory and the script of a submission, in threads of its own.
 
     A file system that hangs costs its own requests the time limit, and no other work a thread.
+    What is not there is waited for, without a thread: other requests do not notice.
+
+    Args:
+        timeout_seconds: how long a file system may take for one answer.
+        wait_seconds: how long what is not there may take to appear; 0 for not at all.
     """
 
-    def __init__(self, timeout_seconds: float) -> None:
+    def __init__(self, timeout_seconds: float, wait_seconds: float = 0.0) -> None:
         self._timeout_seconds = timeout_seconds
+        self._wait_seconds = wait_seconds
         self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="paths")
 
     async def check(self, spec: JobSpec) -> None:
@@ -28,6 +49,24 @@ class PathChecker:
         Raises:
             InvalidSpec: one of them is not; the field is named.
         """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._wait_seconds
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await self._check_once(spec)
+            except _NotThere as missing:
+                left = deadline - clock()
+                if left <= 0:
+                    raise InvalidSpec(self._still(missing.detail), field=missing.field) from None
+            await asyncio.sleep(min(pause, left))
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _still(self, detail: str) -> str:
+        waited = self._wait_seconds
+        return f"{detail} It was waited for, {waited:g} s." if waited > 0 else detail
+
+    async def _check_once(self, spec: JobSpec) -> None:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -84,6 +123,37 @@ def _mode(path: str, field: str) -> int:
     if not os.path.isabs(path):
         raise InvalidSpec(f"{path!r} is not an absolute path.", field=field)
     try:
+        return _stat_mode(path)
+    except OSError as error:
+        kind = _NotThere if error.errno in _NOT_THERE else InvalidSpec
+        raise kind(f"{path!r} cannot be used: {error.strerror}.", field=field) from None
+
+
+def _stat_mode(path: str) -> int:
+    try:
         return Path(path).stat().st_mode
     except OSError as error:
-        raise InvalidSpec(f"{path!r} cannot be used: {error.strerror}.", field=field) from None
+        if error.errno not in _NOT_THERE:
+            raise
+    _look_afresh(path)
+    return Path(path).stat().st_mode
+
+
+def _look_afresh(path: str) -> None:
+    """Read the folders above a path, from the first that is there down to the last."""
+    missing = []
+    folder = os.path.dirname(path)
+    while not _read_folder(folder) and folder != os.path.dirname(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    for folder in reversed(missing):
+        if not _read_folder(folder):
+            break
+
+
+def _read_folder(path: str) -> bool:
+    """Read the beginning of a folder, which is enough; return whether it is there."""
+    with contextlib.suppress(OSError), os.scandir(path) as entries:
+        next(entries, None)
+        return True
+    return False

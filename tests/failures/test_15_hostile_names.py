@@ -1,0 +1,80 @@
+r"""A name with `|`, a newline, quotes, commas or bytes that are no UTF-8 breaks or forges records.
+
+Met in: ood_core 838; pyslurm 33.
+Here: Free text stands between marks that nobody can know beforehand, and each job is read by
+itself: names arrive whole, none drops or makes a record. No shell ever reads a command, so there
+is nothing to inject into.
+"""
+
+import json
+
+import pytest
+from tests.failures.site import Site, listed, read_until, submitted, until
+from tests.jobs import Study
+from tests.service import Service
+
+FORGED_ROW = "x\n99999\x1fRUNNING\x1f\x1f\x1f\x1f\x1f\x1f\x1f\x1f\x1f\x1f"
+NAMES = [
+    "a|b|c",
+    "two\nlines",
+    "quo\"te and 'single'",
+    "comma,semi;colon:at@",
+    "<b>&amp;</b> ]]> %lt;",
+    "日本語 ç ã",
+    "$(touch /tmp/x) `id` ; true",
+]
+
+
+def test_names_in_the_queue_arrive_whole_and_drop_no_record(site: Site, serving: Service) -> None:
+    site.queue("80001", name="before")
+    for number, name in enumerate(NAMES, 81000):
+        site.queue(str(number), name=name)
+    site.queue("90000", name="after")
+    until(lambda: len(listed(serving)) == len(NAMES) + 2)
+    jobs = listed(serving)
+    expected = [
+        name.replace("%lt;", "<") if "SGE" in site.fake.scheduler else name for name in NAMES
+    ]
+    assert [jobs[str(n)]["name"] for n in range(81000, 81000 + len(NAMES))] == expected
+
+
+def test_bytes_that_are_no_utf8_are_shown_as_far_as_they_can_be(
+    site: Site, serving: Service
+) -> None:
+    site.queue("80001", name=b"caf\xe9 \xff\xfe")
+    until(lambda: "80001" in listed(serving))
+    answer = serving.client.get("/jobs/80001")
+    assert json.loads(answer.content.decode("utf-8"))["name"].startswith("caf")
+
+
+@pytest.mark.parametrize("site", ["SLURM"], indirect=True)
+def test_a_name_forges_no_record(site: Site, serving: Service) -> None:
+    site.queue("80001", name=FORGED_ROW)
+    site.account("80002", name=FORGED_ROW)
+    until(lambda: "80001" in listed(serving))
+    assert listed(serving).keys() == {"80001"}
+    assert listed(serving)["80001"]["name"] == FORGED_ROW
+    assert serving.client.get("/jobs/99999").status_code == 404
+    assert serving.client.get("/jobs/80002").json()["name"] == FORGED_ROW
+
+
+@pytest.mark.parametrize("site", ["SGE"], indirect=True)
+def test_an_element_in_a_name_forges_no_record(site: Site, serving: Service) -> None:
+    forged = "</JB_name></job_list><job_list><JB_job_number>99999</JB_job_number><state>r</state>"
+    site.queue("80001", name=forged)
+    until(lambda: "80001" in listed(serving))
+    assert listed(serving).keys() == {"80001"}
+    assert listed(serving)["80001"]["name"] == forged
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if "\n" not in n])
+def test_a_submitted_name_reaches_no_shell_and_comes_back_whole(
+    site: Site, serving: Service, study: Study, name: str
+) -> None:
+    taken = submitted(serving, study, name=name, args=["a b", "$(id)", "", "x\ny"])
+    job = read_until(serving, taken["jobId"], lambda job: job["nativeState"] is not None)
+    assert (job["name"], job["args"]) == (name, ["a b", "$(id)", "", "x\ny"])
+    arguments, _, _ = site.fake.taken(taken["jobId"])
+    if site.fake.scheduler == "SLURM":
+        assert f"--job-name={name}" in arguments
+        assert arguments[-4:] == ["a b", "$(id)", "", "x\ny"]

@@ -1,0 +1,82 @@
+"""Commas break `--export` and `-v`, and the gateway's own environment leaks into jobs.
+
+Met in: SmartSim PR 104.
+Here: Values that no list can carry go another way (Slurm's export file, a carrier before Grid
+Engine's script) and arrive byte for byte. A job, and the scheduler's commands, get a clean
+environment: nothing of the service's own.
+"""
+
+import subprocess
+from collections.abc import Callable
+
+import pytest
+from tests.failures.conftest import FAST
+from tests.failures.site import Site, submitted
+from tests.jobs import RECORD_ENVIRONMENT, Jobs, Study
+from tests.service import CANARY, Service
+
+HOSTILE = {
+    "COMMAS": "a,b,c=d,",
+    "QUOTES": 'it\'s "quoted" \\ back',
+    "LINES": "one\ntwo\n\nfour\n",
+    "BLANKS": "  a\tb  ",
+    "SHELL": "$(id) `id` ${HOME} ; true",
+    "EMPTY": "",
+    "UNICODE": "ação 日本",
+    "ALL": "NONE",
+}
+OWN = {"SECRET_TOKEN": CANARY, "SBATCH_PARTITION": "other", "SLURM_HINT": "x", "BASH_ENV": "/x"}
+
+
+def test_hostile_values_reach_the_scheduler_byte_for_byte(
+    site: Site, serving: Service, study: Study
+) -> None:
+    taken = submitted(serving, study, environment=HOSTILE)
+    arguments, stdin, _ = site.fake.taken(taken["jobId"])
+    if site.fake.scheduler == "SLURM":
+        variables = dict(e.split("=", 1) for e in stdin.decode().split("\0")[:-1])
+    else:
+        variables = _of_carrier(arguments, stdin, study)
+    assert {name: variables.get(name) for name in HOSTILE} == HOSTILE
+
+
+def _of_carrier(arguments: list[str], script: bytes, study: Study) -> dict[str, str]:
+    """Run what Grid Engine would run, with what ``-v`` says, and return what the job sees."""
+    listed = arguments[arguments.index("-v") + 1] if "-v" in arguments else ""
+    given = dict(pair.split("=", 1) for pair in listed.split(",") if pair)
+    carrier = study.directory / "carrier"
+    carrier.write_bytes(script.replace(b"true\n", RECORD_ENVIRONMENT.encode()))
+    subprocess.run(["/bin/sh", carrier], cwd=study.directory, env=given, check=True)
+    return study.environment()
+
+
+def test_nothing_of_the_service_s_own_reaches_the_scheduler_or_its_commands(
+    site: Site, start_service: Callable[..., Service], study: Study
+) -> None:
+    service = start_service(**site.fake.settings(), **FAST, **OWN)
+    taken = submitted(service, study, environment={"MINE": "yes"})
+    arguments, stdin, environment = site.fake.taken(taken["jobId"])
+    assert not OWN.keys() & environment.keys()
+    assert CANARY not in " ".join([*arguments, *environment.values()])
+    assert CANARY.encode() not in stdin
+
+
+@pytest.mark.parametrize("name", ["SLURM_CONF", "SGE_ROOT", "SBATCH_PARTITION", "LD_PRELOAD"])
+def test_a_variable_of_the_job_does_not_steer_the_submission_command(
+    site: Site, serving: Service, study: Study, name: str
+) -> None:
+    taken = submitted(serving, study, environment={name: "/of/the/job"})
+    _, _, environment = site.fake.taken(taken["jobId"])
+    assert environment.get(name) != "/of/the/job"
+
+
+def test_hostile_values_arrive_in_a_running_job_and_nothing_else_does(
+    start_service: Callable[..., Service], study: Study
+) -> None:
+    service = start_service(SCHEDULER="LOCAL", **FAST, **OWN)
+    jobs = Jobs(service)
+    job_id = jobs.submit(study.job(study.script(RECORD_ENVIRONMENT), environment=HOSTILE))
+    assert jobs.ended(job_id)["state"] == "DONE"
+    found = study.environment()
+    assert {name: found.get(name) for name in HOSTILE} == HOSTILE
+    assert not OWN.keys() & found.keys()
