@@ -54,6 +54,7 @@ case $mode in take-*)
   /bin/cat > {directory}/stdin.$$
   /bin/cat /proc/$$/environ > {directory}/environ.$$
   for template in {directory}/templates/*; do
+    [ -r $template ] || continue
     /bin/sed "s/@ID@/$$/g; s/@KEY@/$key/g; s/@EPOCH@/$now/g; s/@ISO@/$iso/g" $template \
       > {directory}/taken.$$
     /bin/mv {directory}/taken.$$ {directory}/${{template##*/}}/5-$$
@@ -195,6 +196,15 @@ class FakeScheduler:
         if not (self._directory / place).exists():
             command, _, question = place.partition(".")
             self.answer(command, b"", question=question)
+
+    def keep_from_view(self) -> None:
+        """Let no answer show the jobs that are taken from now on."""
+        for template in (self._directory / "templates").iterdir():
+            template.unlink()
+
+    def taken_ids(self) -> list[str]:
+        """The ids of all jobs that were taken."""
+        return [path.suffix[1:] for path in self._directory.glob("argv.*")]
 
     def set_clock(self, seconds_ahead: int) -> None:
         """Set the scheduler's clock before, or behind, that of this machine."""

@@ -1,0 +1,83 @@
+"""What an exit means: `failed 28` with exit status 0, 128 + n, a script's own 137.
+
+Met in: baw-server 880.
+Here: A job that its scheduler calls failed has failed, whatever its exit status. A signal is told
+apart from an exit status: `exitSignal` and `exitCode` are never both set for one that was killed.
+
+The negative codes of PBS and Torque are to be added with them.
+"""
+
+import time
+from typing import Any
+
+import pytest
+from tests.failures.site import Site, key_of, read, read_until, submitted
+from tests.jobs import Json, Study
+from tests.service import Service
+
+# What the accounting says -> state, failureKind, exitCode, exitSignal
+SGE: list[tuple[dict[str, Any], tuple[str, str | None, int | None, int | None]]] = [
+    ({"failed": 0, "code": 0}, ("DONE", None, 0, None)),
+    ({"failed": 28, "code": 0}, ("FAILED", "SCHEDULER_ERROR", None, None)),
+    ({"failed": 21, "code": 0}, ("FAILED", "NODE_FAILURE", None, None)),
+    ({"failed": 100, "code": 137}, ("FAILED", "SIGNAL", None, 9)),
+    ({"failed": 100, "code": 139}, ("FAILED", "SIGNAL", None, 11)),
+    ({"failed": 37, "code": 137}, ("FAILED", "TIME_LIMIT", None, 9)),
+    ({"failed": 0, "code": 137}, ("FAILED", "NON_ZERO_EXIT", 137, None)),
+    ({"failed": 0, "code": 255}, ("FAILED", "NON_ZERO_EXIT", 255, None)),
+    ({"failed": 77, "code": 0}, ("FAILED", "UNKNOWN", None, None)),
+]
+SLURM: list[tuple[dict[str, Any], tuple[str, str | None, int | None, int | None]]] = [
+    ({"state": "COMPLETED", "exit": "0:0"}, ("DONE", None, 0, None)),
+    ({"state": "FAILED", "exit": "0:53"}, ("FAILED", "SCHEDULER_ERROR", None, None)),
+    ({"state": "NODE_FAIL", "exit": "0:0"}, ("FAILED", "NODE_FAILURE", None, None)),
+    ({"state": "FAILED", "exit": "0:9"}, ("FAILED", "SIGNAL", None, 9)),
+    ({"state": "FAILED", "exit": "0:11"}, ("FAILED", "SIGNAL", None, 11)),
+    ({"state": "TIMEOUT", "exit": "0:15"}, ("FAILED", "TIME_LIMIT", None, 15)),
+    ({"state": "FAILED", "exit": "3:0"}, ("FAILED", "NON_ZERO_EXIT", 3, None)),
+    ({"state": "OUT_OF_MEMORY", "exit": "0:125"}, ("FAILED", "OUT_OF_MEMORY", None, None)),
+    ({"state": "FAILED", "exit": "0:0"}, ("FAILED", "UNKNOWN", None, None)),
+]
+ENDS = {"SGE": SGE, "SLURM": SLURM}
+
+
+def _end_of(job: Json) -> tuple[str, str | None, int | None, int | None]:
+    return job["state"], job["failureKind"], job["exitCode"], job["exitSignal"]
+
+
+def test_every_end_has_its_meaning(site: Site, serving: Service) -> None:
+    ends = ENDS[site.fake.scheduler]
+    for number, (said, _) in enumerate(ends, 1000):
+        site.account(str(number), **said)
+    found = [(said, _end_of(read(serving, str(n)))) for n, (said, _) in enumerate(ends, 1000)]
+    assert found == ends
+
+
+@pytest.mark.parametrize("site", ["SGE"], indirect=True)
+def test_a_job_that_could_not_be_started_and_exited_with_0_has_failed(
+    site: Site, serving: Service, study: Study
+) -> None:
+    taken = submitted(serving, study)
+    job_id, key = taken["jobId"], key_of(taken)
+    read_until(serving, job_id, lambda job: job["nativeState"] is not None)
+    site.account(job_id, key=key, failed=28, code=0, start=0, end=0)
+    site.leave(job_id)
+    job = read_until(serving, job_id, lambda job: job["status"] == "STOPPED")
+    assert _end_of(job) == ("FAILED", "SCHEDULER_ERROR", None, None)
+    assert "working directory" in job["stateReason"]
+    assert "failed=28" in job["stateReason"]
+
+
+@pytest.mark.parametrize("site", ["SLURM"], indirect=True)
+def test_an_exit_status_that_sacct_cuts_at_128_is_completed_by_the_controller(
+    site: Site, serving: Service, study: Study
+) -> None:
+    taken = submitted(serving, study)
+    job_id, key = taken["jobId"], key_of(taken)
+    read_until(serving, job_id, lambda job: job["nativeState"] is not None)
+    then = int(time.time()) - 60
+    site.queue(job_id, key=key, state="FAILED", code=137, submit=then, start=then, end=then)
+    site.account(job_id, key=key, exit="9:0", state="FAILED", submit=then, start=then, end=then)
+    site.fake.drop("squeue.all", f"5-{job_id}")
+    job = read_until(serving, job_id, lambda job: job["status"] == "STOPPED")
+    assert _end_of(job) == ("FAILED", "NON_ZERO_EXIT", 137, None)

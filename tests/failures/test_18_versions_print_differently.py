@@ -1,0 +1,104 @@
+"""Another version of the scheduler prints another format, and jobs get lost.
+
+Met in: ood_core 99, 105.
+Here: What each version printed is recorded and read again by the whole service: every job of a
+recording is listed, in a state that is known. What a later version may add is passed over.
+
+A new version is added by recording it: these tests find it by themselves.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.failures.site import Site, listed, read, until
+from tests.service import Service
+from tests.unit.schedulers.sge import recorded as sge
+from tests.unit.schedulers.slurm import recorded as slurm
+
+from hpcq.execution.protocol import Completed
+
+LISTINGS = [
+    *(("SGE", sge.recorded, path) for path in sorted(sge.ROOT.glob("*/qstat_xml_*"))),
+    *(("SLURM", slurm.recorded, path) for path in sorted(slurm.ROOT.glob("*/listing-*"))),
+]
+ACCOUNTING = sorted(sge.ROOT.glob("*/accounting_file"))
+HISTORIES = sorted(slurm.ROOT.glob("*/history-*"))
+_SGE_NUMBER = re.compile(rb"<JB_job_number>(\d+)<")
+_SLURM_ID = re.compile(rb"(?:^|\n)([0-9][0-9_+]*)\x1f")
+
+
+def _name(value: object) -> str | None:
+    return f"{value.parent.name}-{value.name}" if isinstance(value, Path) else None
+
+
+@pytest.mark.parametrize(
+    ("site", "path", "answer"),
+    [
+        pytest.param(scheduler, path, answer, id=f"{scheduler}-{_name(path)}")
+        for scheduler, read_case, path in LISTINGS
+        if (answer := read_case(path.name, path.parent.name)).exit_code == 0
+    ],
+    indirect=["site"],
+)
+def test_every_job_of_a_recorded_queue_is_listed(
+    site: Site, serving: Service, path: Path, answer: Completed
+) -> None:
+    pattern = _SGE_NUMBER if site.fake.scheduler == "SGE" else _SLURM_ID
+    expected = {number.decode() for number in pattern.findall(answer.stdout)}
+    site.fake.answer(site.fake.list, answer.stdout)
+    site.polled(2)
+    jobs = listed(serving)
+    assert {job_id.split("[")[0] for job_id in jobs} == expected, path
+    assert {job["nativeState"] for job in jobs.values() if job["state"] == "UNDETERMINED"} == set()
+    assert "job.unreadable" not in serving.log_tail()
+
+
+@pytest.mark.parametrize("path", ACCOUNTING, ids=_name)
+@pytest.mark.parametrize("site", ["SGE"], indirect=True)
+def test_every_record_of_a_recorded_accounting_file_is_an_end(
+    site: Site, serving: Service, path: Path
+) -> None:
+    content = sge.recorded("accounting_file", path.parent.name).stdout
+    site.fake.accounting_file.write_bytes(content)
+    numbers = {line.split(b":")[5] for line in content.splitlines() if line.count(b":") > 30}
+    assert numbers
+    for number in numbers:
+        assert read(serving, number.decode())["state"] in ("DONE", "FAILED")
+
+
+@pytest.mark.parametrize("version", sorted({path.parent.name for path in HISTORIES}))
+@pytest.mark.parametrize("site", ["SLURM"], indirect=True)
+def test_every_recorded_history_is_an_end(site: Site, serving: Service, version: str) -> None:
+    cases = [path.name for path in HISTORIES if path.parent.name == version]
+    ended = {}
+    for answer in (slurm.recorded(case, version) for case in cases):
+        ids = re.match(rb"[0-9]+(?=\x1f)", answer.stdout)
+        if answer.exit_code == 0 and ids:
+            site.fake.answer("sacct", answer.stdout, question="some")
+            ended[ids[0]] = read(serving, ids[0].decode())["state"]
+    assert len(ended) >= 5
+    assert set(ended.values()) <= {"DONE", "FAILED"}
+
+
+@pytest.mark.parametrize("site", ["SGE"], indirect=True)
+def test_what_a_later_version_adds_is_passed_over(site: Site, serving: Service) -> None:
+    site.raw(
+        "1",
+        b'<job_list state="running" new="1"><JB_job_number>1000</JB_job_number><JB_new>x</JB_new>'
+        b"<JB_name>n</JB_name><state>r</state><slots>1</slots><a><b>c</b></a></job_list>\n",
+    )
+    site.account("1001", code=3)
+    content = site.fake.accounting_file.read_bytes()
+    site.fake.accounting_file.write_bytes(content.replace(b"\n", b":later:0:{}\n"))
+    until(lambda: "1000" in listed(serving))
+    assert read(serving, "1000")["state"] == "RUNNING"
+    assert read(serving, "1001")["exitCode"] == 3
+
+
+@pytest.mark.parametrize("site", ["SLURM"], indirect=True)
+def test_a_version_that_prints_times_as_text_is_read_too(site: Site, serving: Service) -> None:
+    """Versions that do not know SLURM_TIME_FORMAT=%s print ISO 8601, in UTC by TZ."""
+    site.queue("1000", submit="2026-01-05T12:00:00", start="2026-01-05T12:00:01")
+    until(lambda: "1000" in listed(serving))
+    assert read(serving, "1000")["startTime"] == "2026-01-05T12:00:01.000Z"

@@ -1,0 +1,56 @@
+"""The scheduler's clock is five minutes before or behind that of this machine.
+
+Met in: no public thread.
+Here: No duration is negative, a job is recognised by its key or within ten minutes of its
+submission, and its accounting is found whichever clock is ahead.
+"""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from tests.failures.conftest import FAST
+from tests.failures.site import Site, key_of, listed, read_until, submitted
+from tests.jobs import Study
+from tests.service import Service
+
+
+@pytest.mark.parametrize("ahead", [-300, 300], ids=["behind", "ahead"])
+def test_a_job_is_followed_to_its_end_over_clocks_that_differ(
+    site: Site, start_service: Callable[..., Service], study: Study, ahead: int
+) -> None:
+    site.fake.set_clock(ahead)
+    service = start_service(**site.fake.settings(), **FAST)
+    taken = submitted(service, study)
+    job_id, key = taken["jobId"], key_of(taken)
+    read_until(service, job_id, lambda job: job["nativeState"] is not None)
+    there = int(time.time()) + ahead
+    iso = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(there))
+    start = iso if site.fake.scheduler == "SGE" else str(there)
+    site.queue(job_id, key=key, submit=str(there), start=start, submit_epoch=str(there))
+    job = read_until(service, job_id, lambda job: job["state"] == "RUNNING")
+    assert job["elapsed"] is None or job["elapsed"] >= 0
+    service.restart()
+    job = read_until(service, job_id, lambda job: not job["stale"])
+    assert (job["state"], job["uid"]) == ("RUNNING", taken["uid"])
+    site.leave(job_id)
+    # Without the key, as where a site does not keep comments: the times alone must do.
+    site.account(job_id, submit=there, start=there, end=there + 7, code=3)
+    job = read_until(service, job_id, lambda job: job["state"] == "FAILED")
+    assert (job["exitCode"], job["elapsed"], job["uid"]) == (3, 7, taken["uid"])
+    assert listed(service).keys() == {job_id}
+
+
+@pytest.mark.parametrize("ahead", [-300, 300], ids=["behind", "ahead"])
+def test_a_job_that_ended_before_it_was_ever_seen_is_found_in_the_accounting(
+    site: Site, start_service: Callable[..., Service], study: Study, ahead: int
+) -> None:
+    site.fake.set_clock(ahead)
+    service = start_service(**site.fake.settings(), **{**FAST, "POLL_INTERVAL_SECONDS": "1"})
+    taken = submitted(service, study)
+    job_id = taken["jobId"]
+    there = int(time.time()) + ahead
+    site.leave(job_id)
+    site.account(job_id, submit=there, start=there, end=there, code=3)
+    job = read_until(service, job_id, lambda job: job["status"] == "STOPPED")
+    assert (job["exitCode"], job["elapsed"], job["uid"]) == (3, 0, taken["uid"])
