@@ -4,11 +4,14 @@ It takes jobs over its submission command, and a test moves them: into the queue
 the accounting. Records have the form in which Slurm and Grid Engine print them.
 """
 
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from xml.sax.saxutils import escape
 
+import httpx
 from tests.faults.fake import FENCE, FakeScheduler
 from tests.jobs import Json, Study
 from tests.service import Service
@@ -32,11 +35,13 @@ __all__ = [
     "listed",
     "read",
     "read_until",
+    "readers",
     "submitted",
     "until",
 ]
 
 _FREE, _END = f"\x1e{FENCE}\x1e", f"\x1d{FENCE}\x1d\n"
+_READERS = 16
 _DELIMITER = f"\x1f{FENCE}\x1f"
 
 
@@ -247,6 +252,28 @@ class SgeSite(Site):
 
 
 SITES: Mapping[str, type[Site]] = {"SLURM": SlurmSite, "SGE": SgeSite}
+
+
+@contextmanager
+def readers(service: Service, *paths: str) -> Iterator[list[int]]:
+    """Read these paths by many clients, without a pause; yields the answers' codes."""
+    codes: list[int] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=service.url, timeout=30) as client:
+            while not over.is_set():
+                codes.extend(client.get(path).status_code for path in paths)
+
+    threads = [threading.Thread(target=ask) for _ in range(_READERS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield codes
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
 
 
 def read(service: Service, job_id: str) -> Json:

@@ -18,39 +18,38 @@ from tests.unit.schedulers.slurm import recorded as slurm
 
 from hpcq.execution.protocol import Completed
 
-LISTINGS = [
-    *(("SGE", sge.recorded, path) for path in sorted(sge.ROOT.glob("*/qstat_xml_*"))),
-    *(("SLURM", slurm.recorded, path) for path in sorted(slurm.ROOT.glob("*/listing-*"))),
-]
 ACCOUNTING = sorted(sge.ROOT.glob("*/accounting_file"))
 HISTORIES = sorted(slurm.ROOT.glob("*/history-*"))
 _SGE_NUMBER = re.compile(rb"<JB_job_number>(\d+)<")
 _SLURM_ID = re.compile(rb"(?:^|\n)([0-9][0-9_+]*)\x1f")
 
 
-def _name(value: object) -> str | None:
-    return f"{value.parent.name}-{value.name}" if isinstance(value, Path) else None
+def _name(path: Path) -> str:
+    return f"{path.parent.name}-{path.name}"
 
 
-@pytest.mark.parametrize(
-    ("site", "path", "answer"),
-    [
-        pytest.param(scheduler, path, answer, id=f"{scheduler}-{_name(path)}")
-        for scheduler, read_case, path in LISTINGS
-        if (answer := read_case(path.name, path.parent.name)).exit_code == 0
-    ],
-    indirect=["site"],
-)
-def test_every_job_of_a_recorded_queue_is_listed(
-    site: Site, serving: Service, path: Path, answer: Completed
-) -> None:
+def _listings(scheduler: str) -> dict[str, Completed]:
+    """Return every recorded listing of a queue, of every version, by its name."""
+    if scheduler == "SGE":
+        paths, read_case = sge.ROOT.glob("*/qstat_xml_*"), sge.recorded
+    else:
+        paths, read_case = slurm.ROOT.glob("*/listing-*"), slurm.recorded
+    answers = {_name(path): read_case(path.name, path.parent.name) for path in sorted(paths)}
+    return {name: answer for name, answer in answers.items() if answer.exit_code == 0}
+
+
+def test_every_job_of_every_recorded_queue_is_listed(site: Site, serving: Service) -> None:
     pattern = _SGE_NUMBER if site.fake.scheduler == "SGE" else _SLURM_ID
-    expected = {number.decode() for number in pattern.findall(answer.stdout)}
-    site.fake.answer(site.fake.list, answer.stdout)
-    site.polled(2)
-    jobs = listed(serving)
-    assert {job_id.split("[")[0] for job_id in jobs} == expected, path
-    assert {job["nativeState"] for job in jobs.values() if job["state"] == "UNDETERMINED"} == set()
+    listings = _listings(site.fake.scheduler)
+    assert len(listings) >= 3
+    for name, answer in listings.items():
+        expected = {number.decode() for number in pattern.findall(answer.stdout)}
+        site.fake.answer(site.fake.list, answer.stdout)
+        site.polled(2)
+        jobs = listed(serving)
+        assert {job_id.split("[")[0] for job_id in jobs} == expected, name
+        unknown = {job["nativeState"] for job in jobs.values() if job["state"] == "UNDETERMINED"}
+        assert unknown == set(), name
     assert "job.unreadable" not in serving.log_tail()
 
 
