@@ -4,14 +4,25 @@
 and exits with 1 when one is.
 """
 
+import ast
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from hpcq.api import problems
 from hpcq.config import Settings
 
-__all__ = ["PAGES", "errors_page", "outdated", "settings_page"]
+__all__ = [
+    "FAILURES",
+    "PAGES",
+    "Failure",
+    "errors_page",
+    "failures_page",
+    "outdated",
+    "settings_page",
+]
 
 _DOCS = Path(__file__).parent
 _REFERENCE = _DOCS / "reference"
@@ -136,9 +147,97 @@ def settings_page() -> str:
     return _NOTE + _SETTINGS_HEAD + "".join(rows)
 
 
+_TESTS = _DOCS.parent / "tests" / "failures"
+_FORM = re.compile(
+    r"(?P<what>.+?)\n\nMet in: (?P<met_in>.+?)\nHere: (?P<here>.+?)(?:\n\n(?P<more>.+))?",
+    re.DOTALL,
+)
+
+_FAILURES_HEAD = """\
+# Failures that others met
+
+Users of other gateways and workflow systems met these failures of schedulers, networks and file
+systems. Each of them has tests here, which `make test` runs; they need no scheduler, but commands
+that answer as real ones do. The names under "met in" are public projects with the numbers of the
+issues or pull requests in which the failure is told.
+
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One failure, as the docstring of its module tells it.
+
+    Attributes:
+        number: its place in the table.
+        module: the name of the module that tests it.
+        what: what happened to others, in a sentence.
+        met_in: the projects, with the numbers of their threads.
+        here: what this service does.
+        more: what is still to come; None when nothing is.
+        tests: the names of the tests, in their order.
+    """
+
+    number: int
+    module: str
+    what: str
+    met_in: str
+    here: str
+    more: str | None
+    tests: tuple[str, ...]
+
+
+def _read(path: Path) -> Failure:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    told = _FORM.fullmatch(ast.get_docstring(tree) or "")
+    if told is None:
+        raise ValueError(f"{path.name} does not say what failed, where it was met and what is done")
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    tests = (n.name for n in tree.body if isinstance(n, functions) and n.name.startswith("test_"))
+    return Failure(
+        number=int(path.name.split("_")[1]),
+        module=path.stem,
+        what=_line(told["what"]),
+        met_in=_line(told["met_in"]),
+        here=_line(told["here"]),
+        more=None if told["more"] is None else _line(told["more"]),
+        tests=tuple(tests),
+    )
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+FAILURES: Sequence[Failure] = [_read(path) for path in sorted(_TESTS.glob("test_[0-9][0-9]_*.py"))]
+
+
+def failures_page() -> str:
+    """Return the page: a table, then the tests of each failure."""
+    rows = "".join(
+        f"| {f.number} | {_cell(f.what)} | {_cell(' '.join(filter(None, (f.here, f.more))))} "
+        f"| [{f.module}](../tests/failures/{f.module}.py) | {_cell(f.met_in)} |\n"
+        for f in FAILURES
+    )
+    return (
+        _NOTE
+        + _FAILURES_HEAD
+        + "| # | Failure | What this service does | Tests | Met in |\n|---|---|---|---|---|\n"
+        + rows
+        + "\n## The tests, by name\n"
+        + "".join(_tests_of(failure) for failure in FAILURES)
+    )
+
+
+def _tests_of(failure: Failure) -> str:
+    names = (name.removeprefix("test_").replace("_", " ") for name in failure.tests)
+    return f"\n{failure.number}. {failure.what}\n" + "".join(f"   - {name}\n" for name in names)
+
+
 PAGES: Mapping[Path, Callable[[], str]] = {
     _REFERENCE / "settings.md": settings_page,
     _DOCS / "errors.md": errors_page,
+    _DOCS / "failures.md": failures_page,
 }
 
 

@@ -83,7 +83,7 @@ def test_without_accounting_the_controller_tells_how_the_job_ended(
     taken = submitted(serving, study)
     job_id, key = taken["jobId"], key_of(taken)
     read_until(serving, job_id, lambda job: job["nativeState"] is not None)
-    ended = str(int(time.time()) - 60)
+    ended = str(int(time.time()))
     site.queue(job_id, key=key, state="FAILED", code=3, submit=ended, start=ended, end=ended)
     site.fake.drop("squeue.all", f"5-{job_id}")
     job = read_until(serving, job_id, lambda job: job["status"] == "STOPPED")

@@ -75,7 +75,7 @@ def test_an_exit_status_that_sacct_cuts_at_128_is_completed_by_the_controller(
     taken = submitted(serving, study)
     job_id, key = taken["jobId"], key_of(taken)
     read_until(serving, job_id, lambda job: job["nativeState"] is not None)
-    then = int(time.time()) - 60
+    then = int(time.time())
     site.queue(job_id, key=key, state="FAILED", code=137, submit=then, start=then, end=then)
     site.account(job_id, key=key, exit="9:0", state="FAILED", submit=then, start=then, end=then)
     site.fake.drop("squeue.all", f"5-{job_id}")

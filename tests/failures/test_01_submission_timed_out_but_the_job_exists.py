@@ -1,0 +1,131 @@
+"""The submission timed out, or exited with an error, yet the job exists; it is sent again.
+
+Met in: toil 5459; sisyphus 156; firecrest-v2 76; ondemand 3198.
+Here: One job. It is found by the key that it carries, before anything is said: at once (201), or
+later under the `uid` of a 202. Nothing is handed over again before the scheduler has answered and
+surely does not have it.
+"""
+
+import httpx
+import pytest
+from tests.failures.site import Site, key_of, listed, read, read_until, until
+from tests.jobs import Json, Study, assert_problem
+from tests.service import Service
+
+from hpcq.domain.jobs import SubmissionKey
+
+# The command took the job; this is what it did then.
+LIES = ["hang", "deaf", "fail", "crash", "silent", "banner", "noise", "binary"]
+IDEMPOTENT = {"Idempotency-Key": "study-7"}
+
+
+def _post(service: Service, study: Study, headers: dict[str, str] | None = None) -> httpx.Response:
+    body = study.job(study.script("true\n"))
+    return service.client.post("/jobs", json=body, headers=headers or {})
+
+
+def _accepted_for_later(answer: httpx.Response) -> Json:
+    assert answer.status_code == 202, answer.text
+    body: Json = answer.json()
+    assert body["jobId"] is None
+    assert answer.headers["location"].endswith(f"/jobs/{body['uid']}")
+    return body
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_job_that_was_taken_without_a_word_is_found_and_answered(
+    site: Site, serving: Service, study: Study, lie: str
+) -> None:
+    site.takes(lie)
+    answer = _post(serving, study)
+    assert answer.status_code == 201, answer.text
+    assert [answer.json()["jobId"]] == site.fake.taken_ids()
+    site.polled(3)
+    assert {i: job["uid"] for i, job in listed(serving).items()} == {
+        answer.json()["jobId"]: answer.json()["uid"]
+    }
+    assert site.fake.runs(site.fake.submit) == 1
+    assert site.fake.left_behind() == []
+
+
+@pytest.mark.parametrize("lie", ["hang", "crash", "silent"])
+def test_a_job_that_shows_late_is_one_job_under_the_uid_of_the_answer(
+    site: Site, serving: Service, study: Study, lie: str
+) -> None:
+    site.takes(lie)
+    site.fake.keep_from_view()
+    taken = _accepted_for_later(_post(serving, study, IDEMPOTENT))
+    job = read(serving, taken["uid"])
+    assert (job["jobId"], job["state"], job["status"]) == (None, "UNDETERMINED", "UNKNOWN")
+    assert job["stateReason"]
+    (job_id,) = site.fake.taken_ids()
+    site.queue(job_id, state=site.waiting, key=key_of(taken))
+    job = read_until(serving, taken["uid"], lambda job: job["jobId"] is not None)
+    assert (job["jobId"], job["uid"]) == (job_id, taken["uid"])
+    again = _post(serving, study, IDEMPOTENT)
+    assert (again.status_code, again.json()) == (201, {"jobId": job_id, "uid": taken["uid"]})
+    assert again.headers["idempotent-replayed"] == "true"
+    site.polled(5)
+    assert listed(serving).keys() == {job_id}
+    assert site.fake.taken_ids() == [job_id]
+
+
+def test_a_job_that_surely_was_not_taken_is_handed_over_once_more(
+    site: Site, serving: Service, study: Study
+) -> None:
+    site.fake.behave(site.fake.submit, "hang")
+    taken = _accepted_for_later(_post(serving, study, IDEMPOTENT))
+    site.takes()
+    job = read_until(serving, taken["uid"], lambda job: job["jobId"] is not None)
+    assert [job["jobId"]] == site.fake.taken_ids()
+    assert key_of(taken) in " ".join(site.fake.taken(job["jobId"])[0])
+    site.polled(5)
+    assert site.fake.runs(site.fake.submit) == 2
+    assert listed(serving).keys() == {job["jobId"]}
+
+
+def test_nothing_is_handed_over_again_while_the_scheduler_cannot_be_asked(
+    site: Site, serving: Service, study: Study
+) -> None:
+    site.fake.behave(site.fake.submit, "hang")
+    site.fake.behave_all("fail")
+    answer = _post(serving, study, IDEMPOTENT)
+    taken = _accepted_for_later(answer)
+    site.takes()
+    until(lambda: read(serving, taken["uid"])["stale"])
+    site.fake.behave(site.fake.submit, "take-id")
+    asked = site.fake.runs(site.fake.list)
+    until(lambda: site.fake.runs(site.fake.list) > asked, seconds=60)
+    assert site.fake.taken_ids() == []
+    site.fake.behave_all("ok")
+    job = read_until(serving, taken["uid"], lambda job: job["jobId"] is not None)
+    assert [job["jobId"]] == site.fake.taken_ids()
+
+
+@pytest.mark.parametrize("site", ["SLURM"], indirect=True)
+def test_a_job_that_was_refused_and_turns_up_all_the_same_is_not_lost(
+    site: Site, serving: Service, study: Study
+) -> None:
+    """Grid Engine's listing shows no keys: there it would be listed as somebody else's job."""
+    site.takes("fail")
+    site.fake.keep_from_view()
+    assert_problem(_post(serving, study), 502)
+    (job_id,) = site.fake.taken_ids()
+    key = SubmissionKey.find_in(" ".join(site.fake.taken(job_id)[0]))
+    assert key is not None
+    site.queue(job_id, state=site.waiting, key=key)
+    job = until(lambda: listed(serving).get(job_id))
+    assert (job["state"], job["uid"]) == ("QUEUED", key.uid)
+    assert job["scriptFile"] == str(study.directory / "study.sh")
+
+
+def test_a_refusal_is_told_as_one_after_the_key_was_looked_for(
+    site: Site, serving: Service, study: Study
+) -> None:
+    site.fake.behave(site.fake.submit, "fail")
+    problem = assert_problem(_post(serving, study), 502)
+    assert problem["code"] == "scheduler_refused"
+    assert problem["schedulerMessage"] == "the fake scheduler is out of order"
+    site.polled(3)
+    assert listed(serving) == {}
+    assert site.fake.runs(site.fake.submit) == 1

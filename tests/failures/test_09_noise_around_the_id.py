@@ -1,0 +1,47 @@
+"""Banners and messages surround the submission's answer, and a word is taken for the id.
+
+Met in: maestrowf 441; dask-jobqueue 209 ("Stampede3" was taken for job 3).
+Here: The machine format is asked for, and nothing but an id is taken for one. Noise on standard
+error does no harm; with noise around the id itself the job is found by the key that it carries.
+"""
+
+import pytest
+from tests.failures.site import Site, key_of, listed, until
+from tests.jobs import Study
+from tests.service import Service
+
+
+def test_an_id_in_a_banner_is_not_guessed_at_but_found_by_its_key(
+    site: Site, serving: Service, study: Study
+) -> None:
+    site.takes("banner")
+    answer = serving.client.post("/jobs", json=study.job(study.script("true\n")))
+    assert answer.status_code == 201, answer.text
+    found = until(lambda: (jobs := listed(serving)) and jobs)
+    assert found.keys() == {answer.json()["jobId"]}
+    arguments, _, _ = site.fake.taken(answer.json()["jobId"])
+    assert key_of(answer.json()) in " ".join(arguments)
+    assert site.fake.runs(site.fake.submit) == 1
+
+
+def test_noise_on_standard_error_does_no_harm(site: Site, serving: Service, study: Study) -> None:
+    site.takes("noisy")
+    answer = serving.client.post("/jobs", json=study.job(study.script("true\n")))
+    assert answer.status_code == 201, answer.text
+    until(lambda: answer.json()["jobId"] in listed(serving))
+
+
+def test_the_machine_format_is_asked_for(site: Site, serving: Service, study: Study) -> None:
+    answer = serving.client.post("/jobs", json=study.job(study.script("true\n")))
+    arguments, _, _ = site.fake.taken(answer.json()["jobId"])
+    assert {"SLURM": "--parsable", "SGE": "-terse"}[site.fake.scheduler] in arguments
+
+
+@pytest.mark.parametrize("site", ["SLURM"], indirect=True)
+def test_the_name_of_the_cluster_beside_the_id_is_no_noise(
+    site: Site, serving: Service, study: Study
+) -> None:
+    site.takes("with-cluster")
+    answer = serving.client.post("/jobs", json=study.job(study.script("true\n")))
+    assert answer.status_code == 201, answer.text
+    until(lambda: answer.json()["jobId"] in listed(serving))

@@ -1,0 +1,16 @@
+"""Each of the twenty failures has its module, which says what it is about in the same form."""
+
+import pytest
+from docs.generate import FAILURES, Failure
+
+
+def test_every_number_has_one_module() -> None:
+    assert [failure.number for failure in FAILURES] == list(range(1, 21))
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.module)
+def test_every_module_tells_its_failure_and_has_tests(failure: Failure) -> None:
+    assert failure.what.endswith(".")
+    assert failure.met_in.endswith(".")
+    assert failure.here.endswith(".")
+    assert failure.tests
