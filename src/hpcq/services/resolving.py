@@ -86,13 +86,16 @@ class Resolver:
     async def _history(self, ids: Sequence[NativeId]) -> tuple[Listing, str]:
         """Return what accounting says, and why a job is not in it."""
         try:
-            return await self._backend.history(ids), _NOT_IN_ACCOUNTING
+            listing = await self._backend.history(ids)
         except HpcqError as error:
             _log.warning("accounting.unanswered", problem=error.detail, jobs=len(ids))
             return Listing(), _WITHOUT_ACCOUNTING.format(detail=error.detail)
         except Exception:
             _log.exception("accounting.failed", jobs=len(ids))
             return Listing(), _WITHOUT_ACCOUNTING.format(detail=_DEFECT)
+        if listing.missing is not None:
+            return listing, _WITHOUT_ACCOUNTING.format(detail=listing.missing.detail)
+        return listing, _NOT_IN_ACCOUNTING
 
     def _concluded(
         self,
