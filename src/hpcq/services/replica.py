@@ -109,12 +109,15 @@ class Replica:
             self._monitor.adopt(record)
 
     async def _take_turns(self) -> None:
+        problem = None
         while True:
             try:
                 is_ours = await self._lease.take()
+                problem = None
             except StoreUnavailable as error:
-                _log.warning("lease.unclear", problem=error.detail)
-                is_ours = False
+                if problem is None:
+                    _log.warning("lease.unclear", problem=error.detail)
+                is_ours, problem = False, error
             if is_ours and not self._is_watching:
                 _log.info("lease.taken", holder=self._lease.holder)
                 await self._start_watching()

@@ -40,13 +40,13 @@ class Lease:
             free = sa.or_(leases.c.holder == self.holder, leases.c.until < _CLOCK)
             taken = {"holder": self.holder, "until": _CLOCK + self._seconds}
             row = postgresql_insert(leases).values(deployment_id=deployment, **taken)
-            done = connection.execute(
+            mine = connection.execute(
                 row.on_conflict_do_update(
                     index_elements=[leases.c.deployment_id], set_=taken, where=free
-                )
-            )
+                ).returning(leases.c.holder)
+            ).one_or_none()
             connection.commit()
-            return done.rowcount == 1
+            return mine is not None
 
         return await self._database.read(do)
 
