@@ -17,9 +17,11 @@ from hpcq.domain.transitions import WAITS_AGAIN, may_move
 
 __all__ = [
     "cancel_requested",
+    "completed",
     "contradiction",
     "first_sight",
     "held",
+    "lacks_usage",
     "missed",
     "observe",
     "released",
@@ -170,6 +172,25 @@ def _moment_of(seen: Observation, at: datetime) -> datetime:
     if seen.state.is_final and seen.end_time is not None:
         return seen.end_time
     return at
+
+
+def lacks_usage(record: JobRecord) -> bool:
+    """Whether a job ran to its end, and what it used in all was never said."""
+    seen = record.seen
+    if seen is None or not record.state.is_final or seen.start_time is None:
+        return False
+    sampled_at = None if seen.usage is None else seen.usage.sampled_at
+    return sampled_at is None or (seen.end_time is not None and sampled_at < seen.end_time)
+
+
+def completed(record: JobRecord, seen: Observation) -> JobRecord:
+    """Return the record of an ended job with the usage that accounting tells later.
+
+    How it ended stays as it is known.
+    """
+    if record.seen is None or seen.usage is None or not lacks_usage(record):
+        return record
+    return record.changed(seen=replace(record.seen, usage=seen.usage))
 
 
 def turned_up(record: JobRecord, seen: Observation, at: datetime) -> JobRecord:

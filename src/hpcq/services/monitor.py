@@ -288,7 +288,8 @@ class Monitor:
         memory = self._memory
         await self._settle(self._known(memory.unanswered))
         with self._asking() as began:
-            missing, at = self._known(memory.missing), self._now()
+            asked_about = [*memory.missing, *self._resolver.incomplete]
+            missing, at = self._known(asked_about), self._now()
             ended = await self._resolver.resolve(missing, memory.last_seen, at)
             await self._publish(ended, began)
         with self._asking() as began:

@@ -47,6 +47,9 @@ class Resolver:
         backend: whose accounting is asked.
         first_wait: from the first time that a job was not found to the next.
         at_most: how long a job that nobody knows of is looked for.
+
+    Attributes:
+        incomplete: ended jobs of which the accounting, which was away, has still to tell the usage.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Resolver:
         self._first_wait = first_wait
         self._at_most = at_most
         self._rechecks: dict[JobUid, _Recheck] = {}
+        self.incomplete: set[JobUid] = set()
 
     async def resolve(
         self, missing: Sequence[JobRecord], last_seen: datetime | None, at: datetime
@@ -63,7 +67,8 @@ class Resolver:
         """Ask for those of the missing jobs whose time has come; return those that changed.
 
         Args:
-            missing: all jobs that are to be somewhere, and are not in the queue.
+            missing: all jobs that are to be somewhere, and are not in the queue; and the
+                incomplete ones.
             last_seen: when they last may have been in the queue.
             at: now.
         """
@@ -75,6 +80,7 @@ class Resolver:
         for seen in listing.observations:
             known.setdefault(seen.native_id, []).append(seen)
         concluded = [self._concluded(r, known, reason, last_seen, at) for r in due]
+        self._note_incomplete(concluded, at, accounting_is_away=listing.missing is not None)
         return [new for new, old in zip(concluded, due, strict=True) if new is not old]
 
     def _due(self, missing: Sequence[JobRecord], at: datetime) -> list[JobRecord]:
@@ -107,6 +113,8 @@ class Resolver:
     ) -> JobRecord:
         answers = known.get(record.native_id, []) if record.native_id else []
         newest = runs.newest(record, answers)
+        if record.state.is_final:
+            return record if newest is None else life.completed(record, newest)
         if newest is not None and newest.state.is_final:
             self._rechecks.pop(record.uid, None)
             return life.observe(record, newest, at)
@@ -118,6 +126,18 @@ class Resolver:
             days = self._at_most / timedelta(days=1)
             return record.changed(abandoned_at=at, state_reason=_NEVER_KNOWN.format(days=days))
         return life.vanished(record, reason, last_seen=last_seen, at=at)
+
+    def _note_incomplete(
+        self, concluded: Sequence[JobRecord], at: datetime, *, accounting_is_away: bool
+    ) -> None:
+        """Have those asked about again whose end somebody else than the accounting told."""
+        for record in concluded:
+            ended_lately = at - record.state_changed_at <= self._at_most
+            if accounting_is_away and ended_lately and life.lacks_usage(record):
+                self.incomplete.add(record.uid)
+                self._look_again(record.uid, at)
+            else:
+                self.incomplete.discard(record.uid)
 
     def _look_again(self, uid: JobUid, at: datetime) -> None:
         before = self._rechecks.get(uid)

@@ -756,3 +756,26 @@ async def test_a_uid_survives_a_restart(world: World) -> None:
     await world.tick()
     assert {r.uid for r in world.board.snapshot.records()} == uids
     assert all(isinstance(uid, JobUid) for uid in uids)
+
+
+async def test_usage_that_only_the_accounting_knows_is_told_when_it_is_back(world: World) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    world.scheduler.run(native_id)
+    await world.tick()
+    world.scheduler.end(native_id, exit_code=3, state=JobState.FAILED)
+    world.scheduler.missing = SchedulerUnavailable("slurmdbd is down.")
+    await world.tick(5)
+    ended = world.job(native_id)
+    assert (ended.state, ended.seen and ended.seen.exit_code) == (JobState.FAILED, 3)
+    (known,) = world.scheduler.accounting[native_id]
+    usage = Usage(cpu_seconds=7.0, sampled_at=known.end_time)
+    world.scheduler.accounting[native_id] = [replace(known, usage=usage, exit_code=4)]
+    world.scheduler.missing = None
+    await world.tick(60)
+    whole = world.job(native_id)
+    assert whole.seen is not None
+    assert (whole.seen.usage, whole.seen.exit_code) == (usage, 3)
+    asked = world.scheduler.calls["history"]
+    await world.tick(600)
+    assert world.scheduler.calls["history"] == asked, "it is not asked about any more"
