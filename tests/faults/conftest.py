@@ -22,4 +22,5 @@ def faulty(fake: FakeScheduler, start_service: Callable[..., Service]) -> Servic
         COMMAND_TIMEOUT_SECONDS="2",
         STALE_AFTER_SECONDS="2",
         POLL_INTERVAL_SECONDS="0.3",
+        SUBMISSION_WAIT_SECONDS="0.2",
     )

@@ -55,8 +55,9 @@ async def test_a_circuit_that_submissions_opened_makes_the_service_not_ready(app
     listing = app.scheduler.hold_back_next("jobs")
     app.context.monitor.wake()
     await listing.ready.wait()
-    for _ in range(5):
+    for _ in range(3):
         app.scheduler.fail_next("submit", HANGS)
+        app.scheduler.fail_next("find", HANGS)
         assert (await app.client.post("/jobs", json=app.body)).status_code == 202
     answer = await app.client.get("/health/ready")
     assert (answer.status_code, answer.json()["circuits"]["scheduler"]["state"]) == (503, "open")
@@ -70,7 +71,7 @@ async def test_an_accounting_that_is_away_leaves_the_service_ready(app: App) -> 
     await app.asked_again()
     for number in range(5):
         app.scheduler.fail_next("history", HANGS)
-        assert (await app.client.get(f"/jobs/{NativeId(str(900 + number))}")).status_code == 202
+        assert (await app.client.get(f"/jobs/{NativeId(str(900 + number))}")).status_code == 504
     told = await circuits(app, 200)
     assert told["scheduler"] == CLOSED
     assert (told["accounting"]["state"], told["accounting"]["failures"]) == ("open", 5)
