@@ -7,6 +7,7 @@ have threads of their own.
 import asyncio
 import contextlib
 import fcntl
+import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,7 +29,18 @@ __all__ = ["Database", "Transaction"]
 _T = TypeVar("_T")
 _READERS = 4
 _LOCKED_SECONDS = 5.0
-_CONNECT_SECONDS = 5
+_CLOSED = "The records are closed: this service is ending."
+_POSTGRESQL_OPTIONS = {
+    "connect_timeout": "5",
+    "application_name": "hpc-queue-api",
+    # Without these a server whose machine died is waited for by the hour.
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+    # All replicas wait for one that stands still while it writes: not for longer than this.
+    "options": "-c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000",
+}
 
 
 @dataclass(slots=True)
@@ -54,8 +66,21 @@ class _Work:
     done: asyncio.Future[Any]
 
 
+class _OneFailed(Exception):
+    """One piece of work in a transaction failed by itself; the others may be well."""
+
+    def __init__(self, index: int, error: Exception) -> None:
+        super().__init__(index)
+        self.index = index
+        self.error = error
+
+
 class Database:
     """Every method but the constructor raises `StoreUnavailable` when it cannot be used.
+
+    Args:
+        url: ``sqlite:///PATH`` or ``postgresql://…``.
+        deployment: whose records are read and written.
 
     Attributes:
         is_shared: whether other processes may use it too.
@@ -72,10 +97,15 @@ class Database:
         self._waiting: list[_Work] = []
         self._writer: asyncio.Task[None] | None = None
         self._lock: TextIO | None = None
+        self._is_closed = False
 
     async def open(self) -> None:
         """Open the database, and make or migrate its tables."""
-        await self._in_thread(self._writer_thread, self._prepare)
+        try:
+            await self._in_thread(self._writer_thread, self._prepare)
+        except BaseException:
+            self._unlock()
+            raise
 
     def _prepare(self) -> None:
         if not self.is_shared:
@@ -87,21 +117,28 @@ class Database:
             self._deployment_id = _enter(connection, self._deployment)
 
     async def close(self) -> None:
-        """Finish what is being written and let the database go."""
+        """Finish what is being written and let the database go; harmless when it is closed."""
+        if self._is_closed:
+            return
         while self._writer is not None:
             await self._writer
         await self._in_thread(self._writer_thread, self._engine.dispose)
+        self._is_closed = True
         for threads in (self._writer_thread, self._reader_threads):
             threads.shutdown(wait=False, cancel_futures=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             self._lock.close()
+            self._lock = None
 
     def write(self, do: Callable[[Transaction], _T]) -> "asyncio.Future[_T]":
         """Do something within a transaction, which survives a power failure once it is done.
 
         Args:
-            do: called in another thread, possibly a second time after a transaction that it
-                shared with others was given up. An exception of its undoes what it wrote.
+            do: called in another thread, possibly again after a transaction that it shared with
+                others was given up. An exception of its undoes what it wrote, and no more.
         """
         done: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Work(do, done))
@@ -110,10 +147,23 @@ class Database:
         return done
 
     async def read(self, do: Callable[[sa.Connection, int], _T]) -> _T:
-        """Return what a function reads, given a connection and the deployment's id."""
+        """Return what a function reads, given a connection and the deployment's id.
+
+        All that it reads is of one moment.
+        """
 
         def work() -> _T:
             with self._engine.connect() as connection:
+                _begin_to_read(connection)
+                return do(connection, self._deployment_id)
+
+        return await self._in_thread(self._reader_threads, work)
+
+    async def apart(self, do: Callable[[sa.Connection, int], _T]) -> _T:
+        """Return what a function does in a transaction of its own, which waits for no other."""
+
+        def work() -> _T:
+            with self._engine.begin() as connection:
                 return do(connection, self._deployment_id)
 
         return await self._in_thread(self._reader_threads, work)
@@ -127,39 +177,46 @@ class Database:
         finally:
             self._writer = None
 
-    async def _outcomes(self, works: Sequence[_Work]) -> list[Any]:
+    async def _outcomes(self, works: Sequence[_Work]) -> Sequence[Any]:
+        loop = asyncio.get_running_loop()
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._writer_thread, self._write_together, works
-            )
+            return await loop.run_in_executor(self._writer_thread, self._write_together, works)
         except RuntimeError:
-            # The thread has been let go.
-            return [StoreUnavailable("The service is being stopped.") for _ in works]
+            return [StoreUnavailable(_CLOSED)] * len(works)
 
     def _write_together(self, works: Sequence[_Work]) -> list[Any]:
         """Return what each piece of work returned or raised."""
-        try:
-            return self._write(works)
-        except Exception as error:
-            if len(works) == 1:
-                return [error]
-        return [self._write_together([work])[0] for work in works]
+        failed: dict[int, Exception] = {}
+        left = list(range(len(works)))
+        while left:
+            try:
+                done = self._write([works[i] for i in left])
+            except _OneFailed as failure:
+                failed[left.pop(failure.index)] = failure.error
+            except Exception as error:
+                return [failed.get(i, error) for i in range(len(works))]
+            else:
+                outcomes: dict[int, Any] = {**failed, **dict(zip(left, done, strict=True))}
+                return [outcomes[i] for i in range(len(works))]
+        return [failed[i] for i in range(len(works))]
 
     def _write(self, works: Sequence[_Work]) -> list[Any]:
         with self._engine.begin() as connection:
             transaction, last_event = _begin(connection, self._deployment_id)
-            outcomes = [work.do(transaction) for work in works]
+            outcomes = [_done(index, work, transaction) for index, work in enumerate(works)]
             _tell(transaction, last_event)
         return outcomes
 
     async def _in_thread(self, threads: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+        if self._is_closed:
+            raise StoreUnavailable(_CLOSED)
         try:
             return await asyncio.get_running_loop().run_in_executor(threads, work)
         except Exception as error:
             raise self._explained(error) from error
 
     def _explained(self, outcome: Any) -> Any:
-        if not isinstance(outcome, SQLAlchemyError | OSError | ValueError):
+        if not isinstance(outcome, SQLAlchemyError | sqlite3.Error | OSError):
             return outcome
         unavailable = StoreUnavailable(explain(outcome, self._url))
         unavailable.__cause__ = outcome
@@ -177,20 +234,8 @@ def _engine(url: sa.URL) -> sa.Engine:
         engine = sa.create_engine(url, connect_args={"timeout": _LOCKED_SECONDS})
         sa.event.listen(engine, "connect", _on_connect)
         return engine
-    return sa.create_engine(
-        url,
-        pool_size=_READERS + 1,
-        pool_pre_ping=True,
-        connect_args={
-            "connect_timeout": _CONNECT_SECONDS,
-            "application_name": "hpc-queue-api",
-            # Without these a server whose machine died is waited for by the hour.
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 10_000,
-        },
-    )
+    options = {name: value for name, value in _POSTGRESQL_OPTIONS.items() if name not in url.query}
+    return sa.create_engine(url, pool_size=_READERS + 1, pool_pre_ping=True, connect_args=options)
 
 
 def _on_connect(connection: Any, _record: object) -> None:
@@ -239,6 +284,14 @@ def _enter(connection: sa.Connection, deployment: Deployment) -> int:
     return int(found)
 
 
+def _begin_to_read(connection: sa.Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        # The driver would begin a transaction only with the first row that is written.
+        connection.exec_driver_sql("BEGIN")
+    else:
+        connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
 def _begin(connection: sa.Connection, deployment_id: int) -> tuple[Transaction, int]:
     """Lock the deployment; return its transaction, and the number of its last event so far."""
     ours = deployments.c.id == deployment_id
@@ -249,6 +302,21 @@ def _begin(connection: sa.Connection, deployment_id: int) -> tuple[Transaction, 
         sa.select(deployments.c.last_change, deployments.c.last_event).where(ours)
     ).one()
     return Transaction(connection, deployment_id, change), last_event
+
+
+def _done(index: int, work: _Work, transaction: Transaction) -> Any:
+    """Do one piece of work.
+
+    Raises:
+        _OneFailed: it failed, for reasons of its own.
+    """
+    try:
+        return work.do(transaction)
+    except (sa.exc.OperationalError, sa.exc.InterfaceError):
+        # The disk, the server, or the way to it: no other would fare better.
+        raise
+    except Exception as error:
+        raise _OneFailed(index, error) from error
 
 
 def _tell(transaction: Transaction, last_event: int) -> None:

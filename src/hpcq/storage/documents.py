@@ -41,5 +41,5 @@ def decode(document: bytes) -> JobRecord:
     """
     try:
         return _decoder.decode(document)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return msgspec.convert(json.loads(document), JobRecord, dec_hook=_restore)

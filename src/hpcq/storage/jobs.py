@@ -4,13 +4,15 @@ A record and what its change means to those who follow it are written in one tra
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
+from hpcq.domain.errors import StoreUnavailable
 from hpcq.domain.events import Event, EventKind, Happening, between
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId
 from hpcq.domain.submission import IdempotencyKey
@@ -21,6 +23,8 @@ from hpcq.storage.leases import check_lease
 from hpcq.storage.schema import deployments, events, idempotency_keys, jobs
 
 __all__ = ["Claim", "JobStore", "News"]
+
+_log = structlog.get_logger("hpcq.store")
 
 _IDS_IN_ONE_QUERY = 500
 
@@ -55,6 +59,9 @@ class News:
 class JobStore:
     """Every method raises `StoreUnavailable` when the database cannot be used.
 
+    A damaged record is left out, and logged once, where several are read. Whoever asks for it
+    alone gets `StoreUnavailable`.
+
     Args:
         database: where all is kept.
         keys_kept: for how long an idempotency key is remembered.
@@ -67,6 +74,7 @@ class JobStore:
         self._database = database
         self._keys_kept = keys_kept
         self._now = clock
+        self._damaged: set[str] = set()
 
     @property
     def is_shared(self) -> bool:
@@ -161,7 +169,7 @@ class JobStore:
                 check_lease(transaction, holder)
             fresh = _still_current(transaction, changes)
             _write(transaction, fresh, self._now())
-            _forget(transaction, gone)
+            _forget(transaction, gone, self._now())
             transaction.happenings.extend(happenings)
             _note(transaction, as_of, problem)
             return [new for _, new in fresh]
@@ -183,8 +191,10 @@ class JobStore:
             return [
                 record
                 for batch in _batches([str(uid) for uid in uids])
-                for record in _read(
-                    connection, jobs.c.uid.in_(batch), jobs.c.deployment_id == deployment
+                for record in self._whole(
+                    connection.execute(
+                        _select(jobs.c.uid.in_(batch), jobs.c.deployment_id == deployment)
+                    )
                 )
             ]
 
@@ -199,7 +209,8 @@ class JobStore:
                 .order_by(jobs.c.created_at.desc())
                 .limit(1)
             )
-            return next(_records(connection, newest), None)
+            row = connection.execute(newest).one_or_none()
+            return None if row is None else _record(row)
 
         return await self._database.read(read)
 
@@ -218,8 +229,8 @@ class JobStore:
             still_open = _select(jobs.c.deployment_id == deployment, ~jobs.c.is_settled)
             newest = _ended(deployment).where(jobs.c.changed_at >= since.timestamp())
             found = [
-                *_records(connection, still_open),
-                *_records(connection, newest.limit(at_most)),
+                *self._whole(connection.execute(still_open)),
+                *self._whole(connection.execute(newest.limit(at_most))),
             ]
             return sorted(found, key=lambda record: record.created_at)
 
@@ -240,7 +251,7 @@ class JobStore:
             query = _ended(deployment).where(jobs.c.changed_at >= since.timestamp())
             if before is not None:
                 query = query.where(sa.tuple_(jobs.c.changed_at, jobs.c.uid) < before)
-            return list(_records(connection, query.limit(limit)))
+            return self._whole(connection.execute(query.limit(limit)))
 
         return await self._database.read(read)
 
@@ -258,16 +269,14 @@ class JobStore:
                     deployments.c.last_change, deployments.c.as_of, deployments.c.problem
                 ).where(deployments.c.id == deployment)
             ).one()
-            changed, gone = [], []
+            changed: list[JobRecord] = []
+            gone: list[JobUid] = []
             if since is not None and change > since:
-                query = sa.select(
-                    jobs.c.uid, jobs.c.is_ours, jobs.c.is_removed, jobs.c.revision, jobs.c.document
-                ).where(jobs.c.deployment_id == deployment, jobs.c.change > since)
-                for uid, is_ours, is_removed, revision, document in connection.execute(query):
-                    if is_removed and not is_ours:
-                        gone.append(JobUid(uid))
-                    else:
-                        changed.append(replace(decode(document), revision=revision))
+                later = (jobs.c.deployment_id == deployment, jobs.c.change > since)
+                forgotten = ~jobs.c.is_ours & jobs.c.is_removed
+                changed = self._whole(connection.execute(_select(*later, ~forgotten)))
+                uids = connection.execute(sa.select(jobs.c.uid).where(*later, forgotten))
+                gone = [JobUid(uid) for uid in uids.scalars()]
             return News(
                 changed=changed,
                 gone=gone,
@@ -300,28 +309,44 @@ class JobStore:
 
         return await self._database.read(read)
 
+    def _whole(self, rows: Iterable[Any]) -> list[JobRecord]:
+        """Return the records that can be read."""
+        found = []
+        for row in rows:
+            try:
+                found.append(_record(row))
+            except StoreUnavailable as error:
+                if row.uid not in self._damaged:
+                    self._damaged.add(row.uid)
+                    _log.error("record.damaged", uid=row.uid, problem=error.detail)
+        return found
 
-def _select(*where: sa.ColumnElement[bool]) -> sa.Select[tuple[int, bytes]]:
-    return sa.select(jobs.c.revision, jobs.c.document).where(*where)
+
+def _select(*where: sa.ColumnElement[bool]) -> sa.Select[tuple[str, int, bytes]]:
+    return sa.select(jobs.c.uid, jobs.c.revision, jobs.c.document).where(*where)
 
 
-def _ended(deployment: int) -> sa.Select[tuple[int, bytes]]:
+def _ended(deployment: int) -> sa.Select[tuple[str, int, bytes]]:
     return _select(
         jobs.c.deployment_id == deployment, jobs.c.is_settled, ~jobs.c.is_removed
     ).order_by(jobs.c.changed_at.desc(), jobs.c.uid.desc())
 
 
-def _records(connection: sa.Connection, query: sa.Select[tuple[int, bytes]]) -> Iterator[JobRecord]:
-    for row in connection.execute(query):
-        yield replace(decode(row.document), revision=row.revision)
+def _record(row: Any) -> JobRecord:
+    """Return the record of a row.
 
-
-def _read(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[JobRecord]:
-    return list(_records(connection, _select(*where)))
+    Raises:
+        StoreUnavailable: it is damaged.
+    """
+    try:
+        return replace(decode(row.document), revision=row.revision)
+    except ValueError as error:
+        raise StoreUnavailable(f"The record of the job {row.uid} is damaged: {error}.") from error
 
 
 def _read_one(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> JobRecord | None:
-    return next(iter(_read(connection, *where)), None)
+    row = connection.execute(_select(*where)).one_or_none()
+    return None if row is None else _record(row)
 
 
 def _batches(values: Sequence[str]) -> Iterable[Sequence[str]]:
@@ -378,32 +403,45 @@ def _still_current(
     transaction: Transaction, changes: Sequence[tuple[JobRecord | None, JobRecord]]
 ) -> list[tuple[JobRecord | None, JobRecord]]:
     """Return the changes of records that nobody else has changed, with their next revision."""
-    written: dict[str, int] = {}
+    written: dict[str, Any] = {}
     for batch in _batches([str(new.uid) for _, new in changes]):
-        query = sa.select(jobs.c.uid, jobs.c.revision).where(jobs.c.uid.in_(batch))
-        written.update((row.uid, row.revision) for row in transaction.connection.execute(query))
+        query = sa.select(
+            jobs.c.uid, jobs.c.revision, (~jobs.c.is_ours & jobs.c.is_removed).label("is_forgotten")
+        ).where(jobs.c.uid.in_(batch))
+        written.update((row.uid, row) for row in transaction.connection.execute(query))
     fresh: list[tuple[JobRecord | None, JobRecord]] = []
     for old, new in changes:
-        revision = written.get(str(new.uid))
-        if revision is None and old is None:
-            fresh.append((None, new))
-        elif revision is not None and old is not None and old.revision == revision:
-            fresh.append((old, new.changed(revision=revision + 1)))
+        row = written.get(str(new.uid))
+        if row is None:
+            if old is None:
+                fresh.append((None, new))
+        elif row.is_forgotten:
+            # Somebody else's job that had left the queue, and is in it again.
+            fresh.append((new, new.changed(revision=row.revision + 1)))
+        elif old is not None and old.revision == row.revision:
+            fresh.append((old, new.changed(revision=row.revision + 1)))
     return fresh
 
 
-def _forget(transaction: Transaction, gone: Iterable[JobUid]) -> None:
+def _forget(transaction: Transaction, gone: Iterable[JobUid], at: datetime) -> None:
     for batch in _batches([str(uid) for uid in gone]):
         transaction.connection.execute(
             jobs.update()
             .where(jobs.c.uid.in_(batch), ~jobs.c.is_ours)
-            .values(is_settled=True, is_removed=True, change=transaction.change)
+            .values(
+                is_settled=True,
+                is_removed=True,
+                changed_at=at.timestamp(),
+                change=transaction.change,
+            )
         )
 
 
 def _note(transaction: Transaction, as_of: datetime | None, problem: str | None) -> None:
     """Write down how the scheduler is."""
-    values: dict[str, Any] = {"problem": problem}
+    # No text of PostgreSQL's holds a NUL, nor half a surrogate pair.
+    said = problem and problem.replace("\0", "").encode("utf-8", "replace").decode()
+    values: dict[str, Any] = {"problem": said}
     if as_of is not None:
         values["as_of"] = as_of.timestamp()
     transaction.connection.execute(

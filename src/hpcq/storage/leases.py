@@ -40,15 +40,12 @@ class Lease:
             free = sa.or_(leases.c.holder == self.holder, leases.c.until < _CLOCK)
             taken = {"holder": self.holder, "until": _CLOCK + self._seconds}
             row = postgresql_insert(leases).values(deployment_id=deployment, **taken)
-            mine = connection.execute(
-                row.on_conflict_do_update(
-                    index_elements=[leases.c.deployment_id], set_=taken, where=free
-                ).returning(leases.c.holder)
-            ).one_or_none()
-            connection.commit()
-            return mine is not None
+            taking = row.on_conflict_do_update(
+                index_elements=[leases.c.deployment_id], set_=taken, where=free
+            )
+            return connection.execute(taking.returning(leases.c.holder)).scalar() is not None
 
-        return await self._database.read(do)
+        return await self._database.apart(do)
 
     async def give_back(self) -> None:
         """Let another replica have it at once."""
@@ -59,9 +56,8 @@ class Lease:
                     leases.c.deployment_id == deployment, leases.c.holder == self.holder
                 )
             )
-            connection.commit()
 
-        await self._database.read(do)
+        await self._database.apart(do)
 
 
 def check_lease(transaction: Transaction, holder: str) -> None:

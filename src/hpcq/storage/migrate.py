@@ -49,7 +49,10 @@ def bring_up_to_date(engine: sa.Engine, deployment: Deployment) -> None:
             _upgrade(connection, deployment, stamp=_FIRST)
         if version != HEAD:
             _upgrade(connection, deployment)
-            _log.info("records.migrated", before=version, now=HEAD)
+            if version is None:
+                _log.info("records.made", version=HEAD)
+            else:
+                _log.info("records.migrated", before=version, now=HEAD)
         connection.commit()
 
 

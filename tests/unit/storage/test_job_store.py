@@ -1,62 +1,37 @@
-"""The records of jobs, in a real database file."""
+"""The records of jobs, in real databases."""
 
 import asyncio
 import json
 import os
-import sqlite3
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
+from tests.databases import Database as Place
+from tests.unit.storage.kit import (
+    LONG_AGO,
+    SPEC,
+    T0,
+    Store,
+    add,
+    ended,
+    execute,
+    foreign,
+    job,
+    key,
+    opened,
+)
 
-from hpcq.domain import life
+from hpcq.domain import life, submission
 from hpcq.domain.errors import StoreUnavailable
-from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
+from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, Stage
-from hpcq.storage.jobs import JobStore
+from hpcq.storage.migrate import Deployment
 
 pytestmark = pytest.mark.anyio
-
-T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
-SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
-LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "jobs.sqlite3"
-
-
-@pytest.fixture
-async def store(path: Path) -> AsyncIterator[JobStore]:
-    store = JobStore(path)
-    await store.open()
-    yield store
-    await store.close()
-
-
-def job(number: int | None = None, seconds: float = 0, **spec: Any) -> JobRecord:
-    at = T0 + timedelta(seconds=seconds)
-    record = life.intent(JobUid.new(), replace(SPEC, **spec), at)
-    return record if number is None else life.submitted(record, NativeId(str(number)), at)
-
-
-def ended(record: JobRecord, seconds: float) -> JobRecord:
-    at = T0 + timedelta(seconds=seconds)
-    assert record.native_id is not None
-    end = Observation(native_id=record.native_id, state=JobState.DONE, end_time=at)
-    return life.observe(record, end, at)
-
 
 FULL = life.observe(
     job(
@@ -82,297 +57,403 @@ FULL = life.observe(
 )
 
 
-async def test_a_record_comes_back_as_it_was(store: JobStore) -> None:
-    await store.save([FULL])
-    found = await store.by_uid(FULL.uid)
+async def listing(store: Store) -> list[JobRecord]:
+    return await store.jobs.open_or_recent(LONG_AGO, 1000)
+
+
+async def test_a_record_comes_back_as_it_was(store: Store) -> None:
+    await add(store, [FULL])
+    found = await store.jobs.by_uid(FULL.uid)
     assert found == FULL
     assert type(found.uid) is JobUid
     assert type(found.native_id) is NativeId
     assert found.created_at.tzinfo is not None
 
 
-async def test_text_that_is_no_utf8_and_numbers_of_any_size_come_back(store: JobStore) -> None:
+async def test_text_that_is_no_utf8_and_numbers_of_any_size_come_back(store: Store) -> None:
     assert FULL.seen is not None
-    odd = FULL.changed(seen=replace(FULL.seen, name="a\udcff\ud83d", slots=10**30))
-    await store.save([odd])
-    assert await store.by_uid(odd.uid) == odd
+    odd = FULL.changed(seen=replace(FULL.seen, name="a\udcff\ud83d\0", slots=10**30))
+    await add(store, [odd])
+    assert await store.jobs.by_uid(odd.uid) == odd
 
 
-async def test_a_record_replaces_the_one_with_its_uid(store: JobStore) -> None:
-    first = job()
-    await store.save([first])
-    second = life.submitted(first, NativeId("5"), T0)
-    await store.save([second])
-    assert await store.by_uid(first.uid) == second
-    assert await store.by_native_id(NativeId("5")) == second
-    assert await store.open_or_recent(LONG_AGO) == [second]
+async def test_what_is_not_there_is_none(store: Store) -> None:
+    assert await store.jobs.by_uid(JobUid.new()) is None
+    assert await store.jobs.by_native_id(NativeId("5")) is None
+    assert await store.jobs.change(JobUid.new(), lambda record: record) is None
+    assert await listing(store) == []
 
 
-async def test_the_last_of_several_in_one_write_counts(store: JobStore) -> None:
-    first = job()
-    await store.save([first, life.submitted(first, NativeId("5"), T0)])
-    found = await store.by_uid(first.uid)
-    assert found is not None
-    assert found.native_id == "5"
+async def test_a_change_sees_what_was_written_last_and_counts_revisions(store: Store) -> None:
+    record = job()
+    await store.jobs.create(record)
+    changes = [
+        store.jobs.change(
+            record.uid, lambda r: r.changed(state_reason=(r.state_reason or "") + "x")
+        )
+        for _ in range(20)
+    ]
+    changed = await asyncio.gather(*changes)
+    now = await store.jobs.by_uid(record.uid)
+    assert now is not None
+    assert now.state_reason == (record.state_reason or "") + "x" * 20
+    assert sorted(r.revision for r in changed if r) == list(range(1, 21))
 
 
-async def test_what_is_not_there_is_none(store: JobStore) -> None:
-    await store.save([])
-    assert await store.by_uid(JobUid.new()) is None
-    assert await store.by_native_id(NativeId("5")) is None
-    assert await store.open_or_recent(LONG_AGO) == []
+async def test_a_change_of_nothing_writes_nothing(store: Store) -> None:
+    await add(store, [FULL])
+    assert await store.jobs.change(FULL.uid, lambda record: record) == FULL
+    assert (await store.jobs.events(1, 10)) == []
 
 
-async def test_of_several_jobs_with_a_number_the_newest_is_found(store: JobStore) -> None:
+async def test_of_several_jobs_with_a_number_the_newest_is_found(store: Store) -> None:
     old, new = job(5, 0), job(5, 3600)
-    await store.save([new])
-    await store.save([old])
-    assert await store.by_native_id(NativeId("5")) == new
+    await add(store, [new, old])
+    assert await store.jobs.by_native_id(NativeId("5")) == new
 
 
-async def test_the_listing_has_what_is_open_or_ended_lately_oldest_first(store: JobStore) -> None:
+async def test_records_are_found_by_many_uids(store: Store) -> None:
+    records = [job(n) for n in range(1, 1201)]
+    await add(store, records)
+    found = await store.jobs.by_uids([*(r.uid for r in records), JobUid.new()])
+    assert {r.uid for r in found} == {r.uid for r in records}
+
+
+async def test_the_listing_has_what_is_open_or_ended_lately_oldest_first(store: Store) -> None:
     long_open = job(1, 0)
     ended_long_ago = ended(job(2, 10), 20)
     ended_lately = ended(job(3, 30), 5000)
     removed = ended(job(4, 40), 5000).changed(removed_at=T0)
     being_removed = job(5, 50).changed(removed_at=T0)
-    refused = life.submission_failed(job(None, 60), "no", T0 + timedelta(seconds=5000))
-    records = [long_open, ended_long_ago, ended_lately, removed, being_removed, refused]
-    await store.save(records[::-1])
+    refused = submission.failed(job(None, 60), "no", T0 + timedelta(seconds=5000))
+    abandoned = job(7, 70).changed(state=JobState.UNDETERMINED, abandoned_at=T0)
+    records = [long_open, ended_long_ago, ended_lately, removed, being_removed, refused, abandoned]
+    await add(store, records[::-1])
     since = T0 + timedelta(seconds=1000)
-    assert await store.open_or_recent(since) == [long_open, ended_lately, being_removed, refused]
+    found = await store.jobs.open_or_recent(since, 10)
+    assert found == [long_open, ended_lately, being_removed, refused]
+    newest = await store.jobs.open_or_recent(since, 1)
+    assert newest == [long_open, being_removed, refused] or newest == [
+        long_open,
+        ended_lately,
+        being_removed,
+    ], "all that are open, and one of those that ended at the same moment"
 
 
-async def test_records_survive_the_end_of_the_process(path: Path) -> None:
+async def test_finished_jobs_are_read_in_pages_the_newest_first(store: Store) -> None:
+    records = [ended(job(n), n // 3) for n in range(1, 20)]
+    await add(store, [*records, job(99)])
+    expected = sorted(records, key=lambda r: (r.state_changed_at, r.uid), reverse=True)
+    found: list[JobRecord] = []
+    before = None
+    while page := await store.jobs.ended(LONG_AGO, before, 4):
+        found += page
+        before = (page[-1].state_changed_at.timestamp(), str(page[-1].uid))
+    assert found == expected
+
+
+async def test_deployments_in_one_database_do_not_see_each_other(
+    store: Store, database: Place
+) -> None:
+    await add(store, [FULL])
+    await store.jobs.create(job(), key())
+    if not store.database.is_shared:
+        # One service at a time has the file.
+        await store.database.close()
+    async with opened(database.url, Deployment("2", "SLURM")) as other:
+        assert await listing(other) == []
+        assert await other.jobs.by_uid(FULL.uid) is None
+        assert await other.jobs.by_native_id(NativeId("5")) is None
+        assert await other.jobs.claim(key()) is None
+        assert await other.jobs.events(0, 10) == []
+        assert (await other.jobs.news(0)).changed == []
+
+
+async def test_records_survive_the_end_of_the_service(database: Place) -> None:
+    async with opened(database.url) as store:
+        await add(store, [FULL])
     for _ in range(2):
-        store = JobStore(path)
-        await store.open()
-        await store.save([FULL], durable=True)
-        await store.close()
-    again = JobStore(path)
-    await again.open()
-    assert await again.open_or_recent(LONG_AGO) == [FULL]
-    await again.close()
+        async with opened(database.url) as store:
+            assert await listing(store) == [FULL]
 
 
-async def test_what_was_written_survives_kill_9(path: Path) -> None:
+async def test_what_was_answered_for_survives_kill_9(database: Place) -> None:
     program = f"""
 import asyncio, os, sys
-from pathlib import Path
 sys.path[:0] = {sys.path!r}
-from datetime import UTC, datetime
-from hpcq.domain import life
-from hpcq.domain.jobs import JobSpec, JobUid
-from hpcq.storage.jobs import JobStore
+from tests.unit.storage.kit import job, key, opened
 async def main():
-    store = JobStore(Path({str(path)!r}))
-    await store.open()
-    spec = JobSpec(name="x", working_directory="/", script_file="/x")
-    await store.save([life.intent(JobUid.new(), spec, datetime.now(UTC))])
-    os.kill(os.getpid(), 9)
+    async with opened({database.url!r}) as store:
+        await store.jobs.create(job(), key())
+        os.kill(os.getpid(), 9)
 asyncio.run(main())
 """
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
     assert await process.wait() == -9
-    store = JobStore(path)
-    await store.open()
-    assert len(await store.open_or_recent(LONG_AGO)) == 1
-    await store.close()
+    async with opened(database.url) as store:
+        (record,) = await listing(store)
+        claim = await store.jobs.claim(key())
+        assert claim is not None
+        assert claim.uid == record.uid
+
+
+async def test_text_of_the_scheduler_that_no_column_takes_is_kept_as_far_as_it_goes(
+    store: Store,
+) -> None:
+    await store.jobs.publish([], holder=None, problem="a\0b\udcff é")
+    assert (await store.jobs.news(None)).problem == "ab? é"
+
+
+# Idempotency keys
+
+
+async def test_a_key_belongs_to_the_first_job_that_comes_with_it(store: Store) -> None:
+    first, second = job(), job()
+    claims = await asyncio.gather(store.jobs.create(first, key()), store.jobs.create(second, key()))
+    assert claims[0] is None
+    assert claims[1] is not None
+    assert claims[1].uid == first.uid
+    assert claims[1].fingerprint == key().fingerprint
+    assert await store.jobs.by_uid(second.uid) is None
+    assert await store.jobs.claim(key("b")) is None
+
+
+async def test_a_key_is_told_with_what_it_was_used_for(store: Store) -> None:
+    await store.jobs.create(job(), key())
+    claim = await store.jobs.claim(key("a", replace(SPEC, slots=2)))
+    assert claim is not None
+    assert claim.fingerprint == key().fingerprint
+
+
+async def test_a_key_is_forgotten_in_time(store: Store) -> None:
+    first, second = job(), job(seconds=86401)
+    await store.jobs.create(first, key())
+    store.now = T0 + timedelta(days=1)
+    assert await store.jobs.claim(key()) is not None
+    store.now = T0 + timedelta(seconds=86401)
+    assert await store.jobs.claim(key()) is None
+    assert await store.jobs.create(second, key()) is None
+    claim = await store.jobs.claim(key())
+    assert claim is not None
+    assert claim.uid == second.uid
+
+
+async def test_a_key_is_free_again_when_its_job_was_refused(store: Store) -> None:
+    record = job()
+    await store.jobs.create(record, key())
+    await store.jobs.change(record.uid, lambda r: submission.failed(r, "no", T0), frees_key=True)
+    assert await store.jobs.claim(key()) is None
+    assert await store.jobs.create(job(), key()) is None
 
 
 # Transactions
 
 
-def statements(store: JobStore) -> list[str]:
-    """Return a list that fills with what the store does from now on."""
+def commits(store: Store) -> list[str]:
+    """Return a list that gets an entry with every transaction from now on."""
     seen: list[str] = []
-
-    def note(_c: object, _k: object, statement: str, _p: object, _x: object, many: bool) -> None:
-        seen.append(statement.split()[0] + ("" if "=" not in statement else statement[-4:]))
-
-    def commit(_connection: object) -> None:
-        seen.append("COMMIT")
-
-    sa.event.listen(store._engine, "before_cursor_execute", note)
-    sa.event.listen(store._engine, "commit", commit)
+    sa.event.listen(store.database._engine, "commit", lambda _connection: seen.append("commit"))
     return seen
 
 
-async def test_writes_of_the_same_moment_share_one_transaction(store: JobStore) -> None:
-    seen = statements(store)
-    await asyncio.gather(*(store.save([job(n)]) for n in range(100)))
-    assert seen.count("COMMIT") == 1
-    assert len(await store.open_or_recent(LONG_AGO)) == 100
+async def test_writes_of_the_same_moment_share_one_transaction(store: Store) -> None:
+    seen = commits(store)
+    await asyncio.gather(*(store.jobs.create(job(n)) for n in range(100)))
+    assert len(seen) == 1
+    assert len(await listing(store)) == 100
 
 
-async def test_writes_that_come_while_one_is_under_way_share_the_next(store: JobStore) -> None:
-    seen = statements(store)
-    first = asyncio.create_task(store.save([job(1)]))
+async def test_writes_that_come_while_one_is_under_way_share_the_next(store: Store) -> None:
+    seen = commits(store)
+    first = asyncio.create_task(store.jobs.create(job(1)))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    rest = [asyncio.create_task(store.save([job(n)])) for n in range(2, 50)]
+    rest = [asyncio.create_task(store.jobs.create(job(n))) for n in range(2, 50)]
     await asyncio.gather(first, *rest)
-    assert seen.count("COMMIT") == 2
+    assert len(seen) == 2
 
 
-async def test_a_durable_write_is_synced_and_others_with_it(store: JobStore) -> None:
-    seen = statements(store)
-    await store.save([job(1)])
-    assert seen[0] == "PRAGMARMAL"
-    seen.clear()
-    await asyncio.gather(store.save([job(2)]), store.save([job(3)], durable=True))
-    assert seen[0] == "PRAGMAFULL"
-    assert seen.count("COMMIT") == 1
+async def test_work_that_fails_by_itself_fails_alone(store: Store) -> None:
+    def defect(_record: JobRecord) -> JobRecord:
+        raise ZeroDivisionError
+
+    first, twice, last = job(1), job(2), job(3)
+    await store.jobs.create(twice)
+    outcomes = await asyncio.gather(
+        store.jobs.create(first),
+        store.jobs.create(twice),
+        store.jobs.change(twice.uid, defect),
+        store.jobs.create(last),
+        return_exceptions=True,
+    )
+    kinds = [type(outcome) for outcome in outcomes]
+    assert kinds == [type(None), StoreUnavailable, ZeroDivisionError, type(None)]
+    assert {r.uid for r in await listing(store)} == {first.uid, twice.uid, last.uid}
+    events = await store.jobs.events(0, 10)
+    assert [event.number for event in events] == [1, 2, 3]
+    assert [event.uid for event in events] == [twice.uid, first.uid, last.uid]
 
 
-async def test_the_level_of_syncing_is_what_the_database_uses(store: JobStore) -> None:
-    def level() -> object:
-        with store._engine.connect() as connection:
-            return connection.exec_driver_sql("PRAGMA synchronous").scalar()
+async def test_all_work_of_a_transaction_may_fail_each_for_its_own_reason(store: Store) -> None:
+    def fail(number: int) -> None:
+        raise LookupError(number)
 
-    await store.save([job(1)], durable=True)
-    assert await store._call(level) == 2  # FULL
-    await store.save([job(1)])
-    assert await store._call(level) == 1  # NORMAL
-
-    def mode() -> object:
-        with store._engine.connect() as connection:
-            return connection.exec_driver_sql("PRAGMA journal_mode").scalar()
-
-    assert await store._call(mode) == "wal"
+    outcomes = await asyncio.gather(
+        *(store.database.write(lambda _t, n=n: fail(n)) for n in range(3)),  # type: ignore[misc]
+        return_exceptions=True,
+    )
+    assert [str(outcome) for outcome in outcomes] == ["0", "1", "2"]
 
 
-async def test_a_caller_that_leaves_does_not_take_its_write_back(store: JobStore) -> None:
+async def test_a_caller_that_leaves_does_not_take_its_write_back(store: Store) -> None:
     record = job(1)
-    saving = asyncio.create_task(store.save([record]))
+    saving = asyncio.create_task(store.jobs.create(record))
     await asyncio.sleep(0)
     saving.cancel()
-    await store.save([job(2)])
-    assert await store.by_uid(record.uid) == record
+    await store.jobs.create(job(2))
+    assert await store.jobs.by_uid(record.uid) == record
 
 
-async def test_closing_finishes_what_is_being_written(path: Path) -> None:
-    store = JobStore(path)
-    await store.open()
-    store.save_soon(FULL)
-    await store.close()
-    again = JobStore(path)
-    await again.open()
-    assert await again.by_uid(FULL.uid) == FULL
-    await again.close()
+async def test_closing_finishes_what_is_being_written(database: Place) -> None:
+    async with opened(database.url) as store:
+        writing = asyncio.create_task(store.jobs.create(FULL))
+        await asyncio.sleep(0)
+    await writing
+    async with opened(database.url) as store:
+        assert await store.jobs.by_uid(FULL.uid) == FULL
 
 
-# What can be wrong with the file
+async def test_what_comes_after_the_end_is_refused(database: Place) -> None:
+    async with opened(database.url) as store:
+        pass
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await store.jobs.create(FULL)
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await store.jobs.by_uid(FULL.uid)
 
 
-def contents(path: Path) -> bytes:
-    return path.read_bytes()
+async def test_all_that_one_reader_reads_is_of_one_moment(store: Store) -> None:
+    await add(store, [job(1)])
+    loop = asyncio.get_running_loop()
+    count = sa.text("SELECT count(*) FROM jobs")
+
+    def read(connection: sa.Connection, _deployment: int) -> list[int]:
+        before = connection.execute(count).scalar_one()
+        asyncio.run_coroutine_threadsafe(add(store, [job(2)]), loop).result()
+        return [before, connection.execute(count).scalar_one()]
+
+    assert await store.database.read(read) == [1, 1]
+    assert await store.database.read(lambda c, _: c.execute(count).scalar_one()) == 2
 
 
-def overwrite(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+async def test_sqlite_is_synced_at_every_commit(tmp_path: os.PathLike[str]) -> None:
+    async with opened(f"sqlite:///{tmp_path}/jobs.sqlite3") as store:
+
+        def levels(connection: sa.Connection, _deployment: int) -> tuple[object, object]:
+            synchronous = connection.exec_driver_sql("PRAGMA synchronous").scalar()
+            return synchronous, connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+
+        assert await store.database.apart(levels) == (2, "wal")  # 2: FULL
 
 
-async def test_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:
-    store = JobStore(tmp_path / "nowhere" / "jobs.sqlite3")
-    with pytest.raises(StoreUnavailable, match="unable to open") as caught:
-        await store.open()
-    assert "nowhere/jobs.sqlite3" in caught.value.detail
-    await store.close()
+# Publishing
 
 
-async def test_a_file_that_is_no_database_is_told(path: Path) -> None:
-    overwrite(path, b"not a database at all, " * 100)
-    store = JobStore(path)
-    with pytest.raises(StoreUnavailable, match="not a database"):
-        await store.open()
-    await store.close()
-
-
-async def test_a_database_damaged_while_it_was_closed_is_told_and_left_as_it_is(
-    path: Path,
-) -> None:
-    store = JobStore(path)
-    await store.open()
-    await store.save([job(n) for n in range(200)])
-    await store.close()
-    content = contents(path)[: 4096 * 2] + os.urandom(4096 * 20)
-    overwrite(path, content)
-    store = JobStore(path)
-    with pytest.raises(StoreUnavailable) as caught:
-        await store.open()
-        await store.open_or_recent(LONG_AGO)
-    assert str(path) in caught.value.detail
-    assert caught.value.transient
-    await store.close()
-    assert contents(path) == content
-
-
-@pytest.mark.parametrize("document", [b"", b"{", b'{"uid": "x"}', b"\xff", b'"\\ud800"'])
-async def test_a_damaged_record_is_told(store: JobStore, path: Path, document: bytes) -> None:
-    record = job(1)
-    await store.save([record])
-    with sqlite3.connect(path) as database:
-        database.execute("update jobs set document = ?", [document])
-    database.close()
-    with pytest.raises(StoreUnavailable):
-        await store.by_uid(record.uid)
-    await store.save([record])
-    assert await store.by_uid(record.uid) == record
-
-
-async def test_a_full_disk_fails_the_write_and_nothing_else(store: JobStore) -> None:
-    before = job(1)
-    await store.save([before])
-
-    def limit(pages: int) -> object:
-        with store._engine.connect() as connection:
-            return connection.exec_driver_sql(f"PRAGMA max_page_count={pages}").scalar()
-
-    await store._call(lambda: limit(1))  # never below what it has
-    large = [job(n, args=("x" * 100_000,)) for n in range(2, 20)]
-    with pytest.raises(StoreUnavailable, match="full"):
-        await store.save(large)
-    assert await store.open_or_recent(LONG_AGO) == [before], "all of them or none"
-    await store._call(lambda: limit(10**6))
-    await store.save(large)
-    assert len(await store.open_or_recent(LONG_AGO)) == 19
-
-
-async def test_a_failure_reaches_every_writer_of_the_transaction(
-    store: JobStore, path: Path
-) -> None:
-    with sqlite3.connect(path) as database:
-        database.execute("drop table jobs")
-    database.close()
-    results = await asyncio.gather(
-        *(store.save([job(n)]) for n in range(5)), return_exceptions=True
+async def test_what_another_process_has_changed_is_left_out(store: Store) -> None:
+    mine, theirs = job(1), job(2)
+    await add(store, [mine, theirs])
+    meanwhile = await store.jobs.change(theirs.uid, lambda r: r.changed(removed_at=T0))
+    written = await store.jobs.publish(
+        [(mine, ended(mine, 5)), (theirs, ended(theirs, 5))], holder=None
     )
-    assert {type(result) for result in results} == {StoreUnavailable}
-    with pytest.raises(StoreUnavailable, match="no such table"):
-        await store.save([job(1)])
+    assert written == [ended(mine, 5).changed(revision=1)]
+    assert await store.jobs.by_uid(theirs.uid) == meanwhile
+    assert await store.jobs.by_uid(mine.uid) == written[0]
 
 
-async def test_a_read_only_file_fails_the_write_and_is_still_read(path: Path) -> None:
-    store = JobStore(path)
-    await store.open()
-    await store.save([FULL])
-
-    def forbid() -> None:
-        with store._engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA query_only=ON")
-
-    await store._call(forbid)
-    with pytest.raises(StoreUnavailable, match="readonly"):
-        await store.save([job(1)])
-    assert await store.by_uid(FULL.uid) == FULL
-    await store.close()
+async def test_a_record_that_is_there_is_not_new(store: Store) -> None:
+    (record,) = await add(store, [job(1)])
+    assert await add(store, [record]) == []
 
 
-async def test_documents_are_json_that_other_tools_can_read(store: JobStore, path: Path) -> None:
-    await store.save([FULL])
-    with sqlite3.connect(path) as database:
-        ((document, is_final),) = database.execute("select document, is_final from jobs")
-    database.close()
+async def test_a_record_that_has_gone_is_not_written_again(store: Store) -> None:
+    record = job(1)
+    assert await store.jobs.publish([(record, ended(record, 5))], holder=None) == []
+    assert await store.jobs.by_uid(record.uid) is None
+
+
+async def test_somebody_elses_job_goes_and_comes_back(store: Store) -> None:
+    record = foreign(7)
+    await add(store, [record])
+    change = (await store.jobs.news(None)).change
+    await store.jobs.publish([], holder=None, gone=[record.uid])
+    news = await store.jobs.news(change)
+    assert (news.gone, news.changed) == ([record.uid], [])
+    assert await listing(store) == []
+    (back,) = await add(store, [record])
+    assert back.revision > record.revision
+    news = await store.jobs.news(news.change)
+    assert (news.gone, news.changed) == ([], [back])
+    assert await listing(store) == [back]
+
+
+async def test_our_own_jobs_do_not_go(store: Store) -> None:
+    await add(store, [FULL])
+    await store.jobs.publish([], holder=None, gone=[FULL.uid])
+    assert await listing(store) == [FULL]
+
+
+async def test_news_are_what_was_written_since(store: Store) -> None:
+    at = T0 + timedelta(seconds=7)
+    await add(store, [job(1)])
+    before = await store.jobs.news(None)
+    assert (before.changed, before.as_of) == ([], None)
+    (second,) = await store.jobs.publish([(None, job(2))], holder=None, as_of=at)
+    news = await store.jobs.news(before.change)
+    assert (news.changed, news.as_of, news.problem) == ([second], at, None)
+    await store.jobs.publish([], holder=None, problem="away")
+    later = await store.jobs.news(news.change)
+    assert (later.changed, later.as_of, later.problem) == ([], at, "away")
+    assert len((await store.jobs.news(0)).changed) == 2
+
+
+# Damaged records
+
+
+@pytest.mark.parametrize(
+    "document", [b"", b"{", b'{"uid": "x"}', b"\xff", b'"\\ud800"', b"[1]", b"\x00" * 100]
+)
+async def test_a_damaged_record_stops_nobody_but_who_asks_for_it(
+    store: Store, document: bytes
+) -> None:
+    whole, damaged, done = job(1), job(2), ended(job(3), 5)
+    await add(store, [whole, damaged, done])
+    await execute(
+        store,
+        "UPDATE jobs SET document = :document WHERE uid = :uid",
+        document=document,
+        uid=damaged.uid,
+    )
+    with capture_logs() as logs:
+        assert await listing(store) == [whole, done]
+        assert await listing(store) == [whole, done]
+        assert (await store.jobs.news(0)).changed == [whole, done]
+        assert await store.jobs.by_uids([damaged.uid, whole.uid]) == [whole]
+    assert [(log["event"], log["uid"]) for log in logs] == [("record.damaged", damaged.uid)]
+    for read in (store.jobs.by_uid(damaged.uid), store.jobs.by_native_id(NativeId("2"))):
+        with pytest.raises(StoreUnavailable, match=str(damaged.uid)):
+            await read
+    with pytest.raises(StoreUnavailable, match=str(damaged.uid)):
+        await store.jobs.change(damaged.uid, lambda record: record)
+
+
+async def test_documents_are_json_that_other_tools_can_read(store: Store) -> None:
+    await add(store, [FULL])
+    rows = await store.database.read(
+        lambda connection, _: connection.execute(
+            sa.text("SELECT document, is_settled FROM jobs")
+        ).all()
+    )
+    ((document, is_settled),) = rows
     assert json.loads(document)["native_id"] == "5"
-    assert is_final == 0
+    assert not is_settled
