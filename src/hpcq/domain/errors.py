@@ -12,6 +12,7 @@
     ├── IdempotencyKeyReused    its key names another submission
     ├── WrongState              the job is past the point where that could be done
     ├── StoreUnavailable        this service's own records cannot be written or read
+    │   └── RecordDamaged           the record of one job cannot; the others can
     └── SchedulerError
         ├── CommandFailed           it ran and said no
         ├── CommandTimedOut         it did not answer within the limit
@@ -38,6 +39,7 @@ __all__ = [
     "NotAuthorized",
     "OutputParseError",
     "QuotaExceeded",
+    "RecordDamaged",
     "SchedulerError",
     "SchedulerUnavailable",
     "StoreUnavailable",
@@ -153,6 +155,14 @@ class StoreUnavailable(HpcqError):
     """This service's own records cannot be read or written (disk full, locked, missing)."""
 
     transient = True
+
+
+class RecordDamaged(StoreUnavailable):
+    """The record of one job cannot be read; waiting does not help."""
+
+    def __init__(self, uid: str, reason: str) -> None:
+        super().__init__(f"The record of the job {uid} is damaged: {reason}.")
+        self.uid = uid
 
 
 class LeaseLost(Exception):

@@ -1,9 +1,10 @@
 """Changes of records that must not be lost when the database cannot take them at the moment."""
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 
-from hpcq.domain.errors import StoreUnavailable
+from hpcq.domain.errors import RecordDamaged, StoreUnavailable
 from hpcq.domain.jobs import JobRecord, JobUid
 from hpcq.storage.jobs import JobStore
 
@@ -27,9 +28,12 @@ class Changes:
 
         Raises:
             StoreUnavailable: it was remembered.
+            RecordDamaged: it was not, for it never can be made.
         """
         try:
             return await self._store.change(uid, change)
+        except RecordDamaged:
+            raise
         except StoreUnavailable:
             self._owed.append((uid, change))
             raise
@@ -43,7 +47,10 @@ class Changes:
         paid = []
         while self._owed:
             uid, change = self._owed[0]
-            record = await self._store.change(uid, change)
+            record = None
+            # One that has been damaged since holds nobody up.
+            with contextlib.suppress(RecordDamaged):
+                record = await self._store.change(uid, change)
             self._owed.popleft()
             if record is not None:
                 paid.append(record)

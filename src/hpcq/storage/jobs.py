@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from hpcq.domain.errors import StoreUnavailable
+from hpcq.domain.errors import RecordDamaged
 from hpcq.domain.events import Event, EventKind, Happening, between
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId
 from hpcq.domain.submission import IdempotencyKey
@@ -60,7 +60,7 @@ class JobStore:
     """Every method raises `StoreUnavailable` when the database cannot be used.
 
     A damaged record is left out, and logged once, where several are read. Whoever asks for it
-    alone gets `StoreUnavailable`.
+    alone gets `RecordDamaged`.
 
     Args:
         database: where all is kept.
@@ -315,7 +315,7 @@ class JobStore:
         for row in rows:
             try:
                 found.append(_record(row))
-            except StoreUnavailable as error:
+            except RecordDamaged as error:
                 if row.uid not in self._damaged:
                     self._damaged.add(row.uid)
                     _log.error("record.damaged", uid=row.uid, problem=error.detail)
@@ -336,12 +336,12 @@ def _record(row: Any) -> JobRecord:
     """Return the record of a row.
 
     Raises:
-        StoreUnavailable: it is damaged.
+        RecordDamaged: it cannot be read.
     """
     try:
         return replace(decode(row.document), revision=row.revision)
     except ValueError as error:
-        raise StoreUnavailable(f"The record of the job {row.uid} is damaged: {error}.") from error
+        raise RecordDamaged(row.uid, str(error)) from error
 
 
 def _read_one(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> JobRecord | None:

@@ -17,6 +17,10 @@ _log = structlog.get_logger("hpcq.store")
 _FIRST = "0001"
 # Two replicas that start at once: one migrates, the other waits. Any number of our own will do.
 _ADVISORY_LOCK = 0x68706371
+_NEWER = (
+    "A newer release has made these records (version {version}). Install that release again, or "
+    "restore the records from before it."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,9 @@ def _lock(connection: sa.Connection) -> None:
         # The driver would begin a transaction only with the first row that is written.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
+        # However long another one migrates.
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
 
 
@@ -76,18 +83,16 @@ def _upgrade(connection: sa.Connection, deployment: Deployment, stamp: str | Non
     # Imported here because it takes 0.1 s that a start with an up-to-date database can do without.
     from alembic import command
     from alembic.config import Config
-    from alembic.util import CommandError
+    from alembic.script import ScriptDirectory
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes.update(connection=connection, deployment=deployment)
-    try:
-        if stamp is None:
-            command.upgrade(config, "head")
-        else:
-            command.stamp(config, stamp)
-    except CommandError as error:
-        raise StoreUnavailable(
-            f"A newer release has made these records ({error}). Install that release again, or "
-            "restore the records from before it."
-        ) from error
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    version = _version(connection)
+    if version is not None and version not in known:
+        raise StoreUnavailable(_NEWER.format(version=version))
+    if stamp is None:
+        command.upgrade(config, "head")
+    else:
+        command.stamp(config, stamp)

@@ -70,6 +70,14 @@ jobs = sa.Table(
     sa.Index("jobs_by_state", "deployment_id", "is_settled", "is_removed", "changed_at", "uid"),
     sa.Index("jobs_by_change", "deployment_id", "change"),
 )
+_of_others = jobs.c.is_ours.is_(sa.false())
+sa.Index(
+    "jobs_of_others",
+    jobs.c.deployment_id,
+    jobs.c.changed_at,
+    sqlite_where=_of_others,
+    postgresql_where=_of_others,
+)
 
 events = sa.Table(
     "events",

@@ -26,7 +26,7 @@ from tests.unit.storage.kit import (
 )
 
 from hpcq.domain import life, submission
-from hpcq.domain.errors import StoreUnavailable
+from hpcq.domain.errors import RecordDamaged, StoreUnavailable
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.storage.migrate import Deployment
@@ -441,9 +441,9 @@ async def test_a_damaged_record_stops_nobody_but_who_asks_for_it(
         assert await store.jobs.by_uids([damaged.uid, whole.uid]) == [whole]
     assert [(log["event"], log["uid"]) for log in logs] == [("record.damaged", damaged.uid)]
     for read in (store.jobs.by_uid(damaged.uid), store.jobs.by_native_id(NativeId("2"))):
-        with pytest.raises(StoreUnavailable, match=str(damaged.uid)):
+        with pytest.raises(RecordDamaged, match=str(damaged.uid)):
             await read
-    with pytest.raises(StoreUnavailable, match=str(damaged.uid)):
+    with pytest.raises(RecordDamaged, match=str(damaged.uid)):
         await store.jobs.change(damaged.uid, lambda record: record)
 
 

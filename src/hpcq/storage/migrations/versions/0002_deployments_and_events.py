@@ -4,6 +4,9 @@ Revision ID: 0002
 Revises: 0001
 """
 
+import json
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import context, op
 
@@ -51,6 +54,7 @@ def upgrade() -> None:
         sa.Column("until", sa.Double, nullable=False),
     )
     _take_over_the_jobs()
+    _settle_later_what_was_left_open()
     op.create_table(
         "events",
         sa.Column("deployment_id", _OWNER, nullable=False),
@@ -124,3 +128,46 @@ def _take_over_the_jobs() -> None:
         ["deployment_id", "is_settled", "is_removed", "changed_at", "uid"],
     )
     op.create_index("jobs_by_change", "jobs", ["deployment_id", "change"])
+    others = sa.column("is_ours", sa.Boolean).is_(sa.false())
+    op.create_index(
+        "jobs_of_others",
+        "jobs",
+        ["deployment_id", "changed_at"],
+        sqlite_where=others,
+        postgresql_where=others,
+    )
+
+
+def _settle_later_what_was_left_open() -> None:
+    """Say of the jobs without an id that it is not known whether their scheduler took them."""
+    jobs = sa.table(
+        "jobs",
+        sa.column("uid", sa.String),
+        sa.column("native_id", sa.String),
+        sa.column("is_settled", sa.Boolean),
+        sa.column("document", sa.LargeBinary),
+    )
+    connection = op.get_bind()
+    left_open = sa.select(jobs.c.uid, jobs.c.document).where(
+        jobs.c.native_id.is_(None), ~jobs.c.is_settled
+    )
+    for uid, document in connection.execute(left_open).all():
+        changed = _left_open(document)
+        if changed is not None:
+            this = jobs.update().where(jobs.c.uid == uid)
+            connection.execute(this.values(document=changed))
+
+
+def _left_open(document: bytes) -> bytes | None:
+    """Return the document with how its submission stands, or None when it is damaged."""
+    try:
+        record: dict[str, Any] = json.loads(document)
+        record["hand_over"] = {
+            "began_at": record["created_at"],
+            "by": "",
+            "is_promised": False,
+            "uncertain_since": record["state_changed_at"],
+        }
+    except (ValueError, TypeError, KeyError):
+        return None
+    return json.dumps(record).encode()
