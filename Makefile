@@ -8,7 +8,7 @@ READY_TO_RUN := $(VENV)/.ready-to-run
 READY_TO_DEVELOP := $(VENV)/.ready-to-develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs lock bench clean clean-clusters
+.PHONY: help setup demo test chaos lint format docs lock bench clean clean-clusters
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -21,6 +21,9 @@ demo: $(READY_TO_RUN) ## Run a sample study from submission to end (PORT=… to 
 
 test: $(READY_TO_DEVELOP) ## Run all tests, on real Slurm, Grid Engine and PostgreSQL where possible
 	@scripts/test.sh
+
+chaos: $(READY_TO_DEVELOP) ## Kill the service while 2,000 jobs for each scheduler are submitted
+	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 lint: $(READY_TO_DEVELOP) ## Check style, types and imports
 	@scripts/lint.sh

@@ -57,7 +57,7 @@ class Service:
 
     Args:
         directory: where its state and its log are kept.
-        settings: variables over `DEFAULTS`.
+        settings: variables over `DEFAULTS`. With ``PORT`` it listens there at every start.
     """
 
     running: "list[Service]" = []  # noqa: RUF012  (shared on purpose: for failure reports)
@@ -93,9 +93,9 @@ class Service:
         self.stop()
 
     def start(self, *, wait: bool = True) -> None:
-        """Start it on a free port and wait until it is ready."""
+        """Start it, on a free port unless one is set, and wait until it is ready."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.port = _free_port()
+        self.port = int(self.settings.get("PORT") or _free_port())
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*_without_root_override(), sys.executable, "main.py"],
@@ -130,9 +130,12 @@ class Service:
         """End it as a service manager does; returns its exit status."""
         return self._end(signal.SIGTERM)
 
-    def kill9(self) -> None:
-        """End it as a crash does: the process alone, without a chance to say anything."""
-        self._end(signal.SIGKILL)
+    def kill9(self) -> int | None:
+        """End it as a crash does: the process alone, without a chance to say anything.
+
+        Returns what `stop` does: the negative signal, unless it had ended by itself.
+        """
+        return self._end(signal.SIGKILL)
 
     def restart(self) -> None:
         """Start it anew on the same state directory."""
@@ -140,11 +143,13 @@ class Service:
         self.start()
 
     def log_tail(self, characters: int = 6000) -> str:
-        """The end of what it logged, without the reads that it answered."""
+        """The end of what it logged, without the reads that it answered and looks at its health."""
         with contextlib.suppress(OSError):
             lines = self.log.read_text(errors="replace").splitlines(keepends=True)
-            reads = ("method=GET", "status=200")
-            told = [line for line in lines if not all(word in line for word in reads)]
+            dull = (("method=GET", "status=200"), ("method=GET", "path=/health/"))
+            told = [
+                line for line in lines if not any(all(w in line for w in words) for words in dull)
+            ]
             return "".join(told)[-characters:]
         return ""
 

@@ -1,0 +1,140 @@
+"""``python -m tests.chaos``: crash campaigns of any size, each to be repeated by its seed."""
+
+import argparse
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from tests.backends import BACKENDS
+from tests.chaos.campaign import SUBMIT, Result, run_campaign
+from tests.chaos.plan import Form, make_plan
+from tests.databases import DATABASES
+
+COLUMNS = (
+    "scheduler",
+    "database",
+    "form",
+    "jobs",
+    "kills",
+    "requests",
+    "retries",
+    "duplicates",
+    "lost",
+    "wrong",
+    "other",
+    "seconds",
+)
+
+
+class Case(NamedTuple):
+    """One campaign."""
+
+    scheduler: str
+    database: str
+    form: Form
+    jobs: int
+
+    def command(self, seed: int) -> str:
+        """What repeats it."""
+        return (
+            f"python -m tests.chaos --scheduler {self.scheduler} --database {self.database} "
+            f"--form {self.form} --jobs {self.jobs} --seed {seed}"
+        )
+
+
+def cases(
+    schedulers: Sequence[str], databases: Sequence[str], forms: Sequence[Form], jobs: int
+) -> list[Case]:
+    """Return the campaigns in which each scheduler runs this many jobs altogether."""
+    found = []
+    for scheduler in schedulers:
+        shares = [
+            (database, form)
+            for database in databases
+            for form in forms
+            if form is Form.KILLS or scheduler in SUBMIT
+        ]
+        for number, (database, form) in enumerate(shares):
+            share = (jobs + number) // len(shares)
+            found.append(Case(scheduler, database, form, share))
+    return found
+
+
+def run(case: Case, seed: int, directory: Path) -> Result:
+    """Carry out one campaign; what it leaves is in the directory."""
+    settings = BACKENDS[case.scheduler].settings()
+    with DATABASES[case.database].fresh(directory) as database:
+        plan = make_plan(seed, case.form, case.jobs, token=secrets.token_hex(4))
+        return run_campaign(plan, {**settings, **database.settings}, directory)
+
+
+def _row(case: Case, result: Result) -> tuple[str, ...]:
+    kinds = ("duplicate", "lost", "wrong")
+    counts = [result.count(kind) for kind in kinds]
+    figures = (case.jobs, result.kills, result.requests, result.retries, *counts)
+    others = len(result.findings) - sum(counts)
+    return (*case[:3], *map(str, figures), str(others), f"{result.seconds:.0f}")
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+    for row in (COLUMNS, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=2000, help="for each scheduler")
+    parser.add_argument("--scheduler", choices=BACKENDS, action="append", help="default: all")
+    parser.add_argument("--database", choices=DATABASES, action="append", help="default: all")
+    parser.add_argument("--form", choices=list(Form), type=Form, action="append")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
+    return parser.parse_args(arguments)
+
+
+def _report(case: Case, seed: int) -> tuple[tuple[str, ...] | None, bool]:
+    """Carry out a campaign and tell of it; return its row, and whether all was well."""
+    print(f"{case.scheduler}, {case.database}, {case.form}: {case.jobs} jobs", flush=True)
+    directory = Path(tempfile.mkdtemp(prefix="hpcq-chaos-", dir="/var/tmp"))
+    row, problems = None, []
+    try:
+        result = run(case, seed, directory)
+    except (pytest.skip.Exception, pytest.fail.Exception, AssertionError) as problem:
+        problems.append(f"it could not be carried out: {problem}")
+    else:
+        row = _row(case, result)
+        problems += [f"{found.kind}: job {found.task}: {found.text}" for found in result.findings]
+        for what, counts in (("answers", result.kinds), ("commands", result.modes)):
+            if counts:
+                print(f"  {what}: " + ", ".join(f"{n} {kind}" for kind, n in counts.items()))
+    for line in problems:
+        print(f"  {line}")
+    if problems:
+        print(f"  kept: {directory}\n  repeat: {case.command(seed)}", flush=True)
+    else:
+        shutil.rmtree(directory)
+    return row, not problems
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Carry out all campaigns that are asked for; return 1 when anything was found."""
+    asked = _arguments(arguments)
+    print(f"seed {asked.seed}", flush=True)
+    chosen = cases(
+        asked.scheduler or list(BACKENDS),
+        asked.database or list(DATABASES),
+        asked.form or list(Form),
+        asked.jobs,
+    )
+    reports = [_report(case, asked.seed) for case in chosen]
+    _print_table([row for row, _ in reports if row is not None])
+    return int(not all(good for _, good in reports))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
