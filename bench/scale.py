@@ -21,20 +21,31 @@ from typing import Any
 import uvloop
 
 from hpcq.cli.serve import COLLECT_SELDOM
-from hpcq.domain import submission
-from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation
+from hpcq.domain.jobs import JobSpec, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.testing import FakeScheduler
+from hpcq.services.assembly import ServiceOptions, Services, assemble
 from hpcq.services.clock import now
-from hpcq.services.monitor import Monitor, MonitorOptions
+from hpcq.services.paths import PathChecker
 from hpcq.services.snapshot import Board, Freshness
-from hpcq.storage.jobs import JobStore
+from hpcq.services.submission import SubmissionOptions
+from hpcq.storage.database import Database
+from hpcq.storage.migrate import Deployment
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-OPTIONS = MonitorOptions(
-    interval_seconds=5, usage_interval_seconds=15, listed_for=timedelta(days=1)
+OPTIONS = ServiceOptions(
+    cluster_id="1",
+    me="bench",
+    interval=timedelta(seconds=5),
+    usage_interval=timedelta(seconds=15),
+    listed_for=timedelta(days=1),
+    rechecked_for=timedelta(days=7),
+    keys_kept=timedelta(days=1),
+    lease=timedelta(seconds=15),
+    submission=SubmissionOptions(command_seconds=30, wait_seconds=5, settle=timedelta(minutes=1)),
 )
+ONE = JobSpec(name="one", working_directory="/", script_file="/run.sh")
 
 
 class Full(FakeScheduler):
@@ -64,10 +75,10 @@ def waiting(number: int) -> Observation:
 
 async def measure(jobs: int, directory: Path) -> None:
     scheduler = Full()
-    store = JobStore(directory / "jobs.sqlite3")
-    await store.open()
-    board = Board("1")
-    monitor = Monitor(scheduler, store, board, "1", OPTIONS)
+    database = Database(f"sqlite:///{directory / 'jobs.sqlite3'}", Deployment("1", "FAKE"))
+    await database.open()
+    services = assemble(scheduler, database, PathChecker(10), OPTIONS, now)
+    monitor, board = services.monitor, services.board
     scheduler.listed = tuple(waiting(number) for number in range(jobs))
     await timed("first listing", monitor.tick)
     await timed("listing, nothing new", monitor.tick)
@@ -79,23 +90,16 @@ async def measure(jobs: int, directory: Path) -> None:
     await timed("listing, 1,000 started", monitor.tick)
     await timed("GET /jobs, packed, first", lambda: listing(board))
     await timed("GET /jobs, packed, again", lambda: listing(board))
-    await timed("one submission shown", lambda: submission(monitor, store))
-    await store.close()
+    await timed("one submission", lambda: submission(services))
+    await database.close()
 
 
 async def listing(board: Board) -> None:
     await board.snapshot.listing(Freshness(board.snapshot.as_of, False), usage=False, gzip=True)
 
 
-async def submission(monitor: Monitor, store: JobStore) -> None:
-    spec = JobSpec(name="one", working_directory="/", script_file="/run.sh")
-    record = submission.submitted(
-        submission.intent(JobUid.new(), spec, now(), by="test", is_promised=False),
-        NativeId("999999999"),
-        now(),
-    )
-    monitor.adopt(record)
-    await store.save([record])
+async def submission(services: Services) -> None:
+    await services.submitter.submit(ONE, None)
 
 
 async def timed(title: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
