@@ -168,6 +168,7 @@ class SlurmSite(Site):
             "exit": str(fields.get("code", 0) * 256),
             "tres": "cpu=1,mem=100M",
             "raw_id": job_id,
+            "restarts": "0",
             "het": "N/A",
             "comment": fields.get("key") or "(null)",
             "directory": "/work/study",
