@@ -23,6 +23,7 @@ OPERATIONS = {
     ("/jobs", "post"),
     ("/jobs/{jobId}", "get"),
     ("/jobs/{jobId}", "delete"),
+    ("/jobs/{jobId}/usage", "get"),
     ("/jobs/{jobId}/hold", "post"),
     ("/jobs/{jobId}/release", "post"),
     ("/programs", "get"),

@@ -12,7 +12,16 @@ from hpcq.domain.programs import Program
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 from hpcq.domain.units import GIBIBYTE
 
-__all__ = ["Accepted", "CircuitOut", "Health", "Job", "JobSubmission", "ProgramOut", "Submitted"]
+__all__ = [
+    "Accepted",
+    "CircuitOut",
+    "Health",
+    "Job",
+    "JobSubmission",
+    "ProgramOut",
+    "ResourceUsage",
+    "Submitted",
+]
 
 _Ignored = Annotated[Any, Field(default=None, exclude=True, description="Accepted and ignored.")]
 

@@ -12,7 +12,7 @@ from hpcq.domain.errors import (
     UnsupportedCapability,
     WrongState,
 )
-from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId
+from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Usage
 from hpcq.domain.states import JobState
 from hpcq.domain.submission import IdempotencyKey
 from hpcq.domain.validation import check_content
@@ -94,6 +94,14 @@ class JobService:
             return Entry(await self._find_elsewhere(parsed), self.cluster_id)
         self.usage.read(entry.record.uid)
         return entry
+
+    async def usage_over_time(self, job_id: str) -> list[Usage]:
+        """Return the samples of what a job used while it ran, oldest first.
+
+        Only jobs that were submitted through this service have any.
+        """
+        record = (await self.find(job_id)).record
+        return await self.store.samples(record.uid) if record.is_ours else []
 
     async def _find_elsewhere(self, job_id: JobUid | NativeId) -> JobRecord:
         left = self.board.departed(job_id)

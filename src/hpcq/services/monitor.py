@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from hpcq.domain import life
+from hpcq.domain import life, sampling
 from hpcq.domain.errors import HpcqError, LeaseLost, StoreUnavailable
 from hpcq.domain.events import Contradiction, Happening, contradicted
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
@@ -330,12 +330,16 @@ class Monitor:
         fresh = [r for r in changed if not self._touched_since(r.uid, began)]
         kept = [r for r in fresh if r.is_ours or self._store.is_shared]
         seen = [r for r in fresh if not (r.is_ours or self._store.is_shared)]
+        changes = list(self._with_before(kept))
+        at = self._now()
+        samples = (sampling.sample(old, new, at) for old, new in changes)
         try:
             written = await self._store.publish(
-                list(self._with_before(kept)),
+                changes,
                 holder=self._options.holder,
                 gone=gone if self._store.is_shared else (),
                 happenings=happenings,
+                samples=[sample for sample in samples if sample is not None],
                 as_of=as_of,
             )
         except StoreUnavailable:

@@ -5,6 +5,7 @@ What changes with every poll although nothing happened to the job (``elapsed``, 
 """
 
 import json
+from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
@@ -13,7 +14,7 @@ from hpcq.domain.jobs import JobRecord, JobSpec, NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 from hpcq.domain.units import format_time, gibibytes
 
-__all__ = ["WireJob", "WireUsage", "encode_head", "encode_tail"]
+__all__ = ["WireJob", "WireUsage", "encode_head", "encode_samples", "encode_tail"]
 
 
 class WireUsage(msgspec.Struct, frozen=True, rename="camel"):
@@ -92,6 +93,11 @@ def encode_tail(elapsed_seconds: int | None, as_of: datetime | None, *, stale: b
     elapsed = "null" if elapsed_seconds is None else elapsed_seconds
     moment = "null" if as_of is None else f'"{format_time(as_of)}"'
     return f'"elapsed":{elapsed},"asOf":{moment},"stale":{"true" if stale else "false"}}}'.encode()
+
+
+def encode_samples(samples: Iterable[Usage]) -> bytes:
+    """Return a JSON array of usage figures, each as in ``resourceUsage``."""
+    return _encoder.encode([_wire_usage(usage) for usage in samples])
 
 
 def _wire_job(record: JobRecord, cluster_id: str, *, usage: bool) -> WireJob:

@@ -13,13 +13,15 @@ import sqlalchemy as sa
 import structlog
 
 from hpcq.domain.errors import RecordDamaged
-from hpcq.domain.events import Event, EventKind, Happening, between
-from hpcq.domain.jobs import JobRecord, JobUid, NativeId
+from hpcq.domain.events import Event, EventKind, Happening, between, sampled
+from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Usage
+from hpcq.domain.sampling import Sample
 from hpcq.domain.submission import IdempotencyKey
 from hpcq.domain.units import from_epoch
 from hpcq.storage.database import Database, Transaction
 from hpcq.storage.documents import decode, encode
 from hpcq.storage.leases import check_lease
+from hpcq.storage.samples import read_samples, write_samples
 from hpcq.storage.schema import deployments, events, idempotency_keys, jobs
 
 __all__ = ["Claim", "JobStore", "News"]
@@ -143,6 +145,7 @@ class JobStore:
         holder: str | None,
         gone: Iterable[JobUid] = (),
         happenings: Sequence[Happening] = (),
+        samples: Sequence[Sample] = (),
         as_of: datetime | None = None,
         problem: str | None = None,
     ) -> list[JobRecord]:
@@ -153,6 +156,8 @@ class JobStore:
             holder: the process that holds the lease, and so may write; None where there is none.
             gone: other people's jobs that left the queue.
             happenings: what else there is to tell.
+            samples: what the jobs of some of the changes use; those for which there is room are
+                kept, and told.
             as_of: when the scheduler answered, if it did.
             problem: why it did not.
 
@@ -171,6 +176,7 @@ class JobStore:
             _write(transaction, fresh, self._now())
             _forget(transaction, gone, self._now())
             transaction.happenings.extend(happenings)
+            _keep_samples(transaction, samples, fresh, self._now())
             _note(transaction, as_of, problem)
             return [new for _, new in fresh]
 
@@ -286,6 +292,10 @@ class JobStore:
             )
 
         return await self._database.read(read)
+
+    async def samples(self, uid: JobUid) -> list[Usage]:
+        """Return what a job used while it ran, oldest first; ``sampled_at`` is when."""
+        return await self._database.read(lambda connection, _: read_samples(connection, uid))
 
     async def events(self, after: int, limit: int, uid: JobUid | None = None) -> list[Event]:
         """Return what happened after the event with the number ``after``, oldest first.
@@ -421,6 +431,18 @@ def _still_current(
         elif old is not None and old.revision == row.revision:
             fresh.append((old, new.changed(revision=row.revision + 1)))
     return fresh
+
+
+def _keep_samples(
+    transaction: Transaction,
+    samples: Sequence[Sample],
+    written: Sequence[tuple[JobRecord | None, JobRecord]],
+    at: datetime,
+) -> None:
+    uids = {record.uid for _, record in written}
+    wanted = [sample for sample in samples if sample.record.uid in uids]
+    for kept in write_samples(transaction, wanted):
+        transaction.happenings.append(sampled(kept.record, kept.usage, at))
 
 
 def _forget(transaction: Transaction, gone: Iterable[JobUid], at: datetime) -> None:

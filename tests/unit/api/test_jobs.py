@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from tests.unit.api.conftest import App
 
-from hpcq.api.schemas import Job, JobSubmission
+from hpcq.api.schemas import Job, JobSubmission, ResourceUsage
 from hpcq.domain.errors import SchedulerUnavailable
+from hpcq.domain.jobs import Usage
 from hpcq.domain.states import JobState
 from hpcq.schedulers.base import Unreadable
 
@@ -31,6 +33,31 @@ async def test_a_job_is_submitted_listed_read_held_released_and_deleted(app: App
         assert (gone.status_code, gone.json()) == (202, {"detail": f"jobId: {job_id}"})
     assert (await app.client.get("/jobs")).json() == []
     assert (await app.client.get(f"/jobs/{job_id}")).json()["failureKind"] == "CANCELLED"
+
+
+async def test_usage_over_time_is_a_list_of_samples(app: App) -> None:
+    job_id = (await app.client.post("/jobs", json=app.body)).json()["jobId"]
+    native_id = app.scheduler.queue[job_id].native_id
+    taken_at = datetime(2026, 1, 5, 12, tzinfo=UTC)
+    usage = Usage(cpu_seconds=3.5, memory_bytes=2.0**31, sampled_at=taken_at)
+    app.scheduler.extras[native_id] = {"usage": usage}
+    app.scheduler.run(native_id)
+    while not (answer := await app.client.get(f"/jobs/{job_id}/usage")).json():
+        await app.asked_again()
+    assert answer.status_code == 200
+    (sample,) = answer.json()
+    assert sample == {
+        "cpuSeconds": 3.5,
+        "memoryCpuSeconds": None,
+        "instantTotalMemory": 2.0,
+        "maxTotalMemory": None,
+        "processIO": None,
+        "processIOWaiting": None,
+        "timeInstant": "2026-01-05T12:00:00.000Z",
+    }
+    assert ResourceUsage.model_validate(sample)
+    assert (await app.client.get("/jobs/404404/usage")).status_code == 404
+    assert (await app.client.get(f"/jobs/{job_id}/usage?since=0")).status_code == 422
 
 
 async def test_a_whole_job_can_be_sent_back(app: App) -> None:

@@ -16,6 +16,7 @@ from hpcq.domain.errors import (
     SchedulerUnavailable,
     StoreUnavailable,
 )
+from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import JobUid, NativeId, Usage
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 from hpcq.schedulers.base import Unreadable
@@ -640,6 +641,25 @@ async def test_foreign_jobs_are_asked_about_only_while_somebody_reads_them(world
     assert world.job(other).state_reason is None
     await world.tick(120)
     assert world.scheduler.calls["details"] == 1
+
+
+async def test_new_figures_of_our_running_jobs_are_kept_as_samples(world: World) -> None:
+    ours = (await world.submit()).native_id
+    theirs = world.scheduler.enqueue()
+    assert ours is not None
+    for native_id in (ours, theirs):
+        world.scheduler.run(native_id)
+    await world.tick()
+    world.usage.read_all()
+    for figure in (3.0, 4.0, 4.0):
+        for native_id in (ours, theirs):
+            world.scheduler.extras[native_id] = {"usage": Usage(cpu_seconds=figure)}
+        await world.tick(20)
+    samples = await world.jobs.usage_over_time(ours)
+    assert [usage.cpu_seconds for usage in samples] == [3.0, 4.0]
+    assert await world.jobs.usage_over_time(theirs) == []
+    told = [e.kind for e in await world.store.events(0, 99)].count(EventKind.USAGE)
+    assert told == 2
 
 
 async def test_reading_all_usage_asks_about_all_running_jobs(world: World) -> None:

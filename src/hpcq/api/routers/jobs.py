@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict
 
 from hpcq.api.context import ContextDependency
 from hpcq.api.problems import responses
-from hpcq.api.schemas import Accepted, Job, JobSubmission, Submitted
+from hpcq.api.schemas import Accepted, Job, JobSubmission, ResourceUsage, Submitted
 from hpcq.domain.jobs import JobRecord
 from hpcq.domain.units import format_time
 from hpcq.services.clock import now
 from hpcq.services.snapshot import Freshness
+from hpcq.services.wire import encode_samples
 
 __all__ = ["router"]
 
@@ -138,6 +139,28 @@ async def get_job(
     entry = await context.jobs.find(job_id)
     freshness = context.board.snapshot.freshness(now(), context.stale_after)
     return Response(entry.json(freshness), media_type="application/json", headers=_age(freshness))
+
+
+@router.get(
+    "/jobs/{jobId}/usage",
+    operation_id="getJobUsage",
+    summary="Read a job's usage over time",
+    response_model=list[ResourceUsage],
+    responses=responses(404, 502, 503, 504),
+)
+async def get_job_usage(
+    context: ContextDependency,
+    job_id: Annotated[JobId, Path(alias="jobId")],
+    _query: Annotated[NoQuery, Query()],
+) -> Response:
+    """Read what a job used while it ran: samples, the oldest first, at most 513.
+
+    `timeInstant` is when each was taken. They are evenly spread over the run, the further apart
+    the longer it is. A job that was put back and ran again has those of its newest run; one that
+    was not submitted through this service has none.
+    """
+    samples = await context.jobs.usage_over_time(job_id)
+    return Response(encode_samples(samples), media_type="application/json")
 
 
 @router.delete(
