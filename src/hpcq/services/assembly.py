@@ -156,7 +156,7 @@ def assemble(
             lease_seconds=options.lease.total_seconds(),
             listed_for=options.listed_for,
         )
-        replica = Replica(store, lease, board, monitor, turns, clock)
+        replica = Replica(store, lease, changes, board, monitor, turns, clock)
     return Services(
         store=store,
         board=board,

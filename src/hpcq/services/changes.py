@@ -1,5 +1,6 @@
 """Changes of records that must not be lost when the database cannot take them at the moment."""
 
+import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +20,7 @@ class Changes:
     def __init__(self, store: JobStore) -> None:
         self._store = store
         self._owed: deque[tuple[JobUid, Change]] = deque()
+        self._paying = asyncio.Lock()
 
     async def make(self, uid: JobUid, change: Change) -> JobRecord | None:
         """Change a record, or remember to.
@@ -45,13 +47,14 @@ class Changes:
             StoreUnavailable: it still cannot be done.
         """
         paid = []
-        while self._owed:
-            uid, change = self._owed[0]
-            record = None
-            # One that has been damaged since holds nobody up.
-            with contextlib.suppress(RecordDamaged):
-                record = await self._store.change(uid, change)
-            self._owed.popleft()
-            if record is not None:
-                paid.append(record)
+        async with self._paying:
+            while self._owed:
+                uid, change = self._owed[0]
+                record = None
+                # One that has been damaged since holds nobody up.
+                with contextlib.suppress(RecordDamaged):
+                    record = await self._store.change(uid, change)
+                self._owed.popleft()
+                if record is not None:
+                    paid.append(record)
         return paid

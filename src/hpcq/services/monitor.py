@@ -28,6 +28,8 @@ _log = structlog.get_logger("hpcq.monitor")
 
 # How often a change that the scheduler tells of itself may lead to another query.
 _WOKEN_INTERVAL_SECONDS = 0.05
+# Whoever else writes waits for a transaction to end; this many records take about half a second.
+_WRITTEN_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,13 @@ class _Memory:
     missing: Sequence[JobUid] = ()
     unanswered: Sequence[JobUid] = ()
     last_seen: datetime | None = None
+
+    def forget(self) -> None:
+        """Drop what an earlier watch was told: another replica may have watched since."""
+        self.last = {}
+        self.reported = set()
+        self.missing = self.unanswered = ()
+        self.last_seen = None
 
 
 class Monitor:
@@ -163,16 +172,21 @@ class Monitor:
         self.adopt(record)
         return record
 
-    def adopt(self, record: JobRecord) -> None:
-        """Put up a job as somebody else than the monitor knows it."""
-        entry = self._board.snapshot.entries.get(record.uid)
-        if entry is not None and entry.record.revision > record.revision:
-            return
-        self._touch(record.uid)
-        self._board.put([record])
+    def adopt(self, *records: JobRecord) -> None:
+        """Put up jobs as somebody else than the monitor knows them."""
+        entries = self._board.snapshot.entries
+        newer = []
+        for record in records:
+            entry = entries.get(record.uid)
+            if entry is None or entry.record.revision <= record.revision:
+                self._touch(record.uid)
+                newer.append(record)
+        self._board.put(newer)
 
     def _touch(self, uid: JobUid) -> None:
-        self._memory.touched[uid] = time.monotonic()
+        # No answer can be older than this while nothing is being asked.
+        if self._memory.asking:
+            self._memory.touched[uid] = time.monotonic()
 
     async def run(self) -> None:
         """Ask again and again, until cancelled or until another replica does.
@@ -181,6 +195,7 @@ class Monitor:
             LeaseLost: another one does.
         """
         following_up: asyncio.Task[None] | None = None
+        self._memory.forget()
         try:
             while True:
                 self._woken.clear()
@@ -266,15 +281,18 @@ class Monitor:
             before = self._board.snapshot.as_of
             missed = [life.missed(r, before) for r in comparison.vanished]
             news = [r for r, old in zip(missed, comparison.vanished, strict=True) if r is not old]
-            await self._publish(
+            put_up = await self._publish(
                 [*comparison.changed, *news],
                 began,
-                gone=comparison.gone,
+                gone=[*comparison.gone, *self._board.displaced],
                 as_of=asked_at,
                 happenings=[contradicted(c, asked_at) for c in contradictions],
             )
             self.has_seen_queue = True
             memory.last = self._believed(comparison.last, began)
+            for record in comparison.changed:
+                if record.uid not in put_up and record.native_id is not None:
+                    memory.last.pop(record.native_id, None)
             memory.missing = [r.uid for r in comparison.vanished]
             memory.unanswered = [r.uid for r in comparison.unanswered]
             memory.last_seen = before
@@ -323,30 +341,50 @@ class Monitor:
         gone: Sequence[JobUid] = (),
         as_of: datetime | None = None,
         happenings: Sequence[Happening] = (),
-    ) -> None:
-        """Write, then put up, what nobody else has changed since we ``began`` to ask."""
+    ) -> set[JobUid]:
+        """Write, then put up, what nobody else has changed since we ``began`` to ask.
+
+        Returns:
+            Those that were put up.
+        """
         if not changed and not gone and as_of is None:
-            return
+            return set()
+        is_shared, holder = self._store.is_shared, self._options.holder
         fresh = [r for r in changed if not self._touched_since(r.uid, began)]
-        kept = [r for r in fresh if r.is_ours or self._store.is_shared]
-        seen = [r for r in fresh if not (r.is_ours or self._store.is_shared)]
-        changes = list(self._with_before(kept))
-        at = self._now()
-        samples = (sampling.sample(old, new, at) for old, new in changes)
+        kept = [r for r in fresh if r.is_ours or is_shared]
+        seen = [r for r in fresh if not (r.is_ours or is_shared)]
+        left = gone if is_shared else ()
+        *earlier, (changes, last_gone) = _portions(list(self._with_before(kept)), left)
+        put_up: set[JobUid] = set()
         try:
+            for some, some_gone in earlier:
+                written = await self._store.publish(
+                    some, holder=holder, gone=some_gone, samples=_samples(some, self._now())
+                )
+                put_up |= self._put_up(written, some_gone, began)
             written = await self._store.publish(
                 changes,
-                holder=self._options.holder,
-                gone=gone if self._store.is_shared else (),
+                holder=holder,
+                gone=last_gone,
                 happenings=happenings,
-                samples=[sample for sample in samples if sample is not None],
+                samples=_samples(changes, self._now()),
                 as_of=as_of,
             )
         except StoreUnavailable:
-            self._board.put(seen, gone)
+            self._board.put(seen, () if is_shared else gone)
             raise
-        still = [r for r in (*seen, *written) if not self._touched_since(r.uid, began)]
+        return put_up | self._put_up([*seen, *written], gone, began, as_of)
+
+    def _put_up(
+        self,
+        records: Iterable[JobRecord],
+        gone: Sequence[JobUid],
+        began: float,
+        as_of: datetime | None = None,
+    ) -> set[JobUid]:
+        still = [r for r in records if not self._touched_since(r.uid, began)]
         self._board.put(still, gone, as_of)
+        return {r.uid for r in still}
 
     def _with_before(
         self, changed: Iterable[JobRecord]
@@ -411,3 +449,24 @@ class Monitor:
                 native_state=contradiction.native_state,
             )
         return [contradiction for contradiction, record in new.items() if record.is_ours]
+
+
+def _portions(
+    changes: Sequence[tuple[JobRecord | None, JobRecord]], gone: Sequence[JobUid]
+) -> Sequence[tuple[Sequence[tuple[JobRecord | None, JobRecord]], Sequence[JobUid]]]:
+    """Split what is to be written, one for each transaction; there is at least one."""
+    if len(changes) + len(gone) <= _WRITTEN_AT_ONCE:
+        return [(changes, gone)]
+    step = _WRITTEN_AT_ONCE
+    return [
+        *((changes[i : i + step], ()) for i in range(0, len(changes), step)),
+        *(((), gone[i : i + step]) for i in range(0, len(gone), step)),
+    ]
+
+
+def _samples(
+    changes: Sequence[tuple[JobRecord | None, JobRecord]], at: datetime
+) -> list[sampling.Sample]:
+    """Return the samples of usage that changes of records bring."""
+    found = (sampling.sample(old, new, at) for old, new in changes)
+    return [sample for sample in found if sample is not None]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,9 +10,10 @@ from datetime import datetime, timedelta
 import structlog
 
 from hpcq.domain.errors import LeaseLost, StoreUnavailable
-from hpcq.domain.jobs import JobRecord
+from hpcq.domain.jobs import JobRecord, JobUid
+from hpcq.services.changes import Changes
 from hpcq.services.monitor import Health, Monitor
-from hpcq.services.snapshot import Board
+from hpcq.services.snapshot import Board, Snapshot
 from hpcq.storage.jobs import JobStore, News
 from hpcq.storage.leases import Lease
 
@@ -20,6 +22,9 @@ __all__ = ["Replica", "ReplicaOptions"]
 _log = structlog.get_logger("hpcq.replica")
 
 _RENEWALS_IN_A_LEASE = 3
+_CLEARED_EVERY_SECONDS = 30.0
+_DEFECT = "What the other replicas wrote cannot be read; the log says why."
+_NOT_ASKED = "No replica has asked the scheduler yet."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,7 @@ class Replica:
         self,
         store: JobStore,
         lease: Lease,
+        changes: Changes,
         board: Board,
         monitor: Monitor,
         options: ReplicaOptions,
@@ -51,11 +57,14 @@ class Replica:
     ) -> None:
         self._store = store
         self._lease = lease
+        self._changes = changes
         self._board = board
         self._monitor = monitor
         self._options = options
         self._now = clock
         self._known = 0
+        self._cleared_at = time.monotonic()
+        self._asking: asyncio.Task[bool] | None = None
         self._watching: asyncio.Task[None] | None = None
 
     async def run(self, known: int) -> None:
@@ -71,6 +80,9 @@ class Replica:
                 tasks.create_task(self._take_turns())
         finally:
             await self._stop_watching()
+            if self._asking is not None:
+                # It may take the lease even now.
+                await asyncio.wait([self._asking])
             with contextlib.suppress(StoreUnavailable):
                 await self._lease.give_back()
 
@@ -80,6 +92,10 @@ class Replica:
                 await self.catch_up()
             except StoreUnavailable as error:
                 self._monitor.health = Health(answered=False, problem=error.detail)
+            except Exception:
+                # One record that cannot be understood must not end this for good.
+                _log.exception("replica.failed")
+                self._monitor.health = Health(answered=False, problem=_DEFECT)
             await asyncio.sleep(self._options.news_seconds)
 
     async def catch_up(self) -> None:
@@ -88,43 +104,75 @@ class Replica:
         Raises:
             StoreUnavailable: it cannot be read.
         """
-        news = await self._store.news(self._known)
-        horizon = self._now() - self._options.listed_for
-        for record in news.changed:
-            self._take_in(record, horizon)
-        gone = [uid for uid in news.gone if uid in self._board.snapshot.entries]
-        self._board.put((), gone, news.as_of)
-        self._known = news.change
+        self._monitor.adopt(*await self._changes.pay())
+        while True:
+            news = await self._store.news(self._known)
+            self._take_in(news)
+            if not news.changed and not news.gone:
+                break
         if news.as_of is not None:
             self._monitor.has_seen_queue = True
         if not self._is_watching:
+            # Who watches knows better.
+            self._board.put((), (), news.as_of)
             self._monitor.health = _health(news)
+            await self._clear()
 
-    def _take_in(self, record: JobRecord, horizon: datetime) -> None:
-        entry = self._board.snapshot.entries.get(record.uid)
-        if entry is not None and entry.record.revision >= record.revision:
+    def _take_in(self, news: News) -> None:
+        entries = self._board.snapshot.entries
+        horizon = self._now() - self._options.listed_for
+
+        def is_worth_it(record: JobRecord) -> bool:
+            entry = entries.get(record.uid)
+            if entry is None:
+                return not _is_over(record, horizon)
+            return entry.record.revision < record.revision
+
+        self._board.put((), news.gone)
+        self._monitor.adopt(*(record for record in news.changed if is_worth_it(record)))
+        self._known = news.change
+
+    async def _clear(self) -> None:
+        """Now and then, take down our own jobs that ended too long ago to be listed."""
+        if time.monotonic() - self._cleared_at < _CLEARED_EVERY_SECONDS:
             return
-        is_over = record.is_settled and record.state_changed_at < horizon
-        if entry is not None or not is_over:
-            self._monitor.adopt(record)
+        horizon = self._now() - self._options.listed_for
+        over = await asyncio.to_thread(_ended_before, self._board.snapshot, horizon)
+        self._board.put((), over)
+        self._cleared_at = time.monotonic()
 
     async def _take_turns(self) -> None:
-        problem = None
+        is_clear = True
         while True:
             try:
-                is_ours = await self._lease.take()
-                problem = None
-            except StoreUnavailable as error:
-                if problem is None:
-                    _log.warning("lease.unclear", problem=error.detail)
-                is_ours, problem = False, error
-            if is_ours and not self._is_watching:
-                _log.info("lease.taken", holder=self._lease.holder)
-                await self._start_watching()
-            elif not is_ours and self._is_watching:
-                _log.warning("lease.lost", holder=self._lease.holder)
-                await self._stop_watching()
+                await self._turn(is_ours=await self._take())
+                is_clear = True
+            except (StoreUnavailable, TimeoutError) as error:
+                if is_clear:
+                    _log.warning("lease.unclear", problem=str(error) or "no answer in time")
+                is_clear = False
+                await self._turn(is_ours=False)
+            except Exception:
+                _log.exception("replica.failed")
+                await self._turn(is_ours=False)
             await asyncio.sleep(self._options.lease_seconds / _RENEWALS_IN_A_LEASE)
+
+    async def _take(self) -> bool:
+        """Take or renew the lease; another replica may have it when that takes too long."""
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._lease.take())
+        async with asyncio.timeout(self._options.lease_seconds):
+            await asyncio.wait([self._asking])
+        asked, self._asking = self._asking, None
+        return asked.result()
+
+    async def _turn(self, *, is_ours: bool) -> None:
+        if is_ours and not self._is_watching:
+            _log.info("lease.taken", holder=self._lease.holder)
+            await self._start_watching()
+        elif not is_ours and self._is_watching:
+            _log.warning("lease.lost", holder=self._lease.holder)
+            await self._stop_watching()
 
     @property
     def _is_watching(self) -> bool:
@@ -132,23 +180,35 @@ class Replica:
 
     async def _start_watching(self) -> None:
         # What the one before wrote last is to be known before anything is compared with it.
-        with contextlib.suppress(StoreUnavailable):
-            await self.catch_up()
-            self._watching = asyncio.create_task(self._watch())
+        await self.catch_up()
+        self._watching = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
-        with contextlib.suppress(LeaseLost):
+        try:
             await self._monitor.run()
+        except LeaseLost:
+            _log.warning("lease.lost", holder=self._lease.holder)
+        except Exception:
+            _log.exception("monitor.failed")
 
     async def _stop_watching(self) -> None:
         watching, self._watching = self._watching, None
         if watching is not None:
             watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
+            # Unlike waiting for the task itself, this is left when we are cancelled meanwhile.
+            await asyncio.wait([watching])
 
 
 def _health(news: News) -> Health:
     if news.as_of is None:
-        return Health()
+        return Health(answered=False, problem=news.problem or _NOT_ASKED)
     return Health(answered=news.problem is None, problem=news.problem)
+
+
+def _is_over(record: JobRecord, horizon: datetime) -> bool:
+    return record.is_ours and record.is_settled and record.state_changed_at < horizon
+
+
+def _ended_before(snapshot: Snapshot, horizon: datetime) -> list[JobUid]:
+    records = ((uid, entry.record) for uid, entry in snapshot.entries.items())
+    return [uid for uid, record in records if _is_over(record, horizon)]

@@ -149,6 +149,9 @@ class Board:
     """Holds the present snapshot; the monitor and the services put new ones up.
 
     Used from the event loop's thread alone.
+
+    Attributes:
+        displaced: sights of our own jobs that were taken for somebody else's, and are not shown.
     """
 
     def __init__(self, cluster_id: str) -> None:
@@ -156,6 +159,7 @@ class Board:
         self._epoch = secrets.token_hex(4)
         self._count = 0
         self._departed: OrderedDict[NativeId, JobRecord] = OrderedDict()
+        self.displaced: set[JobUid] = set()
         self.snapshot = Snapshot(Layers(), Layers(), None, self._version())
 
     def put(
@@ -193,6 +197,7 @@ class Board:
     def _drop(
         self, uid: JobUid, entries: Layers[JobUid, Entry], by_native: Layers[NativeId, JobUid]
     ) -> None:
+        self.displaced.discard(uid)
         entry = entries.pop(uid)
         if entry is None:
             return
@@ -221,8 +226,10 @@ class Board:
         holder = None if holder_uid is None else entries.get(holder_uid)
         if holder is not None and holder.record.uid != record.uid:
             if _is_ours_seen_in_the_queue(holder.record, record):
+                self.displaced.add(record.uid)
                 return
             if _is_ours_seen_in_the_queue(record, holder.record):
+                self.displaced.add(holder.record.uid)
                 entries.pop(holder.record.uid)
             elif before is not None and before.record.native_id == native_id:
                 # Its id was given to another job since, which keeps it.

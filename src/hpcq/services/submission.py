@@ -82,6 +82,21 @@ class Submission:
     is_replay: bool = False
 
 
+@dataclass(slots=True)
+class _Noticed:
+    """A hand-over by another process that was left open.
+
+    Attributes:
+        hand_over: which.
+        at: since when it is known here, by the clock here: those of replicas differ.
+        is_cleaned: whether what it left running has been ended.
+    """
+
+    hand_over: HandOver
+    at: datetime
+    is_cleaned: bool = False
+
+
 class Submitter:
     """Submits, and settles what was left open.
 
@@ -120,7 +135,7 @@ class Submitter:
         self._now = clock
         self._began_at = clock()
         self._under_way: Counter[JobUid] = Counter()
-        self._cleaned: set[JobUid] = set()
+        self._noticed: dict[JobUid, _Noticed] = {}
         self._tasks: set[asyncio.Task[JobRecord]] = set()
 
     def check_available(self) -> None:
@@ -180,19 +195,23 @@ class Submitter:
         if hand_over is None or record.uid in self._under_way:
             return
         at = self._now()
+        noticed = self._notice(record.uid, hand_over, at)
         may_go_on = self._may_go_on(record, hand_over)
         if may_go_on and at - hand_over.began_at < timedelta(seconds=self._options.wait_seconds):
             return
-        if not may_go_on and hand_over.by != self._me and record.uid not in self._cleaned:
+        if not may_go_on and hand_over.by != self._me and not noticed.is_cleaned:
             await self._end_leftovers(record.key)
-            self._cleaned.add(record.uid)
+            noticed.is_cleaned = True
         native_id = record.native_id or await self._backend.find(record.key)
         if native_id is not None and record.cancel_requested_at is not None:
             await self._cancel_found(record, native_id)
         elif native_id is not None:
             await self._found(record, native_id)
-        elif not may_go_on and at - self._quiet_since(hand_over) >= self._options.settle:
+        elif not may_go_on and at - self._quiet_since(hand_over, noticed) >= self._options.settle:
             await self._conclude(record, hand_over)
+        else:
+            return
+        del self._noticed[record.uid]
 
     async def _conclude(self, record: JobRecord, hand_over: HandOver) -> None:
         """Give a job up that the scheduler surely does not have, or hand it over again."""
@@ -217,10 +236,10 @@ class Submitter:
 
         with self._counted(record.uid):
             changed = await self._store.change(record.uid, mine)
-            if changed is None or changed.hand_over is None or changed.hand_over.began_at != at:
+            if changed is None or not self._is_mine(changed, at):
                 return
             self._adopt(changed)
-            _log.warning("submission.repeated", uid=record.uid, attempt=changed.hand_over.attempts)
+            _log.warning("submission.repeated", uid=record.uid, attempt=hand_over.attempts + 1)
             self._start(changed).add_done_callback(_report)
 
     async def written(self) -> None:
@@ -242,11 +261,17 @@ class Submitter:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def _is_mine(self, record: JobRecord, began_at: datetime) -> bool:
+        hand_over = record.hand_over
+        return hand_over is not None and (hand_over.by, hand_over.began_at) == (self._me, began_at)
+
     async def _hand_over(self, record: JobRecord) -> JobRecord:
-        if record.spec is None:
+        spec = record.spec
+        if spec is None:
             raise ValueError("a job that somebody else submitted cannot be handed over")
+        record = await self._renewed(record)
         try:
-            native_id = await self._backend.submit(record.spec, record.key)
+            native_id = await self._backend.submit(spec, record.key)
         except HpcqError as error:
             return await self._after(record, error)
         except BaseException:
@@ -357,27 +382,64 @@ class Submitter:
         self._adopt(changed)
         return changed
 
+    def _notice(self, uid: JobUid, hand_over: HandOver, at: datetime) -> _Noticed:
+        """Note since when this state of a hand-over is known."""
+        noticed = self._noticed.get(uid)
+        if noticed is None or noticed.hand_over != hand_over:
+            noticed = self._noticed[uid] = _Noticed(hand_over, at)
+        return noticed
+
+    async def _renewed(self, record: JobRecord) -> JobRecord:
+        """Return a job that this process may still hand over.
+
+        A process that was frozen, or waited for its database, may be taken for dead meanwhile.
+
+        Raises:
+            SubmissionInProgress: it was; what becomes of the job is another one's business.
+        """
+        hand_over, at = record.hand_over, self._now()
+        limit = timedelta(seconds=self._options.command_seconds)
+        if hand_over is None or not self._store.is_shared or at - hand_over.began_at < limit:
+            return record
+
+        def renewed(current: JobRecord) -> JobRecord:
+            if current.hand_over != hand_over:
+                return current
+            return current.changed(hand_over=hand_over.changed(began_at=at))
+
+        current = await self._store.change(record.uid, renewed)
+        if current is None or not self._is_mine(current, at):
+            raise SubmissionInProgress(_IN_PROGRESS)
+        return current
+
     def _may_go_on(self, record: JobRecord, hand_over: HandOver) -> bool:
         """Whether a process may still be about to hand the job over."""
         if record.uid in self._under_way:
             return True
         if hand_over.uncertain_since is not None or hand_over.by == self._me:
             return False
-        return self._store.is_shared and self._now() < self._ended_by(hand_over)
+        noticed = self._noticed.get(record.uid)
+        since = hand_over.began_at if noticed is None else max(hand_over.began_at, noticed.at)
+        return self._store.is_shared and self._now() < self._ended_by(since)
 
-    def _ended_by(self, hand_over: HandOver) -> datetime:
-        """Return when another process's attempt has surely ended."""
+    def _ended_by(self, began_at: datetime) -> datetime:
+        """Return when another process's attempt that began then has surely ended."""
         options = self._options
-        # Its submission, then its search, each within the limit of a command.
-        seconds = 2 * options.command_seconds + options.wait_seconds
-        return hand_over.began_at + timedelta(seconds=seconds)
+        # The wait before it (see `_renewed`), its submission, then its search, each within the
+        # limit of a command.
+        seconds = 3 * options.command_seconds + options.wait_seconds
+        return began_at + timedelta(seconds=seconds)
 
-    def _quiet_since(self, hand_over: HandOver) -> datetime:
+    def _quiet_since(self, hand_over: HandOver, noticed: _Noticed) -> datetime:
         """Return from when on nobody was about to hand the job over."""
+        is_elsewhere = self._store.is_shared and hand_over.by != self._me
         if hand_over.uncertain_since is not None:
-            return hand_over.uncertain_since
-        if self._store.is_shared or hand_over.by == self._me:
-            return self._ended_by(hand_over)
+            since = hand_over.uncertain_since
+            return max(since, noticed.at) if is_elsewhere else since
+        if is_elsewhere:
+            return self._ended_by(max(hand_over.began_at, noticed.at))
+        if hand_over.by == self._me:
+            return self._ended_by(hand_over.began_at)
         # Whoever handed it over has died, and all its commands were ended.
         return self._began_at
 

@@ -29,6 +29,7 @@ __all__ = ["Claim", "JobStore", "News"]
 _log = structlog.get_logger("hpcq.store")
 
 _IDS_IN_ONE_QUERY = 500
+_NEWS_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,8 @@ class JobStore:
             if key is not None:
                 claim = _claimed(transaction, key.text, self._now() - self._keys_kept)
                 if claim is not None:
-                    return claim
+                    # Ours, when this is done again because nobody said that it had succeeded.
+                    return None if claim.uid == record.uid else claim
                 _claim(transaction, key, record)
             _write(transaction, [(None, record)], self._now())
             return None
@@ -266,6 +268,10 @@ class JobStore:
 
         Args:
             since: 0 for everything, None for no records at all.
+
+        Returns:
+            A part of it, of some thousand records, when there is much; its ``change`` says how far
+            it goes. Ask again from there until nothing comes.
         """
 
         def read(connection: sa.Connection, deployment: int) -> News:
@@ -278,7 +284,12 @@ class JobStore:
             changed: list[JobRecord] = []
             gone: list[JobUid] = []
             if since is not None and change > since:
-                later = (jobs.c.deployment_id == deployment, jobs.c.change > since)
+                change = _end_of_part(connection, deployment, since) or change
+                later = (
+                    jobs.c.deployment_id == deployment,
+                    jobs.c.change > since,
+                    jobs.c.change <= change,
+                )
                 forgotten = ~jobs.c.is_ours & jobs.c.is_removed
                 changed = self._whole(connection.execute(_select(*later, ~forgotten)))
                 uids = connection.execute(sa.select(jobs.c.uid).where(*later, forgotten))
@@ -445,6 +456,17 @@ def _keep_samples(
         transaction.happenings.append(sampled(kept.record, kept.usage, at))
 
 
+def _end_of_part(connection: sa.Connection, deployment: int, since: int) -> int | None:
+    """Return the transaction up to which the news are many enough; None when they are not."""
+    return connection.execute(
+        sa.select(jobs.c.change)
+        .where(jobs.c.deployment_id == deployment, jobs.c.change > since)
+        .order_by(jobs.c.change)
+        .offset(_NEWS_AT_ONCE)
+        .limit(1)
+    ).scalar()
+
+
 def _forget(transaction: Transaction, gone: Iterable[JobUid], at: datetime) -> None:
     for batch in _batches([str(uid) for uid in gone]):
         transaction.connection.execute(
@@ -460,7 +482,9 @@ def _forget(transaction: Transaction, gone: Iterable[JobUid], at: datetime) -> N
 
 
 def _note(transaction: Transaction, as_of: datetime | None, problem: str | None) -> None:
-    """Write down how the scheduler is."""
+    """Write down how the scheduler is, if it was asked."""
+    if as_of is None and problem is None:
+        return
     # No text of PostgreSQL's holds a NUL, nor half a surrogate pair.
     said = problem and problem.replace("\0", "").encode("utf-8", "replace").decode()
     values: dict[str, Any] = {"problem": said}
