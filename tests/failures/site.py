@@ -293,7 +293,10 @@ def read_until(service: Service, job_id: str, reached: Callable[[Json], bool]) -
         found[:] = [read(service, job_id)]
         return reached(found[0])
 
-    until(look)
+    try:
+        until(look)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {found}") from None
     return found[0]
 
 

@@ -7,6 +7,7 @@ submission, and its accounting is found whichever clock is ahead.
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 import pytest
 from tests.failures.conftest import FAST
@@ -23,8 +24,8 @@ def test_a_job_is_followed_to_its_end_over_clocks_that_differ(
     service = start_service(**site.fake.settings(), **FAST)
     taken = submitted(service, study)
     job_id, key = taken["jobId"], key_of(taken)
-    read_until(service, job_id, lambda job: job["nativeState"] is not None)
-    there = int(time.time()) + ahead
+    job = read_until(service, job_id, lambda job: job["nativeState"] is not None)
+    there = int(datetime.fromisoformat(job["submitTime"]).timestamp())
     iso = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(there))
     start = iso if site.fake.scheduler == "SGE" else str(there)
     site.queue(job_id, key=key, submit=str(there), start=start, submit_epoch=str(there))
