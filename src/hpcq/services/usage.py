@@ -102,15 +102,15 @@ class UsageReader:
 
 def _with_details(record: JobRecord, seen: Observation, at: datetime) -> JobRecord:
     """Return the record with what a detailed answer adds; where it is, the queue has told."""
-    if record.state.is_final:
+    if record.state.is_final or record.state is JobState.UNDETERMINED or record.seen is None:
         return record
-    if seen.native_state is None and record.seen is not None:
-        seen = replace(seen, native_state=record.seen.native_state)
-    known = life.observe(record, seen, at)
-    return known.changed(
+    adds = replace(
+        seen,
         state=record.state,
         stage=record.stage,
-        state_changed_at=record.state_changed_at,
+        native_state=seen.native_state or record.seen.native_state,
         state_reason=seen.state_reason or record.state_reason,
-        confirmed_at=record.confirmed_at,
+        start_time=seen.start_time or record.seen.start_time,
     )
+    known = life.observe(record, adds, at)
+    return known.changed(state_changed_at=record.state_changed_at, confirmed_at=record.confirmed_at)
