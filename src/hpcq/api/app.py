@@ -127,6 +127,8 @@ def _service_options(settings: Settings) -> ServiceOptions:
         listed_for=timedelta(seconds=settings.finished_jobs_listed_seconds),
         rechecked_for=timedelta(seconds=settings.undetermined_rechecked_seconds),
         keys_kept=timedelta(seconds=settings.idempotency_keys_kept_seconds),
+        records_kept=_days(settings.records_kept_days),
+        events_kept=timedelta(days=settings.events_kept_days),
         lease=timedelta(seconds=settings.replica_lease_seconds),
         submission=SubmissionOptions(
             command_seconds=settings.command_timeout_seconds,
@@ -134,6 +136,10 @@ def _service_options(settings: Settings) -> ServiceOptions:
             settle=timedelta(seconds=settings.submission_settle_seconds),
         ),
     )
+
+
+def _days(number: float | None) -> timedelta | None:
+    return None if number is None else timedelta(days=number)
 
 
 def _scheduler_options(settings: Settings) -> SchedulerOptions:

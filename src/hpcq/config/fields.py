@@ -11,11 +11,13 @@ from hpcq.domain.units import parse_size
 
 __all__ = [
     "BYTES",
+    "DAYS",
     "PATH",
     "PORT",
     "SECONDS",
     "AbsolutePath",
     "Bytes",
+    "Days",
     "Port",
     "Seconds",
     "home_expanded",
@@ -51,11 +53,13 @@ def _absolute(path: Path) -> Path:
 
 
 Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
+Days = Annotated[float, Field(gt=0, le=10**5, allow_inf_nan=False)]
 Bytes = Annotated[int, BeforeValidator(_size), Field(ge=1024, le=2**60)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 AbsolutePath = Annotated[Path, BeforeValidator(home_expanded), AfterValidator(_absolute)]
 
 SECONDS = "seconds, above 0"
+DAYS = "days, above 0"
 BYTES = "a size of at least 1K: bytes, or with a suffix (512K, 16M, 1G)"
 PATH = "an absolute path"
 PORT = "a whole number from 1 to 65535"

@@ -5,6 +5,7 @@ import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -17,11 +18,13 @@ from pydantic import (
 
 from hpcq.config.fields import (
     BYTES,
+    DAYS,
     PATH,
     PORT,
     SECONDS,
     AbsolutePath,
     Bytes,
+    Days,
     Port,
     Seconds,
     home_expanded,
@@ -106,6 +109,21 @@ class Settings(BaseModel):
         "How long an `Idempotency-Key` is remembered.",
         allowed=SECONDS,
         example="604800",
+    )
+    records_kept_days: Days | None = setting(
+        None,
+        "How long the record of a job that was submitted through this service is kept after its "
+        "end, with the samples of its usage. Unset: for ever. It is never shorter than "
+        "FINISHED_JOBS_LISTED_SECONDS or IDEMPOTENCY_KEYS_KEPT_SECONDS.",
+        allowed=DAYS,
+        example="3650",
+        shown="",
+    )
+    events_kept_days: Days = setting(
+        30.0,
+        "How long events (what happened to jobs) are kept. Their numbers go on without reuse.",
+        allowed=DAYS,
+        example="7",
     )
     submission_wait_seconds: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] = setting(
         5.0,
@@ -367,7 +385,7 @@ class Settings(BaseModel):
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, text: str | None) -> str | None:
-        if text is not None and re.match(r"postgres(?:ql)?://[^/]*/[^/]+$", text) is None:
+        if text is not None and not _names_a_database(text):
             raise ValueError("it is not the URL of a PostgreSQL database")
         return text
 
@@ -386,3 +404,13 @@ class Settings(BaseModel):
                 f"POLL_INTERVAL_SECONDS={self.poll_interval_seconds:g}, or every answer is stale"
             )
         return self
+
+
+def _names_a_database(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    is_postgresql = parts.scheme in ("postgresql", "postgres")
+    return is_postgresql and has_port and re.fullmatch(r"/[^/]+", parts.path) is not None

@@ -20,7 +20,7 @@ _FIELDS = {name.upper(): name for name in Settings.model_fields}
 # What a login gives an ordinary account; the service's own PATH may lead into its virtual
 # environment, which is no business of its jobs.
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
-_PASSWORD = re.compile(r"(?<=[^:/]):[^:/@]*@")
+_PASSWORD = re.compile(r"(?<=[^:/]):(?!//).*@")
 _SCHEDULER_SETTINGS = (
     "sge_root",
     "sge_cell",

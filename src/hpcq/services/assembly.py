@@ -16,12 +16,14 @@ from hpcq.services.monitor import Monitor, MonitorOptions
 from hpcq.services.paths import PathChecker
 from hpcq.services.replica import Replica, ReplicaOptions
 from hpcq.services.resolving import Resolver
+from hpcq.services.retention import Retention, RetentionOptions
 from hpcq.services.snapshot import Board
 from hpcq.services.submission import SubmissionOptions, Submitter
 from hpcq.services.usage import UsageReader
 from hpcq.storage.database import Database
 from hpcq.storage.jobs import JobStore
 from hpcq.storage.leases import Lease
+from hpcq.storage.pruning import Pruner
 
 __all__ = ["ServiceOptions", "Services", "assemble"]
 
@@ -41,6 +43,8 @@ class ServiceOptions:
         listed_for: how long a finished job stays in the listing.
         rechecked_for: how long a job that nobody knows of is looked for.
         keys_kept: how long an idempotency key is remembered.
+        records_kept: how long the record of a finished job is kept; None for ever.
+        events_kept: how long events are kept.
         lease: how long the replica that asks the scheduler may be silent.
         submission: how much time the parts of a submission are given.
     """
@@ -52,6 +56,8 @@ class ServiceOptions:
     listed_for: timedelta
     rechecked_for: timedelta
     keys_kept: timedelta
+    records_kept: timedelta | None
+    events_kept: timedelta
     lease: timedelta
     submission: SubmissionOptions
 
@@ -70,6 +76,7 @@ class Services:
     submitter: Submitter
     usage: UsageReader
     jobs: JobService
+    retention: Retention
     replica: Replica | None
 
     async def watch(self, known: int) -> None:
@@ -78,10 +85,12 @@ class Services:
         Args:
             known: the newest transaction that the board shows, as `Monitor.load` gave it.
         """
-        if self.replica is None:
-            await self.monitor.run()
-        else:
-            await self.replica.run(known)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.retention.run())
+            if self.replica is None:
+                tasks.create_task(self.monitor.run())
+            else:
+                tasks.create_task(self.replica.run(known))
 
 
 def assemble(
@@ -148,6 +157,16 @@ def assemble(
         cluster_id=options.cluster_id,
         paths=paths,
     )
+    retention = Retention(
+        Pruner(database, options.me if store.is_shared else None),
+        RetentionOptions(
+            records=options.records_kept,
+            events=options.events_kept,
+            keys=options.keys_kept,
+            listed=options.listed_for,
+        ),
+        clock,
+    )
     replica = None
     if store.is_shared:
         lease = Lease(database, options.me, options.lease)
@@ -164,6 +183,7 @@ def assemble(
         submitter=submitter,
         usage=usage,
         jobs=jobs,
+        retention=retention,
         replica=replica,
     )
 

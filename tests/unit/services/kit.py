@@ -55,6 +55,7 @@ class World:
     clock: Clock = field(default_factory=Clock)
     interval_seconds: float = 5.0
     usage_interval_seconds: float = 15.0
+    records_kept: timedelta | None = None
 
     def __post_init__(self) -> None:
         script = self.directory / "run.sh"
@@ -74,6 +75,8 @@ class World:
             listed_for=timedelta(days=1),
             rechecked_for=timedelta(days=7),
             keys_kept=timedelta(days=1),
+            records_kept=self.records_kept,
+            events_kept=timedelta(days=30),
             lease=timedelta(seconds=3),
             submission=SubmissionOptions(
                 command_seconds=30, wait_seconds=0, settle=timedelta(seconds=60)
@@ -81,7 +84,7 @@ class World:
         )
         services = assemble(self.scheduler, self.database, self.paths, options, self.clock)
         self.store, self.board, self.jobs = services.store, services.board, services.jobs
-        self.archive = services.jobs.archive
+        self.archive, self.retention = services.jobs.archive, services.retention
         self.monitor, self.submitter, self.usage = (
             services.monitor,
             services.submitter,

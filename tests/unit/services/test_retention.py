@@ -1,0 +1,91 @@
+"""How long things are kept."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+from tests.unit.services.kit import World
+
+from hpcq.domain.jobs import JobUid
+from hpcq.services import retention
+
+pytestmark = pytest.mark.anyio
+
+
+async def finished(world: World) -> JobUid:
+    record = await world.submit()
+    assert record.native_id is not None
+    world.scheduler.run(record.native_id)
+    world.scheduler.end(record.native_id)
+    await world.tick(30)
+    await world.submitter.written()
+    assert world.job(str(record.uid)).state.is_final
+    return record.uid
+
+
+async def test_records_are_kept_for_ever_unless_told_otherwise(world: World) -> None:
+    uid = await finished(world)
+    world.clock.forward(10 * 365 * 86400)
+    await world.retention.sweep()
+    assert await world.store.by_uid(uid) is not None
+    assert await world.store.events(0, 9) == []
+
+
+@pytest.fixture
+async def tidy(tmp_path: Path) -> AsyncIterator[World]:
+    """A service that keeps records for three days."""
+    async with World(directory=tmp_path, records_kept=timedelta(days=3)) as world:
+        yield world
+
+
+async def test_records_go_in_time_and_open_jobs_never(tidy: World) -> None:
+    uid = await finished(tidy)
+    still_open = await tidy.submit()
+    await tidy.submitter.written()
+    tidy.clock.forward(2 * 86400)
+    await tidy.retention.sweep()
+    assert await tidy.store.by_uid(uid) is not None
+    tidy.clock.forward(86400)
+    with capture_logs() as logs:
+        await tidy.retention.sweep()
+    assert await tidy.store.by_uid(uid) is None
+    assert await tidy.store.by_uid(still_open.uid) is not None
+    assert [(log["event"], log["what"], log["count"]) for log in logs] == [
+        ("retention.deleted", "records", 1)
+    ]
+
+
+async def test_a_record_is_never_shorter_kept_than_it_is_listed(tmp_path: Path) -> None:
+    async with World(directory=tmp_path, records_kept=timedelta(seconds=1)) as world:
+        uid = await finished(world)
+        world.clock.forward(86000)
+        await world.retention.sweep()
+        assert await world.store.by_uid(uid) is not None
+        world.clock.forward(500)
+        await world.retention.sweep()
+        assert await world.store.by_uid(uid) is None
+
+
+async def test_what_could_not_be_deleted_is_deleted_the_next_time(tidy: World) -> None:
+    uid = await finished(tidy)
+    tidy.clock.forward(4 * 86400)
+    tidy.database.full = True
+    with capture_logs() as logs:
+        await tidy.retention.sweep_and_report()
+    assert [log["event"] for log in logs] == ["retention.behind"]
+    tidy.database.full = False
+    await tidy.retention.sweep_and_report()
+    assert await tidy.store.by_uid(uid) is None
+
+
+async def test_it_begins_soon_after_the_start(tidy: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    uid = await finished(tidy)
+    tidy.clock.forward(4 * 86400)
+    monkeypatch.setattr(retention, "_FIRST", timedelta())
+    running = asyncio.create_task(tidy.retention.run())
+    while await tidy.store.by_uid(uid) is not None:
+        assert not running.done()
+    running.cancel()
