@@ -126,6 +126,14 @@ class Service:
             time.sleep(0.02)
         raise AssertionError(f"not ready within {seconds} s; it said {said}\n{self.log_tail()}")
 
+    def wait_until_ended(self, seconds: float = READY_WITHIN_SECONDS) -> int:
+        """Wait until it ends by itself; returns its exit status."""
+        assert self._process is not None, "the service is not running"
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not end:\n{self.log_tail()}") from None
+
     def stop(self) -> int | None:
         """End it as a service manager does; returns its exit status."""
         return self._end(signal.SIGTERM)

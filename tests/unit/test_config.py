@@ -241,3 +241,44 @@ def test_settings_for_commands_win_over_the_process_environment(tmp_path: Path) 
         "SGE_ROOT": "/new",
         "SGE_EXECD_PORT": "6445",
     }
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://hpcq:s3cret@db.example:5433/hpcq",
+        "postgres://hpcq@db.example/hpcq?sslmode=require",
+        "postgresql:///hpcq?host=/var/run/postgresql",
+    ],
+)
+def test_a_database_is_named_by_its_url(tmp_path: Path, url: str) -> None:
+    assert load(tmp_path, DATABASE_URL=url).database_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///jobs.sqlite3",
+        "postgresql://db.example",
+        "postgresql://db.example/",
+        "mysql://ana:s3cret@db.example/hpcq",
+        "postgresql://ana:s3cret@db.example:many/hpcq",
+        "postgresql://ana:s3cret/s3cret@db.example/hpcq",
+        "postgresql://ana:s3cret:s3cret@db.example/hpcq/s",
+    ],
+)
+def test_a_url_that_names_no_database_is_refused_and_its_password_not_shown(
+    tmp_path: Path, url: str
+) -> None:
+    (problem,) = problems(tmp_path, DATABASE_URL=url)
+    assert problem.startswith("DATABASE_URL=")
+    assert "it is not the URL of a PostgreSQL database" in problem
+    assert "s3cret" not in problem
+
+
+def test_how_long_things_are_kept_is_said_in_days(tmp_path: Path) -> None:
+    assert load(tmp_path).records_kept_days is None
+    settings = load(tmp_path, RECORDS_KEPT_DAYS="0.5", EVENTS_KEPT_DAYS="7")
+    assert (settings.records_kept_days, settings.events_kept_days) == (0.5, 7)
+    assert load(tmp_path, RECORDS_KEPT_DAYS="").records_kept_days is None
+    assert len(problems(tmp_path, RECORDS_KEPT_DAYS="0", EVENTS_KEPT_DAYS="")) == 2

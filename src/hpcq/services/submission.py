@@ -135,6 +135,7 @@ class Submitter:
         self._now = clock
         self._began_at = clock()
         self._under_way: Counter[JobUid] = Counter()
+        self._unwritten: dict[JobUid, JobRecord] = {}
         self._noticed: dict[JobUid, _Noticed] = {}
         self._tasks: set[asyncio.Task[JobRecord]] = set()
 
@@ -177,7 +178,7 @@ class Submitter:
     async def _again(self, claim: Claim, key: IdempotencyKey) -> Submission:
         if claim.fingerprint != key.fingerprint:
             raise IdempotencyKeyReused(_KEY_REUSED)
-        record = await self._store.by_uid(claim.uid)
+        record = self._unwritten.get(claim.uid) or await self._store.by_uid(claim.uid)
         if record is None:
             raise JobNotFound(claim.uid)
         hand_over = record.hand_over
@@ -314,6 +315,7 @@ class Submitter:
         at = self._now()
         taken = submission.submitted(record, native_id, at)
         self._adopt(taken)
+        self._unwritten[record.uid] = taken
         # The intent is on disk, and the key leads from it to the id: nobody waits for this.
         self._kept(self._found(record, native_id)).add_done_callback(_report)
         return taken
@@ -323,6 +325,7 @@ class Submitter:
         changed = await self._changes.make(
             record.uid, lambda r: submission.submitted(r, native_id, at)
         )
+        self._unwritten.pop(record.uid, None)
         return self._adopted(record, changed)
 
     async def _cancel_found(self, record: JobRecord, native_id: NativeId) -> None:

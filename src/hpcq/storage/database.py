@@ -115,6 +115,8 @@ class Database:
         bring_up_to_date(self._engine, self._deployment)
         with self._engine.begin() as connection:
             self._deployment_id = _enter(connection, self._deployment)
+            # What can be read may still be read-only, or on a disk that is full.
+            _begin(connection, self._deployment_id)
 
     async def close(self) -> None:
         """Finish what is being written and let the database go; harmless when it is closed."""

@@ -385,3 +385,15 @@ async def test_a_hold_that_the_scheduler_refuses_changes_nothing(world: World) -
     with pytest.raises(CommandFailed):
         await world.jobs.hold(native_id)
     assert world.job(native_id) == before
+
+
+async def test_a_repeated_request_gets_the_id_that_is_not_written_down_yet(world: World) -> None:
+    answer = world.scheduler.hold_back_next("submit")
+    submitting = asyncio.create_task(world.jobs.submit(world.spec, "key"))
+    await answer.ready.wait()
+    world.database.full = True
+    answer.let_go()
+    first = (await submitting).record
+    again = await world.jobs.submit(world.spec, "key")
+    assert again.is_replay
+    assert again.record.native_id == first.native_id is not None
