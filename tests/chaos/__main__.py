@@ -3,6 +3,7 @@
 import argparse
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -124,6 +125,8 @@ def _report(case: Case, seed: int) -> tuple[tuple[str, ...] | None, bool]:
 def main(arguments: Sequence[str]) -> int:
     """Carry out all campaigns that are asked for; return 1 when anything was found."""
     asked = _arguments(arguments)
+    # What ends this program also ends the service that it runs.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     print(f"seed {asked.seed}", flush=True)
     chosen = cases(
         asked.scheduler or list(BACKENDS),

@@ -21,7 +21,7 @@ def _cases() -> Iterator[object]:
             yield pytest.param(name, form, jobs, marks=backend.marks, id=f"{name}-{form}")
 
 
-@pytest.mark.parametrize(("scheduler", "form", "jobs"), _cases())
+@pytest.mark.parametrize(("scheduler", "form", "jobs"), list(_cases()))
 def test_every_job_runs_exactly_once(
     scheduler: str, form: Form, jobs: int, database: Database, tmp_path: Path
 ) -> None:
