@@ -108,6 +108,7 @@ def _context(settings: Settings, services: Services, backend: ResilientBackend) 
         scheduler=settings.scheduler,
         stale_after=timedelta(seconds=settings.stale_after_seconds),
         board=services.board,
+        pages=services.pages,
         monitor=services.monitor,
         usage=services.usage,
         jobs=services.jobs,

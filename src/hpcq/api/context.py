@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from hpcq.services.circuit import Circuit
 from hpcq.services.jobs import JobService
 from hpcq.services.monitor import Monitor
+from hpcq.services.pages import Pages
 from hpcq.services.programs import ProgramService
 from hpcq.services.snapshot import Board
 from hpcq.services.usage import UsageReader
@@ -25,6 +26,7 @@ class Context:
     scheduler: str
     stale_after: timedelta
     board: Board
+    pages: Pages
     monitor: Monitor
     usage: UsageReader
     jobs: JobService

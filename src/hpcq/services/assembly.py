@@ -13,6 +13,7 @@ from hpcq.services.archive import Archive
 from hpcq.services.changes import Changes
 from hpcq.services.jobs import JobService
 from hpcq.services.monitor import Monitor, MonitorOptions
+from hpcq.services.pages import Pages
 from hpcq.services.paths import PathChecker
 from hpcq.services.replica import Replica, ReplicaOptions
 from hpcq.services.resolving import Resolver
@@ -72,6 +73,7 @@ class Services:
 
     store: JobStore
     board: Board
+    pages: Pages
     monitor: Monitor
     submitter: Submitter
     usage: UsageReader
@@ -179,6 +181,7 @@ def assemble(
     return Services(
         store=store,
         board=board,
+        pages=Pages(board, store, options.cluster_id, options.listed_for, clock),
         monitor=monitor,
         submitter=submitter,
         usage=usage,

@@ -140,7 +140,8 @@ class Monitor:
         """
         news = await self._store.news(since=None)
         horizon = self._now() - self._options.listed_for
-        remembered = await self._store.open_or_recent(horizon, self._options.listed_at_most)
+        # One more: when it leaves, it is known that there are others.
+        remembered = await self._store.open_or_recent(horizon, self._options.listed_at_most + 1)
         self._board.put(remembered, as_of=news.as_of)
         return news.change
 
@@ -276,6 +277,7 @@ class Monitor:
                 self._cluster_id,
                 asked_at,
                 self._options.listed_for,
+                self._options.listed_at_most,
             )
             contradictions = self._report(listing, comparison)
             before = self._board.snapshot.as_of
@@ -285,6 +287,7 @@ class Monitor:
                 [*comparison.changed, *news],
                 began,
                 gone=[*comparison.gone, *self._board.displaced],
+                complete_since=comparison.complete_since,
                 as_of=asked_at,
                 happenings=[contradicted(c, asked_at) for c in contradictions],
             )
@@ -339,6 +342,7 @@ class Monitor:
         began: float,
         *,
         gone: Sequence[JobUid] = (),
+        complete_since: datetime | None = None,
         as_of: datetime | None = None,
         happenings: Sequence[Happening] = (),
     ) -> set[JobUid]:
@@ -371,9 +375,9 @@ class Monitor:
                 as_of=as_of,
             )
         except StoreUnavailable:
-            self._board.put(seen, () if is_shared else gone)
+            self._board.put(seen, () if is_shared else gone, complete_since=complete_since)
             raise
-        return put_up | self._put_up([*seen, *written], gone, began, as_of)
+        return put_up | self._put_up([*seen, *written], gone, began, as_of, complete_since)
 
     def _put_up(
         self,
@@ -381,9 +385,10 @@ class Monitor:
         gone: Sequence[JobUid],
         began: float,
         as_of: datetime | None = None,
+        complete_since: datetime | None = None,
     ) -> set[JobUid]:
         still = [r for r in records if not self._touched_since(r.uid, began)]
-        self._board.put(still, gone, as_of)
+        self._board.put(still, gone, as_of, complete_since)
         return {r.uid for r in still}
 
     def _with_before(

@@ -1,6 +1,7 @@
 """What a queue listing means for the jobs we know: a pure comparison, made off the event loop."""
 
-from collections.abc import Mapping, Set
+import heapq
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -10,7 +11,20 @@ from hpcq.domain.transitions import WAITS_AGAIN
 from hpcq.schedulers.base import Listing
 from hpcq.services.snapshot import Snapshot
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "Retired", "compare", "retired"]
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """Jobs of ours that are over and need not stay in memory.
+
+    Attributes:
+        uids: those that ended too long ago, and the oldest of those that are too many.
+        newest: the end of the newest of the latter, if there are any.
+    """
+
+    uids: list[JobUid]
+    newest: datetime | None
 
 
 @dataclass(slots=True)
@@ -21,7 +35,8 @@ class Comparison:
         changed: new and changed jobs.
         vanished: our own jobs that were to be in the listing and are not.
         unanswered: our own jobs of which it is not known whether the scheduler took them.
-        gone: other people's jobs that left the queue, and our own that ended long ago.
+        gone: other people's jobs that left the queue, and our own that are retired.
+        complete_since: see `Retired.newest`.
         contradictions: observations that no legal life explains, with the record they are about;
             `life.contradiction` has each in words.
         last: the observations of this listing, for the next comparison; those of touched jobs
@@ -32,6 +47,7 @@ class Comparison:
     vanished: list[JobRecord] = field(default_factory=list)
     unanswered: list[JobRecord] = field(default_factory=list)
     gone: list[JobUid] = field(default_factory=list)
+    complete_since: datetime | None = None
     contradictions: list[tuple[JobRecord, Observation]] = field(default_factory=list)
     last: dict[NativeId, Observation] = field(default_factory=dict)
 
@@ -44,6 +60,7 @@ def compare(
     cluster_id: str,
     at: datetime,
     listed_for: timedelta,
+    listed_at_most: int,
 ) -> Comparison:
     """Compare a listing with the snapshot.
 
@@ -56,6 +73,7 @@ def compare(
         cluster_id: this deployment's name.
         at: when the listing was asked for, aware.
         listed_for: how long our own jobs stay after their end.
+        listed_at_most: how many of those stay, the newest.
     """
     result = Comparison()
     present: set[JobUid] = set()
@@ -70,8 +88,35 @@ def compare(
         present.add(_take_in(result, record, seen, cluster_id, at))
     result.unanswered += _still_to_be_cancelled(snapshot, present)
     present.update(_uids_of_unreadable(snapshot, listing))
-    _miss(result, snapshot, present | touched, at - listed_for)
+    over = _miss(result, snapshot, present | touched)
+    retiring = retired(over, at - listed_for, listed_at_most)
+    result.gone += retiring.uids
+    result.complete_since = retiring.newest
     return result
+
+
+def retired(over: Iterable[JobRecord], horizon: datetime, at_most: int) -> Retired:
+    """Return which of the jobs that are over need not stay.
+
+    Args:
+        over: our own.
+        horizon: those that ended before it go.
+        at_most: how many of the others stay, the newest.
+    """
+    gone: list[JobUid] = []
+    lately: list[JobRecord] = []
+    for record in over:
+        if record.state_changed_at < horizon:
+            gone.append(record.uid)
+        else:
+            lately.append(record)
+    too_many = heapq.nsmallest(len(lately) - at_most, lately, key=_ended_at)
+    gone += [record.uid for record in too_many]
+    return Retired(gone, too_many[-1].state_changed_at if too_many else None)
+
+
+def _ended_at(record: JobRecord) -> tuple[datetime, JobUid]:
+    return record.state_changed_at, record.uid
 
 
 def _owner_of(snapshot: Snapshot, seen: Observation, result: Comparison) -> JobRecord | None:
@@ -130,17 +175,19 @@ def _uids_of_unreadable(snapshot: Snapshot, listing: Listing) -> set[JobUid]:
     return {snapshot.by_native[i] for i in ids if i in snapshot.by_native}
 
 
-def _miss(
-    result: Comparison, snapshot: Snapshot, accounted_for: Set[JobUid], horizon: datetime
-) -> None:
+def _miss(result: Comparison, snapshot: Snapshot, accounted_for: Set[JobUid]) -> list[JobRecord]:
+    """Sort the jobs that are not in the queue; return our own that are over."""
+    over: list[JobRecord] = []
     for uid, entry in snapshot.entries.items():
         record = entry.record
         if uid in accounted_for:
             continue
-        if record.is_settled or not record.is_ours:
-            if not record.is_ours or record.state_changed_at < horizon:
-                result.gone.append(uid)
+        if not record.is_ours:
+            result.gone.append(uid)
+        elif record.is_settled:
+            over.append(record)
         elif record.native_id is None:
             result.unanswered.append(record)
         else:
             result.vanished.append(record)
+    return over

@@ -4,17 +4,21 @@ import asyncio
 import secrets
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
+from operator import attrgetter
 
 from hpcq.domain import life
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId
 from hpcq.services.layers import Layers
 from hpcq.services.wire import encode_head, encode_tail
 
-__all__ = ["Board", "Entry", "Freshness", "Snapshot"]
+__all__ = ["Board", "Entry", "Freshness", "Place", "Snapshot", "as_list", "pack"]
+
+Place = tuple[datetime, int, str, str]
+"""Where a job stands in the listing: by when it came, and then by its numbers."""
 
 # Level 1 packs a listing of similar jobs thirtyfold in a third of the default level's time.
 _GZIP_LEVEL = 1
@@ -37,6 +41,20 @@ class Entry:
     def __init__(self, record: JobRecord, cluster_id: str) -> None:
         self.record = record
         self._cluster_id = cluster_id
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether it is shown in the listing."""
+        record = self.record
+        removed = record.removed_at is not None and record.state.is_final
+        return record.native_id is not None and not removed
+
+    @cached_property
+    def place(self) -> Place:
+        """Where it stands in the listing. Those that came together go by their numbers."""
+        record = self.record
+        native_id = record.native_id or ""
+        return record.created_at, len(native_id), native_id, record.uid
 
     @cached_property
     def listed(self) -> bytes:
@@ -68,12 +86,32 @@ class Entry:
         return self.whole + self.tail(freshness, shared)
 
 
+class _Order:
+    """The listed jobs of a snapshot in the order of the listing, sorted once for all readers."""
+
+    def __init__(self, entries: Layers[JobUid, Entry]) -> None:
+        self._entries = entries
+        self._sorted: asyncio.Future[list[Entry]] | None = None
+
+    async def get(self) -> Sequence[Entry]:
+        if self._sorted is None:
+            self._sorted = asyncio.ensure_future(asyncio.to_thread(_in_order, self._entries))
+        return await asyncio.shield(self._sorted)
+
+
+def _in_order(entries: Layers[JobUid, Entry]) -> list[Entry]:
+    listed = [entry for entry in entries.values() if entry.is_listed]
+    return sorted(listed, key=attrgetter("place"))
+
+
 class Snapshot:
     """Every job as of one moment; immutable.
 
     Attributes:
         as_of: when the scheduler was last asked; None before its first answer.
         version: another one whenever anything but the passage of time has changed.
+        complete_since: of the jobs submitted here that are over, those that ended after this are
+            all here; None when none was left out.
     """
 
     def __init__(
@@ -82,11 +120,15 @@ class Snapshot:
         by_native: Layers[NativeId, JobUid],
         as_of: datetime | None,
         version: str,
+        complete_since: datetime | None = None,
+        order: _Order | None = None,
     ) -> None:
         self.entries = entries
         self.by_native = by_native
         self.as_of = as_of
         self.version = version
+        self.complete_since = complete_since
+        self._order = order or _Order(entries)
         self._bodies: dict[tuple[bool, bool, bool], asyncio.Future[bytes]] = {}
 
     def freshness(self, now: datetime, allowed_age: timedelta) -> Freshness:
@@ -102,6 +144,21 @@ class Snapshot:
     def records(self) -> Iterator[JobRecord]:
         """Yield every job, oldest in this service first."""
         return (entry.record for entry in self.entries.values())
+
+    def with_time(self, as_of: datetime | None) -> "Snapshot":
+        """Return the same jobs as of another moment."""
+        return Snapshot(
+            self.entries,
+            self.by_native,
+            as_of,
+            self.version,
+            self.complete_since,
+            self._order,
+        )
+
+    async def in_order(self) -> Sequence[Entry]:
+        """Return the listed jobs in the order of the listing, sorted by their `Entry.place`."""
+        return await self._order.get()
 
     async def listing(self, freshness: Freshness, *, usage: bool, gzip: bool) -> bytes:
         """Return the JSON array of all listed jobs, made once however many ask for it.
@@ -121,26 +178,22 @@ class Snapshot:
     async def _make(self, freshness: Freshness, *, usage: bool, gzip: bool) -> bytes:
         if gzip:
             plain = await self.listing(freshness, usage=usage, gzip=False)
-            return await asyncio.to_thread(_gzip, plain)
-        return await asyncio.to_thread(_join, self.entries.values(), freshness, usage)
+            return await asyncio.to_thread(pack, plain)
+        return await asyncio.to_thread(as_list, await self.in_order(), freshness, usage=usage)
 
 
-def _join(entries: Iterable[Entry], freshness: Freshness, usage: bool) -> bytes:
+def as_list(entries: Iterable[Entry], freshness: Freshness, *, usage: bool) -> bytes:
+    """Return jobs as a JSON array."""
     shared = encode_tail(None, freshness.as_of, stale=freshness.stale)
     jobs = [
         (entry.whole if usage else entry.listed) + entry.tail(freshness, shared)
         for entry in entries
-        if _is_listed(entry.record)
     ]
     return b"[" + b",".join(jobs) + b"]"
 
 
-def _is_listed(record: JobRecord) -> bool:
-    removed = record.removed_at is not None and record.state.is_final
-    return record.native_id is not None and not removed
-
-
-def _gzip(body: bytes) -> bytes:
+def pack(body: bytes) -> bytes:
+    """Return a body compressed with gzip."""
     packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_CONTAINER)
     return packer.compress(body) + packer.flush()
 
@@ -167,6 +220,7 @@ class Board:
         changed: Iterable[JobRecord] = (),
         gone: Iterable[JobUid] = (),
         as_of: datetime | None = None,
+        complete_since: datetime | None = None,
     ) -> Snapshot:
         """Publish a new snapshot: the present one with these differences.
 
@@ -174,11 +228,13 @@ class Board:
             changed: new and changed jobs; a job takes its native id over from an older one.
             gone: jobs that leave the snapshot.
             as_of: the time of the scheduler's newest answer, if there was one.
+            complete_since: the end of the newest job that leaves although it belongs in the
+                listing, if any does.
         """
         old, changed, gone = self.snapshot, list(changed), list(gone)
         as_of = as_of or old.as_of
         if not changed and not gone:
-            self.snapshot = Snapshot(old.entries, old.by_native, as_of, old.version)
+            self.snapshot = old.with_time(as_of)
             return self.snapshot
         entries, by_native = old.entries.copy(), old.by_native.copy()
         before = self._count
@@ -187,7 +243,8 @@ class Board:
         for record in changed:
             self._enter(record, entries, by_native)
         version = old.version if self._count == before else self._version()
-        self.snapshot = Snapshot(entries, by_native, as_of, version)
+        ends = [end for end in (old.complete_since, complete_since) if end is not None]
+        self.snapshot = Snapshot(entries, by_native, as_of, version, max(ends, default=None))
         return self.snapshot
 
     def departed(self, job_id: JobUid | NativeId) -> JobRecord | None:

@@ -16,6 +16,7 @@ from hpcq.services.snapshot import Board, Snapshot
 
 SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
 DAY = timedelta(days=1)
+MANY = 1_000
 LIVE = [JobState.QUEUED, JobState.QUEUED_HELD, JobState.RUNNING, JobState.SUSPENDED]
 
 
@@ -95,7 +96,7 @@ def compared(cases: list[Case]) -> tuple[Snapshot, Comparison]:
         case.native_id: case.observation for case in cases if case.repeated and case.observation
     }
     touched = {r.uid for case, r in records.items() if r is not None and case.touched}
-    result = compare(board.snapshot, listing, last, touched, CLUSTER, T0, DAY)
+    result = compare(board.snapshot, listing, last, touched, CLUSTER, T0, DAY, MANY)
     return board.snapshot, result
 
 
@@ -168,9 +169,9 @@ def test_what_was_published_is_no_news_the_next_time(cases: list[Case]) -> None:
     board = Board(CLUSTER)
     board.put([r for r in (case.record() for case in cases) if r is not None])
     listing = Listing(observations=[c.observation for c in cases if c.observation])
-    first = compare(board.snapshot, listing, {}, set(), CLUSTER, T0, DAY)
+    first = compare(board.snapshot, listing, {}, set(), CLUSTER, T0, DAY, MANY)
     board.put(first.changed, first.gone, T0)
-    second = compare(board.snapshot, listing, first.last, set(), CLUSTER, T0, DAY)
+    second = compare(board.snapshot, listing, first.last, set(), CLUSTER, T0, DAY, MANY)
     assert (second.changed, second.gone) == ([], [])
     assert second.contradictions == first.contradictions
 
@@ -179,7 +180,7 @@ def test_what_was_published_is_no_news_the_next_time(cases: list[Case]) -> None:
 def test_an_empty_listing_ends_no_job_of_ours(cases: list[Case]) -> None:
     board = Board(CLUSTER)
     board.put([r for r in (case.record() for case in cases) if r is not None])
-    result = compare(board.snapshot, Listing(), {}, set(), CLUSTER, T0, DAY)
+    result = compare(board.snapshot, Listing(), {}, set(), CLUSTER, T0, DAY, MANY)
     alive = {r.uid for r in board.snapshot.records() if r.is_ours and not r.state.is_final}
     assert result.changed == []
     assert not alive & set(result.gone)
@@ -194,7 +195,9 @@ def test_a_key_leads_to_its_job_whatever_the_number_meant_before() -> None:
     seen = Observation(
         native_id=NativeId("5"), state=JobState.QUEUED, submission_key=unclear.key, submit_time=T0
     )
-    result = compare(board.snapshot, Listing(observations=[seen]), {}, set(), CLUSTER, T0, DAY)
+    result = compare(
+        board.snapshot, Listing(observations=[seen]), {}, set(), CLUSTER, T0, DAY, MANY
+    )
     assert [(r.uid, r.native_id) for r in result.changed] == [(unclear.uid, "5")]
     assert result.unanswered == []
     assert result.gone == [old.uid]
@@ -204,6 +207,6 @@ def test_a_listing_that_names_a_job_twice_keeps_it_once() -> None:
     board = Board(CLUSTER)
     seen = observation(NativeId("5"), JobState.RUNNING)
     listing = Listing(observations=[seen, seen])
-    result = compare(board.snapshot, listing, {}, set(), CLUSTER, T0, DAY)
+    result = compare(board.snapshot, listing, {}, set(), CLUSTER, T0, DAY, MANY)
     board.put(result.changed, result.gone, T0)
     assert [r.native_id for r in board.snapshot.records()] == ["5"]

@@ -1,11 +1,13 @@
 """``/jobs``: submit, list, read, delete, hold and release."""
 
+import asyncio
 import re
 from typing import Annotated, Literal
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hpcq.api.context import ContextDependency
 from hpcq.api.problems import responses
@@ -13,7 +15,8 @@ from hpcq.api.schemas import Accepted, Job, JobSubmission, ResourceUsage, Submit
 from hpcq.domain.jobs import JobRecord
 from hpcq.domain.units import format_time
 from hpcq.services.clock import now
-from hpcq.services.snapshot import Freshness
+from hpcq.services.pages import Cursor, read_cursor, write_cursor
+from hpcq.services.snapshot import Freshness, as_list, pack
 from hpcq.services.wire import encode_samples
 
 __all__ = ["router"]
@@ -32,6 +35,7 @@ IdempotencyKeyHeader = Annotated[
         description="Names this submission: printable ASCII, best a random UUID.",
     ),
 ]
+_LONGEST_PAGE = 1000
 # Below this a packed answer saves nothing.
 _SMALLEST_PACKED_BYTES = 1024
 _NOT_ACCEPTED = re.compile(r"q=0(?:\.0{0,3})?")
@@ -47,6 +51,35 @@ class JobQuery(NoQuery):
     """How a listing is to look."""
 
     expand: Literal["resourceUsage"] | None = None
+    limit: int | None = Field(
+        default=None,
+        ge=1,
+        le=_LONGEST_PAGE,
+        description="Answer with at most so many jobs; `Link` leads to the next ones.",
+    )
+    cursor: str | None = Field(
+        default=None,
+        max_length=1000,
+        description="Where the page begins: part of the URL in a `Link` header, nothing to make "
+        "up or to keep.",
+    )
+
+    @field_validator("cursor")
+    @classmethod
+    def _can_be_read(cls, text: str | None) -> str | None:
+        if text is not None:
+            read_cursor(text)
+        return text
+
+    @property
+    def place(self) -> Cursor | None:
+        """Where the page begins; None for the first."""
+        return None if self.cursor is None else read_cursor(self.cursor)
+
+    @property
+    def length(self) -> int | None:
+        """How many jobs a page may hold; None when the whole listing was asked for."""
+        return _LONGEST_PAGE if self.limit is None and self.cursor is not None else self.limit
 
 
 @router.post(
@@ -93,9 +126,22 @@ async def submit_job(
     operation_id="listJobs",
     summary="List jobs",
     response_model=list[Job],
-    responses={304: {"description": "Nothing has changed."}, **responses()},
+    responses={
+        200: {
+            "description": "Jobs; the first to come stand first.",
+            "headers": {
+                "Link": {
+                    "description": '`<URL>; rel="next"`: there are more jobs, and they are there.',
+                    "schema": {"type": "string"},
+                }
+            },
+        },
+        304: {"description": "Nothing has changed."},
+        **responses(503),
+    },
 )
 async def list_jobs(
+    request: Request,
     context: ContextDependency,
     query: Annotated[JobQuery, Query()],
     accept_encoding: Annotated[str, Header(include_in_schema=False)] = "",
@@ -106,21 +152,44 @@ async def list_jobs(
     `resourceUsage` is null unless `expand=resourceUsage`. The answer comes from memory;
     `X-As-Of` and `X-Stale` tell its age. The `ETag` changes whenever anything but the passage
     of time (`elapsed`, `asOf`) does.
+
+    With `limit` the answer is a page, and the `Link` header leads to the next. It is also there
+    without `limit` when more jobs ended lately than are kept in memory.
     """
     usage = query.expand is not None
     if usage:
         context.usage.read_all()
     snapshot = context.board.snapshot
     freshness = snapshot.freshness(now(), context.stale_after)
-    tag = f'W/"{snapshot.version}{"u" * usage}{"s" * freshness.stale}"'
+    length = query.length
+    page = None if length is None else await context.pages.page(query.place, length)
+    version = snapshot.version if page is None else page.version
+    following = context.pages.rest(snapshot) if page is None else page.following
+    tag = f'W/"{version}{"u" * usage}{"s" * freshness.stale}{"m" * (following is not None)}"'
     headers = _age(freshness) | {"ETag": tag, "Vary": "Accept-Encoding"}
+    if following is not None:
+        headers["Link"] = _next(request, query, following)
     if _is_known(tag, if_none_match):
         return Response(status_code=304, headers=headers)
-    body = await snapshot.listing(freshness, usage=usage, gzip=False)
+    if page is None:
+        body = await snapshot.listing(freshness, usage=usage, gzip=False)
+    else:
+        body = await asyncio.to_thread(as_list, page.entries, freshness, usage=usage)
     if len(body) >= _SMALLEST_PACKED_BYTES and _accepts_gzip(accept_encoding):
-        body = await snapshot.listing(freshness, usage=usage, gzip=True)
+        if page is None:
+            body = await snapshot.listing(freshness, usage=usage, gzip=True)
+        else:
+            body = await asyncio.to_thread(pack, body)
         headers["Content-Encoding"] = "gzip"
     return Response(body, media_type="application/json", headers=headers)
+
+
+def _next(request: Request, query: JobQuery, following: Cursor) -> str:
+    """Return the ``Link`` header that leads to the next page (RFC 8288)."""
+    more = {"limit": query.length or _LONGEST_PAGE, "cursor": write_cursor(following)}
+    parameters = query.model_dump(exclude_none=True) | more
+    root = request.scope.get("root_path", "")
+    return f'<{root}/jobs?{urlencode(parameters)}>; rel="next"'
 
 
 @router.get(
