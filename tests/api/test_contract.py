@@ -116,6 +116,21 @@ def test_an_unchanged_listing_is_not_sent_again(
     assert changed.headers["etag"] != tag
 
 
+def test_pages_lead_from_one_to_the_next(client: httpx.Client, jobs: Jobs, study: Study) -> None:
+    script = study.script("true\n")
+    held = [jobs.submit(study.job(script, hold=True)) for _ in range(3)]
+    url, found = f"{ROOT_PATH}/jobs?limit=1", []
+    while url:
+        answer = client.get(url)
+        (job,) = answer.json()
+        found.append(job["jobId"])
+        url = answer.links.get("next", {}).get("url", "")
+        assert not url or url.startswith(f"{ROOT_PATH}/jobs?limit=1&cursor=")
+    assert [job_id for job_id in found if job_id in held] == held
+    assert found == [job["jobId"] for job in client.get("/jobs").json()]
+    assert assert_problem(client.get("/jobs?limit=1&cursor=x"), 422)["field"] == "cursor"
+
+
 def test_the_expanded_listing_is_another_one(client: httpx.Client, finished: Json) -> None:
     plain, expanded = client.get("/jobs"), client.get("/jobs?expand=resourceUsage")
     assert plain.headers["etag"] != expanded.headers["etag"]

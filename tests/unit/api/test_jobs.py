@@ -218,3 +218,54 @@ async def test_a_client_that_disconnects_does_not_lose_its_job(app: App) -> None
     (job,) = (await app.client.get("/jobs")).json()
     (key,) = app.scheduler.submitted
     assert (job["jobId"], job["uid"]) == ("1", key.uid)
+
+
+async def test_the_listing_is_read_in_pages(app: App) -> None:
+    ids = [app.scheduler.enqueue() for _ in range(5)]
+    await app.asked_again()
+    url, found, tags = "/jobs?expand=resourceUsage&limit=2", [], set()
+    while url:
+        answer = await app.client.get(url)
+        assert answer.headers["x-stale"] == "false"
+        found.append([job["jobId"] for job in answer.json()])
+        tags.add(answer.headers["etag"])
+        known = {"if-none-match": answer.headers["etag"]}
+        assert (await app.client.get(url, headers=known)).status_code == 304
+        url = answer.links.get("next", {}).get("url", "")
+        assert not url or url.startswith("/jobs?expand=resourceUsage&limit=2&cursor=")
+    assert found == [ids[:2], ids[2:4], ids[4:]]
+    assert [job["jobId"] for job in (await app.client.get("/jobs")).json()] == ids
+    assert "link" not in (await app.client.get("/jobs")).headers
+
+
+@pytest.mark.parametrize(
+    ("query", "where"),
+    [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=ten", "limit"),
+        ("limit=1&cursor=", "cursor"),
+        ("cursor=AAAA", "cursor"),
+        ("cursor=%00", "cursor"),
+        ("offset=3", "offset"),
+    ],
+)
+async def test_a_page_that_cannot_be_is_refused(app: App, query: str, where: str) -> None:
+    answer = await app.client.get(f"/jobs?{query}")
+    assert (answer.status_code, answer.json()["field"]) == (422, where)
+
+
+async def test_a_listing_without_limit_says_when_there_is_more(app: App) -> None:
+    job_id = (await app.client.post("/jobs", json=app.body)).json()["jobId"]
+    app.scheduler.run(job_id)
+    app.scheduler.end(job_id)
+    await app.asked_again()
+    while (await app.client.get(f"/jobs/{job_id}")).json()["state"] != "DONE":
+        await app.asked_again()
+    board = app.context.board
+    (entry,) = board.snapshot.entries.values()
+    board.put(gone=[entry.record.uid], complete_since=entry.record.state_changed_at)
+    answer = await app.client.get("/jobs")
+    assert answer.json() == []
+    (job,) = (await app.client.get(answer.links["next"]["url"])).json()
+    assert (job["jobId"], job["state"]) == (job_id, "DONE")
