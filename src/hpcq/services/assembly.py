@@ -30,6 +30,7 @@ __all__ = ["ServiceOptions", "Services", "assemble"]
 
 _INTEREST = timedelta(minutes=1)
 _NEWS_SECONDS = 0.5
+_LISTED_AT_MOST = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +145,7 @@ def assemble(
         MonitorOptions(
             interval_seconds=options.interval.total_seconds(),
             listed_for=options.listed_for,
+            listed_at_most=_LISTED_AT_MOST,
             holder=options.me if store.is_shared else None,
         ),
         clock,
@@ -176,6 +178,7 @@ def assemble(
             news_seconds=_NEWS_SECONDS,
             lease_seconds=options.lease.total_seconds(),
             listed_for=options.listed_for,
+            listed_at_most=_LISTED_AT_MOST,
         )
         replica = Replica(store, lease, changes, board, monitor, turns, clock)
     return Services(

@@ -45,7 +45,7 @@ class MonitorOptions:
 
     interval_seconds: float
     listed_for: timedelta
-    listed_at_most: int = 20_000
+    listed_at_most: int
     holder: str | None = None
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,9 +9,10 @@ from datetime import datetime, timedelta
 import structlog
 
 from hpcq.domain.errors import LeaseLost, StoreUnavailable
-from hpcq.domain.jobs import JobRecord, JobUid
+from hpcq.domain.jobs import JobRecord
 from hpcq.services.changes import Changes
 from hpcq.services.monitor import Health, Monitor
+from hpcq.services.reconcile import Retired, retired
 from hpcq.services.snapshot import Board, Snapshot
 from hpcq.storage.jobs import JobStore, News
 from hpcq.storage.leases import Lease
@@ -22,9 +22,9 @@ __all__ = ["Replica", "ReplicaOptions"]
 _log = structlog.get_logger("hpcq.replica")
 
 _RENEWALS_IN_A_LEASE = 3
-_CLEARED_EVERY_SECONDS = 30.0
 _DEFECT = "What the other replicas wrote cannot be read; the log says why."
 _NOT_ASKED = "No replica has asked the scheduler yet."
+_RETIRING_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +35,13 @@ class ReplicaOptions:
         news_seconds: from one look at what the others wrote to the next.
         lease_seconds: how long whoever asks the scheduler may be silent before another does.
         listed_for: how long a finished job stays in the listing.
+        listed_at_most: how many finished jobs are kept in memory for it, the newest.
     """
 
     news_seconds: float
     lease_seconds: float
     listed_for: timedelta
+    listed_at_most: int
 
 
 class Replica:
@@ -63,7 +65,6 @@ class Replica:
         self._options = options
         self._now = clock
         self._known = 0
-        self._cleared_at = time.monotonic()
         self._asking: asyncio.Task[bool] | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -87,6 +88,8 @@ class Replica:
                 await self._lease.give_back()
 
     async def _follow(self) -> None:
+        loop = asyncio.get_running_loop()
+        retire_at = loop.time()
         while True:
             try:
                 await self.catch_up()
@@ -96,7 +99,20 @@ class Replica:
                 # One record that cannot be understood must not end this for good.
                 _log.exception("replica.failed")
                 self._monitor.health = Health(answered=False, problem=_DEFECT)
+            if loop.time() >= retire_at:
+                await self.retire()
+                retire_at = loop.time() + _RETIRING_SECONDS
             await asyncio.sleep(self._options.news_seconds)
+
+    async def retire(self) -> None:
+        """Take down what is over and need not stay; whoever asks the scheduler does so anyway."""
+        snapshot = self._board.snapshot
+        horizon = self._now() - self._options.listed_for
+        retiring = await asyncio.to_thread(_retired, snapshot, horizon, self._options)
+        entries = self._board.snapshot.entries
+        # One may have been put back meanwhile.
+        gone = [u for u in retiring.uids if u in entries and entries[u].record.is_settled]
+        self._board.put(gone=gone, complete_since=retiring.newest)
 
     async def catch_up(self) -> None:
         """Put up what the others have written since the last time.
@@ -116,7 +132,6 @@ class Replica:
             # Who watches knows better.
             self._board.put((), (), news.as_of)
             self._monitor.health = _health(news)
-            await self._clear()
 
     def _take_in(self, news: News) -> None:
         entries = self._board.snapshot.entries
@@ -131,15 +146,6 @@ class Replica:
         self._board.put((), news.gone)
         self._monitor.adopt(*(record for record in news.changed if is_worth_it(record)))
         self._known = news.change
-
-    async def _clear(self) -> None:
-        """Now and then, take down our own jobs that ended too long ago to be listed."""
-        if time.monotonic() - self._cleared_at < _CLEARED_EVERY_SECONDS:
-            return
-        horizon = self._now() - self._options.listed_for
-        over = await asyncio.to_thread(_ended_before, self._board.snapshot, horizon)
-        self._board.put((), over)
-        self._cleared_at = time.monotonic()
 
     async def _take_turns(self) -> None:
         is_clear = True
@@ -199,6 +205,11 @@ class Replica:
             await asyncio.wait([watching])
 
 
+def _retired(snapshot: Snapshot, horizon: datetime, options: ReplicaOptions) -> Retired:
+    over = (record for record in snapshot.records() if record.is_ours and record.is_settled)
+    return retired(over, horizon, options.listed_at_most)
+
+
 def _health(news: News) -> Health:
     if news.as_of is None:
         return Health(answered=False, problem=news.problem or _NOT_ASKED)
@@ -207,8 +218,3 @@ def _health(news: News) -> Health:
 
 def _is_over(record: JobRecord, horizon: datetime) -> bool:
     return record.is_ours and record.is_settled and record.state_changed_at < horizon
-
-
-def _ended_before(snapshot: Snapshot, horizon: datetime) -> list[JobUid]:
-    records = ((uid, entry.record) for uid, entry in snapshot.entries.items())
-    return [uid for uid, record in records if _is_over(record, horizon)]

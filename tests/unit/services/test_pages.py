@@ -3,7 +3,6 @@
 import base64
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,6 +14,8 @@ from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.services.pages import Cursor, Page, Pages, read_cursor, write_cursor
 from hpcq.services.reconcile import retired
+from hpcq.services.replica import Replica, ReplicaOptions
+from hpcq.storage.leases import Lease
 
 pytestmark = pytest.mark.anyio
 
@@ -42,10 +43,7 @@ def foreign(number: int) -> JobRecord:
 
 @pytest.fixture
 async def pages(world: World) -> AsyncIterator[Pages]:
-    def at() -> object:
-        return T0 + timedelta(hours=1)
-
-    yield Pages(world.board, world.store, CLUSTER, DAY, at)  # type: ignore[arg-type]
+    yield Pages(world.board, world.store, CLUSTER, DAY, lambda: T0 + timedelta(hours=1))
 
 
 async def all_pages(pages: Pages, limit: int, cursor: Cursor | None = None) -> list[Page]:
@@ -122,15 +120,30 @@ async def test_a_page_has_another_version_when_a_job_on_it_changed(
     assert (await pages.page(start, 10)).version != before
 
 
-async def test_a_full_board_keeps_the_newest_jobs_that_are_over(tmp_path: Path) -> None:
-    async with World(directory=tmp_path) as world:
-        jobs = [over(n, seconds=n) for n in range(1, 10)]
-        retiring = retired(jobs, T0 + timedelta(seconds=3), at_most=4)
-        assert set(retiring.uids) == {job.uid for job in jobs[:5]}
-        assert retiring.newest == jobs[4].state_changed_at
-        assert retired(jobs, T0, at_most=9).uids == []
-        world.board.put(jobs)
-        assert world.board.snapshot.complete_since is None
+async def test_a_full_board_keeps_the_newest_jobs_that_are_over(world: World) -> None:
+    jobs = [over(n, seconds=n) for n in range(1, 10)]
+    world.board.put(jobs)
+    assert world.board.snapshot.complete_since is None
+    retiring = retired(jobs, T0 + timedelta(seconds=3), at_most=4)
+    assert set(retiring.uids) == {job.uid for job in jobs[:5]}
+    assert retiring.newest == jobs[4].state_changed_at
+    assert retired(jobs, T0, at_most=9).uids == []
+
+
+async def test_a_replica_that_only_follows_keeps_no_more(world: World) -> None:
+    jobs = [over(n, seconds=n) for n in range(1, 10)]
+    world.board.put([*jobs, ours(50)])
+    replica = Replica(
+        world.store,
+        Lease(world.database, "me", DAY),
+        world.board,
+        world.monitor,
+        ReplicaOptions(news_seconds=1, lease_seconds=9, listed_for=DAY, listed_at_most=2),
+        lambda: T0 + timedelta(hours=1),
+    )
+    await replica.retire()
+    assert world.on_board() == ["8", "9", "50"]
+    assert world.board.snapshot.complete_since == jobs[6].state_changed_at
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))

@@ -24,6 +24,7 @@ from hpcq.services.snapshot import Board
 
 SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
 DAY = timedelta(days=1)
+MANY = 1_000
 
 
 @dataclass
@@ -208,7 +209,9 @@ class Following(RuleBasedStateMachine):
         return Listing(observations=jobs)
 
     def compare(self, listing: Listing) -> Comparison:
-        comparison = compare(self.board.snapshot, listing, self.last, set(), CLUSTER, self.now, DAY)
+        comparison = compare(
+            self.board.snapshot, listing, self.last, set(), CLUSTER, self.now, DAY, MANY
+        )
         ours = [r for r in comparison.changed if r.is_ours]
         self.put(*ours)
         self.board.put([r for r in comparison.changed if not r.is_ours], comparison.gone, self.now)
