@@ -179,13 +179,13 @@ def _miss(result: Comparison, snapshot: Snapshot, accounted_for: Set[JobUid]) ->
     """Sort the jobs that are not in the queue; return our own that are over."""
     over: list[JobRecord] = []
     for uid, entry in snapshot.entries.items():
-        record = entry.record
         if uid in accounted_for:
             continue
-        if not record.is_ours:
-            result.gone.append(uid)
-        elif record.is_settled:
+        record = entry.record
+        if entry.is_over:
             over.append(record)
+        elif not record.is_ours:
+            result.gone.append(uid)
         elif record.native_id is None:
             result.unanswered.append(record)
         else:

@@ -111,7 +111,7 @@ class Replica:
         retiring = await asyncio.to_thread(_retired, snapshot, horizon, self._options)
         entries = self._board.snapshot.entries
         # One may have been put back meanwhile.
-        gone = [u for u in retiring.uids if u in entries and entries[u].record.is_settled]
+        gone = [u for u in retiring.uids if u in entries and entries[u].is_over]
         self._board.put(gone=gone, complete_since=retiring.newest)
 
     async def catch_up(self) -> None:
@@ -206,7 +206,7 @@ class Replica:
 
 
 def _retired(snapshot: Snapshot, horizon: datetime, options: ReplicaOptions) -> Retired:
-    over = (record for record in snapshot.records() if record.is_ours and record.is_settled)
+    over = (entry.record for entry in snapshot.entries.values() if entry.is_over)
     return retired(over, horizon, options.listed_at_most)
 
 

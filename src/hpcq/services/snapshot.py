@@ -36,10 +36,16 @@ class Freshness:
 
 
 class Entry:
-    """One job in a snapshot, and its JSON as far as it was asked for."""
+    """One job in a snapshot, and its JSON as far as it was asked for.
+
+    Attributes:
+        is_over: whether it is one of our own about which nothing more is asked.
+    """
 
     def __init__(self, record: JobRecord, cluster_id: str) -> None:
         self.record = record
+        # Every look at the queue passes all of them by.
+        self.is_over = record.is_ours and record.is_settled
         self._cluster_id = cluster_id
 
     @property
