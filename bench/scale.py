@@ -42,6 +42,8 @@ OPTIONS = ServiceOptions(
     listed_for=timedelta(days=1),
     rechecked_for=timedelta(days=7),
     keys_kept=timedelta(days=1),
+    records_kept=None,
+    events_kept=timedelta(days=30),
     lease=timedelta(seconds=15),
     submission=SubmissionOptions(command_seconds=30, wait_seconds=5, settle=timedelta(minutes=1)),
 )
