@@ -70,9 +70,9 @@ a sentence about this one case, for a person. Three more members are there when 
 - `schedulerMessage`: what the scheduler's command itself said, trimmed.
 
 A request that gets a 4xx answer, or 501, has changed nothing. After 502, 503 and 504 in answer to
-`POST /jobs`, look at the code below: after `scheduler_timeout` and `scheduler_unreadable` the job
-may exist. Every answer carries an `X-Request-ID`, the caller's own when it sent one; the service's
-log names the request by it.
+`POST /jobs` no job was made either, except after `submission_unclear`;
+[Submitting](submission.md) tells about the answer 202. Every answer carries an `X-Request-ID`, the
+caller's own when it sent one; the service's log names the request by it.
 
 | Status | `code` | Title | When, and what to do |
 |---|---|---|---|
@@ -90,6 +90,14 @@ _WHAT_TO_DO = {
     "those that it takes.",
     "wrong_state": "The job is past the point where this can be done, or has not got to it. Read "
     "the job, then decide.",
+    "in_progress": "The same submission, under the same `Idempotency-Key`, was sent before and "
+    "has not been answered yet. Send it again after `retryAfter`: it is carried out once.",
+    "idempotency_key_reused": "Another body was submitted under this `Idempotency-Key` before. "
+    "Send that one again, or take a new key: a key names one submission, best by a random UUID.",
+    "submission_unclear": "The scheduler did not say whether it took the job, and the service "
+    "cannot write its records, so that it cannot promise anything. It looks for the job by the key "
+    "that it carries and shows it in `GET /jobs` when it is there. With an `Idempotency-Key` this "
+    "does not happen.",
     "body_too_large": "The body is longer than `MAX_REQUEST_BYTES`. Put what is large into files.",
     "wrong_shape": "The body is not JSON, a field or a query parameter is unknown, missing or of "
     "the wrong type. `field` names the first one, `detail` all of them.",
@@ -102,9 +110,8 @@ _WHAT_TO_DO = {
     "scheduler_refused": "The scheduler was asked and said no. `schedulerMessage` says why. No job "
     "was made.",
     "scheduler_unreadable": "The scheduler answered something that cannot be understood; "
-    "`schedulerMessage` shows its beginning. After a submission the job may exist: the service "
-    "looks for it by the key that it carries, and shows it in `GET /jobs` when it is there. Do not "
-    "submit again before.",
+    "`schedulerMessage` shows its beginning. Submissions are never answered so: see "
+    "[Submitting](submission.md).",
     "scheduler_unavailable": "The scheduler's commands are missing or its server does not answer "
     "them. Nothing was submitted. After `CIRCUIT_BREAKER_FAILURES` commands in a row without an "
     "answer it is not even asked: `detail` says since when it is away. Try again after "
@@ -115,7 +122,7 @@ _WHAT_TO_DO = {
     "still answered, from what was last known. The member `circuits` is that of the answer when "
     "all is well.",
     "scheduler_timeout": "A command of the scheduler took longer than `COMMAND_TIMEOUT_SECONDS` "
-    "and was ended. After a submission the job may exist: see `scheduler_unreadable`.",
+    "and was ended. Submissions are never answered so: see [Submitting](submission.md).",
 }
 
 

@@ -83,6 +83,7 @@ case $mode in
     echo 'error: Unable to contact slurm controller (connect failure)' >&2
     echo 'error: unable to send message to qmaster using port 1 on host "vm": got send error' >&2
     exit 1 ;;
+  refuse) echo '{command}: error: the fake scheduler does not want it' >&2; exit 1 ;;
   fail) echo 'the fake scheduler is out of order' >&2; exit 1 ;;
   crash) kill -SEGV $$ ;;
 esac

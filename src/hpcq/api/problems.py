@@ -44,6 +44,7 @@ PROBLEMS: tuple[tuple[type[errors.HpcqError], int, str, str], ...] = (
     (errors.WrongState, 409, "wrong_state", "The job's state does not allow this"),
     (errors.QuotaExceeded, 429, "quota_exceeded", "A limit of the site was reached"),
     (errors.UnsupportedCapability, 501, "unsupported", "The scheduler cannot do this"),
+    (errors.SubmissionUnclear, 504, "submission_unclear", "The job may or may not exist"),
     (errors.CommandTimedOut, 504, "scheduler_timeout", "The scheduler did not answer in time"),
     (errors.SchedulerUnavailable, 503, "scheduler_unavailable", "The scheduler is away"),
     (errors.OutputParseError, 502, "scheduler_unreadable", "The scheduler's answer is unreadable"),

@@ -9,6 +9,7 @@
     ├── UnsupportedCapability   this scheduler cannot express it
     ├── QuotaExceeded           a limit of the site was reached
     ├── SubmissionInProgress    the same submission is under way at this moment
+    ├── SubmissionUnclear       nobody knows whether it went through, and nobody is told later
     ├── IdempotencyKeyReused    its key names another submission
     ├── WrongState              the job is past the point where that could be done
     ├── StoreUnavailable        this service's own records cannot be written or read
@@ -44,6 +45,7 @@ __all__ = [
     "SchedulerUnavailable",
     "StoreUnavailable",
     "SubmissionInProgress",
+    "SubmissionUnclear",
     "UnsupportedCapability",
     "WrongState",
     "excerpt",
@@ -139,6 +141,10 @@ class SubmissionInProgress(HpcqError):
 
     transient = True
     retry_after_seconds = 1
+
+
+class SubmissionUnclear(HpcqError):
+    """Nobody knows whether the scheduler took a job, nor can it be promised to be carried out."""
 
 
 class IdempotencyKeyReused(HpcqError):

@@ -41,11 +41,8 @@ class IdempotencyKey:
     @classmethod
     def of(cls, text: str, spec: JobSpec) -> "IdempotencyKey":
         """Return the key for a submission. What is asked for by default is as if not said."""
-        asked = {
-            f.name: getattr(spec, f.name)
-            for f in fields(spec)
-            if getattr(spec, f.name) not in (None, False, {}, ())
-        }
+        said = {f.name: getattr(spec, f.name) for f in fields(spec)}
+        asked = {name: value for name, value in said.items() if not _is_unsaid(value)}
         document = json.dumps(asked, sort_keys=True, default=dict)
         return cls(text, hashlib.sha256(document.encode()).hexdigest())
 
@@ -82,7 +79,8 @@ def submitted(record: JobRecord, native_id: NativeId, at: datetime) -> JobRecord
         native_id=native_id,
         state_reason=_TAKEN_AFTER_ALL if unclear else None,
         confirmed_at=at,
-        hand_over=None,
+        # A wish to end it from before it was known to be there is still to be carried out.
+        hand_over=None if record.cancel_requested_at is None else record.hand_over,
     )
 
 
@@ -147,6 +145,10 @@ def failed(record: JobRecord, reason: str, at: datetime) -> JobRecord:
         confirmed_at=at,
         hand_over=None,
     )
+
+
+def _is_unsaid(value: object) -> bool:
+    return value is None or value is False or value in ((), {})
 
 
 def _waiting(spec: JobSpec) -> JobState:

@@ -6,6 +6,8 @@ import select
 import signal
 from pathlib import Path
 
+from hpcq.domain.errors import SchedulerError
+
 __all__ = ["end_leftovers", "marked"]
 
 _VARIABLE = "HPCQ_SUBMISSION"
@@ -25,34 +27,49 @@ def end_leftovers(mark: str) -> int:
 
     Returns:
         How many there were.
+
+    Raises:
+        SchedulerError: one does not end.
     """
     entry = f"{_VARIABLE}={mark}".encode()
     killed = 0
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal() and _carries(folder, entry):
-            killed += _kill(int(folder.name))
+    # One may have started another while the others were looked through.
+    while found := sum(_end(folder, entry) for folder in _processes()):
+        killed += found
     return killed
+
+
+def _processes() -> list[Path]:
+    return [folder for folder in Path("/proc").iterdir() if folder.name.isdecimal()]
+
+
+def _end(folder: Path, entry: bytes) -> bool:
+    """End a process if it carries the entry; return whether it did."""
+    pid = int(folder.name)
+    try:
+        # Held from before the look, for the number may be given to another process after it.
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        if not _carries(folder, entry):
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        if not poll.poll(_PATIENCE_MILLISECONDS):
+            raise SchedulerError(
+                f"The process {pid}, which may still submit a job, was killed and does not end."
+            )
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _carries(folder: Path, entry: bytes) -> bool:
     # Those of other accounts cannot be read, and those that have just ended are not there.
     with contextlib.suppress(OSError):
-        return entry in (folder / "environ").read_bytes().split(b"\0")
+        is_ours = folder.stat().st_uid == os.geteuid()
+        return is_ours and entry in (folder / "environ").read_bytes().split(b"\0")
     return False
-
-
-def _kill(pid: int) -> bool:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except OSError:
-        return False
-    try:
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        poll.poll(_PATIENCE_MILLISECONDS)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True

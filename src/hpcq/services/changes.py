@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from hpcq.domain.errors import RecordDamaged, StoreUnavailable
 from hpcq.domain.jobs import JobRecord, JobUid
@@ -14,16 +15,37 @@ __all__ = ["Changes"]
 Change = Callable[[JobRecord], JobRecord]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Debt:
+    uid: JobUid
+    change: Change
+    frees_key: bool
+
+
 class Changes:
-    """Writes changes down that say what has happened already; those that fail are kept."""
+    """Writes changes down that say what has happened already; those that fail are kept.
+
+    The changes of one record are written in the order in which they were made.
+    """
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
-        self._owed: deque[tuple[JobUid, Change]] = deque()
+        self._owed: deque[_Debt] = deque()
         self._paying = asyncio.Lock()
 
-    async def make(self, uid: JobUid, change: Change) -> JobRecord | None:
+    def owes(self, uid: JobUid) -> bool:
+        """Whether something has happened to a job that is not in the database yet."""
+        return any(debt.uid == uid for debt in self._owed)
+
+    async def make(
+        self, uid: JobUid, change: Change, *, frees_key: bool = False
+    ) -> JobRecord | None:
         """Change a record, or remember to.
+
+        Args:
+            uid: whose.
+            change: as `JobStore.change` takes it.
+            frees_key: see there.
 
         Returns:
             The record as it is now; None when there is none.
@@ -32,12 +54,16 @@ class Changes:
             StoreUnavailable: it was remembered.
             RecordDamaged: it was not, for it never can be made.
         """
+        debt = _Debt(uid, change, frees_key)
+        if self.owes(uid):
+            self._owed.append(debt)
+            return next((r for r in reversed(await self.pay()) if r.uid == uid), None)
         try:
-            return await self._store.change(uid, change)
+            return await self._write(debt)
         except RecordDamaged:
             raise
         except StoreUnavailable:
-            self._owed.append((uid, change))
+            self._owed.append(debt)
             raise
 
     async def pay(self) -> list[JobRecord]:
@@ -49,12 +75,14 @@ class Changes:
         paid = []
         async with self._paying:
             while self._owed:
-                uid, change = self._owed[0]
                 record = None
                 # One that has been damaged since holds nobody up.
                 with contextlib.suppress(RecordDamaged):
-                    record = await self._store.change(uid, change)
+                    record = await self._write(self._owed[0])
                 self._owed.popleft()
                 if record is not None:
                     paid.append(record)
         return paid
+
+    async def _write(self, debt: _Debt) -> JobRecord | None:
+        return await self._store.change(debt.uid, debt.change, frees_key=debt.frees_key)

@@ -134,7 +134,9 @@ class JobService:
     async def _cancel(self, record: JobRecord) -> JobRecord:
         if record.native_id is None:
             # When it is found it is cancelled, and else not handed over again.
-            return await self._change(record, lambda r: life.cancel_requested(r, now()))
+            record = await self._change(record, lambda r: life.cancel_requested(r, now()))
+        if record.native_id is None or record.hand_over is not None:
+            return record
         native_id = record.native_id
         try:
             never_ran = await self.backend.cancel(native_id)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import structlog
 
@@ -26,6 +26,7 @@ from hpcq.domain.errors import (
     QuotaExceeded,
     StoreUnavailable,
     SubmissionInProgress,
+    SubmissionUnclear,
 )
 from hpcq.domain.jobs import HandOver, JobRecord, JobSpec, JobUid, NativeId, SubmissionKey
 from hpcq.domain.submission import IdempotencyKey
@@ -37,11 +38,26 @@ __all__ = ["Submission", "SubmissionOptions", "Submitter"]
 
 _log = structlog.get_logger("hpcq.submission")
 
+_T = TypeVar("_T")
+
 _INTERRUPTED = "The submission was interrupted; the scheduler is being asked whether it took it."
 _UNCERTAIN = "{detail} Whether it took the job is being found out."
 _NEVER_TAKEN = "The submission was interrupted, and the scheduler has no job that carries its key."
 _CANCELLED = "It was cancelled before the scheduler had it."
-_GIVEN_UP = "It was handed to the scheduler {attempts} times, and the scheduler never took it."
+_GIVEN_UP = (
+    "It was handed to the scheduler {attempts} times, and the scheduler never took it. "
+    "The last time: {reason}"
+)
+_TOO_LONG_AGO = (
+    "The submission was interrupted on {began:%Y-%m-%d}, and the scheduler has no job that carries "
+    "its key. It may have run and been forgotten since, so it is not handed over again."
+)
+_TOO_SLOW = "The records were written so slowly that it is not safe to hand the job over any more."
+_UNWRITTEN = (
+    "{detail} The service looks for the job by its key, and cannot write down that it does: "
+    "nobody can say now whether the job exists. Look for it in the listing before you submit it "
+    "again."
+)
 _IN_PROGRESS = "This submission is under way; ask again in a moment."
 _KEY_REUSED = (
     "This Idempotency-Key was used for another submission before. Send that one's body, or take a "
@@ -51,6 +67,10 @@ _REFUSALS = (CommandFailed, NotAuthorized, QuotaExceeded)
 # A scheduler's queue may show a job a moment after the command that submitted it has ended.
 _SECOND_LOOK_SECONDS = 0.5
 _MOST_ATTEMPTS = 10
+# A job may be in neither place for a moment: it left the queue, and its accounting is late.
+_ABSENT_FOR = timedelta(seconds=20)
+# Accounting is searched a week back, and queues forget.
+_FINDABLE_FOR = timedelta(days=6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +89,19 @@ class SubmissionOptions:
     settle: timedelta
 
 
+@dataclass(slots=True)
+class _Search:
+    """What this process knows of a submission that was left open.
+
+    Attributes:
+        ended_leftovers_at: when all commands were ended that might still have submitted it.
+        absent_since: when the scheduler first said that it has no such job.
+    """
+
+    ended_leftovers_at: datetime | None = None
+    absent_since: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """What became of a request to submit.
@@ -80,21 +113,6 @@ class Submission:
 
     record: JobRecord
     is_replay: bool = False
-
-
-@dataclass(slots=True)
-class _Noticed:
-    """A hand-over by another process that was left open.
-
-    Attributes:
-        hand_over: which.
-        at: since when it is known here, by the clock here: those of replicas differ.
-        is_cleaned: whether what it left running has been ended.
-    """
-
-    hand_over: HandOver
-    at: datetime
-    is_cleaned: bool = False
 
 
 class Submitter:
@@ -133,11 +151,9 @@ class Submitter:
         self._refusal = refusal
         self._options = options
         self._now = clock
-        self._began_at = clock()
         self._under_way: Counter[JobUid] = Counter()
-        self._unwritten: dict[JobUid, JobRecord] = {}
-        self._noticed: dict[JobUid, _Noticed] = {}
-        self._tasks: set[asyncio.Task[JobRecord]] = set()
+        self._searches: dict[JobUid, _Search] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def check_available(self) -> None:
         """Make sure that there is somebody to submit to.
@@ -164,27 +180,38 @@ class Submitter:
 
         Raises:
             IdempotencyKeyReused, SubmissionInProgress: see `known`.
+            SubmissionUnclear: nobody knows whether the scheduler took it, nor could it be promised
+                that it will be carried out.
             HpcqError: the scheduler surely did not take it; the key is free again.
         """
         record = submission.intent(
             JobUid.new(), spec, self._now(), by=self._me, is_promised=key is not None
         )
+        # What is on disk is handed over, even if nobody waits for it any more.
+        return await asyncio.shield(self._kept(self._submit(record, key)))
+
+    async def _submit(self, record: JobRecord, key: IdempotencyKey | None) -> Submission:
         with self._counted(record.uid):
             claim = await self._store.create(record, key)
             if claim is None or key is None:
-                return Submission(await asyncio.shield(self._start(record)))
+                return Submission(await self._hand_over(record))
         return await self._again(claim, key)
 
     async def _again(self, claim: Claim, key: IdempotencyKey) -> Submission:
         if claim.fingerprint != key.fingerprint:
             raise IdempotencyKeyReused(_KEY_REUSED)
-        record = self._unwritten.get(claim.uid) or await self._store.by_uid(claim.uid)
+        record = await self._store.by_uid(claim.uid)
         if record is None:
             raise JobNotFound(claim.uid)
-        hand_over = record.hand_over
-        if record.native_id is None and (hand_over is None or self._may_go_on(record, hand_over)):
+        if record.native_id is None and self._is_in_progress(record):
             raise SubmissionInProgress(_IN_PROGRESS)
         return Submission(record, is_replay=True)
+
+    def _is_in_progress(self, record: JobRecord) -> bool:
+        if record.hand_over is None:
+            # It was given up, and its key is being freed, unless that was at its owner's wish.
+            return record.cancel_requested_at is None
+        return self._changes.owes(record.uid) or self._may_go_on(record, record.hand_over)
 
     async def settle(self, record: JobRecord) -> None:
         """Find out what became of a submission that was left open, as far as that can be said now.
@@ -196,51 +223,84 @@ class Submitter:
         if hand_over is None or record.uid in self._under_way:
             return
         at = self._now()
-        noticed = self._notice(record.uid, hand_over, at)
         may_go_on = self._may_go_on(record, hand_over)
         if may_go_on and at - hand_over.began_at < timedelta(seconds=self._options.wait_seconds):
             return
-        if not may_go_on and hand_over.by != self._me and not noticed.is_cleaned:
+        search = self._searches.setdefault(record.uid, _Search())
+        if not may_go_on and hand_over.by != self._me and search.ended_leftovers_at is None:
             await self._end_leftovers(record.key)
-            noticed.is_cleaned = True
+            search.ended_leftovers_at = at = self._now()
         native_id = record.native_id or await self._backend.find(record.key)
-        if native_id is not None and record.cancel_requested_at is not None:
-            await self._cancel_found(record, native_id)
-        elif native_id is not None:
-            await self._found(record, native_id)
-        elif not may_go_on and at - self._quiet_since(hand_over, noticed) >= self._options.settle:
-            await self._conclude(record, hand_over)
+        if native_id is not None:
+            await self._settle_found(record, native_id)
+        elif not may_go_on and self._is_surely_absent(search, hand_over, at):
+            await self._conclude(record, hand_over, at)
         else:
             return
-        del self._noticed[record.uid]
+        self._searches.pop(record.uid, None)
 
-    async def _conclude(self, record: JobRecord, hand_over: HandOver) -> None:
+    def _is_surely_absent(self, search: _Search, hand_over: HandOver, at: datetime) -> bool:
+        """Whether a job can be nowhere that the scheduler did not have when asked at ``at``."""
+        settle = self._options.settle
+        if search.absent_since is None:
+            search.absent_since = at
+        quiet_since = self._quiet_since(hand_over)
+        if search.ended_leftovers_at is not None:
+            quiet_since = max(quiet_since, search.ended_leftovers_at)
+        return at - quiet_since >= settle and at - search.absent_since >= min(settle, _ABSENT_FOR)
+
+    async def _settle_found(self, record: JobRecord, native_id: NativeId) -> None:
+        if record.cancel_requested_at is not None:
+            await self._cancel_found(record, native_id)
+        else:
+            await self._found(record, native_id)
+
+    async def _conclude(self, record: JobRecord, hand_over: HandOver, at: datetime) -> None:
         """Give a job up that the scheduler surely does not have, or hand it over again."""
         if record.cancel_requested_at is not None:
-            await self._fail(record, _CANCELLED)
+            await self._give_up(record, hand_over, _CANCELLED, frees_key=False)
         elif hand_over.refusal is not None:
-            await self._fail(record, hand_over.refusal)
+            await self._give_up(record, hand_over, hand_over.refusal)
         elif not hand_over.is_promised:
-            await self._fail(record, _NEVER_TAKEN)
+            await self._give_up(record, hand_over, _NEVER_TAKEN)
+        elif at - hand_over.began_at > _FINDABLE_FOR:
+            await self._give_up(record, hand_over, _TOO_LONG_AGO.format(began=hand_over.began_at))
         elif hand_over.attempts >= _MOST_ATTEMPTS:
-            await self._fail(record, _GIVEN_UP.format(attempts=hand_over.attempts))
+            reason = _GIVEN_UP.format(attempts=hand_over.attempts, reason=record.state_reason)
+            await self._give_up(record, hand_over, reason)
         else:
             await self._hand_over_again(record, hand_over)
 
+    async def _give_up(
+        self, record: JobRecord, hand_over: HandOver, reason: str, *, frees_key: bool = True
+    ) -> None:
+        """Declare a job failed, unless its submission has got on meanwhile."""
+        at = self._now()
+
+        def given_up(current: JobRecord) -> JobRecord:
+            if current.hand_over != hand_over:
+                return current
+            return submission.failed(current, reason, at)
+
+        await self._change(record, given_up, frees_key=frees_key)
+
     async def _hand_over_again(self, record: JobRecord, hand_over: HandOver) -> None:
+        self.check_available()
         at = self._now()
 
         def mine(current: JobRecord) -> JobRecord:
-            if current.hand_over != hand_over:
+            if current.hand_over != hand_over or current.cancel_requested_at is not None:
                 return current
             return submission.handed_over_again(current, at, by=self._me)
 
         with self._counted(record.uid):
             changed = await self._store.change(record.uid, mine)
-            if changed is None or not self._is_mine(changed, at):
+            if changed is None:
                 return
             self._adopt(changed)
-            _log.warning("submission.repeated", uid=record.uid, attempt=hand_over.attempts + 1)
+            if changed.hand_over is None or changed.hand_over.began_at != at:
+                return
+            _log.warning("submission.repeated", uid=record.uid, attempt=changed.hand_over.attempts)
             self._start(changed).add_done_callback(_report)
 
     async def written(self) -> None:
@@ -256,25 +316,20 @@ class Submitter:
         task.add_done_callback(lambda _: counted.__exit__(None, None, None))
         return task
 
-    def _kept(self, work: Coroutine[Any, Any, JobRecord]) -> asyncio.Task[JobRecord]:
+    def _kept(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _is_mine(self, record: JobRecord, began_at: datetime) -> bool:
-        hand_over = record.hand_over
-        return hand_over is not None and (hand_over.by, hand_over.began_at) == (self._me, began_at)
-
     async def _hand_over(self, record: JobRecord) -> JobRecord:
-        spec = record.spec
-        if spec is None:
-            raise ValueError("a job that somebody else submitted cannot be handed over")
-        record = await self._renewed(record)
+        if record.spec is None or record.hand_over is None:
+            raise ValueError("only a job that was to be submitted here can be handed over")
         try:
-            native_id = await self._backend.submit(spec, record.key)
+            self._check_in_time(record.hand_over)
+            native_id = await self._backend.submit(record.spec, record.key)
         except HpcqError as error:
-            return await self._after(record, error)
+            return await self._after(record, record.hand_over, error)
         except BaseException:
             # The service is being stopped, or the adapter has a defect: nobody is told to wait.
             with contextlib.suppress(HpcqError, RuntimeError):
@@ -282,23 +337,34 @@ class Submitter:
             raise
         return self._taken(record, native_id)
 
-    async def _after(self, record: JobRecord, error: HpcqError) -> JobRecord:
+    def _check_in_time(self, hand_over: HandOver) -> None:
+        """Make sure that no other process can hold this attempt to be over.
+
+        Raises:
+            NotAsked: it came too late.
+        """
+        late = timedelta(seconds=self._options.command_seconds)
+        if self._store.is_shared and self._now() - hand_over.began_at > late:
+            raise NotAsked(_TOO_SLOW)
+
+    async def _after(self, record: JobRecord, hand_over: HandOver, error: HpcqError) -> JobRecord:
         """Find out whether a job exists whose submission was not answered as it should be."""
+        if isinstance(error, NotAsked) and hand_over.attempts > 1:
+            # Whoever counts on it was told so before.
+            return await self._leave_open(record, error.detail)
         if not error.reached_scheduler:
-            await self._fail(record, error.detail)
-            raise error
+            return await self._refused(record, error)
+        is_refusal = isinstance(error, _REFUSALS)
         try:
-            native_id = await self._look_for(record, is_refusal=isinstance(error, _REFUSALS))
+            native_id = await self._look_for(record, is_refusal=is_refusal)
         except HpcqError:
-            refusal = error.detail if isinstance(error, _REFUSALS) else None
-            return await self._leave_open(record, error.detail, refusal)
+            return await self._left_open(record, hand_over, error, is_refusal=is_refusal)
         if native_id is not None:
             _log.warning("submission.found", uid=record.uid, job=native_id, although=error.detail)
             return self._taken(record, native_id)
-        if isinstance(error, _REFUSALS):
-            await self._fail(record, error.detail)
-            raise error
-        return await self._leave_open(record, error.detail)
+        if is_refusal:
+            return await self._refused(record, error)
+        return await self._left_open(record, hand_over, error, is_refusal=False)
 
     async def _look_for(self, record: JobRecord, *, is_refusal: bool) -> NativeId | None:
         """Ask for the key until it is found or nobody should wait any longer."""
@@ -315,18 +381,13 @@ class Submitter:
         at = self._now()
         taken = submission.submitted(record, native_id, at)
         self._adopt(taken)
-        self._unwritten[record.uid] = taken
         # The intent is on disk, and the key leads from it to the id: nobody waits for this.
         self._kept(self._found(record, native_id)).add_done_callback(_report)
         return taken
 
     async def _found(self, record: JobRecord, native_id: NativeId) -> JobRecord:
         at = self._now()
-        changed = await self._changes.make(
-            record.uid, lambda r: submission.submitted(r, native_id, at)
-        )
-        self._unwritten.pop(record.uid, None)
-        return self._adopted(record, changed)
+        return await self._change(record, lambda r: submission.submitted(r, native_id, at))
 
     async def _cancel_found(self, record: JobRecord, native_id: NativeId) -> None:
         """Carry out what was asked of a job before it was known whether there is one."""
@@ -336,10 +397,24 @@ class Submitter:
         at = self._now()
 
         def cancelled(job: JobRecord) -> JobRecord:
-            job = submission.submitted(job, native_id, at)
+            job = submission.submitted(job, native_id, at).changed(hand_over=None)
             return life.removed_while_queued(job, at) if never_ran else job
 
-        self._adopted(record, await self._changes.make(record.uid, cancelled))
+        await self._change(record, cancelled)
+
+    async def _left_open(
+        self, record: JobRecord, hand_over: HandOver, error: HpcqError, *, is_refusal: bool
+    ) -> JobRecord:
+        """Leave a submission open and promise that it is carried out, if that can be written."""
+        refusal = error.detail if is_refusal else None
+        try:
+            return await self._leave_open(record, error.detail, refusal)
+        except StoreUnavailable:
+            if not hand_over.is_promised:
+                detail = _UNWRITTEN.format(detail=error.detail)
+                raise SubmissionUnclear(detail) from error
+        # It was promised before, and that is on disk.
+        return record
 
     async def _leave_open(
         self,
@@ -363,11 +438,13 @@ class Submitter:
             ),
         )
 
-    async def _fail(self, record: JobRecord, reason: str) -> JobRecord:
+    async def _refused(self, record: JobRecord, error: HpcqError) -> NoReturn:
         at = self._now()
-        return await self._change(
-            record, lambda r: submission.failed(r, reason, at), frees_key=True
-        )
+        with contextlib.suppress(StoreUnavailable):
+            await self._change(
+                record, lambda r: submission.failed(r, error.detail, at), frees_key=True
+            )
+        raise error
 
     async def _change(
         self,
@@ -376,44 +453,16 @@ class Submitter:
         *,
         frees_key: bool = False,
     ) -> JobRecord:
-        changed = await self._store.change(record.uid, change, frees_key=frees_key)
-        return self._adopted(record, changed)
-
-    def _adopted(self, record: JobRecord, changed: JobRecord | None) -> JobRecord:
+        try:
+            changed = await self._changes.make(record.uid, change, frees_key=frees_key)
+        except StoreUnavailable:
+            # It holds all the same, and is written as soon as that is possible.
+            self._adopt(change(record))
+            raise
         if changed is None:
             raise StoreUnavailable(f"The record of the job {record.uid} has disappeared.")
         self._adopt(changed)
         return changed
-
-    def _notice(self, uid: JobUid, hand_over: HandOver, at: datetime) -> _Noticed:
-        """Note since when this state of a hand-over is known."""
-        noticed = self._noticed.get(uid)
-        if noticed is None or noticed.hand_over != hand_over:
-            noticed = self._noticed[uid] = _Noticed(hand_over, at)
-        return noticed
-
-    async def _renewed(self, record: JobRecord) -> JobRecord:
-        """Return a job that this process may still hand over.
-
-        A process that was frozen, or waited for its database, may be taken for dead meanwhile.
-
-        Raises:
-            SubmissionInProgress: it was; what becomes of the job is another one's business.
-        """
-        hand_over, at = record.hand_over, self._now()
-        limit = timedelta(seconds=self._options.command_seconds)
-        if hand_over is None or not self._store.is_shared or at - hand_over.began_at < limit:
-            return record
-
-        def renewed(current: JobRecord) -> JobRecord:
-            if current.hand_over != hand_over:
-                return current
-            return current.changed(hand_over=hand_over.changed(began_at=at))
-
-        current = await self._store.change(record.uid, renewed)
-        if current is None or not self._is_mine(current, at):
-            raise SubmissionInProgress(_IN_PROGRESS)
-        return current
 
     def _may_go_on(self, record: JobRecord, hand_over: HandOver) -> bool:
         """Whether a process may still be about to hand the job over."""
@@ -421,30 +470,23 @@ class Submitter:
             return True
         if hand_over.uncertain_since is not None or hand_over.by == self._me:
             return False
-        noticed = self._noticed.get(record.uid)
-        since = hand_over.began_at if noticed is None else max(hand_over.began_at, noticed.at)
-        return self._store.is_shared and self._now() < self._ended_by(since)
+        return self._store.is_shared and self._now() < self._ended_by(hand_over)
 
-    def _ended_by(self, began_at: datetime) -> datetime:
-        """Return when another process's attempt that began then has surely ended."""
+    def _ended_by(self, hand_over: HandOver) -> datetime:
+        """Return when another process's attempt has surely ended."""
         options = self._options
-        # The wait before it (see `_renewed`), its submission, then its search, each within the
-        # limit of a command.
-        seconds = 3 * options.command_seconds + options.wait_seconds
-        return began_at + timedelta(seconds=seconds)
+        # Its submission, then its search, each within the limit of a command.
+        seconds = 2 * options.command_seconds + options.wait_seconds
+        return hand_over.began_at + timedelta(seconds=seconds)
 
-    def _quiet_since(self, hand_over: HandOver, noticed: _Noticed) -> datetime:
+    def _quiet_since(self, hand_over: HandOver) -> datetime:
         """Return from when on nobody was about to hand the job over."""
-        is_elsewhere = self._store.is_shared and hand_over.by != self._me
         if hand_over.uncertain_since is not None:
-            since = hand_over.uncertain_since
-            return max(since, noticed.at) if is_elsewhere else since
-        if is_elsewhere:
-            return self._ended_by(max(hand_over.began_at, noticed.at))
-        if hand_over.by == self._me:
-            return self._ended_by(hand_over.began_at)
-        # Whoever handed it over has died, and all its commands were ended.
-        return self._began_at
+            return hand_over.uncertain_since
+        if self._store.is_shared or hand_over.by == self._me:
+            return self._ended_by(hand_over)
+        # Whoever handed it over has died; its commands are ended before it is looked for.
+        return hand_over.began_at
 
     @contextlib.contextmanager
     def _counted(self, uid: JobUid) -> Iterator[None]:

@@ -118,7 +118,8 @@ class JobStore:
         Args:
             uid: whose.
             change: returns the record as it is to be; may be called more than once.
-            frees_key: whether the idempotency key of the job may be used for another.
+            frees_key: whether the idempotency key of the job may be used for another, should the
+                change make a difference.
 
         Returns:
             The record as it is now; None when there is none.
@@ -132,10 +133,8 @@ class JobStore:
             if new != old:
                 new = new.changed(revision=old.revision + 1)
                 _write(transaction, [(old, new)], self._now())
-            if frees_key:
-                transaction.connection.execute(
-                    idempotency_keys.delete().where(idempotency_keys.c.uid == str(uid))
-                )
+                if frees_key:
+                    _free_key(transaction, uid)
             return new
 
         return await self._database.write(do)
@@ -532,6 +531,12 @@ def _claim(transaction: Transaction, key: IdempotencyKey, record: JobRecord) -> 
             "uid": str(record.uid),
             "created_at": record.created_at.timestamp(),
         },
+    )
+
+
+def _free_key(transaction: Transaction, uid: JobUid) -> None:
+    transaction.connection.execute(
+        idempotency_keys.delete().where(idempotency_keys.c.uid == str(uid))
     )
 
 

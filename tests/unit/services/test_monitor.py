@@ -469,6 +469,7 @@ async def test_a_submission_given_up_for_lost_that_turns_up_is_followed(world: W
     (record,) = world.board.snapshot.records()
     late = world.scheduler.queue.pop(NativeId("1"))
     await world.tick(200)
+    await world.tick(20)
     assert world.job(record.uid).state is JobState.FAILED
     world.scheduler.queue[NativeId("1")] = late
     await world.tick(5)

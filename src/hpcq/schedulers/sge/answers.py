@@ -37,6 +37,12 @@ _FORBIDDEN = re.compile(
     r"|has no permission|User .* not (?:known|registered)|access denied",
     re.IGNORECASE,
 )
+# What qsub says before a refusal of the qmaster, and before its own complaints. Whatever else
+# fails, a site's wrapper around it for one, may fail after qsub has done its work.
+_OWN_WORDS = re.compile(
+    r"^(?:Unable to run job: |Unable to read script file |(?:/\S*/)?qsub: |error: |denied: )",
+    re.MULTILINE,
+)
 _TRY_LATER = 25  # sge_submit(1), EXIT STATUS: refused now, may be accepted later
 
 _JOB_ID = re.compile(rb"\s*([0-9]{1,18})(?:\.[0-9]+-[0-9]+:[0-9]+)?\s*")
@@ -92,8 +98,14 @@ def parse_qsub(done: Completed) -> NativeId:
     if done.exit_code < 0:
         raise OutputParseError("qsub", f"signal {-done.exit_code} ended it", said)
     if done.exit_code != 0:
+        if _JOB_ID.fullmatch(done.stdout):
+            reason = f"it printed an id and exited with {done.exit_code}"
+            raise OutputParseError("qsub", reason, said)
         if _ANSWER_LOST.search(said) and not _DOWN.search(said):
             raise OutputParseError("qsub", "the answer of the qmaster was lost", said)
+        if not (_OWN_WORDS.search(said) or _DOWN.search(said)):
+            reason = f"it exited with {done.exit_code}, without words of its own"
+            raise OutputParseError("qsub", reason, said)
         if done.exit_code == _TRY_LATER:
             message = excerpt(done.stderr + done.stdout)
             raise QuotaExceeded(

@@ -105,10 +105,17 @@ class SgeBackend:
         return parse_qsub(done)
 
     async def find(self, key: SubmissionKey) -> NativeId | None:
-        """Look for the key in the queue, newest jobs first, then in the accounting."""
+        """Look for the key in the queue, newest jobs first, then in the accounting.
+
+        Raises:
+            OutputParseError: it may stand in what cannot be read.
+        """
         listing = await self.jobs()
         numbers = {int(job_number(seen.native_id)) for seen in listing.observations}
-        numbers |= {int(job_number(u.native_id)) for u in listing.unreadable if u.native_id}
+        for bad in listing.unreadable:
+            if bad.native_id is None:
+                raise OutputParseError("qstat", f"{bad.reason}, in one of its jobs", bad.excerpt)
+            numbers.add(int(job_number(bad.native_id)))
         for batch in _batches([NativeId(str(n)) for n in sorted(numbers, reverse=True)]):
             output = await self._qstat_j(batch)
             if key.encode() not in output:
@@ -117,6 +124,8 @@ class SgeBackend:
             for seen in found.observations:
                 if seen.submission_key == key:
                     return seen.native_id
+            for bad in found.unreadable:
+                raise OutputParseError("qstat -j", bad.reason, bad.excerpt)
         return await self._find_in_accounting(key)
 
     async def jobs(self) -> Listing:

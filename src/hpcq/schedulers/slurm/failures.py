@@ -3,6 +3,8 @@
 The texts are those of ``slurm_strerror`` (``src/common/slurm_errno.c``), which versions keep.
 """
 
+import re
+
 from hpcq.domain.errors import (
     CommandFailed,
     CommandMissing,
@@ -61,6 +63,12 @@ _NO_ACCOUNTING = (b"accounting storage is disabled", b"Slurm accounting storage 
 
 _NOT_FOUND = 127
 """The shell's exit status for a command that does not exist."""
+_NOT_FOUND_WORDS = re.compile(rb"sbatch\S*: (?:command )?not found|sbatch: No such file")
+# What sbatch says before its own complaints. Whatever else fails, a site's wrapper around it for
+# one, may fail after sbatch has done its work.
+_OWN_WORDS = re.compile(
+    rb"^(?:/\S*/)?sbatch: (?:error|fatal|unrecognized option|invalid option|option )", re.MULTILINE
+)
 
 
 def is_unknown_job(done: Completed) -> bool:
@@ -110,13 +118,17 @@ def submission_failure(done: Completed, timeout_seconds: float) -> HpcqError:
         return OutputParseError(
             "sbatch", f"it printed an id and exited with {done.exit_code}", done.stdout
         )
-    if done.exit_code == _NOT_FOUND:
+    if done.exit_code == _NOT_FOUND and _NOT_FOUND_WORDS.search(done.stderr):
         return CommandMissing(
             "The command 'sbatch' was not found. Is Slurm's client installed on this machine?",
             scheduler_message=excerpt(done.stderr),
         )
     if done.exit_code < 0:
         return OutputParseError("sbatch", f"signal {-done.exit_code} ended it", done.stderr)
+    if not _OWN_WORDS.search(done.stderr):
+        return OutputParseError(
+            "sbatch", f"it exited with {done.exit_code}, without words of its own", done.stderr
+        )
     if _has(done, _QUOTA):
         message = excerpt(done.stderr)
         return QuotaExceeded(
