@@ -153,6 +153,7 @@ class Submitter:
         self._now = clock
         self._under_way: Counter[JobUid] = Counter()
         self._searches: dict[JobUid, _Search] = {}
+        self._unwritten: dict[JobUid, JobRecord] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def check_available(self) -> None:
@@ -203,6 +204,8 @@ class Submitter:
         record = await self._store.by_uid(claim.uid)
         if record is None:
             raise JobNotFound(claim.uid)
+        if record.native_id is None:
+            record = self._unwritten.get(record.uid, record)
         if record.native_id is None and self._is_in_progress(record):
             raise SubmissionInProgress(_IN_PROGRESS)
         return Submission(record, is_replay=True)
@@ -381,13 +384,16 @@ class Submitter:
         at = self._now()
         taken = submission.submitted(record, native_id, at)
         self._adopt(taken)
+        self._unwritten[record.uid] = taken
         # The intent is on disk, and the key leads from it to the id: nobody waits for this.
         self._kept(self._found(record, native_id)).add_done_callback(_report)
         return taken
 
     async def _found(self, record: JobRecord, native_id: NativeId) -> JobRecord:
         at = self._now()
-        return await self._change(record, lambda r: submission.submitted(r, native_id, at))
+        found = await self._change(record, lambda r: submission.submitted(r, native_id, at))
+        self._unwritten.pop(record.uid, None)
+        return found
 
     async def _cancel_found(self, record: JobRecord, native_id: NativeId) -> None:
         """Carry out what was asked of a job before it was known whether there is one."""

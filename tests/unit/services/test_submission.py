@@ -1,0 +1,563 @@
+"""Every point at which a submission can break, and what becomes of its job."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from tests.unit.services.kit import World
+
+from hpcq.domain.errors import (
+    CommandFailed,
+    CommandMissing,
+    CommandTimedOut,
+    HpcqError,
+    IdempotencyKeyReused,
+    NotAsked,
+    OutputParseError,
+    QuotaExceeded,
+    SchedulerError,
+    SchedulerUnavailable,
+    StoreUnavailable,
+    SubmissionInProgress,
+    SubmissionUnclear,
+)
+from hpcq.domain.jobs import JobRecord, JobUid, NativeId, SubmissionKey
+from hpcq.domain.states import FailureKind, JobState
+from hpcq.services.submission import Submission
+
+pytestmark = pytest.mark.anyio
+
+KEY = "study-7"
+SETTLED = 61
+LATER = 20
+"""After this, a second absence is believed."""
+
+TIMED_OUT = CommandTimedOut(("qsub",), 30)
+REFUSED = CommandFailed(("qsub",), 1, b"Unable to run job: unknown queue")
+AWAY = SchedulerUnavailable("It is away.")
+UNSAID = [TIMED_OUT, OutputParseError("qsub", "noise", b"Stampede3"), AWAY]
+
+
+def name_of(error: object) -> str:
+    return type(error).__name__
+
+
+async def submitted(world: World, key: str | None = KEY) -> Submission:
+    answer = await world.jobs.submit(world.spec, key)
+    await world.submitter.written()
+    return answer
+
+
+async def settled(world: World) -> None:
+    """Let so much time pass that whatever is absent surely is."""
+    await world.tick()
+    await world.tick(SETTLED)
+    await world.submitter.written()
+    await world.tick(1)
+
+
+async def on_disk(world: World, uid: JobUid) -> JobRecord:
+    record = await world.store.by_uid(uid)
+    assert record is not None
+    return record
+
+
+def in_scheduler(world: World, uid: JobUid) -> list[NativeId]:
+    """The jobs in the scheduler, queued or ended, that carry the key of a record."""
+    scheduler = world.scheduler
+    known = [*scheduler.queue.values(), *(j for js in scheduler.accounting.values() for j in js)]
+    return [job.native_id for job in known if job.submission_key == SubmissionKey.for_uid(uid)]
+
+
+# The answer of the scheduler
+
+
+@pytest.mark.parametrize("error", UNSAID, ids=name_of)
+async def test_a_job_taken_without_a_word_is_answered_with_its_id(
+    world: World, error: HpcqError
+) -> None:
+    world.scheduler.fail_next("submit", error, after_effect=True)
+    record = (await submitted(world)).record
+    assert in_scheduler(world, record.uid) == [record.native_id]
+    assert (await on_disk(world, record.uid)).native_id == record.native_id
+
+
+@pytest.mark.parametrize("error", UNSAID, ids=name_of)
+@pytest.mark.parametrize("key", [KEY, None], ids=["key", "no key"])
+async def test_a_job_not_taken_without_a_word_is_promised_and_handed_over_again(
+    world: World, error: HpcqError, key: str | None
+) -> None:
+    world.scheduler.fail_next("submit", error)
+    record = (await submitted(world, key)).record
+    assert (record.native_id, record.state) == (None, JobState.UNDETERMINED)
+    await world.tick(SETTLED - 2)
+    await world.tick(1)
+    assert world.scheduler.calls["submit"] == 1, "it may show yet"
+    await settled(world)
+    assert [world.job(record.uid).native_id] == in_scheduler(world, record.uid)
+    assert world.scheduler.calls["submit"] == 2
+
+
+@pytest.mark.parametrize("shows_keys", [True, False], ids=["keys listed", "no keys listed"])
+async def test_a_job_that_shows_late_is_found_and_not_handed_over_again(
+    world: World, shows_keys: bool
+) -> None:
+    world.scheduler.shows_keys = shows_keys
+    world.scheduler.fail_next("submit", TIMED_OUT, after_effect=True)
+    hidden = asyncio.create_task(submitted(world))
+    world.scheduler.fail_next("find", TIMED_OUT)
+    record = (await hidden).record
+    late = world.scheduler.queue.pop(NativeId("1"))
+    await world.tick(50)
+    world.scheduler.queue[late.native_id] = late
+    await settled(world)
+    assert world.job(record.uid).native_id == "1"
+    assert world.scheduler.calls["submit"] == 1
+
+
+async def test_a_refusal_is_told_and_frees_the_key(world: World) -> None:
+    world.scheduler.fail_next("submit", REFUSED)
+    with pytest.raises(CommandFailed):
+        await submitted(world)
+    (failed,) = world.board.snapshot.records()
+    assert (failed.state, failed.state_reason) == (JobState.FAILED, REFUSED.detail)
+    again = await submitted(world)
+    assert (again.is_replay, again.record.native_id) == (False, "1")
+    assert again.record.uid != failed.uid
+
+
+async def test_a_refusal_of_a_job_that_exists_is_none(world: World) -> None:
+    world.scheduler.fail_next("submit", REFUSED, after_effect=True)
+    record = (await submitted(world)).record
+    assert in_scheduler(world, record.uid) == [record.native_id] == ["1"]
+
+
+async def test_a_refusal_that_cannot_be_checked_is_left_open_and_then_told(world: World) -> None:
+    world.scheduler.fail_next("submit", REFUSED)
+    world.scheduler.fail_next("find", AWAY)
+    record = (await submitted(world)).record
+    assert record.state is JobState.UNDETERMINED
+    await settled(world)
+    failed = world.job(record.uid)
+    assert (failed.state, failed.state_reason) == (JobState.FAILED, REFUSED.detail)
+    assert world.scheduler.calls["submit"] == 1
+    assert not (await submitted(world)).is_replay
+
+
+@pytest.mark.parametrize(
+    "error", [CommandMissing("There is no qsub."), NotAsked("Away.")], ids=name_of
+)
+async def test_what_never_reached_the_scheduler_is_not_looked_for(
+    world: World, error: NotAsked
+) -> None:
+    world.scheduler.fail_next("submit", error)
+    with pytest.raises(type(error)):
+        await submitted(world)
+    assert world.scheduler.calls["find"] == 0
+    assert not (await submitted(world)).is_replay
+
+
+# The search
+
+
+async def test_nothing_is_absent_while_the_scheduler_cannot_be_asked(world: World) -> None:
+    world.scheduler.fail_next("submit", TIMED_OUT)
+    record = (await submitted(world)).record
+    for _ in range(5):
+        world.scheduler.fail_next("find", AWAY)
+        await world.tick(SETTLED)
+    assert world.scheduler.calls["submit"] == 1
+    assert world.job(record.uid).state is JobState.UNDETERMINED
+
+
+async def test_one_absence_is_not_believed(world: World) -> None:
+    """A job that has just left the queue may not be in the accounting yet."""
+    world.scheduler.fail_next("submit", TIMED_OUT, after_effect=True)
+    world.scheduler.fail_next("find", AWAY)
+    record = (await submitted(world)).record
+    world.scheduler.fail_next("find", AWAY)
+    await world.tick(1)
+    world.scheduler.run(NativeId("1"))
+    world.scheduler.end(NativeId("1"), accounted=False)
+    await world.tick(SETTLED)
+    world.scheduler.account(NativeId("1"))
+    await world.tick(LATER)
+    assert world.scheduler.calls["submit"] == 1
+    assert world.job(record.uid).native_id == "1"
+
+
+async def test_a_job_that_ran_to_its_end_unnoticed_is_found_in_the_accounting(
+    world: World,
+) -> None:
+    world.scheduler.shows_keys = False
+    world.scheduler.fail_next("submit", TIMED_OUT, after_effect=True)
+    world.scheduler.fail_next("find", AWAY)
+    record = (await submitted(world)).record
+    world.scheduler.run(NativeId("1"))
+    world.scheduler.end(NativeId("1"))
+    await world.tick(5)
+    await world.tick(5)
+    assert (world.job(record.uid).native_id, world.job(record.uid).state) == ("1", JobState.DONE)
+
+
+async def test_what_the_scheduler_never_takes_is_given_up_in_the_end(world: World) -> None:
+    for _ in range(20):
+        world.scheduler.fail_next("submit", TIMED_OUT)
+    record = (await submitted(world)).record
+    for _ in range(12):
+        await settled(world)
+    failed = world.job(record.uid)
+    assert failed.state is JobState.FAILED
+    assert TIMED_OUT.detail in (failed.state_reason or "")
+    assert world.scheduler.calls["submit"] == 10
+
+
+async def test_what_may_have_been_forgotten_is_not_handed_over_again(world: World) -> None:
+    world.scheduler.fail_next("submit", TIMED_OUT)
+    record = (await submitted(world)).record
+    world.clock.forward(7 * 86400)
+    await world.restart()
+    await settled(world)
+    assert world.job(record.uid).state is JobState.FAILED
+    assert world.scheduler.calls["submit"] == 1
+
+
+@pytest.mark.parametrize(
+    "error", [CommandMissing("There is no qsub."), NotAsked("Away.")], ids=name_of
+)
+async def test_a_promise_outlives_a_scheduler_that_is_not_there_the_second_time(
+    world: World, error: NotAsked
+) -> None:
+    world.scheduler.fail_next("submit", TIMED_OUT)
+    world.scheduler.fail_next("submit", error)
+    record = (await submitted(world)).record
+    await settled(world)
+    assert world.job(record.uid).state is JobState.UNDETERMINED
+    await settled(world)
+    assert [world.job(record.uid).native_id] == in_scheduler(world, record.uid) == ["1"]
+
+
+async def test_a_promise_that_the_scheduler_refuses_the_second_time_is_failed(
+    world: World,
+) -> None:
+    world.scheduler.fail_next("submit", TIMED_OUT)
+    world.scheduler.fail_next("submit", QuotaExceeded("Too many jobs."))
+    record = (await submitted(world)).record
+    await settled(world)
+    assert world.job(record.uid).state_reason == "Too many jobs."
+    assert world.job(record.uid).failure_kind is FailureKind.SCHEDULER_ERROR
+
+
+# The store
+
+
+async def test_a_full_disk_refuses_before_the_scheduler_is_touched(world: World) -> None:
+    world.database.full = True
+    with pytest.raises(StoreUnavailable):
+        await submitted(world)
+    assert world.scheduler.calls["submit"] == 0
+    world.database.full = False
+    assert not (await submitted(world)).is_replay
+
+
+async def during(world: World, key: str | None, error: SchedulerError) -> Submission:
+    """Submit; the disk fills up after the intent is on it, and the scheduler gives no answer."""
+    answer = world.scheduler.hold_back_next("submit")
+    submitting = asyncio.create_task(world.jobs.submit(world.spec, key))
+    await answer.ready.wait()
+    world.database.full = True
+    answer.let_go(error)
+    return await submitting
+
+
+@pytest.mark.parametrize("shows_keys", [True, False], ids=["keys listed", "no keys listed"])
+@pytest.mark.parametrize("restarts", [True, False], ids=["restart", "no restart"])
+async def test_a_promise_holds_although_the_disk_is_full_when_it_is_left_open(
+    world: World, shows_keys: bool, restarts: bool
+) -> None:
+    world.scheduler.shows_keys = shows_keys
+    world.scheduler.fail_next("find", AWAY)
+    record = (await during(world, KEY, TIMED_OUT)).record
+    assert record.native_id is None
+    with pytest.raises(SubmissionInProgress):
+        await submitted(world)
+    world.database.full = False
+    if restarts:
+        await world.restart()
+    await settled(world)
+    assert [world.job(record.uid).native_id] == in_scheduler(world, record.uid) == ["1"]
+    again = await submitted(world)
+    assert (again.is_replay, again.record.uid) == (True, record.uid)
+
+
+@pytest.mark.parametrize("shows_keys", [True, False], ids=["keys listed", "no keys listed"])
+async def test_without_a_key_nothing_is_promised_that_cannot_be_written(
+    world: World, shows_keys: bool
+) -> None:
+    world.scheduler.shows_keys = shows_keys
+    world.scheduler.fail_next("find", AWAY)
+    with pytest.raises(SubmissionUnclear) as caught:
+        await during(world, None, TIMED_OUT)
+    assert TIMED_OUT.detail in caught.value.detail
+    world.database.full = False
+    await settled(world)
+    assert world.job("1").is_ours, "it is looked for all the same"
+
+
+async def test_a_refusal_that_cannot_be_written_is_told_and_written_later(world: World) -> None:
+    answer = world.scheduler.hold_back_next("submit")
+    submitting = asyncio.create_task(world.jobs.submit(world.spec, KEY))
+    await answer.ready.wait()
+    world.scheduler.queue.clear()
+    world.database.full = True
+    answer.let_go(REFUSED)
+    with pytest.raises(CommandFailed):
+        await submitting
+    (failed,) = world.board.snapshot.records()
+    assert failed.state is JobState.FAILED
+    with pytest.raises(SubmissionInProgress):
+        await submitted(world)
+    world.database.full = False
+    await world.tick(1)
+    assert (await on_disk(world, failed.uid)).state is JobState.FAILED
+    assert not (await submitted(world)).is_replay
+
+
+async def test_an_id_that_cannot_be_written_is_answered_and_written_later(world: World) -> None:
+    world.scheduler.shows_keys = False
+    answer = world.scheduler.hold_back_next("submit")
+    submitting = asyncio.create_task(world.jobs.submit(world.spec, KEY))
+    await answer.ready.wait()
+    world.database.full = True
+    answer.let_go()
+    record = (await submitting).record
+    await world.submitter.written()
+    world.database.full = False
+    await world.tick(1)
+    assert (await on_disk(world, record.uid)).native_id == record.native_id == "1"
+
+
+async def test_changes_that_could_not_be_written_are_made_in_their_order(world: World) -> None:
+    record = (await submitted(world)).record
+    world.database.full = True
+    for action in (world.jobs.hold, world.jobs.release):
+        with pytest.raises(StoreUnavailable):
+            await action("1")
+    world.database.full = False
+    await world.jobs.hold("1")
+    assert (await on_disk(world, record.uid)).state is JobState.QUEUED_HELD
+    await world.tick(1)
+    assert (await on_disk(world, record.uid)).state is JobState.QUEUED_HELD
+
+
+# The client
+
+
+async def being_written(world: World) -> None:
+    """Wait until something is on its way to the disk."""
+    while world.database._writer is None:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0)
+
+
+async def test_a_request_that_is_given_up_while_its_intent_is_written_is_carried_out(
+    world: World,
+) -> None:
+    submitting = asyncio.create_task(world.jobs.submit(world.spec, KEY))
+    await being_written(world)
+    submitting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await submitting
+    await world.submitter.written()
+    again = await submitted(world)
+    assert (again.is_replay, again.record.native_id) == (True, "1")
+
+
+async def test_the_same_key_at_the_same_time_is_one_job(world: World) -> None:
+    answer = world.scheduler.hold_back_next("submit")
+    first = asyncio.create_task(world.jobs.submit(world.spec, KEY))
+    await answer.ready.wait()
+    with pytest.raises(SubmissionInProgress):
+        await world.jobs.submit(world.spec, KEY)
+    answer.let_go()
+    record = (await first).record
+    again = await submitted(world)
+    assert (again.is_replay, again.record.uid, again.record.native_id) == (True, record.uid, "1")
+    assert world.scheduler.calls["submit"] == 1
+
+
+async def test_many_of_the_same_key_at_once_are_one_job(world: World) -> None:
+    answers = await asyncio.gather(
+        *(world.jobs.submit(world.spec, KEY) for _ in range(20)), return_exceptions=True
+    )
+    done = [a for a in answers if isinstance(a, Submission)]
+    assert {a.record.native_id for a in done} == {"1"}
+    assert all(isinstance(a, Submission | SubmissionInProgress) for a in answers)
+    assert list(world.scheduler.queue) == ["1"]
+
+
+async def test_another_body_under_the_same_key_is_refused(world: World) -> None:
+    await submitted(world)
+    with pytest.raises(IdempotencyKeyReused):
+        await world.jobs.submit(replace(world.spec, name="other"), KEY)
+    assert list(world.scheduler.queue) == ["1"]
+
+
+async def test_a_key_is_remembered_across_restarts_for_as_long_as_the_setting_says(
+    world: World,
+) -> None:
+    first = (await submitted(world)).record
+    await world.restart()
+    assert (await submitted(world)).record.uid == first.uid
+    world.clock.forward(86400 + 1)
+    assert not (await submitted(world)).is_replay
+
+
+async def test_a_repetition_needs_neither_the_files_nor_the_scheduler(world: World) -> None:
+    first = (await submitted(world)).record
+    (world.directory / "run.sh").unlink()
+    world.submitter._refusal = lambda: NotAsked("It is away.")
+    assert (await submitted(world)).record.uid == first.uid
+
+
+# Deleting what nobody has found yet
+
+
+async def test_a_job_deleted_before_it_is_found_is_cancelled_then(world: World) -> None:
+    world.scheduler.fail_next("submit", TIMED_OUT, after_effect=True)
+    world.scheduler.fail_next("find", AWAY)
+    record = (await submitted(world)).record
+    await world.jobs.cancel(record.uid)
+    await world.tick(1)
+    await world.tick(1)
+    assert world.scheduler.queue == {}
+    assert (await on_disk(world, record.uid)).failure_kind is FailureKind.CANCELLED
+
+
+@pytest.mark.parametrize("restarts", [True, False], ids=["restart", "no restart"])
+async def test_a_job_deleted_before_it_was_taken_is_never_handed_over_again(
+    world: World, restarts: bool
+) -> None:
+    world.scheduler.fail_next("submit", TIMED_OUT)
+    record = (await submitted(world)).record
+    await world.jobs.cancel(record.uid)
+    if restarts:
+        await world.restart()
+    await settled(world)
+    assert (await on_disk(world, record.uid)).failure_kind is FailureKind.CANCELLED
+    again = await submitted(world)
+    assert (again.is_replay, again.record.uid) == (True, record.uid), "its key still names it"
+    assert world.scheduler.calls["submit"] == 1
+
+
+async def test_a_job_deleted_while_it_is_handed_over_again_is_cancelled(world: World) -> None:
+    world.scheduler.fail_next("submit", TIMED_OUT)
+    record = (await submitted(world)).record
+    answer = world.scheduler.hold_back_next("submit")
+    await world.tick(SETTLED)
+    await world.tick(LATER)
+    await answer.ready.wait()
+    await world.jobs.cancel(record.uid)
+    answer.let_go()
+    await world.submitter.written()
+    await world.tick(1)
+    await world.tick(1)
+    assert world.scheduler.queue == {}
+    assert (await on_disk(world, record.uid)).failure_kind is FailureKind.CANCELLED
+
+
+async def test_a_job_deleted_as_its_id_is_being_written_is_cancelled(world: World) -> None:
+    """The board may show a record from before another process learnt its id."""
+    record = (await submitted(world)).record
+    world.board.put([record.changed(native_id=None)])
+    await world.jobs.cancel(record.uid)
+    await world.tick(1)
+    assert world.scheduler.queue == {}
+
+
+# The end of the service
+
+
+async def killed_during(world: World, key: str | None, *, took_it: bool) -> JobUid:
+    """Have the service die while the scheduler's command runs."""
+    answer = world.scheduler.hold_back_next("submit")
+    dying = asyncio.create_task(world.jobs.submit(world.spec, key))
+    await answer.ready.wait()
+    (mark,) = world.scheduler.submitted
+    if not took_it:
+        world.scheduler.queue.clear()
+    await world.restart()
+    dying.cancel()
+    return mark.uid
+
+
+@pytest.mark.parametrize("shows_keys", [True, False], ids=["keys listed", "no keys listed"])
+@pytest.mark.parametrize("key", [KEY, None], ids=["key", "no key"])
+async def test_a_job_taken_while_the_service_died_is_found(
+    world: World, key: str | None, shows_keys: bool
+) -> None:
+    world.scheduler.shows_keys = shows_keys
+    uid = await killed_during(world, key, took_it=True)
+    await settled(world)
+    assert [world.job(uid).native_id] == in_scheduler(world, uid) == ["1"]
+
+
+async def test_a_job_not_taken_while_the_service_died_is_handed_over_if_it_has_a_key(
+    world: World,
+) -> None:
+    uid = await killed_during(world, KEY, took_it=False)
+    again = await submitted(world)
+    assert (again.is_replay, again.record.uid, again.record.native_id) == (True, uid, None)
+    await settled(world)
+    assert [world.job(uid).native_id] == in_scheduler(world, uid) == ["2"]
+
+
+async def test_a_job_not_taken_while_the_service_died_is_given_up_if_it_has_no_key(
+    world: World,
+) -> None:
+    uid = await killed_during(world, None, took_it=False)
+    await settled(world)
+    assert world.job(uid).state is JobState.FAILED
+    assert world.scheduler.calls["submit"] == 1
+
+
+async def test_time_counts_from_when_the_commands_of_the_dead_service_were_ended(
+    world: World,
+) -> None:
+    """They may submit for as long as the scheduler could not be asked."""
+    uid = await killed_during(world, KEY, took_it=False)
+    ended: list[SubmissionKey] = []
+
+    async def end_leftovers(key: SubmissionKey) -> None:
+        ended.append(key)
+
+    world.submitter._end_leftovers = end_leftovers
+    world.clock.forward(3600)
+    await world.tick()
+    await world.tick(LATER)
+    assert ended == [SubmissionKey.for_uid(uid)]
+    assert world.scheduler.calls["submit"] == 1, "the last of them may have submitted it just now"
+    await settled(world)
+    assert world.scheduler.calls["submit"] == 2
+
+
+async def test_nothing_is_handed_over_while_a_command_of_the_dead_service_does_not_end(
+    world: World,
+) -> None:
+    await killed_during(world, KEY, took_it=False)
+
+    async def cannot(_key: SubmissionKey) -> None:
+        raise SchedulerError("It does not end.")
+
+    world.submitter._end_leftovers = cannot
+    await settled(world)
+    assert world.scheduler.calls["submit"] == 1
+
+
+async def test_no_submission_is_begun_while_the_scheduler_is_known_to_be_away(
+    world: World,
+) -> None:
+    world.submitter._refusal = lambda: NotAsked("It is away.")
+    with pytest.raises(NotAsked):
+        await submitted(world)
+    assert list(world.board.snapshot.records()) == []
+    assert world.scheduler.calls["submit"] == 0
