@@ -94,10 +94,14 @@ class _Search:
     """What this process knows of a submission that was left open.
 
     Attributes:
+        hand_over: how it stood then.
+        noticed_at: since when it stands so, by the clock here: those of replicas differ.
         ended_leftovers_at: when all commands were ended that might still have submitted it.
         absent_since: when the scheduler first said that it has no such job.
     """
 
+    hand_over: HandOver
+    noticed_at: datetime
     ended_leftovers_at: datetime | None = None
     absent_since: datetime | None = None
 
@@ -226,10 +230,10 @@ class Submitter:
         if hand_over is None or record.uid in self._under_way:
             return
         at = self._now()
+        search = self._search(record.uid, hand_over, at)
         may_go_on = self._may_go_on(record, hand_over)
         if may_go_on and at - hand_over.began_at < timedelta(seconds=self._options.wait_seconds):
             return
-        search = self._searches.setdefault(record.uid, _Search())
         if not may_go_on and hand_over.by != self._me and search.ended_leftovers_at is None:
             await self._end_leftovers(record.key)
             search.ended_leftovers_at = at = self._now()
@@ -242,12 +246,19 @@ class Submitter:
             return
         self._searches.pop(record.uid, None)
 
+    def _search(self, uid: JobUid, hand_over: HandOver, at: datetime) -> _Search:
+        """Return what is known of a hand-over, from now on if nothing is."""
+        search = self._searches.get(uid)
+        if search is None or search.hand_over != hand_over:
+            search = self._searches[uid] = _Search(hand_over, at)
+        return search
+
     def _is_surely_absent(self, search: _Search, hand_over: HandOver, at: datetime) -> bool:
         """Whether a job can be nowhere that the scheduler did not have when asked at ``at``."""
         settle = self._options.settle
         if search.absent_since is None:
             search.absent_since = at
-        quiet_since = self._quiet_since(hand_over)
+        quiet_since = self._quiet_since(hand_over, search)
         if search.ended_leftovers_at is not None:
             quiet_since = max(quiet_since, search.ended_leftovers_at)
         return at - quiet_since >= settle and at - search.absent_since >= min(settle, _ABSENT_FOR)
@@ -301,9 +312,9 @@ class Submitter:
             if changed is None:
                 return
             self._adopt(changed)
-            if changed.hand_over is None or changed.hand_over.began_at != at:
+            if not self._is_mine(changed, at):
                 return
-            _log.warning("submission.repeated", uid=record.uid, attempt=changed.hand_over.attempts)
+            _log.warning("submission.repeated", uid=record.uid, attempt=hand_over.attempts + 1)
             self._start(changed).add_done_callback(_report)
 
     async def written(self) -> None:
@@ -325,14 +336,19 @@ class Submitter:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def _is_mine(self, record: JobRecord, began_at: datetime) -> bool:
+        hand_over = record.hand_over
+        return hand_over is not None and (hand_over.by, hand_over.began_at) == (self._me, began_at)
+
     async def _hand_over(self, record: JobRecord) -> JobRecord:
-        if record.spec is None or record.hand_over is None:
+        record = await self._renewed(record)
+        spec, hand_over = record.spec, record.hand_over
+        if spec is None or hand_over is None:
             raise ValueError("only a job that was to be submitted here can be handed over")
         try:
-            self._check_in_time(record.hand_over)
-            native_id = await self._backend.submit(record.spec, record.key)
+            native_id = await self._backend.submit(spec, record.key)
         except HpcqError as error:
-            return await self._after(record, record.hand_over, error)
+            return await self._after(record, hand_over, error)
         except BaseException:
             # The service is being stopped, or the adapter has a defect: nobody is told to wait.
             with contextlib.suppress(HpcqError, RuntimeError):
@@ -340,15 +356,28 @@ class Submitter:
             raise
         return self._taken(record, native_id)
 
-    def _check_in_time(self, hand_over: HandOver) -> None:
-        """Make sure that no other process can hold this attempt to be over.
+    async def _renewed(self, record: JobRecord) -> JobRecord:
+        """Return a job that this process may still hand over.
+
+        A process that was frozen, or waited for its database, may be taken for dead meanwhile.
 
         Raises:
-            NotAsked: it came too late.
+            SubmissionInProgress: it was; what becomes of the job is another one's business.
         """
-        late = timedelta(seconds=self._options.command_seconds)
-        if self._store.is_shared and self._now() - hand_over.began_at > late:
-            raise NotAsked(_TOO_SLOW)
+        hand_over, at = record.hand_over, self._now()
+        limit = timedelta(seconds=self._options.command_seconds)
+        if hand_over is None or not self._store.is_shared or at - hand_over.began_at < limit:
+            return record
+
+        def renewed(current: JobRecord) -> JobRecord:
+            if current.hand_over != hand_over:
+                return current
+            return current.changed(hand_over=hand_over.changed(began_at=at))
+
+        current = await self._store.change(record.uid, renewed)
+        if current is None or not self._is_mine(current, at):
+            raise SubmissionInProgress(_IN_PROGRESS)
+        return current
 
     async def _after(self, record: JobRecord, hand_over: HandOver, error: HpcqError) -> JobRecord:
         """Find out whether a job exists whose submission was not answered as it should be."""
@@ -476,21 +505,28 @@ class Submitter:
             return True
         if hand_over.uncertain_since is not None or hand_over.by == self._me:
             return False
-        return self._store.is_shared and self._now() < self._ended_by(hand_over)
+        search = self._searches.get(record.uid)
+        since = hand_over.began_at
+        if search is not None and search.hand_over == hand_over:
+            since = max(since, search.noticed_at)
+        return self._store.is_shared and self._now() < self._ended_by(since)
 
-    def _ended_by(self, hand_over: HandOver) -> datetime:
-        """Return when another process's attempt has surely ended."""
+    def _ended_by(self, began_at: datetime) -> datetime:
+        """Return when another process's attempt that began then has surely ended."""
         options = self._options
-        # Its submission, then its search, each within the limit of a command.
-        seconds = 2 * options.command_seconds + options.wait_seconds
-        return hand_over.began_at + timedelta(seconds=seconds)
+        # The wait before it (see `_renewed`), its submission, then its search, each within the
+        # limit of a command.
+        seconds = 3 * options.command_seconds + options.wait_seconds
+        return began_at + timedelta(seconds=seconds)
 
-    def _quiet_since(self, hand_over: HandOver) -> datetime:
+    def _quiet_since(self, hand_over: HandOver, search: _Search) -> datetime:
         """Return from when on nobody was about to hand the job over."""
+        is_elsewhere = self._store.is_shared and hand_over.by != self._me
+        noticed_at = search.noticed_at if is_elsewhere else hand_over.began_at
         if hand_over.uncertain_since is not None:
-            return hand_over.uncertain_since
-        if self._store.is_shared or hand_over.by == self._me:
-            return self._ended_by(hand_over)
+            return max(hand_over.uncertain_since, noticed_at)
+        if is_elsewhere or hand_over.by == self._me:
+            return self._ended_by(max(hand_over.began_at, noticed_at))
         # Whoever handed it over has died; its commands are ended before it is looked for.
         return hand_over.began_at
 
