@@ -67,7 +67,7 @@ async def test_a_failure_reaches_all_who_wait_and_is_not_remembered(
         *(world.archive.find(NativeId("1")) for _ in range(5)), return_exceptions=True
     )
     # Those who asked after the failure have an answer of their own.
-    assert answers[0] is error
+    assert error in answers
     assert set(answers) <= {error, None}
     assert await world.archive.find(NativeId("1")) is None
 
