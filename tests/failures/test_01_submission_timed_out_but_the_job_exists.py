@@ -12,8 +12,6 @@ from tests.failures.site import Site, key_of, listed, read, read_until, until
 from tests.jobs import Json, Study, assert_problem
 from tests.service import Service
 
-from hpcq.domain.jobs import SubmissionKey
-
 # The command took the job; this is what it did then.
 LIES = ["hang", "deaf", "fail", "crash", "silent", "banner", "noise", "binary"]
 IDEMPOTENT = {"Idempotency-Key": "study-7"}
@@ -48,7 +46,7 @@ def test_a_job_that_was_taken_without_a_word_is_found_and_answered(
     assert site.fake.left_behind() == []
 
 
-@pytest.mark.parametrize("lie", ["hang", "crash", "silent"])
+@pytest.mark.parametrize("lie", ["hang", "crash", "silent", "fail"])
 def test_a_job_that_shows_late_is_one_job_under_the_uid_of_the_answer(
     site: Site, serving: Service, study: Study, lie: str
 ) -> None:
@@ -102,30 +100,16 @@ def test_nothing_is_handed_over_again_while_the_scheduler_cannot_be_asked(
     assert [job["jobId"]] == site.fake.taken_ids()
 
 
-@pytest.mark.parametrize("site", ["SLURM"], indirect=True)
-def test_a_job_that_was_refused_and_turns_up_all_the_same_is_not_lost(
-    site: Site, serving: Service, study: Study
-) -> None:
-    """Grid Engine's listing shows no keys: there it would be listed as somebody else's job."""
-    site.takes("fail")
-    site.fake.keep_from_view()
-    assert_problem(_post(serving, study), 502)
-    (job_id,) = site.fake.taken_ids()
-    key = SubmissionKey.find_in(" ".join(site.fake.taken(job_id)[0]))
-    assert key is not None
-    site.queue(job_id, state=site.waiting, key=key)
-    job = until(lambda: listed(serving).get(job_id))
-    assert (job["state"], job["uid"]) == ("QUEUED", key.uid)
-    assert job["scriptFile"] == str(study.directory / "study.sh")
-
-
 def test_a_refusal_is_told_as_one_after_the_key_was_looked_for(
     site: Site, serving: Service, study: Study
 ) -> None:
-    site.fake.behave(site.fake.submit, "fail")
+    site.fake.behave(site.fake.submit, "refuse")
     problem = assert_problem(_post(serving, study), 502)
     assert problem["code"] == "scheduler_refused"
-    assert problem["schedulerMessage"] == "the fake scheduler is out of order"
+    assert (
+        problem["schedulerMessage"]
+        == f"{site.fake.submit}: error: the fake scheduler does not want it"
+    )
     site.polled(3)
     assert listed(serving) == {}
     assert site.fake.runs(site.fake.submit) == 1

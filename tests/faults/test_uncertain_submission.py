@@ -1,47 +1,134 @@
-"""The scheduler took the job and its command never said so: one job, found by its mark."""
+"""The scheduler took the job, or did not, and its command never said so: one job in the end."""
 
 import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.backends import BACKENDS, Backend
-from tests.faults.fake import counting_wrapper, processes_with
-from tests.jobs import Jobs, Study, assert_problem
+from tests.faults.fake import processes_with
+from tests.jobs import Jobs, Json, Study
 from tests.service import Service
 
 SUBMIT = {"SLURM": "/usr/bin/sbatch", "SGE": "/usr/bin/qsub"}
+HANG = "exec /bin/sleep 300.{mark}"
+# What the command does instead, once it was told to: each knows the real PROGRAM.
+TOOK_IT = {
+    "hangs": '{program} "$@" > /dev/null 2>&1; ' + HANG,
+    "exits with 1": '{program} "$@" > /dev/null 2>&1; exit 1',
+    "exits with 1 after its id": '{program} "$@"; exit 1',
+    "prints garbage": "{program} \"$@\" > /dev/null 2>&1; printf 'Welcome\\377\\n7 jobs\\n'",
+    "is killed": '{program} "$@" > /dev/null 2>&1; kill -9 $$',
+}
+DID_NOT = {"hangs": HANG, "exits with 1": "exit 1", "is killed": "kill -9 $$"}
 
-
-@pytest.mark.parametrize(
+pytestmark = pytest.mark.parametrize(
     "backend",
     [pytest.param(b, marks=b.marks, id=b.name) for b in BACKENDS.values() if b.name in SUBMIT],
 )
-def test_a_job_whose_submission_timed_out_is_found(
-    backend: Backend, start_service: Callable[..., Service], tmp_path: Path, study: Study
+
+
+class Site:
+    """A service whose command to submit misbehaves the first time, and works from then on."""
+
+    def __init__(
+        self, backend: Backend, start: Callable[..., Service], folder: Path, deed: str
+    ) -> None:
+        program = Path(SUBMIT[backend.name])
+        self.mark = str(100000 + secrets.randbelow(900000))
+        self.runs_file = folder / "submissions"
+        self._bin = folder / "bin"
+        self._bin.mkdir()
+        done = folder / "misbehaved"
+        script = self._bin / program.name
+        deed = deed.format(program=program, mark=self.mark)
+        script.write_text(
+            f"#!/bin/sh\nprintf . >> {self.runs_file}\n"
+            f'if [ -e {done} ]; then exec {program} "$@"; fi\n: > {done}\n{deed}\n'
+        )
+        script.chmod(0o755)
+        self.service = start(
+            **backend.settings(),
+            SCHEDULER_PATH=f"{self._bin}:/usr/bin:/bin",
+            COMMAND_TIMEOUT_SECONDS="5",
+            SUBMISSION_WAIT_SECONDS="1",
+            SUBMISSION_SETTLE_SECONDS="4",
+        )
+
+    @property
+    def submissions(self) -> int:
+        return self.runs_file.stat().st_size if self.runs_file.exists() else 0
+
+    def post(self, study: Study, timeout: float = 60) -> httpx.Response:
+        body = study.job(study.script("echo ran >> runs\n"), name="uncertain", args=["a b"])
+        headers = {"Idempotency-Key": self.mark}
+        return self.service.client.post("/jobs", json=body, headers=headers, timeout=timeout)
+
+    def ran_once(self, study: Study, answer: httpx.Response) -> None:
+        """Wait for the job of an answer, 201 or 202, and check that it is the only one."""
+        assert answer.status_code in (201, 202), answer.text
+        job = self._with_id(answer.json()["uid"])
+        assert answer.json()["jobId"] in (None, job["jobId"])
+        ended = Jobs(self.service).ended(job["jobId"])
+        assert (ended["state"], ended["name"], ended["args"]) == ("DONE", "uncertain", ["a b"])
+        assert ended["uid"] == answer.json()["uid"]
+        assert (study.directory / "runs").read_text() == "ran\n"
+        assert processes_with(self.mark, 5) == []
+        again = self.post(study)
+        assert (again.status_code, again.json()["jobId"]) == (201, job["jobId"])
+
+    def _with_id(self, uid: str) -> Json:
+        deadline = time.monotonic() + 60
+        while True:
+            job: Json = self.service.client.get(f"/jobs/{uid}").json()
+            if job["jobId"] is not None:
+                return job
+            assert time.monotonic() < deadline, f"it was never found: {job}"
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("deed", TOOK_IT.values(), ids=TOOK_IT)
+def test_a_job_taken_without_a_word_is_found(
+    backend: Backend,
+    start_service: Callable[..., Service],
+    tmp_path: Path,
+    study: Study,
+    deed: str,
 ) -> None:
-    program, mark = Path(SUBMIT[backend.name]), str(100000 + secrets.randbelow(900000))
-    counting_wrapper(tmp_path / "bin", program, then_hang=mark)
-    service = start_service(
-        **backend.settings(),
-        SCHEDULER_PATH=f"{tmp_path}/bin:/usr/bin:/bin",
-        COMMAND_TIMEOUT_SECONDS="3",
-    )
-    body = study.job(study.script("echo ran >> runs\n"), name="uncertain", args=["a b"])
-    assert_problem(service.client.post("/jobs", json=body), 504)
-    assert processes_with(mark, 5) == []
-    jobs = Jobs(service)
-    deadline = time.monotonic() + 60
-    found: list[str] = []
-    while not found:
-        assert time.monotonic() < deadline, "the job was never found"
-        time.sleep(0.2)
-        found = [
-            i for i, j in jobs.listed().items() if j["workingDirectory"] == str(study.directory)
-        ]
-    assert len(found) == 1
-    job = jobs.ended(found[0])
-    assert (job["state"], job["name"], job["args"]) == ("DONE", "uncertain", ["a b"])
-    assert (study.directory / "runs").read_text() == "ran\n"
-    assert (tmp_path / "bin" / f"{program.name}.runs").read_text() == "."
+    site = Site(backend, start_service, tmp_path, deed)
+    site.ran_once(study, site.post(study))
+    assert site.submissions == 1
+
+
+@pytest.mark.parametrize("deed", DID_NOT.values(), ids=DID_NOT)
+def test_a_job_not_taken_is_handed_over_once_more(
+    backend: Backend,
+    start_service: Callable[..., Service],
+    tmp_path: Path,
+    study: Study,
+    deed: str,
+) -> None:
+    site = Site(backend, start_service, tmp_path, deed)
+    answer = site.post(study)
+    assert answer.status_code == 202
+    site.ran_once(study, answer)
+    assert site.submissions == 2
+
+
+@pytest.mark.parametrize("took_it", [True, False], ids=["took it", "did not"])
+def test_a_command_that_outlives_a_killed_service(
+    backend: Backend,
+    start_service: Callable[..., Service],
+    tmp_path: Path,
+    study: Study,
+    took_it: bool,
+) -> None:
+    site = Site(backend, start_service, tmp_path, (TOOK_IT if took_it else DID_NOT)["hangs"])
+    with pytest.raises(httpx.ReadTimeout):
+        site.post(study, timeout=2)
+    site.service.kill9()
+    site.service.start()
+    site.ran_once(study, site.post(study))
+    assert site.submissions == (1 if took_it else 2)

@@ -36,6 +36,12 @@ IdempotencyKeyHeader = Annotated[
     ),
 ]
 _LONGEST_PAGE = 1000
+_REPLAYED = {
+    "Idempotent-Replayed": {
+        "schema": {"type": "string", "enum": ["true"]},
+        "description": "The same submission was answered before.",
+    }
+}
 # Below this a packed answer saves nothing.
 _SMALLEST_PACKED_BYTES = 1024
 _NOT_ACCEPTED = re.compile(r"q=0(?:\.0{0,3})?")
@@ -89,12 +95,14 @@ class JobQuery(NoQuery):
     summary="Submit a job",
     response_model=Submitted,
     responses={
+        201: {"headers": _REPLAYED},
         202: {
+            "headers": _REPLAYED,
             "model": Submitted,
             "description": "It is not known yet whether the scheduler took the job. It will run "
             "once; `Location` tells how it stands.",
         },
-        **responses(400, 409, 413, 429, 501, 502, 503),
+        **responses(400, 403, 409, 413, 429, 501, 502, 503, 504),
     },
 )
 async def submit_job(

@@ -1,0 +1,124 @@
+import subprocess
+import sys
+from dataclasses import fields, replace
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from tests.unit.services.kit import T0
+
+from hpcq.domain import life, submission
+from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId
+from hpcq.domain.states import JobState
+from hpcq.domain.submission import IdempotencyKey
+
+SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
+OTHERS: dict[str, list[Any]] = {
+    "name": ["other", "Study", "study "],
+    "working_directory": ["/srv/"],
+    "script_file": ["/srv/run2.sh"],
+    "args": [("a",), ("",), ("a", "b"), ("a b",), ("a,b",), ("\udce9",)],
+    "slots": [2, 10],
+    "queue": ["all.q", ""],
+    "account": ["p1"],
+    "priority": [0, 1, -1],
+    "wall_time_limit_seconds": [60],
+    "memory_limit_bytes": [1 << 30],
+    "environment": [{"A": "1"}, {"A": "2"}, {"B": "1"}, {"A": "1", "B": "1"}, {"A": ""}],
+    "stdout_path": ["out"],
+    "stderr_path": ["out"],
+    "hold": [True],
+}
+UID = JobUid("00000000-0000-4000-8000-000000000001")
+LATER = T0 + timedelta(minutes=1)
+
+
+def fingerprint(**changes: Any) -> str:
+    return IdempotencyKey.of("key", replace(SPEC, **changes)).fingerprint
+
+
+def intended(*, is_promised: bool = True, **changes: Any) -> JobRecord:
+    return submission.intent(UID, replace(SPEC, **changes), T0, by="me", is_promised=is_promised)
+
+
+def test_every_field_is_tried() -> None:
+    assert OTHERS.keys() == {f.name for f in fields(JobSpec)}
+
+
+def test_every_difference_is_another_fingerprint() -> None:
+    changes = [{name: value} for name, values in OTHERS.items() for value in values]
+    found = [fingerprint(**change) for change in ({}, *changes)]
+    assert len(set(found)) == len(found)
+
+
+def test_the_order_of_variables_makes_no_difference() -> None:
+    one, other = {"A": "1", "B": "2"}, MappingProxyType({"B": "2", "A": "1"})
+    assert fingerprint(environment=one) == fingerprint(environment=other)
+
+
+def test_what_is_asked_for_by_default_makes_no_difference() -> None:
+    assert fingerprint(environment={}, args=(), hold=False, queue=None) == fingerprint()
+
+
+def test_the_text_of_the_key_makes_no_difference() -> None:
+    assert IdempotencyKey.of("another", SPEC).fingerprint == fingerprint()
+
+
+def test_another_process_finds_the_same_fingerprint() -> None:
+    code = (
+        "from hpcq.domain.jobs import JobSpec; from hpcq.domain.submission import IdempotencyKey;"
+        "print(IdempotencyKey.of('key', JobSpec(name='study', working_directory='/srv',"
+        "script_file='/srv/run.sh', environment={'B': '2', 'A': '1'})).fingerprint)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == fingerprint(environment={"A": "1", "B": "2"})
+
+
+@pytest.mark.parametrize(
+    ("hold", "state"), [(False, JobState.QUEUED), (True, JobState.QUEUED_HELD)]
+)
+def test_an_intent_waits_as_the_job_will(hold: bool, state: JobState) -> None:
+    record = intended(hold=hold)
+    assert (record.state, record.native_id) == (state, None)
+    assert record.hand_over is not None
+    assert (record.hand_over.by, record.hand_over.attempts) == ("me", 1)
+
+
+def test_a_job_that_was_taken_is_no_longer_handed_over() -> None:
+    record = submission.submitted(intended(), NativeId("7"), LATER)
+    assert (record.native_id, record.hand_over, record.state) == ("7", None, JobState.QUEUED)
+    assert submission.submitted(record, NativeId("8"), LATER) == record
+
+
+def test_a_wish_to_end_it_outlives_its_being_taken() -> None:
+    asked = life.cancel_requested(intended(), LATER)
+    assert submission.submitted(asked, NativeId("7"), LATER).hand_over is not None
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("now", [True, False])
+def test_a_promise_is_never_taken_back(before: bool, now: bool) -> None:
+    record = submission.uncertain(
+        intended(is_promised=before), "Why?", LATER, is_promised=now, refusal="No."
+    )
+    assert record.state is JobState.UNDETERMINED
+    assert record.hand_over is not None
+    assert record.hand_over.is_promised == (before or now)
+    assert (record.hand_over.uncertain_since, record.hand_over.refusal) == (LATER, "No.")
+
+
+def test_a_hand_over_that_is_repeated_is_counted_and_begins_anew() -> None:
+    open_ = submission.uncertain(intended(), "Why?", LATER, is_promised=True)
+    again = submission.handed_over_again(open_, LATER, by="another")
+    assert again.hand_over is not None
+    assert (again.hand_over.attempts, again.hand_over.by) == (2, "another")
+    assert (again.hand_over.uncertain_since, again.state) == (None, JobState.QUEUED)
+
+
+def test_nothing_changes_what_the_scheduler_has() -> None:
+    taken = submission.submitted(intended(), NativeId("7"), LATER)
+    assert submission.failed(taken, "No.", LATER) == taken
+    assert submission.uncertain(taken, "Why?", LATER, is_promised=True) == taken
+    assert submission.handed_over_again(taken, LATER, by="me") == taken
+    assert submission.promised(taken) == taken
