@@ -28,7 +28,7 @@ from hpcq.domain.errors import (
     SubmissionInProgress,
     SubmissionUnclear,
 )
-from hpcq.domain.jobs import JobUid, NativeId, SubmissionKey
+from hpcq.domain.jobs import JobRecord, JobUid, NativeId, SubmissionKey
 from hpcq.domain.states import JobState
 from hpcq.services import submission
 
@@ -116,18 +116,24 @@ class Submitting(RuleBasedStateMachine):
         if key is not None:
             known = self.keys.setdefault(key, record.uid)
             if known != record.uid:
-                assert self.was_refused(known), "another job under the same key"
+                assert await self.was_refused(known), "another job under the same key"
                 self.keys[key] = record.uid
 
-    def was_refused(self, uid: JobUid) -> bool:
+    async def was_refused(self, uid: JobUid) -> bool:
         """Whether a promised job was refused later: then its key is free."""
-        return self.world.job(uid).state is JobState.FAILED and not self.jobs_of(uid)
+        return (await self.stored(uid)).state is JobState.FAILED and not self.jobs_of(uid)
+
+    async def stored(self, uid: JobUid) -> JobRecord:
+        """Return a record; deleted ones are on no board."""
+        record = await self.world.store.by_uid(uid)
+        assert record is not None
+        return record
 
     @precondition(lambda self: self.keys)
     @rule(data=st.data())
     def send_another_body(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from(sorted(self.keys)), label="key")
-        known = self.world.job(self.keys[key])
+        known = self.runner.run(self.stored(self.keys[key]))
         if known.state is JobState.FAILED:
             return
         spec = replace(self.world.spec, name="another")
@@ -187,7 +193,11 @@ class Submitting(RuleBasedStateMachine):
                 for native_id in set(self.scheduler.queue) - before:
                     del self.scheduler.queue[native_id]
             self.world.database.full = fills
+            ended = self.world.submitter
             await self.world.restart()
+            for one in ended._tasks:
+                one.cancel()
+            await asyncio.gather(*ended._tasks, return_exceptions=True)
         self.scheduler._scripted["submit"].clear()
         task.cancel()
         reached.cancel()
@@ -264,7 +274,7 @@ class Submitting(RuleBasedStateMachine):
         for record in self.world.board.snapshot.records():
             assert record.hand_over is None or record.state.is_final, f"still open: {record}"
         for uid, intent in self.intents.items():
-            record = self.world.job(uid)
+            record = self.runner.run(self.stored(uid))
             found = self.jobs_of(uid)
             if intent.is_deleted:
                 assert len(found) <= 1
@@ -276,4 +286,4 @@ class Submitting(RuleBasedStateMachine):
 
 
 TestSubmitting = Submitting.TestCase
-TestSubmitting.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
+TestSubmitting.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
