@@ -95,8 +95,7 @@ class JobStore:
             if key is not None:
                 claim = _claimed(transaction, key.text, self._now() - self._keys_kept)
                 if claim is not None:
-                    # Ours, when this is done again because nobody said that it had succeeded.
-                    return None if claim.uid == record.uid else claim
+                    return claim
                 _claim(transaction, key, record)
             _write(transaction, [(None, record)], self._now())
             return None

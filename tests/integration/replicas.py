@@ -1,0 +1,188 @@
+"""Several services in one process, over one scheduler in memory and one PostgreSQL."""
+
+import asyncio
+import contextlib
+import errno
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+from tests.unit.services.kit import CLUSTER, Clock
+
+from hpcq.domain.jobs import JobRecord, JobSpec, JobUid
+from hpcq.schedulers.base import Listing, SchedulerBackend
+from hpcq.schedulers.testing import FakeScheduler
+from hpcq.services.assembly import ServiceOptions, Services, assemble
+from hpcq.services.paths import PathChecker
+from hpcq.services.replica import Replica
+from hpcq.services.submission import SubmissionOptions
+from hpcq.storage.database import Database
+from hpcq.storage.leases import Lease
+from hpcq.storage.migrate import Deployment
+
+__all__ = ["COMMAND_SECONDS", "LISTED_FOR", "SETTLE_SECONDS", "Member", "Site", "until"]
+
+COMMAND_SECONDS = 30.0
+SETTLE_SECONDS = 60.0
+LISTED_FOR = timedelta(days=1)
+LEASE = timedelta(seconds=0.9)
+
+
+class LostDatabase(Database):
+    """One to which the way can be lost; `writes_left` counts down to that."""
+
+    writes_left: int | None = None
+
+    def _write(self, works: Sequence[Any]) -> list[Any]:
+        if self.writes_left is not None:
+            if self.writes_left == 0:
+                raise OSError(errno.EHOSTUNREACH, "No route to host")
+            self.writes_left -= 1
+        return super()._write(works)
+
+
+class Door:
+    """One service's way to the scheduler that all share; counts its queries for the queue."""
+
+    def __init__(self, scheduler: FakeScheduler) -> None:
+        self._scheduler = scheduler
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scheduler, name)
+
+    async def jobs(self) -> Listing:
+        self.asked += 1
+        return await self._scheduler.jobs()
+
+
+@dataclass(kw_only=True)
+class Member:
+    """One of the services, with a clock of its own. Nothing runs by itself but after `start`."""
+
+    scheduler: FakeScheduler
+    url: str
+    interval_seconds: float
+    clock: Clock = field(default_factory=Clock)
+    running: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.name = uuid.uuid4().hex
+        self.database = LostDatabase(self.url, Deployment(CLUSTER, "FAKE"))
+        self.lease = Lease(self.database, self.name, LEASE)
+        self.door = Door(self.scheduler)
+        self.paths = PathChecker(10)
+        options = ServiceOptions(
+            cluster_id=CLUSTER,
+            me=self.name,
+            interval=timedelta(seconds=self.interval_seconds),
+            usage_interval=timedelta(seconds=15),
+            listed_for=LISTED_FOR,
+            rechecked_for=timedelta(days=7),
+            keys_kept=timedelta(days=1),
+            records_kept=timedelta(days=90),
+            events_kept=timedelta(days=90),
+            lease=LEASE,
+            submission=SubmissionOptions(
+                command_seconds=COMMAND_SECONDS,
+                wait_seconds=0,
+                settle=timedelta(seconds=SETTLE_SECONDS),
+            ),
+        )
+        self.services: Services = assemble(
+            cast(SchedulerBackend, self.door), self.database, self.paths, options, self.clock
+        )
+        self.known = 0
+
+    @property
+    def replica(self) -> Replica:
+        assert self.services.replica is not None
+        return self.services.replica
+
+    async def open(self) -> None:
+        await self.database.open()
+        self.known = await self.services.monitor.load()
+
+    def start(self) -> None:
+        """Have it follow and take turns by itself."""
+        self.running = asyncio.create_task(self.services.watch(self.known))
+
+    async def stop(self) -> None:
+        """End it as a service manager does."""
+        running, self.running = self.running, None
+        if running is not None:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
+    async def close(self) -> None:
+        await self.stop()
+        self.database.writes_left = None
+        await self.database.close()
+        self.paths.close()
+
+    async def lead(self) -> None:
+        """Look once, as the one that asks; it must be able to be that."""
+        await self.replica.catch_up()
+        assert await self.lease.take()
+        await self.services.monitor.tick()
+
+    async def hand_on(self) -> None:
+        """Let another one lead."""
+        await self.lease.give_back()
+
+    async def follow(self) -> None:
+        await self.replica.catch_up()
+
+    def job(self, uid: JobUid) -> JobRecord:
+        entry = self.services.board.snapshot.entries.get(uid)
+        assert entry is not None, f"{uid} is not on the board"
+        return entry.record
+
+    def shown(self) -> dict[JobUid, JobRecord]:
+        return {record.uid: record for record in self.services.board.snapshot.records()}
+
+
+@dataclass(kw_only=True)
+class Site:
+    """All of them."""
+
+    directory: Path
+    url: str
+    scheduler: FakeScheduler = field(default_factory=FakeScheduler)
+    members: list[Member] = field(default_factory=list)
+    interval_seconds: float = 0.05
+
+    def __post_init__(self) -> None:
+        script = self.directory / "run.sh"
+        script.write_text("#!/bin/sh\n")
+        self.spec = JobSpec(
+            name="study", working_directory=str(self.directory), script_file=str(script)
+        )
+
+    async def member(self) -> Member:
+        """Another one, opened."""
+        new = Member(scheduler=self.scheduler, url=self.url, interval_seconds=self.interval_seconds)
+        self.members.append(new)
+        await new.open()
+        return new
+
+    async def submit(self, member: Member, **fields: Any) -> JobRecord:
+        """Submit a job there, and wait until all of that is in the database."""
+        record = (await member.services.jobs.submit(replace(self.spec, **fields))).record
+        await member.services.submitter.written()
+        return record
+
+    async def close(self) -> None:
+        for member in self.members:
+            await member.close()
+
+
+async def until(reached: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(seconds):
+        while not reached():  # noqa: ASYNC110  (nobody tells of it)
+            await asyncio.sleep(0.01)
