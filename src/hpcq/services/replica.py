@@ -118,9 +118,8 @@ class Replica:
         """Put up what the others have written since the last time.
 
         Raises:
-            StoreUnavailable: it cannot be read.
+            StoreUnavailable: it cannot be read, or what is owed cannot be written.
         """
-        self._monitor.adopt(*await self._changes.pay())
         while True:
             news = await self._store.news(self._known)
             self._take_in(news)
@@ -132,6 +131,8 @@ class Replica:
             # Who watches knows better.
             self._board.put((), (), news.as_of)
             self._monitor.health = _health(news)
+        # What cannot be written keeps nothing from being read.
+        self._monitor.adopt(*await self._changes.pay())
 
     def _take_in(self, news: News) -> None:
         entries = self._board.snapshot.entries
