@@ -39,7 +39,9 @@ def _group(item: pytest.Item) -> None:
     if item.get_closest_marker("xdist_group") is None:
         call = getattr(item, "callspec", None)
         params = {} if call is None else call.params
-        shared = (str(params[name]) for name in _APART if name in params)
+        found = (params[name] for name in _APART if name in params)
+        # A dataclass shows sets in another order in every process.
+        shared = (str(getattr(value, "name", value)) for value in found)
         item.add_marker(pytest.mark.xdist_group("-".join((item.path.stem, *shared))))
 
 

@@ -184,7 +184,7 @@ async def test_following_notes_nothing_for_questions_that_nobody_asked(
     await one.lead()
     await other.follow()
     assert len(other.shown()) == 3
-    assert other.services.monitor._memory.touched == {}
+    assert other.services.jobs.bulletin._touched == {}
 
 
 # The scheduler's health is everybody's
@@ -378,7 +378,8 @@ async def test_what_was_not_written_because_another_one_wrote_is_looked_at_again
     assert record.native_id is not None
     await one.lead()
     await other.follow()
-    await other.services.monitor.apply(record.uid, lambda r: r.changed(state_reason="told here"))
+    bulletin = other.services.jobs.bulletin
+    await bulletin.apply(record.uid, lambda r: r.changed(state_reason="told here"))
     site.scheduler.change(record.native_id, queue="long")
     assert await one.lease.take()
     await one.services.monitor.look()

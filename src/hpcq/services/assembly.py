@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from hpcq.domain.errors import NotAsked
-from hpcq.domain.jobs import JobRecord, SubmissionKey
+from hpcq.domain.jobs import SubmissionKey
 from hpcq.execution.leftovers import end_leftovers
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.archive import Archive
+from hpcq.services.bulletin import Bulletin
 from hpcq.services.changes import Changes
 from hpcq.services.jobs import JobService
 from hpcq.services.monitor import Monitor, MonitorOptions
@@ -117,16 +118,14 @@ def assemble(
     store = JobStore(database, options.keys_kept, clock)
     changes = Changes(store)
     board = Board(options.cluster_id)
-
-    def adopt(record: JobRecord) -> None:
-        monitor.adopt(record)
-
+    holder = options.me if store.is_shared else None
+    bulletin = Bulletin(store, changes, board, holder, clock)
     submitter = Submitter(
         backend,
         store,
         changes,
         options.me,
-        adopt,
+        bulletin.adopt,
         _end_leftovers,
         refusal,
         options.submission,
@@ -136,7 +135,7 @@ def assemble(
     monitor = Monitor(
         backend,
         store,
-        changes,
+        bulletin,
         board,
         submitter,
         Resolver(backend, options.interval, options.rechecked_for),
@@ -146,7 +145,6 @@ def assemble(
             interval_seconds=options.interval.total_seconds(),
             listed_for=options.listed_for,
             listed_at_most=_LISTED_AT_MOST,
-            holder=options.me if store.is_shared else None,
         ),
         clock,
     )
@@ -154,6 +152,7 @@ def assemble(
         backend=backend,
         store=store,
         board=board,
+        bulletin=bulletin,
         monitor=monitor,
         submitter=submitter,
         usage=usage,
@@ -162,7 +161,7 @@ def assemble(
         paths=paths,
     )
     retention = Retention(
-        Pruner(database, options.me if store.is_shared else None),
+        Pruner(database, holder),
         RetentionOptions(
             records=options.records_kept,
             events=options.events_kept,
@@ -180,7 +179,7 @@ def assemble(
             listed_for=options.listed_for,
             listed_at_most=_LISTED_AT_MOST,
         )
-        replica = Replica(store, lease, changes, board, monitor, turns, clock)
+        replica = Replica(store, lease, bulletin, board, monitor, turns, clock)
     return Services(
         store=store,
         board=board,

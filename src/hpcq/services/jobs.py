@@ -18,6 +18,7 @@ from hpcq.domain.submission import IdempotencyKey
 from hpcq.domain.validation import check_content
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.archive import Archive
+from hpcq.services.bulletin import Bulletin
 from hpcq.services.clock import now
 from hpcq.services.monitor import Monitor
 from hpcq.services.paths import PathChecker
@@ -47,6 +48,7 @@ class JobService:
     backend: SchedulerBackend
     store: JobStore
     board: Board
+    bulletin: Bulletin
     monitor: Monitor
     submitter: Submitter
     usage: UsageReader
@@ -149,7 +151,7 @@ class JobService:
             job = life.cancel_requested(job, at)
             return life.removed_while_queued(job, at) if never_ran else job
 
-        changed = await self.monitor.apply(record.uid, asked)
+        changed = await self.bulletin.apply(record.uid, asked)
         self.monitor.wake()
         return changed or record
 
@@ -161,21 +163,21 @@ class JobService:
         self, record: JobRecord, change: Callable[[JobRecord], JobRecord]
     ) -> JobRecord:
         """Change a job of ours, whether or not the board shows it."""
-        changed = await self.monitor.apply(record.uid, change)
+        changed = await self.bulletin.apply(record.uid, change)
         return changed or await self.store.change(record.uid, change) or record
 
     async def hold(self, job_id: str) -> JobRecord:
         """Keep a queued job from starting."""
         record = await self._waiting("hold", job_id)
         await self.backend.hold(_reachable(record))
-        return await self.monitor.apply(record.uid, lambda r: life.held(r, now())) or record
+        return await self.bulletin.apply(record.uid, lambda r: life.held(r, now())) or record
 
     async def release(self, job_id: str) -> JobRecord:
         """Let a held job start."""
         record = await self._waiting("release", job_id)
         await self.backend.release(_reachable(record))
         self.monitor.wake()
-        return await self.monitor.apply(record.uid, lambda r: life.released(r, now())) or record
+        return await self.bulletin.apply(record.uid, lambda r: life.released(r, now())) or record
 
     async def _waiting(self, action: str, job_id: str) -> JobRecord:
         """Return a job that has not started, if the scheduler knows this action."""

@@ -2,19 +2,18 @@
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
 
-from hpcq.domain import life, sampling
+from hpcq.domain import life
 from hpcq.domain.errors import HpcqError, LeaseLost, StoreUnavailable
-from hpcq.domain.events import Contradiction, Happening, contradicted
+from hpcq.domain.events import Contradiction, contradicted
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.schedulers.base import Listing, SchedulerBackend
-from hpcq.services.changes import Changes
+from hpcq.services.bulletin import Bulletin
 from hpcq.services.reconcile import Comparison, compare
 from hpcq.services.resolving import Resolver
 from hpcq.services.snapshot import Board
@@ -28,8 +27,6 @@ _log = structlog.get_logger("hpcq.monitor")
 
 # How often a change that the scheduler tells of itself may lead to another query.
 _WOKEN_INTERVAL_SECONDS = 0.05
-# Whoever else writes waits for a transaction to end; this many records take about half a second.
-_WRITTEN_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +37,11 @@ class MonitorOptions:
         interval_seconds: from one queue query to the next.
         listed_for: how long a finished job stays in the listing.
         listed_at_most: how many finished jobs are kept in memory for it, the newest.
-        holder: the name under which this process holds the lease; None where it needs none.
     """
 
     interval_seconds: float
     listed_for: timedelta
     listed_at_most: int
-    holder: str | None = None
 
 
 @dataclass(slots=True)
@@ -68,8 +63,6 @@ class _Memory:
 
     Attributes:
         last: what the newest listing said.
-        touched: when somebody else than the monitor changed a job, by the monotonic clock.
-        asking: since when questions are open, by the same clock.
         reported: what was last complained about, so that each complaint is logged once.
         missing: the jobs that are to be somewhere and were not in the newest listing.
         unanswered: those of which it is not known whether the scheduler took them.
@@ -77,8 +70,6 @@ class _Memory:
     """
 
     last: dict[NativeId, Observation] = field(default_factory=dict)
-    touched: dict[JobUid, float] = field(default_factory=dict)
-    asking: list[float] = field(default_factory=list)
     reported: set[object] = field(default_factory=set)
     missing: Sequence[JobUid] = ()
     unanswered: Sequence[JobUid] = ()
@@ -108,7 +99,7 @@ class Monitor:
         self,
         backend: SchedulerBackend,
         store: JobStore,
-        changes: Changes,
+        bulletin: Bulletin,
         board: Board,
         submitter: Submitter,
         resolver: Resolver,
@@ -119,7 +110,7 @@ class Monitor:
     ) -> None:
         self._backend = backend
         self._store = store
-        self._changes = changes
+        self._bulletin = bulletin
         self._board = board
         self._submitter = submitter
         self._resolver = resolver
@@ -148,46 +139,6 @@ class Monitor:
     def wake(self) -> None:
         """Ask the scheduler again soon, instead of after the interval."""
         self._woken.set()
-
-    async def apply(
-        self, uid: JobUid, change: Callable[[JobRecord], JobRecord]
-    ) -> JobRecord | None:
-        """Change one job on this service's own account: in the store, and then on the board.
-
-        Answers of the scheduler that were asked for before are not believed about it.
-
-        Returns:
-            The job as it is now, or None when the board does not show it.
-
-        Raises:
-            StoreUnavailable: it could not be written; that is tried again with every look.
-        """
-        entry = self._board.snapshot.entries.get(uid)
-        if entry is None:
-            return None
-        self._touch(uid)
-        record = await self._changes.make(uid, change)
-        if record is None:
-            # Somebody else's, of which nothing is kept.
-            record = change(entry.record)
-        self.adopt(record)
-        return record
-
-    def adopt(self, *records: JobRecord) -> None:
-        """Put up jobs as somebody else than the monitor knows them."""
-        entries = self._board.snapshot.entries
-        newer = []
-        for record in records:
-            entry = entries.get(record.uid)
-            if entry is None or entry.record.revision <= record.revision:
-                self._touch(record.uid)
-                newer.append(record)
-        self._board.put(newer)
-
-    def _touch(self, uid: JobUid) -> None:
-        # No answer can be older than this while nothing is being asked.
-        if self._memory.asking:
-            self._memory.touched[uid] = time.monotonic()
 
     async def run(self) -> None:
         """Ask again and again, until cancelled or until another replica does.
@@ -234,7 +185,7 @@ class Monitor:
     async def _unanswered(self, problem: str) -> None:
         self.health = Health(answered=False, problem=problem)
         with contextlib.suppress(StoreUnavailable):
-            await self._store.publish([], holder=self._options.holder, problem=problem)
+            await self._bulletin.unanswered(problem)
 
     async def _follow_up_and_report(self) -> None:
         try:
@@ -261,10 +212,9 @@ class Monitor:
                 published. The next look finds it again.
             LeaseLost: another replica does this now; nothing was written.
         """
-        for record in await self._changes.pay():
-            self.adopt(record)
+        await self._bulletin.pay()
         memory = self._memory
-        with self._asking() as began:
+        with self._bulletin.asking() as began:
             asked_at = self._now()
             listing = await self._backend.jobs()
             await self._recall(listing)
@@ -273,7 +223,7 @@ class Monitor:
                 self._board.snapshot,
                 listing,
                 memory.last,
-                {uid for uid, at in memory.touched.items() if at >= began},
+                self._bulletin.touched_since(began),
                 self._cluster_id,
                 asked_at,
                 self._options.listed_for,
@@ -283,7 +233,7 @@ class Monitor:
             before = self._board.snapshot.as_of
             missed = [life.missed(r, before) for r in comparison.vanished]
             news = [r for r, old in zip(missed, comparison.vanished, strict=True) if r is not old]
-            put_up = await self._publish(
+            put_up = await self._bulletin.publish(
                 [*comparison.changed, *news],
                 began,
                 gone=[*comparison.gone, *self._board.displaced],
@@ -308,13 +258,13 @@ class Monitor:
         """
         memory = self._memory
         await self._settle(self._known(memory.unanswered))
-        with self._asking() as began:
+        with self._bulletin.asking() as began:
             asked_about = [*memory.missing, *self._resolver.incomplete]
             missing, at = self._known(asked_about), self._now()
             ended = await self._resolver.resolve(missing, memory.last_seen, at)
-            await self._publish(ended, began)
-        with self._asking() as began:
-            await self._publish(await self._usage.ask(), began)
+            await self._bulletin.publish(ended, began)
+        with self._bulletin.asking() as began:
+            await self._bulletin.publish(await self._usage.ask(), began)
 
     def _known(self, uids: Iterable[JobUid]) -> list[JobRecord]:
         """Return these jobs as they are on the board now."""
@@ -336,96 +286,13 @@ class Monitor:
         if forgotten:
             self._board.put(await self._store.by_uids(forgotten))
 
-    async def _publish(
-        self,
-        changed: Sequence[JobRecord],
-        began: float,
-        *,
-        gone: Sequence[JobUid] = (),
-        complete_since: datetime | None = None,
-        as_of: datetime | None = None,
-        happenings: Sequence[Happening] = (),
-    ) -> set[JobUid]:
-        """Write, then put up, what nobody else has changed since we ``began`` to ask.
-
-        Returns:
-            Those that were put up.
-        """
-        if not changed and not gone and as_of is None:
-            return set()
-        is_shared, holder = self._store.is_shared, self._options.holder
-        fresh = [r for r in changed if not self._touched_since(r.uid, began)]
-        kept = [r for r in fresh if r.is_ours or is_shared]
-        seen = [r for r in fresh if not (r.is_ours or is_shared)]
-        left = gone if is_shared else ()
-        *earlier, (changes, last_gone) = _portions(list(self._with_before(kept)), left)
-        put_up: set[JobUid] = set()
-        try:
-            for some, some_gone in earlier:
-                written = await self._store.publish(
-                    some, holder=holder, gone=some_gone, samples=_samples(some, self._now())
-                )
-                put_up |= self._put_up(written, some_gone, began)
-            written = await self._store.publish(
-                changes,
-                holder=holder,
-                gone=last_gone,
-                happenings=happenings,
-                samples=_samples(changes, self._now()),
-                as_of=as_of,
-            )
-        except StoreUnavailable:
-            self._board.put(seen, () if is_shared else gone, complete_since=complete_since)
-            raise
-        return put_up | self._put_up([*seen, *written], gone, began, as_of, complete_since)
-
-    def _put_up(
-        self,
-        records: Iterable[JobRecord],
-        gone: Sequence[JobUid],
-        began: float,
-        as_of: datetime | None = None,
-        complete_since: datetime | None = None,
-    ) -> set[JobUid]:
-        still = [r for r in records if not self._touched_since(r.uid, began)]
-        self._board.put(still, gone, as_of, complete_since)
-        return {r.uid for r in still}
-
-    def _with_before(
-        self, changed: Iterable[JobRecord]
-    ) -> Iterator[tuple[JobRecord | None, JobRecord]]:
-        """Yield records with their version before; those that have a newer one are left out."""
-        entries = self._board.snapshot.entries
-        for new in changed:
-            entry = entries.get(new.uid)
-            if entry is None:
-                yield None, new
-            elif entry.record.revision == new.revision:
-                yield entry.record, new
-
-    @contextlib.contextmanager
-    def _asking(self) -> Iterator[float]:
-        """Yield the present; answers to what is asked from now on may be older than what we do."""
-        memory, began = self._memory, time.monotonic()
-        memory.asking.append(began)
-        try:
-            yield began
-        finally:
-            memory.asking.remove(began)
-            oldest = min(memory.asking, default=time.monotonic())
-            memory.touched = {u: at for u, at in memory.touched.items() if at >= oldest}
-
-    def _touched_since(self, uid: JobUid, moment: float) -> bool:
-        at = self._memory.touched.get(uid)
-        return at is not None and at >= moment
-
     def _believed(
         self, last: dict[NativeId, Observation], began: float
     ) -> dict[NativeId, Observation]:
         """Forget what a listing said of jobs of which it was not believed."""
-        for uid, at in self._memory.touched.items():
+        for uid in self._bulletin.touched_since(began):
             entry = self._board.snapshot.entries.get(uid)
-            if at >= began and entry is not None and entry.record.native_id is not None:
+            if entry is not None and entry.record.native_id is not None:
                 last.pop(entry.record.native_id, None)
         return last
 
@@ -454,24 +321,3 @@ class Monitor:
                 native_state=contradiction.native_state,
             )
         return [contradiction for contradiction, record in new.items() if record.is_ours]
-
-
-def _portions(
-    changes: Sequence[tuple[JobRecord | None, JobRecord]], gone: Sequence[JobUid]
-) -> Sequence[tuple[Sequence[tuple[JobRecord | None, JobRecord]], Sequence[JobUid]]]:
-    """Split what is to be written, one for each transaction; there is at least one."""
-    if len(changes) + len(gone) <= _WRITTEN_AT_ONCE:
-        return [(changes, gone)]
-    step = _WRITTEN_AT_ONCE
-    return [
-        *((changes[i : i + step], ()) for i in range(0, len(changes), step)),
-        *(((), gone[i : i + step]) for i in range(0, len(gone), step)),
-    ]
-
-
-def _samples(
-    changes: Sequence[tuple[JobRecord | None, JobRecord]], at: datetime
-) -> list[sampling.Sample]:
-    """Return the samples of usage that changes of records bring."""
-    found = (sampling.sample(old, new, at) for old, new in changes)
-    return [sample for sample in found if sample is not None]

@@ -10,7 +10,7 @@ import structlog
 
 from hpcq.domain.errors import LeaseLost, StoreUnavailable
 from hpcq.domain.jobs import JobRecord
-from hpcq.services.changes import Changes
+from hpcq.services.bulletin import Bulletin
 from hpcq.services.monitor import Health, Monitor
 from hpcq.services.reconcile import Retired, retired
 from hpcq.services.snapshot import Board, Snapshot
@@ -51,7 +51,7 @@ class Replica:
         self,
         store: JobStore,
         lease: Lease,
-        changes: Changes,
+        bulletin: Bulletin,
         board: Board,
         monitor: Monitor,
         options: ReplicaOptions,
@@ -59,7 +59,7 @@ class Replica:
     ) -> None:
         self._store = store
         self._lease = lease
-        self._changes = changes
+        self._bulletin = bulletin
         self._board = board
         self._monitor = monitor
         self._options = options
@@ -132,7 +132,7 @@ class Replica:
             self._board.put((), (), news.as_of)
             self._monitor.health = _health(news)
         # What cannot be written keeps nothing from being read.
-        self._monitor.adopt(*await self._changes.pay())
+        await self._bulletin.pay()
 
     def _take_in(self, news: News) -> None:
         entries = self._board.snapshot.entries
@@ -145,7 +145,7 @@ class Replica:
             return entry.record.revision < record.revision
 
         self._board.put((), news.gone)
-        self._monitor.adopt(*(record for record in news.changed if is_worth_it(record)))
+        self._bulletin.adopt(*(record for record in news.changed if is_worth_it(record)))
         self._known = news.change
 
     async def _take_turns(self) -> None:

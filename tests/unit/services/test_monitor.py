@@ -378,7 +378,7 @@ async def test_what_a_disbelieved_listing_said_is_taken_from_the_next(world: Wor
     answer = world.scheduler.hold_back_next("jobs")
     ticking = asyncio.create_task(world.tick(5))
     await answer.ready.wait()
-    await world.monitor.apply(
+    await world.jobs.bulletin.apply(
         world.job(native_id).uid, lambda r: life.cancel_requested(r, world.clock())
     )
     answer.let_go()
@@ -760,7 +760,8 @@ async def test_what_is_remembered_does_not_grow_with_the_jobs_that_come_and_go(
         await world.tick(2 * 86400)
         await world.tick(5)
     memory = world.monitor._memory
-    assert (memory.last, memory.touched, memory.missing, memory.unanswered) == ({}, {}, [], [])
+    assert (memory.last, memory.missing, memory.unanswered) == ({}, [], [])
+    assert world.jobs.bulletin._touched == {}
     assert world.monitor._resolver._rechecks == {}
     assert world.usage._interest == {}
     assert not world.submitter._under_way

@@ -12,7 +12,6 @@ from tests.unit.services.kit import CLUSTER, T0, World
 from hpcq.domain import life, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
-from hpcq.services.changes import Changes
 from hpcq.services.pages import Cursor, Page, Pages, read_cursor, write_cursor
 from hpcq.services.reconcile import retired
 from hpcq.services.replica import Replica, ReplicaOptions
@@ -137,7 +136,7 @@ async def test_a_replica_that_only_follows_keeps_no_more(world: World) -> None:
     replica = Replica(
         world.store,
         Lease(world.database, "me", DAY),
-        Changes(world.store),
+        world.jobs.bulletin,
         world.board,
         world.monitor,
         ReplicaOptions(news_seconds=1, lease_seconds=9, listed_for=DAY, listed_at_most=2),
