@@ -167,7 +167,9 @@ class Bulletin:
         except StoreUnavailable:
             self._board.put(seen, () if is_shared else gone, complete_since=complete_since)
             raise
-        return put_up | self._put_up([*seen, *written], gone, began, as_of, complete_since)
+        put_up |= self._put_up([*seen, *written], gone, began, as_of, complete_since)
+        await self._reconsider(versions, written)
+        return put_up
 
     async def unanswered(self, problem: str) -> None:
         """Let the other replicas know that the scheduler does not answer, and why.
@@ -191,9 +193,23 @@ class Bulletin:
         complete_since: datetime | None = None,
     ) -> set[JobUid]:
         touched = self.touched_since(began)
-        still = [r for r in records if r.uid not in touched]
+        still = [r for r in records if r.uid not in touched or self._is_newer(r)]
         self._board.put(still, gone, as_of, complete_since)
         return {r.uid for r in still}
+
+    def _is_newer(self, record: JobRecord) -> bool:
+        """Whether the store has this version, and the board an earlier one."""
+        entry = self._board.snapshot.entries.get(record.uid)
+        return entry is not None and entry.record.revision < record.revision
+
+    async def _reconsider(
+        self, versions: Sequence[_Versions], written: Sequence[JobRecord]
+    ) -> None:
+        """Put up what the store has of jobs that turned out to be other than the board shows."""
+        known = {record.uid for record in written}
+        refused = [new.uid for _, new in versions if new.uid not in known]
+        if refused:
+            self.adopt(*await self._store.by_uids(refused))
 
     def _with_before(self, changed: Iterable[JobRecord]) -> Iterator[_Versions]:
         """Yield records with their version before; those that have a newer one are left out."""

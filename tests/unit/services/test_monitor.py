@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.unit.services.kit import World
@@ -690,6 +691,30 @@ async def test_details_of_a_job_that_was_cancelled_meanwhile_change_nothing(worl
     answer.let_go()
     await ticking
     assert world.job(native_id) == ended
+
+
+async def test_a_job_put_up_again_while_its_change_is_written_is_not_left_behind(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native_id = (await world.submit()).native_id
+    assert native_id is not None
+    world.scheduler.run(native_id)
+    await world.tick()
+    publish = world.store.publish
+
+    async def meanwhile(*changes: Any, **rest: Any) -> Any:
+        written = await publish(*changes, **rest)
+        # As a request does that learns late what became of its submission.
+        world.jobs.bulletin.adopt(world.job(native_id))
+        return written
+
+    world.scheduler.end(native_id, exit_code=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "publish", meanwhile)
+        await world.tick(5)
+    await world.tick(5)
+    ended = world.job(native_id)
+    assert (ended.state, ended == await world.store.by_uid(ended.uid)) == (JobState.DONE, True)
 
 
 # How often
