@@ -27,9 +27,9 @@ from hpcq.schedulers.base import Listing
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.services.assembly import ServiceOptions, Services, assemble
 from hpcq.services.clock import now
+from hpcq.services.handing import SubmissionOptions
 from hpcq.services.paths import PathChecker
 from hpcq.services.snapshot import Board, Freshness
-from hpcq.services.submission import SubmissionOptions
 from hpcq.storage.database import Database
 from hpcq.storage.migrate import Deployment
 
@@ -101,7 +101,7 @@ async def listing(board: Board) -> None:
 
 
 async def submission(services: Services) -> None:
-    await services.submitter.submit(ONE, None)
+    await services.jobs.submitter.submit(ONE, None)
 
 
 async def timed(title: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

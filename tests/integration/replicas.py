@@ -16,9 +16,9 @@ from hpcq.domain.jobs import JobRecord, JobSpec, JobUid
 from hpcq.schedulers.base import Listing, SchedulerBackend
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.services.assembly import ServiceOptions, Services, assemble
+from hpcq.services.handing import SubmissionOptions
 from hpcq.services.paths import PathChecker
 from hpcq.services.replica import Replica
-from hpcq.services.submission import SubmissionOptions
 from hpcq.storage.database import Database
 from hpcq.storage.leases import Lease
 from hpcq.storage.migrate import Deployment
@@ -173,7 +173,7 @@ class Site:
     async def submit(self, member: Member, **fields: Any) -> JobRecord:
         """Submit a job there, and wait until all of that is in the database."""
         record = (await member.services.jobs.submit(replace(self.spec, **fields))).record
-        await member.services.submitter.written()
+        await member.services.jobs.handing.written()
         return record
 
     async def close(self) -> None:

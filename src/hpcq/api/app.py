@@ -24,10 +24,10 @@ from hpcq.schedulers import registry
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.services.assembly import ServiceOptions, Services, assemble
 from hpcq.services.clock import now
+from hpcq.services.handing import SubmissionOptions
 from hpcq.services.paths import PathChecker
 from hpcq.services.programs import ProgramService
 from hpcq.services.resilience import ResilientBackend
-from hpcq.services.submission import SubmissionOptions
 from hpcq.storage.database import Database
 from hpcq.storage.migrate import Deployment
 from hpcq.telemetry import RequestLog

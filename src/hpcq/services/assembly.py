@@ -12,6 +12,7 @@ from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.archive import Archive
 from hpcq.services.bulletin import Bulletin
 from hpcq.services.changes import Changes
+from hpcq.services.handing import Handing, SubmissionOptions
 from hpcq.services.jobs import JobService
 from hpcq.services.monitor import Monitor, MonitorOptions
 from hpcq.services.pages import Pages
@@ -19,8 +20,9 @@ from hpcq.services.paths import PathChecker
 from hpcq.services.replica import Replica, ReplicaOptions
 from hpcq.services.resolving import Resolver
 from hpcq.services.retention import Retention, RetentionOptions
+from hpcq.services.settling import Settler
 from hpcq.services.snapshot import Board
-from hpcq.services.submission import SubmissionOptions, Submitter
+from hpcq.services.submission import Submitter
 from hpcq.services.usage import UsageReader
 from hpcq.storage.database import Database
 from hpcq.storage.jobs import JobStore
@@ -77,7 +79,6 @@ class Services:
     board: Board
     pages: Pages
     monitor: Monitor
-    submitter: Submitter
     usage: UsageReader
     jobs: JobService
     retention: Retention
@@ -120,24 +121,17 @@ def assemble(
     board = Board(options.cluster_id)
     holder = options.me if store.is_shared else None
     bulletin = Bulletin(store, changes, board, holder, clock)
-    submitter = Submitter(
-        backend,
-        store,
-        changes,
-        options.me,
-        bulletin.adopt,
-        _end_leftovers,
-        refusal,
-        options.submission,
-        clock,
+    handing = Handing(
+        backend, store, changes, options.me, bulletin.adopt, refusal, options.submission, clock
     )
+    settler = Settler(backend, store, handing, bulletin.adopt, _end_leftovers, clock)
     usage = UsageReader(backend, board, options.usage_interval, _INTEREST, clock)
     monitor = Monitor(
         backend,
         store,
         bulletin,
         board,
-        submitter,
+        settler,
         Resolver(backend, options.interval, options.rechecked_for),
         usage,
         options.cluster_id,
@@ -154,7 +148,8 @@ def assemble(
         board=board,
         bulletin=bulletin,
         monitor=monitor,
-        submitter=submitter,
+        handing=handing,
+        submitter=Submitter(store, changes, handing, settler, clock),
         usage=usage,
         archive=Archive(backend, store, options.cluster_id, options.interval.total_seconds()),
         cluster_id=options.cluster_id,
@@ -185,7 +180,6 @@ def assemble(
         board=board,
         pages=Pages(board, store, options.cluster_id, options.listed_for, clock),
         monitor=monitor,
-        submitter=submitter,
         usage=usage,
         jobs=jobs,
         retention=retention,

@@ -20,6 +20,7 @@ from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.archive import Archive
 from hpcq.services.bulletin import Bulletin
 from hpcq.services.clock import now
+from hpcq.services.handing import Handing
 from hpcq.services.monitor import Monitor
 from hpcq.services.paths import PathChecker
 from hpcq.services.snapshot import Board, Entry
@@ -50,6 +51,7 @@ class JobService:
     board: Board
     bulletin: Bulletin
     monitor: Monitor
+    handing: Handing
     submitter: Submitter
     usage: UsageReader
     archive: Archive
@@ -75,7 +77,7 @@ class JobService:
         if known is not None:
             return known
         self._check_expressible(spec)
-        self.submitter.check_available()
+        self.handing.check_available()
         await self.paths.check(spec)
         submission = await self.submitter.submit(spec, key)
         if submission.record.native_id is None:

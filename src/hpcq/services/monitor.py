@@ -16,8 +16,8 @@ from hpcq.schedulers.base import Listing, SchedulerBackend
 from hpcq.services.bulletin import Bulletin
 from hpcq.services.reconcile import Comparison, compare
 from hpcq.services.resolving import Resolver
+from hpcq.services.settling import Settler
 from hpcq.services.snapshot import Board
-from hpcq.services.submission import Submitter
 from hpcq.services.usage import UsageReader
 from hpcq.storage.jobs import JobStore
 
@@ -101,7 +101,7 @@ class Monitor:
         store: JobStore,
         bulletin: Bulletin,
         board: Board,
-        submitter: Submitter,
+        settler: Settler,
         resolver: Resolver,
         usage: UsageReader,
         cluster_id: str,
@@ -112,7 +112,7 @@ class Monitor:
         self._store = store
         self._bulletin = bulletin
         self._board = board
-        self._submitter = submitter
+        self._settler = settler
         self._resolver = resolver
         self._usage = usage
         self._cluster_id = cluster_id
@@ -274,7 +274,7 @@ class Monitor:
     async def _settle(self, unanswered: Iterable[JobRecord]) -> None:
         for record in unanswered:
             try:
-                await self._submitter.settle(record)
+                await self._settler.settle(record)
             except HpcqError as error:
                 _log.warning("submission.unclear", uid=record.uid, problem=error.detail)
 

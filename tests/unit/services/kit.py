@@ -11,8 +11,8 @@ from typing import Any, Self
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.services.assembly import ServiceOptions, assemble
+from hpcq.services.handing import SubmissionOptions
 from hpcq.services.paths import PathChecker
-from hpcq.services.submission import SubmissionOptions
 from hpcq.storage.database import Database
 from hpcq.storage.migrate import Deployment
 
@@ -85,11 +85,8 @@ class World:
         services = assemble(self.scheduler, self.database, self.paths, options, self.clock)
         self.store, self.board, self.jobs = services.store, services.board, services.jobs
         self.archive, self.retention = services.jobs.archive, services.retention
-        self.monitor, self.submitter, self.usage = (
-            services.monitor,
-            services.submitter,
-            services.usage,
-        )
+        self.monitor, self.usage = services.monitor, services.usage
+        self.handing, self.settler = services.jobs.handing, services.monitor._settler
 
     async def __aenter__(self) -> Self:
         await self.database.open()
@@ -109,7 +106,7 @@ class World:
 
     async def submit(self, **fields: Any) -> JobRecord:
         record = (await self.jobs.submit(replace(self.spec, **fields))).record
-        await self.submitter.written()
+        await self.handing.written()
         stored = await self.store.by_uid(record.uid)
         assert stored is not None
         return stored if stored.native_id == record.native_id else record

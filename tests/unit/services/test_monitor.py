@@ -789,7 +789,7 @@ async def test_what_is_remembered_does_not_grow_with_the_jobs_that_come_and_go(
     assert world.jobs.bulletin._touched == {}
     assert world.monitor._resolver._rechecks == {}
     assert world.usage._interest == {}
-    assert not world.submitter._under_way
+    assert not world.handing._under_way
     assert len(world.board.snapshot.entries) == 0
     assert len(world.board.snapshot.by_native) == 0
 

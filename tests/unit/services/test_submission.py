@@ -44,7 +44,7 @@ def name_of(error: object) -> str:
 
 async def submitted(world: World, key: str | None = KEY) -> Submission:
     answer = await world.jobs.submit(world.spec, key)
-    await world.submitter.written()
+    await world.handing.written()
     return answer
 
 
@@ -52,7 +52,7 @@ async def settled(world: World) -> None:
     """Let so much time pass that whatever is absent surely is."""
     await world.tick()
     await world.tick(SETTLED)
-    await world.submitter.written()
+    await world.handing.written()
     await world.tick(1)
 
 
@@ -331,7 +331,7 @@ async def test_an_id_that_cannot_be_written_is_answered_and_written_later(world:
     world.database.full = True
     answer.let_go()
     record = (await submitting).record
-    await world.submitter.written()
+    await world.handing.written()
     world.database.full = False
     await world.tick(1)
     assert (await on_disk(world, record.uid)).native_id == record.native_id == "1"
@@ -367,7 +367,7 @@ async def test_a_request_that_is_given_up_while_its_intent_is_written_is_carried
     submitting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await submitting
-    await world.submitter.written()
+    await world.handing.written()
     again = await submitted(world)
     assert (again.is_replay, again.record.native_id) == (True, "1")
 
@@ -415,7 +415,7 @@ async def test_a_key_is_remembered_across_restarts_for_as_long_as_the_setting_sa
 async def test_a_repetition_needs_neither_the_files_nor_the_scheduler(world: World) -> None:
     first = (await submitted(world)).record
     (world.directory / "run.sh").unlink()
-    world.submitter._refusal = lambda: NotAsked("It is away.")
+    world.handing._refusal = lambda: NotAsked("It is away.")
     assert (await submitted(world)).record.uid == first.uid
 
 
@@ -458,7 +458,7 @@ async def test_a_job_deleted_while_it_is_handed_over_again_is_cancelled(world: W
     await answer.ready.wait()
     await world.jobs.cancel(record.uid)
     answer.let_go()
-    await world.submitter.written()
+    await world.handing.written()
     await world.tick(1)
     await world.tick(1)
     assert world.scheduler.queue == {}
@@ -530,7 +530,7 @@ async def test_time_counts_from_when_the_commands_of_the_dead_service_were_ended
     async def end_leftovers(key: SubmissionKey) -> None:
         ended.append(key)
 
-    world.submitter._end_leftovers = end_leftovers
+    world.settler._end_leftovers = end_leftovers
     world.clock.forward(3600)
     await world.tick()
     await world.tick(LATER)
@@ -548,7 +548,7 @@ async def test_nothing_is_handed_over_while_a_command_of_the_dead_service_does_n
     async def cannot(_key: SubmissionKey) -> None:
         raise SchedulerError("It does not end.")
 
-    world.submitter._end_leftovers = cannot
+    world.settler._end_leftovers = cannot
     await settled(world)
     assert world.scheduler.calls["submit"] == 1
 
@@ -556,7 +556,7 @@ async def test_nothing_is_handed_over_while_a_command_of_the_dead_service_does_n
 async def test_no_submission_is_begun_while_the_scheduler_is_known_to_be_away(
     world: World,
 ) -> None:
-    world.submitter._refusal = lambda: NotAsked("It is away.")
+    world.handing._refusal = lambda: NotAsked("It is away.")
     with pytest.raises(NotAsked):
         await submitted(world)
     assert list(world.board.snapshot.records()) == []

@@ -30,7 +30,7 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, SubmissionKey
 from hpcq.domain.states import JobState
-from hpcq.services import submission
+from hpcq.services import handing
 
 KEYS = st.sampled_from([None, None, "a", "b", "c"])
 UNSAID = [
@@ -65,8 +65,8 @@ class Submitting(RuleBasedStateMachine):
 
     @initialize(shows_keys=st.booleans())
     def begin(self, shows_keys: bool) -> None:
-        self.patience = submission._SECOND_LOOK_SECONDS
-        submission._SECOND_LOOK_SECONDS = 0.0
+        self.patience = handing._SECOND_LOOK_SECONDS
+        handing._SECOND_LOOK_SECONDS = 0.0
         self.runner = asyncio.Runner()
         self.folder = tempfile.TemporaryDirectory()
         self.world = World(directory=Path(self.folder.name))
@@ -84,7 +84,7 @@ class Submitting(RuleBasedStateMachine):
         self.runner.run(self.world.__aexit__())
         self.runner.close()
         self.folder.cleanup()
-        submission._SECOND_LOOK_SECONDS = self.patience
+        handing._SECOND_LOOK_SECONDS = self.patience
 
     # What clients do
 
@@ -108,7 +108,7 @@ class Submitting(RuleBasedStateMachine):
         except HpcqError as error:
             raise AssertionError("no other answer is a submission's") from error
         finally:
-            await world.submitter.written()
+            await world.handing.written()
         record = answer.record
         intent = self.intents.setdefault(record.uid, Intent(record.uid))
         if record.native_id is not None:
@@ -193,7 +193,7 @@ class Submitting(RuleBasedStateMachine):
                 for native_id in set(self.scheduler.queue) - before:
                     del self.scheduler.queue[native_id]
             self.world.database.full = fills
-            ended = self.world.submitter
+            ended = self.world.handing
             await self.world.restart()
             for one in ended._tasks:
                 one.cancel()
@@ -219,7 +219,7 @@ class Submitting(RuleBasedStateMachine):
             await self.world.tick(seconds)
         except HpcqError:
             assert self.world.database.full
-        await self.world.submitter.written()
+        await self.world.handing.written()
 
     # What jobs do
 
