@@ -268,11 +268,16 @@ class Handing:
         )
 
     async def _refused(self, record: JobRecord, error: HpcqError) -> NoReturn:
-        at = self._now()
+        at, hand_over = self._now(), record.hand_over
+
+        def refused(current: JobRecord) -> JobRecord:
+            # Another process may have taken this one for dead, and handed the job over again.
+            if current.hand_over != hand_over:
+                return current
+            return submission.failed(current, error.detail, at)
+
         with contextlib.suppress(StoreUnavailable):
-            await self.change(
-                record, lambda r: submission.failed(r, error.detail, at), frees_key=True
-            )
+            await self.change(record, refused, frees_key=True)
         raise error
 
     async def change(
