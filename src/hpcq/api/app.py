@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import socket
 import uuid
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -74,7 +75,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     )
     database = Database(
         settings.database_url or f"sqlite:///{settings.state_directory / 'jobs.sqlite3'}",
-        Deployment(settings.cluster_id, settings.scheduler),
+        _deployment(settings),
     )
     paths = PathChecker(settings.path_check_timeout_seconds, settings.path_wait_seconds)
     services = assemble(backend, database, paths, _service_options(settings), now, backend.refusal)
@@ -100,6 +101,14 @@ async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+def _deployment(settings: Settings) -> Deployment:
+    scheduler = settings.scheduler
+    if scheduler == "LOCAL" and settings.database_url is not None:
+        # Its jobs are known to one spool alone: another service's are not its own.
+        scheduler = f"LOCAL on {socket.gethostname()} in {settings.state_directory}"
+    return Deployment(settings.cluster_id, scheduler)
 
 
 def _context(settings: Settings, services: Services, backend: ResilientBackend) -> Context:
