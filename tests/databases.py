@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ __all__ = [
     "Stop",
     "new_postgresql_database",
 ]
+
+_PATIENCE_SECONDS = 30.0
 
 Stop = Literal["fast", "immediate"]
 
@@ -75,7 +78,19 @@ def new_postgresql_database(server: str) -> Iterator[Database]:
     try:
         yield Database(url, {"DATABASE_URL": url})
     finally:
-        _execute(server, "DROP DATABASE {} WITH (FORCE)", name)
+        _drop(server, name)
+
+
+def _drop(server: str, name: str) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return _execute(server, "DROP DATABASE {} WITH (FORCE)", name)
+        except psycopg.errors.InsufficientPrivilege:
+            # The server's own housekeeping is in it, which only a superuser may cut.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _execute(server: str, statement: LiteralString, name: str) -> None:

@@ -25,7 +25,7 @@ from hpcq.domain.errors import (
 from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import JobRecord, NativeId
 from hpcq.domain.states import JobState
-from hpcq.services import monitor as monitor_module
+from hpcq.services import bulletin as bulletin_module
 from hpcq.services.submission import Submission
 from hpcq.storage import jobs as store_module
 
@@ -345,7 +345,7 @@ async def test_a_follower_writes_what_it_owes_without_being_the_one_that_asks(
 async def test_a_large_listing_is_written_in_portions_and_gone_on_with_after_a_failure(
     site: Site, one: Member, other: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitor_module, "_WRITTEN_AT_ONCE", 10)
+    monkeypatch.setattr(bulletin_module, "_WRITTEN_AT_ONCE", 10)
     for _ in range(35):
         site.scheduler.enqueue()
     assert await one.lease.take()

@@ -256,7 +256,8 @@ def create(options: SchedulerOptions, runner: Runner) -> SlurmBackend:
 
 
 def _batches(ids: Sequence[NativeId]) -> Iterator[Sequence[NativeId]]:
-    unique = list(dict.fromkeys(ids))
+    # No job has the number 0, and sacct takes it for all jobs.
+    unique = [i for i in dict.fromkeys(ids) if i.lstrip("0")[:1].isdigit()]
     for start in range(0, len(unique), _IDS_IN_ONE_COMMAND):
         yield unique[start : start + _IDS_IN_ONE_COMMAND]
 
