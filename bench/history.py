@@ -50,7 +50,7 @@ COLUMNS = (
     "uid, deployment_id, native_id, is_ours, is_settled, is_removed, changed_at, created_at, "
     "revision, change, document"
 )
-WHO = Deployment("bench", "LOCAL")
+CLUSTER_ID = "bench"
 
 
 class History:
@@ -184,9 +184,18 @@ SEEN = Observation(
 
 def _deployment(connection: sa.Connection) -> int:
     """Return whose records they are."""
-    query = sa.text("SELECT id FROM deployments WHERE cluster_id = :id AND scheduler = :name")
-    found = connection.execute(query, {"id": WHO.cluster_id, "name": WHO.scheduler})
-    return int(found.scalar_one())
+    query = sa.text("SELECT id FROM deployments WHERE cluster_id = :id")
+    return int(connection.execute(query, {"id": CLUSTER_ID}).scalar_one())
+
+
+def _whose(url: str) -> Deployment:
+    """Return the deployment as the service has entered it."""
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    query = sa.text("SELECT cluster_id, scheduler FROM deployments WHERE cluster_id = :id")
+    with engine.connect() as connection:
+        cluster_id, scheduler = connection.execute(query, {"id": CLUSTER_ID}).one()
+    engine.dispose()
+    return Deployment(cluster_id, scheduler)
 
 
 def _batches(rows: Iterator[tuple[object, ...]]) -> Iterator[list[tuple[object, ...]]]:
@@ -206,7 +215,7 @@ def measure(title: str, jobs: int, lately: int, url: str | None) -> None:
         directory = Path(folder)
         script = directory / "true.sh"
         script.write_text("#!/bin/sh\n:\n")
-        settings = {"SCHEDULER": WHO.scheduler, "CLUSTER_ID": WHO.cluster_id}
+        settings = {"SCHEDULER": "LOCAL", "CLUSTER_ID": CLUSTER_ID}
         settings |= {"LOG_LEVEL": "WARNING", "POLL_INTERVAL_SECONDS": "5"}
         if url is not None:
             emptied(url)
@@ -245,9 +254,9 @@ def emptied(url: str) -> None:
 async def looks(url: str) -> list[float]:
     """Return the milliseconds that looks take at a queue in which nothing changes."""
     scheduler = Full()
-    database = Database(url, WHO)
+    database = Database(url, _whose(url))
     await database.open()
-    options = replace(OPTIONS, cluster_id=WHO.cluster_id)
+    options = replace(OPTIONS, cluster_id=CLUSTER_ID)
     services = assemble(scheduler, database, PathChecker(10), options, now)
     await services.monitor.load()
     scheduler.listed = tuple(
