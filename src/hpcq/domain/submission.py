@@ -96,17 +96,15 @@ def uncertain(
         is_promised: whether its submitter is told to count on it.
         refusal: what the scheduler's command said, if it said no.
     """
+    if is_promised:
+        record = promised(record)
     if record.hand_over is None:
         return record
     return record.changed(
         state=JobState.UNDETERMINED,
         state_reason=reason,
         state_changed_at=at,
-        hand_over=record.hand_over.changed(
-            uncertain_since=at,
-            refusal=refusal,
-            is_promised=is_promised or record.hand_over.is_promised,
-        ),
+        hand_over=record.hand_over.changed(uncertain_since=at, refusal=refusal),
     )
 
 

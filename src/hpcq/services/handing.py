@@ -138,16 +138,25 @@ class Handing:
         return task
 
     def kept(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Do something to its end even if nobody waits for it any more; `written` awaits it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     def is_mine(self, record: JobRecord, began_at: datetime) -> bool:
+        """Whether the job is in this process's hands, by the attempt that began then."""
         hand_over = record.hand_over
         return hand_over is not None and (hand_over.by, hand_over.began_at) == (self.me, began_at)
 
     async def hand_over(self, record: JobRecord) -> JobRecord:
+        """Hand a job over, and return it as it then is: with its id, or left open.
+
+        Raises:
+            SubmissionInProgress: another process does so.
+            SubmissionUnclear: it is left open, and that could not be written down.
+            HpcqError: the scheduler surely did not take it.
+        """
         record = await self._renewed(record)
         spec, hand_over = record.spec, record.hand_over
         if spec is None or hand_over is None:
@@ -226,6 +235,7 @@ class Handing:
         return taken
 
     async def found(self, record: JobRecord, native_id: NativeId) -> JobRecord:
+        """Write down that the scheduler has the job. Raises as `change` does."""
         at = self._now()
         found = await self.change(record, lambda r: submission.submitted(r, native_id, at))
         self._unwritten.pop(record.uid, None)
@@ -268,17 +278,26 @@ class Handing:
         )
 
     async def _refused(self, record: JobRecord, error: HpcqError) -> NoReturn:
-        at, hand_over = self._now(), record.hand_over
-
-        def refused(current: JobRecord) -> JobRecord:
-            # Another process may have taken this one for dead, and handed the job over again.
-            if current.hand_over != hand_over:
-                return current
-            return submission.failed(current, error.detail, at)
-
         with contextlib.suppress(StoreUnavailable):
-            await self.change(record, refused, frees_key=True)
+            await self.fail(record, error.detail)
         raise error
+
+    async def fail(self, record: JobRecord, reason: str, *, frees_key: bool = True) -> None:
+        """Declare a job failed, unless its submission has got on meanwhile.
+
+        Another process may have taken this one for dead, and handed the job over again.
+
+        Raises:
+            StoreUnavailable: as `change` does.
+        """
+        at = self._now()
+
+        def failed(current: JobRecord) -> JobRecord:
+            if current.hand_over != record.hand_over:
+                return current
+            return submission.failed(current, reason, at)
+
+        await self.change(record, failed, frees_key=frees_key)
 
     async def change(
         self,
@@ -287,6 +306,11 @@ class Handing:
         *,
         frees_key: bool = False,
     ) -> JobRecord:
+        """Write down, and show, what has happened to a job.
+
+        Raises:
+            StoreUnavailable: it is shown, and written as soon as that is possible.
+        """
         try:
             changed = await self._changes.make(record.uid, change, frees_key=frees_key)
         except StoreUnavailable:

@@ -139,31 +139,18 @@ class Settler:
     async def _conclude(self, record: JobRecord, hand_over: HandOver, at: datetime) -> None:
         """Give a job up that the scheduler surely does not have, or hand it over again."""
         if record.cancel_requested_at is not None:
-            await self._give_up(record, hand_over, _CANCELLED, frees_key=False)
+            await self._handing.fail(record, _CANCELLED, frees_key=False)
         elif hand_over.refusal is not None:
-            await self._give_up(record, hand_over, hand_over.refusal)
+            await self._handing.fail(record, hand_over.refusal)
         elif not hand_over.is_promised:
-            await self._give_up(record, hand_over, _NEVER_TAKEN)
+            await self._handing.fail(record, _NEVER_TAKEN)
         elif at - hand_over.began_at > _FINDABLE_FOR:
-            await self._give_up(record, hand_over, _TOO_LONG_AGO.format(began=hand_over.began_at))
+            await self._handing.fail(record, _TOO_LONG_AGO.format(began=hand_over.began_at))
         elif hand_over.attempts >= _MOST_ATTEMPTS:
             reason = _GIVEN_UP.format(attempts=hand_over.attempts, reason=record.state_reason)
-            await self._give_up(record, hand_over, reason)
+            await self._handing.fail(record, reason)
         else:
             await self._hand_over_again(record, hand_over)
-
-    async def _give_up(
-        self, record: JobRecord, hand_over: HandOver, reason: str, *, frees_key: bool = True
-    ) -> None:
-        """Declare a job failed, unless its submission has got on meanwhile."""
-        at = self._now()
-
-        def given_up(current: JobRecord) -> JobRecord:
-            if current.hand_over != hand_over:
-                return current
-            return submission.failed(current, reason, at)
-
-        await self._handing.change(record, given_up, frees_key=frees_key)
 
     async def _hand_over_again(self, record: JobRecord, hand_over: HandOver) -> None:
         self._handing.check_available()

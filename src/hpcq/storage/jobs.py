@@ -93,7 +93,9 @@ class JobStore:
 
         def do(transaction: Transaction) -> Claim | None:
             if key is not None:
-                claim = _claimed(transaction, key.text, self._now() - self._keys_kept)
+                connection, deployment = transaction.connection, transaction.deployment_id
+                horizon = self._now() - self._keys_kept
+                claim = _find_claim(connection, deployment, key.text, horizon)
                 if claim is not None:
                     return claim
                 _claim(transaction, key, record)
@@ -506,10 +508,6 @@ def _find_claim(
         )
     ).one_or_none()
     return None if row is None else Claim(JobUid(row[0]), row[1])
-
-
-def _claimed(transaction: Transaction, key: str, horizon: datetime) -> Claim | None:
-    return _find_claim(transaction.connection, transaction.deployment_id, key, horizon)
 
 
 def _claim(transaction: Transaction, key: IdempotencyKey, record: JobRecord) -> None:
