@@ -37,17 +37,13 @@ def test_between_queue_and_accounting_the_end_is_undetermined_then_the_truth(
 @pytest.mark.anyio
 async def test_an_accounting_that_is_empty_for_90_seconds_is_waited_for(tmp_path: Path) -> None:
     async with World(directory=tmp_path) as world:
-        record = await world.submit()
-        assert record.native_id is not None
-        await world.tick(5)
-        world.scheduler.run(record.native_id)
-        await world.tick(5)
-        world.scheduler.end(record.native_id, accounted=False, exit_code=0)
+        record = await world.ended_unaccounted()
         for _ in range(18):
             await world.tick(5)
             held = (await world.jobs.find(record.uid)).record
             assert held.state is JobState.UNDETERMINED
             assert held.state_reason
+        assert record.native_id is not None
         world.scheduler.account(record.native_id)
         for _ in range(12):
             await world.tick(5)

@@ -111,6 +111,16 @@ class World:
         assert stored is not None
         return stored if stored.native_id == record.native_id else record
 
+    async def ended_unaccounted(self) -> JobRecord:
+        """Have a job run and leave the queue, and accounting not show it; return its record."""
+        record = await self.submit()
+        assert record.native_id is not None
+        await self.tick(5)
+        self.scheduler.run(record.native_id)
+        await self.tick(5)
+        self.scheduler.end(record.native_id, accounted=False, exit_code=0)
+        return record
+
     async def tick(self, seconds: float = 0.0) -> None:
         """Let time pass, and the scheduler be asked once."""
         self.clock.forward(seconds)
