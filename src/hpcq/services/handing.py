@@ -110,9 +110,9 @@ class Handing:
         """Whether this process is handing the job over."""
         return uid in self._under_way
 
-    def newest(self, record: JobRecord) -> JobRecord:
-        """Return a record with the id that the scheduler has given and that is not written yet."""
-        return record if record.native_id else self._unwritten.get(record.uid, record)
+    def unwritten(self, uid: JobUid) -> JobRecord | None:
+        """Return a job with the id that the scheduler has given and that is not written yet."""
+        return self._unwritten.get(uid)
 
     def check_available(self) -> None:
         """Make sure that there is somebody to submit to.

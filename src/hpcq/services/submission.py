@@ -99,11 +99,12 @@ class Submitter:
     async def _again(self, claim: Claim, key: IdempotencyKey) -> Submission:
         if claim.fingerprint != key.fingerprint:
             raise IdempotencyKeyReused(_KEY_REUSED)
-        record = await self._store.by_uid(claim.uid)
+        # In this order: what is no longer under way, nor unwritten, is in the database.
+        is_busy = self._handing.is_under_way(claim.uid) or self._changes.owes(claim.uid)
+        record = self._handing.unwritten(claim.uid) or await self._store.by_uid(claim.uid)
         if record is None:
             raise JobNotFound(claim.uid)
-        record = self._handing.newest(record)
-        if record.native_id is None and self._is_in_progress(record):
+        if record.native_id is None and (is_busy or self._is_in_progress(record)):
             raise SubmissionInProgress(IN_PROGRESS)
         return Submission(record, is_replay=True)
 
@@ -111,4 +112,4 @@ class Submitter:
         if record.hand_over is None:
             # It was given up, and its key is being freed, unless that was at its owner's wish.
             return record.cancel_requested_at is None
-        return self._changes.owes(record.uid) or self._settler.may_go_on(record, record.hand_over)
+        return self._settler.may_go_on(record, record.hand_over)

@@ -385,6 +385,27 @@ async def test_the_same_key_at_the_same_time_is_one_job(world: World) -> None:
     assert world.scheduler.calls["submit"] == 1
 
 
+async def test_a_repetition_that_is_overtaken_while_it_reads_is_not_answered_with_what_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = world.scheduler.hold_back_next("submit")
+    first = asyncio.create_task(world.jobs.submit(world.spec, KEY))
+    await answer.ready.wait()
+    read = world.store.by_uid
+
+    async def overtaken(uid: JobUid) -> JobRecord | None:
+        record = await read(uid)
+        answer.let_go()
+        await first
+        while world.handing.unwritten(uid):
+            await asyncio.sleep(0)
+        return record
+
+    monkeypatch.setattr(world.store, "by_uid", overtaken)
+    with pytest.raises(SubmissionInProgress):
+        await world.jobs.submit(world.spec, KEY)
+
+
 async def test_many_of_the_same_key_at_once_are_one_job(world: World) -> None:
     answers = await asyncio.gather(
         *(world.jobs.submit(world.spec, KEY) for _ in range(20)), return_exceptions=True
