@@ -1,0 +1,141 @@
+r"""A script around the user's script, which brings to the node what ``qsub`` cannot.
+
+Torque's ``-F`` runs through a shell on the node, OpenPBS loses empty arguments, and both alter or
+crash on some values of ``-v``. So a job is submitted as a *carrier*: a POSIX shell script in ASCII
+alone, which holds the user's script, its arguments, its variables, its directory and its outputs.
+What is not plain text stands as octal escapes of ``printf``, so no value can begin a line, end a
+quotation or look like a directive.
+
+On the node the carrier unpacks the user's script into a file that nobody else can read, opens it,
+removes it and becomes it (``/proc/self/fd/9``): nothing is left behind, whatever ends the job.
+It works for a shell that is given the carrier as a file, on its standard input or by name.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+__all__ = ["build_carrier"]
+
+_DIRECTIVE_SHELL = re.compile(rb"^#PBS[ \t]+(?:.*[ \t])?-S[ \t]+(/[^ \t\r\n,]+)")
+_INTERPRETER_LINE = re.compile(rb"#![ \t]*([^ \t\r\n]+)(?:[ \t]+([^\r\n]*?))?[ \t]*\r?(?:\n|\Z)")
+_QUOTABLE = frozenset(range(32, 127)) - frozenset(b"'")
+_LITERAL = _QUOTABLE - frozenset(b"\\%")
+_CHUNK_BYTES = 240
+_FILE = "/proc/self/fd/9"
+
+
+def build_carrier(
+    script: bytes,
+    args: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    directory: str,
+    stdout_path: str | None = None,
+    stderr_path: str | None = None,
+) -> bytes:
+    """Return the script to submit in place of ``script``; it takes no arguments.
+
+    The user's ``#PBS`` lines stand at its beginning, as far as ``qsub`` reads them: up to the
+    first line that is neither a comment nor empty.
+
+    Args:
+        script: the content of the user's script file, of any kind.
+        args: what it is to be given; no NUL.
+        environment: variables to set before it starts; no NUL.
+        directory: where it starts, absolute.
+        stdout_path: a file that it writes to itself, relative to the directory; ``{number}`` in
+            it becomes the job's number. None: the scheduler's own.
+        stderr_path: the same for its errors.
+    """
+    run = ["exec", *(["/usr/bin/env", *map(_word, _pairs(environment))] if environment else [])]
+    run += [*map(_word, _interpreter(script)), _FILE, *map(_word, args), "</dev/null"]
+    lines = [
+        "#!/bin/sh",
+        *_directives(script),
+        '_hpcq_file=$(mktemp "${TMPDIR:-/tmp}/hpcq.XXXXXXXXXX") || exit 126',
+        "{",
+        ":",
+        *(f"printf '{_escaped(chunk)}'" for chunk in _cut(script)),
+        '} > "$_hpcq_file" || exit 126',
+        'chmod 700 "$_hpcq_file" || exit 126',
+        'exec 9< "$_hpcq_file" || exit 126',
+        'rm -f "$_hpcq_file"',
+        "_hpcq_newline=$(printf '\\012.'); _hpcq_newline=${_hpcq_newline%.}",
+        f"cd {_word(directory)} || exit 126",
+        *_redirections(stdout_path, stderr_path),
+        " \\\n".join(run),
+    ]
+    return "".join(line + "\n" for line in lines).encode("ascii")
+
+
+def _pairs(environment: Mapping[str, str]) -> Iterator[str]:
+    return (f"{name}={value}" for name, value in environment.items())
+
+
+def _interpreter(script: bytes) -> tuple[str, ...]:
+    """Return what runs the script, as the kernel would: nothing for a program.
+
+    It is started by name, so a temporary folder from which nothing may be executed will do.
+    """
+    line = _INTERPRETER_LINE.match(script)
+    if line is not None:
+        return tuple(part.decode("utf-8", "surrogateescape") for part in line.groups() if part)
+    if script.startswith(b"\x7fELF"):
+        return ()
+    shells = (match[1] for match in map(_DIRECTIVE_SHELL.match, _header(script)) if match)
+    return (next(shells, b"/bin/sh").decode("utf-8", "surrogateescape"),)
+
+
+def _directives(script: bytes) -> list[str]:
+    """Return the directives of a script; those that are not ASCII no ``qsub`` takes."""
+    lines = (line.strip() for line in _header(script))
+    return [
+        line.decode("ascii")
+        for line in lines
+        if line.startswith(b"#PBS") and line.isascii() and line.decode("ascii").isprintable()
+    ]
+
+
+def _header(script: bytes) -> list[bytes]:
+    header = []
+    for line in script.split(b"\n"):
+        if line.strip() and not line.startswith((b"#", b":")):
+            break
+        header.append(line)
+    return header
+
+
+def _redirections(stdout_path: str | None, stderr_path: str | None) -> list[str]:
+    if stdout_path is None and stderr_path is None:
+        return []
+    out = [] if stdout_path is None else [f"> {_file(stdout_path)}"]
+    err = [] if stderr_path is None else [f"2> {_file(stderr_path)}"]
+    return ["_hpcq_number=${PBS_JOBID%%[!0-9]*}", " ".join(["exec", *out, *err, "|| exit 126"])]
+
+
+def _file(path: str) -> str:
+    return '"$_hpcq_number"'.join(_word(part) if part else "" for part in path.split("{number}"))
+
+
+def _word(text: str) -> str:
+    """Return one shell word with exactly these bytes, in ASCII on lines of moderate length."""
+    parts = text.encode("utf-8", "surrogateescape").split(b"\n")
+    return '"$_hpcq_newline"'.join(map(_without_newline, parts))
+
+
+def _without_newline(raw: bytes) -> str:
+    # Between quotation marks $(…) changes nothing but newlines at the end.
+    if _QUOTABLE.issuperset(raw):
+        quoted = (f"'{chunk.decode('ascii')}'" for chunk in _cut(raw))
+    else:
+        quoted = (f"\"$(printf '{_escaped(chunk)}')\"" for chunk in _cut(raw))
+    return "\\\n".join(quoted) or "''"
+
+
+def _cut(raw: bytes) -> Iterator[bytes]:
+    return (raw[start : start + _CHUNK_BYTES] for start in range(0, len(raw), _CHUNK_BYTES))
+
+
+def _escaped(raw: bytes) -> str:
+    """Return a format of ``printf`` that prints these bytes."""
+    return "".join(chr(byte) if byte in _LITERAL else f"\\{byte:03o}" for byte in raw)

@@ -1,0 +1,136 @@
+"""Carriers: what a shell on the node makes of them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.conformance.hostile import values
+
+from hpcq.schedulers.pbs_family.carrier import build_carrier
+
+SHELLS = ["/bin/sh", "/bin/bash"]
+RECORD = """#!/usr/bin/python3 -I
+import os, sys
+open("argv", "wb").write(b"".join(os.fsencode(arg) + b"\\0" for arg in sys.argv[1:]))
+open("environ", "wb").write(open("/proc/self/environ", "rb").read())
+"""
+NAMES = ["PLAIN", "LD_PRELOAD_X", "PWD_", "OPTIND", "RANDOM", "UID", "IFS", "PS4", "BASH_FUNC"]
+
+
+def _run(
+    tmp_path: Path, carrier: bytes, *, shell: str = "/bin/sh", by: str = "file"
+) -> subprocess.CompletedProcess[bytes]:
+    path = tmp_path / "45.SC"
+    path.write_bytes(carrier)
+    path.chmod(0o700)
+    argv, stdin = {
+        "file": ([shell, str(path)], b""),
+        "stdin": ([shell], carrier),
+        "name": ([shell], f"{path}\n".encode()),
+    }[by]
+    environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path), "PBS_JOBID": "45.vm"}
+    return subprocess.run(
+        argv, input=stdin, env=environment, capture_output=True, check=False, timeout=60
+    )
+
+
+def _study(tmp_path: Path) -> Path:
+    study = tmp_path / "the $(study)\n"
+    study.mkdir()
+    return study
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("by", ["file", "stdin", "name"])
+def test_arguments_and_variables_arrive_byte_for_byte(tmp_path: Path, shell: str, by: str) -> None:
+    study = _study(tmp_path)
+    canary = tmp_path / "canary"
+    args = ["", *values(str(canary)), "\n\n", "it's", "", "é" * 9000, "y" * 100_000, ""]
+    environment = dict.fromkeys(NAMES, "odd 'value'\n") | {
+        f"V{n}": value for n, value in enumerate(values(str(canary)))
+    }
+    carrier = build_carrier(RECORD.encode(), args, environment, directory=str(study))
+    done = _run(tmp_path, carrier, shell=shell, by=by)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (study / "argv").read_bytes().decode().split("\0")[:-1] == args
+    arrived = (study / "environ").read_bytes().decode().split("\0")
+    for name, value in environment.items():
+        assert f"{name}={value}" in arrived
+    assert not canary.exists()
+
+
+def test_it_is_plain_text_without_a_line_that_qsub_could_mistake(tmp_path: Path) -> None:
+    odd = "x\n#PBS -o /tmp/x\r\n" + "é"
+    carrier = build_carrier(RECORD.encode(), [odd], {"ODD": odd}, directory=f"/{odd}")
+    assert carrier.isascii()
+    assert b"\r" not in carrier
+    assert not [line for line in carrier.split(b"\n")[1:] if line.startswith(b"#")]
+    assert max(map(len, carrier.split(b"\n"))) < 1100
+
+
+def test_the_user_s_directives_are_kept_up_to_his_first_command(tmp_path: Path) -> None:
+    script = b"#!/bin/bash\n# mine\n#PBS -l nodes=1\n\n#PBS -m abe\ntrue\n#PBS -l nodes=9\n"
+    lines = build_carrier(script, [], {}, directory="/").decode().split("\n")
+    assert [line for line in lines if line.startswith("#PBS")] == [
+        "#PBS -l nodes=1",
+        "#PBS -m abe",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        (b"exit 3\n", 3),
+        (b"", 0),
+        (b"#!/no/such/interpreter\nexit 3\n", 127),
+        (b"#!/usr/bin/env python3\nimport sys; sys.exit(len(sys.argv))\n", 2),
+        (b"#! /bin/sh -e \nfalse\n", 1),
+        (b"#!/bin/sh\r\nexit 4\n", 4),
+        (b"#PBS -S /bin/bash\n[[ -n $BASH_VERSION ]] && exit 5\n", 5),
+        (b"read line; exit $?", 1),
+        (b"kill -9 $$", -9),
+    ],
+)
+def test_the_script_runs_as_the_kernel_would_run_it(
+    tmp_path: Path, script: bytes, status: int
+) -> None:
+    done = _run(tmp_path, build_carrier(script, ["a"], {}, directory="/"))
+    assert done.returncode == status
+
+
+def test_a_program_runs(tmp_path: Path) -> None:
+    program = Path("/bin/echo").read_bytes()
+    done = _run(tmp_path, build_carrier(program, ["a", ""], {"A": "b"}, directory="/"))
+    assert (done.returncode, done.stdout) == (0, b"a \n")
+
+
+def test_nothing_is_left_behind(tmp_path: Path) -> None:
+    script = f"#!{sys.executable}\nimport os\nos.kill(os.getpid(), 9)\n".encode()
+    _run(tmp_path, build_carrier(script, [], {}, directory="/"))
+    assert [path.name for path in tmp_path.iterdir()] == ["45.SC"]
+
+
+def test_outputs_are_named_after_the_job(tmp_path: Path) -> None:
+    study = _study(tmp_path)
+    carrier = build_carrier(
+        b"echo out; echo err >&2",
+        [],
+        {},
+        directory=str(study),
+        stdout_path="o 'é'.o{number}",
+        stderr_path=f"{tmp_path}/err",
+    )
+    assert _run(tmp_path, carrier).returncode == 0
+    assert (study / "o 'é'.o45").read_text() == "out\n"
+    assert (tmp_path / "err").read_text() == "err\n"
+
+
+@pytest.mark.parametrize("places", [{"directory": "/no/such"}, {"stdout_path": "/no/such/out"}])
+def test_what_cannot_be_entered_or_written_fails_the_job(
+    tmp_path: Path, places: dict[str, str]
+) -> None:
+    carrier = build_carrier(b"echo ran", [], {}, **({"directory": "/"} | places))
+    done = _run(tmp_path, carrier)
+    assert done.returncode != 0
+    assert b"ran" not in done.stdout
