@@ -14,7 +14,10 @@ It works for a shell that is given the carrier as a file, on its standard input 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["build_carrier"]
+__all__ = ["JOB_NUMBER", "build_carrier"]
+
+JOB_NUMBER = "\0"
+"""Stands for the number of the job in the names of its outputs; no path can hold it."""
 
 _DIRECTIVE_SHELL = re.compile(rb"^#PBS[ \t]+(?:.*[ \t])?-S[ \t]+(/[^ \t\r\n,]+)")
 _INTERPRETER_LINE = re.compile(rb"#![ \t]*([^ \t\r\n]+)(?:[ \t]+([^\r\n]*?))?[ \t]*\r?(?:\n|\Z)")
@@ -43,7 +46,7 @@ def build_carrier(
         args: what it is to be given; no NUL.
         environment: variables to set before it starts; no NUL.
         directory: where it starts, absolute.
-        stdout_path: a file that it writes to itself, relative to the directory; ``{number}`` in
+        stdout_path: a file that it writes to itself, relative to the directory; `JOB_NUMBER` in
             it becomes the job's number. None: the scheduler's own.
         stderr_path: the same for its errors.
     """
@@ -114,7 +117,7 @@ def _redirections(stdout_path: str | None, stderr_path: str | None) -> list[str]
 
 
 def _file(path: str) -> str:
-    return '"$_hpcq_number"'.join(_word(part) if part else "" for part in path.split("{number}"))
+    return '"$_hpcq_number"'.join(_word(part) if part else "" for part in path.split(JOB_NUMBER))
 
 
 def _word(text: str) -> str:

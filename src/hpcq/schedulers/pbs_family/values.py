@@ -77,7 +77,8 @@ def parse_pbs_size(text: str) -> int:
     if match is None:
         raise ValueError(f"not a size: {text[:80]!r}")
     power = " kmgtpe".index(match[2].lower() or " ")
-    return int(match[1]) * 1024**power * (_WORD_BYTES if match[3].lower() == "w" else 1)
+    size = int(match[1]) << 10 * power
+    return size * _WORD_BYTES if match[3].lower() == "w" else size
 
 
 def parse_local_time(text: str | None) -> datetime | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.conformance.hostile import values
 
-from hpcq.schedulers.pbs_family.carrier import build_carrier
+from hpcq.schedulers.pbs_family.carrier import JOB_NUMBER, build_carrier
 
 SHELLS = ["/bin/sh", "/bin/bash"]
 RECORD = """#!/usr/bin/python3 -I
@@ -118,7 +118,7 @@ def test_outputs_are_named_after_the_job(tmp_path: Path) -> None:
         [],
         {},
         directory=str(study),
-        stdout_path="o 'é'.o{number}",
+        stdout_path=f"o 'é'.o{JOB_NUMBER}",
         stderr_path=f"{tmp_path}/err",
     )
     assert _run(tmp_path, carrier).returncode == 0
