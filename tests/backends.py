@@ -1,11 +1,25 @@
 """The schedulers that the conformance suite runs against. A new one is one line in the table."""
 
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Protocol
 
 import pytest
 from tests import real
+from tests.fakebin.torque import Torque
 
 __all__ = ["BACKENDS", "Backend"]
+
+
+class StandIn(Protocol):
+    """A stateful imitation of a scheduler's commands."""
+
+    def settings(self) -> dict[str, str]:
+        """The variables that make a service use it, ``SCHEDULER`` included."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -15,6 +29,7 @@ class Backend:
     Attributes:
         name: the ``SCHEDULER`` setting.
         cluster: the script in ``tests/clusters`` that starts a real one; None for none needed.
+        stand_in: makes one in a folder, where no real one can be installed.
         instance: what selects a cluster of one's own there, as environment variables.
         marks: pytest's markers.
         wall_time_grain_seconds: limits are rounded up to multiples of this, and enforced about
@@ -32,6 +47,7 @@ class Backend:
 
     name: str
     cluster: str | None = None
+    stand_in: Callable[[Path], StandIn] | None = None
     instance: real.Instance = real.SHARED
     marks: tuple[pytest.MarkDecorator, ...] = ()
     wall_time_grain_seconds: int = 1
@@ -44,6 +60,8 @@ class Backend:
 
     def settings(self) -> dict[str, str]:
         """The variables that make a service speak to it; starts the cluster when needed."""
+        if self.stand_in is not None:
+            return self.stand_in(Path(tempfile.mkdtemp(prefix="hpcq-stand-in-"))).settings()
         found = {} if self.cluster is None else real.settings_of(self.cluster, self.instance)
         return {"SCHEDULER": self.name, **found}
 
@@ -69,6 +87,11 @@ BACKENDS = {
             "SGE",
             "sge",
             marks=(pytest.mark.sge,),
+            out_of_memory=frozenset({"OUT_OF_MEMORY", "SIGNAL", "NON_ZERO_EXIT"}),
+        ),
+        Backend(
+            "TORQUE",
+            stand_in=partial(Torque, slots=16, keep_completed=30),
             out_of_memory=frozenset({"OUT_OF_MEMORY", "SIGNAL", "NON_ZERO_EXIT"}),
         ),
     )

@@ -119,8 +119,14 @@ def test_all_problems_are_reported_at_once_and_say_where_the_value_came_from(
 
 # Each with a part of the message beyond name, value and what is allowed.
 REFUSED = [
-    ("SCHEDULER", "LSF", "there is no such scheduler. Allowed: LOCAL (or INTERNAL), SLURM, SGE"),
-    ("SCHEDULER", "TORQUE", "it is not available yet in this release"),
+    (
+        "SCHEDULER",
+        "LSF",
+        "there is no such scheduler. Allowed: LOCAL (or INTERNAL), SLURM, SGE, TORQUE",
+    ),
+    ("TORQUE_RESOURCES", "nodes=1", "it holds none of {slots}, {nodes} and {ppn}"),
+    ("TORQUE_SLOTS_PER_NODE", "0", "a whole number from 1"),
+    ("PBS_DEFAULT", "-x", "a host name"),
     ("SCHEDULER", "PBS", "it is not available yet in this release"),
     ("PROGRAM_PATH_RULE", "MODULES", "not available yet in this release. Allowed: TUBER, PEMAWS"),
     ("PROGRAM_PATH_RULE", "/etc/catalogue.toml", "not available yet in this release"),

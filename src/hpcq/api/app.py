@@ -163,6 +163,9 @@ def _scheduler_options(settings: Settings) -> SchedulerOptions:
         max_slots=settings.internal_scheduler_max_slots,
         cancel_grace_seconds=settings.cancel_grace_seconds,
         parallel_environment=settings.sge_parallel_environment,
+        torque_resources=settings.torque_resources,
+        torque_slots_per_node=settings.torque_slots_per_node,
+        torque_home=settings.torque_home,
     )
 
 

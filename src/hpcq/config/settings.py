@@ -33,6 +33,7 @@ from hpcq.config.fields import (
     upper,
 )
 from hpcq.schedulers import registry
+from hpcq.schedulers.torque.commands import check_template
 
 __all__ = ["ProgramPathRule", "Settings"]
 
@@ -58,7 +59,7 @@ class Settings(BaseModel):
     scheduler: Annotated[str, BeforeValidator(upper)] = setting(
         "LOCAL",
         "The batch scheduler. `LOCAL` is the embedded one; `INTERNAL` is another name for it.",
-        allowed="LOCAL (or INTERNAL), SLURM, SGE, or the name of an installed plugin",
+        allowed="LOCAL (or INTERNAL), SLURM, SGE, TORQUE, or the name of an installed plugin",
         example="SLURM",
     )
     program_path_rule: Annotated[ProgramPathRule, BeforeValidator(upper)] = setting(
@@ -272,6 +273,35 @@ class Settings(BaseModel):
         example="/etc/slurm/slurm.conf",
         shown="",
     )
+    torque_resources: str = setting(
+        "nodes={nodes}:ppn={ppn}",
+        "TORQUE: how slots are asked for (`qsub -l`). `{slots}` is their number, `{nodes}` on how "
+        "many hosts they are by TORQUE_SLOTS_PER_NODE, `{ppn}` how many on each. `nodes={slots}` "
+        "asks for as many hosts, `procs={slots}` for slots anywhere.",
+        allowed="a resource list with {slots}, {nodes} or {ppn} in it",
+        example="procs={slots}",
+    )
+    torque_slots_per_node: Annotated[int, Field(ge=1, le=10**6)] | None = setting(
+        None,
+        "TORQUE: how many slots one host has. Unset: the slots of a job are always on one host.",
+        allowed="a whole number from 1 to 1000000",
+        example="24",
+        shown="",
+    )
+    torque_home: AbsolutePath = setting(
+        Path("/var/spool/torque"),
+        "TORQUE: the folder of the server (`PBS_HOME`), whose accounting logs are read where that "
+        "is allowed.",
+        allowed=PATH,
+        example="/opt/torque/spool",
+    )
+    pbs_default: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")] | None = setting(
+        None,
+        "TORQUE: the host of the server, when the client's `server_name` does not say so.",
+        allowed="a host name",
+        example="head.cluster.example",
+        shown="",
+    )
     scheduler_path: str | None = setting(
         None,
         "The PATH in which the scheduler's commands are looked up, and which they and the LOCAL "
@@ -359,7 +389,7 @@ class Settings(BaseModel):
     def _check_scheduler(cls, name: str) -> str:
         if name == "INTERNAL":
             return "LOCAL"
-        if name in ("TORQUE", "PBS") and not registry.is_available(name):
+        if name == "PBS" and not registry.is_available(name):
             raise ValueError("it is not available yet in this release")
         if not registry.is_available(name):
             raise ValueError("there is no such scheduler")
@@ -387,6 +417,12 @@ class Settings(BaseModel):
     def _check_database_url(cls, text: str | None) -> str | None:
         if text is not None and not _names_a_database(text):
             raise ValueError("it is not the URL of a PostgreSQL database")
+        return text
+
+    @field_validator("torque_resources")
+    @classmethod
+    def _check_torque_resources(cls, text: str) -> str:
+        check_template(text)
         return text
 
     @field_validator("scheduler_path")

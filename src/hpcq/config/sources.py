@@ -28,6 +28,7 @@ _SCHEDULER_SETTINGS = (
     "sge_qmaster_port",
     "sge_execd_port",
     "slurm_conf",
+    "pbs_default",
 )
 
 

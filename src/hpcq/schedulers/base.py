@@ -41,6 +41,9 @@ class SchedulerOptions:
         max_slots: slots of the LOCAL scheduler.
         cancel_grace_seconds: LOCAL: from TERM to KILL.
         parallel_environment: the Grid Engine parallel environment that slots are asked from.
+        torque_resources: the template by which Torque is asked for slots.
+        torque_slots_per_node: the slots of one of Torque's hosts; None: never mind.
+        torque_home: the folder of Torque's server, whose accounting logs are read.
     """
 
     cluster_id: str
@@ -52,6 +55,9 @@ class SchedulerOptions:
     max_slots: int
     cancel_grace_seconds: float
     parallel_environment: str
+    torque_resources: str = "nodes={nodes}:ppn={ppn}"
+    torque_slots_per_node: int | None = None
+    torque_home: Path = Path("/var/spool/torque")
 
     @property
     def account_environment(self) -> dict[str, str]:

@@ -17,6 +17,7 @@ _BUILT_IN = {
     "LOCAL": "hpcq.schedulers.local.backend:create",
     "SLURM": "hpcq.schedulers.slurm.backend:create",
     "SGE": "hpcq.schedulers.sge.backend:create",
+    "TORQUE": "hpcq.schedulers.torque.backend:create",
 }
 
 

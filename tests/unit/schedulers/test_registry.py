@@ -20,7 +20,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> list[EntryPoint]:
 def test_built_in_schedulers_come_first_then_plugins_by_name(plugins: list[EntryPoint]) -> None:
     plugins += [plugin("volcano"), plugin("HTCONDOR")]
 
-    assert registry.available() == ("LOCAL", "SLURM", "SGE", "HTCONDOR", "VOLCANO")
+    assert registry.available() == ("LOCAL", "SLURM", "SGE", "TORQUE", "HTCONDOR", "VOLCANO")
 
 
 def test_a_plugin_is_loaded_by_its_name_in_upper_case(plugins: list[EntryPoint]) -> None:
@@ -35,7 +35,7 @@ def test_a_plugin_is_loaded_by_its_name_in_upper_case(plugins: list[EntryPoint])
 def test_a_plugin_cannot_take_over_a_built_in_name(plugins: list[EntryPoint]) -> None:
     plugins.append(plugin("LOCAL"))
 
-    assert registry.available() == ("LOCAL", "SLURM", "SGE")
+    assert registry.available() == ("LOCAL", "SLURM", "SGE", "TORQUE")
 
 
 def test_a_name_that_two_plugins_claim_is_an_error(plugins: list[EntryPoint]) -> None:
@@ -49,7 +49,9 @@ def test_an_unknown_name_lists_what_there_is(plugins: list[EntryPoint]) -> None:
     plugins.append(plugin("volcano"))
 
     assert not registry.is_available("LSF")
-    with pytest.raises(registry.UnknownScheduler, match="'LSF'; there are LOCAL, SLURM, SGE, VOLC"):
+    with pytest.raises(
+        registry.UnknownScheduler, match="'LSF'; there are LOCAL, SLURM, SGE, TORQUE, VOLC"
+    ):
         registry.load("LSF")
 
 
@@ -63,4 +65,4 @@ def test_built_in_names_need_no_search_of_installed_packages(
 
 
 def test_a_search_without_plugins_finds_the_built_in_schedulers() -> None:
-    assert registry.available()[:3] == ("LOCAL", "SLURM", "SGE")
+    assert registry.available()[:3] == ("LOCAL", "SLURM", "SGE", "TORQUE")

@@ -1,0 +1,156 @@
+"""What Torque's commands say when they refuse, turned into the service's errors.
+
+A command exits with the low byte of the server's error number (PBSE_*, pbs_error_db.h; 15001 is
+153), with 1 to 3 for mistakes that it finds itself, with an errno for a connection that fails.
+All of it was recorded from 6.1.3.
+"""
+
+import re
+from collections.abc import Mapping
+from enum import Enum, auto
+
+from hpcq.domain.errors import (
+    CommandFailed,
+    JobNotFound,
+    NotAuthorized,
+    OutputParseError,
+    QuotaExceeded,
+    SchedulerUnavailable,
+    WrongState,
+    excerpt,
+)
+from hpcq.domain.jobs import NativeId
+from hpcq.execution.protocol import Completed
+from hpcq.schedulers.pbs_family.values import JobId, parse_job_id
+
+__all__ = ["Meaning", "check_completed", "meaning_of", "parse_qsub"]
+
+
+class Meaning(Enum):
+    """What a failed command tells."""
+
+    AWAY = auto()
+    UNKNOWN_JOB = auto()
+    FORBIDDEN = auto()
+    WRONG_STATE = auto()
+    LIMIT_REACHED = auto()
+    REFUSED = auto()
+
+
+_BY_STATUS: Mapping[int, Meaning] = {
+    153: Meaning.UNKNOWN_JOB,  # 15001 PBSE_UNKJOBID
+    159: Meaning.FORBIDDEN,  # 15007 PBSE_PERM
+    170: Meaning.WRONG_STATE,  # 15018 PBSE_BADSTATE
+    200: Meaning.LIMIT_REACHED,  # 15048 PBSE_MAXQUED
+    228: Meaning.LIMIT_REACHED,  # 15076 PBSE_MAXUSERQUED
+    30: Meaning.AWAY,  # 15134 the server is too busy
+    31: Meaning.AWAY,  # 15135 trqauthd is too busy
+    33: Meaning.AWAY,  # 15137 trqauthd is not there
+    111: Meaning.AWAY,  # ECONNREFUSED
+    162: Meaning.AWAY,  # 15010 PBSE_BADHOST: the server's host is not known
+    185: Meaning.AWAY,  # 15033 PBSE_PROTOCOL, seen from a server that is too busy
+    27: Meaning.REFUSED,  # 15131 the request's syntax
+    55: Meaning.REFUSED,  # 15159 resources that contradict the queue's
+    154: Meaning.REFUSED,  # 15002 PBSE_NOATTR
+    168: Meaning.REFUSED,  # 15016 PBSE_BADATVAL
+    172: Meaning.REFUSED,  # 15020 PBSE_UNKQUE
+    175: Meaning.REFUSED,  # 15023 PBSE_QUNOENB
+    189: Meaning.REFUSED,  # 15037 PBSE_UNKRESC
+    190: Meaning.REFUSED,  # 15038 PBSE_EXCQRESC
+    208: Meaning.REFUSED,  # 15056 PBSE_BADDEPEND
+    235: Meaning.REFUSED,  # 15083 PBSE_BAD_ARRAY_REQ
+}
+# Older releases, and commands such as pbsnodes, exit with 1 or 2 whatever happened.
+_BY_WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = (
+    (
+        re.compile(
+            r"cannot connect to server|Cannot connect to specified|Cannot resolve specified"
+            r"|could not connect to trqauthd|too busy|Communication failure|Connection refused"
+            r"|Unable to communicate with|Connection to server timed out"
+        ),
+        Meaning.AWAY,
+    ),
+    (
+        re.compile(r"Unknown Job Id|nonexistent job id|illegally formed job identifier"),
+        Meaning.UNKNOWN_JOB,
+    ),
+    (
+        re.compile(r"Unauthorized Request|can not be run as root|ACL rejected|Access .* denied"),
+        Meaning.FORBIDDEN,
+    ),
+    (re.compile(r"Request invalid for state of job"), Meaning.WRONG_STATE),
+    (re.compile(r"Maximum number of jobs already in queue"), Meaning.LIMIT_REACHED),
+)
+
+
+def meaning_of(done: Completed) -> Meaning | None:
+    """Return what a finished command tells; None for one that did what it was asked to.
+
+    Words win over the exit status. ``qdel`` of a job whose host hangs gives up after five
+    minutes, says so on standard output and exits with 0; a command that reached the server at a
+    second attempt has complaints on standard error, and exits with 0 too.
+    """
+    if done.exit_code == 0:
+        gave_up = not done.stderr and done.stdout.startswith(b"Connection to server timed out")
+        return Meaning.AWAY if gave_up else None
+    said = (done.stderr + b"\n" + done.stdout).decode("utf-8", "replace")
+    for pattern, meaning in _BY_WORDS:
+        if pattern.search(said):
+            return meaning
+    return _BY_STATUS.get(done.exit_code, Meaning.REFUSED)
+
+
+def check_completed(done: Completed, native_id: NativeId | None = None) -> None:
+    """Return if the command succeeded.
+
+    Args:
+        done: a finished command.
+        native_id: the job it was about.
+
+    Raises:
+        SchedulerUnavailable: the server, or trqauthd, is not there or too busy.
+        JobNotFound: there is no such job, or no longer.
+        NotAuthorized: the job or the right to touch it is someone else's.
+        WrongState: the job has ended, or is about to.
+        QuotaExceeded: the site's limit of jobs is reached.
+        CommandFailed: anything else.
+    """
+    meaning = meaning_of(done)
+    message = excerpt(done.stderr) or excerpt(done.stdout)
+    match meaning:
+        case None:
+            return
+        case Meaning.AWAY:
+            raise SchedulerUnavailable(
+                f"Torque does not answer: {message}", scheduler_message=message
+            )
+        case Meaning.UNKNOWN_JOB if native_id is not None:
+            raise JobNotFound(native_id)
+        case Meaning.FORBIDDEN:
+            raise NotAuthorized(f"Torque does not allow it: {message}", scheduler_message=message)
+        case Meaning.WRONG_STATE:
+            raise WrongState(f"The job's state does not allow it: {message}")
+        case Meaning.LIMIT_REACHED:
+            raise QuotaExceeded(
+                f"Torque takes no more jobs at present: {message}", scheduler_message=message
+            )
+        case _:
+            raise CommandFailed(done.argv, done.exit_code, done.stderr, done.stdout)
+
+
+def parse_qsub(done: Completed) -> JobId:
+    """Return the id that ``qsub`` printed: ``45.server``, ``45[].server`` for an array.
+
+    Raises:
+        OutputParseError: it answered something else: nobody knows whether the job exists.
+        CommandFailed, NotAuthorized, QuotaExceeded, SchedulerUnavailable: it was refused.
+    """
+    if done.exit_code < 0:
+        said = done.stderr + done.stdout
+        raise OutputParseError("qsub", f"signal {-done.exit_code} ended it", said)
+    check_completed(done)
+    try:
+        return parse_job_id(done.stdout.decode("ascii", "replace"))
+    except ValueError:
+        said = done.stdout or done.stderr
+        raise OutputParseError("qsub", "it is not just a job id", said) from None

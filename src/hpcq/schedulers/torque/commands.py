@@ -1,0 +1,230 @@
+"""From a job's description to the arguments of Torque's commands; pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.schedulers.pbs_family.carrier import JOB_NUMBER, build_carrier
+from hpcq.schedulers.torque.attributes import KEY_VARIABLE
+
+__all__ = [
+    "Submission",
+    "acceptable_name",
+    "build_change",
+    "build_qstat",
+    "build_qsub",
+    "check_template",
+    "resources",
+]
+
+_NAME_LIMIT = 200
+"""Characters of a job name: Torque takes 236; with ``.o`` and a number it has to fit a file."""
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/+-]*")
+# Of other characters in paths Torque makes hosts, lists, variables, or undelivered output.
+_SIMPLE_PATH = re.compile(r"/[A-Za-z0-9._/+-]{0,1000}")
+_LEAST_PRIORITY, _MOST_PRIORITY = -1024, 1023
+_PLACEHOLDERS = frozenset({"slots", "nodes", "ppn"})
+_TEMPLATE = re.compile(r"[A-Za-z0-9_=:+,.{}#-]+")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_THROWN_AWAY = "/dev/null"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """One ``qsub``.
+
+    Attributes:
+        argv: the command; it reads the script from its standard input.
+        cwd: where it runs.
+        stdout_path: where the script writes itself, because Torque could not be told so; may
+            hold `JOB_NUMBER`.
+        stderr_path: the same for its errors.
+        environment: what the script is given.
+    """
+
+    argv: tuple[str, ...]
+    cwd: str
+    stdout_path: str | None
+    stderr_path: str | None
+    environment: Mapping[str, str]
+
+    def carry(self, spec: JobSpec, script: bytes) -> bytes:
+        """Return what ``qsub`` reads, for the content of the script file."""
+        return build_carrier(
+            script,
+            spec.args,
+            self.environment,
+            directory=spec.working_directory,
+            stdout_path=self.stdout_path,
+            stderr_path=self.stderr_path,
+        )
+
+
+def build_qsub(
+    spec: JobSpec, key: SubmissionKey, *, template: str, slots_per_node: int | None
+) -> Submission:
+    """Return the ``qsub`` that submits a job, marked with its key.
+
+    The key is a variable of the job (``-v``), which ``qstat`` shows. Arguments, variables, odd
+    directories and odd output paths are brought by a carrier.
+
+    Args:
+        spec: the job.
+        key: its mark.
+        template: how slots are asked for, see `resources`.
+        slots_per_node: how many slots a host has; None: as many as any job asks for.
+
+    Raises:
+        InvalidSpec: a value that Torque would read as something else.
+    """
+    _check_environment(spec.environment)
+    name = acceptable_name(spec.name)
+    simple = _is_simple(spec.working_directory)
+    outputs = _Outputs.of(spec, name, is_simple=simple)
+    argv = (
+        "qsub",
+        *("-N", name),
+        *("-S", "/bin/sh"),
+        *(("-d", spec.working_directory) if simple else ()),
+        *("-l", ",".join([resources(template, spec.slots, slots_per_node), *_limits(spec)])),
+        *(("-q", _word(spec.queue, "queue", _WORD)) if spec.queue is not None else ()),
+        *(("-A", _word(spec.account, "account", _ACCOUNT)) if spec.account is not None else ()),
+        *(("-p", _priority(spec.priority)) if spec.priority is not None else ()),
+        *outputs.options,
+        *(("-h",) if spec.hold else ()),
+        *("-v", f"{KEY_VARIABLE}={key}"),
+    )
+    return Submission(
+        argv=argv,
+        cwd=spec.working_directory if simple else "/",
+        stdout_path=outputs.stdout_path,
+        stderr_path=outputs.stderr_path,
+        environment={"PBS_O_WORKDIR": spec.working_directory, **spec.environment},
+    )
+
+
+def acceptable_name(name: str) -> str:
+    """Return a job name that every Torque takes: ``2024/run 1`` becomes ``J2024_run_1``.
+
+    6.1.3 refuses blanks and what is not ASCII, older releases a leading digit too.
+    """
+    cleaned = _NOT_IN_NAMES.sub("_", name)
+    if not cleaned[:1].isalpha():
+        cleaned = "J" + cleaned
+    return cleaned[:_NAME_LIMIT]
+
+
+def resources(template: str, slots: int, slots_per_node: int | None) -> str:
+    """Return the request for a number of slots: ``nodes=2:ppn=4``.
+
+    Args:
+        template: may hold ``{slots}``, ``{nodes}`` and ``{ppn}``.
+        slots: how many.
+        slots_per_node: what a host has. All hosts get the same number, so that slots which do
+            not divide evenly are rounded up: 10 slots on hosts of 4 are ``nodes=3:ppn=4``.
+    """
+    nodes = 1 if slots_per_node is None else -(-slots // slots_per_node)
+    return template.format(slots=slots, nodes=nodes, ppn=-(-slots // nodes))
+
+
+def check_template(template: str) -> None:
+    """Return if a template can be used.
+
+    Raises:
+        ValueError: it says in words why not.
+    """
+    names = set(_PLACEHOLDER.findall(template))
+    rest = _PLACEHOLDER.sub("", template)
+    if names - _PLACEHOLDERS or "{" in rest or "}" in rest:
+        raise ValueError("it may hold {slots}, {nodes} and {ppn}, and no other braces")
+    if not names:
+        raise ValueError("it holds none of {slots}, {nodes} and {ppn}: every job would be alike")
+    if _TEMPLATE.fullmatch(template) is None or template.startswith("-"):
+        raise ValueError("it is not a resource list such as nodes={nodes}:ppn={ppn}")
+
+
+def build_change(command: str, native_id: NativeId, *, is_array: bool) -> tuple[str, ...]:
+    """Return ``qdel``, ``qhold`` or ``qrls`` of one job, of one job of an array, or of an array.
+
+    Only these take ``45[]`` for that array; ``qstat`` would show every job there is.
+    """
+    number, dot, server = native_id.partition(".")
+    return (command, f"{number}[]{dot}{server}" if is_array else native_id)
+
+
+def build_qstat(*ids: NativeId) -> tuple[str, ...]:
+    """Return the query for some jobs, or for the whole queue with each job of its arrays."""
+    return ("qstat", "-x", *ids) if ids else ("qstat", "-x", "-t")
+
+
+@dataclass(frozen=True, slots=True)
+class _Outputs:
+    """Where output goes: what ``qsub`` is told, and what the script does itself."""
+
+    options: tuple[str, ...] = ()
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+
+    @classmethod
+    def of(cls, spec: JobSpec, name: str, *, is_simple: bool) -> "_Outputs":
+        options: list[str] = []
+        own: list[str | None] = []
+        for option, letter, path in (
+            ("-o", "o", spec.stdout_path),
+            ("-e", "e", spec.stderr_path),
+        ):
+            if path is None and is_simple:
+                own.append(None)  # NAME.oID in the working directory
+                continue
+            where = f"{name}.{letter}{JOB_NUMBER}" if path is None else path
+            if path is not None and is_simple and not path.startswith("/"):
+                where = f"{spec.working_directory}/{path}"
+            if path is not None and _is_simple(where):
+                options += [option, where]
+                own.append(None)
+            else:
+                options += [option, _THROWN_AWAY]
+                own.append(where)
+        return cls(tuple(options), own[0], own[1])
+
+
+def _is_simple(path: str) -> bool:
+    return _SIMPLE_PATH.fullmatch(path) is not None and all(len(p) < 256 for p in path.split("/"))
+
+
+def _limits(spec: JobSpec) -> list[str]:
+    limits = []
+    if spec.wall_time_limit_seconds is not None:
+        limits.append(f"walltime={spec.wall_time_limit_seconds}")
+    if spec.memory_limit_bytes is not None:
+        limits.append(f"mem={-(-spec.memory_limit_bytes // 1024)}kb")
+    return limits
+
+
+def _check_environment(environment: Mapping[str, str]) -> None:
+    for name, value in environment.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise InvalidSpec(
+                f"{name!r} cannot be the name of an environment variable, or its value holds a"
+                " NUL character.",
+                field="environment",
+            )
+
+
+def _priority(priority: int) -> str:
+    if not _LEAST_PRIORITY <= priority <= _MOST_PRIORITY:
+        raise InvalidSpec(
+            f"The priority is {priority}; Torque takes {_LEAST_PRIORITY} to {_MOST_PRIORITY}.",
+            field="priority",
+        )
+    return str(priority)
+
+
+def _word(text: str, wire: str, pattern: re.Pattern[str]) -> str:
+    if pattern.fullmatch(text) is None:
+        raise InvalidSpec(f"{text!r} cannot be a name in Torque.", field=wire)
+    return text

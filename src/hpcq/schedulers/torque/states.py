@@ -1,0 +1,132 @@
+"""What Torque's state letters, holds and exit statuses mean."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hpcq.domain.states import FailureKind, JobState, Stage
+
+__all__ = ["Ending", "Word", "ending_of", "state_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a state letter says."""
+
+    state: JobState
+    stage: Stage | None = None
+    reason: str | None = None
+
+
+# qstat(1B) of 6.1.3, "STATE". C is `ending_of`'s.
+_STATES: Mapping[str, Word] = {
+    "Q": Word(JobState.QUEUED),
+    "H": Word(JobState.QUEUED_HELD),
+    "W": Word(JobState.QUEUED, None, "waits for the time that it is not to start before"),
+    "T": Word(JobState.QUEUED, Stage.DISPATCHING, "on its way to another queue or server"),
+    "R": Word(JobState.RUNNING),
+    "E": Word(JobState.RUNNING, Stage.EXITING),
+    "S": Word(JobState.SUSPENDED, None, "suspended by Torque"),
+}
+# qhold(1B), "-h hold_list".
+_HOLDS = {
+    "u": "held by its owner",
+    "o": "held by an operator",
+    "s": "held by the system",
+    "p": "held, for its owner's password failed",
+}
+
+
+def state_of(letter: str, holds: str = "", depend: str = "", start_count: int = 0) -> Word:
+    """Return what a state of a job that has not ended says; an unlisted one is UNDETERMINED.
+
+    Args:
+        letter: ``job_state``.
+        holds: ``Hold_Types``: letters, ``n`` for none.
+        depend: ``depend``: a system hold of such a job is that of its dependency.
+        start_count: how often it was started; one that waits again was put back.
+    """
+    word = _STATES.get(letter)
+    if word is None:
+        return Word(
+            JobState.UNDETERMINED, None, f"Torque's state {letter[:20]!r} is not a known one"
+        )
+    if letter == "H":
+        word = Word(word.state, None, _hold_reason(holds, depend))
+    if start_count > 0 and word.state is JobState.QUEUED:
+        return Word(JobState.REQUEUED, word.stage, word.reason)
+    if start_count > 0 and word.state is JobState.QUEUED_HELD:
+        return Word(JobState.REQUEUED_HELD, word.stage, word.reason)
+    return word
+
+
+def _hold_reason(holds: str, depend: str) -> str:
+    if "s" in holds and "after" in depend:
+        return "waits for the jobs that it depends on"
+    words = [_HOLDS[letter] for letter in holds if letter in _HOLDS]
+    return ", ".join(words) or "held"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job ended; without a kind it was well."""
+
+    kind: FailureKind | None = None
+    code: int | None = None
+    signal: int | None = None
+    reason: str | None = None
+
+
+_ERROR = FailureKind.SCHEDULER_ERROR
+# Torque's pbs_job.h, JOB_EXEC_*; -11 and -12 recorded.
+_NEGATIVE: Mapping[int, tuple[FailureKind, str]] = {
+    -1: (_ERROR, "it could not be started, before its files were set up"),
+    -2: (_ERROR, "it could not be started, after its files were set up"),
+    -3: (_ERROR, "it could not be started, and was to be tried again"),
+    -4: (FailureKind.NODE_FAILURE, "aborted when its host started anew"),
+    -5: (FailureKind.NODE_FAILURE, "aborted when its host started anew (checkpointed)"),
+    -6: (FailureKind.NODE_FAILURE, "aborted when its host started anew (migrated)"),
+    -7: (_ERROR, "its checkpoint could not be restarted"),
+    -8: (_ERROR, "its command could not be executed"),
+    -9: (_ERROR, "its output or error file could not be opened"),
+    -10: (FailureKind.OUT_OF_MEMORY, "ended because it exceeded its memory limit"),
+    -11: (FailureKind.TIME_LIMIT, "ended at its wall time limit"),
+    -12: (FailureKind.TIME_LIMIT, "ended at its CPU time limit"),
+    -13: (_ERROR, "its control group could not be set up"),
+    -14: (_ERROR, "its prologue failed"),
+}
+_BAD_SHELL = 254
+_LAST_SIGNAL = 64
+_BY_TORQUE = 256
+_DELETED_BY = (9, 15)
+
+
+def ending_of(exit_status: int | None, *, started: bool) -> Ending:
+    """Return how a job in state C, or in an accounting record of its end, ended.
+
+    Args:
+        exit_status: as printed. None for one that was deleted while it waited. A script that
+            ends with 137 itself looks like one that signal 9 ended, for Torque's shell says so.
+        started: whether it ever ran.
+    """
+    if exit_status is None:
+        if started:
+            return Ending(FailureKind.UNKNOWN, reason="Torque does not say how it ended")
+        return Ending(FailureKind.CANCELLED, reason="deleted before it started")
+    if exit_status == 0:
+        return Ending(code=0)
+    if exit_status < 0:
+        kind, words = _NEGATIVE.get(exit_status, (FailureKind.UNKNOWN, "ended by Torque"))
+        return Ending(kind, reason=f"{words} (exit status {exit_status})")
+    if exit_status >= _BY_TORQUE:
+        signal = exit_status - _BY_TORQUE
+        if signal in _DELETED_BY:
+            reason = f"deleted, or ended by signal {signal} (exit status {exit_status})"
+            return Ending(FailureKind.CANCELLED, signal=signal, reason=reason)
+        return Ending(FailureKind.SIGNAL, signal=signal, reason=f"ended by signal {signal}")
+    if 128 < exit_status <= 128 + _LAST_SIGNAL:
+        signal = exit_status - 128
+        return Ending(FailureKind.SIGNAL, signal=signal, reason=f"ended by signal {signal}")
+    reason = f"ended with exit status {exit_status}"
+    if exit_status == _BAD_SHELL:
+        reason += ", as one does whose shell could not be started"
+    return Ending(FailureKind.NON_ZERO_EXIT, exit_status, reason=reason)

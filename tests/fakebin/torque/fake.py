@@ -1,0 +1,897 @@
+"""Torque's commands and, behind them, its server and its one host, as one small program.
+
+``fake.py STATE COMMAND ARG…``. Every command reads and writes the jobs in STATE under a lock, and
+starts what can start; each job that runs has a process of its own (the command ``mom``), which
+ends with it. The standard library only, as it starts for every command.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import pwd
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import output  # type: ignore[import-not-found]
+
+Job = dict[str, Any]
+Pairs = list[tuple[str, str]]
+
+SERVER = "vm"
+QUEUE = "batch"
+DEFAULT_WALL_TIME = 3600
+USAGE = """
+usage: qsub [-a date_time] [-A account_string] [-b secs]
+    [-c [ none | { enabled | periodic | shutdown |
+    depth=<int> | dir=<path> | interval=<minutes>}... ]
+    [-C directive_prefix] [-d path] [-D path]
+    [-e path] [-h] [-I] [-j oe|eo|n] [-k {oe}] [-K <kill delay seconds>]\x20
+    [-l resource_list] [-m n|{abe}] [-M user_list] [-N jobname] [-o path]\x20
+    [-p priority] [-P proxy_user [-J <jobid]] [-q queue] [-r y|n]\x20
+    [-S path] [-t number_to_submit] [-T type]  [-u user_list] [-w] path
+    [-W additional_attributes] [-v variable_list] [-V ] [-x] [-X] [-z] [script]
+
+"""
+CANNOT_CONNECT = f"""
+Unable to communicate with {SERVER}(127.0.0.1)
+Cannot connect to specified server host '{SERVER}'.
+"""
+NO_NODES = (
+    "Job exceeds queue resource limits MSG=cannot locate feasible nodes (nodes file is empty, "
+    "all systems are busy, or no nodes have the requested feature)"
+)
+# Of pbs_error.h, modulo 256.
+UNKNOWN, PERMISSION, BAD_VALUE, BAD_STATE = 153, 159, 168, 170
+UNKNOWN_QUEUE, UNKNOWN_RESOURCE, TOO_MUCH = 172, 189, 190
+ID = re.compile(r"([0-9]+)(?:\.([A-Za-z0-9.-]+))?")
+
+
+class Failed(Exception):
+    """A command ends with a message and a status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class State:
+    """What the server knows, while it is locked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config: dict[str, Any] = {
+            "slots": 8,
+            "keep_completed": 300,
+            "root": True,
+            "queue": QUEUE,
+        }
+        self.config |= json.loads((folder / "config.json").read_text())
+        for name in ("jobs", "spool", "home/server_priv/accounting"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator["State"]:
+        with (self.folder / "lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield self
+
+    def next_number(self) -> int:
+        path = self.folder / "next"
+        number = int(path.read_text()) if path.exists() else 1
+        path.write_text(str(number + 1))
+        return number
+
+    def jobs(self) -> dict[int, Job]:
+        """All jobs by number; those that ended too long ago are forgotten."""
+        found = {}
+        for path in self.folder.glob("jobs/*.json"):
+            job = json.loads(path.read_text())
+            over = job.get("forget_at")
+            if over is not None and over <= time.time():
+                path.unlink()
+            else:
+                found[job["number"]] = job
+        return dict(sorted(found.items()))
+
+    def job(self, number: int) -> Job:
+        job: Job = json.loads((self.folder / f"jobs/{number}.json").read_text())
+        return job
+
+    def save(self, job: Job) -> None:
+        path = self.folder / f"jobs/{job['number']}.json"
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(job))
+        new.rename(path)
+
+    def account(self, kind: str, job: Job, text: str) -> None:
+        now = time.localtime()
+        day = self.folder / "home/server_priv/accounting" / time.strftime("%Y%m%d", now)
+        moment = time.strftime("%m/%d/%Y %H:%M:%S", now)
+        with day.open("ab") as file:
+            file.write(
+                f"{moment};{kind};{name_of(job)};{text}\n".encode("utf-8", "surrogateescape")
+            )
+
+    def schedule(self) -> None:
+        """Start the jobs that can start, in their order."""
+        jobs = self.jobs()
+        free = self.config["slots"] - sum(
+            j["slots"] for j in jobs.values() if j["state"] in ("R", "E", "S")
+        )
+        for job in jobs.values():
+            if job["state"] != "Q":
+                continue
+            if job["slots"] > free:
+                job["comment"] = "Not Running: Not enough of the right type of nodes are available"
+                self.save(job)
+                continue
+            free -= job["slots"]
+            self.start(job)
+
+    def start(self, job: Job) -> None:
+        now = int(time.time())
+        taken = {slot for j in self.jobs().values() for slot in j.get("on", ())}
+        job["on"] = [s for s in range(self.config["slots"]) if s not in taken][: job["slots"]]
+        job |= {"state": "R", "start_time": now, "mtime": now, "etime": job.get("etime", now)}
+        job["start_count"] = job.get("start_count", 0) + 1
+        job["comment"] = f"Job started on {time.strftime('%a %b %d at %H:%M', time.gmtime(now))}"
+        self.save(job)
+        self.account("S", job, accounting_of(job))
+        subprocess.Popen(
+            [sys.executable, "-I", "-S", "-B", __file__, self.folder, "mom", str(job["number"])],
+            env={},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def end(self, job: Job, status: int | None) -> None:
+        """Put a job into state C; ``status`` is None for one that never started."""
+        now = time.time()
+        job |= {"state": "C", "mtime": int(now), "forget_at": now + self.config["keep_completed"]}
+        job.pop("on", None)
+        if status is not None:
+            job |= {"exit_status": status, "comp_time": int(now)}
+            job["total_runtime"] = f"{now - job['began']:.6f}"
+        self.save(job)
+
+
+Command = Callable[[State, Sequence[str]], bytes]
+
+
+def name_of(job: Job) -> str:
+    return f"{job['number']}.{SERVER}"
+
+
+def clock(seconds: int) -> str:
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def ranges(slots: list[int]) -> str:
+    """``0-2,4`` of 0, 1, 2, 4."""
+    out: list[list[int]] = []
+    for slot in slots:
+        if out and out[-1][1] == slot - 1:
+            out[-1][1] = slot
+        else:
+            out.append([slot, slot])
+    return ",".join(f"{a}-{b}" if a != b else str(a) for a, b in out)
+
+
+def attributes_of(job: Job, when: Callable[[int], str] = str) -> Pairs:
+    """Pairs of names and values, in Torque's order.
+
+    Args:
+        job: as stored.
+        when: how times are printed.
+    """
+    state, used = job["state"], job.get("used")
+    has_run = "start_time" in job
+    pairs = [("Job_Name", job["name"]), ("Job_Owner", f"{job['owner']}@{SERVER}")]
+    if used:
+        pairs += [
+            ("resources_used.cput", clock(used["cput"])),
+            ("resources_used.energy_used", "0"),
+            ("resources_used.mem", f"{used['mem']}kb"),
+            ("resources_used.vmem", f"{used['vmem']}kb"),
+            ("resources_used.walltime", clock(used["walltime"])),
+        ]
+    pairs += [("job_state", state), ("queue", job["queue"]), ("server", SERVER)]
+    if job.get("account"):
+        pairs.append(("Account_Name", job["account"]))
+    pairs += [("Checkpoint", "u"), ("ctime", when(job["ctime"])), ("Error_Path", job["stderr"])]
+    if has_run:
+        pairs.append(("exec_host", job["exec_host"] if "on" not in job else exec_host(job)))
+    pairs += [
+        ("Hold_Types", job["holds"] or "n"),
+        ("Join_Path", "n"),
+        ("Keep_Files", "n"),
+        ("Mail_Points", "a"),
+        ("mtime", when(job["mtime"])),
+        ("Output_Path", job["stdout"]),
+        ("Priority", str(job["priority"])),
+        ("qtime", when(job["ctime"])),
+        ("Rerunable", "True"),
+        *((f"Resource_List.{name}", value) for name, value in job["resources"]),
+    ]
+    if "session" in job:
+        pairs.append(("session_id", str(job["session"])))
+    pairs += [
+        ("Variable_List", job["variables"]),
+        ("euser", job["owner"]),
+        ("egroup", job["group"]),
+        ("queue_type", "E"),
+    ]
+    if job.get("comment"):
+        pairs.append(("comment", job["comment"]))
+    if "etime" in job:
+        pairs.append(("etime", when(job["etime"])))
+    if "exit_status" in job:
+        pairs.append(("exit_status", str(job["exit_status"])))
+    pairs.append(("submit_args", job["submit_args"]))
+    if has_run:
+        pairs.append(("start_time", when(job["start_time"])))
+        if state == "R":
+            left = job["start_time"] + job["walltime"] - int(time.time())
+            pairs.append(("Walltime.Remaining", str(left)))
+        pairs.append(("start_count", str(job["start_count"])))
+    pairs.append(("fault_tolerant", "False"))
+    if "comp_time" in job:
+        pairs.append(("comp_time", when(job["comp_time"])))
+    pairs.append(("job_radix", "0"))
+    if "total_runtime" in job:
+        pairs.append(("total_runtime", job["total_runtime"]))
+    pairs += [
+        ("submit_host", SERVER),
+        ("init_work_dir", job["directory"]),
+        ("request_version", "1"),
+    ]
+    return pairs
+
+
+def exec_host(job: Job) -> str:
+    return f"{SERVER}/{ranges(job['on'])}"
+
+
+def accounting_of(job: Job) -> str:
+    account = f" account={job['account']}" if job.get("account") else ""
+    resources = " ".join(f"Resource_List.{n}={v}" for n, v in job["resources"])
+    at = job["ctime"]
+    nodes = dict(job["resources"]).get("nodes", "1")
+    return (
+        f"user={job['owner']} group={job['group']}{account} jobname={job['name']}"
+        f" queue={job['queue']} ctime={at} qtime={at} etime={job['etime']}"
+        f" start_count={job['start_count']} start={job['start_time']}"
+        f" owner={job['owner']}@{SERVER} exec_host={exec_host(job)} {resources}"
+        f" Resource_List.neednodes={nodes} "
+    )
+
+
+# qsub
+
+
+VALUED = "aAbcCdDejkKlmMNopPqrSTuvwWt"
+
+
+def qsub(state: State, argv: Sequence[str]) -> bytes:
+    if os.geteuid() == 0 and not state.config["root"]:
+        raise Failed(1, "qsub can not be run as root\n")
+    options, operands = parsed(argv)
+    directives, script = read_script(operands)
+    options = {**parsed(directives)[0], **options}
+    if "d" in options and not os.path.isdir(options["d"]):
+        raise Failed(2, f"[qsub: illegal -d value]\n{USAGE}")
+    name = options.get("N", os.path.basename(operands[0]) if operands else "STDIN")
+    if not re.fullmatch(r"[!-~]{0,236}", name):
+        raise Failed(2, f"[qsub: illegal -N value]\n{USAGE}")
+    if not -1024 <= int(options.get("p", 0)) <= 1023:
+        raise Failed(2, f"[qsub: illegal -p value]\n{USAGE}")
+    if options.get("q", QUEUE) != QUEUE:
+        raise Failed(UNKNOWN_QUEUE, submit_error("Unknown queue MSG=requested queue not found"))
+    job = new_job(state, argv, options, name)
+    with state.locked():
+        job["number"] = state.next_number()
+        for letter, key in (("o", "stdout"), ("e", "stderr")):
+            if job[key] is None:
+                path = f"{job['directory']}/{job['name']}.{letter}{job['number']}"
+                job[key] = f"{SERVER}:{path}".replace("\n", "/")
+        spooled = state.folder / f"spool/{job['number']}.SC"
+        spooled.write_bytes(script)
+        spooled.chmod(0o700)
+        state.save(job)
+        state.account("Q", job, f"queue={QUEUE}")
+        state.schedule()
+    return b"" if "z" in options else f"{name_of(job)}\n".encode()
+
+
+def submit_error(message: str) -> str:
+    return f"qsub: submit error ({message})\n"
+
+
+def parsed(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Options by letter, and operands; options may follow them."""
+    options: dict[str, str] = {}
+    operands: list[str] = []
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("-") or word == "-":
+            operands.append(word)
+            continue
+        letter = word[1]
+        if letter in VALUED:
+            options[letter] = word[2:] or (words.pop(0) if words else "")
+        elif letter in "hIVxXzf":
+            options[letter] = ""
+        elif letter == "F":
+            options[letter] = word[2:] or words.pop(0)
+        else:
+            raise Failed(2, f"qsub: invalid option -- '{letter}'\n[exiting]\n{USAGE}")
+    if len(operands) > 1:
+        raise Failed(2, f"[index issues]\n{USAGE}")
+    return options, operands
+
+
+def read_script(operands: list[str]) -> tuple[list[str], bytes]:
+    if operands:
+        if not os.path.exists(operands[0]):
+            reason = "No such file or directory"
+            raise Failed(1, f"qsub: script file '{operands[0]}' cannot be loaded - {reason}\n")
+        script = Path(operands[0]).read_bytes()
+    else:
+        script = sys.stdin.buffer.read()
+    if script.startswith(b"\x7fELF"):
+        raise Failed(1, "qsub:  file must be an ascii script\n")
+    words: list[str] = []
+    for line in script.split(b"\n"):
+        if line.endswith(b"\r"):
+            raise Failed(1, "qsub:  script is written in DOS/Windows text format\n")
+        if line.strip() and not line.startswith((b"#", b":")):
+            break
+        if line.startswith(b"#PBS"):
+            words += line[4:].decode("utf-8", "surrogateescape").split()
+    return words, script
+
+
+def new_job(state: State, argv: Sequence[str], options: dict[str, str], name: str) -> Job:
+    person = pwd.getpwuid(os.geteuid())
+    here = os.getcwd()
+    resources, slots, walltime = requested(state, options.get("l", ""))
+    now = int(time.time())
+    variables = [("PBS_O_QUEUE", QUEUE)]
+    variables += [
+        (f"PBS_O_{variable}", os.environ[variable])
+        for variable in ("HOME", "LOGNAME", "PATH", "MAIL", "SHELL", "LANG")
+        if variable in os.environ
+    ]
+    for entry in filter(None, re.split(r"(?<!\\),", options.get("v", ""))):
+        key, is_pair, value = entry.partition("=")
+        if not key:
+            raise Failed(3, "invalid -v syntax\n")
+        variables.append((key, value if is_pair else os.environ.get(key, "")))
+    variables += [
+        ("PBS_O_WORKDIR", here.replace("\n", ",")),
+        ("PBS_O_HOST", SERVER),
+        ("PBS_O_SERVER", SERVER),
+    ]
+    held = "h" in options
+    job = {
+        "name": name,
+        "owner": person.pw_name,
+        "group": person.pw_name,
+        "state": "H" if held else "Q",
+        "holds": "u" if held else "",
+        "queue": QUEUE,
+        "account": options.get("A"),
+        "ctime": now,
+        "mtime": now,
+        "priority": int(options.get("p", 0)),
+        "resources": resources,
+        "slots": slots,
+        "walltime": walltime,
+        "variables": ",".join(f"{k}={quoted(v)}" for k, v in variables),
+        "environment": dict(variables),
+        "shell": options.get("S", "/bin/sh"),
+        "submit_args": " ".join(argv),
+        "directory": options.get("d", here),
+        "starts_in": options.get("d", person.pw_dir),
+        "stdout": place(options.get("o"), here),
+        "stderr": place(options.get("e"), here),
+    }
+    if not held:
+        job["etime"] = now
+    return job
+
+
+def quoted(value: str) -> str:
+    return re.sub(r"([\\,'\"\n])", r"\\\1", value)
+
+
+def place(path: str | None, here: str) -> str | None:
+    if path is None:
+        return None
+    return f"{SERVER}:{path if path.startswith('/') else f'{here}/{path}'}"
+
+
+def requested(state: State, text: str) -> tuple[list[list[str]], int, int]:
+    """The resources as stored, the slots and the wall time in seconds."""
+    resources: list[list[str]] = []
+    for entry in filter(None, text.split(",")):
+        name, _, value = entry.partition("=")
+        if name not in ("nodes", "walltime", "mem", "vmem", "cput", "procs", "ncpus", "pmem"):
+            raise Failed(
+                UNKNOWN_RESOURCE, submit_error(f"Unknown resource type  Resource_List.{name}")
+            )
+        illegal = f"Illegal attribute or resource value for Resource_List.{name}"
+        if name in ("walltime", "cput"):
+            if not re.fullmatch(r"[0-9:.]+", value):
+                raise Failed(BAD_VALUE, submit_error(illegal))
+            value = clock(seconds_of(value))
+        elif name.endswith("mem") and not re.fullmatch(r"[0-9]+[kmgtKMGT]?[bw]?", value):
+            raise Failed(BAD_VALUE, submit_error(illegal))
+        resources.append([name, value])
+    nodes = dict(resources).get("nodes")
+    if nodes is not None:
+        resources.append(["nodect", nodes.partition(":")[0]])
+    if "walltime" not in dict(resources):
+        resources.append(["walltime", clock(DEFAULT_WALL_TIME)])
+    if not {"nodes", "procs", "ncpus"} & dict(resources).keys():
+        resources += [["nodes", "1"], ["nodect", "1"]]
+    found = dict(resources)
+    match = re.fullmatch(r"1(?::ppn=([0-9]+))?", found.get("nodes", "1"))
+    slots = int(found.get("procs") or found.get("ncpus") or (match and match[1]) or 1)
+    if match is None or slots > state.config["slots"]:
+        raise Failed(TOO_MUCH, submit_error(NO_NODES))
+    return resources, slots, seconds_of(found["walltime"])
+
+
+def seconds_of(text: str) -> int:
+    parts = [int(float(part)) for part in text.split(":")]
+    return sum(p * u for p, u in zip(reversed(parts), (1, 60, 3600, 86400), strict=False))
+
+
+# qstat
+
+
+def qstat(state: State, argv: Sequence[str]) -> bytes:
+    if "--version" in argv:
+        return b"Version: 6.1.3.h5\nCommit: \n"
+    options = {a for a in argv if a.startswith("-")}
+    ids = [a for a in argv if not a.startswith("-")]
+    with state.locked():
+        jobs = state.jobs()
+    if "-Q" in options:
+        return queue_text(jobs)
+    shown: list[Job] = []
+    complaints: list[str] = []
+    status = 0
+    for word in ids:
+        match = ID.fullmatch(word)
+        if match is None:
+            raise Failed(UNKNOWN_QUEUE, f"qstat: Unknown queue destination {word}\n")
+        job = jobs.get(int(match[1])) if match[2] in (None, SERVER) else None
+        if job is None:
+            server = match[2] or SERVER
+            complaints.append(f"qstat: Unknown Job Id Error {match[1]}.{server}\n")
+            status = UNKNOWN
+        else:
+            shown.append(job)
+    if not ids:
+        shown = list(jobs.values())
+    if "-x" in options:
+        groups = [[j] for j in shown] if ids else [shown]
+        text = "".join(
+            output.render_xml([[("Job_Id", name_of(j)), *attributes_of(j)] for j in group])
+            for group in groups
+        ).encode("utf-8", "surrogateescape")
+    elif "-f" in options:
+        text = b"".join(map(job_text, shown))
+    else:
+        text = table(shown)
+    sys.stdout.buffer.write(text)
+    sys.stdout.buffer.flush()
+    if status:
+        raise Failed(status, "".join(complaints))
+    return b""
+
+
+def job_text(job: Job) -> bytes:
+    def when(seconds: int) -> str:
+        return time.strftime("%a %b %d %H:%M:%S %Y", time.localtime(seconds))
+
+    pairs = [
+        (name.encode(), value.encode("utf-8", "surrogateescape"))
+        for name, value in attributes_of(job, when)
+    ]
+    return bytes(output.render_text(f"Job Id: {name_of(job)}".encode(), pairs))
+
+
+def table(jobs: list[Job]) -> bytes:
+    if not jobs:
+        return b""
+    lines = [
+        "Job ID                    Name             User            Time Use S Queue",
+        "------------------------- ---------------- --------------- -------- - -----",
+    ]
+    for job in jobs:
+        name = job["name"] if len(job["name"]) <= 16 else "..." + job["name"][-13:]
+        used = clock(job["used"]["cput"]) if job.get("used") else "0"
+        lines.append(
+            f"{name_of(job):<26} {name:<16} {job['owner']:<15} {used:>8} {job['state']} "
+            f"{job['queue']:<15}"
+        )
+    return "".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape")
+
+
+def queue_text(jobs: dict[int, Job]) -> bytes:
+    words = {"T": "Transit", "Q": "Queued", "H": "Held", "W": "Waiting", "R": "Running"}
+    words |= {"E": "Exiting", "C": "Complete"}
+    counts = dict.fromkeys(words, 0)
+    for job in jobs.values():
+        counts[job["state"]] += 1
+    pairs = [
+        ("queue_type", "Execution"),
+        ("total_jobs", str(len(jobs))),
+        ("state_count", "".join(f"{words[s]}:{n} " for s, n in counts.items())),
+        ("resources_default.walltime", clock(DEFAULT_WALL_TIME)),
+        ("resources_default.nodes", "1"),
+        ("mtime", "1795385177"),
+        ("enabled", "True"),
+        ("started", "True"),
+    ]
+    return bytes(
+        output.render_text(
+            f"Queue: {QUEUE}".encode(), [(name.encode(), value.encode()) for name, value in pairs]
+        )
+    )
+
+
+# qdel, qhold, qrls
+
+
+def change(command: str, act: Callable[[State, Job], None]) -> "Command":
+    def run(state: State, argv: Sequence[str]) -> bytes:
+        words = [a for a in argv if not a.startswith("-")]
+        if not words:
+            raise Failed(2, f"usage: {command} …\n")
+        failed: Failed | None = None
+        for word in words:
+            try:
+                with state.locked():
+                    act(state, selected(state, command, word))
+                    state.schedule()
+            except Failed as error:
+                failed = failed or error
+        if failed:
+            raise failed
+        return b""
+
+    return run
+
+
+def selected(state: State, command: str, word: str) -> Job:
+    match = ID.fullmatch(word)
+    if match is None:
+        raise Failed(1, f"{command}: illegally formed job identifier: {word}\n")
+    job = state.jobs().get(int(match[1])) if match[2] in (None, SERVER) else None
+    if job is None:
+        raise Failed(UNKNOWN, f"{command}: nonexistent job id: {word}\n")
+    if job["owner"] != pwd.getpwuid(os.geteuid()).pw_name:
+        raise Failed(
+            PERMISSION,
+            f"{command}: Unauthorized Request  MSG=operation not permitted {name_of(job)}\n",
+        )
+    if job["state"] == "C":
+        raise Failed(
+            BAD_STATE,
+            f"{command}: Request invalid for state of job MSG=invalid state for job - COMPLETE "
+            f"{name_of(job)}\n",
+        )
+    return job
+
+
+def delete(state: State, job: Job) -> None:
+    owner = job["owner"]
+    state.account("D", job, f"requestor={owner}@{SERVER}")
+    if job["state"] in ("Q", "H"):
+        state.end(job, None)
+        return
+    job["deleted"] = True
+    state.save(job)
+    if "mom" in job:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(job["mom"], signal.SIGTERM)
+
+
+def hold(state: State, job: Job) -> None:
+    job["holds"] = "u"
+    if job["state"] == "Q":
+        job["state"] = "H"
+    job["mtime"] = int(time.time())
+    state.save(job)
+
+
+def release(state: State, job: Job) -> None:
+    job["holds"] = ""
+    if job["state"] == "H":
+        job |= {"state": "Q", "etime": int(time.time())}
+    job["mtime"] = int(time.time())
+    state.save(job)
+
+
+# tracejob, pbsnodes
+
+
+def tracejob(state: State, argv: Sequence[str]) -> bytes:
+    number = argv[-1].partition(".")[0]
+    out: list[str] = []
+    found = False
+    for day in sorted((state.folder / "home/server_priv/accounting").iterdir()):
+        for line in day.read_bytes().decode("utf-8", "surrogateescape").split("\n"):
+            parts = line.split(";", 3)
+            if len(parts) == 4 and parts[2].partition(".")[0] == number:
+                if not found:
+                    out.append(f"\nJob: {parts[2]}\n\n")
+                    found = True
+                out.append(f"{parts[0]}  A    {parts[3]}\n")
+    folder = state.folder / "home"
+    today = time.strftime("%Y%m%d")
+    for name in (*([] if found else ["server_priv/accounting"]), "mom_logs", "sched_logs"):
+        sys.stderr.write(f"{folder}/{name}/{today}: No matching job records located\n")
+    return "".join(out).encode("utf-8", "surrogateescape")
+
+
+def pbsnodes(state: State, argv: Sequence[str]) -> bytes:
+    names = [a for a in argv if not a.startswith("-")]
+    if any(name != SERVER for name in names):
+        raise Failed(1, "pbsnodes: Unknown node  MSG=cannot locate specified node\n")
+    with state.locked():
+        running = [j for j in state.jobs().values() if "on" in j]
+    slots = state.config["slots"]
+    busy = sum(len(j["on"]) for j in running) >= slots
+    jobs = ",".join(f"{ranges(j['on'])}/{name_of(j)}" for j in running)
+    on_it = " ".join(name_of(j) for j in running)
+    status = (
+        f"opsys=linux,ncpus={os.cpu_count()},physmem=24684096kb,loadave=0.20,gres=,state=free,"
+        f"varattr= ,version=6.1.3.h5,rectime={int(time.time())},jobs={on_it}"
+    )
+    pairs = [
+        ("state", "job-exclusive" if busy else "free"),
+        ("power_state", "Running"),
+        ("np", str(slots)),
+        ("ntype", "cluster"),
+        *([("jobs", jobs)] if jobs else []),
+        ("status", status),
+        ("mom_service_port", "15002"),
+        ("mom_manager_port", "15003"),
+    ]
+    if "-x" in argv:
+        body = "".join(f"<{n}>{output.escaped(v)}</{n}>" for n, v in [("name", SERVER), *pairs])
+        return f"<Data><Node>{body}</Node></Data>\n".encode()
+    return (f"{SERVER}\n" + "".join(f"     {n} = {v}\n" for n, v in pairs) + "\n").encode()
+
+
+# The host: one process for each job.
+
+
+def mom(state: State, argv: Sequence[str]) -> bytes:
+    number = int(argv[0])
+    reading, writing = os.pipe()
+    for end in (reading, writing):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    told: list[str] = []
+    signal.signal(signal.SIGTERM, lambda *_: told.append("delete"))
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    with state.locked():
+        job = state.job(number)
+        process = spawn(state, job)
+        job |= {"mom": os.getpid(), "session": process.pid, "began": time.time()}
+        state.save(job)
+    if job.get("deleted"):
+        told.append("delete")
+    status, used = watch(state, job, process, reading, told)
+    clear(process.pid, signal.SIGKILL)
+    with state.locked():
+        job = state.job(number)
+        deliver(state, job)
+        job |= {"used": used, "exec_host": exec_host(job)}
+        text = accounting_of(job)
+        state.end(job, status)
+        state.account(
+            "E",
+            job,
+            f"{text}session={job['session']} total_execution_slots={job['slots']}"
+            f" unique_node_count=1 end={job['comp_time']} Exit_status={status}"
+            f" resources_used.cput={used['cput']} resources_used.energy_used=0"
+            f" resources_used.mem={used['mem']}kb resources_used.vmem={used['vmem']}kb"
+            f" resources_used.walltime={clock(used['walltime'])}",
+        )
+        state.schedule()
+    return b""
+
+
+def spawn(state: State, job: Job) -> "subprocess.Popen[bytes]":
+    person = pwd.getpwnam(job["owner"])
+    environment = {
+        "HOME": person.pw_dir,
+        "USER": person.pw_name,
+        "LOGNAME": person.pw_name,
+        "SHELL": person.pw_shell,
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "PBS_ENVIRONMENT": "PBS_BATCH",
+        "PBS_JOBID": name_of(job),
+        "PBS_JOBNAME": job["name"],
+        "PBS_QUEUE": job["queue"],
+        "PBS_NP": str(job["slots"]),
+        **job["environment"],
+    }
+    spool = state.folder / "spool"
+    script = spool / f"{job['number']}.SC"
+    memory = bytes_of(dict(job["resources"]).get("mem"))
+
+    def limited() -> None:
+        if memory is not None:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+
+    with (
+        (spool / f"{job['number']}.OU").open("wb") as out,
+        (spool / f"{job['number']}.ER").open("wb") as err,
+    ):
+        process = subprocess.Popen(
+            [job["shell"]],
+            env=environment,
+            cwd=job["starts_in"],
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+            preexec_fn=limited,
+        )
+    # As Torque does: the shell reads the script's name, and runs it.
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+        pipe.write(f"{script}\n".encode())
+    return process
+
+
+def bytes_of(text: str | None) -> int | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9]+)([kmgt]?)b?", text.lower())
+    assert match is not None
+    return int(match[1]) << 10 * " kmgt".index(match[2] or " ")
+
+
+def watch(
+    state: State, job: Job, process: "subprocess.Popen[bytes]", wakeup: int, told: list[str]
+) -> tuple[int, dict[str, int]]:
+    """Wait for the end; returns the exit status and the usage."""
+    begun = time.monotonic()
+    kill_at: float | None = None
+    verdict: int | None = None
+    used = {"cput": 0, "mem": 0, "vmem": 0, "walltime": 0}
+    while True:
+        done, code, usage = os.wait4(process.pid, os.WNOHANG)
+        passed = time.monotonic() - begun
+        if done:
+            break
+        cput, mem, vmem = measured(process.pid)
+        used["cput"] = max(used["cput"], cput)
+        used["mem"], used["vmem"] = max(used["mem"], mem), max(used["vmem"], vmem)
+        used["walltime"] = int(passed)
+        with state.locked():
+            current = state.job(job["number"])
+            current["used"] = used
+            state.save(current)
+        if kill_at is None and (told or passed >= job["walltime"]):
+            verdict = 256 + signal.SIGTERM if told else -11
+            clear(process.pid, signal.SIGTERM)
+            kill_at = time.monotonic() + 2
+        if kill_at is not None and time.monotonic() >= kill_at:
+            clear(process.pid, signal.SIGKILL)
+            kill_at = time.monotonic() + 2
+        due = kill_at if kill_at is not None else begun + job["walltime"]
+        select.select([wakeup], [], [], max(0.01, min(1.0, due - time.monotonic())))
+        with contextlib.suppress(BlockingIOError):
+            os.read(wakeup, 512)
+    used["cput"] = max(used["cput"], int(usage.ru_utime + usage.ru_stime))
+    used["mem"] = max(used["mem"], usage.ru_maxrss)
+    used["walltime"] = int(passed)
+    code = os.waitstatus_to_exitcode(code)
+    return verdict if verdict is not None else (code if code >= 0 else 128 - code), used
+
+
+def members(session: int) -> Iterator[tuple[int, list[str]]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) == session and fields[0] != "Z":
+                    yield int(entry.name), fields
+
+
+def measured(session: int) -> tuple[int, int, int]:
+    """CPU seconds, resident and virtual kB of a session."""
+    ticks = resident = virtual = 0
+    for _, fields in members(session):
+        ticks += sum(map(int, fields[11:15]))
+        virtual += int(fields[20]) >> 10
+        resident += int(fields[21]) * 4
+    return ticks // os.sysconf("SC_CLK_TCK"), resident, virtual
+
+
+def clear(session: int, number: int) -> None:
+    for pid, _ in members(session):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def deliver(state: State, job: Job) -> None:
+    for suffix, key in (("OU", "stdout"), ("ER", "stderr")):
+        spooled = state.folder / f"spool/{job['number']}.{suffix}"
+        path = job[key].partition(":")[2]
+        if path != "/dev/null":
+            try:
+                shutil.copyfile(spooled, path)
+            except OSError:
+                undelivered = state.folder / "undelivered"
+                undelivered.mkdir(exist_ok=True)
+                shutil.copyfile(spooled, undelivered / spooled.name)
+        spooled.unlink()
+    (state.folder / f"spool/{job['number']}.SC").unlink()
+
+
+COMMANDS = {
+    "qsub": qsub,
+    "qstat": qstat,
+    "qdel": change("qdel", delete),
+    "qhold": change("qhold", hold),
+    "qrls": change("qrls", release),
+    "tracejob": tracejob,
+    "pbsnodes": pbsnodes,
+    "mom": mom,
+}
+
+
+def away(command: str) -> tuple[int, str]:
+    attempts = 3 if command == "qstat" else 1
+    if command == "pbsnodes":
+        last = f"pbsnodes: cannot connect to server {SERVER}, error=111 (Connection refused)\n"
+        return 1, CANNOT_CONNECT + last
+    text = CANNOT_CONNECT * attempts
+    text += f"{command}: cannot connect to server {SERVER} (errno=111) Connection refused\n"
+    if command == "qstat":
+        text += "qstat: Error (111 - Connection refused) \n"
+    return 111, text
+
+
+def main(folder: str, command: str, *argv: str) -> int:
+    state = State(Path(folder))
+    try:
+        if command not in ("mom", "tracejob") and (state.folder / "down").exists():
+            raise Failed(*away(command))
+        sys.stdout.buffer.write(COMMANDS[command](state, argv))
+    except Failed as error:
+        sys.stderr.buffer.write(str(error).encode("utf-8", "surrogateescape"))
+        return error.status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

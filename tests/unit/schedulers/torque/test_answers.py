@@ -1,0 +1,88 @@
+"""What refusals mean."""
+
+import pytest
+from tests.unit.schedulers.torque.recorded import recorded
+
+from hpcq.domain.errors import (
+    CommandFailed,
+    HpcqError,
+    JobNotFound,
+    NotAuthorized,
+    OutputParseError,
+    QuotaExceeded,
+    SchedulerUnavailable,
+    WrongState,
+)
+from hpcq.domain.jobs import NativeId
+from hpcq.execution.protocol import Completed
+from hpcq.schedulers.torque.answers import check_completed, parse_qsub
+
+ANSWERS = {
+    "qdel.unknown": JobNotFound,
+    "qdel.unknown-full-id": JobNotFound,
+    "qdel.after-keep-completed": JobNotFound,
+    "qdel.array-without-brackets": JobNotFound,
+    "qdel.malformed-id": JobNotFound,
+    "qdel.complete": WrongState,
+    "qdel.exiting": WrongState,
+    "qdel.queued-again": WrongState,
+    "qdel.not-owner": NotAuthorized,
+    "qdel.purge-not-allowed": NotAuthorized,
+    "qhold.system": NotAuthorized,
+    "qrls.not-owner": NotAuthorized,
+    "qdel.server-down": SchedulerUnavailable,
+    "qdel.trqauthd-down": SchedulerUnavailable,
+    "qdel.mom-hung": SchedulerUnavailable,
+    "qstat.server-down": SchedulerUnavailable,
+    "qstat.trqauthd-down": SchedulerUnavailable,
+    "qstat.wrong-server-env": SchedulerUnavailable,
+    "qstat-f.server-busy-3": SchedulerUnavailable,
+    "qstat-f.server-busy-4": SchedulerUnavailable,
+    "qstat-f.unknown": JobNotFound,
+    "pbsnodes.server-down": SchedulerUnavailable,
+    "qsub.unknown-queue": CommandFailed,
+    "qsub.queue-disabled": CommandFailed,
+    "qsub.bad-resource-name": CommandFailed,
+    "qsub.nodes-2": CommandFailed,
+    "qsub.crlf-script": CommandFailed,
+    "qsub.acl-user": NotAuthorized,
+    "qsub.root": NotAuthorized,
+    "qsub.max-queuable": QuotaExceeded,
+    "qsub.max-user-queuable": QuotaExceeded,
+    "qsub.server-down": SchedulerUnavailable,
+    "qsub.trqauthd-down": SchedulerUnavailable,
+    "qsub.unknown-server": SchedulerUnavailable,
+}
+
+
+@pytest.mark.parametrize(("case", "error"), ANSWERS.items())
+def test_refusals(case: str, error: type[HpcqError]) -> None:
+    with pytest.raises(HpcqError) as caught:
+        check_completed(recorded(case), NativeId("1"))
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("case", ["qstat-f.server-busy-1", "qstat-f.server-busy-2", "qdel.queued"])
+def test_a_command_that_succeeded_at_last(case: str) -> None:
+    check_completed(recorded(case))
+
+
+def test_ids_of_jobs_and_arrays() -> None:
+    assert parse_qsub(recorded("qsub.ok")).short.isdigit()
+    array = parse_qsub(recorded("qsub.array"))
+    assert array.is_array
+    assert array.short == array.number
+
+
+def _said(stdout: bytes, exit_code: int = 0) -> Completed:
+    return Completed(argv=("qsub",), exit_code=exit_code, stdout=stdout, stderr=b"")
+
+
+@pytest.mark.parametrize(
+    "stdout", [b"", b"all\n", b"Welcome\n45.vm\n", b"45.vm\n46.vm\n", b"Stampede3\n", b"\xff45"]
+)
+def test_what_is_no_id_leaves_the_job_in_doubt(stdout: bytes) -> None:
+    with pytest.raises(OutputParseError):
+        parse_qsub(_said(stdout))
+    with pytest.raises(OutputParseError):
+        parse_qsub(_said(b"45.vm\n", -9))

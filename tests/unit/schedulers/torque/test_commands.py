@@ -1,0 +1,140 @@
+"""From a job's description to ``qsub``."""
+
+import pytest
+
+from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.schedulers.torque.commands import (
+    Submission,
+    acceptable_name,
+    build_change,
+    build_qstat,
+    build_qsub,
+    check_template,
+    resources,
+)
+
+KEY = SubmissionKey("hpcq-" + "0" * 32)
+DEFAULT = "nodes={nodes}:ppn={ppn}"
+
+
+def _qsub(directory: str = "/work", **fields: object) -> Submission:
+    spec = JobSpec(name="run", working_directory=directory, script_file="/s", **fields)  # type: ignore[arg-type]
+    return build_qsub(spec, KEY, template=DEFAULT, slots_per_node=None)
+
+
+def test_the_plainest_job() -> None:
+    submission = _qsub()
+    assert submission.argv == (
+        *("qsub", "-N", "run", "-S", "/bin/sh", "-d", "/work", "-l", "nodes=1:ppn=1"),
+        *("-v", f"HPCQ_KEY={KEY}"),
+    )
+    assert (submission.cwd, submission.stdout_path) == ("/work", None)
+    assert submission.environment == {"PBS_O_WORKDIR": "/work"}
+
+
+def test_everything_that_can_be_asked_for() -> None:
+    argv = _qsub(
+        slots=4,
+        queue="long",
+        account="proj.x",
+        priority=-5,
+        wall_time_limit_seconds=90,
+        memory_limit_bytes=(1 << 30) + 1,
+        stdout_path="out.txt",
+        stderr_path="/other/err",
+        hold=True,
+    ).argv
+    text = " ".join(argv)
+    assert "-l nodes=1:ppn=4,walltime=90,mem=1048577kb" in text
+    assert "-q long -A proj.x -p -5 -o /work/out.txt -e /other/err -h -v" in text
+
+
+@pytest.mark.parametrize("directory", ["/a b", "/a,b", "/a:b", "/a\nb", "/é", "/$HOME", "/a'b"])
+def test_odd_places_are_left_to_the_carrier(directory: str) -> None:
+    submission = _qsub(directory, stderr_path="/odd path")
+    assert "-d" not in submission.argv
+    assert submission.cwd == "/"
+    assert submission.argv.count("/dev/null") == 2
+    assert directory not in submission.argv
+    assert submission.stdout_path == "run.o\0"
+    assert submission.stderr_path == "/odd path"
+    assert submission.environment["PBS_O_WORKDIR"] == directory
+
+
+def test_arguments_and_variables_never_stand_on_the_command_line() -> None:
+    submission = _qsub(args=("-h", "x"), environment={"A": "b,c"})
+    assert "x" not in submission.argv
+    assert not any("b,c" in word for word in submission.argv)
+    assert submission.environment["A"] == "b,c"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("queue", "a@other"),
+        ("queue", "-q"),
+        ("account", "x y"),
+        ("account", ""),
+        ("priority", 1024),
+        ("environment", {"A=B": "x"}),
+        ("environment", {"A": "\0"}),
+    ],
+)
+def test_refused(field: str, value: object) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        _qsub("/work", **{field: value})
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted"),
+    [
+        ("run", "run"),
+        ("2024/run 1", "J2024_run_1"),
+        ("São João", "S_o_Jo_o"),
+        ("", "J"),
+        ("-x", "J-x"),
+        ("x" * 300, "x" * 200),
+    ],
+)
+def test_names(name: str, accepted: str) -> None:
+    assert acceptable_name(name) == accepted
+
+
+@pytest.mark.parametrize(
+    ("template", "slots", "per_node", "asked"),
+    [
+        (DEFAULT, 1, None, "nodes=1:ppn=1"),
+        (DEFAULT, 48, None, "nodes=1:ppn=48"),
+        (DEFAULT, 48, 24, "nodes=2:ppn=24"),
+        (DEFAULT, 8, 24, "nodes=1:ppn=8"),
+        (DEFAULT, 10, 4, "nodes=3:ppn=4"),
+        ("nodes={slots}", 3, 8, "nodes=3"),
+        ("procs={slots}", 3, None, "procs=3"),
+    ],
+)
+def test_slots(template: str, slots: int, per_node: int | None, asked: str) -> None:
+    check_template(template)
+    assert resources(template, slots, per_node) == asked
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["", "nodes=1", "nodes={n}", "nodes={slots", "{slots.__class__}", "-l {slots}"],
+)
+def test_templates_that_cannot_be_used(template: str) -> None:
+    with pytest.raises(ValueError, match="it "):
+        check_template(template)
+
+
+def test_changes_reach_one_job_or_one_array() -> None:
+    assert build_change("qdel", NativeId("45"), is_array=False) == ("qdel", "45")
+    assert build_change("qdel", NativeId("45"), is_array=True) == ("qdel", "45[]")
+    assert build_change("qdel", NativeId("45[2]"), is_array=False) == ("qdel", "45[2]")
+    assert build_change("qhold", NativeId("45.other"), is_array=True) == ("qhold", "45[].other")
+
+
+def test_queries() -> None:
+    assert build_qstat() == ("qstat", "-x", "-t")
+    assert build_qstat(NativeId("4"), NativeId("5[1]")) == ("qstat", "-x", "4", "5[1]")

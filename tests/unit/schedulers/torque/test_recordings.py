@@ -1,0 +1,134 @@
+"""Every recording is read without a record lost or an error that nobody foresaw."""
+
+import re
+
+import pytest
+from tests.unit.schedulers.torque.recorded import cases, recorded
+
+from hpcq.domain.errors import HpcqError
+from hpcq.domain.jobs import NativeId, Observation
+from hpcq.schedulers.base import Listing
+from hpcq.schedulers.pbs_family.text import parse_text_records
+from hpcq.schedulers.pbs_family.values import parse_job_id
+from hpcq.schedulers.torque.accounting import observe_lines, parse_tracejob
+from hpcq.schedulers.torque.answers import check_completed, parse_qsub
+from hpcq.schedulers.torque.cluster import parse_pbsnodes_xml, parse_queues
+from hpcq.schedulers.torque.parse import parse_qstat_text, parse_qstat_xml
+
+_HEADING = re.compile(rb"^Job Id: ([0-9]+(?:\[[0-9]*\])?\.vm)$", re.MULTILINE)
+_JOB_ID = re.compile(rb"<Job_Id>([^<]*)</Job_Id>")
+_XML = [case for case in cases("qstat") if b"<Data>" in recorded(case).stdout]
+_TEXT = [case for case in cases("qstat", "qsub") if recorded(case).stdout.startswith(b"Job Id:")]
+
+
+def _ids(listing: Listing) -> set[str]:
+    assert listing.unreadable == []
+    return {seen.native_id for seen in listing.observations}
+
+
+def _short(names: list[bytes]) -> set[str]:
+    return {parse_job_id(name.decode()).short for name in names}
+
+
+def test_there_are_recordings() -> None:
+    assert len(_XML) > 40
+    assert len(_TEXT) > 80
+
+
+@pytest.mark.parametrize("case", _XML)
+def test_no_job_of_qstat_x_is_lost(case: str) -> None:
+    output = recorded(case).stdout
+    expected = _short(_JOB_ID.findall(output))
+    found = _ids(parse_qstat_xml(output))
+    arrays = {i.partition("[")[0] for i in expected if "[" in i}
+    assert found == expected | arrays
+
+
+@pytest.mark.parametrize("case", _TEXT)
+def test_no_job_of_qstat_f_is_lost_and_none_is_invented(case: str) -> None:
+    output = recorded(case).stdout
+    expected = _short(_HEADING.findall(output))
+    found = _ids(parse_qstat_text(output))
+    arrays = {i.partition("[")[0] for i in expected if "[" in i}
+    assert found == expected | arrays
+    assert "1" not in found
+
+
+@pytest.mark.parametrize("case", [c for c in _XML if c.replace("qstat-x", "qstat-f") in _TEXT])
+def test_both_forms_say_the_same(case: str) -> None:
+    xml = parse_qstat_xml(recorded(case).stdout).observations
+    text = parse_qstat_text(recorded(case.replace("qstat-x", "qstat-f")).stdout).observations
+    if "saopaulo" not in case:  # the text's times are those of the caller
+        assert list(map(_steady, xml)) == list(map(_steady, text))
+
+
+def _steady(seen: Observation) -> tuple[object, ...]:
+    # Figures of running jobs grow from one command to the next; text loses some newlines.
+    return (
+        *(seen.native_id, seen.state, seen.state_reason, seen.exit_code, seen.owner, seen.name),
+        *(seen.submit_time, seen.start_time, seen.slots, seen.hosts, seen.depends_on),
+        *(seen.wall_time_limit_seconds, seen.memory_limit_bytes, seen.account),
+    )
+
+
+def test_what_an_environment_invented_is_believed_nowhere() -> None:
+    for case, parse in (("qstat-f.oddenv", parse_qstat_text), ("qstat-x.oddenv", parse_qstat_xml)):
+        (seen,) = parse(recorded(case).stdout).observations
+        assert (seen.native_id, seen.native_state, seen.owner) == ("881", "H", "alice")
+        assert seen.working_directory == "/home/alice/tq"
+
+
+def test_one_invalid_byte_loses_no_job() -> None:
+    whole = recorded("qstat-x.mixed").stdout
+    broken = whole.replace(b"PBS_O_LANG=C.UTF-8", b"X=\xff\x01\x0b", 1)
+    assert _ids(parse_qstat_xml(broken)) == _ids(parse_qstat_xml(whole))
+
+
+@pytest.mark.parametrize("case", cases("qsub", "qdel", "qhold", "qrls", "qstat", "pbsnodes"))
+def test_every_answer_has_its_meaning(case: str) -> None:
+    done = recorded(case)
+    is_submission = done.argv[0] == "qsub" and "-z" not in done.argv
+    try:
+        if is_submission:
+            assert re.fullmatch("[0-9]+", parse_qsub(done).short)
+        else:
+            check_completed(done, NativeId("1"))
+    except HpcqError as error:
+        assert done.exit_code != 0 or case == "qdel.mom-hung"
+        assert error.detail
+    else:
+        assert done.exit_code == 0
+
+
+def test_every_accounting_line_is_read() -> None:
+    lines = recorded("accounting.20261122").stdout.splitlines()
+    observations, unreadable = observe_lines(lines)
+    assert unreadable == []
+    ended = {line.split(b";")[2].decode() for line in lines if line.split(b";")[1] == b"E"}
+    assert {parse_job_id(name).short for name in ended} <= {s.native_id for s in observations}
+
+
+@pytest.mark.parametrize("case", cases("tracejob"))
+def test_every_trace_is_read(case: str) -> None:
+    done = recorded(case)
+    asked = done.argv[-1] if done.argv[-1][0].isdigit() else "850"
+    seen = parse_tracejob(done.stdout, parse_job_id(asked))
+    assert (seen is not None) == (b"Exit_status=" in done.stdout or b"deleted at" in done.stdout)
+
+
+@pytest.mark.parametrize("case", [c for c in cases("pbsnodes") if "-x" in recorded(c).argv])
+def test_every_host_is_read(case: str) -> None:
+    output = recorded(case).stdout
+    assert len(parse_pbsnodes_xml(output)) == output.count(b"<Node>")
+
+
+@pytest.mark.parametrize("case", cases("qstat_-Q_-f"))
+def test_every_queue_is_read(case: str) -> None:
+    output = recorded(case).stdout
+    assert [q.name for q in parse_queues(output)] == ["batch"] * output.count(b"Queue: ")
+
+
+@pytest.mark.parametrize("case", ["qstat_-B_-f.mixed"])
+def test_other_records_are_read(case: str) -> None:
+    (server,) = parse_text_records(recorded(case).stdout, b"Server: ")
+    assert server.attributes["pbs_version"] == "6.1.3.h5"

@@ -1,0 +1,80 @@
+"""State letters, holds and exit statuses."""
+
+import pytest
+
+from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.schedulers.torque.states import ending_of, state_of
+
+
+@pytest.mark.parametrize(
+    ("letter", "state", "stage"),
+    [
+        ("Q", JobState.QUEUED, None),
+        ("H", JobState.QUEUED_HELD, None),
+        ("W", JobState.QUEUED, None),
+        ("T", JobState.QUEUED, Stage.DISPATCHING),
+        ("R", JobState.RUNNING, None),
+        ("E", JobState.RUNNING, Stage.EXITING),
+        ("S", JobState.SUSPENDED, None),
+        ("X", JobState.UNDETERMINED, None),
+        ("", JobState.UNDETERMINED, None),
+    ],
+)
+def test_letters(letter: str, state: JobState, stage: Stage | None) -> None:
+    word = state_of(letter)
+    assert (word.state, word.stage) == (state, stage)
+
+
+def test_a_job_that_was_started_and_waits_was_put_back() -> None:
+    assert state_of("Q", start_count=1).state is JobState.REQUEUED
+    assert state_of("H", "u", start_count=2).state is JobState.REQUEUED_HELD
+    assert state_of("R", start_count=2).state is JobState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("holds", "depend", "reason"),
+    [
+        ("u", "", "held by its owner"),
+        ("uos", "", "held by its owner, held by an operator, held by the system"),
+        ("s", "afterok:1.vm", "waits for the jobs that it depends on"),
+        ("s", "beforeok:1.vm", "held by the system"),
+        ("n", "", "held"),
+    ],
+)
+def test_holds(holds: str, depend: str, reason: str) -> None:
+    assert state_of("H", holds, depend).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code", "signal"),
+    [
+        (0, None, 0, None),
+        (3, FailureKind.NON_ZERO_EXIT, 3, None),
+        (128, FailureKind.NON_ZERO_EXIT, 128, None),
+        (137, FailureKind.SIGNAL, None, 9),
+        (143, FailureKind.SIGNAL, None, 15),
+        (193, FailureKind.NON_ZERO_EXIT, 193, None),
+        (254, FailureKind.NON_ZERO_EXIT, 254, None),
+        (255, FailureKind.NON_ZERO_EXIT, 255, None),
+        (265, FailureKind.CANCELLED, None, 9),
+        (271, FailureKind.CANCELLED, None, 15),
+        (267, FailureKind.SIGNAL, None, 11),
+        (-1, FailureKind.SCHEDULER_ERROR, None, None),
+        (-4, FailureKind.NODE_FAILURE, None, None),
+        (-10, FailureKind.OUT_OF_MEMORY, None, None),
+        (-11, FailureKind.TIME_LIMIT, None, None),
+        (-12, FailureKind.TIME_LIMIT, None, None),
+        (-99, FailureKind.UNKNOWN, None, None),
+        (None, FailureKind.UNKNOWN, None, None),
+    ],
+)
+def test_ends(
+    status: int | None, kind: FailureKind | None, code: int | None, signal: int | None
+) -> None:
+    ending = ending_of(status, started=True)
+    assert (ending.kind, ending.code, ending.signal) == (kind, code, signal)
+    assert (ending.reason is None) == (kind is None)
+
+
+def test_a_job_that_was_deleted_while_it_waited() -> None:
+    assert ending_of(None, started=False).kind is FailureKind.CANCELLED
