@@ -1,5 +1,7 @@
 """The schedulers that the conformance suite runs against. A new one is one line in the table."""
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,6 +11,7 @@ from typing import Protocol
 
 import pytest
 from tests import real
+from tests.fakebin.pbs import Pbs
 from tests.fakebin.torque import Torque
 
 __all__ = ["BACKENDS", "Backend"]
@@ -61,7 +64,9 @@ class Backend:
     def settings(self) -> dict[str, str]:
         """The variables that make a service speak to it; starts the cluster when needed."""
         if self.stand_in is not None:
-            return self.stand_in(Path(tempfile.mkdtemp(prefix="hpcq-stand-in-"))).settings()
+            folder = Path(tempfile.mkdtemp(prefix=f"hpcq-test-{self.name.lower()}-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            return self.stand_in(folder).settings()
         found = {} if self.cluster is None else real.settings_of(self.cluster, self.instance)
         return {"SCHEDULER": self.name, **found}
 
@@ -83,6 +88,7 @@ BACKENDS = {
             needs_interpreter_line=True,
             keeps_accounts=False,
         ),
+        Backend("PBS", stand_in=Pbs),
         Backend(
             "SGE",
             "sge",

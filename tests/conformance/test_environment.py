@@ -51,7 +51,7 @@ def test_nothing_of_the_service_s_own_arrives(
     service: Service, environment: dict[str, str]
 ) -> None:
     assert not any(CANARY in value for value in environment.values())
-    ours = {name for name in service.settings if not name.startswith(("SGE_", "SLURM_"))}
+    ours = {name for name in service.settings if not name.startswith(("SGE_", "SLURM_", "PBS_"))}
     assert not ours & environment.keys()
     assert not any(str(service.state_directory) in value for value in environment.values())
     assert not {n for n in environment if n.startswith(("VIRTUAL_ENV", "PYTEST", "PYTHON"))}

@@ -166,6 +166,7 @@ def _scheduler_options(settings: Settings) -> SchedulerOptions:
         torque_resources=settings.torque_resources,
         torque_slots_per_node=settings.torque_slots_per_node,
         torque_home=settings.torque_home,
+        pbs_resources=settings.pbs_resources,
     )
 
 

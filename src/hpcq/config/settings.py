@@ -38,6 +38,12 @@ from hpcq.schedulers.torque.commands import check_template
 __all__ = ["ProgramPathRule", "Settings"]
 
 
+_PBS_RESOURCES = (
+    r"^[A-Za-z][A-Za-z0-9_.]*=(?:[A-Za-z0-9_.:=+-]|\{memory(?:_per_slot)?\})*"
+    r"\{slots\}(?:[A-Za-z0-9_.:=+-]|\{(?:slots|memory(?:_per_slot)?)\})*$"
+)
+
+
 class ProgramPathRule(StrEnum):
     """How a site lays out the programs that ``GET /programs`` lists."""
 
@@ -59,7 +65,7 @@ class Settings(BaseModel):
     scheduler: Annotated[str, BeforeValidator(upper)] = setting(
         "LOCAL",
         "The batch scheduler. `LOCAL` is the embedded one; `INTERNAL` is another name for it.",
-        allowed="LOCAL (or INTERNAL), SLURM, SGE, TORQUE, or the name of an installed plugin",
+        allowed="LOCAL (or INTERNAL), SLURM, SGE, TORQUE, PBS, or the name of an installed plugin",
         example="SLURM",
     )
     program_path_rule: Annotated[ProgramPathRule, BeforeValidator(upper)] = setting(
@@ -302,6 +308,28 @@ class Settings(BaseModel):
         example="head.cluster.example",
         shown="",
     )
+    pbs_resources: Annotated[str, Field(pattern=_PBS_RESOURCES)] = setting(
+        "select=1:ncpus={slots}{memory}",
+        "PBS: what a job asks for with `qsub -l`. `{slots}` is its number of slots; `{memory}` is "
+        "`:mem=…kb` where it has a limit of memory, else nothing; `{memory_per_slot}` the same "
+        "divided by the slots.",
+        allowed="a resource and its value, with {slots} in it",
+        example="select={slots}:ncpus=1{memory_per_slot}",
+    )
+    pbs_conf_file: AbsolutePath | None = setting(
+        None,
+        "PBS: the configuration file, when it is not `/etc/pbs.conf`.",
+        allowed=PATH,
+        example="/opt/pbs/etc/pbs.conf",
+        shown="",
+    )
+    pbs_server: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,253}$")] | None = setting(
+        None,
+        "PBS: the server's host, when it is not the one in the configuration file.",
+        allowed="a host name",
+        example="pbs.cluster.example",
+        shown="",
+    )
     scheduler_path: str | None = setting(
         None,
         "The PATH in which the scheduler's commands are looked up, and which they and the LOCAL "
@@ -389,8 +417,6 @@ class Settings(BaseModel):
     def _check_scheduler(cls, name: str) -> str:
         if name == "INTERNAL":
             return "LOCAL"
-        if name == "PBS" and not registry.is_available(name):
-            raise ValueError("it is not available yet in this release")
         if not registry.is_available(name):
             raise ValueError("there is no such scheduler")
         return name

@@ -29,6 +29,8 @@ _SCHEDULER_SETTINGS = (
     "sge_execd_port",
     "slurm_conf",
     "pbs_default",
+    "pbs_conf_file",
+    "pbs_server",
 )
 
 

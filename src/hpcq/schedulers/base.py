@@ -44,6 +44,7 @@ class SchedulerOptions:
         torque_resources: the template by which Torque is asked for slots.
         torque_slots_per_node: the slots of one of Torque's hosts; None: never mind.
         torque_home: the folder of Torque's server, whose accounting logs are read.
+        pbs_resources: what PBS is asked for with ``-l``, see `hpcq.schedulers.pbs.commands`.
     """
 
     cluster_id: str
@@ -58,6 +59,7 @@ class SchedulerOptions:
     torque_resources: str = "nodes={nodes}:ppn={ppn}"
     torque_slots_per_node: int | None = None
     torque_home: Path = Path("/var/spool/torque")
+    pbs_resources: str = "select=1:ncpus={slots}{memory}"
 
     @property
     def account_environment(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ _BUILT_IN = {
     "SLURM": "hpcq.schedulers.slurm.backend:create",
     "SGE": "hpcq.schedulers.sge.backend:create",
     "TORQUE": "hpcq.schedulers.torque.backend:create",
+    "PBS": "hpcq.schedulers.pbs.backend:create",
 }
 
 

@@ -20,7 +20,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> list[EntryPoint]:
 def test_built_in_schedulers_come_first_then_plugins_by_name(plugins: list[EntryPoint]) -> None:
     plugins += [plugin("volcano"), plugin("HTCONDOR")]
 
-    assert registry.available() == ("LOCAL", "SLURM", "SGE", "TORQUE", "HTCONDOR", "VOLCANO")
+    assert registry.available() == ("LOCAL", "SLURM", "SGE", "TORQUE", "PBS", "HTCONDOR", "VOLCANO")
 
 
 def test_a_plugin_is_loaded_by_its_name_in_upper_case(plugins: list[EntryPoint]) -> None:
@@ -35,7 +35,7 @@ def test_a_plugin_is_loaded_by_its_name_in_upper_case(plugins: list[EntryPoint])
 def test_a_plugin_cannot_take_over_a_built_in_name(plugins: list[EntryPoint]) -> None:
     plugins.append(plugin("LOCAL"))
 
-    assert registry.available() == ("LOCAL", "SLURM", "SGE", "TORQUE")
+    assert registry.available() == ("LOCAL", "SLURM", "SGE", "TORQUE", "PBS")
 
 
 def test_a_name_that_two_plugins_claim_is_an_error(plugins: list[EntryPoint]) -> None:
@@ -50,12 +50,12 @@ def test_an_unknown_name_lists_what_there_is(plugins: list[EntryPoint]) -> None:
 
     assert not registry.is_available("LSF")
     with pytest.raises(
-        registry.UnknownScheduler, match="'LSF'; there are LOCAL, SLURM, SGE, TORQUE, VOLC"
+        registry.UnknownScheduler, match="'LSF'; there are LOCAL, SLURM, SGE, TORQUE, PBS, VOLC"
     ):
         registry.load("LSF")
 
 
-@pytest.mark.parametrize("name", ["LOCAL", "SLURM", "SGE"])
+@pytest.mark.parametrize("name", ["LOCAL", "SLURM", "SGE", "TORQUE", "PBS"])
 def test_built_in_names_need_no_search_of_installed_packages(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,4 +65,4 @@ def test_built_in_names_need_no_search_of_installed_packages(
 
 
 def test_a_search_without_plugins_finds_the_built_in_schedulers() -> None:
-    assert registry.available()[:3] == ("LOCAL", "SLURM", "SGE", "TORQUE")
+    assert registry.available()[:5] == ("LOCAL", "SLURM", "SGE", "TORQUE", "PBS")

@@ -107,6 +107,17 @@ class AccountingLogs:
             self._catch_up()
             return [line for number in numbers for line in self._lines.get(number.encode(), ())]
 
+    def find(self, mark: bytes) -> bytes | None:
+        """Return the first line that holds a mark, of those that are kept.
+
+        Raises:
+            OSError: the folder or a file cannot be read.
+        """
+        with self._lock:
+            self._catch_up()
+            kept = (line for lines in self._lines.values() for line in lines)
+            return next((line for line in kept if mark in line), None)
+
     def _catch_up(self) -> None:
         days = sorted(p.name for p in self.directory.iterdir() if _DAY.fullmatch(p.name))
         sizes = {day: (self.directory / day).stat().st_size for day in days}

@@ -35,6 +35,7 @@ def build_carrier(
     directory: str,
     stdout_path: str | None = None,
     stderr_path: str | None = None,
+    forgotten: Sequence[str] = (),
 ) -> bytes:
     """Return the script to submit in place of ``script``; it takes no arguments.
 
@@ -49,8 +50,12 @@ def build_carrier(
         stdout_path: a file that it writes to itself, relative to the directory; `JOB_NUMBER` in
             it becomes the job's number. None: the scheduler's own.
         stderr_path: the same for its errors.
+        forgotten: variables that it does not get from the scheduler.
     """
-    run = ["exec", *(["/usr/bin/env", *map(_word, _pairs(environment))] if environment else [])]
+    run = ["exec"]
+    if environment or forgotten:
+        run += ["/usr/bin/env", *(f"-u{name}" for name in forgotten)]
+        run += map(_word, _pairs(environment))
     run += [*map(_word, _interpreter(script)), _FILE, *map(_word, args), "</dev/null"]
     lines = [
         "#!/bin/sh",

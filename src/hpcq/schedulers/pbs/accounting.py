@@ -1,0 +1,146 @@
+"""How jobs ended, by PBS's accounting logs: for a server that keeps no finished jobs."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from hpcq.domain.errors import excerpt
+from hpcq.domain.jobs import NativeId, Observation, Usage
+from hpcq.domain.states import FailureKind, JobState
+from hpcq.domain.units import from_epoch
+from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.pbs.states import end_of
+from hpcq.schedulers.pbs_family.accounting import AccountingLine, parse_accounting_line
+from hpcq.schedulers.pbs_family.values import parse_duration, parse_job_id, parse_pbs_size
+
+__all__ = ["accounting_folder", "parse_accounting"]
+
+_DEFAULT_CONF = "/etc/pbs.conf"
+_HOME = re.compile(r"^\s*PBS_HOME=(\S+)", re.MULTILINE)
+_BY_DEPENDENCY = "deleted as result of dependency"
+
+
+def accounting_folder(environment: Mapping[str, str]) -> Path | None:
+    """Return the folder of the logs, if this account may read it.
+
+    It is on the server's host alone, and closed to ordinary users unless the site opens it.
+
+    Args:
+        environment: ``PBS_CONF_FILE`` says where PBS is configured.
+    """
+    path = Path(environment.get("PBS_CONF_FILE") or _DEFAULT_CONF)
+    try:
+        found = _HOME.search(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return None
+    if found is None:
+        return None
+    folder = Path(found[1]) / "server_priv" / "accounting"
+    return folder if os.access(folder, os.R_OK | os.X_OK) else None
+
+
+def parse_accounting(lines: Iterable[bytes], wanted: Sequence[NativeId]) -> Listing:
+    """Return the ends of jobs that the lines tell of.
+
+    A job that ran has an ``E`` record at each end, also when it was put back, and an ``R`` for
+    the latter: the last one counts, unless it was put back. A job that was deleted while it
+    waited has a ``D`` alone, one whose dependency failed an ``A``.
+
+    Args:
+        lines: of these jobs, in the order they were written.
+        wanted: the jobs; others in the lines are passed over.
+    """
+    last: dict[NativeId, Observation] = {}
+    requestors: dict[NativeId, str] = {}
+    unreadable: list[Unreadable] = []
+    for raw in lines:
+        try:
+            line = parse_accounting_line(raw)
+            native_id = parse_job_id(line.job_id).short
+            if native_id not in wanted:
+                continue
+            if line.kind == "D":
+                requestors[native_id] = line.attributes.get("requestor", "")
+                last.setdefault(native_id, _deleted(native_id, requestors[native_id]))
+            elif line.kind == "A" and _BY_DEPENDENCY in raw.decode("utf-8", "replace"):
+                last.setdefault(native_id, _aborted(native_id))
+            elif line.kind == "R":
+                last.pop(native_id, None)
+            elif line.kind == "E":
+                last[native_id] = _ended(native_id, line, requestors.get(native_id))
+        except ValueError as error:
+            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(raw)))
+    return Listing(observations=list(last.values()), unreadable=unreadable)
+
+
+def _deleted(native_id: NativeId, requestor: str) -> Observation:
+    end = end_of(
+        None, comment=f"x and terminated by {requestor}" if requestor else "", substate="91"
+    )
+    return Observation(
+        native_id=native_id,
+        state=end.state,
+        native_state="D",
+        state_reason=end.reason,
+        failure_kind=end.kind,
+    )
+
+
+def _aborted(native_id: NativeId) -> Observation:
+    end = end_of(None, has_dependency=True)
+    return Observation(
+        native_id=native_id,
+        state=JobState.FAILED,
+        native_state="A",
+        state_reason=end.reason,
+        failure_kind=FailureKind.SCHEDULER_ERROR,
+    )
+
+
+def _ended(native_id: NativeId, line: AccountingLine, requestor: str | None) -> Observation:
+    told = line.attributes
+    status = told.get("Exit_status", "")
+    if re.fullmatch(r"-?[0-9]{1,6}", status) is None:
+        raise ValueError("its record of an end has no Exit_status")
+    comment = "" if requestor is None else f"x and terminated by {requestor}"
+    end = end_of(int(status), comment=comment)
+    job = parse_job_id(line.job_id)
+    hosts = tuple(dict.fromkeys(h.partition("/")[0] for h in told.get("exec_host", "").split("+")))
+    seen = Observation(
+        native_id=native_id,
+        state=end.state,
+        native_state="E",
+        state_reason=end.reason,
+        failure_kind=end.kind,
+        exit_code=end.exit_code,
+        exit_signal=end.exit_signal,
+        name=told.get("jobname") or None,
+        owner=told.get("user") or None,
+        queue=told.get("queue") or None,
+        submit_time=_moment(told.get("ctime")),
+        start_time=_moment(told.get("start")),
+        end_time=_moment(told.get("end")),
+        hosts=hosts if hosts != ("",) else None,
+        usage=Usage(
+            cpu_seconds=_read(parse_duration, told.get("resources_used.cput")),
+            max_memory_bytes=_read(parse_pbs_size, told.get("resources_used.mem")),
+            sampled_at=_moment(told.get("end")),
+        ),
+    )
+    if job.task:
+        seen = replace(seen, array_job_id=job.number, array_task_id=int(job.task))
+    return seen
+
+
+def _moment(text: str | None) -> datetime | None:
+    return from_epoch(int(text)) if text is not None and text.isdecimal() else None
+
+
+def _read(parse: Callable[[str], float], text: str | None) -> float | None:
+    try:
+        return None if text is None else parse(text)
+    except ValueError:
+        return None

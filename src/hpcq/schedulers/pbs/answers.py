@@ -1,0 +1,172 @@
+"""What PBS's commands say when they refuse, turned into the service's errors.
+
+A command exits with the server's error number modulo 256 (pbs_error.h), prints the words on
+standard error and, with ``-F json``, a valid document without jobs on standard output: a server
+that is down, an unknown id, a finished job and an empty queue differ in exit status and words
+alone. Messages and numbers are those of 23.06 (recordings).
+"""
+
+import re
+
+from hpcq.domain.errors import (
+    CommandFailed,
+    JobNotFound,
+    NotAuthorized,
+    OutputParseError,
+    QuotaExceeded,
+    SchedulerUnavailable,
+    excerpt,
+)
+from hpcq.domain.jobs import NativeId
+from hpcq.execution.protocol import Completed
+
+__all__ = [
+    "check_change",
+    "check_completed",
+    "check_qstat",
+    "has_no_history",
+    "has_no_json",
+    "is_past_changing",
+    "is_unknown_job",
+    "parse_qsub",
+]
+
+_UNKNOWN_JOB = 153  # 15001
+_NOT_ALLOWED = 159  # 15007
+_WRONG_STATE = 168  # 15016
+_NO_SUCH_ACCOUNT = 175  # 15023: root, or someone else's name
+_FINISHED = 35  # 15139
+_NO_HISTORY = 36  # 15140
+_LIMITS = frozenset(range(38, 44))  # 15142 to 15147: so many jobs or resources at once
+
+_DOWN = re.compile(
+    r"cannot connect to server|Couldn't connect to cluster|Connection refused|Unknown Host"
+    r"|pbsconf error|[Nn]o active server|Server is (?:shutting down|too busy)",
+)
+# The request was sent, and whether it was carried out is not known.
+_ANSWER_LOST = re.compile(
+    r"End of File|Premature end|[Pp]rotocol (?:failure|error)|Communication failure|[Tt]imed out"
+    r"|read error"
+)
+_UNKNOWN = re.compile(r"Unknown Job Id")
+_HAS_FINISHED = re.compile(r"Job has finished")
+_BAD_ID = re.compile(r"illegally formed job identifier")
+_FORBIDDEN = re.compile(
+    r"Unauthorized Request|Bad UID for job execution|Bad GID for job execution"
+    r"|Access from host not allowed"
+)
+_LIMIT_REACHED = re.compile(r"would exceed|limit has been reached|exceeds? .*\blimit on\b")
+_WITHOUT_HISTORY = re.compile(r"not configured to maintain job history")
+_WITHOUT_JSON = re.compile(r"invalid option|illegal -F|conflicting options|^usage:", re.M)
+
+_JOB_ID = re.compile(rb"\s*([0-9]{1,18})(\[\])?(\.[A-Za-z0-9][A-Za-z0-9._-]{0,252})?\s*")
+
+
+def is_unknown_job(done: Completed) -> bool:
+    """Whether a command did not know (one of) the jobs it was asked about."""
+    return done.exit_code == _UNKNOWN_JOB or _UNKNOWN.search(_said(done)) is not None
+
+
+def is_past_changing(done: Completed) -> bool:
+    """Whether a change was refused because the job has ended, or is ending."""
+    said = _said(done)
+    return (
+        done.exit_code in (_FINISHED, _WRONG_STATE)
+        or _HAS_FINISHED.search(said) is not None
+        or "Request invalid for state of job" in said
+    )
+
+
+def has_no_history(done: Completed) -> bool:
+    """Whether ``qstat -x`` was refused because the server keeps no finished jobs."""
+    return done.exit_code == _NO_HISTORY or _WITHOUT_HISTORY.search(_said(done)) is not None
+
+
+def has_no_json(done: Completed) -> bool:
+    """Whether ``qstat`` does not know ``-F json``, ``-E`` or their combination."""
+    if done.exit_code == 0 or done.stdout.lstrip().startswith(b"{"):
+        return False
+    return _WITHOUT_JSON.search(_said(done)) is not None
+
+
+def check_qstat(done: Completed) -> None:
+    """Return if ``qstat`` answered; that it did not know some ids is an answer.
+
+    Raises:
+        SchedulerUnavailable: the server is away, whatever the exit status.
+        NotAuthorized, CommandFailed: it refused.
+    """
+    _check_away(done)
+    if done.exit_code in (0, _UNKNOWN_JOB, _FINISHED):
+        return
+    if _UNKNOWN.search(_said(done)) or _HAS_FINISHED.search(_said(done)):
+        return
+    check_completed(done)
+
+
+def check_change(done: Completed, native_id: NativeId) -> None:
+    """Return if ``qdel``, ``qhold`` or ``qrls`` did it.
+
+    Raises:
+        JobNotFound, NotAuthorized, SchedulerUnavailable, CommandFailed: it did not.
+    """
+    if done.exit_code == 0:
+        return
+    _check_away(done)
+    if is_unknown_job(done) or _BAD_ID.search(_said(done)):
+        raise JobNotFound(native_id)
+    check_completed(done)
+
+
+def check_completed(done: Completed) -> None:
+    """Return if the command succeeded.
+
+    Raises:
+        SchedulerUnavailable: the server is not there.
+        NotAuthorized: the job, or the right to touch it, is someone else's.
+        QuotaExceeded: a limit on the number of jobs or resources is reached at present.
+        CommandFailed: anything else.
+    """
+    if done.exit_code == 0:
+        return
+    _check_away(done)
+    said, message = _said(done), excerpt(done.stderr + done.stdout)
+    if done.exit_code in (_NOT_ALLOWED, _NO_SUCH_ACCOUNT) or _FORBIDDEN.search(said):
+        raise NotAuthorized(f"PBS does not allow it: {message}", scheduler_message=message)
+    if done.exit_code in _LIMITS or _LIMIT_REACHED.search(said):
+        raise QuotaExceeded(f"PBS takes no more at present: {message}", scheduler_message=message)
+    raise CommandFailed(done.argv, done.exit_code, done.stderr, done.stdout)
+
+
+def parse_qsub(done: Completed) -> tuple[NativeId, bool]:
+    """Return the number in ``45.host``, and whether it is a whole array (``45[].host``).
+
+    Raises:
+        OutputParseError: it answered something else, died, or its answer was lost: nobody knows
+            whether the job exists.
+        QuotaExceeded, NotAuthorized, CommandFailed, SchedulerUnavailable: there is no job.
+    """
+    said = (done.stderr + b"\n" + done.stdout).decode("utf-8", "replace")
+    if done.exit_code < 0:
+        raise OutputParseError("qsub", f"signal {-done.exit_code} ended it", said)
+    if done.exit_code != 0:
+        if _ANSWER_LOST.search(said) and not _DOWN.search(said):
+            raise OutputParseError("qsub", "the answer of the server was lost", said)
+        check_completed(done)
+    match = _JOB_ID.fullmatch(done.stdout)
+    if match is None:
+        raise OutputParseError("qsub", "it is not just a job id", done.stdout or done.stderr)
+    return NativeId(match[1].decode()), match[2] is not None
+
+
+def _check_away(done: Completed) -> None:
+    if done.stdout.lstrip().startswith(b"{") and b'"Jobs"' in done.stdout:
+        return
+    said = done.stderr.decode("utf-8", "replace")
+    if _DOWN.search(said):
+        message = excerpt(done.stderr)
+        raise SchedulerUnavailable(f"PBS does not answer: {message}", scheduler_message=message)
+
+
+def _said(done: Completed) -> str:
+    return done.stderr.decode("utf-8", "replace")

@@ -1,0 +1,299 @@
+"""PBS behind the backend contract."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hpcq.domain.errors import InvalidSpec, OutputParseError, WrongState
+from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
+from hpcq.execution.leftovers import marked
+from hpcq.execution.protocol import Completed, Runner
+from hpcq.schedulers.base import Capabilities, Listing, Node, Queue, SchedulerOptions, Unreadable
+from hpcq.schedulers.cli import CommandLine
+from hpcq.schedulers.pbs import answers, commands, parse
+from hpcq.schedulers.pbs.accounting import accounting_folder, parse_accounting
+from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
+from hpcq.schedulers.pbs_family.accounting import AccountingLogs, parse_accounting_line
+from hpcq.schedulers.pbs_family.values import parse_job_id
+
+__all__ = ["PbsBackend", "create"]
+
+_IDS_IN_ONE_COMMAND = 500
+_FIELDS = frozenset(
+    {
+        "queue",
+        "account",
+        "priority",
+        "wall_time_limit_seconds",
+        "environment",
+        "stdout_path",
+        "stderr_path",
+        "hold",
+    }
+)
+
+
+class PbsBackend:
+    """OpenPBS 23.06 and PBS Professional, through their commands.
+
+    Every method runs the commands named in ``docs/schedulers/pbs.md``. What a server can do is
+    learnt from its answers, not from its version: two builds that call themselves 23.06.06 print
+    different JSON.
+    """
+
+    name = "PBS"
+
+    def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
+        self._cli = CommandLine(options, runner)
+        self._owner = options.environment.get("USER")
+        self._environment = options.environment
+        self._resources = options.pbs_resources
+        self._reader = parse.Reader(self._owner)
+        self._listing = asyncio.Lock()
+        self._listed: dict[NativeId, parse.Record] = {}
+        self._arrays: set[NativeId] = set()
+        self._prints_json = True
+        self._keeps_history = True
+        self._logs: AccountingLogs | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What PBS can express with the site's resources."""
+        memory = {"memory_limit_bytes"} if commands.has_memory(self._resources) else set()
+        return Capabilities(
+            fields=_FIELDS | memory,
+            actions=frozenset({"hold", "release"}),
+            accounting=True,
+            memory_enforced=False,
+        )
+
+    async def start(self, wake: Callable[[], None]) -> None:
+        """Do nothing: PBS tells nobody when its queue changes."""
+
+    async def stop(self) -> None:
+        """Do nothing."""
+
+    async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
+        """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""
+        script = await _read_script(spec.script_file)
+        argv = commands.build_qsub(
+            spec,
+            key,
+            script,
+            resources=self._resources,
+            key_is_account=await self._accounting() is not None,
+        )
+        done = await self._cli.run(
+            argv,
+            stdin=commands.build_stdin(spec, script),
+            cwd=spec.working_directory,
+            extra_environment=marked(key),
+        )
+        native_id, is_array = answers.parse_qsub(done)
+        if is_array:
+            self._arrays.add(native_id)
+        return native_id
+
+    async def find(self, key: SubmissionKey) -> NativeId | None:
+        """Look for the key among the jobs in the queue, the finished ones, and the accounting."""
+        found = _with_key(await self._qstat(), key)
+        finished = None if found is not None else await self._history_of(())
+        if finished is not None:
+            found = _with_key(finished, key)
+        logs = await self._accounting()
+        if found is None and logs is not None:
+            found = await asyncio.to_thread(_find_account, logs, key)
+        return found
+
+    async def jobs(self) -> Listing:
+        """Run one ``qstat`` for all users' jobs, array tasks included.
+
+        Tasks that have ended while their array goes on are left to `history`.
+        """
+        async with self._listing:
+            answer = await self._qstat(remember=True)
+            self._listed = {
+                record.observation.native_id: record
+                for record in answer.records
+                if not record.is_over
+            }
+            self._arrays |= {seen for seen, record in self._listed.items() if record.is_array}
+        return answer.listing(over=False)
+
+    async def history(self, ids: Sequence[NativeId]) -> Listing:
+        """Run ``qstat -x``, or read the accounting logs where the server keeps no history."""
+        gone = [native_id for native_id in dict.fromkeys(ids) if native_id not in self._listed]
+        found = await self._finished(gone)
+        known = {seen.native_id for seen in found.observations}
+        missing = [native_id for native_id in gone if native_id not in known]
+        logs = await self._accounting() if missing else None
+        if logs is None:
+            return found
+        numbers = dict.fromkeys(native_id.partition("[")[0] for native_id in missing)
+        lines = await asyncio.to_thread(logs.lines, numbers)
+        accounted = parse_accounting(lines, missing)
+        return Listing(
+            observations=[*found.observations, *accounted.observations],
+            unreadable=[*found.unreadable, *accounted.unreadable],
+        )
+
+    async def details(self, ids: Sequence[NativeId]) -> Listing:
+        """Return what the last `jobs` told of these: ``qstat -f`` always tells everything."""
+        if any(native_id not in self._listed for native_id in ids):
+            await self.jobs()
+        listed = (self._listed.get(native_id) for native_id in ids)
+        return Listing(observations=[record.complete for record in listed if record is not None])
+
+    async def cancel(self, native_id: NativeId) -> bool:
+        """Run ``qdel``; it is silent, so what became of the job is seen later."""
+        done = await self._change("qdel", native_id)
+        if not answers.is_past_changing(done):
+            answers.check_change(done, native_id)
+        return False
+
+    async def hold(self, native_id: NativeId) -> None:
+        """Run ``qhold``: a user's hold. A running job goes on, and is held if it is put back."""
+        done = await self._change("qhold", native_id)
+        if answers.is_past_changing(done):
+            raise WrongState(f"The job {native_id} has ended, or is about to.")
+        answers.check_change(done, native_id)
+
+    async def release(self, native_id: NativeId) -> None:
+        """Run ``qrls``: lifts a user's hold; a job that has ended meanwhile has none."""
+        done = await self._change("qrls", native_id)
+        if not answers.is_past_changing(done):
+            answers.check_change(done, native_id)
+
+    async def queues(self) -> Sequence[Queue]:
+        """Run ``qstat -Q``."""
+        done = await self._cli.run(("qstat", "-Q", "-f", "-F", "json"), listing=True)
+        answers.check_completed(done)
+        return parse_queues(done.stdout)
+
+    async def nodes(self) -> Sequence[Node]:
+        """Run ``pbsnodes``."""
+        done = await self._cli.run(("pbsnodes", "-a", "-F", "json"), listing=True)
+        answers.check_completed(done)
+        return parse_nodes(done.stdout)
+
+    async def version(self) -> str:
+        """Return what ``qstat --version`` says: ``pbs_version = 23.06.06``."""
+        done = await self._cli.run(("qstat", "--version"))
+        first, _, _ = (done.stdout or done.stderr).decode("utf-8", "replace").partition("\n")
+        if not first.strip():
+            raise OutputParseError("qstat --version", "it printed nothing", b"")
+        return first.strip()
+
+    async def _change(self, command: str, native_id: NativeId) -> Completed:
+        """Run a command on one job; once more with brackets if that is an array's way to exist."""
+        done = await self._cli.run((command, commands.job_word(native_id, self._arrays)))
+        could_be_array = native_id.isdigit() and native_id not in self._arrays
+        if done.exit_code != 0 and could_be_array and answers.is_unknown_job(done):
+            again = await self._cli.run((command, commands.job_word(native_id, {native_id})))
+            if not answers.is_unknown_job(again):
+                self._arrays.add(native_id)
+                return again
+        return done
+
+    async def _finished(self, ids: Sequence[NativeId]) -> Listing:
+        """Ask ``qstat -x`` about jobs, and once more about those that may be whole arrays."""
+        observations: list[Observation] = []
+        unreadable: list[Unreadable] = []
+        for batch in _batches(ids):
+            words = [commands.job_word(native_id, self._arrays) for native_id in batch]
+            told = await self._history_of(words)
+            if told is None:
+                return Listing()
+            records = list(told.records)
+            unreadable += told.unreadable
+            known = {record.observation.native_id for record in records}
+            unknown = [i for i in batch if i not in known | self._arrays and i.isdigit()]
+            if unknown:
+                more = await self._history_of([commands.job_word(i, {i}) for i in unknown])
+                records += more.records if more is not None else ()
+            observations += [record.complete for record in records if record.is_over]
+        return Listing(observations=observations, unreadable=unreadable)
+
+    async def _qstat(self, *, remember: bool = False) -> parse.Answer:
+        if self._prints_json:
+            done = await self._cli.run(commands.build_qstat(), listing=True)
+            self._prints_json = not answers.has_no_json(done)
+        if not self._prints_json:
+            return await self._qstat_text()
+        answers.check_qstat(done)
+        return await asyncio.to_thread(self._reader.read, done.stdout, remember=remember)
+
+    async def _qstat_text(self) -> parse.Answer:
+        """Run ``qstat -f``, and ``qselect`` for the ids: no user can add to those."""
+        done = await self._cli.run(("qstat", "-f"), listing=True)
+        answers.check_qstat(done)
+        known = await self._cli.check(("qselect",), listing=True)
+        return await self._read_text(done.stdout, known.decode("ascii", "replace").split())
+
+    async def _read_text(self, output: bytes, known: Sequence[str] | None) -> parse.Answer:
+        sampled = datetime.now(UTC)
+        return await asyncio.to_thread(parse.read_text, output, known, self._owner, sampled)
+
+    async def _history_of(self, words: Sequence[str]) -> parse.Answer | None:
+        """Run ``qstat -x`` for all jobs or these; None where the server keeps none."""
+        if not self._keeps_history:
+            return None
+        if self._prints_json:
+            argv = commands.build_qstat(words, history=True)
+        else:
+            argv = ("qstat", "-x", "-f", *words)
+        done = await self._cli.run(argv, listing=True)
+        if answers.has_no_history(done):
+            self._keeps_history = False
+            return None
+        answers.check_qstat(done)
+        if self._prints_json:
+            return await asyncio.to_thread(self._reader.read, done.stdout)
+        answer = await self._read_text(done.stdout, None)
+        return answer.only(words) if words else answer
+
+    async def _accounting(self) -> AccountingLogs | None:
+        """Return the accounting logs, if this account may read them."""
+        folder = await asyncio.to_thread(accounting_folder, self._environment)
+        if folder is None:
+            return None
+        if self._logs is None or self._logs.directory != folder:
+            self._logs = AccountingLogs(folder)
+        return self._logs
+
+
+def create(options: SchedulerOptions, runner: Runner) -> PbsBackend:
+    """Return the backend, not started.
+
+    Raises:
+        ValueError: the site's resources are no template for ``-l``.
+    """
+    commands.check_resources(options.pbs_resources)
+    return PbsBackend(options, runner)
+
+
+def _batches(ids: Sequence[NativeId]) -> Iterator[Sequence[NativeId]]:
+    for start in range(0, len(ids), _IDS_IN_ONE_COMMAND):
+        yield ids[start : start + _IDS_IN_ONE_COMMAND]
+
+
+def _find_account(logs: AccountingLogs, key: SubmissionKey) -> NativeId | None:
+    line = logs.find(f'account="{key}"'.encode())
+    return None if line is None else parse_job_id(parse_accounting_line(line).job_id).short
+
+
+def _with_key(answer: parse.Answer, key: SubmissionKey) -> NativeId | None:
+    """Return the job that carries the key: a whole array before its tasks."""
+    found = [record for record in answer.records if record.observation.submission_key == key]
+    found.sort(key=lambda record: record.observation.array_task_id is not None)
+    return found[0].observation.native_id if found else None
+
+
+async def _read_script(path: str) -> bytes:
+    try:
+        return await asyncio.to_thread(Path(path).read_bytes)
+    except OSError as error:
+        raise InvalidSpec(
+            f"The script file {path!r} cannot be read: {error.strerror}.", field="scriptFile"
+        ) from error

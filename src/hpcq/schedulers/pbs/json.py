@@ -1,0 +1,278 @@
+"""A reader of PBS's JSON that loses at most the one job whose text is broken.
+
+``qstat -f -F json`` prints what users put into their environments, and not always as JSON: raw
+control bytes, bytes that are no UTF-8, backslashes that escape nothing, numbers with leading
+zeros, keys that occur twice (seen on 23.06; openpbs 1255, 2541, 2677). Its writers put every
+member on a line of its own and escape newlines inside values, so the layout, which no user can
+write, says where a job begins and ends. A document without that layout is divided by counting
+braces outside strings.
+
+Values come as the text that stands in the document, because PBS guesses their types: the job name
+``1e5`` is printed as a number, ``true`` as a word.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hpcq.domain.errors import OutputParseError
+
+__all__ = ["Attributes", "Member", "document", "member_attributes"]
+
+Attributes = dict[str, "str | dict[str, str]"]
+"""What one job, queue or node has: texts, and groups of texts (``Resource_List``)."""
+
+_HEAD = re.compile(rb"[ \t\r\n]*\{")
+_TIMESTAMP = re.compile(rb'"timestamp"[ \t]*:[ \t]*([0-9]{1,15})')
+_LAST_LINE = re.compile(rb"\n\}\s*\Z")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACES = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
+_KEY = re.compile(rb'[ \t\r\n,]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_LINE = re.compile(r'^([ \t]+)"((?:[^"\\]|\\.)*)"[ \t]*:[ \t]*(.*)$', re.DOTALL)
+_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)", re.DOTALL)
+_ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "/": "/"}
+_STRAY_ESCAPE = re.compile(r'\\(?!["\\/bfnrt]|u[0-9A-Fa-f]{4})')
+_LEADING_ZEROS = re.compile(r'("[ \t]*:[ \t]*-?)0+(?=[0-9])')
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One job, queue or node as it stands in the document.
+
+    Attributes:
+        name: its key, ``36.pbshead``.
+        text: its object, braces included.
+        is_whole: whether the object has an end.
+    """
+
+    name: str
+    text: bytes
+    is_whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One answer.
+
+    Attributes:
+        members: in the order of the document; a name may occur twice.
+        timestamp: when it was made, in seconds since 1970.
+    """
+
+    members: tuple[Member, ...]
+    timestamp: int | None
+
+
+def document(command: str, output: bytes, section: str) -> Document:
+    """Divide an answer into its members.
+
+    Args:
+        command: who printed it, for messages.
+        output: ``{"timestamp": …, "Jobs": {ID: {…}, …}}``; without the section there are none.
+        section: ``Jobs``, ``Queue`` or ``nodes``. It may occur more than once.
+
+    Raises:
+        OutputParseError: it is no such document, or its end is missing: what should follow
+            exists and is not known.
+    """
+    if _HEAD.match(output) is None:
+        raise OutputParseError(command, "it is not a JSON object", output)
+    if not output.rstrip().endswith(b"}"):
+        raise OutputParseError(command, "its end is missing", output[-400:])
+    stamp = _TIMESTAMP.search(output, 0, 400)
+    members = _by_layout(output, section)
+    if members is not None and _LAST_LINE.search(output) is None:
+        raise OutputParseError(command, "its end is missing", output[-400:])
+    if members is None:
+        members = _by_braces(command, output, section)
+    return Document(tuple(members), None if stamp is None else int(stamp[1]))
+
+
+def _by_layout(output: bytes, section: str) -> list[Member] | None:
+    """Divide by indentation; None when the document has no line for the section."""
+    name = re.escape(section.encode())
+    heads = list(re.finditer(rb'^([ \t]+)"' + name + rb'"[ \t]*:[ \t]*\{[ \t]*\r?$', output, re.M))
+    # Deeper lines that look the same are nested: the section is the outermost.
+    heads = [head for head in heads if len(head[1]) == min(len(h[1]) for h in heads)]
+    if not heads:
+        return None
+    members: list[Member] = []
+    for head in heads:
+        unit = head[1]
+        end = re.compile(rb"^" + unit + rb"\}", re.M).search(output, head.end())
+        members += _lines(output[head.end() : end.start() if end else len(output)], unit)
+    return members
+
+
+def _lines(body: bytes, unit: bytes) -> Iterator[Member]:
+    start = re.compile(rb"^" + unit * 2 + rb'"((?:[^"\\\n]|\\.)*)"[ \t]*:[ \t]*(?=\{)', re.M)
+    close = re.compile(rb"^" + unit * 2 + rb"\}", re.M)
+    starts = list(start.finditer(body))
+    for match, following in zip(starts, [*starts[1:], None], strict=True):
+        text = body[match.end() : following.start() if following else len(body)]
+        empty = re.match(rb"\{[ \t]*\}", text)
+        end = empty or close.search(text)
+        yield Member(_name(match[1]), text[: end.end()] if end else text, end is not None)
+
+
+def _by_braces(command: str, output: bytes, section: str) -> list[Member]:
+    """Divide by braces outside strings, at any layout."""
+    members: list[Member] = []
+    for key, start, end in _entries(output, output.index(b"{") + 1):
+        if key == section and output[start : start + 1] == b"{":
+            for name, first, last in _entries(output, start + 1):
+                if output[first : first + 1] == b"{":
+                    members.append(
+                        Member(name, output[first:last], output[first:last][-1:] == b"}")
+                    )
+        if end >= len(output):
+            raise OutputParseError(command, "its braces do not match", output[-400:])
+    return members
+
+
+def _entries(output: bytes, position: int) -> Iterator[tuple[str, int, int]]:
+    """Yield name, start and end of each member of the object that begins before ``position``."""
+    while (key := _KEY.match(output, position)) is not None:
+        position = _end_of_value(output, key.end())
+        yield _name(key[1]), key.end(), position
+
+
+def _end_of_value(output: bytes, start: int) -> int:
+    first = output[start : start + 1]
+    if first == b'"':
+        string = _STRING.match(output, start)
+        return len(output) if string is None else string.end()
+    if first not in (b"{", b"["):
+        plain = re.compile(rb"[^,}\]]*").match(output, start)
+        return start if plain is None else plain.end()
+    depth = 0
+    for token in _BRACES.finditer(output, start):
+        if token[0] in (b"{", b"["):
+            depth += 1
+        elif token[0] in (b"}", b"]"):
+            depth -= 1
+            if depth == 0:
+                return token.end()
+    return len(output)
+
+
+def member_attributes(member: Member) -> Attributes:
+    """Return what one member says, every value as text.
+
+    Strict JSON is tried first. What is none, or says something twice, is read line by line: each
+    attribute is on a line of its own, and of two with one name the first counts.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    if not member.is_whole:
+        raise ValueError("its end is missing")
+    text = member.text.decode("utf-8", "replace")
+    attributes = _strict(text)
+    if attributes is None and "\n" in text:
+        attributes = _by_line(text)
+    if attributes is None:
+        attributes = _strict(_LEADING_ZEROS.sub(r"\1", _STRAY_ESCAPE.sub(r"\\\\", text)))
+    if attributes is None:
+        raise ValueError("it is not JSON")
+    return attributes
+
+
+class _SaidTwice(ValueError):
+    """An object has two members with one name."""
+
+
+def _strict(text: str) -> Attributes | None:
+    try:
+        loaded = json.loads(
+            text, strict=False, parse_int=str, parse_float=str, object_pairs_hook=_object
+        )
+    except (ValueError, RecursionError):
+        return None
+    return {name: _value(value) for name, value in loaded.items()}
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _SaidTwice
+    return found
+
+
+def _value(value: object) -> "str | dict[str, str]":
+    if isinstance(value, dict):
+        return {name: _text(inner) for name, inner in value.items()}
+    return _text(value)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "null" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _by_line(text: str) -> Attributes | None:
+    lines = text.split("\n")[1:]
+    first = next((match for line in lines if (match := _LINE.match(line))), None)
+    if first is None:
+        return None
+    depth = len(first[1])
+    attributes: Attributes = {}
+    group: dict[str, str] | None = None
+    for line in _joined(lines[:-1], depth):
+        match = _LINE.match(line)
+        if match is None:
+            group = None if line.strip().startswith("}") else group
+            continue
+        name, value = _unescaped(match[2]), match[3].strip()
+        if len(match[1]) > depth:
+            if group is not None:
+                group.setdefault(name, _scalar(value))
+        elif value == "{":
+            group = {}
+            attributes.setdefault(name, group)
+        else:
+            group = None
+            attributes.setdefault(name, {} if value.rstrip(",") == "{}" else _scalar(value))
+    return attributes
+
+
+def _joined(lines: list[str], depth: int) -> Iterator[str]:
+    """Yield whole lines: one that begins no attribute belongs to the value before it."""
+    held: str | None = None
+    for line in lines:
+        starts = _LINE.match(line) is not None and len(line) - len(line.lstrip()) >= depth
+        if starts or re.fullmatch(r"[ \t]*\},?[ \t\r]*", line):
+            if held is not None:
+                yield held
+            held = line
+        elif held is not None:
+            held = f"{held}\n{line}"
+    if held is not None:
+        yield held
+
+
+def _scalar(value: str) -> str:
+    value = value.removesuffix(",").rstrip()
+    if len(value) > 1 and value.startswith('"') and value.endswith('"'):
+        return _unescaped(value[1:-1])
+    return value
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(_character, text)
+
+
+def _character(match: re.Match[str]) -> str:
+    escape = match[1]
+    if len(escape) == 5:
+        code = int(escape[1:], 16)
+        return "\ufffd" if 0xD800 <= code < 0xE000 else chr(code)
+    return _ESCAPED.get(escape, match[0])
+
+
+def _name(raw: bytes) -> str:
+    return _unescaped(raw.decode("utf-8", "replace"))

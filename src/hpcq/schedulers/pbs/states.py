@@ -1,0 +1,172 @@
+"""What PBS's state letters and exit statuses mean."""
+
+import re
+from dataclasses import dataclass
+
+from hpcq.domain.states import FailureKind, JobState, Stage
+
+__all__ = ["End", "StateWord", "end_of", "is_over", "state_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class StateWord:
+    """What one state letter says."""
+
+    state: JobState
+    stage: Stage | None = None
+    reason: str | None = None
+
+
+# qstat(1B), "Job States"; each but M and U was seen on 23.06 (recordings).
+_WORDS: dict[str, StateWord] = {
+    "B": StateWord(JobState.RUNNING, None, "at least one task of the array has begun"),
+    "E": StateWord(JobState.RUNNING, Stage.EXITING),
+    "H": StateWord(JobState.QUEUED_HELD),
+    "M": StateWord(JobState.UNDETERMINED, None, "moved to another server, which was not asked"),
+    "Q": StateWord(JobState.QUEUED),
+    "R": StateWord(JobState.RUNNING),
+    "S": StateWord(JobState.SUSPENDED, None, "suspended by PBS or by an operator"),
+    "T": StateWord(JobState.QUEUED, Stage.DISPATCHING, "on its way to another queue"),
+    "U": StateWord(JobState.SUSPENDED, None, "suspended while somebody uses the workstation"),
+    "W": StateWord(JobState.QUEUED, None, "waits for the time that it was submitted for"),
+}
+_REQUEUED = {
+    JobState.QUEUED: JobState.REQUEUED,
+    JobState.QUEUED_HELD: JobState.REQUEUED_HELD,
+}
+_TERMINATED = "91"  # JOB_SUBSTATE_TERMINATED: deleted by someone
+
+
+def is_over(letter: str) -> bool:
+    """Whether a job in this state has ended: ``F``, and ``X`` for a task of an array."""
+    return letter in ("F", "X")
+
+
+def state_of(letter: str, *, has_run: bool = False) -> StateWord:
+    """Return what a state of ``qstat`` says of a job that has not ended.
+
+    Args:
+        letter: ``job_state``.
+        has_run: whether a run of it was counted before (``run_count``), which makes a waiting
+            job one that was put back.
+    """
+    word = _WORDS.get(letter)
+    if word is None:
+        return StateWord(
+            JobState.UNDETERMINED, None, f"the state {letter!r} of PBS is not a known one"
+        )
+    if has_run and word.state in _REQUEUED:
+        return StateWord(_REQUEUED[word.state], word.stage, "it ran before and was put back")
+    return word
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a job ended."""
+
+    state: JobState
+    kind: FailureKind | None = None
+    reason: str | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+
+
+_FAULT, _NODE = FailureKind.SCHEDULER_ERROR, FailureKind.NODE_FAILURE
+
+# job.h, JOB_EXEC_*; -29 was seen (recording qstat-x-f-json.finished-walltime-killed).
+_NEGATIVE: dict[int, tuple[FailureKind, str]] = {
+    -1: (_FAULT, "it could not be started, before its files were made"),
+    -2: (_FAULT, "it could not be started, after its files were made"),
+    -3: (_FAULT, "it could not be started; PBS was to try again"),
+    -4: (_NODE, "ended because the execution host was initialised anew"),
+    -5: (_NODE, "ended because the execution host was initialised anew; it had a checkpoint"),
+    -6: (_NODE, "ended because the execution host was initialised anew; it had migrated"),
+    -7: (_FAULT, "its checkpoint could not be restarted"),
+    -8: (_FAULT, "the command that sets the job up failed"),
+    -10: (_FAULT, "its owner is unknown on the execution host"),
+    -11: (_FAULT, "put back to be run again"),
+    -12: (_FAULT, "checkpointed and killed"),
+    -13: (_FAULT, "its owner's password was refused"),
+    -14: (_FAULT, "put back because another host of it failed"),
+    -15: (_FAULT, "the state of its restart was asked for"),
+    -16: (_FAULT, "a hook of the site refused it before it began, to be run again"),
+    -17: (_FAULT, "a hook of the site refused it before it began"),
+    -18: (_FAULT, "a hook of the site ended it, to be run again"),
+    -19: (_FAULT, "a hook of the site ended it"),
+    -20: (_NODE, "the hosts of the job lost each other"),
+    -21: (_FAULT, "its security set-up failed"),
+    -22: (_FAULT, "a hook of the site failed"),
+    -23: (_FAULT, "its Kerberos set-up failed"),
+    -24: (_FAULT, "ended because it used more CPUs at once than it asked for"),
+    -25: (_FAULT, "ended because it used more CPUs than it asked for"),
+    -26: (FailureKind.OUT_OF_MEMORY, "ended because it exceeded its limit of virtual memory"),
+    -27: (FailureKind.OUT_OF_MEMORY, "ended because it exceeded its limit of memory"),
+    -28: (FailureKind.TIME_LIMIT, "ended because it exceeded its limit of CPU time"),
+    -29: (FailureKind.TIME_LIMIT, "ended because it exceeded its wall time limit"),
+}
+_SIGNALS_FROM = 256
+"""The host's daemon adds this to the signal that ended a job (265 for KILL); a shell that
+reports how its child ended adds 128, which looks like an exit status and is left one."""
+_HIGHEST_SIGNAL = 64
+_CANNOT_EXECUTE = 254
+
+_EXCEEDED = re.compile(r"\bexceeded resource (\w+)")
+_OVER_MEMORY = frozenset({"mem", "vmem", "pmem", "pvmem"})
+_OVER_TIME = frozenset({"walltime", "cput", "pcput"})
+_DELETED = re.compile(r" and terminated(?: by (\S+))?$")
+
+
+def end_of(
+    status: int | None, *, substate: str = "", comment: str = "", has_dependency: bool = False
+) -> End:
+    """Return how a job ended whose state is ``F`` or ``X``.
+
+    Args:
+        status: ``Exit_status``; None for one that never ran, or whose end nobody saw.
+        substate: the number beside the state; 91 for a deleted job.
+        comment: PBS's own words.
+        has_dependency: whether it depended on others.
+    """
+    deletion = _DELETED.search(comment)
+    deleted = substate == _TERMINATED or deletion is not None
+    by = f" by {deletion[1]}" if deletion is not None and deletion[1] else ""
+    if status is None:
+        return _never_ran(deleted, by, has_dependency)
+    exceeded = _EXCEEDED.search(comment)
+    code, signal = _split(status)
+    if exceeded is not None and exceeded[1] in _OVER_MEMORY | _OVER_TIME:
+        memory = exceeded[1] in _OVER_MEMORY
+        kind = FailureKind.OUT_OF_MEMORY if memory else FailureKind.TIME_LIMIT
+        return End(JobState.FAILED, kind, f"exceeded its limit of {exceeded[1]}", code, signal)
+    if deleted and status != 0:
+        return End(JobState.FAILED, FailureKind.CANCELLED, f"deleted{by}", code, signal)
+    if status < 0:
+        kind, reason = _NEGATIVE.get(
+            status, (FailureKind.UNKNOWN, f"ended with the code {status} of PBS")
+        )
+        return End(JobState.FAILED, kind, reason)
+    if signal is not None:
+        return End(JobState.FAILED, FailureKind.SIGNAL, f"ended by signal {signal}", None, signal)
+    if status == 0:
+        return End(JobState.DONE, exit_code=0)
+    reason = f"ended with exit status {status}"
+    if status == _CANNOT_EXECUTE:
+        reason += ", which PBS also says when a job's shell cannot be executed"
+    return End(JobState.FAILED, FailureKind.NON_ZERO_EXIT, reason, code)
+
+
+def _never_ran(deleted: bool, by: str, has_dependency: bool) -> End:
+    if deleted:
+        return End(JobState.FAILED, FailureKind.CANCELLED, f"deleted{by} before it began")
+    if has_dependency:
+        reason = "never began: what it depends on did not end as it has to"
+    else:
+        reason = "left the queue without an exit status"
+    return End(JobState.FAILED, FailureKind.SCHEDULER_ERROR, reason)
+
+
+def _split(status: int) -> tuple[int | None, int | None]:
+    """Return exit code and signal."""
+    if _SIGNALS_FROM < status <= _SIGNALS_FROM + _HIGHEST_SIGNAL:
+        return None, status - _SIGNALS_FROM
+    return (status, None) if 0 <= status < _SIGNALS_FROM else (None, None)

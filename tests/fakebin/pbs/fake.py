@@ -1,0 +1,770 @@
+"""The commands of OpenPBS over a folder of files; run with that folder, a name and arguments.
+
+A process beside each running job plays the execution host: it starts the job in a session of its
+own, enforces its limits, delivers its output and tells the server how it ended.
+"""
+
+import contextlib
+import fcntl
+import getopt
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import output
+
+HOST = "pbshead"
+USAGE = "usage: qsub [-a date_time] [-A account_string] [-c interval]\n"
+QSUB_OPTIONS = "a:A:c:C:e:fhIj:J:k:l:m:M:N:o:p:P:q:r:R:S:u:VW:v:Xz"
+QUEUES = {"workq": ("True", "True"), "closed": ("False", "True")}
+RESOURCES = {"ncpus", "mem", "walltime", "cput", "select", "place", "nodes"}
+FORBIDDEN_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]")
+
+
+class Refused(Exception):
+    """A command's refusal: exit status and words."""
+
+    def __init__(self, status, words):
+        super().__init__(words)
+        self.status, self.words = status, words
+
+
+class Server:
+    """The server's state, while its lock is held."""
+
+    def __init__(self, state):
+        self.state = state
+        self.config = json.loads((state / "config.json").read_text())
+        self.jobs_folder = state / "jobs"
+        self.jobs_folder.mkdir(exist_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self):
+        with (self.state / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def numbers(self):
+        return sorted(int(path.stem) for path in self.jobs_folder.glob("*.json"))
+
+    def load(self, number):
+        return json.loads((self.jobs_folder / f"{number}.json").read_text())
+
+    def save(self, job):
+        job["mtime"] = int(time.time())
+        new = self.jobs_folder / f"{job['number']}.new"
+        new.write_text(json.dumps(job))
+        new.rename(self.jobs_folder / f"{job['number']}.json")
+
+    def forget(self, job):
+        (self.jobs_folder / f"{job['number']}.json").unlink()
+
+    def next_number(self):
+        path = self.state / "sequence"
+        number = int(path.read_text()) + 1 if path.exists() else 100
+        path.write_text(str(number))
+        return number
+
+    def check_up(self, status, words):
+        if (self.state / "down").exists():
+            raise Refused(status, f"Connection refused\n{words}")
+
+    def account(self, kind, job, words):
+        folder = self.state / "server_priv" / "accounting"
+        folder.mkdir(parents=True, exist_ok=True)
+        now = time.localtime()
+        line = f"{time.strftime('%m/%d/%Y %H:%M:%S', now)};{kind};{job['number']}.{HOST};{words}\n"
+        with (folder / time.strftime("%Y%m%d", now)).open("a", errors="surrogateescape") as log:
+            log.write(line)
+
+    def schedule(self):
+        """Start what has room."""
+        jobs = [self.load(number) for number in self.numbers()]
+        total = int(self.config.get("ncpus", 64))
+        used = sum(job["ncpus"] for job in jobs if job["state"] in ("R", "E"))
+        for job in jobs:
+            if job["state"] != "Q":
+                continue
+            if job["ncpus"] > total:
+                job["comment"] = (
+                    "Can Never Run: Insufficient amount of resource: ncpus "
+                    f"(R: {job['ncpus']} A: {total} T: {total})"
+                )
+                self.save(job)
+            elif used + job["ncpus"] <= total:
+                used += job["ncpus"]
+                self.start(job)
+
+    def start(self, job):
+        now = int(time.time())
+        moment = time.strftime("%a %b %d at %H:%M", time.gmtime(now))
+        job |= {
+            "state": "R",
+            "substate": 42,
+            "stime": now,
+            "run_count": job["run_count"] + 1,
+            "comment": f"Job run at {moment} on ({HOST}:ncpus={job['ncpus']})",
+        }
+        self.save(job)
+        self.account("S", job, accounting_words(job) + f" start={now}")
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                "-B",
+                __file__,
+                str(self.state),
+                "_mom",
+                str(job["number"]),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env={},
+        )
+
+    def finish(self, job, status, *, how):
+        """Put a job into the history, or forget it where the site keeps none."""
+        now = int(time.time())
+        if status is not None:
+            job["Exit_status"] = status
+            used = job["used"]
+            self.account(
+                "E",
+                job,
+                accounting_words(job) + f" start={job['stime']} exec_host={HOST}/0 session=0"
+                f" end={now} Exit_status={status} resources_used.cput={clock(used['cput'])}"
+                f" resources_used.mem={used['mem']}kb"
+                f" resources_used.walltime={clock(now - job['stime'])} run_count=1",
+            )
+        comment = job.get("comment")
+        job["comment"] = f"{comment} and {how}" if comment else None
+        deleted = how.startswith("terminated")
+        job |= {
+            "state": "F",
+            "substate": 91 if deleted else 92 if status == 0 else 93,
+            "history_timestamp": now,
+        }
+        if self.config.get("history", True):
+            self.save(job)
+        else:
+            self.forget(job)
+        self.schedule()
+
+
+def accounting_words(job):
+    account = f' account="{job["account"]}"' if job["account"] else ""
+    return (
+        f"user={job['owner']} group={job['owner']}{account} project=_pbs_project_default"
+        f" jobname={job['name']} queue={job['queue']} ctime={job['ctime']} qtime={job['ctime']}"
+        f" etime={job['ctime']} Resource_List.ncpus={job['ncpus']}"
+    )
+
+
+def clock(seconds):
+    seconds = int(seconds)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def moment(epoch):
+    return time.strftime("%a %b %e %H:%M:%S %Y", time.localtime(epoch)).replace("  ", " ", 0)
+
+
+# ---- qsub
+
+
+def qsub(server, argv):
+    """Take a job from standard input or a file."""
+    options, rest = qsub_options(argv)
+    if len(rest) > 1:
+        raise Refused(2, USAGE.rstrip())
+    raw = sys.stdin.buffer.read() if not rest or rest == ["-"] else Path(rest[0]).read_bytes()
+    if b"\r\n" in raw:
+        raise Refused(1, "qsub: script contains cr, lf")
+    given = merged(directives(raw), options)
+    name = given.get("-N", "STDIN")
+    if len(name) > 230:
+        raise Refused(2, "qsub: Job name is too long ")
+    if not name or FORBIDDEN_IN_NAMES.search(name):
+        raise Refused(2, "qsub: illegal -N value\n" + USAGE.rstrip())
+    if not -1024 <= int(given.get("-p", 0)) <= 1023:
+        raise Refused(2, "qsub: illegal -p value\n" + USAGE.rstrip())
+    server.check_up(162, f"qsub: cannot connect to server {HOST} (errno=15010)")
+    queue = given.get("-q", "workq")
+    if queue not in QUEUES:
+        raise Refused(170, "qsub: Unknown queue")
+    if QUEUES[queue][0] != "True":
+        raise Refused(173, "qsub: Queue is not enabled")
+    asked = resources(given["-l"])
+    account = pwd.getpwuid(os.geteuid()).pw_name
+    cwd = os.getcwd()
+    variables = [
+        ["PBS_O_HOME", os.environ.get("HOME", "")],
+        ["PBS_O_LANG", os.environ.get("LANG", "")],
+        ["PBS_O_LOGNAME", os.environ.get("LOGNAME", "")],
+        ["PBS_O_PATH", os.environ.get("PATH", "")],
+        ["PBS_O_SHELL", os.environ.get("SHELL", "")],
+        ["PBS_O_INTERACTIVE_AUTH_METHOD", "resvport"],
+        ["PBS_O_INTERACTIVE_ENCRYPT_METHOD", ""],
+        ["PBS_O_WORKDIR", cwd],
+        ["PBS_O_SYSTEM", "Linux"],
+        *(pair.split("=", 1) for pair in filter(None, given.get("-v", "").split(","))),
+        ["PBS_O_QUEUE", queue],
+        ["PBS_O_HOST", HOST],
+    ]
+    now = int(time.time())
+    with server.locked():
+        number = server.next_number()
+        held = "-h" in given
+        job = {
+            "number": number,
+            "name": name,
+            "owner": account,
+            "state": "H" if held else "Q",
+            "substate": 20 if held else 10,
+            "hold": "u" if held else "n",
+            "queue": queue,
+            "account": given.get("-A", ""),
+            "ctime": now,
+            "stime": None,
+            "output": given.get("-o") or f"{cwd}/{name}.o{number}",
+            "error": given.get("-e") or f"{cwd}/{name}.e{number}",
+            "priority": given.get("-p", "0"),
+            "asked": asked["list"],
+            "ncpus": asked["ncpus"],
+            "mem_kb": asked["mem_kb"],
+            "walltime": asked["walltime"],
+            "variables": variables,
+            "arguments": " ".join(argv),
+            "run_count": 0,
+            "used": {"cput": 0, "mem": 0},
+        }
+        (server.jobs_folder / f"{number}.SC").write_bytes(raw)
+        (server.jobs_folder / f"{number}.SC").chmod(0o700)
+        server.save(job)
+        server.account("Q", job, accounting_words(job))
+        server.schedule()
+    print(f"{number}.{HOST}")
+
+
+def qsub_options(argv):
+    try:
+        return getopt.getopt(argv, QSUB_OPTIONS)
+    except getopt.GetoptError as error:
+        raise Refused(2, f"qsub: invalid option -- '{error.opt}'\n{USAGE.rstrip()}") from None
+
+
+def directives(raw):
+    """Return the options in the ``#PBS`` lines before the first command."""
+    found = []
+    for line in raw.split(b"\n"):
+        if re.match(rb"[ \t]*#PBS\b", line):
+            words = line.decode("utf-8", "surrogateescape").split()[1:]
+            found += qsub_options(words)[0]
+        elif line.strip() and not line.lstrip().startswith((b"#", b":")):
+            break
+    return found
+
+
+def merged(from_script, from_command):
+    """Return the options; those of the command win, resources one by one."""
+    given = dict(from_script) | dict(from_command)
+    given["-l"] = [value for option, value in [*from_script, *from_command] if option == "-l"]
+    return given
+
+
+def resources(requests):
+    """Return ``Resource_List`` and what the host has to know of it."""
+    flat = {}
+    for request in requests:
+        # A comma separates requests, not chunks of a select.
+        for part in request.split(","):
+            name, _, value = part.partition("=")
+            if name not in RESOURCES:
+                raise Refused(187, f"qsub: Unknown resource Resource_List.{name}")
+            flat[name] = value
+    select = flat.get("select", f"1:ncpus={flat.get('ncpus', '1')}")
+    ncpus, mem_kb = 0, 0
+    for chunk in select.split("+"):
+        count, *pairs = chunk.split(":")
+        told = dict(pair.partition("=")[::2] for pair in pairs)
+        if not count.isdigit() or not told.get("ncpus", "1").isdigit():
+            raise Refused(166, "qsub: Illegal attribute or resource value select.ncpus")
+        if set(told) - {"ncpus", "mem", "mpiprocs"}:
+            raise Refused(187, f"qsub: Unknown resource: {sorted(set(told) - {'ncpus', 'mem'})[0]}")
+        ncpus += int(count) * int(told.get("ncpus", "1"))
+        mem_kb += int(count) * kilobytes(told.get("mem", "0"))
+    mem_kb = mem_kb or kilobytes(flat.get("mem", "0"))
+    walltime = flat.get("walltime")
+    listed = [
+        *([["mem", f"{mem_kb}kb"]] if mem_kb else []),
+        ["ncpus", str(ncpus)],
+        ["nodect", "1"],
+        ["place", "free" if "select" in flat else "pack"],
+        ["select", select],
+        *([["walltime", clock(seconds_of(walltime))]] if walltime else []),
+    ]
+    limit = seconds_of(walltime) if walltime else None
+    return {"list": listed, "ncpus": ncpus, "mem_kb": mem_kb or None, "walltime": limit}
+
+
+def kilobytes(text):
+    match = re.fullmatch(r"([0-9]+)(kb|mb|gb|b)?", text)
+    if match is None:
+        raise Refused(166, "qsub: Illegal attribute or resource value select.mem")
+    factor = {"kb": 1, "mb": 1024, "gb": 1048576}.get(match[2])
+    return int(match[1]) * factor if factor else -(-int(match[1]) // 1024)
+
+
+def seconds_of(text):
+    parts = text.split(":")
+    if len(parts) > 3 or not all(part.isdigit() for part in parts):
+        raise Refused(166, "qsub: Illegal attribute or resource value Resource_List.walltime")
+    return sum(int(part) * unit for part, unit in zip(reversed(parts), (1, 60, 3600), strict=False))
+
+
+# ---- the execution host
+
+
+def mom(server, number):
+    """Run one job to its end."""
+    with server.locked():
+        job = server.load(number)
+    spool = [server.jobs_folder / f"{number}.{stream}" for stream in ("OU", "ER")]
+    temporary = server.jobs_folder / f"tmp.{number}"
+    temporary.mkdir(exist_ok=True)
+    account = pwd.getpwuid(os.geteuid())
+    environment = {
+        "HOME": account.pw_dir,
+        "USER": account.pw_name,
+        "LOGNAME": account.pw_name,
+        "SHELL": account.pw_shell,
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "PBS_ENVIRONMENT": "PBS_BATCH",
+        "PBS_JOBID": f"{number}.{HOST}",
+        "PBS_JOBNAME": job["name"],
+        "PBS_QUEUE": job["queue"],
+        "NCPUS": str(job["ncpus"]),
+        "OMP_NUM_THREADS": str(job["ncpus"]),
+        "TMPDIR": str(temporary),
+        **dict(job["variables"]),
+    }
+    with spool[0].open("wb") as out, spool[1].open("wb") as err:
+        process = subprocess.Popen(
+            [str(server.jobs_folder / f"{number}.SC")],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            env=environment,
+            cwd=account.pw_dir,
+            start_new_session=True,
+        )
+    (server.jobs_folder / f"{number}.session").write_text(str(process.pid))
+    how = watch(server, job, process)
+    end_session(process.pid, signal.SIGKILL)
+    status = process.returncode
+    status = 256 - status if status < 0 else status
+    if how in ("walltime", "mem"):
+        status = {"walltime": -29, "mem": -27}[how]
+    shutil.rmtree(temporary, ignore_errors=True)
+    delivered = all([deliver(spool[0], job["output"]), deliver(spool[1], job["error"])])
+    with server.locked():
+        exiting = server.load(number)
+        server.save(exiting | {"state": "E", "substate": 51})
+    time.sleep(float(server.config.get("exit_seconds", 0.5)))
+    with server.locked():
+        used = job["used"]
+        job = server.load(number)
+        job |= {"Stageout_status": int(delivered), "used": used}
+        words = f"exceeded resource {how}" if how else "finished" if status == 0 else "failed"
+        if job.get("deleted_by") and how is None:
+            words = f"terminated by {job['deleted_by']}"
+        server.finish(job, status, how=words)
+
+
+def watch(server, job, process):
+    """Wait for the end; return the limit that was exceeded, or None."""
+    number, asked = job["number"], server.jobs_folder / f"{job['number']}.kill"
+    exceeded = None
+    kill_at = None
+    while process.poll() is None:
+        now = time.time()
+        resident, cpu = session_usage(process.pid)
+        job["used"]["mem"] = max(job["used"]["mem"], resident)
+        job["used"]["cput"] = max(job["used"]["cput"], cpu)
+        if exceeded is None and job["walltime"] and now > job["stime"] + job["walltime"] + 1:
+            exceeded = "walltime"
+        if exceeded is None and job["mem_kb"] and resident > job["mem_kb"]:
+            exceeded = "mem"
+        if kill_at is None and (exceeded or asked.exists()):
+            end_session(process.pid, signal.SIGTERM)
+            kill_at = now + float(server.config.get("kill_delay_seconds", 5))
+        elif kill_at is not None and now > kill_at:
+            end_session(process.pid, signal.SIGKILL)
+        (server.jobs_folder / f"{number}.used").write_text(json.dumps(job["used"]))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+    return exceeded
+
+
+def processes_of(session):
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) == session:
+                    yield int(entry.name)
+
+
+def session_usage(session):
+    """Return resident memory in kB and seconds of CPU time, of the processes that live."""
+    memory, ticks = 0, 0
+    for pid in processes_of(session):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            memory += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(int(field) for field in fields[11:15])
+    return memory, ticks / os.sysconf("SC_CLK_TCK")
+
+
+def end_session(session, number):
+    for pid in processes_of(session):
+        with contextlib.suppress(OSError):
+            os.kill(pid, number)
+
+
+def deliver(source, path):
+    """Copy one output to where it was asked for; return whether that worked."""
+    if path == "/dev/null":
+        return True
+    try:
+        shutil.copyfile(source, path)
+    except OSError:
+        return False
+    return True
+
+
+# ---- qstat and its like
+
+
+def job_attributes(server, job):
+    """Return what ``qstat -f`` tells, in its order."""
+    over = job["state"] == "F"
+    running = job["state"] in ("R", "E")
+    used = job["used"]
+    if running:
+        with contextlib.suppress(OSError, ValueError):
+            used = json.loads((server.jobs_folder / f"{job['number']}.used").read_text())
+    until = job.get("history_timestamp") or int(time.time())
+    began = job["stime"] is not None
+    vnode = f"({HOST}:ncpus={job['ncpus']})"
+    pairs = [
+        ("Job_Name", job["name"]),
+        ("Job_Owner", f"{job['owner']}@{HOST}"),
+        (
+            "resources_used",
+            [
+                ("cpupercent", "0"),
+                ("cput", clock(used["cput"])),
+                ("mem", f"{used['mem']}kb"),
+                ("ncpus", str(job["ncpus"])),
+                ("vmem", f"{used['mem']}kb"),
+                ("walltime", clock(until - (job["stime"] or until))),
+            ]
+            if began
+            else None,
+        ),
+        ("job_state", job["state"]),
+        ("queue", job["queue"]),
+        ("server", HOST),
+        ("Account_Name", job["account"] or None),
+        ("Checkpoint", "u"),
+        ("ctime", moment(job["ctime"])),
+        ("Error_Path", f"{HOST}:{job['error']}"),
+        ("exec_host", f"{HOST}/0*{job['ncpus']}" if began else None),
+        ("exec_vnode", vnode if began else None),
+        ("Hold_Types", job["hold"]),
+        ("Join_Path", "n"),
+        ("Keep_Files", "n"),
+        ("Mail_Points", "a"),
+        ("mtime", moment(job["mtime"])),
+        ("Output_Path", f"{HOST}:{job['output']}"),
+        ("Priority", job["priority"]),
+        ("qtime", moment(job["ctime"])),
+        ("Rerunable", "True"),
+        ("Resource_List", [tuple(pair) for pair in job["asked"]]),
+        ("stime", moment(job["stime"]) if began else None),
+        ("obittime", moment(until) if over and began else None),
+        ("jobdir", pwd.getpwnam(job["owner"]).pw_dir if began else None),
+        ("substate", str(job["substate"])),
+        ("Variable_List", [tuple(pair) for pair in job["variables"]]),
+        ("comment", job.get("comment")),
+        ("etime", moment(job["ctime"]) if job["hold"] == "n" else None),
+        ("run_count", str(job["run_count"]) if job["run_count"] else None),
+        ("Stageout_status", str(job["Stageout_status"]) if "Stageout_status" in job else None),
+        ("Exit_status", str(job["Exit_status"]) if "Exit_status" in job else None),
+        ("Submit_arguments", job["arguments"]),
+        ("history_timestamp", str(job["history_timestamp"]) if over else None),
+        ("project", "_pbs_project_default"),
+        ("Submit_Host", HOST),
+    ]
+    return [(name, value) for name, value in pairs if value is not None]
+
+
+def header():
+    return [("timestamp", int(time.time())), ("pbs_version", "23.06.06"), ("pbs_server", HOST)]
+
+
+def qstat(server, argv):
+    """Answer ``qstat -f`` of all jobs or some, as JSON or text; ``-Q`` of the queues."""
+    if argv == ["--version"]:
+        print("pbs_version = 23.06.06")
+        return
+    known = "BfF:Qtwx" + ("E" if server.config.get("json", True) else "")
+    try:
+        options, ids = getopt.getopt(argv, known)
+    except getopt.GetoptError as error:
+        raise Refused(2, f"qstat: invalid option -- '{error.opt}'\nusage: \nqstat [-f]") from None
+    given = dict(options)
+    as_json = given.get("-F") == "json"
+    if as_json and not server.config.get("json", True):
+        raise Refused(2, "qstat: invalid option -- 'F'\nusage: \nqstat [-f]")
+    if as_json and "-f" not in given:
+        raise Refused(2, "qstat: conflicting options.")
+    complaints = []
+    found = []
+    try:
+        server.check_up(255, f"qstat: cannot connect to server {HOST} (errno=15010)")
+        if "-x" in given and not server.config.get("history", True):
+            raise Refused(36, "qstat: PBS is not configured to maintain job history")
+        if "-Q" in given:
+            print_all(as_json, "Queue", "Queue: ", queue_attributes(server))
+            return
+        with server.locked():
+            found, complaints = selected(server, ids, finished="-x" in given, quiet="-E" in given)
+            members = [(f"{job['number']}.{HOST}", job_attributes(server, job)) for job in found]
+    except Refused as refusal:
+        if as_json:
+            print_all(True, "Jobs", "", [])
+        raise refusal from None
+    print_all(as_json, "Jobs", "Job Id: ", members)
+    if complaints:
+        raise Refused(complaints[-1][0], "\n".join(words for _, words in complaints))
+
+
+def print_all(as_json, section, heading, members):
+    if as_json:
+        text = output.render_json([*header(), *([(section, members)] if members else [])])
+    else:
+        text = "".join(output.render_text(f"{heading}{name}", told) for name, told in members)
+    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+
+
+def selected(server, ids, *, finished, quiet):
+    """Return the jobs that are asked for, and what is to be complained about the others."""
+    if not ids or "" in ids:
+        jobs = [server.load(number) for number in server.numbers()]
+        return [job for job in jobs if finished or job["state"] != "F"], []
+    found, complaints = [], []
+    for text in ids:
+        try:
+            job = one(server, text, "qstat")
+        except Refused as refusal:
+            complaints.append((refusal.status, refusal.words))
+            continue
+        if job["state"] == "F" and not finished:
+            words = "Job has finished, use -x or -H to obtain historical job information"
+            complaints.append((35, f"qstat: {job['number']}.{HOST} {words}"))
+        else:
+            found.append(job)
+    return found, [] if quiet and finished else complaints
+
+
+def one(server, text, command):
+    match = re.fullmatch(rf"([0-9]+)(\[[0-9]*\])?(?:\.{HOST})?", text)
+    if match is None:
+        raise Refused(1, f"{command}: illegally formed job identifier: {text}")
+    number = int(match[1])
+    if match[2] or number not in server.numbers():
+        raise Refused(153, f"{command}: Unknown Job Id {number}{match[2] or ''}.{HOST}")
+    return server.load(number)
+
+
+def queue_attributes(server):
+    return [
+        (
+            name,
+            [
+                ("queue_type", "Execution"),
+                ("total_jobs", str(len(server.numbers()))),
+                ("enabled", enabled),
+                ("started", started),
+            ],
+        )
+        for name, (enabled, started) in QUEUES.items()
+    ]
+
+
+def qselect(server, argv):
+    """Print the ids of the jobs in the queue."""
+    server.check_up(255, f"qselect: cannot connect to server {HOST} (errno=15010)")
+    with server.locked():
+        for job in selected(server, [], finished="-x" in argv, quiet=True)[0]:
+            print(f"{job['number']}.{HOST}")
+
+
+def pbsnodes(server, argv):
+    """Print the one host."""
+    if (server.state / "down").exists():
+        raise Refused(
+            1, f"Connection refused\npbsnodes: cannot connect to server {HOST}, error=15010"
+        )
+    total = int(server.config.get("ncpus", 64))
+    with server.locked():
+        jobs = [server.load(number) for number in server.numbers()]
+    used = sum(job["ncpus"] for job in jobs if job["state"] == "R")
+    assigned = [("ncpus", str(used))] if used else []
+    told = [
+        ("Mom", HOST),
+        ("ntype", "PBS"),
+        ("state", "free" if used < total else "job-busy"),
+        ("pcpus", "2"),
+        (
+            "resources_available",
+            [("arch", "linux"), ("host", HOST), ("mem", "24684096kb"), ("ncpus", str(total))],
+        ),
+        ("resources_assigned", assigned),
+        ("resv_enable", "True"),
+        ("sharing", "default_shared"),
+    ]
+    if "json" in argv:
+        print(output.render_json([*header(), ("nodes", [(HOST, told)])]), end="")
+    else:
+        print(output.render_text(HOST, told), end="")
+
+
+# ---- changes
+
+
+def qdel(server, argv):
+    """Delete jobs."""
+    change(server, "qdel", argv, delete)
+
+
+def qhold(server, argv):
+    """Hold jobs."""
+    change(server, "qhold", argv, hold)
+
+
+def qrls(server, argv):
+    """Release jobs."""
+    change(server, "qrls", argv, release)
+
+
+def change(server, command, ids, act):
+    if not ids:
+        raise Refused(2, f"usage:\n\t{command} job_identifier...\n\t{command} --version")
+    if (server.state / "down").exists():
+        raise Refused(162, f"Connection refused\nCouldn't connect to cluster: {HOST}")
+    refusals = []
+    with server.locked():
+        for text in ids:
+            try:
+                job = one(server, text, command)
+                if job["state"] == "F":
+                    raise Refused(35, f"{command}: Job has finished {job['number']}.{HOST}")
+                act(server, job)
+            except Refused as refusal:
+                refusals.append(refusal)
+    if refusals:
+        raise Refused(refusals[-1].status, "\n".join(refusal.words for refusal in refusals))
+
+
+def refuse_while_exiting(job, command):
+    if job["state"] == "E":
+        words = f"Request invalid for state of job {job['number']}.{HOST}"
+        raise Refused(168, f"{command}: {words}")
+
+
+def delete(server, job):
+    refuse_while_exiting(job, "qdel")
+    who = f"{pwd.getpwuid(os.geteuid()).pw_name}@{HOST}"
+    server.account("D", job, f"requestor={who}")
+    if job["state"] == "R":
+        job["deleted_by"] = who
+        server.save(job)
+        (server.jobs_folder / f"{job['number']}.kill").touch()
+    else:
+        server.finish(job, None, how="terminated")
+
+
+def hold(server, job):
+    refuse_while_exiting(job, "qhold")
+    job["hold"] = "u"
+    if job["state"] == "Q":
+        job |= {"state": "H", "substate": 20}
+    server.save(job)
+
+
+def release(server, job):
+    refuse_while_exiting(job, "qrls")
+    job["hold"] = "n"
+    if job["state"] == "H":
+        job |= {"state": "Q", "substate": 10}
+    server.save(job)
+    server.schedule()
+
+
+def tracejob(server, argv):
+    """Print what the accounting tells of a job."""
+    print(f"\nJob: {argv[-1]}.{HOST}\n")
+    folder = server.state / "server_priv" / "accounting"
+    for path in sorted(folder.iterdir()) if folder.exists() else []:
+        for line in path.read_text(errors="replace").splitlines():
+            when, _, whose, words = line.split(";", 3)
+            if whose.partition(".")[0] == argv[-1].partition(".")[0]:
+                print(f"{when}  A    {words}")
+
+
+COMMANDS = {
+    "qsub": qsub,
+    "qstat": qstat,
+    "qselect": qselect,
+    "qdel": qdel,
+    "qhold": qhold,
+    "qrls": qrls,
+    "tracejob": tracejob,
+    "pbsnodes": pbsnodes,
+}
+
+
+def main():
+    """Run one command, or one job."""
+    state, command, *argv = sys.argv[1:]
+    server = Server(Path(state))
+    if command == "_mom":
+        mom(server, int(argv[0]))
+        return 0
+    try:
+        COMMANDS[command](server, argv)
+    except Refused as refusal:
+        sys.stdout.flush()
+        sys.stderr.write(refusal.words + "\n")
+        return refusal.status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Ends of jobs in recorded accounting logs."""
+
+import pytest
+from tests.unit.schedulers.pbs.recorded import recorded
+
+from hpcq.domain.jobs import NativeId, Observation
+from hpcq.domain.states import FailureKind, JobState
+from hpcq.schedulers.pbs.accounting import parse_accounting
+from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
+from hpcq.schedulers.pbs_family.accounting import parse_accounting_line
+
+_LINES = recorded("accounting.selected-jobs").stdout.splitlines()
+
+
+def _told(job: str) -> Observation:
+    listing = parse_accounting(_LINES, [NativeId(job)])
+    assert not listing.unreadable
+    (seen,) = listing.observations
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("job", "state", "kind", "code", "signal"),
+    [
+        ("141", JobState.DONE, None, 0, None),
+        ("142", JobState.FAILED, FailureKind.NON_ZERO_EXIT, 3, None),
+        ("143", JobState.FAILED, FailureKind.SIGNAL, None, 9),
+        ("145", JobState.FAILED, FailureKind.TIME_LIMIT, None, None),
+        ("146", JobState.FAILED, FailureKind.CANCELLED, None, 15),
+        ("147", JobState.FAILED, FailureKind.CANCELLED, None, 9),
+        ("148", JobState.FAILED, FailureKind.CANCELLED, None, None),
+        ("161", JobState.FAILED, FailureKind.SCHEDULER_ERROR, None, None),
+        ("181", JobState.DONE, None, 0, None),
+    ],
+)
+def test_each_end_has_its_meaning(
+    job: str, state: JobState, kind: FailureKind | None, code: int | None, signal: int | None
+) -> None:
+    seen = _told(job)
+    assert (seen.state, seen.failure_kind) == (state, kind)
+    assert (seen.exit_code, seen.exit_signal) == (code, signal)
+
+
+@pytest.mark.parametrize("case", ["selected-jobs", "one-of-each-record-type"])
+def test_no_line_is_lost(case: str) -> None:
+    for line in recorded(f"accounting.{case}").stdout.splitlines():
+        assert parse_accounting_line(line).kind
+
+
+def test_queues_and_hosts_of_recordings_are_read() -> None:
+    for version in ("2026.04", "23.06.06"):
+        queues = {q.name: q for q in parse_queues(recorded("qstat-Q-f-json", version).stdout)}
+        assert [n for n, q in queues.items() if q.is_open] == ["workq", "private"]
+        assert queues["limited"].max_wall_time_seconds == 3600
+        (node,) = parse_nodes(recorded("pbsnodes-a-F-json", version).stdout)
+        assert (node.name, node.is_up, node.slots_total, node.slots_used) == ("pbshead", True, 8, 0)
+        assert node.memory_bytes == 24684096 << 10
+    (down,) = parse_nodes(recorded("pbsnodes-a-F-json.mom-killed").stdout)
+    assert not down.is_up

@@ -1,0 +1,130 @@
+"""Exit statuses and words of PBS's commands, each with its meaning."""
+
+import pytest
+from tests.unit.schedulers.pbs.recorded import recorded
+
+from hpcq.domain.errors import (
+    CommandFailed,
+    HpcqError,
+    JobNotFound,
+    NotAuthorized,
+    OutputParseError,
+    QuotaExceeded,
+    SchedulerUnavailable,
+)
+from hpcq.domain.jobs import NativeId
+from hpcq.execution.protocol import Completed
+from hpcq.schedulers.pbs import answers
+
+_JOB = NativeId("7")
+
+
+def _done(stdout: bytes, stderr: bytes = b"", exit_code: int = 0) -> Completed:
+    return Completed(argv=("qsub",), exit_code=exit_code, stdout=stdout, stderr=stderr)
+
+
+@pytest.mark.parametrize(
+    ("case", "error"),
+    [
+        ("qsub-f.server-down", SchedulerUnavailable),
+        ("qsub.server-down", SchedulerUnavailable),
+        ("qsub.unknown-server", SchedulerUnavailable),
+        ("qsub.PBS_CONF_FILE-missing", SchedulerUnavailable),
+        ("qsub.PBS_SERVER-unresolvable", SchedulerUnavailable),
+        ("qsub-f.unknown-queue", CommandFailed),
+        ("qsub.unknown-resource", CommandFailed),
+        ("qsub.bad-walltime", CommandFailed),
+        ("qsub.queue-max-ncpus-exceeded", CommandFailed),
+        ("qsub.queue-disabled", CommandFailed),
+        ("qsub.name-unicode", CommandFailed),
+        ("qsub.crlf-script", CommandFailed),
+        ("qsub.queue-max_queued-per-user-reached", QuotaExceeded),
+        ("qsub.queue-acl-denied", NotAuthorized),
+        ("qsub.as-root", NotAuthorized),
+        ("qsub.crash.-v-two-NAMEs-one-value-has-comma", OutputParseError),
+    ],
+)
+def test_a_refused_submission_is_understood(case: str, error: type[HpcqError]) -> None:
+    with pytest.raises(error) as caught:
+        answers.parse_qsub(recorded(case))
+    assert type(caught.value) is error
+
+
+def test_an_id_is_read_and_arrays_are_told() -> None:
+    assert answers.parse_qsub(recorded("qsub.success.stdin")) == ("3", False)
+    assert answers.parse_qsub(_done(b"32[].pbshead\n")) == ("32", True)
+
+
+@pytest.mark.parametrize(
+    "stdout", [b"", b"Welcome to Stampede3\n45.host\n", b"45.host\n46.host\n", b"all\n", b"-1\n"]
+)
+def test_what_is_not_just_an_id_is_uncertain(stdout: bytes) -> None:
+    with pytest.raises(OutputParseError):
+        answers.parse_qsub(_done(stdout))
+
+
+def test_a_lost_answer_is_uncertain() -> None:
+    with pytest.raises(OutputParseError):
+        answers.parse_qsub(_done(b"", b"qsub: End of File\n", 255))
+
+
+@pytest.mark.parametrize(
+    ("case", "error"),
+    [
+        ("qdel.unknown", JobNotFound),
+        ("qdel.bad-id", JobNotFound),
+        ("qhold.unknown", JobNotFound),
+        ("qdel.other-users-job", NotAuthorized),
+        ("qdel.server-down", SchedulerUnavailable),
+        ("qdel.running-but-mom-down", CommandFailed),
+    ],
+)
+def test_a_refused_change_is_understood(case: str, error: type[HpcqError]) -> None:
+    done = recorded(case)
+    assert not answers.is_past_changing(done)
+    with pytest.raises(error) as caught:
+        answers.check_change(done, _JOB)
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("case", ["qdel.finished", "qdel.exiting", "qdel.array-finished"])
+def test_a_job_that_has_ended_is_told_apart(case: str) -> None:
+    assert answers.is_past_changing(recorded(case))
+
+
+@pytest.mark.parametrize("case", ["qdel.queued", "qdel.running", "qhold.queued", "qrls.not-held"])
+def test_silence_is_success(case: str) -> None:
+    answers.check_change(recorded(case), _JOB)
+
+
+@pytest.mark.parametrize("case", ["empty", "unknown", "finished-without-x", "two-ids-one-unknown"])
+def test_no_jobs_is_an_answer(case: str) -> None:
+    answers.check_qstat(recorded(f"qstat-f-json.{case}"))
+
+
+@pytest.mark.parametrize(
+    ("case", "version"), [("qstat-f-json.server-down", "2026.04"), ("qstat.server-down", "2026.04")]
+)
+def test_a_server_that_is_away_is_never_an_empty_queue(case: str, version: str) -> None:
+    with pytest.raises(SchedulerUnavailable):
+        answers.check_qstat(recorded(case, version))
+
+
+def test_a_server_that_is_away_is_told_even_by_exit_status_zero() -> None:
+    away = recorded("qstat-f-json.server-down")
+    with pytest.raises(SchedulerUnavailable):
+        answers.check_qstat(_done(away.stdout, away.stderr))
+
+
+def test_a_malformed_id_is_an_error_not_an_empty_queue() -> None:
+    with pytest.raises(CommandFailed):
+        answers.check_qstat(recorded("qstat-f-json.bad-id"))
+
+
+def test_what_a_server_lacks_is_learnt_from_its_words() -> None:
+    none = _done(b"", b"qstat: PBS is not configured to maintain job history\n", 36)
+    assert answers.has_no_history(none)
+    assert answers.has_no_json(_done(b"", b"qstat: invalid option -- 'F'\nusage:\n", 2))
+    for case in ("empty", "unknown", "server-down"):
+        assert not answers.has_no_history(recorded(f"qstat-f-json.{case}"))
+        assert not answers.has_no_json(recorded(f"qstat-f-json.{case}"))

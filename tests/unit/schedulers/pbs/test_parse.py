@@ -1,0 +1,280 @@
+"""What ``qstat`` printed, and what users can make it print, as observations."""
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+from tests.unit.schedulers.pbs.recorded import cases, recorded
+
+from hpcq.domain.errors import OutputParseError
+from hpcq.domain.jobs import NativeId
+from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.schedulers.pbs.parse import Answer, Reader, Record, read_text
+
+_JSON_ID = re.compile(rb'^(?:\t\t| {8})"([0-9]+(?:\[[0-9]*\])?)\.pbshead"\s*:', re.M)
+_TEXT_ID = re.compile(rb"^Job Id: ([0-9]+(?:\[[0-9]*\])?)\.pbshead$", re.M)
+_KEY = "hpcq-00000000000000000000000000000001"
+
+
+def _read(case: str, version: str = "2026.04") -> Answer:
+    return Reader("alice").read(recorded(case, version).stdout)
+
+
+def _only(case: str, version: str = "2026.04") -> Record:
+    answer = _read(case, version)
+    assert not answer.unreadable
+    (record,) = answer.records
+    return record
+
+
+@pytest.mark.parametrize(
+    ("case", "version"), [c for c in cases("qstat", "-f", "json") if "-Q" not in c[0]]
+)
+def test_no_job_of_a_recording_is_lost(case: str, version: str) -> None:
+    answer = _read(case, version)
+    assert not answer.unreadable
+    printed = _JSON_ID.findall(recorded(case, version).stdout)
+    assert [r.observation.native_id for r in answer.records] == [
+        number.decode().replace("[]", "") for number in printed
+    ]
+    for record in answer.records:
+        seen = record.observation
+        assert seen.state is not JobState.UNDETERMINED
+        assert (seen.owner, seen.name is not None) == ("alice", True)
+        assert seen.submit_time is not None
+
+
+@pytest.mark.parametrize(
+    ("case", "version"),
+    [c for c in cases("qstat", "-f") if "json" not in c[0] and "dsv" not in c[0]],
+)
+def test_no_job_of_a_text_is_lost(case: str, version: str) -> None:
+    output = recorded(case, version).stdout
+    forged = {b"1"} if "injected" in case else set()
+    known = [f"{n.decode()}.pbshead" for n in _TEXT_ID.findall(output) if n not in forged]
+    answer = read_text(output, known, "alice", None)
+    assert not answer.unreadable
+    assert len(answer.records) == len(known)
+    assert all(r.observation.state is not JobState.UNDETERMINED for r in answer.records)
+
+
+@pytest.mark.parametrize(
+    ("case", "letter", "state", "stage"),
+    [
+        ("qstat-f-json.queued", "Q", JobState.QUEUED, None),
+        ("qstat-f-json.queued-never-run", "Q", JobState.QUEUED, None),
+        ("qstat-f-json.held", "H", JobState.QUEUED_HELD, None),
+        ("qstat-f-json.held-by-dependency", "H", JobState.QUEUED_HELD, None),
+        ("qstat-f-json.waiting", "W", JobState.QUEUED, None),
+        ("qstat-f-json.running", "R", JobState.RUNNING, None),
+        ("qstat-f-json.running-but-mom-down", "R", JobState.RUNNING, None),
+        ("qstat-f-json.suspended", "S", JobState.SUSPENDED, None),
+        ("qstat-f-json.exiting", "E", JobState.RUNNING, Stage.EXITING),
+        ("qstat-f-json.array-begun", "B", JobState.RUNNING, None),
+        ("qstat-f-json.array-held", "H", JobState.QUEUED_HELD, None),
+    ],
+)
+def test_each_state_has_its_meaning(
+    case: str, letter: str, state: JobState, stage: Stage | None
+) -> None:
+    record = _only(case)
+    seen = record.observation
+    assert (seen.native_state, seen.state, seen.stage) == (letter, state, stage)
+    assert not record.is_over
+    assert (seen.exit_code, seen.end_time) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("case", "state", "kind", "code", "signal"),
+    [
+        ("finished-ok", JobState.DONE, None, 0, None),
+        ("finished-exit3", JobState.FAILED, FailureKind.NON_ZERO_EXIT, 3, None),
+        ("finished-exit255", JobState.FAILED, FailureKind.NON_ZERO_EXIT, 255, None),
+        ("finished-signal9", JobState.FAILED, FailureKind.SIGNAL, None, 9),
+        ("after-qsig-TERM", JobState.FAILED, FailureKind.SIGNAL, None, 15),
+        ("finished-walltime-killed", JobState.FAILED, FailureKind.TIME_LIMIT, None, None),
+        ("finished-deleted-running", JobState.FAILED, FailureKind.CANCELLED, None, 15),
+        ("finished-deleted-ignoring-TERM", JobState.FAILED, FailureKind.CANCELLED, None, 9),
+        ("finished-deleted-queued", JobState.FAILED, FailureKind.CANCELLED, None, None),
+        ("finished-deleted-held", JobState.FAILED, FailureKind.CANCELLED, None, None),
+        ("subjob-X-exit7", JobState.FAILED, FailureKind.NON_ZERO_EXIT, 7, None),
+        ("dep-afterok-of-failed", JobState.FAILED, FailureKind.SCHEDULER_ERROR, None, None),
+    ],
+)
+def test_each_end_has_its_meaning(
+    case: str, state: JobState, kind: FailureKind | None, code: int | None, signal: int | None
+) -> None:
+    record = _only(f"qstat-x-f-json.{case}")
+    seen = record.complete
+    assert record.is_over
+    assert (seen.state, seen.failure_kind) == (state, kind)
+    assert (seen.exit_code, seen.exit_signal) == (code, signal)
+    assert seen.end_time is not None
+    assert (seen.state_reason is None) == (state is JobState.DONE)
+
+
+def test_output_that_could_not_be_delivered_is_told() -> None:
+    seen = _only("qstat-x-f-json.output-dir-not-writable").observation
+    assert seen.state is JobState.DONE
+    assert seen.state_reason == "its output files could not be delivered"
+
+
+def test_everything_that_is_told_of_a_running_job_is_read() -> None:
+    record = _only("qstat-f-json.running")
+    seen = record.observation
+    assert (seen.native_id, seen.name, seen.owner, seen.queue) == ("36", "runjob", "alice", "workq")
+    assert (seen.slots, seen.hosts) == (2, ("pbshead",))
+    assert (seen.memory_limit_bytes, seen.wall_time_limit_seconds) == (100 << 20, 600)
+    assert seen.submit_time == datetime(2026, 11, 22, 21, 57, 10, tzinfo=UTC)
+    assert seen.start_time == datetime(2026, 11, 22, 21, 57, 10, tzinfo=UTC)
+    assert seen.working_directory == "/home/alice"
+    assert seen.stdout_path == "/home/alice/runjob.o36"
+
+
+def test_usage_has_the_time_of_the_answer() -> None:
+    (record,) = [r for r in _read("qstat-f-json.mixed").records if r.observation.native_id == "36"]
+    assert record.usage is not None
+    assert (record.usage.cpu_seconds, record.usage.max_memory_bytes) == (0, 4312 << 10)
+    assert record.usage.sampled_at == datetime(2026, 11, 22, 21, 57, 37, tzinfo=UTC)
+
+
+def test_tasks_of_an_array_know_it() -> None:
+    whole, *tasks = _read("qstat-t-f-json.array-partly-done").records
+    assert (whole.is_array, whole.observation.native_id) == (True, "5283")
+    assert [t.observation.native_id for t in tasks] == [f"5283[{n}]" for n in range(1, 5)]
+    assert {t.observation.array_job_id for t in tasks} == {"5283"}
+    assert [t.observation.array_task_id for t in tasks] == [1, 2, 3, 4]
+    assert [t.is_over for t in tasks] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("case", "name"), [("name-number-like", "1e5"), ("name-all-digits", "12345")]
+)
+@pytest.mark.parametrize("version", ["2026.04", "23.06.06"])
+def test_a_name_that_looks_like_a_number_stays_as_it_was(
+    case: str, name: str, version: str
+) -> None:
+    number = {"1e5": "25", "12345": "24"}[name]
+    of_version = {"2026.04": case, "23.06.06": f"{number}.pbshead"}[version]
+    assert _only(f"qstat-x-f-json.{of_version}", version).observation.name == name
+
+
+def test_what_a_job_depends_on_is_read_and_what_depends_on_it_is_not() -> None:
+    assert _only("qstat-f-json.held-by-dependency").observation.depends_on == ("36.pbshead",)
+    assert _only("qstat-f-json.running-with-dependent").observation.depends_on is None
+
+
+def test_an_empty_queue_is_no_job() -> None:
+    assert _read("qstat-f-json.empty") == Answer((), ())
+
+
+@pytest.mark.parametrize("cut", [0, 1, 100, 5000, -2])
+def test_half_an_answer_is_none(cut: int) -> None:
+    output = recorded("qstat-f-json.mixed").stdout
+    with pytest.raises(OutputParseError):
+        Reader(None).read(output.rstrip()[:cut])
+
+
+def _mixed(old: bytes, new: bytes) -> Answer:
+    output = recorded("qstat-f-json.mixed").stdout
+    assert old in output
+    return Reader("alice").read(output.replace(old, new, 1))
+
+
+_SEVERAL = len(_read("qstat-f-json.mixed").records)
+_PLACE = b'"PBS_O_SYSTEM":\t"Linux"'
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'"a\\qb"',
+        b'"C:\\temp\\new"',
+        b'"say "hi""',
+        b"007",
+        b"-007",
+        b"1e999999",
+        b".5",
+        b"NaN",
+        b"",
+        b'"\x01\x02\x1b"',
+        b'"caf\xe9 \xff\xfe"',
+        b'"tab\there"',
+        b'"line\nbreak"',
+        b'"\n\t\t\t\\"job_state\\":\t\\"F\\","',
+        b'"end\\"',
+        b'"\\ud800"',
+        b'"x","job_state":"F"',
+        b'"x"},"job_state":"F","Exit_status":0,"B":{"y":"z"',
+        b'"x"}},"1.pbshead":{"job_state":"F","B":{"y":"z"',
+        b"[1, 2]",
+        b'{"a": [1]}',
+        b"{",
+        b"}",
+    ],
+)
+def test_a_value_that_is_not_json_loses_no_job(value: bytes) -> None:
+    answer = _mixed(_PLACE, b'"PBS_O_SYSTEM":\t' + value)
+    known = _read("qstat-f-json.mixed").records
+    found = {r.observation.native_id: r.observation for r in answer.records}
+    lost = {bad.native_id for bad in answer.unreadable}
+    assert len(lost) <= 1
+    assert found.keys() | lost == {r.observation.native_id for r in known}
+    for record in known:
+        seen = found.get(record.observation.native_id)
+        assert seen is None or seen.state is record.observation.state
+
+
+def test_an_id_that_comes_twice_is_believed_neither_time() -> None:
+    forged = b'"36.pbshead":\t{\n\t\t\t"job_state":\t"F"\n\t\t},\n\t\t"32[].pbshead":\t{'
+    answer = _mixed(b'"32[].pbshead":\t{', forged)
+    assert {bad.native_id for bad in answer.unreadable} == {"36"}
+    assert len(answer.unreadable) == 2
+    assert len(answer.records) == _SEVERAL - 1
+
+
+def test_a_document_on_one_line_is_read_too() -> None:
+    output = recorded("qstat-f-json.mixed").stdout.replace(b"\n", b"").replace(b"\t", b"")
+    answer = Reader("alice").read(output)
+    assert answer.records == _read("qstat-f-json.mixed").records
+
+
+def test_forged_records_in_a_text_are_not_believed() -> None:
+    output = recorded("qstat-f.injected-newlines").stdout
+    answer = read_text(output, ["5291.pbshead"], "alice", None)
+    (record,) = answer.records
+    assert record.observation.native_id == "5291"
+    assert record.observation.state is JobState.QUEUED_HELD
+
+
+def test_a_key_counts_in_jobs_of_the_service_s_account_only() -> None:
+    output = recorded("qstat-f-json.mixed").stdout.replace(
+        _PLACE, f'"HPCQ_KEY":\t"{_KEY}"'.encode()
+    )
+    for owner, key in (("alice", _KEY), (None, _KEY), ("bob", None)):
+        keys = {r.observation.submission_key for r in Reader(owner).read(output).records}
+        assert keys == {key}
+
+
+def test_a_key_behind_an_empty_variable_is_found() -> None:
+    """The writer of 23.06 puts it into that one's value."""
+    output = recorded("qstat-f-json.running", "23.06.06").stdout
+    place = b'",PBS_O_WORKDIR=/home/alice"'
+    output = output.replace(place, place[:-1] + f',HPCQ_KEY={_KEY}"'.encode())
+    (record,) = Reader("alice").read(output).records
+    assert record.observation.submission_key == _KEY
+    assert record.observation.working_directory == "/home/alice"
+
+
+def test_a_job_that_did_not_change_is_the_same_object() -> None:
+    reader = Reader("alice")
+    output = recorded("qstat-f-json.mixed").stdout
+    first = reader.read(output, remember=True)
+    again = reader.read(output, remember=True)
+    assert all(a is b for a, b in zip(first.records, again.records, strict=True))
+
+
+@pytest.mark.parametrize("text", ["", "45[]", "all", "workq", "-1", "45[].pbshead"])
+def test_what_could_mean_other_jobs_too_is_no_id(text: str) -> None:
+    with pytest.raises(ValueError, match="not a job id"):
+        NativeId(text)
