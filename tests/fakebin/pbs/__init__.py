@@ -29,7 +29,7 @@ class Pbs:
     Args:
         directory: where it lives.
         config: ``history`` (finished jobs are kept), ``json`` (``-F json`` is known), ``ncpus``,
-            ``kill_delay_seconds``.
+            ``kill_delay_seconds``, ``exit_seconds`` (how long a job is in state E).
     """
 
     def __init__(self, directory: Path, **config: object) -> None:

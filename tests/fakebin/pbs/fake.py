@@ -383,7 +383,7 @@ def mom(server, number):
     with server.locked():
         exiting = server.load(number)
         server.save(exiting | {"state": "E", "substate": 51})
-    time.sleep(float(server.config.get("exit_seconds", 0.5)))
+    time.sleep(float(server.config.get("exit_seconds", 1.5)))
     with server.locked():
         used = job["used"]
         job = server.load(number)
