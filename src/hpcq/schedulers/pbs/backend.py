@@ -14,6 +14,7 @@ from hpcq.schedulers.cli import CommandLine
 from hpcq.schedulers.pbs import answers, commands, parse
 from hpcq.schedulers.pbs.accounting import accounting_folder, parse_accounting
 from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
+from hpcq.schedulers.pbs.records import Record
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs, parse_accounting_line
 from hpcq.schedulers.pbs_family.values import parse_job_id
 
@@ -51,7 +52,7 @@ class PbsBackend:
         self._resources = options.pbs_resources
         self._reader = parse.Reader(self._owner)
         self._listing = asyncio.Lock()
-        self._listed: dict[NativeId, parse.Record] = {}
+        self._listed: dict[NativeId, Record] = {}
         self._arrays: set[NativeId] = set()
         self._prints_json = True
         self._keeps_history = True

@@ -9,7 +9,8 @@ from tests.unit.schedulers.pbs.recorded import cases, recorded
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId
 from hpcq.domain.states import FailureKind, JobState, Stage
-from hpcq.schedulers.pbs.parse import Answer, Reader, Record, read_text
+from hpcq.schedulers.pbs.parse import Answer, Reader, read_text
+from hpcq.schedulers.pbs.records import Record
 
 _JSON_ID = re.compile(rb'^(?:\t\t| {8})"([0-9]+(?:\[[0-9]*\])?)\.pbshead"\s*:', re.M)
 _TEXT_ID = re.compile(rb"^Job Id: ([0-9]+(?:\[[0-9]*\])?)\.pbshead$", re.M)

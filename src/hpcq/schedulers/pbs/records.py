@@ -1,0 +1,288 @@
+"""One job of ``qstat -f`` as an observation: pure functions over its attributes."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
+from hpcq.domain.units import from_epoch
+from hpcq.schedulers.pbs.commands import KEY_VARIABLE
+from hpcq.schedulers.pbs.json import Attributes
+from hpcq.schedulers.pbs.states import end_of, is_over, state_of
+from hpcq.schedulers.pbs_family.values import (
+    parse_duration,
+    parse_job_id,
+    parse_local_time,
+    parse_pbs_size,
+)
+
+__all__ = ["Record", "record_of"]
+
+_NUMBER = re.compile(r"-?[0-9.]+(?:[eE][+-]?[0-9]+)?|null")
+_NAMED = re.compile(r"-N[ ]*(\S+)")
+_DEPENDENCY = re.compile(r"(?:^|,)after[a-z]*:([^,]*)")
+_SWALLOWED_DIRECTORY = re.compile(r"(?:^|,)PBS_O_WORKDIR=(/[^,]*)")
+_HOLDS = {
+    "u": "held by its owner",
+    "o": "held by an operator",
+    "s": "held by PBS",
+    "p": "held because its owner's password was refused",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One job of an answer.
+
+    Attributes:
+        observation: without its usage, which changes all the time.
+        usage: what it has used so far, if it runs or ran.
+        is_over: whether it has ended.
+        is_array: whether it is a whole array; its id is then written without the brackets, for a
+            `NativeId` never means more than one job.
+    """
+
+    observation: Observation
+    usage: Usage | None
+    is_over: bool
+    is_array: bool
+
+    @property
+    def complete(self) -> Observation:
+        """The observation with its usage."""
+        return replace(self.observation, usage=self.usage)
+
+
+def record_of(
+    name: str, attributes: Attributes, owner: str | None, sampled: datetime | None
+) -> Record:
+    """Return one job.
+
+    Args:
+        name: its id as PBS writes it: ``36.host``, ``32[].host``, ``32[1].host``.
+        attributes: what ``qstat -f`` tells of it, groups nested.
+        owner: the account whose jobs may carry a key; None for any.
+        sampled: when the answer was made.
+
+    Raises:
+        ValueError: it has no id, state or times that can be read.
+    """
+    job = parse_job_id(name)
+    letter = _word(attributes, "job_state")
+    if letter is None:
+        raise ValueError("it has no state")
+    over = is_over(letter)
+    observation = _base(job.short, letter, attributes, owner)
+    observation = (
+        _ended(observation, attributes) if over else _going_on(observation, letter, attributes)
+    )
+    if job.task:
+        observation = replace(observation, array_job_id=job.number, array_task_id=int(job.task))
+    used = _group(attributes, "resources_used")
+    ran = "Exit_status" in attributes
+    usage = _usage(used, sampled) if used or (over and ran) else None
+    return Record(observation, usage, over, job.is_array)
+
+
+def _base(
+    native_id: NativeId, letter: str, attributes: Attributes, owner: str | None
+) -> Observation:
+    asked = _group(attributes, "Resource_List")
+    variables = _group(attributes, "Variable_List")
+    user = (_word(attributes, "Job_Owner") or "").partition("@")[0] or None
+    key = _key(attributes, variables) if owner is None or user == owner else None
+    account = _word(attributes, "Account_Name")
+    return Observation(
+        native_id=native_id,
+        state=state_of(letter).state,
+        native_state=letter,
+        name=_job_name(attributes),
+        owner=user,
+        queue=_word(attributes, "queue"),
+        account=None if SubmissionKey.find_in(account) == account else account,
+        submit_time=parse_local_time(_word(attributes, "ctime")),
+        start_time=parse_local_time(_word(attributes, "stime")),
+        working_directory=_directory(variables),
+        slots=_count(asked.get("ncpus")),
+        hosts=_hosts(_word(attributes, "exec_host")),
+        wall_time_limit_seconds=_whole(_duration(asked.get("walltime"))),
+        memory_limit_bytes=_size(asked.get("mem")),
+        stdout_path=_path(_word(attributes, "Output_Path"), is_ours=key is not None),
+        stderr_path=_path(_word(attributes, "Error_Path"), is_ours=key is not None),
+        depends_on=_depends_on(_word(attributes, "depend")),
+        submission_key=key,
+    )
+
+
+def _going_on(seen: Observation, letter: str, attributes: Attributes) -> Observation:
+    has_run = (_count(attributes.get("run_count")) or 0) > 0
+    word = state_of(letter, has_run=has_run)
+    comment = _word(attributes, "comment")
+    reason = word.reason
+    if word.state.is_queued:
+        reason = comment or _hold(attributes, letter) or word.reason
+    waits = word.state.is_queued
+    return replace(
+        seen,
+        state=word.state,
+        stage=word.stage,
+        state_reason=reason,
+        start_time=None if waits else seen.start_time,
+    )
+
+
+def _hold(attributes: Attributes, letter: str) -> str | None:
+    if letter != "H":
+        return None
+    if _word(attributes, "depend"):
+        return "waits for the jobs it depends on"
+    kinds = _word(attributes, "Hold_Types") or ""
+    return next((words for kind, words in _HOLDS.items() if kind in kinds), None)
+
+
+def _ended(seen: Observation, attributes: Attributes) -> Observation:
+    end = end_of(
+        _count(attributes.get("Exit_status")),
+        substate=_word(attributes, "substate") or "",
+        comment=_word(attributes, "comment") or "",
+        has_dependency=seen.depends_on is not None,
+    )
+    reason = end.reason
+    if _word(attributes, "Stageout_status") == "0":
+        lost = "its output files could not be delivered"
+        reason = lost if reason is None else f"{reason}; {lost}"
+    moment = parse_local_time(_word(attributes, "obittime"))
+    if moment is None:
+        moment = from_epoch(_count(attributes.get("history_timestamp")))
+    return replace(
+        seen,
+        state=end.state,
+        state_reason=reason,
+        failure_kind=end.kind,
+        exit_code=end.exit_code,
+        exit_signal=end.exit_signal,
+        end_time=moment or parse_local_time(_word(attributes, "mtime")),
+    )
+
+
+def _usage(used: Mapping[str, str], sampled: datetime | None) -> Usage:
+    return Usage(
+        cpu_seconds=_duration(used.get("cput")),
+        max_memory_bytes=_size(used.get("mem")),
+        sampled_at=sampled,
+    )
+
+
+def _job_name(attributes: Attributes) -> str | None:
+    """Return the job's name, undoing what PBS makes of one that looks like a number.
+
+    ``1e5`` is printed as ``100000``, ``007`` as ``7``, ``1e999`` as ``null``; the paths of its
+    outputs and the arguments of its submission have the name as it was given.
+    """
+    name = _word(attributes, "Job_Name")
+    if name is None or _NUMBER.fullmatch(name) is None:
+        return name
+    for candidate in _names_elsewhere(attributes):
+        if _NUMBER.fullmatch(candidate) and (name == "null" or _figure(candidate) == _figure(name)):
+            return candidate
+    return name
+
+
+def _names_elsewhere(attributes: Attributes) -> Iterable[str]:
+    given = _NAMED.search(_word(attributes, "Submit_arguments") or "")
+    if given is not None:
+        yield given[1]
+    for which, letter in (("Output_Path", "o"), ("Error_Path", "e")):
+        file = (_word(attributes, which) or "").rpartition("/")[2]
+        yield re.sub(rf"\.{letter}[0-9]+(?:\.\S*)?$", "", file)
+
+
+def _key(attributes: Attributes, variables: Mapping[str, str]) -> SubmissionKey | None:
+    for text in (variables.get(KEY_VARIABLE), _word(attributes, "Account_Name")):
+        found = SubmissionKey.find_in(text)
+        if found is not None and found == text:
+            return found
+    # The writer of 23.06 puts a variable that follows an empty one into that one's value.
+    for text in variables.values():
+        if f"{KEY_VARIABLE}=" in text:
+            return SubmissionKey.find_in(text.partition(f"{KEY_VARIABLE}=")[2])
+    return None
+
+
+def _directory(variables: Mapping[str, str]) -> str | None:
+    directory = variables.get("PBS_O_WORKDIR")
+    if directory is None:
+        # As above.
+        swallowed = _SWALLOWED_DIRECTORY.search(
+            variables.get("PBS_O_INTERACTIVE_ENCRYPT_METHOD", "")
+        )
+        directory = None if swallowed is None else swallowed[1]
+    return directory if directory is not None and directory.startswith("/") else None
+
+
+def _hosts(text: str | None) -> tuple[str, ...] | None:
+    """Return the hosts of ``node1/0*2+node2/1``, each once."""
+    if text is None:
+        return None
+    return tuple(dict.fromkeys(part.partition("/")[0] for part in text.split("+") if part)) or None
+
+
+def _path(text: str | None, *, is_ours: bool) -> str | None:
+    """Return the path of ``host:/path``.
+
+    A job of ours whose output PBS is to throw away writes it itself, elsewhere.
+    """
+    host, colon, path = (text or "").partition(":")
+    told = path if colon and "/" not in host and path else text
+    return None if is_ours and told == "/dev/null" else told
+
+
+def _depends_on(text: str | None) -> tuple[str, ...] | None:
+    """Return the ids in ``afterok:160.host@host:161.host@host``; others depend on this job."""
+    ids = [
+        job.partition("@")[0]
+        for match in _DEPENDENCY.findall(text or "")
+        for job in match.split(":")
+    ]
+    return tuple(dict.fromkeys(filter(None, ids))) or None
+
+
+def _word(attributes: Attributes, name: str) -> str | None:
+    value = attributes.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def _group(attributes: Attributes, name: str) -> dict[str, str]:
+    value = attributes.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: object) -> int | None:
+    text = value.strip() if isinstance(value, str) else ""
+    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
+
+
+def _figure(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _duration(text: str | None) -> float | None:
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError:
+        return None
+
+
+def _size(text: str | None) -> int | None:
+    try:
+        return None if text is None else parse_pbs_size(text)
+    except ValueError:
+        return None
+
+
+def _whole(figure: float | None) -> int | None:
+    return None if figure is None else int(figure)
