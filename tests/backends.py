@@ -1,11 +1,9 @@
 """The schedulers that the conformance suite runs against. A new one is one line in the table."""
 
-import atexit
-import shutil
+import functools
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -64,9 +62,7 @@ class Backend:
     def settings(self) -> dict[str, str]:
         """The variables that make a service speak to it; starts the cluster when needed."""
         if self.stand_in is not None:
-            folder = Path(tempfile.mkdtemp(prefix=f"hpcq-test-{self.name.lower()}-"))
-            atexit.register(shutil.rmtree, folder, ignore_errors=True)
-            return self.stand_in(folder).settings()
+            return _shared(self.name).settings()
         found = {} if self.cluster is None else real.settings_of(self.cluster, self.instance)
         return {"SCHEDULER": self.name, **found}
 
@@ -74,6 +70,19 @@ class Backend:
         """Do something to the cluster, which must be one's own: ``do("stop", "slurmctld")``."""
         assert self.cluster is not None and self.instance, "this cluster is shared"
         real.call(self.cluster, *words, instance=self.instance)
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="hpcq-test-stand-ins-", ignore_cleanup_errors=True)
+
+
+@functools.cache
+def _shared(name: str) -> StandIn:
+    """The one that all tests of this process share; it is gone with the process."""
+    make = BACKENDS[name].stand_in
+    assert make is not None
+    return make(Path(_folder().name) / name)
 
 
 BACKENDS = {
@@ -97,7 +106,7 @@ BACKENDS = {
         ),
         Backend(
             "TORQUE",
-            stand_in=partial(Torque, slots=16, keep_completed=30),
+            stand_in=functools.partial(Torque, slots=16, keep_completed=30),
             out_of_memory=frozenset({"OUT_OF_MEMORY", "SIGNAL", "NON_ZERO_EXIT"}),
         ),
     )

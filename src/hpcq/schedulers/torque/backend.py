@@ -1,6 +1,7 @@
 """Torque behind the backend contract."""
 
 import asyncio
+import contextlib
 import os
 import pwd
 from collections.abc import Callable, Mapping, Sequence
@@ -178,6 +179,8 @@ class TorqueBackend:
         await self._change("qhold", native_id)
         for seen in (await self.details([native_id])).observations:
             if not seen.state.is_queued:
+                with contextlib.suppress(WrongState, JobNotFound):
+                    await self._change("qrls", native_id)
                 raise WrongState("The job has started already; there is nothing to hold.")
 
     async def release(self, native_id: NativeId) -> None:
