@@ -5,9 +5,8 @@ import contextlib
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
-from functools import partial
 
 from fastapi import FastAPI
 
@@ -16,11 +15,12 @@ from hpcq.api import problems
 from hpcq.api.asgi import BodyLimit, OnePathSpelling, PlainStartFailure
 from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
-from hpcq.api.routers import health, jobs, programs
-from hpcq.config import ProgramPathRule, Settings, prepare_state_directory, scheduler_environment
+from hpcq.api.program_sources import program_sources
+from hpcq.api.routers import health, jobs
+from hpcq.api.routers import programs as program_routes
+from hpcq.config import Settings, prepare_state_directory, scheduler_environment
 from hpcq.domain.errors import HpcqError
 from hpcq.execution.local import LocalRunner
-from hpcq.programs import Reading, decomp, newave, read_pemaws, read_tuber
 from hpcq.schedulers import registry
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.services.assembly import ServiceOptions, Services, assemble
@@ -31,9 +31,10 @@ from hpcq.services.programs import ProgramService
 from hpcq.services.resilience import ResilientBackend
 from hpcq.storage.database import Database
 from hpcq.storage.migrate import Deployment
+from hpcq.storage.programs import ProgramNumbers
 from hpcq.telemetry import RequestLog
 
-__all__ = ["create_app", "program_readers"]
+__all__ = ["create_app"]
 
 _DESCRIPTION = """\
 Submit, list, read and delete jobs without knowing which batch scheduler runs them,
@@ -53,7 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         lifespan=lambda app: _lifespan(app, settings),
     )
-    for module in (jobs, programs, health):
+    for module in (jobs, program_routes, health):
         app.include_router(module.router)
     add_docs(app)
     problems.add_handlers(app)
@@ -79,7 +80,12 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     )
     paths = PathChecker(settings.path_check_timeout_seconds, settings.path_wait_seconds)
     services = assemble(backend, database, paths, _service_options(settings), now, backend.refusal)
-    app.state.context = _context(settings, services, backend)
+    programs = ProgramService(
+        program_sources(settings),
+        ProgramNumbers(database),
+        timeout_seconds=settings.programs_timeout_seconds,
+    )
+    app.state.context = _context(settings, services, backend, programs)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(runner.close)
         stack.callback(paths.close)
@@ -111,7 +117,9 @@ def _deployment(settings: Settings) -> Deployment:
     return Deployment(settings.cluster_id, scheduler)
 
 
-def _context(settings: Settings, services: Services, backend: ResilientBackend) -> Context:
+def _context(
+    settings: Settings, services: Services, backend: ResilientBackend, programs: ProgramService
+) -> Context:
     return Context(
         cluster_id=settings.cluster_id,
         scheduler=settings.scheduler,
@@ -121,9 +129,7 @@ def _context(settings: Settings, services: Services, backend: ResilientBackend) 
         monitor=services.monitor,
         usage=services.usage,
         jobs=services.jobs,
-        programs=ProgramService(
-            program_readers(settings), timeout_seconds=settings.programs_timeout_seconds
-        ),
+        programs=programs,
         circuits=backend.circuits,
     )
 
@@ -168,16 +174,3 @@ def _scheduler_options(settings: Settings) -> SchedulerOptions:
         torque_home=settings.torque_home,
         pbs_resources=settings.pbs_resources,
     )
-
-
-def program_readers(settings: Settings) -> list[Callable[[], Reading]]:
-    """Return what reads the programs by the rule that the settings name, one for each root."""
-    if settings.program_path_rule is ProgramPathRule.PEMAWS:
-        return [
-            partial(read_pemaws, newave(settings.pemaws_newave_root)),
-            partial(read_pemaws, decomp(settings.pemaws_decomp_root)),
-        ]
-    return [
-        partial(read_tuber, newave(settings.tuber_newave_root), settings.tuber_newave_script),
-        partial(read_tuber, decomp(settings.tuber_decomp_root), settings.tuber_decomp_script),
-    ]

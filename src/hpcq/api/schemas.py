@@ -8,7 +8,7 @@ from pydantic.alias_generators import to_camel
 
 from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
 from hpcq.domain.jobs import JobSpec
-from hpcq.domain.programs import Program
+from hpcq.domain.programs import ParameterType
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 from hpcq.domain.units import GIBIBYTE
 
@@ -266,31 +266,38 @@ class Accepted(BaseModel):
     detail: str = Field(examples=["jobId: 141"])
 
 
+class ParameterOut(_Wire):
+    """An argument that a program expects."""
+
+    name: str = Field(examples=["N_PROC"])
+    type: ParameterType
+    default: str | None = Field(
+        description="Taken when no value is given; `reservedSlots` stands for the number of "
+        "reserved slots. null: a value has to be given."
+    )
+    minimum: float | None
+    maximum: float | None
+    choices: list[str] | None = Field(description="The only values that are allowed.")
+    description: str | None
+
+
 class ProgramOut(_Wire):
     """One installed version of a program."""
 
-    program_id: str = Field(examples=["NW0"])
+    program_id: str = Field(examples=["NW0"], description="Stays when other versions come and go.")
     name: str = Field(examples=["NEWAVE"])
     cluster_id: str
     version: str = Field(examples=["v28.16"])
     installation_directory: str
     is_managed: bool
-    executable_path: str
-    args: list[str]
-
-    @classmethod
-    def of(cls, program: Program, cluster_id: str) -> "ProgramOut":
-        """Return a program as the contract writes it."""
-        return cls(
-            program_id=program.program_id,
-            name=program.name,
-            cluster_id=cluster_id,
-            version=program.version,
-            installation_directory=program.installation_directory,
-            is_managed=program.is_managed,
-            executable_path=program.executable_path,
-            args=list(program.args),
-        )
+    executable_path: str = Field(
+        description="The script, and after a blank what it is told before `args`."
+    )
+    args: list[str] = Field(description="The names of the arguments that it expects, in order.")
+    is_default: bool | None = Field(
+        description="Whether this version is taken when none is named; null when nobody says."
+    )
+    parameters: list[ParameterOut] = Field(description="`args`, described.")
 
 
 class CircuitOut(_Wire):

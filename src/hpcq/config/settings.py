@@ -377,6 +377,18 @@ class Settings(BaseModel):
         allowed=PATH,
         example="/opt/tuber/mpi_decomp.job",
     )
+    tuber_dessem_root: AbsolutePath = setting(
+        Path("/home/SW/dessem"),
+        "TUBER: the folder that holds one file `dessem_VERSION` for each version of DESSEM.",
+        allowed=PATH,
+        example="/opt/dessem",
+    )
+    tuber_dessem_script: AbsolutePath = setting(
+        Path("/home/ESTUDO/PEM/git/tuber/jobs/dessem.sh"),
+        "TUBER: the job script that runs DESSEM.",
+        allowed=PATH,
+        example="/opt/tuber/dessem.sh",
+    )
     pemaws_newave_root: AbsolutePath = setting(
         Path("/home/pem/versoes/NEWAVE"),
         "PEMAWS: the folder that holds one folder for each version of NEWAVE.",
@@ -389,9 +401,22 @@ class Settings(BaseModel):
         allowed=PATH,
         example="/opt/decomp",
     )
+    pemaws_dessem_root: AbsolutePath = setting(
+        Path("/home/SW/dessem"),
+        "PEMAWS: the folder that holds one file `dessem_VERSION` for each version of DESSEM.",
+        allowed=PATH,
+        example="/opt/dessem",
+    )
+    pemaws_dessem_script: AbsolutePath = setting(
+        Path("/home/ESTUDO/PEM/git/tuber/jobs/dessem.sh"),
+        "PEMAWS: the job script that runs DESSEM.",
+        allowed=PATH,
+        example="/opt/jobs/dessem.sh",
+    )
     programs_timeout_seconds: Seconds = setting(
         5.0,
-        "How long the folders of programs may take to be read.",
+        "How long a request waits for the folders of programs. What has not been read by then is "
+        "left out, or answered as it was last.",
         allowed=SECONDS,
         example="20",
     )

@@ -1,18 +1,96 @@
 """A program that users can run."""
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
 
-__all__ = ["Program"]
+__all__ = ["Installation", "Parameter", "ParameterType", "Program", "ProgramKey"]
+
+
+class ParameterType(StrEnum):
+    """What the value of a program's argument has to be."""
+
+    INTEGER = "integer"
+    NUMBER = "number"
+    TEXT = "text"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
-    """One installed version of one program, as ``GET /programs`` lists it."""
+class Parameter:
+    """An argument that a program expects.
 
-    program_id: str
+    Attributes:
+        name: ``N_PROC``.
+        type: what its value has to be.
+        default: taken when no value is given, as the program gets it; None for a value that has
+            to be given.
+        is_slots: whether the number of reserved slots is taken when no value is given.
+        minimum, maximum: the range of a number, both included.
+        choices: when not empty, the only values that are allowed.
+        description: for people.
+    """
+
+    name: str
+    type: ParameterType = ParameterType.TEXT
+    default: str | None = None
+    is_slots: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    description: str | None = None
+
+
+class ProgramKey(NamedTuple):
+    """What a program's id belongs to, whatever else is installed.
+
+    Attributes:
+        id_prefix: what its id begins with: ``NW``. The number after it belongs to this program
+            among all with the same prefix.
+    """
+
+    id_prefix: str
     name: str
     version: str
-    installation_directory: str
-    is_managed: bool
-    executable_path: str
-    args: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """One installed version of one program, as it was found.
+
+    Attributes:
+        id_prefix: what its id begins with: ``NW``.
+        directory: where it is installed.
+        is_managed: whether the site looks after it.
+        script: what the scheduler runs.
+        words: what the script is told before the arguments.
+        parameters: the arguments that it expects, in order.
+        is_default: whether it is the version to take when none is named; None when nobody says.
+    """
+
+    id_prefix: str
+    name: str
+    version: str
+    directory: str
+    is_managed: bool = True
+    script: str
+    words: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    is_default: bool | None = None
+
+    @property
+    def key(self) -> ProgramKey:
+        """Return what its id belongs to."""
+        return ProgramKey(self.id_prefix, self.name, self.version)
+
+    @property
+    def executable_path(self) -> str:
+        """Return the script and what it is told before the arguments, with blanks between."""
+        return " ".join((self.script, *self.words))
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """An installation and its id, which stays when other versions come and go."""
+
+    program_id: str
+    installation: Installation

@@ -1,7 +1,10 @@
-"""Which programs a site has installed, read from the way it lays out their folders."""
+"""Which programs a site has installed, read from the way it lays out its folders."""
 
-from hpcq.programs.layout import Product, Reading, decomp, newave
-from hpcq.programs.pemaws import read_pemaws
-from hpcq.programs.tuber import read_tuber
+from hpcq.programs.dessem import dessem
+from hpcq.programs.layout import VersionReader
+from hpcq.programs.pemaws import pemaws
+from hpcq.programs.products import DECOMP, DESSEM, NEWAVE
+from hpcq.programs.reading import Reading
+from hpcq.programs.tuber import tuber
 
-__all__ = ["Product", "Reading", "decomp", "newave", "read_pemaws", "read_tuber"]
+__all__ = ["DECOMP", "DESSEM", "NEWAVE", "Reading", "VersionReader", "dessem", "pemaws", "tuber"]

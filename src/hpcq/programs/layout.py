@@ -1,135 +1,82 @@
-"""What the rules share: a root folder for each program, in it one folder for each version."""
+"""What the rules share: a root folder for each program, in it an entry for each version."""
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-from hpcq.domain.programs import Program
+from hpcq.domain.programs import Installation
+from hpcq.programs.folders import Entry, Folders, shown
+from hpcq.programs.patience import Patience
+from hpcq.programs.reading import Reading
 
-__all__ = ["Product", "Reading", "decomp", "entries", "newave", "read_versions"]
+__all__ = ["Found", "VersionReader", "because"]
 
-# A root that was set to a wrong place, a file server's whole tree, must not keep the answer.
-_MOST_ENTRIES = 10_000
+Found = Installation | str | None
+"""A version, a sentence about why it is left out, or nothing to speak of."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Product:
-    """A program and where its versions lie.
-
-    Attributes:
-        name: ``NEWAVE``.
-        id_prefix: what its ids begin with: ``NW``.
-        root: the folder that holds a folder for each version.
-    """
-
-    name: str
-    id_prefix: str
-    root: Path
+# Those that did not answer are named one by one only while they are few.
+_MOST_NAMED = 5
 
 
-def newave(root: Path) -> Product:
-    """Return NEWAVE, whose versions lie below ``root``."""
-    return Product(name="NEWAVE", id_prefix="NW", root=root)
-
-
-def decomp(root: Path) -> Product:
-    """Return DECOMP, whose versions lie below ``root``."""
-    return Product(name="DECOMP", id_prefix="DC", root=root)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What was found: the programs and, beside them, what could not be read.
-
-    Attributes:
-        programs: in the order of the version names.
-        problems: a sentence for each folder that was left out.
-    """
-
-    programs: tuple[Program, ...]
-    problems: tuple[str, ...]
-
-
-def read_versions(product: Product, executable: Callable[[Path, list[str]], str | None]) -> Reading:
-    """Return a program for each version folder for which there is an executable.
+class VersionReader:
+    """Reads the versions of one program, again and again.
 
     Args:
-        product: whose versions are wanted.
-        executable: given a version's folder and a list to which it adds problems, returns
-            ``executable_path``, or None for a folder to leave out.
+        name: the program's.
+        root: the folder that holds its versions.
+        look: what an entry of the root is; it may read further folders. Called in threads.
+        seconds: how long all of them may take.
     """
-    problems: list[str] = []
-    found = [
-        (folder, path)
-        for folder in _version_folders(product, problems)
-        if (path := executable(folder, problems)) is not None
-    ]
-    programs = [
-        _program(product, number, folder, path) for number, (folder, path) in enumerate(found)
-    ]
-    return Reading(programs=tuple(programs), problems=tuple(problems))
 
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        look: Callable[[Entry, Folders], Found],
+        seconds: float,
+    ) -> None:
+        self.name = name
+        self._root = str(root)
+        self._look = look
+        self._seconds = seconds
+        self._folders = Folders()
+        self._patience = Patience[Entry](seconds)
 
-def _version_folders(product: Product, problems: list[str]) -> list[Path]:
-    """Return the folders of a product's versions in the order of their names.
-
-    Files, hidden folders (a file server's ``.snapshot``) and names that are not UTF-8 are left
-    out. What cannot be read is added to ``problems``.
-    """
-    folders = [
-        Path(entry.path)
-        for entry in entries(product.root, product.name, problems)
-        if not entry.name.startswith(".") and _is_folder(entry)
-    ]
-    return sorted(folders, key=lambda folder: folder.name)
-
-
-def entries(folder: Path, owner: str, problems: list[str]) -> list[os.DirEntry[str]]:
-    """Return what a folder holds, in no order; nothing, and a problem, when it cannot be read."""
-    try:
-        with os.scandir(folder) as scan:
-            found = list(islice(scan, _MOST_ENTRIES + 1))
-    except OSError as error:
-        problems.append(f"The folder {_shown(folder)} of {owner} cannot be read: {error.strerror}.")
-        return []
-    if len(found) > _MOST_ENTRIES:
-        problems.append(
-            f"The folder {_shown(folder)} of {owner} holds more than {_MOST_ENTRIES} entries; "
-            "it is left out."
+    def read(self) -> Reading:
+        """Return what is there now. Hidden entries (a file server's ``.snapshot``) are left out."""
+        try:
+            entries = self._folders.entries(self._root)
+        except OSError as error:
+            problem = f"The folder {shown(self._root)} of {self.name} {because(error)}."
+            return Reading(installations=(), problems=(problem,))
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+        readable = [entry for entry in visible if entry.is_text()]
+        problems = [
+            f"The name {shown(entry.path)} of {self.name} is not UTF-8; it is left out."
+            for entry in visible
+            if not entry.is_text()
+        ]
+        found = self._patience.each(readable, lambda entry: self._look(entry, self._folders))
+        self._folders.forget_others({self._root, *(entry.path for entry in found)})
+        problems += [found[e] for e in readable if isinstance(found.get(e), str)]  # type: ignore[misc]
+        problems += self._late([entry for entry in readable if entry not in found])
+        installations = [found.get(entry) for entry in readable]
+        return Reading(
+            installations=tuple(
+                sorted(
+                    (one for one in installations if isinstance(one, Installation)),
+                    key=lambda one: one.version,
+                )
+            ),
+            problems=tuple(problems),
         )
-        return []
-    return [entry for entry in found if _is_text(entry, owner, problems)]
+
+    def _late(self, entries: list[Entry]) -> list[str]:
+        silent = f"of {self.name} did not answer within {self._seconds:g} s"
+        if len(entries) > _MOST_NAMED:
+            return [f"{len(entries)} folders in {shown(self._root)} {silent}."]
+        return [f"The folder {entry.path} {silent}." for entry in entries]
 
 
-def _is_text(entry: os.DirEntry[str], owner: str, problems: list[str]) -> bool:
-    try:
-        entry.name.encode()
-    except UnicodeEncodeError:
-        problems.append(f"The name {_shown(entry.path)} of {owner} is not UTF-8; it is left out.")
-        return False
-    return True
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads in a circle
-        return False
-
-
-def _shown(path: os.PathLike[str] | str) -> str:
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def _program(product: Product, number: int, folder: Path, executable_path: str) -> Program:
-    return Program(
-        program_id=f"{product.id_prefix}{number}",
-        name=product.name,
-        version=folder.name,
-        installation_directory=str(folder),
-        is_managed=True,
-        executable_path=executable_path,
-        args=("N_PROC",),
-    )
+def because(error: OSError) -> str:
+    """Return why a folder is left out, to be put after its name."""
+    return f"cannot be read: {error.strerror}"

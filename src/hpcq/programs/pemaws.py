@@ -1,35 +1,45 @@
 """The PEMAWS rule: each version's folder holds the job script that runs it."""
 
-import os
-from pathlib import Path
+from collections.abc import Callable
 
-from hpcq.programs.layout import Product, Reading, entries, read_versions
+from hpcq.domain.programs import Installation
+from hpcq.programs.folders import Entry, Folders, shown
+from hpcq.programs.layout import Found, because
+from hpcq.programs.products import Product
 
-__all__ = ["read_pemaws"]
+__all__ = ["pemaws"]
 
 
-def read_pemaws(product: Product) -> Reading:
-    """Return the versions of a product whose folder says how to run them.
+def pemaws(product: Product) -> Callable[[Entry, Folders], Found]:
+    """Return what tells the version that an entry of the product's root is.
 
-    ``executable_path`` is the one file of the folder whose name holds ``mpi_newave`` or
-    ``mpi_decomp``. A folder with none, or with several, is left out.
-
-    Args:
-        product: its root holds a folder for each version.
+    Each folder is a version. ``executable_path`` is the one file in it whose name holds
+    ``mpi_newave`` or ``mpi_decomp``. A folder with none, or with several, is left out.
     """
     mark = f"mpi_{product.name.lower()}"
 
-    def executable(folder: Path, problems: list[str]) -> str | None:
-        known = len(problems)
-        listed = entries(folder, product.name, problems)
-        found = [entry.path for entry in listed if mark in entry.name and os.path.isfile(entry)]
-        if len(found) == 1:
-            return found[0]
-        if len(problems) == known:
-            problems.append(
-                f"The folder {folder} of {product.name} holds {len(found)} files with {mark} in "
-                "their names instead of one; it is left out."
+    def look(entry: Entry, folders: Folders) -> Found:
+        if not entry.is_folder():
+            return None
+        try:
+            inside = folders.entries(entry.path)
+        except OSError as error:
+            return f"The folder {entry.path} of {product.name} {because(error)}."
+        scripts = [one for one in inside if mark in one.name and one.is_file()]
+        if len(scripts) != 1:
+            return (
+                f"The folder {entry.path} of {product.name} holds {len(scripts)} files with {mark} "
+                "in their names instead of one; it is left out."
             )
-        return None
+        if not scripts[0].is_text():
+            return f"The name {shown(scripts[0].path)} of {product.name} is not UTF-8."
+        return Installation(
+            id_prefix=product.id_prefix,
+            name=product.name,
+            version=entry.name,
+            directory=entry.path,
+            script=scripts[0].path,
+            parameters=product.parameters,
+        )
 
-    return read_versions(product, executable)
+    return look

@@ -4,128 +4,190 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
-from hpcq.domain.errors import StoreUnavailable
-from hpcq.domain.programs import Program
+from hpcq.domain.errors import HpcqError, StoreUnavailable
+from hpcq.domain.programs import Program, ProgramKey
 from hpcq.programs import Reading
 
-__all__ = ["ProgramService"]
+__all__ = ["Catalogue", "Numbers", "ProgramService", "Source", "in_thread"]
 
 _log = structlog.get_logger("hpcq.programs")
+
+_MOST_LOGGED = 20
+
+
+class Numbers(Protocol):
+    """Gives each program the number in its id, the same every time."""
+
+    async def of(self, programs: Sequence[ProgramKey]) -> Mapping[ProgramKey, int]:
+        """Return the number of each program.
+
+        Raises:
+            StoreUnavailable: they cannot be had now.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One place where programs are found.
+
+    Attributes:
+        name: what it is called in messages: ``NEWAVE``.
+        read: looks at it, as cheaply as it can when nothing has changed.
+    """
+
+    name: str
+    read: Callable[[], Awaitable[Reading]]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The programs that there are now.
+
+    Attributes:
+        programs: by source, then in the order of the version names.
+        problems: a sentence for each thing that is missing from them.
+    """
+
+    programs: Sequence[Program]
+    problems: Sequence[str]
 
 
 class ProgramService:
     """Answers which programs there are.
 
     Args:
-        readers: each reads the programs of one root; it may block.
-        timeout_seconds: how long a caller waits for them. After that what is known is given.
-        cache_seconds: how long a reading serves further callers.
+        sources: where they are found.
+        numbers: for their ids.
+        timeout_seconds: how long a caller waits for a source. After that what is known is given.
     """
 
     def __init__(
-        self,
-        readers: Sequence[Callable[[], Reading]],
-        *,
-        timeout_seconds: float,
-        cache_seconds: float = 10.0,
+        self, sources: Sequence[Source], numbers: Numbers, *, timeout_seconds: float
     ) -> None:
         self._timeout_seconds = timeout_seconds
-        self._sources = [_Source(read, cache_seconds) for read in readers]
+        self._sources = [_Watched(source) for source in sources]
+        self._numbers = numbers
+        self._known_numbers: dict[ProgramKey, int] = {}
 
-    async def list(self, name: str | None = None, version: str | None = None) -> Sequence[Program]:
-        """Return the programs, of this name and version only when given, both exact.
+    async def catalogue(self) -> Catalogue:
+        """Return the programs.
 
-        A root that does not answer in time gives what it gave last, or nothing.
-
-        Raises:
-            StoreUnavailable: no root answered in time, now or before.
+        A source that does not answer in time gives what it gave last, or nothing, and a problem.
+        One that was given that time by an earlier request, and still hangs, is not waited for.
         """
-        readings = await self._readings()
+        running = {watched.refresh(): watched for watched in self._sources}
+        now = time.monotonic()
+        ends = {one: watched.began_at + self._timeout_seconds for one, watched in running.items()}
+        waited_for = [one for one, end in ends.items() if end > now]
+        if waited_for:
+            await asyncio.wait(waited_for, timeout=max(ends.values()) - now)
+        problems = []
+        for one, watched in running.items():
+            if one.done():
+                one.result()
+            else:
+                problems.append(
+                    f"{watched.name} did not answer within {self._timeout_seconds:g} s; is its "
+                    "file server slow or away?"
+                )
+                _log.warning("programs.unanswered", of=watched.name)
+        readings = [watched.known for watched in self._sources]
+        problems += [problem for reading in readings for problem in reading.problems]
+        programs = await self._with_ids(readings, problems)
+        return Catalogue(programs, problems)
+
+    async def _with_ids(
+        self, readings: Sequence[Reading], problems: list[str]
+    ) -> Sequence[Program]:
+        found = [one for reading in readings for one in reading.installations]
+        known = self._known_numbers
+        new = [one.key for one in found if one.key not in known]
+        if new:
+            try:
+                known.update(await self._numbers.of(new))
+            except StoreUnavailable as error:
+                # An id that may change later would be worse than a program that comes later.
+                problems.append(f"{len(new)} programs have no id yet: {error.detail}")
         return [
-            program
-            for reading in readings
-            for program in reading.programs
-            if name in (None, program.name) and version in (None, program.version)
+            Program(f"{one.id_prefix}{known[one.key]}", one) for one in found if one.key in known
         ]
 
-    async def _readings(self) -> Sequence[Reading]:
-        stale = [source for source in self._sources if not source.is_fresh()]
-        if stale:
-            waiting = [source.refresh() for source in stale]
-            done, late = await asyncio.wait(waiting, timeout=self._timeout_seconds)
-            for finished in done:
-                finished.result()
-            if late:
-                _log.warning("programs.unanswered", roots=len(late), seconds=self._timeout_seconds)
-        known = [source.known for source in self._sources if source.known is not None]
-        if not known:
-            raise StoreUnavailable(
-                "The folders of the programs could not be read within "
-                f"{self._timeout_seconds:g} s; is their file server slow or away?"
-            )
-        return known
 
+class _Watched:
+    """A source: what is known of it, and the one look at it that may be under way."""
 
-class _Source:
-    """One root: what is known of it, and the one thread that may be reading it."""
-
-    def __init__(self, read: Callable[[], Reading], cache_seconds: float) -> None:
-        self.known: Reading | None = None
-        self._read = read
-        self._cache_seconds = cache_seconds
-        self._fresh_until = 0.0
+    def __init__(self, source: Source) -> None:
+        self.name = source.name
+        self.known = Reading(installations=())
+        self.began_at = 0.0
+        self._read = source.read
+        self._logged: Sequence[str] = ()
         self._running: asyncio.Future[None] | None = None
 
-    def is_fresh(self) -> bool:
-        return self.known is not None and time.monotonic() < self._fresh_until
-
     def refresh(self) -> asyncio.Future[None]:
-        """Begin to read, unless that is under way; a root that hangs costs a single thread."""
+        """Begin to read, unless that is under way; a source that hangs costs a single thread."""
         if self._running is None:
+            self.began_at = time.monotonic()
             self._running = asyncio.ensure_future(self._refresh())
         return self._running
 
     async def _refresh(self) -> None:
         try:
-            reading = await _in_thread(self._read)
+            self.known = await self._read()
+        except HpcqError as error:
+            # A command of the site that failed: what was known is the best there is.
+            problem = f"{self.name} could not be read: {error.detail}"
+            self.known = Reading(installations=self.known.installations, problems=(problem,))
         finally:
             self._running = None
-        if self.known is None or reading.problems != self.known.problems:
-            for problem in reading.problems:
-                _log.warning("programs.left_out", problem=problem)
-        self.known = reading
-        self._fresh_until = time.monotonic() + self._cache_seconds
+        self._log(self.known.problems)
+
+    def _log(self, problems: Sequence[str]) -> None:
+        if problems == self._logged:
+            return
+        self._logged = problems
+        for problem in problems[:_MOST_LOGGED]:
+            _log.warning("programs.left_out", problem=problem)
+        if len(problems) > _MOST_LOGGED:
+            _log.warning("programs.left_out", more=len(problems) - _MOST_LOGGED)
 
 
-def _in_thread(read: Callable[[], Reading]) -> asyncio.Future[Reading]:
-    """Run ``read`` in a thread that the process does not wait for when it ends.
+def in_thread(read: Callable[[], Reading]) -> Callable[[], Awaitable[Reading]]:
+    """Return what runs ``read`` in a thread that the process does not wait for when it ends.
 
     The event loop's own threads are joined at the end, and there are few of them: those that
     hang in a file server would hold up the service's stop and everybody else's work.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Reading] = loop.create_future()
 
-    def settle(reading: Reading | None, error: BaseException | None) -> None:
-        if future.cancelled():
-            return
-        if error is not None:
-            future.set_exception(error)
-        elif reading is not None:
-            future.set_result(reading)
+    def begin() -> Awaitable[Reading]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Reading] = loop.create_future()
 
-    def work() -> None:
-        reading, error = None, None
-        try:
-            reading = read()
-        except Exception as problem:
-            error = problem
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(settle, reading, error)
+        def settle(reading: Reading | None, error: BaseException | None) -> None:
+            if future.cancelled():
+                return
+            if error is not None:
+                future.set_exception(error)
+            elif reading is not None:
+                future.set_result(reading)
 
-    threading.Thread(target=work, name="hpcq-programs", daemon=True).start()
-    return future
+        def work() -> None:
+            reading, error = None, None
+            try:
+                reading = read()
+            except Exception as problem:
+                error = problem
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(settle, reading, error)
+
+        threading.Thread(target=work, name="hpcq-programs", daemon=True).start()
+        return future
+
+    return begin

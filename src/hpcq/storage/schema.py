@@ -10,10 +10,11 @@ __all__ = [
     "jobs",
     "leases",
     "metadata",
+    "program_numbers",
     "usage_samples",
 ]
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration. A database that is there needs no migrating, nor the library for it."""
 
 metadata = sa.MetaData()
@@ -117,4 +118,16 @@ usage_samples = sa.Table(
     sa.Column("io_bytes", _SECONDS),
     sa.Column("io_wait_seconds", _SECONDS),
     sa.PrimaryKeyConstraint("uid", "second"),
+)
+
+program_numbers = sa.Table(
+    "program_numbers",
+    metadata,
+    _deployment(),
+    sa.Column("id_prefix", sa.String, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("version", sa.String, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False, comment="what its id holds after the prefix"),
+    sa.PrimaryKeyConstraint("deployment_id", "id_prefix", "name", "version"),
+    sa.UniqueConstraint("deployment_id", "id_prefix", "number"),
 )

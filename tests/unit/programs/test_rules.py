@@ -1,16 +1,40 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hpcq.domain.programs import Program
-from hpcq.programs import Reading, decomp, layout, newave, read_pemaws, read_tuber
+from hpcq.domain.programs import Installation
+from hpcq.programs import (
+    DECOMP,
+    NEWAVE,
+    Reading,
+    VersionReader,
+    dessem,
+    folders,
+    layout,
+    pemaws,
+    tuber,
+)
+from hpcq.programs.products import Product
 
 SCRIPT = Path("/jobs/mpi_newave.job")
 
 
+def by_tuber(root: Path) -> VersionReader:
+    return VersionReader("NEWAVE", root, tuber(NEWAVE, SCRIPT), 10)
+
+
+def by_pemaws(root: Path) -> VersionReader:
+    return VersionReader("NEWAVE", root, pemaws(NEWAVE), 10)
+
+
+def of_dessem(root: Path) -> VersionReader:
+    return VersionReader("DESSEM", root, dessem(Path("/jobs/dessem.sh")), 10)
+
+
 def versions(reading: Reading) -> list[str]:
-    return [program.version for program in reading.programs]
+    return [found.version for found in reading.installations]
 
 
 def with_files(folder: Path, *names: str) -> Path:
@@ -23,33 +47,30 @@ def with_files(folder: Path, *names: str) -> Path:
 def test_tuber_gives_the_job_script_and_the_version_without_its_v(tmp_path: Path) -> None:
     (tmp_path / "v28.16.4").mkdir()
 
-    assert read_tuber(newave(tmp_path), SCRIPT) == Reading(
-        programs=(
-            Program(
-                program_id="NW0",
+    reading = by_tuber(tmp_path).read()
+
+    assert reading == Reading(
+        installations=(
+            Installation(
+                id_prefix="NW",
                 name="NEWAVE",
                 version="v28.16.4",
-                installation_directory=f"{tmp_path}/v28.16.4",
-                is_managed=True,
-                executable_path="/jobs/mpi_newave.job 28.16.4",
-                args=("N_PROC",),
+                directory=f"{tmp_path}/v28.16.4",
+                script="/jobs/mpi_newave.job",
+                words=("28.16.4",),
+                parameters=NEWAVE.parameters,
             ),
-        ),
-        problems=(),
+        )
     )
+    assert reading.installations[0].executable_path == "/jobs/mpi_newave.job 28.16.4"
+    assert [parameter.name for parameter in NEWAVE.parameters] == ["N_PROC"]
 
 
-def test_ids_count_in_the_order_of_the_version_names(tmp_path: Path) -> None:
+def test_versions_come_in_the_order_of_their_names(tmp_path: Path) -> None:
     for name in ("v31.21", "v28.6.2", "v28.16.4"):
         (tmp_path / name).mkdir()
 
-    programs = read_tuber(decomp(tmp_path), SCRIPT).programs
-
-    assert [(p.program_id, p.version) for p in programs] == [
-        ("DC0", "v28.16.4"),
-        ("DC1", "v28.6.2"),
-        ("DC2", "v31.21"),
-    ]
+    assert versions(by_tuber(tmp_path).read()) == ["v28.16.4", "v28.6.2", "v31.21"]
 
 
 # A name as a site may have it, and what TUBER's script is told; None for a folder left out.
@@ -60,21 +81,36 @@ def test_ids_count_in_the_order_of_the_version_names(tmp_path: Path) -> None:
 def test_only_one_leading_v_is_taken_off(name: str, told: str | None, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
 
-    programs = read_tuber(newave(tmp_path), SCRIPT).programs
+    found = by_tuber(tmp_path).read().installations
 
-    assert [p.executable_path for p in programs] == ([] if told is None else [f"{SCRIPT} {told}"])
+    assert [p.executable_path for p in found] == ([] if told is None else [f"{SCRIPT} {told}"])
 
 
-@pytest.mark.parametrize("name", ["NEWAVE", "DECOMP"])
-def test_pemaws_gives_the_one_job_script_of_the_folder(name: str, tmp_path: Path) -> None:
-    script = f"mpi_{name.lower()}31.21.job"
+def test_dessem_has_a_file_for_each_version_and_no_arguments(tmp_path: Path) -> None:
+    root = with_files(tmp_path, "dessem_19.0.24", "dessem_20.1", "dessem_", "README", "dessem")
+    (root / "dessem_21").mkdir()
+    (root / "dessem_22").symlink_to("dessem_20.1")
+    (root / "dessem_23").symlink_to("missing")
+
+    found = of_dessem(root).read().installations
+
+    assert [(p.version, p.executable_path, p.directory) for p in found] == [
+        ("19.0.24", "/jobs/dessem.sh 19.0.24", f"{root}/dessem_19.0.24"),
+        ("20.1", "/jobs/dessem.sh 20.1", f"{root}/dessem_20.1"),
+        ("22", "/jobs/dessem.sh 22", f"{root}/dessem_22"),
+    ]
+    assert {(p.id_prefix, p.name, p.parameters) for p in found} == {("DS", "DESSEM", ())}
+
+
+@pytest.mark.parametrize("known", [NEWAVE, DECOMP], ids=["NEWAVE", "DECOMP"])
+def test_pemaws_gives_the_one_job_script_of_the_folder(known: Product, tmp_path: Path) -> None:
+    script = f"mpi_{known.name.lower()}31.21.job"
     folder = with_files(tmp_path / "v31.21", script, "decomp_31.21", "newave31_L", "decomp.lic")
-    product = newave(tmp_path) if name == "NEWAVE" else decomp(tmp_path)
 
-    reading = read_pemaws(product)
+    reading = VersionReader(known.name, tmp_path, pemaws(known), 10).read()
 
-    assert [p.executable_path for p in reading.programs] == [f"{folder}/{script}"]
-    assert reading.programs[0].args == ("N_PROC",)
+    assert [p.executable_path for p in reading.installations] == [f"{folder}/{script}"]
+    assert [p.name for p in reading.installations[0].parameters] == ["N_PROC"]
     assert reading.problems == ()
 
 
@@ -83,13 +119,16 @@ def test_pemaws_leaves_out_folders_with_no_script_or_several_and_says_so(tmp_pat
     with_files(tmp_path / "v2", "mpi_newave2.job", "mpi_newave2.job.bak")
     with_files(tmp_path / "v3", "mpi_newave3.job")
     (tmp_path / "v4" / "mpi_newave4.job").mkdir(parents=True)
+    with_files(tmp_path / "v5")
+    (tmp_path / "v5" / "mpi_newave5.job").symlink_to("gone.job")
 
-    reading = read_pemaws(newave(tmp_path))
+    reading = by_pemaws(tmp_path).read()
 
-    assert [(p.program_id, p.version) for p in reading.programs] == [("NW0", "v3")]
+    assert versions(reading) == ["v3"]
     assert [problem.split(" of NEWAVE holds ")[1][:7] for problem in reading.problems] == [
         "0 files",
         "2 files",
+        "0 files",
         "0 files",
     ]
 
@@ -101,21 +140,31 @@ def test_files_among_the_folders_are_ignored_and_links_are_followed(tmp_path: Pa
     (root / "v2").symlink_to(root / "v2")
     (root / "v3").symlink_to("missing")
 
-    assert versions(read_tuber(newave(root), SCRIPT)) == ["v1"]
+    assert versions(by_tuber(root).read()) == ["v1"]
 
 
+def test_a_link_that_leads_somewhere_only_later_is_a_version_then(tmp_path: Path) -> None:
+    reader = by_tuber(with_files(tmp_path / "root"))
+    (tmp_path / "root" / "v1").symlink_to(tmp_path / "later")
+    assert versions(reader.read()) == []
+
+    (tmp_path / "later").mkdir()
+
+    assert versions(reader.read()) == ["v1"]
+
+
+@pytest.mark.parametrize("make", [by_tuber, by_pemaws, of_dessem])
 @pytest.mark.parametrize("root", ["missing", "file"])
 def test_a_root_that_cannot_be_read_gives_no_programs_and_a_problem(
-    root: str, tmp_path: Path
+    make: Callable[[Path], VersionReader], root: str, tmp_path: Path
 ) -> None:
     with_files(tmp_path, "file")
 
-    for reading in (
-        read_tuber(newave(tmp_path / root), SCRIPT),
-        read_pemaws(newave(tmp_path / root)),
-    ):
-        assert reading.programs == ()
-        assert reading.problems[0].startswith(f"The folder {tmp_path}/{root} of NEWAVE cannot be")
+    reading = make(tmp_path / root).read()
+
+    assert reading.installations == ()
+    assert f"The folder {tmp_path}/{root} of " in reading.problems[0]
+    assert " cannot be read: " in reading.problems[0]
 
 
 def test_a_version_folder_that_cannot_be_read_hides_no_other(
@@ -125,13 +174,13 @@ def test_a_version_folder_that_cannot_be_read_hides_no_other(
     with_files(tmp_path / "v2", "mpi_newave2.job")
     scandir = os.scandir
 
-    def refuse(path: Path) -> object:
-        if path.name == "v1":
+    def refuse(path: str) -> object:
+        if path.endswith("v1"):
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    reading = read_pemaws(newave(tmp_path))
+    reading = by_pemaws(tmp_path).read()
 
     assert versions(reading) == ["v2"]
     assert reading.problems == (
@@ -143,7 +192,7 @@ def test_a_name_that_is_not_utf8_is_left_out(tmp_path: Path) -> None:
     os.mkdir(os.fsencode(tmp_path) + b"/v\xff")
     (tmp_path / "vé").mkdir()
 
-    reading = read_tuber(newave(tmp_path), SCRIPT)
+    reading = by_tuber(tmp_path).read()
 
     assert versions(reading) == ["vé"]
     assert reading.problems == (
@@ -154,7 +203,74 @@ def test_a_name_that_is_not_utf8_is_left_out(tmp_path: Path) -> None:
 def test_a_root_that_is_far_too_large_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "_MOST_ENTRIES", 2)
+    monkeypatch.setattr(folders, "_MOST_ENTRIES", 2)
     with_files(tmp_path, "a", "b", "c")
 
-    assert "more than 2 entries" in read_tuber(newave(tmp_path), SCRIPT).problems[0]
+    assert "more than 2 entries" in by_tuber(tmp_path).read().problems[0]
+
+
+def long_ago(*folders: Path) -> None:
+    for folder in folders:
+        os.utime(folder, (1_000_000_000, 1_000_000_000))
+
+
+def test_what_has_not_changed_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "_COARSEST_TIME_NS", -(10**12))
+    read: list[str] = []
+    scandir = os.scandir
+
+    def counted(path: str) -> object:
+        read.append(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    for number in range(3):
+        with_files(tmp_path / f"v{number}", f"mpi_newave{number}.job")
+    reader = by_pemaws(tmp_path)
+
+    assert versions(reader.read()) == versions(reader.read()) == ["v0", "v1", "v2"]
+    assert len(read) == 4
+    with_files(tmp_path / "v1", "mpi_newave.bak")
+
+    assert versions(reader.read()) == ["v0", "v2"]
+    assert read[4:] == [f"{tmp_path}/v1"]
+
+
+def test_a_change_within_the_same_tick_of_the_file_systems_clock_is_noticed(
+    tmp_path: Path,
+) -> None:
+    reader = by_tuber(tmp_path)
+    assert versions(reader.read()) == []
+    (tmp_path / "v1").mkdir()
+    long_ago(tmp_path)
+    assert versions(reader.read()) == ["v1"]
+    (tmp_path / "v2").mkdir()
+    long_ago(tmp_path)
+
+    assert versions(reader.read()) == ["v1", "v2"]
+
+
+def test_ten_thousand_versions_are_listed_and_a_change_among_them_is_found(tmp_path: Path) -> None:
+    for number in range(10_000):
+        (tmp_path / f"v{number:05}").mkdir()
+    reader = by_tuber(tmp_path)
+    assert len(reader.read().installations) == 10_000
+
+    (tmp_path / "v00500").rmdir()
+
+    assert len(reader.read().installations) == 9_999
+
+
+def test_many_that_do_not_answer_are_counted_and_few_are_named(tmp_path: Path) -> None:
+    (tmp_path / "v1").mkdir()
+    reader = by_tuber(tmp_path)
+    entries = list(reader._folders.entries(str(tmp_path)))
+
+    assert reader._late(entries) == [
+        f"The folder {tmp_path}/v1 of NEWAVE did not answer within 10 s."
+    ]
+    assert reader._late(entries * (layout._MOST_NAMED + 1)) == [
+        f"6 folders in {tmp_path} of NEWAVE did not answer within 10 s."
+    ]

@@ -1,42 +1,61 @@
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from hpcq.api.app import program_readers
+from hpcq.api.program_sources import program_sources
 from hpcq.config import ProgramPathRule, Settings
-from hpcq.domain.errors import StoreUnavailable
-from hpcq.domain.programs import Program
+from hpcq.domain.errors import CommandFailed, StoreUnavailable
+from hpcq.domain.programs import Installation, ProgramKey
 from hpcq.programs import Reading
-from hpcq.services.programs import ProgramService
+from hpcq.services.programs import Catalogue, ProgramService, Source, in_thread
 
 
-def program(name: str, version: str) -> Program:
-    return Program(
-        program_id="X0",
-        name=name,
-        version=version,
-        installation_directory="/x",
-        is_managed=True,
-        executable_path="/x/run",
-        args=(),
+def installed(name: str, version: str) -> Installation:
+    return Installation(
+        id_prefix=name[:2], name=name, version=version, directory="/x", script="/x/run"
     )
 
 
-NEWAVE = Reading(programs=(program("NEWAVE", "v1"), program("NEWAVE", "v2")), problems=())
-DECOMP = Reading(programs=(program("DECOMP", "v1"),), problems=("v9 is left out.",))
+NEWAVE = Reading(installations=(installed("NEWAVE", "v1"), installed("NEWAVE", "v2")))
+DECOMP = Reading(installations=(installed("DECOMP", "v1"),), problems=("v9 is left out.",))
 
 
-def service(*readers: Callable[[], Reading], cache_seconds: float = 60.0) -> ProgramService:
-    return ProgramService(readers, timeout_seconds=0.2, cache_seconds=cache_seconds)
+class CountedNumbers:
+    """Numbers in the order of asking; away while ``away``."""
+
+    def __init__(self) -> None:
+        self.given: dict[ProgramKey, int] = {}
+        self.away = False
+
+    async def of(self, programs: Sequence[ProgramKey]) -> Mapping[ProgramKey, int]:
+        if self.away:
+            raise StoreUnavailable("The disk is full.")
+        for program in programs:
+            self.given.setdefault(program, len(self.given))
+        return self.given
+
+
+def service(
+    *readers: Callable[[], Reading],
+    timeout_seconds: float = 0.2,
+    numbers: CountedNumbers | None = None,
+) -> ProgramService:
+    sources = [Source(f"place {n}", in_thread(read)) for n, read in enumerate(readers)]
+    return ProgramService(sources, numbers or CountedNumbers(), timeout_seconds=timeout_seconds)
+
+
+def shown(catalogue: Catalogue) -> list[str]:
+    found = [(p.program_id, p.installation) for p in catalogue.programs]
+    return [f"{program_id} {one.name} {one.version}" for program_id, one in found]
 
 
 class Hanging:
-    """A root whose file server answers once ``answer`` is set."""
+    """A place whose file server answers once ``answer`` is set."""
 
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
@@ -61,24 +80,17 @@ def default_logging() -> None:
     structlog.reset_defaults()
 
 
-@pytest.mark.parametrize(
-    ("name", "version", "found"),
-    [
-        (None, None, ["NEWAVE v1", "NEWAVE v2", "DECOMP v1"]),
-        ("NEWAVE", None, ["NEWAVE v1", "NEWAVE v2"]),
-        (None, "v1", ["NEWAVE v1", "DECOMP v1"]),
-        ("NEWAVE", "v2", ["NEWAVE v2"]),
-        ("newave", None, []),
-        ("", None, []),
-    ],
-)
-def test_filters_match_exactly(name: str | None, version: str | None, found: list[str]) -> None:
-    programs = asyncio.run(service(lambda: NEWAVE, lambda: DECOMP).list(name, version))
-
-    assert [f"{p.name} {p.version}" for p in programs] == found
+SILENT = "did not answer within 0.2 s; is its file server slow or away?"
 
 
-def test_one_reading_serves_many_callers_until_it_is_old() -> None:
+def test_places_are_listed_in_their_order_and_problems_are_told() -> None:
+    catalogue = asyncio.run(service(lambda: NEWAVE, lambda: DECOMP).catalogue())
+
+    assert shown(catalogue) == ["NE0 NEWAVE v1", "NE1 NEWAVE v2", "DE2 DECOMP v1"]
+    assert catalogue.problems == ["v9 is left out."]
+
+
+def test_callers_at_the_same_time_share_one_look_and_later_ones_look_again() -> None:
     calls = 0
 
     def read() -> Reading:
@@ -86,63 +98,85 @@ def test_one_reading_serves_many_callers_until_it_is_old() -> None:
         calls += 1
         return NEWAVE
 
-    async def ask(cache_seconds: float) -> None:
-        programs = service(read, cache_seconds=cache_seconds)
-        await asyncio.gather(*(programs.list() for _ in range(20)))
-        await programs.list()
+    async def ask() -> None:
+        programs = service(read)
+        await asyncio.gather(*(programs.catalogue() for _ in range(20)))
+        assert calls == 1
+        await programs.catalogue()
 
-    asyncio.run(ask(60))
-    assert calls == 1
-    asyncio.run(ask(0))
-    assert calls == 3
+    asyncio.run(ask())
+    assert calls == 2
 
 
-def test_a_root_that_hangs_costs_one_thread_and_hides_no_other(hanging: Hanging) -> None:
-    async def ask() -> list[int]:
+def test_a_place_that_hangs_costs_one_thread_and_hides_no_other(hanging: Hanging) -> None:
+    async def ask() -> list[Catalogue]:
         programs = service(lambda: NEWAVE, hanging)
-        return [len(await programs.list()) for _ in range(3)]
+        return [await programs.catalogue() for _ in range(3)]
 
     with capture_logs() as logs:
-        assert asyncio.run(ask()) == [2, 2, 2]
+        catalogues = asyncio.run(ask())
 
+    assert [len(catalogue.programs) for catalogue in catalogues] == [2, 2, 2]
+    assert [catalogue.problems for catalogue in catalogues] == [[f"place 1 {SILENT}"]] * 3
     assert hanging.calls == 1
     assert {line["event"] for line in logs} == {"programs.unanswered"}
 
 
-def test_when_no_root_ever_answered_that_is_said_instead_of_an_empty_list(
-    hanging: Hanging,
+def test_only_the_first_caller_waits_for_a_place_that_hangs(
+    hanging: Hanging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(StoreUnavailable, match=r"within 0\.2 s"):
-        asyncio.run(service(hanging).list())
+    waits: list[int] = []
+    wait = asyncio.wait
+
+    async def counted(waited_for: list[asyncio.Future[None]], **limit: float) -> object:
+        waits.append(len(waited_for))
+        return await wait(waited_for, **limit)
+
+    monkeypatch.setattr(asyncio, "wait", counted)
+
+    async def ask() -> None:
+        programs = service(hanging)
+        for _ in range(3):
+            await programs.catalogue()
+
+    asyncio.run(ask())
+    assert waits == [1]
 
 
-def test_a_root_that_hangs_later_gives_what_it_gave_last(hanging: Hanging) -> None:
+def test_when_no_place_ever_answered_the_list_is_empty_and_says_so(hanging: Hanging) -> None:
+    assert asyncio.run(service(hanging).catalogue()) == Catalogue([], [f"place 0 {SILENT}"])
+
+
+def test_a_place_that_hangs_later_gives_what_it_gave_last(hanging: Hanging) -> None:
     hanging.answer.set()
 
     async def ask() -> tuple[int, int]:
-        programs = service(hanging, cache_seconds=0)
-        before = len(await programs.list())
+        programs = service(hanging)
+        before = len((await programs.catalogue()).programs)
         hanging.answer.clear()
-        return before, len(await programs.list())
+        return before, len((await programs.catalogue()).programs)
 
     assert asyncio.run(ask()) == (1, 1)
 
 
-def test_an_answer_that_came_too_late_serves_the_next_caller(hanging: Hanging) -> None:
-    async def ask() -> int:
+def test_an_answer_that_came_too_late_serves_a_later_caller(hanging: Hanging) -> None:
+    async def ask() -> Catalogue:
         programs = service(lambda: NEWAVE, hanging)
-        await programs.list()
+        await programs.catalogue()
+        late = programs._sources[1]._running
+        assert late is not None
         hanging.answer.set()
-        return len(await programs.list())
+        await late
+        return await programs.catalogue()
 
-    assert asyncio.run(ask()) == 3
+    assert len(asyncio.run(ask()).programs) == 3
 
 
 def test_the_same_problems_are_logged_once() -> None:
     async def ask() -> None:
-        programs = service(lambda: DECOMP, cache_seconds=0)
-        await programs.list()
-        await programs.list()
+        programs = service(lambda: DECOMP)
+        await programs.catalogue()
+        await programs.catalogue()
 
     with capture_logs() as logs:
         asyncio.run(ask())
@@ -150,24 +184,87 @@ def test_the_same_problems_are_logged_once() -> None:
     assert [line["problem"] for line in logs] == ["v9 is left out."]
 
 
+def test_thousands_of_problems_do_not_fill_the_log() -> None:
+    many = Reading(installations=(), problems=tuple(f"v{n} is left out." for n in range(1000)))
+
+    with capture_logs() as logs:
+        asyncio.run(service(lambda: many).catalogue())
+
+    assert len(logs) == 21
+    assert logs[-1]["more"] == 980
+
+
 def test_an_unexpected_error_reaches_the_caller() -> None:
     def read() -> Reading:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(service(read).list())
+        asyncio.run(service(read).catalogue())
 
 
-@pytest.mark.parametrize("rule", list(ProgramPathRule))
-def test_every_rule_of_the_settings_reads_newave_then_decomp(
+def test_a_place_that_fails_later_gives_what_it_gave_last_and_the_reason() -> None:
+    failing = False
+
+    def read() -> Reading:
+        if failing:
+            raise CommandFailed(("module",), 1, b"no such thing")
+        return NEWAVE
+
+    async def ask() -> Catalogue:
+        nonlocal failing
+        programs = service(read)
+        await programs.catalogue()
+        failing = True
+        return await programs.catalogue()
+
+    catalogue = asyncio.run(ask())
+
+    assert shown(catalogue) == ["NE0 NEWAVE v1", "NE1 NEWAVE v2"]
+    assert catalogue.problems[0].startswith("place 0 could not be read: ")
+
+
+def test_programs_without_an_id_are_left_out_until_they_get_one() -> None:
+    numbers = CountedNumbers()
+    reading = NEWAVE
+
+    async def ask() -> list[Catalogue]:
+        nonlocal reading
+        programs = service(lambda: reading, numbers=numbers)
+        before = await programs.catalogue()
+        reading = Reading(installations=(installed("NEWAVE", "v0"), *NEWAVE.installations))
+        numbers.away = True
+        meanwhile = await programs.catalogue()
+        numbers.away = False
+        return [before, meanwhile, await programs.catalogue()]
+
+    before, meanwhile, after = asyncio.run(ask())
+
+    assert shown(before) == shown(meanwhile) == ["NE0 NEWAVE v1", "NE1 NEWAVE v2"]
+    assert meanwhile.problems == ["1 programs have no id yet: The disk is full."]
+    assert shown(after) == ["NE2 NEWAVE v0", "NE0 NEWAVE v1", "NE1 NEWAVE v2"]
+
+
+@pytest.mark.parametrize("rule", [ProgramPathRule.TUBER, ProgramPathRule.PEMAWS])
+def test_both_rules_of_the_contract_read_all_three_programs(
     rule: ProgramPathRule, tmp_path: Path
 ) -> None:
     for name in ("newave", "decomp"):
         (tmp_path / name / "v1").mkdir(parents=True)
         (tmp_path / name / "v1" / f"mpi_{name}1.job").touch()
-    roots = {f"{rule.lower()}_{name}_root": tmp_path / name for name in ("newave", "decomp")}
+    (tmp_path / "dessem").mkdir()
+    (tmp_path / "dessem" / "dessem_1").touch()
+    roots = {
+        f"{rule.lower()}_{name}_root": tmp_path / name for name in ("newave", "decomp", "dessem")
+    }
     settings = Settings.model_validate({"program_path_rule": rule, **roots})
 
-    read = [p.name for reader in program_readers(settings) for p in reader().programs]
+    async def ask() -> Catalogue:
+        numbers = CountedNumbers()
+        return await ProgramService(
+            program_sources(settings), numbers, timeout_seconds=10
+        ).catalogue()
 
-    assert read == ["NEWAVE", "DECOMP"]
+    catalogue = asyncio.run(ask())
+
+    assert [p.installation.name for p in catalogue.programs] == ["NEWAVE", "DECOMP", "DESSEM"]
+    assert catalogue.problems == []

@@ -1,0 +1,37 @@
+"""Where programs are found, by the rule that the settings name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hpcq.config import ProgramPathRule, Settings
+from hpcq.programs import DECOMP, NEWAVE, VersionReader, dessem, pemaws, tuber
+from hpcq.programs.folders import Entry, Folders
+from hpcq.programs.layout import Found
+from hpcq.services.programs import Source, in_thread
+
+__all__ = ["program_sources"]
+
+# A source ends by itself before a request gives up on it, so that it tells what did not answer.
+_OWN_PART = 0.8
+
+
+def program_sources(settings: Settings) -> list[Source]:
+    """Return the places to look at, in the order of the answer."""
+
+    def source(name: str, root: Path, look: Callable[[Entry, Folders], Found]) -> Source:
+        seconds = _OWN_PART * settings.programs_timeout_seconds
+        return Source(name, in_thread(VersionReader(name, root, look, seconds).read))
+
+    if settings.program_path_rule is ProgramPathRule.PEMAWS:
+        script = settings.pemaws_dessem_script
+        return [
+            source("NEWAVE", settings.pemaws_newave_root, pemaws(NEWAVE)),
+            source("DECOMP", settings.pemaws_decomp_root, pemaws(DECOMP)),
+            source("DESSEM", settings.pemaws_dessem_root, dessem(script)),
+        ]
+    newave, decomp = settings.tuber_newave_script, settings.tuber_decomp_script
+    return [
+        source("NEWAVE", settings.tuber_newave_root, tuber(NEWAVE, newave)),
+        source("DECOMP", settings.tuber_decomp_root, tuber(DECOMP, decomp)),
+        source("DESSEM", settings.tuber_dessem_root, dessem(settings.tuber_dessem_script)),
+    ]
