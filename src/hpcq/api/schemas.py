@@ -3,14 +3,29 @@
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictInt, StrictStr
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.programs import ParameterType
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 from hpcq.domain.units import GIBIBYTE
+from hpcq.services.from_program import FromProgram
+from hpcq.services.programs import ProgramService
 
 __all__ = [
     "Accepted",
@@ -151,7 +166,23 @@ class JobSubmission(_Wire):
 
     working_directory: StrictStr = Field(description="Absolute path; the job starts in it.")
     reserved_slots: StrictInt = Field(description="How many CPUs to reserve, at least 1.")
-    script_file: StrictStr = Field(description="Absolute path of the script.")
+    program_id: StrictStr | None = Field(
+        default=None, description="Instead of `scriptFile`: a program of `GET /programs`."
+    )
+    program: StrictStr | None = Field(
+        default=None, description="Instead of `programId`: the program's name."
+    )
+    version: StrictStr | None = Field(
+        default=None,
+        description="Of `program`. Default: its default version, or the only one.",
+    )
+    program_args: dict[StrictStr, StrictStr | StrictInt | StrictFloat | None] | None = Field(
+        default=None, description="Of the program, by the names in its `args`."
+    )
+    script_file: StrictStr | None = Field(
+        default=None,
+        description="Absolute path of the script. Mandatory unless a program is named.",
+    )
     name: StrictStr | None = Field(
         default=None, description="Default: the working directory's last part."
     )
@@ -202,8 +233,51 @@ class JobSubmission(_Wire):
     as_of: _Ignored
     stale: _Ignored
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_null(cls, body: object) -> object:
+        # A default would be validated under the field's Python name, which no client knows.
+        return {"scriptFile": None, **body} if isinstance(body, dict) else body
+
+    @field_validator("script_file")
+    @classmethod
+    def _there_is_something_to_run(cls, path: str | None, info: ValidationInfo) -> str | None:
+        named = (info.data.get("program_id"), info.data.get("program"))
+        if path is None and named == (None, None):
+            raise PydanticCustomError("missing", "this field is mandatory")
+        return path
+
+    def from_program(self, programs: ProgramService) -> FromProgram | None:
+        """Return the program that is to run, or None when a script is.
+
+        Raises:
+            InvalidSpec: it cannot be said which of both.
+        """
+        if self.program_id is None and self.program is None:
+            for field, value in (("version", self.version), ("programArgs", self.program_args)):
+                if value is not None:
+                    raise InvalidSpec(
+                        f"{field} belongs to a program; name it by programId or program.",
+                        field=field,
+                    )
+            return None
+        for field, given in (("scriptFile", self.script_file), ("args", self.args)):
+            if given:
+                raise InvalidSpec(
+                    f"A program has its own script and arguments: leave {field} out; its arguments "
+                    "are given in programArgs.",
+                    field=field,
+                )
+        return FromProgram(
+            programs=programs,
+            program_id=self.program_id,
+            name=self.program,
+            version=self.version,
+            values=self.program_args or {},
+        )
+
     def to_spec(self, cluster_id: str) -> JobSpec:
-        """Return what the scheduler is to run.
+        """Return what the scheduler is to run; without a script when a program is named.
 
         Raises:
             InvalidSpec: it is meant for another deployment.
@@ -218,7 +292,7 @@ class JobSubmission(_Wire):
         return JobSpec(
             name=self.name or _default_name(self.working_directory),
             working_directory=self.working_directory,
-            script_file=self.script_file,
+            script_file=self.script_file or "",
             args=tuple(self.args or ()),
             slots=self.reserved_slots,
             queue=self.queue,

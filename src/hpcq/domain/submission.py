@@ -5,8 +5,10 @@ Pure functions; every one returns a new record and never changes the one it was 
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any
 
 from hpcq.domain.jobs import HandOver, JobRecord, JobSpec, JobUid, NativeId
 from hpcq.domain.states import JobState
@@ -39,10 +41,20 @@ class IdempotencyKey:
     fingerprint: str
 
     @classmethod
-    def of(cls, text: str, spec: JobSpec) -> "IdempotencyKey":
-        """Return the key for a submission. What is asked for by default is as if not said."""
+    def of(
+        cls, text: str, spec: JobSpec, program: Mapping[str, Any] | None = None
+    ) -> "IdempotencyKey":
+        """Return the key for a submission. What is asked for by default is as if not said.
+
+        Args:
+            text: as in the header.
+            spec: what is to be submitted.
+            program: what is to be run, where that is not in ``spec``.
+        """
         said = {f.name: getattr(spec, f.name) for f in fields(spec)}
         asked = {name: value for name, value in said.items() if not _is_unsaid(value)}
+        if program is not None:
+            asked["program"] = program
         document = json.dumps(asked, sort_keys=True, default=dict)
         return cls(text, hashlib.sha256(document.encode()).hexdigest())
 

@@ -20,6 +20,7 @@ from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.archive import Archive
 from hpcq.services.bulletin import Bulletin
 from hpcq.services.clock import now
+from hpcq.services.from_program import FromProgram
 from hpcq.services.handing import Handing
 from hpcq.services.monitor import Monitor
 from hpcq.services.paths import PathChecker
@@ -58,12 +59,16 @@ class JobService:
     cluster_id: str
     paths: PathChecker
 
-    async def submit(self, spec: JobSpec, key_text: str | None = None) -> Submission:
+    async def submit(
+        self, spec: JobSpec, key_text: str | None = None, program: FromProgram | None = None
+    ) -> Submission:
         """Hand a job to the scheduler; the intent is on disk before the scheduler is touched.
 
         Args:
             spec: what is to run.
             key_text: names this submission, however often it has to be sent.
+            program: gives the script and the arguments; they are not looked up again for a
+                submission that was made before.
 
         Raises:
             InvalidSpec: its content cannot be a job.
@@ -71,14 +76,19 @@ class JobService:
             IdempotencyKeyReused, SubmissionInProgress: see `Submitter.known`.
             SchedulerError: the scheduler surely did not take it.
         """
-        check_content(spec)
-        key = None if key_text is None else IdempotencyKey.of(key_text, spec)
+        asked = None if program is None else program.asked()
+        if program is None:
+            check_content(spec)
+        key = None if key_text is None else IdempotencyKey.of(key_text, spec, asked)
         known = None if key is None else await self.submitter.known(key)
         if known is not None:
             return known
+        if program is not None:
+            spec = await program.complete(spec)
+            check_content(spec)
         self._check_expressible(spec)
         self.handing.check_available()
-        await self.paths.check(spec)
+        spec = await self.paths.check(spec)
         submission = await self.submitter.submit(spec, key)
         if submission.record.native_id is None:
             self.monitor.wake()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
+from hpcq.services.from_program import understood
 
 __all__ = ["PathChecker"]
 
@@ -43,8 +44,12 @@ class PathChecker:
         self._wait_seconds = wait_seconds
         self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="paths")
 
-    async def check(self, spec: JobSpec) -> None:
+    async def check(self, spec: JobSpec) -> JobSpec:
         """Make sure that they are there and can be used, and that output has a place to go to.
+
+        Returns:
+            The job; its script told from its first argument where both came in one, see
+            `understood`.
 
         Raises:
             InvalidSpec: one of them is not; the field is named.
@@ -66,11 +71,11 @@ class PathChecker:
         waited = self._wait_seconds
         return f"{detail} It was waited for, {waited:g} s." if waited > 0 else detail
 
-    async def _check_once(self, spec: JobSpec) -> None:
+    async def _check_once(self, spec: JobSpec) -> JobSpec:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await loop.run_in_executor(self._threads, _check, spec)
+                return await loop.run_in_executor(self._threads, _check, spec)
         except TimeoutError:
             raise InvalidSpec(
                 f"The file system of {spec.working_directory!r} or {spec.script_file!r} did not "
@@ -83,12 +88,14 @@ class PathChecker:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _check(spec: JobSpec) -> None:
+def _check(spec: JobSpec) -> JobSpec:
     _check_directory(spec.working_directory)
+    spec = understood(spec, _is_there)
     _check_script(spec.script_file)
     for field, path in (("stdoutPath", spec.stdout_path), ("stderrPath", spec.stderr_path)):
         if path is not None:
             _check_output(os.path.join(spec.working_directory, path), field)
+    return spec
 
 
 def _check_directory(path: str) -> None:
@@ -127,6 +134,14 @@ def _mode(path: str, field: str) -> int:
     except OSError as error:
         kind = _NotThere if error.errno in _NOT_THERE else InvalidSpec
         raise kind(f"{path!r} cannot be used: {error.strerror}.", field=field) from None
+
+
+def _is_there(path: str) -> bool:
+    try:
+        _stat_mode(path)
+    except OSError:
+        return False
+    return True
 
 
 def _stat_mode(path: str) -> int:

@@ -132,7 +132,7 @@ async def test_null_is_absent(app: App) -> None:
         for name, info in JobSubmission.model_fields.items()
         if not info.is_required()
     ]
-    answer = await app.client.post("/jobs", json=app.body | dict.fromkeys(optional))
+    answer = await app.client.post("/jobs", json=dict.fromkeys(optional) | app.body)
     assert answer.status_code == 201
     (spec,) = app.scheduler.submitted.values()
     assert (spec.name, spec.args, spec.environment, spec.hold) == ("work", (), {}, False)

@@ -163,3 +163,92 @@ async def test_ten_thousand_versions_are_all_there_and_so_is_the_next(site: Site
 
     assert first == [f"NW{number} v{number:05}" for number in range(10_000)]
     assert then == ["NW10000 v0", *first]
+
+
+@pytest.fixture
+async def runnable(site: Site) -> AsyncIterator[httpx.AsyncClient]:
+    """A service whose NEWAVE can be run."""
+    script = site.folder / "mpi_newave.job"
+    script.write_text("#!/bin/sh\n")
+    site.version("v28.16")
+    site.version("v29")
+    async with service(site.settings(tuber_newave_script=script)) as client:
+        yield client
+
+
+async def submitted(client: httpx.AsyncClient, site: Site, **body: Any) -> Any:
+    """Submit a job; return what is then known of it, or the refusal."""
+    asked = {"workingDirectory": str(site.folder), "reservedSlots": 1, **body}
+    answer = await client.post("/jobs", json=asked)
+    if answer.status_code != 201:
+        return answer.status_code, answer.json().get("field")
+    job = (await client.get(f"/jobs/{answer.json()['jobId']}")).json()
+    return job["scriptFile"], job["args"]
+
+
+async def test_a_program_is_submitted_by_its_id_or_its_name(
+    runnable: httpx.AsyncClient, site: Site
+) -> None:
+    script = f"{site.folder}/mpi_newave.job"
+
+    assert await submitted(runnable, site, programId="NW0") == (script, ["28.16", "1"])
+    assert await submitted(
+        runnable, site, program="NEWAVE", version="v29", programArgs={"N_PROC": 4}, args=[]
+    ) == (script, ["29", "4"])
+
+
+async def test_what_older_clients_take_from_the_list_can_be_submitted_as_it_is(
+    runnable: httpx.AsyncClient, site: Site
+) -> None:
+    (program,) = (await runnable.get("/programs?version=v29")).json()
+    script = f"{site.folder}/mpi_newave.job"
+
+    assert await submitted(runnable, site, scriptFile=program["executablePath"], args=["64"]) == (
+        script,
+        ["29", "64"],
+    )
+    (site.folder / "mpi_newave.job 29").write_text("#!/bin/sh\n")
+    assert await submitted(runnable, site, scriptFile=program["executablePath"], args=["64"]) == (
+        f"{script} 29",
+        ["64"],
+    )
+
+
+# A submission, the status of the refusal, and the field that it names.
+@pytest.mark.parametrize(
+    ("body", "refusal"),
+    [
+        ({"programId": "NW7"}, (400, "programId")),
+        ({"program": "NEWAVE"}, (400, "version")),
+        ({"program": "NEWAVE", "version": "v30"}, (400, "version")),
+        ({"programId": "NW0", "programArgs": {"N_PROC": 0}}, (400, "programArgs.N_PROC")),
+        ({"programId": "NW0", "programArgs": {"N": 1}}, (400, "programArgs.N")),
+        ({"programId": "NW0", "scriptFile": "/bin/sh"}, (400, "scriptFile")),
+        ({"programId": "NW0", "args": ["1"]}, (400, "args")),
+        ({"scriptFile": "/bin/sh", "version": "v29"}, (400, "version")),
+        ({"scriptFile": "/bin/sh", "programArgs": {}}, (400, "programArgs")),
+        ({"scriptFile": "/no/such/script 29"}, (400, "scriptFile")),
+        ({}, (422, "scriptFile")),
+        ({"programId": None, "scriptFile": None}, (422, "scriptFile")),
+        ({"programId": 7}, (422, "programId")),
+    ],
+)
+async def test_a_wrong_submission_of_a_program_is_refused_and_the_field_named(
+    body: dict[str, Any], refusal: tuple[int, str], runnable: httpx.AsyncClient, site: Site
+) -> None:
+    assert await submitted(runnable, site, **body) == refusal
+
+
+async def test_the_same_key_gives_the_same_job_when_the_program_is_gone(
+    runnable: httpx.AsyncClient, site: Site
+) -> None:
+    body = {"workingDirectory": str(site.folder), "reservedSlots": 1, "programId": "NW1"}
+    first = await runnable.post("/jobs", json=body, headers={"Idempotency-Key": "k"})
+    (site.newave / "v29").rmdir()
+    again = await runnable.post("/jobs", json=body, headers={"Idempotency-Key": "k"})
+    other = await runnable.post(
+        "/jobs", json={**body, "programId": "NW0"}, headers={"Idempotency-Key": "k"}
+    )
+
+    assert (first.status_code, again.status_code, other.status_code) == (201, 201, 422)
+    assert again.json() == first.json()

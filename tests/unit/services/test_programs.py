@@ -2,6 +2,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -128,7 +129,7 @@ def test_only_the_first_caller_waits_for_a_place_that_hangs(
     waits: list[int] = []
     wait = asyncio.wait
 
-    async def counted(waited_for: list[asyncio.Future[None]], **limit: float) -> object:
+    async def counted(waited_for: list[asyncio.Future[None]], **limit: Any) -> object:
         waits.append(len(waited_for))
         return await wait(waited_for, **limit)
 

@@ -115,10 +115,15 @@ async def submit_job(
 ) -> Submitted:
     """Hand a script to the scheduler. The answer holds the scheduler's id and a permanent one.
 
+    Instead of `scriptFile` and `args`, `programId` (or `program` and `version`) and `programArgs`
+    run a program of `GET /programs`.
+
     With an `Idempotency-Key` the request can be sent again whenever its answer was lost: the
     same key and body are the same job, for as long as keys are remembered (24 hours).
     """
-    submission = await context.jobs.submit(body.to_spec(context.cluster_id), idempotency_key)
+    submission = await context.jobs.submit(
+        body.to_spec(context.cluster_id), idempotency_key, body.from_program(context.programs)
+    )
     record = submission.record
     if record.native_id is None:
         response.status_code = 202

@@ -1,0 +1,186 @@
+"""Jobs that name a program instead of a script: the script and its arguments are made here."""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import JobSpec
+from hpcq.domain.programs import Parameter, ParameterType, Program
+from hpcq.services.programs import Catalogue, ProgramService
+
+__all__ = ["FromProgram", "understood"]
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
+_MOST_NAMED = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromProgram:
+    """A program, as a submission names it.
+
+    Attributes:
+        programs: where it is looked up.
+        program_id: its id; or its name, and the version unless it has a default or only one.
+        values: of its arguments, by name, as JSON gives them.
+    """
+
+    programs: ProgramService
+    program_id: str | None = None
+    name: str | None = None
+    version: str | None = None
+    values: Mapping[str, Any]
+
+    def asked(self) -> Mapping[str, Any]:
+        """Return what tells this wish from another one."""
+        wish = {"id": self.program_id, "name": self.name, "version": self.version}
+        return {**wish, "values": dict(self.values)}
+
+    async def complete(self, spec: JobSpec) -> JobSpec:
+        """Return the job with the program's script and arguments.
+
+        Raises:
+            InvalidSpec: there is no such program, or it does not take these arguments.
+        """
+        catalogue = await self.programs.catalogue()
+        installation = self._chosen(catalogue).installation
+        arguments = _arguments(installation.parameters, self.values, spec.slots)
+        return replace(
+            spec, script_file=installation.script, args=(*installation.words, *arguments)
+        )
+
+    def _chosen(self, catalogue: Catalogue) -> Program:
+        named = [p for p in catalogue.programs if self._is_named(p)]
+        if not named:
+            asked, field = (
+                (f"the programId {self.program_id!r}", "programId")
+                if self.program_id is not None
+                else (f"the name {self.name!r}", "program")
+            )
+            raise InvalidSpec(_missing(f"No program has {asked}.", catalogue), field=field)
+        fitting = [p for p in named if self.version in (None, p.installation.version)]
+        if not fitting:
+            known = _enumerated([p.installation.version for p in named])
+            what = named[0].installation.name
+            text = f"{what} has no version {self.version!r}; it has {known}."
+            raise InvalidSpec(_missing(text, catalogue), field="version")
+        defaults = [p for p in fitting if p.installation.is_default]
+        chosen = fitting if len(fitting) == 1 else defaults
+        if len(chosen) != 1:
+            known = _enumerated([p.installation.version for p in fitting])
+            raise InvalidSpec(
+                f"{self.name} has several versions and none is its default: name one of {known}.",
+                field="version",
+            )
+        return chosen[0]
+
+    def _is_named(self, program: Program) -> bool:
+        return self.program_id in (None, program.program_id) and self.name in (
+            None,
+            program.installation.name,
+        )
+
+
+def _missing(text: str, catalogue: Catalogue) -> str:
+    if not catalogue.problems:
+        return text
+    return f"{text} Not everything could be read: {catalogue.problems[0]}"
+
+
+def _enumerated(words: Sequence[str]) -> str:
+    more = [f"{len(words) - _MOST_NAMED} more"] if len(words) > _MOST_NAMED else []
+    return ", ".join([*map(repr, words[:_MOST_NAMED]), *more])
+
+
+def _arguments(
+    parameters: Sequence[Parameter], values: Mapping[str, Any], slots: int
+) -> tuple[str, ...]:
+    names = [parameter.name for parameter in parameters]
+    for name in values:
+        if name not in names:
+            expected = _enumerated(names) if names else "none"
+            raise InvalidSpec(
+                f"The program has no argument {name!r}; it expects {expected}.",
+                field=f"programArgs.{name}",
+            )
+    return tuple(
+        _argument(parameter, values.get(parameter.name), slots) for parameter in parameters
+    )
+
+
+def _argument(parameter: Parameter, value: object, slots: int) -> str:
+    """Return one argument as the script gets it; a value that is None was not given."""
+    field = f"programArgs.{parameter.name}"
+    if value is None and parameter.is_slots:
+        value = slots
+    if value is None and parameter.default is not None:
+        return parameter.default
+    if value is None:
+        raise InvalidSpec(
+            f"{field} is missing; the program needs {_wanted(parameter)}.", field=field
+        )
+    text = str(value) if isinstance(value, str | int | float) else ""
+    if not _is_allowed(parameter, value, text):
+        raise InvalidSpec(
+            f"{field} is {value!r:.100}; it has to be {_wanted(parameter)}.", field=field
+        )
+    return text
+
+
+def _is_allowed(parameter: Parameter, value: object, text: str) -> bool:
+    if parameter.choices and text not in parameter.choices:
+        return False
+    if parameter.type is ParameterType.TEXT:
+        return isinstance(value, str)
+    if isinstance(value, bool):
+        return False
+    grammar = _INTEGER if parameter.type is ParameterType.INTEGER else _NUMBER
+    if grammar.fullmatch(text) is None:
+        return False
+    number = float(text)
+    least = -math.inf if parameter.minimum is None else parameter.minimum
+    most = math.inf if parameter.maximum is None else parameter.maximum
+    return math.isfinite(number) and least <= number <= most
+
+
+def _wanted(parameter: Parameter) -> str:
+    """Return what a parameter takes, in words."""
+    if parameter.choices:
+        return "one of " + ", ".join(map(repr, parameter.choices))
+    kind = {
+        ParameterType.INTEGER: "a whole number",
+        ParameterType.NUMBER: "a number",
+        ParameterType.TEXT: "text",
+    }[parameter.type]
+    if parameter.minimum is not None and parameter.maximum is not None:
+        return f"{kind} from {parameter.minimum:g} to {parameter.maximum:g}"
+    if parameter.minimum is not None:
+        return f"{kind}, at least {parameter.minimum:g}"
+    if parameter.maximum is not None:
+        return f"{kind}, at most {parameter.maximum:g}"
+    return kind
+
+
+def understood(spec: JobSpec, is_there: Callable[[str], bool]) -> JobSpec:
+    """Return the job with a script path that is a path.
+
+    ``executablePath`` of ``GET /programs`` may be a script and, after a blank, its first argument
+    (the version). Older clients submit it as it is, as ``scriptFile``: the service that they were
+    written for pasted it into a command line, where it fell apart. Here it is taken apart when
+    nothing has that name, blank included, and a file has the name up to a blank.
+
+    Args:
+        spec: the job as it was submitted.
+        is_there: whether a path leads to a file or anything else.
+    """
+    path = spec.script_file
+    if " " not in path or is_there(path):
+        return spec
+    for found in re.finditer(" ", path):
+        script, first = path[: found.start()], path[found.end() :]
+        if first and is_there(script):
+            return replace(spec, script_file=script, args=(first, *spec.args))
+    return spec
