@@ -129,8 +129,8 @@ REFUSED = [
     ("PBS_DEFAULT", "-x", "a host name"),
     ("PBS_RESOURCES", "select=1", "Allowed: a resource and its value, with {slots} in it"),
     ("PROGRAM_PATH_RULE", "MODULES", "not available yet in this release. Allowed: TUBER, PEMAWS"),
-    ("PROGRAM_PATH_RULE", "/etc/catalogue.toml", "not available yet in this release"),
-    ("PROGRAM_PATH_RULE", "TUBERS", "Allowed: TUBER, PEMAWS"),
+    ("PROGRAM_PATH_RULE", "etc/catalogue.toml", "has to be absolute"),
+    ("PROGRAM_PATH_RULE", "TUBERS", "there is no such rule. Allowed: TUBER, PEMAWS"),
     ("PORT", "65536", ""),
     ("PORT", "-1", ""),
     ("HOST", "http://localhost", ""),
@@ -288,3 +288,18 @@ def test_how_long_things_are_kept_is_said_in_days(tmp_path: Path) -> None:
     assert (settings.records_kept_days, settings.events_kept_days) == (0.5, 7)
     assert load(tmp_path, RECORDS_KEPT_DAYS="").records_kept_days is None
     assert len(problems(tmp_path, RECORDS_KEPT_DAYS="0", EVENTS_KEPT_DAYS="")) == 2
+
+
+def test_a_catalogue_is_read_at_the_start_and_its_errors_name_file_and_line(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "programs.toml"
+    assert problems(tmp_path, PROGRAM_PATH_RULE=str(file)) == (
+        f"{file} cannot be read: No such file or directory.",
+    )
+    file.write_text("[[program]]\nname = 'X'\nid_prefix = 'X1'\n")
+    assert problems(tmp_path, PROGRAM_PATH_RULE=str(file)) == (
+        f"{file}, line 3: id_prefix: string should match pattern '^[A-Za-z]{{1,16}}$'.",
+        f"{file}, line 1: versions: it is missing.",
+        f"{file}, line 1: executable: it is missing.",
+    )

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from hpcq.config import ProgramPathRule, Settings
 from hpcq.programs import DECOMP, NEWAVE, VersionReader, dessem, pemaws, tuber
+from hpcq.programs.catalogue import load_catalogue
 from hpcq.programs.folders import Entry, Folders
 from hpcq.programs.layout import Found
+from hpcq.programs.patterns import PatternReader
 from hpcq.services.programs import Source, in_thread
 
 __all__ = ["program_sources"]
@@ -17,9 +19,16 @@ _OWN_PART = 0.8
 
 def program_sources(settings: Settings) -> list[Source]:
     """Return the places to look at, in the order of the answer."""
+    seconds = _OWN_PART * settings.programs_timeout_seconds
+    if isinstance(settings.program_path_rule, Path):
+        return [
+            Source(
+                one.name, in_thread(PatternReader(one.name, one.pattern, one.make, seconds).read)
+            )
+            for one in load_catalogue(settings.program_path_rule)
+        ]
 
     def source(name: str, root: Path, look: Callable[[Entry, Folders], Found]) -> Source:
-        seconds = _OWN_PART * settings.programs_timeout_seconds
         return Source(name, in_thread(VersionReader(name, root, look, seconds).read))
 
     if settings.program_path_rule is ProgramPathRule.PEMAWS:

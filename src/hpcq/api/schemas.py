@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
 from hpcq.domain.jobs import JobSpec
-from hpcq.domain.programs import ParameterType
+from hpcq.domain.parameters import ParameterType
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 from hpcq.domain.units import GIBIBYTE
 from hpcq.services.from_program import FromProgram

@@ -51,6 +51,22 @@ class ProgramPathRule(StrEnum):
     PEMAWS = "PEMAWS"
 
 
+def _rule(value: object) -> object:
+    if not isinstance(value, str) or isinstance(value, ProgramPathRule):
+        return value
+    if "/" in value:
+        path = Path(os.path.expanduser(value.strip()))
+        if not path.is_absolute():
+            raise ValueError("the path of a catalogue file has to be absolute")
+        return path
+    if value.strip().upper() == "MODULES":
+        raise ValueError("environment modules are not available yet in this release")
+    try:
+        return ProgramPathRule(value.strip().upper())
+    except ValueError:
+        raise ValueError("there is no such rule") from None
+
+
 class Settings(BaseModel):
     """All settings. The variable of a field is its name in upper case, without a prefix."""
 
@@ -68,10 +84,11 @@ class Settings(BaseModel):
         allowed="LOCAL (or INTERNAL), SLURM, SGE, TORQUE, PBS, or the name of an installed plugin",
         example="SLURM",
     )
-    program_path_rule: Annotated[ProgramPathRule, BeforeValidator(upper)] = setting(
+    program_path_rule: Annotated[ProgramPathRule | Path, BeforeValidator(_rule)] = setting(
         ProgramPathRule.TUBER,
-        "How the site lays out its programs, see [Programs](../programs.md).",
-        allowed="TUBER, PEMAWS",
+        "How the site lays out its programs, or where it has written that down: see "
+        "[Programs](../programs.md).",
+        allowed="TUBER, PEMAWS, or the absolute path of a catalogue file",
         example="PEMAWS",
     )
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:%-]{1,253}$")] = setting(
@@ -445,15 +462,6 @@ class Settings(BaseModel):
         if not registry.is_available(name):
             raise ValueError("there is no such scheduler")
         return name
-
-    @field_validator("program_path_rule", mode="before")
-    @classmethod
-    def _check_rule(cls, value: object) -> object:
-        if isinstance(value, str) and (value.strip().upper() == "MODULES" or "/" in value):
-            raise ValueError(
-                "environment modules and catalogue files are not available yet in this release"
-            )
-        return value
 
     @field_validator("root_path")
     @classmethod

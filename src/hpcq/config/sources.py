@@ -63,8 +63,20 @@ def load_settings(env_file: Path, environ: Mapping[str, str] = os.environ) -> Se
         problems += [_problem(details, from_environment, env_file) for details in error.errors()]
     if problems:
         raise SettingsError(*problems)
+    _check_catalogue(settings)
     folder = env_file.absolute().parent / settings.state_directory
     return settings.model_copy(update={"state_directory": folder})
+
+
+def _check_catalogue(settings: Settings) -> None:
+    if isinstance(settings.program_path_rule, Path):
+        # Imported here because only those who have a catalogue need it.
+        from hpcq.programs.catalogue import CatalogueError, load_catalogue
+
+        try:
+            load_catalogue(settings.program_path_rule)
+        except CatalogueError as error:
+            raise SettingsError(*error.problems) from None
 
 
 def prepare_state_directory(settings: Settings) -> None:

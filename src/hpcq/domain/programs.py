@@ -1,43 +1,11 @@
 """A program that users can run."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["Installation", "Parameter", "ParameterType", "Program", "ProgramKey"]
+from hpcq.domain.parameters import Parameter
 
-
-class ParameterType(StrEnum):
-    """What the value of a program's argument has to be."""
-
-    INTEGER = "integer"
-    NUMBER = "number"
-    TEXT = "text"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
-    """An argument that a program expects.
-
-    Attributes:
-        name: ``N_PROC``.
-        type: what its value has to be.
-        default: taken when no value is given, as the program gets it; None for a value that has
-            to be given.
-        is_slots: whether the number of reserved slots is taken when no value is given.
-        minimum, maximum: the range of a number, both included.
-        choices: when not empty, the only values that are allowed.
-        description: for people.
-    """
-
-    name: str
-    type: ParameterType = ParameterType.TEXT
-    default: str | None = None
-    is_slots: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-    description: str | None = None
+__all__ = ["Installation", "Program", "ProgramKey"]
 
 
 class ProgramKey(NamedTuple):

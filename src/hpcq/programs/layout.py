@@ -1,6 +1,6 @@
 """What the rules share: a root folder for each program, in it an entry for each version."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hpcq.domain.programs import Installation
@@ -8,7 +8,7 @@ from hpcq.programs.folders import Entry, Folders, shown
 from hpcq.programs.patience import Patience
 from hpcq.programs.reading import Reading
 
-__all__ = ["Found", "VersionReader", "because"]
+__all__ = ["Found", "VersionReader", "because", "late"]
 
 Found = Installation | str | None
 """A version, a sentence about why it is left out, or nothing to speak of."""
@@ -58,7 +58,8 @@ class VersionReader:
         found = self._patience.each(readable, lambda entry: self._look(entry, self._folders))
         self._folders.forget_others({self._root, *(entry.path for entry in found)})
         problems += [found[e] for e in readable if isinstance(found.get(e), str)]  # type: ignore[misc]
-        problems += self._late([entry for entry in readable if entry not in found])
+        silent = [entry.path for entry in readable if entry not in found]
+        problems += late(self.name, silent, self._seconds)
         installations = [found.get(entry) for entry in readable]
         return Reading(
             installations=tuple(
@@ -70,11 +71,13 @@ class VersionReader:
             problems=tuple(problems),
         )
 
-    def _late(self, entries: list[Entry]) -> list[str]:
-        silent = f"of {self.name} did not answer within {self._seconds:g} s"
-        if len(entries) > _MOST_NAMED:
-            return [f"{len(entries)} folders in {shown(self._root)} {silent}."]
-        return [f"The folder {entry.path} {silent}." for entry in entries]
+
+def late(name: str, paths: Sequence[str], seconds: float) -> list[str]:
+    """Return what is said of the paths of a program that did not answer."""
+    silent = f"of {name} did not answer within {seconds:g} s"
+    if len(paths) > _MOST_NAMED:
+        return [f"{paths[0]} and {len(paths) - 1} more paths {silent}."]
+    return [f"The path {path} {silent}." for path in paths]
 
 
 def because(error: OSError) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hpcq.domain.programs import Parameter, ParameterType
+from hpcq.domain.parameters import Parameter, ParameterType
 
 __all__ = ["DECOMP", "DESSEM", "NEWAVE", "Product"]
 

@@ -1,6 +1,5 @@
 """Jobs that name a program instead of a script: the script and its arguments are made here."""
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,13 +7,12 @@ from typing import Any
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
-from hpcq.domain.programs import Parameter, ParameterType, Program
+from hpcq.domain.parameters import Parameter
+from hpcq.domain.programs import Program
 from hpcq.services.programs import Catalogue, ProgramService
 
 __all__ = ["FromProgram", "understood"]
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _MOST_NAMED = 8
 
 
@@ -120,48 +118,13 @@ def _argument(parameter: Parameter, value: object, slots: int) -> str:
         return parameter.default
     if value is None:
         raise InvalidSpec(
-            f"{field} is missing; the program needs {_wanted(parameter)}.", field=field
+            f"{field} is missing; the program needs {parameter.wanted()}.", field=field
         )
-    text = str(value) if isinstance(value, str | int | float) else ""
-    if not _is_allowed(parameter, value, text):
+    if not parameter.takes(value):
         raise InvalidSpec(
-            f"{field} is {value!r:.100}; it has to be {_wanted(parameter)}.", field=field
+            f"{field} is {value!r:.100}; it has to be {parameter.wanted()}.", field=field
         )
-    return text
-
-
-def _is_allowed(parameter: Parameter, value: object, text: str) -> bool:
-    if parameter.choices and text not in parameter.choices:
-        return False
-    if parameter.type is ParameterType.TEXT:
-        return isinstance(value, str)
-    if isinstance(value, bool):
-        return False
-    grammar = _INTEGER if parameter.type is ParameterType.INTEGER else _NUMBER
-    if grammar.fullmatch(text) is None:
-        return False
-    number = float(text)
-    least = -math.inf if parameter.minimum is None else parameter.minimum
-    most = math.inf if parameter.maximum is None else parameter.maximum
-    return math.isfinite(number) and least <= number <= most
-
-
-def _wanted(parameter: Parameter) -> str:
-    """Return what a parameter takes, in words."""
-    if parameter.choices:
-        return "one of " + ", ".join(map(repr, parameter.choices))
-    kind = {
-        ParameterType.INTEGER: "a whole number",
-        ParameterType.NUMBER: "a number",
-        ParameterType.TEXT: "text",
-    }[parameter.type]
-    if parameter.minimum is not None and parameter.maximum is not None:
-        return f"{kind} from {parameter.minimum:g} to {parameter.maximum:g}"
-    if parameter.minimum is not None:
-        return f"{kind}, at least {parameter.minimum:g}"
-    if parameter.maximum is not None:
-        return f"{kind}, at most {parameter.maximum:g}"
-    return kind
+    return str(value)
 
 
 def understood(spec: JobSpec, is_there: Callable[[str], bool]) -> JobSpec:

@@ -250,5 +250,40 @@ async def test_the_same_key_gives_the_same_job_when_the_program_is_gone(
         "/jobs", json={**body, "programId": "NW0"}, headers={"Idempotency-Key": "k"}
     )
 
-    assert (first.status_code, again.status_code, other.status_code) == (201, 201, 422)
-    assert again.json() == first.json()
+    assert (first.status_code, other.status_code) == (201, 422)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.json()["uid"] == first.json()["uid"]
+
+
+CATALOGUE = """\
+[[program]]
+name = "GROMACS"
+id_prefix = "GX"
+versions = "SITE/gromacs-{version}"
+executable = ["SITE/gromacs.job", "{version}"]
+default_version = "2"
+
+[[program.arguments]]
+name = "steps"
+type = "integer"
+minimum = 1
+"""
+
+
+async def test_a_program_of_the_catalogue_is_listed_and_run(site: Site) -> None:
+    file = site.folder / "programs.toml"
+    file.write_text(CATALOGUE.replace("SITE", str(site.folder)))
+    (site.folder / "gromacs.job").write_text("#!/bin/sh\n")
+    for name in ("gromacs-1", "gromacs-2"):
+        (site.folder / name).mkdir()
+    async with service(site.settings(program_path_rule=str(file))) as client:
+        assert await listed(client) == ["GX0 1", "GX1 2"]
+        assert await listed(client, "?isDefault=true") == ["GX1 2"]
+        (first, _) = (await client.get("/programs")).json()
+        done = await submitted(client, site, program="GROMACS", programArgs={"steps": 5})
+        refused = await submitted(client, site, program="GROMACS", programArgs={})
+
+    assert first["args"] == ["steps"]
+    assert first["executablePath"] == f"{site.folder}/gromacs.job 1"
+    assert done == (f"{site.folder}/gromacs.job", ["2", "5"])
+    assert refused == (400, "programArgs.steps")

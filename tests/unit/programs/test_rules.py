@@ -263,14 +263,10 @@ def test_ten_thousand_versions_are_listed_and_a_change_among_them_is_found(tmp_p
     assert len(reader.read().installations) == 9_999
 
 
-def test_many_that_do_not_answer_are_counted_and_few_are_named(tmp_path: Path) -> None:
-    (tmp_path / "v1").mkdir()
-    reader = by_tuber(tmp_path)
-    entries = list(reader._folders.entries(str(tmp_path)))
-
-    assert reader._late(entries) == [
-        f"The folder {tmp_path}/v1 of NEWAVE did not answer within 10 s."
+def test_many_that_do_not_answer_are_counted_and_few_are_named() -> None:
+    assert layout.late("NEWAVE", ["/v1"], 10) == [
+        "The path /v1 of NEWAVE did not answer within 10 s."
     ]
-    assert reader._late(entries * (layout._MOST_NAMED + 1)) == [
-        f"6 folders in {tmp_path} of NEWAVE did not answer within 10 s."
+    assert layout.late("NEWAVE", ["/v1"] * (layout._MOST_NAMED + 1), 10) == [
+        "/v1 and 5 more paths of NEWAVE did not answer within 10 s."
     ]

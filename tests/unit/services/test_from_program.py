@@ -6,7 +6,8 @@ import pytest
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
-from hpcq.domain.programs import Installation, Parameter, ParameterType, Program
+from hpcq.domain.parameters import Parameter, ParameterType
+from hpcq.domain.programs import Installation, Program
 from hpcq.services.from_program import FromProgram, understood
 from hpcq.services.programs import Catalogue, ProgramService
 

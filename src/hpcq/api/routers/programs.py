@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from hpcq.api.context import ContextDependency
 from hpcq.api.problems import responses
 from hpcq.api.schemas import ProgramOut
-from hpcq.domain.programs import Parameter, Program
+from hpcq.domain.parameters import Parameter
+from hpcq.domain.programs import Program
 
 __all__ = ["INCOMPLETE", "router"]
 

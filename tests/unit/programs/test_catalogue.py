@@ -1,0 +1,216 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hpcq.programs import Reading
+from hpcq.programs.catalogue import CatalogueError, load_catalogue
+from hpcq.programs.patterns import PatternReader
+
+COMPLETE = """\
+# programs of the site
+[[program]]
+name = "GROMACS"
+id_prefix = "GX"
+versions = "ROOT/gromacs/gromacs-{version}/bin/gmx*"
+executable = ["/jobs/gromacs.job", "{version}", "{path}"]
+installation_directory = "ROOT/gromacs/gromacs-{version}"
+default_version = "2024.1"
+
+[[program.arguments]]
+name = "N_PROC"
+type = "integer"
+default_from = "reservedSlots"
+minimum = 1
+maximum = 128
+description = \"\"\"
+[[program]]
+name = "not a key"
+\"\"\"
+
+[[program.arguments]]
+name = "precision"
+choices = ["single", "double"]
+default = "double"
+
+[[program]]
+name = "TOOL"
+id_prefix = "T"
+versions = "ROOT/tools/*/tool_{version}"
+executable = "{path}"
+"""
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[[str], list[Reading]]:
+    """Write a catalogue whose ROOT is the test's folder, and read all its programs."""
+
+    def write_and_read(text: str) -> list[Reading]:
+        file = tmp_path / "programs.toml"
+        file.write_text(text.replace("ROOT", str(tmp_path)))
+        return [
+            PatternReader(entry.name, entry.pattern, entry.make, 10).read()
+            for entry in load_catalogue(file)
+        ]
+
+    return write_and_read
+
+
+def make(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def test_a_program_is_found_where_its_pattern_says(
+    read: Callable[[str], list[Reading]], tmp_path: Path
+) -> None:
+    make(tmp_path / "gromacs" / "gromacs-2024.1" / "bin" / "gmx_mpi")
+    make(tmp_path / "gromacs" / "gromacs-2023" / "bin" / "gmx")
+    make(tmp_path / "gromacs" / "gromacs-2022" / "bin" / "README")
+    make(tmp_path / "gromacs" / "other-2021" / "bin" / "gmx")
+    make(tmp_path / "gromacs" / "gromacs-file")
+
+    gromacs, tool = read(COMPLETE)
+
+    assert gromacs.problems == ()
+    assert [(p.version, p.executable_path, p.directory) for p in gromacs.installations] == [
+        (
+            version,
+            f"/jobs/gromacs.job {version} {tmp_path}/gromacs/gromacs-{version}/bin/{name}",
+            f"{tmp_path}/gromacs/gromacs-{version}",
+        )
+        for version, name in (("2023", "gmx"), ("2024.1", "gmx_mpi"))
+    ]
+    assert [p.is_default for p in gromacs.installations] == [False, True]
+    slots, precision = gromacs.installations[0].parameters
+    assert (slots.name, slots.is_slots, slots.minimum, slots.maximum) == ("N_PROC", True, 1, 128)
+    assert (precision.default, precision.choices) == ("double", ("single", "double"))
+    assert tool.installations == ()
+    assert tool.problems == (
+        f"The folder {tmp_path}/tools of TOOL cannot be read: No such file or directory.",
+    )
+
+
+def test_a_file_may_be_the_version_and_the_executable(
+    read: Callable[[str], list[Reading]], tmp_path: Path
+) -> None:
+    make(tmp_path / "tools" / "a" / "tool_1")
+    make(tmp_path / "tools" / "b" / "tool_2")
+    make(tmp_path / "tools" / ".hidden" / "tool_3")
+    (tmp_path / "tools" / "b" / "tool_4").symlink_to("missing")
+    make(tmp_path / "tools" / "b" / "tool_1")
+
+    tool = read(COMPLETE)[1]
+
+    assert [(p.version, p.executable_path, p.directory) for p in tool.installations] == [
+        ("1", f"{tmp_path}/tools/a/tool_1", f"{tmp_path}/tools/a"),
+        ("2", f"{tmp_path}/tools/b/tool_2", f"{tmp_path}/tools/b"),
+    ]
+    assert tool.installations[0].is_default is None
+    assert tool.problems == (
+        f"The version 1 of TOOL is there twice; {tmp_path}/tools/b/tool_1 is left out.",
+    )
+
+
+def test_a_pattern_that_fits_a_version_twice_leaves_it_out(
+    read: Callable[[str], list[Reading]], tmp_path: Path
+) -> None:
+    for name in ("gmx", "gmx_mpi"):
+        make(tmp_path / "gromacs" / "gromacs-1" / "bin" / name)
+
+    gromacs = read(COMPLETE)[0]
+
+    assert gromacs.installations == ()
+    assert gromacs.problems == (
+        f"{tmp_path}/gromacs/gromacs-1 of GROMACS fits 2 times; it is left out.",
+    )
+
+
+def test_a_version_that_may_not_be_looked_into_is_told(
+    read: Callable[[str], list[Reading]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "gromacs" / "gromacs-1" / "bin" / "gmx")
+    make(tmp_path / "gromacs" / "gromacs-2" / "bin" / "gmx")
+    stat = os.stat
+
+    def refuse(path: str, **how: bool) -> os.stat_result:
+        if str(path).endswith("gromacs-1/bin"):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **how)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    gromacs = read(COMPLETE)[0]
+
+    assert [p.version for p in gromacs.installations] == ["2"]
+    assert gromacs.problems == (
+        f"{tmp_path}/gromacs/gromacs-1/bin of GROMACS cannot be read: Permission denied.",
+    )
+
+
+PROGRAM = """\
+[[program]]
+name = "X"
+id_prefix = "X"
+versions = "/x/{version}"
+executable = "/x.job"
+"""
+
+
+# What the file holds after a good program of five lines, or instead of it; what is said.
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[program]\n", ["line 1: it is not TOML: "]),
+        ("name = 'x\n", ["line 1: it is not TOML: "]),
+        ("", ["line 1: it is missing."]),
+        ("program = []\n", ["line 1: list should have at least 1 item"]),
+        (PROGRAM + "colour = 'red'\n", ["line 6: colour: there is no such key."]),
+        (PROGRAM + "\n" + PROGRAM, ["line 9: id_prefix: X has this id_prefix already."]),
+        (PROGRAM.replace('"/x/{', '"x/{'), ["line 4: versions: it is not an absolute path."]),
+        (PROGRAM.replace("{version}", "v"), ["line 4: versions: it has to hold {version} once."]),
+        (PROGRAM.replace("/x/", "/x/../"), ["line 4: versions: it holds an empty part"]),
+        (PROGRAM.replace('"X"', "5"), ["line 2: name: ", "line 3: id_prefix: "]),
+        (
+            PROGRAM.replace("/x.job", "/{versoin}"),
+            ["line 5: executable: {versoin} means nothing", "line 5: executable: "],
+        ),
+        (PROGRAM.replace('"/x.job"', "[]"), ["line 5: executable: it is empty"]),
+        (PROGRAM.replace('"/x.job"', '["x"]'), ["line 5: executable: its first word"]),
+        (
+            PROGRAM + "[[program.arguments]]\nname = 'N'\n[[program.arguments]]\nname = 'N'\n",
+            ["line 9: name: N is there twice."],
+        ),
+        (
+            PROGRAM + "[[program.arguments]]\nname='N'\ntype='integer'\nmaximum=3\ndefault=4\n",
+            ["line 10: default: it has to be a whole number, at most 3."],
+        ),
+        (
+            PROGRAM + "[[program.arguments]]\nname='N'\ntype='float'\n",
+            ["line 8: type: input should be 'integer', 'number' or 'text'."],
+        ),
+        (
+            PROGRAM + "[[program.arguments]]\nname='N'\nmaximum=3\n",
+            ["line 6: type: text has no minimum and no maximum."],
+        ),
+        (PROGRAM + 'arguments = [{type = "text"}]\n', ["line 6: name: it is missing."]),
+    ],
+)
+def test_errors_name_the_file_the_line_and_the_key(
+    text: str, said: list[str], read: Callable[[str], list[Reading]], tmp_path: Path
+) -> None:
+    with pytest.raises(CatalogueError) as caught:
+        read(text)
+
+    assert len(caught.value.problems) == len(said), caught.value.problems
+    for problem, beginning in zip(caught.value.problems, said, strict=True):
+        place, _, rest = problem.partition(", ")
+        assert place == f"{tmp_path}/programs.toml"
+        assert rest.startswith(beginning)
+
+
+def test_a_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "programs.toml").write_bytes(b"\xff")
+
+    with pytest.raises(CatalogueError, match="is not UTF-8 text"):
+        load_catalogue(tmp_path / "programs.toml")
