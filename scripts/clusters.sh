@@ -31,6 +31,7 @@ up)
     start slurm "Slurm"
     start sge "Grid Engine"
     start postgres "PostgreSQL"
+    start modules "Environment Modules and Lmod"
     ;;
 down)
     # The shared ones, and those that tests of outages have for themselves.

@@ -11,7 +11,12 @@ import pytest
 
 __all__ = ["pytest_sessionfinish", "pytest_terminal_summary"]
 
-REAL = {"slurm": "Slurm", "sge": "Grid Engine", "postgres": "PostgreSQL"}
+REAL = {
+    "slurm": "Slurm",
+    "sge": "Grid Engine",
+    "modules": "Environment Modules or Lmod",
+    "postgres": "PostgreSQL",
+}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -128,7 +128,6 @@ REFUSED = [
     ("TORQUE_SLOTS_PER_NODE", "0", "a whole number from 1"),
     ("PBS_DEFAULT", "-x", "a host name"),
     ("PBS_RESOURCES", "select=1", "Allowed: a resource and its value, with {slots} in it"),
-    ("PROGRAM_PATH_RULE", "MODULES", "not available yet in this release. Allowed: TUBER, PEMAWS"),
     ("PROGRAM_PATH_RULE", "etc/catalogue.toml", "has to be absolute"),
     ("PROGRAM_PATH_RULE", "TUBERS", "there is no such rule. Allowed: TUBER, PEMAWS"),
     ("PORT", "65536", ""),
@@ -302,4 +301,10 @@ def test_a_catalogue_is_read_at_the_start_and_its_errors_name_file_and_line(
         f"{file}, line 3: id_prefix: string should match pattern '^[A-Za-z]{{1,16}}$'.",
         f"{file}, line 1: versions: it is missing.",
         f"{file}, line 1: executable: it is missing.",
+    )
+
+
+def test_modules_need_a_command_a_path_and_a_script(tmp_path: Path) -> None:
+    assert problems(tmp_path, "LMOD_CMD=/usr/bin/lmod", PROGRAM_PATH_RULE="modules") == (
+        "PROGRAM_PATH_RULE=MODULES needs MODULEPATH, MODULES_SCRIPT too.",
     )

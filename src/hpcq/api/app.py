@@ -81,7 +81,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     paths = PathChecker(settings.path_check_timeout_seconds, settings.path_wait_seconds)
     services = assemble(backend, database, paths, _service_options(settings), now, backend.refusal)
     programs = ProgramService(
-        program_sources(settings),
+        program_sources(settings, runner),
         ProgramNumbers(database),
         timeout_seconds=settings.programs_timeout_seconds,
     )

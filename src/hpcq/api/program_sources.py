@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hpcq.config import ProgramPathRule, Settings
+from hpcq.execution.protocol import Runner
 from hpcq.programs import DECOMP, NEWAVE, VersionReader, dessem, pemaws, tuber
 from hpcq.programs.catalogue import load_catalogue
 from hpcq.programs.folders import Entry, Folders
 from hpcq.programs.layout import Found
 from hpcq.programs.patterns import PatternReader
+from hpcq.services.modules import ModuleReader
 from hpcq.services.programs import Source, in_thread
 
 __all__ = ["program_sources"]
@@ -17,7 +19,7 @@ __all__ = ["program_sources"]
 _OWN_PART = 0.8
 
 
-def program_sources(settings: Settings) -> list[Source]:
+def program_sources(settings: Settings, runner: Runner) -> list[Source]:
     """Return the places to look at, in the order of the answer."""
     seconds = _OWN_PART * settings.programs_timeout_seconds
     if isinstance(settings.program_path_rule, Path):
@@ -27,6 +29,10 @@ def program_sources(settings: Settings) -> list[Source]:
             )
             for one in load_catalogue(settings.program_path_rule)
         ]
+
+    command = settings.lmod_cmd or settings.modules_cmd
+    if settings.program_path_rule is ProgramPathRule.MODULES and command:
+        return [Source("MODULES", _modules(settings, command, runner, seconds).read)]
 
     def source(name: str, root: Path, look: Callable[[Entry, Folders], Found]) -> Source:
         return Source(name, in_thread(VersionReader(name, root, look, seconds).read))
@@ -44,3 +50,11 @@ def program_sources(settings: Settings) -> list[Source]:
         source("DECOMP", settings.tuber_decomp_root, tuber(DECOMP, decomp)),
         source("DESSEM", settings.tuber_dessem_root, dessem(settings.tuber_dessem_script)),
     ]
+
+
+def _modules(settings: Settings, command: Path, runner: Runner, seconds: float) -> ModuleReader:
+    path = settings.modulepath or ""
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "MODULEPATH": path}
+    folders = [folder for folder in path.split(":") if folder]
+    script = settings.modules_script or Path()
+    return ModuleReader(runner, command, folders, environment, script, seconds)

@@ -49,6 +49,7 @@ class ProgramPathRule(StrEnum):
 
     TUBER = "TUBER"
     PEMAWS = "PEMAWS"
+    MODULES = "MODULES"
 
 
 def _rule(value: object) -> object:
@@ -59,8 +60,6 @@ def _rule(value: object) -> object:
         if not path.is_absolute():
             raise ValueError("the path of a catalogue file has to be absolute")
         return path
-    if value.strip().upper() == "MODULES":
-        raise ValueError("environment modules are not available yet in this release")
     try:
         return ProgramPathRule(value.strip().upper())
     except ValueError:
@@ -88,7 +87,7 @@ class Settings(BaseModel):
         ProgramPathRule.TUBER,
         "How the site lays out its programs, or where it has written that down: see "
         "[Programs](../programs.md).",
-        allowed="TUBER, PEMAWS, or the absolute path of a catalogue file",
+        allowed="TUBER, PEMAWS, MODULES, or the absolute path of a catalogue file",
         example="PEMAWS",
     )
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:%-]{1,253}$")] = setting(
@@ -430,6 +429,35 @@ class Settings(BaseModel):
         allowed=PATH,
         example="/opt/jobs/dessem.sh",
     )
+    modules_cmd: AbsolutePath | None = setting(
+        None,
+        "MODULES: `modulecmd.tcl` of Environment Modules, which exports this variable itself.",
+        allowed=PATH,
+        example="/usr/lib/x86_64-linux-gnu/modulecmd.tcl",
+        shown="",
+    )
+    lmod_cmd: AbsolutePath | None = setting(
+        None,
+        "MODULES: `lmod` of Lmod, which exports this variable itself. Wins over MODULES_CMD.",
+        allowed=PATH,
+        example="/usr/share/lmod/lmod/libexec/lmod",
+        shown="",
+    )
+    modulepath: str | None = setting(
+        None,
+        "MODULES: where modules are looked for; both systems export this variable.",
+        allowed="folders, separated by colons",
+        example="/opt/modulefiles:/usr/share/modules/modulefiles",
+        shown="",
+    )
+    modules_script: AbsolutePath | None = setting(
+        None,
+        "MODULES: the job script that runs a module's program; its first argument is the module's "
+        "full name (`gromacs/2024.1`).",
+        allowed=PATH,
+        example="/opt/jobs/module.job",
+        shown="",
+    )
     programs_timeout_seconds: Seconds = setting(
         5.0,
         "How long a request waits for the folders of programs. What has not been read by then is "
@@ -498,6 +526,19 @@ class Settings(BaseModel):
                 f"STALE_AFTER_SECONDS={self.stale_after_seconds:g} must be more than "
                 f"POLL_INTERVAL_SECONDS={self.poll_interval_seconds:g}, or every answer is stale"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_modules(self) -> Self:
+        if self.program_path_rule is ProgramPathRule.MODULES:
+            needed = {
+                "MODULES_CMD or LMOD_CMD": self.modules_cmd or self.lmod_cmd,
+                "MODULEPATH": self.modulepath,
+                "MODULES_SCRIPT": self.modules_script,
+            }
+            missing = [name for name, value in needed.items() if value is None]
+            if missing:
+                raise ValueError(f"PROGRAM_PATH_RULE=MODULES needs {', '.join(missing)} too")
         return self
 
 

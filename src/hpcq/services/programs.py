@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -18,6 +18,7 @@ __all__ = ["Catalogue", "Numbers", "ProgramService", "Source", "in_thread"]
 
 _log = structlog.get_logger("hpcq.programs")
 
+_T = TypeVar("_T")
 _MOST_LOGGED = 20
 
 
@@ -159,33 +160,34 @@ class _Watched:
             _log.warning("programs.left_out", more=len(problems) - _MOST_LOGGED)
 
 
-def in_thread(read: Callable[[], Reading]) -> Callable[[], Awaitable[Reading]]:
+def in_thread(read: Callable[[], _T]) -> Callable[[], Awaitable[_T]]:
     """Return what runs ``read`` in a thread that the process does not wait for when it ends.
 
     The event loop's own threads are joined at the end, and there are few of them: those that
     hang in a file server would hold up the service's stop and everybody else's work.
     """
 
-    def begin() -> Awaitable[Reading]:
+    def begin() -> Awaitable[_T]:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Reading] = loop.create_future()
+        future: asyncio.Future[_T] = loop.create_future()
 
-        def settle(reading: Reading | None, error: BaseException | None) -> None:
+        def settle(answer: list[_T], error: Exception | None) -> None:
             if future.cancelled():
                 return
             if error is not None:
                 future.set_exception(error)
-            elif reading is not None:
-                future.set_result(reading)
+            else:
+                future.set_result(answer[0])
 
         def work() -> None:
-            reading, error = None, None
+            answer: list[_T] = []
+            error = None
             try:
-                reading = read()
+                answer.append(read())
             except Exception as problem:
                 error = problem
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(settle, reading, error)
+                loop.call_soon_threadsafe(settle, answer, error)
 
         threading.Thread(target=work, name="hpcq-programs", daemon=True).start()
         return future

@@ -12,6 +12,7 @@ from hpcq.api.program_sources import program_sources
 from hpcq.config import ProgramPathRule, Settings
 from hpcq.domain.errors import CommandFailed, StoreUnavailable
 from hpcq.domain.programs import Installation, ProgramKey
+from hpcq.execution.local import LocalRunner
 from hpcq.programs import Reading
 from hpcq.services.programs import Catalogue, ProgramService, Source, in_thread
 
@@ -262,7 +263,7 @@ def test_both_rules_of_the_contract_read_all_three_programs(
     async def ask() -> Catalogue:
         numbers = CountedNumbers()
         return await ProgramService(
-            program_sources(settings), numbers, timeout_seconds=10
+            program_sources(settings, LocalRunner()), numbers, timeout_seconds=10
         ).catalogue()
 
     catalogue = asyncio.run(ask())

@@ -1,0 +1,86 @@
+"""What ``module avail`` of Environment Modules 5.2.0 and Lmod 8.6.19 printed, and worse."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hpcq.programs import Reading
+from hpcq.programs.modules import find_modules, signature_of
+
+SCRIPT = Path("/jobs/module.job")
+MODULES = b"""\
+/opt/mf:
+gcc/tools/12
+gromacs/2023.1(default)
+gromacs/2024.1
+gromacs/latest(@)
+single
+"""
+LMOD = b"""\
+/opt/mf:
+gcc/tools/
+gcc/tools/12
+gromacs/
+gromacs/2023.1
+gromacs/2024.1
+single
+"""
+DEFAULTS = b"""\
+/opt/mf:
+gcc/tools/12
+gromacs/2023.1
+single
+"""
+
+
+def shown(reading: Reading) -> list[tuple[str, str, str, bool | None]]:
+    found = reading.installations
+    return [(one.name, one.version, one.directory, one.is_default) for one in found]
+
+
+@pytest.mark.parametrize("printed", [MODULES, LMOD], ids=["Environment Modules", "Lmod"])
+def test_names_versions_folders_and_defaults_are_told(printed: bytes) -> None:
+    reading = find_modules(printed, DEFAULTS, SCRIPT)
+
+    assert reading.problems == ()
+    assert shown(reading) == [
+        ("gcc/tools", "12", "/opt/mf/gcc/tools", True),
+        ("gromacs", "2023.1", "/opt/mf/gromacs", True),
+        ("gromacs", "2024.1", "/opt/mf/gromacs", False),
+        ("single", "", "/opt/mf/single", True),
+    ]
+    assert reading.installations[0].executable_path == "/jobs/module.job gcc/tools/12"
+
+
+def test_the_first_folder_that_has_a_module_wins() -> None:
+    reading = find_modules(b"/a:\nx/1\n\n/b:\nx/1\nx/2\n", b"", SCRIPT)
+
+    assert shown(reading) == [("x", "1", "/a/x", False), ("x", "2", "/b/x", False)]
+
+
+def test_nothing_printed_is_no_modules() -> None:
+    assert find_modules(b"", b"", SCRIPT) == Reading(installations=())
+
+
+def test_a_line_that_is_no_module_is_told_and_hides_no_other() -> None:
+    reading = find_modules(b"/a:\nx/1\nWARNING: cache is old\n\xff\xfe (\nx/2\n", b"", SCRIPT)
+
+    assert [one.version for one in reading.installations] == ["1", "2"]
+    assert len(reading.problems) == 2
+
+
+def test_the_signature_changes_with_the_files_and_what_is_in_them(tmp_path: Path) -> None:
+    def look() -> object:
+        return signature_of([str(tmp_path), str(tmp_path / "missing")])
+
+    seen = [look()]
+    assert look() == seen[0]
+    (tmp_path / "x").mkdir()
+    seen.append(look())
+    (tmp_path / "x" / ".version").write_text("")
+    seen.append(look())
+    os.utime(tmp_path / "x" / ".version", (1, 1))
+    seen.append(look())
+
+    assert len(set(map(repr, seen))) == 4

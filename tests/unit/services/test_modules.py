@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from hpcq.domain.errors import CommandFailed
+from hpcq.execution.protocol import Command, Completed
+from hpcq.services.modules import ModuleReader
+
+pytestmark = pytest.mark.anyio
+
+
+class Modules:
+    """A module system that says what a test wants, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Command] = []
+        self.exit_code = 0
+
+    async def run(self, command: Command) -> Completed:
+        self.asked.append(command)
+        printed = b"/mf:\nx/1\n"
+        return Completed(
+            argv=command.argv, exit_code=self.exit_code, stdout=b"import os\n", stderr=printed
+        )
+
+
+def reader(runner: Modules, folder: Path) -> ModuleReader:
+    environment = {"MODULEPATH": str(folder)}
+    return ModuleReader(runner, Path("/m"), [str(folder)], environment, Path("/job"), 4)
+
+
+async def test_it_is_asked_again_only_after_a_change(tmp_path: Path) -> None:
+    runner = Modules()
+    modules = reader(runner, tmp_path)
+
+    first = await modules.read()
+    assert await modules.read() == first
+    assert [command.argv for command in runner.asked] == [
+        ("/m", "python", "-t", "avail"),
+        ("/m", "python", "-t", "-d", "avail"),
+    ]
+    assert {command.timeout_seconds for command in runner.asked} == {2}
+    assert runner.asked[0].env == {"MODULEPATH": str(tmp_path)}
+    (tmp_path / "x").mkdir()
+    await modules.read()
+    assert len(runner.asked) == 4
+
+
+async def test_a_command_that_fails_is_asked_again(tmp_path: Path) -> None:
+    runner = Modules()
+    runner.exit_code = 1
+    modules = reader(runner, tmp_path)
+
+    with pytest.raises(CommandFailed, match="x/1"):
+        await modules.read()
+    runner.exit_code = 0
+    assert len((await modules.read()).installations) == 1
