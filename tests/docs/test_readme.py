@@ -98,7 +98,7 @@ class Machine:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         assert done.returncode == 0, f"line {block.line}: {done.stdout}\n{done.stderr}"
         return done.stdout

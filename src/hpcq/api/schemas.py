@@ -19,11 +19,12 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
-from hpcq.domain.jobs import JobSpec
+from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import ArrayRange, DependencyCondition, JobSpec
 from hpcq.domain.parameters import ParameterType
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 from hpcq.domain.units import GIBIBYTE
+from hpcq.services.dependencies import DependencyWish
 from hpcq.services.from_program import FromProgram
 from hpcq.services.programs import ProgramService
 
@@ -146,6 +147,45 @@ class Job(_Wire):
     stale: bool = Field(description="Whether it has not done so within the allowed age.")
 
 
+class DependencyIn(_Wire):
+    """A job that has to come first; its id alone stands for its success."""
+
+    model_config = ConfigDict(populate_by_name=False)
+
+    job_id: StrictStr = Field(
+        examples=["141"], description="The scheduler's id, of a job or a whole array, or the uid."
+    )
+    condition: DependencyCondition = Field(
+        default=DependencyCondition.SUCCESS,
+        description="`success`: it is DONE. `failure`: it is FAILED. `any`: it is over. "
+        "`started`: it runs, or is over.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_id_alone(cls, value: object) -> object:
+        return {"jobId": value} if isinstance(value, str) else value
+
+
+class ArrayIn(_Wire):
+    """The tasks of an array: `first`, `first + step` … up to `last`."""
+
+    model_config = ConfigDict(populate_by_name=False)
+
+    first: StrictInt = Field(examples=[1], description="At least 0.")
+    last: StrictInt = Field(examples=[12])
+    step: StrictInt = 1
+    max_running: StrictInt | None = Field(
+        default=None, description="How many tasks may run at the same time."
+    )
+
+    def to_range(self) -> ArrayRange:
+        """Return it as the domain has it; whether it makes sense is seen there."""
+        return ArrayRange(
+            first=self.first, last=self.last, step=self.step, max_running=self.max_running
+        )
+
+
 class JobSubmission(_Wire):
     """A job to submit. Fields of a `Job` that only answers carry are accepted and ignored."""
 
@@ -207,8 +247,11 @@ class JobSubmission(_Wire):
         default=None, description="Default: NAME.eID in the directory."
     )
     hold: StrictBool | None = Field(default=None, description="Wait until released.")
-    depends_on: list[Any] | None = Field(
-        default=None, description="Jobs to wait for: not possible yet, only null or an empty list."
+    depends_on: list[DependencyIn] | None = Field(
+        default=None, description="The jobs that have to come first."
+    )
+    array: ArrayIn | None = Field(
+        default=None, description="Run the script once for each of these numbers."
     )
 
     job_id: _Ignored
@@ -287,8 +330,6 @@ class JobSubmission(_Wire):
                 f"clusterId is {self.cluster_id!r}; this deployment is {cluster_id!r}.",
                 field="clusterId",
             )
-        if self.depends_on:
-            raise UnsupportedCapability("dependsOn", "", "Jobs cannot depend on others yet.")
         return JobSpec(
             name=self.name or _default_name(self.working_directory),
             working_directory=self.working_directory,
@@ -304,7 +345,15 @@ class JobSubmission(_Wire):
             stdout_path=self.stdout_path,
             stderr_path=self.stderr_path,
             hold=bool(self.hold),
+            array=None if self.array is None else self.array.to_range(),
         )
+
+    def wishes(self) -> list[DependencyWish]:
+        """Return the jobs that have to come first, as they were named."""
+        return [
+            DependencyWish(job_id=dependency.job_id, condition=dependency.condition)
+            for dependency in self.depends_on or ()
+        ]
 
 
 def _default_name(directory: str) -> str:

@@ -5,11 +5,15 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Self
 
 from hpcq.domain.states import FailureKind, JobState, JobStatus, Stage, status_of
 
 __all__ = [
+    "ArrayRange",
+    "Dependency",
+    "DependencyCondition",
     "HandOver",
     "JobRecord",
     "JobSpec",
@@ -113,6 +117,52 @@ class SubmissionKey(str):
         return None if match is None else cls(match[0])
 
 
+class DependencyCondition(StrEnum):
+    """What has to have become of a job before another one starts."""
+
+    SUCCESS = "success"
+    """It is ``DONE``."""
+    FAILURE = "failure"
+    """It is ``FAILED``."""
+    ANY = "any"
+    """It is over, however."""
+    STARTED = "started"
+    """It runs, or is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependency:
+    """A job that has to come first.
+
+    Attributes:
+        native_id: the scheduler's id of it, or of a whole array.
+        uid: the same job's permanent id.
+    """
+
+    native_id: NativeId
+    uid: JobUid
+    condition: DependencyCondition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrayRange:
+    """The tasks of an array: ``first``, ``first + step`` … up to ``last``, all at least 0.
+
+    Attributes:
+        max_running: how many of them may run at the same time; None: as many as fit.
+    """
+
+    first: int
+    last: int
+    step: int = 1
+    max_running: int | None = None
+
+    @property
+    def tasks(self) -> range:
+        """The numbers of its tasks."""
+        return range(self.first, self.last + 1, self.step)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """What a user asks a scheduler to run. Field names follow PSI/J and the contract.
@@ -126,6 +176,8 @@ class JobSpec:
         environment: what the job's environment holds besides what the scheduler puts there.
         stdout_path, stderr_path: None for ``NAME.oID`` and ``NAME.eID`` in the directory.
         hold: wait until released.
+        depends_on: the jobs that have to come first.
+        array: run the script once for each of these numbers; the scheduler tells it which.
     """
 
     name: str
@@ -142,6 +194,8 @@ class JobSpec:
     stdout_path: str | None = None
     stderr_path: str | None = None
     hold: bool = False
+    depends_on: tuple[Dependency, ...] = ()
+    array: ArrayRange | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

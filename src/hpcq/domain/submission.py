@@ -6,7 +6,7 @@ Pure functions; every one returns a new record and never changes the one it was 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import datetime
 from typing import Any
 
@@ -42,20 +42,18 @@ class IdempotencyKey:
 
     @classmethod
     def of(
-        cls, text: str, spec: JobSpec, program: Mapping[str, Any] | None = None
+        cls, text: str, spec: JobSpec, beyond: Mapping[str, Any] | None = None
     ) -> "IdempotencyKey":
         """Return the key for a submission. What is asked for by default is as if not said.
 
         Args:
             text: as in the header.
             spec: what is to be submitted.
-            program: what is to be run, where that is not in ``spec``.
+            beyond: what else was asked for, and is not in ``spec`` yet.
         """
         said = {f.name: getattr(spec, f.name) for f in fields(spec)}
         asked = {name: value for name, value in said.items() if not _is_unsaid(value)}
-        if program is not None:
-            asked["program"] = program
-        document = json.dumps(asked, sort_keys=True, default=dict)
+        document = json.dumps({**asked, **(beyond or {})}, sort_keys=True, default=_plain)
         return cls(text, hashlib.sha256(document.encode()).hexdigest())
 
 
@@ -127,12 +125,20 @@ def promised(record: JobRecord) -> JobRecord:
     return record.changed(hand_over=record.hand_over.changed(is_promised=True))
 
 
-def handed_over_again(record: JobRecord, at: datetime, *, by: str) -> JobRecord:
-    """Return the record of a job that the scheduler surely does not have, and gets once more."""
-    if record.hand_over is None or record.spec is None:
+def handed_over_again(record: JobRecord, spec: JobSpec, at: datetime, *, by: str) -> JobRecord:
+    """Return the record of a job that the scheduler surely does not have, and gets once more.
+
+    Args:
+        record: the job.
+        spec: as it is handed over now.
+        at: now.
+        by: the process that does so.
+    """
+    if record.hand_over is None:
         return record
     return record.changed(
-        state=_waiting(record.spec),
+        spec=spec,
+        state=_waiting(spec),
         state_reason=_AGAIN,
         state_changed_at=at,
         hand_over=HandOver(
@@ -155,6 +161,14 @@ def failed(record: JobRecord, reason: str, at: datetime) -> JobRecord:
         confirmed_at=at,
         hand_over=None,
     )
+
+
+def _plain(value: object) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value)} has no JSON form")
 
 
 def _is_unsaid(value: object) -> bool:

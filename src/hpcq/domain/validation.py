@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import JobSpec
+from hpcq.domain.jobs import ArrayRange, JobSpec
 
 __all__ = ["check_content"]
 
@@ -16,6 +16,8 @@ _LONGEST_PATH_BYTES = 4095
 _LONGEST_WORD = 255
 _MOST_SLOTS = 10_000_000
 _MOST_SECONDS = 10 * 366 * 86_400
+_MOST_TASKS = 1_000_000
+_LAST_TASK = 2**31 - 1
 
 
 def check_content(spec: JobSpec) -> None:
@@ -45,6 +47,8 @@ def check_content(spec: JobSpec) -> None:
     _check_range("wallTimeLimit", spec.wall_time_limit_seconds, 1, _MOST_SECONDS)
     _check_range("memoryLimit", spec.memory_limit_bytes, 1 << 20, 1 << 60)
     _check_range("priority", spec.priority, -(2**31), 2**31 - 1)
+    if spec.array is not None:
+        _check_array(spec.array)
 
 
 def _check_text(field: str, text: str, longest_bytes: int) -> None:
@@ -94,6 +98,18 @@ def _check_environment(environment: Mapping[str, str]) -> None:
                 field="environment",
             )
         _check_text(f"environment[{name!r}]", value, _LONGEST_ARGUMENT_BYTES - len(name) - 2)
+
+
+def _check_array(array: ArrayRange) -> None:
+    _check_range("array.first", array.first, 0, _LAST_TASK)
+    _check_range("array.last", array.last, array.first, _LAST_TASK)
+    _check_range("array.step", array.step, 1, _LAST_TASK)
+    _check_range("array.maxRunning", array.max_running, 1, _LAST_TASK)
+    if len(array.tasks) > _MOST_TASKS:
+        raise InvalidSpec(
+            f"array has {len(array.tasks)} tasks; at most {_MOST_TASKS} are possible.",
+            field="array",
+        )
 
 
 def _check_range(field: str, value: int | None, least: int, most: int) -> None:

@@ -51,6 +51,8 @@ _EVERYTHING = Capabilities(
             "stdout_path",
             "stderr_path",
             "hold",
+            "depends_on",
+            "array",
         }
     ),
     actions=frozenset({"hold", "release"}),

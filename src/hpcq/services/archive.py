@@ -6,11 +6,12 @@ for all ids that wait together; what it does not know is not asked again for a w
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from hpcq.domain import life
-from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
+from hpcq.domain import life, submission
+from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation, SubmissionKey
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.clock import now
 from hpcq.storage.jobs import JobStore
@@ -80,6 +81,7 @@ class Archive:
     async def _ask(self, batch: dict[NativeId, asyncio.Future[JobRecord | None]]) -> None:
         try:
             listing = await self._backend.history(list(batch))
+            ours = await self._ours(listing.observations)
         except Exception as error:
             for future in batch.values():
                 future.set_exception(error)
@@ -87,7 +89,7 @@ class Archive:
             return
         at = now()
         found = {
-            seen.native_id: life.first_sight(self._cluster_id, seen, at).changed(confirmed_at=at)
+            seen.native_id: self._record(seen, ours, at)
             for seen in sorted(listing.observations, key=_age)
         }
         good_until = asyncio.get_running_loop().time() + self._interval_seconds
@@ -99,6 +101,20 @@ class Archive:
                 continue
             self._remember(native_id, _Answer(record, good_until))
             future.set_result(record)
+
+    async def _ours(self, observations: Sequence[Observation]) -> dict[SubmissionKey, JobRecord]:
+        """Return our own jobs by their keys: those whose ids were never written down are meant."""
+        uids = {seen.submission_key.uid for seen in observations if seen.submission_key}
+        records = await self._store.by_uids(sorted(uids)) if uids else ()
+        return {record.key: record for record in records}
+
+    def _record(
+        self, seen: Observation, ours: Mapping[SubmissionKey, JobRecord], at: datetime
+    ) -> JobRecord:
+        own = None if seen.submission_key is None else ours.get(seen.submission_key)
+        if own is not None and life.same_job(own, seen):
+            return life.observe(submission.submitted(own, seen.native_id, at), seen, at)
+        return life.first_sight(self._cluster_id, seen, at).changed(confirmed_at=at)
 
     def _remember(self, native_id: NativeId, answer: _Answer) -> None:
         self._answers[native_id] = answer

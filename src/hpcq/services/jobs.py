@@ -1,8 +1,8 @@
 """Submit, read, cancel, hold and release jobs."""
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 
 from hpcq.domain import life
 from hpcq.domain.errors import (
@@ -20,6 +20,7 @@ from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.archive import Archive
 from hpcq.services.bulletin import Bulletin
 from hpcq.services.clock import now
+from hpcq.services.dependencies import DependencyWish, resolve
 from hpcq.services.from_program import FromProgram
 from hpcq.services.handing import Handing
 from hpcq.services.monitor import Monitor
@@ -60,7 +61,11 @@ class JobService:
     paths: PathChecker
 
     async def submit(
-        self, spec: JobSpec, key_text: str | None = None, program: FromProgram | None = None
+        self,
+        spec: JobSpec,
+        key_text: str | None = None,
+        program: FromProgram | None = None,
+        depends_on: Sequence[DependencyWish] = (),
     ) -> Submission:
         """Hand a job to the scheduler; the intent is on disk before the scheduler is touched.
 
@@ -69,6 +74,7 @@ class JobService:
             key_text: names this submission, however often it has to be sent.
             program: gives the script and the arguments; they are not looked up again for a
                 submission that was made before.
+            depends_on: the jobs that have to come first; likewise.
 
         Raises:
             InvalidSpec: its content cannot be a job.
@@ -76,29 +82,36 @@ class JobService:
             IdempotencyKeyReused, SubmissionInProgress: see `Submitter.known`.
             SchedulerError: the scheduler surely did not take it.
         """
-        asked = None if program is None else program.asked()
         if program is None:
             check_content(spec)
-        key = None if key_text is None else IdempotencyKey.of(key_text, spec, asked)
+        beyond = _beyond(program, depends_on)
+        key = None if key_text is None else IdempotencyKey.of(key_text, spec, beyond)
         known = None if key is None else await self.submitter.known(key)
         if known is not None:
             return known
         if program is not None:
             spec = await program.complete(spec)
             check_content(spec)
-        self._check_expressible(spec)
+        self._check_expressible(spec, depends_on)
         self.handing.check_available()
+        spec = replace(spec, depends_on=await resolve(depends_on, self._record))
         spec = await self.paths.check(spec)
         submission = await self.submitter.submit(spec, key)
         if submission.record.native_id is None:
             self.monitor.wake()
         return submission
 
-    def _check_expressible(self, spec: JobSpec) -> None:
+    def _check_expressible(self, spec: JobSpec, depends_on: Sequence[DependencyWish]) -> None:
         expressible = self.backend.capabilities.fields
+        asked = {name for name in _OPTIONAL_FIELDS if _is_set(getattr(spec, name))}
+        if depends_on:
+            asked.add("depends_on")
         for name in _OPTIONAL_FIELDS:
-            if name not in expressible and _is_set(getattr(spec, name)):
+            if name in asked and name not in expressible:
                 raise UnsupportedCapability(_wire_name(name), self.backend.name)
+
+    async def _record(self, job_id: str) -> JobRecord:
+        return (await self.find(job_id)).record
 
     async def find(self, job_id: str) -> Entry:
         """Return a job, from memory when it is in the queue or ended lately."""
@@ -212,7 +225,19 @@ def _reachable(record: JobRecord) -> NativeId:
 
 
 def _is_set(value: object) -> bool:
-    return value is not None and value is not False and value != {}
+    return value is not None and value is not False and value not in ({}, ())
+
+
+def _beyond(
+    program: FromProgram | None, depends_on: Sequence[DependencyWish]
+) -> Mapping[str, object]:
+    """Return what a submission asks for that its `JobSpec` does not say yet."""
+    asked: dict[str, object] = {}
+    if program is not None:
+        asked["program"] = program.asked()
+    if depends_on:
+        asked["depends_on"] = [asdict(wish) for wish in depends_on]
+    return asked
 
 
 def _parse_id(text: str) -> JobUid | NativeId:

@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 import structlog
 
 from hpcq.domain import life, submission
-from hpcq.domain.errors import JobNotFound
+from hpcq.domain.errors import InvalidSpec, JobNotFound
 from hpcq.domain.jobs import HandOver, JobRecord, JobUid, NativeId, SubmissionKey
 from hpcq.schedulers.base import SchedulerBackend
+from hpcq.services.dependencies import still_to_come
 from hpcq.services.handing import Handing, report
 from hpcq.storage.jobs import JobStore
 
@@ -153,13 +154,20 @@ class Settler:
             await self._hand_over_again(record, hand_over)
 
     async def _hand_over_again(self, record: JobRecord, hand_over: HandOver) -> None:
+        if record.spec is None:
+            return
         self._handing.check_available()
+        try:
+            spec = await still_to_come(record.spec, self._store.by_uid)
+        except InvalidSpec as error:
+            await self._handing.fail(record, error.detail)
+            return
         at = self._now()
 
         def mine(current: JobRecord) -> JobRecord:
             if current.hand_over != hand_over or current.cancel_requested_at is not None:
                 return current
-            return submission.handed_over_again(current, at, by=self._me)
+            return submission.handed_over_again(current, spec, at, by=self._me)
 
         with self._handing.counted(record.uid):
             changed = await self._store.change(record.uid, mine)

@@ -134,7 +134,7 @@ def _wire_job(record: JobRecord, cluster_id: str, *, usage: bool) -> WireJob:
         stderr_path=seen.stderr_path or spec.stderr_path,
         array_job_id=seen.array_job_id,
         array_task_id=seen.array_task_id,
-        depends_on=seen.depends_on,
+        depends_on=seen.depends_on or tuple(job.native_id for job in spec.depends_on) or None,
     )
 
 

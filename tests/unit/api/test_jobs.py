@@ -111,7 +111,14 @@ def test_every_field_of_an_answer_is_known_to_a_submission() -> None:
         ({"memoryLimit": float("inf")}, 400, "memoryLimit"),
         ({"priority": 10**30}, 400, "priority"),
         ({"name": "\ud800"}, 400, "name"),
-        ({"dependsOn": ["1"]}, 501, "dependsOn"),
+        ({"dependsOn": ["1"]}, 400, "dependsOn"),
+        ({"dependsOn": "1"}, 422, "dependsOn"),
+        ({"dependsOn": [1]}, 422, "dependsOn.0"),
+        ({"dependsOn": [{"job": "1"}]}, 422, "dependsOn.0.jobId"),
+        ({"dependsOn": [{"jobId": "1", "condition": "never"}]}, 422, "dependsOn.0.condition"),
+        ({"array": {"first": 1}}, 422, "array.last"),
+        ({"array": {"first": 3, "last": 2}}, 400, "array.last"),
+        ({"array": {"first": 1, "last": 2, "step": 0}}, 400, "array.step"),
     ],
 )
 async def test_what_cannot_be_a_job_is_refused_by_name(

@@ -9,11 +9,24 @@ import pytest
 from tests.unit.services.kit import T0
 
 from hpcq.domain import life, submission
-from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId
+from hpcq.domain.jobs import (
+    ArrayRange,
+    Dependency,
+    DependencyCondition,
+    JobRecord,
+    JobSpec,
+    JobUid,
+    NativeId,
+)
 from hpcq.domain.states import JobState
 from hpcq.domain.submission import IdempotencyKey
 
 SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
+AFTER_FIRST = Dependency(
+    native_id=NativeId("1"),
+    uid=JobUid("00000000-0000-4000-8000-000000000002"),
+    condition=DependencyCondition.ANY,
+)
 OTHERS: dict[str, list[Any]] = {
     "name": ["other", "Study", "study "],
     "working_directory": ["/srv/"],
@@ -29,6 +42,8 @@ OTHERS: dict[str, list[Any]] = {
     "stdout_path": ["out"],
     "stderr_path": ["out"],
     "hold": [True],
+    "depends_on": [(AFTER_FIRST,), (AFTER_FIRST, replace(AFTER_FIRST, native_id=NativeId("2")))],
+    "array": [ArrayRange(first=1, last=2), ArrayRange(first=1, last=2, max_running=1)],
 }
 UID = JobUid("00000000-0000-4000-8000-000000000001")
 LATER = T0 + timedelta(minutes=1)
@@ -110,7 +125,7 @@ def test_a_promise_is_never_taken_back(before: bool, now: bool) -> None:
 
 def test_a_hand_over_that_is_repeated_is_counted_and_begins_anew() -> None:
     open_ = submission.uncertain(intended(), "Why?", LATER, is_promised=True)
-    again = submission.handed_over_again(open_, LATER, by="another")
+    again = submission.handed_over_again(open_, SPEC, LATER, by="another")
     assert again.hand_over is not None
     assert (again.hand_over.attempts, again.hand_over.by) == (2, "another")
     assert (again.hand_over.uncertain_since, again.state) == (None, JobState.QUEUED)
@@ -120,5 +135,5 @@ def test_nothing_changes_what_the_scheduler_has() -> None:
     taken = submission.submitted(intended(), NativeId("7"), LATER)
     assert submission.failed(taken, "No.", LATER) == taken
     assert submission.uncertain(taken, "Why?", LATER, is_promised=True) == taken
-    assert submission.handed_over_again(taken, LATER, by="me") == taken
+    assert submission.handed_over_again(taken, SPEC, LATER, by="me") == taken
     assert submission.promised(taken) == taken

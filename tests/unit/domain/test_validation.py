@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import JobSpec
+from hpcq.domain.jobs import ArrayRange, JobSpec
 from hpcq.domain.validation import check_content
 
 GOOD = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
@@ -24,6 +24,8 @@ GOOD = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh"
         {"wall_time_limit_seconds": 1, "memory_limit_bytes": 1 << 20, "priority": -1023},
         {"stdout_path": "out.txt", "stderr_path": "/dev/null"},
         {"slots": 10_000_000},
+        {"array": ArrayRange(first=0, last=0, max_running=1)},
+        {"array": ArrayRange(first=1, last=3_000_000, step=3)},
     ],
 )
 def test_what_a_command_can_carry_is_accepted(fields: dict[str, object]) -> None:
@@ -34,6 +36,11 @@ def test_what_a_command_can_carry_is_accepted(fields: dict[str, object]) -> None
     ("fields", "wire_name"),
     [
         ({"name": ""}, "name"),
+        ({"array": ArrayRange(first=-1, last=2)}, "array.first"),
+        ({"array": ArrayRange(first=2, last=1)}, "array.last"),
+        ({"array": ArrayRange(first=1, last=2, step=0)}, "array.step"),
+        ({"array": ArrayRange(first=1, last=2, max_running=0)}, "array.maxRunning"),
+        ({"array": ArrayRange(first=1, last=1_000_001)}, "array"),
         ({"name": "a\nb"}, "name"),
         ({"name": "x" * 256}, "name"),
         ({"working_directory": ""}, "workingDirectory"),

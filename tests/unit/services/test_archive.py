@@ -6,9 +6,11 @@ from datetime import timedelta
 import pytest
 from tests.unit.services.kit import World
 
+from hpcq.domain import submission
 from hpcq.domain.errors import JobNotFound, SchedulerUnavailable
 from hpcq.domain.jobs import JobUid, NativeId
 from hpcq.domain.states import JobState
+from hpcq.services.clock import now
 
 pytestmark = pytest.mark.anyio
 
@@ -22,6 +24,18 @@ async def test_an_ended_foreign_job_is_read_from_accounting(world: World) -> Non
     assert record is not None
     assert (record.state, record.is_ours) == (JobState.DONE, False)
     assert record.confirmed_at is not None
+
+
+async def test_a_job_of_ours_whose_id_was_never_written_down_is_read_as_ours(world: World) -> None:
+    intent = submission.intent(
+        JobUid.new(), world.spec, now(), by="one that died", is_promised=True
+    )
+    await world.store.create(intent, None)
+    native_id = world.scheduler.enqueue(submission_key=intent.key)
+    world.scheduler.end(native_id, exit_code=0)
+    record = await world.archive.find(native_id)
+    assert record is not None
+    assert (record.uid, record.native_id, record.state) == (intent.uid, native_id, JobState.DONE)
 
 
 async def test_however_many_ask_one_command_answers(world: World) -> None:

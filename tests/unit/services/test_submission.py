@@ -398,7 +398,7 @@ async def test_a_repetition_that_is_overtaken_while_it_reads_is_not_answered_wit
         answer.let_go()
         await first
         while world.handing.unwritten(uid):
-            await asyncio.sleep(0)
+            await read(uid)
         return record
 
     monkeypatch.setattr(world.store, "by_uid", overtaken)

@@ -122,7 +122,10 @@ async def submit_job(
     same key and body are the same job, for as long as keys are remembered (24 hours).
     """
     submission = await context.jobs.submit(
-        body.to_spec(context.cluster_id), idempotency_key, body.from_program(context.programs)
+        body.to_spec(context.cluster_id),
+        idempotency_key,
+        body.from_program(context.programs),
+        body.wishes(),
     )
     record = submission.record
     if record.native_id is None:

@@ -1,0 +1,120 @@
+"""An array as one job: what its tasks say of the whole."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from hpcq.domain.jobs import NativeId, Observation, Usage
+from hpcq.domain.states import JobState
+
+__all__ = ["whole"]
+
+_MOST_NAMED = 8
+
+
+def whole(native_id: NativeId, tasks: Sequence[Observation]) -> Observation:
+    """Return what is to be said of an array.
+
+    It runs from the start of its first task to the end of its last, is ``DONE`` when all tasks
+    are, and ``FAILED`` when all are over and one failed: then it has the end of the first such.
+
+    Args:
+        native_id: the array's own id.
+        tasks: all its tasks, at least one, those that are over too.
+    """
+    tasks = sorted(tasks, key=lambda task: task.array_task_id or 0)
+    first = tasks[0]
+    state = _state(tasks)
+    failed = [task for task in tasks if task.state is JobState.FAILED]
+    decisive = failed[0] if failed else first
+    is_over = state.is_final
+    return Observation(
+        native_id=native_id,
+        state=state,
+        native_state=decisive.native_state,
+        state_reason=_reason(tasks, failed) if is_over else _shared_reason(tasks),
+        failure_kind=decisive.failure_kind if is_over else None,
+        exit_code=decisive.exit_code if is_over else None,
+        exit_signal=decisive.exit_signal if is_over else None,
+        name=first.name,
+        owner=first.owner,
+        queue=first.queue,
+        account=first.account,
+        submit_time=first.submit_time,
+        start_time=min(_known(task.start_time for task in tasks), default=None),
+        end_time=max(_known(task.end_time for task in tasks), default=None) if is_over else None,
+        working_directory=first.working_directory,
+        script_file=first.script_file,
+        args=first.args,
+        slots=first.slots,
+        hosts=_hosts(tasks),
+        wall_time_limit_seconds=first.wall_time_limit_seconds,
+        memory_limit_bytes=first.memory_limit_bytes,
+        usage=_usage(tasks),
+        depends_on=first.depends_on,
+        submission_key=first.submission_key,
+    )
+
+
+def _state(tasks: Sequence[Observation]) -> JobState:
+    states = {task.state for task in tasks}
+    if all(state.is_final for state in states):
+        return JobState.FAILED if JobState.FAILED in states else JobState.DONE
+    if len(states) == 1:
+        return states.pop()
+    if JobState.UNDETERMINED in states and JobState.RUNNING not in states:
+        return JobState.UNDETERMINED
+    if all(state.is_queued for state in states):
+        put_back = states & {JobState.REQUEUED, JobState.REQUEUED_HELD}
+        return JobState.REQUEUED if put_back else JobState.QUEUED
+    # It has begun, and is not over.
+    return JobState.RUNNING
+
+
+def _reason(tasks: Sequence[Observation], failed: Sequence[Observation]) -> str | None:
+    if not failed:
+        return None
+    named = ", ".join(str(task.array_task_id) for task in failed[:_MOST_NAMED])
+    more = ", …" if len(failed) > _MOST_NAMED else ""
+    summary = f"{len(failed)} of {len(tasks)} tasks failed: {named}{more}."
+    why = failed[0].state_reason
+    return f"{summary} {failed[0].array_task_id}: {why}" if why else summary
+
+
+def _shared_reason(tasks: Sequence[Observation]) -> str | None:
+    """Return why it waits, if all tasks that do say the same."""
+    reasons = {task.state_reason for task in tasks if task.state.is_queued}
+    return reasons.pop() if len(reasons) == 1 else None
+
+
+def _known(times: Iterable[datetime | None]) -> list[datetime]:
+    return [time for time in times if time is not None]
+
+
+def _hosts(tasks: Sequence[Observation]) -> tuple[str, ...] | None:
+    hosts = dict.fromkeys(host for task in tasks for host in task.hosts or ())
+    return tuple(hosts) or None
+
+
+def _usage(tasks: Sequence[Observation]) -> Usage | None:
+    """Return what all tasks used together; None while one that is over has not told its own."""
+    if any(t.usage is None for t in tasks if t.state.is_final and t.start_time is not None):
+        return None
+    known = [task.usage for task in tasks if task.usage is not None]
+    if not known:
+        return None
+    return Usage(
+        cpu_seconds=_sum(usage.cpu_seconds for usage in known),
+        memory_byte_seconds=_sum(usage.memory_byte_seconds for usage in known),
+        memory_bytes=_sum(usage.memory_bytes for usage in known),
+        max_memory_bytes=max(
+            (u.max_memory_bytes for u in known if u.max_memory_bytes is not None), default=None
+        ),
+        io_bytes=_sum(usage.io_bytes for usage in known),
+        io_wait_seconds=_sum(usage.io_wait_seconds for usage in known),
+        sampled_at=max(_known(usage.sampled_at for usage in known), default=None),
+    )
+
+
+def _sum(figures: Iterable[float | None]) -> float | None:
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if known else None

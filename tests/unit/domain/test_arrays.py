@@ -1,0 +1,98 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpcq.domain.arrays import whole
+from hpcq.domain.jobs import NativeId, Observation, Usage
+from hpcq.domain.states import FailureKind, JobState
+
+S = JobState
+ARRAY = NativeId("45")
+T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+def task(number: int, state: JobState, **fields: object) -> Observation:
+    seen = Observation(
+        native_id=NativeId(f"45[{number}]"),
+        state=state,
+        name="study",
+        array_job_id="45",
+        array_task_id=number,
+    )
+    return replace(seen, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("states", "state"),
+    [
+        ([S.QUEUED, S.QUEUED], S.QUEUED),
+        ([S.QUEUED_HELD, S.QUEUED_HELD], S.QUEUED_HELD),
+        ([S.QUEUED_HELD, S.QUEUED], S.QUEUED),
+        ([S.REQUEUED, S.QUEUED], S.REQUEUED),
+        ([S.RUNNING, S.QUEUED], S.RUNNING),
+        ([S.DONE, S.QUEUED], S.RUNNING),
+        ([S.FAILED, S.QUEUED_HELD], S.RUNNING),
+        ([S.SUSPENDED, S.DONE], S.RUNNING),
+        ([S.SUSPENDED, S.SUSPENDED], S.SUSPENDED),
+        ([S.UNDETERMINED, S.DONE], S.UNDETERMINED),
+        ([S.UNDETERMINED, S.RUNNING], S.RUNNING),
+        ([S.DONE, S.DONE], S.DONE),
+        ([S.DONE, S.FAILED], S.FAILED),
+    ],
+)
+def test_where_an_array_is(states: list[JobState], state: JobState) -> None:
+    assert whole(ARRAY, [task(n, s) for n, s in enumerate(states)]).state is state
+
+
+@given(st.lists(st.sampled_from(JobState), min_size=1, max_size=6))
+def test_it_is_over_when_all_its_tasks_are(states: list[JobState]) -> None:
+    state = whole(ARRAY, [task(n, s) for n, s in enumerate(states)]).state
+    assert state.is_final == all(s.is_final for s in states)
+
+
+def test_it_ends_as_the_first_of_its_tasks_that_failed() -> None:
+    ended = whole(
+        ARRAY,
+        [
+            task(3, S.FAILED, exit_code=9, failure_kind=FailureKind.NON_ZERO_EXIT),
+            task(1, S.DONE, exit_code=0),
+            task(
+                2,
+                S.FAILED,
+                exit_code=7,
+                failure_kind=FailureKind.NON_ZERO_EXIT,
+                state_reason="exit code 7",
+            ),
+        ],
+    )
+    assert (ended.native_id, ended.array_task_id, ended.name) == (ARRAY, None, "study")
+    assert (ended.exit_code, ended.failure_kind) == (7, FailureKind.NON_ZERO_EXIT)
+    assert ended.state_reason == "2 of 3 tasks failed: 2, 3. 2: exit code 7"
+
+
+def test_it_runs_from_its_first_start_to_its_last_end_on_all_hosts() -> None:
+    def ran(number: int, start: int, end: int) -> Observation:
+        return task(
+            number,
+            S.DONE,
+            start_time=T0 + timedelta(seconds=start),
+            end_time=T0 + timedelta(seconds=end),
+            hosts=(f"node{number}",),
+            usage=Usage(cpu_seconds=10.0, max_memory_bytes=number * 100.0),
+        )
+
+    ended = whole(ARRAY, [ran(1, 5, 9), ran(2, 1, 20)])
+    assert ended.start_time == T0 + timedelta(seconds=1)
+    assert ended.end_time == T0 + timedelta(seconds=20)
+    assert ended.hosts == ("node1", "node2")
+    assert ended.usage == Usage(cpu_seconds=20.0, max_memory_bytes=200.0)
+    assert whole(ARRAY, [ran(1, 5, 9), task(2, S.QUEUED)]).end_time is None
+
+
+def test_what_it_used_is_not_known_before_all_its_ended_tasks_have_told() -> None:
+    told = task(1, S.DONE, start_time=T0, usage=Usage(cpu_seconds=1.0))
+    assert whole(ARRAY, [told, task(2, S.DONE, start_time=T0)]).usage is None
+    assert whole(ARRAY, [told, task(2, S.FAILED)]).usage == Usage(cpu_seconds=1.0)
