@@ -106,7 +106,7 @@ BACKENDS = {
         ),
         Backend(
             "TORQUE",
-            stand_in=functools.partial(Torque, slots=16, keep_completed=30),
+            stand_in=functools.partial(Torque, slots=16, keep_completed=300),
             out_of_memory=frozenset({"OUT_OF_MEMORY", "SIGNAL", "NON_ZERO_EXIT"}),
         ),
     )

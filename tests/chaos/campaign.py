@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import shutil
 import signal
 import socket
 import time
@@ -30,8 +31,10 @@ from tests.service import Service
 
 __all__ = ["SUBMIT", "Result", "run_campaign"]
 
-SUBMIT = {"SLURM": Path("/usr/bin/sbatch"), "SGE": Path("/usr/bin/qsub")}
+SUBMIT = {"SLURM": "sbatch", "SGE": "qsub", "TORQUE": "qsub"}
 """The command of each scheduler that has one."""
+COMMANDS_PATH = "/usr/bin:/bin"
+"""Where real ones are; stand-ins have a ``SCHEDULER_PATH`` of their own."""
 
 SETTINGS = {
     "COMMAND_TIMEOUT_SECONDS": "3",
@@ -47,7 +50,8 @@ SECONDS_PER_JOB = 2.0
 LEAST_SECONDS = 120.0
 SCRIPT = """\
 #!/bin/sh
-echo "${SLURM_JOB_ID:-${JOB_ID:-$HPCQ_JOB_ID}} $$" >> "run-$1"
+id=${SLURM_JOB_ID:-${JOB_ID:-${HPCQ_JOB_ID:-${PBS_JOBID%%.*}}}}
+echo "$id $$" >> "run-$1"
 exit "$2"
 """
 
@@ -149,9 +153,11 @@ def _settings(plan: Plan, settings: Mapping[str, str], directory: Path) -> dict[
     }
     if plan.form is Form.MISBEHAVING:
         commands = directory / "bin"
-        program = SUBMIT[settings["SCHEDULER"]]
-        wrapper.install(commands, program, too_late_seconds=TOO_LATE_SECONDS)
-        merged["SCHEDULER_PATH"] = f"{commands}:/usr/bin:/bin"
+        path = settings.get("SCHEDULER_PATH", COMMANDS_PATH)
+        program = shutil.which(SUBMIT[settings["SCHEDULER"]], path=path)
+        assert program is not None
+        wrapper.install(commands, Path(program), too_late_seconds=TOO_LATE_SECONDS)
+        merged["SCHEDULER_PATH"] = f"{commands}:{path}"
     return merged
 
 

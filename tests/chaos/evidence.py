@@ -37,12 +37,12 @@ class Run:
     """One record of the scheduler's accounting.
 
     Attributes:
-        key: the mark that the service gave the job.
+        key: the mark that the service gave the job; None where accounting does not keep it.
     """
 
     job_id: str
     name: str
-    key: str
+    key: str | None
     exit_code: int | None
 
 
@@ -90,7 +90,7 @@ def accounting(settings: Mapping[str, str], state_directory: Path, prefix: str) 
 def wait_for_accounting(settings: Mapping[str, str], prefix: str) -> None:
     """Wait until every job whose name begins so has ended and stands in the accounting.
 
-    Both accountings are written in the order in which jobs end: when the record of a job that
+    All accountings are written in the order in which jobs end: when the record of a job that
     was submitted after the others had left the queue is there, theirs are.
 
     Raises:
@@ -146,9 +146,10 @@ def _source(settings: Mapping[str, str]) -> _Source:
     own = {name: v for name, v in settings.items() if name.startswith(("SGE_", "SLURM_"))}
     environment = {**os.environ, **own}
 
-    def said(*argv: str) -> str:
+    def said(*argv: str, stdin: str = "") -> str:
         return subprocess.run(
             argv,
+            input=stdin,
             env=environment,
             capture_output=True,
             text=True,
@@ -160,6 +161,8 @@ def _source(settings: Mapping[str, str]) -> _Source:
 
     if settings["SCHEDULER"] == "SLURM":
         return _slurm(said)
+    if settings["SCHEDULER"] == "TORQUE":
+        return _torque(said, Path(settings["TORQUE_HOME"]))
     return _grid_engine(
         said, Path(settings["SGE_ROOT"]) / settings["SGE_CELL"] / "common" / "accounting"
     )
@@ -202,6 +205,32 @@ def _grid_engine(said: Callable[..., str], path: Path) -> _Source:
         said("qsub", "-N", name, "-o", "/dev/null", "-j", "y", "-b", "y", "/bin/true")
 
     return _Source(queued, records, marker)
+
+
+def _torque(said: Callable[..., str], home: Path) -> _Source:
+    """The stand-in's accounting logs and queue."""
+    qsub, qstat = (str(home.parent.parent / "bin" / name) for name in ("qsub", "qstat"))
+
+    def records() -> list[Run]:
+        logs = sorted((home / "server_priv" / "accounting").iterdir())
+        lines = [line for log in logs for line in log.read_text("utf-8", "replace").splitlines()]
+        return [_torque_run(line) for line in lines if line.split(";")[1] == "E"]
+
+    def queued() -> list[str]:
+        jobs = said(qstat, "-x").split("<Job>")[1:]
+        ahead = [job for job in jobs if "<job_state>C</job_state>" not in job]
+        return [job.partition("<Job_Name>")[2].partition("</")[0] for job in ahead]
+
+    def marker(name: str) -> None:
+        said(qsub, "-N", name, "-o", "/dev/null", "-e", "/dev/null", stdin="true\n")
+
+    return _Source(queued, records, marker)
+
+
+def _torque_run(line: str) -> Run:
+    told = dict(word.partition("=")[::2] for word in line.split())
+    number = line.split(";")[2].partition(".")[0]
+    return Run(number, told["jobname"], None, int(told["Exit_status"]))
 
 
 def _spooled(path: Path) -> list[Run]:

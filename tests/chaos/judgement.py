@@ -85,7 +85,7 @@ def _judge_task(task: Task, runs: Sequence[Run], evidence: Evidence) -> Iterator
         yield from (
             finding("wrong", f"accounting has the key {run.key} for {uid}")
             for run in runs
-            if run.job_id == job_id and run.key != "hpcq-" + uid.replace("-", "")
+            if run.job_id == job_id and run.key not in (None, "hpcq-" + uid.replace("-", ""))
         )
         for known_as in (uid, job_id):
             untrue = _untrue(evidence.reads.get(known_as), task, uid, job_id)

@@ -1,6 +1,7 @@
 """The scheduler took the job, or did not, and its command never said so: one job in the end."""
 
 import secrets
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.faults.fake import processes_with
 from tests.jobs import Jobs, Json, Study
 from tests.service import Service
 
-SUBMIT = {"SLURM": "/usr/bin/sbatch", "SGE": "/usr/bin/qsub"}
+SUBMIT = {"SLURM": "sbatch", "SGE": "qsub", "TORQUE": "qsub"}
 HANG = "exec /bin/sleep 300.{mark}"
 # What the command does instead, once it was told to: each knows the real PROGRAM.
 TOOK_IT = {
@@ -34,9 +35,18 @@ class Site:
     """A service whose command to submit misbehaves the first time, and works from then on."""
 
     def __init__(
-        self, backend: Backend, start: Callable[..., Service], folder: Path, deed: str
+        self,
+        backend: Backend,
+        start: Callable[..., Service],
+        folder: Path,
+        deed: str,
+        poll_seconds: str = "0.5",
     ) -> None:
-        program = Path(SUBMIT[backend.name])
+        settings = backend.settings()
+        path = settings.get("SCHEDULER_PATH", "/usr/bin:/bin")
+        found = shutil.which(SUBMIT[backend.name], path=path)
+        assert found is not None
+        program = Path(found)
         self.mark = str(100000 + secrets.randbelow(900000))
         self.runs_file = folder / "submissions"
         self._bin = folder / "bin"
@@ -50,9 +60,9 @@ class Site:
         )
         script.chmod(0o755)
         self.service = start(
-            **backend.settings(),
-            SCHEDULER_PATH=f"{self._bin}:/usr/bin:/bin",
+            **{**settings, "SCHEDULER_PATH": f"{self._bin}:{path}"},
             COMMAND_TIMEOUT_SECONDS="5",
+            POLL_INTERVAL_SECONDS=poll_seconds,
             SUBMISSION_WAIT_SECONDS="1",
             SUBMISSION_SETTLE_SECONDS="4",
         )
@@ -125,7 +135,9 @@ def test_a_command_that_outlives_a_killed_service(
     study: Study,
     took_it: bool,
 ) -> None:
-    site = Site(backend, start_service, tmp_path, (TOOK_IT if took_it else DID_NOT)["hangs"])
+    deed = (TOOK_IT if took_it else DID_NOT)["hangs"]
+    # The service that is killed has not seen the job in the queue.
+    site = Site(backend, start_service, tmp_path, deed, poll_seconds="3")
     with pytest.raises(httpx.ReadTimeout):
         site.post(study, timeout=2)
     site.service.kill9()

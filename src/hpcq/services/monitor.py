@@ -66,6 +66,8 @@ class _Memory:
         reported: what was last complained about, so that each complaint is logged once.
         missing: the jobs that are to be somewhere and were not in the newest listing.
         unanswered: those of which it is not known whether the scheduler took them.
+        turned_up: those of which that was not known until the newest listing showed them, as they
+            were before.
         last_seen: the time of the listing before the newest.
     """
 
@@ -73,6 +75,7 @@ class _Memory:
     reported: set[object] = field(default_factory=set)
     missing: Sequence[JobUid] = ()
     unanswered: Sequence[JobUid] = ()
+    turned_up: Sequence[JobRecord] = ()
     last_seen: datetime | None = None
 
     def forget(self) -> None:
@@ -80,6 +83,7 @@ class _Memory:
         self.last = {}
         self.reported = set()
         self.missing = self.unanswered = ()
+        self.turned_up = ()
         self.last_seen = None
 
 
@@ -233,6 +237,7 @@ class Monitor:
             before = self._board.snapshot.as_of
             missed = [life.missed(r, before) for r in comparison.vanished]
             news = [r for r, old in zip(missed, comparison.vanished, strict=True) if r is not old]
+            known = self._known(r.uid for r in comparison.changed)
             put_up = await self._bulletin.publish(
                 [*comparison.changed, *news],
                 began,
@@ -248,6 +253,7 @@ class Monitor:
                     memory.last.pop(record.native_id, None)
             memory.missing = [r.uid for r in comparison.vanished]
             memory.unanswered = [r.uid for r in comparison.unanswered]
+            memory.turned_up = [*memory.turned_up, *(r for r in known if r.native_id is None)]
             memory.last_seen = before
 
     async def follow_up(self) -> None:
@@ -257,6 +263,9 @@ class Monitor:
             StoreUnavailable, LeaseLost: as `look` does.
         """
         memory = self._memory
+        turned_up, memory.turned_up = memory.turned_up, ()
+        for record in turned_up:
+            await self._settler.end_leftovers(record)
         await self._settle(self._known(memory.unanswered))
         with self._bulletin.asking() as began:
             asked_about = [*memory.missing, *self._resolver.incomplete]

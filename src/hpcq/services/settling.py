@@ -114,6 +114,20 @@ class Settler:
             return
         self._searches.pop(record.uid, None)
 
+    async def end_leftovers(self, before: JobRecord) -> None:
+        """End what a process that died left behind, of a job that the queue turned out to have.
+
+        Args:
+            before: the job as it was known until then.
+
+        Raises:
+            SchedulerError: it does not end.
+        """
+        hand_over = before.hand_over
+        if hand_over is None or hand_over.by == self._me or self.may_go_on(before, hand_over):
+            return
+        await self._end_leftovers(before.key)
+
     def _search(self, uid: JobUid, hand_over: HandOver, at: datetime) -> _Search:
         """Return what is known of a hand-over, from now on if nothing is."""
         search = self._searches.get(uid)

@@ -145,8 +145,7 @@ class State:
         job |= {"state": "R", "start_time": now, "mtime": now, "etime": job.get("etime", now)}
         job["start_count"] = job.get("start_count", 0) + 1
         job["comment"] = f"Job started on {time.strftime('%a %b %d at %H:%M', time.gmtime(now))}"
-        self.save(job)
-        self.account("S", job, accounting_of(job))
+        # A command that is killed here leaves a job that waits: its host finds it not started.
         subprocess.Popen(
             [sys.executable, "-I", "-S", "-B", __file__, self.folder, "mom", str(job["number"])],
             env={},
@@ -156,6 +155,8 @@ class State:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        self.account("S", job, accounting_of(job))
+        self.save(job)
 
     def end(self, job: Job, status: int | None) -> None:
         """Put a job into state C; ``status`` is None for one that never started."""
@@ -471,6 +472,7 @@ def qstat(state: State, argv: Sequence[str]) -> bytes:
     options = {a for a in argv if a.startswith("-")}
     ids = [a for a in argv if not a.startswith("-")]
     with state.locked():
+        state.schedule()  # what a command that was killed could not start any more
         jobs = state.jobs()
     if "-Q" in options:
         return queue_text(jobs)
@@ -697,6 +699,8 @@ def mom(state: State, argv: Sequence[str]) -> bytes:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     with state.locked():
         job = state.job(number)
+        if job["state"] != "R" or "mom" in job:
+            return b""  # it was not started after all, or by another one
         process = spawn(state, job)
         job |= {"mom": os.getpid(), "session": process.pid, "began": time.time()}
         state.save(job)

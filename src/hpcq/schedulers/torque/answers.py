@@ -81,6 +81,17 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = (
     (re.compile(r"Request invalid for state of job"), Meaning.WRONG_STATE),
     (re.compile(r"Maximum number of jobs already in queue"), Meaning.LIMIT_REACHED),
 )
+# What qsub says before a refusal of the server, and before its own complaints. Whatever else
+# fails, a site's wrapper or submission filter for one, may fail after qsub has done its work.
+_OWN_WORDS = re.compile(
+    r"^(?:\[?(?:/\S*/)?qsub[: ]|\[index issues|\[The -|usage: qsub|invalid -[A-Za-z] syntax)",
+    re.MULTILINE,
+)
+# Nothing was sent. Other failures of the connection may come after the job was.
+_NOT_CONNECTED = re.compile(
+    r"cannot connect to server|Cannot connect to specified|Can ?not resolve|too busy"
+    r"|could not connect to trqauthd"
+)
 
 
 def meaning_of(done: Completed) -> Meaning | None:
@@ -142,15 +153,24 @@ def parse_qsub(done: Completed) -> JobId:
     """Return the id that ``qsub`` printed: ``45.server``, ``45[].server`` for an array.
 
     Raises:
-        OutputParseError: it answered something else: nobody knows whether the job exists.
+        OutputParseError: it answered something else, or its answer was lost: nobody knows whether
+            the job exists.
         CommandFailed, NotAuthorized, QuotaExceeded, SchedulerUnavailable: it was refused.
     """
+    said = done.stderr + done.stdout
     if done.exit_code < 0:
-        said = done.stderr + done.stdout
         raise OutputParseError("qsub", f"signal {-done.exit_code} ended it", said)
+    if done.exit_code != 0:
+        words = said.decode("utf-8", "replace")
+        is_away = meaning_of(done) is Meaning.AWAY
+        if is_away and not _NOT_CONNECTED.search(words):
+            raise OutputParseError("qsub", "the answer of the server was lost", said)
+        if not is_away and not _OWN_WORDS.search(words):
+            reason = f"it exited with {done.exit_code}, without words of its own"
+            raise OutputParseError("qsub", reason, said)
     check_completed(done)
     try:
         return parse_job_id(done.stdout.decode("ascii", "replace"))
     except ValueError:
-        said = done.stdout or done.stderr
-        raise OutputParseError("qsub", "it is not just a job id", said) from None
+        answer = done.stdout or done.stderr
+        raise OutputParseError("qsub", "it is not just a job id", answer) from None

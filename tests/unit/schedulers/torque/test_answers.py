@@ -1,7 +1,7 @@
 """What refusals mean."""
 
 import pytest
-from tests.unit.schedulers.torque.recorded import recorded
+from tests.unit.schedulers.torque.recorded import cases, recorded
 
 from hpcq.domain.errors import (
     CommandFailed,
@@ -65,6 +65,30 @@ def test_refusals(case: str, error: type[HpcqError]) -> None:
 @pytest.mark.parametrize("case", ["qstat-f.server-busy-1", "qstat-f.server-busy-2", "qdel.queued"])
 def test_a_command_that_succeeded_at_last(case: str) -> None:
     check_completed(recorded(case))
+
+
+@pytest.mark.parametrize(
+    "case", [name for name in cases("qsub.") if recorded(name).exit_code not in (0,)]
+)
+def test_every_refusal_of_qsub_is_told_as_one(case: str) -> None:
+    with pytest.raises(HpcqError) as caught:
+        parse_qsub(recorded(case))
+    assert not isinstance(caught.value, OutputParseError)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "stderr"),
+    [
+        (1, b""),
+        (1, b"filter: cannot reach the accounting\n"),
+        (185, b"pbs_submit: Communication failure.\n"),
+        (1, b"Connection to server timed out, please try again\n"),
+    ],
+)
+def test_a_qsub_that_may_have_submitted_is_no_refusal(exit_code: int, stderr: bytes) -> None:
+    done = Completed(argv=("qsub",), exit_code=exit_code, stdout=b"", stderr=stderr)
+    with pytest.raises(OutputParseError):
+        parse_qsub(done)
 
 
 def test_ids_of_jobs_and_arrays() -> None:
