@@ -1,9 +1,11 @@
 """A scheduler made of fake commands that keeps jobs, in the words of the real ones.
 
 It takes jobs over its submission command, and a test moves them: into the queue, out of it, into
-the accounting. Records have the form in which Slurm and Grid Engine print them.
+the accounting. Records have the form in which the schedulers print them.
 """
 
+import os
+import pwd
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +33,7 @@ __all__ = [
     "SgeSite",
     "Site",
     "SlurmSite",
+    "TorqueSite",
     "key_of",
     "listed",
     "read",
@@ -55,7 +58,7 @@ def until(reached: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 
 class Site:
-    """What both schedulers share; the fields of records are named as in `Observation`.
+    """What the schedulers share; the fields of records are named as in `Observation`.
 
     Attributes:
         fake: the commands.
@@ -252,7 +255,56 @@ class SgeSite(Site):
         return {"qstat.all": _bytes(listed), "qstat.some": _bytes(detailed)}
 
 
-SITES: Mapping[str, type[Site]] = {"SLURM": SlurmSite, "SGE": SgeSite}
+class TorqueSite(Site):
+    """qstat, the accounting logs and the others of Torque."""
+
+    running, waiting, accounting_command = "R", "Q", "tracejob"
+
+    def __init__(self, fake: FakeScheduler) -> None:
+        super().__init__(fake)
+        fake.answer("qstat", b"<Data>")
+        fake.put("qstat.all", "9", b"</Data>\n")
+        fake.answer("qstat", b"", question="some")
+        # Keys count on the service's own jobs alone.
+        self._owner = pwd.getpwuid(os.geteuid()).pw_name
+
+    def account(self, job_id: str, **fields: Any) -> None:
+        now = int(time.time())
+        begun = f"{time.strftime('%m/%d/%Y %H:%M:%S')};{{}};{job_id}.vm;"
+        line = begun.format("D") + f"requestor={self._owner}@vm\n"
+        if fields.get("start") != 0:
+            line = begun.format("E") + (
+                f"user={fields.get('owner', self._owner)} group=users"
+                f" jobname={fields.get('name', 'study')} queue=batch"
+                f" ctime={fields.get('submit', now)} qtime={fields.get('submit', now)}"
+                f" etime={fields.get('submit', now)} start={fields.get('start', now)}"
+                f" owner=ana@vm exec_host={fields.get('host', 'n1')}/0 Resource_List.nodes=1"
+                f" session=9 end={fields.get('end', now)} Exit_status={fields.get('code', 0)}"
+                " resources_used.cput=0 resources_used.mem=1kb resources_used.walltime=00:00:00\n"
+            )
+        with self.fake.accounting_file.open("ab") as file:
+            file.write(_bytes(line))
+
+    def _records(self, job_id: str, fields: Mapping[str, Any]) -> dict[str, bytes]:
+        started = fields["state"] not in (self.waiting, "H", "W", "T")
+        start = f"<start_time>{fields.get('start', '@EPOCH@')}</start_time>" if started else ""
+        key = fields.get("key")
+        job = (
+            f"<Job><Job_Id>{job_id}.vm</Job_Id><Job_Name>{_xml(fields.get('name', 'study'))}"
+            f"</Job_Name><Job_Owner>{fields.get('owner', self._owner)}@vm</Job_Owner>"
+            f"<job_state>{fields['state']}</job_state><queue>batch</queue><server>vm</server>"
+            f"<ctime>{fields.get('submit', '@EPOCH@')}</ctime><exec_host>n1/0</exec_host>"
+            "<Resource_List><nodes>1</nodes></Resource_List>"
+            f"<Variable_List>{f'HPCQ_KEY={key},' if key else ''}PBS_O_QUEUE=batch</Variable_List>"
+            f"{start}</Job>"
+        )
+        return {
+            "qstat.all": _bytes(job),
+            "qstat.some": _bytes(f'<?xml version="1.0"?>\n<Data>{job}</Data>\n'),
+        }
+
+
+SITES: Mapping[str, type[Site]] = {"SLURM": SlurmSite, "SGE": SgeSite, "TORQUE": TorqueSite}
 
 
 @contextmanager

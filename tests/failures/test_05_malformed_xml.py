@@ -4,7 +4,7 @@ Met in: ood_core; qtoolkit 50; torque 357.
 Here: An unknown id is a 404, not an error. What is wrong with one job's element hides no other
 job. Half a document, which would seem to end the jobs that are missing from it, is not believed.
 
-Torque's empty document (`<Data></Data>`, or nothing at all) is to be added with that scheduler.
+Torque's documents are told of below: an empty one, none at all, two that follow each other.
 """
 
 import pytest
@@ -13,7 +13,8 @@ from tests.jobs import Study, assert_problem
 from tests.service import Service
 from tests.unit.schedulers.sge.recorded import recorded
 
-pytestmark = pytest.mark.parametrize("site", ["SGE"], indirect=True)
+of_grid_engine = pytest.mark.parametrize("site", ["SGE"], indirect=True)
+of_torque = pytest.mark.parametrize("site", ["TORQUE"], indirect=True)
 
 BAD = [
     # no state
@@ -29,6 +30,7 @@ BAD = [
 ODD = [b"\x01\x08 & \xff <", b"&nbsp;&#0;&bogus;", b"]]>"]
 
 
+@of_grid_engine
 def test_malformed_elements_hide_no_other_job(site: Site, serving: Service, study: Study) -> None:
     taken = submitted(serving, study)
     site.queue("80001", name="before")
@@ -42,6 +44,7 @@ def test_malformed_elements_hide_no_other_job(site: Site, serving: Service, stud
     assert serving.client.get("/health/ready").status_code == 200
 
 
+@of_grid_engine
 def test_a_name_that_is_no_xml_spoils_nothing(site: Site, serving: Service) -> None:
     for number, spoilt in enumerate(ODD, 80001):
         site.raw(
@@ -56,12 +59,14 @@ def test_a_name_that_is_no_xml_spoils_nothing(site: Site, serving: Service) -> N
     )
 
 
+@of_grid_engine
 def test_an_unknown_id_is_not_found(site: Site, serving: Service) -> None:
     unknown = recorded("qstat_j_xml_unknown")
     site.fake.answer("qstat", unknown.stdout, question="some", exit_status=unknown.exit_code)
     assert_problem(serving.client.get("/jobs/999999"), 404)
 
 
+@of_grid_engine
 def test_a_job_that_qstat_no_longer_knows_is_not_lost(
     site: Site, serving: Service, study: Study
 ) -> None:
@@ -74,6 +79,7 @@ def test_a_job_that_qstat_no_longer_knows_is_not_lost(
     assert job["uid"] == taken["uid"]
 
 
+@of_grid_engine
 def test_half_a_document_ends_no_job(site: Site, serving: Service, study: Study) -> None:
     taken = submitted(serving, study)
     site.queue(taken["jobId"])
@@ -83,3 +89,43 @@ def test_half_a_document_ends_no_job(site: Site, serving: Service, study: Study)
     read_until(serving, taken["jobId"], lambda job: job["stale"])
     assert read(serving, taken["jobId"])["state"] == "RUNNING"
     assert listed(serving).keys() == {taken["jobId"]}
+
+
+@of_torque
+def test_documents_that_follow_each_other_are_read_and_none_is_an_empty_queue(
+    site: Site, serving: Service, study: Study
+) -> None:
+    first, second = submitted(serving, study), submitted(serving, study)
+    for taken in (first, second):
+        site.queue(taken["jobId"], key=key_of(taken))
+    for taken in (first, second):  # of both together, usage is asked for: two documents
+        read_until(serving, taken["jobId"], lambda job: job["state"] == "RUNNING")
+    assert "details." not in serving.log_tail()
+    site.fake.answer("qstat", b"")
+    for taken in (first, second):
+        read_until(serving, taken["jobId"], lambda job: job["state"] == "UNDETERMINED")
+    assert listed(serving).keys() == {first["jobId"], second["jobId"]}
+
+
+@of_torque
+@pytest.mark.parametrize("cut", [b"<Data>", b"<Data><Job><Job_Id>", b"Welcome\n"])
+def test_half_a_document_of_torque_ends_no_job(
+    site: Site, serving: Service, study: Study, cut: bytes
+) -> None:
+    taken = submitted(serving, study)
+    site.queue(taken["jobId"], key=key_of(taken))
+    read_until(serving, taken["jobId"], lambda job: job["state"] == "RUNNING")
+    site.fake.answer("qstat", cut)
+    job = read_until(serving, taken["jobId"], lambda job: job["stale"])
+    assert job["state"] == "RUNNING"
+
+
+@of_torque
+def test_a_byte_that_is_no_character_spoils_its_own_value_alone(
+    site: Site, serving: Service, study: Study
+) -> None:
+    site.queue("80001", name=b"caf\xe9 \x01 name")
+    site.queue("80002", name="after")
+    until(lambda: len(listed(serving)) == 2)
+    assert listed(serving)["80002"]["name"] == "after"
+    assert "job.unreadable" not in serving.log_tail()

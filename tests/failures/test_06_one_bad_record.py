@@ -18,14 +18,17 @@ BAD_IN_QUEUE = {
     "SLURM": b"%s\x1fRUNNING\x1fonly three columns\x1d0123456789abcdef\x1d\n",
     "SGE": b"<job_list><JB_job_number>%s</JB_job_number><state>r</state><slots>x</slots>"
     b"</job_list>\n",
+    "TORQUE": b"<Job><Job_Id>%s.vm</Job_Id><job_state>R</job_states></Job>",
 }
 WITHOUT_AN_ID = {
     "SLURM": b"\x1f\x00\xff\x1d0123456789abcdef\x1d\n",
     "SGE": b"<job_list>\x00\xff</job_list>\n",
+    "TORQUE": b"<Job>\x00\xff</Job>",
 }
 BAD_IN_ACCOUNTING = {
     "SLURM": b"not an id" + 24 * b"\x1f0123456789abcdef\x1f" + b"\n",
     "SGE": b"all.q:n1:users:ana:study:%s:sge:no:times:here\n",
+    "TORQUE": b"11/22/2026;E;%s.vm;no time at all\n",
 }
 
 

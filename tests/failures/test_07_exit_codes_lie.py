@@ -13,6 +13,7 @@ from tests.jobs import Study, assert_problem
 from tests.service import Service
 from tests.unit.schedulers.sge import recorded as sge
 from tests.unit.schedulers.slurm import recorded as slurm
+from tests.unit.schedulers.torque import recorded as torque
 
 from hpcq.execution.protocol import Completed
 
@@ -42,8 +43,12 @@ def test_a_listing_that_failed_is_not_read_as_completed(
     assert site.fake.runs(site.accounting_command) == 0
 
 
-def _recorded(site: Site, sge_case: str, slurm_case: str) -> Completed:
-    return sge.recorded(sge_case) if site.fake.scheduler == "SGE" else slurm.recorded(slurm_case)
+def _recorded(site: Site, **cases: str) -> Completed:
+    """Return a recording of the site's scheduler, of those with these names."""
+    case = cases[site.fake.scheduler]
+    if site.fake.scheduler == "TORQUE":
+        return torque.recorded(case)
+    return sge.recorded(case) if site.fake.scheduler == "SGE" else slurm.recorded(case)
 
 
 def test_details_that_report_a_failure_change_nothing(
@@ -51,7 +56,12 @@ def test_details_that_report_a_failure_change_nothing(
 ) -> None:
     """qstat -j exits with 0 when the qmaster is away, and says so in XML."""
     job_id = _running(site, serving, study)
-    down = _recorded(site, "qmaster_down_qstat_j", "details-controller-down")
+    down = _recorded(
+        site,
+        SGE="qmaster_down_qstat_j",
+        SLURM="details-controller-down",
+        TORQUE="qstat-f.server-busy-3",
+    )
     site.fake.answer(
         site.fake.list, down.stdout, question="some", stderr=down.stderr, exit_status=down.exit_code
     )
@@ -65,9 +75,11 @@ def test_a_refusal_with_exit_status_0_is_a_refusal(
 ) -> None:
     """Scancel --verbose exits with 0 whether or not it ended the job."""
     job_id = _running(site, serving, study)
-    refused = _recorded(site, "qdel_not_owner", "scancel-verbose-stranger")
+    refused = _recorded(
+        site, SGE="qdel_not_owner", SLURM="scancel-verbose-stranger", TORQUE="qdel.not-owner"
+    )
     site.fake.answer(
-        "qdel" if site.fake.scheduler == "SGE" else "scancel",
+        "scancel" if site.fake.scheduler == "SLURM" else "qdel",
         refused.stdout,
         stderr=refused.stderr,
         exit_status=refused.exit_code,

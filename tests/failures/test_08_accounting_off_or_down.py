@@ -6,6 +6,7 @@ Here: What the controller still knows of an ended job is taken; where nobody kno
 asked less and less often, and everything else goes on.
 """
 
+import shutil
 import time
 from pathlib import Path
 
@@ -25,6 +26,10 @@ def _put_out_of_order(site: Site) -> None:
         # Without the file itself, qacct is asked, and that fails.
         site.fake.accounting_file.unlink()
         site.fake.behave("qacct", "fail")
+        return
+    if site.fake.scheduler == "TORQUE":
+        shutil.rmtree(site.fake.accounting_file.parent)
+        site.fake.behave("tracejob", "fail")
         return
     down = recorded("history-database-down")
     site.fake.answer("sacct", b"", question="some", stderr=down.stderr, exit_status=down.exit_code)

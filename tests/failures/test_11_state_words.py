@@ -4,7 +4,7 @@ Met in: galaxy PR 6007; nextflow 1480.
 Here: Every code that a scheduler has stands in a table. A word that is in none is `UNDETERMINED`,
 with the raw word in `nativeState`; it ends no job and hides none.
 
-The state letters of Torque and PBS are to be added with them.
+The state letters of PBS are to be added with it.
 """
 
 import pytest
@@ -36,6 +36,15 @@ IN_QUEUE = {
         "rx": "UNDETERMINED",
         "rr": "UNDETERMINED",
     },
+    "TORQUE": {
+        "H": "QUEUED_HELD",
+        "W": "QUEUED",
+        "T": "QUEUED",
+        "E": "RUNNING",
+        "S": "SUSPENDED",
+        "X": "UNDETERMINED",
+        "Läuft": "UNDETERMINED",
+    },
 }
 
 
@@ -47,7 +56,7 @@ def test_every_word_has_its_state_and_an_unlisted_one_none(site: Site, serving: 
     jobs = [listed(serving)[str(number)] for number in range(1000, 1000 + len(words))]
     assert {job["nativeState"]: job["state"] for job in jobs} == words
     for job in jobs:
-        if job["nativeState"] in ("COMPLETI", "Läuft", "rx", "rr"):
+        if job["nativeState"] in ("COMPLETI", "Läuft", "rx", "rr", "X"):
             assert job["status"] == "UNKNOWN"
             assert job["nativeState"] in job["stateReason"]
 

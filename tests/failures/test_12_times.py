@@ -45,11 +45,9 @@ def test_an_hour_that_the_clock_repeats_is_two_hours(
     site: Site, start_service: Callable[..., Service], moment: int
 ) -> None:
     service = start_service(**site.fake.settings(), **FAST, TZ="America/New_York")
-    printed = {
-        "SLURM": str(moment),
-        "SGE": datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S"),
-    }
-    site.queue("1000", state=site.waiting, submit=printed[site.fake.scheduler])
+    words = datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    printed = words if site.fake.scheduler == "SGE" else str(moment)
+    site.queue("1000", state=site.waiting, submit=printed)
     site.account("1001", submit=moment, start=moment, end=moment + 10)
     expected = datetime.fromtimestamp(moment, UTC)
     job = until(lambda: _listed(service).get("1000"))
@@ -66,6 +64,7 @@ def _listed(service: Service) -> dict[str, Any]:
 NONSENSE = {
     "SLURM": ["Unknown", "N/A", "None", "INVALID", "0", "-1", "99999999999999999"],
     "SGE": ["1970-01-01T00:00:00", "", "-/-", "Unknown", "2026-13-45T99:00:00"],
+    "TORQUE": ["0", "", "-1", "Unknown", "99999999999999999"],
 }
 
 

@@ -6,6 +6,7 @@ Engine's script) and arrive byte for byte. A job, and the scheduler's commands, 
 environment: nothing of the service's own.
 """
 
+import os
 import subprocess
 from collections.abc import Callable
 
@@ -40,11 +41,15 @@ def test_hostile_values_reach_the_scheduler_byte_for_byte(
 
 
 def _of_carrier(arguments: list[str], script: bytes, study: Study) -> dict[str, str]:
-    """Run what Grid Engine would run, with what ``-v`` says, and return what the job sees."""
+    """Run what the scheduler would run, with what ``-v`` says, and return what the job sees."""
     listed = arguments[arguments.index("-v") + 1] if "-v" in arguments else ""
     given = dict(pair.split("=", 1) for pair in listed.split(",") if pair)
     carrier = study.directory / "carrier"
-    carrier.write_bytes(script.replace(b"true\n", RECORD_ENVIRONMENT.encode()))
+    recorder = study.script(RECORD_ENVIRONMENT, "recorder")
+    # Grid Engine's holds the script as it is, Torque's as what printf makes of it.
+    script = script.replace(b"true\n", RECORD_ENVIRONMENT.encode())
+    script = script.replace(rb"true\012'", b"'; cat " + os.fsencode(recorder))
+    carrier.write_bytes(script)
     subprocess.run(["/bin/sh", carrier], cwd=study.directory, env=given, check=True)
     return study.environment()
 

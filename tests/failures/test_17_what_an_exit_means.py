@@ -4,7 +4,7 @@ Met in: baw-server 880.
 Here: A job that its scheduler calls failed has failed, whatever its exit status. A signal is told
 apart from an exit status: `exitSignal` and `exitCode` are never both set for one that was killed.
 
-The negative codes of PBS and Torque are to be added with them.
+The negative codes of PBS are to be added with it.
 """
 
 import time
@@ -38,7 +38,19 @@ SLURM: list[tuple[dict[str, Any], tuple[str, str | None, int | None, int | None]
     ({"state": "OUT_OF_MEMORY", "exit": "0:125"}, ("FAILED", "OUT_OF_MEMORY", None, None)),
     ({"state": "FAILED", "exit": "0:0"}, ("FAILED", "UNKNOWN", None, None)),
 ]
-ENDS = {"SGE": SGE, "SLURM": SLURM}
+TORQUE: list[tuple[dict[str, Any], tuple[str, str | None, int | None, int | None]]] = [
+    ({"code": 0}, ("DONE", None, 0, None)),
+    ({"code": 3}, ("FAILED", "NON_ZERO_EXIT", 3, None)),
+    ({"code": 254}, ("FAILED", "NON_ZERO_EXIT", 254, None)),
+    ({"code": 137}, ("FAILED", "SIGNAL", None, 9)),
+    ({"code": 271}, ("FAILED", "CANCELLED", None, 15)),
+    ({"code": -11}, ("FAILED", "TIME_LIMIT", None, None)),
+    ({"code": -10}, ("FAILED", "OUT_OF_MEMORY", None, None)),
+    ({"code": -4}, ("FAILED", "NODE_FAILURE", None, None)),
+    ({"code": -1}, ("FAILED", "SCHEDULER_ERROR", None, None)),
+    ({"start": 0}, ("FAILED", "CANCELLED", None, None)),
+]
+ENDS = {"SGE": SGE, "SLURM": SLURM, "TORQUE": TORQUE}
 
 
 def _end_of(job: Json) -> tuple[str, str | None, int | None, int | None]:

@@ -15,12 +15,14 @@ from tests.failures.site import Site, listed, read, until
 from tests.service import Service
 from tests.unit.schedulers.sge import recorded as sge
 from tests.unit.schedulers.slurm import recorded as slurm
+from tests.unit.schedulers.torque import recorded as torque
 
 from hpcq.execution.protocol import Completed
 
 ACCOUNTING = sorted(sge.ROOT.glob("*/accounting_file"))
 HISTORIES = sorted(slurm.ROOT.glob("*/history-*"))
 _SGE_NUMBER = re.compile(rb"<JB_job_number>(\d+)<")
+_TORQUE_ID = re.compile(rb"<Job_Id>(\d+)")
 _SLURM_ID = re.compile(rb"(?:^|\n)([0-9][0-9_+]*)\x1f")
 
 
@@ -32,6 +34,8 @@ def _listings(scheduler: str) -> dict[str, Completed]:
     """Return every recorded listing of a queue, of every version, by its name."""
     if scheduler == "SGE":
         paths, read_case = sge.ROOT.glob("*/qstat_xml_*"), sge.recorded
+    elif scheduler == "TORQUE":
+        paths, read_case = torque.ROOT.glob("*/qstat-x.*"), torque.recorded
     else:
         paths, read_case = slurm.ROOT.glob("*/listing-*"), slurm.recorded
     answers = {_name(path): read_case(path.name, path.parent.name) for path in sorted(paths)}
@@ -39,7 +43,7 @@ def _listings(scheduler: str) -> dict[str, Completed]:
 
 
 def test_every_job_of_every_recorded_queue_is_listed(site: Site, serving: Service) -> None:
-    pattern = _SGE_NUMBER if site.fake.scheduler == "SGE" else _SLURM_ID
+    pattern = {"SGE": _SGE_NUMBER, "SLURM": _SLURM_ID, "TORQUE": _TORQUE_ID}[site.fake.scheduler]
     listings = _listings(site.fake.scheduler)
     assert len(listings) >= 3
     for name, answer in listings.items():

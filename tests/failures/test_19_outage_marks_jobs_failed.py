@@ -12,6 +12,7 @@ from tests.jobs import Json, Study
 from tests.service import Service
 from tests.unit.schedulers.sge import recorded as sge
 from tests.unit.schedulers.slurm import recorded as slurm
+from tests.unit.schedulers.torque import recorded as torque
 
 
 def _put_out_of_order(site: Site, how: str) -> None:
@@ -20,6 +21,8 @@ def _put_out_of_order(site: Site, how: str) -> None:
         return
     if site.fake.scheduler == "SGE":
         down = sge.recorded("qmaster_down_qstat")
+    elif site.fake.scheduler == "TORQUE":
+        down = torque.recorded("qstat-x.server-down")
     else:
         down = slurm.recorded("listing-controller-down")
     for command in COMMANDS[site.fake.scheduler]:
@@ -48,7 +51,7 @@ def test_jobs_stay_as_they_were_and_are_told_to_be_stale(
     goes_on, ends = _running(site, serving, study), _running(site, serving, study)
     waits = submitted(serving, study)
     read_until(serving, waits["jobId"], lambda job: job["nativeState"] is not None)
-    if how == "silent" and site.fake.scheduler == "SLURM":
+    if how == "silent" and site.fake.scheduler in ("SLURM", "TORQUE"):
         # An empty answer is an empty queue: only the accounting, which is silent too, can tell.
         expected, stale = {"UNDETERMINED"}, False
     else:

@@ -10,9 +10,10 @@ __all__ = ["COMMANDS", "FENCE", "FakeScheduler", "counting_wrapper", "processes_
 COMMANDS = {
     "SLURM": ("sbatch", "squeue", "sacct", "sstat", "scancel", "scontrol", "sinfo"),
     "SGE": ("qsub", "qstat", "qacct", "qdel", "qhost", "qconf", "qhold", "qrls", "qalter"),
+    "TORQUE": ("qsub", "qstat", "qdel", "qhold", "qrls", "tracejob", "pbsnodes"),
 }
-SUBMIT = {"SLURM": "sbatch", "SGE": "qsub"}
-LIST = {"SLURM": "squeue", "SGE": "qstat"}
+SUBMIT = {"SLURM": "sbatch", "SGE": "qsub", "TORQUE": "qsub"}
+LIST = {"SLURM": "squeue", "SGE": "qstat", "TORQUE": "qstat"}
 
 EMPTY_QSTAT = """\
 <?xml version='1.0'?>
@@ -23,6 +24,7 @@ EMPTY_QSTAT = """\
   </job_info>
 </job_info>
 """
+EMPTY_LISTING = {"SLURM": b"", "SGE": EMPTY_QSTAT.encode(), "TORQUE": b"<Data></Data>\n"}
 
 # Absolute paths throughout: nothing but the fake commands stands in PATH. Every run is counted by
 # one byte, which is appended in one go. The mark makes the processes recognisable.
@@ -39,7 +41,7 @@ mode=ok
 [ -r {directory}/{command}.mode ] && read -r mode < {directory}/{command}.mode
 case "$*" in
   *--me*|*--starttime=*) question=search ;;
-  *--jobs=*|"-j "*) question=some ;;
+  *--jobs=*|"-j "*|"-x "[0-9]*) question=some ;;
   *) question=all ;;
 esac
 answer={directory}/{command}.$question
@@ -82,6 +84,7 @@ case $mode in
   away)
     echo 'error: Unable to contact slurm controller (connect failure)' >&2
     echo 'error: unable to send message to qmaster using port 1 on host "vm": got send error' >&2
+    echo '{command}: cannot connect to server vm (errno=111) Connection refused' >&2
     exit 1 ;;
   refuse) echo '{command}: error: the fake scheduler does not want it' >&2; exit 1 ;;
   fail) echo 'the fake scheduler is out of order' >&2; exit 1 ;;
@@ -119,24 +122,30 @@ class FakeScheduler:
                 )
             )
             script.chmod(0o755)
-            self.answer(command, EMPTY_QSTAT.encode() if command == "qstat" else b"")
+            self.answer(command, EMPTY_LISTING[scheduler] if command == self.list else b"")
         self.behave(self.submit, "id")
         self._root = directory / "root"
-        (self._root / "default" / "common").mkdir(parents=True)
+        self.accounting_file.parent.mkdir(parents=True)
         self.accounting_file.write_text("")
 
     @property
     def accounting_file(self) -> Path:
-        """Grid Engine's, which is read without any command."""
+        """Grid Engine's, or Torque's of one day, which is read without any command."""
+        if self.scheduler == "TORQUE":
+            return self._root / "server_priv" / "accounting" / "20261101"
         return self._root / "default" / "common" / "accounting"
 
     def settings(self) -> dict[str, str]:
         """The variables that make a service use it."""
-        own = {"SGE_ROOT": str(self._root), "SGE_CELL": "default"}
+        own = {
+            "SLURM": {},
+            "SGE": {"SGE_ROOT": str(self._root), "SGE_CELL": "default"},
+            "TORQUE": {"TORQUE_HOME": str(self._root)},
+        }
         return {
             "SCHEDULER": self.scheduler,
             "SCHEDULER_PATH": str(self.path),
-            **(own if self.scheduler == "SGE" else {}),
+            **own[self.scheduler],
         }
 
     def behave(self, command: str, mode: str) -> None:

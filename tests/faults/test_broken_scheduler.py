@@ -170,7 +170,7 @@ def test_reads_go_on_and_say_that_they_are_stale(
 def test_an_outage_never_ends_a_job(fake: FakeScheduler, faulty: Service, study: Study) -> None:
     """A queue that is empty by mistake, with an accounting that is down, decides nothing."""
     job_id = _submitted(faulty, study)
-    accounting = {"SLURM": "sacct", "SGE": "qacct"}[fake.scheduler]
+    accounting = {"SLURM": "sacct", "SGE": "qacct", "TORQUE": "tracejob"}[fake.scheduler]
     fake.behave(accounting, "fail")
     runs = fake.runs(fake.list)
     _until(lambda: fake.runs(fake.list) >= runs + 5)
@@ -199,8 +199,8 @@ def test_an_unknown_id_while_the_scheduler_hangs_is_answered(
     begun = time.monotonic()
     answer = faulty.client.get("/jobs/4711")
     assert time.monotonic() - begun < 2 * LIMIT_SECONDS + MARGIN_SECONDS
-    # Grid Engine's accounting is a file, which answers whatever the commands do.
-    assert_problem(answer, 504, *([404] if fake.scheduler == "SGE" else []))
+    # Elsewhere the accounting is a file, which answers whatever the commands do.
+    assert_problem(answer, 504, *([] if fake.scheduler == "SLURM" else [404]))
 
 
 def test_a_service_stops_while_commands_hang(fake: FakeScheduler, faulty: Service) -> None:

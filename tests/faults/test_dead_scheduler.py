@@ -56,7 +56,7 @@ def test_clients_do_not_make_a_dead_scheduler_run_commands(
             list(pool.map(lambda _: service.client.delete(f"/jobs/{job_id}"), range(CLIENTS)))
 
         _until_open(service, "scheduler", delete_at_once)
-        if fake.scheduler == "SLURM":  # Grid Engine's accounting is a file, which always answers
+        if fake.scheduler == "SLURM":  # elsewhere it is a file, which always answers
             _until_open(service, "accounting", lambda n: service.client.get(f"/jobs/{9000 + n}"))
 
         def hammer(client: int) -> None:

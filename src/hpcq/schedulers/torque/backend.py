@@ -233,12 +233,13 @@ class TorqueBackend:
         return done
 
     async def _trace(self, native_id: NativeId) -> Observation | None:
-        """Ask the logs about one job; ``tracejob`` succeeds whatever it finds."""
+        """Ask the logs about one job; ``tracejob`` exits with 0 whatever it finds."""
         wanted = parse_job_id(native_id)
         server = wanted.server or self._server
         name = f"{wanted.short}.{server}" if server else wanted.short
         async with self._tracing:
             done = await self._cli.run(("tracejob", "-n", str(_TRACED_DAYS), name), listing=True)
+        check_completed(done)
         return parse_tracejob(done.stdout, wanted)
 
 
