@@ -53,7 +53,9 @@ NO_NODES = (
 # Of pbs_error.h, modulo 256.
 UNKNOWN, PERMISSION, BAD_VALUE, BAD_STATE = 153, 159, 168, 170
 UNKNOWN_QUEUE, UNKNOWN_RESOURCE, TOO_MUCH = 172, 189, 190
-ID = re.compile(r"([0-9]+)(?:\.([A-Za-z0-9.-]+))?")
+NO_ATTRIBUTE, BAD_DEPENDENCY, BAD_ARRAY = 154, 208, 235
+ID = re.compile(r"([0-9]+(?:\[[0-9]*\])?)(?:\.([A-Za-z0-9.-]+))?")
+DEPENDENCY = re.compile(r"(after(?:any|ok|notok|start)?(?:array)?):(.+)")
 
 
 class Failed(Exception):
@@ -91,8 +93,8 @@ class State:
         path.write_text(str(number + 1))
         return number
 
-    def jobs(self) -> dict[int, Job]:
-        """All jobs by number; those that ended too long ago are forgotten."""
+    def jobs(self) -> dict[str, Job]:
+        """All jobs and arrays by their ids; those that ended too long ago are forgotten."""
         found = {}
         for path in self.folder.glob("jobs/*.json"):
             job = json.loads(path.read_text())
@@ -100,15 +102,22 @@ class State:
             if over is not None and over <= time.time():
                 path.unlink()
             else:
-                found[job["number"]] = job
-        return dict(sorted(found.items()))
+                found[job["id"]] = job
+        for job in [job for job in found.values() if "array" in job]:
+            tasks = [t for t in found.values() if t["number"] == job["number"] and "task" in t]
+            if tasks:
+                job["state"] = state_of_array(tasks)
+            else:
+                (self.folder / f"jobs/{job['id']}.json").unlink()
+                del found[job["id"]]
+        return dict(sorted(found.items(), key=lambda pair: order(pair[1])))
 
-    def job(self, number: int) -> Job:
-        job: Job = json.loads((self.folder / f"jobs/{number}.json").read_text())
+    def job(self, job_id: str) -> Job:
+        job: Job = json.loads((self.folder / f"jobs/{job_id}.json").read_text())
         return job
 
     def save(self, job: Job) -> None:
-        path = self.folder / f"jobs/{job['number']}.json"
+        path = self.folder / f"jobs/{job['id']}.json"
         new = path.with_suffix(".new")
         new.write_text(json.dumps(job))
         new.rename(path)
@@ -125,11 +134,15 @@ class State:
     def schedule(self) -> None:
         """Start the jobs that can start, in their order."""
         jobs = self.jobs()
+        # What became of a job that waited may be what another one waits for.
+        while any(self.settle(job, jobs) for job in jobs.values()):
+            pass
+        self.open_slots(jobs)
         free = self.config["slots"] - sum(
-            j["slots"] for j in jobs.values() if j["state"] in ("R", "E", "S")
+            j["slots"] for j in jobs.values() if j["state"] in "RES" and "array" not in j
         )
         for job in jobs.values():
-            if job["state"] != "Q":
+            if job["state"] != "Q" or "array" in job:
                 continue
             if job["slots"] > free:
                 job["comment"] = "Not Running: Not enough of the right type of nodes are available"
@@ -137,6 +150,45 @@ class State:
                 continue
             free -= job["slots"]
             self.start(job)
+
+    def settle(self, job: Job, jobs: dict[str, Job]) -> bool:
+        """Release a job whose dependencies are fulfilled, delete one whose never will be."""
+        if job["state"] != "H" or not job.get("waits_for") or "array" in job:
+            return False
+        waits = []
+        for kind, of in job["waits_for"]:
+            verdict = fulfilled(kind, [jobs[i] for i in of if i in jobs])
+            if verdict is False:
+                whose = of[0] if len(of) == 1 else f"{of[0].partition('[')[0]}[]"
+                job["comment"] = f"Job deleted as result of dependency on job {whose}.{SERVER}"
+                self.account("A", job, "")
+                self.end(job, None)
+                job["exit_status"] = 256 + signal.SIGTERM
+                self.save(job)
+                return True
+            if verdict is None:
+                waits.append([kind, of])
+        if waits != job["waits_for"]:
+            job["waits_for"] = waits
+            if not waits:
+                job["holds"] = job["holds"].replace("s", "")
+                job["depend"] = ""
+                if not job["holds"]:
+                    job |= {"state": "Q", "etime": int(time.time())}
+            self.save(job)
+            return True
+        return False
+
+    def open_slots(self, jobs: dict[str, Job]) -> None:
+        """Lift the hold of those jobs of arrays that may run at the same time."""
+        for array in [job for job in jobs.values() if job.get("slot_limit")]:
+            tasks = [j for j in jobs.values() if j["number"] == array["number"] and "task" in j]
+            free = array["slot_limit"] - sum(t["state"] in "QRES" for t in tasks)
+            for task in [t for t in tasks if t["state"] == "H" and t["holds"] == "l"]:
+                if free > 0:
+                    free -= 1
+                    task |= {"holds": "", "state": "Q"}
+                    self.save(task)
 
     def start(self, job: Job) -> None:
         now = int(time.time())
@@ -147,7 +199,7 @@ class State:
         job["comment"] = f"Job started on {time.strftime('%a %b %d at %H:%M', time.gmtime(now))}"
         # A command that is killed here leaves a job that waits: its host finds it not started.
         subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", __file__, self.folder, "mom", str(job["number"])],
+            [sys.executable, "-I", "-S", "-B", __file__, self.folder, "mom", job["id"]],
             env={},
             cwd="/",
             stdin=subprocess.DEVNULL,
@@ -173,7 +225,35 @@ Command = Callable[[State, Sequence[str]], bytes]
 
 
 def name_of(job: Job) -> str:
-    return f"{job['number']}.{SERVER}"
+    return f"{job['id']}.{SERVER}"
+
+
+def order(job: Job) -> tuple[int, int]:
+    return job["number"], job.get("task", -1)
+
+
+def state_of_array(tasks: list[Job]) -> str:
+    states = {task["state"] for task in tasks}
+    if states == {"C"}:
+        return "C"
+    if states <= {"Q", "H"}:
+        return "H" if states == {"H"} else "Q"
+    return "R"
+
+
+def fulfilled(kind: str, of: list[Job]) -> bool | None:
+    """Whether a dependency on these jobs is fulfilled; None while that is open."""
+    how = kind.removeprefix("after").removesuffix("array")
+    if how in ("", "start"):
+        started = [job for job in of if "start_time" in job]
+        return True if len(started) == len(of) else None
+    over = [job for job in of if job["state"] == "C"]
+    good = [job for job in over if job.get("exit_status") == 0]
+    if how == "ok" and len(good) < len(over):
+        return False
+    if how == "notok" and good:
+        return False
+    return True if len(over) == len(of) else None
 
 
 def clock(seconds: int) -> str:
@@ -212,18 +292,24 @@ def attributes_of(job: Job, when: Callable[[int], str] = str) -> Pairs:
     pairs += [("job_state", state), ("queue", job["queue"]), ("server", SERVER)]
     if job.get("account"):
         pairs.append(("Account_Name", job["account"]))
-    pairs += [("Checkpoint", "u"), ("ctime", when(job["ctime"])), ("Error_Path", job["stderr"])]
+    pairs += [("Checkpoint", "u"), ("ctime", when(job["ctime"]))]
+    depends = [job["depend"]] if job.get("depend") else []
+    depends += [f"before{kind}:{other}.{SERVER}" for kind, other in job.get("before", ())]
+    if depends:
+        pairs.append(("depend", ",".join(depends)))
+    pairs.append(("Error_Path", job["stderr"]))
     if has_run:
         pairs.append(("exec_host", job["exec_host"] if "on" not in job else exec_host(job)))
+    if job["holds"] or "task" not in job:
+        pairs.append(("Hold_Types", job["holds"] or "n"))
     pairs += [
-        ("Hold_Types", job["holds"] or "n"),
         ("Join_Path", "n"),
         ("Keep_Files", "n"),
         ("Mail_Points", "a"),
         ("mtime", when(job["mtime"])),
         ("Output_Path", job["stdout"]),
         ("Priority", str(job["priority"])),
-        ("qtime", when(job["ctime"])),
+        *([] if "array" in job else [("qtime", when(job["ctime"]))]),
         ("Rerunable", "True"),
         *((f"Resource_List.{name}", value) for name, value in job["resources"]),
     ]
@@ -242,6 +328,10 @@ def attributes_of(job: Job, when: Callable[[int], str] = str) -> Pairs:
     if "exit_status" in job:
         pairs.append(("exit_status", str(job["exit_status"])))
     pairs.append(("submit_args", job["submit_args"]))
+    if "task" in job:
+        pairs.append(("job_array_id", str(job["task"])))
+    elif "array" in job:
+        pairs.append(("job_array_request", job["array"]))
     if has_run:
         pairs.append(("start_time", when(job["start_time"])))
         if state == "R":
@@ -284,6 +374,7 @@ def accounting_of(job: Job) -> str:
 
 
 VALUED = "aAbcCdDejkKlmMNopPqrSTuvwWt"
+DEFAULT_LARGEST_ARRAY = 10_000
 
 
 def qsub(state: State, argv: Sequence[str]) -> bytes:
@@ -302,19 +393,108 @@ def qsub(state: State, argv: Sequence[str]) -> bytes:
     if options.get("q", QUEUE) != QUEUE:
         raise Failed(UNKNOWN_QUEUE, submit_error("Unknown queue MSG=requested queue not found"))
     job = new_job(state, argv, options, name)
+    tasks = indices(options["t"]) if "t" in options else None
+    dependencies = asked_dependencies(options.get("W", ""))
     with state.locked():
         job["number"] = state.next_number()
+        job["id"] = str(job["number"])
+        depend_on(state, job, dependencies)
         for letter, key in (("o", "stdout"), ("e", "stderr")):
+            if letter in options.get("k", ""):
+                path = f"{pwd.getpwnam(job['owner']).pw_dir}/{job['name']}.{letter}{job['number']}"
+                job[key] = f"{SERVER}:{path}"
             if job[key] is None:
                 path = f"{job['directory']}/{job['name']}.{letter}{job['number']}"
                 job[key] = f"{SERVER}:{path}".replace("\n", "/")
-        spooled = state.folder / f"spool/{job['number']}.SC"
-        spooled.write_bytes(script)
-        spooled.chmod(0o700)
-        state.save(job)
-        state.account("Q", job, f"queue={QUEUE}")
+        parts = [job] if tasks is None else [task_of(job, index) for index in tasks]
+        if tasks is not None:
+            job |= {"id": f"{job['number']}[]", "array": options["t"]}
+            job["slot_limit"] = int(options["t"].partition("%")[2] or 0)
+            for part in parts[job["slot_limit"] or len(parts) :]:
+                part |= {"state": "H", "holds": part["holds"] or "l"}
+            state.save(job)
+        for part in parts:
+            spooled = state.folder / f"spool/{part['id']}.SC"
+            spooled.write_bytes(script)
+            spooled.chmod(0o700)
+            state.save(part)
+            state.account("Q", part, f"queue={QUEUE}")
         state.schedule()
     return b"" if "z" in options else f"{name_of(job)}\n".encode()
+
+
+def indices(text: str) -> list[int]:
+    """``0-9%2``, ``1,5,10-12``: the indices of an array."""
+    listed, _, limit = text.partition("%")
+    found: list[int] = []
+    for part in listed.split(","):
+        match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)
+        if match is None or not re.fullmatch(r"[0-9]*", limit):
+            raise Failed(BAD_ARRAY, submit_error("Bad Job Array Request"))
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    if not found or len(found) > DEFAULT_LARGEST_ARRAY:
+        raise Failed(BAD_ARRAY, submit_error("Bad Job Array Request"))
+    return sorted(set(found))
+
+
+def task_of(job: Job, index: int) -> Job:
+    """One job of an array; its name and its outputs, whatever they are, get its index."""
+    task = {**job, "id": f"{job['number']}[{index}]", "task": index}
+    for key in ("name", "stdout", "stderr"):
+        task[key] = f"{job[key]}-{index}"
+    task["variables"] = f"PBS_ARRAYID={index},{job['variables']}"
+    task["environment"] = {**job["environment"], "PBS_ARRAYID": str(index)}
+    return task
+
+
+def asked_dependencies(text: str) -> list[tuple[str, list[str]]]:
+    """The dependencies in ``-W``: the kind and ids of each."""
+    if not text:
+        return []
+    name, _, value = text.partition("=")
+    if name != "depend":
+        message = "Undefined attribute  MSG=detected presence of an unknown attribute"
+        raise Failed(NO_ATTRIBUTE, submit_error(message))
+    found = []
+    for entry in value.split(","):
+        match = DEPENDENCY.fullmatch(entry)
+        if match is None:
+            if re.fullmatch(r"after(?:ok|any|notok|start)?(?:array)?", entry):
+                raise Failed(BAD_DEPENDENCY, submit_error("Invalid Job Dependency"))
+            raise Failed(2, f"[qsub: illegal -W dependency value: '{value}']\n{USAGE}")
+        found.append((match[1], match[2].split(":")))
+    return found
+
+
+def depend_on(state: State, job: Job, dependencies: list[tuple[str, list[str]]]) -> None:
+    """Have a job wait for others, which know of it."""
+    jobs = state.jobs()
+    waits: list[list[Any]] = []
+    shown: list[str] = []
+    for kind, ids in dependencies:
+        full = []
+        for word in ids:
+            match = ID.fullmatch(word)
+            other = jobs.get(match[1]) if match and match[2] in (None, SERVER) else None
+            if other is None or ("array" in other) != kind.endswith("array"):
+                raise Failed(BAD_DEPENDENCY, submit_error("Invalid Job Dependency"))
+            of = [j for j in jobs.values() if j["number"] == other["number"] and "task" in j]
+            of = of if "array" in other else [other]
+            verdict = fulfilled(kind, of)
+            if verdict is False:
+                raise Failed(BAD_DEPENDENCY, submit_error("Invalid Job Dependency"))
+            if verdict is None:
+                waits.append([kind, [j["id"] for j in of]])
+                full.append(name_of(other))
+                stored = state.job(other["id"])
+                stored.setdefault("before", []).append([kind.removeprefix("after"), job["id"]])
+                state.save(stored)
+        if full:
+            shown.append(":".join([kind, *full]))
+    if waits:
+        job |= {"state": "H", "holds": job["holds"] + "s", "waits_for": waits}
+        job["depend"] = ",".join(shown)
+        job.pop("etime", None)
 
 
 def submit_error(message: str) -> str:
@@ -479,19 +659,24 @@ def qstat(state: State, argv: Sequence[str]) -> bytes:
     shown: list[Job] = []
     complaints: list[str] = []
     status = 0
+    split = "-t" in options
+    if not split and any(word.partition(".")[0].endswith("[]") for word in ids):
+        ids = []  # all jobs, instead of the array that was asked for
     for word in ids:
         match = ID.fullmatch(word)
         if match is None:
             raise Failed(UNKNOWN_QUEUE, f"qstat: Unknown queue destination {word}\n")
-        job = jobs.get(int(match[1])) if match[2] in (None, SERVER) else None
-        if job is None:
+        job = jobs.get(match[1]) if match[2] in (None, SERVER) else None
+        if job is not None and "array" in job:
+            shown += [j for j in jobs.values() if j["number"] == job["number"] and "task" in j]
+        elif job is None:
             server = match[2] or SERVER
             complaints.append(f"qstat: Unknown Job Id Error {match[1]}.{server}\n")
             status = UNKNOWN
         else:
             shown.append(job)
     if not ids:
-        shown = list(jobs.values())
+        shown = [j for j in jobs.values() if ("array" if split else "task") not in j]
     if "-x" in options:
         groups = [[j] for j in shown] if ids else [shown]
         text = "".join(
@@ -537,7 +722,7 @@ def table(jobs: list[Job]) -> bytes:
     return "".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape")
 
 
-def queue_text(jobs: dict[int, Job]) -> bytes:
+def queue_text(jobs: dict[str, Job]) -> bytes:
     words = {"T": "Transit", "Q": "Queued", "H": "Held", "W": "Waiting", "R": "Running"}
     words |= {"E": "Exiting", "C": "Complete"}
     counts = dict.fromkeys(words, 0)
@@ -572,7 +757,8 @@ def change(command: str, act: Callable[[State, Job], None]) -> "Command":
         for word in words:
             try:
                 with state.locked():
-                    act(state, selected(state, command, word))
+                    for job in selected(state, command, word):
+                        act(state, job)
                     state.schedule()
             except Failed as error:
                 failed = failed or error
@@ -583,11 +769,12 @@ def change(command: str, act: Callable[[State, Job], None]) -> "Command":
     return run
 
 
-def selected(state: State, command: str, word: str) -> Job:
+def selected(state: State, command: str, word: str) -> list[Job]:
     match = ID.fullmatch(word)
     if match is None:
         raise Failed(1, f"{command}: illegally formed job identifier: {word}\n")
-    job = state.jobs().get(int(match[1])) if match[2] in (None, SERVER) else None
+    jobs = state.jobs()
+    job = jobs.get(match[1]) if match[2] in (None, SERVER) else None
     if job is None:
         raise Failed(UNKNOWN, f"{command}: nonexistent job id: {word}\n")
     if job["owner"] != pwd.getpwuid(os.geteuid()).pw_name:
@@ -601,7 +788,10 @@ def selected(state: State, command: str, word: str) -> Job:
             f"{command}: Request invalid for state of job MSG=invalid state for job - COMPLETE "
             f"{name_of(job)}\n",
         )
-    return job
+    if "array" not in job:
+        return [job]
+    tasks = [j for j in jobs.values() if j["number"] == job["number"] and "task" in j]
+    return [task for task in tasks if task["state"] != "C"]
 
 
 def delete(state: State, job: Job) -> None:
@@ -618,7 +808,7 @@ def delete(state: State, job: Job) -> None:
 
 
 def hold(state: State, job: Job) -> None:
-    job["holds"] = "u"
+    job["holds"] = "u" + job["holds"].replace("u", "")
     if job["state"] == "Q":
         job["state"] = "H"
     job["mtime"] = int(time.time())
@@ -626,8 +816,8 @@ def hold(state: State, job: Job) -> None:
 
 
 def release(state: State, job: Job) -> None:
-    job["holds"] = ""
-    if job["state"] == "H":
+    job["holds"] = job["holds"].replace("u", "")
+    if job["state"] == "H" and not job["holds"]:
         job |= {"state": "Q", "etime": int(time.time())}
     job["mtime"] = int(time.time())
     state.save(job)
@@ -689,7 +879,7 @@ def pbsnodes(state: State, argv: Sequence[str]) -> bytes:
 
 
 def mom(state: State, argv: Sequence[str]) -> bytes:
-    number = int(argv[0])
+    job_id = argv[0]
     reading, writing = os.pipe()
     for end in (reading, writing):
         os.set_blocking(end, False)
@@ -698,7 +888,7 @@ def mom(state: State, argv: Sequence[str]) -> bytes:
     signal.signal(signal.SIGTERM, lambda *_: told.append("delete"))
     signal.signal(signal.SIGCHLD, lambda *_: None)
     with state.locked():
-        job = state.job(number)
+        job = state.job(job_id)
         if job["state"] != "R" or "mom" in job:
             return b""  # it was not started after all, or by another one
         process = spawn(state, job)
@@ -709,7 +899,7 @@ def mom(state: State, argv: Sequence[str]) -> bytes:
     status, used = watch(state, job, process, reading, told)
     clear(process.pid, signal.SIGKILL)
     with state.locked():
-        job = state.job(number)
+        job = state.job(job_id)
         deliver(state, job)
         job |= {"used": used, "exec_host": exec_host(job)}
         text = accounting_of(job)
@@ -744,7 +934,7 @@ def spawn(state: State, job: Job) -> "subprocess.Popen[bytes]":
         **job["environment"],
     }
     spool = state.folder / "spool"
-    script = spool / f"{job['number']}.SC"
+    script = spool / f"{job['id']}.SC"
     memory = bytes_of(dict(job["resources"]).get("mem"))
 
     def limited() -> None:
@@ -754,8 +944,8 @@ def spawn(state: State, job: Job) -> "subprocess.Popen[bytes]":
             resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
     with (
-        (spool / f"{job['number']}.OU").open("wb") as out,
-        (spool / f"{job['number']}.ER").open("wb") as err,
+        (spool / f"{job['id']}.OU").open("wb") as out,
+        (spool / f"{job['id']}.ER").open("wb") as err,
     ):
         process = subprocess.Popen(
             [job["shell"]],
@@ -800,7 +990,7 @@ def watch(
         used["mem"], used["vmem"] = max(used["mem"], mem), max(used["vmem"], vmem)
         used["walltime"] = int(passed)
         with state.locked():
-            current = state.job(job["number"])
+            current = state.job(job["id"])
             current["used"] = used
             state.save(current)
         if kill_at is None and (told or passed >= job["walltime"]):
@@ -848,7 +1038,7 @@ def clear(session: int, number: int) -> None:
 
 def deliver(state: State, job: Job) -> None:
     for suffix, key in (("OU", "stdout"), ("ER", "stderr")):
-        spooled = state.folder / f"spool/{job['number']}.{suffix}"
+        spooled = state.folder / f"spool/{job['id']}.{suffix}"
         path = job[key].partition(":")[2]
         if path != "/dev/null":
             try:
@@ -858,7 +1048,7 @@ def deliver(state: State, job: Job) -> None:
                 undelivered.mkdir(exist_ok=True)
                 shutil.copyfile(spooled, undelivered / spooled.name)
         spooled.unlink()
-    (state.folder / f"spool/{job['number']}.SC").unlink()
+    (state.folder / f"spool/{job['id']}.SC").unlink()
 
 
 COMMANDS = {

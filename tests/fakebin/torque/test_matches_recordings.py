@@ -153,6 +153,12 @@ def _same(done: subprocess.CompletedProcess[bytes], case: str, **named: str) -> 
         "qsub.missing-script",
         "qsub.unknown-option",
         "qsub.v-bad",
+        "qsub.W-bad",
+        "qsub.array-bad",
+        "qsub.depend-bad-type",
+        "qsub.depend-malformed",
+        "qsub.depend-unknown",
+        "qsub.depend-unknown-full",
         "pbsnodes.pbsnodes-unknown",
         "version.qstat",
     ],
@@ -193,6 +199,83 @@ def test_the_table_is_printed_as_recorded(run: Run) -> None:
     found = run("qstat").stdout.decode()
     assert found.split("\n")[:2] == real.split("\n")[:2]
     assert len(found.split("\n")[2]) == len(real.split("\n")[2])
+
+
+def _shown(run: Run, *argv: str) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """Return the names of fields, and the values, of each job that ``qstat -f`` prints."""
+    output = run("qstat", "-f", *argv).stdout
+    return {
+        record.name: (_fields(raw + b"\n\n"), dict(record.attributes))
+        for record, raw in zip(parse_text_records(output), output.split(b"\n\n")[:-1], strict=True)
+    }
+
+
+def _recorded_fields(case: str, name: str) -> list[str]:
+    records = recorded(case).stdout.split(b"\n\n")
+    return _fields(next(r for r in records if r.startswith(f"Job Id: {name}\n".encode())) + b"\n\n")
+
+
+def test_an_array_is_listed_as_recorded(run: Run, tmp_path: Path) -> None:
+    script = b"echo $PBS_ARRAYID; sleep 600\n"
+    assert run("qsub", "-t", "0-3%2", "-N", "arr", stdin=script).stdout == b"1[].vm\n"
+    run("qsub", "-h", stdin=b"true\n")
+    for index in "01":
+        _until(run, f"1[{index}]", b"R")
+    whole, tasks = _shown(run), _shown(run, "-t")
+    assert list(whole) == ["1[].vm", "2.vm"]
+    assert list(tasks) == ["1[0].vm", "1[1].vm", "1[2].vm", "1[3].vm", "2.vm"]
+    assert whole["1[].vm"][0] == _recorded_fields("qstat-f.arrays", "46[].vm")
+    assert tasks["1[2].vm"][0] == _recorded_fields("qstat-f-t.arrays", "46[2].vm")
+    waiting = tasks["1[2].vm"][1]
+    assert (waiting["job_state"], waiting["Hold_Types"], waiting["Job_Name"]) == ("H", "l", "arr-2")
+    assert waiting["Output_Path"] == f"vm:{tmp_path}/arr.o1-2"
+    # An array, asked for without -t, is everything that there is.
+    assert run("qstat", "-f", "1[]").stdout == run("qstat", "-f").stdout
+    assert list(_shown(run, "-t", "1[]")) == list(tasks)[:4]
+    assert list(_shown(run, "1[2]")) == ["1[2].vm"]
+    _same(run("qstat", "1"), "qstat.id-array-base", _45="1")
+    _same(run("qdel", "1"), "qdel.array-without-brackets", _46="1")
+    run("qdel", "1[0]")
+    _until(run, "1[2]", b"R")
+    assert run("qdel", "1[]").returncode == 0
+    for index in "0123":
+        _until(run, f"1[{index}]", b"C")
+    assert _shown(run)["1[].vm"][1]["job_state"] == "C"
+    assert (tmp_path / "arr.o1-1").read_text() == "1\n"
+    assert not (tmp_path / "arr.o1-3").exists()
+
+
+def test_a_job_waits_for_another_as_recorded(run: Run) -> None:
+    first = run("qsub", "-N", "running", stdin=b"sleep 600\n").stdout.decode().strip()
+    depends = ("qsub", "-N", "dependent", "-W", f"depend=afterok:{first}")
+    second = run(*depends, stdin=b"true\n").stdout.decode().strip()
+    third = run("qsub", "-W", "depend=afterany:1:2", stdin=b"true\n").stdout.decode().strip()
+    shown = _shown(run)
+    assert shown[second][0] == _recorded_fields("qstat-f.dependency-held", "843.vm")
+    assert shown[second][1]["depend"] == f"afterok:{first},beforeany:3.vm"
+    assert shown[first][1]["depend"] == "beforeok:2.vm,beforeany:3.vm"
+    run("qdel", first)
+    _until(run, second, b"C")
+    fields, values = _shown(run)[second]
+    assert fields == _recorded_fields("qstat-f.dependent-after-parent-deleted", "843.vm")
+    assert (values["exit_status"], values["Hold_Types"]) == ("271", "s")
+    assert values["comment"] == f"Job deleted as result of dependency on job {first}"
+    _until(run, third, b"C")
+    assert _shown(run)[third][1]["exit_status"] == "0"
+
+
+def test_what_can_never_be_is_refused_and_what_is_done_is_not_waited_for(run: Run) -> None:
+    run("qsub", "-t", "1-2", stdin=b"exit 3\n")
+    for index in "12":
+        _until(run, f"1[{index}]", b"C")
+    refused = run("qsub", "-W", "depend=afterokarray:1[]", stdin=b"true\n")
+    assert (refused.returncode, refused.stderr) == (
+        208,
+        b"qsub: submit error (Invalid Job Dependency)\n",
+    )
+    run("qsub", "-W", "depend=afternotokarray:1[]", stdin=b"exit 4\n")
+    _until(run, "3", b"C")
+    assert b"exit_status = 4" in run("qstat", "-f", "3").stdout
 
 
 def test_too_much_wall_time_is_ended(run: Run, torque: Torque) -> None:
