@@ -1,10 +1,12 @@
 """A job is in neither the queue nor the accounting, and is taken for finished.
 
 Met in: xenon 50; aiida 1505; nextflow 1045.
-Here: It is `UNDETERMINED`, with the reason, as long as nobody knows better, also after a restart
-and after a day. It is never assumed to have succeeded, and it is looked for again and again.
+Here: It is `UNDETERMINED`, with the reason, and with when it was last seen and in which state, as
+long as nobody knows better, also after a restart and after a day. It is never assumed to have
+succeeded, and it is looked for again and again.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,7 @@ def test_a_job_that_nobody_knows_is_never_a_success(
             taken["uid"],
         )
         assert "accounting" in job["stateReason"]
+        assert re.search(r"own last sight: RUNNING at [0-9-]{10} [0-9:]{8} UTC", job["stateReason"])
         assert (job["exitCode"], job["endTime"]) == (None, None)
 
 

@@ -6,7 +6,7 @@ Pure functions; every one returns a new record and never changes the one it was 
 """
 
 from dataclasses import fields, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from hpcq.domain import runs
 from hpcq.domain.events import Contradiction
@@ -22,6 +22,7 @@ __all__ = [
     "first_sight",
     "held",
     "lacks_usage",
+    "last_sight",
     "missed",
     "observe",
     "released",
@@ -219,12 +220,25 @@ def vanished(
     """Return the record of a job that left the queue and is not in the accounting (yet)."""
     if record.state is JobState.UNDETERMINED or record.state.is_final:
         return record
-    return record.changed(
+    confirmed = record.changed(confirmed_at=record.confirmed_at or last_seen)
+    return confirmed.changed(
         state=JobState.UNDETERMINED,
         stage=None,
-        state_reason=reason,
+        state_reason=reason + last_sight(confirmed),
         state_changed_at=at,
-        confirmed_at=record.confirmed_at or last_seen,
+    )
+
+
+def last_sight(record: JobRecord) -> str:
+    """Return a sentence on when, and how, a job that left the queue was last seen in it.
+
+    It begins with a blank; empty when that is not known.
+    """
+    if record.seen is None or record.confirmed_at is None:
+        return ""
+    return (
+        f" All that is known of it is this service's own last sight: {record.seen.state} at"
+        f" {record.confirmed_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC."
     )
 
 

@@ -124,7 +124,8 @@ class Resolver:
         if record.state is JobState.UNDETERMINED and at - record.state_changed_at > self._at_most:
             _log.warning("job.abandoned", job=record.native_id, uid=record.uid)
             days = self._at_most / timedelta(days=1)
-            return record.changed(abandoned_at=at, state_reason=_NEVER_KNOWN.format(days=days))
+            reason = _NEVER_KNOWN.format(days=days) + life.last_sight(record)
+            return record.changed(abandoned_at=at, state_reason=reason)
         return life.vanished(record, reason, last_seen=last_seen, at=at)
 
     def _note_incomplete(

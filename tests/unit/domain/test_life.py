@@ -182,9 +182,13 @@ def test_a_job_that_is_missed_was_confirmed_when_it_was_last_seen() -> None:
 
 
 def test_a_vanished_job_is_undetermined_with_the_reason_until_the_truth_comes() -> None:
-    record = life.vanished(running(), "not accounted yet", last_seen=after(30), at=after(35))
+    record = life.vanished(running(), "not accounted yet.", last_seen=after(30), at=after(35))
     assert (record.state, record.stage) == (JobState.UNDETERMINED, None)
-    assert (record.state_reason, record.confirmed_at) == ("not accounted yet", after(30))
+    assert record.confirmed_at == after(30)
+    assert record.state_reason == (
+        "not accounted yet. All that is known of it is this service's own last sight: RUNNING at"
+        " 2026-01-05 12:00:30 UTC."
+    )
     assert life.vanished(record, "again", last_seen=after(40), at=after(45)) is record
     ended = life.observe(record, seen(JobState.DONE, exit_code=0, end_time=after(33)), after(90))
     assert (ended.state, ended.state_reason) == (JobState.DONE, None)
