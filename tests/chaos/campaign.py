@@ -31,7 +31,7 @@ from tests.service import Service
 
 __all__ = ["SUBMIT", "Result", "run_campaign"]
 
-SUBMIT = {"SLURM": "sbatch", "SGE": "qsub", "TORQUE": "qsub"}
+SUBMIT = {"SLURM": "sbatch", "SGE": "qsub", "TORQUE": "qsub", "PBS": "qsub"}
 """The command of each scheduler that has one."""
 COMMANDS_PATH = "/usr/bin:/bin"
 """Where real ones are; stand-ins have a ``SCHEDULER_PATH`` of their own."""

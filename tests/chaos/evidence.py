@@ -1,5 +1,6 @@
 """What really happened: the scheduler's own accounting, the jobs' own files, the store."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -163,6 +164,8 @@ def _source(settings: Mapping[str, str]) -> _Source:
         return _slurm(said)
     if settings["SCHEDULER"] == "TORQUE":
         return _torque(said, Path(settings["TORQUE_HOME"]))
+    if settings["SCHEDULER"] == "PBS":
+        return _pbs(said, Path(settings["PBS_CONF_FILE"]).parent)
     return _grid_engine(
         said, Path(settings["SGE_ROOT"]) / settings["SGE_CELL"] / "common" / "accounting"
     )
@@ -227,10 +230,37 @@ def _torque(said: Callable[..., str], home: Path) -> _Source:
     return _Source(queued, records, marker)
 
 
+def _pbs(said: Callable[..., str], state: Path) -> _Source:
+    """The stand-in's: its accounting logs, and the variables of the jobs that it keeps."""
+    qsub, qstat = (str(state.parent / "bin" / name) for name in ("qsub", "qstat"))
+
+    def records() -> list[Run]:
+        logs = sorted((state / "server_priv" / "accounting").iterdir())
+        lines = [line for log in logs for line in log.read_text("utf-8", "replace").splitlines()]
+        return [_pbs_run(state, line) for line in lines if line.split(";")[1] == "E"]
+
+    def queued() -> list[str]:
+        jobs = json.loads(said(qstat, "-f", "-F", "json")).get("Jobs", {})
+        return [job["Job_Name"] for job in jobs.values()]
+
+    def marker(name: str) -> None:
+        said(qsub, "-N", name, "-o", "/dev/null", "-e", "/dev/null", "-", stdin="true\n")
+
+    return _Source(queued, records, marker)
+
+
 def _torque_run(line: str) -> Run:
     told = dict(word.partition("=")[::2] for word in line.split())
     number = line.split(";")[2].partition(".")[0]
     return Run(number, told["jobname"], None, int(told["Exit_status"]))
+
+
+def _pbs_run(state: Path, line: str) -> Run:
+    number = line.split(";")[2].partition(".")[0]
+    told = dict(word.partition("=")[::2] for word in line.split())
+    job = json.loads((state / "jobs" / f"{number}.json").read_text())
+    key = dict(job["variables"]).get("HPCQ_KEY", "")
+    return Run(number, told["jobname"], key, int(told["Exit_status"]))
 
 
 def _spooled(path: Path) -> list[Run]:

@@ -363,7 +363,7 @@ def mom(server, number):
     }
     with spool[0].open("wb") as out, spool[1].open("wb") as err:
         process = subprocess.Popen(
-            [str(server.jobs_folder / f"{number}.SC")],
+            command_of(server.jobs_folder / f"{number}.SC"),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
@@ -392,6 +392,12 @@ def mom(server, number):
         if job.get("deleted_by") and how is None:
             words = f"terminated by {job['deleted_by']}"
         server.finish(job, status, how=words)
+
+
+def command_of(script):
+    """Return how a script is run: one without an interpreter line by a shell."""
+    with script.open("rb") as file:
+        return [str(script)] if file.read(2) == b"#!" else ["/bin/sh", str(script)]
 
 
 def watch(server, job, process):

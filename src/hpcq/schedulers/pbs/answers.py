@@ -59,6 +59,10 @@ _LIMIT_REACHED = re.compile(r"would exceed|limit has been reached|exceeds? .*\bl
 _WITHOUT_HISTORY = re.compile(r"not configured to maintain job history")
 _WITHOUT_JSON = re.compile(r"invalid option|illegal -F|conflicting options|^usage:", re.M)
 
+# What qsub says before a refusal. Whatever else fails, a site's wrapper around it for one, may fail
+# after qsub has done its work.
+_OWN_WORDS = re.compile(r"^(?:(?:/\S*/)?qsub:|usage: qsub|pbsconf error)", re.MULTILINE)
+
 _JOB_ID = re.compile(rb"\s*([0-9]{1,18})(\[\])?(\.[A-Za-z0-9][A-Za-z0-9._-]{0,252})?\s*")
 
 
@@ -150,8 +154,14 @@ def parse_qsub(done: Completed) -> tuple[NativeId, bool]:
     if done.exit_code < 0:
         raise OutputParseError("qsub", f"signal {-done.exit_code} ended it", said)
     if done.exit_code != 0:
+        if _JOB_ID.fullmatch(done.stdout):
+            reason = f"it printed an id and exited with {done.exit_code}"
+            raise OutputParseError("qsub", reason, said)
         if _ANSWER_LOST.search(said) and not _DOWN.search(said):
             raise OutputParseError("qsub", "the answer of the server was lost", said)
+        if not (_OWN_WORDS.search(said) or _DOWN.search(said)):
+            reason = f"it exited with {done.exit_code}, without words of its own"
+            raise OutputParseError("qsub", reason, said)
         check_completed(done)
     match = _JOB_ID.fullmatch(done.stdout)
     if match is None:

@@ -69,6 +69,22 @@ def test_a_lost_answer_is_uncertain() -> None:
 
 
 @pytest.mark.parametrize(
+    ("stdout", "stderr"),
+    [(b"45.host\n", b"qsub: Unknown queue\n"), (b"", b"the site's wrapper is out of order\n")],
+)
+def test_a_failure_that_is_no_refusal_of_qsub_is_uncertain(stdout: bytes, stderr: bytes) -> None:
+    with pytest.raises(OutputParseError):
+        answers.parse_qsub(_done(stdout, stderr, 1))
+
+
+def test_an_earlier_call_s_complaint_beside_an_id_is_not_believed() -> None:
+    stale = recorded("qsub.stale-1-unknown-queue").stderr
+    assert answers.parse_qsub(_done(b"45.host\n", stale)) == ("45", False)
+    with pytest.raises(OutputParseError):
+        answers.parse_qsub(_done(b"", stale))
+
+
+@pytest.mark.parametrize(
     ("case", "error"),
     [
         ("qdel.unknown", JobNotFound),
