@@ -11,9 +11,10 @@ COMMANDS = {
     "SLURM": ("sbatch", "squeue", "sacct", "sstat", "scancel", "scontrol", "sinfo"),
     "SGE": ("qsub", "qstat", "qacct", "qdel", "qhost", "qconf", "qhold", "qrls", "qalter"),
     "TORQUE": ("qsub", "qstat", "qdel", "qhold", "qrls", "tracejob", "pbsnodes"),
+    "PBS": ("qsub", "qstat", "qselect", "qdel", "qhold", "qrls", "tracejob", "pbsnodes"),
 }
-SUBMIT = {"SLURM": "sbatch", "SGE": "qsub", "TORQUE": "qsub"}
-LIST = {"SLURM": "squeue", "SGE": "qstat", "TORQUE": "qstat"}
+SUBMIT = {"SLURM": "sbatch", "SGE": "qsub", "TORQUE": "qsub", "PBS": "qsub"}
+LIST = {"SLURM": "squeue", "SGE": "qstat", "TORQUE": "qstat", "PBS": "qstat"}
 
 EMPTY_QSTAT = """\
 <?xml version='1.0'?>
@@ -24,7 +25,19 @@ EMPTY_QSTAT = """\
   </job_info>
 </job_info>
 """
-EMPTY_LISTING = {"SLURM": b"", "SGE": EMPTY_QSTAT.encode(), "TORQUE": b"<Data></Data>\n"}
+EMPTY_PBS_QSTAT = """\
+{
+	"timestamp":	1795386026,
+	"pbs_version":	"23.06.06",
+	"pbs_server":	"pbshead"
+}
+"""
+EMPTY_LISTING = {
+    "SLURM": b"",
+    "SGE": EMPTY_QSTAT.encode(),
+    "TORQUE": b"<Data></Data>\n",
+    "PBS": EMPTY_PBS_QSTAT.encode(),
+}
 
 # Absolute paths throughout: nothing but the fake commands stands in PATH. Every run is counted by
 # one byte, which is appended in one go. The mark makes the processes recognisable.
@@ -41,7 +54,8 @@ mode=ok
 [ -r {directory}/{command}.mode ] && read -r mode < {directory}/{command}.mode
 case "$*" in
   *--me*|*--starttime=*) question=search ;;
-  *--jobs=*|"-j "*|"-x "[0-9]*) question=some ;;
+  "-x -t") question=all ;;
+  *--jobs=*|"-j "*|"-x "*) question=some ;;
   *) question=all ;;
 esac
 answer={directory}/{command}.$question
@@ -75,7 +89,7 @@ case $mode in
   deaf) trap '' TERM INT HUP; while :; do /bin/sleep 300.{mark}; done ;;
   noise) /usr/bin/head -c 1048576 /dev/urandom | /usr/bin/base64 ;;
   endless) exec /usr/bin/tr '\\0' x < /dev/zero ;;
-  half) /usr/bin/head -c 90 {directory}/half.xml ;;
+  half) /usr/bin/head -c {half} {directory}/half ;;
   binary) printf 'caf\\351 \\377\\376\\200\\0 <job_info>\\303\\n' ;;
   banner) printf 'Welcome to Stampede3\\n%s\\nIt is 7 o clock\\n' $$ ;;
   noisy) echo 'Welcome to Stampede3: 3 jobs of yours, quota 7' >&2; echo $$ ;;
@@ -85,6 +99,7 @@ case $mode in
     echo 'error: Unable to contact slurm controller (connect failure)' >&2
     echo 'error: unable to send message to qmaster using port 1 on host "vm": got send error' >&2
     echo '{command}: cannot connect to server vm (errno=111) Connection refused' >&2
+    echo 'cannot connect to server pbshead (errno=15010)' >&2
     exit 1 ;;
   refuse) echo '{command}: error: the fake scheduler does not want it' >&2; exit 1 ;;
   fail) echo 'the fake scheduler is out of order' >&2; exit 1 ;;
@@ -111,14 +126,19 @@ class FakeScheduler:
         self.submit, self.list = SUBMIT[scheduler], LIST[scheduler]
         for folder in (self.path, self._directory):
             folder.mkdir(parents=True)
-        (self._directory / "half.xml").write_text(EMPTY_QSTAT)
+        document = NO_JOBS[scheduler] or EMPTY_QSTAT.encode()
+        (self._directory / "half").write_bytes(document)
         (self._directory / "templates").mkdir()
         self.set_clock(0)
         for command in COMMANDS[scheduler]:
             script = self.path / command
             script.write_text(
                 SCRIPT.format(
-                    directory=self._directory, command=command, mark=self.mark, secret=FENCE
+                    directory=self._directory,
+                    command=command,
+                    mark=self.mark,
+                    secret=FENCE,
+                    half=len(document) // 2,
                 )
             )
             script.chmod(0o755)
@@ -141,6 +161,7 @@ class FakeScheduler:
             "SLURM": {},
             "SGE": {"SGE_ROOT": str(self._root), "SGE_CELL": "default"},
             "TORQUE": {"TORQUE_HOME": str(self._root)},
+            "PBS": {"PBS_CONF_FILE": "/nonexistent/pbs.conf"},
         }
         return {
             "SCHEDULER": self.scheduler,

@@ -170,8 +170,11 @@ def test_reads_go_on_and_say_that_they_are_stale(
 def test_an_outage_never_ends_a_job(fake: FakeScheduler, faulty: Service, study: Study) -> None:
     """A queue that is empty by mistake, with an accounting that is down, decides nothing."""
     job_id = _submitted(faulty, study)
-    accounting = {"SLURM": "sacct", "SGE": "qacct", "TORQUE": "tracejob"}[fake.scheduler]
-    fake.behave(accounting, "fail")
+    if fake.scheduler == "PBS":  # which asks qstat for both
+        fake.answer("qstat", b"out of order", question="some", exit_status=1)
+    else:
+        accounting = {"SLURM": "sacct", "SGE": "qacct", "TORQUE": "tracejob"}[fake.scheduler]
+        fake.behave(accounting, "fail")
     runs = fake.runs(fake.list)
     _until(lambda: fake.runs(fake.list) >= runs + 5)
     job = _reads_are_answered(faulty, job_id)

@@ -4,6 +4,7 @@ A process beside each running job plays the execution host: it starts the job in
 own, enforces its limits, delivers its output and tells the server how it ended.
 """
 
+import collections
 import contextlib
 import fcntl
 import getopt
@@ -26,6 +27,8 @@ USAGE = "usage: qsub [-a date_time] [-A account_string] [-c interval]\n"
 QSUB_OPTIONS = "a:A:c:C:e:fhIj:J:k:l:m:M:N:o:p:P:q:r:R:S:u:VW:v:Xz"
 QUEUES = {"workq": ("True", "True"), "closed": ("False", "True")}
 RESOURCES = {"ncpus", "mem", "walltime", "cput", "select", "place", "nodes"}
+CONDITIONS = {"after", "afterok", "afternotok", "afterany"}
+LARGEST_ARRAY = 10000
 FORBIDDEN_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]")
 
 
@@ -52,20 +55,34 @@ class Server:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def numbers(self):
-        return sorted(int(path.stem) for path in self.jobs_folder.glob("*.json"))
+    def ids(self):
+        """Return the ids of all jobs: ``45``, ``46[]``, ``46[1]`` …, in this order."""
+        return sorted((path.stem for path in self.jobs_folder.glob("*.json")), key=order_of)
 
-    def load(self, number):
-        return json.loads((self.jobs_folder / f"{number}.json").read_text())
+    def exists(self, job_id):
+        return (self.jobs_folder / f"{job_id}.json").exists()
+
+    def load(self, job_id):
+        return json.loads((self.jobs_folder / f"{job_id}.json").read_text())
+
+    def all(self):
+        return [self.load(job_id) for job_id in self.ids()]
 
     def save(self, job):
         job["mtime"] = int(time.time())
-        new = self.jobs_folder / f"{job['number']}.new"
+        new = self.jobs_folder / f"{job['id']}.new"
         new.write_text(json.dumps(job))
-        new.rename(self.jobs_folder / f"{job['number']}.json")
+        new.rename(self.jobs_folder / f"{job['id']}.json")
 
     def forget(self, job):
-        (self.jobs_folder / f"{job['number']}.json").unlink()
+        (self.jobs_folder / f"{job['id']}.json").unlink()
+
+    def parent_of(self, job):
+        """Return the array that a task belongs to; None for a job of its own."""
+        return self.load(f"{job['number']}[]") if "index" in job else None
+
+    def tasks_of(self, array):
+        return [self.load(f"{array['number']}[{index}]") for index in indices_of(array["array"])]
 
     def next_number(self):
         path = self.state / "sequence"
@@ -81,18 +98,27 @@ class Server:
         folder = self.state / "server_priv" / "accounting"
         folder.mkdir(parents=True, exist_ok=True)
         now = time.localtime()
-        line = f"{time.strftime('%m/%d/%Y %H:%M:%S', now)};{kind};{job['number']}.{HOST};{words}\n"
+        line = f"{time.strftime('%m/%d/%Y %H:%M:%S', now)};{kind};{job['id']}.{HOST};{words}\n"
         with (folder / time.strftime("%Y%m%d", now)).open("a", errors="surrogateescape") as log:
             log.write(line)
 
     def schedule(self):
         """Start what has room."""
-        jobs = [self.load(number) for number in self.numbers()]
+        jobs = self.all()
         total = int(self.config.get("ncpus", 64))
-        used = sum(job["ncpus"] for job in jobs if job["state"] in ("R", "E"))
+        running = [job for job in jobs if job["state"] in ("R", "E")]
+        used = sum(job["ncpus"] for job in running)
+        arrays = {job["number"]: job for job in jobs if "array" in job}
+        busy = collections.Counter(job["number"] for job in running)
+        released = False
         for job in jobs:
-            if job["state"] != "Q":
+            if job["state"] != "Q" or "array" in job:
                 continue
+            if "index" in job:
+                array = arrays[job["number"]]
+                most = array["max_running"]
+                if array["state"] == "H" or (most and busy[job["number"]] >= most):
+                    continue
             if job["ncpus"] > total:
                 job["comment"] = (
                     "Can Never Run: Insufficient amount of resource: ncpus "
@@ -101,9 +127,13 @@ class Server:
                 self.save(job)
             elif used + job["ncpus"] <= total:
                 used += job["ncpus"]
-                self.start(job)
+                busy[job["number"]] += 1
+                released |= self.start(job)
+        if released:
+            self.schedule()
 
     def start(self, job):
+        """Start a job; return whether another one waited for that alone."""
         now = int(time.time())
         moment = time.strftime("%a %b %d at %H:%M", time.gmtime(now))
         job |= {
@@ -115,6 +145,15 @@ class Server:
         }
         self.save(job)
         self.account("S", job, accounting_words(job) + f" start={now}")
+        array, released = self.parent_of(job), False
+        if array is not None and array["state"] != "B":
+            began = f"Job Array Began at {moment}"
+            array |= {"state": "B", "substate": 70, "stime": now, "comment": began}
+            self.save(array)
+            self.account("S", array, accounting_words(array) + f" start={now}")
+            released = self.release_dependents(array, "after")
+        if array is None:
+            released = self.release_dependents(job, "after")
         subprocess.Popen(
             [
                 sys.executable,
@@ -124,7 +163,7 @@ class Server:
                 __file__,
                 str(self.state),
                 "_mom",
-                str(job["number"]),
+                job["id"],
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -133,6 +172,7 @@ class Server:
             cwd="/",
             env={},
         )
+        return released
 
     def finish(self, job, status, *, how):
         """Put a job into the history, or forget it where the site keeps none."""
@@ -151,16 +191,111 @@ class Server:
         comment = job.get("comment")
         job["comment"] = f"{comment} and {how}" if comment else None
         deleted = how.startswith("terminated")
+        # One that its dependency ended has the substate of one that finished.
+        finished = status == 0 or how == "aborted"
         job |= {
-            "state": "F",
-            "substate": 91 if deleted else 92 if status == 0 else 93,
+            "state": "X" if "index" in job else "F",
+            "substate": 91 if deleted else 92 if finished else 93,
             "history_timestamp": now,
         }
-        if self.config.get("history", True):
-            self.save(job)
+        self.save(job)
+        if "index" in job:
+            self.finish_array(self.parent_of(job))
         else:
-            self.forget(job)
+            self.leave(job)
         self.schedule()
+
+    def finish_array(self, array):
+        """End an array whose tasks have all ended; its exit status is 1 as soon as one failed."""
+        tasks = self.tasks_of(array)
+        ended = [task["Exit_status"] for task in tasks if "Exit_status" in task]
+        if any(ended):
+            array |= {"Exit_status": 1, "Stageout_status": 1}
+        if any(task["state"] != "X" for task in tasks):
+            self.save(array)
+            return
+        status = array.setdefault("Exit_status", 0)
+        now = int(time.time())
+        words = accounting_words(array) + f" start={array['stime']} session=0 end={now}"
+        self.account("E", array, f"{words} Exit_status={status} run_count=0")
+        deleted = array.get("deleted_by") or any(task["substate"] == 91 for task in tasks)
+        how = "terminated" if deleted else "failed" if status else "finished"
+        array["comment"] = f"{array['comment']} and {how}" if array.get("comment") else None
+        array |= {
+            "state": "F",
+            "substate": {"terminated": 91, "failed": 93, "finished": 92}[how],
+            "history_timestamp": now,
+            "Stageout_status": 1,
+        }
+        self.leave(array)
+
+    def leave(self, job):
+        """Put a job into the history, or forget it where the site keeps none; tell dependents."""
+        tasks = self.tasks_of(job) if "array" in job else []
+        for one_of_them in [job, *(task | {"state": "F"} for task in tasks)]:
+            if self.config.get("history", True):
+                self.save(one_of_them)
+            else:
+                self.forget(one_of_them)
+        self.release_dependents(job, "after")
+        succeeded = job.get("Exit_status") == 0
+        self.release_dependents(job, "afterany", "afterok" if succeeded else "afternotok")
+        self.abort_dependents(job, "afternotok" if succeeded else "afterok")
+
+    def dependents_of(self, job, conditions):
+        for other in self.all():
+            wanted = [pair for pair in other.get("depends", []) if pair[1] == job["id"]]
+            met = [pair for pair in wanted if pair[0] in conditions]
+            if met and other["state"] not in ("F", "X"):
+                yield other, met
+
+    def release_dependents(self, job, *conditions):
+        """Let jobs that wait for this go on; return whether there were any."""
+        released = False
+        for other, met in self.dependents_of(job, conditions):
+            other["depends"] = [pair for pair in other["depends"] if pair not in met]
+            if not other["depends"]:
+                lift_hold(other, "s")
+            self.save(other)
+            released = True
+        return released
+
+    def abort_dependents(self, job, *conditions):
+        for other, _ in self.dependents_of(job, conditions):
+            self.abort(other, f"Job deleted as result of dependency on job {job['id']}.{HOST}")
+
+    def abort(self, job, words):
+        """End a job whose dependency cannot be fulfilled."""
+        self.account("A", job, words)
+        if "array" in job:
+            for task in self.tasks_of(job):
+                self.save(task | {"state": "X", "substate": 92, "history_timestamp": mtime()})
+            job |= {"state": "F", "substate": 92, "history_timestamp": mtime()}
+            self.leave(job)
+        else:
+            self.finish(job, None, how="aborted")
+
+
+def mtime():
+    return int(time.time())
+
+
+def order_of(job_id):
+    number, _, index = job_id.partition("[")
+    return int(number), int(index.rstrip("]") or -1) if index else -2
+
+
+def indices_of(array):
+    first, last, step = array
+    return range(first, last + 1, step)
+
+
+def lift_hold(job, kind):
+    """Take one kind of hold from a job; without any it waits for its turn."""
+    job["hold"] = job["hold"].replace(kind, "") or "n"
+    if job["hold"] == "n" and job["state"] == "H":
+        began = "array" in job and job["stime"] is not None
+        job |= {"state": "B", "substate": 70} if began else {"state": "Q", "substate": 10}
 
 
 def accounting_words(job):
@@ -207,6 +342,8 @@ def qsub(server, argv):
     if QUEUES[queue][0] != "True":
         raise Refused(173, "qsub: Queue is not enabled")
     asked = resources(given["-l"])
+    array = array_range(given["-J"]) if "-J" in given else None
+    suffix = ".^array_index^" if array else ""
     account = pwd.getpwuid(os.geteuid()).pw_name
     cwd = os.getcwd()
     variables = [
@@ -226,20 +363,23 @@ def qsub(server, argv):
     now = int(time.time())
     with server.locked():
         number = server.next_number()
-        held = "-h" in given
+        depends, rejection = dependencies(server, given.get("-W", ""))
+        holds = ("u" if "-h" in given else "") + ("s" if depends else "")
         job = {
             "number": number,
+            "id": f"{number}[]" if array else str(number),
             "name": name,
             "owner": account,
-            "state": "H" if held else "Q",
-            "substate": 20 if held else 10,
-            "hold": "u" if held else "n",
+            "state": "H" if holds else "Q",
+            "substate": 22 if depends else 20 if holds else 10,
+            "hold": holds or "n",
+            "depends": depends,
             "queue": queue,
             "account": given.get("-A", ""),
             "ctime": now,
             "stime": None,
-            "output": given.get("-o") or f"{cwd}/{name}.o{number}",
-            "error": given.get("-e") or f"{cwd}/{name}.e{number}",
+            "output": given.get("-o") or f"{cwd}/{name}.o{number}{suffix}",
+            "error": given.get("-e") or f"{cwd}/{name}.e{number}{suffix}",
             "priority": given.get("-p", "0"),
             "asked": asked["list"],
             "ncpus": asked["ncpus"],
@@ -252,10 +392,86 @@ def qsub(server, argv):
         }
         (server.jobs_folder / f"{number}.SC").write_bytes(raw)
         (server.jobs_folder / f"{number}.SC").chmod(0o700)
+        if array:
+            job |= {"array": array[:3], "max_running": array[3]}
+            for index in indices_of(job["array"]):
+                server.save(task_of(job, index))
         server.save(job)
         server.account("Q", job, accounting_words(job))
+        if rejection:
+            server.abort(job, rejection)
         server.schedule()
-    print(f"{number}.{HOST}")
+    print(f"{job['id']}.{HOST}")
+
+
+def array_range(text):
+    """Return first, last, step and how many may run at once of ``1-5:2%2``."""
+    match = re.fullmatch(r"([0-9]+)-([0-9]+)(?::([0-9]+))?(?:%([0-9]+))?", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise Refused(2, "qsub: illegal -J value\n" + USAGE.rstrip())
+    first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
+    if len(range(first, last + 1, step)) > LARGEST_ARRAY:
+        raise Refused(3, "qsub: Array job exceeds server or queue size limit")
+    return first, last, step, int(match[4] or 0)
+
+
+def task_of(array, index):
+    """Return one task of an array, as it is before it begins."""
+    left_out = ("array", "max_running", "arguments", "depends")
+    task = {name: value for name, value in array.items() if name not in left_out}
+    return task | {
+        "id": f"{array['number']}[{index}]",
+        "index": index,
+        "state": "Q",
+        "substate": 10,
+        "hold": "n",
+        "output": array["output"].replace("^array_index^", str(index)),
+        "error": array["error"].replace("^array_index^", str(index)),
+    }
+
+
+def dependencies(server, text):
+    """Return what a job waits for, pairs of condition and id, and why it never can begin."""
+    waits, rejection = [], None
+    if not text:
+        return waits, rejection
+    name, _, lists = text.partition("=")
+    if name != "depend":
+        raise Refused(154, "qsub: Error (15002) submitting job")
+    for part in lists.split(","):
+        condition, *jobs = part.split(":")
+        if condition not in CONDITIONS or not jobs:
+            raise Refused(2, "qsub: illegal -W value\n" + USAGE.rstrip())
+        for word in jobs:
+            match = re.fullmatch(rf"([0-9]+(?:\[[0-9]*\])?)(?:\.{HOST})?", word)
+            if match is None:
+                raise Refused(2, "qsub: illegal -W value\n" + USAGE.rstrip())
+            reply = None
+            if not server.exists(match[1]):
+                reply = f"code=15001, aux=0, type=52, from @{HOST} Unknown Job Id"
+            elif not_to_be_met(server.load(match[1]), condition):
+                words = "Finished job did not satisfy dependency"
+                reply = f"code=15229, aux=0, type=52, from @{HOST} {words}"
+            if reply is not None:
+                rejection = f"Reject reply {reply}"
+            if reply is not None or not is_met(server.load(match[1]), condition):
+                waits.append([condition, match[1]])
+    return waits, rejection
+
+
+def is_met(job, condition):
+    ended = job["state"] in ("F", "X")
+    succeeded = ended and job.get("Exit_status") == 0
+    return {
+        "after": job["stime"] is not None,
+        "afterok": succeeded,
+        "afternotok": ended and not succeeded,
+        "afterany": ended,
+    }[condition]
+
+
+def not_to_be_met(job, condition):
+    return job["state"] in ("F", "X") and not is_met(job, condition)
 
 
 def qsub_options(argv):
@@ -337,12 +553,12 @@ def seconds_of(text):
 # ---- the execution host
 
 
-def mom(server, number):
+def mom(server, job_id):
     """Run one job to its end."""
     with server.locked():
-        job = server.load(number)
-    spool = [server.jobs_folder / f"{number}.{stream}" for stream in ("OU", "ER")]
-    temporary = server.jobs_folder / f"tmp.{number}"
+        job = server.load(job_id)
+    spool = [server.jobs_folder / f"{job_id}.{stream}" for stream in ("OU", "ER")]
+    temporary = server.jobs_folder / f"tmp.{job_id}"
     temporary.mkdir(exist_ok=True)
     account = pwd.getpwuid(os.geteuid())
     environment = {
@@ -353,7 +569,7 @@ def mom(server, number):
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "PBS_ENVIRONMENT": "PBS_BATCH",
-        "PBS_JOBID": f"{number}.{HOST}",
+        "PBS_JOBID": f"{job_id}.{HOST}",
         "PBS_JOBNAME": job["name"],
         "PBS_QUEUE": job["queue"],
         "NCPUS": str(job["ncpus"]),
@@ -361,9 +577,14 @@ def mom(server, number):
         "TMPDIR": str(temporary),
         **dict(job["variables"]),
     }
+    if "index" in job:
+        environment |= {
+            "PBS_ARRAY_INDEX": str(job["index"]),
+            "PBS_ARRAY_ID": f"{job['number']}[].{HOST}",
+        }
     with spool[0].open("wb") as out, spool[1].open("wb") as err:
         process = subprocess.Popen(
-            command_of(server.jobs_folder / f"{number}.SC"),
+            command_of(server.jobs_folder / f"{job['number']}.SC"),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
@@ -371,7 +592,7 @@ def mom(server, number):
             cwd=account.pw_dir,
             start_new_session=True,
         )
-    (server.jobs_folder / f"{number}.session").write_text(str(process.pid))
+    (server.jobs_folder / f"{job_id}.session").write_text(str(process.pid))
     how = watch(server, job, process)
     end_session(process.pid, signal.SIGKILL)
     status = process.returncode
@@ -381,12 +602,12 @@ def mom(server, number):
     shutil.rmtree(temporary, ignore_errors=True)
     delivered = all([deliver(spool[0], job["output"]), deliver(spool[1], job["error"])])
     with server.locked():
-        exiting = server.load(number)
+        exiting = server.load(job_id)
         server.save(exiting | {"state": "E", "substate": 51})
     time.sleep(float(server.config.get("exit_seconds", 1.5)))
     with server.locked():
         used = job["used"]
-        job = server.load(number)
+        job = server.load(job_id)
         job |= {"Stageout_status": int(delivered), "used": used}
         words = f"exceeded resource {how}" if how else "finished" if status == 0 else "failed"
         if job.get("deleted_by") and how is None:
@@ -402,7 +623,7 @@ def command_of(script):
 
 def watch(server, job, process):
     """Wait for the end; return the limit that was exceeded, or None."""
-    number, asked = job["number"], server.jobs_folder / f"{job['number']}.kill"
+    job_id, asked = job["id"], server.jobs_folder / f"{job['id']}.kill"
     exceeded = None
     kill_at = None
     while process.poll() is None:
@@ -419,7 +640,7 @@ def watch(server, job, process):
             kill_at = now + float(server.config.get("kill_delay_seconds", 5))
         elif kill_at is not None and now > kill_at:
             end_session(process.pid, signal.SIGKILL)
-        (server.jobs_folder / f"{number}.used").write_text(json.dumps(job["used"]))
+        (server.jobs_folder / f"{job_id}.used").write_text(json.dumps(job["used"]))
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.05)
     return exceeded
@@ -467,14 +688,16 @@ def deliver(source, path):
 
 def job_attributes(server, job):
     """Return what ``qstat -f`` tells, in its order."""
-    over = job["state"] == "F"
+    over = job["state"] in ("F", "X")
+    array, is_task = job.get("array"), "index" in job
     running = job["state"] in ("R", "E")
     used = job["used"]
     if running:
         with contextlib.suppress(OSError, ValueError):
-            used = json.loads((server.jobs_folder / f"{job['number']}.used").read_text())
+            used = json.loads((server.jobs_folder / f"{job['id']}.used").read_text())
     until = job.get("history_timestamp") or int(time.time())
     began = job["stime"] is not None
+    runs = began and array is None
     vnode = f"({HOST}:ncpus={job['ncpus']})"
     pairs = [
         ("Job_Name", job["name"]),
@@ -489,19 +712,20 @@ def job_attributes(server, job):
                 ("vmem", f"{used['mem']}kb"),
                 ("walltime", clock(until - (job["stime"] or until))),
             ]
-            if began
+            if runs
             else None,
         ),
         ("job_state", job["state"]),
         ("queue", job["queue"]),
         ("server", HOST),
         ("Account_Name", job["account"] or None),
-        ("Checkpoint", "u"),
+        ("Checkpoint", None if is_task else "u"),
         ("ctime", moment(job["ctime"])),
+        ("depend", depend_words(server, job)),
         ("Error_Path", f"{HOST}:{job['error']}"),
-        ("exec_host", f"{HOST}/0*{job['ncpus']}" if began else None),
-        ("exec_vnode", vnode if began else None),
-        ("Hold_Types", job["hold"]),
+        ("exec_host", f"{HOST}/0*{job['ncpus']}" if runs else None),
+        ("exec_vnode", vnode if runs else None),
+        ("Hold_Types", None if is_task else job["hold"]),
         ("Join_Path", "n"),
         ("Keep_Files", "n"),
         ("Mail_Points", "a"),
@@ -513,7 +737,8 @@ def job_attributes(server, job):
         ("Resource_List", [tuple(pair) for pair in job["asked"]]),
         ("stime", moment(job["stime"]) if began else None),
         ("obittime", moment(until) if over and began else None),
-        ("jobdir", pwd.getpwnam(job["owner"]).pw_dir if began else None),
+        ("session_id", session_of(server, job) if runs else None),
+        ("jobdir", pwd.getpwnam(job["owner"]).pw_dir if runs else None),
         ("substate", str(job["substate"])),
         ("Variable_List", [tuple(pair) for pair in job["variables"]]),
         ("comment", job.get("comment")),
@@ -521,12 +746,56 @@ def job_attributes(server, job):
         ("run_count", str(job["run_count"]) if job["run_count"] else None),
         ("Stageout_status", str(job["Stageout_status"]) if "Stageout_status" in job else None),
         ("Exit_status", str(job["Exit_status"]) if "Exit_status" in job else None),
-        ("Submit_arguments", job["arguments"]),
+        ("Submit_arguments", job.get("arguments")),
+        *(array_attributes(server, job) if array else []),
+        ("array_id", f"{job['number']}[].{HOST}" if is_task else None),
+        ("array_index", str(job["index"]) if is_task else None),
         ("history_timestamp", str(job["history_timestamp"]) if over else None),
         ("project", "_pbs_project_default"),
         ("Submit_Host", HOST),
     ]
     return [(name, value) for name, value in pairs if value is not None]
+
+
+def session_of(server, job):
+    with contextlib.suppress(OSError):
+        return (server.jobs_folder / f"{job['id']}.session").read_text()
+    return None
+
+
+def depend_words(server, job):
+    """Return ``depend``: what the job waits for, and which jobs wait for it."""
+    groups = {}
+    for condition, wanted in job.get("depends", []):
+        groups.setdefault(condition, []).append(wanted)
+    for other in server.all() if job["state"] not in ("F", "X") else []:
+        for condition, wanted in other.get("depends", []):
+            if wanted == job["id"] and other["state"] not in ("F", "X"):
+                groups.setdefault(condition.replace("after", "before"), []).append(other["id"])
+    words = (
+        ":".join([condition, *(f"{wanted}.{HOST}@{HOST}" for wanted in ids)])
+        for condition, ids in groups.items()
+    )
+    return ",".join(words) or None
+
+
+def array_attributes(server, job):
+    first, last, step = job["array"]
+    tasks = server.tasks_of(job)
+    names = {"Q": "Queued", "R": "Running", "E": "Exiting", "X": "Expired"}
+    counts = collections.Counter(names.get(task["state"]) for task in tasks)
+    waiting = [task["index"] for task in tasks if task["state"] == "Q"]
+    if len(waiting) == len(tasks):
+        remaining = f"{first}-{last}" + (f":{step}" if step > 1 else "")
+    else:
+        remaining = ",".join(map(str, waiting)) or "-"
+    return [
+        ("array", "True"),
+        ("array_state_count", " ".join(f"{name}:{counts[name]}" for name in names.values())),
+        ("array_indices_submitted", f"{first}-{last}" + (f":{step}" if step > 1 else "")),
+        ("array_indices_remaining", remaining),
+        ("max_run_subjobs", str(job["max_running"]) if job["max_running"] else None),
+    ]
 
 
 def header():
@@ -559,8 +828,11 @@ def qstat(server, argv):
             print_all(as_json, "Queue", "Queue: ", queue_attributes(server))
             return
         with server.locked():
-            found, complaints = selected(server, ids, finished="-x" in given, quiet="-E" in given)
-            members = [(f"{job['number']}.{HOST}", job_attributes(server, job)) for job in found]
+            finished = "-x" in given
+            found, complaints = selected(server, ids, finished=finished, quiet="-E" in given)
+            if "-t" in given:
+                found = [one_of for job in found for one_of in with_tasks(server, job)]
+            members = [(f"{job['id']}.{HOST}", job_attributes(server, job)) for job in found]
     except Refused as refusal:
         if as_json:
             print_all(True, "Jobs", "", [])
@@ -581,7 +853,7 @@ def print_all(as_json, section, heading, members):
 def selected(server, ids, *, finished, quiet):
     """Return the jobs that are asked for, and what is to be complained about the others."""
     if not ids or "" in ids:
-        jobs = [server.load(number) for number in server.numbers()]
+        jobs = [job for job in server.all() if "index" not in job]
         return [job for job in jobs if finished or job["state"] != "F"], []
     found, complaints = [], []
     for text in ids:
@@ -592,20 +864,24 @@ def selected(server, ids, *, finished, quiet):
             continue
         if job["state"] == "F" and not finished:
             words = "Job has finished, use -x or -H to obtain historical job information"
-            complaints.append((35, f"qstat: {job['number']}.{HOST} {words}"))
+            complaints.append((35, f"qstat: {job['id']}.{HOST} {words}"))
         else:
             found.append(job)
     return found, [] if quiet and finished else complaints
+
+
+def with_tasks(server, job):
+    return [job, *(server.tasks_of(job) if "array" in job else [])]
 
 
 def one(server, text, command):
     match = re.fullmatch(rf"([0-9]+)(\[[0-9]*\])?(?:\.{HOST})?", text)
     if match is None:
         raise Refused(1, f"{command}: illegally formed job identifier: {text}")
-    number = int(match[1])
-    if match[2] or number not in server.numbers():
-        raise Refused(153, f"{command}: Unknown Job Id {number}{match[2] or ''}.{HOST}")
-    return server.load(number)
+    job_id = match[1] + (match[2] or "")
+    if not server.exists(job_id):
+        raise Refused(153, f"{command}: Unknown Job Id {job_id}.{HOST}")
+    return server.load(job_id)
 
 
 def queue_attributes(server):
@@ -614,7 +890,7 @@ def queue_attributes(server):
             name,
             [
                 ("queue_type", "Execution"),
-                ("total_jobs", str(len(server.numbers()))),
+                ("total_jobs", str(len(server.ids()))),
                 ("enabled", enabled),
                 ("started", started),
             ],
@@ -628,7 +904,7 @@ def qselect(server, argv):
     server.check_up(255, f"qselect: cannot connect to server {HOST} (errno=15010)")
     with server.locked():
         for job in selected(server, [], finished="-x" in argv, quiet=True)[0]:
-            print(f"{job['number']}.{HOST}")
+            print(f"{job['id']}.{HOST}")
 
 
 def pbsnodes(server, argv):
@@ -639,7 +915,7 @@ def pbsnodes(server, argv):
         )
     total = int(server.config.get("ncpus", 64))
     with server.locked():
-        jobs = [server.load(number) for number in server.numbers()]
+        jobs = server.all()
     used = sum(job["ncpus"] for job in jobs if job["state"] == "R")
     assigned = [("ncpus", str(used))] if used else []
     told = [
@@ -689,8 +965,8 @@ def change(server, command, ids, act):
         for text in ids:
             try:
                 job = one(server, text, command)
-                if job["state"] == "F":
-                    raise Refused(35, f"{command}: Job has finished {job['number']}.{HOST}")
+                if job["state"] in ("F", "X"):
+                    raise Refused(35, f"{command}: Job has finished {job['id']}.{HOST}")
                 act(server, job)
             except Refused as refusal:
                 refusals.append(refusal)
@@ -700,7 +976,7 @@ def change(server, command, ids, act):
 
 def refuse_while_exiting(job, command):
     if job["state"] == "E":
-        words = f"Request invalid for state of job {job['number']}.{HOST}"
+        words = f"Request invalid for state of job {job['id']}.{HOST}"
         raise Refused(168, f"{command}: {words}")
 
 
@@ -708,27 +984,35 @@ def delete(server, job):
     refuse_while_exiting(job, "qdel")
     who = f"{pwd.getpwuid(os.geteuid()).pw_name}@{HOST}"
     server.account("D", job, f"requestor={who}")
-    if job["state"] == "R":
+    if "array" in job and job["stime"] is not None:
+        server.save(job | {"deleted_by": who})
+        for task in server.tasks_of(job):
+            if task["state"] in ("Q", "R"):
+                delete(server, task)
+    elif "array" in job:
+        for task in server.tasks_of(job):
+            server.save(task | {"state": "X", "substate": 91, "history_timestamp": mtime()})
+        server.save(job | {"state": "F", "substate": 91, "history_timestamp": mtime()})
+        server.leave(server.load(job["id"]))
+    elif job["state"] == "R":
         job["deleted_by"] = who
         server.save(job)
-        (server.jobs_folder / f"{job['number']}.kill").touch()
+        (server.jobs_folder / f"{job['id']}.kill").touch()
     else:
         server.finish(job, None, how="terminated")
 
 
 def hold(server, job):
     refuse_while_exiting(job, "qhold")
-    job["hold"] = "u"
-    if job["state"] == "Q":
+    job["hold"] = "u" if job["hold"] == "n" else "".join(sorted({*job["hold"], "u"}, reverse=True))
+    if job["state"] == "Q" or (job["state"] == "B" and "array" in job):
         job |= {"state": "H", "substate": 20}
     server.save(job)
 
 
 def release(server, job):
     refuse_while_exiting(job, "qrls")
-    job["hold"] = "n"
-    if job["state"] == "H":
-        job |= {"state": "Q", "substate": 10}
+    lift_hold(job, "u")
     server.save(job)
     server.schedule()
 
@@ -761,7 +1045,7 @@ def main():
     state, command, *argv = sys.argv[1:]
     server = Server(Path(state))
     if command == "_mom":
-        mom(server, int(argv[0]))
+        mom(server, argv[0])
         return 0
     try:
         COMMANDS[command](server, argv)

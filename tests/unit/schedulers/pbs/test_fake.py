@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,8 @@ def _run(fake: Pbs, *argv: str, stdin: bytes = b"") -> subprocess.CompletedProce
         ("qsub.unknown-resource", ("qsub", "-l", "nosuch=3")),
         ("qsub.bad-walltime", ("qsub", "-l", "walltime=abc")),
         ("qsub.name-too-long-231", ("qsub", "-N", "x" * 231)),
+        ("qstat-f-json.unknown-array-elem", ("qstat", "-f", "-F", "json", "999999[1]")),
+        ("qsub.array-too-big", ("qsub", "-J", "1-20000")),
     ],
 )
 def test_a_refusal_is_the_recorded_one(tmp_path: Path, case: str, argv: tuple[str, ...]) -> None:
@@ -95,3 +99,127 @@ def test_a_held_job_has_the_attributes_of_a_real_one(tmp_path: Path) -> None:
     assert list(told) == list(real)
     assert list(told["Resource_List"]) == list(real["Resource_List"])
     assert list(told["Variable_List"]) == list(real["Variable_List"])
+
+
+def _told(fake: Pbs, *words: str) -> dict[str, dict[str, Any]]:
+    jobs: dict[str, dict[str, Any]] = json.loads(_run(fake, "qstat", *words).stdout).get("Jobs", {})
+    return jobs
+
+
+def _real(case: str) -> dict[str, dict[str, Any]]:
+    jobs: dict[str, dict[str, Any]] = json.loads(recorded(case).stdout)["Jobs"]
+    return jobs
+
+
+def _until(reached: Callable[[], Any], seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := reached()):
+        assert time.monotonic() < deadline, "not reached"
+        time.sleep(0.05)
+    return found
+
+
+def _submit(fake: Pbs, *words: str, script: bytes = b"exit 0\n") -> str:
+    done = _run(fake, "qsub", "-f", *words, stdin=script)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode().strip()
+
+
+_LIST = ("-t", "-f", "-F", "json")
+_HISTORY = ("-x", *_LIST)
+# A task that fails at once, one that succeeds at once, and two that wait to be deleted.
+_TASKS = b"case $PBS_ARRAY_INDEX in 1) exit 0;; 2) exit 7;; *) sleep 300;; esac\n"
+
+
+def _names(job: Mapping[str, Any]) -> list[str]:
+    # Recorded before the host had told of the session of some.
+    return [name for name in job if name != "session_id"]
+
+
+def _is_like(job: Mapping[str, Any], real: Mapping[str, Any]) -> None:
+    """Check that a job has the attributes of a recorded one, and its state in all respects."""
+    assert _names(job) == _names(real)
+    for name in ("job_state", "substate", "Exit_status", "Hold_Types", "array_state_count"):
+        assert job.get(name) == real.get(name), name
+    for name in ("array_indices_submitted", "array_indices_remaining", "array_index"):
+        assert job.get(name) == real.get(name), name
+
+
+def test_an_array_begins_ends_and_is_deleted_as_recorded(tmp_path: Path) -> None:
+    fake = Pbs(tmp_path, kill_delay_seconds=0.5, exit_seconds=0.1)
+    array = _submit(fake, "-J", "1-4", "-l", "select=1:ncpus=1", script=_TASKS)
+    number = array.partition("[")[0]
+    assert array == f"{number}[].pbshead"
+
+    def partly_done() -> dict[str, dict[str, Any]] | None:
+        told = _told(fake, *_LIST, array)
+        return told if [job["job_state"] for job in told.values()] == list("BXXRR") else None
+
+    told = _until(partly_done)
+    for (name, job), (known_as, real) in zip(
+        told.items(), _real("qstat-t-f-json.array-partly-done").items(), strict=True
+    ):
+        assert name == known_as.replace("5283", number)
+        _is_like(job, real)
+    assert _run(fake, "qdel", array).returncode == 0
+    _until(lambda: not _told(fake, *_LIST))
+    told = _told(fake, *_HISTORY, array)
+    reals = _real("qstat-x-t-f-json.array-finished")
+    for name, job in told.items():
+        real = reals[name.replace(number, "5283")]
+        if not name.startswith(f"{number}[]"):
+            _is_like(job, real)
+        # That of an array of which a part was deleted says that it failed.
+        assert (job["job_state"], job["Exit_status"]) == (real["job_state"], real["Exit_status"])
+    finished = _run(fake, "qdel", array)
+    assert (finished.returncode, finished.stderr) == (
+        35,
+        recorded("qdel.array-finished").stderr.replace(b"5283", number.encode()),
+    )
+
+
+def test_a_held_array_is_as_recorded_and_a_limit_of_running_tasks_is_kept(tmp_path: Path) -> None:
+    fake = Pbs(tmp_path, exit_seconds=0.1)
+    array = _submit(fake, "-N", "arrs", "-J", "1-10:4", "-h")
+    (job,) = _told(fake, "-f", "-F", "json").values()
+    _is_like(job, _real("qstat-f-json.array-held")["33[].pbshead"])
+    assert [state["job_state"] for state in _told(fake, *_LIST).values()] == list("HQQQ")
+    _run(fake, "qdel", array)
+    limited = _submit(fake, "-J", "1-3%1", script=b"sleep 300\n")
+    _until(lambda: [j["job_state"] for j in _told(fake, *_LIST).values()] == list("BRQQ"))
+    assert _told(fake, "-f", "-F", "json")[limited]["max_run_subjobs"] == 1
+    _run(fake, "qdel", limited)
+
+
+@pytest.mark.parametrize("case", ["unknown", "finished-failed"])
+def test_a_dependency_that_cannot_be_met_ends_a_job_at_once_as_recorded(
+    tmp_path: Path, case: str
+) -> None:
+    fake = Pbs(tmp_path, exit_seconds=0.1)
+    other = _submit(fake, script=b"exit 3\n") if case == "finished-failed" else "999999"
+    _until(lambda: not _told(fake, *_LIST))
+    waits = _submit(fake, "-W", f"depend=afterok:{other}")
+    (real,) = _real(f"qstat-x-f-json.afterok-{case}").values()
+    _is_like(_told(fake, *_HISTORY, waits)[waits], real)
+
+
+def test_jobs_that_wait_for_others_are_as_recorded(tmp_path: Path) -> None:
+    fake = Pbs(tmp_path, exit_seconds=0.1)
+    first = _submit(fake, "-h", script=b"exit 3\n")
+    dependents = [
+        _submit(fake, "-W", f"depend={condition}:{first}")
+        for condition in ("afterok", "afterany", "afternotok")
+    ]
+    told = _told(fake, *_LIST)
+    _is_like(told[dependents[0]], _real("qstat-f-json.held-by-dependency")["42.pbshead"])
+    assert told[dependents[0]]["depend"] == f"afterok:{first}@pbshead"
+    _is_like(told[first], _real("qstat-f-json.dependency-parent-held")["160.pbshead"])
+    assert told[first]["depend"] == (
+        "beforeok:{}@pbshead,beforeany:{}@pbshead,beforenotok:{}@pbshead".format(*dependents)
+    )
+    _run(fake, "qrls", first)
+    _until(lambda: not _told(fake, *_LIST))
+    told = _told(fake, *_HISTORY)
+    for job, case in zip(dependents, ("afterok-of", "afterany-of", "afternotok-of"), strict=True):
+        (real,) = _real(f"qstat-x-f-json.dep-{case}-failed").values()
+        _is_like(told[job], real)
