@@ -4,6 +4,7 @@ It takes jobs over its submission command, and a test moves them: into the queue
 the accounting. Records have the form in which the schedulers print them.
 """
 
+import json
 import os
 import pwd
 import threading
@@ -58,7 +59,7 @@ def until(reached: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 
 class Site:
-    """What the schedulers share; the fields of records are named as in `Observation`.
+    """What all schedulers share; the fields of records are named as in `Observation`.
 
     Attributes:
         fake: the commands.
@@ -304,7 +305,58 @@ class TorqueSite(Site):
         }
 
 
-SITES: Mapping[str, type[Site]] = {"SLURM": SlurmSite, "SGE": SgeSite, "TORQUE": TorqueSite}
+class PbsSite(Site):
+    """qstat of PBS, which tells of the queue and of the finished jobs, and the others."""
+
+    running, waiting, accounting_command = "R", "Q", "qstat"
+    _HEAD = b'{\n\t"timestamp":\t1795386026,\n\t"pbs_server":\t"pbshead",\n\t"Jobs":\t{\n'
+
+    def __init__(self, fake: FakeScheduler) -> None:
+        super().__init__(fake)
+        self._submitted = time.strftime("%a %b %d %H:%M:%S %Y", time.gmtime())
+        for question in ("all", "some"):
+            fake.answer("qstat", self._HEAD, question=question)
+            fake.put(f"qstat.{question}", "9", b"\t}\n}\n")
+
+    def account(self, job_id: str, **fields: Any) -> None:
+        ended = {"state": "F", "code": 0, "submit": self._submitted, **fields}
+        self.fake.put("qstat.some", f"5-{fields.get('piece', job_id)}", _pbs_job(job_id, ended))
+
+    def leave(self, job_id: str) -> None:
+        # The finished jobs are those of the other question.
+        self.fake.drop(self.listing, f"5-{job_id}")
+
+    def _records(self, job_id: str, fields: Mapping[str, Any]) -> dict[str, bytes]:
+        return {"qstat.all": _pbs_job(job_id, {"submit": self._submitted, **fields})}
+
+
+def _pbs_job(job_id: str, fields: Mapping[str, Any]) -> bytes:
+    attributes = {
+        "Job_Name": _json(fields.get("name", "study")),
+        "Job_Owner": _json(f"{fields.get('owner', pwd.getpwuid(os.geteuid()).pw_name)}@pbshead"),
+        "job_state": _json(fields["state"]),
+        "queue": _json("workq"),
+        "ctime": _json(fields["submit"]),
+        **({"substate": str(fields["substate"])} if "substate" in fields else {}),
+        "Variable_List": '{\n\t\t\t\t"HPCQ_KEY":\t' + _json(fields.get("key") or "") + "\n\t\t\t}",
+        **({"comment": _json(fields["comment"])} if "comment" in fields else {}),
+        **({"Exit_status": str(fields["code"])} if fields.get("code") is not None else {}),
+    }
+    lines = ",\n".join(f'\t\t\t"{name}":\t{value}' for name, value in attributes.items())
+    return _bytes(f'\t\t"{job_id}.pbshead":\t{{\n{lines}\n\t\t}},\n')
+
+
+def _json(value: Any) -> str:
+    """As PBS does: nothing but the shortest escapes, whatever the bytes."""
+    return json.dumps(_text(value), ensure_ascii=False)
+
+
+SITES: Mapping[str, type[Site]] = {
+    "SLURM": SlurmSite,
+    "SGE": SgeSite,
+    "TORQUE": TorqueSite,
+    "PBS": PbsSite,
+}
 
 
 @contextmanager

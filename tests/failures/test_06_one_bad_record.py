@@ -3,14 +3,11 @@
 Met in: openpbs 2541, 1255, 2677.
 Here: Each record is read by itself, of squeue and sacct, of qstat and the accounting file. A bad
 one is logged with its reason and hides no other job; a job of ours whose record is bad is where it
-was.
-
-The invalid JSON of PBS (bad escapes, leading zeros, duplicate keys, control characters) is to be
-added with that scheduler.
+was. The JSON of PBS is divided into jobs by its layout, which no user can write.
 """
 
 import pytest
-from tests.failures.site import Site, key_of, listed, read_until, submitted, until
+from tests.failures.site import SITES, Site, key_of, listed, read_until, submitted, until
 from tests.jobs import Study
 from tests.service import Service
 
@@ -19,19 +16,24 @@ BAD_IN_QUEUE = {
     "SGE": b"<job_list><JB_job_number>%s</JB_job_number><state>r</state><slots>x</slots>"
     b"</job_list>\n",
     "TORQUE": b"<Job><Job_Id>%s.vm</Job_Id><job_state>R</job_states></Job>",
+    "PBS": b'\t\t"%s.pbshead":\t{\n\t\t\t"Job_Name":\t"no state"\n\t\t},\n',
 }
 WITHOUT_AN_ID = {
     "SLURM": b"\x1f\x00\xff\x1d0123456789abcdef\x1d\n",
     "SGE": b"<job_list>\x00\xff</job_list>\n",
     "TORQUE": b"<Job>\x00\xff</Job>",
+    "PBS": b'\t\t"\x00\xff":\t{\n\t\t\t"job_state":\t"R"\n\t\t},\n',
 }
 BAD_IN_ACCOUNTING = {
     "SLURM": b"not an id" + 24 * b"\x1f0123456789abcdef\x1f" + b"\n",
     "SGE": b"all.q:n1:users:ana:study:%s:sge:no:times:here\n",
     "TORQUE": b"11/22/2026;E;%s.vm;no time at all\n",
+    "PBS": b'\t\t"not an id":\t{\n\t\t\t"job_state":\t"F"\n\t\t},\n',
 }
+EVERYWHERE = pytest.mark.parametrize("site", SITES, indirect=True)
 
 
+@EVERYWHERE
 def test_a_bad_record_in_the_queue_hides_no_other(
     site: Site, serving: Service, study: Study
 ) -> None:
@@ -45,6 +47,7 @@ def test_a_bad_record_in_the_queue_hides_no_other(
     assert serving.client.get("/health/ready").status_code == 200
 
 
+@EVERYWHERE
 def test_a_job_of_ours_whose_record_is_bad_is_where_it_was(
     site: Site, serving: Service, study: Study
 ) -> None:
@@ -61,6 +64,7 @@ def test_a_job_of_ours_whose_record_is_bad_is_where_it_was(
     read_until(serving, job_id, lambda job: job["state"] == "DONE")
 
 
+@EVERYWHERE
 @pytest.mark.parametrize("first", [True, False], ids=["before it", "after it"])
 def test_a_bad_record_in_the_accounting_hides_no_other(
     site: Site, serving: Service, study: Study, first: bool
@@ -71,11 +75,11 @@ def test_a_bad_record_in_the_accounting_hides_no_other(
 
     def spoil() -> None:
         bad = BAD_IN_ACCOUNTING[site.fake.scheduler]
-        if site.fake.scheduler == "SLURM":
-            site.fake.put("sacct.some", "1" if first else "7", bad)
-        else:
+        if site.fake.scheduler == "SGE":
             with site.fake.accounting_file.open("ab") as file:
                 file.write(bad % job_id.encode())
+        else:
+            site.fake.put(f"{site.accounting_command}.some", "1" if first else "7", bad)
 
     if first:
         spoil()
@@ -85,3 +89,25 @@ def test_a_bad_record_in_the_accounting_hides_no_other(
     site.leave(job_id)
     job = read_until(serving, job_id, lambda job: job["state"] == "FAILED")
     assert job["exitCode"] == 3
+
+
+# What other users' environments make of the document; each was printed by a real one, or reported.
+SPOILT = [
+    b'"bad escape \\q \\033 \\x41"',
+    b'"\xff\xfe caf\xe9"',
+    b'"raw \x01\x1b[31m control"',
+    b"007",
+    b'"twice",\n\t\t\t"Job_Name":\t"twice"',
+    b'"}}}, \\"Jobs\\": {{{"',
+    b'"a\\n\t\t},\\n\\t\\t\\"99999.pbshead\\":\\t{\\n\\t\\t\\t\\"job_state\\":\\t\\"R\\""',
+]
+
+
+@pytest.mark.parametrize("site", ["PBS"], indirect=True)
+def test_json_that_is_none_loses_no_job_and_invents_none(site: Site, serving: Service) -> None:
+    for number, value in enumerate(SPOILT, 80001):
+        record = b'\t\t"%d.pbshead":\t{\n\t\t\t"job_state":\t"R",\n\t\t\t"Job_Name":\t%s\n\t\t},\n'
+        site.raw(f"2-{number}", record % (number, value))
+    site.queue("90000", name="after")
+    until(lambda: "90000" in listed(serving))
+    assert listed(serving).keys() == {str(80001 + n) for n in range(len(SPOILT))} | {"90000"}

@@ -2,15 +2,15 @@
 
 Met in: reframe PR 1402; fractal-server 2482.
 Here: Output and exit status are judged separately. A listing that failed ends no job, whatever it
-printed; a command that exits with 0 and says that it failed has failed.
-
-PBS's exit status 153 beside a valid listing is to be added with that scheduler.
+printed; a command that exits with 0 and says that it failed has failed. PBS's exit status 153 (a
+job is unknown) beside a listing takes nothing from what is listed.
 """
 
 import pytest
-from tests.failures.site import Site, key_of, read, read_until, submitted, until
+from tests.failures.site import Site, key_of, listed, read, read_until, submitted, until
 from tests.jobs import Study, assert_problem
 from tests.service import Service
+from tests.unit.schedulers.pbs import recorded as pbs
 from tests.unit.schedulers.sge import recorded as sge
 from tests.unit.schedulers.slurm import recorded as slurm
 from tests.unit.schedulers.torque import recorded as torque
@@ -87,3 +87,37 @@ def test_a_refusal_with_exit_status_0_is_a_refusal(
     problem = assert_problem(serving.client.delete(f"/jobs/{job_id}"), 403)
     assert problem["code"] == "not_authorized"
     assert read(serving, job_id)["status"] == "RUNNING"
+
+
+@pytest.mark.parametrize("site", ["PBS"], indirect=True)
+@pytest.mark.parametrize(
+    ("exit_status", "complaint"),
+    [
+        (153, b"qstat: Unknown Job Id 999999.pbshead\n"),
+        (35, b"qstat: 7.pbshead Job has finished\n"),
+    ],
+)
+def test_what_is_listed_beside_a_complaint_about_others_is_believed(
+    site: Site, serving: Service, study: Study, exit_status: int, complaint: bytes
+) -> None:
+    job_id = _running(site, serving, study)
+    site.fake.end_with("qstat.all", exit_status, complaint)
+    site.fake.end_with("qstat.some", exit_status, complaint)
+    site.queue("90001")
+    until(lambda: "90001" in listed(serving))
+    site.leave(job_id)
+    site.account(job_id, code=3)
+    job = read_until(serving, job_id, lambda job: job["status"] == "STOPPED")
+    assert (job["state"], job["exitCode"]) == ("FAILED", 3)
+
+
+@pytest.mark.parametrize("site", ["PBS"], indirect=True)
+def test_an_empty_document_of_a_server_that_is_away_ends_no_job(
+    site: Site, serving: Service, study: Study
+) -> None:
+    """It is the same document as that of an empty queue, exit status 0 included at worst."""
+    job_id = _running(site, serving, study)
+    away = pbs.recorded("qstat-f-json.server-down")
+    site.fake.answer("qstat", away.stdout, stderr=away.stderr)
+    stale = read_until(serving, job_id, lambda job: job["stale"])
+    assert (stale["state"], stale["status"]) == ("RUNNING", "RUNNING")

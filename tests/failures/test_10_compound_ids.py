@@ -3,9 +3,7 @@
 Met in: seff-array 15; reframe PR 2376.
 Here: An id is a type with a grammar: a number, then at most one task or component, then at most a
 host. What it does not take reaches no command, so that none meant for one job can reach many.
-
-The server's name in ids of Torque and PBS (`12[3].host`) is in the grammar; their listings are to
-be added with them.
+The server's name in ids of PBS (`12[3].host`) is left out.
 """
 
 from urllib.parse import quote
@@ -72,6 +70,22 @@ def test_tasks_of_grid_engine_are_jobs_beside_their_array(site: Site, serving: S
     assert listed(serving).keys() == {"9", "9[2]"}
     assert read(serving, "9[2]")["arrayTaskId"] == 2
     assert read(serving, "9")["state"] == "RUNNING"
+
+
+@pytest.mark.parametrize("site", ["PBS"], indirect=True)
+def test_tasks_of_pbs_are_jobs_beside_their_array(site: Site, serving: Service) -> None:
+    site.queue("9[]", state="B", name="array")
+    site.queue("9[2]", state="R")
+    site.queue("9[3]", state="Q")
+    until(lambda: listed(serving))
+    assert listed(serving).keys() == {"9", "9[2]", "9[3]"}
+    task = read(serving, "9[2]")
+    assert (task["arrayJobId"], task["arrayTaskId"], task["state"]) == ("9", 2, "RUNNING")
+    assert (read(serving, "9")["state"], read(serving, "9[3]")["state"]) == ("RUNNING", "QUEUED")
+    runs = site.fake.runs("qdel", "qhold", "qrls")
+    for job_id in OF_MANY:
+        assert_problem(serving.client.delete(f"/jobs/{quote(job_id, safe='')}"), 404)
+    assert site.fake.runs("qdel", "qhold", "qrls") == runs == 0
 
 
 @given(

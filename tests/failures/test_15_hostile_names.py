@@ -9,10 +9,11 @@ is nothing to inject into.
 import json
 
 import pytest
-from tests.failures.site import Site, listed, read_until, submitted, until
+from tests.failures.site import SITES, Site, listed, read_until, submitted, until
 from tests.jobs import Study
 from tests.service import Service
 
+EVERYWHERE = pytest.mark.parametrize("site", SITES, indirect=True)
 FORGED_ROW = "x\n99999\x1fRUNNING\x1f\x1f\x1f\x1f\x1f\x1f\x1f\x1f\x1f\x1f"
 NAMES = [
     "a|b|c",
@@ -25,6 +26,7 @@ NAMES = [
 ]
 
 
+@EVERYWHERE
 def test_names_in_the_queue_arrive_whole_and_drop_no_record(site: Site, serving: Service) -> None:
     site.queue("80001", name="before")
     for number, name in enumerate(NAMES, 81000):
@@ -38,6 +40,7 @@ def test_names_in_the_queue_arrive_whole_and_drop_no_record(site: Site, serving:
     assert [jobs[str(n)]["name"] for n in range(81000, 81000 + len(NAMES))] == expected
 
 
+@EVERYWHERE
 def test_bytes_that_are_no_utf8_are_shown_as_far_as_they_can_be(
     site: Site, serving: Service
 ) -> None:
@@ -67,6 +70,7 @@ def test_an_element_in_a_name_forges_no_record(site: Site, serving: Service) -> 
     assert listed(serving)["80001"]["name"] == forged
 
 
+@EVERYWHERE
 def test_a_submitted_name_reaches_no_shell_and_comes_back_whole(
     site: Site, serving: Service, study: Study
 ) -> None:

@@ -3,15 +3,14 @@
 Met in: baw-server 880.
 Here: A job that its scheduler calls failed has failed, whatever its exit status. A signal is told
 apart from an exit status: `exitSignal` and `exitCode` are never both set for one that was killed.
-
-The negative codes of PBS are to be added with it.
+A job of PBS that has ended without an exit status never succeeded.
 """
 
 import time
 from typing import Any
 
 import pytest
-from tests.failures.site import Site, key_of, read, read_until, submitted
+from tests.failures.site import SITES, Site, key_of, read, read_until, submitted
 from tests.jobs import Json, Study
 from tests.service import Service
 
@@ -50,13 +49,28 @@ TORQUE: list[tuple[dict[str, Any], tuple[str, str | None, int | None, int | None
     ({"code": -1}, ("FAILED", "SCHEDULER_ERROR", None, None)),
     ({"start": 0}, ("FAILED", "CANCELLED", None, None)),
 ]
-ENDS = {"SGE": SGE, "SLURM": SLURM, "TORQUE": TORQUE}
+DELETED = "Job run at Sun Nov 22 at 22:04 on (n1:ncpus=1) and terminated by ana@n1"
+PBS: list[tuple[dict[str, Any], tuple[str, str | None, int | None, int | None]]] = [
+    ({"code": 0}, ("DONE", None, 0, None)),
+    ({"code": 137}, ("FAILED", "NON_ZERO_EXIT", 137, None)),
+    ({"code": 254}, ("FAILED", "NON_ZERO_EXIT", 254, None)),
+    ({"code": 265}, ("FAILED", "SIGNAL", None, 9)),
+    ({"code": 271, "substate": 91, "comment": DELETED}, ("FAILED", "CANCELLED", None, 15)),
+    ({"code": -29}, ("FAILED", "TIME_LIMIT", None, None)),
+    ({"code": -27}, ("FAILED", "OUT_OF_MEMORY", None, None)),
+    ({"code": -4}, ("FAILED", "NODE_FAILURE", None, None)),
+    ({"code": -99}, ("FAILED", "UNKNOWN", None, None)),
+    ({"code": None, "substate": 91}, ("FAILED", "CANCELLED", None, None)),
+    ({"code": None}, ("FAILED", "SCHEDULER_ERROR", None, None)),
+]
+ENDS = {"SGE": SGE, "SLURM": SLURM, "TORQUE": TORQUE, "PBS": PBS}
 
 
 def _end_of(job: Json) -> tuple[str, str | None, int | None, int | None]:
     return job["state"], job["failureKind"], job["exitCode"], job["exitSignal"]
 
 
+@pytest.mark.parametrize("site", SITES, indirect=True)
 def test_every_end_has_its_meaning(site: Site, serving: Service) -> None:
     ends = ENDS[site.fake.scheduler]
     for number, (said, _) in enumerate(ends, 1000):

@@ -126,7 +126,7 @@ class FakeScheduler:
         self.submit, self.list = SUBMIT[scheduler], LIST[scheduler]
         for folder in (self.path, self._directory):
             folder.mkdir(parents=True)
-        document = NO_JOBS[scheduler] or EMPTY_QSTAT.encode()
+        document = EMPTY_LISTING[scheduler] or EMPTY_QSTAT.encode()
         (self._directory / "half").write_bytes(document)
         (self._directory / "templates").mkdir()
         self.set_clock(0)

@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from hpcq.domain.errors import OutputParseError
 
@@ -109,7 +110,7 @@ def _lines(body: bytes, unit: bytes) -> Iterator[Member]:
     start = re.compile(rb"^" + unit * 2 + rb'"((?:[^"\\\n]|\\.)*)"[ \t]*:[ \t]*(?=\{)', re.M)
     close = re.compile(rb"^" + unit * 2 + rb"\}", re.M)
     starts = list(start.finditer(body))
-    for match, following in zip(starts, [*starts[1:], None], strict=True):
+    for match, following in zip_longest(starts, starts[1:]):
         text = body[match.end() : following.start() if following else len(body)]
         empty = re.match(rb"\{[ \t]*\}", text)
         end = empty or close.search(text)
