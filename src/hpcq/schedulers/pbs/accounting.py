@@ -8,19 +8,35 @@ from datetime import datetime
 from pathlib import Path
 
 from hpcq.domain.errors import excerpt
-from hpcq.domain.jobs import NativeId, Observation, Usage
+from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.domain.units import from_epoch
 from hpcq.schedulers.base import Listing, Unreadable
-from hpcq.schedulers.pbs.states import end_of
-from hpcq.schedulers.pbs_family.accounting import AccountingLine, parse_accounting_line
-from hpcq.schedulers.pbs_family.values import parse_duration, parse_job_id, parse_pbs_size
+from hpcq.schedulers.pbs.records import slots_asked
+from hpcq.schedulers.pbs.states import End, end_of
+from hpcq.schedulers.pbs_family.accounting import (
+    AccountingLine,
+    local_moment,
+    parse_accounting_line,
+)
+from hpcq.schedulers.pbs_family.values import (
+    hosts_in,
+    parse_duration,
+    parse_job_id,
+    parse_pbs_size,
+    parse_whole,
+    slots_in,
+)
 
 __all__ = ["accounting_folder", "parse_accounting"]
 
 _DEFAULT_CONF = "/etc/pbs.conf"
 _HOME = re.compile(r"^\s*PBS_HOME=(\S+)", re.MULTILINE)
-_BY_DEPENDENCY = "deleted as result of dependency"
+_TOLD = frozenset("EDAR")
+_ASKED = "Resource_List."
+_UNKNOWN = End(
+    JobState.FAILED, FailureKind.UNKNOWN, "the record of its end does not say how it ended"
+)
 
 
 def accounting_folder(environment: Mapping[str, str]) -> Path | None:
@@ -47,7 +63,7 @@ def parse_accounting(lines: Iterable[bytes], wanted: Sequence[NativeId]) -> List
 
     A job that ran has an ``E`` record at each end, also when it was put back, and an ``R`` for
     the latter: the last one counts, unless it was put back. A job that was deleted while it
-    waited has a ``D`` alone, one whose dependency failed an ``A``.
+    waited has a ``D`` alone, one that PBS aborted, for its dependency failed, an ``A``.
 
     Args:
         lines: of these jobs, in the order they were written.
@@ -56,17 +72,19 @@ def parse_accounting(lines: Iterable[bytes], wanted: Sequence[NativeId]) -> List
     last: dict[NativeId, Observation] = {}
     requestors: dict[NativeId, str] = {}
     unreadable: list[Unreadable] = []
-    for raw in lines:
+    for raw in filter(bytes.strip, lines):
         try:
             line = parse_accounting_line(raw)
+            if line.kind not in _TOLD:
+                continue
             native_id = parse_job_id(line.job_id).short
             if native_id not in wanted:
                 continue
             if line.kind == "D":
                 requestors[native_id] = line.attributes.get("requestor", "")
                 last.setdefault(native_id, _deleted(native_id, requestors[native_id]))
-            elif line.kind == "A" and _BY_DEPENDENCY in raw.decode("utf-8", "replace"):
-                last.setdefault(native_id, _aborted(native_id))
+            elif line.kind == "A":
+                last.setdefault(native_id, _aborted(native_id, raw))
             elif line.kind == "R":
                 last.pop(native_id, None)
             elif line.kind == "E":
@@ -89,26 +107,32 @@ def _deleted(native_id: NativeId, requestor: str) -> Observation:
     )
 
 
-def _aborted(native_id: NativeId) -> Observation:
-    end = end_of(None, has_dependency=True)
+def _aborted(native_id: NativeId, raw: bytes) -> Observation:
+    said = excerpt(raw.partition(b";A;")[2].partition(b";")[2])
+    if "dependency" in said:
+        reason = end_of(None, has_dependency=True).reason
+    else:
+        reason = f"aborted by PBS: {said}" if said else "aborted by PBS"
     return Observation(
         native_id=native_id,
         state=JobState.FAILED,
         native_state="A",
-        state_reason=end.reason,
+        state_reason=reason,
         failure_kind=FailureKind.SCHEDULER_ERROR,
     )
 
 
 def _ended(native_id: NativeId, line: AccountingLine, requestor: str | None) -> Observation:
     told = line.attributes
-    status = told.get("Exit_status", "")
-    if re.fullmatch(r"-?[0-9]{1,6}", status) is None:
-        raise ValueError("its record of an end has no Exit_status")
+    status = parse_whole(told.get("Exit_status"))
     comment = "" if requestor is None else f"x and terminated by {requestor}"
-    end = end_of(int(status), comment=comment)
-    job = parse_job_id(line.job_id)
-    hosts = tuple(dict.fromkeys(h.partition("/")[0] for h in told.get("exec_host", "").split("+")))
+    end = _UNKNOWN if status is None else end_of(status, comment=comment)
+    asked = {n.removeprefix(_ASKED): told[n] for n in told if n.startswith(_ASKED)}
+    ended_at = _moment(told.get("end")) or local_moment(line.moment)
+    job, wall_time = parse_job_id(line.job_id), _read(parse_duration, asked.get("walltime"))
+    memory, used = _read(parse_pbs_size, asked.get("mem")), told.get("resources_used.mem")
+    cpu_seconds = _read(parse_duration, told.get("resources_used.cput"))
+    account = told.get("account")
     seen = Observation(
         native_id=native_id,
         state=end.state,
@@ -122,12 +146,16 @@ def _ended(native_id: NativeId, line: AccountingLine, requestor: str | None) -> 
         queue=told.get("queue") or None,
         submit_time=_moment(told.get("ctime")),
         start_time=_moment(told.get("start")),
-        end_time=_moment(told.get("end")),
-        hosts=hosts if hosts != ("",) else None,
+        end_time=ended_at,
+        account=None if SubmissionKey.find_in(account) == account else account,
+        slots=slots_asked(asked) or slots_in(told.get("exec_host")),
+        hosts=hosts_in(told.get("exec_host")),
+        wall_time_limit_seconds=None if wall_time is None else int(wall_time),
+        memory_limit_bytes=None if memory is None else int(memory),
         usage=Usage(
-            cpu_seconds=_read(parse_duration, told.get("resources_used.cput")),
-            max_memory_bytes=_read(parse_pbs_size, told.get("resources_used.mem")),
-            sampled_at=_moment(told.get("end")),
+            cpu_seconds=None if cpu_seconds is None or cpu_seconds < 0 else cpu_seconds,
+            max_memory_bytes=_read(parse_pbs_size, used),
+            sampled_at=ended_at,
         ),
     )
     if job.task:
@@ -136,7 +164,7 @@ def _ended(native_id: NativeId, line: AccountingLine, requestor: str | None) -> 
 
 
 def _moment(text: str | None) -> datetime | None:
-    return from_epoch(int(text)) if text is not None and text.isdecimal() else None
+    return from_epoch(parse_whole(text))
 
 
 def _read(parse: Callable[[str], float], text: str | None) -> float | None:

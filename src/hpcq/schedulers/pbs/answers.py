@@ -32,16 +32,20 @@ __all__ = [
 ]
 
 _UNKNOWN_JOB = 153  # 15001
-_NOT_ALLOWED = 159  # 15007
-_WRONG_STATE = 168  # 15016
-_NO_SUCH_ACCOUNT = 175  # 15023: root, or someone else's name
 _FINISHED = 35  # 15139
 _NO_HISTORY = 36  # 15140
-_LIMITS = frozenset(range(38, 44))  # 15142 to 15147: so many jobs or resources at once
+_LIMITS = frozenset({38, 39, 198})  # 15142, 15143, 15046: so many jobs or resources at once
+# 15016, 15139, 15015, 15050, 15085, 15159: it has ended, is ending, or is deleted already
+_PAST_CHANGING = frozenset({168, 35, 167, 202, 237, 55})
+_NOT_FOUND = frozenset({153, 204, 54})  # 15001, 15052, 15158
+# 15007, 15008, 15019, 15020, 15022, 15023, 15045
+_FORBIDDEN_BY = frozenset({159, 160, 171, 172, 174, 175, 197})
+_AWAY_BY = frozenset({185, 186, 212, 13, 104})  # 15033, 15034, 15060, 15117, 15208
 
 _DOWN = re.compile(
     r"cannot connect to server|Couldn't connect to cluster|Connection refused|Unknown Host"
-    r"|pbsconf error|[Nn]o active server|Server is (?:shutting down|too busy)",
+    r"|pbsconf error|[Nn]o active server|Server (?:is )?(?:shutting down|too busy)"
+    r"|No free connections|No server specified|[Cc]onnection table full|try again later",
 )
 # The request was sent, and whether it was carried out is not known.
 _ANSWER_LOST = re.compile(
@@ -49,7 +53,10 @@ _ANSWER_LOST = re.compile(
     r"|read error"
 )
 _UNKNOWN = re.compile(r"Unknown Job Id")
-_HAS_FINISHED = re.compile(r"Job has finished")
+_HAS_FINISHED = re.compile(
+    r"Job (?:\S+ )?has finished|Request invalid for (?:state of job|finished array subjob)"
+    r"|Job already in exit state|[Dd]elete already in progress"
+)
 _BAD_ID = re.compile(r"illegally formed job identifier")
 _FORBIDDEN = re.compile(
     r"Unauthorized Request|Bad UID for job execution|Bad GID for job execution"
@@ -68,17 +75,12 @@ _JOB_ID = re.compile(rb"\s*([0-9]{1,18})(\[\])?(\.[A-Za-z0-9][A-Za-z0-9._-]{0,25
 
 def is_unknown_job(done: Completed) -> bool:
     """Whether a command did not know (one of) the jobs it was asked about."""
-    return done.exit_code == _UNKNOWN_JOB or _UNKNOWN.search(_said(done)) is not None
+    return done.exit_code in _NOT_FOUND or _UNKNOWN.search(_said(done)) is not None
 
 
 def is_past_changing(done: Completed) -> bool:
     """Whether a change was refused because the job has ended, or is ending."""
-    said = _said(done)
-    return (
-        done.exit_code in (_FINISHED, _WRONG_STATE)
-        or _HAS_FINISHED.search(said) is not None
-        or "Request invalid for state of job" in said
-    )
+    return done.exit_code in _PAST_CHANGING or _HAS_FINISHED.search(_said(done)) is not None
 
 
 def has_no_history(done: Completed) -> bool:
@@ -135,7 +137,7 @@ def check_completed(done: Completed) -> None:
         return
     _check_away(done)
     said, message = _said(done), excerpt(done.stderr + done.stdout)
-    if done.exit_code in (_NOT_ALLOWED, _NO_SUCH_ACCOUNT) or _FORBIDDEN.search(said):
+    if done.exit_code in _FORBIDDEN_BY or _FORBIDDEN.search(said):
         raise NotAuthorized(f"PBS does not allow it: {message}", scheduler_message=message)
     if done.exit_code in _LIMITS or _LIMIT_REACHED.search(said):
         raise QuotaExceeded(f"PBS takes no more at present: {message}", scheduler_message=message)
@@ -172,8 +174,7 @@ def parse_qsub(done: Completed) -> tuple[NativeId, bool]:
 def _check_away(done: Completed) -> None:
     if done.stdout.lstrip().startswith(b"{") and b'"Jobs"' in done.stdout:
         return
-    said = done.stderr.decode("utf-8", "replace")
-    if _DOWN.search(said):
+    if done.exit_code in _AWAY_BY or _DOWN.search(_said(done)):
         message = excerpt(done.stderr)
         raise SchedulerUnavailable(f"PBS does not answer: {message}", scheduler_message=message)
 

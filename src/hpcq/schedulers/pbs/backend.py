@@ -21,6 +21,8 @@ from hpcq.schedulers.pbs_family.values import parse_job_id
 __all__ = ["PbsBackend", "create"]
 
 _IDS_IN_ONE_COMMAND = 500
+_ASKED_ALONE = 20
+"""So many jobs of which a text tells twice are asked about one by one."""
 _FIELDS = frozenset(
     {
         "queue",
@@ -168,15 +170,11 @@ class PbsBackend:
 
     async def queues(self) -> Sequence[Queue]:
         """Run ``qstat -Q``."""
-        done = await self._cli.run(("qstat", "-Q", "-f", "-F", "json"), listing=True)
-        answers.check_completed(done)
-        return parse_queues(done.stdout)
+        return parse_queues(await self._as_json_or_text("qstat", "-Q", "-f"))
 
     async def nodes(self) -> Sequence[Node]:
         """Run ``pbsnodes``."""
-        done = await self._cli.run(("pbsnodes", "-a", "-F", "json"), listing=True)
-        answers.check_completed(done)
-        return parse_nodes(done.stdout)
+        return parse_nodes(await self._as_json_or_text("pbsnodes", "-a"))
 
     async def version(self) -> str:
         """Return what ``qstat --version`` says: ``pbs_version = 23.06.06``."""
@@ -185,6 +183,13 @@ class PbsBackend:
         if not first.strip():
             raise OutputParseError("qstat --version", "it printed nothing", b"")
         return first.strip()
+
+    async def _as_json_or_text(self, *argv: str) -> bytes:
+        done = await self._cli.run((*argv, "-F", "json"), listing=True)
+        if answers.has_no_json(done):
+            done = await self._cli.run(argv, listing=True)
+        answers.check_completed(done)
+        return done.stdout
 
     async def _change(self, command: str, native_id: NativeId) -> Completed:
         """Run a command on one job; once more with brackets if that is an array's way to exist."""
@@ -201,7 +206,7 @@ class PbsBackend:
         """Ask ``qstat -x`` about jobs, and once more about those that may be whole arrays."""
         observations: list[Observation] = []
         unreadable: list[Unreadable] = []
-        for batch in _batches(ids):
+        for batch in _batches(ids, _IDS_IN_ONE_COMMAND if self._prints_json else 1):
             words = [commands.job_word(native_id, self._arrays) for native_id in batch]
             told = await self._history_of(words)
             if told is None:
@@ -226,15 +231,33 @@ class PbsBackend:
         return await asyncio.to_thread(self._reader.read, done.stdout, remember=remember)
 
     async def _qstat_text(self) -> parse.Answer:
-        """Run ``qstat -f``, and ``qselect`` for the ids: no user can add to those."""
+        """Run ``qstat -f``, and ``qselect`` for the ids: no user can add to those.
+
+        Jobs that a text seems to tell of twice are asked about one by one: in the answer about
+        one job nobody else can stand for it.
+        """
         done = await self._cli.run(("qstat", "-f"), listing=True)
         answers.check_qstat(done)
-        known = await self._cli.check(("qselect",), listing=True)
-        return await self._read_text(done.stdout, known.decode("ascii", "replace").split())
+        known = await self._selected()
+        answer = await self._read_text(done.stdout, known)
+        doubtful = {bad.native_id for bad in answer.unreadable} - {None}
+        for name in [n for n in known if parse_job_id(n).short in doubtful][:_ASKED_ALONE]:
+            done = await self._cli.run(("qstat", "-f", name))
+            answers.check_qstat(done)
+            answer = answer.replaced(await self._read_text(done.stdout, [name], is_single=True))
+        return answer
 
-    async def _read_text(self, output: bytes, known: Sequence[str] | None) -> parse.Answer:
+    async def _selected(self, *options: str) -> list[str]:
+        found = await self._cli.check(("qselect", *options), listing=True)
+        return found.decode("ascii", "replace").split()
+
+    async def _read_text(
+        self, output: bytes, known: Sequence[str] | None, *, is_single: bool = False
+    ) -> parse.Answer:
         sampled = datetime.now(UTC)
-        return await asyncio.to_thread(parse.read_text, output, known, self._owner, sampled)
+        return await asyncio.to_thread(
+            parse.read_text, output, known, self._owner, sampled, is_single=is_single
+        )
 
     async def _history_of(self, words: Sequence[str]) -> parse.Answer | None:
         """Run ``qstat -x`` for all jobs or these; None where the server keeps none."""
@@ -251,8 +274,10 @@ class PbsBackend:
         answers.check_qstat(done)
         if self._prints_json:
             return await asyncio.to_thread(self._reader.read, done.stdout)
-        answer = await self._read_text(done.stdout, None)
-        return answer.only(words) if words else answer
+        if words:
+            answer = await self._read_text(done.stdout, None, is_single=True)
+            return answer.only(words)
+        return await self._read_text(done.stdout, await self._selected("-x"))
 
     async def _accounting(self) -> AccountingLogs | None:
         """Return the accounting logs, if this account may read them."""
@@ -274,9 +299,9 @@ def create(options: SchedulerOptions, runner: Runner) -> PbsBackend:
     return PbsBackend(options, runner)
 
 
-def _batches(ids: Sequence[NativeId]) -> Iterator[Sequence[NativeId]]:
-    for start in range(0, len(ids), _IDS_IN_ONE_COMMAND):
-        yield ids[start : start + _IDS_IN_ONE_COMMAND]
+def _batches(ids: Sequence[NativeId], size: int) -> Iterator[Sequence[NativeId]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
 
 
 def _find_account(logs: AccountingLogs, key: SubmissionKey) -> NativeId | None:

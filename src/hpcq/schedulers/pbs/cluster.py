@@ -1,4 +1,4 @@
-"""Queues and hosts: ``qstat -Q -f -F json``, ``pbsnodes -a -F json``."""
+"""Queues and hosts: ``qstat -Q -f -F json``, ``pbsnodes -a -F json``, and both as text."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from hpcq.domain.errors import OutputParseError
 from hpcq.schedulers.base import Node, Queue
 from hpcq.schedulers.pbs.json import Attributes, document, member_attributes
-from hpcq.schedulers.pbs_family.values import parse_duration, parse_pbs_size
+from hpcq.schedulers.pbs.parse import nested
+from hpcq.schedulers.pbs_family.text import parse_text_records
+from hpcq.schedulers.pbs_family.values import parse_duration, parse_pbs_size, parse_whole
 
 __all__ = ["parse_nodes", "parse_queues"]
 
@@ -31,21 +33,27 @@ def parse_queues(output: bytes) -> list[Queue]:
     """Return the queues; one that is enabled and started takes and starts jobs.
 
     Raises:
-        OutputParseError: it is no such document.
+        OutputParseError: it tells of no queues.
     """
-    return [_queue(name, told) for name, told in _members("qstat -Q", output, "Queue")]
+    return [_queue(name, told) for name, told in _members("qstat -Q", output, "Queue", b"Queue: ")]
 
 
 def parse_nodes(output: bytes) -> list[Node]:
     """Return the hosts. What is absent among the assigned resources is 0 (a quirk of the writer).
 
     Raises:
-        OutputParseError: it is no such document.
+        OutputParseError: it tells of no hosts.
     """
-    return [_node(name, told) for name, told in _members("pbsnodes", output, "nodes")]
+    return [_node(name, told) for name, told in _members("pbsnodes", output, "nodes", b"")]
 
 
-def _members(command: str, output: bytes, section: str) -> list[tuple[str, Attributes]]:
+def _members(
+    command: str, output: bytes, section: str, heading: bytes
+) -> list[tuple[str, Attributes]]:
+    if not output.lstrip().startswith(b"{"):
+        records = [(r.name, nested(r.attributes)) for r in parse_text_records(output, heading)]
+        if records and any(told for _, told in records):
+            return [(name, told) for name, told in records if told]
     found = []
     for member in document(command, output, section).members:
         try:
@@ -65,7 +73,7 @@ def _queue(name: str, told: Attributes) -> Queue:
         name=name,
         is_open=not states,
         native_state=" ".join(states) or None,
-        slots_used=_count(_group(told, "resources_assigned").get("ncpus")),
+        slots_used=parse_whole(_group(told, "resources_assigned").get("ncpus")),
         max_wall_time_seconds=_seconds(_group(told, "resources_max").get("walltime")),
     )
 
@@ -75,13 +83,13 @@ def _node(name: str, told: Attributes) -> Node:
     words = state if isinstance(state, str) else ""
     available, assigned = _group(told, "resources_available"), _group(told, "resources_assigned")
     queue = told.get("queue")
-    slots = _count(available.get("ncpus"))
+    slots = parse_whole(available.get("ncpus"))
     return Node(
         name=name,
         is_up=bool(words) and not _DOWN & set(re.split(r"[, ]+", words)),
         native_state=words or None,
         slots_total=slots,
-        slots_used=None if slots is None else _count(assigned.get("ncpus")) or 0,
+        slots_used=None if slots is None else parse_whole(assigned.get("ncpus")) or 0,
         memory_bytes=_size(available.get("mem")),
         queues=(queue,) if isinstance(queue, str) else (),
     )
@@ -90,10 +98,6 @@ def _node(name: str, told: Attributes) -> Node:
 def _group(told: Attributes, name: str) -> Mapping[str, str]:
     value = told.get(name)
     return value if isinstance(value, dict) else {}
-
-
-def _count(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None
 
 
 def _seconds(text: str | None) -> int | None:

@@ -4,8 +4,8 @@
 control bytes, bytes that are no UTF-8, backslashes that escape nothing, numbers with leading
 zeros, keys that occur twice (seen on 23.06; openpbs 1255, 2541, 2677). Its writers put every
 member on a line of its own and escape newlines inside values, so the layout, which no user can
-write, says where a job begins and ends. A document without that layout is divided by counting
-braces outside strings.
+write, says where a job begins and ends: the indentation of the first job is that of all. A document
+without that layout is divided by counting braces outside strings.
 
 Values come as the text that stands in the document, because PBS guesses their types: the job name
 ``1e5`` is printed as a number, ``true`` as a word.
@@ -15,22 +15,24 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
 
 from hpcq.domain.errors import OutputParseError
+from hpcq.schedulers.pbs_family.values import printable
 
 __all__ = ["Attributes", "Member", "document", "member_attributes"]
 
 Attributes = dict[str, "str | dict[str, str]"]
 """What one job, queue or node has: texts, and groups of texts (``Resource_List``)."""
 
-_HEAD = re.compile(rb"[ \t\r\n]*\{")
+_HEAD = re.compile(rb"^([ \t]*)\{", re.MULTILINE)
 _TIMESTAMP = re.compile(rb'"timestamp"[ \t]*:[ \t]*([0-9]{1,15})')
-_LAST_LINE = re.compile(rb"\n\}\s*\Z")
+_BETWEEN = re.compile(rb",?\s*")
+_EMPTY = re.compile(rb"\{[ \t]*\}")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACES = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
 _KEY = re.compile(rb'[ \t\r\n,]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _LINE = re.compile(r'^([ \t]+)"((?:[^"\\]|\\.)*)"[ \t]*:[ \t]*(.*)$', re.DOTALL)
+_CLOSING = re.compile(r"[ \t]*\},?[ \t\r]*")
 _ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)", re.DOTALL)
 _ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "/": "/"}
 _STRAY_ESCAPE = re.compile(r'\\(?!["\\/bfnrt]|u[0-9A-Fa-f]{4})')
@@ -77,14 +79,15 @@ def document(command: str, output: bytes, section: str) -> Document:
         OutputParseError: it is no such document, or its end is missing: what should follow
             exists and is not known.
     """
-    if _HEAD.match(output) is None:
+    output = output.replace(b"\0", "\ufffd".encode())
+    head = _HEAD.search(output)
+    if head is None:
         raise OutputParseError(command, "it is not a JSON object", output)
-    if not output.rstrip().endswith(b"}"):
-        raise OutputParseError(command, "its end is missing", output[-400:])
+    output = output[head.start() :].rstrip()
     stamp = _TIMESTAMP.search(output, 0, 400)
-    members = _by_layout(output, section)
-    if members is not None and _LAST_LINE.search(output) is None:
+    if not output.endswith(b"}"):
         raise OutputParseError(command, "its end is missing", output[-400:])
+    members = _by_layout(output, section) if output.endswith(b"\n" + head[1] + b"}") else None
     if members is None:
         members = _by_braces(command, output, section)
     return Document(tuple(members), None if stamp is None else int(stamp[1]))
@@ -93,28 +96,36 @@ def document(command: str, output: bytes, section: str) -> Document:
 def _by_layout(output: bytes, section: str) -> list[Member] | None:
     """Divide by indentation; None when the document has no line for the section."""
     name = re.escape(section.encode())
-    heads = list(re.finditer(rb'^([ \t]+)"' + name + rb'"[ \t]*:[ \t]*\{[ \t]*\r?$', output, re.M))
+    heads = list(re.finditer(rb'^([ \t]*)"' + name + rb'"[ \t]*:[ \t]*\{[ \t]*\r?$', output, re.M))
     # Deeper lines that look the same are nested: the section is the outermost.
-    heads = [head for head in heads if len(head[1]) == min(len(h[1]) for h in heads)]
-    if not heads:
-        return None
+    outermost = min((len(head[1]) for head in heads), default=0)
+    heads = [head for head in heads if len(head[1]) == outermost]
     members: list[Member] = []
     for head in heads:
-        unit = head[1]
-        end = re.compile(rb"^" + unit + rb"\}", re.M).search(output, head.end())
-        members += _lines(output[head.end() : end.start() if end else len(output)], unit)
-    return members
+        first = re.compile(rb'\s*?\n([ \t]*)("|\})').match(output, head.end())
+        if first is None or (len(first[1]) <= outermost and first[2] == b'"'):
+            return None
+        end = re.compile(rb"^" + head[1] + rb"\}", re.M).search(output, head.end())
+        body = output[head.end() : end.start() if end else len(output)]
+        members += _lines(body, first[1])
+    return members if heads else None
 
 
-def _lines(body: bytes, unit: bytes) -> Iterator[Member]:
-    start = re.compile(rb"^" + unit * 2 + rb'"((?:[^"\\\n]|\\.)*)"[ \t]*:[ \t]*(?=\{)', re.M)
-    close = re.compile(rb"^" + unit * 2 + rb"\}", re.M)
+def _lines(body: bytes, indentation: bytes) -> Iterator[Member]:
+    start = re.compile(rb"^" + indentation + rb'"((?:[^"\\\n]|\\.)*)"[ \t]*:[ \t]*', re.M)
+    close = re.compile(rb"^" + indentation + rb"\}", re.M)
     starts = list(start.finditer(body))
-    for match, following in zip_longest(starts, starts[1:]):
-        text = body[match.end() : following.start() if following else len(body)]
-        empty = re.match(rb"\{[ \t]*\}", text)
-        end = empty or close.search(text)
-        yield Member(_name(match[1]), text[: end.end()] if end else text, end is not None)
+    before = body[: starts[0].start()] if starts else body
+    if before.strip():
+        yield Member("", before, is_whole=False)
+    ends = [match.start() for match in starts[1:]]
+    for match, until in zip(starts, [*ends, len(body)], strict=False):
+        text = body[match.end() : until]
+        end = _EMPTY.match(text) or close.search(text)
+        if end is None or _BETWEEN.fullmatch(text, end.end()) is None:
+            yield Member(_name(match[1]), text, is_whole=False)
+        else:
+            yield Member(_name(match[1]), text[: end.end()])
 
 
 def _by_braces(command: str, output: bytes, section: str) -> list[Member]:
@@ -123,10 +134,8 @@ def _by_braces(command: str, output: bytes, section: str) -> list[Member]:
     for key, start, end in _entries(output, output.index(b"{") + 1):
         if key == section and output[start : start + 1] == b"{":
             for name, first, last in _entries(output, start + 1):
-                if output[first : first + 1] == b"{":
-                    members.append(
-                        Member(name, output[first:last], output[first:last][-1:] == b"}")
-                    )
+                text = output[first:last]
+                members.append(Member(name, text, text[:1] == b"{" and text[-1:] == b"}"))
         if end >= len(output):
             raise OutputParseError(command, "its braces do not match", output[-400:])
     return members
@@ -189,9 +198,22 @@ def _strict(text: str) -> Attributes | None:
         loaded = json.loads(
             text, strict=False, parse_int=str, parse_float=str, object_pairs_hook=_object
         )
+        found = {name: _value(value) for name, value in loaded.items()}
     except (ValueError, RecursionError):
         return None
-    return {name: _value(value) for name, value in loaded.items()}
+    # Only an escape can bring what no store takes.
+    return _printable(found) if "\\u" in text else found
+
+
+def _printable(found: Attributes) -> Attributes:
+    return {
+        printable(name): (
+            printable(value)
+            if isinstance(value, str)
+            else {printable(inner): printable(text) for inner, text in value.items()}
+        )
+        for name, value in found.items()
+    }
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -243,17 +265,17 @@ def _by_line(text: str) -> Attributes | None:
 
 def _joined(lines: list[str], depth: int) -> Iterator[str]:
     """Yield whole lines: one that begins no attribute belongs to the value before it."""
-    held: str | None = None
+    held: list[str] = []
     for line in lines:
         starts = _LINE.match(line) is not None and len(line) - len(line.lstrip()) >= depth
-        if starts or re.fullmatch(r"[ \t]*\},?[ \t\r]*", line):
-            if held is not None:
-                yield held
-            held = line
-        elif held is not None:
-            held = f"{held}\n{line}"
-    if held is not None:
-        yield held
+        if starts or _CLOSING.fullmatch(line):
+            if held:
+                yield "\n".join(held)
+            held = [line]
+        elif held:
+            held.append(line)
+    if held:
+        yield "\n".join(held)
 
 
 def _scalar(value: str) -> str:
@@ -264,14 +286,13 @@ def _scalar(value: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    return _ESCAPE.sub(_character, text)
+    return printable(_ESCAPE.sub(_character, text)) if "\\" in text else text
 
 
 def _character(match: re.Match[str]) -> str:
     escape = match[1]
     if len(escape) == 5:
-        code = int(escape[1:], 16)
-        return "\ufffd" if 0xD800 <= code < 0xE000 else chr(code)
+        return chr(int(escape[1:], 16))
     return _ESCAPED.get(escape, match[0])
 
 

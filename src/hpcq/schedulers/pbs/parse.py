@@ -14,7 +14,7 @@ from hpcq.schedulers.pbs.records import Record, record_of
 from hpcq.schedulers.pbs_family.text import parse_text_records
 from hpcq.schedulers.pbs_family.values import parse_job_id
 
-__all__ = ["Answer", "Reader", "read_text"]
+__all__ = ["Answer", "Reader", "nested", "read_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,14 @@ class Answer:
             tuple(bad for bad in self.unreadable if bad.native_id in wanted),
         )
 
+    def replaced(self, better: "Answer") -> "Answer":
+        """Return this answer with what another one tells of its jobs."""
+        told = {record.observation.native_id for record in better.records}
+        return Answer(
+            (*(r for r in self.records if r.observation.native_id not in told), *better.records),
+            tuple(bad for bad in self.unreadable if bad.native_id not in told),
+        )
+
     def listing(self, *, over: bool) -> Listing:
         """Return the jobs that have ended, with their usage, or those that have not, without."""
         return Listing(
@@ -45,7 +53,12 @@ class Answer:
 
 
 def read_text(
-    output: bytes, known: Collection[str] | None, owner: str | None, sampled: datetime | None
+    output: bytes,
+    known: Collection[str] | None,
+    owner: str | None,
+    sampled: datetime | None,
+    *,
+    is_single: bool = False,
 ) -> Answer:
     """Return the jobs in the text of ``qstat -f``, for a PBS that prints no JSON.
 
@@ -54,23 +67,22 @@ def read_text(
         known: the ids that exist, from an answer that no user can add to; None for any.
         owner: the account whose jobs may carry a key; None for any.
         sampled: when it was asked.
+        is_single: whether one job was asked about: then the first heading alone is its own.
     """
-    found = parse_text_records(output, known=known)
-    texts = {str(number): record for number, record in enumerate(found)}
-    members = [
-        Member(record.name, number.encode(), record.is_whole) for number, record in texts.items()
-    ]
+    found = parse_text_records(output, known=known, is_single=is_single)
+    members = [Member(record.name, record.raw, record.is_whole) for record in found]
+    texts = dict(zip(map(id, members), found, strict=True))
 
     def read(member: Member) -> Record:
         if not member.is_whole:
             raise ValueError("its end is missing")
-        attributes = _nested(texts[member.text.decode()].attributes)
+        attributes = nested(texts[id(member)].attributes)
         return record_of(member.name, attributes, owner, sampled)
 
     return read_all(members, read)
 
 
-def _nested(flat: Mapping[str, str]) -> Attributes:
+def nested(flat: Mapping[str, str]) -> Attributes:
     """Return attributes as JSON has them: ``Resource_List.ncpus`` in a group of its own."""
     attributes: Attributes = {}
     for name, value in flat.items():
@@ -132,21 +144,21 @@ class Reader:
 
 def read_all(members: Iterable[Member], read: Callable[[Member], Record]) -> Answer:
     """Read each member; one that cannot be read is reported beside the others."""
-    members = tuple(members)
-    times = Counter(member.name for member in members)
+    named = [(member, _known_id(member.name)) for member in members]
+    times = Counter(native_id for _, native_id in named)
     records: list[Record] = []
     unreadable: list[Unreadable] = []
-    for member in members:
+    for member, native_id in named:
         try:
-            if times[member.name] > 1:
+            if native_id is not None and times[native_id] > 1:
                 raise ValueError("there is more than one record under its id")
             records.append(read(member))
         except ValueError as error:
             unreadable.append(
                 Unreadable(
-                    reason=f"{member.name}: {error}",
+                    reason=f"{excerpt(member.name, 80)}: {error}",
                     excerpt=excerpt(member.text),
-                    native_id=_known_id(member.name),
+                    native_id=native_id,
                 )
             )
     return Answer(tuple(records), tuple(unreadable))

@@ -11,16 +11,21 @@ from hpcq.schedulers.pbs.commands import KEY_VARIABLE
 from hpcq.schedulers.pbs.json import Attributes
 from hpcq.schedulers.pbs.states import end_of, is_over, state_of
 from hpcq.schedulers.pbs_family.values import (
+    hosts_in,
     parse_duration,
     parse_job_id,
     parse_local_time,
     parse_pbs_size,
+    parse_whole,
+    path_of,
+    slots_in,
 )
 
-__all__ = ["Record", "record_of"]
+__all__ = ["Record", "record_of", "slots_asked"]
 
 _NUMBER = re.compile(r"-?[0-9.]+(?:[eE][+-]?[0-9]+)?|null")
 _NAMED = re.compile(r"-N[ ]*(\S+)")
+_CPUS = re.compile(r"(?:^|:)(?:ncpus=|ppn=)([0-9]{1,9})(?![0-9])")
 _DEPENDENCY = re.compile(r"(?:^|,)after[a-z]*:([^,]*)")
 _SWALLOWED_DIRECTORY = re.compile(r"(?:^|,)PBS_O_WORKDIR=(/[^,]*)")
 _HOLDS = {
@@ -104,8 +109,8 @@ def _base(
         submit_time=parse_local_time(_word(attributes, "ctime")),
         start_time=parse_local_time(_word(attributes, "stime")),
         working_directory=_directory(variables),
-        slots=_count(asked.get("ncpus")),
-        hosts=_hosts(_word(attributes, "exec_host")),
+        slots=slots_asked(asked) or slots_in(_word(attributes, "exec_host")),
+        hosts=hosts_in(_word(attributes, "exec_host")),
         wall_time_limit_seconds=_whole(_duration(asked.get("walltime"))),
         memory_limit_bytes=_size(asked.get("mem")),
         stdout_path=_path(_word(attributes, "Output_Path"), is_ours=key is not None),
@@ -116,7 +121,7 @@ def _base(
 
 
 def _going_on(seen: Observation, letter: str, attributes: Attributes) -> Observation:
-    has_run = (_count(attributes.get("run_count")) or 0) > 0
+    has_run = (parse_whole(_word(attributes, "run_count")) or 0) > 0
     word = state_of(letter, has_run=has_run)
     comment = _word(attributes, "comment")
     reason = word.reason
@@ -143,7 +148,7 @@ def _hold(attributes: Attributes, letter: str) -> str | None:
 
 def _ended(seen: Observation, attributes: Attributes) -> Observation:
     end = end_of(
-        _count(attributes.get("Exit_status")),
+        parse_whole(_word(attributes, "Exit_status")),
         substate=_word(attributes, "substate") or "",
         comment=_word(attributes, "comment") or "",
         has_dependency=seen.depends_on is not None,
@@ -154,7 +159,7 @@ def _ended(seen: Observation, attributes: Attributes) -> Observation:
         reason = lost if reason is None else f"{reason}; {lost}"
     moment = parse_local_time(_word(attributes, "obittime"))
     if moment is None:
-        moment = from_epoch(_count(attributes.get("history_timestamp")))
+        moment = from_epoch(parse_whole(_word(attributes, "history_timestamp")))
     return replace(
         seen,
         state=end.state,
@@ -164,6 +169,24 @@ def _ended(seen: Observation, attributes: Attributes) -> Observation:
         exit_signal=end.exit_signal,
         end_time=moment or parse_local_time(_word(attributes, "mtime")),
     )
+
+
+def slots_asked(asked: Mapping[str, str]) -> int | None:
+    """Return how many slots were asked for: PBS itself sums them up as ``ncpus``.
+
+    Else they are those of ``select`` (``2:ncpus=16+1:mem=1gb``), or of ``nodes`` (``2:ppn=4``).
+    """
+    chunks = asked.get("select") or asked.get("nodes")
+    total = parse_whole(asked.get("ncpus"))
+    if total is not None or not chunks:
+        return total
+    return sum(map(_slots_of_chunk, chunks.split("+"))) or None
+
+
+def _slots_of_chunk(chunk: str) -> int:
+    count, _, rest = chunk.partition(":")
+    each = _CPUS.search(rest if count.isdecimal() else chunk)
+    return (parse_whole(count) or 1) * (int(each[1]) if each else 1)
 
 
 def _usage(used: Mapping[str, str], sampled: datetime | None) -> Usage:
@@ -221,20 +244,12 @@ def _directory(variables: Mapping[str, str]) -> str | None:
     return directory if directory is not None and directory.startswith("/") else None
 
 
-def _hosts(text: str | None) -> tuple[str, ...] | None:
-    """Return the hosts of ``node1/0*2+node2/1``, each once."""
-    if text is None:
-        return None
-    return tuple(dict.fromkeys(part.partition("/")[0] for part in text.split("+") if part)) or None
-
-
 def _path(text: str | None, *, is_ours: bool) -> str | None:
     """Return the path of ``host:/path``.
 
     A job of ours whose output PBS is to throw away writes it itself, elsewhere.
     """
-    host, colon, path = (text or "").partition(":")
-    told = path if colon and "/" not in host and path else text
+    told = path_of(text)
     return None if is_ours and told == "/dev/null" else told
 
 
@@ -258,11 +273,6 @@ def _group(attributes: Attributes, name: str) -> dict[str, str]:
     return value if isinstance(value, dict) else {}
 
 
-def _count(value: object) -> int | None:
-    text = value.strip() if isinstance(value, str) else ""
-    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
-
-
 def _figure(text: str) -> float | None:
     try:
         return float(text)
@@ -272,9 +282,10 @@ def _figure(text: str) -> float | None:
 
 def _duration(text: str | None) -> float | None:
     try:
-        return None if text is None else parse_duration(text)
+        seconds = None if text is None else parse_duration(text)
     except ValueError:
         return None
+    return None if seconds is None or seconds < 0 else seconds
 
 
 def _size(text: str | None) -> int | None:

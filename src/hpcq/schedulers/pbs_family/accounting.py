@@ -1,25 +1,36 @@
 """Lines of the accounting logs, ``server_priv/accounting/YYYYMMDD``, and the logs as they grow.
 
 ``date;TYPE;id;NAME=VALUE NAME=VALUE …``: nothing is escaped. An account may hold ``;``, blanks
-and ``=``, even ``user=bob`` or ``Exit_status=0``; a job's name holds no blanks.
+and ``=``, even ``user=bob`` or ``Exit_status=0``; a job's name holds no blanks where ``qsub`` gave
+it, and cannot change what comes after it where something else did.
 """
 
 import re
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["AccountingLine", "AccountingLogs", "parse_accounting_line", "parse_attributes"]
+__all__ = [
+    "AccountingLine",
+    "AccountingLogs",
+    "local_moment",
+    "parse_accounting_line",
+    "parse_attributes",
+]
 
 _MOMENT = re.compile(r"[0-9]{2}/[0-9]{2}/[0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?")
+_WRITTEN_MOMENT = "%m/%d/%Y %H:%M:%S"
 _KIND = re.compile(r"[A-Za-z]{1,2}")
+# PBS puts quotation marks around what may hold blanks.
+_WORD = r'(?:"[^"]*"|\S*)'
 _WHOSE = re.compile(
-    r"user=(?P<user>\S*) group=(?P<group>\S*)(?: account=(?P<account>.*?))?"
-    r"(?: project=(?P<project>\S*))?$",
+    rf"user=(?P<user>{_WORD}) group=(?P<group>{_WORD})(?: account=(?P<account>.*?))?"
+    rf"(?: project=(?P<project>{_WORD}))?(?: accounting_id=(?P<accounting_id>{_WORD}))?$",
     re.DOTALL,
 )
-_JOB_NAME = " jobname="
+_JOB_NAME, _QUEUE = " jobname=", " queue="
 _DAY = re.compile(r"[0-9]{8}")
 _ENDS = (b";E;", b";D;", b";A;", b";R;")
 _KEPT_LINES = 100_000
@@ -49,7 +60,8 @@ def parse_accounting_line(line: bytes) -> AccountingLine:
     Raises:
         ValueError: it is none.
     """
-    parts = line.decode("utf-8", "replace").rstrip("\r\n").split(";", 3)
+    text = line.replace(b"\0", "\ufffd".encode()).decode("utf-8", "replace")
+    parts = text.rstrip("\r\n").split(";", 3)
     if len(parts) != 4 or not _MOMENT.fullmatch(parts[0]) or not _KIND.fullmatch(parts[1]):
         raise ValueError("it is no accounting record: date;type;id;attributes")
     return AccountingLine(parts[0], parts[1], parts[2], parse_attributes(parts[3]))
@@ -59,25 +71,42 @@ def parse_attributes(text: str) -> dict[str, str]:
     """Return the attributes in the last field of a record.
 
     The server writes user and group before the account and everything else after it. So user and
-    group are those at the beginning, the account ends at the last ``jobname=``, and only what
-    follows that is read as further attributes. A word without ``=`` belongs to the value before.
+    group are those at the beginning, the account ends at the last ``jobname=``, the name at the
+    last ``queue=``, and only what follows that is read as further attributes. A word without ``=``
+    belongs to the value before.
     """
     whose, is_there, rest = text.rpartition(_JOB_NAME)
-    attributes: dict[str, str] = {}
+    first: dict[str, str] = {}
     if is_there:
         match = _WHOSE.match(whose)
         if match is not None:
-            attributes |= {k: v for k, v in match.groupdict().items() if v is not None}
-        rest = _JOB_NAME.strip() + rest
-    name = ""
+            told = match.groupdict()
+            first = {name: _unquoted(value) for name, value in told.items() if value is not None}
+        name, has_queue, after = rest.rpartition(_QUEUE)
+        if has_queue:
+            first["jobname"] = name
+        rest = _QUEUE + after if has_queue else _JOB_NAME + rest
+    values: dict[str, list[str]] = {}
+    value: list[str] = []
     for word in rest.split(" "):
-        key, is_pair, value = word.partition("=")
+        key, is_pair, begin = word.partition("=")
         if is_pair and key:
-            name = key
-            attributes[name] = value
-        elif name and word:
-            attributes[name] += " " + word
-    return attributes
+            value = values[key] = [begin]
+        elif word:
+            value.append(word)
+    return {name: _unquoted(" ".join(words)) for name, words in values.items()} | first
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+
+
+def local_moment(text: str) -> datetime | None:
+    """Return the time of a record, by the server's local clock, which is taken for this one's."""
+    try:
+        return datetime.strptime(text.partition(".")[0], _WRITTEN_MOMENT).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 class AccountingLogs:

@@ -5,15 +5,38 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hpcq.domain.jobs import NativeId
+from hpcq.domain.units import from_epoch
 
-__all__ = ["JobId", "parse_duration", "parse_job_id", "parse_local_time", "parse_pbs_size"]
+__all__ = [
+    "JobId",
+    "hosts_in",
+    "parse_duration",
+    "parse_job_id",
+    "parse_local_time",
+    "parse_pbs_size",
+    "parse_whole",
+    "path_of",
+    "printable",
+    "slots_in",
+]
 
-_JOB_ID = re.compile(r"([0-9]{1,18})(?:\[([0-9]{0,9})\])?(?:\.([A-Za-z0-9][A-Za-z0-9._-]{0,252}))?")
+_JOB_ID = re.compile(
+    r"([0-9]{1,18})(?:\[([0-9]{0,9})\]|-([0-9]{1,9}))?"
+    r"(?:\.([A-Za-z0-9][A-Za-z0-9._-]{0,252}))?(?::[0-9]{1,5})?"
+)
 _SIZE = re.compile(r"([0-9]{1,19})([kmgtpe]?)([bw]?)", re.IGNORECASE)
 _WORD_BYTES = 8
 _DURATION = re.compile(r"(-?)((?:[0-9]{1,18}:){0,3}[0-9]{1,18}(?:\.[0-9]+)?)")
 _UNITS_OF_CLOCK = (1, 60, 3600, 86400)
-_LOCAL_TIME = "%a %b %d %H:%M:%S %Y"
+_LOCAL_TIME = re.compile(
+    r"[A-Z][a-z]{2} +([A-Z][a-z]{2}) +([0-9]{1,2}) +([0-9]{2}):([0-9]{2}):([0-9]{2})"
+    r"(?: +(?:UTC|GMT))? +([0-9]{4})"
+)
+_MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
+_EPOCH = re.compile(r"[0-9]{1,12}")
+_WHOLE = re.compile(r"(-?[0-9]{1,18})(?:\.[0-9]*)?")
+_SLOTS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})|\*([0-9]{1,9}))?")
+_UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +46,7 @@ class JobId:
     Attributes:
         number: the sequence number, digits.
         task: the index of a job of an array; empty for the array itself, None for a plain job.
-        server: what stands after the dot; None without one.
+        server: what stands after the dot, without a port; None without one.
     """
 
     number: str
@@ -42,7 +65,7 @@ class JobId:
 
 
 def parse_job_id(text: str) -> JobId:
-    """Return the parts of an id.
+    """Return the parts of an id; Torque wrote a task as ``45-2`` before 2.5.
 
     Raises:
         ValueError: it is none; a word such as ``all`` never is.
@@ -50,7 +73,8 @@ def parse_job_id(text: str) -> JobId:
     match = _JOB_ID.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"not a job id: {text[:80]!r}")
-    return JobId(match[1], match[2], match[3])
+    number, task, dashed, server = match.groups()
+    return JobId(number, task if dashed is None else dashed, server)
 
 
 def parse_duration(text: str) -> float:
@@ -84,10 +108,60 @@ def parse_pbs_size(text: str) -> int:
 def parse_local_time(text: str | None) -> datetime | None:
     """Return a time of ``qstat -f`` (``Sun Nov 22 22:25:25 2026``), read as UTC, or None.
 
-    The commands print the local time of their caller, who therefore sets ``TZ=UTC``.
+    The commands print the local time of their caller, who therefore sets ``TZ=UTC``, in English
+    whatever the locale. Some write seconds since 1970.
     """
+    text = (text or "").strip()
+    match = _LOCAL_TIME.fullmatch(text)
+    if match is None:
+        return from_epoch(int(text)) if _EPOCH.fullmatch(text) else None
+    month, remainder = divmod(_MONTHS.find(match[1]), 3)
+    day, hour, minute, second, year = map(int, match.groups()[1:])
     try:
-        moment = datetime.strptime((text or "").strip(), _LOCAL_TIME).replace(tzinfo=UTC)
+        moment = datetime(
+            year, 0 if remainder else month + 1, day, hour, minute, second, tzinfo=UTC
+        )
     except ValueError:
         return None
     return moment if moment.year > 1970 else None
+
+
+def parse_whole(text: str | None) -> int | None:
+    """Return a number without its fraction; None for anything else."""
+    match = _WHOLE.fullmatch((text or "").strip())
+    return None if match is None else int(match[1])
+
+
+def hosts_in(exec_host: str | None) -> tuple[str, ...] | None:
+    """Return the hosts in ``a/0-1+b/0*4+c``, each once, without the ports of ``exec_host2``."""
+    parts = (exec_host or "").split("+")
+    names = (part.partition("/")[0].partition(":")[0].strip(" ()") for part in parts)
+    return tuple(dict.fromkeys(filter(None, names))) or None
+
+
+def slots_in(exec_host: str | None) -> int | None:
+    """Return how many slots ``a/0-1+b/0*4+c/7`` is."""
+    return sum(map(_slots_of_host, filter(None, (exec_host or "").split("+")))) or None
+
+
+def _slots_of_host(part: str) -> int:
+    ranges = part.rpartition("/")[2].split(",")
+    return sum(
+        int(match[3] or 1) if match[2] is None else max(int(match[2]) - int(match[1]) + 1, 0)
+        for match in map(_SLOTS.fullmatch, ranges)
+        if match is not None
+    )
+
+
+def path_of(text: str | None) -> str | None:
+    """Return the path of ``host:/path``, or of a path alone, which may hold colons."""
+    host, colon, path = (text or "").partition(":")
+    return (path if colon and path and "/" not in host else text) or None
+
+
+def printable(text: str) -> str:
+    """Return a text that every store and protocol takes: no NUL, no half of a character."""
+    if _UNPRINTABLE.search(text) is None:
+        return text
+    joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return joined.replace("\0", "\ufffd")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from hpcq.domain.errors import excerpt
 from hpcq.domain.jobs import NativeId, Observation
@@ -12,12 +12,12 @@ from hpcq.domain.units import from_epoch
 from hpcq.schedulers.base import Unreadable
 from hpcq.schedulers.pbs_family.accounting import (
     AccountingLine,
+    local_moment,
     parse_accounting_line,
     parse_attributes,
 )
-from hpcq.schedulers.pbs_family.values import JobId, parse_job_id
+from hpcq.schedulers.pbs_family.values import JobId, hosts_in, parse_job_id, parse_whole
 from hpcq.schedulers.torque.attributes import (
-    hosts_of,
     memory_limit_of,
     slots_of,
     usage_of,
@@ -28,12 +28,13 @@ from hpcq.schedulers.torque.states import ending_of
 __all__ = ["observe_lines", "parse_tracejob"]
 
 _ENDED, _DELETED, _ABORTED, _RERUN = "E", "D", "A", "R"
-_MOMENT = "%m/%d/%Y %H:%M:%S"
-_TRACE_HEADING = re.compile(r"Job: (\S+)")
+_TOLD = frozenset({_ENDED, _DELETED, _ABORTED, _RERUN})
+_TRACE_HEADING = re.compile(r"\s*Job: (\S+)")
 # A rerun's record is empty and has no newline behind it: two lines in one.
 _TRACE_LINE = re.compile(
-    r"([0-9]{2}/[0-9]{2}/[0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)? {1,2}([A-Z]) {4}(.*)$"
+    r"\s*([0-9]{2}/[0-9]{2}/[0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)? {1,2}([A-Z]) {4}(.*)$"
 )
+_TRACE_GOES_ON = re.compile(r"\n\s{20,}")
 _FROM_SERVER_LOG = "(from the server's log; the accounting logs cannot be read)"
 
 
@@ -48,10 +49,11 @@ def observe_lines(lines: Iterable[bytes]) -> tuple[list[Observation], list[Unrea
     """
     records: dict[str, list[AccountingLine]] = {}
     unreadable: list[Unreadable] = []
-    for line in lines:
+    for line in filter(bytes.strip, lines):
         try:
             record = parse_accounting_line(line)
-            records.setdefault(record.job_id, []).append(record)
+            if record.kind in _TOLD:
+                records.setdefault(record.job_id, []).append(record)
         except ValueError as error:
             unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(line)))
     observations: list[Observation] = []
@@ -79,7 +81,8 @@ def parse_tracejob(output: bytes, wanted: JobId) -> Observation | None:
     deleted: datetime | None = None
     ended: datetime | None = None
     is_ours = is_accounting = False
-    for line in output.decode("utf-8", "replace").split("\n"):
+    text = output.replace(b"\0", b"?").decode("utf-8", "replace")
+    for line in _TRACE_GOES_ON.sub(" ", text).split("\n"):
         heading = _TRACE_HEADING.match(line)
         if heading is not None:
             is_ours = _is_same(heading[1], wanted)
@@ -89,10 +92,10 @@ def parse_tracejob(output: bytes, wanted: JobId) -> Observation | None:
         match = _TRACE_LINE.match(match[3]) or match
         moment, source, text = match.groups()
         if source in "AS" and "Exit_status=" in text and not is_accounting:
-            attributes, ended = parse_attributes(text), _local(moment)
+            attributes, ended = parse_attributes(text), local_moment(moment)
             is_accounting = source == "A"
         elif source == "S" and text.startswith("Job deleted at request of "):
-            deleted = _local(moment)
+            deleted = local_moment(moment)
         elif source == "S" and text.startswith("Job Rerun at request of "):
             attributes, ended = {}, None
     if not attributes and deleted is None:
@@ -120,17 +123,19 @@ def _ends_of(job_id: JobId, records: Sequence[AccountingLine]) -> list[Observati
             created = record.attributes.get("ctime")
             if ends and ends[-1][0] == created:
                 ends.pop()
-            seen = _observation(job_id, record.attributes, _local(record.moment))
-            ends.append((created, seen))
+            at = local_moment(record.moment)
+            ends.append((created, _observation(job_id, record.attributes, at, started=True)))
     if deleted is not None and not ends:
-        ends.append((None, _observation(job_id, {}, _local(deleted.moment))))
+        ends.append((None, _observation(job_id, {}, local_moment(deleted.moment))))
     return [seen for _, seen in ends]
 
 
-def _observation(job_id: JobId, attributes: Mapping[str, str], at: datetime | None) -> Observation:
-    status = _number(attributes.get("Exit_status"))
-    ending = ending_of(status, started=status is not None)
-    end = from_epoch(_number(attributes.get("end"))) or at
+def _observation(
+    job_id: JobId, attributes: Mapping[str, str], at: datetime | None, *, started: bool = False
+) -> Observation:
+    status = parse_whole(attributes.get("Exit_status"))
+    ending = ending_of(status, started=started)
+    end = from_epoch(parse_whole(attributes.get("end"))) or at
     return Observation(
         native_id=NativeId(job_id.short),
         state=JobState.DONE if ending.kind is None else JobState.FAILED,
@@ -143,14 +148,14 @@ def _observation(job_id: JobId, attributes: Mapping[str, str], at: datetime | No
         owner=attributes.get("user") or None,
         queue=attributes.get("queue") or None,
         account=attributes.get("account") or None,
-        submit_time=from_epoch(_number(attributes.get("ctime"))),
-        start_time=from_epoch(_number(attributes.get("start"))),
+        submit_time=from_epoch(parse_whole(attributes.get("ctime"))),
+        start_time=from_epoch(parse_whole(attributes.get("start"))),
         end_time=end,
         slots=slots_of(attributes),
-        hosts=hosts_of(attributes.get("exec_host")),
+        hosts=hosts_in(attributes.get("exec_host")),
         wall_time_limit_seconds=wall_time_limit_of(attributes),
         memory_limit_bytes=memory_limit_of(attributes),
-        usage=usage_of(attributes, end) if status is not None else None,
+        usage=usage_of(attributes, end) if started or status is not None else None,
         array_job_id=None if job_id.task is None else job_id.number,
         array_task_id=int(job_id.task) if job_id.task else None,
     )
@@ -162,17 +167,3 @@ def _is_same(text: str, wanted: JobId) -> bool:
     except ValueError:
         return False
     return (found.number, found.task) == (wanted.number, wanted.task)
-
-
-def _local(text: str) -> datetime | None:
-    try:
-        return datetime.strptime(text.partition(".")[0], _MOMENT).astimezone(UTC)
-    except ValueError:
-        return None
-
-
-def _number(text: str | None) -> int | None:
-    try:
-        return None if text is None else int(text)
-    except ValueError:
-        return None

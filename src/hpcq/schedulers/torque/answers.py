@@ -37,28 +37,24 @@ class Meaning(Enum):
     REFUSED = auto()
 
 
+# 15001 is 153. Releases before 4 count two less from 15008 on: words go first.
 _BY_STATUS: Mapping[int, Meaning] = {
-    153: Meaning.UNKNOWN_JOB,  # 15001 PBSE_UNKJOBID
+    **dict.fromkeys((153, 206, 234, 238), Meaning.UNKNOWN_JOB),  # UNKJOBID … JOBNOTFOUND
     159: Meaning.FORBIDDEN,  # 15007 PBSE_PERM
-    170: Meaning.WRONG_STATE,  # 15018 PBSE_BADSTATE
+    **dict.fromkeys((173, 174), Meaning.FORBIDDEN),  # 15021, 15022 credentials
+    **dict.fromkeys((176, 177, 199), Meaning.FORBIDDEN),  # QACESS, BADUSER, BADGRP
+    **dict.fromkeys((169, 170, 204), Meaning.WRONG_STATE),  # MODATRRUN, BADSTATE, ALRDYEXIT
     200: Meaning.LIMIT_REACHED,  # 15048 PBSE_MAXQUED
     228: Meaning.LIMIT_REACHED,  # 15076 PBSE_MAXUSERQUED
-    30: Meaning.AWAY,  # 15134 the server is too busy
-    31: Meaning.AWAY,  # 15135 trqauthd is too busy
-    33: Meaning.AWAY,  # 15137 trqauthd is not there
-    111: Meaning.AWAY,  # ECONNREFUSED
+    **dict.fromkeys((160, 161), Meaning.AWAY),  # 15008, 15009: it could not authenticate
     162: Meaning.AWAY,  # 15010 PBSE_BADHOST: the server's host is not known
     185: Meaning.AWAY,  # 15033 PBSE_PROTOCOL, seen from a server that is too busy
-    27: Meaning.REFUSED,  # 15131 the request's syntax
-    55: Meaning.REFUSED,  # 15159 resources that contradict the queue's
-    154: Meaning.REFUSED,  # 15002 PBSE_NOATTR
-    168: Meaning.REFUSED,  # 15016 PBSE_BADATVAL
-    172: Meaning.REFUSED,  # 15020 PBSE_UNKQUE
-    175: Meaning.REFUSED,  # 15023 PBSE_QUNOENB
-    189: Meaning.REFUSED,  # 15037 PBSE_UNKRESC
-    190: Meaning.REFUSED,  # 15038 PBSE_EXCQRESC
-    208: Meaning.REFUSED,  # 15056 PBSE_BADDEPEND
-    235: Meaning.REFUSED,  # 15083 PBSE_BAD_ARRAY_REQ
+    **dict.fromkeys((187, 188, 214), Meaning.AWAY),  # NOCONNECTS, NOSERVER, SVRDOWN
+    198: Meaning.AWAY,  # 15046 PBSE_RESCUNAV
+    **dict.fromkeys((237, *range(248, 253)), Meaning.AWAY),  # TIMEOUT, PBSE_SOCKET_*
+    **dict.fromkeys((10, 16), Meaning.AWAY),  # 15114 PREMATURE_EOF, 15120 CONNECT
+    **dict.fromkeys((29, 30, 31, 33), Meaning.AWAY),  # 15133 … 15137: server, trqauthd
+    111: Meaning.AWAY,  # ECONNREFUSED
 }
 # Older releases, and commands such as pbsnodes, exit with 1 or 2 whatever happened.
 _BY_WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = (
@@ -66,19 +62,35 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = (
         re.compile(
             r"cannot connect to server|Cannot connect to specified|Cannot resolve specified"
             r"|could not connect to trqauthd|too busy|Communication failure|Connection refused"
-            r"|Unable to communicate with|Connection to server timed out"
+            r"|Unable to communicate with|Connection to server timed out|[Ss]erver shutting down"
+            r"|No free connections|Could not connect to batch server|Can not establish connection"
+            r"|[Uu]nable to authenticate|Resource temporarily unavailable|Premature [Ee]nd of"
+            r"|Batch protocol error|data from socket|Time out"
         ),
         Meaning.AWAY,
     ),
     (
-        re.compile(r"Unknown Job Id|nonexistent job id|illegally formed job identifier"),
+        re.compile(
+            r"[Uu]nknown [Jj]ob [Ii]d|nonexistent job id|illegally formed job identifier"
+            r"|Unknown Array ID|Job not found"
+        ),
         Meaning.UNKNOWN_JOB,
     ),
     (
-        re.compile(r"Unauthorized Request|can not be run as root|ACL rejected|Access .* denied"),
+        re.compile(
+            r"Unauthorized [Rr]equest|can not be run as root|ACL rejected|Access .* denied"
+            r"|Bad UID for job|Bad GID for job|Access from host not allowed"
+            r"|(?:Invalid|Expired) credential"
+        ),
         Meaning.FORBIDDEN,
     ),
-    (re.compile(r"Request invalid for state of job"), Meaning.WRONG_STATE),
+    (
+        re.compile(
+            r"Request invalid for state of job|Job already in exit state"
+            r"|Cannot modify attribute while job running"
+        ),
+        Meaning.WRONG_STATE,
+    ),
     (re.compile(r"Maximum number of jobs already in queue"), Meaning.LIMIT_REACHED),
 )
 # What qsub says before a refusal of the server, and before its own complaints. Whatever else

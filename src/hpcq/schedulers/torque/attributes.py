@@ -5,24 +5,24 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TypeVar
 
-from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
+from hpcq.domain.jobs import Observation, SubmissionKey, Usage
 from hpcq.domain.states import JobState
-from hpcq.domain.units import from_epoch
 from hpcq.schedulers.pbs_family.values import (
-    JobId,
+    hosts_in,
     parse_duration,
     parse_job_id,
     parse_local_time,
     parse_pbs_size,
+    parse_whole,
+    path_of,
+    slots_in,
 )
 from hpcq.schedulers.torque.states import Ending, Word, ending_of, state_of
 
 __all__ = [
     "KEY_VARIABLE",
-    "hosts_of",
     "memory_limit_of",
     "observe",
-    "short_id",
     "slots_of",
     "usage_of",
     "wall_time_limit_of",
@@ -30,11 +30,20 @@ __all__ = [
 
 KEY_VARIABLE = "HPCQ_KEY"
 
-_VARIABLE = re.compile(r"((?:[^,\\]|\\.)*)(?:,|$)", re.DOTALL)
-_PPN = re.compile(r":ppn=([0-9]{1,9})(?::|$)")
-_COUNT = re.compile(r"([0-9]{1,9})(?::|$)")
+_VARIABLE = re.compile(r"(?:[^,\\]|\\.?)+", re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_PPN = re.compile(r":ppn=([0-9]{1,9})(?![0-9])")
+_COUNT = re.compile(r"([0-9]{1,9})(?:[:#,]|$)")
 _AFTER = re.compile(r"after\w*:([^,]*)")
 _HAS_RUN = ("R", "E", "S", "C")
+# Releases before 2.4 have no start_time.
+_TRACES_OF_A_RUN = frozenset(
+    {
+        "start_time",
+        "session_id",
+        *(f"resources_used.{what}" for what in ("cput", "mem", "walltime")),
+    }
+)
 
 Attributes = Mapping[str, str]
 _T = TypeVar("_T")
@@ -56,17 +65,19 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
     letter = attributes.get("job_state", "")
     if not letter:
         raise ValueError("it has no state")
-    has_run = letter in _HAS_RUN and "start_time" in attributes
+    has_run = letter in _HAS_RUN and not _TRACES_OF_A_RUN.isdisjoint(attributes)
     ended = letter == "C"
-    ending = ending_of(_whole(attributes.get("exit_status")), started=has_run) if ended else None
+    status = parse_whole(attributes.get("exit_status"))
+    ending = ending_of(status, started=has_run) if ended else None
     word = _word(attributes, letter, ending)
-    number = short_id(job_id, attributes.get("server"))
     variables = variables_of(attributes.get("Variable_List", ""))
     owner = attributes.get("Job_Owner", "").partition("@")[0] or None
-    finished = _moment(attributes.get("comp_time") or attributes.get("mtime")) if ended else None
+    finished = (
+        parse_local_time(attributes.get("comp_time") or attributes.get("mtime")) if ended else None
+    )
     is_trusted = account is None or owner == account
     return Observation(
-        native_id=number,
+        native_id=job_id.short,
         state=word.state,
         native_state=letter,
         stage=word.stage,
@@ -78,14 +89,14 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
         owner=owner,
         queue=attributes.get("queue") or None,
         account=attributes.get("Account_Name") or None,
-        submit_time=_moment(attributes.get("ctime") or attributes.get("qtime")),
-        start_time=_moment(attributes.get("start_time")) if has_run else None,
+        submit_time=parse_local_time(attributes.get("ctime") or attributes.get("qtime")),
+        start_time=parse_local_time(attributes.get("start_time")) if has_run else None,
         end_time=finished,
         working_directory=(
             attributes.get("init_work_dir") or variables.get("PBS_O_WORKDIR") or None
         ),
         slots=slots_of(attributes),
-        hosts=hosts_of(attributes.get("exec_host")) if letter in _HAS_RUN else None,
+        hosts=hosts_in(attributes.get("exec_host")) if letter in _HAS_RUN else None,
         wall_time_limit_seconds=wall_time_limit_of(attributes),
         memory_limit_bytes=memory_limit_of(attributes),
         stdout_path=_path(attributes.get("Output_Path")),
@@ -98,28 +109,26 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
     )
 
 
-def short_id(job_id: JobId, server: str | None) -> NativeId:
-    """Return an id as commands take it: without the server, unless it is another one's."""
-    home = job_id.server
-    if home and server and not (_is_part(home, server) or _is_part(server, home)):
-        return NativeId(f"{job_id.short}.{home}")
-    return job_id.short
-
-
 def slots_of(attributes: Attributes) -> int | None:
     """Return how many slots were asked for: by ``nodes``, else ``procs``, else ``ncpus``.
 
-    ``nodes`` is ``2:ppn=4``, ``vm:ppn=2``, ``1:ppn=2+1:big:ppn=1``, or a number of hosts.
+    ``nodes`` is ``2:ppn=4``, ``vm:ppn=2``, ``1:ppn=2+1:big:ppn=1#shared``, or a number of hosts.
+    On a Cray ``mppwidth`` says it. Of a job that asked for none it is what it got.
     """
+    width = parse_whole(attributes.get("Resource_List.mppwidth"))
     nodes = attributes.get("Resource_List.nodes")
+    if width:
+        return width
     if nodes:
         return sum(map(_slots_of_part, nodes.split("+"))) or None
-    return _whole(attributes.get("Resource_List.procs") or attributes.get("Resource_List.ncpus"))
+    asked = attributes.get("Resource_List.procs") or attributes.get("Resource_List.ncpus")
+    return parse_whole(asked) or slots_in(attributes.get("exec_host"))
 
 
 def wall_time_limit_of(attributes: Attributes) -> int | None:
     """Return the longest that it may run, in seconds."""
-    return _whole(_read(parse_duration, attributes.get("Resource_List.walltime")))
+    seconds = _read(parse_duration, attributes.get("Resource_List.walltime"))
+    return None if seconds is None else int(seconds)
 
 
 def memory_limit_of(attributes: Attributes) -> int | None:
@@ -127,16 +136,11 @@ def memory_limit_of(attributes: Attributes) -> int | None:
     return _read(parse_pbs_size, attributes.get("Resource_List.mem"))
 
 
-def hosts_of(exec_host: str | None) -> tuple[str, ...] | None:
-    """Return the hosts in ``a/0-1+b/0,4``, each once."""
-    parts = (exec_host or "").split("+")
-    return tuple(dict.fromkeys(part.partition("/")[0] for part in parts if part)) or None
-
-
 def usage_of(attributes: Attributes, at: datetime | None) -> Usage:
     """Return what was used; ``mem`` is the most resident memory so far."""
+    cpu_seconds = _read(parse_duration, attributes.get("resources_used.cput"))
     return Usage(
-        cpu_seconds=_read(parse_duration, attributes.get("resources_used.cput")),
+        cpu_seconds=None if cpu_seconds is None or cpu_seconds < 0 else cpu_seconds,
         max_memory_bytes=_read(parse_pbs_size, attributes.get("resources_used.mem")),
         sampled_at=at,
     )
@@ -144,9 +148,12 @@ def usage_of(attributes: Attributes, at: datetime | None) -> Usage:
 
 def variables_of(text: str) -> dict[str, str]:
     r"""Return the variables in a ``Variable_List``: commas and others stand behind ``\``."""
-    entries = (re.sub(r"\\(.)", r"\1", m[1], flags=re.DOTALL) for m in _VARIABLE.finditer(text))
-    pairs = (entry.partition("=") for entry in entries if entry)
-    return {name: value for name, _, value in pairs}
+    entries = (entry.partition("=") for entry in _VARIABLE.findall(text))
+    return {_unescaped(name): _unescaped(value) for name, _, value in entries}
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(r"\1", text) if "\\" in text else text
 
 
 def _word(attributes: Attributes, letter: str, ending: Ending | None) -> Word:
@@ -157,7 +164,7 @@ def _word(attributes: Attributes, letter: str, ending: Ending | None) -> Word:
         letter,
         attributes.get("Hold_Types", ""),
         attributes.get("depend", ""),
-        _whole(attributes.get("start_count")) or 0,
+        parse_whole(attributes.get("start_count")) or 0,
     )
     if word.reason is None and word.state in (JobState.QUEUED, JobState.REQUEUED):
         return Word(word.state, word.stage, attributes.get("comment", "").strip() or None)
@@ -169,14 +176,10 @@ def _slots_of_part(part: str) -> int:
     return (int(count[1]) if count else 1) * (int(each[1]) if each else 1)
 
 
-def _is_part(short: str, long: str) -> bool:
-    return long == short or long.startswith(short + ".")
-
-
 def _path(text: str | None) -> str | None:
     """Return the path of ``host:/path``; None for one that is thrown away."""
-    path = (text or "").partition(":")[2] or (text or "")
-    return None if path in ("", "/dev/null") else path
+    path = path_of(text)
+    return None if path == "/dev/null" else path
 
 
 def _depends_on(text: str | None) -> tuple[str, ...] | None:
@@ -187,19 +190,6 @@ def _depends_on(text: str | None) -> tuple[str, ...] | None:
         if parsed is not None
     ]
     return tuple(ids) or None
-
-
-def _moment(text: str | None) -> datetime | None:
-    """Return a time: seconds (``qstat -x``), or words (``qstat -f``)."""
-    seconds = _whole(text)
-    return parse_local_time(text) if seconds is None else from_epoch(seconds)
-
-
-def _whole(value: str | float | None) -> int | None:
-    try:
-        return None if value is None else int(value)
-    except ValueError:
-        return None
 
 
 def _read(reader: Callable[[str], _T], text: str | None) -> _T | None:

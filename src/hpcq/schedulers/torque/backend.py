@@ -18,14 +18,14 @@ from hpcq.schedulers.pbs_family.accounting import AccountingLogs
 from hpcq.schedulers.pbs_family.values import parse_job_id
 from hpcq.schedulers.torque.accounting import observe_lines, parse_tracejob
 from hpcq.schedulers.torque.answers import Meaning, check_completed, meaning_of, parse_qsub
-from hpcq.schedulers.torque.cluster import parse_pbsnodes_xml, parse_queues
+from hpcq.schedulers.torque.cluster import parse_pbsnodes, parse_queues
 from hpcq.schedulers.torque.commands import (
     build_change,
     build_qstat,
     build_qsub,
     check_template,
 )
-from hpcq.schedulers.torque.parse import parse_qstat_xml
+from hpcq.schedulers.torque.parse import Reader
 
 __all__ = ["TorqueBackend", "create"]
 
@@ -67,7 +67,7 @@ class TorqueBackend:
         self._cli = CommandLine(options, runner)
         self._template = options.torque_resources
         self._slots_per_node = options.torque_slots_per_node
-        self._account = _account()
+        self._reader = Reader(_account())
         self._logs = AccountingLogs(options.torque_home / "server_priv" / "accounting")
         self._listed: Mapping[NativeId, Observation] = {}
         self._listing = asyncio.Lock()
@@ -155,7 +155,7 @@ class TorqueBackend:
             done = await self._cli.run(build_qstat(*ids), listing=True)
             if meaning_of(done) is not Meaning.UNKNOWN_JOB:
                 check_completed(done)
-            listing = parse_qstat_xml(done.stdout, self._account)
+            listing = self._reader.read(done.stdout)
         wanted = set(ids)
         return Listing(
             observations=[seen for seen in listing.observations if seen.native_id in wanted],
@@ -197,7 +197,7 @@ class TorqueBackend:
         """Run ``pbsnodes -x``."""
         done = await self._cli.run(("pbsnodes", "-x"), listing=True)
         check_completed(done)
-        return parse_pbsnodes_xml(done.stdout)
+        return parse_pbsnodes(done.stdout)
 
     async def version(self) -> str:
         """Return what ``qstat --version`` says: ``Torque 6.1.3.h5``."""
@@ -214,7 +214,7 @@ class TorqueBackend:
             check_completed(done)
             if not done.stdout.strip() and done.stderr.strip():
                 raise OutputParseError("qstat", "it listed nothing, and complained", done.stderr)
-            listing = await asyncio.to_thread(parse_qstat_xml, done.stdout, self._account)
+            listing = await asyncio.to_thread(self._reader.read, done.stdout, remember=True)
             self._listed = {seen.native_id: seen for seen in listing.observations}
         return listing
 

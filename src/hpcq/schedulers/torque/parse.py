@@ -11,53 +11,96 @@ import html
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.schedulers.base import Listing, Unreadable
-from hpcq.schedulers.pbs_family.text import parse_text_records
-from hpcq.schedulers.pbs_family.values import parse_job_id
-from hpcq.schedulers.torque.attributes import observe, short_id
+from hpcq.schedulers.pbs_family.text import TextRecord, parse_text_records
+from hpcq.schedulers.pbs_family.values import JobId, parse_job_id, printable
+from hpcq.schedulers.torque.attributes import observe
 
-__all__ = ["parse_qstat_text", "parse_qstat_xml", "xml_attributes"]
+__all__ = ["Reader", "parse_qstat_text", "parse_qstat_xml", "xml_attributes"]
 
 _OPEN, _CLOSE, _END = b"<Job>", b"</Job>", b"</Data>"
-_TOKEN = re.compile(rb"<(/?)([A-Za-z_][A-Za-z0-9_.-]*)[ ]*(/?)>([^<]*)")
+_EMPTY = re.compile(rb"<Data[ \t]*/>\s*\Z")
+# A leaf with its value; else an element that opens, or is empty; else one that closes.
+_TOKEN = re.compile(
+    rb"<([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*(?:>([^<]*)(</\1[ \t]*>)?|(/)>)"
+    rb"|</([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*>"
+)
 _ID = re.compile(rb"<Job_Id>([^<]*)</Job_Id>")
 
 
 def parse_qstat_xml(
     output: bytes, account: str | None = None, now: datetime | None = None
 ) -> Listing:
-    """Return one observation for each job of ``qstat -x``.
+    """Return one observation for each job of ``qstat -x``; see `Reader.read`."""
+    return Reader(account).read(output, now)
 
-    Several documents may follow each other, one for each id that was asked for. No document at
-    all is an empty queue in releases before 4 (torque issue 357).
+
+class Reader:
+    """Reads ``qstat -x``; a job whose record did not change is not read again.
 
     Args:
-        output: what the command printed.
         account: see `observe`.
-        now: when it ran; the current time by default.
-
-    Raises:
-        OutputParseError: it is no listing, or it breaks off: jobs missing from half a listing
-            would look as if they had ended.
     """
-    if not output.strip():
-        return Listing()
+
+    def __init__(self, account: str | None = None) -> None:
+        self._account = account
+        self._known: dict[bytes, Observation] = {}
+
+    def read(
+        self, output: bytes, now: datetime | None = None, *, remember: bool = False
+    ) -> Listing:
+        """Return one observation for each job.
+
+        Several documents may follow each other, one for each id that was asked for. No document
+        at all is an empty queue in releases before 4 (torque issue 357).
+
+        Args:
+            output: what the command printed.
+            now: when it ran; the current time by default.
+            remember: whether it is the listing that comes again and again.
+
+        Raises:
+            OutputParseError: it is no listing, or it breaks off: jobs missing from half a listing
+                would look as if they had ended.
+        """
+        at = now or datetime.now(UTC)
+        known: dict[bytes, Observation] = {}
+
+        def read(element: bytes) -> Observation:
+            seen = self._known.get(element)
+            if seen is None:
+                seen = observe(_job(element), self._account, at)
+            elif seen.usage is not None and not seen.state.is_final:
+                seen = replace(seen, usage=replace(seen.usage, sampled_at=at))
+            known[element] = seen
+            return seen
+
+        elements = _elements(output)
+        listing = _listing((_id_in(one), partial(read, one), one) for one in elements)
+        if remember:
+            self._known = known
+        return listing
+
+
+def _elements(output: bytes) -> list[bytes]:
+    """Return what follows each ``<Job>``, up to the next one."""
+    output = output.replace(b"\0", "\ufffd".encode())
+    if not output.strip() or _EMPTY.search(output):
+        return []
     start = output.find(b"<Data>")
-    if start < 0:
+    elements = output[max(start, 0) :].split(_OPEN)[1:]
+    if start < 0 and not elements:
         raise OutputParseError("qstat", "there is no Data element in it", output)
-    if not output.rstrip().endswith(_END):
+    end = _END if start >= 0 else _CLOSE
+    if end not in (elements[-1] if elements else output):
         raise OutputParseError("qstat", "the document is cut off", output[-400:])
-    elements = output[start:].split(_OPEN)[1:]
-    return _listing(
-        ((_id_in(element), partial(_job, element), element) for element in elements),
-        account,
-        now,
-    )
+    return elements
 
 
 def parse_qstat_text(
@@ -73,18 +116,15 @@ def parse_qstat_text(
         raise OutputParseError("qstat", "there is no job in it", output)
     if records and not records[-1].is_whole:
         raise OutputParseError("qstat", "its last job is cut off", output[-400:])
+    at = now or datetime.now(UTC)
     return _listing(
-        (
-            (
-                record.name,
-                partial(dict, record.attributes, Job_Id=record.name),
-                record.name.encode(),
-            )
-            for record in records
-        ),
-        account,
-        now,
+        (record.name, partial(_of_record, record, account, at), record.name.encode())
+        for record in records
     )
+
+
+def _of_record(record: TextRecord, account: str | None, at: datetime) -> Observation:
+    return observe({**record.attributes, "Job_Id": record.name}, account, at)
 
 
 def xml_attributes(element: bytes) -> dict[str, str]:
@@ -97,23 +137,18 @@ def xml_attributes(element: bytes) -> dict[str, str]:
     """
     attributes: dict[str, str] = {}
     path: list[str] = []
-    is_leaf = False
-    text = b""
-    for closing, raw_name, alone, following in _TOKEN.findall(element):
-        name = raw_name.decode("ascii")
-        if not closing:
+    for opened, value, is_leaf, is_alone, closed in _TOKEN.findall(element):
+        name = (opened or closed).decode("ascii")
+        if is_leaf or is_alone:
+            where = ".".join((*path, name))
+            if where in attributes:
+                raise ValueError(f"{where!r} is there twice")
+            text = value.decode("utf-8", "replace")
+            attributes[where] = printable(html.unescape(text)) if "&" in text else text
+        elif opened:
             path.append(name)
-            is_leaf, text = True, b"" if alone else following
-        if closing or alone:
-            if not path or path[-1] != name:
-                raise ValueError(f"the element {name!r} is closed, but was not open")
-            where = ".".join(path)
-            if is_leaf:
-                if where in attributes:
-                    raise ValueError(f"{where!r} is there twice")
-                attributes[where] = html.unescape(text.decode("utf-8", "replace"))
-            path.pop()
-            is_leaf = False
+        elif not path or path.pop() != name:
+            raise ValueError(f"the element {name!r} is closed, but was not open")
     if path:
         raise ValueError(f"the element {path[-1]!r} is not closed")
     return attributes
@@ -131,30 +166,54 @@ def _id_in(element: bytes) -> str:
     return match[1].decode("utf-8", "replace") if match else ""
 
 
-_Source = tuple[str, Callable[[], Mapping[str, str]], bytes]
+_Source = tuple[str, Callable[[], Observation], bytes]
 
 
-def _listing(sources: Iterable[_Source], account: str | None, now: datetime | None) -> Listing:
-    at = now or datetime.now(UTC)
+def _listing(sources: Iterable[_Source]) -> Listing:
     listed = list(sources)
-    counts = Counter(name for name, _, _ in listed)
+    ids = _native_ids([name for name, _, _ in listed])
+    counts = Counter(ids)
     observations: list[Observation] = []
     unreadable: list[Unreadable] = []
-    for name, attributes, raw in listed:
+    for native_id, (_, read, raw) in zip(ids, listed, strict=True):
         try:
-            if name and counts[name] > 1:
+            if native_id is not None and counts[native_id] > 1:
                 raise ValueError("two records have this id, and only one can be true")
-            observations.append(observe(attributes(), account, at))
+            seen = read()
+            if native_id is not None and native_id != seen.native_id:
+                seen = replace(seen, native_id=native_id)
+            observations.append(seen)
         except ValueError as error:
             unreadable.append(
-                Unreadable(reason=str(error), excerpt=excerpt(raw), native_id=_native_id(name))
+                Unreadable(reason=str(error), excerpt=excerpt(raw), native_id=native_id)
             )
     return Listing(observations=_with_arrays(observations), unreadable=unreadable)
 
 
-def _native_id(name: str) -> NativeId | None:
+def _native_ids(names: Sequence[str]) -> list[NativeId | None]:
+    """Return the ids as commands take them: without the server.
+
+    A number that several servers gave is followed by the server, but for that of most jobs. What
+    a job's attributes say of its server does not tell: a site may have its ids end otherwise
+    (``job_suffix_alias``).
+    """
+    ids = [_parsed(name) for name in names]
+    numbers = Counter((job.short, job.server) for job in set(ids) if job is not None)
+    shared = Counter(short for short, _ in numbers)
+    most = Counter(job.server for job in ids if job is not None).most_common(1)
+    return [
+        None
+        if job is None
+        else job.short
+        if shared[job.short] == 1 or job.server == most[0][0]
+        else NativeId(f"{job.short}.{job.server}")
+        for job in ids
+    ]
+
+
+def _parsed(name: str) -> JobId | None:
     try:
-        return short_id(parse_job_id(name), None)
+        return parse_job_id(name)
     except ValueError:
         return None
 

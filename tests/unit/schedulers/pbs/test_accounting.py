@@ -29,6 +29,8 @@ def _told(job: str) -> Observation:
         ("146", JobState.FAILED, FailureKind.CANCELLED, None, 15),
         ("147", JobState.FAILED, FailureKind.CANCELLED, None, 9),
         ("148", JobState.FAILED, FailureKind.CANCELLED, None, None),
+        ("157", JobState.FAILED, FailureKind.SCHEDULER_ERROR, None, None),
+        ("159", JobState.FAILED, FailureKind.SCHEDULER_ERROR, None, None),
         ("161", JobState.FAILED, FailureKind.SCHEDULER_ERROR, None, None),
         ("181", JobState.DONE, None, 0, None),
     ],
@@ -41,10 +43,20 @@ def test_each_end_has_its_meaning(
     assert (seen.exit_code, seen.exit_signal) == (code, signal)
 
 
-@pytest.mark.parametrize("case", ["selected-jobs", "one-of-each-record-type"])
-def test_no_line_is_lost(case: str) -> None:
-    for line in recorded(f"accounting.{case}").stdout.splitlines():
-        assert parse_accounting_line(line).kind
+@pytest.mark.parametrize(
+    ("case", "count", "ends"), [("selected-jobs", 61, 20), ("one-of-each-record-type", 13, 6)]
+)
+def test_no_line_is_lost(case: str, count: int, ends: int) -> None:
+    lines = recorded(f"accounting.{case}").stdout.splitlines()
+    records = [parse_accounting_line(line) for line in lines]
+    assert len(records) == count
+    jobs = [
+        NativeId(r.job_id.partition(".")[0].replace("[]", "")) for r in records if r.kind in "EDA"
+    ]
+    listing = parse_accounting(lines, jobs)
+    assert listing.unreadable == []
+    assert {seen.native_id for seen in listing.observations} == set(jobs)
+    assert len(listing.observations) == ends
 
 
 def test_queues_and_hosts_of_recordings_are_read() -> None:
@@ -57,3 +69,12 @@ def test_queues_and_hosts_of_recordings_are_read() -> None:
         assert node.memory_bytes == 24684096 << 10
     (down,) = parse_nodes(recorded("pbsnodes-a-F-json.mom-killed").stdout)
     assert not down.is_up
+
+
+def test_queues_and_hosts_are_the_same_as_text() -> None:
+    for case in ("pbsnodes-a", "pbsnodes-a.mom-killed"):
+        as_json = case.replace("pbsnodes-a", "pbsnodes-a-F-json")
+        assert parse_nodes(recorded(case).stdout) == parse_nodes(recorded(as_json).stdout)
+    queues = parse_queues(recorded("qstat-Q-f").stdout)
+    assert queues == parse_queues(recorded("qstat-Q-f-json").stdout)
+    assert [queue.name for queue in queues] == ["workq", "limited", "closed", "private"]

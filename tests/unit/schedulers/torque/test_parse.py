@@ -113,7 +113,7 @@ def test_two_records_of_one_id_are_believed_neither() -> None:
 
 def test_an_empty_queue_in_both_forms_and_half_a_document() -> None:
     assert parse_qstat_xml(recorded("qstat-x.empty").stdout).observations == []
-    assert parse_qstat_xml(b"").observations == ()
+    assert parse_qstat_xml(b"").observations == []
     whole = recorded("qstat-x.mixed").stdout
     for broken in (whole[:-20], whole[:4000], b"Welcome to Stampede3\n", b"<html></html>"):
         with pytest.raises(OutputParseError):

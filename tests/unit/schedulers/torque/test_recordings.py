@@ -1,18 +1,20 @@
 """Every recording is read without a record lost or an error that nobody foresaw."""
 
 import re
+from collections import Counter
 
 import pytest
 from tests.unit.schedulers.torque.recorded import cases, recorded
 
 from hpcq.domain.errors import HpcqError
 from hpcq.domain.jobs import NativeId, Observation
+from hpcq.domain.states import FailureKind
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.pbs_family.text import parse_text_records
 from hpcq.schedulers.pbs_family.values import parse_job_id
 from hpcq.schedulers.torque.accounting import observe_lines, parse_tracejob
 from hpcq.schedulers.torque.answers import check_completed, parse_qsub
-from hpcq.schedulers.torque.cluster import parse_pbsnodes_xml, parse_queues
+from hpcq.schedulers.torque.cluster import parse_pbsnodes, parse_queues
 from hpcq.schedulers.torque.parse import parse_qstat_text, parse_qstat_xml
 
 _HEADING = re.compile(rb"^Job Id: ([0-9]+(?:\[[0-9]*\])?\.vm)$", re.MULTILINE)
@@ -104,8 +106,17 @@ def test_every_accounting_line_is_read() -> None:
     lines = recorded("accounting.20261122").stdout.splitlines()
     observations, unreadable = observe_lines(lines)
     assert unreadable == []
-    ended = {line.split(b";")[2].decode() for line in lines if line.split(b";")[1] == b"E"}
-    assert {parse_job_id(name).short for name in ended} <= {s.native_id for s in observations}
+    over = {line.split(b";")[2] for line in lines if line.split(b";")[1] in (b"E", b"D", b"A")}
+    assert {seen.native_id for seen in observations} == _short(list(over))
+    assert len(observations) == len(over) == 158
+    assert Counter(seen.failure_kind for seen in observations) == {
+        None: 84,
+        FailureKind.CANCELLED: 42,
+        FailureKind.NON_ZERO_EXIT: 25,
+        FailureKind.SIGNAL: 3,
+        FailureKind.TIME_LIMIT: 2,
+        FailureKind.SCHEDULER_ERROR: 2,
+    }
 
 
 @pytest.mark.parametrize("case", cases("tracejob"))
@@ -119,7 +130,18 @@ def test_every_trace_is_read(case: str) -> None:
 @pytest.mark.parametrize("case", [c for c in cases("pbsnodes") if "-x" in recorded(c).argv])
 def test_every_host_is_read(case: str) -> None:
     output = recorded(case).stdout
-    assert len(parse_pbsnodes_xml(output)) == output.count(b"<Node>")
+    assert len(parse_pbsnodes(output)) == output.count(b"<Node>")
+
+
+@pytest.mark.parametrize(
+    ("text", "xml"),
+    [("pbsnodes.busy", "pbsnodes-x.busy"), ("pbsnodes.pbsnodes", "pbsnodes.pbsnodes-x")],
+)
+def test_hosts_are_the_same_in_both_forms(text: str, xml: str) -> None:
+    (host,) = parse_pbsnodes(recorded(text).stdout)
+    assert [host] == parse_pbsnodes(recorded(xml).stdout)
+    assert (host.name, host.slots_total, host.is_up) == ("vm", 8, True)
+    assert host.slots_used == (3 if "busy" in text else 0)
 
 
 @pytest.mark.parametrize("case", cases("qstat_-Q_-f"))

@@ -1,0 +1,267 @@
+"""Forms that other releases and sites print, and answers that came through other hands."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from hpcq.domain.jobs import NativeId, Observation
+from hpcq.domain.states import FailureKind, JobState
+from hpcq.schedulers.pbs.accounting import parse_accounting
+from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
+from hpcq.schedulers.pbs.parse import Answer, Reader, read_text
+from hpcq.schedulers.pbs.records import Record
+
+JOB = {
+    "Job_Name": "wave",
+    "Job_Owner": "ana@REALM",
+    "resources_used": {"cput": "4090:56:03", "mem": "8kb", "ncpus": 4},
+    "job_state": "R",
+    "queue": "long",
+    "ctime": "Tue Mar  3 10:00:00 2020",
+    "depend": "afterok:6.srv@srv,beforeok:9.srv@srv",
+    "exec_host": "n1/0*2+n2/0*2",
+    "exec_host2": "n1.example.org:15002/0*2+n2.example.org:15002/0*2",
+    "exec_vnode": "(n1[1]:ncpus=2:mem=4194304kb)+(n2[0]:ncpus=2)",
+    "Output_Path": "front.example.org:/home/ana/wave.o7",
+    "Resource_List": {"mem": "8gb", "ncpus": 4, "select": "2:ncpus=2", "walltime": "72:00:00"},
+    "stime": "Tue Mar  3 10:00:05 2020",
+    "Variable_List": {"PBS_O_WORKDIR": "/home/ana", "PBS_RESC_MEM": 4294967296, "Jobs": "{"},
+    "comment": "Job run at Tue Mar 03 at 10:00 on (n1[1]:ncpus=2)+(n2[0]:ncpus=2)",
+    "run_count": 1,
+}
+HEAD = {"timestamp": 1583229700, "pbs_version": "19.0.0", "pbs_server": "srv"}
+DOCUMENT = {**HEAD, "Jobs": {"7.srv": JOB, "8[].srv": {"job_state": "B"}}}
+
+
+def _indented(text: str, margin: str) -> str:
+    return "".join(margin + line for line in text.splitlines(keepends=True))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(DOCUMENT, indent=4, separators=(",", ":")),
+        json.dumps(DOCUMENT, indent="\t", separators=(",", ":\t")),
+        json.dumps(DOCUMENT, indent=2).replace("\n", "\r\n"),
+        json.dumps(DOCUMENT),
+        _indented(json.dumps(DOCUMENT, indent=4), "        "),
+        json.dumps(DOCUMENT, indent=4).replace("\n", "\n   ") + "\n",
+        "Welcome to the front end!\n" + json.dumps(DOCUMENT, indent=4),
+        "\n".join(line.strip() for line in json.dumps(DOCUMENT, indent=4).splitlines()),
+        json.dumps(DOCUMENT, indent=4).replace("\n        }\n    }", ",\n        }\n    }"),
+    ],
+    ids=["19", "tabs", "DOS", "one line", "indented", "mostly", "greeting", "flush", "comma"],
+)
+def test_documents_of_other_makes(text: str) -> None:
+    answer = Reader(None).read(text.encode())
+    assert answer.unreadable == ()
+    seven, array = answer.records
+    seen = seven.complete
+    assert (seen.native_id, seen.state, seen.owner) == ("7", JobState.RUNNING, "ana")
+    assert seen.submit_time == datetime(2020, 3, 3, 10, tzinfo=UTC)
+    assert seen.start_time == datetime(2020, 3, 3, 10, 0, 5, tzinfo=UTC)
+    assert (seen.slots, seen.hosts) == (4, ("n1", "n2"))
+    assert (seen.memory_limit_bytes, seen.wall_time_limit_seconds) == (8 << 30, 259200)
+    assert seen.working_directory == "/home/ana"
+    assert seen.stdout_path == "/home/ana/wave.o7"
+    assert seen.depends_on == ("6.srv",)
+    assert seen.usage is not None
+    assert (seen.usage.cpu_seconds, seen.usage.max_memory_bytes) == (14727363, 8 << 10)
+    assert seen.usage.sampled_at == datetime(2020, 3, 3, 10, 1, 40, tzinfo=UTC)
+    assert (array.observation.native_id, array.is_array) == ("8", True)
+
+
+@pytest.mark.parametrize("jobs", ["", ',\n    "Jobs":{}', ',\n    "Jobs":{\n    }'])
+def test_no_jobs_in_any_form(jobs: str) -> None:
+    document = '{\n    "timestamp":1583229700,\n    "pbs_server":"srv"' + jobs + "\n}\n"
+    assert Reader(None).read(document.encode()) == Answer((), ())
+
+
+def _read(job: str) -> Record:
+    document = f'{{\n    "Jobs":{{\n        "7.srv":{{\n{job}\n        }}\n    }}\n}}\n'
+    (record,) = Reader(None).read(document.encode("utf-8", "surrogatepass")).records
+    return record
+
+
+@pytest.mark.parametrize(
+    ("printed", "name"),
+    [
+        ('"plain"', "plain"),
+        ('"a\\u0000b\\ud800"', "a\ufffdb\ufffd"),
+        ('"\\ud83c\\udf0a"', "\U0001f30a"),
+        ('"a\0b"', "a\ufffdb"),
+        ("007", "007"),
+        ("1e400", "1e400"),
+        ("0010", "0010"),
+        ('"say "hi""', 'say "hi"'),
+        ('"C:\\dir"', "C:\\dir"),
+        ('"\u2028"', "\u2028"),
+    ],
+)
+@pytest.mark.parametrize("more", ["", ',\n            "queue":"bad\\q"'])
+def test_names(printed: str, name: str, more: str) -> None:
+    seen = _read(
+        f'            "Job_Name":{printed},\n            "job_state":"Q"{more}'
+    ).observation
+    assert seen.state is JobState.QUEUED
+    assert seen.name == name
+
+
+@pytest.mark.parametrize(
+    ("asked", "slots"),
+    [
+        ({"ncpus": "240", "select": "15:ncpus=16"}, 240),
+        ({"select": "5:ncpus=1"}, 5),
+        ({"select": "2:ncpus=16:mem=1gb+1:mem=2gb+host=n1:ncpus=3"}, 36),
+        ({"nodes": "2:ppn=4"}, 8),
+        ({}, 6),
+    ],
+)
+def test_slots(asked: dict[str, str], slots: int) -> None:
+    lines = (
+        f'"job_state":"R",\n"exec_host":"n1/0*4+n2/7+n3/1",\n"Resource_List":{json.dumps(asked)}'
+    )
+    assert _read(_indented(lines, " " * 12)).observation.slots == slots
+
+
+TEXT = b"""\
+Job Id: 7.srv
+    Job_Name = wave
+    Job_Owner = ana@front.example.org
+    resources_used.cput = 00:45:00
+    job_state = F
+    queue = workq
+    ctime = Tue Mar  3 10:00:00 2020
+    depend = afterok:6.srv@srv,
+\tbeforeok:9.srv@srv
+    exec_host = n1/0*4
+    exec_vnode = (n1[0]:ncpus=4
+\t)
+    Resource_List.select = 1:ncpus=4
+    Variable_List = PBS_O_HOME=/home/ana,
+\tmodule=() {  eval `modulecmd bash $*`,},
+\tPBS_O_WORKDIR=/home/ana
+    comment = Job run at Tue Mar 03 at 10:00 on (n1[0]:ncpus=4)
+
+    Exit_status = 0
+    project = _pbs_project_default
+
+Job Id: 8[2].srv
+    Job_Name = tide
+    job_state = X
+    Exit_status = 3
+    project = _pbs_project_default
+"""
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        TEXT,
+        TEXT + b"\n",
+        TEXT.rstrip(),
+        TEXT.replace(b"\n", b"\r\n"),
+        TEXT.expandtabs(8),
+        _indented(TEXT.decode(), "   ").encode(),
+    ],
+)
+def test_a_text_that_came_through_other_hands(output: bytes) -> None:
+    answer = read_text(output, ["7.srv", "8[2].srv"], None, None)
+    assert answer.unreadable == ()
+    seven, task = (record.complete for record in answer.records)
+    assert (seven.native_id, seven.state, seven.slots) == ("7", JobState.DONE, 4)
+    assert (seven.hosts, seven.depends_on) == (("n1",), ("6.srv",))
+    assert seven.working_directory == "/home/ana"
+    assert (task.native_id, task.array_job_id, task.exit_code) == ("8[2]", "8", 3)
+
+
+def test_in_an_answer_about_one_job_no_other_can_stand_for_it() -> None:
+    forged = TEXT.replace(
+        b"PBS_O_HOME=/home/ana,",
+        b"A=1\n\nJob Id: 7.srv\n    job_state = R\n\nJob Id: 9.srv\n    B=,",
+    )
+    assert {bad.native_id for bad in read_text(forged, ["7.srv"], None, None).unreadable} == {"7"}
+    (record,) = read_text(forged, ["7.srv"], None, None, is_single=True).records
+    assert (record.observation.native_id, record.is_over) == ("7", True)
+
+
+def _ended(line: str) -> Observation:
+    listing = parse_accounting([line.encode()], [NativeId("7")])
+    assert listing.unreadable == []
+    (seen,) = listing.observations
+    return seen
+
+
+_END = (
+    "03/03/2020 12:00:00;E;7.srv;{} jobname=wave queue=long ctime=1583229600 qtime=1583229600"
+    " etime=1583229600 start=1583229601 exec_host=n1/0*2+n2/0*2"
+    " exec_vnode=(n1[1]:ncpus=2:mem=1kb)+(n2:ncpus=2) Resource_List.mem=4096mb"
+    " Resource_List.ncpus=4 Resource_List.select=2:ncpus=2 Resource_List.walltime=01:00:00"
+    " session=0 end=1583236800"
+    "{} resources_used.cput=00:00:05 resources_used.mem=3792kb eligible_time=00:00:26 run_count=1"
+)
+
+
+@pytest.mark.parametrize(
+    ("whose", "owner", "account"),
+    [
+        ("user=ana group=hydro", "ana", None),
+        ("user=ana group=hydro project=_pbs_project_default", "ana", None),
+        ('user=ana group=hydro account="P 1" project=_pbs_project_default', "ana", "P 1"),
+        ('user=ana group="Domain Users" account=P1 project="a b" accounting_id="0x1"', "ana", "P1"),
+        ("user=ana group=-default- account=e71-DQ", "ana", "e71-DQ"),
+        (
+            'user=ana group=g account="user=root jobname=x queue=y"',
+            "ana",
+            "user=root jobname=x queue=y",
+        ),
+    ],
+)
+def test_an_end(whose: str, owner: str, account: str | None) -> None:
+    seen = _ended(_END.format(whose, " Exit_status=271"))
+    assert (seen.owner, seen.account) == (owner, account)
+    assert (seen.name, seen.queue, seen.exit_signal) == ("wave", "long", 15)
+    assert seen.submit_time == datetime(2020, 3, 3, 10, tzinfo=UTC)
+    assert seen.end_time == datetime(2020, 3, 3, 12, tzinfo=UTC)
+    assert (seen.slots, seen.hosts) == (4, ("n1", "n2"))
+    assert (seen.memory_limit_bytes, seen.wall_time_limit_seconds) == (4 << 30, 3600)
+    assert seen.usage is not None
+    assert (seen.usage.cpu_seconds, seen.usage.max_memory_bytes) == (5, 3792 << 10)
+
+
+def test_an_end_without_an_exit_status() -> None:
+    seen = _ended(_END.format("user=ana group=hydro", ""))
+    assert (seen.state, seen.failure_kind) == (JobState.FAILED, FailureKind.UNKNOWN)
+
+
+def test_other_records_are_passed_over() -> None:
+    lines = [
+        b"",
+        b"03/03/2020 10:00:00;L;license;floating license hour:3 day:3 month:3 max:10",
+        b"03/03/2020 10:00:00;B;R9.srv;owner=ana@front name=r",
+        b"03/03/2020 10:00:00;k;S8.srv;requestor=ana@front",
+        b"03/03/2020 10:00:00;a;7.srv;Resource_List.select=1:mem=1GB",
+        b"03/03/2020 10:00:00;z;7.srv;",
+    ]
+    listing = parse_accounting(lines, [NativeId("7")])
+    assert (listing.observations, listing.unreadable) == ([], [])
+
+
+def test_queues_and_hosts_as_text() -> None:
+    hosts = (
+        b"n1\n     Mom = n1.example.org\n     state = job-busy\n     jobs = 7.srv/0, 7.srv/1\n"
+        b"     resources_available.mem = 1gb\n     resources_available.ncpus = 4\n"
+        b"     resources_assigned.ncpus = 2\n\nn2\n     state = state-unknown,down\n"
+    )
+    first, second = parse_nodes(hosts)
+    assert (first.name, first.is_up, first.slots_total, first.slots_used) == ("n1", True, 4, 2)
+    assert (first.memory_bytes, second.name, second.is_up) == (1 << 30, "n2", False)
+    queues = (
+        b"Queue: old\n    acl_users = ana,ru\n\ti\n    resources_max.walltime = 24:00:00\n"
+        b"    enabled = False\n    started = True\n\n"
+        b"Queue: r\n    enabled = True\n    started = True\n"
+    )
+    old, route = parse_queues(queues)
+    assert (old.name, old.is_open, old.max_wall_time_seconds) == ("old", False, 86400)
+    assert route.is_open
