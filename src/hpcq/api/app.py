@@ -15,6 +15,7 @@ from hpcq.api import problems
 from hpcq.api.asgi import BodyLimit, OnePathSpelling, PlainStartFailure
 from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
+from hpcq.api.program_listing import ProgramListing
 from hpcq.api.program_sources import program_sources
 from hpcq.api.routers import health, jobs
 from hpcq.api.routers import programs as program_routes
@@ -130,6 +131,7 @@ def _context(
         usage=services.usage,
         jobs=services.jobs,
         programs=programs,
+        program_listing=ProgramListing(settings.cluster_id),
         circuits=backend.circuits,
     )
 

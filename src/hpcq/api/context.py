@@ -7,6 +7,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from hpcq.api.program_listing import ProgramListing
 from hpcq.services.circuit import Circuit
 from hpcq.services.jobs import JobService
 from hpcq.services.monitor import Monitor
@@ -31,6 +32,7 @@ class Context:
     usage: UsageReader
     jobs: JobService
     programs: ProgramService
+    program_listing: ProgramListing
     circuits: Mapping[str, Circuit]
 
 

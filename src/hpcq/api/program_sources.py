@@ -1,14 +1,12 @@
 """Where programs are found, by the rule that the settings name."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from hpcq.config import ProgramPathRule, Settings
 from hpcq.execution.protocol import Runner
 from hpcq.programs import DECOMP, NEWAVE, VersionReader, dessem, pemaws, tuber
 from hpcq.programs.catalogue import load_catalogue
-from hpcq.programs.folders import Entry, Folders
-from hpcq.programs.layout import Found
+from hpcq.programs.layout import Look
 from hpcq.programs.patterns import PatternReader
 from hpcq.services.modules import ModuleReader
 from hpcq.services.programs import Source, in_thread
@@ -34,7 +32,7 @@ def program_sources(settings: Settings, runner: Runner) -> list[Source]:
     if settings.program_path_rule is ProgramPathRule.MODULES and command:
         return [Source("MODULES", _modules(settings, command, runner, seconds).read)]
 
-    def source(name: str, root: Path, look: Callable[[Entry, Folders], Found]) -> Source:
+    def source(name: str, root: Path, look: Look) -> Source:
         return Source(name, in_thread(VersionReader(name, root, look, seconds).read))
 
     if settings.program_path_rule is ProgramPathRule.PEMAWS:

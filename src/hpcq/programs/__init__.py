@@ -4,7 +4,17 @@ from hpcq.programs.dessem import dessem
 from hpcq.programs.layout import VersionReader
 from hpcq.programs.pemaws import pemaws
 from hpcq.programs.products import DECOMP, DESSEM, NEWAVE
-from hpcq.programs.reading import Reading
+from hpcq.programs.reading import AS_LAST, Reading
 from hpcq.programs.tuber import tuber
 
-__all__ = ["DECOMP", "DESSEM", "NEWAVE", "Reading", "VersionReader", "dessem", "pemaws", "tuber"]
+__all__ = [
+    "AS_LAST",
+    "DECOMP",
+    "DESSEM",
+    "NEWAVE",
+    "Reading",
+    "VersionReader",
+    "dessem",
+    "pemaws",
+    "tuber",
+]

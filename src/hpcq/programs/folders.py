@@ -1,16 +1,23 @@
 """What folders hold, read again only when they have changed."""
 
+import errno
 import os
+import stat
 import time
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
-__all__ = ["Entry", "Folders", "TooManyEntries", "shown"]
+__all__ = ["Entry", "Folders", "TooManyEntries", "enter", "is_certain", "shown"]
 
 # A root that was set to a wrong place, a file server's whole tree, must not keep the answer.
 _MOST_ENTRIES = 100_000
 # A file system may date changes no finer than this: a younger folder may change unnoticed.
 _COARSEST_TIME_NS = 3 * 10**9
+
+# A link that leads nowhere, or in a circle.
+_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+_CERTAIN = _NOWHERE | {errno.EACCES, errno.EPERM, 0}
 
 
 class TooManyEntries(OSError):
@@ -20,8 +27,7 @@ class TooManyEntries(OSError):
         super().__init__(0, f"it holds more than {_MOST_ENTRIES} entries")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A name in a folder.
 
     Attributes:
@@ -34,20 +40,43 @@ class Entry:
     kind: str
 
     def is_folder(self) -> bool:
-        """Return whether it is a folder, or a link that leads to one now."""
-        return self.kind == "d" or (self.kind in "l?" and os.path.isdir(self.path))
+        """Return whether it is a folder, or a link that leads to one now.
+
+        Raises:
+            OSError: that cannot be found out.
+        """
+        return self.kind == "d" or (self.kind in "l?" and stat.S_ISDIR(self.mode()))
 
     def is_file(self) -> bool:
-        """Return whether it is a file, or a link that leads to one now."""
-        return self.kind == "f" or (self.kind in "l?" and os.path.isfile(self.path))
+        """Return whether it is a file, or a link that leads to one now.
 
-    def is_text(self) -> bool:
-        """Return whether its name is UTF-8, which an answer can carry."""
+        Raises:
+            OSError: that cannot be found out.
+        """
+        return self.kind == "f" or (self.kind in "l?" and stat.S_ISREG(self.mode()))
+
+    def mode(self) -> int:
+        """Return the mode of what is there, or where a link leads; 0 when it leads nowhere.
+
+        Raises:
+            OSError: that cannot be found out.
+        """
+        try:
+            return os.stat(self.path).st_mode
+        except OSError as error:
+            if error.errno in _NOWHERE:
+                return 0
+            raise
+
+    def unfit(self) -> str | None:
+        """Return what keeps its name from being a version's or a script's, or None."""
         try:
             self.name.encode()
         except UnicodeEncodeError:
-            return False
-        return True
+            return "is not UTF-8"
+        if any(character < " " or character == "\x7f" for character in self.name):
+            return "holds a control character"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +93,7 @@ class Folders:
         self._known: dict[str, _Listing] = {}
 
     def entries(self, folder: str) -> tuple[Entry, ...]:
-        """Return what a folder holds, in the order of the names.
+        """Return what a folder holds, in the order of the names; while that stays, the same object.
 
         Raises:
             OSError: it cannot be read; `TooManyEntries` when there is too much in it.
@@ -77,6 +106,8 @@ class Folders:
         self._known.pop(folder, None)
         settled = time.time_ns() - max(signature[2:]) > _COARSEST_TIME_NS
         entries = _read(folder)
+        if known is not None and known.entries == entries:
+            entries = known.entries
         self._known[folder] = _Listing(signature, settled, entries)
         return entries
 
@@ -91,7 +122,7 @@ def _read(folder: str) -> tuple[Entry, ...]:
         found = [Entry(one.name, one.path, _kind(one)) for one in islice(scan, _MOST_ENTRIES + 1)]
     if len(found) > _MOST_ENTRIES:
         raise TooManyEntries
-    return tuple(sorted(found, key=lambda entry: entry.name))
+    return tuple(sorted(found))
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
@@ -102,6 +133,23 @@ def _kind(entry: os.DirEntry[str]) -> str:
     return "f" if entry.is_file(follow_symlinks=False) else "?"
 
 
+def enter(folder: str) -> None:
+    """Make sure that this account can work in a folder.
+
+    Raises:
+        OSError: it cannot.
+    """
+    if not os.access(folder, os.X_OK):
+        os.stat(folder)
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+
+
+def is_certain(error: OSError) -> bool:
+    """Return whether an error tells what is there; others are a file server's bad moment."""
+    return error.errno in _CERTAIN
+
+
 def shown(path: str) -> str:
     """Return a path as a sentence can carry it, whatever bytes it holds."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c >= " " and c != "\x7f" else f"\\x{ord(c):02x}" for c in text)

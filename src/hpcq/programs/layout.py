@@ -1,20 +1,20 @@
 """What the rules share: a root folder for each program, in it an entry for each version."""
 
+import time
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from hpcq.domain.programs import Installation
-from hpcq.programs.folders import Entry, Folders, shown
-from hpcq.programs.patience import Patience
-from hpcq.programs.reading import Reading
+from hpcq.programs.folders import Entry, Folders, is_certain, shown
+from hpcq.programs.pace import Pace
+from hpcq.programs.reading import AS_LAST, Reading
+from hpcq.programs.sights import Found, Sights, because
 
-__all__ = ["Found", "VersionReader", "because", "late"]
+__all__ = ["Look", "VersionReader"]
 
-Found = Installation | str | None
-"""A version, a sentence about why it is left out, or nothing to speak of."""
-
-# Those that did not answer are named one by one only while they are few.
-_MOST_NAMED = 5
+Look = Callable[[Entry, Folders], Installation | str | None]
+"""Tells the version that an entry is, or why it is left out, or None for what is no version."""
 
 
 class VersionReader:
@@ -23,63 +23,58 @@ class VersionReader:
     Args:
         name: the program's.
         root: the folder that holds its versions.
-        look: what an entry of the root is; it may read further folders. Called in threads.
+        look: what an entry of the root is; it may read further folders. Called in threads. An
+            `OSError` is a reason to leave the entry out.
         seconds: how long all of them may take.
     """
 
-    def __init__(
-        self,
-        name: str,
-        root: Path,
-        look: Callable[[Entry, Folders], Found],
-        seconds: float,
-    ) -> None:
+    def __init__(self, name: str, root: Path, look: Look, seconds: float) -> None:
         self.name = name
         self._root = str(root)
         self._look = look
-        self._seconds = seconds
         self._folders = Folders()
-        self._patience = Patience[Entry](seconds)
+        self._sights = Sights[Entry](name, seconds)
+        self._pace = Pace()
+        self._entries: Sequence[Entry] | None = None
+        self._reading = Reading(installations=())
 
     def read(self) -> Reading:
-        """Return what is there now. Hidden entries (a file server's ``.snapshot``) are left out."""
+        """Return what is there now; while nothing has changed, the same object.
+
+        Hidden entries (a file server's ``.snapshot``) are left out. What does not answer is given
+        as it was last.
+        """
         try:
             entries = self._folders.entries(self._root)
         except OSError as error:
-            problem = f"The folder {shown(self._root)} of {self.name} {because(error)}."
-            return Reading(installations=(), problems=(problem,))
-        visible = [entry for entry in entries if not entry.name.startswith(".")]
-        readable = [entry for entry in visible if entry.is_text()]
-        problems = [
-            f"The name {shown(entry.path)} of {self.name} is not UTF-8; it is left out."
-            for entry in visible
-            if not entry.is_text()
-        ]
-        found = self._patience.each(readable, lambda entry: self._look(entry, self._folders))
-        self._folders.forget_others({self._root, *(entry.path for entry in found)})
-        problems += [found[e] for e in readable if isinstance(found.get(e), str)]  # type: ignore[misc]
-        silent = [entry.path for entry in readable if entry not in found]
-        problems += late(self.name, silent, self._seconds)
-        installations = [found.get(entry) for entry in readable]
-        return Reading(
-            installations=tuple(
-                sorted(
-                    (one for one in installations if isinstance(one, Installation)),
-                    key=lambda one: one.version,
-                )
-            ),
-            problems=tuple(problems),
-        )
+            self._entries = None
+            return self._keep(self._without_root(error))
+        if entries is not self._entries or self._pace.is_due():
+            began = time.monotonic()
+            reading = self._look_at([one for one in entries if not one.name.startswith(".")])
+            self._entries = entries
+            self._pace.looked(len(entries), began)
+            return self._keep(reading)
+        return self._reading
 
+    def _keep(self, reading: Reading) -> Reading:
+        if reading != self._reading:
+            self._reading = reading
+        return self._reading
 
-def late(name: str, paths: Sequence[str], seconds: float) -> list[str]:
-    """Return what is said of the paths of a program that did not answer."""
-    silent = f"of {name} did not answer within {seconds:g} s"
-    if len(paths) > _MOST_NAMED:
-        return [f"{paths[0]} and {len(paths) - 1} more paths {silent}."]
-    return [f"The path {path} {silent}." for path in paths]
+    def _without_root(self, error: OSError) -> Reading:
+        known = () if is_certain(error) else self._reading.installations
+        problem = f"The folder {shown(self._root)} of {self.name} {because(error)}."
+        return Reading(installations=known, problems=(problem + AS_LAST * bool(known),))
 
+    def _look_at(self, entries: Sequence[Entry]) -> Reading:
+        seen, problems = self._sights.of(entries, self._looked_at)
+        self._folders.forget_others({self._root, *seen})
+        versions = sorted(chain(*seen.values()), key=lambda one: one.version)
+        return Reading(installations=tuple(versions), problems=tuple(problems))
 
-def because(error: OSError) -> str:
-    """Return why a folder is left out, to be put after its name."""
-    return f"cannot be read: {error.strerror}"
+    def _looked_at(self, entry: Entry) -> Found:
+        if why := entry.unfit():
+            return (f"The name {shown(entry.path)} of {self.name} {why}; it is left out.",)
+        found = self._look(entry, self._folders)
+        return () if found is None else (found,)

@@ -1,6 +1,7 @@
 """Looking at many things of which some may never answer: file servers hang."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,13 @@ __all__ = ["Patience"]
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 _MOST_THREADS = 8
+# One thread looks at thousands of things in this time, unless their file server is slow.
+_NEXT_THREAD_SECONDS = 0.02
+
+
+@dataclass(slots=True, eq=False)
+class _Worker(Generic[_K]):
+    holds: _K | None = None
 
 
 @dataclass(slots=True)
@@ -18,8 +26,11 @@ class _Round(Generic[_K, _V]):
     look: Callable[[_K], _V]
     waiting: deque[_K]
     answers: dict[_K, _V] = field(default_factory=dict)
-    left: int = 0
+    working: int = 0
     error: BaseException | None = None
+
+    def is_over(self) -> bool:
+        return self.error is not None or not (self.waiting or self.working)
 
 
 class Patience(Generic[_K]):
@@ -35,48 +46,55 @@ class Patience(Generic[_K]):
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._changed = threading.Condition()
-        self._held: set[_K] = set()
+        self._workers: list[_Worker[_K]] = []
 
     def each(self, things: Sequence[_K], look: Callable[[_K], _V]) -> dict[_K, _V]:
         """Return what looking at each thing gave; those that gave no answer in time are missing.
 
         Args:
-            things: each once.
+            things: each once; none is None.
             look: called in another thread. What it raises, this raises.
         """
+        deadline = time.monotonic() + self._seconds
         with self._changed:
-            free = [thing for thing in things if thing not in self._held]
-            this = _Round[_K, _V](look, deque(free), left=len(free))
-            workers = min(len(free), _MOST_THREADS - len(self._held))
-            for _ in range(workers):
-                threading.Thread(
-                    target=self._work, args=(this,), name="hpcq-programs", daemon=True
-                ).start()
-            if workers:
-                self._changed.wait_for(lambda: not this.left or this.error, self._seconds)
+            held = {worker.holds for worker in self._workers}
+            this = _Round[_K, _V](look, deque(thing for thing in things if thing not in held))
+            while not this.is_over():
+                if this.waiting and len(self._workers) < _MOST_THREADS:
+                    self._employ(this)
+                left = deadline - time.monotonic()
+                if left <= 0 or not this.working:
+                    break
+                pause = min(left, _NEXT_THREAD_SECONDS) if this.waiting else left
+                self._changed.wait_for(this.is_over, pause)
             this.waiting.clear()
             if this.error is not None:
                 raise this.error
-            return dict(this.answers)
+            return this.answers.copy()
 
-    def _work(self, this: _Round[_K, _V]) -> None:
-        while True:
-            with self._changed:
-                if not this.waiting or len(self._held) >= _MOST_THREADS:
-                    return
-                thing = this.waiting.popleft()
-                self._held.add(thing)
-            answer: list[_V] = []
-            error: BaseException | None = None
-            try:
-                answer.append(this.look(thing))
-            except BaseException as problem:
-                error = problem
-            with self._changed:
-                self._held.discard(thing)
-                this.left -= 1
-                this.error = this.error or error
-                if answer:
-                    this.answers[thing] = answer[0]
-                if not this.left or this.error:
-                    self._changed.notify_all()
+    def _employ(self, this: _Round[_K, _V]) -> None:
+        worker = _Worker[_K]()
+        self._workers.append(worker)
+        this.working += 1
+        threading.Thread(
+            target=self._work, args=(this, worker), name="hpcq-programs", daemon=True
+        ).start()
+
+    def _work(self, this: _Round[_K, _V], worker: _Worker[_K]) -> None:
+        error: BaseException | None = None
+        # Without the lock, which would cost more than most looks do: each step is one operation
+        # on a deque, an attribute or a dict.
+        try:
+            while True:
+                try:
+                    worker.holds = thing = this.waiting.popleft()
+                except IndexError:
+                    break
+                this.answers[thing] = this.look(thing)
+        except BaseException as problem:
+            error = problem
+        with self._changed:
+            self._workers.remove(worker)
+            this.working -= 1
+            this.error = this.error or error
+            self._changed.notify_all()

@@ -3,14 +3,15 @@
 import fnmatch
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpcq.domain.programs import Installation
-from hpcq.programs.folders import Entry, Folders, shown
-from hpcq.programs.layout import because, late
-from hpcq.programs.patience import Patience
-from hpcq.programs.reading import Reading
+from hpcq.programs.folders import Entry, Folders, is_certain, shown
+from hpcq.programs.pace import Pace
+from hpcq.programs.reading import AS_LAST, Reading
+from hpcq.programs.sights import Found, Sights, because
 
 __all__ = ["VERSION", "PatternReader", "check_pattern"]
 
@@ -61,48 +62,71 @@ class PatternReader:
         self._is_hidden = parts[at].startswith(".")
         self._version = re.compile(f"{_regex(before)}(.+){_regex(after)}", re.DOTALL)
         self._make = make
-        self._seconds = seconds
         self._folders = Folders()
-        self._patience = Patience[_Candidate](seconds)
+        self._sights = Sights[_Candidate](name, seconds)
+        self._pace = Pace()
+        self._above_held: dict[str, Sequence[Entry]] = {}
+        self._reading = Reading(installations=())
 
     def read(self) -> Reading:
-        """Return what is there now, in the order of the version names."""
+        """Return what is there now, in the order of the version names.
+
+        While nothing has changed, it is the same object. What does not answer is given as it was
+        last.
+        """
+        if self._pace.is_due() or not self._is_above_as_before():
+            reading = self._read()
+            if reading != self._reading:
+                self._reading = reading
+        return self._reading
+
+    def _is_above_as_before(self) -> bool:
+        held = self._above_held
+        try:
+            return all(self._folders.entries(folder) is held[folder] for folder in held)
+        except OSError:
+            return False
+
+    def _read(self) -> Reading:
+        began = time.monotonic()
         problems: list[str] = []
-        candidates = self._candidates(problems)
-        found = self._patience.each(candidates, self._look)
-        silent = [one.path for one in candidates if one not in found]
-        problems += late(self._name, silent, self._seconds)
+        try:
+            candidates = self._candidates(problems)
+        except OSError as error:
+            problem = f"The path {error.filename} of {self._name} {because(error)}."
+            more = AS_LAST * bool(self._reading.installations)
+            return replace(self._reading, problems=(problem + more,))
+        seen, left_out = self._sights.of(candidates, self._look)
         installations: dict[str, Installation] = {}
-        for one in candidates:
-            problems += [answer for answer in found.get(one, ()) if isinstance(answer, str)]
-            for answer in found.get(one, ()):
-                if isinstance(answer, str):
-                    continue
-                kept = installations.setdefault(answer.version, answer)
-                if kept is not answer:
-                    problems.append(
-                        f"The version {answer.version} of {self._name} is there twice; "
-                        f"{one.path} is left out."
-                    )
+        for path, found in seen.items():
+            problems += [
+                f"The version {one.version} of {self._name} is there twice; {path} is left out."
+                for one in found
+                if installations.setdefault(one.version, one) is not one
+            ]
+        self._pace.looked(len(candidates), began)
         return Reading(
             installations=tuple(sorted(installations.values(), key=lambda one: one.version)),
-            problems=tuple(problems),
+            problems=(*problems, *left_out),
         )
 
     def _candidates(self, problems: list[str]) -> Sequence[_Candidate]:
         candidates = []
-        for folder in self._expanded("/", self._above, problems, is_needed=True):
-            for entry in self._entries(folder, problems):
+        above: dict[str, Sequence[Entry]] = {}
+        for folder in self._expanded("/", self._above, problems, above):
+            for entry in self._entries(folder, problems, above):
                 match = self._version.fullmatch(entry.name)
                 if match is None or entry.name.startswith(".") != self._is_hidden:
                     continue
-                if entry.is_text():
-                    candidates.append(_Candidate(match[1], entry.path))
+                if why := entry.unfit():
+                    name = shown(entry.path)
+                    problems.append(f"The name {name} of {self._name} {why}; it is left out.")
                 else:
-                    problems.append(f"The name {shown(entry.path)} is not UTF-8; it is left out.")
+                    candidates.append(_Candidate(match[1], entry.path))
+        self._above_held = above
         return candidates
 
-    def _look(self, one: _Candidate) -> Sequence[Installation | str]:
+    def _look(self, one: _Candidate) -> Found:
         """Return the version, or why there is none, or nothing for what does not fit."""
         problems: list[str] = []
         below = self._expanded(one.path, self._below, problems)
@@ -112,11 +136,16 @@ class PatternReader:
         return [*problems, *(self._make(one.version, path) for path in paths)]
 
     def _expanded(
-        self, folder: str, parts: Sequence[str], problems: list[str], *, is_needed: bool = False
+        self,
+        folder: str,
+        parts: Sequence[str],
+        problems: list[str],
+        above: dict[str, Sequence[Entry]] | None = None,
     ) -> list[str]:
         """Return the paths below a folder that fit; they may not exist.
 
-        A folder that does not exist is a problem when it is needed.
+        ``above`` is given for the folders above the versions, of which one that does not exist is a
+        problem, and gets what each held.
         """
         paths = [folder]
         for part in parts:
@@ -127,11 +156,11 @@ class PatternReader:
             paths = [
                 entry.path
                 for path in paths
-                if is_needed or self._is_there(path, problems)
-                for entry in self._entries(path, problems)
-                if fits(entry.name) and entry.is_text() and not entry.name.startswith(".")
+                if above is not None or self._is_there(path, problems)
+                for entry in self._entries(path, problems, above)
+                if fits(entry.name) and not entry.unfit() and not entry.name.startswith(".")
             ]
-            if is_needed:
+            if above is not None:
                 paths = [path for path in paths if os.path.isdir(path)]
         return paths
 
@@ -141,16 +170,25 @@ class PatternReader:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
+            if not is_certain(error):
+                raise
             problems.append(f"{path} of {self._name} {because(error)}.")
             return False
         return True
 
-    def _entries(self, folder: str, problems: list[str]) -> Sequence[Entry]:
+    def _entries(
+        self, folder: str, problems: list[str], above: dict[str, Sequence[Entry]] | None = None
+    ) -> Sequence[Entry]:
         try:
-            return self._folders.entries(folder)
+            entries = self._folders.entries(folder)
         except OSError as error:
+            if not is_certain(error):
+                raise
             problems.append(f"The folder {shown(folder)} of {self._name} {because(error)}.")
             return ()
+        if above is not None:
+            above[folder] = entries
+        return entries
 
 
 def _regex(part: str) -> str:

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 from hpcq.domain.programs import Installation
 
-__all__ = ["Reading"]
+__all__ = ["AS_LAST", "Reading"]
+
+# Follows a problem that hides nothing.
+AS_LAST = " What was last known is listed."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +16,7 @@ class Reading:
 
     Attributes:
         installations: in the order of the version names.
-        problems: a sentence for each thing that was left out.
+        problems: a sentence for each thing that was left out, or is as it was last.
     """
 
     installations: tuple[Installation, ...]

@@ -1,6 +1,7 @@
 """Jobs that name a program instead of a script: the script and its arguments are made here."""
 
 import re
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -127,23 +128,24 @@ def _argument(parameter: Parameter, value: object, slots: int) -> str:
     return str(value)
 
 
-def understood(spec: JobSpec, is_there: Callable[[str], bool]) -> JobSpec:
+def understood(spec: JobSpec, mode_of: Callable[[str], int | None]) -> JobSpec:
     """Return the job with a script path that is a path.
 
     ``executablePath`` of ``GET /programs`` may be a script and, after a blank, its first argument
     (the version). Older clients submit it as it is, as ``scriptFile``: the service that they were
-    written for pasted it into a command line, where it fell apart. Here it is taken apart when
-    nothing has that name, blank included, and a file has the name up to a blank.
+    written for pasted it into a command line, where it fell apart. Here it is taken apart only
+    when surely nothing has that name, blank included, and a file has the name up to a blank.
 
     Args:
         spec: the job as it was submitted.
-        is_there: whether a path leads to a file or anything else.
+        mode_of: the mode of what a path leads to (``st_mode``), 0 when it leads nowhere, None when
+            that cannot be said.
     """
     path = spec.script_file
-    if " " not in path or is_there(path):
+    if " " not in path or mode_of(path) != 0:
         return spec
     for found in re.finditer(" ", path):
         script, first = path[: found.start()], path[found.end() :]
-        if first and is_there(script):
+        if first and stat.S_ISREG(mode_of(script) or 0):
             return replace(spec, script_file=script, args=(first, *spec.args))
     return spec

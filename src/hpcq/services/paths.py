@@ -90,7 +90,7 @@ class PathChecker:
 
 def _check(spec: JobSpec) -> JobSpec:
     _check_directory(spec.working_directory)
-    spec = understood(spec, _is_there)
+    spec = understood(spec, _mode_if_there)
     _check_script(spec.script_file)
     for field, path in (("stdoutPath", spec.stdout_path), ("stderrPath", spec.stderr_path)):
         if path is not None:
@@ -136,12 +136,13 @@ def _mode(path: str, field: str) -> int:
         raise kind(f"{path!r} cannot be used: {error.strerror}.", field=field) from None
 
 
-def _is_there(path: str) -> bool:
+def _mode_if_there(path: str) -> int | None:
     try:
-        _stat_mode(path)
+        return _stat_mode(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
     except OSError:
-        return False
-    return True
+        return None
 
 
 def _stat_mode(path: str) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import operator
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -11,8 +12,8 @@ from typing import Protocol, TypeVar
 import structlog
 
 from hpcq.domain.errors import HpcqError, StoreUnavailable
-from hpcq.domain.programs import Program, ProgramKey
-from hpcq.programs import Reading
+from hpcq.domain.programs import Installation, Program, ProgramKey
+from hpcq.programs import AS_LAST, Reading
 
 __all__ = ["Catalogue", "Numbers", "ProgramService", "Source", "in_thread"]
 
@@ -53,7 +54,7 @@ class Catalogue:
 
     Attributes:
         programs: by source, then in the order of the version names.
-        problems: a sentence for each thing that is missing from them.
+        problems: a sentence for each thing that is missing from them, or is as it was last.
     """
 
     programs: Sequence[Program]
@@ -76,9 +77,11 @@ class ProgramService:
         self._sources = [_Watched(source) for source in sources]
         self._numbers = numbers
         self._known_numbers: dict[ProgramKey, int] = {}
+        self._numbering = asyncio.Lock()
+        self._made: tuple[Sequence[Reading], Catalogue] | None = None
 
     async def catalogue(self) -> Catalogue:
-        """Return the programs.
+        """Return the programs; while nothing has changed, the same object.
 
         A source that does not answer in time gives what it gave last, or nothing, and a problem.
         One that was given that time by an earlier request, and still hangs, is not waited for.
@@ -89,27 +92,37 @@ class ProgramService:
         waited_for = [one for one, end in ends.items() if end > now]
         if waited_for:
             await asyncio.wait(waited_for, timeout=max(ends.values()) - now)
-        problems = []
+        silent = []
         for one, watched in running.items():
             if one.done():
                 one.result()
             else:
-                problems.append(
-                    f"{watched.name} did not answer within {self._timeout_seconds:g} s; is its "
-                    "file server slow or away?"
-                )
-                _log.warning("programs.unanswered", of=watched.name)
+                silent.append(watched.unanswered(self._timeout_seconds))
         readings = [watched.known for watched in self._sources]
-        problems += [problem for reading in readings for problem in reading.problems]
-        programs = await self._with_ids(readings, problems)
-        return Catalogue(programs, problems)
+        catalogue = await self._of(readings)
+        if silent:
+            return Catalogue(catalogue.programs, [*silent, *catalogue.problems])
+        return catalogue
+
+    async def _of(self, readings: Sequence[Reading]) -> Catalogue:
+        async with self._numbering:
+            made = self._made
+            if made is not None and all(map(operator.is_, made[0], readings)):
+                return made[1]
+            problems = [problem for reading in readings for problem in reading.problems]
+            found = [one for reading in readings for one in reading.installations]
+            programs = await self._with_ids(found, problems)
+            catalogue = Catalogue(programs, problems)
+            # What has no id yet gets one as soon as that is possible.
+            self._made = (readings, catalogue) if len(programs) == len(found) else None
+            return catalogue
 
     async def _with_ids(
-        self, readings: Sequence[Reading], problems: list[str]
+        self, found: Sequence[Installation], problems: list[str]
     ) -> Sequence[Program]:
-        found = [one for reading in readings for one in reading.installations]
+        keys = [one.key for one in found]
         known = self._known_numbers
-        new = [one.key for one in found if one.key not in known]
+        new = [key for key in keys if key not in known]
         if new:
             try:
                 known.update(await self._numbers.of(new))
@@ -117,7 +130,9 @@ class ProgramService:
                 # An id that may change later would be worse than a program that comes later.
                 problems.append(f"{len(new)} programs have no id yet: {error.detail}")
         return [
-            Program(f"{one.id_prefix}{known[one.key]}", one) for one in found if one.key in known
+            Program(f"{one.id_prefix}{known[key]}", one)
+            for key, one in zip(keys, found, strict=True)
+            if key in known
         ]
 
 
@@ -130,6 +145,7 @@ class _Watched:
         self.began_at = 0.0
         self._read = source.read
         self._logged: Sequence[str] = ()
+        self._is_silent = False
         self._running: asyncio.Future[None] | None = None
 
     def refresh(self) -> asyncio.Future[None]:
@@ -139,16 +155,31 @@ class _Watched:
             self._running = asyncio.ensure_future(self._refresh())
         return self._running
 
+    def unanswered(self, seconds: float) -> str:
+        """Return what is said of a source that did not answer in time; it is logged once."""
+        if not self._is_silent:
+            self._is_silent = True
+            _log.warning("programs.unanswered", of=self.name)
+        silent = (
+            f"{self.name} did not answer within {seconds:g} s; is its file server slow or away?"
+        )
+        return silent + AS_LAST * bool(self.known.installations)
+
     async def _refresh(self) -> None:
         try:
-            self.known = await self._read()
+            known = await self._read()
         except HpcqError as error:
             # A command of the site that failed: what was known is the best there is.
             problem = f"{self.name} could not be read: {error.detail}"
-            self.known = Reading(installations=self.known.installations, problems=(problem,))
+            known = Reading(installations=self.known.installations, problems=(problem,))
         finally:
             self._running = None
-        self._log(self.known.problems)
+        if known != self.known:
+            self.known = known
+        if self._is_silent:
+            self._is_silent = False
+            _log.info("programs.answers", of=self.name)
+        self._log(known.problems)
 
     def _log(self, problems: Sequence[str]) -> None:
         if problems == self._logged:

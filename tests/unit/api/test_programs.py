@@ -101,7 +101,7 @@ async def test_filters_match_exactly_and_together(site: Site) -> None:
     for name in ("v1", "v2"):
         site.version(name)
     (site.decomp / "v1").mkdir()
-    (site.dessem / "dessem_v1").touch()
+    (site.dessem / "dessem_v1").touch(mode=0o755)
     async with service(site.settings()) as client:
         assert await listed(client) == ["NW0 v1", "NW1 v2", "DC0 v1", "DS0 v1"]
         assert await listed(client, "?name=NEWAVE") == ["NW0 v1", "NW1 v2"]
@@ -111,7 +111,61 @@ async def test_filters_match_exactly_and_together(site: Site) -> None:
         assert await listed(client, "?name=newave") == []
         assert await listed(client, "?name=") == []
         assert await listed(client, "?isDefault=true") == []
-        assert (await client.get("/programs?colour=red")).status_code == 422
+        assert await listed(client, "?version=") == []
+        assert await listed(client, "?isDefault=false&version=v2") == ["NW1 v2"]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("colour=red", "colour"),
+        ("name=NEWAVE&name=DECOMP", "name"),
+        ("version=v1&version=v1", "version"),
+        ("isDefault=perhaps", "isDefault"),
+        ("isDefault=", "isDefault"),
+    ],
+)
+async def test_a_question_that_cannot_be_understood_is_refused_and_its_parameter_named(
+    query: str, field: str, site: Site
+) -> None:
+    async with service(site.settings()) as client:
+        answer = await client.get(f"/programs?{query}")
+
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
+
+
+async def test_what_has_not_changed_is_not_sent_again(site: Site) -> None:
+    site.version("v1")
+    async with service(site.settings()) as client:
+        tag = (await client.get("/programs")).headers["ETag"]
+        same = await client.get("/programs", headers={"If-None-Match": tag})
+        site.decomp.rmdir()
+        less = await client.get("/programs", headers={"If-None-Match": tag})
+        site.decomp.mkdir()
+        again = await client.get("/programs", headers={"If-None-Match": tag})
+        site.version("v2")
+        more = await client.get("/programs", headers={"If-None-Match": tag})
+    async with service(site.settings()) as client:
+        restarted = await client.get("/programs", headers={"If-None-Match": more.headers["ETag"]})
+
+    assert (same.status_code, same.content, same.headers["ETag"]) == (304, b"", tag)
+    assert (less.status_code, "X-Incomplete" in less.headers) == (200, True)
+    assert (again.status_code, more.status_code) == (304, 200)
+    assert restarted.status_code == 304
+
+
+@pytest.mark.parametrize("query", ["", "?name=NEWAVE"])
+async def test_a_long_list_is_packed_for_those_who_can_unpack_it(query: str, site: Site) -> None:
+    for number in range(20):
+        site.version(f"v{number:02}")
+    async with service(site.settings()) as client:
+        packed = await client.get(f"/programs{query}", headers={"Accept-Encoding": "gzip"})
+        plain = await client.get(f"/programs{query}", headers={"Accept-Encoding": "identity"})
+
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in plain.headers
+    assert packed.json() == plain.json()
+    assert len(plain.json()) == 20
 
 
 async def test_what_cannot_be_read_is_left_out_and_told_in_a_header(
@@ -134,7 +188,7 @@ async def test_what_cannot_be_read_is_left_out_and_told_in_a_header(
     assert [program["version"] for program in answer.json()] == ["v1"]
     assert answer.headers["X-Incomplete"] == (
         f"The folder {site.newave} of NEWAVE cannot be read: Permission denied. "
-        f"The folder {site.decomp}/v\\xe9 of DECOMP cannot be read: Permission denied."
+        f"The path {site.decomp}/v\\xe9 of DECOMP cannot be read: Permission denied."
     )
 
 

@@ -1,3 +1,4 @@
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -158,24 +159,40 @@ async def test_an_argument_that_the_program_does_not_have_is_refused() -> None:
     assert caught.value.field == "programArgs.n"
 
 
-# What is there, what was submitted as the script; the script and its arguments.
+FILE, FOLDER = stat.S_IFREG, stat.S_IFDIR
+
+
+# What is there, by its mode (None: that cannot be said), what was submitted as the script; the
+# script and its arguments.
 @pytest.mark.parametrize(
     ("there", "script_file", "command"),
     [
-        (["/j/x.job"], "/j/x.job 28.16", ("/j/x.job", "28.16", "64")),
-        (["/j/x.job"], "/j/x.job 28 beta", ("/j/x.job", "28 beta", "64")),
-        (["/my j/x.job"], "/my j/x.job 28", ("/my j/x.job", "28", "64")),
-        (["/j/x.job", "/j/x.job 28.16"], "/j/x.job 28.16", ("/j/x.job 28.16", "64")),
-        (["/j/x.job"], "/j/x.job ", ("/j/x.job ", "64")),
-        (["/j/x.job"], "/j/x.job", ("/j/x.job", "64")),
-        ([], "/j/x.job 28.16", ("/j/x.job 28.16", "64")),
+        ({"/j/x.job": FILE}, "/j/x.job 28.16", ("/j/x.job", "28.16", "64")),
+        ({"/j/x.job": FILE}, "/j/x.job  28 beta", ("/j/x.job", " 28 beta", "64")),
+        ({"/my j/x.job": FILE}, "/my j/x.job 28", ("/my j/x.job", "28", "64")),
+        ({"/my": FOLDER, "/my j/x.job": FILE}, "/my j/x.job 28", ("/my j/x.job", "28", "64")),
+        ({"/my": FOLDER}, "/my j/x.job", ("/my j/x.job", "64")),
+        (
+            {"/j/x.job": FILE, "/j/x.job 28.16": FILE},
+            "/j/x.job 28.16",
+            ("/j/x.job 28.16", "64"),
+        ),
+        (
+            {"/j/x.job": FILE, "/j/x.job 28.16": FOLDER},
+            "/j/x.job 28.16",
+            ("/j/x.job 28.16", "64"),
+        ),
+        ({"/j/x": FILE, "/j/x y/z.job": None}, "/j/x y/z.job", ("/j/x y/z.job", "64")),
+        ({"/j/x.job": FILE}, "/j/x.job ", ("/j/x.job ", "64")),
+        ({"/j/x.job": FILE}, "/j/x.job", ("/j/x.job", "64")),
+        ({}, "/j/x.job 28.16", ("/j/x.job 28.16", "64")),
     ],
 )
 def test_a_script_with_its_first_argument_is_told_from_a_name_with_a_blank(
-    there: list[str], script_file: str, command: tuple[str, ...]
+    there: dict[str, int | None], script_file: str, command: tuple[str, ...]
 ) -> None:
     spec = JobSpec(name="s", working_directory="/w", script_file=script_file, args=("64",))
 
-    done = understood(spec, there.__contains__)
+    done = understood(spec, lambda path: there.get(path, 0))
 
     assert (done.script_file, *done.args) == command

@@ -121,7 +121,7 @@ def test_a_place_that_hangs_costs_one_thread_and_hides_no_other(hanging: Hanging
     assert [len(catalogue.programs) for catalogue in catalogues] == [2, 2, 2]
     assert [catalogue.problems for catalogue in catalogues] == [[f"place 1 {SILENT}"]] * 3
     assert hanging.calls == 1
-    assert {line["event"] for line in logs} == {"programs.unanswered"}
+    assert [line["event"] for line in logs] == ["programs.unanswered"]
 
 
 def test_only_the_first_caller_waits_for_a_place_that_hangs(
@@ -152,13 +152,16 @@ def test_when_no_place_ever_answered_the_list_is_empty_and_says_so(hanging: Hang
 def test_a_place_that_hangs_later_gives_what_it_gave_last(hanging: Hanging) -> None:
     hanging.answer.set()
 
-    async def ask() -> tuple[int, int]:
+    async def ask() -> list[Catalogue]:
         programs = service(hanging)
-        before = len((await programs.catalogue()).programs)
+        before = await programs.catalogue()
         hanging.answer.clear()
-        return before, len((await programs.catalogue()).programs)
+        return [before, await programs.catalogue()]
 
-    assert asyncio.run(ask()) == (1, 1)
+    before, meanwhile = asyncio.run(ask())
+
+    assert shown(meanwhile) == shown(before) == ["DE0 DECOMP v1"]
+    assert meanwhile.problems[0] == f"place 0 {SILENT} What was last known is listed."
 
 
 def test_an_answer_that_came_too_late_serves_a_later_caller(hanging: Hanging) -> None:
@@ -171,7 +174,41 @@ def test_an_answer_that_came_too_late_serves_a_later_caller(hanging: Hanging) ->
         await late
         return await programs.catalogue()
 
-    assert len(asyncio.run(ask()).programs) == 3
+    with capture_logs() as logs:
+        assert len(asyncio.run(ask()).programs) == 3
+    assert [line["event"] for line in logs][:2] == ["programs.unanswered", "programs.answers"]
+
+
+def test_while_nothing_changes_the_catalogue_is_the_same_object() -> None:
+    readings = [NEWAVE, NEWAVE, DECOMP]
+
+    async def ask() -> list[Catalogue]:
+        programs = service(lambda: readings.pop(0))
+        return [await programs.catalogue() for _ in range(3)]
+
+    first, second, third = asyncio.run(ask())
+
+    assert first is second
+    assert shown(third) == ["DE2 DECOMP v1"]
+
+
+def test_callers_at_the_same_time_ask_for_ids_once() -> None:
+    class Slow(CountedNumbers):
+        calls = 0
+
+        async def of(self, programs: Sequence[ProgramKey]) -> Mapping[ProgramKey, int]:
+            self.calls += 1
+            await asyncio.sleep(0)
+            return await super().of(programs)
+
+    numbers = Slow()
+
+    async def ask() -> None:
+        programs = service(lambda: NEWAVE, numbers=numbers)
+        await asyncio.gather(*(programs.catalogue() for _ in range(20)))
+
+    asyncio.run(ask())
+    assert numbers.calls == 1
 
 
 def test_the_same_problems_are_logged_once() -> None:
@@ -254,7 +291,7 @@ def test_both_rules_of_the_contract_read_all_three_programs(
         (tmp_path / name / "v1").mkdir(parents=True)
         (tmp_path / name / "v1" / f"mpi_{name}1.job").touch()
     (tmp_path / "dessem").mkdir()
-    (tmp_path / "dessem" / "dessem_1").touch()
+    (tmp_path / "dessem" / "dessem_1").touch(mode=0o755)
     roots = {
         f"{rule.lower()}_{name}_root": tmp_path / name for name in ("newave", "decomp", "dessem")
     }

@@ -1,7 +1,6 @@
 """``/jobs``: submit, list, read, delete, hold and release."""
 
 import asyncio
-import re
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
@@ -9,6 +8,7 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from hpcq.api.conditional import SMALLEST_PACKED_BYTES, accepts_gzip, is_known
 from hpcq.api.context import ContextDependency
 from hpcq.api.problems import responses
 from hpcq.api.schemas import Accepted, Job, JobSubmission, ResourceUsage, Submitted
@@ -42,9 +42,6 @@ _REPLAYED = {
         "description": "The same submission was answered before.",
     }
 }
-# Below this a packed answer saves nothing.
-_SMALLEST_PACKED_BYTES = 1024
-_NOT_ACCEPTED = re.compile(r"q=0(?:\.0{0,3})?")
 
 
 class NoQuery(BaseModel):
@@ -185,13 +182,13 @@ async def list_jobs(
     headers = _age(freshness) | {"ETag": tag, "Vary": "Accept-Encoding"}
     if following is not None:
         headers["Link"] = _next(request, query, following)
-    if _is_known(tag, if_none_match):
+    if is_known(tag, if_none_match):
         return Response(status_code=304, headers=headers)
     if page is None:
         body = await snapshot.listing(freshness, usage=usage, gzip=False)
     else:
         body = await asyncio.to_thread(as_list, page.entries, freshness, usage=usage)
-    if len(body) >= _SMALLEST_PACKED_BYTES and _accepts_gzip(accept_encoding):
+    if len(body) >= SMALLEST_PACKED_BYTES and accepts_gzip(accept_encoding):
         if page is None:
             body = await snapshot.listing(freshness, usage=usage, gzip=True)
         else:
@@ -311,18 +308,3 @@ def _age(freshness: Freshness) -> dict[str, str]:
     if freshness.as_of is not None:
         headers["X-As-Of"] = format_time(freshness.as_of)
     return headers
-
-
-def _is_known(tag: str, if_none_match: str) -> bool:
-    """Return whether the caller has this version, by a weak comparison (RFC 9110, 8.8.3.2)."""
-    known = {one.strip().removeprefix("W/") for one in if_none_match.split(",")}
-    return tag.removeprefix("W/") in known or "*" in known
-
-
-def _accepts_gzip(accept_encoding: str) -> bool:
-    """Return whether a request's ``Accept-Encoding`` lets gzip through (RFC 9110, 12.5.3)."""
-    weights = {}
-    for part in accept_encoding.lower().split(","):
-        coding, _, parameters = part.partition(";")
-        weights[coding.strip()] = _NOT_ACCEPTED.fullmatch(parameters.replace(" ", "")) is None
-    return weights.get("gzip", weights.get("*", False))

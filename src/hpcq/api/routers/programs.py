@@ -1,51 +1,82 @@
 """``/programs``: what is installed and can be run."""
 
-from collections.abc import Sequence
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
-import msgspec
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from hpcq.api.conditional import SMALLEST_PACKED_BYTES, accepts_gzip, is_known
 from hpcq.api.context import ContextDependency
 from hpcq.api.problems import responses
+from hpcq.api.program_listing import as_array
 from hpcq.api.schemas import ProgramOut
-from hpcq.domain.parameters import Parameter
 from hpcq.domain.programs import Program
+from hpcq.services.snapshot import pack
 
 __all__ = ["INCOMPLETE", "router"]
 
 router = APIRouter(tags=["programs"])
 
 INCOMPLETE = "X-Incomplete"
-# Proxies give up on headers that are much longer.
-_LONGEST_HEADER = 1000
+_INCOMPLETE_HEADER = {
+    INCOMPLETE: {
+        "description": "Only there when something could not be read: what the list therefore "
+        "lacks, or has as it was last, and why.",
+        "schema": {"type": "string"},
+        "example": "The folder /home/pem/versoes/DECOMP of DECOMP cannot be read: Permission "
+        "denied.",
+    }
+}
 
 
 class ProgramQuery(BaseModel):
-    """Which programs; what is given is matched exactly."""
+    """Which programs; what is given is matched exactly, capital letters included."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    program_id: str | None = Field(default=None, alias="programId")
-    name: str | None = None
-    version: str | None = None
+    program_id: str | None = Field(default=None, alias="programId", examples=["NW0"])
+    name: str | None = Field(default=None, examples=["NEWAVE"])
+    version: str | None = Field(default=None, examples=["v28.16.4"])
     is_default: bool | None = Field(
         default=None,
         alias="isDefault",
-        description="true: only the versions that are taken when none is named.",
+        description="true: only the versions that are taken when none is named; false: the others.",
     )
 
-    def fits(self, program: Program) -> bool:
-        """Return whether this program is asked for."""
-        found = program.installation
-        return (
-            self.program_id in (None, program.program_id)
-            and self.name in (None, found.name)
-            and self.version in (None, found.version)
-            and self.is_default in (None, bool(found.is_default))
-        )
+    def is_empty(self) -> bool:
+        """Return whether all programs are asked for."""
+        return not self.model_fields_set
+
+    def places(self, programs: Sequence[Program]) -> Iterator[int]:
+        """Yield the places of those that are asked for; there may be many thousands to look at."""
+        program_id, name, version = self.program_id, self.name, self.version
+        is_default = self.is_default
+        for place, program in enumerate(programs):
+            found = program.installation
+            if (
+                (version is None or version == found.version)
+                and (name is None or name == found.name)
+                and (program_id is None or program_id == program.program_id)
+                and (is_default is None or is_default == bool(found.is_default))
+            ):
+                yield place
+
+
+def _each_once(request: Request) -> None:
+    """Refuse a parameter that is given twice: one of both would be ignored."""
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    repeated = [
+        {"type": "repeated", "loc": ("query", name), "msg": "it is given more than once"}
+        for name, count in counts.items()
+        if count > 1
+    ]
+    if repeated:
+        raise RequestValidationError(repeated)
 
 
 @router.get(
@@ -53,72 +84,40 @@ class ProgramQuery(BaseModel):
     operation_id="listPrograms",
     summary="List programs",
     response_model=list[ProgramOut],
+    dependencies=[Depends(_each_once)],
     responses={
         200: {
-            "headers": {
-                INCOMPLETE: {
-                    "description": "Only there when something could not be read, which the list "
-                    "therefore lacks: what, and why.",
-                    "schema": {"type": "string"},
-                }
-            }
+            "description": "Programs, one entry for each installed version.",
+            "headers": _INCOMPLETE_HEADER,
         },
+        304: {"description": "Nothing has changed.", "headers": _INCOMPLETE_HEADER},
         **responses(),
     },
 )
 async def list_programs(
-    context: ContextDependency, query: Annotated[ProgramQuery, Query()]
+    context: ContextDependency,
+    query: Annotated[ProgramQuery, Query()],
+    accept_encoding: Annotated[str, Header(include_in_schema=False)] = "",
+    if_none_match: Annotated[str, Header()] = "",
 ) -> Response:
     """List the installed programs, one entry for each version.
 
     A folder that cannot be read, or does not answer in time, hides itself alone; the header
-    `X-Incomplete` tells of it.
+    `X-Incomplete` tells of it. The `ETag` changes whenever anything does.
     """
     catalogue = await context.programs.catalogue()
-    wanted = [_wire(p, context.cluster_id) for p in catalogue.programs if query.fits(p)]
-    headers = {"Cache-Control": "no-cache"}
-    if catalogue.problems:
-        headers[INCOMPLETE] = _header(catalogue.problems)
-    return Response(msgspec.json.encode(wanted), media_type="application/json", headers=headers)
-
-
-def _wire(program: Program, cluster_id: str) -> dict[str, object]:
-    """Return a program as `ProgramOut` describes it."""
-    found = program.installation
-    return {
-        "programId": program.program_id,
-        "name": found.name,
-        "clusterId": cluster_id,
-        "version": found.version,
-        "installationDirectory": found.directory,
-        "isManaged": found.is_managed,
-        "executablePath": found.executable_path,
-        "args": [parameter.name for parameter in found.parameters],
-        "isDefault": found.is_default,
-        "parameters": [_wire_parameter(parameter) for parameter in found.parameters],
-    }
-
-
-def _wire_parameter(parameter: Parameter) -> dict[str, object]:
-    return {
-        "name": parameter.name,
-        "type": parameter.type,
-        "default": "reservedSlots" if parameter.is_slots else parameter.default,
-        "minimum": parameter.minimum,
-        "maximum": parameter.maximum,
-        "choices": list(parameter.choices) or None,
-        "description": parameter.description,
-    }
-
-
-def _header(problems: Sequence[str]) -> str:
-    """Return the problems in one line of ASCII."""
-    line = ""
-    for number, problem in enumerate(problems):
-        plain = problem.encode("ascii", "backslashreplace").decode()
-        plain = "".join(c if c.isprintable() else " " for c in plain)
-        longer = f"{line} {plain}" if line else plain[:_LONGEST_HEADER]
-        if len(longer) > _LONGEST_HEADER:
-            return f"{line} And {len(problems) - number} more, in the service's log."
-        line = longer
-    return line
+    listing = await context.program_listing.of(catalogue)
+    tag = f'W/"{listing.version}"'
+    headers = {"Cache-Control": "no-cache", "ETag": tag, "Vary": "Accept-Encoding"}
+    if listing.incomplete is not None:
+        headers[INCOMPLETE] = listing.incomplete
+    if is_known(tag, if_none_match):
+        return Response(status_code=304, headers=headers)
+    body = listing.whole
+    if not query.is_empty():
+        body = as_array(listing.objects[place] for place in query.places(catalogue.programs))
+    if len(body) >= SMALLEST_PACKED_BYTES and accepts_gzip(accept_encoding):
+        headers["Content-Encoding"] = "gzip"
+        is_whole = body is listing.whole
+        body = listing.packed if is_whole else await asyncio.to_thread(pack, body)
+    return Response(body, media_type="application/json", headers=headers)
