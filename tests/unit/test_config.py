@@ -298,7 +298,7 @@ def test_a_catalogue_is_read_at_the_start_and_its_errors_name_file_and_line(
     )
     file.write_text("[[program]]\nname = 'X'\nid_prefix = 'X1'\n")
     assert problems(tmp_path, PROGRAM_PATH_RULE=str(file)) == (
-        f"{file}, line 3: id_prefix: string should match pattern '^[A-Za-z]{{1,16}}$'.",
+        f"{file}, line 3: id_prefix: it has to be 1 to 16 letters.",
         f"{file}, line 1: versions: it is missing.",
         f"{file}, line 1: executable: it is missing.",
     )

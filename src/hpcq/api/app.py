@@ -16,7 +16,7 @@ from hpcq.api.asgi import BodyLimit, OnePathSpelling, PlainStartFailure
 from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
 from hpcq.api.program_listing import ProgramListing
-from hpcq.api.program_sources import program_sources
+from hpcq.api.program_sources import catalogue_file, program_sources
 from hpcq.api.routers import health, jobs
 from hpcq.api.routers import programs as program_routes
 from hpcq.config import Settings, prepare_state_directory, scheduler_environment
@@ -85,6 +85,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         program_sources(settings, runner),
         ProgramNumbers(database),
         timeout_seconds=settings.programs_timeout_seconds,
+        guide=catalogue_file(settings),
     )
     app.state.context = _context(settings, services, backend, programs)
     async with contextlib.AsyncExitStack() as stack:

@@ -5,9 +5,8 @@ from pathlib import Path
 from hpcq.config import ProgramPathRule, Settings
 from hpcq.execution.protocol import Runner
 from hpcq.programs import DECOMP, NEWAVE, VersionReader, dessem, pemaws, tuber
-from hpcq.programs.catalogue import load_catalogue
 from hpcq.programs.layout import Look
-from hpcq.programs.patterns import PatternReader
+from hpcq.services.catalogue_file import CatalogueFile
 from hpcq.services.modules import ModuleReader
 from hpcq.services.programs import Source, in_thread
 
@@ -17,17 +16,23 @@ __all__ = ["program_sources"]
 _OWN_PART = 0.8
 
 
+def catalogue_file(settings: Settings) -> CatalogueFile | None:
+    """Return the catalogue file, which knows the places to look at, when there is one.
+
+    Raises:
+        CatalogueError: it cannot be used.
+    """
+    path = settings.program_path_rule
+    if not isinstance(path, Path):
+        return None
+    return CatalogueFile(path, _OWN_PART * settings.programs_timeout_seconds)
+
+
 def program_sources(settings: Settings, runner: Runner) -> list[Source]:
     """Return the places to look at, in the order of the answer."""
     seconds = _OWN_PART * settings.programs_timeout_seconds
     if isinstance(settings.program_path_rule, Path):
-        return [
-            Source(
-                one.name, in_thread(PatternReader(one.name, one.pattern, one.make, seconds).read)
-            )
-            for one in load_catalogue(settings.program_path_rule)
-        ]
-
+        return []
     command = settings.lmod_cmd or settings.modules_cmd
     if settings.program_path_rule is ProgramPathRule.MODULES and command:
         return [Source("MODULES", _modules(settings, command, runner, seconds).read)]

@@ -1,14 +1,24 @@
 """A site's own catalogue of programs: a TOML file of patterns."""
 
+import difflib
+import math
 import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 
 from hpcq.domain.parameters import Parameter, ParameterType
 from hpcq.domain.programs import Installation
@@ -19,6 +29,18 @@ __all__ = ["CatalogueEntry", "CatalogueError", "load_catalogue"]
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _PLACEHOLDERS = ("version", "path")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST_WORD = 255
+
+# Of what pydantic finds wrong, the kinds whose own words speak of Python.
+_IN_WORDS = {
+    "extra_forbidden": "there is no such key",
+    "missing": "it is missing",
+    "string_type": "it has to be text",
+    "list_type": "it has to be a list",
+    "model_type": "it has to be a table",
+    "too_short": "it is empty",
+}
 
 
 class CatalogueError(Exception):
@@ -41,35 +63,84 @@ class CatalogueEntry:
         name: the program's.
         pattern: where its versions lie, see `PatternReader`.
         make: from a version and its path to what is installed there.
+        definition: what the file says of it, to tell an entry from a changed one.
     """
 
     name: str
     pattern: str
-    make: Callable[[str, str], Installation]
+    make: Callable[[str, str], Installation] = field(compare=False)
+    definition: object
 
 
 def _pattern(text: str) -> str:
     check_pattern(text)
+    return _plain(text)
+
+
+def _plain(text: str) -> str:
+    if not text:
+        raise ValueError("it is empty")
+    if _CONTROL.search(text):
+        raise ValueError("it holds a control character")
+    return text
+
+
+def _word(text: str) -> str:
+    if len(text) > _LONGEST_WORD:
+        raise ValueError(f"it is longer than {_LONGEST_WORD} characters")
+    return _plain(text)
+
+
+def _prefix(text: str) -> str:
+    # Letters alone: the number after it must be told from it.
+    if re.fullmatch(r"[A-Za-z]{1,16}", text) is None:
+        raise ValueError("it has to be 1 to 16 letters")
     return text
 
 
 def _template(text: str) -> str:
-    if not text or "\0" in text:
-        raise ValueError("it is empty, or holds a NUL character")
     for name in _PLACEHOLDER.findall(text):
         if name not in _PLACEHOLDERS:
             raise ValueError(f"{{{name}}} means nothing; there are {{version}} and {{path}}")
-    return text
+    if re.search(r"[{}]", _PLACEHOLDER.sub("", text)):
+        raise ValueError("it holds a { or } that belongs to no {version} or {path}")
+    return _plain(text)
 
 
 def _path_template(text: str) -> str:
     if not text.startswith(("/", "{path}")):
         raise ValueError("it is not an absolute path")
+    if any(part in (".", "..") for part in text.split("/")):
+        raise ValueError("it holds . or .. and may lead elsewhere")
     return _template(text)
 
 
+def _command(value: object) -> object:
+    """Return a script, and what it is told before the arguments, each of them checked."""
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError("it has to be text, or a list of texts")
+    if not words:
+        raise ValueError("it is empty; name a script")
+    return [_path_template(words[0]), *map(_template, words[1:])]
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("it has to be a number")
+    return value
+
+
+def _value(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("it has to be text or a number")
+    return str(value)
+
+
 _PathTemplate = Annotated[str, AfterValidator(_path_template)]
-_Word = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_Word = Annotated[str, AfterValidator(_word)]
+_Number = Annotated[int | float, BeforeValidator(_number)]
+_Value = Annotated[str, BeforeValidator(_value)]
 
 
 class _Table(BaseModel):
@@ -79,56 +150,65 @@ class _Table(BaseModel):
 class _Argument(_Table):
     name: _Word
     type: Literal["integer", "number", "text"] = "text"
-    default: str | int | float | None = None
+    default: _Value | None = None
     default_from: Literal["reservedSlots"] | None = None
-    minimum: int | float | None = None
-    maximum: int | float | None = None
-    choices: list[str] = []
+    minimum: _Number | None = None
+    maximum: _Number | None = None
+    choices: Annotated[list[_Value], Field(min_length=1)] | None = None
     description: str | None = None
+
+    @field_validator("choices")
+    @classmethod
+    def _each_once(cls, choices: list[str] | None) -> list[str] | None:
+        for choice in choices or ():
+            if (choices or []).count(choice) > 1:
+                raise ValueError(f"{choice!r} is there twice")
+        return choices
 
     def parameter(self) -> Parameter:
         return Parameter(
             name=self.name,
             type=ParameterType(self.type),
-            default=None if self.default is None else str(self.default),
+            default=self.default,
             is_slots=self.default_from is not None,
             minimum=self.minimum,
             maximum=self.maximum,
-            choices=tuple(self.choices),
+            choices=tuple(self.choices or ()),
             description=self.description,
         )
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Say what does not fit together: the key, and why."""
-        parameter = self.parameter()
-        ranged = self.minimum is not None or self.maximum is not None
-        if ranged and self.type == "text":
+        is_text = self.type == "text"
+        if is_text and (self.minimum is not None or self.maximum is not None):
             yield "type", "text has no minimum and no maximum"
+            return
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             yield "minimum", "it is above the maximum"
+            return
+        alone = replace(self.parameter(), choices=())
+        for choice in self.choices or ():
+            if not alone.takes(choice):
+                yield "choices", f"{choice!r} is not {alone.wanted()}"
+        if self.default_from is not None and (is_text or self.choices):
+            yield "default_from", "reservedSlots is any whole number; choices and text are not"
         if self.default is not None and self.default_from is not None:
             yield "default", "there is default_from already"
-        if self.default is not None and not parameter.takes(self.default):
-            yield "default", f"it has to be {parameter.wanted()}"
+        elif self.default is not None and not self.parameter().takes(self.default):
+            yield "default", f"it has to be {self.parameter().wanted()}"
 
 
 class _Program(_Table):
     name: _Word
-    # Letters alone: the number after it must be told from it.
-    id_prefix: Annotated[str, Field(pattern=r"^[A-Za-z]{1,16}$")]
+    id_prefix: Annotated[str, AfterValidator(_prefix)]
     versions: Annotated[str, AfterValidator(_pattern)]
-    executable: _PathTemplate | list[Annotated[str, AfterValidator(_template)]]
+    executable: Annotated[list[str], BeforeValidator(_command)]
     installation_directory: _PathTemplate | None = None
-    default_version: str | None = None
+    default_version: _Word | None = None
     arguments: list[_Argument] = []
 
     def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Say what does not fit together: the place in the table, and why."""
-        if isinstance(self.executable, list):
-            if not self.executable:
-                yield ("executable",), "it is empty; name a script"
-            elif not self.executable[0].startswith(("/", "{path}")):
-                yield ("executable",), "its first word, the script, is not an absolute path"
         names: set[str] = set()
         for number, argument in enumerate(self.arguments):
             if argument.name in names:
@@ -138,12 +218,11 @@ class _Program(_Table):
                 yield ("arguments", number, key), why
 
     def entry(self) -> CatalogueEntry:
-        command = [self.executable] if isinstance(self.executable, str) else self.executable
         parameters = tuple(argument.parameter() for argument in self.arguments)
 
         def make(version: str, path: str) -> Installation:
             values = {"version": version, "path": path}
-            script, *words = (_filled(word, values) for word in command)
+            script, *words = (_filled(word, values) for word in self.executable)
             directory = self.installation_directory
             if directory is None:
                 directory = path if os.path.isdir(path) else os.path.dirname(path)
@@ -159,7 +238,7 @@ class _Program(_Table):
                 is_default=None if default is None else version == default,
             )
 
-        return CatalogueEntry(self.name, self.versions, make)
+        return CatalogueEntry(self.name, self.versions, make, self)
 
 
 class _File(_Table):
@@ -187,7 +266,8 @@ def load_catalogue(path: Path) -> list[CatalogueEntry]:
     except OSError as error:
         raise CatalogueError([f"{path} cannot be read: {error.strerror}."]) from error
     except UnicodeDecodeError as error:
-        raise CatalogueError([f"{path} is not UTF-8 text."]) from error
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise CatalogueError([f"{path}, line {line}: it is not UTF-8 text."]) from error
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -195,7 +275,8 @@ def load_catalogue(path: Path) -> list[CatalogueEntry]:
     lines = Lines(text)
 
     def problem(place: Sequence[str | int], why: str) -> str:
-        return f"{path}, line {lines.of(tuple(place))}: {_named(place)}{why}."
+        end = "" if why.endswith("?") else "."
+        return f"{path}, line {lines.of(tuple(place))}: {_named(place)}{why}{end}"
 
     try:
         file = _File.model_validate(content)
@@ -217,16 +298,22 @@ def _syntax(path: Path, text: str, message: str) -> str:
 def _named(place: Sequence[str | int]) -> str:
     names = [part for part in place if isinstance(part, str)]
     keys = [name for name in names if name not in ("program", "arguments")]
-    return f"{keys[0]}: " if keys else ""
+    return f"{(keys or names[-1:])[0]}: "
 
 
 def _in_words(one: Any) -> str:
+    message = _IN_WORDS.get(one["type"])
     if one["type"] == "extra_forbidden":
-        return "there is no such key"
-    if one["type"] == "missing":
-        return "it is missing"
-    message = str(one["msg"]).removeprefix("Value error, ")
-    return message[:1].lower() + message[1:]
+        known = [*_File.model_fields, *_Program.model_fields, *_Argument.model_fields]
+        close = difflib.get_close_matches(str(one["loc"][-1]), known, n=1)
+        return f"{message}; did you mean {close[0]}?" if close else f"{message}"
+    if one["type"] == "list_type" and one["loc"][-1] in ("program", "arguments"):
+        tables = "[[program]]" if one["loc"][-1] == "program" else "[[program.arguments]]"
+        return f"it has to be a list of tables; write {tables}"
+    if message is not None:
+        return message
+    words = str(one["msg"]).removeprefix("Value error, ")
+    return words.replace("Input should be", "it has to be")
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:

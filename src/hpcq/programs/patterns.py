@@ -17,6 +17,8 @@ __all__ = ["VERSION", "PatternReader", "check_pattern"]
 
 VERSION = "{version}"
 _WILD = re.compile(r"[*?\[]")
+# What `fnmatch` takes for one: a ] that comes first belongs to it.
+_SET = re.compile(r"\[(?:!.|[^!])[^\]]*\]")
 
 
 def check_pattern(pattern: str) -> None:
@@ -30,7 +32,12 @@ def check_pattern(pattern: str) -> None:
     if pattern.count(VERSION) != 1:
         raise ValueError(f"it has to hold {VERSION} once")
     if any(part in ("", ".", "..") for part in pattern.split("/")[1:]):
-        raise ValueError("it holds an empty part, or . or ..")
+        raise ValueError("it holds an empty part, a . or a .. part")
+    for part in pattern.split("/"):
+        if "**" in part:
+            raise ValueError("** means no more than *: each part stands for one folder")
+        if "[" in _SET.sub("", part):
+            raise ValueError("it holds a [ without its ]")
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,12 +69,20 @@ class FromProgram:
         defaults = [p for p in fitting if p.installation.is_default]
         chosen = fitting if len(fitting) == 1 else defaults
         if len(chosen) != 1:
-            known = _enumerated([p.installation.version for p in fitting])
-            raise InvalidSpec(
-                f"{self.name} has several versions and none is its default: name one of {known}.",
-                field="version",
-            )
+            raise self._ambiguous(chosen or fitting)
         return chosen[0]
+
+    def _ambiguous(self, fitting: Sequence[Program]) -> InvalidSpec:
+        versions = list(dict.fromkeys(program.installation.version for program in fitting))
+        if len(versions) == 1:
+            ids = _enumerated([program.program_id for program in fitting])
+            what = f"{self.name} {versions[0]}"
+            return InvalidSpec(f"{what} is there as {ids}: name its programId.", field="program")
+        return InvalidSpec(
+            f"{self.name} has several versions and none is its default: name one of "
+            f"{_enumerated(versions)}.",
+            field="version",
+        )
 
     def _is_named(self, program: Program) -> bool:
         return self.program_id in (None, program.program_id) and self.name in (

@@ -15,7 +15,7 @@ from hpcq.domain.errors import HpcqError, StoreUnavailable
 from hpcq.domain.programs import Installation, Program, ProgramKey
 from hpcq.programs import AS_LAST, Reading
 
-__all__ = ["Catalogue", "Numbers", "ProgramService", "Source", "in_thread"]
+__all__ = ["Catalogue", "Guide", "Numbers", "ProgramService", "Source", "in_thread"]
 
 _log = structlog.get_logger("hpcq.programs")
 
@@ -48,6 +48,20 @@ class Source:
     read: Callable[[], Awaitable[Reading]]
 
 
+class Guide(Protocol):
+    """Knows the sources where these may change while the service runs.
+
+    Attributes:
+        source: read before the others; it holds no programs itself.
+    """
+
+    source: Source
+
+    def sources(self) -> Sequence[Source]:
+        """Return the sources as of the last reading; one that has not changed is the same."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Catalogue:
     """The programs that there are now.
@@ -68,13 +82,22 @@ class ProgramService:
         sources: where they are found.
         numbers: for their ids.
         timeout_seconds: how long a caller waits for a source. After that what is known is given.
+        guide: knows further sources.
     """
 
     def __init__(
-        self, sources: Sequence[Source], numbers: Numbers, *, timeout_seconds: float
+        self,
+        sources: Sequence[Source],
+        numbers: Numbers,
+        *,
+        timeout_seconds: float,
+        guide: Guide | None = None,
     ) -> None:
         self._timeout_seconds = timeout_seconds
         self._sources = [_Watched(source) for source in sources]
+        self._guide = guide
+        self._guiding = [] if guide is None else [_Watched(guide.source)]
+        self._guided: list[_Watched] = []
         self._numbers = numbers
         self._known_numbers: dict[ProgramKey, int] = {}
         self._numbering = asyncio.Lock()
@@ -86,7 +109,21 @@ class ProgramService:
         A source that does not answer in time gives what it gave last, or nothing, and a problem.
         One that was given that time by an earlier request, and still hangs, is not waited for.
         """
-        running = {watched.refresh(): watched for watched in self._sources}
+        silent = await self._looked_at(self._guiding)
+        if self._guide is not None:
+            before = {watched.source: watched for watched in self._guided}
+            self._guided = [before.get(one) or _Watched(one) for one in self._guide.sources()]
+        sources = [*self._sources, *self._guided]
+        silent += await self._looked_at(sources)
+        readings = [watched.known for watched in (*self._guiding, *sources)]
+        catalogue = await self._of(readings)
+        if silent:
+            return Catalogue(catalogue.programs, [*silent, *catalogue.problems])
+        return catalogue
+
+    async def _looked_at(self, sources: Sequence["_Watched"]) -> list[str]:
+        """Look at sources; return what is said of those that do not answer."""
+        running = {watched.refresh(): watched for watched in sources}
         now = time.monotonic()
         ends = {one: watched.began_at + self._timeout_seconds for one, watched in running.items()}
         waited_for = [one for one, end in ends.items() if end > now]
@@ -98,16 +135,12 @@ class ProgramService:
                 one.result()
             else:
                 silent.append(watched.unanswered(self._timeout_seconds))
-        readings = [watched.known for watched in self._sources]
-        catalogue = await self._of(readings)
-        if silent:
-            return Catalogue(catalogue.programs, [*silent, *catalogue.problems])
-        return catalogue
+        return silent
 
     async def _of(self, readings: Sequence[Reading]) -> Catalogue:
         async with self._numbering:
             made = self._made
-            if made is not None and all(map(operator.is_, made[0], readings)):
+            if made is not None and _are_same(made[0], readings):
                 return made[1]
             problems = [problem for reading in readings for problem in reading.problems]
             found = [one for reading in readings for one in reading.installations]
@@ -136,10 +169,15 @@ class ProgramService:
         ]
 
 
+def _are_same(some: Sequence[Reading], others: Sequence[Reading]) -> bool:
+    return len(some) == len(others) and all(map(operator.is_, some, others))
+
+
 class _Watched:
     """A source: what is known of it, and the one look at it that may be under way."""
 
     def __init__(self, source: Source) -> None:
+        self.source = source
         self.name = source.name
         self.known = Reading(installations=())
         self.began_at = 0.0

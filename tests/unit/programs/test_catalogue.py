@@ -148,6 +148,7 @@ def test_a_version_that_may_not_be_looked_into_is_told(
     )
 
 
+TEXTS = ((2, "name"), (3, "id_prefix"))
 PROGRAM = """\
 [[program]]
 name = "X"
@@ -157,43 +158,131 @@ executable = "/x.job"
 """
 
 
+ARGUMENT = PROGRAM + "[[program.arguments]]\nname = 'N'\n"
+
+
 # What the file holds after a good program of five lines, or instead of it; what is said.
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("[[program]\n", ["line 1: it is not TOML: "]),
         ("name = 'x\n", ["line 1: it is not TOML: "]),
-        ("", ["line 1: it is missing."]),
-        ("program = []\n", ["line 1: list should have at least 1 item"]),
+        (PROGRAM + 'name = "Y"\n', ["line 6: it is not TOML: "]),
+        ("", ["line 1: program: it is missing."]),
+        ("program = []\n", ["line 1: program: it is empty."]),
+        (
+            PROGRAM.replace("[[program]]", "[program]"),
+            ["line 1: program: it has to be a list of tables; write [[program]]."],
+        ),
+        (
+            PROGRAM + "[program.arguments]\nname = 'N'\n",
+            ["line 6: arguments: it has to be a list of tables; write [[program.arguments]]."],
+        ),
+        ("program = [1]\n", ["line 1: program: it has to be a table"]),
+        ("colour = 'red'\n" + PROGRAM, ["line 1: colour: there is no such key."]),
+        (PROGRAM + "[other]\n", ["line 6: other: there is no such key."]),
         (PROGRAM + "colour = 'red'\n", ["line 6: colour: there is no such key."]),
+        (
+            ARGUMENT + "tpye = 'text'\n",
+            ["line 8: tpye: there is no such key; did you mean type?"],
+        ),
+        (PROGRAM.replace('name = "X"\n', ""), ["line 1: name: it is missing."]),
         (PROGRAM + "\n" + PROGRAM, ["line 9: id_prefix: X has this id_prefix already."]),
+        (PROGRAM.replace('"X"', "5"), [f"line {n}: {key}: it has to be text." for n, key in TEXTS]),
+        (PROGRAM.replace('name = "X"', 'name = ""'), ["line 2: name: it is empty."]),
+        (
+            PROGRAM.replace('name = "X"', 'name = "X\\n"'),
+            ["line 2: name: it holds a control character."],
+        ),
+        (
+            PROGRAM.replace('name = "X"', f'name = "{"X" * 300}"'),
+            ["line 2: name: it is longer than 255 characters."],
+        ),
+        (
+            PROGRAM.replace('id_prefix = "X"', 'id_prefix = "X1"'),
+            ["line 3: id_prefix: it has to be 1 to 16 letters."],
+        ),
         (PROGRAM.replace('"/x/{', '"x/{'), ["line 4: versions: it is not an absolute path."]),
         (PROGRAM.replace("{version}", "v"), ["line 4: versions: it has to hold {version} once."]),
+        (
+            PROGRAM.replace("{version}", "{version}/{version}"),
+            ["line 4: versions: it has to hold {version} once."],
+        ),
         (PROGRAM.replace("/x/", "/x/../"), ["line 4: versions: it holds an empty part"]),
-        (PROGRAM.replace('"X"', "5"), ["line 2: name: ", "line 3: id_prefix: "]),
+        (PROGRAM.replace("/x/", "/x//"), ["line 4: versions: it holds an empty part"]),
+        (PROGRAM.replace("/x/", "/x[ab/"), ["line 4: versions: it holds a [ without its ]."]),
+        (PROGRAM.replace("/x/", "/x[]/"), ["line 4: versions: it holds a [ without its ]."]),
+        (PROGRAM.replace("/x/", "/x[!]/"), ["line 4: versions: it holds a [ without its ]."]),
+        (PROGRAM.replace("/x/", "/x/**/"), ["line 4: versions: ** means no more than *: "]),
         (
             PROGRAM.replace("/x.job", "/{versoin}"),
-            ["line 5: executable: {versoin} means nothing", "line 5: executable: "],
+            ["line 5: executable: {versoin} means nothing; there are {version} and {path}."],
         ),
-        (PROGRAM.replace('"/x.job"', "[]"), ["line 5: executable: it is empty"]),
-        (PROGRAM.replace('"/x.job"', '["x"]'), ["line 5: executable: its first word"]),
         (
-            PROGRAM + "[[program.arguments]]\nname = 'N'\n[[program.arguments]]\nname = 'N'\n",
+            PROGRAM.replace("/x.job", "/{version"),
+            ["line 5: executable: it holds a { or } that belongs to no {version} or {path}."],
+        ),
+        (
+            PROGRAM.replace('"/x.job"', "[]"),
+            ["line 5: executable: it is empty; name a script."],
+        ),
+        (PROGRAM.replace('"/x.job"', '["x"]'), ["line 5: executable: it is not an absolute path."]),
+        (PROGRAM.replace('"/x.job"', '["/x", ""]'), ["line 5: executable: it is empty."]),
+        (
+            PROGRAM.replace('"/x.job"', '["/x", 5]'),
+            ["line 5: executable: it has to be text, or a list of texts."],
+        ),
+        (
+            PROGRAM.replace("/x.job", "{path}/../../bin/sh"),
+            ["line 5: executable: it holds . or .. and may lead elsewhere."],
+        ),
+        (
+            PROGRAM + 'installation_directory = "{version}"\n',
+            ["line 6: installation_directory: it is not an absolute path."],
+        ),
+        (PROGRAM + 'default_version = ""\n', ["line 6: default_version: it is empty."]),
+        (
+            ARGUMENT + "[[program.arguments]]\nname = 'N'\n",
             ["line 9: name: N is there twice."],
         ),
+        (PROGRAM + 'arguments = [{type = "text"}]\n', ["line 6: name: it is missing."]),
         (
-            PROGRAM + "[[program.arguments]]\nname='N'\ntype='integer'\nmaximum=3\ndefault=4\n",
+            ARGUMENT + "type = 'float'\n",
+            ["line 8: type: it has to be 'integer', 'number' or 'text'."],
+        ),
+        (ARGUMENT + "maximum = 3\n", ["line 6: type: text has no minimum and no maximum."]),
+        (
+            ARGUMENT + "type = 'integer'\nminimum = 4\nmaximum = 3\n",
+            ["line 9: minimum: it is above the maximum."],
+        ),
+        (
+            ARGUMENT + "type = 'number'\nminimum = '4'\nmaximum = nan\n",
+            ["line 9: minimum: it has to be a number.", "line 10: maximum: it has to be a number."],
+        ),
+        (
+            ARGUMENT + "type = 'integer'\nmaximum = 3\ndefault = 4\n",
             ["line 10: default: it has to be a whole number, at most 3."],
         ),
         (
-            PROGRAM + "[[program.arguments]]\nname='N'\ntype='float'\n",
-            ["line 8: type: input should be 'integer', 'number' or 'text'."],
+            ARGUMENT + "choices = ['a', 'b']\ndefault = 'c'\n",
+            ["line 9: default: it has to be one of 'a', 'b'."],
+        ),
+        (ARGUMENT + "default = true\n", ["line 8: default: it has to be text or a number."]),
+        (ARGUMENT + "choices = []\n", ["line 8: choices: it is empty."]),
+        (ARGUMENT + "choices = ['a', 'a']\n", ["line 8: choices: 'a' is there twice."]),
+        (
+            ARGUMENT + "type = 'integer'\nmaximum = 3\nchoices = [1, 'x', 5]\n",
+            [f"line 10: choices: '{x}' is not a whole number, at most 3." for x in ("x", 5)],
         ),
         (
-            PROGRAM + "[[program.arguments]]\nname='N'\nmaximum=3\n",
-            ["line 6: type: text has no minimum and no maximum."],
+            ARGUMENT + "type = 'integer'\ndefault = 1\ndefault_from = 'reservedSlots'\n",
+            ["line 9: default: there is default_from already."],
         ),
-        (PROGRAM + 'arguments = [{type = "text"}]\n', ["line 6: name: it is missing."]),
+        (
+            ARGUMENT + "default_from = 'reservedSlots'\n",
+            ["line 8: default_from: reservedSlots is any whole number; "],
+        ),
+        (ARGUMENT + "default_from = 'slots'\n", ["line 8: default_from: it has to be "]),
     ],
 )
 def test_errors_name_the_file_the_line_and_the_key(
@@ -207,10 +296,27 @@ def test_errors_name_the_file_the_line_and_the_key(
         place, _, rest = problem.partition(", ")
         assert place == f"{tmp_path}/programs.toml"
         assert rest.startswith(beginning)
+        assert rest.endswith((".", "?"))
 
 
-def test_a_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "programs.toml").write_bytes(b"\xff")
+def test_a_file_that_is_not_text_is_an_error_on_its_line(tmp_path: Path) -> None:
+    (tmp_path / "programs.toml").write_bytes(PROGRAM.encode() + b"# \xe9\n")
 
-    with pytest.raises(CatalogueError, match="is not UTF-8 text"):
+    with pytest.raises(CatalogueError, match="line 6: it is not UTF-8 text"):
         load_catalogue(tmp_path / "programs.toml")
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CatalogueError, match="cannot be read: No such file or directory"):
+        load_catalogue(tmp_path / "programs.toml")
+
+
+def test_numbers_may_be_written_as_numbers(tmp_path: Path) -> None:
+    (tmp_path / "programs.toml").write_text(
+        ARGUMENT + "type = 'number'\nminimum = 1\nchoices = [1, 2.5]\ndefault = 1\n"
+    )
+
+    (entry,) = load_catalogue(tmp_path / "programs.toml")
+    (argument,) = entry.make("1", "/x/1").parameters
+
+    assert (argument.choices, argument.default, argument.minimum) == (("1", "2.5"), "1", 1)

@@ -99,6 +99,14 @@ async def test_what_names_no_program_or_several_is_refused(
     assert reason in caught.value.detail
 
 
+async def test_one_version_that_is_there_twice_is_told_apart_by_its_id() -> None:
+    known = Known([Program(id_, installed("NEWAVE", "v1")) for id_ in ("NE0", "NW0")])
+
+    with pytest.raises(InvalidSpec, match="NEWAVE v1 is there as 'NE0', 'NW0': name its programId"):
+        await completed(known, name="NEWAVE", version="v1")
+    assert (await completed(known, program_id="NW0")).script_file == "/jobs/NEWAVE"
+
+
 async def test_a_program_that_is_missing_may_be_where_nothing_could_be_read() -> None:
     with pytest.raises(InvalidSpec, match=r"Not everything could be read: NEWAVE hangs\."):
         await completed(Known((), ("NEWAVE hangs.",)), name="NEWAVE")
