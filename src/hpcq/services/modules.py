@@ -1,5 +1,6 @@
 """Asking the site's environment modules what there is."""
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from hpcq.domain.errors import CommandFailed
 from hpcq.execution.protocol import Command, Runner
 from hpcq.programs import Reading
 from hpcq.programs.modules import Signature, find_modules, signature_of
+from hpcq.programs.pace import Pace
 from hpcq.services.programs import in_thread
 
 __all__ = ["ModuleReader"]
@@ -41,6 +43,7 @@ class ModuleReader:
         self._environment = environment
         self._script = script
         self._seconds = seconds
+        self._pace = Pace()
         self._known: tuple[Signature, Reading] | None = None
 
     async def read(self) -> Reading:
@@ -49,12 +52,18 @@ class ModuleReader:
         Raises:
             SchedulerError: the command failed, or did not end in time.
         """
-        signature = await self._look()
-        if self._known is None or self._known[0] != signature:
-            listed = await self._printed("-t", "avail")
-            defaults = await self._printed("-t", "-d", "avail")
-            self._known = signature, find_modules(listed, defaults, self._script)
+        if self._known is None or self._pace.is_due():
+            began = time.monotonic()
+            signature = await self._look()
+            self._pace.looked(len(signature), began)
+            if self._known is None or self._known[0] != signature:
+                self._known = signature, await self._listed()
         return self._known[1]
+
+    async def _listed(self) -> Reading:
+        listed = await self._printed("-t", "avail")
+        defaults = await self._printed("-t", "-d", "avail")
+        return find_modules(listed, defaults, self._script)
 
     async def _printed(self, *arguments: str) -> bytes:
         """Return what it prints on standard error, where both print lists; never for a shell."""

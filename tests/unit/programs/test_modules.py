@@ -18,8 +18,10 @@ gromacs/latest(@)
 single
 """
 LMOD = b"""\
+gnu(@gcc/tools/12)
 /opt/mf:
 gcc/tools/
+gcc/tools/stable(@gcc/tools/12)
 gcc/tools/12
 gromacs/
 gromacs/2023.1
@@ -54,9 +56,16 @@ def test_names_versions_folders_and_defaults_are_told(printed: bytes) -> None:
 
 
 def test_the_first_folder_that_has_a_module_wins() -> None:
-    reading = find_modules(b"/a:\nx/1\n\n/b:\nx/1\nx/2\n", b"", SCRIPT)
+    reading = find_modules(b"/a:\nx/1\n\n/b:\nx/1\nx/2\n", b"/a:\nx/1\n\n/b:\nx/2\n", SCRIPT)
 
-    assert shown(reading) == [("x", "1", "/a/x", False), ("x", "2", "/b/x", False)]
+    assert shown(reading) == [("x", "1", "/a/x", True), ("x", "2", "/b/x", False)]
+
+
+def test_a_name_may_hold_a_colon_but_not_end_with_one() -> None:
+    reading = find_modules(b"/a:\nx/1:2\nError:\n", b"", SCRIPT)
+
+    assert shown(reading) == [("x", "1:2", "/a/x", False)]
+    assert reading.problems == ("The line 'Error:' of module avail is no module.",)
 
 
 def test_nothing_printed_is_no_modules() -> None:
@@ -84,3 +93,16 @@ def test_the_signature_changes_with_the_files_and_what_is_in_them(tmp_path: Path
     seen.append(look())
 
     assert len(set(map(repr, seen))) == 4
+
+
+def test_links_are_followed_and_those_in_a_circle_once(tmp_path: Path) -> None:
+    (tmp_path / "site" / "x").mkdir(parents=True)
+    root = tmp_path / "modulefiles"
+    root.mkdir()
+    (root / "x").symlink_to(tmp_path / "site" / "x")
+    (tmp_path / "site" / "x" / "up").symlink_to(root)
+    before = signature_of([str(root)])
+
+    (tmp_path / "site" / "x" / "1").write_text("")
+
+    assert signature_of([str(root)]) != before
