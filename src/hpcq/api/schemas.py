@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -40,6 +41,16 @@ __all__ = [
 ]
 
 _Ignored = Annotated[Any, Field(default=None, exclude=True, description="Accepted and ignored.")]
+
+
+def _program_arg(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+        raise PydanticCustomError("program_arg", "it has to be text or a number")
+    return value
+
+
+# Checked before the types are, each of which would name the field in a way of its own.
+_ProgramArg = Annotated[StrictStr | StrictInt | StrictFloat | None, BeforeValidator(_program_arg)]
 
 
 class _Wire(BaseModel):
@@ -199,7 +210,14 @@ class JobSubmission(_Wire):
                     "scriptFile": "/home/pem/rotinas/tuber/jobs/mpi_newave.job",
                     "args": ["28.16", "16"],
                     "wallTimeLimit": 43200,
-                }
+                },
+                {
+                    "workingDirectory": "/home/ana/estudos/pmo-2026-11",
+                    "reservedSlots": 16,
+                    "program": "NEWAVE",
+                    "version": "v28.16.4",
+                    "programArgs": {"N_PROC": 16},
+                },
             ]
         },
     )
@@ -207,17 +225,25 @@ class JobSubmission(_Wire):
     working_directory: StrictStr = Field(description="Absolute path; the job starts in it.")
     reserved_slots: StrictInt = Field(description="How many CPUs to reserve, at least 1.")
     program_id: StrictStr | None = Field(
-        default=None, description="Instead of `scriptFile`: a program of `GET /programs`."
+        default=None,
+        description="Instead of `scriptFile`: a program of `GET /programs`.",
+        examples=["NW0"],
     )
     program: StrictStr | None = Field(
-        default=None, description="Instead of `programId`: the program's name."
+        default=None,
+        description="Instead of `programId`: the program's name.",
+        examples=["NEWAVE"],
     )
     version: StrictStr | None = Field(
         default=None,
         description="Of `program`. Default: its default version, or the only one.",
+        examples=["v28.16.4"],
     )
-    program_args: dict[StrictStr, StrictStr | StrictInt | StrictFloat | None] | None = Field(
-        default=None, description="Of the program, by the names in its `args`."
+    program_args: dict[StrictStr, _ProgramArg] | None = Field(
+        default=None,
+        description="Of the program, by the names in its `args`. One that is absent or null gets "
+        "its default.",
+        examples=[{"N_PROC": 16}],
     )
     script_file: StrictStr | None = Field(
         default=None,
@@ -389,17 +415,41 @@ class Accepted(BaseModel):
     detail: str = Field(examples=["jobId: 141"])
 
 
+PROGRAM_EXAMPLE: dict[str, JsonValue] = {
+    "programId": "NW0",
+    "name": "NEWAVE",
+    "clusterId": "1",
+    "version": "v28.16.4",
+    "installationDirectory": "/home/pem/versoes/NEWAVE/v28.16.4",
+    "isManaged": True,
+    "executablePath": "/home/pem/rotinas/tuber/jobs/mpi_newave.job 28.16.4",
+    "args": ["N_PROC"],
+    "isDefault": None,
+    "parameters": [
+        {
+            "name": "N_PROC",
+            "type": "integer",
+            "default": "reservedSlots",
+            "minimum": 1,
+            "maximum": None,
+            "choices": None,
+            "description": "How many processes to start.",
+        }
+    ],
+}
+
+
 class ParameterOut(_Wire):
     """An argument that a program expects."""
 
-    name: str = Field(examples=["N_PROC"])
+    name: str
     type: ParameterType
     default: str | None = Field(
         description="Taken when no value is given; `reservedSlots` stands for the number of "
         "reserved slots. null: a value has to be given."
     )
-    minimum: float | None
-    maximum: float | None
+    minimum: float | None = Field(description="Of a number; included in its range.")
+    maximum: float | None = Field(description="Of a number; included in its range.")
     choices: list[str] | None = Field(description="The only values that are allowed.")
     description: str | None
 
@@ -407,12 +457,14 @@ class ParameterOut(_Wire):
 class ProgramOut(_Wire):
     """One installed version of a program."""
 
-    program_id: str = Field(examples=["NW0"], description="Stays when other versions come and go.")
-    name: str = Field(examples=["NEWAVE"])
+    model_config = ConfigDict(json_schema_extra={"examples": [PROGRAM_EXAMPLE]})
+
+    program_id: str = Field(description="Stays when other versions come and go.")
+    name: str
     cluster_id: str
-    version: str = Field(examples=["v28.16"])
+    version: str
     installation_directory: str
-    is_managed: bool
+    is_managed: bool = Field(description="Whether the site looks after it.")
     executable_path: str = Field(
         description="The script, and after a blank what it is told before `args`."
     )

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from hpcq.api.app import create_app
-from hpcq.api.schemas import ProgramOut
+from hpcq.api.schemas import PROGRAM_EXAMPLE, JobSubmission, ProgramOut
 from hpcq.config import Settings
 
 pytestmark = pytest.mark.anyio
@@ -80,6 +80,21 @@ async def test_an_entry_has_the_base_fields_first_and_is_what_the_schema_says(si
         ("args", ["N_PROC"]),
     ]
     assert ProgramOut.model_validate(program).model_dump(by_alias=True) == program
+
+
+async def test_the_examples_of_the_schema_are_what_is_answered_and_taken(site: Site) -> None:
+    site.version("v28.16.4")
+    async with service(site.settings()) as client:
+        (program,) = (await client.get("/programs")).json()
+        schema = (await client.get("/openapi.json")).json()
+
+    program["installationDirectory"] = "/home/pem/versoes/NEWAVE/v28.16.4"
+    assert program == PROGRAM_EXAMPLE
+    _, by_program = schema["components"]["schemas"]["JobSubmission"]["examples"]
+    assert JobSubmission.model_validate(by_program).program == "NEWAVE"
+    for status in ("200", "304"):
+        headers = schema["paths"]["/programs"]["get"]["responses"][status]["headers"]
+        assert headers.keys() == {"ETag", "X-Incomplete"}
 
 
 async def test_ids_stay_while_versions_come_and_go_and_the_service_is_restarted(
@@ -285,6 +300,13 @@ async def test_what_older_clients_take_from_the_list_can_be_submitted_as_it_is(
         ({}, (422, "scriptFile")),
         ({"programId": None, "scriptFile": None}, (422, "scriptFile")),
         ({"programId": 7}, (422, "programId")),
+        ({"programId": "NW0", "programArgs": {"N_PROC": True}}, (422, "programArgs.N_PROC")),
+        ({"programId": "NW0", "programArgs": {"N_PROC": [1]}}, (422, "programArgs.N_PROC")),
+        ({"programId": "NW0", "programArgs": {"N_PROC": 1.5}}, (400, "programArgs.N_PROC")),
+        ({"programId": "NW0", "programArgs": []}, (422, "programArgs")),
+        ({"programId": "NW0", "program": "DECOMP"}, (400, "programId")),
+        ({"programId": ""}, (400, "programId")),
+        ({"program": ""}, (400, "program")),
     ],
 )
 async def test_a_wrong_submission_of_a_program_is_refused_and_the_field_named(

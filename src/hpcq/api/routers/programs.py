@@ -23,14 +23,19 @@ __all__ = ["INCOMPLETE", "router"]
 router = APIRouter(tags=["programs"])
 
 INCOMPLETE = "X-Incomplete"
-_INCOMPLETE_HEADER = {
+_HEADERS = {
+    "ETag": {
+        "description": "For `If-None-Match`; the same on every replica.",
+        "schema": {"type": "string"},
+        "example": 'W/"9f2c1b7a3d5e8f0a1b2c3d4e"',
+    },
     INCOMPLETE: {
         "description": "Only there when something could not be read: what the list therefore "
         "lacks, or has as it was last, and why.",
         "schema": {"type": "string"},
         "example": "The folder /home/pem/versoes/DECOMP of DECOMP cannot be read: Permission "
         "denied.",
-    }
+    },
 }
 
 
@@ -88,9 +93,9 @@ def _each_once(request: Request) -> None:
     responses={
         200: {
             "description": "Programs, one entry for each installed version.",
-            "headers": _INCOMPLETE_HEADER,
+            "headers": _HEADERS,
         },
-        304: {"description": "Nothing has changed.", "headers": _INCOMPLETE_HEADER},
+        304: {"description": "Nothing has changed.", "headers": _HEADERS},
         **responses(),
     },
 )
