@@ -15,6 +15,9 @@ from tests.fakebin.torque import Torque
 __all__ = ["BACKENDS", "Backend"]
 
 
+ALL_CONDITIONS = frozenset({"success", "failure", "any", "started"})
+
+
 class StandIn(Protocol):
     """A stateful imitation of a scheduler's commands."""
 
@@ -44,6 +47,8 @@ class Backend:
         kills_orphans: whether a cancel reaches processes that ignore TERM or left the job's
             session, whatever the site's configuration.
         needs_interpreter_line: whether a script has to begin with ``#!``.
+        conditions: on which a job can depend on another one.
+        arrays: whether it can run arrays.
     """
 
     name: str
@@ -58,6 +63,8 @@ class Backend:
     first_kill_is_term: bool = False
     kills_orphans: bool = False
     needs_interpreter_line: bool = False
+    conditions: frozenset[str] = ALL_CONDITIONS
+    arrays: bool = False
 
     def settings(self) -> dict[str, str]:
         """The variables that make a service speak to it; starts the cluster when needed."""
@@ -88,7 +95,13 @@ def _shared(name: str) -> StandIn:
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend("LOCAL", accounts=False, first_kill_is_term=True, kills_orphans=True),
+        Backend(
+            "LOCAL",
+            accounts=False,
+            first_kill_is_term=True,
+            kills_orphans=True,
+            conditions=frozenset(),
+        ),
         Backend(
             "SLURM",
             "slurm",
@@ -97,15 +110,17 @@ BACKENDS = {
             needs_interpreter_line=True,
             keeps_accounts=False,
         ),
-        Backend("PBS", stand_in=Pbs),
+        Backend("PBS", stand_in=Pbs, arrays=True),
         Backend(
             "SGE",
             "sge",
             marks=(pytest.mark.sge,),
+            conditions=frozenset({"any"}),
             out_of_memory=frozenset({"OUT_OF_MEMORY", "SIGNAL", "NON_ZERO_EXIT"}),
         ),
         Backend(
             "TORQUE",
+            arrays=True,
             stand_in=functools.partial(Torque, slots=16, keep_completed=300),
             out_of_memory=frozenset({"OUT_OF_MEMORY", "SIGNAL", "NON_ZERO_EXIT"}),
         ),

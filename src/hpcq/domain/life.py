@@ -78,10 +78,18 @@ def observe(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
         return _reopened(record, new, at) if runs.is_of_later_run(record, new) else record
     if new.state.is_final and runs.is_of_earlier_run(record, new):
         return record
-    state = WAITS_AGAIN.get(new.state, new.state) if _has_run(record) else new.state
+    state = _waits_again(record, new.state) if _has_run(record) else new.state
     if not may_move(record.state, state):
         return record
     return _moved(record, replace(_blame_ourselves(record, new), state=state), at)
+
+
+def _waits_again(record: JobRecord, state: JobState) -> JobState:
+    """Return what a state means of a job that has been started before."""
+    if state.is_queued and record.spec is not None and record.spec.array is not None:
+        # Some of its tasks are over, and the others wait.
+        return JobState.RUNNING
+    return WAITS_AGAIN.get(state, state)
 
 
 def _moved(record: JobRecord, new: Observation, at: datetime) -> JobRecord:

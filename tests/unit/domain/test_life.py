@@ -6,6 +6,7 @@ import pytest
 
 from hpcq.domain import life, submission
 from hpcq.domain.jobs import (
+    ArrayRange,
     JobRecord,
     JobSpec,
     JobUid,
@@ -42,6 +43,14 @@ def running() -> JobRecord:
     return life.observe(
         taken(), seen(JobState.RUNNING, start_time=after(4), hosts=("n1",)), after(5)
     )
+
+
+def test_an_array_some_of_whose_tasks_are_over_runs_while_the_others_wait() -> None:
+    array = submission.submitted(intended(array=ArrayRange(first=1, last=2)), ID, after(1))
+    assert life.observe(array, seen(), after(2)).state is JobState.QUEUED
+    begun = life.observe(array, seen(JobState.RUNNING, start_time=after(4)), after(5))
+    between = life.observe(begun, seen(), after(6))
+    assert (between.state, between.seen and between.seen.start_time) == (JobState.RUNNING, after(4))
 
 
 # From the intent to the scheduler

@@ -51,6 +51,7 @@ _CAPABILITIES = Capabilities(
             "stdout_path",
             "stderr_path",
             "hold",
+            "depends_on",
         }
     ),
     actions=frozenset({"hold", "release"}),

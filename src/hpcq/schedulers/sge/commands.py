@@ -4,8 +4,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
+from hpcq.domain.jobs import (
+    Dependency,
+    DependencyCondition,
+    JobSpec,
+    NativeId,
+    SubmissionKey,
+)
 from hpcq.domain.units import format_clock
 
 __all__ = [
@@ -202,7 +208,25 @@ def _requests(spec: JobSpec) -> list[str]:
         *(["-P", _word(spec.account, "account")] if spec.account is not None else []),
         *(["-p", str(spec.priority)] if spec.priority is not None else []),
         *(["-l", ",".join(limits)] if limits else []),
+        *(["-hold_jid", ",".join(map(_predecessor, spec.depends_on))] if spec.depends_on else []),
     ]
+
+
+def _predecessor(dependency: Dependency) -> str:
+    if dependency.condition is not DependencyCondition.ANY:
+        raise UnsupportedCapability(
+            "dependsOn",
+            "SGE",
+            "Grid Engine can wait for a job to be over, however it ended: the condition has to be "
+            f"'any', not {str(dependency.condition)!r}.",
+        )
+    if not dependency.native_id.isdigit():
+        raise UnsupportedCapability(
+            "dependsOn",
+            "SGE",
+            f"Grid Engine cannot wait for {dependency.native_id}, only for its whole array.",
+        )
+    return dependency.native_id
 
 
 def _outputs(spec: JobSpec) -> list[str]:

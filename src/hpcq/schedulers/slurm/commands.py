@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.domain.jobs import DependencyCondition, JobSpec, NativeId, SubmissionKey
 from hpcq.domain.units import format_clock
 
 __all__ = [
@@ -24,6 +24,13 @@ MAX_ARGUMENT_BYTES = 131071
 MAX_ARGUMENTS_BYTES = 1_000_000
 MAX_NAME_BYTES = 200
 """A file name may have 255 bytes, and ``.o`` with the job's id has to fit behind the name."""
+
+_CONDITIONS = {
+    DependencyCondition.SUCCESS: "afterok",
+    DependencyCondition.FAILURE: "afternotok",
+    DependencyCondition.ANY: "afterany",
+    DependencyCondition.STARTED: "after",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +106,10 @@ def _optional(spec: JobSpec) -> list[str]:
         options.append(f"--nice={-spec.priority}")
     if spec.hold:
         options.append("--hold")
+    if spec.depends_on:
+        wanted = (f"{_CONDITIONS[job.condition]}:{job.native_id}" for job in spec.depends_on)
+        # A job that can never start is ended, as other schedulers do.
+        options += [f"--dependency={','.join(wanted)}", "--kill-on-invalid-dep=yes"]
     return options
 
 

@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
+from hpcq.domain.jobs import (
+    Dependency,
+    DependencyCondition,
+    JobSpec,
+    JobUid,
+    NativeId,
+    SubmissionKey,
+)
 from hpcq.schedulers.sge.carrier import build_carrier
 from hpcq.schedulers.sge.commands import (
     acceptable_name,
@@ -37,6 +44,32 @@ def test_plain_submission() -> None:
     )
     assert submission.argv[17:] == ("/srv/jobs/run1/job.sh", "-x", "@y", "a b", "")
     assert not submission.needs_carrier
+
+
+def after(job: str, condition: str) -> Dependency:
+    return Dependency(
+        native_id=NativeId(job), uid=JobUid.new(), condition=DependencyCondition(condition)
+    )
+
+
+def test_jobs_that_come_first_are_named() -> None:
+    argv = build_qsub(spec(depends_on=(after("7", "any"), after("12", "any"))), KEY).argv
+    assert argv[argv.index("-hold_jid") + 1] == "7,12"
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (after("7", "success"), "'any', not 'success'"),
+        (after("7", "failure"), "'any', not 'failure'"),
+        (after("7", "started"), "'any', not 'started'"),
+        (after("7[2]", "any"), "only for its whole array"),
+    ],
+)
+def test_what_cannot_be_waited_for_is_refused(first: Dependency, said: str) -> None:
+    with pytest.raises(UnsupportedCapability, match=said) as caught:
+        build_qsub(spec(depends_on=(first,)), KEY)
+    assert caught.value.field == "dependsOn"
 
 
 def test_every_field_is_expressed() -> None:

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.domain.jobs import (
+    Dependency,
+    DependencyCondition,
+    JobSpec,
+    JobUid,
+    NativeId,
+    SubmissionKey,
+)
 from hpcq.schedulers.slurm import commands
 
 KEY = SubmissionKey("hpcq-00000000000000000000000000000001")
@@ -46,6 +53,22 @@ def test_a_plain_job_is_asked_for_in_full() -> None:
         "",
     )
     assert built.stdin == b"PATH=/bin\0SLURM_JOB_NAME=demo\0"
+
+
+def test_jobs_that_come_first_are_named_with_their_conditions() -> None:
+    conditions = ((1, "success"), (2, "failure"), (3, "any"), (4, "started"))
+    first = tuple(
+        Dependency(
+            native_id=NativeId(str(number)),
+            uid=JobUid.new(),
+            condition=DependencyCondition(condition),
+        )
+        for number, condition in conditions
+    )
+    assert options(depends_on=first)[-2:] == [
+        "--dependency=afterok:1,afternotok:2,afterany:3,after:4",
+        "--kill-on-invalid-dep=yes",
+    ]
 
 
 @pytest.mark.parametrize(
