@@ -29,7 +29,8 @@ class Pbs:
     Args:
         directory: where it lives.
         config: ``history`` (finished jobs are kept), ``json`` (``-F json`` is known), ``ncpus``,
-            ``kill_delay_seconds``, ``exit_seconds`` (how long a job is in state E).
+            ``kill_delay_seconds``, ``exit_seconds`` (how long a job is in state E), ``groups_ids``
+            (``qstat -E`` is known), ``limits_arrays`` (``-J 1-5%2`` is known).
     """
 
     def __init__(self, directory: Path, **config: object) -> None:

@@ -102,6 +102,12 @@ class Server:
         with (folder / time.strftime("%Y%m%d", now)).open("a", errors="surrogateescape") as log:
             log.write(line)
 
+    def note(self, job, words):
+        """Write a line of the server's own log, which anyone may read."""
+        now = time.strftime("%m/%d/%Y %H:%M:%S", time.localtime())
+        with (self.state / "server_log").open("a") as log:
+            log.write(f"{now};{job['id']};{words}\n")
+
     def schedule(self):
         """Start what has room."""
         jobs = self.all()
@@ -145,6 +151,8 @@ class Server:
         }
         self.save(job)
         self.account("S", job, accounting_words(job) + f" start={now}")
+        vnode = f"({HOST}:ncpus={job['ncpus']})"
+        self.note(job, f"Job Run at request of Scheduler@{HOST} on exec_vnode {vnode}")
         array, released = self.parent_of(job), False
         if array is not None and array["state"] != "B":
             began = f"Job Array Began at {moment}"
@@ -180,13 +188,21 @@ class Server:
         if status is not None:
             job["Exit_status"] = status
             used = job["used"]
+            wall = clock(now - job["stime"])
+            self.note(
+                job,
+                f"Exit_status={status} resources_used.cpupercent=0"
+                f" resources_used.cput={clock(used['cput'])} resources_used.mem={used['mem']}kb"
+                f" resources_used.ncpus={job['ncpus']} resources_used.vmem={used['mem']}kb"
+                f" resources_used.walltime={wall}",
+            )
             self.account(
                 "E",
                 job,
                 accounting_words(job) + f" start={job['stime']} exec_host={HOST}/0 session=0"
                 f" end={now} Exit_status={status} resources_used.cput={clock(used['cput'])}"
                 f" resources_used.mem={used['mem']}kb"
-                f" resources_used.walltime={clock(now - job['stime'])} run_count=1",
+                f" resources_used.walltime={wall} run_count=1",
             )
         comment = job.get("comment")
         job["comment"] = f"{comment} and {how}" if comment else None
@@ -267,6 +283,7 @@ class Server:
     def abort(self, job, words):
         """End a job whose dependency cannot be fulfilled."""
         self.account("A", job, words)
+        self.note(job, words)
         if "array" in job:
             for task in self.tasks_of(job):
                 self.save(task | {"state": "X", "substate": 92, "history_timestamp": mtime()})
@@ -342,7 +359,7 @@ def qsub(server, argv):
     if QUEUES[queue][0] != "True":
         raise Refused(173, "qsub: Queue is not enabled")
     asked = resources(given["-l"])
-    array = array_range(given["-J"]) if "-J" in given else None
+    array = array_range(server, given["-J"]) if "-J" in given else None
     suffix = ".^array_index^" if array else ""
     account = pwd.getpwuid(os.geteuid()).pw_name
     cwd = os.getcwd()
@@ -398,16 +415,23 @@ def qsub(server, argv):
                 server.save(task_of(job, index))
         server.save(job)
         server.account("Q", job, accounting_words(job))
+        whose = f"{account}@{HOST}"
+        server.note(
+            job,
+            f"Job Queued at request of {whose}, owner = {whose}, job name = {name},"
+            f" queue = {queue}",
+        )
         if rejection:
             server.abort(job, rejection)
         server.schedule()
     print(f"{job['id']}.{HOST}")
 
 
-def array_range(text):
+def array_range(server, text):
     """Return first, last, step and how many may run at once of ``1-5:2%2``."""
     match = re.fullmatch(r"([0-9]+)-([0-9]+)(?::([0-9]+))?(?:%([0-9]+))?", text)
-    if match is None or int(match[1]) >= int(match[2]):
+    unknown = match and match[4] and not server.config.get("limits_arrays", True)
+    if match is None or int(match[1]) >= int(match[2]) or unknown:
         raise Refused(2, "qsub: illegal -J value\n" + USAGE.rstrip())
     first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
     if len(range(first, last + 1, step)) > LARGEST_ARRAY:
@@ -807,7 +831,8 @@ def qstat(server, argv):
     if argv == ["--version"]:
         print("pbs_version = 23.06.06")
         return
-    known = "BfF:Qtwx" + ("E" if server.config.get("json", True) else "")
+    groups_ids = server.config.get("json", True) and server.config.get("groups_ids", True)
+    known = "BfF:Qtwx" + ("E" if groups_ids else "")
     try:
         options, ids = getopt.getopt(argv, known)
     except getopt.GetoptError as error:
@@ -984,6 +1009,7 @@ def delete(server, job):
     refuse_while_exiting(job, "qdel")
     who = f"{pwd.getpwuid(os.geteuid()).pw_name}@{HOST}"
     server.account("D", job, f"requestor={who}")
+    server.note(job, f"Job to be deleted at request of {who}")
     if "array" in job and job["stime"] is not None:
         server.save(job | {"deleted_by": who})
         for task in server.tasks_of(job):
@@ -1018,14 +1044,19 @@ def release(server, job):
 
 
 def tracejob(server, argv):
-    """Print what the accounting tells of a job."""
-    print(f"\nJob: {argv[-1]}.{HOST}\n")
-    folder = server.state / "server_priv" / "accounting"
-    for path in sorted(folder.iterdir()) if folder.exists() else []:
-        for line in path.read_text(errors="replace").splitlines():
-            when, _, whose, words = line.split(";", 3)
-            if whose.partition(".")[0] == argv[-1].partition(".")[0]:
-                print(f"{when}  A    {words}")
+    """Print what the server's log tells of a job; the accounting is for administrators."""
+    options, words = getopt.getopt(argv, "n:")
+    days, word = dict(options).get("-n", "1"), words[-1]
+    wanted = word.partition(".")[0]
+    path = server.state / "server_log"
+    lines = path.read_text().splitlines() if path.exists() else []
+    found = [line.split(";", 2) for line in lines if line.split(";", 2)[1] == wanted]
+    if not found:
+        ago = f"past {days} day" + ("s" if days != "1" else "")
+        raise Refused(1, f"\ntracejob: Couldn't find Job Id {wanted}.{HOST} in logs of {ago}\n")
+    print(f"\nJob: {wanted}.{HOST}\n")
+    for moment_of, _, text in found:
+        print(f"{moment_of}  S    {text}")
 
 
 COMMANDS = {

@@ -58,7 +58,7 @@ def accounting_folder(environment: Mapping[str, str]) -> Path | None:
     return folder if os.access(folder, os.R_OK | os.X_OK) else None
 
 
-def parse_accounting(lines: Iterable[bytes], wanted: Sequence[NativeId]) -> Listing:
+def parse_accounting(lines: Iterable[bytes], wanted: Sequence[NativeId] | None) -> Listing:
     """Return the ends of jobs that the lines tell of.
 
     A job that ran has an ``E`` record at each end, also when it was put back, and an ``R`` for
@@ -67,7 +67,7 @@ def parse_accounting(lines: Iterable[bytes], wanted: Sequence[NativeId]) -> List
 
     Args:
         lines: of these jobs, in the order they were written.
-        wanted: the jobs; others in the lines are passed over.
+        wanted: the jobs; others in the lines are passed over. None for all.
     """
     last: dict[NativeId, Observation] = {}
     requestors: dict[NativeId, str] = {}
@@ -78,7 +78,7 @@ def parse_accounting(lines: Iterable[bytes], wanted: Sequence[NativeId]) -> List
             if line.kind not in _TOLD:
                 continue
             native_id = parse_job_id(line.job_id).short
-            if native_id not in wanted:
+            if wanted is not None and native_id not in wanted:
                 continue
             if line.kind == "D":
                 requestors[native_id] = line.attributes.get("requestor", "")

@@ -1,11 +1,19 @@
 """PBS behind the backend contract."""
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hpcq.domain.errors import InvalidSpec, OutputParseError, WrongState
+from hpcq.domain.errors import (
+    CommandFailed,
+    CommandMissing,
+    InvalidSpec,
+    OutputParseError,
+    SchedulerError,
+    WrongState,
+)
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
@@ -14,7 +22,8 @@ from hpcq.schedulers.cli import CommandLine
 from hpcq.schedulers.pbs import answers, commands, parse
 from hpcq.schedulers.pbs.accounting import accounting_folder, parse_accounting
 from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
-from hpcq.schedulers.pbs.records import Record
+from hpcq.schedulers.pbs.records import Record, whole_of
+from hpcq.schedulers.pbs.trace import parse_tracejob
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs, parse_accounting_line
 from hpcq.schedulers.pbs_family.values import parse_job_id
 
@@ -33,8 +42,14 @@ _FIELDS = frozenset(
         "stdout_path",
         "stderr_path",
         "hold",
+        "depends_on",
+        "array",
     }
 )
+_TRACED_AT_ONCE = 2
+_TRACED_DAYS = 7
+_HISTORY_ASKED_AGAIN_SECONDS = 600.0
+_NO_LIMIT_OF_TASKS = re.compile(rb"illegal -J value|illegal -W value|max_run_subjobs")
 
 
 class PbsBackend:
@@ -55,10 +70,14 @@ class PbsBackend:
         self._reader = parse.Reader(self._owner)
         self._listing = asyncio.Lock()
         self._listed: dict[NativeId, Record] = {}
+        self._ended_tasks: dict[NativeId, Record] = {}
         self._arrays: set[NativeId] = set()
         self._prints_json = True
-        self._keeps_history = True
+        self._groups_ids = True
+        self._no_history_until = 0.0
         self._logs: AccountingLogs | None = None
+        self._tracing = asyncio.Semaphore(_TRACED_AT_ONCE)
+        self._traces = True
 
     @property
     def capabilities(self) -> Capabilities:
@@ -79,6 +98,7 @@ class PbsBackend:
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""
+        await self._check_dependencies(spec)
         script = await _read_script(spec.script_file)
         argv = commands.build_qsub(
             spec,
@@ -86,6 +106,7 @@ class PbsBackend:
             script,
             resources=self._resources,
             key_is_account=await self._accounting() is not None,
+            arrays=self._arrays,
         )
         done = await self._cli.run(
             argv,
@@ -93,7 +114,17 @@ class PbsBackend:
             cwd=spec.working_directory,
             extra_environment=marked(key),
         )
-        native_id, is_array = answers.parse_qsub(done)
+        try:
+            native_id, is_array = answers.parse_qsub(done)
+        except CommandFailed as error:
+            limited = spec.array is not None and spec.array.max_running is not None
+            if limited and _NO_LIMIT_OF_TASKS.search(done.stderr):
+                raise InvalidSpec(
+                    "This PBS cannot limit how many tasks of an array run at the same time"
+                    f" (releases before 2020 cannot): {error.scheduler_message}",
+                    field="array.maxRunning",
+                ) from error
+            raise
         if is_array:
             self._arrays.add(native_id)
         return native_id
@@ -121,23 +152,32 @@ class PbsBackend:
                 for record in answer.records
                 if not record.is_over
             }
+            # Those that have ended are there as long as their array is.
+            self._ended_tasks = {
+                record.observation.native_id: record
+                for record in answer.records
+                if record.is_over and record.observation.array_task_id is not None
+            }
             self._arrays |= {seen for seen, record in self._listed.items() if record.is_array}
         return answer.listing(over=False)
 
     async def history(self, ids: Sequence[NativeId]) -> Listing:
-        """Run ``qstat -x``, or read the accounting logs where the server keeps no history."""
+        """Run ``qstat -x``; without history read the accounting logs, or ask ``tracejob``."""
         gone = [native_id for native_id in dict.fromkeys(ids) if native_id not in self._listed]
-        found = await self._finished(gone)
-        known = {seen.native_id for seen in found.observations}
+        seen = [self._ended_tasks[i].complete for i in gone if i in self._ended_tasks]
+        found = await self._finished([i for i in gone if i not in self._ended_tasks])
+        observations = [*seen, *found.observations]
+        known = {seen.native_id for seen in observations}
         missing = [native_id for native_id in gone if native_id not in known]
         logs = await self._accounting() if missing else None
-        if logs is None:
-            return found
-        numbers = dict.fromkeys(native_id.partition("[")[0] for native_id in missing)
-        lines = await asyncio.to_thread(logs.lines, numbers)
-        accounted = parse_accounting(lines, missing)
+        accounted = Listing()
+        if logs is not None:
+            accounted = await _accounted(logs, missing)
+        elif not self._keeps_history:
+            traced = await asyncio.gather(*map(self._trace, missing))
+            accounted = Listing(observations=[seen for seen in traced if seen is not None])
         return Listing(
-            observations=[*found.observations, *accounted.observations],
+            observations=[*observations, *accounted.observations],
             unreadable=[*found.unreadable, *accounted.unreadable],
         )
 
@@ -218,8 +258,69 @@ class PbsBackend:
             if unknown:
                 more = await self._history_of([commands.job_word(i, {i}) for i in unknown])
                 records += more.records if more is not None else ()
-            observations += [record.complete for record in records if record.is_over]
+            over = [record for record in records if record.is_over]
+            self._arrays |= {record.observation.native_id for record in over if record.is_array}
+            for record in over:
+                ended = await self._whole(record) if record.is_array else record.complete
+                observations.append(ended)
         return Listing(observations=observations, unreadable=unreadable)
+
+    async def _whole(self, array: Record) -> Observation:
+        """Return how an array ended, by its tasks: its own exit status does not tell enough.
+
+        It is 1 whatever the tasks exited with, and 0 where one was deleted (recording
+        qstat-x-E-f-json.40-ids).
+        """
+        seen = array.complete
+        told = await self._history_of([f"{seen.native_id}[]"], tasks=True)
+        records = told.records if told is not None else ()
+        return whole_of(
+            seen, [r.complete for r in records if r.observation.array_job_id == seen.native_id]
+        )
+
+    async def _check_dependencies(self, spec: JobSpec) -> None:
+        """Make sure that what a job waits for is still known to PBS.
+
+        PBS takes a job that waits for one that it has forgotten, and deletes it at once.
+
+        Raises:
+            InvalidSpec: one has ended, and the server keeps no history.
+        """
+        wanted = [dependency.native_id for dependency in spec.depends_on]
+        if any(native_id not in self._listed for native_id in wanted):
+            await self.jobs()
+        gone = [native_id for native_id in wanted if native_id not in self._listed]
+        if not gone:
+            return
+        finished = await self._finished(gone)
+        known = {seen.native_id for seen in finished.observations} | self._ended_tasks.keys()
+        for native_id in gone:
+            if native_id not in known:
+                raise InvalidSpec(
+                    f"The job {native_id} has ended, and PBS knows nothing of it any more: a job"
+                    " that waits for it would be deleted. Submit it again.",
+                    field="dependsOn",
+                )
+
+    @property
+    def _keeps_history(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._no_history_until
+
+    async def _trace(self, native_id: NativeId) -> Observation | None:
+        """Ask ``tracejob`` about one job; what it fails to tell is not known."""
+        if not self._traces:
+            return None
+        word = commands.job_word(native_id, self._arrays)
+        try:
+            async with self._tracing:
+                argv = ("tracejob", "-n", str(_TRACED_DAYS), word)
+                done = await self._cli.run(argv, listing=True)
+        except CommandMissing:
+            self._traces = False
+            return None
+        except SchedulerError:
+            return None
+        return parse_tracejob(done.stdout, native_id) if done.exit_code == 0 else None
 
     async def _qstat(self, *, remember: bool = False) -> parse.Answer:
         if self._prints_json:
@@ -259,18 +360,26 @@ class PbsBackend:
             parse.read_text, output, known, self._owner, sampled, is_single=is_single
         )
 
-    async def _history_of(self, words: Sequence[str]) -> parse.Answer | None:
+    async def _history_of(
+        self, words: Sequence[str], *, tasks: bool = False
+    ) -> parse.Answer | None:
         """Run ``qstat -x`` for all jobs or these; None where the server keeps none."""
         if not self._keeps_history:
             return None
-        if self._prints_json:
-            argv = commands.build_qstat(words, history=True)
+        if self._prints_json and words and not tasks and not self._groups_ids:
+            return await self._one_by_one(words)
+        if not self._prints_json:
+            done = await self._cli.run(("qstat", "-x", "-f", *words), listing=True)
         else:
-            argv = ("qstat", "-x", "-f", *words)
-        done = await self._cli.run(argv, listing=True)
+            argv = commands.build_qstat(words, history=True, grouped=not tasks)
+            done = await self._cli.run(argv, listing=True)
         if answers.has_no_history(done):
-            self._keeps_history = False
+            now = asyncio.get_running_loop().time()
+            self._no_history_until = now + _HISTORY_ASKED_AGAIN_SECONDS
             return None
+        if self._prints_json and words and not tasks and answers.has_no_json(done):
+            self._groups_ids = False
+            return await self._one_by_one(words)
         answers.check_qstat(done)
         if self._prints_json:
             return await asyncio.to_thread(self._reader.read, done.stdout)
@@ -278,6 +387,17 @@ class PbsBackend:
             answer = await self._read_text(done.stdout, None, is_single=True)
             return answer.only(words)
         return await self._read_text(done.stdout, await self._selected("-x"))
+
+    async def _one_by_one(self, words: Sequence[str]) -> parse.Answer | None:
+        """Ask about each job by itself, where ``qstat`` does not know ``-E``."""
+        told = [await self._history_of([word], tasks=True) for word in words]
+        known = [answer for answer in told if answer is not None]
+        if len(known) < len(told):
+            return None
+        return parse.Answer(
+            tuple(record for answer in known for record in answer.records),
+            tuple(bad for answer in known for bad in answer.unreadable),
+        )
 
     async def _accounting(self) -> AccountingLogs | None:
         """Return the accounting logs, if this account may read them."""
@@ -302,6 +422,22 @@ def create(options: SchedulerOptions, runner: Runner) -> PbsBackend:
 def _batches(ids: Sequence[NativeId], size: int) -> Iterator[Sequence[NativeId]]:
     for start in range(0, len(ids), size):
         yield ids[start : start + size]
+
+
+async def _accounted(logs: AccountingLogs, wanted: Sequence[NativeId]) -> Listing:
+    """Return what the accounting logs tell of jobs, and of arrays by their tasks."""
+    numbers = dict.fromkeys(native_id.partition("[")[0] for native_id in wanted)
+    lines = await asyncio.to_thread(logs.lines, numbers)
+    told = parse_accounting(lines, None)
+    tasks = [seen for seen in told.observations if seen.array_job_id is not None]
+    return Listing(
+        observations=[
+            whole_of(seen, [task for task in tasks if task.array_job_id == seen.native_id])
+            for seen in told.observations
+            if seen.native_id in wanted
+        ],
+        unreadable=told.unreadable,
+    )
 
 
 def _find_account(logs: AccountingLogs, key: SubmissionKey) -> NativeId | None:

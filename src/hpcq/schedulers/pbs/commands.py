@@ -5,7 +5,7 @@ import string
 from collections.abc import Collection, Iterable, Iterator
 
 from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.domain.jobs import ArrayRange, DependencyCondition, JobSpec, NativeId, SubmissionKey
 from hpcq.domain.units import format_clock
 from hpcq.schedulers.pbs_family.carrier import build_carrier
 
@@ -22,6 +22,14 @@ __all__ = [
 ]
 
 KEY_VARIABLE = "HPCQ_KEY"
+_TASK = "^array_index^"
+"""PBS puts the number of the task for it in the paths of outputs."""
+_CONDITIONS = {
+    DependencyCondition.SUCCESS: "afterok",
+    DependencyCondition.FAILURE: "afternotok",
+    DependencyCondition.ANY: "afterany",
+    DependencyCondition.STARTED: "after",
+}
 
 _NAME_LIMIT = 230
 """Characters of a job name (recording qsub.name-too-long-231)."""
@@ -38,7 +46,13 @@ _VARIABLES_DIRECTIVE = re.compile(rb"[ \t]-v[ \t]*([^ \t\r\n'\"\\]+)")
 
 
 def build_qsub(
-    spec: JobSpec, key: SubmissionKey, script: bytes, *, resources: str, key_is_account: bool
+    spec: JobSpec,
+    key: SubmissionKey,
+    script: bytes,
+    *,
+    resources: str,
+    key_is_account: bool,
+    arrays: Collection[NativeId] = (),
 ) -> tuple[str, ...]:
     """Return the ``qsub`` that reads the job from standard input, marked with its key.
 
@@ -52,6 +66,7 @@ def build_qsub(
         resources: what ``-l`` asks for, see `check_resources`.
         key_is_account: whether the key is the account too, unless the job has one. The
             accounting keeps it.
+        arrays: which of the jobs that it waits for are whole arrays.
 
     Raises:
         InvalidSpec: a value that PBS would read as something else.
@@ -67,6 +82,8 @@ def build_qsub(
         *(["-p", str(spec.priority)] if spec.priority is not None else []),
         *_outputs(spec),
         *(["-h"] if spec.hold else []),
+        *(["-J", _range(spec.array)] if spec.array is not None else []),
+        *(["-W", f"depend={_dependencies(spec, arrays)}"] if spec.depends_on else []),
         *("-v", ",".join((*_own_variables(script), f"{KEY_VARIABLE}={key}"))),
     )
 
@@ -103,6 +120,7 @@ def build_stdin(spec: JobSpec, script: bytes) -> bytes:
         stderr_path=_odd(spec.stderr_path),
         # Jobs that this one submits with its environment must not carry its key.
         forgotten=(KEY_VARIABLE,),
+        task="" if spec.array is None else ".$PBS_ARRAY_INDEX",
     )
 
 
@@ -150,20 +168,45 @@ def build_change(command: str, word: str) -> tuple[str, ...]:
     return (command, word)
 
 
-def build_qstat(words: Iterable[str] = (), *, history: bool = False) -> tuple[str, ...]:
+def build_qstat(
+    words: Iterable[str] = (), *, history: bool = False, grouped: bool = True
+) -> tuple[str, ...]:
     """Return the ``qstat`` that prints all jobs, or these, as JSON.
 
     With ids it needs ``-E``: without it one build of 23.06 prints the first job only (recording
     qstat-f-json.two-ids). Without ids it prints the tasks of arrays too, each by itself.
+
+    Args:
+        words: the ids as PBS has them.
+        history: the finished jobs too.
+        grouped: False for one whole array with its tasks.
     """
     named = tuple(words)
     return (
         "qstat",
         *(["-x"] if history else []),
-        *(["-E"] if named else ["-t"]),
+        *(["-E"] if named and grouped else ["-t"]),
         *("-f", "-F", "json"),
         *named,
     )
+
+
+def _range(array: ArrayRange) -> str:
+    """Return ``1-10:4%2``. PBS refuses ``3-3``: one task is the first of two steps."""
+    last, step = array.last, array.step
+    if len(array.tasks) == 1:
+        last, step = array.first + 1, 2
+    limit = "" if array.max_running is None else f"%{array.max_running}"
+    return f"{array.first}-{last}" + (f":{step}" if step > 1 else "") + limit
+
+
+def _dependencies(spec: JobSpec, arrays: Collection[NativeId]) -> str:
+    """Return ``afterok:45:46[],afterany:47``."""
+    groups: dict[str, list[str]] = {}
+    for dependency in spec.depends_on:
+        word = job_word(dependency.native_id, arrays)
+        groups.setdefault(_CONDITIONS[dependency.condition], []).append(word)
+    return ",".join(":".join([condition, *words]) for condition, words in groups.items())
 
 
 def _requests(spec: JobSpec, resources: str) -> list[str]:
@@ -196,7 +239,9 @@ def _outputs(spec: JobSpec) -> Iterator[str]:
         if _odd(path):
             yield from (option, "/dev/null")
         else:
-            yield from (option, path if path.startswith("/") else _below(spec, path))
+            whole = path if path.startswith("/") else _below(spec, path)
+            shared = spec.array is None or whole == "/dev/null"
+            yield from (option, whole if shared else f"{whole}.{_TASK}")
 
 
 def _below(spec: JobSpec, path: str) -> str:

@@ -1,11 +1,13 @@
 """One job of ``qstat -f`` as an observation: pure functions over its attributes."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from hpcq.domain.arrays import whole
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
+from hpcq.domain.states import JobState
 from hpcq.domain.units import from_epoch
 from hpcq.schedulers.pbs.commands import KEY_VARIABLE
 from hpcq.schedulers.pbs.json import Attributes
@@ -21,7 +23,7 @@ from hpcq.schedulers.pbs_family.values import (
     slots_in,
 )
 
-__all__ = ["Record", "record_of", "slots_asked"]
+__all__ = ["Record", "record_of", "slots_asked", "whole_of"]
 
 _NUMBER = re.compile(r"-?[0-9.]+(?:[eE][+-]?[0-9]+)?|null")
 _NAMED = re.compile(r"-N[ ]*(\S+)")
@@ -83,11 +85,43 @@ def record_of(
         _ended(observation, attributes) if over else _going_on(observation, letter, attributes)
     )
     if job.task:
-        observation = replace(observation, array_job_id=job.number, array_task_id=int(job.task))
+        # Its array has the key, which means one job.
+        observation = replace(
+            observation,
+            array_job_id=job.number,
+            array_task_id=int(job.task),
+            submission_key=None,
+        )
     used = _group(attributes, "resources_used")
     ran = "Exit_status" in attributes
     usage = _usage(used, sampled) if used or (over and ran) else None
     return Record(observation, usage, over, job.is_array)
+
+
+def whole_of(array: Observation, tasks: Sequence[Observation]) -> Observation:
+    """Return how an array ended, by its own record and those of its tasks.
+
+    Args:
+        array: has ended.
+        tasks: those that have ended; none where nothing is known of them.
+    """
+    ended = [task for task in tasks if task.state.is_final]
+    if not ended:
+        return array
+    of_tasks = whole(array.native_id, ended)
+    # A task that is not among them may be the one that failed.
+    if array.state is JobState.FAILED and of_tasks.state is not JobState.FAILED:
+        return replace(array, usage=of_tasks.usage)
+    return replace(
+        array,
+        state=of_tasks.state,
+        state_reason=of_tasks.state_reason,
+        failure_kind=of_tasks.failure_kind,
+        exit_code=of_tasks.exit_code,
+        exit_signal=of_tasks.exit_signal,
+        hosts=of_tasks.hosts,
+        usage=of_tasks.usage,
+    )
 
 
 def _base(

@@ -103,6 +103,9 @@ _NEGATIVE: dict[int, tuple[FailureKind, str]] = {
     -27: (FailureKind.OUT_OF_MEMORY, "ended because it exceeded its limit of memory"),
     -28: (FailureKind.TIME_LIMIT, "ended because it exceeded its limit of CPU time"),
     -29: (FailureKind.TIME_LIMIT, "ended because it exceeded its wall time limit"),
+    -30: (_FAULT, "its processes could not be joined to it"),
+    -31: (FailureKind.OUT_OF_MEMORY, "ended because it exceeded its limit of huge pages"),
+    -32: (_NODE, "put back because its host had ended it without a word"),
 }
 _SIGNALS_FROM = 256
 """The host's daemon adds this to the signal that ended a job (265 for KILL); a shell that

@@ -36,6 +36,7 @@ def build_carrier(
     stdout_path: str | None = None,
     stderr_path: str | None = None,
     forgotten: Sequence[str] = (),
+    task: str = "",
 ) -> bytes:
     """Return the script to submit in place of ``script``; it takes no arguments.
 
@@ -51,6 +52,8 @@ def build_carrier(
             it becomes the job's number. None: the scheduler's own.
         stderr_path: the same for its errors.
         forgotten: variables that it does not get from the scheduler.
+        task: what is added to the names of the outputs that it writes, as a shell reads it:
+            ``.$PBS_ARRAY_INDEX`` for the tasks of an array.
     """
     run = ["exec"]
     if environment or forgotten:
@@ -70,7 +73,7 @@ def build_carrier(
         'rm -f "$_hpcq_file"',
         "_hpcq_newline=$(printf '\\012.'); _hpcq_newline=${_hpcq_newline%.}",
         f"cd {_word(directory)} || exit 126",
-        *_redirections(stdout_path, stderr_path),
+        *_redirections(stdout_path, stderr_path, task),
         " \\\n".join(run),
     ]
     return "".join(line + "\n" for line in lines).encode("ascii")
@@ -113,11 +116,12 @@ def _header(script: bytes) -> list[bytes]:
     return header
 
 
-def _redirections(stdout_path: str | None, stderr_path: str | None) -> list[str]:
+def _redirections(stdout_path: str | None, stderr_path: str | None, task: str) -> list[str]:
     if stdout_path is None and stderr_path is None:
         return []
-    out = [] if stdout_path is None else [f"> {_file(stdout_path)}"]
-    err = [] if stderr_path is None else [f"2> {_file(stderr_path)}"]
+    end = f'"{task}"' if task else ""
+    out = [] if stdout_path is None else [f"> {_file(stdout_path)}{end}"]
+    err = [] if stderr_path is None else [f"2> {_file(stderr_path)}{end}"]
     return ["_hpcq_number=${PBS_JOBID%%[!0-9]*}", " ".join(["exec", *out, *err, "|| exit 126"])]
 
 

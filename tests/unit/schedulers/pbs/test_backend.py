@@ -9,8 +9,17 @@ from pathlib import Path
 import pytest
 from tests.fakebin.pbs import Pbs
 
-from hpcq.domain.errors import JobNotFound, SchedulerUnavailable
-from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
+from hpcq.domain.errors import InvalidSpec, JobNotFound, SchedulerUnavailable
+from hpcq.domain.jobs import (
+    ArrayRange,
+    Dependency,
+    DependencyCondition,
+    JobSpec,
+    JobUid,
+    NativeId,
+    Observation,
+    SubmissionKey,
+)
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
@@ -103,9 +112,167 @@ async def test_a_job_from_its_submission_to_its_end(
 
 
 async def test_without_history_and_accounting_nothing_is_made_up(tmp_path: Path) -> None:
-    backend = _backend(Pbs(tmp_path / "pbs", history=False))
+    fake = Pbs(tmp_path / "pbs", history=False)
+    (fake.path / "tracejob").unlink()
+    backend = _backend(fake)
     native_id = await backend.submit(_spec(tmp_path, "exit 0"), _key())
     assert await _ended(backend, native_id) is None
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_without_history_and_accounting_the_server_s_log_is_traced(
+    tmp_path: Path, deleted: bool
+) -> None:
+    backend = _backend(Pbs(tmp_path / "pbs", history=False))
+    native_id = await backend.submit(_spec(tmp_path, hold=deleted), _key())
+    if deleted:
+        await backend.cancel(native_id)
+    end = await _ended(backend, native_id)
+    assert end is not None
+    kind = FailureKind.CANCELLED if deleted else FailureKind.NON_ZERO_EXIT
+    assert (end.failure_kind, end.exit_code) == (kind, None if deleted else 3)
+    assert (end.name, end.owner) == ("study", _account())
+    assert not (await backend.history([_UNKNOWN])).observations
+
+
+def _files(folder: Path, pattern: str) -> list[str]:
+    return sorted(path.name for path in folder.glob(pattern))
+
+
+# 1 succeeds, 2 fails; nobody sees the key.
+_TASK = ': > "task.$PBS_ARRAY_INDEX$HPCQ_KEY"; test $PBS_ARRAY_INDEX != 2'
+
+
+@pytest.mark.parametrize(
+    ("config", "accounting"),
+    [({}, False), ({"groups_ids": False}, False), ({"history": False}, True)],
+    ids=["usual", "without -E", "accounting"],
+)
+async def test_an_array_and_its_tasks(
+    tmp_path: Path, config: dict[str, object], accounting: bool
+) -> None:
+    backend = _backend(Pbs(tmp_path / "pbs", **config), accounting=accounting)
+    key = _key()
+    array = ArrayRange(first=1, last=4, step=1, max_running=3)
+    spec = _spec(tmp_path, _TASK, array=array, hold=True, stdout_path="my out")
+    native_id = await backend.submit(spec, key)
+    assert native_id.isdigit()
+    assert await backend.find(key) == native_id
+    queued = {seen.native_id: seen for seen in (await backend.jobs()).observations}
+    assert queued.keys() == {native_id, *(f"{native_id}[{n}]" for n in range(1, 5))}
+    assert (queued[native_id].state, queued[native_id].submission_key) == (
+        JobState.QUEUED_HELD,
+        key,
+    )
+    task = queued[NativeId(f"{native_id}[2]")]
+    assert (task.array_job_id, task.array_task_id, task.submission_key) == (native_id, 2, None)
+    await backend.cancel(NativeId(f"{native_id}[4]"))
+    await backend.release(native_id)
+    end = await _ended(backend, native_id)
+    assert end is not None
+    assert (end.state, end.failure_kind, end.exit_code) == (
+        JobState.FAILED,
+        FailureKind.NON_ZERO_EXIT,
+        1,
+    )
+    assert end.submission_key in (key, None)
+    tasks = [NativeId(f"{native_id}[{n}]") for n in (1, 2, 4)]
+    ends = {seen.native_id: seen for seen in (await backend.history(tasks)).observations}
+    assert [(ends[i].state, ends[i].failure_kind) for i in tasks] == [
+        (JobState.DONE, None),
+        (JobState.FAILED, FailureKind.NON_ZERO_EXIT),
+        (JobState.FAILED, FailureKind.CANCELLED),
+    ]
+    assert _files(tmp_path, "my out*") == [f"my out.{number}" for number in (1, 2, 3)]
+    assert _files(tmp_path, "task.*") == ["task.1", "task.2", "task.3"]
+
+
+async def test_tasks_end_while_their_array_goes_on(tmp_path: Path) -> None:
+    fake = Pbs(tmp_path / "pbs", history=False, exit_seconds=0.1)
+    backend = _backend(fake)
+    array = ArrayRange(first=3, last=4)
+    spec = _spec(tmp_path, "test $PBS_ARRAY_INDEX = 3 && exit 5; sleep 300", array=array)
+    native_id = await backend.submit(spec, _key())
+    task = NativeId(f"{native_id}[3]")
+    end = await _ended(backend, task)
+    assert end is not None
+    assert (end.state, end.exit_code) == (JobState.FAILED, 5)
+    await backend.cancel(native_id)
+
+
+async def test_an_array_of_one_task(tmp_path: Path) -> None:
+    backend = _backend(Pbs(tmp_path / "pbs", exit_seconds=0.1))
+    spec = _spec(tmp_path, "exit 0", array=ArrayRange(first=7, last=7))
+    native_id = await backend.submit(spec, _key())
+    end = await _ended(backend, native_id)
+    assert end is not None
+    assert (end.state, end.exit_code) == (JobState.DONE, 0)
+    assert _files(tmp_path, "study.*") == [f"study.{letter}{native_id}.7" for letter in "eo"]
+
+
+async def test_a_limit_that_pbs_does_not_know_is_told(tmp_path: Path) -> None:
+    backend = _backend(Pbs(tmp_path / "pbs", limits_arrays=False))
+    array = ArrayRange(first=1, last=2, max_running=1)
+    with pytest.raises(InvalidSpec, match="how many tasks"):
+        await backend.submit(_spec(tmp_path, array=array), _key())
+    assert not (await backend.jobs()).observations
+
+
+def _after(native_id: NativeId, condition: DependencyCondition) -> tuple[Dependency, ...]:
+    return (Dependency(native_id=native_id, uid=JobUid.new(), condition=condition),)
+
+
+@pytest.mark.parametrize("is_array", [True, False], ids=["array", "job"])
+async def test_jobs_wait_for_others(tmp_path: Path, is_array: bool) -> None:
+    fake = Pbs(tmp_path / "pbs", exit_seconds=0.1)
+    backend = _backend(fake)
+    array = ArrayRange(first=1, last=2) if is_array else None
+    first = await backend.submit(_spec(tmp_path, "exit 4", hold=True, array=array), _key())
+    # A service that has just begun does not know which jobs are arrays.
+    backend = _backend(fake)
+    waiting = {
+        condition: await backend.submit(
+            _spec(tmp_path, "exit 0", depends_on=_after(first, condition)), _key()
+        )
+        for condition in DependencyCondition
+    }
+    seen = {job.native_id: job for job in (await backend.jobs()).observations}
+    for native_id in waiting.values():
+        assert seen[native_id].state is JobState.QUEUED_HELD
+        assert seen[native_id].state_reason == "waits for the jobs it depends on"
+    await backend.release(first)
+    ends = {condition: await _ended(backend, job) for condition, job in waiting.items()}
+    assert {condition: end and end.state for condition, end in ends.items()} == {
+        DependencyCondition.SUCCESS: JobState.FAILED,
+        DependencyCondition.FAILURE: JobState.DONE,
+        DependencyCondition.ANY: JobState.DONE,
+        DependencyCondition.STARTED: JobState.DONE,
+    }
+    hopeless = ends[DependencyCondition.SUCCESS]
+    assert hopeless is not None
+    assert "what it depends on" in (hopeless.state_reason or "")
+
+
+@pytest.mark.parametrize("history", [True, False])
+async def test_a_dependency_that_has_just_ended_is_no_lost_job(
+    tmp_path: Path, history: bool
+) -> None:
+    fake = Pbs(tmp_path / "pbs", history=history, exit_seconds=0.1)
+    backend = _backend(fake)
+    first = await backend.submit(_spec(tmp_path, "exit 0", hold=True), _key())
+    await backend.jobs()
+    other = _backend(fake)
+    await other.release(first)
+    await _ended(other, first)
+    spec = _spec(tmp_path, "exit 0", depends_on=_after(first, DependencyCondition.SUCCESS))
+    if not history:
+        await backend.jobs()
+        with pytest.raises(InvalidSpec, match="has ended"):
+            await backend.submit(spec, _key())
+        return
+    end = await _ended(backend, await backend.submit(spec, _key()))
+    assert end is not None
+    assert end.state is JobState.DONE
 
 
 @pytest.mark.parametrize("history", [True, False])
