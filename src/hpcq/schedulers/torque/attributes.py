@@ -34,7 +34,7 @@ _VARIABLE = re.compile(r"(?:[^,\\]|\\.?)+", re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _PPN = re.compile(r":ppn=([0-9]{1,9})(?![0-9])")
 _COUNT = re.compile(r"([0-9]{1,9})(?:[:#,]|$)")
-_AFTER = re.compile(r"after\w*:([^,]*)")
+_AFTER = re.compile(r"(?:^|,)after[a-z]*:([^,]*)")
 _HAS_RUN = ("R", "E", "S", "C")
 # Releases before 2.4 have no start_time.
 _TRACES_OF_A_RUN = frozenset(
