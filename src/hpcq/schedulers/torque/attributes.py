@@ -30,7 +30,10 @@ __all__ = [
 
 KEY_VARIABLE = "HPCQ_KEY"
 
-_VARIABLE = re.compile(r"(?:[^,\\]|\\.?)+", re.DOTALL)
+_BEFORE = r"(?:^|(?<!\\)(?:\\\\)*,)"
+_KEY = re.compile(f"{_BEFORE}{KEY_VARIABLE}=")
+_DIRECTORY = re.compile(f"{_BEFORE}PBS_O_WORKDIR=")
+_VALUE = re.compile(r"(?:[^,\\]|\\.?)*", re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _PPN = re.compile(r":ppn=([0-9]{1,9})(?![0-9])")
 _COUNT = re.compile(r"([0-9]{1,9})(?:[:#,]|$)")
@@ -70,7 +73,7 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
     status = parse_whole(attributes.get("exit_status"))
     ending = ending_of(status, started=has_run) if ended else None
     word = _word(attributes, letter, ending)
-    variables = variables_of(attributes.get("Variable_List", ""))
+    variables = attributes.get("Variable_List", "")
     owner = attributes.get("Job_Owner", "").partition("@")[0] or None
     finished = (
         parse_local_time(attributes.get("comp_time") or attributes.get("mtime")) if ended else None
@@ -93,7 +96,7 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
         start_time=parse_local_time(attributes.get("start_time")) if has_run else None,
         end_time=finished,
         working_directory=(
-            attributes.get("init_work_dir") or variables.get("PBS_O_WORKDIR") or None
+            attributes.get("init_work_dir") or _variable(variables, _DIRECTORY) or None
         ),
         slots=slots_of(attributes),
         hosts=hosts_in(attributes.get("exec_host")) if letter in _HAS_RUN else None,
@@ -105,7 +108,7 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
         array_job_id=None if job_id.task is None else job_id.number,
         array_task_id=int(job_id.task) if job_id.task else None,
         depends_on=_depends_on(attributes.get("depend")),
-        submission_key=SubmissionKey.find_in(variables.get(KEY_VARIABLE)) if is_trusted else None,
+        submission_key=SubmissionKey.find_in(_variable(variables, _KEY)) if is_trusted else None,
     )
 
 
@@ -146,14 +149,13 @@ def usage_of(attributes: Attributes, at: datetime | None) -> Usage:
     )
 
 
-def variables_of(text: str) -> dict[str, str]:
-    r"""Return the variables in a ``Variable_List``: commas and others stand behind ``\``."""
-    entries = (entry.partition("=") for entry in _VARIABLE.findall(text))
-    return {_unescaped(name): _unescaped(value) for name, _, value in entries}
-
-
-def _unescaped(text: str) -> str:
-    return _ESCAPE.sub(r"\1", text) if "\\" in text else text
+def _variable(text: str, begin: re.Pattern[str]) -> str | None:
+    r"""Return a variable in a ``Variable_List``: commas and others stand behind ``\``."""
+    found: str | None = None
+    for match in begin.finditer(text):
+        value = _VALUE.match(text, match.end())
+        found = _ESCAPE.sub(r"\1", value[0]) if value is not None else ""
+    return found
 
 
 def _word(attributes: Attributes, letter: str, ending: Ending | None) -> Word:
