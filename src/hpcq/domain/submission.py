@@ -15,6 +15,7 @@ from hpcq.domain.states import JobState
 
 __all__ = [
     "IdempotencyKey",
+    "doubted",
     "failed",
     "handed_over_again",
     "intent",
@@ -116,6 +117,11 @@ def uncertain(
         state_changed_at=at,
         hand_over=record.hand_over.changed(uncertain_since=at, refusal=refusal),
     )
+
+
+def doubted(record: JobRecord, reason: str, at: datetime) -> JobRecord:
+    """Return the record of a job that may have run under an id that nobody can tell."""
+    return record.changed(state=JobState.UNDETERMINED, state_reason=reason, state_changed_at=at)
 
 
 def promised(record: JobRecord) -> JobRecord:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hpcq.domain.errors import SchedulerError
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
@@ -13,6 +14,7 @@ __all__ = [
     "ACCOUNT_VARIABLES",
     "BackendFactory",
     "Capabilities",
+    "ForgetsKeys",
     "Listing",
     "Node",
     "Queue",
@@ -242,6 +244,23 @@ class SchedulerBackend(Protocol):
 
     async def version(self) -> str:
         """Return the scheduler's name and version in its own words: ``slurm 22.05.8``."""
+        ...
+
+
+@runtime_checkable
+class ForgetsKeys(Protocol):
+    """What a backend has besides whose scheduler keeps the end of a job longer than its key."""
+
+    async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
+        """Return jobs that ended and may have been submitted for this, although no key says so.
+
+        Asked when `find` has found nothing, before that is taken for certain. As far as can be
+        told: none where nothing can be read.
+
+        Args:
+            spec: what was submitted.
+            since: not before then, by this machine's clock.
+        """
         ...
 
 

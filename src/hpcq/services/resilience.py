@@ -6,6 +6,7 @@ out once; what becomes of one that was not answered is not decided here.
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 import structlog
@@ -17,7 +18,14 @@ from hpcq.domain.errors import (
     SchedulerUnavailable,
 )
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
-from hpcq.schedulers.base import Capabilities, Listing, Node, Queue, SchedulerBackend
+from hpcq.schedulers.base import (
+    Capabilities,
+    ForgetsKeys,
+    Listing,
+    Node,
+    Queue,
+    SchedulerBackend,
+)
 from hpcq.services.circuit import Circuit, is_away
 
 __all__ = ["ResilientBackend"]
@@ -115,6 +123,13 @@ class ResilientBackend:
             if error.of_accounting:
                 self._accounting.unanswered(error)
             raise
+
+    async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
+        """Ask the wrapped one, if it can be asked; see `ForgetsKeys`."""
+        wrapped = self.wrapped
+        if not isinstance(wrapped, ForgetsKeys):
+            return ()
+        return await self._read(self._scheduler, lambda: wrapped.lookalikes(spec, since))
 
     async def jobs(self) -> Listing:
         """List the queue; asked also while the circuit is open."""

@@ -14,7 +14,7 @@ import structlog
 from hpcq.domain import life, submission
 from hpcq.domain.errors import InvalidSpec, JobNotFound
 from hpcq.domain.jobs import HandOver, JobRecord, JobUid, NativeId, SubmissionKey
-from hpcq.schedulers.base import SchedulerBackend
+from hpcq.schedulers.base import ForgetsKeys, SchedulerBackend
 from hpcq.services.dependencies import still_to_come
 from hpcq.services.handing import Handing, report
 from hpcq.storage.jobs import JobStore
@@ -32,6 +32,12 @@ _GIVEN_UP = (
 _TOO_LONG_AGO = (
     "The submission was interrupted on {began:%Y-%m-%d}, and the scheduler has no job that carries "
     "its key. It may have run and been forgotten since, so it is not handed over again."
+)
+_LOOKALIKE = (
+    "The submission was interrupted, and the scheduler has no job that carries its key; but {jobs},"
+    " of the same name and owner, was submitted since and has ended, and the scheduler no longer"
+    " says for which submission. It may be this one, so it is not handed over again. Delete this"
+    " job to give it up."
 )
 _MOST_ATTEMPTS = 10
 # A job may be in neither place for a moment: it left the queue, and its accounting is late.
@@ -109,6 +115,8 @@ class Settler:
         if native_id is not None:
             await self._settle_found(record, native_id)
         elif not may_go_on and self._is_surely_absent(search, hand_over, at):
+            if await self._may_have_run(record, hand_over, at):
+                return
             await self._conclude(record, hand_over, at)
         else:
             return
@@ -144,6 +152,27 @@ class Settler:
         if search.ended_leftovers_at is not None:
             quiet_since = max(quiet_since, search.ended_leftovers_at)
         return at - quiet_since >= settle and at - search.absent_since >= min(settle, _ABSENT_FOR)
+
+    async def _may_have_run(self, record: JobRecord, hand_over: HandOver, at: datetime) -> bool:
+        """Whether an ended job that nobody knows may be this one: then it stays open.
+
+        Only for a scheduler that forgets keys; whoever asked for it may delete it.
+        """
+        is_over = record.cancel_requested_at is not None or hand_over.refusal is not None
+        if is_over or record.spec is None or not isinstance(self._backend, ForgetsKeys):
+            return False
+        found = await self._backend.lookalikes(record.spec, record.created_at)
+        unknown = [i for i in found if await self._store.by_native_id(i) is None]
+        if not unknown:
+            return False
+        reason = _LOOKALIKE.format(jobs=", ".join(unknown))
+        if record.state_reason != reason:
+            _log.warning("submission.doubtful", uid=record.uid, lookalikes=unknown)
+            await self._handing.change(
+                record,
+                lambda r: submission.doubted(r, reason, at) if r.hand_over == hand_over else r,
+            )
+        return True
 
     async def _settle_found(self, record: JobRecord, native_id: NativeId) -> None:
         if record.cancel_requested_at is not None:

@@ -147,6 +147,16 @@ class AccountingLogs:
             kept = (line for lines in self._lines.values() for line in lines)
             return next((line for line in kept if mark in line), None)
 
+    def having(self, mark: bytes) -> list[bytes]:
+        """Return all lines that hold a mark, of those that are kept.
+
+        Raises:
+            OSError: the folder or a file cannot be read.
+        """
+        with self._lock:
+            self._catch_up()
+            return [line for lines in self._lines.values() for line in lines if mark in line]
+
     def _catch_up(self) -> None:
         days = sorted(p.name for p in self.directory.iterdir() if _DAY.fullmatch(p.name))
         sizes = {day: (self.directory / day).stat().st_size for day in days}

@@ -6,6 +6,7 @@ import os
 import pwd
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from hpcq.domain.errors import InvalidSpec, JobNotFound, OutputParseError, WrongState
@@ -20,6 +21,7 @@ from hpcq.schedulers.torque.accounting import observe_lines, parse_tracejob
 from hpcq.schedulers.torque.answers import Meaning, check_completed, meaning_of, parse_qsub
 from hpcq.schedulers.torque.cluster import parse_pbsnodes, parse_queues
 from hpcq.schedulers.torque.commands import (
+    acceptable_name,
     build_change,
     build_qstat,
     build_qsub,
@@ -34,6 +36,8 @@ _ASKED_BY_ID = 8
 _TRACED_AT_ONCE = 2
 _TRACED_DAYS = 7
 _VERSION = "Version:"
+# The server's may be so far away from ours.
+_OTHER_CLOCK = timedelta(minutes=10)
 
 _CAPABILITIES = Capabilities(
     fields=frozenset(
@@ -111,6 +115,24 @@ class TorqueBackend:
         found = (seen for seen in listing.observations if seen.submission_key == key)
         # An array's own id is the shortest.
         return min((seen.native_id for seen in found), key=len, default=None)
+
+    async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
+        """Look in the accounting logs for ended jobs of this account with this name.
+
+        Torque forgets a job's variables, and with them its key, when it forgets the job.
+        """
+        mark = f" jobname={acceptable_name(spec.name)} ".encode()
+        try:
+            lines = await asyncio.to_thread(self._logs.having, mark)
+        except OSError:
+            return ()
+        earliest = since - _OTHER_CLOCK
+        return [
+            seen.native_id
+            for seen in observe_lines(lines)[0]
+            if self._account in (None, seen.owner)
+            and (seen.submit_time is None or seen.submit_time >= earliest)
+        ]
 
     async def jobs(self) -> Listing:
         """Run one ``qstat`` for all users' jobs, each job of an array for itself.
