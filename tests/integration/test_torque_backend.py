@@ -10,8 +10,23 @@ from typing import Any, TypeVar
 import pytest
 from tests.fakebin.torque import Torque
 
-from hpcq.domain.errors import CommandFailed, JobNotFound, SchedulerUnavailable, WrongState
-from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
+from hpcq.domain.errors import (
+    CommandFailed,
+    InvalidSpec,
+    JobNotFound,
+    SchedulerUnavailable,
+    WrongState,
+)
+from hpcq.domain.jobs import (
+    ArrayRange,
+    Dependency,
+    DependencyCondition,
+    JobSpec,
+    JobUid,
+    NativeId,
+    Observation,
+    SubmissionKey,
+)
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
@@ -181,3 +196,140 @@ def test_the_stand_in_keeps_no_files_of_jobs_that_ended(site: Site) -> None:
     native_id = site.submit("true\n")
     site.until_gone(native_id)
     assert not list((site.torque.home.parent / "spool").iterdir())
+
+
+def waits_for(native_id: NativeId, condition: DependencyCondition) -> Dependency:
+    return Dependency(native_id=native_id, uid=JobUid.new(), condition=condition)
+
+
+SUCCESS, FAILURE = DependencyCondition.SUCCESS, DependencyCondition.FAILURE
+ANY, STARTED = DependencyCondition.ANY, DependencyCondition.STARTED
+
+
+def test_an_array_is_one_job_and_each_of_its_jobs_is_one(site: Site) -> None:
+    key = new_key()
+    script = 'echo "$PBS_ARRAYID"; test "$PBS_ARRAYID" != 3\n'
+    native_id = site.submit(script, key, array=ArrayRange(first=1, last=5, step=2))
+    assert native_id.isdecimal()
+    assert site.run(site.backend.find(key)) == native_id
+    whole = site.until(native_id, JobState.FAILED)
+    assert (whole.name, whole.array_job_id, whole.submission_key) == ("run", None, key)
+    assert whole.state_reason is not None
+    assert whole.state_reason.startswith("1 of 3 tasks failed: 3.")
+    site.until_gone(native_id)
+    tasks = [NativeId(f"{native_id}[{index}]") for index in (1, 3, 5)]
+    seen = site.run(site.backend.history([native_id, *tasks])).observations
+    told = {one.native_id: (one.state, one.array_job_id, one.array_task_id) for one in seen}
+    assert told == {
+        native_id: (JobState.FAILED, None, None),
+        tasks[0]: (JobState.DONE, native_id, 1),
+        tasks[1]: (JobState.FAILED, native_id, 3),
+        tasks[2]: (JobState.DONE, native_id, 5),
+    }
+    for index in (1, 3, 5):
+        assert (site.directory / f"run.o{native_id}-{index}").read_text() == f"{index}\n"
+
+
+def test_jobs_that_torque_has_forgotten_still_count_for_their_array(site: Site) -> None:
+    """The first fails and is forgotten while the second runs; another service takes over then."""
+    script = 'if [ "$PBS_ARRAYID" = 1 ]; then exit 9; fi; while [ ! -e done ]; do sleep 0.1; done\n'
+    native_id = site.submit(script, array=ArrayRange(first=1, last=2))
+    site.until_gone(NativeId(f"{native_id}[1]"))
+    for backend in (site.backend, site.new_backend(site.torque.home)):
+        (seen,) = [
+            one for one in site.run(backend.jobs()).observations if one.native_id == native_id
+        ]
+        assert seen.state is JobState.RUNNING
+    site.backend = backend
+    (site.directory / "done").touch()
+    ended = site.until(native_id, JobState.FAILED)
+    assert ended.exit_code == 9
+
+
+def test_so_many_jobs_of_an_array_run_at_the_same_time(site: Site) -> None:
+    array = ArrayRange(first=0, last=3, max_running=1)
+    native_id = site.submit("sleep 600\n", array=array)
+    site.until(NativeId(f"{native_id}[0]"), JobState.RUNNING)
+    waiting = site.listed(NativeId(f"{native_id}[1]"))
+    assert waiting is not None
+    assert (waiting.state, waiting.native_state) == (JobState.QUEUED, "H")
+    assert waiting.state_reason == "waits until fewer jobs of its array run"
+    # An array that no listing has shown, to a service that has just been started.
+    backend = site.new_backend(site.torque.home)
+    site.run(backend.cancel(native_id))
+    ended = site.until(native_id, JobState.FAILED)
+    assert ended.failure_kind is FailureKind.CANCELLED
+    assert not site.run(backend.cancel(native_id))
+
+
+@pytest.mark.parametrize("directory", ["plain", "with blank"])
+def test_the_jobs_of_an_array_write_to_files_of_their_own(site: Site, directory: str) -> None:
+    site.directory /= directory
+    site.directory.mkdir()
+    array = ArrayRange(first=1, last=2)
+    for path in (None, "out.txt", "with blank.txt"):
+        native_id = site.submit("echo out; echo err >&2\n", array=array, stdout_path=path)
+        site.until(native_id, JobState.DONE)
+        for index in (1, 2):
+            name = path or f"run.o{native_id}"
+            assert (site.directory / f"{name}-{index}").read_text() == "out\n"
+            assert (site.directory / f"run.e{native_id}-{index}").read_text() == "err\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "condition", "runs"),
+    [
+        (0, SUCCESS, True),
+        (1, SUCCESS, False),
+        (1, FAILURE, True),
+        (0, FAILURE, False),
+        (1, ANY, True),
+        (0, STARTED, True),
+    ],
+)
+@pytest.mark.parametrize("array", [None, ArrayRange(first=1, last=2)], ids=["job", "array"])
+def test_a_job_waits_for_what_it_was_told(
+    site: Site, code: int, condition: DependencyCondition, runs: bool, array: ArrayRange | None
+) -> None:
+    # Of an array, one job ends as it is told, and the other well.
+    script = f'while [ ! -e go ]; do sleep 0.1; done; [ "$PBS_ARRAYID" = 2 ] || exit {code}\n'
+    first = site.submit(script, hold=True, array=array)
+    second = site.submit("exit 5\n", depends_on=(waits_for(first, condition),))
+    waiting = site.listed(second)
+    assert waiting is not None
+    assert (waiting.state, waiting.depends_on) == (JobState.QUEUED_HELD, (first,))
+    assert waiting.state_reason == "waits for the jobs that it depends on"
+    site.run(site.backend.release(first))
+    if condition is not STARTED:
+        site.until(first, JobState.RUNNING)
+        (site.directory / "go").touch()
+    ended = site.until(second, JobState.FAILED)
+    (site.directory / "go").touch()
+    assert ended.exit_code == (5 if runs else None)
+    if not runs:
+        assert ended.failure_kind is FailureKind.CANCELLED
+        assert ended.state_reason is not None
+        assert ended.state_reason.startswith("Job deleted as result of dependency on job")
+
+
+def test_what_torque_has_forgotten_cannot_be_waited_for(site: Site) -> None:
+    gone = site.submit("true\n")
+    site.until_gone(gone)
+    with pytest.raises(InvalidSpec, match="does not know the job") as caught:
+        site.submit("true\n", depends_on=(waits_for(gone, ANY),))
+    assert caught.value.field == "dependsOn"
+
+
+def test_a_dependency_that_became_impossible_meanwhile_is_told_as_one(site: Site) -> None:
+    first = site.submit("exit 1\n")
+    site.until(first, JobState.FAILED)
+    with pytest.raises(InvalidSpec, match="Invalid Job Dependency"):
+        site.submit("true\n", depends_on=(waits_for(first, SUCCESS),))
+
+
+def test_an_array_that_is_too_large_is_told_as_one(site: Site) -> None:
+    with pytest.raises(InvalidSpec, match="Bad Job Array Request") as caught:
+        site.submit("true\n", array=ArrayRange(first=0, last=20_000))
+    assert caught.value.field == "array"
+    with pytest.raises(InvalidSpec, match="knows no step"):
+        site.submit("true\n", array=ArrayRange(first=0, last=100_000, step=2))

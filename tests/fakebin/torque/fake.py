@@ -156,8 +156,8 @@ class State:
         if job["state"] != "H" or not job.get("waits_for") or "array" in job:
             return False
         waits = []
-        for kind, of in job["waits_for"]:
-            verdict = fulfilled(kind, [jobs[i] for i in of if i in jobs])
+        for kind, of, count in job["waits_for"]:
+            verdict = fulfilled(kind, [jobs[i] for i in of if i in jobs], count)
             if verdict is False:
                 whose = of[0] if len(of) == 1 else f"{of[0].partition('[')[0]}[]"
                 job["comment"] = f"Job deleted as result of dependency on job {whose}.{SERVER}"
@@ -167,7 +167,7 @@ class State:
                 self.save(job)
                 return True
             if verdict is None:
-                waits.append([kind, of])
+                waits.append([kind, of, count])
         if waits != job["waits_for"]:
             job["waits_for"] = waits
             if not waits:
@@ -241,19 +241,19 @@ def state_of_array(tasks: list[Job]) -> str:
     return "R"
 
 
-def fulfilled(kind: str, of: list[Job]) -> bool | None:
-    """Whether a dependency on these jobs is fulfilled; None while that is open."""
+def fulfilled(kind: str, of: list[Job], count: int | None) -> bool | None:
+    """Whether so many of these jobs, or all, are as a dependency asks; None while that is open."""
     how = kind.removeprefix("after").removesuffix("array")
+    enough = len(of) if count is None else count
     if how in ("", "start"):
         started = [job for job in of if "start_time" in job]
-        return True if len(started) == len(of) else None
+        return True if len(started) >= enough else None
     over = [job for job in of if job["state"] == "C"]
     good = [job for job in over if job.get("exit_status") == 0]
-    if how == "ok" and len(good) < len(over):
+    fitting = {"ok": len(good), "notok": len(over) - len(good), "any": len(over)}[how]
+    if fitting + len(of) - len(over) < enough:
         return False
-    if how == "notok" and good:
-        return False
-    return True if len(over) == len(of) else None
+    return True if fitting >= enough else None
 
 
 def clock(seconds: int) -> str:
@@ -401,6 +401,7 @@ def qsub(state: State, argv: Sequence[str]) -> bytes:
         depend_on(state, job, dependencies)
         for letter, key in (("o", "stdout"), ("e", "stderr")):
             if letter in options.get("k", ""):
+                job["kept"].append(key)
                 path = f"{pwd.getpwnam(job['owner']).pw_dir}/{job['name']}.{letter}{job['number']}"
                 job[key] = f"{SERVER}:{path}"
             if job[key] is None:
@@ -474,17 +475,19 @@ def depend_on(state: State, job: Job, dependencies: list[tuple[str, list[str]]])
     for kind, ids in dependencies:
         full = []
         for word in ids:
-            match = ID.fullmatch(word)
+            counted = re.fullmatch(r"(.+\])\[([0-9]+)\]", word)
+            count = int(counted[2]) if counted else None
+            match = ID.fullmatch(counted[1] if counted else word)
             other = jobs.get(match[1]) if match and match[2] in (None, SERVER) else None
             if other is None or ("array" in other) != kind.endswith("array"):
                 raise Failed(BAD_DEPENDENCY, submit_error("Invalid Job Dependency"))
             of = [j for j in jobs.values() if j["number"] == other["number"] and "task" in j]
             of = of if "array" in other else [other]
-            verdict = fulfilled(kind, of)
+            verdict = fulfilled(kind, of, count)
             if verdict is False:
                 raise Failed(BAD_DEPENDENCY, submit_error("Invalid Job Dependency"))
             if verdict is None:
-                waits.append([kind, [j["id"] for j in of]])
+                waits.append([kind, [j["id"] for j in of], count])
                 full.append(name_of(other))
                 stored = state.job(other["id"])
                 stored.setdefault("before", []).append([kind.removeprefix("after"), job["id"]])
@@ -590,6 +593,7 @@ def new_job(state: State, argv: Sequence[str], options: dict[str, str], name: st
         "starts_in": options.get("d", person.pw_dir),
         "stdout": place(options.get("o"), here),
         "stderr": place(options.get("e"), here),
+        "kept": [],
     }
     if not held:
         job["etime"] = now
@@ -944,8 +948,8 @@ def spawn(state: State, job: Job) -> "subprocess.Popen[bytes]":
             resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
     with (
-        (spool / f"{job['id']}.OU").open("wb") as out,
-        (spool / f"{job['id']}.ER").open("wb") as err,
+        written_to(spool, job, "OU", "stdout").open("wb") as out,
+        written_to(spool, job, "ER", "stderr").open("wb") as err,
     ):
         process = subprocess.Popen(
             [job["shell"]],
@@ -962,6 +966,13 @@ def spawn(state: State, job: Job) -> "subprocess.Popen[bytes]":
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
         pipe.write(f"{script}\n".encode())
     return process
+
+
+def written_to(spool: Path, job: Job, suffix: str, key: str) -> Path:
+    """Where a job's output goes while it runs: what is kept on its host is there at once."""
+    if key in job["kept"]:
+        return Path(job[key].partition(":")[2])
+    return spool / f"{job['id']}.{suffix}"
 
 
 def bytes_of(text: str | None) -> int | None:
@@ -1038,6 +1049,8 @@ def clear(session: int, number: int) -> None:
 
 def deliver(state: State, job: Job) -> None:
     for suffix, key in (("OU", "stdout"), ("ER", "stderr")):
+        if key in job["kept"]:
+            continue
         spooled = state.folder / f"spool/{job['id']}.{suffix}"
         path = job[key].partition(":")[2]
         if path != "/dev/null":

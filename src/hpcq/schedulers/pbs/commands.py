@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import ArrayRange, DependencyCondition, JobSpec, NativeId, SubmissionKey
 from hpcq.domain.units import format_clock
-from hpcq.schedulers.pbs_family.carrier import build_carrier
+from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX, build_carrier
 
 __all__ = [
     "KEY_VARIABLE",
@@ -116,11 +116,11 @@ def build_stdin(spec: JobSpec, script: bytes) -> bytes:
         spec.args,
         spec.environment,
         directory=spec.working_directory,
-        stdout_path=_odd(spec.stdout_path),
-        stderr_path=_odd(spec.stderr_path),
+        stdout_path=_own_output(spec, spec.stdout_path),
+        stderr_path=_own_output(spec, spec.stderr_path),
         # Jobs that this one submits with its environment must not carry its key.
         forgotten=(KEY_VARIABLE,),
-        task="" if spec.array is None else ".$PBS_ARRAY_INDEX",
+        task=".$PBS_ARRAY_INDEX",
     )
 
 
@@ -246,6 +246,12 @@ def _outputs(spec: JobSpec) -> Iterator[str]:
 
 def _below(spec: JobSpec, path: str) -> str:
     return f"{spec.working_directory.rstrip('/')}/{path}"
+
+
+def _own_output(spec: JobSpec, path: str | None) -> str | None:
+    """Return the path that the job writes to itself, if PBS would not take it as it is."""
+    odd = _odd(path)
+    return odd if odd is None or spec.array is None else odd + ARRAY_INDEX
 
 
 def _odd(path: str | None) -> str | None:

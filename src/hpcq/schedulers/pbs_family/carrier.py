@@ -14,10 +14,12 @@ It works for a shell that is given the carrier as a file, on its standard input 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["JOB_NUMBER", "build_carrier"]
+__all__ = ["ARRAY_INDEX", "JOB_NUMBER", "build_carrier"]
 
 JOB_NUMBER = "\0"
 """Stands for the number of the job in the names of its outputs; no path can hold it."""
+ARRAY_INDEX = "\0index\0"
+"""Stands there for what tells the tasks of an array apart."""
 
 _DIRECTIVE_SHELL = re.compile(rb"^#PBS[ \t]+(?:.*[ \t])?-S[ \t]+(/[^ \t\r\n,]+)")
 _INTERPRETER_LINE = re.compile(rb"#![ \t]*([^ \t\r\n]+)(?:[ \t]+([^\r\n]*?))?[ \t]*\r?(?:\n|\Z)")
@@ -37,6 +39,7 @@ def build_carrier(
     stderr_path: str | None = None,
     forgotten: Sequence[str] = (),
     task: str = "",
+    sweeps_home: bool = False,
 ) -> bytes:
     """Return the script to submit in place of ``script``; it takes no arguments.
 
@@ -49,11 +52,12 @@ def build_carrier(
         environment: variables to set before it starts; no NUL.
         directory: where it starts, absolute.
         stdout_path: a file that it writes to itself, relative to the directory; `JOB_NUMBER` in
-            it becomes the job's number. None: the scheduler's own.
+            it becomes the job's number, `ARRAY_INDEX` the ``task``. None: the scheduler's own.
         stderr_path: the same for its errors.
         forgotten: variables that it does not get from the scheduler.
-        task: what is added to the names of the outputs that it writes, as a shell reads it:
-            ``.$PBS_ARRAY_INDEX`` for the tasks of an array.
+        task: what `ARRAY_INDEX` becomes, as a shell reads it: ``.$PBS_ARRAY_INDEX``.
+        sweeps_home: whether a file in the home directory that the scheduler has opened in vain
+            for such an output is removed.
     """
     run = ["exec"]
     if environment or forgotten:
@@ -73,7 +77,7 @@ def build_carrier(
         'rm -f "$_hpcq_file"',
         "_hpcq_newline=$(printf '\\012.'); _hpcq_newline=${_hpcq_newline%.}",
         f"cd {_word(directory)} || exit 126",
-        *_redirections(stdout_path, stderr_path, task),
+        *_redirections(stdout_path, stderr_path, task, sweeps_home=sweeps_home),
         " \\\n".join(run),
     ]
     return "".join(line + "\n" for line in lines).encode("ascii")
@@ -116,16 +120,33 @@ def _header(script: bytes) -> list[bytes]:
     return header
 
 
-def _redirections(stdout_path: str | None, stderr_path: str | None, task: str) -> list[str]:
+def _redirections(
+    stdout_path: str | None, stderr_path: str | None, task: str, *, sweeps_home: bool
+) -> list[str]:
     if stdout_path is None and stderr_path is None:
         return []
-    end = f'"{task}"' if task else ""
-    out = [] if stdout_path is None else [f"> {_file(stdout_path)}{end}"]
-    err = [] if stderr_path is None else [f"2> {_file(stderr_path)}{end}"]
-    return ["_hpcq_number=${PBS_JOBID%%[!0-9]*}", " ".join(["exec", *out, *err, "|| exit 126"])]
+    out = [] if stdout_path is None else [f"> {_file(stdout_path)}"]
+    err = [] if stderr_path is None else [f"2> {_file(stderr_path)}"]
+    own = [number for number, path in ((1, stdout_path), (2, stderr_path)) if path is not None]
+    swept = own if sweeps_home else []
+    return [
+        "_hpcq_number=${PBS_JOBID%%[!0-9]*}",
+        f"_hpcq_task={task}",
+        *(f"_hpcq_kept{number}=$(readlink /proc/$$/fd/{number})" for number in swept),
+        " ".join(["exec", *out, *err, "|| exit 126"]),
+        *(
+            f'case $_hpcq_kept{number} in "$HOME"/*)'
+            f' [ -s "$_hpcq_kept{number}" ] || rm -f "$_hpcq_kept{number}" ;; esac'
+            for number in swept
+        ),
+    ]
 
 
 def _file(path: str) -> str:
+    return '"$_hpcq_task"'.join(map(_with_number, path.split(ARRAY_INDEX)))
+
+
+def _with_number(path: str) -> str:
     return '"$_hpcq_number"'.join(_word(part) if part else "" for part in path.split(JOB_NUMBER))
 
 

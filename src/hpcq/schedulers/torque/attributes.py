@@ -38,6 +38,7 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _PPN = re.compile(r":ppn=([0-9]{1,9})(?![0-9])")
 _COUNT = re.compile(r"([0-9]{1,9})(?:[:#,]|$)")
 _AFTER = re.compile(r"(?:^|,)after[a-z]*:([^,]*)")
+_DELETED_FOR = "Job deleted as result of dependency"
 _HAS_RUN = ("R", "E", "S", "C")
 # Releases before 2.4 have no start_time.
 _TRACES_OF_A_RUN = frozenset(
@@ -161,7 +162,9 @@ def _variable(text: str, begin: re.Pattern[str]) -> str | None:
 def _word(attributes: Attributes, letter: str, ending: Ending | None) -> Word:
     if ending is not None:
         state = JobState.DONE if ending.kind is None else JobState.FAILED
-        return Word(state, None, ending.reason)
+        comment = attributes.get("comment", "")
+        is_told = comment.startswith(_DELETED_FOR)
+        return Word(state, None, comment if is_told else ending.reason)
     word = state_of(
         letter,
         attributes.get("Hold_Types", ""),
@@ -191,7 +194,7 @@ def _depends_on(text: str | None) -> tuple[str, ...] | None:
         for parsed in (_read(parse_job_id, one.partition("@")[0]) for one in group.split(":"))
         if parsed is not None
     ]
-    return tuple(ids) or None
+    return tuple(dict.fromkeys(ids)) or None
 
 
 def _read(reader: Callable[[str], _T], text: str | None) -> _T | None:

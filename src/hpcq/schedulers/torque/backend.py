@@ -9,8 +9,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from hpcq.domain.errors import InvalidSpec, JobNotFound, OutputParseError, WrongState
-from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
+from hpcq.domain.errors import (
+    CommandFailed,
+    InvalidSpec,
+    JobNotFound,
+    OutputParseError,
+    WrongState,
+)
+from hpcq.domain.jobs import Dependency, JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import Capabilities, Listing, Node, Queue, SchedulerOptions
@@ -27,7 +33,7 @@ from hpcq.schedulers.torque.commands import (
     build_qsub,
     check_template,
 )
-from hpcq.schedulers.torque.parse import Reader
+from hpcq.schedulers.torque.parse import Reader, array_of
 
 __all__ = ["TorqueBackend", "create"]
 
@@ -35,6 +41,8 @@ _ASKED_BY_ID = 8
 """Up to so many jobs are asked for one by one; beyond that the whole queue is the lighter way."""
 _TRACED_AT_ONCE = 2
 _TRACED_DAYS = 7
+_BAD_DEPENDENCY = 208  # 15056 PBSE_BADDEPEND
+_BAD_ARRAY = 235  # 15083 PBSE_BAD_ARRAY_REQ
 _VERSION = "Version:"
 # The server's may be so far away from ours.
 _OTHER_CLOCK = timedelta(minutes=10)
@@ -51,6 +59,8 @@ _CAPABILITIES = Capabilities(
             "stdout_path",
             "stderr_path",
             "hold",
+            "depends_on",
+            "array",
         }
     ),
     actions=frozenset({"hold", "release"}),
@@ -71,9 +81,11 @@ class TorqueBackend:
         self._cli = CommandLine(options, runner)
         self._template = options.torque_resources
         self._slots_per_node = options.torque_slots_per_node
-        self._reader = Reader(_account())
+        self._account = _account()
+        self._reader = Reader(self._account)
         self._logs = AccountingLogs(options.torque_home / "server_priv" / "accounting")
         self._listed: Mapping[NativeId, Observation] = {}
+        self._arrays: dict[NativeId, dict[NativeId, Observation]] = {}
         self._listing = asyncio.Lock()
         self._tracing = asyncio.Semaphore(_TRACED_AT_ONCE)
         self._server: str | None = None
@@ -91,8 +103,13 @@ class TorqueBackend:
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Run ``qsub`` with a carrier on its standard input; see `SchedulerBackend.submit`."""
+        await self._look_up(spec.depends_on)
         submission = build_qsub(
-            spec, key, template=self._template, slots_per_node=self._slots_per_node
+            spec,
+            key,
+            template=self._template,
+            slots_per_node=self._slots_per_node,
+            arrays=self._arrays,
         )
         await asyncio.to_thread(_check_output_folders, spec)
         script = await _read_script(spec.script_file)
@@ -102,8 +119,14 @@ class TorqueBackend:
             cwd=submission.cwd,
             extra_environment=marked(key),
         )
-        job_id = parse_qsub(done)
+        try:
+            job_id = parse_qsub(done)
+        except CommandFailed as error:
+            _explain(error)
+            raise
         self._server = job_id.server or self._server
+        if job_id.is_array:
+            self._arrays.setdefault(job_id.short, {})
         return job_id.short
 
     async def find(self, key: SubmissionKey) -> NativeId | None:
@@ -113,26 +136,27 @@ class TorqueBackend:
         """
         listing = await self.jobs()
         found = (seen for seen in listing.observations if seen.submission_key == key)
-        # An array's own id is the shortest.
-        return min((seen.native_id for seen in found), key=len, default=None)
+        return next((seen.native_id for seen in found), None)
 
     async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
         """Look in the accounting logs for ended jobs of this account with this name.
 
         Torque forgets a job's variables, and with them its key, when it forgets the job.
         """
-        mark = f" jobname={acceptable_name(spec.name)} ".encode()
+        end = " " if spec.array is None else "-"
+        mark = f" jobname={acceptable_name(spec.name)}{end}".encode()
         try:
             lines = await asyncio.to_thread(self._logs.having, mark)
         except OSError:
             return ()
         earliest = since - _OTHER_CLOCK
-        return [
-            seen.native_id
+        found = [
+            NativeId(seen.array_job_id or seen.native_id)
             for seen in observe_lines(lines)[0]
             if self._account in (None, seen.owner)
             and (seen.submit_time is None or seen.submit_time >= earliest)
         ]
+        return list(dict.fromkeys(found))
 
     async def jobs(self) -> Listing:
         """Run one ``qstat`` for all users' jobs, each job of an array for itself.
@@ -161,6 +185,7 @@ class TorqueBackend:
             return Listing(observations=[*kept, *(seen for seen in traced if seen is not None)])
         observations, unreadable = observe_lines(lines)
         asked = set(wanted)
+        observations += _wholes(observations)
         return Listing(
             observations=[*kept, *(seen for seen in observations if seen.native_id in asked)],
             unreadable=unreadable,
@@ -237,20 +262,80 @@ class TorqueBackend:
             if not done.stdout.strip() and done.stderr.strip():
                 raise OutputParseError("qstat", "it listed nothing, and complained", done.stderr)
             listing = await asyncio.to_thread(self._reader.read, done.stdout, remember=True)
+            listing = replace(
+                listing, observations=await self._with_whole_arrays(listing.observations)
+            )
             self._listed = {seen.native_id: seen for seen in listing.observations}
         return listing
 
+    async def _with_whole_arrays(self, seen: Sequence[Observation]) -> list[Observation]:
+        """Return the same, arrays with those of their jobs that Torque has forgotten already.
+
+        It forgets each a while after its own end: they are remembered from earlier listings and,
+        before the array is taken for over, looked for in the accounting logs.
+        """
+        tasks: dict[NativeId, dict[NativeId, Observation]] = {}
+        for one in seen:
+            if one.array_job_id is not None:
+                tasks.setdefault(NativeId(one.array_job_id), {})[one.native_id] = one
+        listed = {number: len(ours) for number, ours in tasks.items()}
+        for number, ours in tasks.items():
+            before = self._arrays.get(number, {})
+            tasks[number] = {**{i: o for i, o in before.items() if o.state.is_final}, **ours}
+            if all(o.state.is_final for o in ours.values()) and not _are_over(before):
+                tasks[number] = {**await self._accounted(number), **tasks[number]}
+        self._arrays = tasks
+        wholes = {
+            number: array_of(number, [*ours.values()])
+            for number, ours in tasks.items()
+            if len(ours) > listed[number]
+        }
+        return [
+            replace(wholes[o.native_id], submission_key=o.submission_key)
+            if o.native_id in wholes
+            else o
+            for o in seen
+        ]
+
+    async def _accounted(self, number: NativeId) -> dict[NativeId, Observation]:
+        """Return the ends of an array's jobs by the accounting logs, as far as they are open."""
+        try:
+            lines = await asyncio.to_thread(self._logs.lines, [number])
+        except OSError:
+            return {}
+        ends = observe_lines(lines)[0]
+        return {seen.native_id: seen for seen in ends if seen.array_job_id == number}
+
+    async def _look_up(self, depends_on: Sequence[Dependency]) -> None:
+        """Make sure that Torque knows these jobs, and that it is known which of them are arrays.
+
+        Raises:
+            InvalidSpec: it has forgotten one.
+        """
+        ids = [one.native_id for one in depends_on]
+        if any(native_id not in self._listed for native_id in ids):
+            await self._query()
+        for native_id in ids:
+            if native_id not in self._listed:
+                raise InvalidSpec(
+                    f"Torque does not know the job {native_id} any more, so nothing can wait for "
+                    "it: it has ended.",
+                    field="dependsOn",
+                )
+
     def _is_array(self, native_id: NativeId) -> bool:
-        seen = self._listed.get(native_id)
-        return seen is not None and seen.array_job_id == native_id
+        return native_id in self._arrays
 
     async def _change(self, command: str, native_id: NativeId) -> Completed:
         try:
-            parse_job_id(native_id)
+            parsed = parse_job_id(native_id)
         except ValueError:
             raise JobNotFound(native_id) from None
-        argv = build_change(command, native_id, is_array=self._is_array(native_id))
-        done = await self._cli.run(argv)
+        is_array = self._is_array(native_id)
+        done = await self._cli.run(build_change(command, native_id, is_array=is_array))
+        if meaning_of(done) is Meaning.UNKNOWN_JOB and parsed.task is None and not is_array:
+            # An array that no listing has shown yet.
+            done = await self._cli.run(build_change(command, native_id, is_array=True))
         check_completed(done, native_id)
         return done
 
@@ -273,6 +358,36 @@ def create(options: SchedulerOptions, runner: Runner) -> TorqueBackend:
     """
     check_template(options.torque_resources)
     return TorqueBackend(options, runner)
+
+
+def _wholes(tasks: Sequence[Observation]) -> list[Observation]:
+    """Return the arrays whose jobs these are."""
+    arrays: dict[str, list[Observation]] = {}
+    for task in tasks:
+        if task.array_job_id is not None:
+            arrays.setdefault(task.array_job_id, []).append(task)
+    return [array_of(number, ours) for number, ours in arrays.items()]
+
+
+def _are_over(tasks: Mapping[NativeId, Observation]) -> bool:
+    return bool(tasks) and all(task.state.is_final for task in tasks.values())
+
+
+def _explain(error: CommandFailed) -> None:
+    """Say of a refusal which field is to blame, where its exit status says so.
+
+    Raises:
+        InvalidSpec: it does.
+    """
+    said = error.scheduler_message or ""
+    if error.exit_code == _BAD_DEPENDENCY:
+        raise InvalidSpec(
+            "Torque does not let it wait for these jobs; one of them may have ended meanwhile: "
+            f"{said}",
+            field="dependsOn",
+        ) from error
+    if error.exit_code == _BAD_ARRAY:
+        raise InvalidSpec(f"Torque does not take the array: {said}", field="array") from error
 
 
 def _account() -> str | None:

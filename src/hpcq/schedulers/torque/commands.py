@@ -1,21 +1,30 @@
 """From a job's description to the arguments of Torque's commands; pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
-from hpcq.schedulers.pbs_family.carrier import JOB_NUMBER, build_carrier
+from hpcq.domain.jobs import (
+    ArrayRange,
+    Dependency,
+    DependencyCondition,
+    JobSpec,
+    NativeId,
+    SubmissionKey,
+)
+from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX, JOB_NUMBER, build_carrier
 from hpcq.schedulers.torque.attributes import KEY_VARIABLE
 
 __all__ = [
     "Submission",
     "acceptable_name",
+    "array_range",
     "build_change",
     "build_qstat",
     "build_qsub",
     "check_template",
+    "dependencies",
     "resources",
 ]
 
@@ -31,6 +40,21 @@ _PLACEHOLDERS = frozenset({"slots", "nodes", "ppn"})
 _TEMPLATE = re.compile(r"[A-Za-z0-9_=:+,.{}#-]+")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _THROWN_AWAY = "/dev/null"
+_LONGEST_RANGE = 60_000
+"""Characters of ``-t``: half of what one argument of a command may have."""
+_AFTER: Mapping[DependencyCondition, str] = {
+    DependencyCondition.SUCCESS: "afterok:{}",
+    DependencyCondition.FAILURE: "afternotok:{}",
+    DependencyCondition.ANY: "afterany:{}",
+    DependencyCondition.STARTED: "after:{}",
+}
+# An array has failed when one of its jobs has and all are over.
+_AFTER_ARRAY: Mapping[DependencyCondition, str] = {
+    DependencyCondition.SUCCESS: "afterokarray:{}",
+    DependencyCondition.FAILURE: "afternotokarray:{0}[1],afteranyarray:{0}",
+    DependencyCondition.ANY: "afteranyarray:{}",
+    DependencyCondition.STARTED: "afterstartarray:{}[1]",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +85,18 @@ class Submission:
             directory=spec.working_directory,
             stdout_path=self.stdout_path,
             stderr_path=self.stderr_path,
+            task="${PBS_ARRAYID:+-$PBS_ARRAYID}",
+            sweeps_home=spec.array is not None,
         )
 
 
 def build_qsub(
-    spec: JobSpec, key: SubmissionKey, *, template: str, slots_per_node: int | None
+    spec: JobSpec,
+    key: SubmissionKey,
+    *,
+    template: str,
+    slots_per_node: int | None,
+    arrays: Collection[NativeId] = (),
 ) -> Submission:
     """Return the ``qsub`` that submits a job, marked with its key.
 
@@ -77,6 +108,7 @@ def build_qsub(
         key: its mark.
         template: how slots are asked for, see `resources`.
         slots_per_node: how many slots a host has; None: as many as any job asks for.
+        arrays: which of the jobs that it depends on are arrays.
 
     Raises:
         InvalidSpec: a value that Torque would read as something else.
@@ -96,6 +128,8 @@ def build_qsub(
         *(("-p", _priority(spec.priority)) if spec.priority is not None else ()),
         *outputs.options,
         *(("-h",) if spec.hold else ()),
+        *(("-t", array_range(spec.array)) if spec.array is not None else ()),
+        *(("-W", f"depend={dependencies(spec.depends_on, arrays)}") if spec.depends_on else ()),
         *("-v", f"{KEY_VARIABLE}={key}"),
     )
     return Submission(
@@ -116,6 +150,42 @@ def acceptable_name(name: str) -> str:
     if not cleaned[:1].isalpha():
         cleaned = "J" + cleaned
     return cleaned[:_NAME_LIMIT]
+
+
+def array_range(array: ArrayRange) -> str:
+    """Return what ``-t`` takes: ``1-5%2``; with a step a list, for Torque knows none.
+
+    Raises:
+        InvalidSpec: the list is too long for a command.
+    """
+    whole = f"{array.first}-{array.last}"
+    text = whole if array.step == 1 else ",".join(map(str, array.tasks))
+    if len(text) > _LONGEST_RANGE:
+        raise InvalidSpec(
+            "Torque knows no step, and the list of so many jobs is too long for it.",
+            field="array",
+        )
+    return text if array.max_running is None else f"{text}%{array.max_running}"
+
+
+def dependencies(depends_on: Iterable[Dependency], arrays: Collection[NativeId]) -> str:
+    """Return the value of ``depend``: ``afterok:45,afteranyarray:46[]``.
+
+    Args:
+        depends_on: the jobs that have to come first.
+        arrays: which of them are arrays.
+    """
+    return ",".join(
+        _AFTER_ARRAY[one.condition].format(_brackets(one.native_id))
+        if one.native_id in arrays
+        else _AFTER[one.condition].format(one.native_id)
+        for one in depends_on
+    )
+
+
+def _brackets(native_id: NativeId) -> str:
+    number, dot, server = native_id.partition(".")
+    return f"{number}[]{dot}{server}"
 
 
 def resources(template: str, slots: int, slots_per_node: int | None) -> str:
@@ -152,8 +222,7 @@ def build_change(command: str, native_id: NativeId, *, is_array: bool) -> tuple[
 
     Only these take ``45[]`` for that array; ``qstat`` would show every job there is.
     """
-    number, dot, server = native_id.partition(".")
-    return (command, f"{number}[]{dot}{server}" if is_array else native_id)
+    return (command, _brackets(native_id) if is_array else native_id)
 
 
 def build_qstat(*ids: NativeId) -> tuple[str, ...]:
@@ -172,6 +241,7 @@ class _Outputs:
     @classmethod
     def of(cls, spec: JobSpec, name: str, *, is_simple: bool) -> "_Outputs":
         options: list[str] = []
+        kept = ""
         own: list[str | None] = []
         for option, letter, path in (
             ("-o", "o", spec.stdout_path),
@@ -183,12 +253,18 @@ class _Outputs:
             where = f"{name}.{letter}{JOB_NUMBER}" if path is None else path
             if path is not None and is_simple and not path.startswith("/"):
                 where = f"{spec.working_directory}/{path}"
-            if path is not None and _is_simple(where):
+            is_thrown_away = where == _THROWN_AWAY
+            if path is not None and _is_simple(where) and not (is_thrown_away and spec.array):
                 options += [option, where]
                 own.append(None)
-            else:
+            elif spec.array is None:
                 options += [option, _THROWN_AWAY]
                 own.append(where)
+            else:
+                # Torque adds the index to every path: /dev/null-2 is no place to throw things.
+                kept += letter
+                own.append(where if is_thrown_away else where + ARRAY_INDEX)
+        options += ["-k", kept] if kept else []
         return cls(tuple(options), own[0], own[1])
 
 

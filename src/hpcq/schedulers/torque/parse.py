@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
+from hpcq.domain.arrays import whole
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.schedulers.base import Listing, Unreadable
@@ -22,7 +23,7 @@ from hpcq.schedulers.pbs_family.text import TextRecord, parse_text_records
 from hpcq.schedulers.pbs_family.values import JobId, parse_job_id, printable
 from hpcq.schedulers.torque.attributes import observe
 
-__all__ = ["Reader", "parse_qstat_text", "parse_qstat_xml", "xml_attributes"]
+__all__ = ["Reader", "array_of", "parse_qstat_text", "parse_qstat_xml", "xml_attributes"]
 
 _OPEN, _CLOSE, _END = b"<Job>", b"</Job>", b"</Data>"
 _EMPTY = re.compile(rb"<Data[ \t]*/>\s*\Z")
@@ -219,44 +220,25 @@ def _parsed(name: str) -> JobId | None:
 
 
 def _with_arrays(observations: Sequence[Observation]) -> list[Observation]:
-    """Add one observation for each array that is told by its jobs alone (``qstat -t``)."""
+    """Add one observation for each array that is told by its jobs alone (``qstat -t``).
+
+    A key is that of the array.
+    """
     told = {seen.native_id for seen in observations}
     arrays: dict[str, list[Observation]] = {}
     for seen in observations:
         if seen.array_job_id is not None and seen.array_job_id not in told:
             arrays.setdefault(seen.array_job_id, []).append(seen)
-    return [*observations, *(_array(number, parts) for number, parts in arrays.items())]
+    wholes = [array_of(number, tasks) for number, tasks in arrays.items()]
+    return [
+        *(replace(o, submission_key=None) if o.array_job_id in arrays else o for o in observations),
+        *wholes,
+    ]
 
 
-def _array(number: str, parts: Sequence[Observation]) -> Observation:
-    """Return an array: it is where the first of its jobs is that has not ended well.
-
-    One that still has jobs to come has not ended.
-    """
-    ahead = [part for part in parts if not part.state.is_final]
-    failed = [part for part in parts if part.failure_kind is not None]
-    first = (ahead or failed or list(parts))[0]
-    starts = [part.start_time for part in parts if part.start_time is not None]
-    ends = [part.end_time for part in parts if part.end_time is not None]
-    return Observation(
-        native_id=NativeId(number),
-        state=first.state,
-        native_state=first.native_state,
-        stage=first.stage,
-        state_reason=first.state_reason,
-        failure_kind=first.failure_kind,
-        exit_code=first.exit_code,
-        exit_signal=first.exit_signal,
-        name=(first.name or "").rpartition("-")[0] or first.name,
-        owner=first.owner,
-        queue=first.queue,
-        account=first.account,
-        submit_time=first.submit_time,
-        start_time=min(starts, default=None),
-        end_time=None if ahead else max(ends, default=None),
-        working_directory=first.working_directory,
-        slots=first.slots,
-        usage=None if ahead else first.usage,
-        array_job_id=number,
-        submission_key=first.submission_key,
-    )
+def array_of(number: str, tasks: Sequence[Observation]) -> Observation:
+    """Return an array, of which these tasks are known; Torque adds an index to its name."""
+    seen = whole(NativeId(number), tasks)
+    name, dash, index = (seen.name or "").rpartition("-")
+    key = next((task.submission_key for task in tasks if task.submission_key is not None), None)
+    return replace(seen, name=name if dash and index.isdecimal() else seen.name, submission_key=key)

@@ -50,7 +50,9 @@ def state_of(letter: str, holds: str = "", depend: str = "", start_count: int = 
         return Word(
             JobState.UNDETERMINED, None, f"Torque's state {letter[:20]!r} is not a known one"
         )
-    if letter == "H":
+    if letter == "H" and holds == "l":
+        word = Word(JobState.QUEUED, None, "waits until fewer jobs of its array run")
+    elif letter == "H":
         word = Word(word.state, None, _hold_reason(holds, depend))
     if start_count > 0 and word.state is JobState.QUEUED:
         return Word(JobState.REQUEUED, word.stage, word.reason)

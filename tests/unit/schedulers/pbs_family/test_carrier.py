@@ -126,11 +126,11 @@ def test_outputs_are_named_after_the_job(tmp_path: Path) -> None:
     assert (tmp_path / "err").read_text() == "err\n"
 
 
-@pytest.mark.parametrize("places", [{"directory": "/no/such"}, {"stdout_path": "/no/such/out"}])
+@pytest.mark.parametrize(("directory", "stdout"), [("/no/such", None), ("/", "/no/such/out")])
 def test_what_cannot_be_entered_or_written_fails_the_job(
-    tmp_path: Path, places: dict[str, str]
+    tmp_path: Path, directory: str, stdout: str | None
 ) -> None:
-    carrier = build_carrier(b"echo ran", [], {}, **({"directory": "/"} | places))
+    carrier = build_carrier(b"echo ran", [], {}, directory=directory, stdout_path=stdout)
     done = _run(tmp_path, carrier)
     assert done.returncode != 0
     assert b"ran" not in done.stdout

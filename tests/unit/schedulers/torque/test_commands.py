@@ -3,14 +3,24 @@
 import pytest
 
 from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.domain.jobs import (
+    ArrayRange,
+    Dependency,
+    DependencyCondition,
+    JobSpec,
+    JobUid,
+    NativeId,
+    SubmissionKey,
+)
 from hpcq.schedulers.torque.commands import (
     Submission,
     acceptable_name,
+    array_range,
     build_change,
     build_qstat,
     build_qsub,
     check_template,
+    dependencies,
     resources,
 )
 
@@ -48,6 +58,52 @@ def test_everything_that_can_be_asked_for() -> None:
     text = " ".join(argv)
     assert "-l nodes=1:ppn=4,walltime=90,mem=1048577kb" in text
     assert "-q long -A proj.x -p -5 -o /work/out.txt -e /other/err -h -v" in text
+
+
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [
+        (ArrayRange(first=0, last=9), "0-9"),
+        (ArrayRange(first=1, last=5, step=2), "1,3,5"),
+        (ArrayRange(first=3, last=3, max_running=1), "3-3%1"),
+        (ArrayRange(first=1, last=6, step=3, max_running=2), "1,4%2"),
+    ],
+)
+def test_arrays(array: ArrayRange, text: str) -> None:
+    assert array_range(array) == text
+    assert f"-t {text} -v" in " ".join(_qsub(array=array).argv)
+
+
+@pytest.mark.parametrize(
+    ("condition", "of_a_job", "of_an_array"),
+    [
+        (DependencyCondition.SUCCESS, "afterok:45", "afterokarray:45[]"),
+        (
+            DependencyCondition.FAILURE,
+            "afternotok:45",
+            "afternotokarray:45[][1],afteranyarray:45[]",
+        ),
+        (DependencyCondition.ANY, "afterany:45", "afteranyarray:45[]"),
+        (DependencyCondition.STARTED, "after:45", "afterstartarray:45[][1]"),
+    ],
+)
+def test_dependencies(condition: DependencyCondition, of_a_job: str, of_an_array: str) -> None:
+    first = Dependency(native_id=NativeId("45"), uid=JobUid.new(), condition=condition)
+    other = Dependency(native_id=NativeId("7[2]"), uid=JobUid.new(), condition=condition)
+    assert dependencies((first,), ()) == of_a_job
+    assert dependencies((first,), {NativeId("45")}) == of_an_array
+    assert dependencies((first, other), ()) == f"{of_a_job},{of_a_job.replace('45', '7[2]')}"
+    assert f"-W depend={of_a_job} -v" in " ".join(_qsub(depends_on=(first,)).argv)
+
+
+def test_outputs_of_an_array_that_torque_cannot_write_are_kept_and_left_to_the_carrier() -> None:
+    array = ArrayRange(first=1, last=2)
+    argv = " ".join(_qsub(array=array, stdout_path="/odd path", stderr_path="/dev/null").argv)
+    assert "-k oe" in argv
+    assert "/dev/null" not in argv
+    assert "-o /work/out -k e" in " ".join(
+        _qsub(array=array, stdout_path="out", stderr_path="/odd path").argv
+    )
 
 
 @pytest.mark.parametrize("directory", ["/a b", "/a,b", "/a:b", "/a\nb", "/é", "/$HOME", "/a'b"])

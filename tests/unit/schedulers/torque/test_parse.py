@@ -131,7 +131,7 @@ def test_noise_before_the_document_is_passed_over() -> None:
 def test_an_array_and_its_jobs() -> None:
     listing = parse_qstat_xml(recorded("qstat-x-t.arrays").stdout)
     by_id = {seen.native_id: seen for seen in listing.observations}
-    assert by_id["45[2]"].array_job_id == by_id["45"].array_job_id == "45"  # type: ignore[index]
+    assert (by_id["45[2]"].array_job_id, by_id["45"].array_job_id) == ("45", None)  # type: ignore[index]
     assert by_id["45[2]"].array_task_id == 2  # type: ignore[index]
     assert (by_id["45"].state, by_id["45"].name) == (JobState.RUNNING, "arr")  # type: ignore[index]
 
