@@ -86,6 +86,7 @@ def test_an_array_is_ended_with_all_its_tasks_and_one_task_alone(
     array = _accepted(service, jobs, backend, _array(study, "exec sleep 600\n"))
     if array is None:
         return
+    jobs.running(array)
     jobs.running(f"{array}[1]")
     jobs.delete(f"{array}[1]")
     assert jobs.ended(f"{array}[1]")["failureKind"] == "CANCELLED"

@@ -20,6 +20,7 @@ from hpcq.schedulers.pbs_family.values import (
     parse_pbs_size,
     parse_whole,
     path_of,
+    predecessors,
     slots_in,
 )
 
@@ -28,7 +29,6 @@ __all__ = ["Record", "record_of", "slots_asked", "whole_of"]
 _NUMBER = re.compile(r"-?[0-9.]+(?:[eE][+-]?[0-9]+)?|null")
 _NAMED = re.compile(r"-N[ ]*(\S+)")
 _CPUS = re.compile(r"(?:^|:)(?:ncpus=|ppn=)([0-9]{1,9})(?![0-9])")
-_DEPENDENCY = re.compile(r"(?:^|,)after[a-z]*:([^,]*)")
 _SWALLOWED_DIRECTORY = re.compile(r"(?:^|,)PBS_O_WORKDIR=(/[^,]*)")
 _HOLDS = {
     "u": "held by its owner",
@@ -149,7 +149,7 @@ def _base(
         memory_limit_bytes=_size(asked.get("mem")),
         stdout_path=_path(_word(attributes, "Output_Path"), is_ours=key is not None),
         stderr_path=_path(_word(attributes, "Error_Path"), is_ours=key is not None),
-        depends_on=_depends_on(_word(attributes, "depend")),
+        depends_on=predecessors(_word(attributes, "depend")),
         submission_key=key,
     )
 
@@ -285,16 +285,6 @@ def _path(text: str | None, *, is_ours: bool) -> str | None:
     """
     told = path_of(text)
     return None if is_ours and told == "/dev/null" else told
-
-
-def _depends_on(text: str | None) -> tuple[str, ...] | None:
-    """Return the ids in ``afterok:160.host@host:161.host@host``; others depend on this job."""
-    ids = [
-        job.partition("@")[0]
-        for match in _DEPENDENCY.findall(text or "")
-        for job in match.split(":")
-    ]
-    return tuple(dict.fromkeys(filter(None, ids))) or None
 
 
 def _word(attributes: Attributes, name: str) -> str | None:

@@ -1,5 +1,6 @@
 """Ids, durations, sizes and times as PBS and its descendants print them; pure."""
 
+import contextlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ __all__ = [
     "parse_pbs_size",
     "parse_whole",
     "path_of",
+    "predecessors",
     "printable",
     "slots_in",
 ]
@@ -36,6 +38,7 @@ _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 _EPOCH = re.compile(r"[0-9]{1,12}")
 _WHOLE = re.compile(r"(-?[0-9]{1,18})(?:\.[0-9]*)?")
 _SLOTS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})|\*([0-9]{1,9}))?")
+_AFTER = re.compile(r"(?:^|,)after[a-z]*:([^,]*)")
 _UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -157,6 +160,16 @@ def path_of(text: str | None) -> str | None:
     """Return the path of ``host:/path``, or of a path alone, which may hold colons."""
     host, colon, path = (text or "").partition(":")
     return (path if colon and path and "/" not in host else text) or None
+
+
+def predecessors(depend: str | None) -> tuple[str, ...] | None:
+    """Return the short ids in ``afterok:160.host@host:161.host@host``; others wait for this job."""
+    ids: list[str] = []
+    for group in _AFTER.findall(depend or ""):
+        for job in group.split(":"):
+            with contextlib.suppress(ValueError):
+                ids.append(parse_job_id(job.partition("@")[0]).short)
+    return tuple(dict.fromkeys(ids)) or None
 
 
 def printable(text: str) -> str:

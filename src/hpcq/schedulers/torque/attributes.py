@@ -15,6 +15,7 @@ from hpcq.schedulers.pbs_family.values import (
     parse_pbs_size,
     parse_whole,
     path_of,
+    predecessors,
     slots_in,
 )
 from hpcq.schedulers.torque.states import Ending, Word, ending_of, state_of
@@ -37,7 +38,6 @@ _VALUE = re.compile(r"(?:[^,\\]|\\.?)*", re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _PPN = re.compile(r":ppn=([0-9]{1,9})(?![0-9])")
 _COUNT = re.compile(r"([0-9]{1,9})(?:[:#,]|$)")
-_AFTER = re.compile(r"(?:^|,)after[a-z]*:([^,]*)")
 _DELETED_FOR = "Job deleted as result of dependency"
 _HAS_RUN = ("R", "E", "S", "C")
 # Releases before 2.4 have no start_time.
@@ -108,7 +108,7 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
         usage=usage_of(attributes, finished or now) if has_run else None,
         array_job_id=None if job_id.task is None else job_id.number,
         array_task_id=int(job_id.task) if job_id.task else None,
-        depends_on=_depends_on(attributes.get("depend")),
+        depends_on=predecessors(attributes.get("depend")),
         submission_key=SubmissionKey.find_in(_variable(variables, _KEY)) if is_trusted else None,
     )
 
@@ -185,16 +185,6 @@ def _path(text: str | None) -> str | None:
     """Return the path of ``host:/path``; None for one that is thrown away."""
     path = path_of(text)
     return None if path == "/dev/null" else path
-
-
-def _depends_on(text: str | None) -> tuple[str, ...] | None:
-    ids = [
-        str(parsed.short)
-        for group in _AFTER.findall(text or "")
-        for parsed in (_read(parse_job_id, one.partition("@")[0]) for one in group.split(":"))
-        if parsed is not None
-    ]
-    return tuple(dict.fromkeys(ids)) or None
 
 
 def _read(reader: Callable[[str], _T], text: str | None) -> _T | None:

@@ -161,7 +161,7 @@ def test_a_name_that_looks_like_a_number_stays_as_it_was(
 
 
 def test_what_a_job_depends_on_is_read_and_what_depends_on_it_is_not() -> None:
-    assert _only("qstat-f-json.held-by-dependency").observation.depends_on == ("36.pbshead",)
+    assert _only("qstat-f-json.held-by-dependency").observation.depends_on == ("36",)
     assert _only("qstat-f-json.running-with-dependent").observation.depends_on is None
 
 
