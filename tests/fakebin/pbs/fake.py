@@ -534,6 +534,10 @@ def resources(requests):
             if name not in RESOURCES:
                 raise Refused(187, f"qsub: Unknown resource Resource_List.{name}")
             flat[name] = value
+    beside = next((name for name in ("ncpus", "mem") if name in flat and "select" in flat), None)
+    if beside is not None:
+        words = '"-lresource=" cannot be used with "select" or "place", resource is: '
+        raise Refused(5, f"qsub: {words}{beside}")
     select = flat.get("select", f"1:ncpus={flat.get('ncpus', '1')}")
     ncpus, mem_kb = 0, 0
     for chunk in select.split("+"):

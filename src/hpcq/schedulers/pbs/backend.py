@@ -233,10 +233,12 @@ class PbsBackend:
 
     async def _change(self, command: str, native_id: NativeId) -> Completed:
         """Run a command on one job; once more with brackets if that is an array's way to exist."""
-        done = await self._cli.run((command, commands.job_word(native_id, self._arrays)))
+        word = commands.job_word(native_id, self._arrays)
+        done = await self._cli.run(commands.build_change(command, word))
         could_be_array = native_id.isdigit() and native_id not in self._arrays
         if done.exit_code != 0 and could_be_array and answers.is_unknown_job(done):
-            again = await self._cli.run((command, commands.job_word(native_id, {native_id})))
+            array = commands.job_word(native_id, {native_id})
+            again = await self._cli.run(commands.build_change(command, array))
             if not answers.is_unknown_job(again):
                 self._arrays.add(native_id)
                 return again

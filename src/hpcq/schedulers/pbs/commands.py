@@ -22,6 +22,8 @@ __all__ = [
 ]
 
 KEY_VARIABLE = "HPCQ_KEY"
+_SLOTS = frozenset({"select", "nodes", "ncpus", "mpiprocs"})
+"""What asks for slots with ``-l``: PBS refuses most of them beside each other."""
 _TASK = "^array_index^"
 """PBS puts the number of the task for it in the paths of outputs."""
 _CONDITIONS = {
@@ -121,6 +123,7 @@ def build_stdin(spec: JobSpec, script: bytes) -> bytes:
         # Jobs that this one submits with its environment must not carry its key.
         forgotten=(KEY_VARIABLE,),
         task=".$PBS_ARRAY_INDEX",
+        not_requested=_SLOTS if spec.memory_limit_bytes is None else _SLOTS | {"mem"},
     )
 
 

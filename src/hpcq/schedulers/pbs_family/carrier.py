@@ -12,7 +12,7 @@ It works for a shell that is given the carrier as a file, on its standard input 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 __all__ = ["ARRAY_INDEX", "JOB_NUMBER", "build_carrier"]
 
@@ -23,6 +23,7 @@ ARRAY_INDEX = "\0index\0"
 
 _DIRECTIVE_SHELL = re.compile(rb"^#PBS[ \t]+(?:.*[ \t])?-S[ \t]+(/[^ \t\r\n,]+)")
 _INTERPRETER_LINE = re.compile(rb"#![ \t]*([^ \t\r\n]+)(?:[ \t]+([^\r\n]*?))?[ \t]*\r?(?:\n|\Z)")
+_REQUEST = re.compile(r"([ \t]-l[ \t]*)([^ \t'\"]+)")
 _QUOTABLE = frozenset(range(32, 127)) - frozenset(b"'")
 _LITERAL = _QUOTABLE - frozenset(b"\\%")
 _CHUNK_BYTES = 240
@@ -40,6 +41,7 @@ def build_carrier(
     forgotten: Sequence[str] = (),
     task: str = "",
     sweeps_home: bool = False,
+    not_requested: Collection[str] = (),
 ) -> bytes:
     """Return the script to submit in place of ``script``; it takes no arguments.
 
@@ -58,6 +60,8 @@ def build_carrier(
         task: what `ARRAY_INDEX` becomes, as a shell reads it: ``.$PBS_ARRAY_INDEX``.
         sweeps_home: whether a file in the home directory that the scheduler has opened in vain
             for such an output is removed.
+        not_requested: what the script's directives may not ask for with ``-l``; it is left out
+            of them.
     """
     run = ["exec"]
     if environment or forgotten:
@@ -66,8 +70,9 @@ def build_carrier(
     run += [*map(_word, _interpreter(script)), _FILE, *map(_word, args), "</dev/null"]
     lines = [
         "#!/bin/sh",
-        *_directives(script),
-        '_hpcq_file=$(mktemp "${TMPDIR:-/tmp}/hpcq.XXXXXXXXXX") || exit 126',
+        *_directives(script, not_requested),
+        '_hpcq_file=$(mktemp "${TMPDIR:-/tmp}/hpcq.XXXXXXXXXX" 2> /dev/null) \\',
+        "|| _hpcq_file=$(mktemp /tmp/hpcq.XXXXXXXXXX) || exit 126",
         "{",
         ":",
         *(f"printf '{_escaped(chunk)}'" for chunk in _cut(script)),
@@ -101,14 +106,23 @@ def _interpreter(script: bytes) -> tuple[str, ...]:
     return (next(shells, b"/bin/sh").decode("utf-8", "surrogateescape"),)
 
 
-def _directives(script: bytes) -> list[str]:
+def _directives(script: bytes, not_requested: Collection[str]) -> list[str]:
     """Return the directives of a script; those that are not ASCII no ``qsub`` takes."""
     lines = (line.strip() for line in _header(script))
     return [
-        line.decode("ascii")
+        _without(line.decode("ascii"), not_requested)
         for line in lines
         if line.startswith(b"#PBS") and line.isascii() and line.decode("ascii").isprintable()
     ]
+
+
+def _without(line: str, not_requested: Collection[str]) -> str:
+    def rest(option: re.Match[str]) -> str:
+        requests = option[2].split(",")
+        kept = [r for r in requests if r.partition("=")[0] not in not_requested]
+        return f"{option[1]}{','.join(kept)}" if kept else ""
+
+    return _REQUEST.sub(rest, line) if not_requested else line
 
 
 def _header(script: bytes) -> list[bytes]:

@@ -6,7 +6,15 @@ from itertools import pairwise
 import pytest
 
 from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.domain.jobs import (
+    ArrayRange,
+    Dependency,
+    DependencyCondition,
+    JobSpec,
+    JobUid,
+    NativeId,
+    SubmissionKey,
+)
 from hpcq.schedulers.pbs import commands
 
 _KEY = SubmissionKey("hpcq-00000000000000000000000000000001")
@@ -139,3 +147,50 @@ def test_some_jobs_are_asked_for_with_e_and_all_with_t() -> None:
     assert commands.build_qstat(["1"], history=True) == (
         "qstat", "-x", "-E", "-f", "-F", "json", "1",
     )  # fmt: skip
+
+
+_WAITS = (
+    Dependency(native_id=NativeId("45"), uid=JobUid.new(), condition=DependencyCondition.SUCCESS),
+    Dependency(native_id=NativeId("46"), uid=JobUid.new(), condition=DependencyCondition.SUCCESS),
+    Dependency(native_id=NativeId("47[2]"), uid=JobUid.new(), condition=DependencyCondition.ANY),
+)
+
+
+def test_dependencies_name_whole_arrays_with_brackets() -> None:
+    argv = commands.build_qsub(
+        replace(_SPEC, depends_on=_WAITS),
+        _KEY,
+        b"",
+        resources=_SELECT,
+        key_is_account=False,
+        arrays={NativeId("46")},
+    )
+    assert ("-W", "depend=afterok:45:46[],afterany:47[2]") in pairwise(argv)
+
+
+@pytest.mark.parametrize(
+    ("array", "word"),
+    [
+        (ArrayRange(first=0, last=9), "0-9"),
+        (ArrayRange(first=1, last=10, step=4, max_running=2), "1-10:4%2"),
+        (ArrayRange(first=7, last=7), "7-8:2"),
+        (ArrayRange(first=1, last=3, step=5), "1-2:2"),
+    ],
+)
+def test_tasks_of_an_array(array: ArrayRange, word: str) -> None:
+    argv = _argv(replace(_SPEC, array=array, stdout_path="out", stderr_path="/dev/null"))
+    assert ("-J", word) in pairwise(argv)
+    assert ("-o", "/w/out.^array_index^") in pairwise(argv)
+    assert ("-e", "/dev/null") in pairwise(argv)
+
+
+def test_a_request_for_slots_in_the_script_gives_way_to_that_of_the_job() -> None:
+    script = b"""#!/bin/sh
+#PBS -l nodes=1:ppn=4,walltime=1:00:00 -N mine
+#PBS -lselect=2:ncpus=8 -l mem=4gb
+#PBS -l ncpus=2
+"""
+    kept = commands.build_stdin(_SPEC, script).splitlines()[1:4]
+    assert kept == [b"#PBS -l walltime=1:00:00 -N mine", b"#PBS -l mem=4gb", b"#PBS"]
+    limited = replace(_SPEC, memory_limit_bytes=1 << 30)
+    assert commands.build_stdin(limited, script).splitlines()[2] == b"#PBS"

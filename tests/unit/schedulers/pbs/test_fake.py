@@ -56,6 +56,7 @@ def _run(fake: Pbs, *argv: str, stdin: bytes = b"") -> subprocess.CompletedProce
         ("qsub.bad-walltime", ("qsub", "-l", "walltime=abc")),
         ("qsub.name-too-long-231", ("qsub", "-N", "x" * 231)),
         ("qstat-f-json.unknown-array-elem", ("qstat", "-f", "-F", "json", "999999[1]")),
+        ("qsub.mix-select-and-ncpus", ("qsub", "-l", "select=1:ncpus=2", "-l", "ncpus=4")),
         ("qsub.array-too-big", ("qsub", "-J", "1-20000")),
     ],
 )

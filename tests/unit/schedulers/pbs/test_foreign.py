@@ -65,7 +65,7 @@ def test_documents_of_other_makes(text: str) -> None:
     assert (seen.memory_limit_bytes, seen.wall_time_limit_seconds) == (8 << 30, 259200)
     assert seen.working_directory == "/home/ana"
     assert seen.stdout_path == "/home/ana/wave.o7"
-    assert seen.depends_on == ("6.srv",)
+    assert seen.depends_on == ("6",)
     assert seen.usage is not None
     assert (seen.usage.cpu_seconds, seen.usage.max_memory_bytes) == (14727363, 8 << 10)
     assert seen.usage.sampled_at == datetime(2020, 3, 3, 10, 1, 40, tzinfo=UTC)
@@ -171,7 +171,7 @@ def test_a_text_that_came_through_other_hands(output: bytes) -> None:
     assert answer.unreadable == ()
     seven, task = (record.complete for record in answer.records)
     assert (seven.native_id, seven.state, seven.slots) == ("7", JobState.DONE, 4)
-    assert (seven.hosts, seven.depends_on) == (("n1",), ("6.srv",))
+    assert (seven.hosts, seven.depends_on) == (("n1",), ("6",))
     assert seven.working_directory == "/home/ana"
     assert (task.native_id, task.array_job_id, task.exit_code) == ("8[2]", "8", 3)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.conformance.hostile import values
 
-from hpcq.schedulers.pbs_family.carrier import JOB_NUMBER, build_carrier
+from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX, JOB_NUMBER, build_carrier
 
 SHELLS = ["/bin/sh", "/bin/bash"]
 RECORD = """#!/usr/bin/python3 -I
@@ -134,3 +134,28 @@ def test_what_cannot_be_entered_or_written_fails_the_job(
     done = _run(tmp_path, carrier)
     assert done.returncode != 0
     assert b"ran" not in done.stdout
+
+
+def test_a_temporary_folder_that_is_not_there_is_done_without(tmp_path: Path) -> None:
+    carrier = build_carrier(b"exit 6\n", [], {}, directory=str(tmp_path))
+    environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path / "gone"), "PBS_JOBID": "45.vm"}
+    done = subprocess.run(
+        ["/bin/sh"], input=carrier, env=environment, capture_output=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (6, b"")
+
+
+def test_each_task_of_an_array_writes_outputs_of_its_own(tmp_path: Path) -> None:
+    carrier = build_carrier(
+        b"echo out; echo err >&2\n",
+        [],
+        {},
+        directory=str(tmp_path),
+        stdout_path=f"my $out{ARRAY_INDEX}",
+        stderr_path=f"e{JOB_NUMBER}{ARRAY_INDEX}",
+        task=".$PBS_ARRAY_INDEX",
+    )
+    environment = {"PATH": "/usr/bin:/bin", "PBS_JOBID": "45[2].vm", "PBS_ARRAY_INDEX": "2"}
+    subprocess.run(["/bin/sh"], input=carrier, env=environment, check=True, timeout=60)
+    assert (tmp_path / "my $out.2").read_text() == "out\n"
+    assert (tmp_path / "e45.2").read_text() == "err\n"
