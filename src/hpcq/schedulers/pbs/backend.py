@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from hpcq.domain.errors import (
@@ -46,6 +46,8 @@ _FIELDS = frozenset(
         "array",
     }
 )
+_OTHER_CLOCK = timedelta(minutes=10)
+"""The server's may be so far away from ours."""
 _TRACED_AT_ONCE = 2
 _TRACED_DAYS = 7
 _HISTORY_ASKED_AGAIN_SECONDS = 600.0
@@ -139,6 +141,27 @@ class PbsBackend:
         if found is None and logs is not None:
             found = await asyncio.to_thread(_find_account, logs, key)
         return found
+
+    async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
+        """Look in the accounting logs for ended jobs of this account with this name.
+
+        Without history PBS forgets a job's variables with the job, and its account, which the
+        logs keep, may be the user's own. With history it forgets nothing so soon.
+        """
+        logs = None if self._keeps_history else await self._accounting()
+        if logs is None:
+            return ()
+        mark = f" jobname={commands.acceptable_name(spec.name)} ".encode()
+        lines = await asyncio.to_thread(logs.having, mark)
+        told = parse_accounting([line for line in lines if b' account="hpcq-' not in line], None)
+        earliest = since - _OTHER_CLOCK
+        return [
+            seen.native_id
+            for seen in told.observations
+            if seen.array_task_id is None
+            and self._owner in (None, seen.owner)
+            and (seen.submit_time is None or seen.submit_time >= earliest)
+        ]
 
     async def jobs(self) -> Listing:
         """Run one ``qstat`` for all users' jobs, array tasks included.

@@ -4,6 +4,7 @@ import os
 import pwd
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,19 @@ async def test_without_history_and_accounting_the_server_s_log_is_traced(
     assert (end.failure_kind, end.exit_code) == (kind, None if deleted else 3)
     assert (end.name, end.owner) == ("study", _account())
     assert not (await backend.history([_UNKNOWN])).observations
+
+
+async def test_a_job_whose_key_was_forgotten_with_it_is_told_by_its_name(tmp_path: Path) -> None:
+    backend = _backend(Pbs(tmp_path / "pbs", history=False, exit_seconds=0.1), accounting=True)
+    key, since = _key(), datetime.now(UTC)
+    spec = _spec(tmp_path, "exit 0", account="project")
+    native_id = await backend.submit(spec, key)
+    await _ended(backend, native_id)
+    # Its account is its key: nobody has to guess whose it is.
+    await _ended(backend, await backend.submit(_spec(tmp_path, "exit 0"), _key()))
+    assert await backend.find(key) is None
+    assert await backend.lookalikes(spec, since) == [native_id]
+    assert await backend.lookalikes(spec, since + timedelta(days=1)) == []
 
 
 def _files(folder: Path, pattern: str) -> list[str]:
