@@ -38,8 +38,8 @@ T = TypeVar("T")
 class Site:
     """One installation, a backend in front of it, and synchronous steps."""
 
-    def __init__(self, directory: Path, runner: asyncio.Runner) -> None:
-        self.torque = Torque(directory / "torque", slots=4, keep_completed=1)
+    def __init__(self, directory: Path, runner: asyncio.Runner, keep_completed: int = 1) -> None:
+        self.torque = Torque(directory / "torque", slots=4, keep_completed=keep_completed)
         self.directory = directory
         self._runner = runner
         self.backend = self.new_backend(self.torque.home)
@@ -142,7 +142,16 @@ def test_what_a_running_job_uses_is_a_detail(site: Site) -> None:
     site.run(site.backend.cancel(native_id))
     ended = site.until(native_id, JobState.FAILED)
     assert ended.failure_kind is FailureKind.CANCELLED
-    site.run(site.backend.cancel(native_id))  # a finished job is left alone
+
+
+def test_what_has_ended_is_left_alone(tmp_path: Path) -> None:
+    with asyncio.Runner() as runner:
+        site = Site(tmp_path, runner, keep_completed=300)
+        for array in (None, ArrayRange(first=1, last=2)):
+            native_id = site.submit("true\n", array=array)
+            site.until(native_id, JobState.DONE)
+            assert not site.run(site.backend.cancel(native_id))
+            assert not site.run(site.new_backend(site.torque.home).cancel(native_id))
 
 
 def test_a_running_job_cannot_be_held(site: Site) -> None:
@@ -259,7 +268,6 @@ def test_so_many_jobs_of_an_array_run_at_the_same_time(site: Site) -> None:
     site.run(backend.cancel(native_id))
     ended = site.until(native_id, JobState.FAILED)
     assert ended.failure_kind is FailureKind.CANCELLED
-    assert not site.run(backend.cancel(native_id))
 
 
 @pytest.mark.parametrize("directory", ["plain", "with blank"])
