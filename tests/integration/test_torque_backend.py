@@ -29,6 +29,7 @@ from hpcq.domain.jobs import (
 )
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.local import LocalRunner
+from hpcq.execution.protocol import Command, Completed, Runner
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.torque.backend import TorqueBackend, create
 
@@ -44,7 +45,7 @@ class Site:
         self._runner = runner
         self.backend = self.new_backend(self.torque.home)
 
-    def new_backend(self, home: Path) -> TorqueBackend:
+    def new_backend(self, home: Path, runner: Runner | None = None) -> TorqueBackend:
         options = SchedulerOptions(
             cluster_id="test",
             state_directory=Path("/nonexistent"),
@@ -57,7 +58,7 @@ class Site:
             parallel_environment="orte",
             torque_home=home,
         )
-        return create(options, LocalRunner())
+        return create(options, runner or LocalRunner())
 
     def run(self, step: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(step)
@@ -193,6 +194,37 @@ def test_queues_hosts_and_version(site: Site) -> None:
     (node,) = site.run(site.backend.nodes())
     assert (node.is_up, node.slots_total, node.slots_used) == (True, 4, 0)
     assert site.run(site.backend.version()) == "Torque 6.1.3.h5"
+
+
+class Saying:
+    """A runner of commands that all print this."""
+
+    def __init__(self, stdout: bytes, stderr: bytes) -> None:
+        self.printed = (stdout, stderr)
+
+    async def run(self, command: Command) -> Completed:
+        stdout, stderr = self.printed
+        return Completed(argv=command.argv, exit_code=0, stdout=stdout, stderr=stderr)
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr", "version"),
+    [
+        (b"Version: 6.1.2\nCommit: abc\n", b"", "Torque 6.1.2"),
+        (b"", b"version: 4.2.10\n", "Torque 4.2.10"),
+    ],
+)
+def test_versions_of_other_releases(site: Site, stdout: bytes, stderr: bytes, version: str) -> None:
+    backend = site.new_backend(site.torque.home, Saying(stdout, stderr))
+    assert site.run(backend.version()) == version
+
+
+def test_a_client_without_tracejob_knows_nothing_of_what_is_gone(site: Site) -> None:
+    native_id = site.submit("true\n")
+    site.until_gone(native_id)
+    (site.torque.path / "tracejob").unlink()
+    backend = site.new_backend(site.directory / "closed")
+    assert site.run(backend.history([native_id])).observations == []
 
 
 def test_more_jobs_than_are_asked_for_one_by_one(site: Site) -> None:

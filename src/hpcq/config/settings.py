@@ -317,7 +317,7 @@ class Settings(BaseModel):
         allowed=PATH,
         example="/opt/torque/spool",
     )
-    pbs_default: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")] | None = setting(
+    pbs_default: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:,-]*$")] | None = setting(
         None,
         "TORQUE: the host of the server, when the client's `server_name` does not say so.",
         allowed="a host name",

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import pwd
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from hpcq.domain.errors import (
     CommandFailed,
+    CommandMissing,
     InvalidSpec,
     JobNotFound,
     OutputParseError,
@@ -43,7 +45,8 @@ _TRACED_AT_ONCE = 2
 _TRACED_DAYS = 7
 _BAD_DEPENDENCY = 208  # 15056 PBSE_BADDEPEND
 _BAD_ARRAY = 235  # 15083 PBSE_BAD_ARRAY_REQ
-_VERSION = "Version:"
+# Releases before 5 say it on standard error, in small letters.
+_VERSION = re.compile(r"^version:\s*", re.IGNORECASE)
 # The server's may be so far away from ours.
 _OTHER_CLOCK = timedelta(minutes=10)
 
@@ -250,7 +253,7 @@ class TorqueBackend:
         """Return what ``qstat --version`` says: ``Torque 6.1.3.h5``."""
         done = await self._cli.run(("qstat", "--version"))
         said = (done.stdout or done.stderr).decode("utf-8", "replace").strip()
-        first = said.partition("\n")[0].removeprefix(_VERSION).strip()
+        first = _VERSION.sub("", said.partition("\n")[0])
         if not first:
             raise OutputParseError("qstat --version", "it printed nothing", b"")
         return f"Torque {first}"
@@ -345,7 +348,12 @@ class TorqueBackend:
         server = wanted.server or self._server
         name = f"{wanted.short}.{server}" if server else wanted.short
         async with self._tracing:
-            done = await self._cli.run(("tracejob", "-n", str(_TRACED_DAYS), name), listing=True)
+            try:
+                done = await self._cli.run(
+                    ("tracejob", "-n", str(_TRACED_DAYS), name), listing=True
+                )
+            except CommandMissing:
+                return None  # not every installation of the client has it
         check_completed(done)
         return parse_tracejob(done.stdout, wanted)
 

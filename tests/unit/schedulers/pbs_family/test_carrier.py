@@ -19,7 +19,12 @@ NAMES = ["PLAIN", "LD_PRELOAD_X", "PWD_", "OPTIND", "RANDOM", "UID", "IFS", "PS4
 
 
 def _run(
-    tmp_path: Path, carrier: bytes, *, shell: str = "/bin/sh", by: str = "file"
+    tmp_path: Path,
+    carrier: bytes,
+    *,
+    shell: str = "/bin/sh",
+    by: str = "file",
+    **variables: str,
 ) -> subprocess.CompletedProcess[bytes]:
     path = tmp_path / "45.SC"
     path.write_bytes(carrier)
@@ -30,6 +35,7 @@ def _run(
         "name": ([shell], f"{path}\n".encode()),
     }[by]
     environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path), "PBS_JOBID": "45.vm"}
+    environment |= variables
     return subprocess.run(
         argv, input=stdin, env=environment, capture_output=True, check=False, timeout=60
     )
@@ -124,6 +130,42 @@ def test_outputs_are_named_after_the_job(tmp_path: Path) -> None:
     assert _run(tmp_path, carrier).returncode == 0
     assert (study / "o 'é'.o45").read_text() == "out\n"
     assert (tmp_path / "err").read_text() == "err\n"
+
+
+@pytest.mark.parametrize(("index", "suffix"), [("", ""), ("7", "-7")])
+def test_outputs_of_an_array_are_told_apart_and_what_is_kept_empty_at_home_is_removed(
+    tmp_path: Path, index: str, suffix: str
+) -> None:
+    study, home = _study(tmp_path), tmp_path / "home"
+    home.mkdir()
+    carrier = build_carrier(
+        b"echo out\n",
+        (),
+        {},
+        directory=str(study),
+        stdout_path=f"run.o{JOB_NUMBER}{ARRAY_INDEX}",
+        stderr_path=f"odd path{ARRAY_INDEX}",
+        task='"${PBS_ARRAYID:+-$PBS_ARRAYID}"',
+        sweeps_home=True,
+    )
+    path = tmp_path / "45.SC"
+    path.write_bytes(carrier)
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(home), "PBS_JOBID": "45[7].vm"}
+    environment |= {"PBS_ARRAYID": index} if index else {}
+    with (home / "run.o45-7").open("wb") as out, (home / "run.e45-7").open("wb") as err:
+        err.write(b"said before")
+        err.flush()
+        subprocess.run(["/bin/sh", path], env=environment, stdout=out, stderr=err, check=True)
+    assert (study / f"run.o45{suffix}").read_text() == "out\n"
+    assert (study / f"odd path{suffix}").read_text() == ""
+    assert [path.name for path in home.iterdir()] == ["run.e45-7"]
+
+
+def test_a_temporary_folder_that_is_not_there_is_done_without(tmp_path: Path) -> None:
+    study = _study(tmp_path)
+    carrier = build_carrier(b"echo ran\n", (), {}, directory=str(study))
+    done = _run(tmp_path, carrier, TMPDIR="/no/such/folder")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"ran\n", b"")
 
 
 @pytest.mark.parametrize(("directory", "stdout"), [("/no/such", None), ("/", "/no/such/out")])
