@@ -31,7 +31,7 @@ __all__ = ["PbsBackend", "create"]
 
 _IDS_IN_ONE_COMMAND = 500
 _ASKED_ALONE = 20
-"""So many jobs of which a text tells twice are asked about one by one."""
+"""So many jobs of which an answer tells twice are asked about one by one."""
 _FIELDS = frozenset(
     {
         "queue",
@@ -352,25 +352,31 @@ class PbsBackend:
             done = await self._cli.run(commands.build_qstat(), listing=True)
             self._prints_json = not answers.has_no_json(done)
         if not self._prints_json:
-            return await self._qstat_text()
+            return await self._settled(await self._qstat_text())
         answers.check_qstat(done)
-        return await asyncio.to_thread(self._reader.read, done.stdout, remember=remember)
+        answer = await asyncio.to_thread(self._reader.read, done.stdout, remember=remember)
+        return await self._settled(answer)
 
     async def _qstat_text(self) -> parse.Answer:
-        """Run ``qstat -f``, and ``qselect`` for the ids: no user can add to those.
-
-        Jobs that a text seems to tell of twice are asked about one by one: in the answer about
-        one job nobody else can stand for it.
-        """
+        """Run ``qstat -f``, and ``qselect`` for the ids: no user can add to those."""
         done = await self._cli.run(("qstat", "-f"), listing=True)
         answers.check_qstat(done)
         known = await self._selected()
-        answer = await self._read_text(done.stdout, known)
-        doubtful = {bad.native_id for bad in answer.unreadable} - {None}
-        for name in [n for n in known if parse_job_id(n).short in doubtful][:_ASKED_ALONE]:
-            done = await self._cli.run(("qstat", "-f", name))
-            answers.check_qstat(done)
-            answer = answer.replaced(await self._read_text(done.stdout, [name], is_single=True))
+        return await self._read_text(done.stdout, known)
+
+    async def _settled(self, answer: parse.Answer) -> parse.Answer:
+        """Ask alone about jobs of which an answer tells twice: nobody can stand for them there."""
+        for native_id in answer.contradicted[:_ASKED_ALONE]:
+            word = commands.job_word(native_id, self._arrays)
+            if self._prints_json:
+                done = await self._cli.run(commands.build_qstat([word]))
+                answers.check_qstat(done)
+                alone = await asyncio.to_thread(self._reader.read, done.stdout)
+            else:
+                done = await self._cli.run(("qstat", "-f", word))
+                answers.check_qstat(done)
+                alone = await self._read_text(done.stdout, None, is_single=True)
+            answer = answer.replaced(alone.only([word]))
         return answer
 
     async def _selected(self, *options: str) -> list[str]:

@@ -37,6 +37,8 @@ _ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)", re.DOTALL)
 _ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "/": "/"}
 _STRAY_ESCAPE = re.compile(r'\\(?!["\\/bfnrt]|u[0-9A-Fa-f]{4})')
 _LEADING_ZEROS = re.compile(r'("[ \t]*:[ \t]*-?)0+(?=[0-9])')
+# PBS prints a name like 1e999 as null; elsewhere that is what an archive writes for nothing.
+_NEVER_NULL = frozenset({"Job_Name"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,11 @@ def _strict(text: str) -> Attributes | None:
         loaded = json.loads(
             text, strict=False, parse_int=str, parse_float=str, object_pairs_hook=_object
         )
-        found = {name: _value(value) for name, value in loaded.items()}
+        found = {
+            name: _value(value)
+            for name, value in loaded.items()
+            if value is not None or name in _NEVER_NULL
+        }
     except (ValueError, RecursionError):
         return None
     # Only an escape can bring what no store takes.
@@ -239,10 +245,10 @@ def _text(value: object) -> str:
 
 def _by_line(text: str) -> Attributes | None:
     lines = text.split("\n")[1:]
-    first = next((match for line in lines if (match := _LINE.match(line))), None)
-    if first is None:
+    depths = {len(match[1]) for line in lines if (match := _LINE.match(line))}
+    if not depths:
         return None
-    depth = len(first[1])
+    depth = min(depths)
     attributes: Attributes = {}
     group: dict[str, str] | None = None
     for line in _joined(lines[:-1], depth):
@@ -257,7 +263,7 @@ def _by_line(text: str) -> Attributes | None:
         elif value == "{":
             group = {}
             attributes.setdefault(name, group)
-        else:
+        elif value.rstrip(", ") != "null" or name in _NEVER_NULL:
             group = None
             attributes.setdefault(name, {} if value.rstrip(",") == "{}" else _scalar(value))
     return attributes

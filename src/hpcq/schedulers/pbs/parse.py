@@ -32,6 +32,12 @@ class Answer:
             tuple(bad for bad in self.unreadable if bad.native_id in wanted),
         )
 
+    @property
+    def contradicted(self) -> list[NativeId]:
+        """The jobs of which it tells more than once."""
+        times = Counter(bad.native_id for bad in self.unreadable)
+        return [native_id for native_id in times if native_id is not None and times[native_id] > 1]
+
     def replaced(self, better: "Answer") -> "Answer":
         """Return this answer with what another one tells of its jobs."""
         told = {record.observation.native_id for record in better.records}

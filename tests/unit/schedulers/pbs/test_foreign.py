@@ -108,6 +108,24 @@ def test_names(printed: str, name: str, more: str) -> None:
     assert seen.name == name
 
 
+@pytest.mark.parametrize("more", ["", ',\n            "comment":"bad\\q"'])
+def test_what_an_archive_writes_for_nothing_is_nothing(more: str) -> None:
+    nothing = "".join(
+        f',\n            "{name}":null' for name in ("Account_Name", "depend", "queue", "exec_host")
+    )
+    seen = _read(f'            "job_state":"Q"{nothing}{more}').observation
+    assert (seen.account, seen.depends_on, seen.queue, seen.hosts) == (None, None, None, None)
+
+
+def test_a_group_that_was_not_opened_loses_its_job_alone() -> None:
+    """As the writer of 18 does for the second job that has it."""
+    job = '            "7.srv":{\n{}\n            }'
+    inner = '                    "cput":"1"\n                },\n                "job_state":"R"'
+    document = '{\n        "Jobs":{\n' + job.replace("{}", inner) + "\n        }\n}\n"
+    (record,) = Reader(None).read(document.encode()).records
+    assert record.observation.state is JobState.RUNNING
+
+
 @pytest.mark.parametrize(
     ("asked", "slots"),
     [
