@@ -82,9 +82,11 @@ def parse_accounting(lines: Iterable[bytes], wanted: Sequence[NativeId] | None) 
                 continue
             if line.kind == "D":
                 requestors[native_id] = line.attributes.get("requestor", "")
-                last.setdefault(native_id, _deleted(native_id, requestors[native_id]))
+                end = _deleted(native_id, requestors[native_id])
+                last.setdefault(native_id, replace(end, end_time=local_moment(line.moment)))
             elif line.kind == "A":
-                last.setdefault(native_id, _aborted(native_id, raw))
+                end = _aborted(native_id, raw)
+                last.setdefault(native_id, replace(end, end_time=local_moment(line.moment)))
             elif line.kind == "R":
                 last.pop(native_id, None)
             elif line.kind == "E":

@@ -50,7 +50,7 @@ _DOWN = re.compile(
 # The request was sent, and whether it was carried out is not known.
 _ANSWER_LOST = re.compile(
     r"End of File|Premature end|[Pp]rotocol (?:failure|error)|Communication failure|[Tt]imed out"
-    r"|read error"
+    r"|read error|[Ff]ailed to recv data"
 )
 _UNKNOWN = re.compile(r"Unknown Job Id")
 _HAS_FINISHED = re.compile(
@@ -62,7 +62,9 @@ _FORBIDDEN = re.compile(
     r"Unauthorized Request|Bad UID for job execution|Bad GID for job execution"
     r"|Access from host not allowed"
 )
-_LIMIT_REACHED = re.compile(r"would exceed|limit has been reached|exceeds? .*\blimit on\b")
+_LIMIT_REACHED = re.compile(
+    r"would exceed|limit has been reached|exceeds? .*\blimit on\b|Maximum number of jobs already"
+)
 _WITHOUT_HISTORY = re.compile(r"not configured to maintain job history")
 _WITHOUT_JSON = re.compile(r"invalid option|illegal -F|conflicting options|^usage:", re.M)
 

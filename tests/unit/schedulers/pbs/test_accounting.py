@@ -41,6 +41,7 @@ def test_each_end_has_its_meaning(
     seen = _told(job)
     assert (seen.state, seen.failure_kind) == (state, kind)
     assert (seen.exit_code, seen.exit_signal) == (code, signal)
+    assert seen.end_time is not None
 
 
 @pytest.mark.parametrize(

@@ -144,3 +144,49 @@ def test_what_a_server_lacks_is_learnt_from_its_words() -> None:
     for case in ("empty", "unknown", "server-down"):
         assert not answers.has_no_history(recorded(f"qstat-f-json.{case}"))
         assert not answers.has_no_json(recorded(f"qstat-f-json.{case}"))
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "said", "error"),
+    [
+        (159, "qdel: Unauthorized Request 7.srv", NotAuthorized),
+        (160, "qsub: Access from host not allowed, or unknown host", NotAuthorized),
+        (174, "qsub: Access to queue is denied", NotAuthorized),
+        (197, "qsub: Bad GID for job execution", NotAuthorized),
+        (38, "qsub: would exceed complex's per-user limit of jobs in 'Q' state", QuotaExceeded),
+        (198, "qsub: Maximum number of jobs already in queue", QuotaExceeded),
+        (40, "qsub: attribute value out of range", CommandFailed),
+        (185, "qsub: No free connections", SchedulerUnavailable),
+        (212, "qsub: Request not allowed: Server shutting down", SchedulerUnavailable),
+        (
+            1,
+            "Connection refused\nqsub: cannot connect to server srv (errno=15010)",
+            SchedulerUnavailable,
+        ),
+        (170, "qsub: Unknown queue", CommandFailed),
+        (188, "qsub: Job violates queue and/or server resource limits", CommandFailed),
+        (1, "qsub: Failed to recv data from background qsub", OutputParseError),
+    ],
+)
+def test_the_table_of_errors(exit_code: int, said: str, error: type[HpcqError]) -> None:
+    with pytest.raises(error) as caught:
+        answers.parse_qsub(_done(b"", said.encode() + b"\n", exit_code))
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "said"),
+    [
+        (35, "qdel: Job has finished 7.srv"),
+        (35, "qdel: Job 7.srv has finished"),
+        (168, "qdel: Request invalid for state of job 7.srv"),
+        (202, "qdel: Job already in exit state 7.srv"),
+        (237, "qdel: Delete already in progress"),
+        (55, "qdel: Request invalid for finished array subjob 7[1].srv"),
+    ],
+)
+def test_the_table_of_jobs_past_changing(exit_code: int, said: str) -> None:
+    for code in (exit_code, 1):
+        done = _done(b"", said.encode() + b"\n", code)
+        assert answers.is_past_changing(done)
+    assert not answers.is_unknown_job(_done(b"", said.encode(), exit_code))

@@ -110,3 +110,36 @@ def test_what_is_no_id_leaves_the_job_in_doubt(stdout: bytes) -> None:
         parse_qsub(_said(stdout))
     with pytest.raises(OutputParseError):
         parse_qsub(_said(b"45.vm\n", -9))
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "said", "error"),
+    [
+        (153, "qdel: Unknown Job Id 7.srv", JobNotFound),
+        (206, "qdel: unknown job id after clean init 7.srv", JobNotFound),
+        (234, "qdel: Unknown Array ID 7[].srv", JobNotFound),
+        (168, "qdel: Request invalid for state of job 7.srv", WrongState),
+        (204, "qdel: Job already in exit state 7.srv", WrongState),
+        (159, "qdel: Unauthorized Request  MSG=operation not permitted 7.srv", NotAuthorized),
+        (177, "qsub: submit error (Bad UID for job execution MSG=ruserok failed)", NotAuthorized),
+        (176, "qsub: submit error (Access to queue is denied)", NotAuthorized),
+        (160, "qsub: submit error (trqauthd unable to authenticate)", SchedulerUnavailable),
+        (1, "qsub: submit error (Pbs Server is currently too busy)", SchedulerUnavailable),
+        (
+            214,
+            "qsub: submit error (Request not allowed: Server shutting down)",
+            SchedulerUnavailable,
+        ),
+        (171, "qstat: cannot connect to server (null) (errno=15137)", SchedulerUnavailable),
+        (248, "qstat: Unable to get connection to socket", SchedulerUnavailable),
+        (200, "qsub: submit error (Maximum number of jobs already in queue)", QuotaExceeded),
+        (190, "qsub: Job exceeds queue resource limits MSG=cannot locate nodes", CommandFailed),
+        (191, "qsub: submit error (No default queue specified)", CommandFailed),
+        (224, "qdel: Server could not connect to MOM 7.srv", CommandFailed),
+    ],
+)
+def test_the_table_of_errors(exit_code: int, said: str, error: type[HpcqError]) -> None:
+    done = Completed(argv=("x",), exit_code=exit_code, stdout=b"", stderr=said.encode() + b"\n")
+    with pytest.raises(error) as caught:
+        check_completed(done, NativeId("7"))
+    assert type(caught.value) is error
