@@ -30,7 +30,7 @@ from hpcq.schedulers.pbs_family.values import parse_job_id
 __all__ = ["PbsBackend", "create"]
 
 _IDS_IN_ONE_COMMAND = 500
-_ASKED_ALONE = 20
+_ASKED_ALONE = 10
 """So many jobs of which an answer tells twice are asked about one by one."""
 _FIELDS = frozenset(
     {
@@ -364,19 +364,19 @@ class PbsBackend:
         known = await self._selected()
         return await self._read_text(done.stdout, known)
 
-    async def _settled(self, answer: parse.Answer) -> parse.Answer:
+    async def _settled(self, answer: parse.Answer, *, history: bool = False) -> parse.Answer:
         """Ask alone about jobs of which an answer tells twice: nobody can stand for them there."""
         for native_id in answer.contradicted[:_ASKED_ALONE]:
             word = commands.job_word(native_id, self._arrays)
             if self._prints_json:
-                done = await self._cli.run(commands.build_qstat([word]))
+                done = await self._cli.run(commands.build_qstat([word], history=history))
                 answers.check_qstat(done)
                 alone = await asyncio.to_thread(self._reader.read, done.stdout)
             else:
-                done = await self._cli.run(("qstat", "-f", word))
+                done = await self._cli.run(("qstat", *(["-x"] if history else []), "-f", word))
                 answers.check_qstat(done)
                 alone = await self._read_text(done.stdout, None, is_single=True)
-            answer = answer.replaced(alone.only([word]))
+            answer = answer.replaced(native_id, alone.only([word]))
         return answer
 
     async def _selected(self, *options: str) -> list[str]:
@@ -412,12 +412,14 @@ class PbsBackend:
             self._groups_ids = False
             return await self._one_by_one(words)
         answers.check_qstat(done)
-        if self._prints_json:
-            return await asyncio.to_thread(self._reader.read, done.stdout)
-        if words:
+        if words and not self._prints_json:
             answer = await self._read_text(done.stdout, None, is_single=True)
             return answer.only(words)
-        return await self._read_text(done.stdout, await self._selected("-x"))
+        if self._prints_json:
+            answer = await asyncio.to_thread(self._reader.read, done.stdout)
+        else:
+            answer = await self._read_text(done.stdout, await self._selected("-x"))
+        return await self._settled(answer, history=True)
 
     async def _one_by_one(self, words: Sequence[str]) -> parse.Answer | None:
         """Ask about each job by itself, where ``qstat`` does not know ``-E``."""

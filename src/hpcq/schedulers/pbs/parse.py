@@ -38,12 +38,14 @@ class Answer:
         times = Counter(bad.native_id for bad in self.unreadable)
         return [native_id for native_id in times if native_id is not None and times[native_id] > 1]
 
-    def replaced(self, better: "Answer") -> "Answer":
-        """Return this answer with what another one tells of its jobs."""
-        told = {record.observation.native_id for record in better.records}
+    def replaced(self, native_id: NativeId, better: "Answer") -> "Answer":
+        """Return this answer with what another one tells, or does not tell, of a job."""
         return Answer(
-            (*(r for r in self.records if r.observation.native_id not in told), *better.records),
-            tuple(bad for bad in self.unreadable if bad.native_id not in told),
+            (
+                *(r for r in self.records if r.observation.native_id != native_id),
+                *better.records,
+            ),
+            (*(bad for bad in self.unreadable if bad.native_id != native_id), *better.unreadable),
         )
 
     def listing(self, *, over: bool) -> Listing:

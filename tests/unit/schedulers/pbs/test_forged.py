@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcq.domain.jobs import NativeId
 from hpcq.domain.states import JobState
 from hpcq.execution.protocol import Command, Completed
 from hpcq.schedulers.base import SchedulerOptions
@@ -73,6 +74,32 @@ async def test_a_job_that_a_document_tells_of_twice_is_asked_about_alone() -> No
         "2": (JobState.QUEUED, "eve"),
     }
     assert len(runner.asked) == 2
+
+
+async def test_a_job_that_is_gone_is_told_of_by_nobody() -> None:
+    forged = [_JOB.format(1, "eve", letter) for letter in "RQ"]
+    runner = _Canned(
+        {
+            "qstat -t -f -F json": _document(_JOB.format(2, "eve", "Q"), *forged),
+            "qstat -E -f -F json 1": (*_document()[:1], b"qstat: Unknown Job Id 1.s\n", 153),
+        }
+    )
+    assert await _states(_backend(runner)) == {"2": (JobState.QUEUED, "eve")}
+
+
+async def test_an_end_that_is_told_twice_is_asked_about_alone() -> None:
+    end = _JOB.format(1, "ana", "F")
+    runner = _Canned(
+        {
+            "qstat -x -E -f -F json 1 2": _document(
+                end, _JOB.format(2, "eve", "F"), _JOB.format(1, "eve", "F")
+            ),
+            "qstat -x -E -f -F json 1": _document(end),
+        }
+    )
+    listing = await _backend(runner).history([NativeId("1"), NativeId("2")])
+    assert list(listing.unreadable) == []
+    assert {seen.native_id: seen.owner for seen in listing.observations} == {"1": "ana", "2": "eve"}
 
 
 async def test_a_job_that_a_text_tells_of_twice_is_asked_about_alone() -> None:
