@@ -149,7 +149,7 @@ def test_what_a_server_lacks_is_learnt_from_its_words() -> None:
 @pytest.mark.parametrize(
     ("exit_code", "said", "error"),
     [
-        (159, "qdel: Unauthorized Request 7.srv", NotAuthorized),
+        (159, "qsub: Unauthorized Request", NotAuthorized),
         (160, "qsub: Access from host not allowed, or unknown host", NotAuthorized),
         (174, "qsub: Access to queue is denied", NotAuthorized),
         (197, "qsub: Bad GID for job execution", NotAuthorized),
