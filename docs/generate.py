@@ -37,8 +37,8 @@ environment wins over the file. `.env.example` holds the most used ones.
 
 Nothing is guessed: a name in `.env` that is not in this table, or a value that is not allowed,
 stops the start (exit status 2) with a message that names the variable, the value and what is
-allowed. All problems are told at once. An empty value unsets a setting that has no default, and
-is an error for the others; `ROOT_PATH` may be empty and means `/` then.
+allowed. All problems are told at once. An empty value unsets a setting that has no default or
+may be nothing, and is an error for the others; `ROOT_PATH` may be empty and means `/` then.
 
 | Variable | Meaning | Allowed | Default | Example |
 |---|---|---|---|---|

@@ -37,21 +37,24 @@ def program_sources(settings: Settings, runner: Runner) -> list[Source]:
     if settings.program_path_rule is ProgramPathRule.MODULES and command:
         return [Source("MODULES", _modules(settings, command, runner, seconds).read)]
 
-    def source(name: str, root: Path, look: Look) -> Source:
-        return Source(name, in_thread(VersionReader(name, root, look, seconds).read))
-
+    programs: list[tuple[str, Path | None, Look]]
     if settings.program_path_rule is ProgramPathRule.PEMAWS:
-        script = settings.pemaws_dessem_script
-        return [
-            source("NEWAVE", settings.pemaws_newave_root, pemaws(NEWAVE)),
-            source("DECOMP", settings.pemaws_decomp_root, pemaws(DECOMP)),
-            source("DESSEM", settings.pemaws_dessem_root, dessem(script)),
+        programs = [
+            ("NEWAVE", settings.pemaws_newave_root, pemaws(NEWAVE)),
+            ("DECOMP", settings.pemaws_decomp_root, pemaws(DECOMP)),
+            ("DESSEM", settings.pemaws_dessem_root, dessem(settings.pemaws_dessem_script)),
         ]
-    newave, decomp = settings.tuber_newave_script, settings.tuber_decomp_script
+    else:
+        newave, decomp = settings.tuber_newave_script, settings.tuber_decomp_script
+        programs = [
+            ("NEWAVE", settings.tuber_newave_root, tuber(NEWAVE, newave)),
+            ("DECOMP", settings.tuber_decomp_root, tuber(DECOMP, decomp)),
+            ("DESSEM", settings.tuber_dessem_root, dessem(settings.tuber_dessem_script)),
+        ]
     return [
-        source("NEWAVE", settings.tuber_newave_root, tuber(NEWAVE, newave)),
-        source("DECOMP", settings.tuber_decomp_root, tuber(DECOMP, decomp)),
-        source("DESSEM", settings.tuber_dessem_root, dessem(settings.tuber_dessem_script)),
+        Source(name, in_thread(VersionReader(name, root, look, seconds).read))
+        for name, root, look in programs
+        if root is not None
     ]
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "BYTES",
     "DAYS",
     "PATH",
+    "PATH_OR_NOTHING",
     "PORT",
     "SECONDS",
     "AbsolutePath",
@@ -62,6 +63,7 @@ SECONDS = "seconds, above 0"
 DAYS = "days, above 0"
 BYTES = "a size of at least 1K: bytes, or with a suffix (512K, 16M, 1G)"
 PATH = "an absolute path"
+PATH_OR_NOTHING = "an absolute path; or nothing, when the site does not have it"
 PORT = "a whole number from 1 to 65535"
 
 

@@ -4,7 +4,7 @@ import os
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -20,6 +20,7 @@ from hpcq.config.fields import (
     BYTES,
     DAYS,
     PATH,
+    PATH_OR_NOTHING,
     PORT,
     SECONDS,
     AbsolutePath,
@@ -369,16 +370,16 @@ class Settings(BaseModel):
             example="DEBUG",
         )
     )
-    tuber_newave_root: AbsolutePath = setting(
+    tuber_newave_root: AbsolutePath | None = setting(
         Path("/home/pem/versoes/NEWAVE"),
         "TUBER: the folder that holds one folder for each version of NEWAVE.",
-        allowed=PATH,
+        allowed=PATH_OR_NOTHING,
         example="/opt/newave",
     )
-    tuber_decomp_root: AbsolutePath = setting(
+    tuber_decomp_root: AbsolutePath | None = setting(
         Path("/home/pem/versoes/DECOMP"),
         "TUBER: the folder that holds one folder for each version of DECOMP.",
-        allowed=PATH,
+        allowed=PATH_OR_NOTHING,
         example="/opt/decomp",
     )
     tuber_newave_script: AbsolutePath = setting(
@@ -393,10 +394,10 @@ class Settings(BaseModel):
         allowed=PATH,
         example="/opt/tuber/mpi_decomp.job",
     )
-    tuber_dessem_root: AbsolutePath = setting(
+    tuber_dessem_root: AbsolutePath | None = setting(
         Path("/home/SW/dessem"),
         "TUBER: the folder that holds one file `dessem_VERSION` for each version of DESSEM.",
-        allowed=PATH,
+        allowed=PATH_OR_NOTHING,
         example="/opt/dessem",
     )
     tuber_dessem_script: AbsolutePath = setting(
@@ -405,22 +406,22 @@ class Settings(BaseModel):
         allowed=PATH,
         example="/opt/tuber/dessem.sh",
     )
-    pemaws_newave_root: AbsolutePath = setting(
+    pemaws_newave_root: AbsolutePath | None = setting(
         Path("/home/pem/versoes/NEWAVE"),
         "PEMAWS: the folder that holds one folder for each version of NEWAVE.",
-        allowed=PATH,
+        allowed=PATH_OR_NOTHING,
         example="/opt/newave",
     )
-    pemaws_decomp_root: AbsolutePath = setting(
+    pemaws_decomp_root: AbsolutePath | None = setting(
         Path("/home/pem/versoes/DECOMP"),
         "PEMAWS: the folder that holds one folder for each version of DECOMP.",
-        allowed=PATH,
+        allowed=PATH_OR_NOTHING,
         example="/opt/decomp",
     )
-    pemaws_dessem_root: AbsolutePath = setting(
+    pemaws_dessem_root: AbsolutePath | None = setting(
         Path("/home/SW/dessem"),
         "PEMAWS: the folder that holds one file `dessem_VERSION` for each version of DESSEM.",
-        allowed=PATH,
+        allowed=PATH_OR_NOTHING,
         example="/opt/dessem",
     )
     pemaws_dessem_script: AbsolutePath = setting(
@@ -471,7 +472,7 @@ class Settings(BaseModel):
     def _empty_is_unset_where_that_is_possible(cls, value: object, info: Any) -> object:
         if value != "" or info.field_name == "root_path":
             return value
-        if cls.model_fields[info.field_name].default is None:
+        if type(None) in get_args(cls.model_fields[info.field_name].annotation):
             return None
         raise ValueError("it is empty; leave the variable out for its default")
 

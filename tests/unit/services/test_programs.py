@@ -307,3 +307,9 @@ def test_both_rules_of_the_contract_read_all_three_programs(
 
     assert [p.installation.name for p in catalogue.programs] == ["NEWAVE", "DECOMP", "DESSEM"]
     assert catalogue.problems == []
+
+
+def test_a_program_that_the_site_does_not_have_is_not_looked_for() -> None:
+    settings = Settings.model_validate({"tuber_dessem_root": "", "tuber_decomp_root": None})
+
+    assert [source.name for source in program_sources(settings, LocalRunner())] == ["NEWAVE"]
