@@ -49,11 +49,14 @@ class VersionReader:
         except OSError as error:
             self._entries = None
             return self._keep(self._without_root(error))
-        if entries is not self._entries or self._pace.is_due():
+        is_due = self._pace.is_due()
+        if is_due or entries is not self._entries:
             began = time.monotonic()
-            reading = self._look_at([one for one in entries if not one.name.startswith(".")])
+            visible = [one for one in entries if not one.name.startswith(".")]
+            reading = self._look_at(visible, all_anew=is_due)
             self._entries = entries
-            self._pace.looked(len(entries), began)
+            if is_due:
+                self._pace.looked(len(entries), began)
             return self._keep(reading)
         return self._reading
 
@@ -67,8 +70,8 @@ class VersionReader:
         problem = f"The folder {shown(self._root)} of {self.name} {because(error)}."
         return Reading(installations=known, problems=(problem + AS_LAST * bool(known),))
 
-    def _look_at(self, entries: Sequence[Entry]) -> Reading:
-        seen, problems = self._sights.of(entries, self._looked_at)
+    def _look_at(self, entries: Sequence[Entry], *, all_anew: bool) -> Reading:
+        seen, problems = self._sights.of(entries, self._looked_at, all_anew=all_anew)
         self._folders.forget_others({self._root, *seen})
         versions = sorted(chain(*seen.values()), key=lambda one: one.version)
         return Reading(installations=tuple(versions), problems=tuple(problems))

@@ -81,8 +81,9 @@ class PatternReader:
         While nothing has changed, it is the same object. What does not answer is given as it was
         last.
         """
-        if self._pace.is_due() or not self._is_above_as_before():
-            reading = self._read()
+        is_due = self._pace.is_due()
+        if is_due or not self._is_above_as_before():
+            reading = self._read(all_anew=is_due)
             if reading != self._reading:
                 self._reading = reading
         return self._reading
@@ -94,7 +95,7 @@ class PatternReader:
         except OSError:
             return False
 
-    def _read(self) -> Reading:
+    def _read(self, *, all_anew: bool) -> Reading:
         began = time.monotonic()
         problems: list[str] = []
         try:
@@ -103,7 +104,7 @@ class PatternReader:
             problem = f"The path {error.filename} of {self._name} {because(error)}."
             more = AS_LAST * bool(self._reading.installations)
             return replace(self._reading, problems=(problem + more,))
-        seen, left_out = self._sights.of(candidates, self._look)
+        seen, left_out = self._sights.of(candidates, self._look, all_anew=all_anew)
         installations: dict[str, Installation] = {}
         for path, found in seen.items():
             problems += [
@@ -111,7 +112,8 @@ class PatternReader:
                 for one in found
                 if installations.setdefault(one.version, one) is not one
             ]
-        self._pace.looked(len(candidates), began)
+        if all_anew:
+            self._pace.looked(len(candidates), began)
         return Reading(
             installations=tuple(sorted(installations.values(), key=lambda one: one.version)),
             problems=(*problems, *left_out),

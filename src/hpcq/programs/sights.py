@@ -46,30 +46,36 @@ class Sights(Generic[_P]):
         self._seconds = seconds
         self._patience = Patience[_P](seconds)
         self._last: Mapping[str, Sequence[Installation]] = {}
+        self._told: dict[_P, Found] = {}
 
     def of(
-        self, places: Sequence[_P], look: Callable[[_P], Found]
+        self, places: Sequence[_P], look: Callable[[_P], Found], *, all_anew: bool = True
     ) -> tuple[Mapping[str, Sequence[Installation]], list[str]]:
         """Return the versions by the path of their place, in this order, and what is left out.
 
         Args:
             places: each once.
             look: called in threads. An `OSError` is a reason to leave the place out.
+            all_anew: look at places of which something is known, too.
         """
-        answers = self._patience.each(places, lambda place: self._look(place, look))
+        told = {} if all_anew else self._told
+        anew = [place for place in places if place not in told]
+        answers = self._patience.each(anew, lambda place: self._look(place, look))
+        self._told = {}
         seen: dict[str, Sequence[Installation]] = {}
         problems: list[str] = []
         for place in places:
-            answer = answers.get(place)
+            answer = told[place] if place in told else answers.get(place)
             last = self._last.get(place.path, ())
             if isinstance(answer, _Unsure):
                 problems.append(answer.problem + AS_LAST * bool(last))
             if answer is None or isinstance(answer, _Unsure):
                 seen[place.path] = last
             else:
+                self._told[place] = answer
                 seen[place.path] = [one for one in answer if isinstance(one, Installation)]
                 problems += [one for one in answer if isinstance(one, str)]
-        silent = [place.path for place in places if place not in answers]
+        silent = [place.path for place in anew if place not in answers]
         are_known = any(seen[path] for path in silent)
         self._last = seen
         return seen, problems + self._late(silent, AS_LAST * are_known)

@@ -420,15 +420,19 @@ def many(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_many_versions_are_left_alone_for_a_while_unless_one_comes_or_goes(many: Path) -> None:
+def test_many_versions_are_left_alone_for_a_while_but_one_that_comes_or_goes(many: Path) -> None:
+    with_files(many / "v0")
     reader = by_pemaws(many)
-    reader.read()
+    problems = reader.read().problems
     (many / "v1" / "mpi_newave.job").unlink()
     assert versions(reader.read()) == ["v1", "v2"]
 
     with_files(many / "v3", "mpi_newave.job")
+    (many / "v2").rename(many / "v4")
+    reading = reader.read()
 
-    assert versions(reader.read()) == ["v2", "v3"]
+    assert versions(reading) == ["v1", "v3", "v4"]
+    assert reading.problems == problems
 
 
 def test_many_versions_are_looked_at_again_after_a_minute_at_most(
