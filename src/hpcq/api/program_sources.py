@@ -14,6 +14,9 @@ __all__ = ["program_sources"]
 
 # A source ends by itself before a request gives up on it, so that it tells what did not answer.
 _OWN_PART = 0.8
+# Lists of thousands of modules take module systems many seconds on a slow file server. Requests do
+# not wait for so long: they get what was listed last.
+_MODULES_SECONDS = 60.0
 
 
 def catalogue_file(settings: Settings) -> CatalogueFile | None:
@@ -35,7 +38,7 @@ def program_sources(settings: Settings, runner: Runner) -> list[Source]:
         return []
     command = settings.lmod_cmd or settings.modules_cmd
     if settings.program_path_rule is ProgramPathRule.MODULES and command:
-        return [Source("MODULES", _modules(settings, command, runner, seconds).read)]
+        return [Source("MODULES", _modules(settings, command, runner).read)]
 
     programs: list[tuple[str, Path | None, Look]]
     if settings.program_path_rule is ProgramPathRule.PEMAWS:
@@ -58,9 +61,9 @@ def program_sources(settings: Settings, runner: Runner) -> list[Source]:
     ]
 
 
-def _modules(settings: Settings, command: Path, runner: Runner, seconds: float) -> ModuleReader:
+def _modules(settings: Settings, command: Path, runner: Runner) -> ModuleReader:
     path = settings.modulepath or ""
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "MODULEPATH": path}
     folders = [folder for folder in path.split(":") if folder]
     script = settings.modules_script or Path()
-    return ModuleReader(runner, command, folders, environment, script, seconds)
+    return ModuleReader(runner, command, folders, environment, script, _MODULES_SECONDS)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hpcq.domain.errors import CommandFailed
+from hpcq.domain.errors import CommandTimedOut, SchedulerError, excerpt
 from hpcq.execution.protocol import Command, Runner
 from hpcq.programs import Reading
 from hpcq.programs.modules import Signature, find_modules, signature_of
@@ -25,7 +25,7 @@ class ModuleReader:
         folders: those of ``MODULEPATH``.
         environment: the whole environment of the command, ``MODULEPATH`` among it.
         script: the job script, which is told the module's full name.
-        seconds: how long one run may take.
+        seconds: how long one run may take; callers need not wait for it.
     """
 
     def __init__(
@@ -68,14 +68,18 @@ class ModuleReader:
     async def _printed(self, *arguments: str) -> bytes:
         """Return what it prints on standard error, where both print lists; never for a shell."""
         argv = (self._command, "python", *arguments)
-        done = await self._runner.run(
-            Command(
-                argv=argv,
-                env=self._environment,
-                timeout_seconds=self._seconds / 2,
-                output_limit_bytes=_MOST_BYTES,
+        try:
+            done = await self._runner.run(
+                Command(
+                    argv=argv,
+                    env=self._environment,
+                    timeout_seconds=self._seconds,
+                    output_limit_bytes=_MOST_BYTES,
+                )
             )
-        )
+        except CommandTimedOut:
+            raise SchedulerError(f"{self._command} was ended after {self._seconds:g} s.") from None
         if done.exit_code != 0:
-            raise CommandFailed(argv, done.exit_code, done.stderr, done.stdout)
+            said = excerpt(done.stderr) or "nothing"
+            raise SchedulerError(f"{self._command} exited with {done.exit_code} and said: {said}")
         return done.stderr

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcq.domain.errors import CommandFailed
+from hpcq.domain.errors import CommandTimedOut, SchedulerError
 from hpcq.execution.protocol import Command, Completed
 from hpcq.services.modules import ModuleReader
 
@@ -15,9 +15,12 @@ class Modules:
     def __init__(self) -> None:
         self.asked: list[Command] = []
         self.exit_code = 0
+        self.hangs = False
 
     async def run(self, command: Command) -> Completed:
         self.asked.append(command)
+        if self.hangs:
+            raise CommandTimedOut(command.argv, command.timeout_seconds)
         printed = b"/mf:\nx/1\n"
         return Completed(
             argv=command.argv, exit_code=self.exit_code, stdout=b"import os\n", stderr=printed
@@ -39,7 +42,7 @@ async def test_it_is_asked_again_only_after_a_change(tmp_path: Path) -> None:
         ("/m", "python", "-t", "avail"),
         ("/m", "python", "-t", "-d", "avail"),
     ]
-    assert {command.timeout_seconds for command in runner.asked} == {2}
+    assert {command.timeout_seconds for command in runner.asked} == {4}
     assert runner.asked[0].env == {"MODULEPATH": str(tmp_path)}
     (tmp_path / "x").mkdir()
     await modules.read()
@@ -51,7 +54,10 @@ async def test_a_command_that_fails_is_asked_again(tmp_path: Path) -> None:
     runner.exit_code = 1
     modules = reader(runner, tmp_path)
 
-    with pytest.raises(CommandFailed, match="x/1"):
+    with pytest.raises(SchedulerError, match=r"^/m exited with 1 and said: /mf:\sx/1"):
         await modules.read()
-    runner.exit_code = 0
+    runner.exit_code, runner.hangs = 0, True
+    with pytest.raises(SchedulerError, match=r"^/m was ended after 4 s\."):
+        await modules.read()
+    runner.hangs = False
     assert len((await modules.read()).installations) == 1
