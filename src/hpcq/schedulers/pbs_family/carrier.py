@@ -25,7 +25,8 @@ _DIRECTIVE_SHELL = re.compile(rb"^#PBS[ \t]+(?:.*[ \t])?-S[ \t]+(/[^ \t\r\n,]+)"
 _INTERPRETER_LINE = re.compile(rb"#![ \t]*([^ \t\r\n]+)(?:[ \t]+([^\r\n]*?))?[ \t]*\r?(?:\n|\Z)")
 _REQUEST = re.compile(r"([ \t]-l[ \t]*)([^ \t'\"]+)")
 _QUOTABLE = frozenset(range(32, 127)) - frozenset(b"'")
-_LITERAL = _QUOTABLE - frozenset(b"\\%")
+# At the beginning of a format, a hyphen would make it an option.
+_LITERAL = _QUOTABLE - frozenset(b"\\%-")
 _CHUNK_BYTES = 240
 _FILE = "/proc/self/fd/9"
 
@@ -74,8 +75,7 @@ def build_carrier(
         '_hpcq_file=$(mktemp "${TMPDIR:-/tmp}/hpcq.XXXXXXXXXX" 2> /dev/null) \\',
         "|| _hpcq_file=$(mktemp /tmp/hpcq.XXXXXXXXXX) || exit 126",
         "{",
-        ":",
-        *(f"printf '{_escaped(chunk)}'" for chunk in _cut(script)),
+        " &&\n".join([":", *(f"printf '{_escaped(chunk)}'" for chunk in _cut(script))]),
         '} > "$_hpcq_file" || exit 126',
         'chmod 700 "$_hpcq_file" || exit 126',
         'exec 9< "$_hpcq_file" || exit 126',

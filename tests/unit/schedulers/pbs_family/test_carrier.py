@@ -111,6 +111,14 @@ def test_a_program_runs(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, b"a \n")
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_hyphen_may_stand_anywhere(tmp_path: Path, shell: str) -> None:
+    args = ["é" + "-n" * 300, "é" + "x" + "-n" * 300, "-é"]
+    script = b"printf '%s\\n' \"$@\" # " + b"-" * 600
+    done = _run(tmp_path, build_carrier(script, args, {}, directory="/"), shell=shell)
+    assert (done.stdout.decode().splitlines(), done.stderr) == (args, b"")
+
+
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     script = f"#!{sys.executable}\nimport os\nos.kill(os.getpid(), 9)\n".encode()
     _run(tmp_path, build_carrier(script, [], {}, directory="/"))
