@@ -74,9 +74,9 @@ def build_carrier(
         *_directives(script, not_requested),
         '_hpcq_file=$(mktemp "${TMPDIR:-/tmp}/hpcq.XXXXXXXXXX" 2> /dev/null) \\',
         "|| _hpcq_file=$(mktemp /tmp/hpcq.XXXXXXXXXX) || exit 126",
-        "{",
-        " &&\n".join([":", *(f"printf '{_escaped(chunk)}'" for chunk in _cut(script))]),
-        '} > "$_hpcq_file" || exit 126',
+        # Each line is a command of its own: bash keeps a group whole, and dies of a large one.
+        'exec 9> "$_hpcq_file" || exit 126',
+        *(f"printf '{_escaped(chunk)}' >&9 || exit 126" for chunk in _cut(script)),
         'chmod 700 "$_hpcq_file" || exit 126',
         'exec 9< "$_hpcq_file" || exit 126',
         'rm -f "$_hpcq_file"',

@@ -169,11 +169,15 @@ def test_outputs_of_an_array_are_told_apart_and_what_is_kept_empty_at_home_is_re
     assert [path.name for path in home.iterdir()] == ["run.e45-7"]
 
 
-def test_a_temporary_folder_that_is_not_there_is_done_without(tmp_path: Path) -> None:
-    study = _study(tmp_path)
-    carrier = build_carrier(b"echo ran\n", (), {}, directory=str(study))
-    done = _run(tmp_path, carrier, TMPDIR="/no/such/folder")
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"ran\n", b"")
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_large_program_takes_no_more_of_a_shell_than_a_small_one(
+    tmp_path: Path, shell: str
+) -> None:
+    carrier = build_carrier(b"exit 6\n" + bytes(1_000_000), (), {}, directory=str(tmp_path))
+    path = tmp_path / "carrier"
+    path.write_bytes(carrier)
+    limited = ["/bin/sh", "-c", f"ulimit -s 256; exec {shell} {path}"]
+    assert subprocess.run(limited, env={"PATH": "/usr/bin:/bin"}, check=False).returncode == 6
 
 
 @pytest.mark.parametrize(("directory", "stdout"), [("/no/such", None), ("/", "/no/such/out")])
