@@ -1,7 +1,6 @@
 """How jobs ended, by PBS's accounting logs: for a server that keeps no finished jobs."""
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -12,6 +11,7 @@ from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.domain.units import from_epoch
 from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.pbs.conf import read_conf
 from hpcq.schedulers.pbs.records import slots_asked
 from hpcq.schedulers.pbs.states import End, end_of
 from hpcq.schedulers.pbs_family.accounting import (
@@ -30,8 +30,6 @@ from hpcq.schedulers.pbs_family.values import (
 
 __all__ = ["accounting_folder", "parse_accounting"]
 
-_DEFAULT_CONF = "/etc/pbs.conf"
-_HOME = re.compile(r"^\s*PBS_HOME=(\S+)", re.MULTILINE)
 _TOLD = frozenset("EDAR")
 _ASKED = "Resource_List."
 _UNKNOWN = End(
@@ -47,14 +45,10 @@ def accounting_folder(environment: Mapping[str, str]) -> Path | None:
     Args:
         environment: ``PBS_CONF_FILE`` says where PBS is configured.
     """
-    path = Path(environment.get("PBS_CONF_FILE") or _DEFAULT_CONF)
-    try:
-        found = _HOME.search(path.read_text(encoding="utf-8", errors="replace"))
-    except OSError:
+    home = read_conf(environment).get("PBS_HOME")
+    if home is None:
         return None
-    if found is None:
-        return None
-    folder = Path(found[1]) / "server_priv" / "accounting"
+    folder = Path(home) / "server_priv" / "accounting"
     return folder if os.access(folder, os.R_OK | os.X_OK) else None
 
 

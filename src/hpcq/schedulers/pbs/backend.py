@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from hpcq.schedulers.cli import CommandLine
 from hpcq.schedulers.pbs import answers, commands, parse
 from hpcq.schedulers.pbs.accounting import accounting_folder, parse_accounting
 from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
+from hpcq.schedulers.pbs.conf import command_path
 from hpcq.schedulers.pbs.records import Record, whole_of
 from hpcq.schedulers.pbs.trace import parse_tracejob
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs, parse_accounting_line
@@ -449,7 +451,8 @@ def create(options: SchedulerOptions, runner: Runner) -> PbsBackend:
         ValueError: the site's resources are no template for ``-l``.
     """
     commands.check_resources(options.pbs_resources)
-    return PbsBackend(options, runner)
+    path = command_path(options.command_path, options.environment)
+    return PbsBackend(replace(options, command_path=path), runner)
 
 
 def _batches(ids: Sequence[NativeId], size: int) -> Iterator[Sequence[NativeId]]:

@@ -1,0 +1,27 @@
+"""What ``pbs.conf`` tells."""
+
+from pathlib import Path
+
+from hpcq.schedulers.pbs.conf import command_path, read_conf
+
+
+def test_what_is_set_is_read(tmp_path: Path) -> None:
+    conf = tmp_path / "pbs.conf"
+    conf.write_text(
+        "# PBS_HOME=/no\nPBS_SERVER=head.example.org\nPBS_EXEC=/opt/pbs\n"
+        'PBS_HOME="/var/spool/pbs"\nPBS_START_MOM=0 # none here\n'
+    )
+    environment = {"PBS_CONF_FILE": str(conf)}
+    assert read_conf(environment) == {
+        "PBS_SERVER": "head.example.org",
+        "PBS_EXEC": "/opt/pbs",
+        "PBS_HOME": "/var/spool/pbs",
+        "PBS_START_MOM": "0",
+    }
+    assert command_path("/usr/bin:/bin", environment) == "/usr/bin:/bin:/opt/pbs/bin"
+
+
+def test_without_it_nothing_is_known(tmp_path: Path) -> None:
+    environment = {"PBS_CONF_FILE": str(tmp_path / "none")}
+    assert read_conf(environment) == {}
+    assert command_path("/usr/bin", environment) == "/usr/bin"
