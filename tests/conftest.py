@@ -20,19 +20,62 @@ hypothesis.settings.load_profile("any-machine")
 _APART = ("backend", "database", "fake", "scheduler")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+# Groups of tests that take longest, above all those that wait: begun last, one of them alone would
+# hold up the end of a run. Each stands for those too that its name begins, as `test_chaos` for
+# `test_chaos-SQLITE-SLURM`.
+_BEGUN_FIRST = (
+    "private-slurm",
+    "private-sge",
+    "test_chaos",
+    "test_readme",
+    "test_replicas_slurm",
+    "slurm-with-another-clock",
+    "test_endings",
+    "test_04_ids_are_used_again",
+    "test_08_accounting_off_or_down",
+    "test_hostile_values",
+    "test_left_out",
+    "test_life_machine",
+    "test_layers",
+    "test_dead_scheduler",
+    "test_uncertain_submission",
+    "test_migrations",
+    "test_samples",
+    "test_store",
+    "test_submission_machine",
+)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None]:
     """Keep the tests of one file on one scheduler together, for they share a service.
 
     Tests that share more than that, a cluster that they stop, name their group themselves.
     """
+    is_distributed = config.getoption("loadgroup", False)
     for item in items:
         _group(item)
-        if config.getoption("loadgroup", False):
+        if is_distributed:
             # pytest-xdist 3.8 sends a group to one worker by its name at the end of the tests'
             # ids, and writes it where pytest 9.2 no longer keeps them.
-            (mark,) = item.iter_markers("xdist_group")
-            item._id = NodeId.parse(f"{item.nodeid}@{mark.args[0]}")
+            item._id = NodeId.parse(f"{item.nodeid}@{_group_of(item)}")
+    yield
+    if is_distributed:
+        items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    group = _group_of(item)
+    turns = enumerate(_BEGUN_FIRST)
+    matching = (turn for turn, name in turns if f"{group}-".startswith(f"{name}-"))
+    return next(matching, len(_BEGUN_FIRST))
+
+
+def _group_of(item: pytest.Item) -> str:
+    (mark,) = item.iter_markers("xdist_group")
+    return str(mark.args[0])
 
 
 def _group(item: pytest.Item) -> None:
