@@ -73,6 +73,8 @@ async def test_a_whole_job_can_be_sent_back(app: App) -> None:
     }
     job_id = (await app.client.post("/jobs", json=body)).json()["jobId"]
     app.scheduler.run(app.scheduler.queue[job_id].native_id)
+    # A listing is not believed of a job that changes while it is asked for.
+    await app.context.jobs.handing.written()
     await app.asked_again()
     whole = (await app.client.get(f"/jobs/{job_id}")).json()
     assert whole["state"] == "RUNNING"
@@ -124,6 +126,7 @@ def test_every_field_of_an_answer_is_known_to_a_submission() -> None:
 async def test_what_cannot_be_a_job_is_refused_by_name(
     app: App, fields: dict[str, Any], status: int, where: str
 ) -> None:
+    await app.asked_again()
     answer = await app.client.post(
         "/jobs",
         content=json.dumps(app.body | fields),
