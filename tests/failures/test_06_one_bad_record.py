@@ -75,7 +75,7 @@ def test_a_bad_record_in_the_accounting_hides_no_other(
 
     def spoil() -> None:
         bad = BAD_IN_ACCOUNTING[site.fake.scheduler]
-        if site.fake.scheduler == "SGE":
+        if site.fake.scheduler in ("SGE", "TORQUE"):
             with site.fake.accounting_file.open("ab") as file:
                 file.write(bad % job_id.encode())
         else:

@@ -48,6 +48,8 @@ class Site:
         assert found is not None
         program = Path(found)
         self.mark = str(100000 + secrets.randbelow(900000))
+        # No other job's: one that ended unseen under the same name may be this one.
+        self.name = f"uncertain-{self.mark}"
         self.runs_file = folder / "submissions"
         self._bin = folder / "bin"
         self._bin.mkdir()
@@ -72,7 +74,7 @@ class Site:
         return self.runs_file.stat().st_size if self.runs_file.exists() else 0
 
     def post(self, study: Study, timeout: float = 60) -> httpx.Response:
-        body = study.job(study.script("echo ran >> runs\n"), name="uncertain", args=["a b"])
+        body = study.job(study.script("echo ran >> runs\n"), name=self.name, args=["a b"])
         headers = {"Idempotency-Key": self.mark}
         return self.service.client.post("/jobs", json=body, headers=headers, timeout=timeout)
 
@@ -82,7 +84,7 @@ class Site:
         job = self._with_id(answer.json()["uid"])
         assert answer.json()["jobId"] in (None, job["jobId"])
         ended = Jobs(self.service).ended(job["jobId"])
-        assert (ended["state"], ended["name"], ended["args"]) == ("DONE", "uncertain", ["a b"])
+        assert (ended["state"], ended["name"], ended["args"]) == ("DONE", self.name, ["a b"])
         assert ended["uid"] == answer.json()["uid"]
         assert (study.directory / "runs").read_text() == "ran\n"
         assert processes_with(self.mark, 5) == []
