@@ -259,11 +259,16 @@ class Server:
         self.abort_dependents(job, "afternotok" if succeeded else "afterok")
 
     def dependents_of(self, job, conditions):
-        for other in self.all():
-            wanted = [pair for pair in other.get("depends", []) if pair[1] == job["id"]]
-            met = [pair for pair in wanted if pair[0] in conditions]
-            if met and other["state"] not in ("F", "X"):
-                yield other, met
+        for other, condition in self.waiting_for(job):
+            if condition in conditions:
+                yield other, [[condition, job["id"]]]
+
+    def waiting_for(self, job):
+        """Yield the jobs that still wait for one, and for what."""
+        for condition, job_id in job.get("dependents", []):
+            other = self.load(job_id) if self.exists(job_id) else {"state": "F"}
+            if other["state"] not in ("F", "X") and [condition, job["id"]] in other["depends"]:
+                yield other, condition
 
     def release_dependents(self, job, *conditions):
         """Let jobs that wait for this go on; return whether there were any."""
@@ -414,6 +419,11 @@ def qsub(server, argv):
             for index in indices_of(job["array"]):
                 server.save(task_of(job, index))
         server.save(job)
+        for condition, wanted in depends:
+            if server.exists(wanted):
+                other = server.load(wanted)
+                other.setdefault("dependents", []).append([condition, job["id"]])
+                server.save(other)
         server.account("Q", job, accounting_words(job))
         whose = f"{account}@{HOST}"
         server.note(
@@ -441,7 +451,7 @@ def array_range(server, text):
 
 def task_of(array, index):
     """Return one task of an array, as it is before it begins."""
-    left_out = ("array", "max_running", "arguments", "depends")
+    left_out = ("array", "max_running", "arguments", "depends", "dependents")
     task = {name: value for name, value in array.items() if name not in left_out}
     return task | {
         "id": f"{array['number']}[{index}]",
@@ -796,10 +806,8 @@ def depend_words(server, job):
     groups = {}
     for condition, wanted in job.get("depends", []):
         groups.setdefault(condition, []).append(wanted)
-    for other in server.all() if job["state"] not in ("F", "X") else []:
-        for condition, wanted in other.get("depends", []):
-            if wanted == job["id"] and other["state"] not in ("F", "X"):
-                groups.setdefault(condition.replace("after", "before"), []).append(other["id"])
+    for other, condition in server.waiting_for(job):
+        groups.setdefault(condition.replace("after", "before"), []).append(other["id"])
     words = (
         ":".join([condition, *(f"{wanted}.{HOST}@{HOST}" for wanted in ids)])
         for condition, ids in groups.items()

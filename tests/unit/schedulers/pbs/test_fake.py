@@ -36,7 +36,11 @@ def test_json_is_written_byte_for_byte(case: str, version: str) -> None:
 
 def _run(fake: Pbs, *argv: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [str(fake.path / argv[0]), *argv[1:]], input=stdin, capture_output=True, check=False
+        [str(fake.path / argv[0]), *argv[1:]],
+        input=stdin,
+        capture_output=True,
+        check=False,
+        cwd=fake.path.parent,
     )
 
 

@@ -190,15 +190,6 @@ def test_what_cannot_be_entered_or_written_fails_the_job(
     assert b"ran" not in done.stdout
 
 
-def test_a_temporary_folder_that_is_not_there_is_done_without(tmp_path: Path) -> None:
-    carrier = build_carrier(b"exit 6\n", [], {}, directory=str(tmp_path))
-    environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path / "gone"), "PBS_JOBID": "45.vm"}
-    done = subprocess.run(
-        ["/bin/sh"], input=carrier, env=environment, capture_output=True, check=False, timeout=60
-    )
-    assert (done.returncode, done.stderr) == (6, b"")
-
-
 def test_each_task_of_an_array_writes_outputs_of_its_own(tmp_path: Path) -> None:
     carrier = build_carrier(
         b"echo out; echo err >&2\n",
