@@ -68,11 +68,18 @@ class Server:
     def all(self):
         return [self.load(job_id) for job_id in self.ids()]
 
+    def current(self):
+        """Return the jobs that are not in the history yet, without reading what is."""
+        ended = {path.stem for path in self.jobs_folder.glob("*.ended")}
+        return [self.load(job_id) for job_id in self.ids() if job_id not in ended]
+
     def save(self, job):
         job["mtime"] = int(time.time())
         new = self.jobs_folder / f"{job['id']}.new"
         new.write_text(json.dumps(job))
         new.rename(self.jobs_folder / f"{job['id']}.json")
+        if job["state"] == "F":
+            (self.jobs_folder / f"{job['id']}.ended").touch()
 
     def forget(self, job):
         (self.jobs_folder / f"{job['id']}.json").unlink()
@@ -110,7 +117,7 @@ class Server:
 
     def schedule(self):
         """Start what has room."""
-        jobs = self.all()
+        jobs = self.current()
         total = int(self.config.get("ncpus", 64))
         running = [job for job in jobs if job["state"] in ("R", "E")]
         used = sum(job["ncpus"] for job in running)
@@ -890,8 +897,8 @@ def print_all(as_json, section, heading, members):
 def selected(server, ids, *, finished, quiet):
     """Return the jobs that are asked for, and what is to be complained about the others."""
     if not ids or "" in ids:
-        jobs = [job for job in server.all() if "index" not in job]
-        return [job for job in jobs if finished or job["state"] != "F"], []
+        jobs = server.all() if finished else server.current()
+        return [job for job in jobs if "index" not in job], []
     found, complaints = [], []
     for text in ids:
         try:
@@ -952,7 +959,7 @@ def pbsnodes(server, argv):
         )
     total = int(server.config.get("ncpus", 64))
     with server.locked():
-        jobs = server.all()
+        jobs = server.current()
     used = sum(job["ncpus"] for job in jobs if job["state"] == "R")
     assigned = [("ncpus", str(used))] if used else []
     told = [
