@@ -14,7 +14,7 @@ __all__ = ["pytest_sessionfinish", "pytest_terminal_summary"]
 REAL = {
     "slurm": "Slurm",
     "sge": "Grid Engine",
-    "modules": "Environment Modules or Lmod",
+    "modules": "Environment Modules and Lmod",
     "postgres": "PostgreSQL",
 }
 
@@ -24,7 +24,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     terminalreporter.section("tests left out")
     if not skipped:
-        terminalreporter.line("None. What needs a real Slurm, Grid Engine or PostgreSQL had one.")
+        *others, last = REAL.values()
+        real = f"{', '.join(others)} or {last}"
+        terminalreporter.line(f"None. What needs a real one of these had one: {real}.")
         return
     counts = Counter((_needs(report), _reason(report)) for report in skipped)
     for (needs, reason), count in sorted(counts.items()):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.left_out import REAL
 from tests.service import INSTALLATION
 
 CONFIGURATION = """
@@ -95,4 +96,5 @@ def test_a_run_without_gaps_says_so(tmp_path: Path) -> None:
     status, printed = run(tmp_path, "-k", "passes")
 
     assert status == 0
-    assert "None. What needs a real Slurm, Grid Engine or PostgreSQL had one." in printed
+    assert "None. What needs a real one of these had one: Slurm, Grid Engine, " in printed
+    assert all(name in printed for name in REAL.values())
