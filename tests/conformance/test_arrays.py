@@ -33,6 +33,11 @@ def _tasks(jobs: Jobs, array: str) -> dict[int, Json]:
     return {job["arrayTaskId"]: job for job in listed if job["arrayJobId"] == array}
 
 
+def _listed_with_its_tasks(jobs: Jobs, array: str) -> None:
+    """Wait until the queue was asked after the array was submitted."""
+    jobs.wait(array, lambda _: _tasks(jobs, array).keys() == TASKS)
+
+
 def test_an_array_is_a_job_and_so_is_each_of_its_tasks(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
@@ -45,6 +50,7 @@ def test_an_array_is_a_job_and_so_is_each_of_its_tasks(
     array = _accepted(service, jobs, backend, body)
     if array is None:
         return
+    _listed_with_its_tasks(jobs, array)
     jobs.running(array)
     for number in TASKS:
         jobs.running(f"{array}[{number}]")
@@ -86,6 +92,7 @@ def test_an_array_is_ended_with_all_its_tasks_and_one_task_alone(
     array = _accepted(service, jobs, backend, _array(study, "exec sleep 600\n"))
     if array is None:
         return
+    _listed_with_its_tasks(jobs, array)
     jobs.running(array)
     jobs.running(f"{array}[1]")
     jobs.delete(f"{array}[1]")
