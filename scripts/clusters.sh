@@ -1,7 +1,8 @@
 #!/bin/sh
-# What the tests run against, on this machine: a real Slurm, Grid Engine and PostgreSQL.
+# What the tests run against, on this machine: a real Slurm, Grid Engine and PostgreSQL, and
+# environment modules. Torque and PBS have stand-ins (tests/fakebin), which need nothing.
 #
-#   scripts/clusters.sh up      install (root, Debian) and start what is not running
+#   scripts/clusters.sh up      install (root, Debian) and start what is not there
 #   scripts/clusters.sh down    stop what `up` started; what was installed stays
 #
 # One that cannot be had here is said and left out, unless HPCQ_REQUIRE_REAL is set.
