@@ -155,5 +155,6 @@ def _carried_out_as_answered(service: Service, status: int, latch: Latch, name: 
     if status == 202:
         until("the job runs", lambda: latch.runs > 0)
     until("the outcome is known", lambda: all(job["status"] == "STOPPED" for job in listed()), 180)
-    assert len([job for job in listed() if job["state"] == "DONE"]) == latch.runs
+    known = listed()
+    assert [job["state"] for job in known].count("DONE") == latch.runs, known
     assert latch.runs == 1 if status == 202 else latch.runs <= 1
