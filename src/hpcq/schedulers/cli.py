@@ -1,12 +1,16 @@
-"""What every command-line scheduler shares: one way to run its commands."""
+"""What command-line schedulers share: how commands are run, and what a job is submitted with."""
 
+import asyncio
+import os
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
-from hpcq.domain.errors import CommandFailed
+from hpcq.domain.errors import CommandFailed, InvalidSpec
+from hpcq.domain.jobs import JobSpec
 from hpcq.execution.protocol import DEFAULT_OUTPUT_LIMIT_BYTES, Command, Completed, Runner
 from hpcq.schedulers.base import SchedulerOptions
 
-__all__ = ["CommandLine"]
+__all__ = ["CommandLine", "check_output_folders", "read_script"]
 
 
 class CommandLine:
@@ -68,3 +72,34 @@ class CommandLine:
         if done.exit_code != 0:
             raise CommandFailed(done.argv, done.exit_code, done.stderr, done.stdout)
         return done.stdout
+
+
+def check_output_folders(spec: JobSpec) -> None:
+    """Refuse outputs in missing folders of the working directory. Not async: it looks at files.
+
+    For schedulers that accept them, and then leave the output where nobody looks or never start
+    the job. Paths elsewhere may exist on the execution hosts only.
+
+    Raises:
+        InvalidSpec: there is no such folder.
+    """
+    for path, wire in ((spec.stdout_path, "stdoutPath"), (spec.stderr_path, "stderrPath")):
+        if path is None or path.startswith("/"):
+            continue
+        folder = os.path.dirname(os.path.join(spec.working_directory, path))
+        if not os.path.isdir(folder):
+            raise InvalidSpec(f"There is no folder {folder!r} for the {wire}.", field=wire)
+
+
+async def read_script(path: str) -> bytes:
+    """Return the script that is submitted.
+
+    Raises:
+        InvalidSpec: it cannot be read.
+    """
+    try:
+        return await asyncio.to_thread(Path(path).read_bytes)
+    except OSError as error:
+        raise InvalidSpec(
+            f"The script file {path!r} cannot be read: {error.strerror}.", field="scriptFile"
+        ) from error

@@ -11,6 +11,7 @@ from enum import Enum, auto
 
 from hpcq.domain.errors import (
     CommandFailed,
+    InvalidSpec,
     JobNotFound,
     NotAuthorized,
     OutputParseError,
@@ -23,7 +24,10 @@ from hpcq.domain.jobs import NativeId
 from hpcq.execution.protocol import Completed
 from hpcq.schedulers.pbs_family.values import JobId, parse_job_id
 
-__all__ = ["Meaning", "check_completed", "meaning_of", "parse_qsub"]
+__all__ = ["Meaning", "check_completed", "check_refusal", "meaning_of", "parse_qsub"]
+
+_BAD_DEPENDENCY = 208  # 15056 PBSE_BADDEPEND
+_BAD_ARRAY = 235  # 15083 PBSE_BAD_ARRAY_REQ
 
 
 class Meaning(Enum):
@@ -186,3 +190,20 @@ def parse_qsub(done: Completed) -> JobId:
     except ValueError:
         answer = done.stdout or done.stderr
         raise OutputParseError("qsub", "it is not just a job id", answer) from None
+
+
+def check_refusal(error: CommandFailed) -> None:
+    """Say of a refusal by ``qsub`` which field is to blame, where its exit status says so.
+
+    Raises:
+        InvalidSpec: it does.
+    """
+    said = error.scheduler_message or ""
+    if error.exit_code == _BAD_DEPENDENCY:
+        raise InvalidSpec(
+            "Torque does not let it wait for these jobs; one of them may have ended meanwhile: "
+            f"{said}",
+            field="dependsOn",
+        ) from error
+    if error.exit_code == _BAD_ARRAY:
+        raise InvalidSpec(f"Torque does not take the array: {said}", field="array") from error

@@ -7,12 +7,10 @@ import pwd
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import datetime
 
 from hpcq.domain.errors import (
     CommandFailed,
-    CommandMissing,
     InvalidSpec,
     JobNotFound,
     OutputParseError,
@@ -22,33 +20,33 @@ from hpcq.domain.jobs import Dependency, JobSpec, NativeId, Observation, Submiss
 from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import Capabilities, Listing, Node, Queue, SchedulerOptions
-from hpcq.schedulers.cli import CommandLine
+from hpcq.schedulers.cli import CommandLine, check_output_folders, read_script
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs
 from hpcq.schedulers.pbs_family.values import parse_job_id
-from hpcq.schedulers.torque.accounting import observe_lines, parse_tracejob
-from hpcq.schedulers.torque.answers import Meaning, check_completed, meaning_of, parse_qsub
+from hpcq.schedulers.torque.answers import (
+    Meaning,
+    check_completed,
+    check_refusal,
+    meaning_of,
+    parse_qsub,
+)
+from hpcq.schedulers.torque.arrays import Arrays
 from hpcq.schedulers.torque.cluster import parse_pbsnodes, parse_queues
 from hpcq.schedulers.torque.commands import (
-    acceptable_name,
     build_change,
     build_qstat,
     build_qsub,
     check_template,
 )
-from hpcq.schedulers.torque.parse import Reader, array_of
+from hpcq.schedulers.torque.logs import Logs
+from hpcq.schedulers.torque.parse import Reader
 
 __all__ = ["TorqueBackend", "create"]
 
 _ASKED_BY_ID = 8
 """Up to so many jobs are asked for one by one; beyond that the whole queue is the lighter way."""
-_TRACED_AT_ONCE = 2
-_TRACED_DAYS = 7
-_BAD_DEPENDENCY = 208  # 15056 PBSE_BADDEPEND
-_BAD_ARRAY = 235  # 15083 PBSE_BAD_ARRAY_REQ
 # Releases before 5 say it on standard error, in small letters.
 _VERSION = re.compile(r"^version:\s*", re.IGNORECASE)
-# The server's may be so far away from ours.
-_OTHER_CLOCK = timedelta(minutes=10)
 
 _CAPABILITIES = Capabilities(
     fields=frozenset(
@@ -84,14 +82,13 @@ class TorqueBackend:
         self._cli = CommandLine(options, runner)
         self._template = options.torque_resources
         self._slots_per_node = options.torque_slots_per_node
-        self._account = _account()
-        self._reader = Reader(self._account)
-        self._logs = AccountingLogs(options.torque_home / "server_priv" / "accounting")
+        account = _account()
+        self._reader = Reader(account)
+        accounting = AccountingLogs(options.torque_home / "server_priv" / "accounting")
+        self._logs = Logs(accounting, self._cli, account)
+        self._arrays = Arrays(accounting)
         self._listed: Mapping[NativeId, Observation] = {}
-        self._arrays: dict[NativeId, dict[NativeId, Observation]] = {}
         self._listing = asyncio.Lock()
-        self._tracing = asyncio.Semaphore(_TRACED_AT_ONCE)
-        self._server: str | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -112,10 +109,10 @@ class TorqueBackend:
             key,
             template=self._template,
             slots_per_node=self._slots_per_node,
-            arrays=self._arrays,
+            arrays=self._arrays.ids,
         )
-        await asyncio.to_thread(_check_output_folders, spec)
-        script = await _read_script(spec.script_file)
+        await asyncio.to_thread(check_output_folders, spec)
+        script = await read_script(spec.script_file)
         done = await self._cli.run(
             submission.argv,
             stdin=submission.carry(spec, script),
@@ -125,11 +122,11 @@ class TorqueBackend:
         try:
             job_id = parse_qsub(done)
         except CommandFailed as error:
-            _explain(error)
+            check_refusal(error)
             raise
-        self._server = job_id.server or self._server
+        self._logs.server = job_id.server or self._logs.server
         if job_id.is_array:
-            self._arrays.setdefault(job_id.short, {})
+            self._arrays.add(job_id.short)
         return job_id.short
 
     async def find(self, key: SubmissionKey) -> NativeId | None:
@@ -146,20 +143,7 @@ class TorqueBackend:
 
         Torque forgets a job's variables, and with them its key, when it forgets the job.
         """
-        end = " " if spec.array is None else "-"
-        mark = f" jobname={acceptable_name(spec.name)}{end}".encode()
-        try:
-            lines = await asyncio.to_thread(self._logs.having, mark)
-        except OSError:
-            return ()
-        earliest = since - _OTHER_CLOCK
-        found = [
-            NativeId(seen.array_job_id or seen.native_id)
-            for seen in observe_lines(lines)[0]
-            if self._account in (None, seen.owner)
-            and (seen.submit_time is None or seen.submit_time >= earliest)
-        ]
-        return list(dict.fromkeys(found))
+        return await self._logs.lookalikes(spec, since)
 
     async def jobs(self) -> Listing:
         """Run one ``qstat`` for all users' jobs, each job of an array for itself.
@@ -180,25 +164,14 @@ class TorqueBackend:
         wanted = [native_id for native_id in ids if native_id not in self._listed]
         ended = [self._listed[i] for i in ids if i in self._listed]
         kept = [seen for seen in ended if seen.state.is_final]
-        numbers = dict.fromkeys(parse_job_id(native_id).number for native_id in wanted)
-        try:
-            lines = await asyncio.to_thread(self._logs.lines, numbers)
-        except OSError:
-            traced = await asyncio.gather(*map(self._trace, wanted))
-            return Listing(observations=[*kept, *(seen for seen in traced if seen is not None)])
-        observations, unreadable = observe_lines(lines)
-        asked = set(wanted)
-        observations += _wholes(observations)
-        return Listing(
-            observations=[*kept, *(seen for seen in observations if seen.native_id in asked)],
-            unreadable=unreadable,
-        )
+        told = await self._logs.history(wanted)
+        return replace(told, observations=[*kept, *told.observations])
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:
         """Run ``qstat -x`` for these jobs, or for all when there are many."""
         if not ids:
             return Listing()
-        arrays = any(self._is_array(native_id) for native_id in ids)
+        arrays = any(native_id in self._arrays.ids for native_id in ids)
         if arrays or len(ids) > _ASKED_BY_ID:
             listing = await self._query()
         else:
@@ -265,49 +238,10 @@ class TorqueBackend:
             if not done.stdout.strip() and done.stderr.strip():
                 raise OutputParseError("qstat", "it listed nothing, and complained", done.stderr)
             listing = await asyncio.to_thread(self._reader.read, done.stdout, remember=True)
-            listing = replace(
-                listing, observations=await self._with_whole_arrays(listing.observations)
-            )
+            observations = await self._arrays.complete(listing.observations)
+            listing = replace(listing, observations=observations)
             self._listed = {seen.native_id: seen for seen in listing.observations}
         return listing
-
-    async def _with_whole_arrays(self, seen: Sequence[Observation]) -> list[Observation]:
-        """Return the same, arrays with those of their jobs that Torque has forgotten already.
-
-        It forgets each a while after its own end: they are remembered from earlier listings and,
-        before the array is taken for over, looked for in the accounting logs.
-        """
-        tasks: dict[NativeId, dict[NativeId, Observation]] = {}
-        for one in seen:
-            if one.array_job_id is not None:
-                tasks.setdefault(NativeId(one.array_job_id), {})[one.native_id] = one
-        listed = {number: len(ours) for number, ours in tasks.items()}
-        for number, ours in tasks.items():
-            before = self._arrays.get(number, {})
-            tasks[number] = {**{i: o for i, o in before.items() if o.state.is_final}, **ours}
-            if all(o.state.is_final for o in ours.values()) and not _are_over(before):
-                tasks[number] = {**await self._accounted(number), **tasks[number]}
-        self._arrays = tasks
-        wholes = {
-            number: array_of(number, [*ours.values()])
-            for number, ours in tasks.items()
-            if len(ours) > listed[number]
-        }
-        return [
-            replace(wholes[o.native_id], submission_key=o.submission_key)
-            if o.native_id in wholes
-            else o
-            for o in seen
-        ]
-
-    async def _accounted(self, number: NativeId) -> dict[NativeId, Observation]:
-        """Return the ends of an array's jobs by the accounting logs, as far as they are open."""
-        try:
-            lines = await asyncio.to_thread(self._logs.lines, [number])
-        except OSError:
-            return {}
-        ends = observe_lines(lines)[0]
-        return {seen.native_id: seen for seen in ends if seen.array_job_id == number}
 
     async def _look_up(self, depends_on: Sequence[Dependency]) -> None:
         """Make sure that Torque knows these jobs, and that it is known which of them are arrays.
@@ -326,36 +260,18 @@ class TorqueBackend:
                     field="dependsOn",
                 )
 
-    def _is_array(self, native_id: NativeId) -> bool:
-        return native_id in self._arrays
-
     async def _change(self, command: str, native_id: NativeId) -> Completed:
         try:
             parsed = parse_job_id(native_id)
         except ValueError:
             raise JobNotFound(native_id) from None
-        is_array = self._is_array(native_id)
+        is_array = native_id in self._arrays.ids
         done = await self._cli.run(build_change(command, native_id, is_array=is_array))
         if meaning_of(done) is Meaning.UNKNOWN_JOB and parsed.task is None and not is_array:
             # An array that no listing has shown yet.
             done = await self._cli.run(build_change(command, native_id, is_array=True))
         check_completed(done, native_id)
         return done
-
-    async def _trace(self, native_id: NativeId) -> Observation | None:
-        """Ask the logs about one job; ``tracejob`` exits with 0 whatever it finds."""
-        wanted = parse_job_id(native_id)
-        server = wanted.server or self._server
-        name = f"{wanted.short}.{server}" if server else wanted.short
-        async with self._tracing:
-            try:
-                done = await self._cli.run(
-                    ("tracejob", "-n", str(_TRACED_DAYS), name), listing=True
-                )
-            except CommandMissing:
-                return None  # not every installation of the client has it
-        check_completed(done)
-        return parse_tracejob(done.stdout, wanted)
 
 
 def create(options: SchedulerOptions, runner: Runner) -> TorqueBackend:
@@ -368,65 +284,9 @@ def create(options: SchedulerOptions, runner: Runner) -> TorqueBackend:
     return TorqueBackend(options, runner)
 
 
-def _wholes(tasks: Sequence[Observation]) -> list[Observation]:
-    """Return the arrays whose jobs these are."""
-    arrays: dict[str, list[Observation]] = {}
-    for task in tasks:
-        if task.array_job_id is not None:
-            arrays.setdefault(task.array_job_id, []).append(task)
-    return [array_of(number, ours) for number, ours in arrays.items()]
-
-
-def _are_over(tasks: Mapping[NativeId, Observation]) -> bool:
-    return bool(tasks) and all(task.state.is_final for task in tasks.values())
-
-
-def _explain(error: CommandFailed) -> None:
-    """Say of a refusal which field is to blame, where its exit status says so.
-
-    Raises:
-        InvalidSpec: it does.
-    """
-    said = error.scheduler_message or ""
-    if error.exit_code == _BAD_DEPENDENCY:
-        raise InvalidSpec(
-            "Torque does not let it wait for these jobs; one of them may have ended meanwhile: "
-            f"{said}",
-            field="dependsOn",
-        ) from error
-    if error.exit_code == _BAD_ARRAY:
-        raise InvalidSpec(f"Torque does not take the array: {said}", field="array") from error
-
-
 def _account() -> str | None:
     """Return who owns the jobs that this service submits, by the system's word."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return None
-
-
-def _check_output_folders(spec: JobSpec) -> None:
-    """Refuse outputs in missing folders of the working directory.
-
-    Torque accepts them and leaves the output where nobody looks. Paths elsewhere may exist on the
-    execution hosts only.
-
-    Raises:
-        InvalidSpec: there is no such folder.
-    """
-    for path, wire in ((spec.stdout_path, "stdoutPath"), (spec.stderr_path, "stderrPath")):
-        if path is None or path.startswith("/"):
-            continue
-        folder = os.path.dirname(os.path.join(spec.working_directory, path))
-        if not os.path.isdir(folder):
-            raise InvalidSpec(f"There is no folder {folder!r} for the {wire}.", field=wire)
-
-
-async def _read_script(path: str) -> bytes:
-    try:
-        return await asyncio.to_thread(Path(path).read_bytes)
-    except OSError as error:
-        raise InvalidSpec(
-            f"The script file {path!r} cannot be read: {error.strerror}.", field="scriptFile"
-        ) from error

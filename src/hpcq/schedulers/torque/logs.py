@@ -1,0 +1,100 @@
+"""What Torque's logs tell of jobs that it has forgotten."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from hpcq.domain.errors import CommandMissing
+from hpcq.domain.jobs import JobSpec, NativeId, Observation
+from hpcq.schedulers.base import Listing
+from hpcq.schedulers.cli import CommandLine
+from hpcq.schedulers.pbs_family.accounting import AccountingLogs
+from hpcq.schedulers.pbs_family.values import parse_job_id
+from hpcq.schedulers.torque.accounting import observe_lines, parse_tracejob
+from hpcq.schedulers.torque.answers import check_completed
+from hpcq.schedulers.torque.arrays import wholes
+from hpcq.schedulers.torque.commands import acceptable_name
+
+__all__ = ["Logs"]
+
+_TRACED_AT_ONCE = 2
+_TRACED_DAYS = 7
+# The server's may be so far away from ours.
+_OTHER_CLOCK = timedelta(minutes=10)
+
+
+class Logs:
+    """Reads the accounting logs; where that is not allowed, asks ``tracejob``.
+
+    Args:
+        accounting: the server's accounting logs.
+        cli: runs ``tracejob``.
+        account: who owns the jobs that this service submits; None: it is not known.
+
+    Attributes:
+        server: whose jobs ``tracejob`` is asked about; None until it is known.
+    """
+
+    def __init__(self, accounting: AccountingLogs, cli: CommandLine, account: str | None) -> None:
+        self._accounting = accounting
+        self._cli = cli
+        self._account = account
+        self._tracing = asyncio.Semaphore(_TRACED_AT_ONCE)
+        self.server: str | None = None
+
+    async def history(self, ids: Sequence[NativeId]) -> Listing:
+        """Return how these jobs ended, as far as that is told.
+
+        Raises:
+            SchedulerError: ``tracejob`` had to be asked, and failed.
+        """
+        numbers = dict.fromkeys(parse_job_id(native_id).number for native_id in ids)
+        try:
+            lines = await asyncio.to_thread(self._accounting.lines, numbers)
+        except OSError:
+            traced = await asyncio.gather(*map(self._trace, ids))
+            return Listing(observations=[seen for seen in traced if seen is not None])
+        observations, unreadable = observe_lines(lines)
+        asked = set(ids)
+        observations += wholes(observations)
+        return Listing(
+            observations=[seen for seen in observations if seen.native_id in asked],
+            unreadable=unreadable,
+        )
+
+    async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
+        """Return the ended jobs of this account with this name, by the accounting alone.
+
+        Args:
+            spec: what was submitted.
+            since: when; jobs submitted well before are left out.
+        """
+        end = " " if spec.array is None else "-"
+        mark = f" jobname={acceptable_name(spec.name)}{end}".encode()
+        try:
+            lines = await asyncio.to_thread(self._accounting.having, mark)
+        except OSError:
+            return ()
+        earliest = since - _OTHER_CLOCK
+        found = [
+            NativeId(seen.array_job_id or seen.native_id)
+            for seen in observe_lines(lines)[0]
+            if self._account in (None, seen.owner)
+            and (seen.submit_time is None or seen.submit_time >= earliest)
+        ]
+        return list(dict.fromkeys(found))
+
+    async def _trace(self, native_id: NativeId) -> Observation | None:
+        """Ask the logs about one job; ``tracejob`` exits with 0 whatever it finds."""
+        wanted = parse_job_id(native_id)
+        server = wanted.server or self.server
+        name = f"{wanted.short}.{server}" if server else wanted.short
+        async with self._tracing:
+            try:
+                done = await self._cli.run(
+                    ("tracejob", "-n", str(_TRACED_DAYS), name), listing=True
+                )
+            except CommandMissing:
+                return None  # not every installation of the client has it
+        check_completed(done)
+        return parse_tracejob(done.stdout, wanted)
