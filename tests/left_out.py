@@ -24,9 +24,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     terminalreporter.section("tests left out")
     if not skipped:
-        *others, last = REAL.values()
-        real = f"{', '.join(others)} or {last}"
-        terminalreporter.line(f"None. What needs a real one of these had one: {real}.")
+        real = ", ".join(REAL.values())
+        terminalreporter.line(f"None. What needs one of these had a real one: {real}.")
         return
     counts = Counter((_needs(report), _reason(report)) for report in skipped)
     for (needs, reason), count in sorted(counts.items()):

@@ -152,9 +152,13 @@ def _carried_out_as_answered(service: Service, status: int, latch: Latch, name: 
     def listed() -> list[Json]:
         return [job for job in jobs.listed().values() if job["name"] == name]
 
+    def is_known() -> bool:
+        found = listed()
+        return len(found) >= latch.runs and all(job["status"] == "STOPPED" for job in found)
+
     if status == 202:
         until("the job runs", lambda: latch.runs > 0)
-    until("the outcome is known", lambda: all(job["status"] == "STOPPED" for job in listed()), 180)
+    until("the outcome is known", is_known, 180)
     known = listed()
     assert [job["state"] for job in known].count("DONE") == latch.runs, known
     assert latch.runs == 1 if status == 202 else latch.runs <= 1

@@ -96,5 +96,5 @@ def test_a_run_without_gaps_says_so(tmp_path: Path) -> None:
     status, printed = run(tmp_path, "-k", "passes")
 
     assert status == 0
-    assert "None. What needs a real one of these had one: Slurm, Grid Engine, " in printed
+    assert "None. What needs one of these had a real one: Slurm, Grid Engine, " in printed
     assert all(name in printed for name in REAL.values())
