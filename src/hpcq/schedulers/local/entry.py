@@ -207,6 +207,8 @@ def spec_from_json(text: str) -> JobSpec:
     """Return the spec that `spec_to_json` wrote."""
     content = json.loads(text)
     content["args"] = tuple(content["args"])
+    # No job of this scheduler waits for another one.
+    content["depends_on"] = ()
     return JobSpec(**content)
 
 
