@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 from hpcq.domain.errors import (
     CommandFailed,
@@ -17,7 +16,7 @@ from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import Capabilities, Listing, Node, Queue, SchedulerOptions
-from hpcq.schedulers.cli import CommandLine
+from hpcq.schedulers.cli import CommandLine, read_script
 from hpcq.schedulers.pbs import answers, commands, parse
 from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
 from hpcq.schedulers.pbs.conf import command_path
@@ -84,7 +83,7 @@ class PbsBackend:
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""
         await self._check_dependencies(spec)
-        script = await _read_script(spec.script_file)
+        script = await read_script(spec.script_file)
         argv = commands.build_qsub(
             spec,
             key,
@@ -280,12 +279,3 @@ def _with_key(answer: parse.Answer, key: SubmissionKey) -> NativeId | None:
     found = [record for record in answer.records if record.observation.submission_key == key]
     found.sort(key=lambda record: record.observation.array_task_id is not None)
     return found[0].observation.native_id if found else None
-
-
-async def _read_script(path: str) -> bytes:
-    try:
-        return await asyncio.to_thread(Path(path).read_bytes)
-    except OSError as error:
-        raise InvalidSpec(
-            f"The script file {path!r} cannot be read: {error.strerror}.", field="scriptFile"
-        ) from error

@@ -1,12 +1,10 @@
 """Grid Engine behind the backend contract."""
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hpcq.domain.errors import (
-    InvalidSpec,
     JobNotFound,
     OutputParseError,
 )
@@ -21,7 +19,7 @@ from hpcq.schedulers.base import (
     SchedulerOptions,
     Unreadable,
 )
-from hpcq.schedulers.cli import CommandLine
+from hpcq.schedulers.cli import CommandLine, check_output_folders, read_script
 from hpcq.schedulers.sge.accounting import AccountingFile
 from hpcq.schedulers.sge.answers import check_completed, never_ran, parse_qsub
 from hpcq.schedulers.sge.carrier import build_carrier
@@ -92,10 +90,10 @@ class SgeBackend:
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""
         submission = build_qsub(spec, key, parallel_environment=self._parallel_environment)
-        await asyncio.to_thread(_check_output_folders, spec)
+        await asyncio.to_thread(check_output_folders, spec)
         stdin = b""
         if submission.needs_carrier:
-            script = await _read_script(spec.script_file)
+            script = await read_script(spec.script_file)
             stdin = build_carrier(script, submission.carried_args, submission.carried_environment)
         done = await self._cli.run(
             submission.argv,
@@ -263,29 +261,3 @@ def _accounting_path(environment: Mapping[str, str]) -> Path:
 def _batches(ids: Sequence[NativeId]) -> Iterator[Sequence[NativeId]]:
     for start in range(0, len(ids), _IDS_IN_ONE_COMMAND):
         yield ids[start : start + _IDS_IN_ONE_COMMAND]
-
-
-def _check_output_folders(spec: JobSpec) -> None:
-    """Refuse outputs in missing folders of the working directory.
-
-    Grid Engine accepts them, fails to start the job and keeps it in the error state for good.
-    Paths elsewhere may exist on the execution hosts only.
-
-    Raises:
-        InvalidSpec: there is no such folder.
-    """
-    for path, wire in ((spec.stdout_path, "stdoutPath"), (spec.stderr_path, "stderrPath")):
-        if path is None or path.startswith("/"):
-            continue
-        folder = os.path.dirname(os.path.join(spec.working_directory, path))
-        if not os.path.isdir(folder):
-            raise InvalidSpec(f"There is no folder {folder!r} for the {wire}.", field=wire)
-
-
-async def _read_script(path: str) -> bytes:
-    try:
-        return await asyncio.to_thread(Path(path).read_bytes)
-    except OSError as error:
-        raise InvalidSpec(
-            f"The script file {path!r} cannot be read: {error.strerror}.", field="scriptFile"
-        ) from error
