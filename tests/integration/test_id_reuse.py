@@ -61,7 +61,7 @@ def test_slurm_reaches_its_highest_number_and_begins_again(
     older = _run(jobs, study, 3)
     _use_up_numbers_before(int(older["jobId"]))
     newer = _run(jobs, study, 4)
-    assert (older["exitCode"], newer["exitCode"]) == (3, 4)
+    assert (older["exitCode"], newer["exitCode"]) == (3, 4), f"{older}\n{newer}"
     _both_are_kept(service, older, newer)
     service.restart()
     _both_are_kept(service, older, newer)

@@ -25,6 +25,8 @@ def same_job(record: JobRecord, seen: Observation) -> bool:
         return False
     if seen.submission_key is not None:
         return record.is_ours and seen.submission_key == record.key
+    if seen.is_keyless and record.is_ours:
+        return False
     known = record.seen
     if known is not None and known.owner and seen.owner and known.owner != seen.owner:
         return False

@@ -233,6 +233,7 @@ class Observation:
         exit_code: the script's exit status, 0 to 255; None when a signal ended it.
         exit_signal: the signal that ended it.
         submission_key: the mark it carries when it was submitted through this service.
+        is_keyless: whether the answer would have shown the mark, so that it surely has none.
     """
 
     native_id: NativeId
@@ -264,6 +265,7 @@ class Observation:
     array_task_id: int | None = None
     depends_on: tuple[str, ...] | None = None
     submission_key: SubmissionKey | None = None
+    is_keyless: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from hpcq.domain import life, submission
+from hpcq.domain.identity import same_job
 from hpcq.domain.jobs import (
     ArrayRange,
     JobRecord,
@@ -51,6 +52,13 @@ def test_an_array_some_of_whose_tasks_are_over_runs_while_the_others_wait() -> N
     begun = life.observe(array, seen(JobState.RUNNING, start_time=after(4)), after(5))
     between = life.observe(begun, seen(), after(6))
     assert (between.state, between.seen and between.seen.start_time) == (JobState.RUNNING, after(4))
+
+
+def test_a_job_that_surely_has_no_key_is_none_of_ours() -> None:
+    assert same_job(taken(), seen(JobState.DONE))
+    assert not same_job(taken(), seen(JobState.DONE, is_keyless=True))
+    foreign = life.first_sight("1", seen(), T0)
+    assert same_job(foreign, seen(JobState.DONE, is_keyless=True))
 
 
 # From the intent to the scheduler

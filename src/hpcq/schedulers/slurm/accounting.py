@@ -175,6 +175,7 @@ def _observe(native_id: NativeId, run: _Run) -> Observation | None:
     hosts = fields.known(row["NodeList"])
     array, task = fields.array_of(native_id)
     complete = row["Partition"] != ""
+    key = SubmissionKey.find_in(row["Comment"]) or _key_in_line(row["SubmitLine"])
     seen = Observation(
         native_id=native_id,
         state=meaning.state,
@@ -199,7 +200,9 @@ def _observe(native_id: NativeId, run: _Run) -> Observation | None:
         usage=usage if hosts else None,
         array_job_id=array,
         array_task_id=task,
-        submission_key=SubmissionKey.find_in(row["Comment"]) or _key_in_line(row["SubmitLine"]),
+        submission_key=key,
+        # Sites may leave comments out; how a job was submitted is always there.
+        is_keyless=key is None and row["SubmitLine"] != "",
     )
     return recognise_memory_kill(seen)
 

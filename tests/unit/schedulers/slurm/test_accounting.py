@@ -144,6 +144,16 @@ def test_an_id_that_was_used_twice_is_two_jobs() -> None:
     assert [seen.state for seen in listing.observations] == [JobState.DONE, JobState.FAILED]
 
 
+def test_a_submission_without_a_key_surely_has_none() -> None:
+    for line, keyless in (
+        ("", False),
+        (f"sbatch --parsable --comment={KEY} -- /srv/run.sh", False),
+        ("sbatch --comment=mine run.sh", True),
+    ):
+        listing = accounting.parse_history(rows({"SubmitLine": line}), DELIMITER, [])
+        assert [seen.is_keyless for seen in listing.observations] == [keyless]
+
+
 @pytest.mark.parametrize("case", ["unknown", "array-task-cancelled-while-held"])
 def test_what_accounting_does_not_know_is_absent(case: str) -> None:
     assert told(f"history-{case}") == ()
