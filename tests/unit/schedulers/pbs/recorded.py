@@ -4,25 +4,17 @@
 which calls itself 23.06.06 too; both spoke to the same server.
 """
 
-import tomllib
-from pathlib import Path
+from tests.recordings import RECORDED, read_case
 
 from hpcq.execution.protocol import Completed
 
 __all__ = ["ROOT", "cases", "recorded"]
 
-ROOT = Path(__file__).parents[3] / "recorded" / "pbs"
+ROOT = RECORDED / "pbs"
 
 
 def recorded(case: str, version: str = "2026.04") -> Completed:
-    folder = ROOT / version / case
-    meta = tomllib.loads((folder / "meta.toml").read_text())
-    return Completed(
-        argv=tuple(meta["argv"]),
-        exit_code=meta["exit_status"],
-        stdout=(folder / "stdout").read_bytes(),
-        stderr=(folder / "stderr").read_bytes(),
-    )
+    return read_case(ROOT / version / case)
 
 
 def cases(*words: str) -> list[tuple[str, str]]:
