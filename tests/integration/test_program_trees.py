@@ -1,7 +1,8 @@
 """``GET /programs`` of a service without root's powers, on trees as careless as sites' own."""
 
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,15 @@ class Tree:
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Tree:
-    tree = Tree(tmp_path / "site")
+def root() -> Iterator[Path]:
+    """A folder with a short name: the header that tells of what is left out is not endless."""
+    with tempfile.TemporaryDirectory(prefix="hpcq-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def tree(root: Path) -> Tree:
+    tree = Tree(root)
     tree.version("v28.16.4", "mpi_newave28.job", "newave28_L")
     tree.version("v28.6.2", "mpi_newave.job", "mpi_newave.job.bak")
     tree.version("29", "mpi_newave29.job")
