@@ -5,6 +5,7 @@ import os
 import select
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -300,6 +301,32 @@ async def test_jobs_never_hold_more_slots_than_there_are(site: LocalSite) -> Non
     for line in (site.work / "log").read_text().splitlines():
         used += int(line)
         assert 0 <= used <= 4
+
+
+async def test_slots_lowered_between_starts_stop_nobody_behind_a_job_too_large(
+    site: LocalSite,
+) -> None:
+    blocker = await site.submit("while [ ! -e go ]; do sleep 0.02; done\n", slots=4)
+    large = await site.submit(site.script("echo large >> order\n", "b"), slots=4)
+    held = await site.submit(site.script("echo held >> order\n", "h"), slots=3, hold=True)
+    small = await site.submit(site.script("echo small >> order\n", "c"), slots=2)
+    await site.stop()
+    site.options = replace(site.options, max_slots=2)
+    await site.start()
+    (site.work / "go").touch()
+    for native_id in (blocker, small):
+        assert (await site.ended(native_id)).state is JobState.DONE
+    await site.backend.release(held)
+    for native_id, slots in ((large, 4), (held, 3)):
+        job = await site.seen(native_id)
+        assert job.state is JobState.QUEUED
+        assert f"asks for {slots} slots and the machine has 2 now" in (job.state_reason or "")
+    assert (await site.run(site.script("echo later >> order\n", "d"))).state is JobState.DONE
+    assert await site.backend.cancel(held) is True
+    site.options = replace(site.options, max_slots=4)
+    await site.restart()
+    assert (await site.ended(large)).state is JobState.DONE
+    assert (site.work / "order").read_text().split() == ["small", "later", "large"]
 
 
 async def test_a_held_job_starts_once_released(site: LocalSite) -> None:

@@ -18,7 +18,8 @@ from tests.integration.local_site import LocalSite
 
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.schedulers.local.cgroup import Leaf
-from hpcq.schedulers.local.delegation import Subtree, Unusable, claim, own_group
+from hpcq.schedulers.local.delegation import Subtree, Unusable, claim
+from hpcq.schedulers.local.hierarchy import own_group
 from hpcq.schedulers.local.launching import Launcher
 from hpcq.schedulers.local.recovery import read_started
 

@@ -34,6 +34,7 @@ from hpcq.config.fields import (
     upper,
 )
 from hpcq.schedulers import registry
+from hpcq.schedulers.local.capacity import count_usable_cpus
 from hpcq.schedulers.torque.commands import check_template
 
 __all__ = ["ProgramPathRule", "Settings"]
@@ -178,11 +179,11 @@ class Settings(BaseModel):
         example="10",
     )
     internal_scheduler_max_slots: Annotated[int, Field(ge=1, le=10**6)] = setting(
-        lambda: os.cpu_count() or 1,
+        count_usable_cpus,
         "How many slots the LOCAL scheduler hands out.",
         allowed="a whole number from 1 to 1000000",
         example="16",
-        shown="number of CPUs",
+        shown="the CPUs that the service may use",
     )
     poll_interval_seconds: Annotated[Seconds, Field(ge=0.1)] = setting(
         5.0,

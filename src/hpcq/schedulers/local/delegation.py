@@ -20,13 +20,14 @@ service or launcher, switches off what we switched on: `release`. Standard libra
 import contextlib
 import os
 import subprocess
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from hpcq.schedulers.local.cgroup import flat_keyed, remove_group, write
+from hpcq.schedulers.local.hierarchy import NoGroup, Place, own_group
 
-__all__ = ["Subtree", "Unusable", "claim", "own_group", "release", "sweep"]
+__all__ = ["Subtree", "Unusable", "claim", "release", "sweep"]
 
 _SERVICE = "hpcq-service"
 _PROBE = "probe"
@@ -53,18 +54,6 @@ class Subtree(NamedTuple):
     switched_on: tuple[str, ...]
 
 
-class Place(NamedTuple):
-    """A process's own group.
-
-    Attributes:
-        path: its directory.
-        name: its path as the kernel tells it, ``/`` for the top of what can be seen.
-    """
-
-    path: Path
-    name: str
-
-
 def claim(name: str, process: Path = Path("/proc/self")) -> Subtree:
     """Make, or find again, the group for the groups of our jobs.
 
@@ -89,6 +78,8 @@ def claim(name: str, process: Path = Path("/proc/self")) -> Subtree:
             with contextlib.suppress(OSError):
                 switched_on = _switch_on(top)
         controllers = _pass_on(top, base)
+    except NoGroup as error:
+        raise Unusable(str(error)) from None
     except OSError as error:
         raise Unusable(f"{error.filename or 'cgroup v2'}: {error.strerror}.") from error
     return Subtree(base, controllers, switched_on)
@@ -115,43 +106,6 @@ def sweep(base: Path, wanted: Collection[str]) -> None:
         for path in base.iterdir():
             if path.is_dir() and path.name not in wanted:
                 remove_group(path)
-
-
-def own_group(process: Path) -> Place:
-    """Return the group of a process.
-
-    Raises:
-        Unusable: there is no cgroup v2 tree, or its group cannot be seen.
-    """
-    # proc_pid_cgroup(5): hierarchy 0 is v2, the others are v1.
-    for line in (process / "cgroup").read_text("utf-8", "surrogateescape").splitlines():
-        if line.startswith("0::"):
-            name = line[3:]
-            break
-    else:
-        raise Unusable("This kernel has no cgroup v2.")
-    for root, point in _mounts((process / "mountinfo").read_text("utf-8", "surrogateescape")):
-        path = Path(os.path.normpath(f"{point}/{os.path.relpath(name, root)}"))
-        # A group outside the namespace's own is told as "/../…".
-        is_below = os.path.commonpath((root, name)) == root and ".." not in name.split("/")
-        if is_below and path.is_dir():
-            return Place(path, name)
-    raise Unusable("The cgroup v2 tree is not mounted where this service can see its own group.")
-
-
-def _mounts(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the root and the mount point of each cgroup v2 mount, see proc_pid_mountinfo(5)."""
-    for line in text.splitlines():
-        before, _, after = line.partition(" - ")
-        if after.split(" ", 1)[0] == "cgroup2":
-            root, point = before.split(" ")[3:5]
-            yield _unescape(root), _unescape(point)
-
-
-def _unescape(text: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, character)
-    return text
 
 
 def _top(own: Place) -> tuple[Path, bool]:

@@ -39,10 +39,9 @@ class Engine:
         self.spool = Spool(directory / "spool.db")
         self.runs = Runs(directory / "runs", options)
         self._directory = directory
-        self._slots = options.max_slots
         self._boot_id = boot_id
         self._lock = SpoolLock(directory / "lock")
-        self._waitlist = Waitlist()
+        self._waitlist = Waitlist(options.max_slots)
         self._holding: dict[int, Entry] = {}
         self._tasks = Tasks()
         self._wake: Callable[[], None] = lambda: None
@@ -126,7 +125,7 @@ class Engine:
         self._is_kicked = False
         if not self._is_open or self._pauses:
             return
-        for entry in self._waitlist.take(self._holding.values(), self._slots):
+        for entry in self._waitlist.take(self._holding.values()):
             self._holding[entry.number] = entry
             entry.phase, entry.note, entry.attempt = Phase.DISPATCHED, None, entry.attempt + 1
             entry.launching = self._tasks.spawn(self._launch(entry))

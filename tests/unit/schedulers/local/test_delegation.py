@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from hpcq.schedulers.local import delegation
-from hpcq.schedulers.local.delegation import Unusable, claim, own_group, release, sweep
+from hpcq.schedulers.local.delegation import Unusable, claim, release, sweep
+from hpcq.schedulers.local.hierarchy import NoGroup, own_group
 
 HYBRID = """\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
@@ -69,7 +70,7 @@ def test_a_group_that_cannot_be_seen_is_said_to_be(
 ) -> None:
     group(tmp_path, "")
     group(tmp_path, "outside")
-    with pytest.raises(Unusable, match=word):
+    with pytest.raises(NoGroup, match=word):
         own_group(process(tmp_path, cgroup, mounts))
 
 
