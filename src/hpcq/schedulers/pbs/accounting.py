@@ -1,7 +1,8 @@
 """How jobs ended, by PBS's accounting logs: for a server that keeps no finished jobs."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -25,13 +26,15 @@ from hpcq.schedulers.pbs_family.values import (
     parse_job_id,
     parse_pbs_size,
     parse_whole,
+    read_figure,
     slots_in,
 )
 
 __all__ = ["accounting_folder", "parse_accounting"]
 
 _TOLD = frozenset("EDAR")
-_ASKED = "Resource_List."
+_ASKED, _USED = "Resource_List.", "resources_used."
+_HOPELESS = re.compile(r"dependency|Reject reply .*Unknown Job Id")
 _UNKNOWN = End(
     JobState.FAILED, FailureKind.UNKNOWN, "the record of its end does not say how it ended"
 )
@@ -105,16 +108,17 @@ def _deleted(native_id: NativeId, requestor: str) -> Observation:
 
 def _aborted(native_id: NativeId, raw: bytes) -> Observation:
     said = excerpt(raw.partition(b";A;")[2].partition(b";")[2])
-    if "dependency" in said:
-        reason = end_of(None, has_dependency=True).reason
+    if _HOPELESS.search(said):
+        end = end_of(None, has_dependency=True)
     else:
         reason = f"aborted by PBS: {said}" if said else "aborted by PBS"
+        end = End(JobState.FAILED, FailureKind.SCHEDULER_ERROR, reason)
     return Observation(
         native_id=native_id,
-        state=JobState.FAILED,
+        state=end.state,
         native_state="A",
-        state_reason=reason,
-        failure_kind=FailureKind.SCHEDULER_ERROR,
+        state_reason=end.reason,
+        failure_kind=end.kind,
     )
 
 
@@ -122,12 +126,13 @@ def _ended(native_id: NativeId, line: AccountingLine, requestor: str | None) -> 
     told = line.attributes
     status = parse_whole(told.get("Exit_status"))
     comment = "" if requestor is None else f"x and terminated by {requestor}"
-    end = _UNKNOWN if status is None else end_of(status, comment=comment)
     asked = {n.removeprefix(_ASKED): told[n] for n in told if n.startswith(_ASKED)}
+    used = {n.removeprefix(_USED): told[n] for n in told if n.startswith(_USED)}
+    end = _UNKNOWN
+    if status is not None:
+        end = end_of(status, comment=comment, asked=asked, used=used)
     ended_at = _moment(told.get("end")) or local_moment(line.moment)
-    job, wall_time = parse_job_id(line.job_id), _read(parse_duration, asked.get("walltime"))
-    memory, used = _read(parse_pbs_size, asked.get("mem")), told.get("resources_used.mem")
-    cpu_seconds = _read(parse_duration, told.get("resources_used.cput"))
+    job, wall_time = parse_job_id(line.job_id), read_figure(parse_duration, asked.get("walltime"))
     account = told.get("account")
     seen = Observation(
         native_id=native_id,
@@ -147,10 +152,10 @@ def _ended(native_id: NativeId, line: AccountingLine, requestor: str | None) -> 
         slots=slots_asked(asked) or slots_in(told.get("exec_host")),
         hosts=hosts_in(told.get("exec_host")),
         wall_time_limit_seconds=None if wall_time is None else int(wall_time),
-        memory_limit_bytes=None if memory is None else int(memory),
+        memory_limit_bytes=read_figure(parse_pbs_size, asked.get("mem")),
         usage=Usage(
-            cpu_seconds=None if cpu_seconds is None or cpu_seconds < 0 else cpu_seconds,
-            max_memory_bytes=_read(parse_pbs_size, used),
+            cpu_seconds=read_figure(parse_duration, used.get("cput")),
+            max_memory_bytes=read_figure(parse_pbs_size, used.get("mem")),
             sampled_at=ended_at,
         ),
     )
@@ -161,10 +166,3 @@ def _ended(native_id: NativeId, line: AccountingLine, requestor: str | None) -> 
 
 def _moment(text: str | None) -> datetime | None:
     return from_epoch(parse_whole(text))
-
-
-def _read(parse: Callable[[str], float], text: str | None) -> float | None:
-    try:
-        return None if text is None else parse(text)
-    except ValueError:
-        return None

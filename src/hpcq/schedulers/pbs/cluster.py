@@ -8,7 +8,12 @@ from hpcq.schedulers.base import Node, Queue
 from hpcq.schedulers.pbs.json import Attributes, document, member_attributes
 from hpcq.schedulers.pbs.parse import nested
 from hpcq.schedulers.pbs_family.text import parse_text_records
-from hpcq.schedulers.pbs_family.values import parse_duration, parse_pbs_size, parse_whole
+from hpcq.schedulers.pbs_family.values import (
+    parse_duration,
+    parse_pbs_size,
+    parse_whole,
+    read_figure,
+)
 
 __all__ = ["parse_nodes", "parse_queues"]
 
@@ -69,12 +74,13 @@ def _queue(name: str, told: Attributes) -> Queue:
         for word, key in (("disabled", "enabled"), ("stopped", "started"))
         if told.get(key) != "True"
     ]
+    limit = read_figure(parse_duration, _group(told, "resources_max").get("walltime"))
     return Queue(
         name=name,
         is_open=not states,
         native_state=" ".join(states) or None,
         slots_used=parse_whole(_group(told, "resources_assigned").get("ncpus")),
-        max_wall_time_seconds=_seconds(_group(told, "resources_max").get("walltime")),
+        max_wall_time_seconds=None if limit is None else int(limit),
     )
 
 
@@ -90,7 +96,7 @@ def _node(name: str, told: Attributes) -> Node:
         native_state=words or None,
         slots_total=slots,
         slots_used=None if slots is None else parse_whole(assigned.get("ncpus")) or 0,
-        memory_bytes=_size(available.get("mem")),
+        memory_bytes=read_figure(parse_pbs_size, available.get("mem")),
         queues=(queue,) if isinstance(queue, str) else (),
     )
 
@@ -98,17 +104,3 @@ def _node(name: str, told: Attributes) -> Node:
 def _group(told: Attributes, name: str) -> Mapping[str, str]:
     value = told.get(name)
     return value if isinstance(value, dict) else {}
-
-
-def _seconds(text: str | None) -> int | None:
-    try:
-        return None if text is None else int(parse_duration(text))
-    except ValueError:
-        return None
-
-
-def _size(text: str | None) -> int | None:
-    try:
-        return None if text is None else parse_pbs_size(text)
-    except ValueError:
-        return None

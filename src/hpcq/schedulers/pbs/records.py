@@ -21,6 +21,7 @@ from hpcq.schedulers.pbs_family.values import (
     parse_whole,
     path_of,
     predecessors,
+    read_figure,
     slots_in,
 )
 
@@ -145,8 +146,8 @@ def _base(
         working_directory=_directory(variables),
         slots=slots_asked(asked) or slots_in(_word(attributes, "exec_host")),
         hosts=hosts_in(_word(attributes, "exec_host")),
-        wall_time_limit_seconds=_whole(_duration(asked.get("walltime"))),
-        memory_limit_bytes=_size(asked.get("mem")),
+        wall_time_limit_seconds=_whole(read_figure(parse_duration, asked.get("walltime"))),
+        memory_limit_bytes=read_figure(parse_pbs_size, asked.get("mem")),
         stdout_path=_path(_word(attributes, "Output_Path"), is_ours=key is not None),
         stderr_path=_path(_word(attributes, "Error_Path"), is_ours=key is not None),
         depends_on=predecessors(_word(attributes, "depend")),
@@ -186,6 +187,9 @@ def _ended(seen: Observation, attributes: Attributes) -> Observation:
         substate=_word(attributes, "substate") or "",
         comment=_word(attributes, "comment") or "",
         has_dependency=seen.depends_on is not None,
+        began=seen.start_time is not None,
+        asked=_group(attributes, "Resource_List"),
+        used=_group(attributes, "resources_used"),
     )
     reason = end.reason
     if _word(attributes, "Stageout_status") == "0":
@@ -225,8 +229,8 @@ def _slots_of_chunk(chunk: str) -> int:
 
 def _usage(used: Mapping[str, str], sampled: datetime | None) -> Usage:
     return Usage(
-        cpu_seconds=_duration(used.get("cput")),
-        max_memory_bytes=_size(used.get("mem")),
+        cpu_seconds=read_figure(parse_duration, used.get("cput")),
+        max_memory_bytes=read_figure(parse_pbs_size, used.get("mem")),
         sampled_at=sampled,
     )
 
@@ -300,21 +304,6 @@ def _group(attributes: Attributes, name: str) -> dict[str, str]:
 def _figure(text: str) -> float | None:
     try:
         return float(text)
-    except ValueError:
-        return None
-
-
-def _duration(text: str | None) -> float | None:
-    try:
-        seconds = None if text is None else parse_duration(text)
-    except ValueError:
-        return None
-    return None if seconds is None or seconds < 0 else seconds
-
-
-def _size(text: str | None) -> int | None:
-    try:
-        return None if text is None else parse_pbs_size(text)
     except ValueError:
         return None
 

@@ -1,9 +1,11 @@
 """What PBS's state letters and exit statuses mean."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.schedulers.pbs_family.values import parse_duration, read_figure
 
 __all__ = ["End", "StateWord", "end_of", "is_over", "state_of"]
 
@@ -112,6 +114,9 @@ _SIGNALS_FROM = 256
 reports how its child ended adds 128, which looks like an exit status and is left one."""
 _HIGHEST_SIGNAL = 64
 _CANNOT_EXECUTE = 254
+_SIGXCPU = 24
+# KILL and TERM end a job at a limit, where PBS (before 2020) or the kernel has no code for it.
+_KILLED_BY = frozenset({9, 15})
 
 _EXCEEDED = re.compile(r"\bexceeded resource (\w+)")
 _OVER_MEMORY = frozenset({"mem", "vmem", "pmem", "pvmem"})
@@ -120,7 +125,14 @@ _DELETED = re.compile(r" and terminated(?: by (\S+))?$")
 
 
 def end_of(
-    status: int | None, *, substate: str = "", comment: str = "", has_dependency: bool = False
+    status: int | None,
+    *,
+    substate: str = "",
+    comment: str = "",
+    has_dependency: bool = False,
+    began: bool = False,
+    asked: Mapping[str, str] | None = None,
+    used: Mapping[str, str] | None = None,
 ) -> End:
     """Return how a job ended whose state is ``F`` or ``X``.
 
@@ -129,25 +141,33 @@ def end_of(
         substate: the number beside the state; 91 for a deleted job.
         comment: PBS's own words.
         has_dependency: whether it depended on others.
+        began: whether it is known to have begun.
+        asked: ``Resource_List``, by which a signal at a limit is told from another one.
+        used: ``resources_used``.
     """
     deletion = _DELETED.search(comment)
     deleted = substate == _TERMINATED or deletion is not None
     by = f" by {deletion[1]}" if deletion is not None and deletion[1] else ""
     if status is None:
-        return _never_ran(deleted, by, has_dependency)
-    exceeded = _EXCEEDED.search(comment)
+        return _without_status(deleted, by, has_dependency, began)
     code, signal = _split(status)
-    if exceeded is not None and exceeded[1] in _OVER_MEMORY | _OVER_TIME:
-        memory = exceeded[1] in _OVER_MEMORY
-        kind = FailureKind.OUT_OF_MEMORY if memory else FailureKind.TIME_LIMIT
-        return End(JobState.FAILED, kind, f"exceeded its limit of {exceeded[1]}", code, signal)
-    if deleted and status != 0:
+    exceeded = _EXCEEDED.search(comment)
+    limit = None if exceeded is None else exceeded[1]
+    if limit in _OVER_MEMORY | _OVER_TIME:
+        kind = FailureKind.OUT_OF_MEMORY if limit in _OVER_MEMORY else FailureKind.TIME_LIMIT
+        return End(JobState.FAILED, kind, f"exceeded its limit of {limit}", code, signal)
+    if deleted:
+        # Its last status may well be 0: a script can end in peace when it is asked to.
         return End(JobState.FAILED, FailureKind.CANCELLED, f"deleted{by}", code, signal)
     if status < 0:
         kind, reason = _NEGATIVE.get(
             status, (FailureKind.UNKNOWN, f"ended with the code {status} of PBS")
         )
         return End(JobState.FAILED, kind, reason)
+    limit = None if signal is None else _limit_reached(signal, asked or {}, used or {})
+    if limit is not None:
+        reason = f"ended by signal {signal} at its limit of {limit}"
+        return End(JobState.FAILED, FailureKind.TIME_LIMIT, reason, None, signal)
     if signal is not None:
         return End(JobState.FAILED, FailureKind.SIGNAL, f"ended by signal {signal}", None, signal)
     if status == 0:
@@ -158,13 +178,36 @@ def end_of(
     return End(JobState.FAILED, FailureKind.NON_ZERO_EXIT, reason, code)
 
 
-def _never_ran(deleted: bool, by: str, has_dependency: bool) -> End:
+def _limit_reached(signal: int, asked: Mapping[str, str], used: Mapping[str, str]) -> str | None:
+    """Return the limit of time that a signal enforced, as far as can be told; None for none."""
+    limits = {name: read_figure(parse_duration, text) for name, text in asked.items()}
+    wall = read_figure(parse_duration, used.get("walltime"))
+    spent = read_figure(parse_duration, used.get("cput"))
+    limit = limits.get("walltime")
+    if signal in _KILLED_BY and limit is not None and wall is not None and wall >= limit:
+        return "walltime"
+    for name in ("cput", "pcput"):
+        limit = limits.get(name)
+        if limit is None:
+            continue
+        # The kernel ends it by KILL, before PBS has ever looked at its CPU time (recording
+        # qstat-x-f-json.finished-cput-killed).
+        unseen = not spent and wall is not None and wall >= limit
+        if signal == _SIGXCPU:
+            return name
+        if signal in _KILLED_BY and (unseen or (spent is not None and spent >= limit)):
+            return name
+    return None
+
+
+def _without_status(deleted: bool, by: str, has_dependency: bool, began: bool) -> End:
     if deleted:
-        return End(JobState.FAILED, FailureKind.CANCELLED, f"deleted{by} before it began")
-    if has_dependency:
+        reason = f"deleted{by}" if began else f"deleted{by} before it began"
+        return End(JobState.FAILED, FailureKind.CANCELLED, reason)
+    if has_dependency and not began:
         reason = "never began: what it depends on did not end as it has to"
-    else:
-        reason = "left the queue without an exit status"
+        return End(JobState.FAILED, FailureKind.CANCELLED, reason)
+    reason = "left the queue without an exit status"
     return End(JobState.FAILED, FailureKind.SCHEDULER_ERROR, reason)
 
 

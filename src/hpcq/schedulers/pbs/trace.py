@@ -5,12 +5,18 @@ word (recording tracejob.as-ordinary-user), but the server's own log has the exi
 """
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from hpcq.domain.jobs import NativeId, Observation, Usage
 from hpcq.schedulers.pbs.states import end_of
 from hpcq.schedulers.pbs_family.accounting import parse_attributes
-from hpcq.schedulers.pbs_family.values import parse_duration, parse_job_id, parse_pbs_size
+from hpcq.schedulers.pbs_family.values import (
+    parse_duration,
+    parse_job_id,
+    parse_pbs_size,
+    read_figure,
+)
 
 __all__ = ["parse_tracejob"]
 
@@ -71,6 +77,7 @@ def _observation(
         status,
         comment=f"x and terminated by {words['deleted'][0]}" if "deleted" in words else "",
         has_dependency="hopeless" in words,
+        began="begun" in words,
     )
     owner, name, queue = words.get("queued", (None, None, None))
     task = parse_job_id(wanted)
@@ -88,22 +95,18 @@ def _observation(
         submit_time=times.get("queued"),
         start_time=times.get("begun"),
         end_time=at,
-        usage=_usage(told["ended"][1].string, at) if status is not None else None,
+        usage=_usage(parse_attributes(told["ended"][1].string), at) if "ended" in told else None,
         array_job_id=task.number if task.task else None,
         array_task_id=int(task.task) if task.task else None,
     )
 
 
-def _usage(text: str, at: datetime) -> Usage | None:
-    used = parse_attributes(text)
-    try:
-        return Usage(
-            cpu_seconds=parse_duration(used["resources_used.cput"]),
-            max_memory_bytes=parse_pbs_size(used["resources_used.mem"]),
-            sampled_at=at,
-        )
-    except (KeyError, ValueError):
-        return None
+def _usage(used: Mapping[str, str], at: datetime) -> Usage:
+    return Usage(
+        cpu_seconds=read_figure(parse_duration, used.get("resources_used.cput")),
+        max_memory_bytes=read_figure(parse_pbs_size, used.get("resources_used.mem")),
+        sampled_at=at,
+    )
 
 
 def _is_same(text: str, wanted: NativeId) -> bool:

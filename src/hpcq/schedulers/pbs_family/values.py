@@ -2,8 +2,10 @@
 
 import contextlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from hpcq.domain.jobs import NativeId
 from hpcq.domain.units import from_epoch
@@ -19,8 +21,11 @@ __all__ = [
     "path_of",
     "predecessors",
     "printable",
+    "read_figure",
     "slots_in",
 ]
+
+_Figure = TypeVar("_Figure", int, float)
 
 _JOB_ID = re.compile(
     r"([0-9]{1,18})(?:\[([0-9]{0,9})\]|-([0-9]{1,9}))?"
@@ -127,6 +132,18 @@ def parse_local_time(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.year > 1970 else None
+
+
+def read_figure(parse: Callable[[str], _Figure], text: str | None) -> _Figure | None:
+    """Return a figure; None where it is not told, cannot be read, or is negative.
+
+    One that cannot be read is not known, and costs nothing of what stands beside it.
+    """
+    try:
+        figure = None if text is None else parse(text)
+    except ValueError:
+        return None
+    return None if figure is None or figure < 0 else figure
 
 
 def parse_whole(text: str | None) -> int | None:

@@ -29,9 +29,9 @@ def _told(job: str) -> Observation:
         ("146", JobState.FAILED, FailureKind.CANCELLED, None, 15),
         ("147", JobState.FAILED, FailureKind.CANCELLED, None, 9),
         ("148", JobState.FAILED, FailureKind.CANCELLED, None, None),
-        ("157", JobState.FAILED, FailureKind.SCHEDULER_ERROR, None, None),
-        ("159", JobState.FAILED, FailureKind.SCHEDULER_ERROR, None, None),
-        ("161", JobState.FAILED, FailureKind.SCHEDULER_ERROR, None, None),
+        ("157", JobState.FAILED, FailureKind.CANCELLED, None, None),
+        ("159", JobState.FAILED, FailureKind.CANCELLED, None, None),
+        ("161", JobState.FAILED, FailureKind.CANCELLED, None, None),
         ("181", JobState.DONE, None, 0, None),
     ],
 )

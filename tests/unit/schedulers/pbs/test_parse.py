@@ -99,7 +99,7 @@ def test_each_state_has_its_meaning(
         ("finished-deleted-queued", JobState.FAILED, FailureKind.CANCELLED, None, None),
         ("finished-deleted-held", JobState.FAILED, FailureKind.CANCELLED, None, None),
         ("subjob-X-exit7", JobState.FAILED, FailureKind.NON_ZERO_EXIT, 7, None),
-        ("dep-afterok-of-failed", JobState.FAILED, FailureKind.SCHEDULER_ERROR, None, None),
+        ("dep-afterok-of-failed", JobState.FAILED, FailureKind.CANCELLED, None, None),
     ],
 )
 def test_each_end_has_its_meaning(

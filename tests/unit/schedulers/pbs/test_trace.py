@@ -11,7 +11,7 @@ from hpcq.schedulers.pbs.trace import parse_tracejob
 
 _DONE = (JobState.DONE, None, 0, None)
 _CANCELLED = (JobState.FAILED, FailureKind.CANCELLED, None, None)
-_HOPELESS = (JobState.FAILED, FailureKind.SCHEDULER_ERROR, None, None)
+_HOPELESS = _CANCELLED
 
 
 @pytest.mark.parametrize(

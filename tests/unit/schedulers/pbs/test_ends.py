@@ -1,0 +1,216 @@
+"""Ends of jobs: each event has one meaning, whichever of PBS's sources tells of it."""
+
+import json
+import re
+
+import pytest
+from tests.unit.schedulers.pbs.recorded import recorded
+
+from hpcq.domain.jobs import NativeId, Observation
+from hpcq.domain.states import FailureKind, JobState
+from hpcq.schedulers.pbs.accounting import parse_accounting
+from hpcq.schedulers.pbs.parse import Reader
+from hpcq.schedulers.pbs.records import whole_of
+from hpcq.schedulers.pbs.states import End, end_of
+from hpcq.schedulers.pbs.trace import parse_tracejob
+
+_CANCELLED = (JobState.FAILED, FailureKind.CANCELLED)
+_ACCOUNTED = recorded("accounting.selected-jobs").stdout.splitlines()
+
+
+def _ended(text: bytes) -> Observation:
+    (record,) = Reader(None).read(text).records
+    return record.complete
+
+
+def _accounted(lines: list[bytes], job: str = "146") -> Observation:
+    listing = parse_accounting(lines, [NativeId(job)])
+    assert listing.unreadable == []
+    (seen,) = listing.observations
+    return seen
+
+
+def _how(end: Observation | End) -> tuple[object, object, object]:
+    kind = end.failure_kind if isinstance(end, Observation) else end.kind
+    return kind, end.exit_code, end.exit_signal
+
+
+def test_end_of_a_job_deleted_while_running_that_exits_with_0() -> None:
+    told = recorded("qstat-x-f-json.finished-deleted-running").stdout
+    seen = _ended(told.replace(b'"Exit_status":\t271', b'"Exit_status":\t0'))
+    assert (seen.state, seen.failure_kind) == _CANCELLED
+    assert (seen.exit_code, seen.exit_signal) == (0, None)
+    assert seen.state_reason == "deleted by alice@pbshead"
+
+
+def test_end_of_a_job_with_substate_91_and_no_comment() -> None:
+    told = recorded("qstat-x-f-json.finished-deleted-running").stdout
+    told = re.sub(rb'"comment":.*\n\t*', b"", told.replace(b":\t271", b":\t0"))
+    assert b"comment" not in told
+    seen = _ended(told)
+    assert (seen.state, seen.failure_kind) == _CANCELLED
+
+
+def test_end_in_the_accounting_after_its_deletion_with_status_0() -> None:
+    lines = [line.replace(b"Exit_status=271", b"Exit_status=0") for line in _ACCOUNTED]
+    seen = _accounted(lines)
+    assert (seen.state, seen.failure_kind) == _CANCELLED
+    assert (seen.exit_code, seen.state_reason) == (0, "deleted by alice@pbshead")
+
+
+def test_end_in_the_accounting_after_its_deletion_by_an_administrator() -> None:
+    by_root = [
+        line.replace(b"requestor=alice@pbshead", b"requestor=root@pbshead") for line in _ACCOUNTED
+    ]
+    seen = _accounted(by_root)
+    assert (seen.failure_kind, seen.state_reason) == (
+        FailureKind.CANCELLED,
+        "deleted by root@pbshead",
+    )
+
+
+def test_end_in_the_server_log_after_its_deletion_with_status_0() -> None:
+    told = recorded("tracejob.finished-deleted-running").stdout
+    seen = parse_tracejob(told.replace(b"Exit_status=271", b"Exit_status=0"), NativeId("146"))
+    assert seen is not None
+    assert (seen.state, seen.failure_kind) == _CANCELLED
+
+
+@pytest.mark.parametrize("job", ["157", "159", "161"])
+def test_end_of_a_job_whose_dependency_cannot_be_met(job: str) -> None:
+    seen = _accounted(_ACCOUNTED, job)
+    assert (seen.state, seen.failure_kind) == _CANCELLED
+    assert (seen.start_time, seen.exit_code) == (None, None)
+    assert seen.state_reason == "never began: what it depends on did not end as it has to"
+
+
+@pytest.mark.parametrize("case", ["dep-afterok-of-failed", "afterok-unknown"])
+def test_end_in_the_history_of_a_job_whose_dependency_cannot_be_met(case: str) -> None:
+    seen = _ended(recorded(f"qstat-x-f-json.{case}").stdout)
+    assert (seen.state, seen.failure_kind) == _CANCELLED
+    assert (seen.start_time, seen.exit_code) == (None, None)
+    assert seen.state_reason == "never began: what it depends on did not end as it has to"
+
+
+@pytest.mark.parametrize("case", ["queued", "held"])
+def test_end_of_a_job_deleted_before_it_began(case: str) -> None:
+    seen = _ended(recorded(f"qstat-x-f-json.finished-deleted-{case}").stdout)
+    assert (seen.state, seen.failure_kind) == _CANCELLED
+    assert (seen.start_time, seen.exit_code, seen.exit_signal) == (None, None, None)
+    traced = recorded(f"tracejob.finished-deleted-{case}").stdout
+    told = parse_tracejob(traced, seen.native_id)
+    assert told is not None
+    assert (told.state, told.failure_kind) == _CANCELLED
+    assert (told.start_time, told.exit_code) == (None, None)
+
+
+def test_end_of_a_job_removed_by_an_administrator_while_queued() -> None:
+    line = b"11/22/2026 22:04:36;D;148.pbshead;requestor=root@pbshead"
+    seen = _accounted([line], "148")
+    assert (seen.failure_kind, seen.exit_code) == (FailureKind.CANCELLED, None)
+    assert seen.state_reason == "deleted by root@pbshead before it began"
+
+
+@pytest.mark.parametrize(
+    ("status", "how"),
+    [
+        (137, (FailureKind.NON_ZERO_EXIT, 137, None)),
+        (143, (FailureKind.NON_ZERO_EXIT, 143, None)),
+        (254, (FailureKind.NON_ZERO_EXIT, 254, None)),
+        (255, (FailureKind.NON_ZERO_EXIT, 255, None)),
+        (265, (FailureKind.SIGNAL, None, 9)),
+        (271, (FailureKind.SIGNAL, None, 15)),
+        (-29, (FailureKind.TIME_LIMIT, None, None)),
+        (-28, (FailureKind.TIME_LIMIT, None, None)),
+        (-27, (FailureKind.OUT_OF_MEMORY, None, None)),
+    ],
+)
+def test_end_with_the_status(status: int, how: tuple[object, object, object]) -> None:
+    assert _how(end_of(status)) == how
+
+
+def test_end_by_a_shell_that_cannot_be_executed_says_so() -> None:
+    reason = end_of(254, began=True).reason
+    assert reason is not None
+    assert "cannot be executed" in reason
+
+
+@pytest.mark.parametrize(
+    ("status", "asked", "used", "kind"),
+    [
+        (271, {"walltime": "00:01:00"}, {"walltime": "00:01:03"}, FailureKind.TIME_LIMIT),
+        (265, {"walltime": "00:01:00"}, {"walltime": "00:01:03"}, FailureKind.TIME_LIMIT),
+        (271, {"walltime": "00:01:00"}, {"walltime": "00:00:59"}, FailureKind.SIGNAL),
+        (262, {"walltime": "00:01:00"}, {"walltime": "00:01:03"}, FailureKind.SIGNAL),
+        (280, {"cput": "10"}, {"cput": "00:00:00"}, FailureKind.TIME_LIMIT),
+        (280, {}, {"cput": "00:00:10"}, FailureKind.SIGNAL),
+        (265, {"cput": "10"}, {"cput": "00:00:11"}, FailureKind.TIME_LIMIT),
+        (265, {"cput": "10"}, {"cput": "00:00:05", "walltime": "00:00:20"}, FailureKind.SIGNAL),
+    ],
+)
+def test_end_by_a_signal_at_a_limit(
+    status: int, asked: dict[str, str], used: dict[str, str], kind: FailureKind
+) -> None:
+    end = end_of(status, asked=asked, used=used)
+    assert _how(end) == (kind, None, status - 256)
+
+
+def test_end_by_the_limit_of_cpu_time_that_pbs_did_not_see() -> None:
+    seen = _ended(recorded("qstat-x-f-json.finished-cput-killed").stdout)
+    assert _how(seen) == (FailureKind.TIME_LIMIT, None, 9)
+
+
+def test_end_of_an_array_of_which_one_task_failed_and_pbs_says_0() -> None:
+    told = recorded("qstat-x-t-f-json.array-finished").stdout
+    told = told.replace(b'"Exit_status":\t1', b'"Exit_status":\t0', 1)
+    told = told.replace(b"and terminated by alice@pbshead", b"and finished")
+    told = told.replace(b'"Exit_status":\t271', b'"Exit_status":\t0')
+    told = told.replace(b'"substate":\t91', b'"substate":\t92')
+    array, *tasks = (record.complete for record in Reader(None).read(told).records)
+    assert array.state is JobState.DONE
+    whole = whole_of(array, tasks)
+    assert (whole.state, _how(whole)) == (
+        JobState.FAILED,
+        (FailureKind.NON_ZERO_EXIT, 7, None),
+    )
+
+
+_FIGURES = ["cput", "mem", "walltime", "ncpus", "vmem", "cpupercent"]
+
+
+@pytest.mark.parametrize("name", _FIGURES)
+@pytest.mark.parametrize("figure", ["-", "", "12zz", "1:2:3:4:5", "-5", "9" * 30])
+def test_end_with_an_unreadable_figure_of_usage(name: str, figure: str) -> None:
+    lines = [
+        re.sub(
+            rf"resources_used.{name}=\S*".encode(), f"resources_used.{name}={figure}".encode(), x
+        )
+        for x in _ACCOUNTED
+    ]
+    seen = _accounted(lines, "142")
+    assert (seen.state, seen.exit_code) == (JobState.FAILED, 3)
+    assert seen.usage is not None
+    traced = parse_tracejob(
+        re.sub(
+            rf"resources_used.{name}=\S*".encode(),
+            f"resources_used.{name}={figure}".encode(),
+            recorded("tracejob.finished-exit3").stdout,
+        ),
+        NativeId("142"),
+    )
+    assert traced is not None
+    assert (traced.exit_code, traced.usage is not None) == (3, True)
+    document = json.loads(recorded("qstat-x-f-json.finished-exit3").stdout)
+    document["Jobs"]["142.pbshead"]["resources_used"][name] = figure
+    listed = _ended(json.dumps(document, indent=4).encode())
+    assert (listed.exit_code, listed.usage is not None) == (3, True)
+
+
+def test_end_of_which_the_log_tells_over_two_lines() -> None:
+    told = recorded("tracejob.finished-exit3").stdout
+    torn = told.replace(
+        b" resources_used.ncpus", b"\n                          resources_used.ncpus"
+    )
+    seen = parse_tracejob(torn, NativeId("142"))
+    assert seen is not None
+    assert (seen.exit_code, seen.name) == (3, "exit3")
