@@ -1,10 +1,13 @@
 """LOCAL with real processes."""
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import select
+import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -201,8 +204,9 @@ async def test_a_job_is_in_no_process_group_or_session_of_the_service(site: Loca
         ("echo ran > out\n", 0o755),
         ("#!/bin/sh\necho ran > out\n", 0o644),
         ("echo ran > out\n", 0o600),
+        ("words=(a ran b)\necho ${words[1]} > out\n", 0o644),
     ],
-    ids=["no shebang", "not executable", "neither"],
+    ids=["no shebang", "not executable", "neither", "no shebang, bash arrays"],
 )
 async def test_scripts_run_as_batch_systems_run_them(
     site: LocalSite, content: str, mode: int
@@ -257,6 +261,86 @@ async def test_an_output_file_that_cannot_be_made_is_named(site: LocalSite) -> N
     job = await site.run("true\n", stderr_path="no/such/err")
     assert job.failure_kind is FailureKind.SCHEDULER_ERROR
     assert "no/such/err" in (job.state_reason or "")
+
+
+async def test_same_file_for_both_streams_is_one_descriptor(site: LocalSite) -> None:
+    os.symlink("log", site.work / "link")
+    # kcmp(2) tells whether two descriptors are one open file; Python has no word for it.
+    program = site.work / "same.py"
+    program.write_text(
+        "#!/usr/bin/env python3\n"
+        "import ctypes, os\n"
+        "me = os.getpid()\n"
+        "one = ctypes.CDLL(None).syscall(312, me, me, 0, ctypes.c_ulong(1), ctypes.c_ulong(2))\n"
+        "print('same' if one == 0 else 'different', flush=True)\n"
+        "os.write(2, b'err\\n')\n"
+        "os.write(1, b'out\\n')\n"
+    )
+    await site.run(program, stdout_path="log", stderr_path="link")
+    assert (site.work / "log").read_text() == "same\nerr\nout\n"
+
+
+# What blocks before the script's program runs
+
+
+@contextlib.contextmanager
+def blocking_interpreter(site: LocalSite) -> Iterator[Path]:
+    """Make a program whose start waits, as on a file system that hangs; give its path.
+
+    Whoever opens a file that another process has a lease on waits until that is given back, or
+    for 45 s (fcntl(2), F_SETLEASE; /proc/sys/fs/lease-break-time).
+    """
+    path = site.work / "interpreter"
+    shutil.copy("/bin/sh", path)
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    with path.open("rb") as file:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        yield path
+    signal.signal(signal.SIGIO, before)
+
+
+async def test_what_blocks_before_exec_can_be_cancelled_and_never_runs(site: LocalSite) -> None:
+    script = site.work / "blocked.sh"
+    with blocking_interpreter(site) as interpreter:
+        script.write_text(f"#!{interpreter}\necho ran > ran\n")
+        native_id = await site.submit(script)
+        await site.running(native_id)
+        await site.backend.cancel(native_id)
+        job = await site.ended(native_id)
+        assert (job.failure_kind, job.exit_code) == (FailureKind.CANCELLED, None)
+    assert not (site.work / "ran").exists()
+
+
+async def test_what_blocks_before_exec_times_out(site: LocalSite) -> None:
+    script = site.work / "blocked.sh"
+    with blocking_interpreter(site) as interpreter:
+        script.write_text(f"#!{interpreter}\necho ran > ran\n")
+        job = await site.run(script, wall_time_limit_seconds=1)
+        assert job.failure_kind is FailureKind.TIME_LIMIT
+        assert "1 s" in (job.state_reason or "")
+    assert not (site.work / "ran").exists()
+
+
+@pytest.mark.parametrize("field", ["stdout_path", "stderr_path"])
+async def test_what_blocks_before_exec_a_fifo_for_output_is_refused(
+    site: LocalSite, field: str
+) -> None:
+    os.mkfifo(site.work / "pipe")
+    job = await site.run("echo ran > ran\n", **{field: "pipe"})
+    assert (job.failure_kind, job.exit_code) == (FailureKind.SCHEDULER_ERROR, 127)
+    assert "pipe' cannot be used: It is a pipe that nobody reads" in (job.state_reason or "")
+    assert not (site.work / "ran").exists()
+
+
+async def test_a_fifo_that_somebody_reads_takes_output(site: LocalSite) -> None:
+    os.mkfifo(site.work / "pipe")
+    reader = os.open(site.work / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        job = await site.run("echo out\n", stdout_path="pipe")
+        assert job.state is JobState.DONE, job.state_reason
+        assert os.read(reader, 100) == b"out\n"
+    finally:
+        os.close(reader)
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "x\ny", "é" * 200, "--rm"])

@@ -49,7 +49,8 @@ LOG = "shepherd.log"
 class Order(TypedDict):
     """What a shepherd is to run. Text is UTF-8, other bytes as surrogate escapes.
 
-    ``cgroup`` is the directory of the job's control group, to be made by the shepherd.
+    ``cgroup`` is the directory of the job's control group, to be made by the shepherd. ``shell``
+    runs a script without a ``#!`` line.
     """
 
     args: list[str]
@@ -61,6 +62,7 @@ class Order(TypedDict):
     memory_limit_bytes: float | None
     grace_seconds: float
     cgroup: NotRequired[str | None]
+    shell: NotRequired[str | None]
 
 
 class Started(TypedDict):

@@ -8,17 +8,21 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from hpcq.schedulers.local.cgroup import Leaf
 from hpcq.schedulers.local.files import SCRIPT, Order
 
-__all__ = ["Script", "StartFailed", "control", "start_script"]
+__all__ = ["DEFAULT_SHELL", "Script", "StartFailed", "control", "start_script"]
+
+DEFAULT_SHELL = "/bin/bash"
+"""What runs a script that does not say: site scripts use arrays, which a plain shell has not."""
 
 _PR_SET_PDEATHSIG = 1
 _BUSY_ATTEMPTS = 200
 _BUSY_PAUSE_SECONDS = 0.005
-_NOT_JOINED = b"\0"
+_JOINED, _NOT_JOINED = b"\1", b"\0"
+_LONGEST_REPORT_BYTES = 4096
 
 # clone(2); one number on all of Linux's newer system calls.
 _CLONE3 = 435
@@ -48,16 +52,37 @@ class StartFailed(Exception):
     """The script could not be started; the message is a sentence that says why."""
 
 
-class Script(NamedTuple):
-    """A script that runs.
+class Script:
+    """A job's first process: this program until it has become the script's.
 
     Attributes:
-        pid: its first process.
-        has_joined: whether that is in the job's control group, and so all that come of it.
+        pid: the process.
+        has_joined: whether it is in the job's control group, and so all that come of it.
     """
 
-    pid: int
-    has_joined: bool
+    def __init__(self, pid: int, has_joined: bool, report: int) -> None:
+        self.pid = pid
+        self.has_joined = has_joined
+        self._report = report
+        self._said = b""
+        self._is_silent = False
+        os.set_blocking(report, False)
+
+    @property
+    def is_preparing(self) -> bool:
+        """Whether the script's program does not run yet: a file system may keep it waiting."""
+        while not self._is_silent:
+            try:
+                said = os.read(self._report, _LONGEST_REPORT_BYTES)
+            except BlockingIOError:
+                return True
+            self._said += said
+            self._is_silent = not said
+        return False
+
+    def failure(self) -> str | None:
+        """Return, once it has ended, why it could not become the script, in a sentence."""
+        return None if self.is_preparing else self._said.decode("utf-8", "replace") or None
 
 
 def control(option: int, argument: int | bytes) -> None:
@@ -73,28 +98,21 @@ def control(option: int, argument: int | bytes) -> None:
 
 
 def start_script(directory: Path, order: Order, leaf: Leaf | None) -> Script:
-    """Start the script of a run directory, in the job's control group if it has one.
+    """Begin to start the script of a run directory, in the job's control group if it has one.
 
-    Returns once the script's program runs, in a session of its own.
-
-    Raises:
-        StartFailed: it cannot be started.
+    Waits for nothing that the job names: opening its output may take for ever.
     """
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     pid = _fork_into(leaf) if leaf is not None else None
-    to_join = None
+    has_joined = pid is not None
     if pid is None:
-        pid, to_join = os.fork(), leaf
+        pid = os.fork()
     if pid == 0:
-        _become_script(directory, order, to_join, write_end)
+        _become_script(directory, order, None if has_joined else leaf, write_end)
     os.close(write_end)
-    with open(read_end, "rb") as report:
-        said = report.read()
-    reason = said.removeprefix(_NOT_JOINED)
-    if reason:
-        os.waitpid(pid, 0)
-        raise StartFailed(reason.decode("utf-8", "replace"))
-    return Script(pid, leaf is not None and not said.startswith(_NOT_JOINED))
+    if leaf is not None and not has_joined:
+        has_joined = os.read(read_end, 1) == _JOINED
+    return Script(pid, has_joined, read_end)
 
 
 def _fork_into(leaf: Leaf) -> int | None:
@@ -129,7 +147,7 @@ def _become_script(directory: Path, order: Order, to_join: Leaf | None, report: 
         reason = str(error)
     except BaseException as error:
         reason = f"The script could not be started: {error}."
-    os.write(report, reason.encode("utf-8", "replace")[:4096])
+    os.write(report, reason.encode("utf-8", "replace")[:_LONGEST_REPORT_BYTES])
     os._exit(127)
 
 
@@ -138,6 +156,8 @@ def _join(leaf: Leaf, report: int) -> None:
         leaf.join()
     except OSError:
         os.write(report, _NOT_JOINED)
+    else:
+        os.write(report, _JOINED)
 
 
 def _prepare(order: Order) -> None:
@@ -154,25 +174,34 @@ def _prepare(order: Order) -> None:
 
 
 def _redirect(stdout_path: str, stderr_path: str) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-
-    def open_for_output(path: str) -> int:
-        return os.open(path, flags, 0o666)
-
-    out = _explain("The output file", stdout_path, open_for_output)
-    err = _explain("The error output file", stderr_path, open_for_output)
-    for descriptor in (out, err):
+    out = _explain("The output file", stdout_path, _open_for_output)
+    err = _explain("The error output file", stderr_path, _open_for_output)
+    if os.path.samestat(os.fstat(out), os.fstat(err)):
+        # One descriptor, so that a program that tells by it what goes where sees one file.
+        err = out
+    for descriptor in {out, err}:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.ftruncate(descriptor, 0)
     os.dup2(out, 1)
     os.dup2(err, 2)
 
 
+def _open_for_output(path: str) -> int:
+    # A pipe that nobody reads would be waited for; it is refused (ENXIO).
+    waits_for_nobody = os.O_NONBLOCK | os.O_NOCTTY
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | waits_for_nobody, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
 def _explain(what: str, path: str, action: Callable[[str], _Opened]) -> _Opened:
     try:
         return action(path)
     except OSError as error:
-        raise StartFailed(f"{what} {path!r} cannot be used: {error.strerror}.") from None
+        why = error.strerror
+        if error.errno == errno.ENXIO:
+            why = "It is a pipe that nobody reads, or a device that is not there"
+        raise StartFailed(f"{what} {path!r} cannot be used: {why}.") from None
 
 
 def _execute(script: str, order: Order) -> None:
@@ -182,16 +211,30 @@ def _execute(script: str, order: Order) -> None:
             os.execve(script, argv, environment)  # noqa: S606 - no shell is wanted
         except OSError as error:
             if error.errno == errno.ENOEXEC:
-                os.execve("/bin/sh", ["/bin/sh", *argv], environment)  # noqa: S606
+                _execute_by([_shell(order)], argv, environment)
             if error.errno == errno.EACCES:
                 # The spool is on a file system that is mounted noexec.
-                interpreter = _interpreter(script) or ["/bin/sh"]
-                os.execve(interpreter[0], [*interpreter, *argv], environment)  # noqa: S606
+                _execute_by(_interpreter(script) or [_shell(order)], argv, environment)
             if error.errno != errno.ETXTBSY:
                 raise StartFailed(_why(script, error)) from None
         # A process that the service forked while it wrote the script still has it open.
         time.sleep(_BUSY_PAUSE_SECONDS)
     raise StartFailed("The script could not be started: it is being written to.")
+
+
+def _execute_by(interpreter: list[str], argv: list[str], environment: dict[str, str]) -> None:
+    try:
+        os.execve(interpreter[0], [*interpreter, *argv], environment)  # noqa: S606
+    except OSError as error:
+        raise StartFailed(
+            f"The script could not be started by {interpreter[0]!r}: {error.strerror}. Its first "
+            "line, or JOB_SHELL if that names none, says what runs it."
+        ) from None
+
+
+def _shell(order: Order) -> str:
+    """Return what runs a script without a ``#!`` line."""
+    return order.get("shell") or DEFAULT_SHELL
 
 
 def _interpreter(script: str) -> list[str]:

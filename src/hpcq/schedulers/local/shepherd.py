@@ -22,7 +22,7 @@ from hpcq.schedulers.local.cgroup import Leaf
 from hpcq.schedulers.local.files import Order, Result, Sample, Started
 from hpcq.schedulers.local.meter import Meter
 from hpcq.schedulers.local.processes import Process, boot_id, descendants, identify, send
-from hpcq.schedulers.local.script import StartFailed, control, start_script
+from hpcq.schedulers.local.script import Script, control, start_script
 
 __all__ = ["REQUEST", "SIGNALS", "Shepherd", "tend"]
 
@@ -89,7 +89,8 @@ class Shepherd:
         self._began = time.monotonic()
         self._leaf: Leaf | None = None
         self._meter = Meter()
-        self._script: int | None = None
+        self._script: Script | None = None
+        self._has_begun = False
         self._exit_code: int | None = None
         self._exit_signal: int | None = None
         self._failure: tuple[str, str] | None = None
@@ -101,14 +102,9 @@ class Shepherd:
         if self._is_cancelled():
             self._failure = ("CANCELLED", "It was cancelled before it started.")
             return self._result(None)
-        try:
-            self._start()
-        except StartFailed as error:
-            self._exit_code = 127
-            self._failure = ("SCHEDULER_ERROR", str(error))
-            return self._result(None)
+        self._start()
         self._watch()
-        result = self._result(self._meter.final())
+        result = self._result(self._meter.final() if self._has_begun else None)
         if self._leaf is not None:
             self._leaf.remove()
         return result
@@ -117,15 +113,11 @@ class Shepherd:
         path = self._order.get("cgroup")
         limit = self._order["memory_limit_bytes"]
         leaf = None if path is None else Leaf.make(Path(path), limit)
-        try:
-            started = start_script(self._directory, self._order, leaf)
-        except StartFailed:
-            if leaf is not None:
-                leaf.remove()
-            raise
-        self._script = started.pid
-        if leaf is not None and started.has_joined:
+        self._script = start_script(self._directory, self._order, leaf)
+        if leaf is not None and self._script.has_joined:
             self._leaf, self._meter = leaf, Meter(leaf)
+        elif leaf is not None:
+            leaf.remove()
         self._sample_at = self._began + min(_FIRST_SAMPLE_SECONDS, self._pause)
 
     def _watch(self) -> None:
@@ -151,11 +143,15 @@ class Shepherd:
                 return False
             if pid == 0:
                 return True
-            if pid == self._script:
-                self._script = None
+            if self._script is not None and pid == self._script.pid:
                 code = os.waitstatus_to_exitcode(status)
                 self._exit_code = code if code >= 0 else None
                 self._exit_signal = -code if code < 0 else None
+                reason = self._script.failure()
+                self._has_begun = reason is None
+                if reason is not None and self._failure is None:
+                    self._failure = ("SCHEDULER_ERROR", reason)
+                self._script = None
 
     def _next_moment(self) -> float:
         moments = [self._sample_at]
@@ -214,6 +210,9 @@ class Shepherd:
         if self._script is None or self._kill_at is not None:
             return
         self._failure = (kind, reason)
+        if self._script.is_preparing:
+            # No program of the job's runs that could end in good order.
+            grace_seconds = 0
         self._end(self._order["grace_seconds"] if grace_seconds is None else grace_seconds)
 
     def _end(self, grace_seconds: float) -> None:
