@@ -6,9 +6,14 @@ from datetime import datetime
 from hpcq.domain.jobs import NativeId, Observation, Usage
 from hpcq.domain.states import JobState
 
-__all__ = ["whole"]
+__all__ = ["is_whole", "whole"]
 
 _MOST_NAMED = 8
+
+
+def is_whole(seen: Observation) -> bool:
+    """Whether an observation is known to be about a whole array, not about one of its tasks."""
+    return seen.array_task_id is None and seen.array_job_id == seen.native_id
 
 
 def whole(native_id: NativeId, tasks: Sequence[Observation]) -> Observation:

@@ -9,6 +9,8 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 from hpcq.domain import runs
+from hpcq.domain.arrays import is_whole
+from hpcq.domain.causes import attribute
 from hpcq.domain.events import Contradiction
 from hpcq.domain.identity import same_job
 from hpcq.domain.jobs import JobRecord, JobUid, Observation
@@ -78,18 +80,19 @@ def observe(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
         return _reopened(record, new, at) if runs.is_of_later_run(record, new) else record
     if new.state.is_final and runs.is_of_earlier_run(record, new):
         return record
-    state = _waits_again(record, new.state) if _has_run(record) else new.state
+    state = _waits_again(record, new) if _has_run(record) else new.state
     if not may_move(record.state, state):
         return record
-    return _moved(record, replace(_blame_ourselves(record, new), state=state), at)
+    return _moved(record, replace(attribute(record, new), state=state), at)
 
 
-def _waits_again(record: JobRecord, state: JobState) -> JobState:
+def _waits_again(record: JobRecord, new: Observation) -> JobState:
     """Return what a state means of a job that has been started before."""
-    if state.is_queued and record.spec is not None and record.spec.array is not None:
+    is_array = is_whole(new) or (record.spec is not None and record.spec.array is not None)
+    if new.state.is_queued and is_array:
         # Some of its tasks are over, and the others wait.
         return JobState.RUNNING
-    return WAITS_AGAIN.get(state, state)
+    return WAITS_AGAIN.get(new.state, new.state)
 
 
 def _moved(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
@@ -150,6 +153,9 @@ def _overlay(old: Observation | None, new: Observation) -> Observation:
     again = not new.state.is_final and runs.begins_again(old, new)
     names = _KEPT_IN_QUEUE if waits or again else _KEPT
     kept = {name: getattr(old, name) for name in names if getattr(new, name) is None}
+    if is_whole(new) and old.start_time is not None and new.start_time is not None:
+        # Its first tasks may be over and gone.
+        kept["start_time"] = min(old.start_time, new.start_time)
     return _possible(replace(new, **kept) if kept else new)
 
 
@@ -164,17 +170,6 @@ def _possible(seen: Observation) -> Observation:
         # The clocks of two hosts, or ours and the scheduler's.
         return replace(seen, end_time=began)
     return seen
-
-
-def _blame_ourselves(record: JobRecord, new: Observation) -> Observation:
-    """Call a job cancelled that a signal ended after we asked for it; some schedulers do not."""
-    if (
-        record.cancel_requested_at is not None
-        and new.state is JobState.FAILED
-        and new.failure_kind in (FailureKind.SIGNAL, FailureKind.UNKNOWN, None)
-    ):
-        return replace(new, failure_kind=FailureKind.CANCELLED)
-    return new
 
 
 def _moment_of(seen: Observation, at: datetime) -> datetime:
@@ -258,9 +253,7 @@ def cancel_requested(record: JobRecord, at: datetime) -> JobRecord:
     if record.cancel_requested_at is not None:
         return record
     asked = record.changed(cancel_requested_at=at)
-    return (
-        asked if record.seen is None else asked.changed(seen=_blame_ourselves(asked, record.seen))
-    )
+    return asked if record.seen is None else asked.changed(seen=attribute(asked, record.seen))
 
 
 def removed_while_queued(record: JobRecord, at: datetime) -> JobRecord:

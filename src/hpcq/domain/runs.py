@@ -2,11 +2,13 @@
 
 Accounting may lag, show the run before last first, or show all of them. All times compared here
 are the scheduler's own; but its hosts' clocks may differ, so a run is told by the nearest start.
+What ends after the newest start that is known is the newest run, whenever it is said to have begun.
 """
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+from hpcq.domain.arrays import is_whole
 from hpcq.domain.identity import same_job, surely_same_job
 from hpcq.domain.jobs import JobRecord, Observation
 from hpcq.domain.states import JobState
@@ -47,10 +49,13 @@ def is_of_earlier_run(record: JobRecord, seen: Observation) -> bool:
     known = record.seen
     if known is None:
         return False
-    if _anew(seen, known):
-        return True
     over, current = record.earlier_start, known.start_time
     began, ended = seen.start_time, seen.end_time
+    if current is not None and ended is not None and ended > current:
+        # An array begins with its first task, and may be known by the start of a later one.
+        return False
+    if _anew(seen, known):
+        return True
     if began is None:
         # It was ended while it waited.
         return over is not None and ended is not None and ended <= over
@@ -79,7 +84,12 @@ def is_of_later_run(record: JobRecord, seen: Observation) -> bool:
 
 
 def begins_again(known: Observation, seen: Observation) -> bool:
-    """Whether a job is seen in another run than before, without having been seen to wait."""
+    """Whether a job is seen in another run than before, without having been seen to wait.
+
+    Of an array that began earlier only the newest tasks may be seen.
+    """
+    if is_whole(seen):
+        return False
     if known.start_time is None or seen.start_time is None:
         return False
     return seen.start_time >= known.start_time + _RESOLUTION

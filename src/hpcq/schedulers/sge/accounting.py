@@ -6,6 +6,7 @@
 
 import mmap
 import os
+import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,9 +22,13 @@ __all__ = ["AccountingFile", "parse_accounting_line"]
 
 _TAIL_BYTES = 16 << 20
 _KEPT_LINES = 100_000
-_ACCOUNT, _PRIORITY = 6, 7
+_ACCOUNT, _PRIORITY, _CATEGORY = 6, 7, 39
 _FEWEST_FIELDS = 40
 """Up to ``category``; 6.1 has 43 fields, 6.2, 2011.11 and 8.1.9 have 45, later ones more."""
+
+
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?")
+_SLAVE = re.compile(r"NONE|[0-9]+\.[^:]+")
 
 
 class AccountingFile:
@@ -166,13 +171,13 @@ def parse_accounting_line(line: bytes) -> Entry:
     fields = line.decode("utf-8", "replace").split(":")
     if len(fields) < _FEWEST_FIELDS:
         raise ValueError(f"{len(fields)} fields where an accounting record has 45")
-    fields = _without_stray_colons(fields)
-    category_and_more = fields[39:]
+    fields = _with_tail(_without_stray_colons(fields))
     task = int(fields[35])
+    more = fields[_CATEGORY + 1 :] + [""] * 3
     return Entry(
         number=NativeId(fields[5]),
         task=task or None,
-        is_slave=_word(category_and_more[2:3]) is not None,
+        is_slave=_word(more[1:2]) is not None,
         queue=_word(fields[0:1]),
         host=_word(fields[1:2]),
         owner=_word(fields[3:4]),
@@ -188,9 +193,9 @@ def parse_accounting_line(line: bytes) -> Entry:
         cpu_seconds=_figure(fields[36]),
         memory_byte_seconds=_figure(fields[37]) * GIBIBYTE,
         io_bytes=_figure(fields[38]) * GIBIBYTE,
-        category=_word(category_and_more[0:1]) or "",
-        io_wait_seconds=_figure(category_and_more[1]) if len(category_and_more) > 1 else 0.0,
-        max_memory_bytes=_figure(category_and_more[3]) if len(category_and_more) > 3 else 0.0,
+        category=_word(fields[_CATEGORY : _CATEGORY + 1]) or "",
+        io_wait_seconds=_figure(more[0]),
+        max_memory_bytes=_figure(more[2]),
     )
 
 
@@ -205,6 +210,18 @@ def _without_stray_colons(fields: list[str]) -> list[str]:
             account = ":".join(fields[_ACCOUNT : _PRIORITY + extra])
             return [*fields[:_ACCOUNT], account, *fields[_PRIORITY + extra :]]
     raise ValueError("there are no times after the account string")
+
+
+def _with_tail(fields: list[str]) -> list[str]:
+    """Join a category that holds colons, as in ``-l cpu=24:00:00``.
+
+    Behind it stand the I/O wait, the name of a slave task or ``NONE``, and the memory.
+    """
+    for at in range(_CATEGORY + 1, len(fields) - 2):
+        wait, slave, memory = fields[at : at + 3]
+        if _NUMBER.fullmatch(wait) and _SLAVE.fullmatch(slave) and _NUMBER.fullmatch(memory):
+            return [*fields[:_CATEGORY], ":".join(fields[_CATEGORY:at]), *fields[at:]]
+    return fields
 
 
 def _parsed(lines: Iterable[bytes]) -> tuple[list[Entry], list[Unreadable]]:
@@ -229,5 +246,9 @@ def _seconds(text: str) -> float:
 
 
 def _figure(text: str) -> float:
-    value = float(text)
+    """Return a figure of usage; 0, as of what was not measured, for one that cannot be read."""
+    try:
+        value = float(text)
+    except ValueError:
+        return 0.0
     return value if 0 <= value < 1e30 else 0.0

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from hpcq.domain.errors import OutputParseError, excerpt
@@ -104,17 +105,23 @@ def _integer(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    value = float(text.removesuffix("s"))
-    return value if 0 <= value < 1e15 else 0.0
+    """Return seconds; 0, as of what was not measured, for a figure that cannot be read."""
+    with suppress(ValueError):
+        value = float(text.removesuffix("s"))
+        return value if 0 <= value < 1e15 else 0.0
+    return 0.0
 
 
 def _bytes(text: str, *, bare: int) -> float:
-    """Return bytes (or byte seconds); a number without any unit counts ``bare`` bytes each."""
-    try:
-        value = float(text) * bare
-    except ValueError:
-        value = parse_size(text)
-    return value if 0 <= value < 1e30 else 0.0
+    """Return bytes (or byte seconds), as `_seconds` does.
+
+    A number without any unit counts ``bare`` bytes each.
+    """
+    for read in (lambda text: float(text) * bare, parse_size):
+        with suppress(ValueError):
+            value = read(text)
+            return value if 0 <= value < 1e30 else 0.0
+    return 0.0
 
 
 def _date(text: str | None) -> datetime | None:

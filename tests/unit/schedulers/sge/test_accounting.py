@@ -1,6 +1,9 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,8 @@ from hpcq.domain.jobs import Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.domain.units import GIBIBYTE
 from hpcq.schedulers.sge.accounting import AccountingFile, parse_accounting_line
-from hpcq.schedulers.sge.entries import Entry, memory_specifier, observe
+from hpcq.schedulers.sge.ends import Used, end_of, memory_specifier
+from hpcq.schedulers.sge.entries import Entry, observe
 from hpcq.schedulers.sge.qacct import parse_qacct
 
 KEY = SubmissionKey("hpcq-0123456789abcdef0123456789abcdef")
@@ -119,7 +123,7 @@ def test_qacct_says_what_the_file_says(ended: dict[str, list[Observation]], case
 
 
 def test_older_dialect_of_the_file() -> None:
-    jobs = ends(parse_accounting_line(line) for line in lines("2011.11"))
+    jobs = ends(parse_accounting_line(line) for line in lines("6.2u5"))
     flow = jobs["flow"][0].usage
     assert flow is not None
     assert flow.cpu_seconds == pytest.approx(631414.377)
@@ -131,20 +135,156 @@ def test_older_dialect_of_the_file() -> None:
 
 
 def test_slave_tasks_are_added_to_their_job() -> None:
-    (seen,) = ends(parse_accounting_line(line) for line in lines("2011.11"))["mpi"]
+    (seen,) = ends(parse_accounting_line(line) for line in lines("6.2u5"))["mpi"]
     assert seen.usage is not None
     assert seen.usage.cpu_seconds == pytest.approx(350)
     assert seen.usage.max_memory_bytes == 2.5 * GIBIBYTE
-    assert seen.hosts == ("node07.cluster", "node09.cluster", "node08.cluster")
+    assert seen.hosts == ("node07.cluster", "node08.cluster", "node09.cluster")
+
+
+def entries_of(case: str, version: str = "8.1.9") -> list[Entry]:
+    content = recorded(case, version).stdout
+    if case.endswith("accounting") or case.startswith("accounting"):
+        return [parse_accounting_line(line) for line in content.splitlines() if line[:1] != b"#"]
+    found, unreadable = parse_qacct(content)
+    assert not unreadable
+    return found
+
+
+@pytest.mark.parametrize("case", ["slaves_accounting", "slaves_qacct"])
+def test_records_that_overlap_are_one_run(case: str) -> None:
+    # qacct does not say which records are those of slave tasks
+    (seen,) = ends(entries_of(case))["slaves"]
+    assert (seen.state, seen.exit_code) == (JobState.FAILED, 7)
+    assert seen.start_time is not None
+    assert seen.end_time is not None
+    assert (seen.end_time - seen.start_time).total_seconds() == 4
+    assert seen.usage is not None
+    assert seen.usage.cpu_seconds == pytest.approx(0.222, abs=0.001)
+
+
+@pytest.mark.parametrize("case", ["slaves_accounting", "slaves_killed_qacct"])
+def test_records_that_overlap_tell_the_end_of_the_master(case: str) -> None:
+    (seen,) = ends(entries_of(case))["killed"]
+    assert (seen.failure_kind, seen.exit_code) == (FailureKind.NON_ZERO_EXIT, 7)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_records_that_overlap_are_one_run_in_any_order(order: tuple[int, ...]) -> None:
+    first = entries_of("slaves_qacct")[-1]
+    assert first.started is not None
+    assert first.ended is not None
+    second = timedelta(seconds=1)
+    slaves = [
+        replace(
+            first,
+            host=host,
+            started=first.started + second,
+            ended=first.ended + extra * second,
+            exit_status=0,
+        )
+        for host, extra in (("n1", -1), ("n2", 2))
+    ]
+    records = [first, *slaves]
+    (seen,) = observe([records[at] for at in order])
+    assert (seen.exit_code, seen.start_time) == (7, first.started)
+    assert seen.end_time == first.ended + 2 * second
+    assert seen.hosts is not None
+    assert (seen.hosts[0], set(seen.hosts)) == ("vm", {"vm", "n1", "n2"})
+    assert seen.usage is not None
+    assert seen.usage.cpu_seconds == pytest.approx(3 * first.cpu_seconds)
+
+
+def test_run_that_was_put_back_is_not_the_last_one() -> None:
+    (seen,) = ends(entries_of("accounting_in_turn"))["put_back"]
+    assert (seen.state, seen.start_time) == (
+        JobState.DONE,
+        datetime.fromtimestamp(1795750588, UTC),
+    )
+
+
+def test_array_whose_tasks_ran_in_turn_goes_from_the_first_to_the_last() -> None:
+    by_id = {
+        str(seen.native_id): seen for seen in ends(entries_of("accounting_in_turn"))["in_turn"]
+    }
+    assert by_id["2"].start_time == by_id["2[1]"].start_time
+    assert by_id["2"].end_time == by_id["2[2]"].end_time
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "code", "signal"),
+    [
+        ("perl_s_rt_3", FailureKind.TIME_LIMIT, None, 10),
+        ("bash_s_rt_3", FailureKind.TIME_LIMIT, None, 10),
+        ("perl_s_cpu_2", FailureKind.TIME_LIMIT, None, 24),
+        ("bash_s_cpu_2", FailureKind.TIME_LIMIT, None, 24),
+        ("bash_h_cpu_2", FailureKind.TIME_LIMIT, None, 9),
+        # The allocation fails, and the program says how it ends.
+        ("perl_s_vmem_200M", FailureKind.NON_ZERO_EXIT, 1, None),
+        ("bash_h_vmem_200M", FailureKind.NON_ZERO_EXIT, 2, None),
+        # The script's own child was killed at the limit; the script ended with 137.
+        ("perl_h_cpu_2", FailureKind.NON_ZERO_EXIT, 137, None),
+        ("kill9", FailureKind.SIGNAL, None, 9),
+        ("killxcpu", FailureKind.SIGNAL, None, 24),
+        ("killusr1", FailureKind.SIGNAL, None, 10),
+    ],
+)
+def test_limits_recorded_on_819(
+    name: str, kind: FailureKind, code: int | None, signal: int | None
+) -> None:
+    (seen,) = ends(entries_of("accounting_limits"))[name]
+    assert (seen.failure_kind, seen.exit_code, seen.exit_signal) == (kind, code, signal)
+
+
+@pytest.mark.parametrize(
+    ("limits", "used", "signal", "kind"),
+    [
+        ({"s_vmem": 100.0}, Used(memory_bytes=95), 24, FailureKind.OUT_OF_MEMORY),
+        ({"s_vmem": 100.0, "s_cpu": 9.0}, Used(cpu_seconds=9), 24, FailureKind.TIME_LIMIT),
+        ({"h_vmem": 100.0}, Used(memory_bytes=95), 9, FailureKind.OUT_OF_MEMORY),
+        ({"h_vmem": 100.0}, Used(memory_bytes=50), 9, FailureKind.SIGNAL),
+        ({"s_rt": 9.0}, Used(wall_seconds=8), 10, FailureKind.SIGNAL),
+        ({"s_rt": 9.0}, Used(wall_seconds=10), 9, FailureKind.SIGNAL),
+    ],
+)
+def test_end_by_a_limit(
+    limits: dict[str, float], used: Used, signal: int, kind: FailureKind
+) -> None:
+    assert end_of(100, 128 + signal, used, limits).kind is kind
+
+
+@pytest.mark.parametrize(
+    "category", ["-l cpu=24:00:00", "-l h_rt=1:00:00,h_vmem=2G -pe orte 2", "a:b:1:2:3"]
+)
+@pytest.mark.parametrize("name", ["slaves", "killed"])
+def test_colons_in_the_category_shift_no_field(category: str, name: str) -> None:
+    for line in recorded("slaves_accounting").stdout.splitlines():
+        fields = line.split(b":")
+        if fields[4] != name.encode():
+            continue
+        plain = parse_accounting_line(line)
+        fields[39] = category.encode()
+        seen = parse_accounting_line(b":".join(fields))
+        assert seen == replace(plain, category=category)
+
+
+def test_unreadable_figure_of_usage_does_not_cost_the_end() -> None:
+    fields = recorded("slaves_accounting").stdout.splitlines()[0].split(b":")
+    for at in (36, 37, 38, 40, 42):
+        broken = b":".join([*fields[:at], b"?", *fields[at + 1 :]])
+        assert parse_accounting_line(broken).exit_status == 4
+    text = recorded("qacct_exit3").stdout.replace(b"maxvmem      0.000B", b"maxvmem      ?")
+    entries, unreadable = parse_qacct(text.replace(b"\ncpu  ", b"\ncpu  x"))
+    assert ([entry.exit_status for entry in entries], unreadable) == ([3], [])
 
 
 def test_number_used_again_gives_both_jobs() -> None:
-    entries = [parse_accounting_line(line) for line in lines("2011.11")]
+    entries = [parse_accounting_line(line) for line in lines("6.2u5")]
     assert [s.owner for s in observe(entries) if s.native_id == "155"] == ["alice", "bob"]
 
 
 def test_older_dialect_of_qacct() -> None:
-    (entry,), _ = parse_qacct(recorded("qacct_ok", "2011.11").stdout)
+    (entry,), _ = parse_qacct(recorded("qacct_ok", "6.2u5").stdout)
     assert entry.cpu_seconds == pytest.approx(631414.377)
     assert entry.max_memory_bytes == pytest.approx(6.2 * GIBIBYTE)
     assert entry.memory_byte_seconds == pytest.approx(2810232.418 * GIBIBYTE)
@@ -154,11 +294,11 @@ def test_older_dialect_of_qacct() -> None:
 
 
 def test_older_dialect_of_qacct_signal_and_failure() -> None:
-    (signal,) = observe(parse_qacct(recorded("qacct_signal", "2011.11").stdout)[0])
+    (signal,) = observe(parse_qacct(recorded("qacct_signal", "6.2u5").stdout)[0])
     assert (signal.failure_kind, signal.exit_signal) == (FailureKind.SIGNAL, 9)
-    (unstarted,) = observe(parse_qacct(recorded("qacct_not_started", "2011.11").stdout)[0])
+    (unstarted,) = observe(parse_qacct(recorded("qacct_not_started", "6.2u5").stdout)[0])
     assert (unstarted.failure_kind, unstarted.usage) == (FailureKind.SCHEDULER_ERROR, None)
-    (again,) = observe(parse_qacct(recorded("qacct_restarted", "2011.11").stdout)[0])
+    (again,) = observe(parse_qacct(recorded("qacct_restarted", "6.2u5").stdout)[0])
     assert again.state is JobState.DONE
     assert again.usage is not None
     assert again.usage.cpu_seconds == 28000.5

@@ -96,7 +96,7 @@ def test_unreachable_qmaster_exits_with_0_and_says_so_in_xml() -> None:
 
 
 def test_usage_of_slave_tasks_is_added_and_earlier_runs_are_not() -> None:
-    seen = detail("qstat_j_xml_running", "155", "2011.11")
+    seen = detail("qstat_j_xml_running", "155", "6.2u5")
     assert seen.usage is not None
     assert seen.usage.cpu_seconds == pytest.approx(350.5)
     assert seen.usage.max_memory_bytes == 3 * GIBIBYTE

@@ -74,7 +74,7 @@ def test_empty_queue() -> None:
 
 
 def test_older_dialect() -> None:
-    jobs = listed("qstat_xml_mixed", "2011.11")
+    jobs = listed("qstat_xml_mixed", "6.2u5")
     assert {i: seen.native_state for i, seen in jobs.items()} == {
         "155": "r",
         "157": "Eqw",

@@ -1,0 +1,51 @@
+"""Causes of an end that a scheduler does not name: a deletion, or a limit that we know of.
+
+Some accountings tell only of the signal. Theirs is the word wherever they say more.
+"""
+
+from dataclasses import replace
+
+from hpcq.domain.jobs import JobRecord, Observation
+from hpcq.domain.states import FailureKind, JobState, Stage
+
+__all__ = ["attribute"]
+
+_SIGKILL = 9
+_NEARLY = 0.9  # the peak of a job's memory is that of the last sample
+_UNEXPLAINED = (FailureKind.SIGNAL, FailureKind.UNKNOWN, None)
+
+
+def attribute(record: JobRecord, new: Observation) -> Observation:
+    """Return what is said of a job's end, with the cause that the record knows.
+
+    Args:
+        record: the job as known before.
+        new: the newest word of it.
+    """
+    if new.state is not JobState.FAILED or new.failure_kind not in _UNEXPLAINED:
+        return new
+    reached = _reached_limit(record, new)
+    if reached is not None:
+        kind, reason = reached
+        return replace(new, failure_kind=kind, state_reason=reason)
+    was_being_deleted = record.seen is not None and record.seen.stage is Stage.CANCELLING
+    if record.cancel_requested_at is not None or was_being_deleted:
+        return replace(new, failure_kind=FailureKind.CANCELLED)
+    return new
+
+
+def _reached_limit(record: JobRecord, new: Observation) -> tuple[FailureKind, str] | None:
+    """Return which of its limits a job had reached that was killed by SIGKILL."""
+    if new.exit_signal != _SIGKILL:
+        return None
+    known, spec = record.seen, record.spec
+    limit = (known and known.wall_time_limit_seconds) or (spec and spec.wall_time_limit_seconds)
+    began, ended = new.start_time, new.end_time
+    if limit and began and ended and (ended - began).total_seconds() >= limit:
+        return FailureKind.TIME_LIMIT, f"It was ended at its wall time limit of {limit} s."
+    memory = (known and known.memory_limit_bytes) or (spec and spec.memory_limit_bytes)
+    peak = new.usage and new.usage.max_memory_bytes
+    if memory and peak and peak >= _NEARLY * memory:
+        reason = f"It was ended at its memory limit of {memory} bytes."
+        return FailureKind.OUT_OF_MEMORY, reason
+    return None

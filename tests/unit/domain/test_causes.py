@@ -1,0 +1,68 @@
+"""Causes of an end that only this service knows."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from hpcq.domain import life, submission
+from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
+from hpcq.domain.states import FailureKind, JobState, Stage
+
+T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
+ID = NativeId("9")
+RUNS = Observation(native_id=ID, state=JobState.RUNNING, start_time=T0)
+
+
+def running(seen: Observation = RUNS, **fields: object) -> JobRecord:
+    spec = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh", **fields)  # type: ignore[arg-type]
+    intent = submission.intent(JobUid.new(), spec, T0, by="test", is_promised=False)
+    return life.observe(submission.submitted(intent, ID, T0), seen, T0)
+
+
+def killed(seconds: float = 60, signal: int = 9, peak: float | None = None) -> Observation:
+    return replace(
+        RUNS,
+        state=JobState.FAILED,
+        failure_kind=FailureKind.SIGNAL,
+        exit_signal=signal,
+        end_time=T0 + timedelta(seconds=seconds),
+        usage=Usage(max_memory_bytes=peak),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "end", "kind"),
+    [
+        ({"wall_time_limit_seconds": 60}, killed(60), FailureKind.TIME_LIMIT),
+        ({"wall_time_limit_seconds": 60}, killed(59), FailureKind.SIGNAL),
+        ({"wall_time_limit_seconds": 60}, killed(60, signal=11), FailureKind.SIGNAL),
+        ({"memory_limit_bytes": 1000}, killed(peak=950), FailureKind.OUT_OF_MEMORY),
+        ({"memory_limit_bytes": 1000}, killed(peak=500), FailureKind.SIGNAL),
+        ({"memory_limit_bytes": 1000}, killed(), FailureKind.SIGNAL),
+        ({}, killed(), FailureKind.SIGNAL),
+    ],
+)
+def test_kill_at_a_limit_that_only_the_record_knows(
+    fields: dict[str, Any], end: Observation, kind: FailureKind
+) -> None:
+    record = life.observe(running(**fields), end, T0)
+    assert record.failure_kind is kind
+
+
+def test_limit_of_the_script_itself_is_known_from_the_queue() -> None:
+    record = running(replace(RUNS, wall_time_limit_seconds=60))
+    assert life.observe(record, killed(61), T0).failure_kind is FailureKind.TIME_LIMIT
+
+
+def test_deletion_by_an_administrator_that_the_queue_has_shown() -> None:
+    record = running(replace(RUNS, native_state="dr", stage=Stage.CANCELLING))
+    lost = life.vanished(record, "It left the queue.", last_seen=T0, at=T0)
+    assert life.observe(lost, killed(), T0).failure_kind is FailureKind.CANCELLED
+
+
+def test_exit_of_a_job_that_was_to_be_deleted_is_its_own() -> None:
+    record = running(replace(RUNS, stage=Stage.CANCELLING))
+    end = replace(killed(), failure_kind=FailureKind.NON_ZERO_EXIT, exit_code=3, exit_signal=None)
+    assert life.observe(record, end, T0).failure_kind is FailureKind.NON_ZERO_EXIT
