@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import time
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -108,6 +109,32 @@ def test_a_job_is_found_by_its_key(site: Site) -> None:
     site.submit("true\n", hold=True)
     assert site.run(site.backend.find(key)) == native_id
     assert site.run(site.backend.find(new_key())) is None
+
+
+@pytest.mark.parametrize("leaks", [False, True])
+def test_a_job_that_submits_another_with_its_environment_makes_two_records(
+    tmp_path: Path, leaks: bool
+) -> None:
+    with asyncio.Runner() as runner:
+        site = Site(tmp_path, runner, keep_completed=300)
+        key = new_key()
+        # As a script did that a service had submitted which told it the key.
+        variable = f"export HPCQ_KEY={key}\n" if leaks else ""
+        child_script = "echo true | qsub -V -h -N child\n"
+        script = f"env > seen\n{variable}PATH={site.torque.path}:$PATH\n{child_script}"
+        parent = site.submit(script, key)
+        site.until(parent, JobState.DONE)
+        child = NativeId((tmp_path / f"run.o{parent}").read_text().partition(".")[0])
+        seen = {one.native_id: one for one in site.run(site.backend.jobs()).observations}
+        assert (seen[parent].submission_key, seen[child].submission_key) == (key, None)
+        assert seen[child].name == "child"
+        assert site.run(site.backend.find(key)) == parent
+        assert "HPCQ" not in (tmp_path / "seen").read_text()
+        assert str(key) not in (tmp_path / "seen").read_text()
+        qstat = (site.torque.path / "qstat", "-x", child)
+        shown = subprocess.run(qstat, capture_output=True, check=True).stdout
+        assert (b"HPCQ_KEY=" in shown) == leaks
+        site.run(site.backend.cancel(child))
 
 
 def test_an_end_is_told_by_the_accounting_when_the_queue_has_forgotten_it(site: Site) -> None:

@@ -373,6 +373,7 @@ def accounting_of(job: Job) -> str:
 # qsub
 
 
+OWN_VARIABLES = {"PBS_O_WORKDIR", "PBS_O_HOST", "PBS_O_SERVER", "PBS_O_QUEUE"}
 VALUED = "aAbcCdDejkKlmMNopPqrSTuvwWt"
 DEFAULT_LARGEST_ARRAY = 10_000
 
@@ -565,6 +566,9 @@ def new_job(state: State, argv: Sequence[str], options: dict[str, str], name: st
         if not key:
             raise Failed(3, "invalid -v syntax\n")
         variables.append((key, value if is_pair else os.environ.get(key, "")))
+    if "V" in options:
+        given = {key for key, _ in variables}
+        variables += [pair for pair in os.environ.items() if pair[0] not in given | OWN_VARIABLES]
     variables += [
         ("PBS_O_WORKDIR", here.replace("\n", ",")),
         ("PBS_O_HOST", SERVER),
@@ -1019,7 +1023,7 @@ def watch(
     used["mem"] = max(used["mem"], usage.ru_maxrss)
     used["walltime"] = int(passed)
     code = os.waitstatus_to_exitcode(code)
-    return verdict if verdict is not None else (code if code >= 0 else 128 - code), used
+    return verdict if verdict is not None else (code if code >= 0 else 256 - code), used
 
 
 def members(session: int) -> Iterator[tuple[int, list[str]]]:

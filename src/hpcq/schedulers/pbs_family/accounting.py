@@ -32,8 +32,8 @@ _WHOSE = re.compile(
 )
 _JOB_NAME, _QUEUE = " jobname=", " queue="
 _DAY = re.compile(r"[0-9]{8}")
-_ENDS = (b";E;", b";D;", b";A;", b";R;")
-_KEPT_LINES = 100_000
+_KINDS_OF_ENDS = "EDAR"
+_KEPT_LINES = 300_000
 _FIRST_READ_BYTES = 64 << 20
 
 
@@ -113,11 +113,24 @@ class AccountingLogs:
     """Answers how jobs ended, from one file a day. Not async: call it in a thread.
 
     The newest files are read once, and from then on only what was appended to them or stands in
-    new ones. Only records that tell of an end, a deletion or another run are kept.
+    new ones.
+
+    Args:
+        directory: the folder of the files.
+        kinds: the letters of the records that are kept; by default those that tell of an end, a
+            deletion or another run.
+        first_read_bytes: how much is read at first.
     """
 
-    def __init__(self, directory: Path, *, first_read_bytes: int = _FIRST_READ_BYTES) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        kinds: str = _KINDS_OF_ENDS,
+        first_read_bytes: int = _FIRST_READ_BYTES,
+    ) -> None:
         self.directory = directory
+        self._kinds = tuple(f";{kind};".encode() for kind in kinds)
         self._first_read_bytes = first_read_bytes
         self._lock = threading.Lock()
         self._offsets: dict[str, int] = {}
@@ -185,7 +198,7 @@ class AccountingLogs:
                 if not line.endswith(b"\n"):
                     break
                 offset += len(line)
-                if line[19:26].find(b";") >= 0 and any(end in line[:32] for end in _ENDS):
+                if line[19:26].find(b";") >= 0 and any(kind in line[:32] for kind in self._kinds):
                     self._keep(line)
         return offset
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from hpcq.domain.errors import excerpt
 from hpcq.domain.jobs import NativeId, Observation
-from hpcq.domain.states import JobState
+from hpcq.domain.states import FailureKind, JobState
 from hpcq.domain.units import from_epoch
 from hpcq.schedulers.base import Unreadable
 from hpcq.schedulers.pbs_family.accounting import (
@@ -23,39 +23,35 @@ from hpcq.schedulers.torque.attributes import (
     usage_of,
     wall_time_limit_of,
 )
-from hpcq.schedulers.torque.states import ending_of
+from hpcq.schedulers.torque.states import Ending, ending_of
 
-__all__ = ["observe_lines", "parse_tracejob"]
+__all__ = ["KINDS", "arrays_not_over", "observe_lines", "parse_tracejob"]
 
-_ENDED, _DELETED, _ABORTED, _RERUN = "E", "D", "A", "R"
-_TOLD = frozenset({_ENDED, _DELETED, _ABORTED, _RERUN})
+KINDS = "QSRDAE"
+"""The records that are read: queued, started, run again, deleted, aborted, ended."""
+
 _TRACE_HEADING = re.compile(r"\s*Job: (\S+)")
 # A rerun's record is empty and has no newline behind it: two lines in one.
 _TRACE_LINE = re.compile(
     r"\s*([0-9]{2}/[0-9]{2}/[0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)? {1,2}([A-Z]) {4}(.*)$"
 )
-_TRACE_GOES_ON = re.compile(r"\n\s{20,}")
+_TRACE_GOES_ON = re.compile(r"\r?\n[ \t]{20,}(?=\S)")
+_TASK = re.compile(r"([0-9]+)(?:\[[0-9]+\]|-[0-9]+)")
+_OVER = ("E", "D", "A")
+_WHY_ABORTED = "as a rule because a job that it depends on did not end as it had to"
 _FROM_SERVER_LOG = "(from the server's log; the accounting logs cannot be read)"
 
 
 def observe_lines(lines: Iterable[bytes]) -> tuple[list[Observation], list[Unreadable]]:
     """Return the ends that lines of the accounting logs tell, and the lines that are none.
 
-    A job has ended when its last record is ``E``, or ``D`` or ``A`` without one; after ``R`` it
-    runs again. A number that was used again gives one observation for each job.
+    A job has ended when its last record is ``E``, or ``D`` or ``A`` without one; after ``R`` or
+    ``S`` it runs again. A number that was used again gives one observation for each job.
 
     Args:
         lines: in the order they were written.
     """
-    records: dict[str, list[AccountingLine]] = {}
-    unreadable: list[Unreadable] = []
-    for line in filter(bytes.strip, lines):
-        try:
-            record = parse_accounting_line(line)
-            if record.kind in _TOLD:
-                records.setdefault(record.job_id, []).append(record)
-        except ValueError as error:
-            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(line)))
+    records, unreadable = _records_of_jobs(lines)
     observations: list[Observation] = []
     for job_id, ours in records.items():
         try:
@@ -63,6 +59,32 @@ def observe_lines(lines: Iterable[bytes]) -> tuple[list[Observation], list[Unrea
         except ValueError as error:
             unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(job_id)))
     return observations, unreadable
+
+
+def arrays_not_over(lines: Iterable[bytes]) -> set[str]:
+    """Return the numbers of the arrays that have jobs of which these lines tell no end."""
+    open_arrays = set()
+    for job_id, ours in _records_of_jobs(lines)[0].items():
+        match = _TASK.match(job_id)
+        if match is not None and ours[-1].kind not in _OVER:
+            open_arrays.add(match[1])
+    return open_arrays
+
+
+def _records_of_jobs(
+    lines: Iterable[bytes],
+) -> tuple[dict[str, list[AccountingLine]], list[Unreadable]]:
+    records: dict[str, list[AccountingLine]] = {}
+    unreadable: list[Unreadable] = []
+    for line in filter(bytes.strip, lines):
+        try:
+            record = parse_accounting_line(line)
+        except ValueError as error:
+            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(line)))
+        else:
+            if record.kind in KINDS:
+                records.setdefault(record.job_id, []).append(record)
+    return records, unreadable
 
 
 def parse_tracejob(output: bytes, wanted: JobId) -> Observation | None:
@@ -100,7 +122,12 @@ def parse_tracejob(output: bytes, wanted: JobId) -> Observation | None:
             attributes, ended = {}, None
     if not attributes and deleted is None:
         return None
-    seen = _observation(wanted, attributes, ended or deleted)
+    status = parse_whole(attributes.get("Exit_status"))
+    ending = ending_of(status, started=bool(attributes))
+    if deleted is not None and (status is None or status >= 0):
+        when = "while it ran" if attributes else "before it started"
+        ending = replace(ending, kind=FailureKind.CANCELLED, reason=f"deleted {when}")
+    seen = _observation(wanted, attributes, ending, ended or deleted)
     if is_accounting:
         return seen
     return replace(
@@ -110,32 +137,66 @@ def parse_tracejob(output: bytes, wanted: JobId) -> Observation | None:
 
 def _ends_of(job_id: JobId, records: Sequence[AccountingLine]) -> list[Observation]:
     ends: list[tuple[str | None, Observation]] = []
-    deleted: AccountingLine | None = None
+    start: AccountingLine | None = None
+    removal: AccountingLine | None = None
     for record in records:
-        if record.kind == _RERUN:
-            deleted = None
+        if record.kind == "Q":
+            start = removal = None
+        elif record.kind == "S":
+            start, removal = record, None
+        elif record.kind == "R":
+            start = removal = None
             if ends and ends[-1][0] is not None:
                 ends.pop()
-        elif record.kind in (_DELETED, _ABORTED):
-            deleted = record
-        elif record.kind == _ENDED:
-            deleted = None
+        elif record.kind in "DA" and (removal is None or removal.kind != "D"):
+            removal = record
+        elif record.kind == "E":
             created = record.attributes.get("ctime")
             if ends and ends[-1][0] == created:
                 ends.pop()
-            at = local_moment(record.moment)
-            ends.append((created, _observation(job_id, record.attributes, at, started=True)))
-    if deleted is not None and not ends:
-        ends.append((None, _observation(job_id, {}, local_moment(deleted.moment))))
+            ends.append((created, _ended(job_id, record, removal)))
+            start = removal = None
+    if removal is not None:
+        ends.append((None, _removed(job_id, removal, start)))
     return [seen for _, seen in ends]
 
 
+def _ended(job_id: JobId, record: AccountingLine, removal: AccountingLine | None) -> Observation:
+    status = parse_whole(record.attributes.get("Exit_status"))
+    ending = ending_of(status, started=True)
+    # Torque itself ends it at a limit, whoever deletes it meanwhile.
+    if removal is not None and removal.kind == "D" and (status is None or status >= 0):
+        reason = f"{_deleted_by(removal)} while it ran"
+        ending = replace(ending, kind=FailureKind.CANCELLED, reason=reason)
+    return _observation(job_id, record.attributes, ending, local_moment(record.moment))
+
+
+def _removed(job_id: JobId, removal: AccountingLine, start: AccountingLine | None) -> Observation:
+    """Return the end of a job that Torque removed without a record of its end."""
+    when = "before it started" if start is None else "while it ran"
+    if removal.kind == "D":
+        ending = Ending(FailureKind.CANCELLED, reason=f"{_deleted_by(removal)} {when}")
+    elif start is None:
+        # The record is empty, whatever the reason; seen of jobs whose dependency failed.
+        ending = Ending(FailureKind.CANCELLED, reason=f"aborted by Torque {when}: {_WHY_ABORTED}")
+    else:
+        ending = Ending(FailureKind.SCHEDULER_ERROR, reason=f"aborted by Torque {when}")
+    attributes = {} if start is None else start.attributes
+    return _observation(job_id, attributes, ending, local_moment(removal.moment))
+
+
+def _deleted_by(removal: AccountingLine) -> str:
+    requestor = removal.attributes.get("requestor")
+    return f"deleted by {excerpt(requestor)}" if requestor else "deleted"
+
+
 def _observation(
-    job_id: JobId, attributes: Mapping[str, str], at: datetime | None, *, started: bool = False
+    job_id: JobId, attributes: Mapping[str, str], ending: Ending, at: datetime | None
 ) -> Observation:
     status = parse_whole(attributes.get("Exit_status"))
-    ending = ending_of(status, started=started)
     end = from_epoch(parse_whole(attributes.get("end"))) or at
+    start = from_epoch(parse_whole(attributes.get("start")))
+    has_run = start is not None or status is not None
     return Observation(
         native_id=NativeId(job_id.short),
         state=JobState.DONE if ending.kind is None else JobState.FAILED,
@@ -149,13 +210,13 @@ def _observation(
         queue=attributes.get("queue") or None,
         account=attributes.get("account") or None,
         submit_time=from_epoch(parse_whole(attributes.get("ctime"))),
-        start_time=from_epoch(parse_whole(attributes.get("start"))),
+        start_time=start,
         end_time=end,
         slots=slots_of(attributes),
         hosts=hosts_in(attributes.get("exec_host")),
         wall_time_limit_seconds=wall_time_limit_of(attributes),
         memory_limit_bytes=memory_limit_of(attributes),
-        usage=usage_of(attributes, end) if started or status is not None else None,
+        usage=usage_of(attributes, end) if has_run else None,
         array_job_id=None if job_id.task is None else job_id.number,
         array_task_id=int(job_id.task) if job_id.task else None,
     )

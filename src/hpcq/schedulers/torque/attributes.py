@@ -1,9 +1,8 @@
 """From a job's attributes, however they were printed, to an observation; pure."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TypeVar
 
 from hpcq.domain.jobs import Observation, SubmissionKey, Usage
 from hpcq.domain.states import JobState
@@ -16,6 +15,7 @@ from hpcq.schedulers.pbs_family.values import (
     parse_whole,
     path_of,
     predecessors,
+    read_figure,
     slots_in,
 )
 from hpcq.schedulers.torque.states import Ending, Word, ending_of, state_of
@@ -45,12 +45,12 @@ _TRACES_OF_A_RUN = frozenset(
     {
         "start_time",
         "session_id",
+        "exec_host",
         *(f"resources_used.{what}" for what in ("cput", "mem", "walltime")),
     }
 )
 
 Attributes = Mapping[str, str]
-_T = TypeVar("_T")
 
 
 def observe(attributes: Attributes, account: str | None, now: datetime) -> Observation:
@@ -72,14 +72,14 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
     has_run = letter in _HAS_RUN and not _TRACES_OF_A_RUN.isdisjoint(attributes)
     ended = letter == "C"
     status = parse_whole(attributes.get("exit_status"))
-    ending = ending_of(status, started=has_run) if ended else None
-    word = _word(attributes, letter, ending)
     variables = attributes.get("Variable_List", "")
     owner = attributes.get("Job_Owner", "").partition("@")[0] or None
+    key = _key_of(attributes, variables) if account is None or owner == account else None
+    ending = ending_of(status, started=has_run, carried=key is not None) if ended else None
+    word = _word(attributes, letter, ending)
     finished = (
         parse_local_time(attributes.get("comp_time") or attributes.get("mtime")) if ended else None
     )
-    is_trusted = account is None or owner == account
     return Observation(
         native_id=job_id.short,
         state=word.state,
@@ -109,7 +109,7 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
         array_job_id=None if job_id.task is None else job_id.number,
         array_task_id=int(job_id.task) if job_id.task else None,
         depends_on=predecessors(attributes.get("depend")),
-        submission_key=SubmissionKey.find_in(_variable(variables, _KEY)) if is_trusted else None,
+        submission_key=key,
     )
 
 
@@ -131,23 +131,35 @@ def slots_of(attributes: Attributes) -> int | None:
 
 def wall_time_limit_of(attributes: Attributes) -> int | None:
     """Return the longest that it may run, in seconds."""
-    seconds = _read(parse_duration, attributes.get("Resource_List.walltime"))
+    seconds = read_figure(parse_duration, attributes.get("Resource_List.walltime"))
     return None if seconds is None else int(seconds)
 
 
 def memory_limit_of(attributes: Attributes) -> int | None:
     """Return the most memory that it may have, in bytes."""
-    return _read(parse_pbs_size, attributes.get("Resource_List.mem"))
+    return read_figure(parse_pbs_size, attributes.get("Resource_List.mem"))
 
 
 def usage_of(attributes: Attributes, at: datetime | None) -> Usage:
     """Return what was used; ``mem`` is the most resident memory so far."""
-    cpu_seconds = _read(parse_duration, attributes.get("resources_used.cput"))
     return Usage(
-        cpu_seconds=None if cpu_seconds is None or cpu_seconds < 0 else cpu_seconds,
-        max_memory_bytes=_read(parse_pbs_size, attributes.get("resources_used.mem")),
+        cpu_seconds=read_figure(parse_duration, attributes.get("resources_used.cput")),
+        max_memory_bytes=read_figure(parse_pbs_size, attributes.get("resources_used.mem")),
         sampled_at=at,
     )
+
+
+def _key_of(attributes: Attributes, variables: str) -> SubmissionKey | None:
+    """Return the key with which a job was submitted.
+
+    A job that submits another one with ``qsub -V`` hands all its variables on: a key counts where
+    the command line of the submission itself has it, too.
+    """
+    key = SubmissionKey.find_in(_variable(variables, _KEY))
+    command_line = attributes.get("submit_args")
+    if key is None or command_line is None or f"{KEY_VARIABLE}={key}" in command_line:
+        return key
+    return None
 
 
 def _variable(text: str, begin: re.Pattern[str]) -> str | None:
@@ -185,10 +197,3 @@ def _path(text: str | None) -> str | None:
     """Return the path of ``host:/path``; None for one that is thrown away."""
     path = path_of(text)
     return None if path == "/dev/null" else path
-
-
-def _read(reader: Callable[[str], _T], text: str | None) -> _T | None:
-    try:
-        return None if text is None else reader(text)
-    except ValueError:
-        return None

@@ -23,6 +23,7 @@ from hpcq.schedulers.base import Capabilities, Listing, Node, Queue, SchedulerOp
 from hpcq.schedulers.cli import CommandLine, check_output_folders, read_script
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs
 from hpcq.schedulers.pbs_family.values import parse_job_id
+from hpcq.schedulers.torque.accounting import KINDS
 from hpcq.schedulers.torque.answers import (
     Meaning,
     check_completed,
@@ -84,7 +85,7 @@ class TorqueBackend:
         self._slots_per_node = options.torque_slots_per_node
         account = _account()
         self._reader = Reader(account)
-        accounting = AccountingLogs(options.torque_home / "server_priv" / "accounting")
+        accounting = AccountingLogs(options.torque_home / "server_priv" / "accounting", kinds=KINDS)
         self._logs = Logs(accounting, self._cli, account)
         self._arrays = Arrays(accounting)
         self._listed: Mapping[NativeId, Observation] = {}

@@ -13,6 +13,7 @@ from hpcq.domain.jobs import (
     NativeId,
     SubmissionKey,
 )
+from hpcq.execution.leftovers import marked
 from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX, JOB_NUMBER, build_carrier
 from hpcq.schedulers.torque.attributes import KEY_VARIABLE
 
@@ -85,6 +86,7 @@ class Submission:
             directory=spec.working_directory,
             stdout_path=self.stdout_path,
             stderr_path=self.stderr_path,
+            forgotten=(KEY_VARIABLE, *marked("")),
             task="${PBS_ARRAYID:+-$PBS_ARRAYID}",
             sweeps_home=spec.array is not None,
         )
@@ -100,8 +102,9 @@ def build_qsub(
 ) -> Submission:
     """Return the ``qsub`` that submits a job, marked with its key.
 
-    The key is a variable of the job (``-v``), which ``qstat`` shows. Arguments, variables, odd
-    directories and odd output paths are brought by a carrier.
+    The key is a variable of the job (``-v``), which ``qstat`` shows there and in the command line
+    of the submission; the script does not get it. Arguments, variables, odd directories and odd
+    output paths are brought by a carrier.
 
     Args:
         spec: the job.
@@ -119,6 +122,7 @@ def build_qsub(
     outputs = _Outputs.of(spec, name, is_simple=simple)
     argv = (
         "qsub",
+        *("-v", f"{KEY_VARIABLE}={key}"),
         *("-N", name),
         *("-S", "/bin/sh"),
         *(("-d", spec.working_directory) if simple else ()),
@@ -130,7 +134,6 @@ def build_qsub(
         *(("-h",) if spec.hold else ()),
         *(("-t", array_range(spec.array)) if spec.array is not None else ()),
         *(("-W", f"depend={dependencies(spec.depends_on, arrays)}") if spec.depends_on else ()),
-        *("-v", f"{KEY_VARIABLE}={key}"),
     )
     return Submission(
         argv=argv,

@@ -10,7 +10,7 @@ from hpcq.schedulers.base import Listing
 from hpcq.schedulers.cli import CommandLine
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs
 from hpcq.schedulers.pbs_family.values import parse_job_id
-from hpcq.schedulers.torque.accounting import observe_lines, parse_tracejob
+from hpcq.schedulers.torque.accounting import arrays_not_over, observe_lines, parse_tracejob
 from hpcq.schedulers.torque.answers import check_completed
 from hpcq.schedulers.torque.arrays import wholes
 from hpcq.schedulers.torque.commands import acceptable_name
@@ -56,7 +56,8 @@ class Logs:
             return Listing(observations=[seen for seen in traced if seen is not None])
         observations, unreadable = observe_lines(lines)
         asked = set(ids)
-        observations += wholes(observations)
+        not_over = arrays_not_over(lines)
+        observations += [seen for seen in wholes(observations) if seen.native_id not in not_over]
         return Listing(
             observations=[seen for seen in observations if seen.native_id in asked],
             unreadable=unreadable,

@@ -32,6 +32,7 @@ _TOKEN = re.compile(
     rb"<([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*(?:>([^<]*)(</\1[ \t]*>)?|(/)>)"
     rb"|</([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*>"
 )
+_UNKNOWN_MARKUP = re.compile(rb"<(?!/?Data[ \t/>]|\?xml)[A-Za-z/?!]")
 _ID = re.compile(rb"<Job_Id>([^<]*)</Job_Id>")
 
 
@@ -95,9 +96,13 @@ def _elements(output: bytes) -> list[bytes]:
     if not output.strip() or _EMPTY.search(output):
         return []
     start = output.find(b"<Data>")
-    elements = output[max(start, 0) :].split(_OPEN)[1:]
+    before, *elements = output[max(start, 0) :].split(_OPEN)
     if start < 0 and not elements:
         raise OutputParseError("qstat", "there is no Data element in it", output)
+    # What stands between the jobs may be jobs, in a form that is not known.
+    between = (element.partition(_CLOSE) for element in elements)
+    if any(map(_UNKNOWN_MARKUP.search, (before, *(rest for _, closed, rest in between if closed)))):
+        raise OutputParseError("qstat", "it holds elements that are not known", output)
     end = _END if start >= 0 else _CLOSE
     if end not in (elements[-1] if elements else output):
         raise OutputParseError("qstat", "the document is cut off", output[-400:])

@@ -164,3 +164,44 @@ def test_traces_tell_the_last_run_of_the_job_that_was_asked_for() -> None:
         assert parse_tracejob(output, parse_job_id(other)) is None
     running = recorded("tracejob.running").stdout
     assert parse_tracejob(running, parse_job_id("888")) is None
+
+
+def _with_key(job_id: int, submit_args: bytes | None) -> bytes:
+    more = b"<Variable_List>PBS_O_QUEUE=batch,HPCQ_KEY=%s</Variable_List>" % KEY.encode()
+    if submit_args is not None:
+        more += b"<submit_args>%s</submit_args>" % submit_args
+    return JOB % (job_id, b"alice", more)
+
+
+def test_a_key_that_was_handed_on_with_qsub_v_is_not_the_job_s_own() -> None:
+    document = _document(
+        _with_key(7, b"-v HPCQ_KEY=%s -N parent" % KEY.encode()),
+        _with_key(8, b"-V -N child child.sh"),
+        _with_key(9, b"-V -v HPCQ_KEY=hpcq-%s" % (b"b" * 32)),
+        _with_key(10, None),
+    )
+    seen = parse_qstat_xml(document).observations
+    assert [one.submission_key for one in seen] == [KEY, None, None, KEY]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        _document(b"<JobArray><Job_Id>1.vm</Job_Id></JobArray>"),
+        _document(JOB % (1, b"a", b""), b"<job id='2.vm'/>"),
+        _document(b'<Job state="R"><Job_Id>1.vm</Job_Id></Job>'),
+        _document() + _document(b"<Jobs>", JOB % (1, b"a", b""), b"</Jobs>"),
+        b"<Data><error>not now</error></Data>",
+    ],
+)
+def test_an_element_that_is_not_known_is_no_empty_queue(document: bytes) -> None:
+    with pytest.raises(OutputParseError, match="not known"):
+        parse_qstat_xml(document)
+
+
+@pytest.mark.parametrize(
+    "text", [b"Job ID: 1.vm\n    job_state = R\n\n", b"Array Id: 1[].vm\n    x = y\n\n", b"none\n"]
+)
+def test_a_text_with_an_unknown_heading_is_no_empty_queue(text: bytes) -> None:
+    with pytest.raises(OutputParseError):
+        parse_qstat_text(text)

@@ -110,8 +110,8 @@ def test_every_accounting_line_is_read() -> None:
     assert {seen.native_id for seen in observations} == _short(list(over))
     assert len(observations) == len(over) == 158
     assert Counter(seen.failure_kind for seen in observations) == {
-        None: 84,
-        FailureKind.CANCELLED: 42,
+        None: 83,
+        FailureKind.CANCELLED: 43,
         FailureKind.NON_ZERO_EXIT: 25,
         FailureKind.SIGNAL: 3,
         FailureKind.TIME_LIMIT: 2,

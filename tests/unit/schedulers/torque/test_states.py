@@ -59,6 +59,8 @@ def test_holds(holds: str, depend: str, reason: str) -> None:
         (265, FailureKind.CANCELLED, None, 9),
         (271, FailureKind.CANCELLED, None, 15),
         (267, FailureKind.SIGNAL, None, 11),
+        (299, FailureKind.SIGNAL, None, 9),
+        (305, FailureKind.SIGNAL, None, 15),
         (-1, FailureKind.SCHEDULER_ERROR, None, None),
         (-4, FailureKind.NODE_FAILURE, None, None),
         (-10, FailureKind.OUT_OF_MEMORY, None, None),
@@ -76,5 +78,13 @@ def test_ends(
     assert (ending.reason is None) == (kind is None)
 
 
-def test_a_job_that_was_deleted_while_it_waited() -> None:
-    assert ending_of(None, started=False).kind is FailureKind.CANCELLED
+@pytest.mark.parametrize("status", [None, 0, 1, 271])
+def test_no_exit_status_is_believed_of_a_job_that_never_started(status: int | None) -> None:
+    ending = ending_of(status, started=False)
+    assert (ending.kind, ending.code, ending.signal) == (FailureKind.CANCELLED, None, None)
+
+
+@pytest.mark.parametrize("status", [129, 137, 143, 192])
+def test_an_exit_status_of_a_carried_script_is_no_signal(status: int) -> None:
+    ending = ending_of(status, started=True, carried=True)
+    assert (ending.kind, ending.code) == (FailureKind.NON_ZERO_EXIT, status)
