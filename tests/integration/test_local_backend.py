@@ -7,9 +7,10 @@ import os
 import select
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from tests.integration.local_site import ENVIRONMENT, LocalSite, new_key
@@ -25,6 +26,7 @@ from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.schedulers.local import files, processes
 from hpcq.schedulers.local.recovery import read_started
+from hpcq.schedulers.local.spool import NothingWritten
 
 pytestmark = pytest.mark.anyio
 
@@ -657,6 +659,64 @@ async def test_a_full_disk_delays_a_start(site: LocalSite, monkeypatch: pytest.M
         native_id = await site.submit("true\n")
         await site.until(lambda jobs: "No space" in (jobs[0].state_reason or ""))
     assert (await site.ended(native_id)).state is JobState.DONE
+
+
+def fill_spool(site: LocalSite) -> Callable[[], None]:
+    """Let the spool grow no more, as on a full disk; return what ends that."""
+    connection = site.backend._engine.spool._connection
+    assert connection is not None
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    def free() -> None:
+        connection.execute("PRAGMA max_page_count = 1000000")
+
+    return free
+
+
+async def test_a_full_disk_refuses_a_submission_at_once(site: LocalSite) -> None:
+    free = fill_spool(site)
+    spec = site.spec("true\n", args=("x" * 100_000,))
+    key = new_key()
+    with pytest.raises(SchedulerUnavailable, match="full") as refused:
+        await site.backend.submit(spec, key)
+    assert not refused.value.reached_scheduler
+    assert await site.backend.find(key) is None
+    free()
+    assert (await site.ended(await site.backend.submit(spec, key))).state is JobState.DONE
+
+
+async def test_a_full_disk_refuses_to_cancel_a_queued_job_at_once(
+    site: LocalSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> NoReturn:
+        raise NothingWritten("The spool cannot be used: database or disk is full.")
+
+    blocker = await site.submit("while [ ! -e go ]; do sleep 0.02; done\n", slots=4)
+    native_id = await site.submit(site.script("echo ran > ran\n", "b"))
+    with monkeypatch.context() as patch:
+        patch.setattr(site.backend._engine.spool, "finish", full)
+        with pytest.raises(NothingWritten):
+            await site.backend.cancel(native_id)
+    assert (await site.seen(native_id)).stage is None
+    (site.work / "go").touch()
+    for number in (blocker, native_id):
+        assert (await site.ended(number)).state is JobState.DONE
+    assert (site.work / "ran").exists()
+
+
+async def test_a_full_disk_keeps_nobody_from_ending_a_running_job(
+    site: LocalSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    native_id = await site.submit("sleep 600\n")
+    await site.running(native_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "touch", full)
+        await site.backend.cancel(native_id)
+    assert (await site.ended(native_id)).failure_kind is FailureKind.CANCELLED
 
 
 async def test_a_job_is_followed_although_no_descriptor_was_free(

@@ -138,8 +138,8 @@ class Settings(BaseModel):
     records_kept_days: Days | None = setting(
         None,
         "How long the record of a job that was submitted through this service is kept after its "
-        "end, with the samples of its usage. Unset: for ever. It is never shorter than "
-        "FINISHED_JOBS_LISTED_SECONDS or IDEMPOTENCY_KEYS_KEPT_SECONDS.",
+        "end, with the samples of its usage, and in the spool of LOCAL. Unset: for ever. It is "
+        "never shorter than FINISHED_JOBS_LISTED_SECONDS or IDEMPOTENCY_KEYS_KEPT_SECONDS.",
         allowed=DAYS,
         example="3650",
         shown="",

@@ -15,6 +15,7 @@ __all__ = [
     "BackendFactory",
     "Capabilities",
     "ForgetsKeys",
+    "KeepsRecords",
     "Listing",
     "Node",
     "Queue",
@@ -260,6 +261,19 @@ class ForgetsKeys(Protocol):
         Args:
             spec: what was submitted.
             since: not before then, by this machine's clock.
+        """
+        ...
+
+
+@runtime_checkable
+class KeepsRecords(Protocol):
+    """What a backend has besides that keeps records of ended jobs itself, for as long as asked."""
+
+    async def forget(self, before: datetime) -> int:
+        """Delete some of what is kept of jobs that ended before a moment.
+
+        Returns:
+            How many; 0 when none is left.
         """
         ...
 

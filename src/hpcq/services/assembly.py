@@ -157,6 +157,8 @@ def assemble(
     )
     retention = Retention(
         Pruner(database, holder),
+        backend,
+        lambda: _open_since(board),
         RetentionOptions(
             records=options.records_kept,
             events=options.events_kept,
@@ -185,6 +187,12 @@ def assemble(
         retention=retention,
         replica=replica,
     )
+
+
+def _open_since(board: Board) -> datetime | None:
+    entries = board.snapshot.entries.values()
+    open_ones = [entry.record.hand_over for entry in entries if entry.record.hand_over]
+    return min((hand_over.began_at for hand_over in open_ones), default=None)
 
 
 async def _end_leftovers(key: SubmissionKey) -> None:

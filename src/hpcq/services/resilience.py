@@ -21,6 +21,7 @@ from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.schedulers.base import (
     Capabilities,
     ForgetsKeys,
+    KeepsRecords,
     Listing,
     Node,
     Queue,
@@ -130,6 +131,11 @@ class ResilientBackend:
         if not isinstance(wrapped, ForgetsKeys):
             return ()
         return await self._read(self._scheduler, lambda: wrapped.lookalikes(spec, since))
+
+    async def forget(self, before: datetime) -> int:
+        """Have the wrapped one delete what it keeps; see `KeepsRecords`."""
+        wrapped = self.wrapped
+        return await wrapped.forget(before) if isinstance(wrapped, KeepsRecords) else 0
 
     async def jobs(self) -> Listing:
         """List the queue; asked also while the circuit is open."""

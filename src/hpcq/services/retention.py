@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from hpcq.domain.errors import LeaseLost, StoreUnavailable
+from hpcq.domain.errors import LeaseLost, SchedulerError, StoreUnavailable
+from hpcq.schedulers.base import KeepsRecords, SchedulerBackend
 from hpcq.storage.pruning import Pruner
 
 __all__ = ["Retention", "RetentionOptions"]
@@ -41,14 +42,24 @@ class Retention:
 
     Args:
         pruner: deletes one batch at a time, so that whoever wants to write in between can.
+        backend: the scheduler, whose own records are kept as long if it has any.
+        open_since: says when the oldest submission began whose job the scheduler may have or not;
+            the scheduler must be able to say that it ran.
         options: see there.
         clock: the present, aware.
     """
 
     def __init__(
-        self, pruner: Pruner, options: RetentionOptions, clock: Callable[[], datetime]
+        self,
+        pruner: Pruner,
+        backend: SchedulerBackend,
+        open_since: Callable[[], datetime | None],
+        options: RetentionOptions,
+        clock: Callable[[], datetime],
     ) -> None:
         self._pruner = pruner
+        self._backend = backend
+        self._open_since = open_since
         self._options = options
         self._now = clock
 
@@ -67,7 +78,7 @@ class Retention:
         except LeaseLost:
             # Whoever asks the scheduler sees to this too.
             return
-        except StoreUnavailable as error:
+        except (SchedulerError, StoreUnavailable) as error:
             _log.warning("retention.behind", problem=error.detail)
         except Exception:
             _log.exception("retention.failed")
@@ -77,12 +88,16 @@ class Retention:
 
         Raises:
             StoreUnavailable: the database cannot be used.
+            SchedulerError: the scheduler's records cannot.
             LeaseLost: that is another replica's task now.
         """
         options, pruner, at = self._options, self._pruner, self._now()
         if options.records is not None:
             kept = max(options.records, options.keys, options.listed)
             await self._empty("records", pruner.prune_jobs, at - kept)
+            if isinstance(self._backend, KeepsRecords):
+                before = min(at - kept, self._open_since() or at)
+                await self._empty("scheduler", self._backend.forget, before)
         await self._empty("others", pruner.prune_others, at - max(_OTHERS_KEPT, options.listed))
         await self._empty("keys", pruner.prune_keys, at - options.keys)
         await self._empty("events", pruner.prune_events, at - options.events)

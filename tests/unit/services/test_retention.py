@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 from tests.unit.services.kit import World
 
+from hpcq.domain.errors import CommandTimedOut, SchedulerUnavailable
 from hpcq.domain.jobs import JobUid
 from hpcq.services import retention
 
@@ -56,6 +57,45 @@ async def test_records_go_in_time_and_open_jobs_never(tidy: World) -> None:
     assert [(log["event"], log["what"], log["count"]) for log in logs] == [
         ("retention.deleted", "records", 1)
     ]
+
+
+class _Kept:
+    """The records that a scheduler keeps of its own, as `KeepsRecords` has it."""
+
+    def __init__(self, *ended: datetime) -> None:
+        self.ended = list(ended)
+
+    async def forget(self, before: datetime) -> int:
+        old = [at for at in self.ended if at < before][:1]
+        self.ended = [at for at in self.ended if at not in old]
+        return len(old)
+
+
+async def test_records_of_the_scheduler_s_own_go_in_the_same_time(
+    tidy: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = tidy.clock()
+    old, older, recent = (now - timedelta(days=days) for days in (4, 5, 2))
+    kept = _Kept(old, older, recent)
+    monkeypatch.setattr(tidy.scheduler, "forget", kept.forget, raising=False)
+    with capture_logs() as logs:
+        await tidy.retention.sweep()
+    assert kept.ended == [recent]
+    assert [(log["what"], log["count"]) for log in logs] == [("scheduler", 2)]
+
+
+async def test_records_of_the_scheduler_s_own_stay_while_a_submission_is_open(
+    tidy: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tidy.scheduler.fail_next("submit", CommandTimedOut(["qsub"], 30.0))
+    tidy.scheduler.fail_next("find", SchedulerUnavailable("It is away."))
+    began = tidy.clock()
+    await tidy.submit()
+    tidy.clock.forward(10 * 86400)
+    kept = _Kept(began - timedelta(days=1), began + timedelta(days=1))
+    monkeypatch.setattr(tidy.scheduler, "forget", kept.forget, raising=False)
+    await tidy.retention.sweep()
+    assert kept.ended == [began + timedelta(days=1)]
 
 
 async def test_a_record_is_never_shorter_kept_than_it_is_listed(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import socket
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from hpcq import __version__
 from hpcq.domain.errors import JobNotFound, SchedulerError
@@ -130,6 +131,10 @@ class LocalBackend:
                 for entry in entries
             ]
         )
+
+    async def forget(self, before: datetime) -> int:
+        """Delete some of the jobs that ended before a moment from the spool."""
+        return await self._engine.spool.forget(before.timestamp())
 
     async def cancel(self, native_id: NativeId) -> bool:
         entry = self._entry(native_id)

@@ -216,6 +216,9 @@ class Engine:
                 await asyncio.sleep(_PAUSE_SECONDS)
             else:
                 break
+        self._leave(entry)
+
+    def _leave(self, entry: Entry) -> None:
         del self.entries[entry.number]
         self._wake()
 
@@ -261,12 +264,23 @@ class Engine:
             self._tell(entry)
             await self.runs.request_end(entry)
             return False
+        await self._give_up(entry)
+        return True
+
+    async def _give_up(self, entry: Entry) -> None:
+        """End a job that has not started, unless that cannot be written down."""
         self._waitlist.discard(entry)
         entry.is_ending = True
         self._tell(entry)
         self._kick()
-        await self._finish(entry, recovery.never_started())
-        return True
+        result = recovery.never_started()
+        try:
+            await self.spool.finish(entry.number, result["end_time"], json.dumps(result))
+        except SchedulerUnavailable:
+            entry.is_ending = False
+            self._set_phase(entry, entry.phase)
+            raise
+        self._leave(entry)
 
     # After a restart
 

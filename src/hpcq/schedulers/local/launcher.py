@@ -11,6 +11,7 @@ switch off when the service has ended, however that ended: see `delegation.relea
 Standard library only; reads nothing of the service's environment.
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -76,7 +77,9 @@ def _become_shepherd(directory: Path, channel: socket.socket, lock_descriptor: i
         tend(directory, announce)
     except BaseException as error:
         _answer(channel, directory, {"error": f"{type(error).__name__}: {error}"})
-        (directory / files.LOG).write_text(traceback.format_exc())
+        # The disk may be full.
+        with contextlib.suppress(OSError):
+            (directory / files.LOG).write_text(traceback.format_exc(), "utf-8", "replace")
         os._exit(1)
     os._exit(0)
 

@@ -17,7 +17,7 @@ from hpcq.schedulers.local.entry import Entry, order
 from hpcq.schedulers.local.files import Result, Sample, Started
 from hpcq.schedulers.local.launching import Launcher, LauncherGone
 from hpcq.schedulers.local.processes import Process, send
-from hpcq.schedulers.local.shepherd import REQUEST
+from hpcq.schedulers.local.shepherd import CANCEL, REQUEST
 from hpcq.schedulers.local.spool import Phase, Row
 
 __all__ = ["Runs"]
@@ -144,6 +144,7 @@ def _request_end(directory: Path, shepherd: Process) -> None:
     except FileNotFoundError:
         # The job has just ended.
         return
-    except OSError as error:
-        raise SchedulerUnavailable(f"The job cannot be cancelled now: {error}.") from error
-    send(shepherd, REQUEST)
+    except OSError:
+        send(shepherd, CANCEL)
+    else:
+        send(shepherd, REQUEST)

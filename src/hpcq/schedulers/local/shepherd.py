@@ -24,14 +24,15 @@ from hpcq.schedulers.local.meter import Meter
 from hpcq.schedulers.local.processes import Process, boot_id, descendants, identify, send
 from hpcq.schedulers.local.script import Script, control, start_script
 
-__all__ = ["REQUEST", "SIGNALS", "Shepherd", "tend"]
+__all__ = ["CANCEL", "REQUEST", "SIGNALS", "Shepherd", "tend"]
 
 REQUEST = signal.SIGUSR1
 """Sent by the service after it wrote a request into the run directory."""
 
-SIGNALS = frozenset(
-    {signal.SIGCHLD, REQUEST, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2}
-)
+CANCEL = signal.SIGUSR2
+"""Sent by the service when it cannot write the request to end the job: the disk is full."""
+
+SIGNALS = frozenset({signal.SIGCHLD, REQUEST, CANCEL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 """What a shepherd fetches; blocked before it is born, so that none is lost or kills it."""
 
 _PR_SET_NAME = 15
@@ -163,7 +164,7 @@ class Shepherd:
 
     def _heed(self, seen: signal.struct_siginfo | None) -> None:
         number = None if seen is None else seen.si_signo
-        if number == REQUEST and self._is_cancelled():
+        if number == CANCEL or (number == REQUEST and self._is_cancelled()):
             self._fail("CANCELLED", "It was cancelled.")
         elif number == signal.SIGTERM:
             self._fail("NODE_FAILURE", "The machine was shutting down.")

@@ -7,6 +7,7 @@ table, outside the small index that a start reads.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -18,7 +19,7 @@ from typing import TypeVar
 
 from hpcq.domain.errors import SchedulerUnavailable
 
-__all__ = ["Phase", "Row", "Spool", "SpoolLock"]
+__all__ = ["NothingWritten", "Phase", "Row", "Spool", "SpoolLock"]
 
 _T = TypeVar("_T")
 _Step = Callable[[sqlite3.Connection], _T]
@@ -42,6 +43,13 @@ CREATE TABLE script (id INTEGER PRIMARY KEY REFERENCES job, content BLOB NOT NUL
 """
 _COLUMNS = "id, key, phase, attempt, boot_id, submitted, spec, result"
 _IDS_PER_QUERY = 500
+_FORGOTTEN_AT_ONCE = 500
+
+
+class NothingWritten(SchedulerUnavailable):
+    """The disk is full: what was to be written surely was not."""
+
+    reached_scheduler = False
 
 
 class Phase:
@@ -219,6 +227,27 @@ class Spool:
 
         return await self._do(step)
 
+    async def forget(self, before: float) -> int:
+        """Delete some of the jobs that ended before a moment; return how many, 0 when none is left.
+
+        Their arguments and environments are overwritten in the file, not only let go.
+        """
+
+        def step(connection: sqlite3.Connection) -> int:
+            old = "SELECT id FROM job WHERE phase = 'finished' AND ended < ? LIMIT ?"
+            deleted = connection.execute(
+                f"DELETE FROM job WHERE id IN ({old})",  # noqa: S608 - two question marks
+                (before, _FORGOTTEN_AT_ONCE),
+            ).rowcount
+            return deleted
+
+        deleted = await self._do(step)
+        if deleted:
+            loop = asyncio.get_running_loop()
+            # What was overwritten still stands in the journal.
+            await loop.run_in_executor(self._thread, self._empty_journal)
+        return deleted
+
     async def _do(self, step: _Step[_T]) -> _T:
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._steps.append((step, future))
@@ -230,16 +259,20 @@ class Spool:
         loop = asyncio.get_running_loop()
         while self._steps:
             batch, self._steps = self._steps, []
-            try:
-                results = await loop.run_in_executor(self._thread, self._commit, batch)
-            except Exception as error:
-                for _, future in batch:
-                    _refuse(future, error)
-            else:
-                for (_, future), result in zip(batch, results, strict=True):
-                    if not future.done():
-                        future.set_result(result)
+            outcomes = await loop.run_in_executor(self._thread, self._carry_out, batch)
+            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                _settle(future, outcome)
         self._writer = None
+
+    def _carry_out(self, batch: Sequence[tuple[_Step[object], object]]) -> list[object]:
+        """Return what each step returned or raised."""
+        try:
+            return self._commit(batch)
+        except Exception as error:
+            if len(batch) == 1:
+                return [error]
+        # One that fails, because it is large, say, takes no other with it.
+        return [outcome for alone in batch for outcome in self._carry_out([alone])]
 
     def _commit(self, batch: Sequence[tuple[_Step[object], object]]) -> list[object]:
         connection = self._connection
@@ -265,6 +298,11 @@ class Spool:
                 f"The spool {str(self._path)!r} cannot be used: {error}."
             ) from error
 
+    def _empty_journal(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
@@ -275,6 +313,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    # What is deleted is overwritten: arguments and environments may hold secrets.
+    connection.execute("PRAGMA secure_delete = ON")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > _VERSION:
         connection.close()
@@ -284,8 +324,14 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _refuse(future: asyncio.Future[object], error: Exception) -> None:
-    if isinstance(error, sqlite3.Error):
-        error = SchedulerUnavailable(f"The spool cannot be used: {error}.")
-    if not future.done():
-        future.set_exception(error)
+def _settle(future: asyncio.Future[object], outcome: object) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, sqlite3.Error):
+        is_full = getattr(outcome, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        kind = NothingWritten if is_full else SchedulerUnavailable
+        outcome = kind(f"The spool cannot be used: {outcome}.")
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hpcq.domain.errors import SchedulerUnavailable
-from hpcq.schedulers.local.spool import Phase, Spool, SpoolLock
+from hpcq.schedulers.local.spool import NothingWritten, Phase, Spool, SpoolLock
 
 
 def with_spool(path: Path, work: Callable[[Spool], Awaitable[None]]) -> None:
@@ -86,6 +86,74 @@ def test_a_step_that_fails_fails_those_that_share_its_transaction_only(tmp_path:
         with pytest.raises(SchedulerUnavailable):
             await spool.move(await add(spool, "a"), "no such phase")
         assert await add(spool, "b") == 2
+
+    with_spool(tmp_path, work)
+
+
+def test_a_step_that_fails_fails_no_other_of_its_transaction(tmp_path: Path) -> None:
+    async def work(spool: Spool) -> None:
+        await add(spool, "a")
+        second, failed, third = await asyncio.gather(
+            add(spool, "b"), spool.move(1, "no such phase"), add(spool, "c"), return_exceptions=True
+        )
+        assert (second, third) == (2, 3)
+        assert isinstance(failed, SchedulerUnavailable)
+
+    with_spool(tmp_path, work)
+
+
+def limit_pages(spool: Spool) -> None:
+    """Let the spool's file grow no more, as on a full disk."""
+    assert spool._connection is not None
+    (pages,) = spool._connection.execute("PRAGMA page_count").fetchone()
+    spool._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def test_a_full_disk_takes_nothing_and_says_so(tmp_path: Path) -> None:
+    async def work(spool: Spool) -> None:
+        await add(spool, "a")
+        limit_pages(spool)
+        large, small = await asyncio.gather(
+            spool.add("b", "{}", b"x" * 100_000, 1.0, Phase.QUEUED),
+            spool.move(1, Phase.HELD),
+            return_exceptions=True,
+        )
+        assert isinstance(large, NothingWritten)
+        assert not large.reached_scheduler
+        assert "disk is full" in large.detail
+        assert small is None
+        assert await spool.find("b") is None
+
+    with_spool(tmp_path, work)
+
+
+def test_forget_leaves_nothing_of_what_ended_before(tmp_path: Path) -> None:
+    given = "an-argument-of-a-job"
+
+    async def work(spool: Spool) -> None:
+        for number in range(3):
+            await spool.add(f"k{number}", f'{{"s": "{given}"}}', b"#!", 1.0, Phase.QUEUED)
+        await spool.finish(1, 100.0, '{"n": 1}')
+        await spool.finish(2, 200.0, '{"n": 2}')
+        assert await spool.forget(200.0) == 1
+        assert await spool.forget(200.0) == 0
+        assert [row.id for row in await spool.finished([1, 2, 3])] == [2]
+        assert await spool.find("k0") is None
+        assert await spool.find("k2") == 3
+
+    with_spool(tmp_path, work)
+    left = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert left.count(given.encode()) == 2
+
+
+def test_forget_goes_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpcq.schedulers.local.spool._FORGOTTEN_AT_ONCE", 2)
+
+    async def work(spool: Spool) -> None:
+        for number in range(1, 4):
+            await spool.finish(await add(spool, f"k{number}"), 1.0, "{}")
+        assert [await spool.forget(2.0) for _ in range(3)] == [2, 1, 0]
+        assert await add(spool, "next") == 4
 
     with_spool(tmp_path, work)
 

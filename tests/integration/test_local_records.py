@@ -1,0 +1,38 @@
+"""How long LOCAL keeps what jobs were given: their arguments and environments may hold secrets."""
+
+import time
+from collections.abc import Callable
+
+from tests.jobs import Jobs, Study
+from tests.service import Service
+
+SECRET = "the-password-of-a-study"  # noqa: S105 - of nothing
+
+
+def test_records_kept_days_reaches_the_spool(
+    start_service: Callable[..., Service], study: Study
+) -> None:
+    service = start_service()
+    jobs = Jobs(service)
+    script = study.script('echo "$1" > "$1"\n')
+    job = study.job(script, args=["done"], environment={"PASSWORD": SECRET})
+    jobs.ended(jobs.submit(job))
+    held = jobs.submit(study.job(script, args=["kept"], hold=True))
+    service.stop()
+    assert is_in_spool(service)
+    service.settings |= {
+        "RECORDS_KEPT_DAYS": "0.00001",
+        "FINISHED_JOBS_LISTED_SECONDS": "0",
+        "IDEMPOTENCY_KEYS_KEPT_SECONDS": "0.1",
+    }
+    service.start()
+    deadline = time.monotonic() + 60
+    while is_in_spool(service):
+        assert time.monotonic() < deadline, "it is still in the spool"
+        time.sleep(0.1)
+    assert Jobs(service).read(held)["state"] == "QUEUED_HELD"
+
+
+def is_in_spool(service: Service) -> bool:
+    folder = service.state_directory / "local"
+    return any(SECRET.encode() in path.read_bytes() for path in folder.glob("spool.db*"))
