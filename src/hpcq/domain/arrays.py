@@ -13,7 +13,8 @@ _MOST_NAMED = 8
 
 def is_whole(seen: Observation) -> bool:
     """Whether an observation is known to be about a whole array, not about one of its tasks."""
-    return seen.array_task_id is None and seen.array_job_id == seen.native_id
+    named = seen.array_task_id is None and seen.array_job_id == seen.native_id
+    return seen.is_array is True or named
 
 
 def whole(native_id: NativeId, tasks: Sequence[Observation]) -> Observation:
@@ -57,6 +58,7 @@ def whole(native_id: NativeId, tasks: Sequence[Observation]) -> Observation:
         usage=_usage(tasks),
         depends_on=first.depends_on,
         submission_key=first.submission_key,
+        is_array=True,
     )
 
 

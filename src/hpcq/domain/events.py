@@ -101,7 +101,9 @@ def between(old: JobRecord | None, new: JobRecord, at: datetime) -> tuple[Happen
     kinds = []
     if new.native_id is not None and (old is None or old.native_id is None):
         kinds.append(EventKind.SUBMITTED)
-    if old is not None and _whereabouts(old) != _whereabouts(new):
+    # A task of an array may be over before it is known.
+    has_moved = new.state.is_final if old is None else _whereabouts(old) != _whereabouts(new)
+    if has_moved:
         kinds.append(EventKind.STATE)
     if new.removed_at is not None and (old is None or old.removed_at is None):
         kinds.append(EventKind.DELETED)

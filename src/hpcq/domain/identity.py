@@ -4,12 +4,13 @@ Schedulers use ids again (openpbs PR 686); so a key, the submission time, the ow
 has to agree as well.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hpcq.domain.jobs import JobRecord, Observation
 from hpcq.domain.states import JobState
 
-__all__ = ["same_job", "surely_same_job"]
+__all__ = ["is_task_of", "same_job", "surely_same_job"]
 
 # A scheduler's clock may be five minutes away from ours (apel 153), and a command takes its time.
 _OTHER_CLOCK = timedelta(minutes=10)
@@ -51,6 +52,27 @@ def surely_same_job(record: JobRecord, seen: Observation) -> bool:
     if known is None or known.owner is None or known.owner != seen.owner:
         return False
     return _same_time(known.submit_time, seen.submit_time)
+
+
+def is_task_of(parent: JobRecord, seen: Observation) -> bool:
+    """Whether an observation is about a task of the record's array, as far as it can be told.
+
+    A task carries its array's key where the scheduler shows any; a script may have made an array
+    of a job that was submitted as one job.
+    """
+    if seen.array_task_id is None or parent.parent_uid is not None:
+        return False
+    if parent.native_id is not None and seen.array_job_id != parent.native_id:
+        return False
+    if seen.submission_key is not None:
+        return parent.is_ours and seen.submission_key == parent.key
+    if parent.native_id is None:
+        return False
+    submitted = seen.submit_time
+    if not parent.state.is_final and submitted is not None:
+        # Its number is in use; a task that was put back, or made late, is submitted later.
+        submitted = min(submitted, parent.submit_time)
+    return same_job(parent, replace(seen, native_id=parent.native_id, submit_time=submitted))
 
 
 def _same_time(one: datetime | None, other: datetime | None) -> bool:

@@ -57,6 +57,7 @@ class JobUid(str):
     __slots__ = ()
     _GRAMMAR = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
     _FOREIGN = uuid.UUID("3d6f7a52-0c0b-5b7e-9b57-6d1f3b9a7c11")
+    _TASK = uuid.UUID("5b1c0f0e-8a57-5c9d-8f0a-2f6b8f2f7a63")
 
     def __new__(cls, text: str) -> Self:
         if cls._GRAMMAR.fullmatch(text) is None:
@@ -80,6 +81,10 @@ class JobUid(str):
         moment = "" if submitted is None else str(int(submitted.timestamp()))
         words = "\x1f".join((cluster_id, native_id, moment, owner or ""))
         return cls(str(uuid.uuid5(cls._FOREIGN, words)))
+
+    def of_task(self, number: int) -> "JobUid":
+        """Return the id of one task of this array; every process gives it the same."""
+        return JobUid(str(uuid.uuid5(self._TASK, f"{self}\x1f{number}")))
 
 
 class SubmissionKey(str):
@@ -232,8 +237,12 @@ class Observation:
         stage: the finer point of ``state``, when there is one.
         exit_code: the script's exit status, 0 to 255; None when a signal ended it.
         exit_signal: the signal that ended it.
-        submission_key: the mark it carries when it was submitted through this service.
+        array_job_id, array_task_id: the array, and the number in it, of a task; a component of a
+            heterogeneous job is a task whose number is its offset.
+        submission_key: the mark it carries when it was submitted through this service; a task
+            carries its array's.
         is_keyless: whether the answer would have shown the mark, so that it surely has none.
+        is_array: True for a whole array or heterogeneous job.
     """
 
     native_id: NativeId
@@ -266,6 +275,7 @@ class Observation:
     depends_on: tuple[str, ...] | None = None
     submission_key: SubmissionKey | None = None
     is_keyless: bool = False
+    is_array: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,6 +327,7 @@ class JobRecord:
         revision: how often it was written to the database.
         earlier_start: when the newest of those of its runs that are over began, by the
             scheduler's clock; None when it was never put back, as far as is known.
+        parent_uid: the array of which it is a task, if that was submitted through this service.
     """
 
     uid: JobUid
@@ -335,11 +346,22 @@ class JobRecord:
     hand_over: HandOver | None = None
     revision: int = 0
     earlier_start: datetime | None = None
+    parent_uid: JobUid | None = None
 
     @property
     def key(self) -> SubmissionKey:
         """The mark this job carries in the scheduler if it was submitted by us."""
-        return SubmissionKey.for_uid(self.uid)
+        return SubmissionKey.for_uid(self.parent_uid or self.uid)
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it stands for all tasks of an array, or components of a heterogeneous job."""
+        if self.spec is not None and self.spec.array is not None:
+            return True
+        seen = self.seen
+        if seen is None or seen.array_task_id is not None:
+            return False
+        return seen.is_array is True or seen.array_job_id == seen.native_id
 
     @property
     def is_ours(self) -> bool:

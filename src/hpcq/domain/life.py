@@ -12,8 +12,8 @@ from hpcq.domain import runs
 from hpcq.domain.arrays import is_whole
 from hpcq.domain.causes import attribute
 from hpcq.domain.events import Contradiction
-from hpcq.domain.identity import same_job
-from hpcq.domain.jobs import JobRecord, JobUid, Observation
+from hpcq.domain.identity import is_task_of, same_job
+from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.domain.transitions import WAITS_AGAIN, may_move
 
@@ -23,6 +23,7 @@ __all__ = [
     "contradiction",
     "first_sight",
     "held",
+    "is_task_of",
     "lacks_usage",
     "last_sight",
     "missed",
@@ -30,6 +31,7 @@ __all__ = [
     "released",
     "removed_while_queued",
     "same_job",
+    "task_of",
     "turned_up",
     "vanished",
 ]
@@ -64,6 +66,34 @@ def first_sight(cluster_id: str, seen: Observation, at: datetime) -> JobRecord:
     )
 
 
+def task_of(parent: JobRecord, native_id: NativeId, number: int, at: datetime) -> JobRecord:
+    """Return the record of a task of an array of ours of which nothing was seen yet.
+
+    What was asked for is its array's, and so is a wish to end the array.
+
+    Args:
+        parent: the array, which came through this service.
+        native_id: the task's own id.
+        number: its number in the array.
+        at: now, aware.
+    """
+    if parent.spec is None:
+        raise ValueError("only an array that came through this service has tasks of ours")
+    return JobRecord(
+        uid=parent.uid.of_task(number),
+        native_id=native_id,
+        # Nobody submits it again: its variables need not be kept once more.
+        spec=replace(parent.spec, array=None, environment={}),
+        seen=None,
+        state=JobState.UNDETERMINED,
+        created_at=parent.created_at,
+        state_changed_at=at,
+        cancel_requested_at=parent.cancel_requested_at,
+        removed_at=parent.removed_at,
+        parent_uid=parent.uid,
+    )
+
+
 def observe(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
     """Return the record after the scheduler said something of its job.
 
@@ -88,8 +118,7 @@ def observe(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
 
 def _waits_again(record: JobRecord, new: Observation) -> JobState:
     """Return what a state means of a job that has been started before."""
-    is_array = is_whole(new) or (record.spec is not None and record.spec.array is not None)
-    if new.state.is_queued and is_array:
+    if new.state.is_queued and (is_whole(new) or record.is_array):
         # Some of its tasks are over, and the others wait.
         return JobState.RUNNING
     return WAITS_AGAIN.get(new.state, new.state)

@@ -107,6 +107,7 @@ class FakeScheduler:
         next_number: the next job's id. Set it back to have ids used again.
         calls: how often each method was called.
         submitted: the specs it was handed, under their keys.
+        cancelled: the jobs that it was asked to end.
     """
 
     name = "FAKE"
@@ -122,6 +123,7 @@ class FakeScheduler:
         self.next_number = 1
         self.calls: Counter[str] = Counter()
         self.submitted: dict[SubmissionKey, JobSpec] = {}
+        self.cancelled: list[NativeId] = []
         self.wake: Callable[[], None] = lambda: None
         self._clock = clock
         self._ended: dict[NativeId, Observation] = {}
@@ -239,6 +241,7 @@ class FakeScheduler:
     async def cancel(self, native_id: NativeId) -> bool:
         def delete() -> bool:
             job = self._queued(native_id)
+            self.cancelled.append(native_id)
             if job is None:
                 return False
             if job.state.is_queued:

@@ -132,7 +132,7 @@ def assemble(
         bulletin,
         board,
         settler,
-        Resolver(backend, options.interval, options.rechecked_for),
+        Resolver(backend, board, options.interval, options.rechecked_for),
         usage,
         options.cluster_id,
         MonitorOptions(

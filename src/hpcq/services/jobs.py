@@ -1,5 +1,6 @@
 """Submit, read, cancel, hold and release jobs."""
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -150,7 +151,10 @@ class JobService:
         raise JobNotFound(job_id)
 
     async def cancel(self, job_id: str) -> JobRecord:
-        """End a job that is queued or running; a finished one leaves the listing."""
+        """End a job that is queued or running; a finished one leaves the listing.
+
+        An array is ended with all its tasks, and leaves with them.
+        """
         record = (await self.find(job_id)).record
         if not record.state.is_final:
             record = await self._cancel(record)
@@ -182,6 +186,15 @@ class JobService:
 
     async def _remove(self, record: JobRecord) -> JobRecord:
         at = now()
+
+        def with_array(task: JobRecord) -> JobRecord:
+            wished = task if task.state.is_final else life.cancel_requested(task, at)
+            return wished.changed(removed_at=task.removed_at or at)
+
+        if record.is_array:
+            records = self.board.snapshot.records()
+            tasks = [r.uid for r in records if r.parent_uid == record.uid]
+            await asyncio.gather(*(self.bulletin.apply(uid, with_array) for uid in tasks))
         return await self._change(record, lambda r: r.changed(removed_at=at))
 
     async def _change(

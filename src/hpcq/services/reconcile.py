@@ -79,6 +79,11 @@ def compare(
     present: set[JobUid] = set()
     for seen in listing.observations:
         record = _owner_of(snapshot, seen, result)
+        if seen.array_task_id is not None:
+            record = _task_of_ours(snapshot, record, seen, at) or record
+            if record is not None and record.parent_uid is not None and not seen.state.is_final:
+                # Its array is not over, whether or not it is listed itself.
+                present.add(record.parent_uid)
         if record is not None and record.uid in touched:
             continue
         result.last[seen.native_id] = seen
@@ -121,7 +126,8 @@ def _ended_at(record: JobRecord) -> tuple[datetime, JobUid]:
 
 def _owner_of(snapshot: Snapshot, seen: Observation, result: Comparison) -> JobRecord | None:
     """Return the job that is seen: by its key first, it outlives a lost answer."""
-    key = seen.submission_key
+    # A task's key is its array's.
+    key = seen.submission_key if seen.array_task_id is None else None
     by_key = None if key is None else snapshot.entry(key.uid)
     if by_key is not None:
         if life.same_job(by_key.record, seen):
@@ -133,12 +139,40 @@ def _owner_of(snapshot: Snapshot, seen: Observation, result: Comparison) -> JobR
     return by_id.record
 
 
+def _task_of_ours(
+    snapshot: Snapshot, known: JobRecord | None, seen: Observation, at: datetime
+) -> JobRecord | None:
+    """Return the record of a task of an array of ours, new at its first sight; None for others."""
+    if known is not None and known.is_ours:
+        return known
+    array = _array_of(snapshot, seen)
+    if array is None or seen.array_task_id is None:
+        return None
+    entry = snapshot.entries.get(array.uid.of_task(seen.array_task_id))
+    if entry is not None and life.same_job(entry.record, seen):
+        return entry.record
+    return life.task_of(array, seen.native_id, seen.array_task_id, at)
+
+
+def _array_of(snapshot: Snapshot, seen: Observation) -> JobRecord | None:
+    """Return the array of ours of which a task is seen, if it is one."""
+    if seen.submission_key is not None:
+        uid: JobUid | None = seen.submission_key.uid
+    else:
+        uid = snapshot.by_native.get(NativeId(seen.array_job_id or ""))
+    entry = None if uid is None else snapshot.entries.get(uid)
+    if entry is None or not entry.record.is_ours or not life.is_task_of(entry.record, seen):
+        return None
+    return entry.record
+
+
 def _is_old_news(
     record: JobRecord, seen: Observation, last: Mapping[NativeId, Observation]
 ) -> bool:
     before = last.get(seen.native_id)
     return (
         record.confirmed_at is None
+        and record.seen is not None
         and (before is seen or before == seen)
         # What we made of it since may not be what came of it.
         and record.state in (seen.state, WAITS_AGAIN.get(seen.state))

@@ -1,16 +1,18 @@
 """How jobs ended that left the queue: asked of the accounting, again and again while it is late."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
 
-from hpcq.domain import life, runs
+from hpcq.domain import arrays, life, runs
 from hpcq.domain.errors import HpcqError
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
+from hpcq.domain.units import format_time
 from hpcq.schedulers.base import Listing, SchedulerBackend
+from hpcq.services.snapshot import Board
 
 __all__ = ["Resolver"]
 
@@ -18,6 +20,12 @@ _log = structlog.get_logger("hpcq.monitor")
 
 _NOT_IN_ACCOUNTING = (
     "It left the scheduler's queue, and the scheduler's accounting does not show it yet."
+)
+_IN_VAIN = (
+    "It left the scheduler's queue, and since {since} the scheduler's accounting has been asked "
+    "about it in vain: it is late, or it has no record of this job and never will. The job's own "
+    "output may tell how it ended. It is asked about until {until}; DELETE takes the job out of "
+    "the listing now."
 )
 _WITHOUT_ACCOUNTING = (
     "It left the scheduler's queue, and the accounting could not be asked: {detail}"
@@ -30,6 +38,8 @@ _NEVER_KNOWN = (
 # A scheduler may show a job only some time after it took it (pyfirecrest 199).
 _VISIBILITY = timedelta(seconds=10)
 _SLOWEST_RECHECK = timedelta(seconds=60)
+# Accounting that is merely late shows a job within seconds.
+_IN_VAIN_AFTER = timedelta(minutes=2)
 
 
 @dataclass(slots=True)
@@ -45,6 +55,7 @@ class Resolver:
 
     Args:
         backend: whose accounting is asked.
+        board: where the jobs are.
         first_wait: from the first time that a job was not found to the next.
         at_most: how long a job that nobody knows of is looked for.
 
@@ -53,9 +64,10 @@ class Resolver:
     """
 
     def __init__(
-        self, backend: SchedulerBackend, first_wait: timedelta, at_most: timedelta
+        self, backend: SchedulerBackend, board: Board, first_wait: timedelta, at_most: timedelta
     ) -> None:
         self._backend = backend
+        self._board = board
         self._first_wait = first_wait
         self._at_most = at_most
         self._rechecks: dict[JobUid, _Recheck] = {}
@@ -65,6 +77,8 @@ class Resolver:
         self, missing: Sequence[JobRecord], last_seen: datetime | None, at: datetime
     ) -> list[JobRecord]:
         """Ask for those of the missing jobs whose time has come; return those that changed.
+
+        The tasks of an array that no listing has shown are among them.
 
         Args:
             missing: all jobs that are to be somewhere, and are not in the queue; and the
@@ -81,7 +95,36 @@ class Resolver:
             known.setdefault(seen.native_id, []).append(seen)
         concluded = [self._concluded(r, known, reason, last_seen, at) for r in due]
         self._note_incomplete(concluded, at, accounting_is_away=listing.missing is not None)
-        return [new for new, old in zip(concluded, due, strict=True) if new is not old]
+        changed = [new for new, old in zip(concluded, due, strict=True) if new is not old]
+        return [*changed, *self._unseen_tasks(due, listing.observations, at)]
+
+    def _unseen_tasks(
+        self, due: Sequence[JobRecord], told: Sequence[Observation], at: datetime
+    ) -> Iterator[JobRecord]:
+        """Yield the tasks of arrays of ours that accounting tells of and no listing has shown."""
+        parents = {record.native_id: record for record in due if record.is_ours}
+        entries = self._board.snapshot.entries
+        for seen in told:
+            if seen.array_task_id is None or seen.array_job_id is None:
+                continue
+            parent = parents.get(NativeId(seen.array_job_id))
+            if parent is None or parent.uid.of_task(seen.array_task_id) in entries:
+                continue
+            if life.is_task_of(parent, seen):
+                task = life.task_of(parent, seen.native_id, seen.array_task_id, at)
+                yield life.observe(task, seen, at)
+
+    def _whole(self, record: JobRecord) -> Observation | None:
+        """Return how an array ended of which all tasks are known, and are over."""
+        if record.spec is None or record.spec.array is None or record.native_id is None:
+            return None
+        entries, tasks = self._board.snapshot.entries, []
+        for number in record.spec.array.tasks:
+            task = entries.get(record.uid.of_task(number))
+            if task is None or task.record.seen is None or not task.record.state.is_final:
+                return None
+            tasks.append(task.record.seen)
+        return arrays.whole(record.native_id, tasks)
 
     def _due(self, missing: Sequence[JobRecord], at: datetime) -> list[JobRecord]:
         uids = {r.uid for r in missing}
@@ -115,6 +158,8 @@ class Resolver:
         newest = runs.newest(record, answers)
         if record.state.is_final:
             return record if newest is None else life.completed(record, newest)
+        if newest is None:
+            newest = self._whole(record)
         if newest is not None and newest.state.is_final:
             self._rechecks.pop(record.uid, None)
             return life.observe(record, newest, at)
@@ -126,7 +171,19 @@ class Resolver:
             days = self._at_most / timedelta(days=1)
             reason = _NEVER_KNOWN.format(days=days) + life.last_sight(record)
             return record.changed(abandoned_at=at, state_reason=reason)
+        if reason == _NOT_IN_ACCOUNTING and record.state is JobState.UNDETERMINED:
+            return self._without_end(record, at)
         return life.vanished(record, reason, last_seen=last_seen, at=at)
+
+    def _without_end(self, record: JobRecord, at: datetime) -> JobRecord:
+        """Return a job that accounting, which answers, still does not show."""
+        since = record.state_changed_at
+        reason = _NOT_IN_ACCOUNTING
+        if at - since >= _IN_VAIN_AFTER:
+            until = format_time(since + self._at_most)
+            reason = _IN_VAIN.format(since=format_time(since), until=until)
+        reason += life.last_sight(record)
+        return record if record.state_reason == reason else record.changed(state_reason=reason)
 
     def _note_incomplete(
         self, concluded: Sequence[JobRecord], at: datetime, *, accounting_is_away: bool

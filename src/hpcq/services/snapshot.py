@@ -12,6 +12,7 @@ from operator import attrgetter
 
 from hpcq.domain import life
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId
+from hpcq.domain.states import JobState
 from hpcq.services.layers import Layers
 from hpcq.services.wire import encode_head, encode_tail
 
@@ -52,7 +53,9 @@ class Entry:
     def is_listed(self) -> bool:
         """Whether it is shown in the listing."""
         record = self.record
-        removed = record.removed_at is not None and record.state.is_final
+        # One of which nobody knows where it is goes too: it may stay so for days.
+        gone = record.state.is_final or record.state is JobState.UNDETERMINED
+        removed = record.removed_at is not None and gone
         return record.native_id is not None and not removed
 
     @cached_property

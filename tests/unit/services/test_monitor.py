@@ -20,6 +20,7 @@ from hpcq.domain.errors import (
 from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import JobUid, NativeId, Usage
 from hpcq.domain.states import FailureKind, JobState, JobStatus
+from hpcq.domain.units import format_time
 from hpcq.schedulers.base import Unreadable
 
 pytestmark = pytest.mark.anyio
@@ -826,3 +827,43 @@ async def test_usage_that_only_the_accounting_knows_is_told_when_it_is_back(worl
     asked = world.scheduler.calls["history"]
     await world.tick(600)
     assert world.scheduler.calls["history"] == asked, "it is not asked about any more"
+
+
+async def test_accounting_that_never_tells_is_said_to_be_asked_in_vain(world: World) -> None:
+    record = await world.ended_unaccounted()
+    await world.tick(5)
+    lost = world.job(record.uid)
+    assert "does not show it yet" in (lost.state_reason or "")
+    await world.tick(130)
+    late = world.job(record.uid)
+    assert late.state is JobState.UNDETERMINED
+    assert late.state_changed_at == lost.state_changed_at
+    reason = late.state_reason or ""
+    assert "does not show it yet" not in reason
+    assert f"since {format_time(lost.state_changed_at)}" in reason
+    assert "DELETE takes the job out of the listing" in reason
+    revision = late.revision
+    await world.tick(70)
+    assert world.job(record.uid).revision == revision
+    assert record.native_id is not None
+    world.scheduler.account(record.native_id)
+    await world.tick(70)
+    assert world.job(record.uid).state is JobState.DONE
+
+
+async def test_accounting_that_answers_again_is_not_said_to_be_away(world: World) -> None:
+    record = await world.ended_unaccounted()
+    world.scheduler.fail_next("history", SchedulerUnavailable("slurmdbd is down."))
+    await world.tick(5)
+    assert "could not be asked" in (world.job(record.uid).state_reason or "")
+    await world.tick(10)
+    assert "does not show it yet" in (world.job(record.uid).state_reason or "")
+
+
+async def test_a_job_that_nobody_knows_leaves_the_listing_when_it_is_deleted(world: World) -> None:
+    record = await world.ended_unaccounted()
+    await world.tick(5)
+    await world.jobs.cancel(record.uid)
+    assert world.job(record.uid).state is JobState.UNDETERMINED
+    assert await world.board.snapshot.in_order() == []
+    assert (await world.jobs.find(record.uid)).record.uid == record.uid

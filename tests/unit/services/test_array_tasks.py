@@ -1,0 +1,200 @@
+"""Tasks of arrays that came through this service are jobs of ours, to their end and after it."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.unit.services.kit import World
+
+from hpcq.domain.arrays import whole
+from hpcq.domain.events import EventKind
+from hpcq.domain.jobs import ArrayRange, JobRecord, NativeId, Observation
+from hpcq.domain.states import FailureKind, JobState
+
+pytestmark = pytest.mark.anyio
+
+FORMS = ["{}_{}", "{}[{}]", "{}+{}"]
+
+
+def _task(
+    world: World, array: JobRecord, number: int, form: str = "{}_{}", **fields: Any
+) -> Observation:
+    """What the queue says of a task; it carries its array's key."""
+    assert array.native_id is not None
+    parent = world.scheduler.queue.get(array.native_id)
+    task = Observation(
+        native_id=NativeId(form.format(array.native_id, number)),
+        state=JobState.RUNNING,
+        native_state="R",
+        owner="ana",
+        submit_time=None if parent is None else parent.submit_time,
+        array_job_id=array.native_id,
+        array_task_id=number,
+        submission_key=array.key,
+    )
+    return replace(task, **fields)
+
+
+def _show(world: World, *tasks: Observation) -> None:
+    """Have the queue show tasks, and their array as a whole."""
+    for task in tasks:
+        world.scheduler.queue[task.native_id] = task
+    parent = NativeId(tasks[0].array_job_id or "")
+    together = whole(parent, tasks)
+    world.scheduler.queue[parent] = replace(together, name="study")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shows_keys", [True, False])
+async def test_a_task_of_an_array_of_ours_is_ours(
+    world: World, form: str, shows_keys: bool
+) -> None:
+    array = await world.submit(args=("a", "b"), environment={"SECRET": "1"})
+    world.scheduler.shows_keys = shows_keys
+    _show(world, *(_task(world, array, number, form) for number in (1, 2)))
+    await world.tick(5)
+    tasks = [world.job(form.format(array.native_id, number)) for number in (1, 2)]
+    for number, task in enumerate(tasks, start=1):
+        assert task.is_ours
+        assert (task.uid, task.parent_uid) == (array.uid.of_task(number), array.uid)
+        assert task.spec is not None
+        assert (task.spec.args, task.spec.array) == (("a", "b"), None)
+        assert task.spec.environment == {}
+        assert task.state is JobState.RUNNING
+        assert await world.store.by_uid(task.uid) == task
+    assert world.job(array.uid).state is JobState.RUNNING
+
+
+async def test_a_task_carrying_its_arrays_key_is_no_contradiction(world: World) -> None:
+    array = await world.submit()
+    _show(world, _task(world, array, 1), _task(world, array, 2))
+    await world.tick(5)
+    await world.tick(5)
+    events = await world.store.events(0, 100)
+    assert EventKind.CONTRADICTION not in {event.kind for event in events}
+    assert {e.uid for e in events if e.kind is EventKind.SUBMITTED} == {
+        array.uid,
+        array.uid.of_task(1),
+        array.uid.of_task(2),
+    }
+
+
+async def test_a_task_that_ended_stays_listed_with_what_it_was(world: World) -> None:
+    array = await world.submit(args=("a",))
+    first, second = _task(world, array, 1), _task(world, array, 2)
+    _show(world, first, second)
+    await world.tick(5)
+    world.scheduler.end(first.native_id, state=JobState.FAILED, exit_code=3)
+    await world.tick(5)
+    task = world.job(first.native_id)
+    assert (task.state, task.seen and task.seen.exit_code) == (JobState.FAILED, 3)
+    assert task.spec is not None
+    assert task.spec.args == ("a",)
+    listed = [entry.record.uid for entry in await world.board.snapshot.in_order()]
+    assert listed == [array.uid, array.uid.of_task(1), array.uid.of_task(2)]
+    await world.restart()
+    assert world.job(first.native_id).seen == task.seen
+
+
+async def test_a_task_seen_before_its_arrays_id_was_known_becomes_ours(world: World) -> None:
+    """The queue was listed while the submission had not returned, without keys."""
+    world.scheduler.shows_keys = False
+    answer = world.scheduler.hold_back_next("submit")
+    submitting = asyncio.create_task(world.submit())
+    await answer.ready.wait()
+    native_id = NativeId("1")
+    stranger = replace(world.scheduler.queue[native_id], submission_key=None)
+    task = replace(stranger, native_id=NativeId("1_1"), array_job_id=native_id, array_task_id=1)
+    world.scheduler.queue[task.native_id] = task
+    await world.tick(5)
+    assert not world.job("1_1").is_ours
+    answer.let_go()
+    array = await submitting
+    await world.tick(5)
+    assert world.job("1_1").uid == array.uid.of_task(1)
+    assert len(world.on_board()) == 2
+
+
+async def test_a_strangers_array_under_the_number_of_ours_keeps_its_tasks(world: World) -> None:
+    array = await world.submit()
+    assert array.native_id is not None
+    await world.tick(5)
+    world.scheduler.end(array.native_id)
+    await world.tick(5)
+    later = replace(
+        _task(world, array, 1), submission_key=None, owner="rui", submit_time=world.clock()
+    )
+    world.scheduler.queue[later.native_id] = later
+    await world.tick(3600)
+    assert not world.job(later.native_id).is_ours
+
+
+async def test_deleting_a_task_cancels_that_task_only(world: World) -> None:
+    array = await world.submit()
+    first, second = _task(world, array, 1), _task(world, array, 2)
+    _show(world, first, second)
+    await world.tick(5)
+    await world.jobs.cancel(first.native_id)
+    assert world.scheduler.cancelled == [first.native_id]
+    _show(world, second)
+    await world.tick(5)
+    task = world.job(first.native_id)
+    assert task.failure_kind is FailureKind.CANCELLED
+    assert world.job(second.native_id).cancel_requested_at is None
+    assert world.job(array.uid).cancel_requested_at is None
+    assert world.job(array.uid).state is JobState.RUNNING
+
+
+async def test_deleting_an_array_is_asked_of_its_tasks_too(world: World) -> None:
+    array = await world.submit()
+    first, second = _task(world, array, 1), _task(world, array, 2, state=JobState.QUEUED)
+    _show(world, first, second)
+    await world.tick(5)
+    await world.jobs.cancel(array.uid)
+    assert world.scheduler.cancelled == [array.native_id]
+    for task in (first, second):
+        assert world.job(task.native_id).cancel_requested_at is not None
+        assert world.job(task.native_id).removed_at is not None
+    # One that nobody had seen yet.
+    third = _task(world, array, 3)
+    world.scheduler.queue[third.native_id] = third
+    await world.tick(5)
+    assert world.job(third.native_id).cancel_requested_at is not None
+
+
+async def test_a_task_that_no_listing_showed_is_told_by_the_accounting(world: World) -> None:
+    array = await world.submit()
+    assert array.native_id is not None
+    await world.tick(5)
+    tasks = [
+        _task(world, array, n, state=JobState.FAILED, exit_code=n, start_time=world.clock())
+        for n in (1, 2)
+    ]
+    del world.scheduler.queue[array.native_id]
+    world.scheduler.accounting[array.native_id] += [whole(array.native_id, tasks), *tasks]
+    await world.tick(5)
+    assert world.job(array.uid).state is JobState.FAILED
+    ended = [world.job(task.native_id) for task in tasks]
+    assert [task.parent_uid for task in ended] == [array.uid, array.uid]
+    assert [task.seen and task.seen.exit_code for task in ended] == [1, 2]
+    kinds = {e.kind for e in await world.store.events(0, 100, ended[0].uid)}
+    assert kinds == {EventKind.SUBMITTED, EventKind.STATE}
+
+
+async def test_an_array_whose_tasks_were_all_seen_ending_is_over(world: World) -> None:
+    """Also where the accounting knows nothing of the array as one job."""
+    array = await world.submit(array=ArrayRange(first=1, last=2))
+    tasks = [_task(world, array, number) for number in (1, 2)]
+    _show(world, *tasks)
+    await world.tick(5)
+    assert array.native_id is not None
+    world.scheduler.lose(array.native_id)
+    world.scheduler.end(tasks[0].native_id, exit_code=0)
+    await world.tick(5)
+    assert not world.job(array.uid).state.is_final
+    world.scheduler.end(tasks[1].native_id, state=JobState.FAILED, exit_code=4)
+    await world.tick(60)
+    await world.tick(60)
+    record = world.job(array.uid)
+    assert (record.state, record.seen and record.seen.exit_code) == (JobState.FAILED, 4)
