@@ -503,6 +503,66 @@ async def test_usage_is_told_while_a_job_runs_and_after(site: LocalSite) -> None
     assert final.memory_byte_seconds and final.max_memory_bytes and final.io_bytes
 
 
+async def test_usage_of_a_finished_job_memory_is_none_now(site: LocalSite) -> None:
+    short, sampled = [(await site.run(body)).usage for body in ("true\n", "sleep 0.6\n")]
+    for usage in (short, sampled):
+        assert usage is not None
+        assert usage.memory_bytes == 0.0
+        assert (usage.max_memory_bytes or 0) > 0
+    assert sampled is not None
+    assert sampled.memory_byte_seconds is not None
+
+
+@pytest.fixture
+def delay_accounting() -> Iterator[bool]:
+    """Have the kernel count what programs wait for, if that is allowed; say whether it does."""
+    switch = Path("/proc/sys/kernel/task_delayacct")
+    before = switch.read_text() if switch.exists() else "0"
+    with contextlib.suppress(OSError):
+        switch.write_text("1")
+    yield switch.exists() and switch.read_text().strip() == "1"
+    with contextlib.suppress(OSError):
+        switch.write_text(before)
+
+
+WAITS_FOR_THE_DISK = """\
+#!/usr/bin/env python3
+import mmap, os
+file = os.open("waited", os.O_WRONLY | os.O_CREAT | os.O_DIRECT)
+block = mmap.mmap(-1, 1 << 20)
+seen = 0
+for _ in range(2000):
+    os.lseek(file, 0, 0)
+    os.write(file, block)
+    os.fsync(file)
+    seen = int(open("/proc/self/stat").read().rsplit(")", 1)[1].split()[39])
+    if seen >= 2:
+        break
+print(seen / os.sysconf("SC_CLK_TCK"), flush=True)
+"""
+
+
+async def test_usage_io_wait_from_delay_accounting(site: LocalSite, delay_accounting: bool) -> None:
+    if not delay_accounting:
+        pytest.skip("the kernel does not count it (kernel.task_delayacct), and may not be told to")
+    program = site.work / "waits.py"
+    program.write_text(WAITS_FOR_THE_DISK)
+    job = await site.run(program, name="w")
+    said = await site.file(f"w.o{job.native_id}")
+    if job.state is not JobState.DONE or float(said) == 0.0:
+        pytest.skip("this folder is on no block device")
+    assert job.usage is not None
+    assert (job.usage.io_wait_seconds or 0.0) >= float(said)
+
+
+async def test_usage_io_wait_unknown_without_delay_accounting(site: LocalSite) -> None:
+    if processes.counts_io_wait():
+        pytest.skip("the kernel counts it")
+    usage = (await site.run("sleep 0.3\n")).usage
+    assert usage is not None
+    assert usage.io_wait_seconds is None
+
+
 async def test_unchanged_jobs_are_the_same_objects(site: LocalSite) -> None:
     await site.submit("true\n", hold=True)
     assert (await site.backend.jobs()).observations[0] is (await site.backend.jobs()).observations[

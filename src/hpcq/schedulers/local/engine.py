@@ -163,7 +163,7 @@ class Engine:
 
     def _watch(self, entry: Entry, started: Started) -> None:
         entry.shepherd = Process(started["pid"], started["start_ticks"])
-        entry.start_time = started["start_time"]
+        entry.start_time, entry.began = started["start_time"], started.get("began")
         loop = asyncio.get_running_loop()
         try:
             entry.descriptor = open_pidfd(entry.shepherd)

@@ -48,6 +48,7 @@ class Entry:
     Attributes:
         phase: as in the spool.
         start_time: when it started.
+        began: the same by the monotonic clock; None when a shepherd of an older version runs it.
         shepherd: the process that watches it, once it is there.
         launching: the task that starts it, while it does.
         descriptor: the shepherd's pidfd.
@@ -62,6 +63,7 @@ class Entry:
     phase: str
     attempt: int = 0
     start_time: float | None = None
+    began: float | None = None
     shepherd: Process | None = None
     descriptor: int | None = None
     launching: asyncio.Task[None] | None = field(default=None, repr=False)
@@ -160,6 +162,7 @@ def usage(sample: Sample | None) -> Usage | None:
         memory_bytes=sample["memory_bytes"],
         max_memory_bytes=sample["max_memory_bytes"],
         io_bytes=sample["io_bytes"],
+        io_wait_seconds=sample.get("io_wait_seconds"),
         sampled_at=from_epoch(sample["sampled_at"]),
     )
 

@@ -66,12 +66,17 @@ class Order(TypedDict):
 
 
 class Started(TypedDict):
-    """Who the shepherd is. Times are in seconds since the epoch."""
+    """Who the shepherd is.
+
+    ``start_time`` is in seconds since the epoch, ``began`` the same moment by the monotonic clock
+    of this boot, which nobody sets.
+    """
 
     pid: int
     start_ticks: int
     boot_id: str
     start_time: float
+    began: NotRequired[float]
 
 
 class Sample(TypedDict):
@@ -82,6 +87,7 @@ class Sample(TypedDict):
     memory_bytes: float | None
     max_memory_bytes: float
     io_bytes: float
+    io_wait_seconds: NotRequired[float | None]
     sampled_at: float
     processes: list[tuple[int, int]]
 

@@ -16,9 +16,11 @@ __all__ = [
     "Process",
     "boot_id",
     "children_io_bytes",
+    "counts_io_wait",
     "descendants",
     "has_environment",
     "identify",
+    "io_wait_seconds",
     "is_running",
     "measure",
     "open_pidfd",
@@ -34,6 +36,7 @@ _STATE = 0
 _CPU_TICKS = slice(11, 15)
 _START_TICKS = 19
 _RESIDENT_PAGES = 21
+_IO_WAIT_TICKS = 39
 
 
 class Process(NamedTuple):
@@ -140,6 +143,27 @@ def proportional_memory(processes: Iterable[Process]) -> int:
     return total
 
 
+def counts_io_wait() -> bool:
+    """Return whether the kernel counts how long programs wait for block devices.
+
+    Off unless somebody switched it on since Linux 5.14 (``kernel.task_delayacct``).
+    """
+    return _read("/proc/sys/kernel/task_delayacct").strip() == b"1"
+
+
+def io_wait_seconds(process: Process) -> float:
+    """Return how long the threads of a process have waited for block devices, also a dead one's."""
+    try:
+        threads = os.listdir(f"/proc/{process.pid}/task")
+    except OSError:
+        return 0.0
+    ticks = 0
+    for thread in threads:
+        fields = _fields(f"/proc/{process.pid}/task/{thread}/stat")
+        ticks += 0 if fields is None else int(fields[_IO_WAIT_TICKS])
+    return ticks / _TICKS_PER_SECOND
+
+
 def children_io_bytes() -> int:
     """Return what the children this process waited for, and theirs, read and wrote.
 
@@ -161,7 +185,11 @@ def has_environment(entry: bytes) -> list[Process]:
 
 
 def _stat(pid: int) -> list[bytes] | None:
-    text = _read(f"/proc/{pid}/stat")
+    return _fields(f"/proc/{pid}/stat")
+
+
+def _fields(path: str) -> list[bytes] | None:
+    text = _read(path)
     # The command may hold blanks and brackets of its own.
     return text[text.rindex(b")") + 2 :].split() if text else None
 

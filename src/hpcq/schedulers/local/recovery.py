@@ -117,7 +117,7 @@ def outcome(directory: Path, key: str) -> Result:
         f"The process that watched the job {_what_happened(directory)}, so its exit status is "
         f"not known; {ended} of its processes were still there and were ended."
     )
-    return _lost(directory, FailureKind.SCHEDULER_ERROR, reason, time.time())
+    return _lost(directory, FailureKind.SCHEDULER_ERROR, reason, _present(directory))
 
 
 def remove_other_runs(runs: Path, wanted: Collection[str]) -> None:
@@ -131,6 +131,9 @@ def _lost(directory: Path, kind: FailureKind, reason: str, ended: float | None) 
     started, sample = read_started(directory), read_sample(directory)
     began = None if started is None else started["start_time"]
     last_seen = began if sample is None else sample["sampled_at"]
+    if sample is not None:
+        # The rest is what it had used until then; memory it holds no more.
+        sample["memory_bytes"] = 0.0
     return Result(
         exit_code=None,
         exit_signal=None,
@@ -140,6 +143,14 @@ def _lost(directory: Path, kind: FailureKind, reason: str, ended: float | None) 
         end_time=ended or last_seen or time.time(),
         usage=sample,
     )
+
+
+def _present(directory: Path) -> float:
+    """Return the time by the clock as it was when the job began."""
+    started = read_started(directory)
+    if started is None or "began" not in started:
+        return time.time()
+    return started["start_time"] + time.monotonic() - started["began"]
 
 
 def _what_happened(directory: Path) -> str:

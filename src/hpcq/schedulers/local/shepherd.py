@@ -60,11 +60,15 @@ def tend(directory: Path, announce: Callable[[Started], None]) -> None:
     me = identify(os.getpid())
     assert me is not None  # noqa: S101 - /proc always has the process that reads it
     started = Started(
-        pid=me.pid, start_ticks=me.start_ticks, boot_id=boot_id(), start_time=time.time()
+        pid=me.pid,
+        start_ticks=me.start_ticks,
+        boot_id=boot_id(),
+        start_time=time.time(),
+        began=time.monotonic(),
     )
     files.write_json(directory / files.STARTED, started, durable=False)
     announce(started)
-    _leave(directory, Shepherd(directory, order, started["start_time"]).run())
+    _leave(directory, Shepherd(directory, order, started).run())
 
 
 def _leave(directory: Path, result: Result) -> None:
@@ -83,13 +87,13 @@ def _leave(directory: Path, result: Result) -> None:
 class Shepherd:
     """Watches one job."""
 
-    def __init__(self, directory: Path, order: Order, start_time: float) -> None:
+    def __init__(self, directory: Path, order: Order, started: Started) -> None:
         self._directory = directory
         self._order = order
-        self._start_time = start_time
-        self._began = time.monotonic()
+        self._start_time = started["start_time"]
+        self._began = started["began"]
         self._leaf: Leaf | None = None
-        self._meter = Meter()
+        self._meter = Meter(now=self._present)
         self._script: Script | None = None
         self._has_begun = False
         self._exit_code: int | None = None
@@ -116,7 +120,7 @@ class Shepherd:
         leaf = None if path is None else Leaf.make(Path(path), limit)
         self._script = start_script(self._directory, self._order, leaf)
         if leaf is not None and self._script.has_joined:
-            self._leaf, self._meter = leaf, Meter(leaf)
+            self._leaf, self._meter = leaf, Meter(leaf, self._present)
         elif leaf is not None:
             leaf.remove()
         self._sample_at = self._began + min(_FIRST_SAMPLE_SECONDS, self._pause)
@@ -139,11 +143,13 @@ class Shepherd:
         """Take note of every process that ended; return whether any is left."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return False
-            if pid == 0:
+            if dead is None:
                 return True
+            self._meter.see_end(dead.si_pid)
+            pid, status = os.waitpid(dead.si_pid, 0)
             if self._script is not None and pid == self._script.pid:
                 code = os.waitstatus_to_exitcode(status)
                 self._exit_code = code if code >= 0 else None
@@ -253,10 +259,16 @@ class Shepherd:
             failure_kind=kind,
             reason=reason,
             start_time=self._start_time,
-            # The clock may have been set meanwhile; a job never ends before it starts.
-            end_time=self._start_time + time.monotonic() - self._began,
+            end_time=self._present(),
             usage=usage,
         )
+
+    def _present(self) -> float:
+        """Return the time, in seconds since the epoch.
+
+        The clock may have been set since the job began; it lasts as long as it does all the same.
+        """
+        return self._start_time + time.monotonic() - self._began
 
     def _out_of_memory(self) -> tuple[str, str] | None:
         if self._exit_code == 0 or self._leaf is None:

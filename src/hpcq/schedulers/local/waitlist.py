@@ -48,8 +48,8 @@ class Waitlist:
 
 
 def _running(holding: Iterable[Entry]) -> Iterator[Running]:
-    now = time.time()
+    now = time.monotonic()
     for entry in holding:
         limit = entry.spec.wall_time_limit_seconds
-        spent = now - (entry.start_time or now)
+        spent = 0.0 if entry.began is None else now - entry.began
         yield Running(entry.spec.slots, None if limit is None else max(0.0, limit - spent))

@@ -133,7 +133,7 @@ def test_each_figure_comes_from_the_group_where_it_has_it(tmp_path: Path) -> Non
         assert seen["max_memory_bytes"] == 300 * MIB
         assert seen["memory_byte_seconds"] == 2.5 * 300 * MIB
         assert seen["io_bytes"] >= IO_BYTES
-    assert (during["memory_bytes"], final["memory_bytes"]) == (300 * MIB, None)
+    assert (during["memory_bytes"], final["memory_bytes"]) == (300 * MIB, 0.0)
 
 
 def test_members_are_those_that_can_be_seen(tmp_path: Path) -> None:
