@@ -157,6 +157,28 @@ def test_an_end_is_told_by_the_traces_where_the_accounting_is_closed(site: Site)
     assert [(seen.native_id, seen.exit_code) for seen in found] == [(native_id, 3), (other, 4)]
 
 
+@pytest.mark.parametrize(
+    ("script", "kind", "code", "signal"),
+    [
+        ("kill -9 $$\n", FailureKind.SIGNAL, None, 9),
+        ("kill -15 $$\n", FailureKind.SIGNAL, None, 15),
+        ("exit 137\n", FailureKind.NON_ZERO_EXIT, 137, None),
+        ("exit 255\n", FailureKind.NON_ZERO_EXIT, 255, None),
+    ],
+)
+def test_a_signal_is_told_apart_from_an_exit_status_by_queue_and_accounting(
+    tmp_path: Path, script: str, kind: FailureKind, code: int | None, signal: int | None
+) -> None:
+    with asyncio.Runner() as runner:
+        site = Site(tmp_path, runner, keep_completed=5)
+        native_id = site.submit(script)
+        seen = site.until(native_id, JobState.FAILED)
+        assert (seen.failure_kind, seen.exit_code, seen.exit_signal) == (kind, code, signal)
+        site.until_gone(native_id)
+        (seen,) = site.run(site.backend.history([native_id])).observations
+        assert (seen.failure_kind, seen.exit_code, seen.exit_signal) == (kind, code, signal)
+
+
 def test_what_a_running_job_uses_is_a_detail(site: Site) -> None:
     native_id = site.submit("sleep 600\n", slots=2)
     listed = site.until(native_id, JobState.RUNNING)

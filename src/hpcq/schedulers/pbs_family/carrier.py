@@ -29,6 +29,7 @@ _QUOTABLE = frozenset(range(32, 127)) - frozenset(b"'")
 _LITERAL = _QUOTABLE - frozenset(b"\\%-")
 _CHUNK_BYTES = 240
 _FILE = "/proc/self/fd/9"
+_COMMAND_FILE = "/proc/self/fd/8"
 
 
 def build_carrier(
@@ -43,6 +44,7 @@ def build_carrier(
     task: str = "",
     sweeps_home: bool = False,
     not_requested: Collection[str] = (),
+    signal_offset: int | None = None,
 ) -> bytes:
     """Return the script to submit in place of ``script``; it takes no arguments.
 
@@ -63,29 +65,68 @@ def build_carrier(
             for such an output is removed.
         not_requested: what the script's directives may not ask for with ``-l``; it is left out
             of them.
+        signal_offset: for a scheduler that tells a script which a signal ended like one that
+            exits with 128 and more: the carrier waits for the script, and ends the job's first
+            process by that signal's number plus this offset. None: it becomes the script.
     """
     run = ["exec"]
     if environment or forgotten:
         run += ["/usr/bin/env", *(f"-u{name}" for name in forgotten)]
         run += map(_word, _pairs(environment))
     run += [*map(_word, _interpreter(script)), _FILE, *map(_word, args), "</dev/null"]
+    newline = "_hpcq_newline=$(printf '\\012.'); _hpcq_newline=${_hpcq_newline%.}"
+    if signal_offset is not None:
+        run.append("8<&-")
+    command = [newline, " \\\n".join(run)]
     lines = [
         "#!/bin/sh",
         *_directives(script, not_requested),
-        '_hpcq_file=$(mktemp "${TMPDIR:-/tmp}/hpcq.XXXXXXXXXX" 2> /dev/null) \\',
-        "|| _hpcq_file=$(mktemp /tmp/hpcq.XXXXXXXXXX) || exit 126",
-        # Each line is a command of its own: bash keeps a group whole, and dies of a large one.
-        'exec 9> "$_hpcq_file" || exit 126',
-        *(f"printf '{_escaped(chunk)}' >&9 || exit 126" for chunk in _cut(script)),
-        'chmod 700 "$_hpcq_file" || exit 126',
-        'exec 9< "$_hpcq_file" || exit 126',
-        'rm -f "$_hpcq_file"',
-        "_hpcq_newline=$(printf '\\012.'); _hpcq_newline=${_hpcq_newline%.}",
+        *_unpacked(script, 9),
+        newline,
         f"cd {_word(directory)} || exit 126",
         *_redirections(stdout_path, stderr_path, task, sweeps_home=sweeps_home),
-        " \\\n".join(run),
+        *(command if signal_offset is None else _watched(command, signal_offset)),
     ]
     return "".join(line + "\n" for line in lines).encode("ascii")
+
+
+def _unpacked(content: bytes, descriptor: int) -> Iterator[str]:
+    """Yield the lines that open a file with this content, which has no name any more."""
+    yield '_hpcq_file=$(mktemp "${TMPDIR:-/tmp}/hpcq.XXXXXXXXXX" 2> /dev/null) \\'
+    yield "|| _hpcq_file=$(mktemp /tmp/hpcq.XXXXXXXXXX) || exit 126"
+    # Each line is a command of its own: bash keeps a group whole, and dies of a large one.
+    yield f'exec {descriptor}> "$_hpcq_file" || exit 126'
+    yield from (f"printf '{_escaped(chunk)}' >&{descriptor} || exit 126" for chunk in _cut(content))
+    yield 'chmod 700 "$_hpcq_file" || exit 126'
+    yield f'exec {descriptor}< "$_hpcq_file" || exit 126'
+    yield 'rm -f "$_hpcq_file"'
+
+
+def _watched(command: Sequence[str], signal_offset: int) -> list[str]:
+    """Return the lines that run a command and tell how it ended.
+
+    A shell cannot: to it an exit status of 137 and signal 9 are the same. ``awk`` can: for a
+    signal its ``system`` returns a fraction of 256, or 256 and more. The command is run without it
+    where there is none, and where the carrier is the job's first process itself, whose signal the
+    scheduler sees.
+    """
+    program = (
+        f'BEGIN {{ s = system("exec /bin/sh {_COMMAND_FILE}")\n'
+        "if (s < 0) exit 126\n"
+        "if (s < 256 && s == int(s)) exit s\n"
+        "n = s >= 512 ? s - 512 : s >= 256 ? s - 256 : s * 256 % 128\n"
+        f'system("kill -" (n + {signal_offset}) " " first " 2> /dev/null")\n'
+        "exit 128 + n }"
+    )
+    return [
+        *_unpacked("".join(line + "\n" for line in command).encode("ascii"), 8),
+        "read -r _hpcq_stat < /proc/$$/stat",
+        "set -- ${_hpcq_stat##*\\) }",
+        'if [ "$4" != $$ ] && [ -z "${POSIXLY_CORRECT+x}" ] && command -v awk > /dev/null; then',
+        f"exec awk -v \"first=$4\" '{program}'",
+        "fi",
+        f"exec /bin/sh {_COMMAND_FILE}",
+    ]
 
 
 def _pairs(environment: Mapping[str, str]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """How jobs ended: from the accounting logs, else from what ``tracejob`` finds in the logs."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -42,7 +42,9 @@ _WHY_ABORTED = "as a rule because a job that it depends on did not end as it had
 _FROM_SERVER_LOG = "(from the server's log; the accounting logs cannot be read)"
 
 
-def observe_lines(lines: Iterable[bytes]) -> tuple[list[Observation], list[Unreadable]]:
+def observe_lines(
+    lines: Iterable[bytes], carried: Collection[str] = ()
+) -> tuple[list[Observation], list[Unreadable]]:
     """Return the ends that lines of the accounting logs tell, and the lines that are none.
 
     A job has ended when its last record is ``E``, or ``D`` or ``A`` without one; after ``R`` or
@@ -50,14 +52,17 @@ def observe_lines(lines: Iterable[bytes]) -> tuple[list[Observation], list[Unrea
 
     Args:
         lines: in the order they were written.
+        carried: the ids of jobs and arrays whose scripts a carrier runs, see `ending_of`.
     """
     records, unreadable = _records_of_jobs(lines)
     observations: list[Observation] = []
-    for job_id, ours in records.items():
+    for name, ours in records.items():
         try:
-            observations += _ends_of(parse_job_id(job_id), ours)
+            job_id = parse_job_id(name)
+            is_carried = job_id.short in carried or job_id.number in carried
+            observations += _ends_of(job_id, ours, is_carried)
         except ValueError as error:
-            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(job_id)))
+            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(name)))
     return observations, unreadable
 
 
@@ -87,7 +92,9 @@ def _records_of_jobs(
     return records, unreadable
 
 
-def parse_tracejob(output: bytes, wanted: JobId) -> Observation | None:
+def parse_tracejob(
+    output: bytes, wanted: JobId, carried: Collection[str] = ()
+) -> Observation | None:
     """Return how a job ended by what ``tracejob`` prints; None when that does not tell.
 
     It exits with 0 whatever it finds, shows other jobs whose ids begin alike, and lines that are
@@ -98,6 +105,7 @@ def parse_tracejob(output: bytes, wanted: JobId) -> Observation | None:
     Args:
         output: what it printed; its times are the server's local ones, taken for this machine's.
         wanted: whose end is asked for.
+        carried: see `observe_lines`.
     """
     attributes: dict[str, str] = {}
     deleted: datetime | None = None
@@ -123,7 +131,8 @@ def parse_tracejob(output: bytes, wanted: JobId) -> Observation | None:
     if not attributes and deleted is None:
         return None
     status = parse_whole(attributes.get("Exit_status"))
-    ending = ending_of(status, started=bool(attributes))
+    is_carried = wanted.short in carried or wanted.number in carried
+    ending = ending_of(status, started=bool(attributes), carried=is_carried)
     if deleted is not None and (status is None or status >= 0):
         when = "while it ran" if attributes else "before it started"
         ending = replace(ending, kind=FailureKind.CANCELLED, reason=f"deleted {when}")
@@ -135,7 +144,9 @@ def parse_tracejob(output: bytes, wanted: JobId) -> Observation | None:
     )
 
 
-def _ends_of(job_id: JobId, records: Sequence[AccountingLine]) -> list[Observation]:
+def _ends_of(
+    job_id: JobId, records: Sequence[AccountingLine], is_carried: bool
+) -> list[Observation]:
     ends: list[tuple[str | None, Observation]] = []
     start: AccountingLine | None = None
     removal: AccountingLine | None = None
@@ -154,16 +165,18 @@ def _ends_of(job_id: JobId, records: Sequence[AccountingLine]) -> list[Observati
             created = record.attributes.get("ctime")
             if ends and ends[-1][0] == created:
                 ends.pop()
-            ends.append((created, _ended(job_id, record, removal)))
+            ends.append((created, _ended(job_id, record, removal, is_carried)))
             start = removal = None
     if removal is not None:
         ends.append((None, _removed(job_id, removal, start)))
     return [seen for _, seen in ends]
 
 
-def _ended(job_id: JobId, record: AccountingLine, removal: AccountingLine | None) -> Observation:
+def _ended(
+    job_id: JobId, record: AccountingLine, removal: AccountingLine | None, is_carried: bool
+) -> Observation:
     status = parse_whole(record.attributes.get("Exit_status"))
-    ending = ending_of(status, started=True)
+    ending = ending_of(status, started=True, carried=is_carried)
     # Torque itself ends it at a limit, whoever deletes it meanwhile.
     if removal is not None and removal.kind == "D" and (status is None or status >= 0):
         reason = f"{_deleted_by(removal)} while it ran"

@@ -126,6 +126,7 @@ class TorqueBackend:
             check_refusal(error)
             raise
         self._logs.server = job_id.server or self._logs.server
+        self._logs.remember([job_id.short])
         if job_id.is_array:
             self._arrays.add(job_id.short)
         return job_id.short
@@ -242,6 +243,7 @@ class TorqueBackend:
             observations = await self._arrays.complete(listing.observations)
             listing = replace(listing, observations=observations)
             self._listed = {seen.native_id: seen for seen in listing.observations}
+            self._logs.remember(i for i, seen in self._listed.items() if seen.submission_key)
         return listing
 
     async def _look_up(self, depends_on: Sequence[Dependency]) -> None:

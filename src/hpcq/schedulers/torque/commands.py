@@ -16,6 +16,7 @@ from hpcq.domain.jobs import (
 from hpcq.execution.leftovers import marked
 from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX, JOB_NUMBER, build_carrier
 from hpcq.schedulers.torque.attributes import KEY_VARIABLE
+from hpcq.schedulers.torque.states import CARRIED_SIGNAL
 
 __all__ = [
     "Submission",
@@ -89,6 +90,7 @@ class Submission:
             forgotten=(KEY_VARIABLE, *marked("")),
             task="${PBS_ARRAYID:+-$PBS_ARRAYID}",
             sweeps_home=spec.array is not None,
+            signal_offset=CARRIED_SIGNAL,
         )
 
 

@@ -1,7 +1,7 @@
 """What Torque's logs tell of jobs that it has forgotten."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from hpcq.domain.errors import CommandMissing
@@ -18,6 +18,7 @@ from hpcq.schedulers.torque.commands import acceptable_name
 __all__ = ["Logs"]
 
 _TRACED_AT_ONCE = 2
+_MOST_REMEMBERED = 100_000
 _TRACED_DAYS = 7
 # The server's may be so far away from ours.
 _OTHER_CLOCK = timedelta(minutes=10)
@@ -33,6 +34,7 @@ class Logs:
 
     Attributes:
         server: whose jobs ``tracejob`` is asked about; None until it is known.
+        carried: the jobs and arrays of ours that were seen, the latest last.
     """
 
     def __init__(self, accounting: AccountingLogs, cli: CommandLine, account: str | None) -> None:
@@ -41,6 +43,13 @@ class Logs:
         self._account = account
         self._tracing = asyncio.Semaphore(_TRACED_AT_ONCE)
         self.server: str | None = None
+        self.carried: dict[NativeId, None] = {}
+
+    def remember(self, ids: Iterable[NativeId]) -> None:
+        """Remember that these jobs are ours."""
+        self.carried.update(dict.fromkeys(ids))
+        while len(self.carried) > _MOST_REMEMBERED:
+            del self.carried[next(iter(self.carried))]
 
     async def history(self, ids: Sequence[NativeId]) -> Listing:
         """Return how these jobs ended, as far as that is told.
@@ -54,7 +63,7 @@ class Logs:
         except OSError:
             traced = await asyncio.gather(*map(self._trace, ids))
             return Listing(observations=[seen for seen in traced if seen is not None])
-        observations, unreadable = observe_lines(lines)
+        observations, unreadable = observe_lines(lines, self.carried)
         asked = set(ids)
         not_over = arrays_not_over(lines)
         observations += [seen for seen in wholes(observations) if seen.native_id not in not_over]
@@ -98,4 +107,4 @@ class Logs:
             except CommandMissing:
                 return None  # not every installation of the client has it
         check_completed(done)
-        return parse_tracejob(done.stdout, wanted)
+        return parse_tracejob(done.stdout, wanted, self.carried)

@@ -1,5 +1,6 @@
 """Carriers: what a shell on the node makes of them."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -204,3 +205,67 @@ def test_each_task_of_an_array_writes_outputs_of_its_own(tmp_path: Path) -> None
     subprocess.run(["/bin/sh"], input=carrier, env=environment, check=True, timeout=60)
     assert (tmp_path / "my $out.2").read_text() == "out\n"
     assert (tmp_path / "e45.2").read_text() == "err\n"
+
+
+def _watched(
+    tmp_path: Path, script: bytes, awk: str | None, **variables: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a carrier that tells signals, as Torque does: by a shell that reads its name."""
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    for name in ("mktemp", "chmod", "rm", "readlink"):
+        (commands / name).symlink_to(shutil.which(name) or name)
+    if awk is not None:
+        (commands / "awk").symlink_to(awk)
+    path = tmp_path / "45.SC"
+    path.write_bytes(build_carrier(script, ["a b"], {"V": "x\ny"}, directory="/", signal_offset=34))
+    path.chmod(0o700)
+    return subprocess.run(
+        ["/bin/sh"],
+        input=f"{path}\n".encode(),
+        env={"PATH": str(commands), "TMPDIR": str(tmp_path), "PBS_JOBID": "45.vm", **variables},
+        capture_output=True,
+        check=False,
+        timeout=60,
+        start_new_session=True,
+    )
+
+
+_AWKS = [awk for awk in map(shutil.which, ("gawk", "mawk")) if awk is not None]
+_DIES = b"#!/bin/sh\nulimit -c 0\nprintf '%%s' \"$1$V\"\nkill -%d $$\n"
+
+
+@pytest.mark.parametrize("awk", [*_AWKS, None])
+@pytest.mark.parametrize("status", [0, 3, 126, 128, 137, 143, 255])
+def test_an_exit_status_is_told_as_it_is(tmp_path: Path, awk: str | None, status: int) -> None:
+    script = b"printf '%%s' \"$1$V\"; [ ! -e /proc/self/fd/8 ] || exit 9; exit %d\n" % status
+    done = _watched(tmp_path, script, awk)
+    assert (done.returncode, done.stdout) == (status, b"a bx\ny")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["45.SC", "commands"]
+
+
+@pytest.mark.parametrize("awk", _AWKS)
+@pytest.mark.parametrize("number", [1, 6, 9, 10, 11, 15])
+def test_a_signal_is_told_apart_from_an_exit_status(tmp_path: Path, awk: str, number: int) -> None:
+    done = _watched(tmp_path, _DIES % number, awk)
+    assert (done.returncode, done.stdout) == (-(34 + number), b"a bx\ny")
+
+
+@pytest.mark.parametrize(("awk", "variables"), [(None, {}), (_AWKS[0], {"POSIXLY_CORRECT": ""})])
+def test_a_signal_is_told_as_the_shell_does_where_it_cannot_be_told_apart(
+    tmp_path: Path, awk: str | None, variables: dict[str, str]
+) -> None:
+    assert _watched(tmp_path, _DIES % 9, awk, **variables).returncode == 137
+
+
+def test_a_carrier_that_is_the_first_process_becomes_the_script(tmp_path: Path) -> None:
+    path = tmp_path / "45.SC"
+    path.write_bytes(build_carrier(_DIES % 9, ["a"], {}, directory="/", signal_offset=34))
+    done = subprocess.run(
+        ["/bin/sh", path],
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        check=False,
+        start_new_session=True,
+    )
+    assert (done.returncode, done.stdout) == (-9, b"a")
