@@ -32,6 +32,7 @@ from hpcq.services.assembly import assemble
 from hpcq.services.clock import now
 from hpcq.services.pages import AfterEnded, write_cursor
 from hpcq.services.paths import PathChecker
+from hpcq.services.wire import WireFormat
 from hpcq.storage.database import Database
 from hpcq.storage.documents import encode
 from hpcq.storage.leases import Lease
@@ -256,7 +257,7 @@ async def looks(url: str) -> list[float]:
     scheduler = Full()
     database = Database(url, _whose(url))
     await database.open()
-    options = replace(OPTIONS, cluster_id=CLUSTER_ID)
+    options = replace(OPTIONS, wire=WireFormat(CLUSTER_ID))
     services = assemble(scheduler, database, PathChecker(10), options, now)
     await services.monitor.load()
     scheduler.listed = tuple(

@@ -30,12 +30,13 @@ from hpcq.services.clock import now
 from hpcq.services.handing import SubmissionOptions
 from hpcq.services.paths import PathChecker
 from hpcq.services.snapshot import Board, Freshness
+from hpcq.services.wire import WireFormat
 from hpcq.storage.database import Database
 from hpcq.storage.migrate import Deployment
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 OPTIONS = ServiceOptions(
-    cluster_id="1",
+    wire=WireFormat("1"),
     me="bench",
     interval=timedelta(seconds=5),
     usage_interval=timedelta(seconds=15),

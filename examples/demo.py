@@ -211,11 +211,10 @@ def follow(client: Client, job_id: str, console: Console) -> Job:
 
 def describe(job: Job) -> dict[str, str]:
     """Return what is shown of a job."""
-    usage = job["resourceUsage"] or {}
-    memory = usage.get("instantTotalMemory")
-    if memory is None:
-        memory = usage.get("maxTotalMemory")
-    cpu = usage.get("cpuSeconds")
+    usage = job["resourceUsage"] or {"unknown": ["cpuSeconds", "maxTotalMemory"]}
+    known = {name: value for name, value in usage.items() if name not in usage["unknown"]}
+    memory = known.get("instantTotalMemory") or known.get("maxTotalMemory")
+    cpu = known.get("cpuSeconds")
     return {
         "job": job["jobId"],
         "state": job["state"],

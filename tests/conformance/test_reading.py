@@ -54,7 +54,9 @@ USAGE_FIELDS = [
     "processIO",
     "processIOWaiting",
     "timeInstant",
+    "unknown",
 ]
+FIGURES = USAGE_FIELDS[:6]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 NO_IDS = [
@@ -129,7 +131,9 @@ def test_a_finished_job_keeps_what_it_was(jobs: Jobs, study: Study) -> None:
     assert (job["status"], job["state"], job["exitCode"]) == ("STOPPED", "DONE", 0)
     assert (job["args"], job["wallTimeLimit"]) == (["a b"], 3600)
     assert job["workingDirectory"] == str(study.directory)
-    assert list(job["resourceUsage"]) == USAGE_FIELDS
+    _assert_usage(job)
+    assert job["resourceUsage"]["instantTotalMemory"] == 0.0
+    assert "instantTotalMemory" not in job["resourceUsage"]["unknown"]
     assert job["hosts"]
     assert job["owner"]
 
@@ -157,7 +161,7 @@ def test_usage_is_in_the_listing_only_when_asked_for(jobs: Jobs, study: Study) -
     assert jobs.listed("?expand=resourceUsage")[job_id]["resourceUsage"] is not None
 
 
-def test_running_usage_grows(jobs: Jobs, study: Study) -> None:
+def test_running_usage_grows(service: Service, jobs: Jobs, study: Study) -> None:
     script = study.directory / "busy.py"
     script.write_text(
         "#!/usr/bin/env python3\n"
@@ -177,13 +181,27 @@ def test_running_usage_grows(jobs: Jobs, study: Study) -> None:
     assert second["startTime"] is not None
     usage = jobs.wait(job_id, lambda job: _used(job, "maxTotalMemory") > 0.09, 40)["resourceUsage"]
     assert 0.09 < usage["maxTotalMemory"] < 2
-    assert usage["instantTotalMemory"] is None or 0 < usage["instantTotalMemory"] < 2
-    assert TIME.fullmatch(usage["timeInstant"])
+    assert "instantTotalMemory" in usage["unknown"] or 0 < usage["instantTotalMemory"] < 2
+    for sample in service.client.get(f"/jobs/{job_id}/usage").json():
+        _assert_usage({"resourceUsage": sample})
     jobs.delete(job_id)
     final = jobs.ended(job_id)["resourceUsage"]
-    assert final["cpuSeconds"] is None or final["cpuSeconds"] >= seconds
+    assert "cpuSeconds" in final["unknown"] or final["cpuSeconds"] >= seconds
 
 
 def _used(job: dict[str, Any], figure: str) -> float:
+    _assert_usage(job)
     usage = job["resourceUsage"] or {}
-    return float(usage.get(figure) or 0)
+    return float(usage.get(figure, 0))
+
+
+def _assert_usage(job: dict[str, Any]) -> None:
+    """Check that the figures are numbers, or that there are none at all."""
+    usage = job["resourceUsage"]
+    if usage is None:
+        return
+    assert list(usage) == USAGE_FIELDS
+    assert all(isinstance(usage[name], int | float) for name in FIGURES)
+    assert set(usage["unknown"]) <= set(FIGURES)
+    assert all(usage[name] == 0.0 for name in usage["unknown"])
+    assert TIME.fullmatch(usage["timeInstant"])

@@ -19,6 +19,7 @@ from hpcq.services.assembly import ServiceOptions, Services, assemble
 from hpcq.services.handing import SubmissionOptions
 from hpcq.services.paths import PathChecker
 from hpcq.services.replica import Replica
+from hpcq.services.wire import WireFormat
 from hpcq.storage.database import Database
 from hpcq.storage.leases import Lease
 from hpcq.storage.migrate import Deployment
@@ -76,7 +77,7 @@ class Member:
         self.door = Door(self.scheduler)
         self.paths = PathChecker(10)
         options = ServiceOptions(
-            cluster_id=CLUSTER,
+            wire=WireFormat(CLUSTER),
             me=self.name,
             interval=timedelta(seconds=self.interval_seconds),
             usage_interval=timedelta(seconds=15),

@@ -30,6 +30,7 @@ from hpcq.services.handing import SubmissionOptions
 from hpcq.services.paths import PathChecker
 from hpcq.services.programs import ProgramService
 from hpcq.services.resilience import ResilientBackend
+from hpcq.services.wire import WireFormat
 from hpcq.storage.database import Database
 from hpcq.storage.migrate import Deployment
 from hpcq.storage.programs import ProgramNumbers
@@ -123,7 +124,7 @@ def _context(
     settings: Settings, services: Services, backend: ResilientBackend, programs: ProgramService
 ) -> Context:
     return Context(
-        cluster_id=settings.cluster_id,
+        wire=_wire_format(settings),
         scheduler=settings.scheduler,
         stale_after=timedelta(seconds=settings.stale_after_seconds),
         board=services.board,
@@ -137,9 +138,13 @@ def _context(
     )
 
 
+def _wire_format(settings: Settings) -> WireFormat:
+    return WireFormat(settings.cluster_id)
+
+
 def _service_options(settings: Settings) -> ServiceOptions:
     return ServiceOptions(
-        cluster_id=settings.cluster_id,
+        wire=_wire_format(settings),
         me=uuid.uuid4().hex,
         interval=timedelta(seconds=settings.poll_interval_seconds),
         usage_interval=timedelta(seconds=settings.usage_interval_seconds),

@@ -15,6 +15,7 @@ from hpcq.services.pages import Pages
 from hpcq.services.programs import ProgramService
 from hpcq.services.snapshot import Board
 from hpcq.services.usage import UsageReader
+from hpcq.services.wire import WireFormat
 
 __all__ = ["Context", "ContextDependency"]
 
@@ -23,7 +24,7 @@ __all__ = ["Context", "ContextDependency"]
 class Context:
     """The services behind the routes, and what they must know of the settings."""
 
-    cluster_id: str
+    wire: WireFormat
     scheduler: str
     stale_after: timedelta
     board: Board

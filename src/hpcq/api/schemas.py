@@ -71,12 +71,13 @@ JOB_EXAMPLE: dict[str, JsonValue] = {
     "args": ["28.16", "16"],
     "resourceUsage": {
         "cpuSeconds": 57423.2,
-        "memoryCpuSeconds": None,
+        "memoryCpuSeconds": 0.0,
         "instantTotalMemory": 21.4,
         "maxTotalMemory": 23.9,
         "processIO": 3.1,
-        "processIOWaiting": None,
+        "processIOWaiting": 0.0,
         "timeInstant": "2026-11-22T13:00:00.000Z",
+        "unknown": ["memoryCpuSeconds", "processIOWaiting"],
     },
     "uid": "7d9f0c6e-2f6b-4d0e-9d5c-1f1f6a1f2b3c",
     "state": "RUNNING",
@@ -103,18 +104,33 @@ JOB_EXAMPLE: dict[str, JsonValue] = {
 }
 
 
-class ResourceUsage(_Wire):
-    """What a job has used; a figure that the scheduler does not give is null."""
+UsageFigure = Literal[
+    "cpuSeconds",
+    "memoryCpuSeconds",
+    "instantTotalMemory",
+    "maxTotalMemory",
+    "processIO",
+    "processIOWaiting",
+]
 
-    cpu_seconds: float | None = Field(description="CPU time, s.")
-    memory_cpu_seconds: float | None = Field(description="Memory integrated over CPU time, GB·s.")
-    instant_total_memory: float | None = Field(description="Memory at `timeInstant`, GB.")
-    max_total_memory: float | None = Field(description="The most memory so far, GB.")
-    process_io: float | None = Field(alias="processIO", description="Read and written, GB.")
-    process_io_waiting: float | None = Field(
+
+class ResourceUsage(_Wire):
+    """What a job has used. All figures are numbers; those in `unknown` were not measured."""
+
+    cpu_seconds: float = Field(description="CPU time, s.")
+    memory_cpu_seconds: float = Field(description="Memory integrated over CPU time, GB·s.")
+    instant_total_memory: float = Field(
+        description="Memory at `timeInstant`, GB; 0.0 once the job is over."
+    )
+    max_total_memory: float = Field(description="The most memory so far, GB.")
+    process_io: float = Field(alias="processIO", description="Read and written, GB.")
+    process_io_waiting: float = Field(
         alias="processIOWaiting", description="Time spent waiting for it, s."
     )
-    time_instant: str | None = Field(description="When the figures were taken.")
+    time_instant: str = Field(description="When the figures were taken.")
+    unknown: list[UsageFigure] = Field(
+        description="The figures that the scheduler does not give; they are 0.0."
+    )
 
 
 class Job(_Wire):
@@ -133,7 +149,9 @@ class Job(_Wire):
     reserved_slots: int | None
     script_file: str | None
     args: list[str] | None
-    resource_usage: ResourceUsage | None
+    resource_usage: ResourceUsage | None = Field(
+        description="null in listings without `expand`, and when nothing is known of it."
+    )
     uid: str = Field(description="Permanent; given by this service before the submission.")
     state: JobState
     native_state: str | None = Field(description="The scheduler's own word.")

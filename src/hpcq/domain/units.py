@@ -80,6 +80,19 @@ def format_time(moment: datetime) -> str:
     return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
 
 
+def format_local_time(moment: datetime) -> str:
+    """Return ISO 8601 in this machine's zone, which it does not name: ``2024-01-11T08:15:53``.
+
+    Microseconds follow where there are any.
+
+    Raises:
+        ValueError: the time is naive.
+    """
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone cannot be put on the wire")
+    return moment.astimezone().replace(tzinfo=None).isoformat()
+
+
 def gibibytes(size_bytes: float | None) -> float | None:
     """Return a size in GB as the contract counts them (2**30 bytes); None stays None."""
     return None if size_bytes is None else size_bytes / GIBIBYTE

@@ -24,6 +24,7 @@ from hpcq.services.settling import Settler
 from hpcq.services.snapshot import Board
 from hpcq.services.submission import Submitter
 from hpcq.services.usage import UsageReader
+from hpcq.services.wire import WireFormat
 from hpcq.storage.database import Database
 from hpcq.storage.jobs import JobStore
 from hpcq.storage.leases import Lease
@@ -41,7 +42,7 @@ class ServiceOptions:
     """What the settings say to the services.
 
     Attributes:
-        cluster_id: this deployment's name.
+        wire: how jobs are written, and under which name of this deployment.
         me: this process's name; no other has it.
         interval: from one queue query to the next.
         usage_interval: from one query for the usage of running jobs to the next.
@@ -54,7 +55,7 @@ class ServiceOptions:
         submission: how much time the parts of a submission are given.
     """
 
-    cluster_id: str
+    wire: WireFormat
     me: str
     interval: timedelta
     usage_interval: timedelta
@@ -118,7 +119,7 @@ def assemble(
     """
     store = JobStore(database, options.keys_kept, clock)
     changes = Changes(store)
-    board = Board(options.cluster_id)
+    board = Board(options.wire)
     holder = options.me if store.is_shared else None
     bulletin = Bulletin(store, changes, board, holder, clock)
     handing = Handing(
@@ -134,7 +135,7 @@ def assemble(
         settler,
         Resolver(backend, board, options.interval, options.rechecked_for),
         usage,
-        options.cluster_id,
+        options.wire.cluster_id,
         MonitorOptions(
             interval_seconds=options.interval.total_seconds(),
             listed_for=options.listed_for,
@@ -151,8 +152,8 @@ def assemble(
         handing=handing,
         submitter=Submitter(store, changes, handing, settler, clock),
         usage=usage,
-        archive=Archive(backend, store, options.cluster_id, options.interval.total_seconds()),
-        cluster_id=options.cluster_id,
+        archive=Archive(backend, store, options.wire.cluster_id, options.interval.total_seconds()),
+        wire=options.wire,
         paths=paths,
     )
     retention = Retention(
@@ -180,7 +181,7 @@ def assemble(
     return Services(
         store=store,
         board=board,
-        pages=Pages(board, store, options.cluster_id, options.listed_for, clock),
+        pages=Pages(board, store, options.wire, options.listed_for, clock),
         monitor=monitor,
         usage=usage,
         jobs=jobs,

@@ -29,6 +29,7 @@ from hpcq.services.paths import PathChecker
 from hpcq.services.snapshot import Board, Entry
 from hpcq.services.submission import Submission, Submitter
 from hpcq.services.usage import UsageReader
+from hpcq.services.wire import WireFormat
 from hpcq.storage.jobs import JobStore
 
 __all__ = ["JobService"]
@@ -58,7 +59,7 @@ class JobService:
     submitter: Submitter
     usage: UsageReader
     archive: Archive
-    cluster_id: str
+    wire: WireFormat
     paths: PathChecker
 
     async def submit(
@@ -119,7 +120,7 @@ class JobService:
         parsed = _parse_id(job_id)
         entry = self.board.snapshot.entry(parsed)
         if entry is None:
-            return Entry(await self._find_elsewhere(parsed), self.cluster_id)
+            return Entry(await self._find_elsewhere(parsed), self.wire)
         self.usage.read(entry.record.uid)
         return entry
 

@@ -20,6 +20,7 @@ import msgspec
 
 from hpcq.domain.jobs import JobRecord
 from hpcq.services.snapshot import Board, Entry, Snapshot
+from hpcq.services.wire import WireFormat
 from hpcq.storage.jobs import JobStore
 
 __all__ = ["Cursor", "Page", "Pages", "read_cursor", "write_cursor"]
@@ -88,7 +89,7 @@ class Pages:
     Args:
         board: where the listing is.
         store: where the rest is.
-        cluster_id: this deployment's name.
+        wire: how jobs are written.
         listed_for: how long a finished job stays in the listing.
         clock: the present, aware.
     """
@@ -97,20 +98,20 @@ class Pages:
         self,
         board: Board,
         store: JobStore,
-        cluster_id: str,
+        wire: WireFormat,
         listed_for: timedelta,
         clock: Callable[[], datetime],
     ) -> None:
         self._board = board
         self._store = store
-        self._cluster_id = cluster_id
+        self._wire = wire
         self._listed_for = listed_for
         self._now = clock
 
     def rest(self, snapshot: Snapshot) -> Cursor | None:
         """Return where those jobs begin that the board has no room for, if there are any."""
         newest = snapshot.complete_since
-        if newest is None or newest < self._now() - self._listed_for:
+        if self._wire.is_original or newest is None or newest < self._now() - self._listed_for:
             return None
         # The cursor is exclusive, and the newest of them is to be the first.
         return AfterEnded(math.nextafter(newest.timestamp(), math.inf), "")
@@ -140,7 +141,8 @@ class Pages:
         records = await self._store.ended(since, (cursor.ended_at, cursor.uid), limit + 1)
         found = records[:limit]
         known = self._board.snapshot.entries
-        entries = [Entry(r, self._cluster_id) for r in found if r.uid not in known]
+        shown = [r for r in found if r.uid not in known and self._wire.is_listed(r)]
+        entries = [Entry(record, self._wire) for record in shown]
         following = None
         if len(records) > limit:
             last = found[-1]

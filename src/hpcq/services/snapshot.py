@@ -12,9 +12,8 @@ from operator import attrgetter
 
 from hpcq.domain import life
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId
-from hpcq.domain.states import JobState
 from hpcq.services.layers import Layers
-from hpcq.services.wire import encode_head, encode_tail
+from hpcq.services.wire import WireFormat
 
 __all__ = ["Board", "Entry", "Freshness", "Place", "Snapshot", "as_list", "pack"]
 
@@ -43,20 +42,16 @@ class Entry:
         is_over: whether it is one of our own about which nothing more is asked.
     """
 
-    def __init__(self, record: JobRecord, cluster_id: str) -> None:
+    def __init__(self, record: JobRecord, wire: WireFormat) -> None:
         self.record = record
         # Every look at the queue passes all of them by.
         self.is_over = record.is_ours and record.is_settled
-        self._cluster_id = cluster_id
+        self._wire = wire
 
     @property
     def is_listed(self) -> bool:
         """Whether it is shown in the listing."""
-        record = self.record
-        # One of which nobody knows where it is goes too: it may stay so for days.
-        gone = record.state.is_final or record.state is JobState.UNDETERMINED
-        removed = record.removed_at is not None and gone
-        return record.native_id is not None and not removed
+        return self._wire.is_listed(self.record)
 
     @cached_property
     def place(self) -> Place:
@@ -67,32 +62,28 @@ class Entry:
 
     @cached_property
     def listed(self) -> bytes:
-        """The JSON as in the listing, without usage, without its tail."""
-        return encode_head(self.record, self._cluster_id, usage=False)
+        """The JSON as in the listing, without usage, without what each poll changes."""
+        return self._wire.encode_head(self.record, usage=False)
 
     @cached_property
     def whole(self) -> bytes:
-        """The JSON with usage, without its tail."""
-        return encode_head(self.record, self._cluster_id, usage=True)
+        """The JSON with usage, without what each poll changes."""
+        return self._wire.encode_head(self.record, usage=True)
 
-    def tail(self, freshness: Freshness, shared: bytes) -> bytes:
-        """Return the end of the JSON object; ``shared`` is that of a job that has not started."""
-        record = self.record
-        seen = record.seen
-        if record.confirmed_at is None and (seen is None or seen.start_time is None):
-            return shared
+    def json(self, freshness: Freshness, *, usage: bool = True) -> bytes:
+        """Return the job's JSON; with ``usage``, ``resourceUsage`` is filled in."""
+        wire, record, seen = self._wire, self.record, self.record.seen
         as_of = record.confirmed_at or freshness.as_of
-        until = as_of if seen is None else seen.end_time or as_of
+        head = wire.complete_head(
+            self.whole if usage else self.listed, as_of or record.state_changed_at
+        )
         start = None if seen is None else seen.start_time
+        until = as_of if seen is None else seen.end_time or as_of
         elapsed = None
         if start is not None and until is not None:
             elapsed = max(0, int((until - start).total_seconds()))
-        return encode_tail(elapsed, as_of, stale=freshness.stale and not record.state.is_final)
-
-    def json(self, freshness: Freshness) -> bytes:
-        """Return the job's JSON, whole."""
-        shared = encode_tail(None, freshness.as_of, stale=freshness.stale)
-        return self.whole + self.tail(freshness, shared)
+        stale = freshness.stale and not record.state.is_final
+        return head + wire.encode_tail(elapsed, as_of, stale=stale)
 
 
 class _Order:
@@ -193,12 +184,7 @@ class Snapshot:
 
 def as_list(entries: Iterable[Entry], freshness: Freshness, *, usage: bool) -> bytes:
     """Return jobs as a JSON array."""
-    shared = encode_tail(None, freshness.as_of, stale=freshness.stale)
-    jobs = [
-        (entry.whole if usage else entry.listed) + entry.tail(freshness, shared)
-        for entry in entries
-    ]
-    return b"[" + b",".join(jobs) + b"]"
+    return b"[" + b",".join([entry.json(freshness, usage=usage) for entry in entries]) + b"]"
 
 
 def pack(body: bytes) -> bytes:
@@ -216,8 +202,8 @@ class Board:
         displaced: sights of our own jobs that were taken for somebody else's, and are not shown.
     """
 
-    def __init__(self, cluster_id: str) -> None:
-        self._cluster_id = cluster_id
+    def __init__(self, wire: WireFormat) -> None:
+        self._wire = wire
         self._epoch = secrets.token_hex(4)
         self._count = 0
         self._departed: OrderedDict[NativeId, JobRecord] = OrderedDict()
@@ -301,7 +287,7 @@ class Board:
                 # Its id was given to another job since, which keeps it.
                 native_id = None
         self._count += 1
-        entries[record.uid] = Entry(record, self._cluster_id)
+        entries[record.uid] = Entry(record, self._wire)
         if native_id is not None:
             by_native[native_id] = record.uid
             self._departed.pop(native_id, None)

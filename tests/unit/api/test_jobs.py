@@ -48,12 +48,13 @@ async def test_usage_over_time_is_a_list_of_samples(app: App) -> None:
     (sample,) = answer.json()
     assert sample == {
         "cpuSeconds": 3.5,
-        "memoryCpuSeconds": None,
+        "memoryCpuSeconds": 0.0,
         "instantTotalMemory": 2.0,
-        "maxTotalMemory": None,
-        "processIO": None,
-        "processIOWaiting": None,
+        "maxTotalMemory": 0.0,
+        "processIO": 0.0,
+        "processIOWaiting": 0.0,
         "timeInstant": "2026-01-05T12:00:00.000Z",
+        "unknown": ["memoryCpuSeconds", "maxTotalMemory", "processIO", "processIOWaiting"],
     }
     assert ResourceUsage.model_validate(sample)
     assert (await app.client.get("/jobs/404404/usage")).status_code == 404

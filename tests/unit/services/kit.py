@@ -13,12 +13,14 @@ from hpcq.schedulers.testing import FakeScheduler
 from hpcq.services.assembly import ServiceOptions, assemble
 from hpcq.services.handing import SubmissionOptions
 from hpcq.services.paths import PathChecker
+from hpcq.services.wire import WireFormat
 from hpcq.storage.database import Database
 from hpcq.storage.migrate import Deployment
 
-__all__ = ["CLUSTER", "T0", "Clock", "FillingDatabase", "World"]
+__all__ = ["CLUSTER", "T0", "WIRE", "Clock", "FillingDatabase", "World"]
 
 CLUSTER = "1"
+WIRE = WireFormat(CLUSTER)
 T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
@@ -68,7 +70,7 @@ class World:
         )
         self.paths = PathChecker(10)
         options = ServiceOptions(
-            cluster_id=CLUSTER,
+            wire=WIRE,
             me=uuid.uuid4().hex,
             interval=timedelta(seconds=self.interval_seconds),
             usage_interval=timedelta(seconds=self.usage_interval_seconds),

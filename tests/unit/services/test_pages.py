@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.services.kit import CLUSTER, T0, World
+from tests.unit.services.kit import CLUSTER, T0, WIRE, World
 
 from hpcq.domain import life, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
@@ -43,7 +43,7 @@ def foreign(number: int) -> JobRecord:
 
 @pytest.fixture
 async def pages(world: World) -> AsyncIterator[Pages]:
-    yield Pages(world.board, world.store, CLUSTER, DAY, lambda: T0 + timedelta(hours=1))
+    yield Pages(world.board, world.store, WIRE, DAY, lambda: T0 + timedelta(hours=1))
 
 
 async def all_pages(pages: Pages, limit: int, cursor: Cursor | None = None) -> list[Page]:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.services.kit import CLUSTER, T0
+from tests.unit.services.kit import CLUSTER, T0, WIRE
 
 from hpcq.domain import life, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
@@ -81,7 +81,7 @@ QUEUES = st.lists(CASES, unique_by=lambda case: case.number, max_size=12)
 
 
 def compared(cases: list[Case]) -> tuple[Snapshot, Comparison]:
-    board = Board(CLUSTER)
+    board = Board(WIRE)
     records = {case: case.record() for case in cases}
     board.put([record for record in records.values() if record is not None])
     listing = Listing(
@@ -166,7 +166,7 @@ def test_a_job_that_changed_is_where_the_listing_says(cases: list[Case]) -> None
 
 @given(QUEUES)
 def test_what_was_published_is_no_news_the_next_time(cases: list[Case]) -> None:
-    board = Board(CLUSTER)
+    board = Board(WIRE)
     board.put([r for r in (case.record() for case in cases) if r is not None])
     listing = Listing(observations=[c.observation for c in cases if c.observation])
     first = compare(board.snapshot, listing, {}, set(), CLUSTER, T0, DAY, MANY)
@@ -178,7 +178,7 @@ def test_what_was_published_is_no_news_the_next_time(cases: list[Case]) -> None:
 
 @given(QUEUES)
 def test_an_empty_listing_ends_no_job_of_ours(cases: list[Case]) -> None:
-    board = Board(CLUSTER)
+    board = Board(WIRE)
     board.put([r for r in (case.record() for case in cases) if r is not None])
     result = compare(board.snapshot, Listing(), {}, set(), CLUSTER, T0, DAY, MANY)
     alive = {r.uid for r in board.snapshot.records() if r.is_ours and not r.state.is_final}
@@ -188,7 +188,7 @@ def test_an_empty_listing_ends_no_job_of_ours(cases: list[Case]) -> None:
 
 
 def test_a_key_leads_to_its_job_whatever_the_number_meant_before() -> None:
-    board = Board(CLUSTER)
+    board = Board(WIRE)
     old = life.first_sight(CLUSTER, observation(NativeId("5"), JobState.RUNNING), T0)
     unclear = submission.intent(JobUid.new(), SPEC, T0, by="test", is_promised=False)
     board.put([old, unclear])
@@ -204,7 +204,7 @@ def test_a_key_leads_to_its_job_whatever_the_number_meant_before() -> None:
 
 
 def test_a_listing_that_names_a_job_twice_keeps_it_once() -> None:
-    board = Board(CLUSTER)
+    board = Board(WIRE)
     seen = observation(NativeId("5"), JobState.RUNNING)
     listing = Listing(observations=[seen, seen])
     result = compare(board.snapshot, listing, {}, set(), CLUSTER, T0, DAY, MANY)

@@ -11,7 +11,7 @@ from datetime import timedelta
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.unit.services.kit import CLUSTER, T0
+from tests.unit.services.kit import CLUSTER, T0, WIRE
 
 from hpcq.domain import life, runs, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
@@ -48,7 +48,7 @@ class Following(RuleBasedStateMachine):
         self.ahead = timedelta(seconds=ahead)
         self.scheduler = FakeScheduler(clock=lambda: self.now + self.ahead)
         self.scheduler.shows_keys = shows_keys
-        self.board = Board(CLUSTER)
+        self.board = Board(WIRE)
         self.last: dict[NativeId, Observation] = {}
         self.jobs: list[Job] = []
         self.count = 0

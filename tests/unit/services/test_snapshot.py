@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from tests.unit.services.kit import CLUSTER, T0
+from tests.unit.services.kit import CLUSTER, T0, WIRE
 
 from hpcq.domain import life, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
@@ -36,7 +36,7 @@ def holder(board: Board, number: str = "5") -> JobUid | None:
 
 
 def test_a_number_means_its_newest_job_and_the_older_keeps_its_uid() -> None:
-    board, old, new = Board(CLUSTER), ours(), foreign()
+    board, old, new = Board(WIRE), ours(), foreign()
     board.put([old])
     board.put([new])
     assert holder(board) == new.uid
@@ -46,7 +46,7 @@ def test_a_number_means_its_newest_job_and_the_older_keeps_its_uid() -> None:
 
 
 def test_news_of_the_older_job_do_not_take_the_number_back() -> None:
-    board, old, new = Board(CLUSTER), ours(), foreign()
+    board, old, new = Board(WIRE), ours(), foreign()
     board.put([old])
     board.put([new])
     board.put([old.changed(removed_at=T0)])
@@ -56,7 +56,7 @@ def test_news_of_the_older_job_do_not_take_the_number_back() -> None:
 
 
 def test_a_job_found_after_all_takes_its_number_over_from_an_older_one() -> None:
-    board, old, unclear = Board(CLUSTER), foreign(hours=-300), ours(None)
+    board, old, unclear = Board(WIRE), foreign(hours=-300), ours(None)
     board.put([old, unclear])
     board.put([submission.submitted(unclear, NativeId("5"), T0)])
     assert holder(board) == unclear.uid
@@ -67,7 +67,7 @@ def test_a_job_found_after_all_takes_its_number_over_from_an_older_one() -> None
 def test_our_job_seen_in_the_queue_is_ours_whichever_came_first(
     sight_first: bool, with_key: bool
 ) -> None:
-    board, record = Board(CLUSTER), ours()
+    board, record = Board(WIRE), ours()
     key = record.key if with_key else None
     sight = foreign(hours=0, submission_key=key)
     for one in [sight, record] if sight_first else [record, sight]:
@@ -77,7 +77,7 @@ def test_our_job_seen_in_the_queue_is_ours_whichever_came_first(
 
 
 def test_a_foreign_job_that_left_is_remembered_as_undetermined() -> None:
-    board, job = Board(CLUSTER), foreign()
+    board, job = Board(WIRE), foreign()
     board.put([job], as_of=T0)
     assert board.departed(NativeId("5")) is None
     board.put(gone=[job.uid])
@@ -89,7 +89,7 @@ def test_a_foreign_job_that_left_is_remembered_as_undetermined() -> None:
 
 
 def test_only_so_many_departed_jobs_are_remembered() -> None:
-    board = Board(CLUSTER)
+    board = Board(WIRE)
     jobs = [foreign(str(number)) for number in range(1, 10_101)]
     board.put(jobs)
     board.put(gone=[job.uid for job in jobs])
@@ -98,7 +98,7 @@ def test_only_so_many_departed_jobs_are_remembered() -> None:
 
 
 def test_a_snapshot_never_changes() -> None:
-    board, job = Board(CLUSTER), foreign()
+    board, job = Board(WIRE), foreign()
     empty = board.snapshot
     full = board.put([job])
     board.put(gone=[job.uid])
@@ -106,7 +106,7 @@ def test_a_snapshot_never_changes() -> None:
 
 
 def test_the_version_changes_with_the_jobs_and_not_with_the_time() -> None:
-    board, job = Board(CLUSTER), foreign()
+    board, job = Board(WIRE), foreign()
     versions = [
         board.snapshot.version,
         board.put([job]).version,
@@ -121,12 +121,12 @@ def test_the_version_changes_with_the_jobs_and_not_with_the_time() -> None:
 
 
 def test_another_process_has_other_versions() -> None:
-    assert Board(CLUSTER).snapshot.version != Board(CLUSTER).snapshot.version
+    assert Board(WIRE).snapshot.version != Board(WIRE).snapshot.version
 
 
 @pytest.mark.anyio
 async def test_a_listing_is_made_once_however_many_ask() -> None:
-    board = Board(CLUSTER)
+    board = Board(WIRE)
     board.put([foreign(str(number)) for number in range(1, 50)])
     answers = await asyncio.gather(
         *(board.snapshot.listing(FRESH, usage=False, gzip=True) for _ in range(20))
@@ -136,7 +136,7 @@ async def test_a_listing_is_made_once_however_many_ask() -> None:
 
 @pytest.mark.anyio
 async def test_a_reader_that_leaves_does_not_end_the_making_for_the_others() -> None:
-    board = Board(CLUSTER)
+    board = Board(WIRE)
     board.put([foreign()])
     first = asyncio.create_task(board.snapshot.listing(FRESH, usage=False, gzip=False))
     second = asyncio.create_task(board.snapshot.listing(FRESH, usage=False, gzip=False))
@@ -146,7 +146,7 @@ async def test_a_reader_that_leaves_does_not_end_the_making_for_the_others() -> 
 
 
 def test_jobs_come_oldest_first_and_keep_their_place() -> None:
-    board = Board(CLUSTER)
+    board = Board(WIRE)
     jobs = [foreign(str(number)) for number in (7, 5, 6)]
     board.put(jobs)
     board.put([jobs[0].changed(state=JobState.RUNNING)])

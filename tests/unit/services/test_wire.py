@@ -2,19 +2,26 @@
 
 import gzip
 import json
+import time
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
-from tests.unit.services.kit import T0
+from tests.unit.services.kit import T0, WIRE
 
-from hpcq.api.schemas import Job
+from hpcq.api.schemas import Job, ResourceUsage
 from hpcq.domain import life, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.domain.units import format_local_time
+from hpcq.services import wire
 from hpcq.services.snapshot import Board, Entry, Freshness
+from hpcq.services.wire import WireFormat
 
 ID = NativeId("12_3")
+ORIGINAL = WireFormat("1", is_original=True)
 SPEC = JobSpec(
     name='a "study" é\u2028',
     working_directory="/srv/é \\",
@@ -90,7 +97,7 @@ FRESHNESS = [FRESH, Freshness(T0, stale=True), Freshness(None, stale=True)]
 def test_a_job_of_every_kind_matches_the_documented_schema(
     record: JobRecord, freshness: Freshness
 ) -> None:
-    body = Entry(record, "1").json(freshness)
+    body = Entry(record, WIRE).json(freshness)
     job = Job.model_validate_json(body)
     given = json.loads(body)
     # Every field is there, in the order of the contract, and none besides.
@@ -103,7 +110,7 @@ def test_a_job_of_every_kind_matches_the_documented_schema(
 @pytest.mark.parametrize("usage", [True, False])
 @pytest.mark.anyio
 async def test_a_listing_is_valid_json_packed_or_not(usage: bool) -> None:
-    board = Board("1")
+    board = Board(WIRE)
     for number, record in enumerate(KINDS.values(), 1):
         native_id = None if record.native_id is None else NativeId(str(number))
         board.put([record.changed(uid=JobUid.new(), native_id=native_id)], as_of=T0)
@@ -119,11 +126,11 @@ async def test_a_listing_is_valid_json_packed_or_not(usage: bool) -> None:
 
 @pytest.mark.anyio
 async def test_an_empty_queue_is_an_empty_list() -> None:
-    assert await Board("1").snapshot.listing(FRESH, usage=False, gzip=False) == b"[]"
+    assert await Board(WIRE).snapshot.listing(FRESH, usage=False, gzip=False) == b"[]"
 
 
 def of(record: JobRecord, freshness: Freshness = FRESH) -> dict[str, object]:
-    body: dict[str, object] = json.loads(Entry(record, "1").json(freshness))
+    body: dict[str, object] = json.loads(Entry(record, WIRE).json(freshness))
     return body
 
 
@@ -141,15 +148,141 @@ def test_where_the_scheduler_put_it_goes_before_where_it_was_asked_to_run() -> N
     assert of(RUNNING)["queue"] == "all.q@n1"
 
 
-def test_usage_is_in_the_units_of_the_contract_and_the_unknown_is_null() -> None:
+def test_usage_is_in_the_units_of_the_contract_and_names_the_unknown() -> None:
     assert of(RUNNING)["resourceUsage"] == {
         "cpuSeconds": 1.5,
         "memoryCpuSeconds": 2.0,
-        "instantTotalMemory": None,
+        "instantTotalMemory": 0.0,
         "maxTotalMemory": 1.0,
-        "processIO": None,
-        "processIOWaiting": None,
-        "timeInstant": None,
+        "processIO": 0.0,
+        "processIOWaiting": 0.0,
+        "timeInstant": "2026-01-05T12:00:12.000Z",
+        "unknown": ["instantTotalMemory", "processIO", "processIOWaiting"],
+    }
+
+
+def used(usage: Usage | None, record: JobRecord = RUNNING) -> Any:
+    assert record.seen is not None
+    return of(record.changed(seen=replace(record.seen, usage=usage)))["resourceUsage"]
+
+
+def test_a_finished_job_has_no_memory_and_that_is_known() -> None:
+    usage = used(Usage(cpu_seconds=1.0, memory_bytes=2.0**30), ended(JobState.DONE, exit_code=0))
+    assert usage["instantTotalMemory"] == 0.0
+    assert "instantTotalMemory" not in usage["unknown"]
+
+
+@pytest.mark.parametrize(
+    "usage", [None, Usage(), Usage(sampled_at=T0), Usage(cpu_seconds=float("nan"))]
+)
+@pytest.mark.parametrize("record", [RUNNING, ended(JobState.DONE, exit_code=0)])
+def test_usage_of_which_no_figure_is_known_is_null(usage: Usage | None, record: JobRecord) -> None:
+    assert used(usage, record) is None
+
+
+def test_usage_that_is_no_number_is_unknown() -> None:
+    usage = used(Usage(cpu_seconds=float("inf"), io_wait_seconds=0.0))
+    assert usage["cpuSeconds"] == 0.0
+    assert "cpuSeconds" in usage["unknown"]
+    assert "processIOWaiting" not in usage["unknown"], "a zero that was measured is no guess"
+
+
+def test_usage_without_a_time_is_that_of_the_end() -> None:
+    end = ended(JobState.DONE, exit_code=0)
+    assert used(Usage(cpu_seconds=1.0), end)["timeInstant"] == "2026-01-05T12:01:10.000Z"
+    measured = Usage(cpu_seconds=1.0, sampled_at=T0)
+    assert used(measured, end)["timeInstant"] == "2026-01-05T12:00:00.000Z"
+
+
+def test_samples_are_written_as_usage_is() -> None:
+    samples = [Usage(sampled_at=T0), Usage(cpu_seconds=2.0, memory_bytes=0.0, sampled_at=T0)]
+    (sample,) = json.loads(WIRE.encode_samples(samples))
+    assert ResourceUsage.model_validate(sample).unknown == [
+        "memoryCpuSeconds",
+        "maxTotalMemory",
+        "processIO",
+        "processIOWaiting",
+    ]
+
+
+# --- as the original implementation wrote them --------------------------------------------------
+
+
+def original(record: JobRecord, freshness: Freshness = FRESH) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(Entry(record, ORIGINAL).json(freshness))
+    return body
+
+
+@pytest.fixture
+def in_brasilia(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine three hours behind UTC."""
+    monkeypatch.setenv("TZ", "<-03>3")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+    wire._of_many.cache_clear()
+
+
+@pytest.mark.usefixtures("in_brasilia")
+def test_times_of_the_original_are_local_without_a_zone() -> None:
+    record = ended(JobState.DONE, exit_code=0)
+    assert record.seen is not None
+    at = T0 + timedelta(seconds=70, microseconds=224496)
+    usage = Usage(cpu_seconds=1.0, sampled_at=at)
+    job = original(record.changed(seen=replace(record.seen, end_time=at, usage=usage)))
+    assert (job["startTime"], job["endTime"]) == (
+        "2026-01-05T09:00:10",
+        "2026-01-05T09:01:10.224496",
+    )
+    assert job["submitTime"] == "2026-01-05T09:00:00"
+    assert job["resourceUsage"]["timeInstant"] == "2026-01-05T09:01:10.224496"
+    assert job["asOf"] == "2026-01-05T09:01:30"
+
+
+def test_status_of_the_original_is_as_of_the_last_confirmation() -> None:
+    for record, at in ((RUNNING, FRESH.as_of), (ended(JobState.DONE), T0 + timedelta(seconds=90))):
+        job = original(record)
+        assert at is not None
+        assert job["lastStatusUpdateTime"] == job["asOf"] == format_local_time(at)
+    never = original(RUNNING, Freshness(None, stale=True))
+    assert never["lastStatusUpdateTime"] == format_local_time(RUNNING.state_changed_at)
+
+
+def test_start_of_a_waiting_job_of_the_original_is_its_submission() -> None:
+    job = original(TAKEN)
+    assert job["startTime"] == job["submitTime"] == format_local_time(T0)
+    assert job["elapsed"] is None
+
+
+def test_text_that_looks_like_the_time_of_the_original_stays_text() -> None:
+    name = ',"lastStatusUpdateTime":""'
+    record = RUNNING.changed(spec=replace(SPEC, name=name, args=(name,)))
+    job = original(record)
+    assert (job["name"], job["args"]) == (name, [name])
+    assert job["lastStatusUpdateTime"] == job["asOf"]
+
+
+@pytest.mark.parametrize("record", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("freshness", FRESHNESS, ids=["fresh", "stale", "never asked"])
+def test_a_job_of_the_original_has_the_same_fields(record: JobRecord, freshness: Freshness) -> None:
+    job = original(record, freshness)
+    assert list(job) == list(of(record, freshness))
+    assert datetime.fromisoformat(job["lastStatusUpdateTime"]).tzinfo is None
+
+
+@pytest.mark.anyio
+async def test_the_listing_of_the_original_holds_active_jobs_only() -> None:
+    board = Board(ORIGINAL)
+    for number, record in enumerate(KINDS.values(), 1):
+        native_id = None if record.native_id is None else NativeId(str(number))
+        board.put([record.changed(uid=JobUid.new(), native_id=native_id)], as_of=T0)
+    jobs = json.loads(await board.snapshot.listing(FRESH, usage=False, gzip=False))
+    assert {job["status"] for job in jobs} == {
+        "START_REQUESTED",
+        "RUNNING",
+        "STOPPING",
+        "UNKNOWN",
     }
 
 

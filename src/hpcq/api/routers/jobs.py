@@ -17,7 +17,6 @@ from hpcq.domain.units import format_time
 from hpcq.services.clock import now
 from hpcq.services.pages import Cursor, read_cursor, write_cursor
 from hpcq.services.snapshot import Freshness, as_list, pack
-from hpcq.services.wire import encode_samples
 
 __all__ = ["router"]
 
@@ -119,7 +118,7 @@ async def submit_job(
     same key and body are the same job, for as long as keys are remembered (24 hours).
     """
     submission = await context.jobs.submit(
-        body.to_spec(context.cluster_id),
+        body.to_spec(context.wire.cluster_id),
         idempotency_key,
         body.from_program(context.programs),
         body.wishes(),
@@ -242,7 +241,7 @@ async def get_job_usage(
     was not submitted through this service has none.
     """
     samples = await context.jobs.usage_over_time(job_id)
-    return Response(encode_samples(samples), media_type="application/json")
+    return Response(context.wire.encode_samples(samples), media_type="application/json")
 
 
 @router.delete(
