@@ -12,7 +12,7 @@ import pytest
 from tests.fakebin.torque import Torque
 
 from hpcq.domain.errors import (
-    CommandFailed,
+    CommandMissing,
     InvalidSpec,
     JobNotFound,
     SchedulerUnavailable,
@@ -231,10 +231,22 @@ def test_a_server_that_is_away(site: Site) -> None:
 
 
 def test_refusals_are_told_in_torque_s_words(site: Site) -> None:
-    with pytest.raises(CommandFailed, match="cannot locate feasible nodes"):
+    with pytest.raises(InvalidSpec, match="cannot locate feasible nodes") as caught:
         site.submit("true\n", slots=5)
-    with pytest.raises(CommandFailed, match="requested queue not found"):
+    assert caught.value.field == "reservedSlots"
+    with pytest.raises(InvalidSpec, match="requested queue not found") as caught:
         site.submit("true\n", queue="absent")
+    assert caught.value.field == "queue"
+
+
+def test_another_scheduler_s_commands_are_not_asked(site: Site) -> None:
+    qstat = site.torque.path / "qstat"
+    qstat.write_text("#!/bin/sh\n[ $1 != --version ] || echo pbs_version = 23.06.06\n")
+    for step in (site.backend.jobs, lambda: site.backend.details([NativeId("1")])):
+        with pytest.raises(CommandMissing, match=f"{qstat} is not Torque's"):
+            site.run(step())
+    with pytest.raises(CommandMissing):
+        site.submit("true\n")
 
 
 def test_queues_hosts_and_version(site: Site) -> None:

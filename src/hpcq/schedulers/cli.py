@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -25,6 +26,10 @@ class CommandLine:
         self._search_path = options.command_path
         self._timeout_seconds = options.command_timeout_seconds
         self._listing_limit_bytes = options.listing_limit_bytes
+
+    def locate(self, program: str) -> str:
+        """Return the path of the program that a name stands for; the name where there is none."""
+        return shutil.which(program, path=self._search_path) or program
 
     async def run(
         self,

@@ -11,6 +11,7 @@ from enum import Enum, auto
 
 from hpcq.domain.errors import (
     CommandFailed,
+    CommandMissing,
     InvalidSpec,
     JobNotFound,
     NotAuthorized,
@@ -24,10 +25,43 @@ from hpcq.domain.jobs import NativeId
 from hpcq.execution.protocol import Completed
 from hpcq.schedulers.pbs_family.values import JobId, parse_job_id
 
-__all__ = ["Meaning", "check_completed", "check_refusal", "meaning_of", "parse_qsub"]
+__all__ = [
+    "Meaning",
+    "check_completed",
+    "check_is_torque",
+    "check_refusal",
+    "meaning_of",
+    "parse_qsub",
+]
 
-_BAD_DEPENDENCY = 208  # 15056 PBSE_BADDEPEND
-_BAD_ARRAY = 235  # 15083 PBSE_BAD_ARRAY_REQ
+# What `qsub` refuses that a caller can mend, and the field that it is about. Words go before exit
+# statuses, and the particular before the general.
+_FIELDS_BY_WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"Invalid Job Dependency|illegal -W (?:dependency )?value"), "dependsOn"),
+    (re.compile(r"Bad Job Array Request|illegal -t value"), "array"),
+    (re.compile(r"Unknown resource type|Undefined attribute|default resources"), "scriptFile"),
+    (re.compile(r"queue (?:max|min) walltime|Resource_List\.walltime"), "wallTimeLimit"),
+    (re.compile(r"queue (?:max|min) p?v?mem\b|Resource_List\.p?v?mem\b"), "memoryLimit"),
+    (re.compile(r"[Ii]nvalid [Aa]ccount|illegal -A value"), "account"),
+    (re.compile(r"[Uu]nknown [Qq]ueue|[Qq]ueue is not enabled|default queue|illegal -q"), "queue"),
+    (re.compile(r"illegal -p value"), "priority"),
+    (
+        re.compile(r"feasible nodes|queue (?:max|min) |Resource_List\.|exceeds queue"),
+        "reservedSlots",
+    ),
+    (re.compile(r"illegal -[A-Za-z] value|invalid option|invalid -[A-Za-z] syntax"), "scriptFile"),
+)
+_FIELDS_BY_STATUS: Mapping[int, str] = {
+    208: "dependsOn",  # 15056 PBSE_BADDEPEND
+    235: "array",  # 15083 PBSE_BAD_ARRAY_REQ
+    203: "account",  # 15051 PBSE_BADACCT
+    **dict.fromkeys((172, 175, 191, 193), "queue"),  # UNKQUE, QUNOENB, QUENODFLT, ROUTEREJ
+    **dict.fromkeys((154, 189), "scriptFile"),  # NOATTR, UNKRESC
+    190: "reservedSlots",  # 15038 PBSE_EXCQRESC
+}
+_HINTS = {"dependsOn": " (One of these jobs may have ended meanwhile.)"}
+_USAGE = re.compile(r"^\s*usage:.*", re.MULTILINE | re.DOTALL)
+_OTHERS = re.compile(r"pbs_version|\b[A-Z]*GE [0-9]|\bOGS/GE\b|Grid Engine|slurm", re.IGNORECASE)
 
 
 class Meaning(Enum):
@@ -55,6 +89,7 @@ _BY_STATUS: Mapping[int, Meaning] = {
     185: Meaning.AWAY,  # 15033 PBSE_PROTOCOL, seen from a server that is too busy
     **dict.fromkeys((187, 188, 214), Meaning.AWAY),  # NOCONNECTS, NOSERVER, SVRDOWN
     198: Meaning.AWAY,  # 15046 PBSE_RESCUNAV
+    **dict.fromkeys((195, 211), Meaning.AWAY),  # 15043 PBSE_MOMREJECT, 15059 PBSE_NORELYMOM
     **dict.fromkeys((237, *range(248, 253)), Meaning.AWAY),  # TIMEOUT, PBSE_SOCKET_*
     **dict.fromkeys((10, 16), Meaning.AWAY),  # 15114 PREMATURE_EOF, 15120 CONNECT
     **dict.fromkeys((29, 30, 31, 33), Meaning.AWAY),  # 15133 … 15137: server, trqauthd
@@ -70,6 +105,8 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = (
             r"|No free connections|Could not connect to batch server|Can not establish connection"
             r"|[Uu]nable to authenticate|Resource temporarily unavailable|Premature [Ee]nd of"
             r"|Batch protocol error|data from socket|Time out"
+            r"|(?i:(?:connect(?:ion)? to|communicating with) (?:the )?(?:pbs_)?mom\b)"
+            r"|Execution server rejected"
         ),
         Meaning.AWAY,
     ),
@@ -143,7 +180,7 @@ def check_completed(done: Completed, native_id: NativeId | None = None) -> None:
         CommandFailed: anything else.
     """
     meaning = meaning_of(done)
-    message = excerpt(done.stderr) or excerpt(done.stdout)
+    message = _words_of(done)
     match meaning:
         case None:
             return
@@ -162,7 +199,34 @@ def check_completed(done: Completed, native_id: NativeId | None = None) -> None:
                 f"Torque takes no more jobs at present: {message}", scheduler_message=message
             )
         case _:
-            raise CommandFailed(done.argv, done.exit_code, done.stderr, done.stdout)
+            raise CommandFailed(done.argv, done.exit_code, message.encode())
+
+
+def _words_of(done: Completed) -> str:
+    """Return what a command said, without the lines about its usage that follow a complaint."""
+    said = done.stderr if done.stderr.strip() else done.stdout
+    words = _USAGE.sub("", said.decode("utf-8", "replace")).replace("[exiting]", "")
+    return excerpt(words.strip() or said)
+
+
+def check_is_torque(program: str, done: Completed) -> None:
+    """Return unless a ``qstat`` is another scheduler's.
+
+    Args:
+        program: its path.
+        done: ``qstat --version``; OpenPBS has the option, Grid Engine says that it has not.
+
+    Raises:
+        CommandMissing: it is.
+    """
+    said = (done.stdout + b" " + done.stderr).decode("utf-8", "replace")
+    if _OTHERS.search(said):
+        raise CommandMissing(
+            f"The program {program} is not Torque's, but another scheduler's: it says"
+            f" {excerpt(said, 60)!r}. Put the folder of Torque's commands first in"
+            " SCHEDULER_PATH.",
+            scheduler_message=excerpt(said),
+        )
 
 
 def parse_qsub(done: Completed) -> JobId:
@@ -193,17 +257,15 @@ def parse_qsub(done: Completed) -> JobId:
 
 
 def check_refusal(error: CommandFailed) -> None:
-    """Say of a refusal by ``qsub`` which field is to blame, where its exit status says so.
+    """Say of a refusal by ``qsub`` which field is to blame, where that can be told.
 
     Raises:
-        InvalidSpec: it does.
+        InvalidSpec: it can.
     """
     said = error.scheduler_message or ""
-    if error.exit_code == _BAD_DEPENDENCY:
-        raise InvalidSpec(
-            "Torque does not let it wait for these jobs; one of them may have ended meanwhile: "
-            f"{said}",
-            field="dependsOn",
-        ) from error
-    if error.exit_code == _BAD_ARRAY:
-        raise InvalidSpec(f"Torque does not take the array: {said}", field="array") from error
+    found = (field for pattern, field in _FIELDS_BY_WORDS if pattern.search(said))
+    field = next(found, _FIELDS_BY_STATUS.get(error.exit_code))
+    if field is None:
+        return
+    hint = _HINTS.get(field, "")
+    raise InvalidSpec(f"Torque does not take the job: {said}{hint}", field=field) from error

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from hpcq.domain.errors import (
     CommandFailed,
@@ -27,6 +28,7 @@ from hpcq.schedulers.torque.accounting import KINDS
 from hpcq.schedulers.torque.answers import (
     Meaning,
     check_completed,
+    check_is_torque,
     check_refusal,
     meaning_of,
     parse_qsub,
@@ -84,7 +86,9 @@ class TorqueBackend:
         self._template = options.torque_resources
         self._slots_per_node = options.torque_slots_per_node
         account = _account()
-        self._reader = Reader(account)
+        self._qstat = self._cli.locate("qstat")
+        self._is_torque = False
+        self._reader = Reader(account, self._qstat)
         accounting = AccountingLogs(options.torque_home / "server_priv" / "accounting", kinds=KINDS)
         self._logs = Logs(accounting, self._cli, account)
         self._arrays = Arrays(accounting)
@@ -114,7 +118,7 @@ class TorqueBackend:
         )
         await asyncio.to_thread(check_output_folders, spec)
         script = await read_script(spec.script_file)
-        done = await self._cli.run(
+        done = await self._run(
             submission.argv,
             stdin=submission.carry(spec, script),
             cwd=submission.cwd,
@@ -177,7 +181,7 @@ class TorqueBackend:
         if arrays or len(ids) > _ASKED_BY_ID:
             listing = await self._query()
         else:
-            done = await self._cli.run(build_qstat(*ids), listing=True)
+            done = await self._run(build_qstat(*ids), listing=True)
             if meaning_of(done) is not Meaning.UNKNOWN_JOB:
                 check_completed(done)
             listing = self._reader.read(done.stdout)
@@ -233,12 +237,24 @@ class TorqueBackend:
             raise OutputParseError("qstat --version", "it printed nothing", b"")
         return f"Torque {first}"
 
+    async def _run(self, argv: Sequence[str], **options: Any) -> Completed:
+        """Run a command, once it is known that the commands found are Torque's.
+
+        Another scheduler's have the same names: what they print may look like an empty queue.
+        """
+        if not self._is_torque:
+            check_is_torque(self._qstat, await self._cli.run(("qstat", "--version")))
+            self._is_torque = True
+        return await self._cli.run(argv, **options)
+
     async def _query(self) -> Listing:
         async with self._listing:
-            done = await self._cli.run(build_qstat(), listing=True)
+            done = await self._run(build_qstat(), listing=True)
             check_completed(done)
             if not done.stdout.strip() and done.stderr.strip():
-                raise OutputParseError("qstat", "it listed nothing, and complained", done.stderr)
+                raise OutputParseError(
+                    self._qstat, "it listed nothing, and complained", done.stderr
+                )
             listing = await asyncio.to_thread(self._reader.read, done.stdout, remember=True)
             observations = await self._arrays.complete(listing.observations)
             listing = replace(listing, observations=observations)
@@ -269,10 +285,10 @@ class TorqueBackend:
         except ValueError:
             raise JobNotFound(native_id) from None
         is_array = native_id in self._arrays.ids
-        done = await self._cli.run(build_change(command, native_id, is_array=is_array))
+        done = await self._run(build_change(command, native_id, is_array=is_array))
         if meaning_of(done) is Meaning.UNKNOWN_JOB and parsed.task is None and not is_array:
             # An array that no listing has shown yet.
-            done = await self._cli.run(build_change(command, native_id, is_array=True))
+            done = await self._run(build_change(command, native_id, is_array=True))
         check_completed(done, native_id)
         return done
 

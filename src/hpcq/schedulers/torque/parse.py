@@ -48,10 +48,12 @@ class Reader:
 
     Args:
         account: see `observe`.
+        program: what printed it, as messages name it.
     """
 
-    def __init__(self, account: str | None = None) -> None:
+    def __init__(self, account: str | None = None, program: str = "qstat") -> None:
         self._account = account
+        self._program = program
         self._known: dict[bytes, Observation] = {}
 
     def read(
@@ -83,14 +85,14 @@ class Reader:
             known[element] = seen
             return seen
 
-        elements = _elements(output)
+        elements = _elements(output, self._program)
         listing = _listing((_id_in(one), partial(read, one), one) for one in elements)
         if remember:
             self._known = known
         return listing
 
 
-def _elements(output: bytes) -> list[bytes]:
+def _elements(output: bytes, program: str) -> list[bytes]:
     """Return what follows each ``<Job>``, up to the next one."""
     output = output.replace(b"\0", "\ufffd".encode())
     if not output.strip() or _EMPTY.search(output):
@@ -98,14 +100,14 @@ def _elements(output: bytes) -> list[bytes]:
     start = output.find(b"<Data>")
     before, *elements = output[max(start, 0) :].split(_OPEN)
     if start < 0 and not elements:
-        raise OutputParseError("qstat", "there is no Data element in it", output)
+        raise OutputParseError(program, "there is no Data element in it", output)
     # What stands between the jobs may be jobs, in a form that is not known.
     between = (element.partition(_CLOSE) for element in elements)
     if any(map(_UNKNOWN_MARKUP.search, (before, *(rest for _, closed, rest in between if closed)))):
-        raise OutputParseError("qstat", "it holds elements that are not known", output)
+        raise OutputParseError(program, "it holds elements that are not known", output)
     end = _END if start >= 0 else _CLOSE
     if end not in (elements[-1] if elements else output):
-        raise OutputParseError("qstat", "the document is cut off", output[-400:])
+        raise OutputParseError(program, "the document is cut off", output[-400:])
     return elements
 
 

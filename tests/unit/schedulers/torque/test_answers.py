@@ -5,7 +5,9 @@ from tests.unit.schedulers.torque.recorded import cases, recorded
 
 from hpcq.domain.errors import (
     CommandFailed,
+    CommandMissing,
     HpcqError,
+    InvalidSpec,
     JobNotFound,
     NotAuthorized,
     OutputParseError,
@@ -15,7 +17,12 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.jobs import NativeId
 from hpcq.execution.protocol import Completed
-from hpcq.schedulers.torque.answers import check_completed, parse_qsub
+from hpcq.schedulers.torque.answers import (
+    check_completed,
+    check_is_torque,
+    check_refusal,
+    parse_qsub,
+)
 
 ANSWERS = {
     "qdel.unknown": JobNotFound,
@@ -135,7 +142,10 @@ def test_what_is_no_id_leaves_the_job_in_doubt(stdout: bytes) -> None:
         (200, "qsub: submit error (Maximum number of jobs already in queue)", QuotaExceeded),
         (190, "qsub: Job exceeds queue resource limits MSG=cannot locate nodes", CommandFailed),
         (191, "qsub: submit error (No default queue specified)", CommandFailed),
-        (224, "qdel: Server could not connect to MOM 7.srv", CommandFailed),
+        (224, "qdel: Server could not connect to MOM 7.srv", SchedulerUnavailable),
+        (211, "qdel: MOM does not answer 7.srv", SchedulerUnavailable),
+        (195, "qsub: submit error (Execution server rejected request)", SchedulerUnavailable),
+        (1, "qstat: Error communicating with pbs_mom on n1", SchedulerUnavailable),
     ],
 )
 def test_the_table_of_errors(exit_code: int, said: str, error: type[HpcqError]) -> None:
@@ -143,3 +153,91 @@ def test_the_table_of_errors(exit_code: int, said: str, error: type[HpcqError]) 
     with pytest.raises(error) as caught:
         check_completed(done, NativeId("7"))
     assert type(caught.value) is error
+
+
+FIELDS = {
+    "qsub.unknown-queue": "queue",
+    "qsub.queue-disabled": "queue",
+    "qsub.bad-resource-name": "scriptFile",
+    "qsub.W-bad": "scriptFile",
+    "qsub.res-L": "scriptFile",
+    "qsub.bad-mem": "memoryLimit",
+    "qsub.bad-walltime": "wallTimeLimit",
+    "qsub.mem-over-queue-max": "memoryLimit",
+    "qsub.walltime-over-queue-max": "wallTimeLimit",
+    "qsub.walltime-under-queue-min": "wallTimeLimit",
+    "qsub.ncpus-over-queue-max": "reservedSlots",
+    "qsub.nodect-over-queue-max": "reservedSlots",
+    "qsub.nodes-2": "reservedSlots",
+    "qsub.nodes-negative": "reservedSlots",
+    "qsub.ppn-9": "reservedSlots",
+    "qsub.bad-priority": "priority",
+    "qsub.array-bad": "array",
+    "qsub.depend-unknown": "dependsOn",
+    "qsub.depend-malformed": "dependsOn",
+    "qsub.depend-bad-type": "dependsOn",
+}
+
+
+def _refusal(done: Completed) -> CommandFailed:
+    with pytest.raises(CommandFailed) as caught:
+        parse_qsub(done)
+    assert type(caught.value) is CommandFailed
+    return caught.value
+
+
+@pytest.mark.parametrize(("case", "field"), FIELDS.items())
+def test_a_refusal_that_a_caller_can_mend_names_the_field(case: str, field: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        check_refusal(_refusal(recorded(case)))
+    assert caught.value.field == field
+    words = recorded(case).stderr.decode().strip().splitlines()[0]
+    assert words in caught.value.detail
+    assert "usage:" not in caught.value.detail
+    assert "-A account_string" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "said", "field"),
+    [
+        (203, "qsub: submit error (Invalid Account MSG=no such project)", "account"),
+        (203, "qsub: submit error (no)", "account"),
+        (193, "qsub: submit error (Route rejected by all possible destinations)", "queue"),
+        (191, "qsub: submit error (No default queue specified)", "queue"),
+    ],
+)
+def test_a_refusal_that_was_not_recorded_names_the_field(
+    exit_code: int, said: str, field: str
+) -> None:
+    done = Completed(argv=("qsub",), exit_code=exit_code, stdout=b"", stderr=said.encode())
+    with pytest.raises(InvalidSpec) as caught:
+        check_refusal(_refusal(done))
+    assert caught.value.field == field
+
+
+def test_a_refusal_that_nobody_knows_keeps_its_words_without_the_usage() -> None:
+    error = _refusal(recorded("qsub.script-name-space"))
+    check_refusal(error)
+    assert "cannot form a valid job name" in error.detail
+    assert "usage:" not in error.detail
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr"),
+    [
+        (b"pbs_version = 23.06.06\n", b""),
+        (b"", b'error: ERROR! invalid option argument "--version"\nSGE 8.1.9\nusage: qstat\n'),
+        (b"OGS/GE 2011.11p1\nusage: qstat [options]\n", b""),
+        (b"", b"GE 6.2u5\nusage: qstat\n"),
+    ],
+)
+def test_another_scheduler_s_qstat_is_told_as_such(stdout: bytes, stderr: bytes) -> None:
+    done = Completed(argv=("qstat",), exit_code=0, stdout=stdout, stderr=stderr)
+    with pytest.raises(CommandMissing, match="/opt/pbs/bin/qstat is not Torque's") as caught:
+        check_is_torque("/opt/pbs/bin/qstat", done)
+    assert "SCHEDULER_PATH" in caught.value.detail
+
+
+@pytest.mark.parametrize("said", [b"Version: 6.1.3.h5\n", b"version: 4.2.10\n", b"", b"site v2\n"])
+def test_a_qstat_that_may_be_torque_s_is_taken(said: bytes) -> None:
+    check_is_torque("qstat", Completed(argv=("qstat",), exit_code=0, stdout=said, stderr=b""))

@@ -10,7 +10,7 @@ from hpcq.domain.jobs import Observation
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.schedulers.pbs_family.values import parse_job_id
 from hpcq.schedulers.torque.accounting import observe_lines, parse_tracejob
-from hpcq.schedulers.torque.parse import parse_qstat_text, parse_qstat_xml
+from hpcq.schedulers.torque.parse import Reader, parse_qstat_text, parse_qstat_xml
 
 KEY = "hpcq-" + "a" * 32
 JOB = b"<Job><Job_Id>%d.vm</Job_Id><Job_Owner>%s@vm</Job_Owner><job_state>Q</job_state>%s</Job>"
@@ -205,3 +205,8 @@ def test_an_element_that_is_not_known_is_no_empty_queue(document: bytes) -> None
 def test_a_text_with_an_unknown_heading_is_no_empty_queue(text: bytes) -> None:
     with pytest.raises(OutputParseError):
         parse_qstat_text(text)
+
+
+def test_an_answer_that_cannot_be_read_names_the_program() -> None:
+    with pytest.raises(OutputParseError, match="/opt/torque/bin/qstat"):
+        Reader(None, "/opt/torque/bin/qstat").read(b"Job id  Name  User\n")
