@@ -258,7 +258,7 @@ async def looks(url: str) -> list[float]:
     database = Database(url, _whose(url))
     await database.open()
     options = replace(OPTIONS, wire=WireFormat(CLUSTER_ID))
-    services = assemble(scheduler, database, PathChecker(10), options, now)
+    services = assemble(scheduler, database, PathChecker(scheduler, 10), options, now)
     await services.monitor.load()
     scheduler.listed = tuple(
         Observation(native_id=r.native_id, state=r.state, submission_key=r.key)

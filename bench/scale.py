@@ -80,7 +80,7 @@ async def measure(jobs: int, directory: Path) -> None:
     scheduler = Full()
     database = Database(f"sqlite:///{directory / 'jobs.sqlite3'}", Deployment("1", "FAKE"))
     await database.open()
-    services = assemble(scheduler, database, PathChecker(10), OPTIONS, now)
+    services = assemble(scheduler, database, PathChecker(scheduler, 10), OPTIONS, now)
     monitor, board = services.monitor, services.board
     scheduler.listed = tuple(waiting(number) for number in range(jobs))
     await timed("first listing", monitor.tick)

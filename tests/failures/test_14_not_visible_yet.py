@@ -21,6 +21,7 @@ from tests.service import Service
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
+from hpcq.schedulers.testing import FakeScheduler
 from hpcq.services.paths import PathChecker
 
 
@@ -70,7 +71,7 @@ def spec(tmp_path: Path) -> JobSpec:
 
 @pytest.fixture
 def checker() -> Iterator[PathChecker]:
-    checker = PathChecker(10)
+    checker = PathChecker(FakeScheduler(), 10)
     yield checker
     checker.close()
 

@@ -75,7 +75,7 @@ class Member:
         self.database = LostDatabase(self.url, Deployment(CLUSTER, "FAKE"))
         self.lease = Lease(self.database, self.name, LEASE)
         self.door = Door(self.scheduler)
-        self.paths = PathChecker(10)
+        self.paths = PathChecker(self.scheduler, 10)
         options = ServiceOptions(
             wire=WireFormat(CLUSTER),
             me=self.name,

@@ -8,6 +8,7 @@ from hpcq.config import (
     ProgramPathRule,
     Settings,
     SettingsError,
+    job_environment,
     load_settings,
     prepare_state_directory,
     scheduler_environment,
@@ -308,3 +309,27 @@ def test_modules_need_a_command_a_path_and_a_script(tmp_path: Path) -> None:
     assert problems(tmp_path, "LMOD_CMD=/usr/bin/lmod", PROGRAM_PATH_RULE="modules") == (
         "PROGRAM_PATH_RULE=MODULES needs MODULEPATH, MODULES_SCRIPT too.",
     )
+
+
+def test_job_environment_holds_values_and_names_of_the_services_own(tmp_path: Path) -> None:
+    environ = {
+        "JOB_ENVIRONMENT": "LICENSE, OMP_NUM_THREADS=4 'GREETING=two words, quoted'",
+        "JOB_PATH": "/opt/mpi/bin:/usr/bin",
+        "LICENSE": "27000@host",
+    }
+    settings = load_settings(tmp_path / ".env", environ)
+    assert job_environment(settings, environ) == {
+        "LICENSE": "27000@host",
+        "OMP_NUM_THREADS": "4",
+        "GREETING": "two words, quoted",
+        "PATH": "/opt/mpi/bin:/usr/bin",
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [("MISSING", "does not have it"), ("1A=x", "not the name"), ("A='x", "No closing quotation")],
+)
+def test_job_environment_mistake_is_refused(tmp_path: Path, value: str, reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        load(tmp_path, JOB_ENVIRONMENT=value)

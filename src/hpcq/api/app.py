@@ -19,7 +19,12 @@ from hpcq.api.program_listing import ProgramListing
 from hpcq.api.program_sources import catalogue_file, program_sources
 from hpcq.api.routers import health, jobs
 from hpcq.api.routers import programs as program_routes
-from hpcq.config import Settings, prepare_state_directory, scheduler_environment
+from hpcq.config import (
+    Settings,
+    job_environment,
+    prepare_state_directory,
+    scheduler_environment,
+)
 from hpcq.domain.errors import HpcqError
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers import registry
@@ -80,7 +85,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         settings.database_url or f"sqlite:///{settings.state_directory / 'jobs.sqlite3'}",
         _deployment(settings),
     )
-    paths = PathChecker(settings.path_check_timeout_seconds, settings.path_wait_seconds)
+    paths = PathChecker(backend, settings.path_check_timeout_seconds, settings.path_wait_seconds)
     services = assemble(backend, database, paths, _service_options(settings), now, backend.refusal)
     programs = ProgramService(
         program_sources(settings, runner),
@@ -158,6 +163,7 @@ def _service_options(settings: Settings) -> ServiceOptions:
             command_seconds=settings.command_timeout_seconds,
             wait_seconds=settings.submission_wait_seconds,
             settle=timedelta(seconds=settings.submission_settle_seconds),
+            job_environment=job_environment(settings, os.environ),
         ),
     )
 
@@ -181,4 +187,5 @@ def _scheduler_options(settings: Settings) -> SchedulerOptions:
         torque_slots_per_node=settings.torque_slots_per_node,
         torque_home=settings.torque_home,
         pbs_resources=settings.pbs_resources,
+        job_shell=None if settings.job_shell is None else str(settings.job_shell),
     )

@@ -1,6 +1,5 @@
 """What requests look like, and what the documentation shows of answers."""
 
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -375,7 +374,7 @@ class JobSubmission(_Wire):
                 field="clusterId",
             )
         return JobSpec(
-            name=self.name or _default_name(self.working_directory),
+            name=self.name or "",
             working_directory=self.working_directory,
             script_file=self.script_file or "",
             args=tuple(self.args or ()),
@@ -398,12 +397,6 @@ class JobSubmission(_Wire):
             DependencyWish(job_id=dependency.job_id, condition=dependency.condition)
             for dependency in self.depends_on or ()
         ]
-
-
-def _default_name(directory: str) -> str:
-    """Return the last component, without the control characters that a name cannot hold."""
-    name = PurePosixPath(directory).name
-    return "".join("_" if ord(c) < 32 or ord(c) == 127 else c for c in name) or "job"
 
 
 def _bytes(gibibytes: float | None) -> int | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 import signal
 import socket
 import sys
@@ -30,6 +31,7 @@ def serve(folder: Path) -> int:
     Args:
         folder: the installation folder; its ``.env`` is read.
     """
+    _speak_utf8()
     try:
         settings = load_settings(folder / ".env")
         prepare_state_directory(settings)
@@ -48,6 +50,16 @@ def serve(folder: Path) -> int:
         from hpcq.cli.server import run
     with listener:
         return 0 if run(settings, listener) else EXIT_START
+
+
+def _speak_utf8() -> None:
+    """Start this program anew with paths and arguments in UTF-8, unless they are already.
+
+    In a locale such as ``pt_BR.ISO-8859-1`` Python would give programs other bytes than clients
+    sent.
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
 
 
 def open_socket(host: str, port: int) -> socket.socket:

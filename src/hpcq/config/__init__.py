@@ -7,6 +7,7 @@ raises `SettingsError`, whose text names the variable, the value and what is all
 from hpcq.config.settings import ProgramPathRule, Settings
 from hpcq.config.sources import (
     SettingsError,
+    job_environment,
     load_settings,
     prepare_state_directory,
     scheduler_environment,
@@ -16,6 +17,7 @@ __all__ = [
     "ProgramPathRule",
     "Settings",
     "SettingsError",
+    "job_environment",
     "load_settings",
     "prepare_state_directory",
     "scheduler_environment",

@@ -1,6 +1,8 @@
 """The kinds of values that settings have, and how one is declared."""
 
 import os
+import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +21,7 @@ __all__ = [
     "AbsolutePath",
     "Bytes",
     "Days",
+    "JobEnvironment",
     "Port",
     "Seconds",
     "home_expanded",
@@ -26,6 +29,9 @@ __all__ = [
     "setting",
     "upper",
 ]
+
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 
 
 def upper(value: object) -> object:
@@ -53,6 +59,24 @@ def _absolute(path: Path) -> Path:
     return path
 
 
+def _variables(value: object) -> object:
+    """Return what a list of variables says: pairs of a name and a value, None for the service's."""
+    if not isinstance(value, str):
+        return value
+    reader = shlex.shlex(value, posix=True, punctuation_chars=False)
+    reader.whitespace_split = True
+    reader.whitespace += ","
+    reader.commenters = ""
+    pairs = []
+    for word in reader:
+        name, is_given, text = word.partition("=")
+        if _VARIABLE.fullmatch(name) is None:
+            raise ValueError(f"{name!r} is not the name of a variable")
+        pairs.append((name, text if is_given else None))
+    return tuple(pairs)
+
+
+JobEnvironment = Annotated[tuple[tuple[str, str | None], ...], BeforeValidator(_variables)]
 Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
 Days = Annotated[float, Field(gt=0, le=10**5, allow_inf_nan=False)]
 Bytes = Annotated[int, BeforeValidator(_size), Field(ge=1024, le=2**60)]

@@ -26,6 +26,7 @@ from hpcq.config.fields import (
     AbsolutePath,
     Bytes,
     Days,
+    JobEnvironment,
     Port,
     Seconds,
     home_expanded,
@@ -237,6 +238,31 @@ class Settings(BaseModel):
         "LOCAL: how long a cancelled job may take to end after TERM before it gets KILL.",
         allowed="seconds, at least 0",
         example="60",
+    )
+    job_environment: JobEnvironment | None = setting(
+        None,
+        "Variables that every job starts with, on every scheduler, unless its request says "
+        "otherwise: a name alone passes the service's own value on.",
+        allowed="names and NAME=value, separated by blanks or commas; quote a value that holds one",
+        example="OMP_NUM_THREADS=1,LC_NUMERIC=C",
+        shown="",
+    )
+    job_path: Annotated[str, Field(pattern=r"^/[^:\s]*(:/[^:\s]*)*$")] | None = setting(
+        None,
+        "The `PATH` that every job starts with, on every scheduler, unless its request says "
+        "otherwise. Unset: what the scheduler gives its jobs; a plain system path on LOCAL and "
+        "SLURM.",
+        allowed="absolute folders, separated by colons",
+        example="/opt/mpi/bin:/usr/local/bin:/usr/bin:/bin",
+        shown="",
+    )
+    job_shell: AbsolutePath | None = setting(
+        None,
+        "What runs scripts whose first line is no `#!`. Unset: what the scheduler takes (SGE, "
+        "TORQUE, PBS), `/bin/bash` on LOCAL and SLURM.",
+        allowed=PATH,
+        example="/bin/ksh",
+        shown="",
     )
     max_request_bytes: Bytes = setting(
         2**20,

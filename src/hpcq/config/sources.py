@@ -14,7 +14,13 @@ from pydantic_core import ErrorDetails
 from hpcq.config.settings import Settings
 from hpcq.schedulers.base import ACCOUNT_VARIABLES
 
-__all__ = ["SettingsError", "load_settings", "prepare_state_directory", "scheduler_environment"]
+__all__ = [
+    "SettingsError",
+    "job_environment",
+    "load_settings",
+    "prepare_state_directory",
+    "scheduler_environment",
+]
 
 _FIELDS = {name.upper(): name for name in Settings.model_fields}
 # What a login gives an ordinary account; the service's own PATH may lead into its virtual
@@ -64,6 +70,7 @@ def load_settings(env_file: Path, environ: Mapping[str, str] = os.environ) -> Se
     if problems:
         raise SettingsError(*problems)
     _check_catalogue(settings)
+    job_environment(settings, environ)
     folder = env_file.absolute().parent / settings.state_directory
     return settings.model_copy(update={"state_directory": folder})
 
@@ -115,6 +122,27 @@ def scheduler_environment(settings: Settings, environ: Mapping[str, str]) -> dic
             kept[field.upper()] = str(value)
     kept["PATH"] = settings.scheduler_path or _DEFAULT_PATH
     return kept
+
+
+def job_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that the site gives to every job.
+
+    Args:
+        settings: name them.
+        environ: the process's environment, where values are taken from.
+
+    Raises:
+        SettingsError: a variable that is to be passed on is not set.
+    """
+    given: dict[str, str] = {}
+    for name, value in settings.job_environment or ():
+        if value is None and name not in environ:
+            raise SettingsError(
+                f"JOB_ENVIRONMENT passes {name} on to jobs, and the service's own environment does "
+                f"not have it. Set it there, or write {name}=VALUE."
+            )
+        given[name] = environ[name] if value is None else value
+    return given if settings.job_path is None else {**given, "PATH": settings.job_path}
 
 
 def _read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:

@@ -20,6 +20,7 @@ __all__ = [
     "JobUid",
     "NativeId",
     "Observation",
+    "Outputs",
     "SubmissionKey",
     "Usage",
 ]
@@ -169,20 +170,34 @@ class ArrayRange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """Where a job's output goes, as absolute patterns (`hpcq.domain.outputs`).
+
+    None stands for a path that only the scheduler can tell.
+    """
+
+    stdout: str | None
+    stderr: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """What a user asks a scheduler to run. Field names follow PSI/J and the contract.
 
     Attributes:
-        name: as the user gave it; each scheduler's package makes it acceptable there.
+        name: as the user gave it; each scheduler's package makes it acceptable there. Empty until
+            the service has completed it, when the user gave none.
         working_directory: absolute path; the job starts in it.
         script_file: absolute path of the script on the head node.
         args: handed to the script byte for byte; no NUL.
         slots: how many CPUs to reserve, at least 1.
         environment: what the job's environment holds besides what the scheduler puts there.
-        stdout_path, stderr_path: None for ``NAME.oID`` and ``NAME.eID`` in the directory.
+        stdout_path, stderr_path: as the user gave them; None for what the script's own directives
+            say, else ``NAME.oID`` and ``NAME.eID`` in the directory.
         hold: wait until released.
         depends_on: the jobs that have to come first.
         array: run the script once for each of these numbers; the scheduler tells it which.
+        outputs: where the output goes; None until the service has completed it.
     """
 
     name: str
@@ -201,6 +216,7 @@ class JobSpec:
     hold: bool = False
     depends_on: tuple[Dependency, ...] = ()
     array: ArrayRange | None = None
+    outputs: Outputs | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,8 @@ def check_content(spec: JobSpec) -> None:
         _check_path(field, path)
         if not path.startswith("/"):
             raise InvalidSpec(f"{field} has to be an absolute path; {path!r} is not.", field=field)
-    _check_word("name", spec.name)
+    if spec.name:
+        _check_word("name", spec.name)
     for field, optional in (("stdoutPath", spec.stdout_path), ("stderrPath", spec.stderr_path)):
         if optional is not None:
             _check_path(field, optional)

@@ -21,6 +21,7 @@ __all__ = [
     "Queue",
     "SchedulerBackend",
     "SchedulerOptions",
+    "ScriptDirectives",
     "Unreadable",
 ]
 
@@ -48,6 +49,8 @@ class SchedulerOptions:
         torque_slots_per_node: the slots of one of Torque's hosts; None: never mind.
         torque_home: the folder of Torque's server, whose accounting logs are read.
         pbs_resources: what PBS is asked for with ``-l``, see `hpcq.schedulers.pbs.commands`.
+        job_shell: the interpreter of scripts without a ``#!`` line; None for the scheduler's own
+            choice, and for ``/bin/bash`` where it has none.
     """
 
     cluster_id: str
@@ -63,6 +66,7 @@ class SchedulerOptions:
     torque_slots_per_node: int | None = None
     torque_home: Path = Path("/var/spool/torque")
     pbs_resources: str = "select=1:ncpus={slots}{memory}"
+    job_shell: str | None = None
 
     @property
     def account_environment(self) -> dict[str, str]:
@@ -80,12 +84,33 @@ class Capabilities:
         actions: the names of the optional methods that work (``hold``, ``release`` …).
         accounting: whether finished jobs can be asked for.
         memory_enforced: whether a job above its memory limit is ended.
+        absence_is_certain: whether a job that `SchedulerBackend.find` does not find surely does
+            not exist, and will not turn up later.
+        max_script_bytes: the size of the largest script that it takes.
     """
 
     fields: frozenset[str]
     actions: frozenset[str]
     accounting: bool
     memory_enforced: bool
+    absence_is_certain: bool = False
+    max_script_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptDirectives:
+    """Choices that a script makes by directives of its own, where the request makes none.
+
+    Attributes:
+        name: the job's name; None when the script does not say.
+        stdout, stderr: patterns of the output's paths, as `hpcq.domain.outputs.place_outputs`
+            takes them. None for ``NAME.oID`` and ``NAME.eID``; a backend whose own default
+            differs, as for an array, gives that.
+    """
+
+    name: str | None = None
+    stdout: str | None = None
+    stderr: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,10 +197,25 @@ class SchedulerBackend(Protocol):
         """End work; jobs go on."""
         ...
 
+    def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
+        """Return what the script's own directives decide where the request is silent.
+
+        Pure, and called outside the event loop. What the request says wins; what it does not say,
+        the script's stands: `submit` gives no option for it.
+
+        Args:
+            spec: the job; its name is empty when the request gives none.
+            script: the content of the script file.
+
+        Raises:
+            InvalidSpec: a directive cannot be honoured; it is named, with its line.
+        """
+        ...
+
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Hand the job over, marked with the key, and return the scheduler's id.
 
-        Called once per key; never retried blindly.
+        Called once per key, after `check_script`; never retried blindly.
 
         Raises:
             InvalidSpec: the scheduler can never take this content.

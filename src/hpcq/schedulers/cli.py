@@ -1,28 +1,27 @@
 """What command-line schedulers share: how commands are run, and what a job is submitted with."""
 
-import asyncio
 import os
 import shutil
+import stat
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 from hpcq.domain.errors import CommandFailed, InvalidSpec
-from hpcq.domain.jobs import JobSpec
 from hpcq.execution.protocol import DEFAULT_OUTPUT_LIMIT_BYTES, Command, Completed, Runner
 from hpcq.schedulers.base import SchedulerOptions
 
-__all__ = ["CommandLine", "check_output_folders", "read_script"]
+__all__ = ["CommandLine", "read_script"]
 
 
 class CommandLine:
     """Runs one scheduler's commands with its environment and limits.
 
-    Times are asked for in UTC (``TZ=UTC``), so that no parser has to know the cluster's zone.
+    Times are asked for in UTC (``TZ=UTC``), so that no parser has to know the cluster's zone, and
+    text in UTF-8, whatever the service's own locale is.
     """
 
     def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
         self._runner = runner
-        self._environment = {**options.environment, "TZ": "UTC"}
+        self._environment = {**options.environment, "TZ": "UTC", "LC_ALL": "C.UTF-8"}
         self._search_path = options.command_path
         self._timeout_seconds = options.command_timeout_seconds
         self._listing_limit_bytes = options.listing_limit_bytes
@@ -79,32 +78,30 @@ class CommandLine:
         return done.stdout
 
 
-def check_output_folders(spec: JobSpec) -> None:
-    """Refuse outputs in missing folders of the working directory. Not async: it looks at files.
+def read_script(path: str, most_bytes: int = 64 << 20) -> bytes:
+    """Return the content of a job's script, as it is now. Not for the event loop: it reads a file.
 
-    For schedulers that accept them, and then leave the output where nobody looks or never start
-    the job. Paths elsewhere may exist on the execution hosts only.
-
-    Raises:
-        InvalidSpec: there is no such folder.
-    """
-    for path, wire in ((spec.stdout_path, "stdoutPath"), (spec.stderr_path, "stderrPath")):
-        if path is None or path.startswith("/"):
-            continue
-        folder = os.path.dirname(os.path.join(spec.working_directory, path))
-        if not os.path.isdir(folder):
-            raise InvalidSpec(f"There is no folder {folder!r} for the {wire}.", field=wire)
-
-
-async def read_script(path: str) -> bytes:
-    """Return the script that is submitted.
+    Args:
+        path: the script file.
+        most_bytes: the size of the largest script that the scheduler takes.
 
     Raises:
-        InvalidSpec: it cannot be read.
+        InvalidSpec: it is no readable file of such a size.
     """
     try:
-        return await asyncio.to_thread(Path(path).read_bytes)
+        # A FIFO would otherwise wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise InvalidSpec(f"The script {path!r} is not a file.", field="scriptFile")
+            script = file.read(most_bytes + 1)
     except OSError as error:
         raise InvalidSpec(
-            f"The script file {path!r} cannot be read: {error.strerror}.", field="scriptFile"
-        ) from error
+            f"The script {path!r} cannot be read: {error.strerror}.", field="scriptFile"
+        ) from None
+    if len(script) > most_bytes:
+        raise InvalidSpec(
+            f"The script {path!r} is larger than the {most_bytes} bytes that the scheduler takes.",
+            field="scriptFile",
+        )
+    return script

@@ -32,6 +32,7 @@ from hpcq.schedulers.base import (
     Node,
     Queue,
     SchedulerOptions,
+    ScriptDirectives,
     Unreadable,
 )
 
@@ -197,6 +198,9 @@ class FakeScheduler:
 
     async def stop(self) -> None:
         await self._call("stop", lambda: None)
+
+    def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
+        return ScriptDirectives()
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         def take() -> NativeId:

@@ -7,8 +7,8 @@ long as that does not tell either, the submission is left open.
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, TypeVar
 
@@ -25,7 +25,7 @@ from hpcq.domain.errors import (
     SubmissionInProgress,
     SubmissionUnclear,
 )
-from hpcq.domain.jobs import HandOver, JobRecord, JobUid, NativeId
+from hpcq.domain.jobs import HandOver, JobRecord, JobSpec, JobUid, NativeId
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.changes import Changes
 from hpcq.storage.jobs import JobStore
@@ -58,11 +58,13 @@ class SubmissionOptions:
         wait_seconds: how long a request waits for a job to be found before it is told to wait.
         settle: how long after an interrupted submission a job may take to show in the scheduler;
             one that is not there by then is surely absent.
+        job_environment: variables that the site gives to every job.
     """
 
     command_seconds: float
     wait_seconds: float
     settle: timedelta
+    job_environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Handing:
@@ -162,7 +164,7 @@ class Handing:
         if spec is None or hand_over is None:
             raise ValueError("only a job that was to be submitted here can be handed over")
         try:
-            native_id = await self._backend.submit(spec, record.key)
+            native_id = await self._backend.submit(self._with_environment(spec), record.key)
         except HpcqError as error:
             return await self._after(record, hand_over, error)
         except BaseException:
@@ -171,6 +173,11 @@ class Handing:
                 await self._leave_open(record, _INTERRUPTED, is_promised=False)
             raise
         return self._taken(record, native_id)
+
+    def _with_environment(self, spec: JobSpec) -> JobSpec:
+        """Return the job with what the site gives to all; what it asks for itself wins."""
+        site = self.options.job_environment
+        return replace(spec, environment={**site, **spec.environment}) if site else spec
 
     async def _renewed(self, record: JobRecord) -> JobRecord:
         """Return a job that this process may still hand over.

@@ -14,6 +14,7 @@ from hpcq.domain.errors import (
     WrongState,
 )
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Usage
+from hpcq.domain.outputs import default_name
 from hpcq.domain.states import JobState
 from hpcq.domain.submission import IdempotencyKey
 from hpcq.domain.validation import check_content
@@ -34,7 +35,9 @@ from hpcq.storage.jobs import JobStore
 
 __all__ = ["JobService"]
 
-_ALWAYS_EXPRESSED = frozenset({"name", "working_directory", "script_file", "args", "slots"})
+_ALWAYS_EXPRESSED = frozenset(
+    {"name", "working_directory", "script_file", "args", "slots", "outputs"}
+)
 _WIRE_NAMES = {
     "wall_time_limit_seconds": "wallTimeLimit",
     "memory_limit_bytes": "memoryLimit",
@@ -87,7 +90,7 @@ class JobService:
         if program is None:
             check_content(spec)
         beyond = _beyond(program, depends_on)
-        key = None if key_text is None else IdempotencyKey.of(key_text, spec, beyond)
+        key = None if key_text is None else IdempotencyKey.of(key_text, _named(spec), beyond)
         known = None if key is None else await self.submitter.known(key)
         if known is not None:
             return known
@@ -228,6 +231,11 @@ class JobService:
                 f"Only a queued job can be held or released; this one is {record.state}."
             )
         return record
+
+
+def _named(spec: JobSpec) -> JobSpec:
+    """Return the job as if it had been given the name that is the default."""
+    return replace(spec, name=spec.name or default_name(spec.working_directory))
 
 
 def _reachable(record: JobRecord) -> NativeId:

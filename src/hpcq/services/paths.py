@@ -11,10 +11,14 @@ import errno
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
+from hpcq.domain.outputs import default_name, fill_pattern, place_outputs
+from hpcq.schedulers.base import SchedulerBackend
+from hpcq.schedulers.cli import read_script
 from hpcq.services.from_program import understood
 
 __all__ = ["PathChecker"]
@@ -29,17 +33,21 @@ class _NotThere(InvalidSpec):
 
 
 class PathChecker:
-    """Looks at the working directory and the script of a submission, in threads of its own.
+    """Looks at the folders and the script of a submission, in threads of its own.
 
     A file system that hangs costs its own requests the time limit, and no other work a thread.
     What is not there is waited for, without a thread: other requests do not notice.
 
     Args:
+        backend: the scheduler, which knows its directives and how large a script may be.
         timeout_seconds: how long a file system may take for one answer.
         wait_seconds: how long what is not there may take to appear; 0 for not at all.
     """
 
-    def __init__(self, timeout_seconds: float, wait_seconds: float = 0.0) -> None:
+    def __init__(
+        self, backend: SchedulerBackend, timeout_seconds: float, wait_seconds: float = 0.0
+    ) -> None:
+        self._backend = backend
         self._timeout_seconds = timeout_seconds
         self._wait_seconds = wait_seconds
         self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="paths")
@@ -48,8 +56,8 @@ class PathChecker:
         """Make sure that they are there and can be used, and that output has a place to go to.
 
         Returns:
-            The job; its script told from its first argument where both came in one, see
-            `understood`.
+            The job, complete: with its name, and with where its output goes; its script told from
+            its first argument where both came in one, see `understood`.
 
         Raises:
             InvalidSpec: one of them is not; the field is named.
@@ -75,7 +83,7 @@ class PathChecker:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return await loop.run_in_executor(self._threads, _check, spec)
+                return await loop.run_in_executor(self._threads, _check, spec, self._backend)
         except TimeoutError:
             raise InvalidSpec(
                 f"The file system of {spec.working_directory!r} or {spec.script_file!r} did not "
@@ -88,14 +96,33 @@ class PathChecker:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _check(spec: JobSpec) -> JobSpec:
+def _check(spec: JobSpec, backend: SchedulerBackend) -> JobSpec:
     _check_directory(spec.working_directory)
     spec = understood(spec, _mode_if_there)
-    _check_script(spec.script_file)
-    for field, path in (("stdoutPath", spec.stdout_path), ("stderrPath", spec.stderr_path)):
-        if path is not None:
-            _check_output(os.path.join(spec.working_directory, path), field)
-    return spec
+    script = _read_script(spec.script_file, backend.capabilities.max_script_bytes)
+    said = backend.check_script(spec, script)
+    name = spec.name or said.name or default_name(spec.working_directory)
+    spec = replace(
+        spec,
+        name=name,
+        stdout_path=_absolute(spec, spec.stdout_path),
+        stderr_path=_absolute(spec, spec.stderr_path),
+    )
+    outputs = place_outputs(spec, said.stdout, said.stderr)
+    _check_output(outputs.stdout, _responsible("stdoutPath", spec.stdout_path, said.stdout))
+    _check_output(outputs.stderr, _responsible("stderrPath", spec.stderr_path, said.stderr))
+    return replace(spec, outputs=outputs)
+
+
+def _absolute(spec: JobSpec, path: str | None) -> str | None:
+    return None if path is None else os.path.join(spec.working_directory, path)
+
+
+def _responsible(field: str, asked: str | None, said: str | None) -> str:
+    """Return the field that an output's path comes from."""
+    if asked is not None:
+        return field
+    return "workingDirectory" if said is None or "/" not in said else "scriptFile"
 
 
 def _check_directory(path: str) -> None:
@@ -106,24 +133,43 @@ def _check_directory(path: str) -> None:
         raise InvalidSpec(f"The directory {path!r} may not be entered.", field="workingDirectory")
 
 
-def _check_script(path: str) -> None:
-    mode = _mode(path, "scriptFile")
-    if not stat.S_ISREG(mode):
+def _read_script(path: str, most_bytes: int) -> bytes:
+    """Return the content of the script, if every scheduler can run such a text."""
+    if not stat.S_ISREG(_mode(path, "scriptFile")):
         raise InvalidSpec(f"{path!r} is not a file.", field="scriptFile")
-    if not os.access(path, os.R_OK):
-        raise InvalidSpec(f"The script {path!r} may not be read.", field="scriptFile")
+    script = read_script(path, most_bytes)
+    # A program that is no text is the scheduler's to judge.
+    if b"\r\n" in script and b"\0" not in script:
+        raise InvalidSpec(
+            f"The script {path!r} has DOS line ends (CR LF), which no shell understands; save it "
+            "with Unix line ends.",
+            field="scriptFile",
+        )
+    return script
 
 
-def _check_output(path: str, field: str) -> None:
+def _check_output(pattern: str | None, field: str) -> None:
     """Refuse what schedulers find out when it is too late.
 
     Slurm 22.05 shows such a job as running until its time limit; Grid Engine holds it (``Eqw``).
     """
-    folder = os.path.dirname(path)
+    folder = None if pattern is None else fill_pattern(os.path.dirname(pattern), None)
+    if folder is None:
+        # The scheduler alone knows it, or will.
+        return
     if not stat.S_ISDIR(_mode(folder, field)):
         raise InvalidSpec(f"{folder!r} is not a directory.", field=field)
-    if os.path.isdir(path):
+    path = fill_pattern(pattern, None)
+    if path is not None and os.path.isdir(path):
         raise InvalidSpec(f"{path!r} is a directory; name a file.", field=field)
+    if path is not None and os.path.exists(path):
+        if not os.access(path, os.W_OK):
+            raise InvalidSpec(f"The file {path!r} may not be written to.", field=field)
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidSpec(
+            f"The job's output goes to the folder {folder!r}, which may not be written to.",
+            field=field,
+        )
 
 
 def _mode(path: str, field: str) -> int:

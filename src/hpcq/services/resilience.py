@@ -26,6 +26,7 @@ from hpcq.schedulers.base import (
     Node,
     Queue,
     SchedulerBackend,
+    ScriptDirectives,
 )
 from hpcq.services.circuit import Circuit, is_away
 
@@ -107,6 +108,10 @@ class ResilientBackend:
     async def stop(self) -> None:
         """Stop the wrapped one."""
         await self.wrapped.stop()
+
+    def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
+        """Ask the wrapped one, which looks at nothing else."""
+        return self.wrapped.check_script(spec, script)
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Hand the job over, once."""

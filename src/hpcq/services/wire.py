@@ -10,10 +10,12 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
 from hpcq.domain.jobs import JobRecord, JobSpec, NativeId, Observation, Usage
+from hpcq.domain.outputs import fill_pattern
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 from hpcq.domain.units import format_local_time, format_time, gibibytes
 
@@ -171,8 +173,8 @@ class WireFormat:
             hosts=seen.hosts,
             wall_time_limit=_either(spec.wall_time_limit_seconds, seen.wall_time_limit_seconds),
             memory_limit=gibibytes(_either(spec.memory_limit_bytes, seen.memory_limit_bytes)),
-            stdout_path=seen.stdout_path or spec.stdout_path,
-            stderr_path=seen.stderr_path or spec.stderr_path,
+            stdout_path=_output(record, "stdout"),
+            stderr_path=_output(record, "stderr"),
             array_job_id=seen.array_job_id,
             array_task_id=seen.array_task_id,
             depends_on=seen.depends_on or tuple(job.native_id for job in spec.depends_on) or None,
@@ -218,6 +220,17 @@ class WireFormat:
 def _of_many(wire: WireFormat, moment: datetime) -> str:
     """Return a time that is the same for all jobs in the queue."""
     return wire.time(moment)
+
+
+def _output(record: JobRecord, stream: Literal["stdout", "stderr"]) -> str | None:
+    """Return where a stream of the job goes: as this service arranged it, else as it was seen."""
+    spec, seen = record.spec, record.seen
+    pattern = None if spec is None or spec.outputs is None else getattr(spec.outputs, stream)
+    if pattern is not None:
+        task = None if seen is None else seen.array_task_id
+        return fill_pattern(pattern, record.native_id, task)
+    told: str | None = None if seen is None else getattr(seen, f"{stream}_path")
+    return told
 
 
 def _unseen(record: JobRecord) -> Observation:

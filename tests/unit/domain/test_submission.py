@@ -17,6 +17,7 @@ from hpcq.domain.jobs import (
     JobSpec,
     JobUid,
     NativeId,
+    Outputs,
 )
 from hpcq.domain.states import JobState
 from hpcq.domain.submission import IdempotencyKey
@@ -43,6 +44,7 @@ OTHERS: dict[str, list[Any]] = {
     "stderr_path": ["out"],
     "hold": [True],
     "depends_on": [(AFTER_FIRST,), (AFTER_FIRST, replace(AFTER_FIRST, native_id=NativeId("2")))],
+    "outputs": [Outputs(stdout="/srv/out", stderr=None)],
     "array": [ArrayRange(first=1, last=2), ArrayRange(first=1, last=2, max_running=1)],
 }
 UID = JobUid("00000000-0000-4000-8000-000000000001")

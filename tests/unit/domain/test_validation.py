@@ -17,6 +17,7 @@ GOOD = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh"
         {},
         {"name": "2026 : março*"},
         {"name": "x" * 255},
+        {"name": ""},
         {"args": ("", "a b", "'; rm -rf /", "\n", "é" * 1000)},
         {"args": ("x" * 131_071,)},
         {"environment": {"A_1": "", "PATH": "/opt:/usr", "_": "a,b\nc"}},
@@ -35,7 +36,6 @@ def test_what_a_command_can_carry_is_accepted(fields: dict[str, object]) -> None
 @pytest.mark.parametrize(
     ("fields", "wire_name"),
     [
-        ({"name": ""}, "name"),
         ({"array": ArrayRange(first=-1, last=2)}, "array.first"),
         ({"array": ArrayRange(first=2, last=1)}, "array.last"),
         ({"array": ArrayRange(first=1, last=2, step=0)}, "array.step"),

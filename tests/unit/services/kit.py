@@ -68,7 +68,7 @@ class World:
         self.database = FillingDatabase(
             f"sqlite:///{self.directory / 'jobs.sqlite3'}", Deployment(CLUSTER, "FAKE")
         )
-        self.paths = PathChecker(10)
+        self.paths = PathChecker(self.scheduler, 10)
         options = ServiceOptions(
             wire=WIRE,
             me=uuid.uuid4().hex,

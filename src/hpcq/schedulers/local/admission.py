@@ -1,16 +1,13 @@
 """What a job must be for LOCAL to take it. Reads files: not for the event loop."""
 
 import os
-import stat
 from collections.abc import Iterable
 
 from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
 from hpcq.domain.jobs import JobSpec
 from hpcq.schedulers.local.entry import QUEUE_NAME
 
-__all__ = ["LARGEST_SCRIPT_BYTES", "check", "read_script"]
-
-LARGEST_SCRIPT_BYTES = 64 << 20
+__all__ = ["check"]
 
 
 def check(spec: JobSpec, total_slots: int) -> None:
@@ -39,31 +36,6 @@ def check(spec: JobSpec, total_slots: int) -> None:
         raise InvalidSpec(
             "The name of an environment variable is empty or holds '='.", field="environment"
         )
-
-
-def read_script(path: str) -> bytes:
-    """Return the content of a job's script, as it is now.
-
-    Raises:
-        InvalidSpec: it is not a readable file of a reasonable size.
-    """
-    try:
-        # A FIFO would otherwise wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise InvalidSpec(f"The script {path!r} is not a file.", field="scriptFile")
-            if status.st_size > LARGEST_SCRIPT_BYTES:
-                raise InvalidSpec(
-                    f"The script {path!r} is larger than {LARGEST_SCRIPT_BYTES >> 20} MiB.",
-                    field="scriptFile",
-                )
-            return file.read()
-    except OSError as error:
-        raise InvalidSpec(
-            f"The script {path!r} cannot be read: {error.strerror}.", field="scriptFile"
-        ) from None
 
 
 def _check_texts(spec: JobSpec) -> None:

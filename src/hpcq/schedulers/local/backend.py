@@ -11,6 +11,7 @@ from datetime import datetime
 from hpcq import __version__
 from hpcq.domain.errors import JobNotFound, SchedulerError
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.domain.outputs import as_pattern, default_name
 from hpcq.execution.protocol import Runner
 from hpcq.schedulers.base import (
     Capabilities,
@@ -19,11 +20,13 @@ from hpcq.schedulers.base import (
     Queue,
     SchedulerBackend,
     SchedulerOptions,
+    ScriptDirectives,
 )
+from hpcq.schedulers.cli import read_script
 from hpcq.schedulers.local import account
-from hpcq.schedulers.local.admission import check, read_script
+from hpcq.schedulers.local.admission import check
 from hpcq.schedulers.local.engine import Engine
-from hpcq.schedulers.local.entry import QUEUE_NAME, Entry, Site, finished, usage
+from hpcq.schedulers.local.entry import QUEUE_NAME, Entry, Site, file_name, finished, usage
 from hpcq.schedulers.local.processes import boot_id as boot_id_of_this_machine
 from hpcq.schedulers.local.spool import Phase
 
@@ -93,6 +96,11 @@ class LocalBackend:
     async def stop(self) -> None:
         """Leave the spool; jobs go on."""
         await self._engine.stop()
+
+    def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
+        """Return the names of the output files; see `SchedulerBackend.check_script`."""
+        stem = as_pattern(file_name(spec.name or default_name(spec.working_directory)))
+        return ScriptDirectives(stdout=f"{stem}.o%j", stderr=f"{stem}.e%j")
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Take a job. Harmless when repeated: a key is taken once."""

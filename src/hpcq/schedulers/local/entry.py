@@ -203,7 +203,7 @@ def order(
 def spec_to_json(spec: JobSpec) -> str:
     """Return a spec as text; bytes that are not UTF-8 stay as they came."""
     content = {field.name: getattr(spec, field.name) for field in fields(spec)}
-    return json.dumps({**content, "environment": dict(spec.environment)})
+    return json.dumps({**content, "environment": dict(spec.environment), "outputs": None})
 
 
 def spec_from_json(text: str) -> JobSpec:
@@ -239,13 +239,13 @@ def _described(
 
 
 def _output_paths(number: int, spec: JobSpec) -> tuple[str, str]:
-    stem = _file_name(spec.name)
+    stem = file_name(spec.name)
     names = (spec.stdout_path or f"{stem}.o{number}", spec.stderr_path or f"{stem}.e{number}")
     out, err = (os.path.join(spec.working_directory, name) for name in names)
     return out, err
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
     safe = _UNSAFE_IN_FILE_NAMES.sub("_", name)[:_LONGEST_FILE_NAME_BYTES] or "job"
     # Cut between characters, not between bytes.
     while len(safe.encode("utf-8", "surrogateescape")) > _LONGEST_FILE_NAME_BYTES:

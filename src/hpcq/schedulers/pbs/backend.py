@@ -13,9 +13,17 @@ from hpcq.domain.errors import (
     WrongState,
 )
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.domain.outputs import default_name
 from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
-from hpcq.schedulers.base import Capabilities, Listing, Node, Queue, SchedulerOptions
+from hpcq.schedulers.base import (
+    Capabilities,
+    Listing,
+    Node,
+    Queue,
+    SchedulerOptions,
+    ScriptDirectives,
+)
 from hpcq.schedulers.cli import CommandLine, read_script
 from hpcq.schedulers.pbs import answers, commands, parse
 from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
@@ -80,10 +88,16 @@ class PbsBackend:
     async def stop(self) -> None:
         """Do nothing."""
 
+    def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
+        """Return the names of the output files; see `SchedulerBackend.check_script`."""
+        stem = commands.acceptable_name(spec.name or default_name(spec.working_directory))
+        task = ".%a" if spec.array is not None else ""
+        return ScriptDirectives(stdout=f"{stem}.o%j{task}", stderr=f"{stem}.e%j{task}")
+
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""
         await self._check_dependencies(spec)
-        script = await read_script(spec.script_file)
+        script = await asyncio.to_thread(read_script, spec.script_file)
         argv = commands.build_qsub(
             spec,
             key,

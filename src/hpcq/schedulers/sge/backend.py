@@ -9,6 +9,7 @@ from hpcq.domain.errors import (
     OutputParseError,
 )
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
+from hpcq.domain.outputs import default_name
 from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import (
@@ -17,14 +18,20 @@ from hpcq.schedulers.base import (
     Node,
     Queue,
     SchedulerOptions,
+    ScriptDirectives,
     Unreadable,
 )
-from hpcq.schedulers.cli import CommandLine, check_output_folders, read_script
+from hpcq.schedulers.cli import CommandLine, read_script
 from hpcq.schedulers.sge.accounting import AccountingFile
 from hpcq.schedulers.sge.answers import check_completed, never_ran, parse_qsub
 from hpcq.schedulers.sge.carrier import build_carrier
 from hpcq.schedulers.sge.cluster import parse_qhost_xml, parse_queue_limits, parse_queue_summary
-from hpcq.schedulers.sge.commands import build_change, build_qsub, job_number
+from hpcq.schedulers.sge.commands import (
+    acceptable_name,
+    build_change,
+    build_qsub,
+    job_number,
+)
 from hpcq.schedulers.sge.details import parse_qstat_details
 from hpcq.schedulers.sge.entries import Entry, observe
 from hpcq.schedulers.sge.parse import QueueMemo, parse_qstat_xml
@@ -87,13 +94,17 @@ class SgeBackend:
         """Let go of the accounting file."""
         await asyncio.to_thread(self._accounting.close)
 
+    def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
+        """Return the names of the output files; see `SchedulerBackend.check_script`."""
+        stem = acceptable_name(spec.name or default_name(spec.working_directory))
+        return ScriptDirectives(stdout=f"{stem}.o%j", stderr=f"{stem}.e%j")
+
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""
         submission = build_qsub(spec, key, parallel_environment=self._parallel_environment)
-        await asyncio.to_thread(check_output_folders, spec)
         stdin = b""
         if submission.needs_carrier:
-            script = await read_script(spec.script_file)
+            script = await asyncio.to_thread(read_script, spec.script_file)
             stdin = build_carrier(script, submission.carried_args, submission.carried_environment)
         done = await self._cli.run(
             submission.argv,

@@ -8,11 +8,20 @@ from datetime import UTC, datetime, timedelta
 
 from hpcq.domain.errors import JobNotFound, SchedulerError
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey, Usage
+from hpcq.domain.outputs import default_name
 from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
-from hpcq.schedulers.base import Capabilities, Listing, Node, Queue, SchedulerOptions
+from hpcq.schedulers.base import (
+    Capabilities,
+    Listing,
+    Node,
+    Queue,
+    SchedulerOptions,
+    ScriptDirectives,
+)
 from hpcq.schedulers.cli import CommandLine
 from hpcq.schedulers.slurm import accounting, cluster, commands, failures, parse, queries
+from hpcq.schedulers.slurm.commands import default_output_name
 from hpcq.schedulers.slurm.merge import combine
 
 __all__ = ["SlurmBackend", "create"]
@@ -70,6 +79,13 @@ class SlurmBackend:
 
     async def stop(self) -> None:
         """Do nothing."""
+
+    def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
+        """Return the names of the output files; see `SchedulerBackend.check_script`."""
+        name = spec.name or default_name(spec.working_directory)
+        return ScriptDirectives(
+            stdout=default_output_name(name, "o"), stderr=default_output_name(name, "e")
+        )
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Run ``sbatch``; see `SchedulerBackend.submit`."""

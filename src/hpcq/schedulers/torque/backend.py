@@ -18,10 +18,18 @@ from hpcq.domain.errors import (
     WrongState,
 )
 from hpcq.domain.jobs import Dependency, JobSpec, NativeId, Observation, SubmissionKey
+from hpcq.domain.outputs import default_name
 from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
-from hpcq.schedulers.base import Capabilities, Listing, Node, Queue, SchedulerOptions
-from hpcq.schedulers.cli import CommandLine, check_output_folders, read_script
+from hpcq.schedulers.base import (
+    Capabilities,
+    Listing,
+    Node,
+    Queue,
+    SchedulerOptions,
+    ScriptDirectives,
+)
+from hpcq.schedulers.cli import CommandLine, read_script
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs
 from hpcq.schedulers.pbs_family.values import parse_job_id
 from hpcq.schedulers.torque.accounting import KINDS
@@ -36,6 +44,7 @@ from hpcq.schedulers.torque.answers import (
 from hpcq.schedulers.torque.arrays import Arrays
 from hpcq.schedulers.torque.cluster import parse_pbsnodes, parse_queues
 from hpcq.schedulers.torque.commands import (
+    acceptable_name,
     build_change,
     build_qstat,
     build_qsub,
@@ -106,6 +115,12 @@ class TorqueBackend:
     async def stop(self) -> None:
         """Do nothing: nothing is held open."""
 
+    def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
+        """Return the names of the output files; see `SchedulerBackend.check_script`."""
+        stem = acceptable_name(spec.name or default_name(spec.working_directory))
+        task = "-%a" if spec.array is not None else ""
+        return ScriptDirectives(stdout=f"{stem}.o%j{task}", stderr=f"{stem}.e%j{task}")
+
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Run ``qsub`` with a carrier on its standard input; see `SchedulerBackend.submit`."""
         await self._look_up(spec.depends_on)
@@ -116,8 +131,7 @@ class TorqueBackend:
             slots_per_node=self._slots_per_node,
             arrays=self._arrays.ids,
         )
-        await asyncio.to_thread(check_output_folders, spec)
-        script = await read_script(spec.script_file)
+        script = await asyncio.to_thread(read_script, spec.script_file)
         done = await self._run(
             submission.argv,
             stdin=submission.carry(spec, script),
