@@ -1,12 +1,12 @@
 """Studies to submit, and a client that follows them; shared by all black-box suites."""
 
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import httpx
 from tests.service import Service
+from tests.waiting import until
 
 __all__ = ["RECORD_ARGUMENTS", "RECORD_ENVIRONMENT", "Jobs", "Json", "Study", "assert_problem"]
 
@@ -18,9 +18,6 @@ RECORD_ARGUMENTS = (
     "/bin/mv argv.part argv\n"
 )
 RECORD_ENVIRONMENT = "/bin/cat /proc/$$/environ > environ.part\n/bin/mv environ.part environ\n"
-
-PATIENCE_SECONDS = 90.0
-_PAUSE_SECONDS = 0.1
 
 
 class Study:
@@ -98,37 +95,52 @@ class Jobs:
         answer = self._client.delete(f"/jobs/{job_id}")
         assert answer.status_code == 202, f"{answer.status_code} {answer.text[:2000]}"
 
-    def wait(
-        self, job_id: str, reached: Callable[[Json], bool], seconds: float = PATIENCE_SECONDS
-    ) -> Json:
+    def wait(self, job_id: str, reached: Callable[[Json], bool]) -> Json:
         """Read the job again and again until it is so; returns it."""
-        deadline = time.monotonic() + seconds
-        while not reached(job := self.read(job_id)):
-            assert time.monotonic() < deadline, f"not reached within {seconds} s: {job}"
-            time.sleep(_PAUSE_SECONDS)
-        return job
+
+        def look() -> Json | None:
+            job = self.read(job_id)
+            return job if reached(job) else None
+
+        return until(look, lambda: self.read(job_id)) or {}
+
+    def polled(self, times: int) -> None:
+        """Wait until the scheduler has answered so many times more."""
+        seen = {self._as_of()}
+
+        def more() -> bool:
+            seen.add(self._as_of())
+            return len(seen) > times
+
+        until(more)
+
+    def _as_of(self) -> str:
+        answer = self._client.get("/jobs")
+        return str(answer.headers.get("x-as-of"))
 
     def running(self, job_id: str) -> Json:
         """Wait until the job runs."""
         return self.wait(job_id, lambda job: job["status"] == "RUNNING")
 
-    def ended(self, job_id: str, seconds: float = PATIENCE_SECONDS) -> Json:
+    def ended(self, job_id: str) -> Json:
         """Wait until the job is over and its outcome known."""
-        return self.wait(job_id, lambda job: job["status"] == "STOPPED", seconds)
+        return self.wait(job_id, lambda job: job["status"] == "STOPPED")
 
-    def all_ended(self, job_ids: Iterable[str], seconds: float = 150.0) -> dict[str, Json]:
+    def all_ended(self, job_ids: Iterable[str]) -> dict[str, Json]:
         """Wait until all are over, by reading the listing; returns them by id."""
         wanted = set(job_ids)
-        deadline = time.monotonic() + seconds
-        while True:
+
+        def look() -> dict[str, Json]:
             found = {i: job for i, job in self.listed().items() if i in wanted}
             missing = wanted - found.keys()
             assert not missing, f"not in the listing: {sorted(missing)}"
-            going_on = {i: job for i, job in found.items() if job["status"] != "STOPPED"}
-            if not going_on:
-                return found
-            assert time.monotonic() < deadline, f"not over within {seconds} s: {going_on}"
-            time.sleep(0.3)
+            return found
+
+        def are_over() -> bool:
+            return all(job["status"] == "STOPPED" for job in look().values())
+
+        until(are_over, look)
+        return look()
 
     def clean_up(self) -> None:
         """End what still runs."""

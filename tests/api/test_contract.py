@@ -4,7 +4,6 @@ import gzip
 import json
 import re
 import socket
-import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +14,7 @@ import jsonschema
 import pytest
 from tests.jobs import Jobs, Json, Study, assert_problem
 from tests.service import ROOT_PATH, Service
+from tests.waiting import PATIENCE_SECONDS, until
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 MAX_REQUEST_BYTES = 100_000
@@ -77,7 +77,9 @@ def schema(local: Service) -> Json:
 
 def _raw(service: Service, request: bytes) -> bytes:
     """Send bytes that no HTTP library would; returns all that comes back."""
-    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+    with socket.create_connection(
+        ("127.0.0.1", service.port), timeout=PATIENCE_SECONDS
+    ) as connection:
         connection.sendall(request)
         received = b""
         while chunk := connection.recv(65536):
@@ -99,6 +101,8 @@ def test_the_listing_tells_its_age(client: httpx.Client, finished: Json) -> None
 def test_an_unchanged_listing_is_not_sent_again(
     client: httpx.Client, jobs: Jobs, study: Study, finished: Json
 ) -> None:
+    # What tests before this one deleted may be on its way out.
+    until(lambda: all(job["status"] == "STOPPED" for job in jobs.listed().values()))
     first = client.get("/jobs")
     tag = first.headers["etag"]
     for known in (tag, f'"other", {tag}', "*"):
@@ -107,7 +111,7 @@ def test_an_unchanged_listing_is_not_sent_again(
         assert again.headers["etag"] == tag
         assert TIME.fullmatch(again.headers["x-as-of"])
     assert client.get("/jobs", headers={"if-none-match": '"other"'}).status_code == 200
-    time.sleep(1.2)  # two polls without a change
+    jobs.polled(2)
     assert client.get("/jobs", headers={"if-none-match": tag}).status_code == 304
     job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
     changed = client.get("/jobs", headers={"if-none-match": tag})
@@ -144,21 +148,26 @@ def test_the_listing_is_packed_for_those_who_accept_it(
     for _ in range(5):
         jobs.submit(study.job(study.script("true\n"), hold=True))
 
-    def bodies(encoding: str) -> tuple[str | None, list[Json]]:
+    def listed(encoding: str) -> tuple[str | None, str, list[Json]]:
         request = client.build_request("GET", "/jobs", headers={"accept-encoding": encoding})
         answer = client.send(request, stream=True)
         body = b"".join(answer.iter_raw())
         packed = answer.headers.get("content-encoding")
         assert "accept-encoding" in answer.headers["vary"].lower()
         content = gzip.decompress(body) if packed else body
-        return packed, [_timeless(job) for job in json.loads(content)]
+        return packed, answer.headers["etag"], [_timeless(job) for job in json.loads(content)]
 
-    plain = bodies("identity")
-    assert plain[0] is None
-    assert bodies("gzip") == ("gzip", plain[1])
-    assert bodies("deflate, gzip;q=0.5")[0] == "gzip"
-    assert bodies("gzip;q=0")[0] is None
-    assert bodies("br")[0] is None
+    def of_one_moment() -> tuple[list[Json], list[Json]] | None:
+        """The plain and the packed listing, unless a job has changed between them."""
+        plain, packed = listed("identity"), listed("gzip")
+        assert (plain[0], packed[0]) == (None, "gzip")
+        return (plain[2], packed[2]) if plain[1] == packed[1] else None
+
+    plain, packed = until(of_one_moment)
+    assert packed == plain
+    assert listed("deflate, gzip;q=0.5")[0] == "gzip"
+    assert listed("gzip;q=0")[0] is None
+    assert listed("br")[0] is None
 
 
 def _timeless(job: Json) -> Json:

@@ -3,7 +3,6 @@
 import shutil
 import string
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from tests.faults.fake import FakeScheduler
 from tests.jobs import Jobs, Json, Study, assert_problem
 from tests.service import Service
+from tests.waiting import until
 
 REPLAYED = "idempotent-replayed"
 PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F))
@@ -98,11 +98,7 @@ def test_a_key_outlives_a_restart_and_is_forgotten_in_time(
     service.start()
     again = post(service, body, "restart")
     assert (again.json(), again.headers[REPLAYED]) == (first.json(), "true")
-    deadline = time.monotonic() + 30
-    while again.json() == first.json():
-        assert time.monotonic() < deadline, "it is never forgotten"
-        time.sleep(0.2)
-        again = post(service, body, "restart")
+    again = until(lambda: (new := post(service, body, "restart")).json() != first.json() and new)
     assert (again.status_code, REPLAYED in again.headers) == (201, False)
 
 
@@ -122,8 +118,7 @@ def test_the_same_key_at_the_same_time_is_told_to_wait(
     body, answers = body_of(study), []
     first = threading.Thread(target=lambda: answers.append(post(service, body, "at-once")))
     first.start()
-    while not fake.runs(fake.submit):
-        time.sleep(0.01)
+    until(lambda: fake.runs(fake.submit))
     waits = post(service, body, "at-once")
     problem = assert_problem(waits, 409)
     assert (problem["code"], problem["retryAfter"]) == ("in_progress", 1)

@@ -26,7 +26,7 @@ from tests.chaos.evidence import (
 )
 from tests.chaos.judgement import Evidence, Finding, judge
 from tests.chaos.plan import Form, Kill, Plan
-from tests.faults.fake import processes_with
+from tests.faults.fake import left_behind
 from tests.service import Service
 
 __all__ = ["SUBMIT", "Result", "run_campaign"]
@@ -122,7 +122,7 @@ def run_campaign(plan: Plan, settings: Mapping[str, str], directory: Path) -> Re
 def _incomplete(settings: Mapping[str, str], prefix: str) -> list[Finding]:
     """Wait until nothing more can happen to the jobs of a campaign; return what still goes on."""
     # A submission command may outlive the service that ran it.
-    problems = [f"this process is left: {line}" for line in processes_with(prefix, LEAST_SECONDS)]
+    problems = [f"this process is left: {line}" for line in left_behind(prefix)]
     try:
         wait_for_accounting(settings, prefix)
     except EvidenceError as error:

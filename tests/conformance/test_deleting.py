@@ -2,12 +2,12 @@
 
 import contextlib
 import secrets
-import time
 from pathlib import Path
 
 from tests.backends import Backend
 from tests.jobs import Jobs, Study, assert_problem
 from tests.service import Service
+from tests.waiting import until, until_there
 
 STOPPING = {"STOP_REQUESTED", "STOPPING", "STOPPED"}
 
@@ -49,7 +49,7 @@ def test_a_running_job_is_cancelled_with_all_its_processes(
     )
     job_id = jobs.submit(study.job(study.script(body), environment={"MARK": mark}))
     jobs.running(job_id)
-    _until_there(study.directory / "started")
+    until_there(study.directory / "started")
     assert _alive(mark)
     jobs.delete(job_id)
     seen = jobs.read(job_id)
@@ -57,10 +57,7 @@ def test_a_running_job_is_cancelled_with_all_its_processes(
     job = jobs.ended(job_id)
     assert (job["state"], job["failureKind"]) == ("FAILED", "CANCELLED")
     assert job["startTime"] is not None
-    deadline = time.monotonic() + 20
-    while _alive(mark):
-        assert time.monotonic() < deadline, f"still there: {_alive(mark)}"
-        time.sleep(0.2)
+    until(lambda: not _alive(mark), lambda: f"still there: {_alive(mark)}")
 
 
 def test_a_cancelled_job_is_never_called_running_again(jobs: Jobs, study: Study) -> None:
@@ -121,10 +118,3 @@ def test_finished_jobs_stay_readable_after_a_restart(
     again.delete(held)
     assert again.ended(held)["failureKind"] == "CANCELLED"
     assert_problem(service.client.get("/jobs/99999999"), 404)
-
-
-def _until_there(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} never appeared"
-        time.sleep(0.05)

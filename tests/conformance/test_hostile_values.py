@@ -135,7 +135,7 @@ def attempts(service: Service, backend: Backend, base: Path) -> Iterator[list[At
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda attempt: _submit(service, attempt), made))
     jobs = Jobs(service)
-    jobs.all_ended([attempt.job_id for attempt in made if attempt.job_id], 240)
+    jobs.all_ended([attempt.job_id for attempt in made if attempt.job_id])
     yield made
     jobs.clean_up()
 

@@ -139,15 +139,21 @@ def test_a_held_job_is_visible_at_once_and_runs_when_released(
     assert jobs.ended(job_id)["state"] == "DONE"
 
 
-def test_a_queued_job_can_be_held(service: Service, jobs: Jobs, study: Study) -> None:
-    job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
-    assert service.client.post(f"/jobs/{job_id}/release").status_code < 300
-    ended = service.client.post(f"/jobs/{job_id}/hold")
-    # It may have started already; then there is nothing to hold any more.
-    if ended.status_code >= 300:
-        assert_problem(ended, 409, 502)
-    else:
-        assert service.client.post(f"/jobs/{job_id}/release/").status_code < 300
+def test_a_queued_job_can_be_held(
+    service: Service, jobs: Jobs, study: Study, backend: Backend
+) -> None:
+    """It cannot begin before it is held: it waits for another one, or for that one's slots."""
+    slots = 1 if backend.conditions else int(service.settings["INTERNAL_SCHEDULER_MAX_SLOTS"])
+    until_told = study.script("until [ -e go ]; do sleep 0.1; done\n", "first.sh")
+    first = jobs.submit(study.job(until_told, reservedSlots=slots))
+    waits = {"dependsOn": [{"jobId": first, "condition": "any"}]} if backend.conditions else {}
+    job_id = jobs.submit(study.job(study.script(": > ran\n"), reservedSlots=slots, **waits))
+    assert service.client.post(f"/jobs/{job_id}/hold").status_code < 300
+    (study.directory / "go").touch()
+    jobs.ended(first)
+    assert jobs.read(job_id)["state"] == "QUEUED_HELD"
+    assert not (study.directory / "ran").exists()
+    assert service.client.post(f"/jobs/{job_id}/release/").status_code < 300
     assert jobs.ended(job_id)["state"] == "DONE"
 
 

@@ -18,6 +18,7 @@ import httpx
 from tests.faults.fake import FENCE, FakeScheduler
 from tests.jobs import Json, Study
 from tests.service import Service
+from tests.waiting import PATIENCE_SECONDS, until
 
 from hpcq.domain.jobs import JobUid, SubmissionKey
 from hpcq.schedulers.slurm.queries import (
@@ -49,15 +50,6 @@ _READERS = 16
 _DELIMITER = f"\x1f{FENCE}\x1f"
 
 
-def until(reached: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Ask again and again until the answer is true; returns it."""
-    deadline = time.monotonic() + seconds
-    while not (answer := reached()):
-        assert time.monotonic() < deadline, f"not reached within {seconds} s"
-        time.sleep(0.05)
-    return answer
-
-
 class Site:
     """What all schedulers share; the fields of records are named as in `Observation`.
 
@@ -86,7 +78,7 @@ class Site:
     def polled(self, times: int) -> None:
         """Wait until the queue has been asked for so many times more."""
         before = self.fake.runs(self.fake.list)
-        until(lambda: self.fake.runs(self.fake.list) >= before + times, seconds=20 + times)
+        until(lambda: self.fake.runs(self.fake.list) >= before + times)
 
     def leave(self, job_id: str) -> None:
         """Have a job leave the queue without a word."""
@@ -366,7 +358,7 @@ def readers(service: Service, *paths: str) -> Iterator[list[int]]:
     over = threading.Event()
 
     def ask() -> None:
-        with httpx.Client(base_url=service.url, timeout=30) as client:
+        with httpx.Client(base_url=service.url, timeout=PATIENCE_SECONDS) as client:
             while not over.is_set():
                 codes.extend(client.get(path).status_code for path in paths)
 

@@ -93,7 +93,7 @@ def test_nothing_is_handed_over_again_while_the_scheduler_cannot_be_asked(
     until(lambda: read(serving, taken["uid"])["stale"])
     site.fake.behave(site.fake.submit, "take-id")
     asked = site.fake.runs(site.fake.list)
-    until(lambda: site.fake.runs(site.fake.list) > asked, seconds=60)
+    until(lambda: site.fake.runs(site.fake.list) > asked)
     assert site.fake.taken_ids() == []
     site.fake.behave_all("ok")
     job = read_until(serving, taken["uid"], lambda job: job["jobId"] is not None)

@@ -2,10 +2,18 @@
 
 import contextlib
 import secrets
-import time
 from pathlib import Path
 
-__all__ = ["COMMANDS", "FENCE", "FakeScheduler", "counting_wrapper", "processes_with"]
+from tests.waiting import until
+
+__all__ = [
+    "COMMANDS",
+    "FENCE",
+    "FakeScheduler",
+    "counting_wrapper",
+    "left_behind",
+    "processes_with",
+]
 
 COMMANDS = {
     "SLURM": ("sbatch", "squeue", "sacct", "sstat", "scancel", "scontrol", "sinfo"),
@@ -271,20 +279,20 @@ class FakeScheduler:
                 found += (self._directory / f"{command}.runs").stat().st_size
         return found
 
-    def left_behind(self, seconds: float = 5.0) -> list[str]:
-        """The hanging commands that are still there after a while; empty as soon as none is."""
-        return processes_with(self.mark, seconds)
+    def left_behind(self) -> list[str]:
+        """The hanging commands that never go; empty as soon as none is there."""
+        return left_behind(self.mark)
 
 
-def processes_with(mark: str, seconds: float) -> list[str]:
-    """The command lines that hold a mark, once they had time to go."""
-    deadline = time.monotonic() + seconds
-    while (found := _marked(mark)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return found
+def left_behind(mark: str) -> list[str]:
+    """The command lines that hold a mark and do not go; empty as soon as none is there."""
+    with contextlib.suppress(AssertionError):
+        until(lambda: not processes_with(mark))
+    return processes_with(mark)
 
 
-def _marked(mark: str) -> list[str]:
+def processes_with(mark: str) -> list[str]:
+    """The command lines that hold a mark."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

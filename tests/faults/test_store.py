@@ -3,7 +3,6 @@
 import os
 import sqlite3
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,11 +10,11 @@ import httpx
 import pytest
 from tests import real
 from tests.databases import PostgreSQL, new_postgresql_database
-from tests.jobs import Json, Study, assert_problem
+from tests.jobs import Jobs, Json, Study, assert_problem
 from tests.service import Service
+from tests.waiting import until
 
 EXIT_START = 3
-PATIENCE_SECONDS = 60.0
 
 StartService = Callable[..., Service]
 
@@ -89,11 +88,8 @@ def test_a_database_that_is_not_there_stops_the_start(make_service: StartService
 
 
 def wait_until_not_ready(client: httpx.Client) -> Json:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while (answer := client.get("/health/ready")).status_code == 200:
-        assert time.monotonic() < deadline, "it is still ready"
-        time.sleep(0.05)
-    return assert_problem(answer, 503)
+    until(lambda: client.get("/health/ready").status_code != 200)
+    return assert_problem(client.get("/health/ready"), 503)
 
 
 def assert_refused_until_restored(
@@ -118,11 +114,7 @@ def assert_refused_until_restored(
     assert first.status_code == 201, first.text
     again = service.client.post("/jobs", json=body, headers=key)
     assert again.json() == first.json()
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    job_id = first.json()["jobId"]
-    while service.client.get(f"/jobs/{job_id}").json()["state"] != "DONE":
-        assert time.monotonic() < deadline, "the job does not end"
-        time.sleep(0.1)
+    assert Jobs(service).ended(first.json()["jobId"])["state"] == "DONE"
     assert (study.directory / "runs").read_text() == "run\n", "once"
 
 

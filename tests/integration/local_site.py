@@ -1,10 +1,11 @@
 """The LOCAL backend on a spool of a test's own."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
+
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
 from hpcq.schedulers.base import SchedulerOptions
@@ -21,7 +22,6 @@ ENVIRONMENT = {
     "SHELL": "/bin/sh",
     "LANG": "C.UTF-8",
 }
-_PATIENCE_SECONDS = 30.0
 
 
 def new_key() -> SubmissionKey:
@@ -117,7 +117,7 @@ class LocalSite:
 
     async def until(self, condition: Callable[[Sequence[Observation]], bool]) -> None:
         """Wait, from one change to the next, until the queue is as wanted."""
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 self._changed.clear()
                 if condition((await self.backend.jobs()).observations):
@@ -127,8 +127,8 @@ class LocalSite:
     async def file(self, name: str) -> str:
         """Wait for a file that a job writes, and return its content."""
         path = self.work / name
-        give_up = time.monotonic() + _PATIENCE_SECONDS
-        while not path.exists() or not path.read_text():
-            assert time.monotonic() < give_up, f"{name} was never written"
-            await asyncio.sleep(0.01)
-        return path.read_text()
+
+        async def content() -> str:
+            return path.read_text() if path.exists() else ""
+
+        return await eventually(content)

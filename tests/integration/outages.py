@@ -2,7 +2,6 @@
 
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ import httpx
 from tests.backends import BACKENDS, Backend
 from tests.jobs import Json, Study
 from tests.service import Service, clean_environment
+from tests.waiting import PATIENCE_SECONDS, until, until_there
 
 __all__ = [
     "FIRST_NUMBER",
@@ -27,7 +27,6 @@ __all__ = [
     "moment",
     "outage",
     "stands_still",
-    "until",
 ]
 
 FIRST_NUMBER, LAST_NUMBER = 100, 139
@@ -40,7 +39,7 @@ PRIVATE_SLURM = replace(
             "HPCQ_TEST_SLURM_OPTIONS",
             # It forgets jobs at once, uses numbers again soon, and requeues without long waits
             # (cred_expire: 120 s unless set).
-            f"MinJobAge=2 FirstJobId={FIRST_NUMBER} MaxJobId={LAST_NUMBER} "
+            f"MinJobAge=5 FirstJobId={FIRST_NUMBER} MaxJobId={LAST_NUMBER} "
             f"AuthInfo=socket={_SLURM_STATE}/munge/munge.socket,cred_expire=5",
         ),
     ),
@@ -55,14 +54,6 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def until(what: str, reached: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.05)
-
-
 def command(backend: Backend, *argv: str, stdin: str = "") -> str:
     """Run one of the scheduler's own commands; returns what it printed."""
     done = subprocess.run(
@@ -72,7 +63,7 @@ def command(backend: Backend, *argv: str, stdin: str = "") -> str:
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
@@ -115,7 +106,7 @@ class Latch:
 
     def await_end(self) -> datetime:
         """Wait for its last line; returns when that was, by this machine's clock."""
-        until(f"the end of {self.name}", self._file("end").exists)
+        until_there(self._file("end"))
         return datetime.fromtimestamp(int(self._file("end").read_text()), UTC)
 
     @property
@@ -173,7 +164,7 @@ class Readers:
         """Return the answers to what was asked and answered in that time."""
         return [a for a in list(self.answers) if begin <= a.asked and a.answered <= end]
 
-    def wait_for(self, what: str, reached: Callable[[Answer], bool], seconds: float = 60) -> Answer:
+    def wait_for(self, what: str, reached: Callable[[Answer], bool]) -> Answer:
         """Wait for such an answer among those that come from now on."""
         seen = len(self.answers)
         found: list[Answer] = []
@@ -185,12 +176,12 @@ class Readers:
             found.extend(a for a in new if reached(a))
             return bool(found)
 
-        until(what, came, seconds)
+        until(came, lambda: f"no {what}")
         return found[0]
 
     def _read(self, number: int) -> None:
         paths = ["/jobs", *(f"/jobs/{job_id}" for job_id in self.job_ids)]
-        with httpx.Client(base_url=self.service.url, timeout=30) as client:
+        with httpx.Client(base_url=self.service.url, timeout=PATIENCE_SECONDS) as client:
             step = number
             while not self._over.wait(_PAUSE_SECONDS):
                 step += 1

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tests.unit.services.kit import CLUSTER, Clock
+from tests.waiting import PATIENCE_SECONDS
 
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid
 from hpcq.schedulers.base import Listing, SchedulerBackend
@@ -182,8 +183,8 @@ class Site:
             await member.close()
 
 
-async def until(reached: Callable[[], bool], seconds: float = 30.0) -> None:
+async def until(reached: Callable[[], bool]) -> None:
     """Wait until something is so."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not reached():  # noqa: ASYNC110  (nobody tells of it)
             await asyncio.sleep(0.01)

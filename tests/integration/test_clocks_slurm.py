@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from tests.backends import BACKENDS, Backend
-from tests.integration.outages import Latch, command, moment, until
+from tests.integration.outages import Latch, command, moment
 from tests.jobs import Jobs, Study
 from tests.service import Service, clean_environment
+from tests.waiting import PATIENCE_SECONDS, until
 
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, SubmissionKey
 from hpcq.execution.local import LocalRunner
@@ -61,7 +62,7 @@ def test_jobs_are_followed_to_their_end(
     service.stop()
     latch.let_go()
     latch.await_end()
-    until("only the accounting knows it", _forgotten(scheduler, job_id))
+    until(_forgotten(scheduler, job_id))
     service.start()
     job = jobs.ended(job_id)
     assert (job["uid"], job["exitCode"]) == (running["uid"], 3)
@@ -76,7 +77,7 @@ def _adapter(scheduler: Backend, directory: Path) -> SlurmBackend:
         state_directory=directory,
         environment=clean_environment() | scheduler.settings(),
         command_path="/usr/bin:/bin",
-        command_timeout_seconds=30,
+        command_timeout_seconds=PATIENCE_SECONDS,
         listing_limit_bytes=1 << 28,
         max_slots=1,
         cancel_grace_seconds=1,
@@ -99,7 +100,7 @@ def test_a_submission_is_found_by_its_key_when_only_the_accounting_has_it(
 
     async def submit_and_seek() -> tuple[NativeId, NativeId | None]:
         job_id = await adapter.submit(spec, key)
-        await asyncio.to_thread(until, "it is forgotten", _forgotten(scheduler, job_id))
+        await asyncio.to_thread(until, _forgotten(scheduler, job_id))
         return job_id, await adapter.find(key)
 
     job_id, found = asyncio.run(submit_and_seek())

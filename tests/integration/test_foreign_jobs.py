@@ -1,7 +1,6 @@
 """Jobs that others handed to the scheduler: arrays and dependencies too are listed and read."""
 
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,6 +8,7 @@ import pytest
 from tests.backends import BACKENDS, Backend
 from tests.jobs import Jobs, Json
 from tests.service import Service, clean_environment
+from tests.waiting import PATIENCE_SECONDS, until
 
 # For each scheduler: a held job, a held array of three, a job after the first, and how to end all.
 COMMANDS = {
@@ -37,7 +37,13 @@ def _foreign(backend: Backend) -> Iterator[dict[str, str]]:
     def run(command: str, *, check: bool = True) -> str:
         argv = [word.format(**ids) for word in command.split()]
         done = subprocess.run(
-            argv, env=environment, cwd="/", capture_output=True, text=True, timeout=60, check=check
+            argv,
+            env=environment,
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=check,
         )
         return done.stdout.strip().partition(".")[0].partition(";")[0]
 
@@ -51,13 +57,10 @@ def _foreign(backend: Backend) -> Iterator[dict[str, str]]:
 
 def _appeared(jobs: Jobs, number: str) -> dict[str, Json]:
     """Wait for a job with this number; returns it, or its tasks, by id."""
-    deadline = time.monotonic() + 60
-    while True:
-        found = {i: job for i, job in jobs.listed().items() if _number(i) == number}
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"{number} never appeared"
-        time.sleep(0.2)
+    return until(
+        lambda: {i: job for i, job in jobs.listed().items() if _number(i) == number},
+        lambda: f"{number} never appeared",
+    )
 
 
 def _number(job_id: str) -> str:

@@ -13,6 +13,7 @@ from tests.integration.outages import (
 )
 from tests.jobs import Jobs, Json, Study
 from tests.service import Service
+from tests.waiting import until
 
 Start = Callable[..., Service]
 
@@ -59,12 +60,18 @@ def test_slurm_reaches_its_highest_number_and_begins_again(
     service = start_service(**PRIVATE_SLURM.settings())
     jobs = Jobs(service)
     older = _run(jobs, study, 3)
+    # It gives no number that it still remembers.
+    until(lambda: not _remembers(older["jobId"]))
     _use_up_numbers_before(int(older["jobId"]))
     newer = _run(jobs, study, 4)
     assert (older["exitCode"], newer["exitCode"]) == (3, 4), f"{older}\n{newer}"
     _both_are_kept(service, older, newer)
     service.restart()
     _both_are_kept(service, older, newer)
+
+
+def _remembers(job_id: str) -> bool:
+    return job_id in command(PRIVATE_SLURM, "squeue", "--noheader", "--states=all", "--format=%i")
 
 
 def _use_up_numbers_before(number: int) -> None:

@@ -1,20 +1,12 @@
 """``kill -9`` of the service: the embedded scheduler's jobs neither die nor are forgotten."""
 
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 from tests.jobs import Jobs, Study
 from tests.service import Service
+from tests.waiting import until_there
 
 RUNNING = 10
-
-
-def _wait_for(paths: list[Path], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while missing := [path.name for path in paths if not path.exists()]:
-        assert time.monotonic() < deadline, f"never there: {missing}"
-        time.sleep(0.05)
 
 
 def _submit_ten(jobs: Jobs, study: Study) -> list[str]:
@@ -27,7 +19,7 @@ def _submit_ten(jobs: Jobs, study: Study) -> list[str]:
         'exit "$1"\n'
     )
     ids = [jobs.submit(study.job(script, args=[str(n)], name=f"job-{n}")) for n in range(RUNNING)]
-    _wait_for([study.directory / f"started-{n}" for n in range(RUNNING)])
+    until_there(*[study.directory / f"started-{n}" for n in range(RUNNING)])
     return ids
 
 
@@ -48,7 +40,7 @@ def test_jobs_that_end_while_the_service_is_dead_are_reported_truly(
     ids = _submit_ten(Jobs(service), study)
     service.kill9()
     (study.directory / "go").touch()
-    _wait_for([study.directory / f"finished-{n}" for n in range(RUNNING)])
+    until_there(*[study.directory / f"finished-{n}" for n in range(RUNNING)])
     service.start()
     _assert_true_endings(Jobs(service), ids)
     listed = Jobs(service).listed()
@@ -92,7 +84,7 @@ def test_queued_jobs_survive_and_run_in_their_order(
     script = study.script('echo "$1" >> order\nwhile [ ! -e go ]; do sleep 0.05; done\n')
     ids = [jobs.submit(study.job(script, args=[str(n)])) for n in range(4)]
     held = jobs.submit(study.job(script, args=["held"], hold=True))
-    _wait_for([study.directory / "order"])
+    until_there(*[study.directory / "order"])
     service.kill9()
     (study.directory / "go").touch()
     service.start()
@@ -126,6 +118,6 @@ def test_a_stop_leaves_jobs_alone(start_service: Callable[..., Service], study: 
     ids = _submit_ten(Jobs(service), study)
     service.stop()
     (study.directory / "go").touch()
-    _wait_for([study.directory / f"finished-{n}" for n in range(RUNNING)])
+    until_there(*[study.directory / f"finished-{n}" for n in range(RUNNING)])
     service.start()
     _assert_true_endings(Jobs(service), ids)

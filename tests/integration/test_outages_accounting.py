@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import pytest
-from tests.integration.outages import PRIVATE_SLURM, Latch, command, outage, until
+from tests.integration.outages import PRIVATE_SLURM, Latch, command, outage
 from tests.jobs import Jobs, Study
 from tests.service import Service
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("private-slurm")]
 
@@ -36,9 +37,9 @@ def test_the_controller_tells_an_end_that_the_accounting_cannot(
         job = jobs.ended(job_id)
         assert (job["failureKind"], job["exitCode"]) == ("NON_ZERO_EXIT", 7)
         assert job["endTime"] is not None
-        until("the controller forgets it", lambda: not _known_to_the_controller(job_id))
+        until(lambda: not _known_to_the_controller(job_id))
         assert jobs.read(job_id)["state"] == "FAILED"
-    until("the accounting has it", lambda: _settled(job_id) == "FAILED|7:0")
+    until(lambda: _settled(job_id) == "FAILED|7:0", lambda: _settled(job_id))
     again = jobs.read(job_id)
     assert (again["uid"], again["exitCode"]) == (job["uid"], 7)
 
@@ -55,7 +56,7 @@ def test_an_end_that_nobody_can_tell_is_not_known_until_the_accounting_is_back(
         service.stop()
         latch.let_go()
         latch.await_end()
-        until("the controller forgets it", lambda: not _known_to_the_controller(job_id))
+        until(lambda: not _known_to_the_controller(job_id))
         service.start()
         lost = jobs.wait(job_id, lambda job: job["state"] == "UNDETERMINED")
         assert "the accounting could not be asked" in lost["stateReason"]

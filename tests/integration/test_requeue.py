@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from tests.backends import BACKENDS
-from tests.integration.outages import command, until
+from tests.integration.outages import command
 from tests.jobs import Jobs, Json, Study
 from tests.service import Service
+from tests.waiting import until
 
 SLURM, SGE = BACKENDS["SLURM"], BACKENDS["SGE"]
 Start = Callable[..., Service]
@@ -37,7 +38,7 @@ class Rerunnable:
     def runs_for_the(self, number: int) -> None:
         """Wait until it runs for that time, and the service knows."""
         runs = self._directory / "runs"
-        until(f"run {number}", lambda: runs.exists() and runs.read_text().count("\n") == number)
+        until(lambda: runs.exists() and runs.read_text().count("\n") == number)
         self.reaches("RUNNING")
 
     def let_go(self, number: int) -> None:
@@ -105,7 +106,7 @@ def test_slurm_puts_a_running_job_back_and_holds_it(slurm_job: Rerunnable) -> No
     slurm_job.runs_for_the(1)
     command(SLURM, "scontrol", "requeuehold", slurm_job.job_id)
     slurm_job.reaches("REQUEUED_HELD")
-    until("the first run is cleaned up", lambda: _word(slurm_job.job_id) == "PENDING")
+    until(lambda: _word(slurm_job.job_id) == "PENDING")
     command(SLURM, "scontrol", "release", slurm_job.job_id)
     _start_without_delay(slurm_job.job_id)
     slurm_job.runs_for_the(2)
@@ -125,7 +126,7 @@ def test_a_job_of_others_that_slurm_puts_back_is_the_same_job(
         *("sbatch", "--parsable", "--job-name=foreign", "--output=/dev/null", "--chdir=/"),
         stdin=f'#!/bin/sh\nuntil [ -e "{go}" ]; do sleep 0.1; done\n',
     )
-    until("it is listed", lambda: job_id in jobs.listed())
+    until(lambda: job_id in jobs.listed())
     uid = jobs.running(job_id)["uid"]
     command(SLURM, "scontrol", "requeue", job_id)
     assert jobs.wait(job_id, lambda job: job["state"] == "REQUEUED")["uid"] == uid

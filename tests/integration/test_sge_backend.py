@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from tests.backends import BACKENDS
+from tests.waiting import PATIENCE_SECONDS, until
 
 from hpcq.domain.errors import CommandFailed, InvalidSpec, JobNotFound, SchedulerUnavailable
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
@@ -40,7 +40,7 @@ class Cell:
             state_directory=Path("/nonexistent"),
             environment={"PATH": "/usr/bin:/bin", "HOME": "/", "LANG": "C.UTF-8", **environment},
             command_path=os.environ["PATH"],
-            command_timeout_seconds=30,
+            command_timeout_seconds=PATIENCE_SECONDS,
             listing_limit_bytes=1 << 28,
             max_slots=1,
             cancel_grace_seconds=1,
@@ -62,21 +62,14 @@ class Cell:
         return self.run(self.backend.details([native_id])).observations[0]
 
     def wait(self, native_id: NativeId, reached: Callable[[Observation | None], bool]) -> None:
-        deadline = time.monotonic() + 60
-        while not reached(seen := self.listed(native_id)):
-            assert time.monotonic() < deadline, seen
-            time.sleep(0.1)
+        until(lambda: reached(self.listed(native_id)), lambda: self.listed(native_id))
 
     def running(self, native_id: NativeId) -> None:
         self.wait(native_id, lambda s: s is not None and s.state is JobState.RUNNING)
 
     def ended(self, native_id: NativeId) -> Observation:
         self.wait(native_id, lambda seen: seen is None)
-        deadline = time.monotonic() + 60
-        while not (found := self.run(self.backend.history([native_id])).observations):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        return found[-1]
+        return until(lambda: self.run(self.backend.history([native_id])).observations)[-1]
 
 
 def new_key() -> SubmissionKey:
@@ -304,10 +297,7 @@ def test_accounting_by_command_says_the_same(cell: Cell, spec: Make) -> None:
 def test_running_job_reports_usage_and_can_be_cancelled(cell: Cell, spec: Make) -> None:
     native_id = cell.submit(spec("while :; do :; done\n", slots=2))
     cell.running(native_id)
-    deadline = time.monotonic() + 30
-    while (usage := cell.detail(native_id).usage) is None or not usage.cpu_seconds:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: (usage := cell.detail(native_id).usage) is not None and usage.cpu_seconds)
     cell.run(cell.backend.cancel(native_id))
     assert cell.ended(native_id).exit_signal == 9
 
@@ -333,10 +323,7 @@ def test_hold_and_release(cell: Cell, spec: Make) -> None:
 def test_pending_reason_is_in_words(cell: Cell, spec: Make) -> None:
     native_id = cell.submit(spec("true\n", slots=5000))
     try:
-        deadline = time.monotonic() + 30
-        while "slots" not in (cell.detail(native_id).state_reason or ""):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        until(lambda: "slots" in (cell.detail(native_id).state_reason or ""))
     finally:
         cell.run(cell.backend.cancel(native_id))
 

@@ -4,13 +4,13 @@ import asyncio
 import os
 import random
 import shlex
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from tests.backends import BACKENDS
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 from hpcq.domain.errors import CommandFailed, JobNotFound
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
@@ -40,7 +40,7 @@ def slurm(
         state_directory=tmp_path,
         environment=account | settings,
         command_path=os.environ["PATH"],
-        command_timeout_seconds=30,
+        command_timeout_seconds=PATIENCE_SECONDS,
         listing_limit_bytes=1 << 28,
         max_slots=1,
         cancel_grace_seconds=1,
@@ -84,22 +84,12 @@ class Desk:
 
         return await eventually(reached)
 
-    async def end(self, job: NativeId, seconds: float = 60) -> Observation:
+    async def end(self, job: NativeId) -> Observation:
         async def over() -> Observation | None:
             found = (await self.backend.history([job])).observations
             return found[0] if found else None
 
-        return await eventually(over, seconds)
-
-
-async def eventually(
-    look: Callable[[], Awaitable[Observation | None]], seconds: float = 60
-) -> Observation:
-    deadline = time.monotonic() + seconds
-    while (found := await look()) is None:
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.2)
-    return found
+        return await eventually(over)
 
 
 @asynccontextmanager

@@ -3,13 +3,13 @@
 import asyncio
 import os
 import subprocess
-import time
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from tests.fakebin.torque import Torque
+from tests.waiting import PATIENCE_SECONDS, until
 
 from hpcq.domain.errors import (
     CommandMissing,
@@ -52,7 +52,7 @@ class Site:
             state_directory=Path("/nonexistent"),
             environment={"PATH": "/usr/bin:/bin", "HOME": "/", "LANG": "C.UTF-8"},
             command_path=f"{self.torque.path}:{os.environ['PATH']}",
-            command_timeout_seconds=30,
+            command_timeout_seconds=PATIENCE_SECONDS,
             listing_limit_bytes=1 << 28,
             max_slots=1,
             cancel_grace_seconds=1,
@@ -80,17 +80,16 @@ class Site:
         return next((s for s in listing.observations if s.native_id == native_id), None)
 
     def until_gone(self, native_id: NativeId) -> None:
-        deadline = time.monotonic() + 60
-        while (seen := self.listed(native_id)) is not None:
-            assert time.monotonic() < deadline, seen
-            time.sleep(0.1)
+        until(lambda: self.listed(native_id) is None, lambda: self.listed(native_id))
 
     def until(self, native_id: NativeId, state: JobState) -> Observation:
-        deadline = time.monotonic() + 60
-        while (seen := self.listed(native_id)) is None or seen.state is not state:
-            assert time.monotonic() < deadline, seen
-            time.sleep(0.05)
-        return seen
+        def look() -> Observation | None:
+            seen = self.listed(native_id)
+            return seen if seen is not None and seen.state is state else None
+
+        found = until(look, lambda: self.listed(native_id))
+        assert found is not None
+        return found
 
 
 def new_key() -> SubmissionKey:

@@ -11,6 +11,7 @@ import pytest
 from tests.fakebin.torque import COMMANDS, Torque
 from tests.fakebin.torque.output import render_text, render_xml
 from tests.unit.schedulers.torque.recorded import cases, recorded
+from tests.waiting import PATIENCE_SECONDS, until
 
 from hpcq.schedulers.pbs_family.text import parse_text_records
 from hpcq.schedulers.torque.parse import xml_attributes
@@ -40,7 +41,7 @@ def run(torque: Torque, tmp_path: Path) -> Run:
             input=stdin,
             capture_output=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
         )
 
     return run
@@ -71,10 +72,10 @@ def test_xml_is_printed_as_recorded(case: str) -> None:
 
 
 def _until(run: Run, job_id: str, state: bytes) -> None:
-    deadline = time.monotonic() + 60
-    while b"job_state = " + state not in (seen := run("qstat", "-f", job_id).stdout):
-        assert time.monotonic() < deadline, seen
-        time.sleep(0.05)
+    def seen() -> bytes:
+        return run("qstat", "-f", job_id).stdout
+
+    until(lambda: b"job_state = " + state in seen(), seen)
 
 
 def _fields(output: bytes) -> list[str]:

@@ -2,13 +2,13 @@
 
 import os
 import pwd
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from tests.fakebin.pbs import Pbs
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 from hpcq.domain.errors import InvalidSpec, JobNotFound, SchedulerUnavailable
 from hpcq.domain.jobs import (
@@ -40,7 +40,7 @@ def _backend(fake: Pbs, *, accounting: bool = False) -> PbsBackend:
         state_directory=Path("/nonexistent"),
         environment={**account, "PBS_CONF_FILE": settings["PBS_CONF_FILE"]},
         command_path=settings["SCHEDULER_PATH"],
-        command_timeout_seconds=30,
+        command_timeout_seconds=PATIENCE_SECONDS,
         listing_limit_bytes=1 << 26,
         max_slots=1,
         cancel_grace_seconds=1,
@@ -71,9 +71,11 @@ def _key() -> SubmissionKey:
 
 async def _ended(backend: PbsBackend, native_id: NativeId) -> Observation | None:
     """Wait until the job has left the queue; what history tells of it then."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while native_id in {seen.native_id for seen in (await backend.jobs()).observations}:
-        assert time.monotonic() < deadline, "it never ended"
+
+    async def has_left() -> bool:
+        return native_id not in {seen.native_id for seen in (await backend.jobs()).observations}
+
+    await eventually(has_left)
     told = (await backend.history([native_id])).observations
     return told[0] if told else None
 

@@ -2,14 +2,14 @@
 
 import json
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fakebin.pbs import Pbs, output
 from tests.unit.schedulers.pbs.recorded import cases, recorded
+from tests.waiting import until
 
 
 def _pairs(value: Any) -> Any:
@@ -116,14 +116,6 @@ def _real(case: str) -> dict[str, dict[str, Any]]:
     return jobs
 
 
-def _until(reached: Callable[[], Any], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := reached()):
-        assert time.monotonic() < deadline, "not reached"
-        time.sleep(0.05)
-    return found
-
-
 def _submit(fake: Pbs, *words: str, script: bytes = b"exit 0\n") -> str:
     done = _run(fake, "qsub", "-f", *words, stdin=script)
     assert done.returncode == 0, done.stderr
@@ -160,14 +152,14 @@ def test_an_array_begins_ends_and_is_deleted_as_recorded(tmp_path: Path) -> None
         told = _told(fake, *_LIST, array)
         return told if [job["job_state"] for job in told.values()] == list("BXXRR") else None
 
-    told = _until(partly_done)
+    told = until(partly_done)
     for (name, job), (known_as, real) in zip(
         told.items(), _real("qstat-t-f-json.array-partly-done").items(), strict=True
     ):
         assert name == known_as.replace("5283", number)
         _is_like(job, real)
     assert _run(fake, "qdel", array).returncode == 0
-    _until(lambda: not _told(fake, *_LIST))
+    until(lambda: not _told(fake, *_LIST))
     told = _told(fake, *_HISTORY, array)
     reals = _real("qstat-x-t-f-json.array-finished")
     for name, job in told.items():
@@ -191,7 +183,7 @@ def test_a_held_array_is_as_recorded_and_a_limit_of_running_tasks_is_kept(tmp_pa
     assert [state["job_state"] for state in _told(fake, *_LIST).values()] == list("HQQQ")
     _run(fake, "qdel", array)
     limited = _submit(fake, "-J", "1-3%1", script=b"sleep 300\n")
-    _until(lambda: [j["job_state"] for j in _told(fake, *_LIST).values()] == list("BRQQ"))
+    until(lambda: [j["job_state"] for j in _told(fake, *_LIST).values()] == list("BRQQ"))
     assert _told(fake, "-f", "-F", "json")[limited]["max_run_subjobs"] == 1
     _run(fake, "qdel", limited)
 
@@ -202,7 +194,7 @@ def test_a_dependency_that_cannot_be_met_ends_a_job_at_once_as_recorded(
 ) -> None:
     fake = Pbs(tmp_path, exit_seconds=0.1)
     other = _submit(fake, script=b"exit 3\n") if case == "finished-failed" else "999999"
-    _until(lambda: not _told(fake, *_LIST))
+    until(lambda: not _told(fake, *_LIST))
     waits = _submit(fake, "-W", f"depend=afterok:{other}")
     (real,) = _real(f"qstat-x-f-json.afterok-{case}").values()
     _is_like(_told(fake, *_HISTORY, waits)[waits], real)
@@ -223,7 +215,7 @@ def test_jobs_that_wait_for_others_are_as_recorded(tmp_path: Path) -> None:
         "beforeok:{}@pbshead,beforeany:{}@pbshead,beforenotok:{}@pbshead".format(*dependents)
     )
     _run(fake, "qrls", first)
-    _until(lambda: not _told(fake, *_LIST))
+    until(lambda: not _told(fake, *_LIST))
     told = _told(fake, *_HISTORY)
     for job, case in zip(dependents, ("afterok-of", "afterany-of", "afternotok-of"), strict=True):
         (real,) = _real(f"qstat-x-f-json.dep-{case}-failed").values()

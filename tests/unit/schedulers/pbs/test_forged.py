@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.waiting import PATIENCE_SECONDS
 
 from hpcq.domain.jobs import NativeId
 from hpcq.domain.states import JobState
@@ -41,7 +42,7 @@ def _backend(runner: _Canned) -> PbsBackend:
         state_directory=Path("/nonexistent"),
         environment={"USER": "service"},
         command_path="/nonexistent",
-        command_timeout_seconds=30,
+        command_timeout_seconds=PATIENCE_SECONDS,
         listing_limit_bytes=1 << 26,
         max_slots=1,
         cancel_grace_seconds=1,
