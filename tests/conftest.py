@@ -11,8 +11,11 @@ from tests.databases import DATABASES, Database
 from tests.jobs import Jobs, Study
 from tests.service import CANARY, ROOT_PATH, Service
 
-# How long an example takes says how busy the machine is, not whether the code is right.
-hypothesis.settings.register_profile("any-machine", deadline=None)
+# How long an example takes, or takes to make, says how busy the machine is, not whether the code
+# is right.
+hypothesis.settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("any-machine")
 
 

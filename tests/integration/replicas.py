@@ -76,7 +76,7 @@ class Member:
         self.database = LostDatabase(self.url, Deployment(CLUSTER, "FAKE"))
         self.lease = Lease(self.database, self.name, LEASE)
         self.door = Door(self.scheduler)
-        self.paths = PathChecker(self.scheduler, 10)
+        self.paths = PathChecker(self.scheduler, PATIENCE_SECONDS)
         options = ServiceOptions(
             wire=WireFormat(CLUSTER),
             me=self.name,
@@ -154,7 +154,7 @@ class Site:
 
     directory: Path
     url: str
-    scheduler: FakeScheduler = field(default_factory=FakeScheduler)
+    scheduler: FakeScheduler = field(default_factory=lambda: FakeScheduler(Clock()))
     members: list[Member] = field(default_factory=list)
     interval_seconds: float = 0.05
 

@@ -6,14 +6,13 @@ for all ids that wait together; what it does not know is not asked again for a w
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hpcq.domain import life, submission
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation, SubmissionKey
 from hpcq.schedulers.base import SchedulerBackend
-from hpcq.services.clock import now
 from hpcq.storage.jobs import JobStore
 
 __all__ = ["Archive"]
@@ -32,12 +31,18 @@ class Archive:
     """Finds jobs by id beyond the board."""
 
     def __init__(
-        self, backend: SchedulerBackend, store: JobStore, cluster_id: str, interval_seconds: float
+        self,
+        backend: SchedulerBackend,
+        store: JobStore,
+        cluster_id: str,
+        interval_seconds: float,
+        clock: Callable[[], datetime],
     ) -> None:
         self._backend = backend
         self._store = store
         self._cluster_id = cluster_id
         self._interval_seconds = interval_seconds
+        self._now = clock
         self._answers: OrderedDict[NativeId, _Answer] = OrderedDict()
         self._waiting: dict[NativeId, asyncio.Future[JobRecord | None]] = {}
         self._asked: dict[NativeId, asyncio.Future[JobRecord | None]] = {}
@@ -87,7 +92,7 @@ class Archive:
                 future.set_exception(error)
                 future.exception()  # those who waited may all have gone
             return
-        at = now()
+        at = self._now()
         found = {
             seen.native_id: self._record(seen, ours, at)
             for seen in sorted(listing.observations, key=_age)

@@ -152,9 +152,12 @@ def assemble(
         handing=handing,
         submitter=Submitter(store, changes, handing, settler, clock),
         usage=usage,
-        archive=Archive(backend, store, options.wire.cluster_id, options.interval.total_seconds()),
+        archive=Archive(
+            backend, store, options.wire.cluster_id, options.interval.total_seconds(), clock
+        ),
         wire=options.wire,
         paths=paths,
+        clock=clock,
     )
     retention = Retention(
         Pruner(database, holder),

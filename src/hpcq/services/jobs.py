@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
 
 from hpcq.domain import life
 from hpcq.domain.errors import (
@@ -21,7 +22,6 @@ from hpcq.domain.validation import check_content
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.archive import Archive
 from hpcq.services.bulletin import Bulletin
-from hpcq.services.clock import now
 from hpcq.services.dependencies import DependencyWish, resolve
 from hpcq.services.from_program import FromProgram
 from hpcq.services.handing import Handing
@@ -64,6 +64,7 @@ class JobService:
     archive: Archive
     wire: WireFormat
     paths: PathChecker
+    clock: Callable[[], datetime]
 
     async def submit(
         self,
@@ -169,7 +170,8 @@ class JobService:
     async def _cancel(self, record: JobRecord) -> JobRecord:
         if record.native_id is None:
             # When it is found it is cancelled, and else not handed over again.
-            record = await self._change(record, lambda r: life.cancel_requested(r, now()))
+            at = self.clock()
+            record = await self._change(record, lambda r: life.cancel_requested(r, at))
         if record.native_id is None or record.hand_over is not None:
             return record
         native_id = record.native_id
@@ -178,7 +180,7 @@ class JobService:
         except JobNotFound:
             # It ended since we last looked; the accounting will tell how.
             never_ran = False
-        at = now()
+        at = self.clock()
 
         def asked(job: JobRecord) -> JobRecord:
             job = life.cancel_requested(job, at)
@@ -189,7 +191,7 @@ class JobService:
         return changed or record
 
     async def _remove(self, record: JobRecord) -> JobRecord:
-        at = now()
+        at = self.clock()
 
         def with_array(task: JobRecord) -> JobRecord:
             wished = task if task.state.is_final else life.cancel_requested(task, at)
@@ -212,14 +214,16 @@ class JobService:
         """Keep a queued job from starting."""
         record = await self._waiting("hold", job_id)
         await self.backend.hold(_reachable(record))
-        return await self.bulletin.apply(record.uid, lambda r: life.held(r, now())) or record
+        at = self.clock()
+        return await self.bulletin.apply(record.uid, lambda r: life.held(r, at)) or record
 
     async def release(self, job_id: str) -> JobRecord:
         """Let a held job start."""
         record = await self._waiting("release", job_id)
         await self.backend.release(_reachable(record))
         self.monitor.wake()
-        return await self.bulletin.apply(record.uid, lambda r: life.released(r, now())) or record
+        at = self.clock()
+        return await self.bulletin.apply(record.uid, lambda r: life.released(r, at)) or record
 
     async def _waiting(self, action: str, job_id: str) -> JobRecord:
         """Return a job that has not started, if the scheduler knows this action."""

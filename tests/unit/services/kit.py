@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from tests.waiting import PATIENCE_SECONDS
+
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.services.assembly import ServiceOptions, assemble
@@ -25,16 +27,16 @@ T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
 class Clock:
-    """A clock that a test moves. It begins now: the services have the real one."""
+    """A clock that stands still but when a test moves it."""
 
     def __init__(self) -> None:
-        self.ahead = timedelta()
+        self.shown = T0
 
     def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
+        return self.shown
 
     def forward(self, seconds: float) -> None:
-        self.ahead += timedelta(seconds=seconds)
+        self.shown += timedelta(seconds=seconds)
 
 
 class FillingDatabase(Database):
@@ -53,13 +55,18 @@ class World:
     """One service over one scheduler, which outlives it."""
 
     directory: Path
-    scheduler: FakeScheduler = field(default_factory=FakeScheduler)
     clock: Clock = field(default_factory=Clock)
+    scheduler: FakeScheduler = field(init=False)
     interval_seconds: float = 5.0
     usage_interval_seconds: float = 15.0
     records_kept: timedelta | None = None
 
     def __post_init__(self) -> None:
+        self.scheduler = FakeScheduler(self.clock)
+        self.begin()
+
+    def begin(self) -> None:
+        """Make a service over what there is."""
         script = self.directory / "run.sh"
         script.write_text("#!/bin/sh\n")
         self.spec = JobSpec(
@@ -68,7 +75,7 @@ class World:
         self.database = FillingDatabase(
             f"sqlite:///{self.directory / 'jobs.sqlite3'}", Deployment(CLUSTER, "FAKE")
         )
-        self.paths = PathChecker(self.scheduler, 10)
+        self.paths = PathChecker(self.scheduler, PATIENCE_SECONDS)
         options = ServiceOptions(
             wire=WIRE,
             me=uuid.uuid4().hex,
@@ -103,7 +110,7 @@ class World:
     async def restart(self) -> None:
         """End this service without a word, and begin the next one over the same files."""
         await self.__aexit__()
-        self.__post_init__()
+        self.begin()
         await self.__aenter__()
 
     async def submit(self, **fields: Any) -> JobRecord:
