@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ import pytest
 from tests.backends import BACKENDS
 from tests.waiting import PATIENCE_SECONDS, until
 
-from hpcq.domain.errors import CommandFailed, InvalidSpec, JobNotFound, SchedulerUnavailable
+from hpcq.domain.errors import InvalidSpec, JobNotFound, SchedulerUnavailable
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.local import LocalRunner
@@ -264,6 +265,8 @@ def test_key_is_found_after_the_job_ended(cell: Cell, spec: Make) -> None:
         ("exit 3\n", {}, FailureKind.NON_ZERO_EXIT, 3, None),
         ("exit 137\n", {}, FailureKind.NON_ZERO_EXIT, 137, None),
         ("kill -SEGV $$\n", {}, FailureKind.SIGNAL, None, 11),
+        ("kill -9 $$\n", {}, FailureKind.SIGNAL, None, 9),
+        ("kill -XCPU $$\n", {}, FailureKind.SIGNAL, None, 24),
         ("sleep 60\n", {"wall_time_limit_seconds": 1}, FailureKind.TIME_LIMIT, None, 9),
     ],
 )
@@ -287,7 +290,7 @@ def test_accounting_by_command_says_the_same(cell: Cell, spec: Make) -> None:
     native_id = cell.submit(spec("exit 3\n"))
     by_file = cell.ended(native_id)
     other = cell.new_backend(cell.environment)
-    other._accounting.path = Path("/nonexistent/accounting")
+    other._history.accounting.path = Path("/nonexistent/accounting")
     (by_command,) = cell.run(other.history([native_id])).observations
     assert by_command.failure_kind == by_file.failure_kind
     assert (by_command.exit_code, by_command.end_time) == (by_file.exit_code, by_file.end_time)
@@ -313,6 +316,55 @@ def test_array_directive_of_the_script(cell: Cell, spec: Make) -> None:
     assert cell.ended(task).state is JobState.DONE
 
 
+def test_array_whose_tasks_run_in_turn_ends(cell: Cell, spec: Make) -> None:
+    native_id = cell.submit(spec("#$ -t 1-3 -tc 1\nsleep 1\nexit $((SGE_TASK_ID - 1))\n"))
+    assert cell.listed(NativeId(f"{native_id}[3]")) is not None
+    whole = cell.ended(native_id)
+    assert (whole.state, whole.exit_code, whole.is_array) == (JobState.FAILED, 1, True)
+    tasks = [cell.ended(NativeId(f"{native_id}[{n}]")) for n in (1, 2, 3)]
+    assert [task.exit_code for task in tasks] == [0, 1, 2]
+    assert (whole.start_time, whole.end_time) == (tasks[0].start_time, tasks[2].end_time)
+
+
+def test_queued_job_removed_by_an_administrator(cell: Cell, spec: Make) -> None:
+    native_id = cell.submit(spec("true\n", hold=True))
+    assert cell.listed(native_id) is not None
+    subprocess.run(
+        ["qdel", native_id], env={**os.environ, **cell.environment}, check=True, capture_output=True
+    )
+    seen = cell.ended(native_id)
+    assert (seen.state, seen.failure_kind) == (JobState.FAILED, FailureKind.CANCELLED)
+    assert (seen.start_time, seen.exit_code) == (None, None)
+
+
+def test_child_of_a_job_is_another_job(cell: Cell, spec: Make) -> None:
+    key = new_key()
+    job = spec("qsub -terse -V -h -N child job.sh > child\n")
+    native_id = cell.submit(job, key)
+    cell.ended(native_id)
+    child = NativeId(Path(job.working_directory, "child").read_text().strip())
+    try:
+        assert cell.detail(child).submission_key is None
+        assert cell.run(cell.backend.find(key)) == native_id
+    finally:
+        cell.run(cell.backend.cancel(child))
+
+
+@pytest.mark.parametrize(
+    ("directives", "kind", "signal"),
+    [
+        ("-l s_rt=2", FailureKind.TIME_LIMIT, 10),
+        ("-l s_cpu=1", FailureKind.TIME_LIMIT, 24),
+        ("-l h_rt=0:0:2", FailureKind.TIME_LIMIT, 9),
+    ],
+)
+def test_limit_of_the_script_s_own(
+    cell: Cell, spec: Make, directives: str, kind: FailureKind, signal: int
+) -> None:
+    seen = cell.ended(cell.submit(spec(f"#$ {directives}\nwhile :; do :; done\n")))
+    assert (seen.failure_kind, seen.exit_code, seen.exit_signal) == (kind, None, signal)
+
+
 def test_hold_and_release(cell: Cell, spec: Make) -> None:
     native_id = cell.submit(spec("true\n", hold=True))
     assert cell.detail(native_id).state is JobState.QUEUED_HELD
@@ -329,8 +381,9 @@ def test_pending_reason_is_in_words(cell: Cell, spec: Make) -> None:
 
 
 def test_refusals(cell: Cell, spec: Make) -> None:
-    with pytest.raises(CommandFailed, match="unknown queue"):
+    with pytest.raises(InvalidSpec, match="unknown queue") as refused:
         cell.submit(spec("true\n", queue="nowhere.q"))
+    assert refused.value.field == "queue"
     with pytest.raises(InvalidSpec) as refused:
         cell.submit(spec("true\n", working_directory="/tmp/$HOME"))
     assert refused.value.field == "workingDirectory"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from hpcq.domain.jobs import NativeId, Observation, Usage
-from hpcq.domain.states import JobState
+from hpcq.domain.states import JobState, Stage
 
 __all__ = ["is_whole", "whole"]
 
@@ -37,6 +37,7 @@ def whole(native_id: NativeId, tasks: Sequence[Observation]) -> Observation:
         native_id=native_id,
         state=state,
         native_state=decisive.native_state,
+        stage=_shared_stage(tasks),
         state_reason=_reason(tasks, failed) if is_over else _shared_reason(tasks),
         failure_kind=decisive.failure_kind if is_over else None,
         exit_code=decisive.exit_code if is_over else None,
@@ -45,7 +46,7 @@ def whole(native_id: NativeId, tasks: Sequence[Observation]) -> Observation:
         owner=first.owner,
         queue=first.queue,
         account=first.account,
-        submit_time=first.submit_time,
+        submit_time=min(_known(task.submit_time for task in tasks), default=None),
         start_time=min(_known(task.start_time for task in tasks), default=None),
         end_time=max(_known(task.end_time for task in tasks), default=None) if is_over else None,
         working_directory=first.working_directory,
@@ -85,6 +86,11 @@ def _reason(tasks: Sequence[Observation], failed: Sequence[Observation]) -> str 
     summary = f"{len(failed)} of {len(tasks)} tasks failed: {named}{more}."
     why = failed[0].state_reason
     return f"{summary} {failed[0].array_task_id}: {why}" if why else summary
+
+
+def _shared_stage(tasks: Sequence[Observation]) -> Stage | None:
+    stages = {task.stage for task in tasks if not task.state.is_final}
+    return stages.pop() if len(stages) == 1 else None
 
 
 def _shared_reason(tasks: Sequence[Observation]) -> str | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 
@@ -213,17 +213,27 @@ class JobService:
     async def hold(self, job_id: str) -> JobRecord:
         """Keep a queued job from starting."""
         record = await self._waiting("hold", job_id)
-        await self.backend.hold(_reachable(record))
+        await self._tell(self.backend.hold, record)
         at = self.clock()
         return await self.bulletin.apply(record.uid, lambda r: life.held(r, at)) or record
 
     async def release(self, job_id: str) -> JobRecord:
         """Let a held job start."""
         record = await self._waiting("release", job_id)
-        await self.backend.release(_reachable(record))
+        await self._tell(self.backend.release, record)
         self.monitor.wake()
         at = self.clock()
         return await self.bulletin.apply(record.uid, lambda r: life.released(r, at)) or record
+
+    async def _tell(self, change: Callable[[NativeId], Awaitable[None]], record: JobRecord) -> None:
+        """Have the scheduler change a job that we know, and that it may not know any more."""
+        try:
+            await change(_reachable(record))
+        except JobNotFound:
+            raise WrongState(
+                "The scheduler does not have this job in its queue any more, so it can be neither"
+                " held nor released."
+            ) from None
 
     async def _waiting(self, action: str, job_id: str) -> JobRecord:
         """Return a job that has not started, if the scheduler knows this action."""

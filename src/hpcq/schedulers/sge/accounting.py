@@ -115,14 +115,19 @@ class AccountingFile:
                 found = whole.find(mark, end)
 
     def _catch_up(self) -> None:
-        if self._file is not None:
-            self._read_on(self._file)
-        if self._file is None or self._was_replaced(self._file):
+        if self._file is None:
+            self._open()
+            return
+        was_replaced = self._was_replaced(self._file)
+        self._read_on(self._file)
+        if was_replaced:
             self._open()
 
     def _was_replaced(self, file: BinaryIO) -> bool:
+        # Opened anew, so that a network file system does not answer from what it remembers.
+        with self.path.open("rb") as current:
+            theirs = os.fstat(current.fileno())
         ours = os.fstat(file.fileno())
-        theirs = self.path.stat()
         return (ours.st_dev, ours.st_ino) != (theirs.st_dev, theirs.st_ino) or (
             theirs.st_size < self._offset
         )

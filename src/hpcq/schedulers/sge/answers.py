@@ -8,6 +8,7 @@ import re
 
 from hpcq.domain.errors import (
     CommandFailed,
+    InvalidSpec,
     JobNotFound,
     NotAuthorized,
     OutputParseError,
@@ -43,7 +44,30 @@ _OWN_WORDS = re.compile(
     r"^(?:Unable to run job: |Unable to read script file |(?:/\S*/)?qsub: |error: |denied: )",
     re.MULTILINE,
 )
-_TRY_LATER = 25  # sge_submit(1), EXIT STATUS: refused now, may be accepted later
+# sge_submit(1), EXIT STATUS: refused now, may be accepted later. 8.1.9 and 2011.11 say so of
+# max_u_jobs and max_jobs, which pass when jobs end; an array that is too large exits with 1.
+_TRY_LATER = 25
+
+# What a submitter can correct, and the field that says it; what qsub finds in its own options but
+# in none of these stands in the script's ``#$`` lines.
+_CORRECTABLE = (
+    (re.compile(r"unknown queue|queue \S+ does not exist"), "queue"),
+    (re.compile(r"\bproject\b"), "account"),
+    (re.compile(r"priority"), "priority"),
+    (re.compile(r"argument to -N|not a valid object name"), "name"),
+    (re.compile(r"no suitable queues"), None),
+    (
+        re.compile(
+            r"Unable to read script file|more than \d+ tasks|unknown resource"
+            r"|attribute \S+ is not a|can't resolve hostname \"|^(?:/\S*/)?qsub: ",
+            re.MULTILINE,
+        ),
+        "scriptFile",
+    ),
+)
+_FRAME = re.compile(
+    r"^Unable to run job: |\s*^Exiting\.\s*$|\s*^[Uu]sage:.*", re.MULTILINE | re.DOTALL
+)
 
 _JOB_ID = re.compile(rb"\s*([0-9]{1,18})(?:\.[0-9]+-[0-9]+:[0-9]+)?\s*")
 
@@ -91,6 +115,7 @@ def parse_qsub(done: Completed) -> NativeId:
     Raises:
         OutputParseError: it answered something else, or its answer was lost: nobody knows whether
             the job exists.
+        InvalidSpec: it was refused for what the request or its script asks for.
         QuotaExceeded: the site's limit of jobs is reached.
         CommandFailed, NotAuthorized, SchedulerUnavailable: it was refused; there is no job.
     """
@@ -111,8 +136,18 @@ def parse_qsub(done: Completed) -> NativeId:
             raise QuotaExceeded(
                 f"Grid Engine takes no more jobs at present: {message}", scheduler_message=message
             )
+        if not _DOWN.search(said):
+            _refuse_correctable(said)
         check_completed(done)
     match = _JOB_ID.fullmatch(done.stdout)
     if match is None:
         raise OutputParseError("qsub", "it is not just a job id", done.stdout or done.stderr)
     return NativeId(match[1].decode())
+
+
+def _refuse_correctable(said: str) -> None:
+    """Raise InvalidSpec for a refusal that the submitter can do something about."""
+    for pattern, field in _CORRECTABLE:
+        if pattern.search(said):
+            words = excerpt(_FRAME.sub("", said.strip()))
+            raise InvalidSpec(f"Grid Engine refuses it: {words}", field=field)

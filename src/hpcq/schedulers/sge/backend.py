@@ -1,13 +1,14 @@
 """Grid Engine behind the backend contract."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
-from hpcq.domain.errors import (
-    JobNotFound,
-    OutputParseError,
-)
+from hpcq.domain.arrays import is_whole
+from hpcq.domain.errors import JobNotFound, OutputParseError, SchedulerError
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.outputs import default_name
 from hpcq.execution.leftovers import marked
@@ -22,7 +23,6 @@ from hpcq.schedulers.base import (
     Unreadable,
 )
 from hpcq.schedulers.cli import CommandLine, read_script
-from hpcq.schedulers.sge.accounting import AccountingFile
 from hpcq.schedulers.sge.answers import check_completed, never_ran, parse_qsub
 from hpcq.schedulers.sge.carrier import build_carrier
 from hpcq.schedulers.sge.cluster import parse_qhost_xml, parse_queue_limits, parse_queue_summary
@@ -30,18 +30,18 @@ from hpcq.schedulers.sge.commands import (
     acceptable_name,
     build_change,
     build_qsub,
+    is_job_id,
     job_number,
 )
-from hpcq.schedulers.sge.details import parse_qstat_details
-from hpcq.schedulers.sge.entries import Entry, observe
-from hpcq.schedulers.sge.parse import QueueMemo, parse_qstat_xml
-from hpcq.schedulers.sge.qacct import parse_qacct
+from hpcq.schedulers.sge.details import find_key, parse_qstat_details
+from hpcq.schedulers.sge.history import History
+from hpcq.schedulers.sge.parse import QueueMemo, parse_qstat_xml, with_arrays
+from hpcq.schedulers.sge.states import is_in_error
 
 __all__ = ["SgeBackend", "create"]
 
 _QSTAT = ("qstat", "-u", "*", "-xml")
 _IDS_IN_ONE_COMMAND = 500
-_QACCT_AT_ONCE = 2
 _DEBIAN_ROOT = "/var/lib/gridengine"
 
 _CAPABILITIES = Capabilities(
@@ -76,11 +76,11 @@ class SgeBackend:
     def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
         self._cli = CommandLine(options, runner)
         self._parallel_environment = options.parallel_environment
-        self._accounting = AccountingFile(_accounting_path(options.environment))
+        self._history = History(self._cli, _accounting_path(options.environment), _now)
         self._memo = QueueMemo()
         self._listing = asyncio.Lock()
-        self._listed: Mapping[NativeId, Observation] = {}
-        self._qacct = asyncio.Semaphore(_QACCT_AT_ONCE)
+        self._listed: Mapping[NativeId, Observation] | None = None
+        self._errors: dict[NativeId, str | None] = {}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -92,7 +92,7 @@ class SgeBackend:
 
     async def stop(self) -> None:
         """Let go of the accounting file."""
-        await asyncio.to_thread(self._accounting.close)
+        await asyncio.to_thread(self._history.accounting.close)
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Return the names of the output files; see `SchedulerBackend.check_script`."""
@@ -121,59 +121,115 @@ class SgeBackend:
             OutputParseError: it may stand in what cannot be read.
         """
         listing = await self.jobs()
-        numbers = {int(job_number(seen.native_id)) for seen in listing.observations}
+        ids = [seen.native_id for seen in listing.observations]
         for bad in listing.unreadable:
             if bad.native_id is None:
                 raise OutputParseError("qstat", f"{bad.reason}, in one of its jobs", bad.excerpt)
-            numbers.add(int(job_number(bad.native_id)))
-        for batch in _batches([NativeId(str(n)) for n in sorted(numbers, reverse=True)]):
-            output = await self._qstat_j(batch)
-            if key.encode() not in output:
-                continue
-            found = parse_qstat_details(output, batch, self._listed)
-            for seen in found.observations:
-                if seen.submission_key == key:
-                    return seen.native_id
-            for bad in found.unreadable:
-                raise OutputParseError("qstat -j", bad.reason, bad.excerpt)
-        return await self._find_in_accounting(key)
+            ids.append(bad.native_id)
+        numbers = sorted({int(job_number(native_id)) for native_id in ids}, reverse=True)
+        for batch in _batches([NativeId(str(number)) for number in numbers]):
+            found = find_key(await self._qstat_j(batch), key)
+            if found is not None:
+                return found
+        return await self._history.find(key)
 
     async def jobs(self) -> Listing:
-        """Run one ``qstat`` for all users' jobs, pending ones included."""
+        """Run one ``qstat`` for all users' jobs, pending ones included.
+
+        Jobs that came into the error state since are asked about with one ``qstat -j``.
+        """
         async with self._listing:
+            asked_at = _now()
             done = await self._cli.run(_QSTAT, listing=True)
             check_completed(done)
             listing = await asyncio.to_thread(parse_qstat_xml, done.stdout, self._memo)
-            self._listed = {seen.native_id: seen for seen in listing.observations}
-        return listing
+            listed = {seen.native_id: seen for seen in listing.observations}
+            if self._listed is not None:
+                self._history.departures.note(self._listed, listed, asked_at)
+            self._listed = listed
+            observations = await self._with_errors(listed)
+        return replace(listing, observations=observations)
+
+    async def _with_errors(self, listed: Mapping[NativeId, Observation]) -> Sequence[Observation]:
+        """Put the reasons of jobs that could not be started beside their state."""
+        failed = [i for i, seen in listed.items() if is_in_error(seen.native_state)]
+        self._errors = {i: self._errors[i] for i in failed if i in self._errors}
+        unknown = [i for i in failed if i not in self._errors][:_IDS_IN_ONE_COMMAND]
+        if unknown:
+            # One command in a round at most; a job whose reason is not told is not asked again.
+            self._errors |= dict.fromkeys(unknown)
+            with contextlib.suppress(SchedulerError):
+                told = parse_qstat_details(await self._qstat_j(unknown), unknown, listed)
+                self._errors |= {seen.native_id: seen.state_reason for seen in told.observations}
+        return [
+            replace(seen, state_reason=self._errors[i]) if self._errors.get(i) else seen
+            for i, seen in listed.items()
+        ]
 
     async def history(self, ids: Sequence[NativeId]) -> Listing:
         """Read the accounting file, or run ``qacct -j`` for each job where it is not readable."""
-        numbers = list(dict.fromkeys(job_number(native_id) for native_id in ids))
-        entries, unreadable = await self._entries(numbers)
-        # An array that still has tasks in the queue has not ended, whatever its first tasks did.
-        wanted = {native_id for native_id in ids if native_id not in self._listed}
+        numbers = _numbers(ids)
+        with contextlib.suppress(SchedulerError):
+            await self._known_queue()
+        listed = self._listed or {}
+        ends, unreadable, late = await self._history.ends(numbers)
+        arrays = {seen.array_job_id for seen in ends if seen.array_job_id is not None}
+        late |= await self._in_queue(arrays & set(ids))
         return Listing(
-            observations=[seen for seen in observe(entries) if seen.native_id in wanted],
+            observations=[
+                seen
+                for seen in with_arrays(ends)
+                if seen.native_id in ids
+                and seen.native_id not in listed
+                and not (is_whole(seen) and seen.native_id in late)
+            ],
             unreadable=unreadable,
         )
 
+    async def _known_queue(self) -> Mapping[NativeId, Observation]:
+        """Return the newest listing; there is one from the first question on."""
+        if self._listed is None:
+            await self.jobs()
+        return self._listed or {}
+
+    async def _in_queue(self, arrays: Collection[str]) -> set[str]:
+        """Return which arrays still have tasks there, whatever became of the others."""
+        if not arrays:
+            return set()
+        ids = [NativeId(number) for number in arrays]
+        try:
+            told = parse_qstat_details(await self._qstat_j(ids), ids, {})
+        except SchedulerError:
+            return set(arrays)
+        return {seen.native_id for seen in told.observations}
+
     async def details(self, ids: Sequence[NativeId]) -> Listing:
         """Run ``qstat -j`` for up to 500 jobs at a time."""
-        if any(native_id not in self._listed for native_id in ids):
+        ids = [native_id for native_id in ids if is_job_id(native_id)]
+        listed = await self._known_queue()
+        if any(native_id not in listed for native_id in ids):
             await self.jobs()
+            listed = await self._known_queue()
         observations: list[Observation] = []
         unreadable: list[Unreadable] = []
         for batch in _batches(ids):
             output = await self._qstat_j(batch)
-            listing = parse_qstat_details(output, batch, self._listed)
+            listing = parse_qstat_details(output, batch, listed)
             observations += listing.observations
             unreadable += listing.unreadable
         return Listing(observations=observations, unreadable=unreadable)
 
     async def cancel(self, native_id: NativeId) -> bool:
-        """Run ``qdel``; return whether the job was still waiting, and so leaves no record."""
-        return never_ran(await self._change("qdel", native_id))
+        """Run ``qdel``; return whether the job was still waiting, and so leaves no record.
+
+        One in the error state may have been started before it got there.
+        """
+        seen = (self._listed or {}).get(native_id)
+        if not never_ran(await self._change("qdel", native_id)):
+            return False
+        if seen is None or is_in_error(seen.native_state):
+            return not await self._history.has_run(native_id)
+        return True
 
     async def hold(self, native_id: NativeId) -> None:
         """Run ``qhold``: a user's hold."""
@@ -211,7 +267,6 @@ class SgeBackend:
     async def _change(self, command: str, native_id: NativeId) -> Completed:
         try:
             argv = build_change(command, native_id)
-            job_number(native_id)
         except ValueError:
             raise JobNotFound(native_id) from None
         done = await self._cli.run(argv)
@@ -219,37 +274,10 @@ class SgeBackend:
         return done
 
     async def _qstat_j(self, ids: Iterable[NativeId]) -> bytes:
-        numbers = dict.fromkeys(job_number(native_id) for native_id in ids)
-        done = await self._cli.run(("qstat", "-j", ",".join(numbers), "-xml"), listing=True)
+        argv = ("qstat", "-j", ",".join(_numbers(ids)), "-xml")
+        done = await self._cli.run(argv, listing=True)
         check_completed(done)
         return done.stdout
-
-    async def _entries(self, numbers: Sequence[str]) -> tuple[list[Entry], list[Unreadable]]:
-        try:
-            return await asyncio.to_thread(self._accounting.records, numbers)
-        except OSError:
-            answers = await asyncio.gather(*map(self._run_qacct, numbers))
-        return (
-            [entry for entries, _ in answers for entry in entries],
-            [bad for _, unreadable in answers for bad in unreadable],
-        )
-
-    async def _run_qacct(self, *selection: str) -> tuple[list[Entry], list[Unreadable]]:
-        """Run ``qacct -j``; no record, or no accounting file at all yet, is an empty answer."""
-        async with self._qacct:
-            done = await self._cli.run(("qacct", "-j", *selection), listing=True)
-        if done.exit_code != 0 and not done.stdout.strip():
-            if b"not found" in done.stderr or b"No such file" in done.stderr:
-                return [], []
-            check_completed(done)
-        return parse_qacct(done.stdout) if done.stdout.strip() else ([], [])
-
-    async def _find_in_accounting(self, key: SubmissionKey) -> NativeId | None:
-        try:
-            return await asyncio.to_thread(self._accounting.find, key)
-        except OSError:
-            entries, _ = await self._run_qacct("-A", key)
-        return NativeId(entries[0].number) if entries else None
 
 
 def create(options: SchedulerOptions, runner: Runner) -> SgeBackend:
@@ -264,9 +292,18 @@ def create(options: SchedulerOptions, runner: Runner) -> SgeBackend:
     return SgeBackend(options, runner)
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 def _accounting_path(environment: Mapping[str, str]) -> Path:
     root = environment.get("SGE_ROOT") or _DEBIAN_ROOT
     return Path(root) / (environment.get("SGE_CELL") or "default") / "common" / "accounting"
+
+
+def _numbers(ids: Iterable[NativeId]) -> list[str]:
+    """Return the numbers of jobs, each once; what is no id of Grid Engine's names no job."""
+    return list(dict.fromkeys(job_number(i) for i in ids if is_job_id(i)))
 
 
 def _batches(ids: Sequence[NativeId]) -> Iterator[Sequence[NativeId]]:

@@ -21,6 +21,7 @@ __all__ = [
     "acceptable_name",
     "build_change",
     "build_qsub",
+    "is_job_id",
     "job_number",
     "split_environment",
 ]
@@ -42,6 +43,7 @@ _PSEUDO_VARIABLES = re.compile(
     r"\$(?:HOME|USER|JOB_ID|JOB_NAME|HOSTNAME|TASK_ID|SGE_TASK_ID|ARC)"
     r"|\$\{?(?:HOME|USER|JOB_ID|JOB_NAME|HOSTNAME|TASK_ID|SGE_TASK_ID|ARC)\}"
 )
+_JOB_ID = re.compile(r"([0-9]{1,18})(?:\[[0-9]{1,18}\])?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NAMES = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.@,+-]*")  # all.q, all.q@node7, a.q,b.q, @rack1
 _LONG_COMPONENT_BYTES = 255
@@ -161,21 +163,31 @@ def split_environment(
 
 
 def build_change(command: str, native_id: NativeId) -> tuple[str, ...]:
-    """Return ``qdel``, ``qhold`` or ``qrls`` of one job or of one array task (``9[2]``)."""
-    number, _, task = native_id.partition("[")
-    return (command, f"{number}.{task[:-1]}" if task else number)
+    """Return ``qdel``, ``qhold`` or ``qrls`` of one job or of one array task (``9[2]``).
+
+    Raises:
+        ValueError: the id is not one of Grid Engine's.
+    """
+    number = job_number(native_id)
+    task = native_id.removeprefix(number)
+    return (command, f"{number}.{task[1:-1]}" if task else number)
 
 
-def job_number(native_id: NativeId) -> str:
+def is_job_id(native_id: str) -> bool:
+    """Whether an id can be one of Grid Engine's: ``9`` or ``9[2]``."""
+    return _JOB_ID.fullmatch(native_id) is not None
+
+
+def job_number(native_id: str) -> str:
     """Return the number of the job that an id belongs to: ``9`` of ``9[2]``.
 
     Raises:
         ValueError: the id is not one of Grid Engine's.
     """
-    number, _, task = native_id.partition("[")
-    if not number.isdigit() or (task and not task[:-1].isdigit()):
+    match = _JOB_ID.fullmatch(native_id)
+    if match is None:
         raise ValueError(f"not a Grid Engine job id: {native_id!r}")
-    return number
+    return match[1]
 
 
 def _survives_v(name: str, value: str) -> bool:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import zip_longest
 from xml.etree import ElementTree
 
 from hpcq.domain.errors import OutputParseError, SchedulerUnavailable, excerpt
@@ -18,11 +19,12 @@ from hpcq.schedulers.base import Listing, Unreadable
 from hpcq.schedulers.sge.commands import job_number
 from hpcq.schedulers.sge.parse import mend_less_than, text_of
 
-__all__ = ["parse_qstat_details"]
+__all__ = ["find_key", "parse_qstat_details"]
 
 _ENVIRONMENT = re.compile(rb"<JB_env_list\b.*?</JB_env_list>", re.DOTALL)
-_JOB = re.compile(rb"<(?:element|qmaster_response)>\s*(?=<JB_job_number>)")
-_JOBS_END = b"</djob_info>"
+# Releases differ in the name of the element around a job; 2011.11 has elements without any name.
+_JOB = re.compile(rb"<([^<>/\s]*)[^<>]*>\s*(?=<JB_job_number>)")
+_NAMELESS = re.compile(rb"<(/?)>")
 _MESSAGES = re.compile(rb"<messages>.*?</messages>", re.DOTALL)
 _NOT_IN_XML = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _COMMUNICATION_ERROR = re.compile(rb"<com+unication_error\b.*?<AN_text>(.*?)</AN_text>", re.DOTALL)
@@ -65,10 +67,10 @@ def parse_qstat_details(
             f"The Grid Engine qmaster does not answer: {message}", scheduler_message=message
         )
     document = mend_less_than(_ENVIRONMENT.sub(b"", output))
-    if b"<unknown_jobs" in document and b"<djob_info" not in document:
+    if b"<unknown_jobs" in document and b"<JB_job_number>" not in document:
         return Listing()
-    if b"<djob_info" not in document:
-        raise OutputParseError("qstat -j", "there is no djob_info element in it", document)
+    if b"<djob_info" not in document and _JOB.search(document) is None:
+        raise OutputParseError("qstat -j", "there is no job in it", document)
     reasons = _reasons(document)
     moment = now or datetime.now(UTC)
     by_number: dict[str, list[NativeId]] = {}
@@ -78,25 +80,69 @@ def parse_qstat_details(
     unreadable: list[Unreadable] = []
     for chunk in _job_chunks(document):
         try:
-            job = ElementTree.fromstring(chunk)  # noqa: S314 - no document type, so no entities
+            job = _parsed(chunk)
             number = (job.findtext("JB_job_number") or "").strip()
             observations += [
                 _observation(job, native_id, listed.get(native_id), reasons, moment)
                 for native_id in by_number.get(number, ())
-                if _has_task(job, native_id)
+                if native_id in listed or _has_task(job, native_id)
             ]
         except (ElementTree.ParseError, ValueError) as error:
             unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(chunk)))
     return Listing(observations=observations, unreadable=unreadable)
 
 
+def find_key(output: bytes, key: SubmissionKey) -> NativeId | None:
+    """Return the number of the job that carries the key; None when it surely is none of these.
+
+    Args:
+        output: what ``qstat -j ID,ID -xml`` printed.
+        key: what is looked for. It may also stand where a user wrote it, in an argument of
+            another job for one.
+
+    Raises:
+        OutputParseError: it stands in something that was not understood.
+    """
+    if key.encode() not in output:
+        return None
+    document = mend_less_than(_ENVIRONMENT.sub(b"", output))
+    understood = 0
+    for chunk in _job_chunks(document):
+        if key.encode() not in chunk:
+            continue
+        try:
+            job = _parsed(chunk)
+        except ElementTree.ParseError as error:
+            raise OutputParseError("qstat -j", str(error), chunk) from error
+        if _key(job) == key:
+            return NativeId((job.findtext("JB_job_number") or "").strip())
+        understood += chunk.count(key.encode())
+    if document.count(key.encode()) > understood:
+        reason = "it names the job that is looked for, in a place that is not known"
+        raise OutputParseError("qstat -j", reason, document)
+    return None
+
+
+def _parsed(chunk: bytes) -> ElementTree.Element:
+    return ElementTree.fromstring(chunk)  # noqa: S314 - no document type, so no entities
+
+
 def _job_chunks(document: bytes) -> Iterator[bytes]:
-    body = document.partition(b"<djob_info")[2].partition(_JOBS_END)[0]
-    for part in _JOB.split(body)[1:]:
-        inner = part.rstrip()
-        inner = inner.removesuffix(b"</element>").removesuffix(b"</qmaster_response>")
-        clean = _NOT_IN_XML.sub(b"?", inner).decode("utf-8", "replace").encode()
-        yield b"<job>" + clean + b"</job>"
+    """Yield each job's element by itself, under one name and without what is no XML.
+
+    Raises:
+        OutputParseError: there are jobs in it that do not stand in elements of their own.
+    """
+    body = document.partition(b"<messages")[0]
+    starts = list(_JOB.finditer(body))
+    if body.count(b"<JB_job_number>") != len(starts):
+        raise OutputParseError("qstat -j", "its jobs cannot be told apart", document)
+    for start, following in zip_longest(starts, starts[1:]):
+        part = body[start.end() : following.start() if following else len(body)]
+        inner, closing, _ = part.rpartition(b"</" + start[1] + b">")
+        clean = _NOT_IN_XML.sub(b"?", inner if closing else part)
+        named = _NAMELESS.sub(rb"<\1element>", clean).decode("utf-8", "replace").encode()
+        yield b"<job>" + named + b"</job>"
 
 
 def _has_task(job: ElementTree.Element, native_id: NativeId) -> bool:

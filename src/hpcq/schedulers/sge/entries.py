@@ -1,10 +1,9 @@
 """What the accounting says of one run of one job, and what follows from it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
-from hpcq.domain.arrays import whole
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
 from hpcq.domain.states import JobState
 from hpcq.schedulers.sge.ends import Used, end_of, read_limits
@@ -60,8 +59,8 @@ def observe(entries: Iterable[Entry]) -> list[Observation]:
 
     A job that was started several times has several records: the last run counts. A parallel
     job may have a record for each of its slave tasks too: they are added to the run they belong
-    to. A number that was used for several jobs gives several observations; a whole array
-    (``9``) gets one of its own besides those of its tasks.
+    to. A number that was used for several jobs gives several observations, and an array one for
+    each of its tasks that was started.
 
     Args:
         entries: in the order of the accounting file.
@@ -69,15 +68,7 @@ def observe(entries: Iterable[Entry]) -> list[Observation]:
     by_id: dict[NativeId, list[Entry]] = {}
     for entry in entries:
         by_id.setdefault(entry.native_id, []).append(entry)
-    tasks = [_observation(run) for records in by_id.values() for run in _last_runs(records)]
-    arrays: dict[str, list[Observation]] = {}
-    for seen in tasks:
-        if seen.array_job_id is not None:
-            arrays.setdefault(seen.array_job_id, []).append(seen)
-    return tasks + [
-        replace(whole(NativeId(number), of_array), array_job_id=number)
-        for number, of_array in arrays.items()
-    ]
+    return [_observation(run) for records in by_id.values() for run in _last_runs(records)]
 
 
 def _last_runs(records: Sequence[Entry]) -> list[list[Entry]]:

@@ -6,23 +6,36 @@ parser: control characters, broken UTF-8 or a stray ``&`` of one job spoil that 
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from html import unescape
 
+from hpcq.domain.arrays import is_whole, whole
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId, Observation
-from hpcq.domain.states import JobState, Stage
+from hpcq.domain.states import Stage
 from hpcq.schedulers.base import Listing, Unreadable
 from hpcq.schedulers.sge.states import state_of
 
-__all__ = ["QueueMemo", "mend_less_than", "parse_qstat_xml", "parse_xml_time", "text_of"]
+__all__ = [
+    "QueueMemo",
+    "mend_less_than",
+    "parse_qstat_xml",
+    "parse_xml_time",
+    "text_of",
+    "with_arrays",
+]
 
 _VOLATILE = re.compile(rb"<JAT_prio>[^<]*</JAT_prio>\s*")
 _LEAF = re.compile(rb"<([A-Za-z_]+)[^<>]*>([^<]*)</\1>")
 _NUMBER = re.compile(rb"<JB_job_number>\s*([0-9]+)\s*</JB_job_number>")
 _OPEN, _CLOSE, _END = b"<job_list", b"</job_list>", b"</job_info>"
 
-_Read = Observation | Unreadable
+_TASKS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?")
+_TASKS_TOLD_APART = 1000
+"""As many tasks of an array that wait together are jobs of their own; others are a range."""
+
+_Read = tuple[Observation, ...] | Unreadable
 
 
 class QueueMemo:
@@ -52,10 +65,10 @@ class QueueMemo:
 
 
 def parse_qstat_xml(output: bytes, memo: QueueMemo | None = None) -> Listing:
-    """Return one observation for each job, and for each array task that is not pending.
+    """Return one observation for each job, each array (``9``) and each task of it (``9[2]``).
 
-    Pending tasks of an array come as a range; they are covered by the observation of the array
-    itself (``9``), which is there as long as any of its tasks is. Tasks are ``9[2]``.
+    Pending tasks of an array come as a range. In one of more than a thousand they are not told
+    apart; the array itself is there as long as any of its tasks is.
 
     Args:
         output: what ``qstat -u '*' -xml`` printed with ``TZ=UTC``.
@@ -72,9 +85,9 @@ def parse_qstat_xml(output: bytes, memo: QueueMemo | None = None) -> Listing:
     if not document.endswith(_END):
         raise OutputParseError("qstat", "the document is cut off", document[-400:])
     reads = (memo or QueueMemo()).read(document.split(_OPEN)[1:])
-    observations = [read for read in reads if isinstance(read, Observation)]
+    observations = [seen for read in reads if isinstance(read, tuple) for seen in read]
     return Listing(
-        observations=_with_arrays(observations),
+        observations=with_arrays(observations),
         unreadable=[read for read in reads if isinstance(read, Unreadable)],
     )
 
@@ -114,7 +127,7 @@ def _read_element(element: bytes) -> _Read:
     if not fields.get("state"):
         return _unreadable("it has no state", element, native_id)
     try:
-        return _observation(native_id, fields)
+        return _observations(native_id, fields)
     except ValueError as error:
         return _unreadable(str(error), element, native_id)
 
@@ -123,13 +136,12 @@ def _unreadable(reason: str, element: bytes, native_id: NativeId | None) -> Unre
     return Unreadable(reason=reason, excerpt=excerpt(element), native_id=native_id)
 
 
-def _observation(number: NativeId, fields: dict[str, str]) -> Observation:
+def _observations(number: NativeId, fields: dict[str, str]) -> tuple[Observation, ...]:
     word = state_of(fields["state"])
     tasks = fields.get("tasks") or None
-    task = int(tasks) if tasks is not None and tasks.isdecimal() else None
     queue, _, host = fields.get("queue_name", "").partition("@")
-    return Observation(
-        native_id=number if task is None else NativeId(f"{number}[{task}]"),
+    seen = Observation(
+        native_id=number,
         state=word.state,
         native_state=fields["state"],
         stage=word.stage,
@@ -145,12 +157,35 @@ def _observation(number: NativeId, fields: dict[str, str]) -> Observation:
         else parse_xml_time(fields.get("JAT_start_time")),
         slots=int(fields["slots"]) if fields.get("slots") else None,
         array_job_id=None if tasks is None else number,
-        array_task_id=task,
+    )
+    if tasks is None:
+        return (seen,)
+    told_apart = _told_apart(tasks)
+    if told_apart is None:
+        return (seen,)
+    return tuple(
+        replace(seen, native_id=NativeId(f"{number}[{task}]"), array_task_id=task)
+        for task in told_apart
     )
 
 
-def _with_arrays(observations: Sequence[Observation]) -> list[Observation]:
-    """Put one observation for each array in place of its pending ranges."""
+def _told_apart(tasks: str) -> list[int] | None:
+    """Return the numbers in ``3-6:1,9``; None when they are too many, or cut off (``1,2,...``)."""
+    numbers: list[int] = []
+    for part in tasks.split(","):
+        match = _TASKS.fullmatch(part)
+        if match is None:
+            return None
+        first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1) or 1
+        some = range(first, last + 1, step)
+        if len(numbers) + len(some) > _TASKS_TOLD_APART:
+            return None
+        numbers += some
+    return numbers
+
+
+def with_arrays(observations: Sequence[Observation]) -> list[Observation]:
+    """Put one observation for each array beside its tasks, in place of a range of them."""
     result = []
     arrays: dict[str, list[Observation]] = {}
     for seen in observations:
@@ -160,37 +195,7 @@ def _with_arrays(observations: Sequence[Observation]) -> list[Observation]:
             arrays.setdefault(seen.array_job_id, []).append(seen)
             if seen.array_task_id is not None:
                 result.append(seen)
-    result += [_array(number, parts) for number, parts in arrays.items()]
+    for number, parts in arrays.items():
+        alone = parts[0] if len(parts) == 1 and is_whole(parts[0]) else None
+        result.append(alone or replace(whole(NativeId(number), parts), array_job_id=number))
     return result
-
-
-# An array is where the furthest of its tasks is.
-_FURTHEST = (
-    JobState.RUNNING,
-    JobState.SUSPENDED,
-    JobState.REQUEUED,
-    JobState.QUEUED,
-    JobState.REQUEUED_HELD,
-    JobState.QUEUED_HELD,
-    JobState.UNDETERMINED,
-)
-
-
-def _array(number: str, parts: Sequence[Observation]) -> Observation:
-    first = min(parts, key=lambda part: (_FURTHEST.index(part.state), part.stage is not None))
-    starts = [part.start_time for part in parts if part.start_time is not None]
-    submits = [part.submit_time for part in parts if part.submit_time is not None]
-    return Observation(
-        native_id=NativeId(number),
-        state=first.state,
-        native_state=first.native_state,
-        stage=first.stage,
-        state_reason=first.state_reason,
-        name=first.name,
-        owner=first.owner,
-        queue=first.queue,
-        submit_time=min(submits, default=None),
-        start_time=min(starts, default=None),
-        slots=first.slots,
-        array_job_id=number,
-    )

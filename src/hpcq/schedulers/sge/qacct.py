@@ -14,6 +14,10 @@ from hpcq.schedulers.sge.entries import Entry
 __all__ = ["parse_qacct"]
 
 _SEPARATOR = re.compile(rb"^={20,}[ \t]*\r?$", re.MULTILINE)
+# What stands behind the records when they were selected by account.
+_TOTALS = re.compile(
+    rb"^(?:Total System Usage|[A-Z]*[ \t]+WALLCLOCK[ \t]).*", re.MULTILINE | re.DOTALL
+)
 _LEADING_INTEGER = re.compile(r"-?[0-9]+")
 _NOTHING = frozenset({"", "NONE", "undefined", "-/-", "UNKNOWN"})
 
@@ -37,10 +41,11 @@ def parse_qacct(output: bytes) -> tuple[list[Entry], list[Unreadable]]:
         output: what ``qacct -j ID`` printed with ``TZ=UTC``.
 
     Raises:
-        OutputParseError: there is no record in it.
+        OutputParseError: there is no record in it, and it does not say that there is none.
     """
-    blocks = _SEPARATOR.split(output)[1:]
-    if not blocks:
+    records, totals = _TOTALS.subn(b"", output, count=1)
+    blocks = _SEPARATOR.split(records)[1:]
+    if not blocks and not totals:
         raise OutputParseError("qacct", "there is no record in it", output)
     entries, unreadable = [], []
     for block in blocks:

@@ -10,6 +10,7 @@ __all__ = [
     "Failure",
     "StateWord",
     "failure_of",
+    "is_in_error",
     "signal_of",
     "state_of",
 ]
@@ -106,6 +107,11 @@ def state_of(word: str) -> StateWord:
     if "d" in letters:
         stage = Stage.CANCELLING
     return StateWord(state, stage, reason)
+
+
+def is_in_error(word: str | None) -> bool:
+    """Whether a state of ``qstat`` is an error state: ``Eqw``, ``EhRqw``."""
+    return word is not None and "E" in word
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from hpcq.domain.units import GIBIBYTE
 from hpcq.schedulers.sge.accounting import AccountingFile, parse_accounting_line
 from hpcq.schedulers.sge.ends import Used, end_of, memory_specifier
 from hpcq.schedulers.sge.entries import Entry, observe
+from hpcq.schedulers.sge.parse import with_arrays
 from hpcq.schedulers.sge.qacct import parse_qacct
 
 KEY = SubmissionKey("hpcq-0123456789abcdef0123456789abcdef")
@@ -30,7 +31,7 @@ def lines(version: str) -> list[bytes]:
 
 def ends(entries: Iterable[Entry]) -> dict[str, list[Observation]]:
     found: dict[str, list[Observation]] = {}
-    for seen in observe(entries):
+    for seen in with_arrays(observe(entries)):
         found.setdefault(str(seen.name), []).append(seen)
     return found
 

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from tests.unit.schedulers.sge.recorded import recorded
 from hpcq.domain.errors import (
     CommandFailed,
     HpcqError,
+    InvalidSpec,
     JobNotFound,
     NotAuthorized,
     OutputParseError,
@@ -29,22 +31,119 @@ def test_submission_s_id(case: str, native_id: str) -> None:
     assert parse_qsub(recorded(case)) == native_id
 
 
+@pytest.mark.parametrize(("case", "native_id"), [("qsub_terse", "45"), ("qsub_terse_array", "46")])
+def test_submission_s_id_from_2011(case: str, native_id: str) -> None:
+    assert parse_qsub(recorded(case, "2011.11")) == native_id
+
+
+@pytest.mark.parametrize(
+    ("case", "error"),
+    [
+        ("qdel_unknown", JobNotFound),
+        ("qhold_unknown", JobNotFound),
+        ("qrls_unknown", JobNotFound),
+        ("qdel_strangers", NotAuthorized),
+        ("qhold_strangers", NotAuthorized),  # exit status 18
+        ("qdel_down", SchedulerUnavailable),
+        ("qhold_down", SchedulerUnavailable),
+        ("qstat_xml_down", SchedulerUnavailable),
+        ("qstat_j_xml_down", SchedulerUnavailable),  # a signal ended it
+        ("qstat_no_cell", SchedulerUnavailable),
+    ],
+)
+def test_what_commands_of_2011_refuse(case: str, error: type[HpcqError]) -> None:
+    with pytest.raises(error):
+        check_completed(recorded(case, "2011.11"), JOB)
+
+
+@pytest.mark.parametrize(
+    ("case", "waiting"),
+    [
+        ("qdel_pending", True),
+        ("qdel_pending_task", True),
+        ("qdel_held_array", True),
+        ("qdel_error_state", True),
+        ("qdel_running", False),
+        ("qdel_running_again", False),
+        ("qdel_suspended", False),
+        ("qdel_task", False),
+    ],
+)
+def test_deletions_of_2011(case: str, waiting: bool) -> None:
+    done = recorded(case, "2011.11")
+    check_completed(done, JOB)
+    assert never_ran(done) is waiting
+
+
+def test_unreachable_qmaster_of_2011_leaves_no_job() -> None:
+    with pytest.raises(SchedulerUnavailable):
+        parse_qsub(recorded("qsub_down", "2011.11"))
+
+
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("qsub_unknown_queue", 'unknown queue "nowhere.q"'),
-        ("qsub_unknown_pe", 'parallel environment "nope" does not exist'),
-        ("qsub_unknown_project", 'project "nope" does not exist'),
-        ("qsub_name_with_slash", "must not contain /"),
-        ("qsub_bad_priority", "invalid priority"),
-        ("qsub_priority_not_operator", "requires operator privileges"),
-        ("qsub_no_such_script", "No such file"),
+        ("8.1.9/qsub_unknown_pe", 'parallel environment "nope" does not exist'),
+        ("2011.11/qsub_no_such_pe", 'parallel environment "nosuch" does not exist'),
     ],
 )
 def test_refusal_carries_the_scheduler_s_words(case: str, message: str) -> None:
     with pytest.raises(CommandFailed) as refused:
-        parse_qsub(recorded(case))
+        parse_qsub(recorded_as(case))
     assert message in (refused.value.scheduler_message or "")
+
+
+@pytest.mark.parametrize(
+    ("case", "field", "message"),
+    [
+        ("8.1.9/qsub_unknown_queue", "queue", 'unknown queue "nowhere.q"'),
+        ("8.1.9/qsub_unknown_project", "account", 'project "nope" does not exist'),
+        ("8.1.9/qsub_name_with_slash", "name", "must not contain /"),
+        ("8.1.9/qsub_bad_priority", "priority", "invalid priority"),
+        ("8.1.9/qsub_priority_not_operator", "priority", "requires operator privileges"),
+        ("8.1.9/qsub_no_such_script", "scriptFile", "No such file"),
+        ("8.1.9/qsub_unknown_resource", "scriptFile", 'unknown resource "nope"'),
+        ("8.1.9/qsub_no_such_option", "scriptFile", "invalid option"),
+        ("8.1.9/qsub_too_many_tasks", "scriptFile", "more than 75000 tasks"),
+        ("8.1.9/qsub_no_suitable_queue", None, "no suitable queues"),
+        ("8.1.9/qsub_bad_time_in_script", "scriptFile", '"h_rt" is not a time value'),
+        ("8.1.9/qsub_bad_option_in_script", "scriptFile", 'invalid option argument "-nosuch"'),
+        ("2011.11/qsub_no_such_queue", "queue", 'unknown queue "nosuch.q"'),
+        ("2011.11/qsub_no_such_project", "account", 'project "nosuch" does not exist'),
+        ("2011.11/qsub_digit_name", "name", "cannot start with a digit"),
+        ("2011.11/qsub_positive_priority", "priority", "requires operator privileges"),
+        ("2011.11/qsub_no_script_file", "scriptFile", "No such file"),
+        ("2011.11/qsub_no_such_resource", "scriptFile", 'unknown resource "nosuch"'),
+        ("2011.11/qsub_bad_option", "scriptFile", "invalid option"),
+    ],
+)
+def test_refusal_that_a_submitter_can_correct_names_the_field(
+    case: str, field: str | None, message: str
+) -> None:
+    with pytest.raises(InvalidSpec, match=re.escape(message)) as refused:
+        parse_qsub(recorded_as(case))
+    assert refused.value.field == field
+    assert "Exiting" not in refused.value.detail
+
+
+def test_refusal_leaves_out_the_usage() -> None:
+    done = replace(
+        recorded("qsub_no_such_option"), stderr=b"qsub: ERROR! no\nUsage: qsub [options]\n -a x\n"
+    )
+    with pytest.raises(InvalidSpec) as refused:
+        parse_qsub(done)
+    assert refused.value.detail == "Grid Engine refuses it: qsub: ERROR! no"
+
+
+@pytest.mark.parametrize("case", ["qsub_too_many_jobs_of_a_user", "qsub_too_many_jobs"])
+def test_limits_that_pass_are_quotas(case: str) -> None:
+    with pytest.raises(QuotaExceeded, match="jobs are allowed"):
+        parse_qsub(recorded(case))
+
+
+def recorded_as(case: str) -> Completed:
+    version, _, name = case.partition("/")
+    return recorded(name, version)
 
 
 def test_lost_answer_of_a_submission_is_not_a_refusal() -> None:

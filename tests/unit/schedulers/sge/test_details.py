@@ -74,7 +74,8 @@ def test_array_and_its_task() -> None:
     output = recorded("qstat_j_xml_array").stdout
     ids = [NativeId("39"), NativeId("39[2]"), NativeId("39[5]")]
     listing = parse_qstat_details(output, ids, listed(), NOW)
-    whole, task = listing.observations  # the fifth is still pending: no task of its own yet
+    whole, task, pending = listing.observations
+    assert (pending.state, pending.array_task_id) == (JobState.QUEUED, 5)
     assert (whole.native_id, whole.array_job_id, whole.array_task_id) == ("39", "39", None)
     assert (task.native_id, task.array_job_id, task.array_task_id) == ("39[2]", "39", 2)
 

@@ -55,13 +55,68 @@ def test_running_job_has_host_and_start_pending_one_has_submission() -> None:
     assert pending.owner == "root"
 
 
-def test_array_is_listed_once_besides_its_running_tasks() -> None:
+def test_array_is_listed_once_besides_its_tasks() -> None:
     jobs = listed("qstat_xml_mixed")
     assert jobs["39"].state is JobState.RUNNING
     assert jobs["39[1]"].array_task_id == 1
     assert jobs["39[2]"].array_job_id == "39"
-    assert "39[3]" not in jobs
+    assert (jobs["39[3]"].state, jobs["39[3]"].array_task_id) == (JobState.QUEUED, 3)
     assert jobs["38"].state is JobState.QUEUED_HELD
+    assert (jobs["39"].is_array, jobs["39"].array_task_id) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "numbers"),
+    [
+        ("7", [7]),
+        ("3,4,6", [3, 4, 6]),
+        ("2-20:6", [2, 8, 14, 20]),
+        ("1-3:1,9", [1, 2, 3, 9]),
+        ("1-100000:1", None),  # too many to be jobs of their own
+        ("1,2,3,...", None),
+    ],
+)
+def test_tasks_that_wait_are_told_apart(tasks: str, numbers: list[int] | None) -> None:
+    (whole, *others) = sorted(
+        parse_qstat_xml(document(GOOD + f"<tasks>{tasks}</tasks>")).observations,
+        key=lambda seen: seen.array_task_id or 0,
+    )
+    assert (str(whole.native_id), whole.array_task_id, whole.state) == ("1", None, JobState.QUEUED)
+    assert [seen.array_task_id for seen in others] == (numbers or [])
+    assert {str(seen.native_id) for seen in others} == {f"1[{n}]" for n in numbers or ()}
+
+
+def test_listing_of_2011() -> None:
+    jobs = listed("qstat_xml_mixed", "2011.11")
+    assert {i: (seen.native_state, seen.state) for i, seen in jobs.items() if "[" not in i} == {
+        "54": ("r", JobState.RUNNING),
+        "55": ("hqw", JobState.QUEUED_HELD),
+        "56": ("qw", JobState.QUEUED),
+        "57": ("hqw", JobState.QUEUED_HELD),
+        "58": ("Eqw", JobState.QUEUED_HELD),
+        "59": ("r", JobState.RUNNING),
+        "60": ("hqw", JobState.QUEUED_HELD),
+        "61": ("r", JobState.RUNNING),
+        "62": ("r", JobState.RUNNING),
+        "63": ("r", JobState.RUNNING),
+        "64": ("s", JobState.SUSPENDED),
+        "65": ("Rq", JobState.REQUEUED),
+        "66": ("r", JobState.RUNNING),
+    }
+    assert [i for i in jobs if i.startswith("59[")] == [f"59[{n}]" for n in range(1, 7)]
+    assert jobs["60[20]"].state is JobState.QUEUED_HELD
+    assert (jobs["61"].name, jobs["62"].name) == ('foo<bar>&x;"q"', "estudo-ção")
+    assert jobs["59"].submit_time == datetime(2026, 11, 27, 1, 4, 19, tzinfo=UTC)
+
+
+def test_listing_of_2011_while_jobs_are_deleted() -> None:
+    jobs = listed("qstat_xml_deleting", "2011.11")
+    assert {i for i, seen in jobs.items() if seen.stage is Stage.CANCELLING} == {
+        "54",
+        "59[2]",
+        "64",
+    }
+    assert (jobs["54"].state, jobs["64"].state) == (JobState.RUNNING, JobState.SUSPENDED)
 
 
 def test_deletion_asked_for_is_a_stage() -> None:
@@ -75,7 +130,7 @@ def test_empty_queue() -> None:
 
 def test_older_dialect() -> None:
     jobs = listed("qstat_xml_mixed", "6.2u5")
-    assert {i: seen.native_state for i, seen in jobs.items()} == {
+    assert {i: seen.native_state for i, seen in jobs.items() if not seen.array_task_id} == {
         "155": "r",
         "157": "Eqw",
         "159": "hqw",
