@@ -80,8 +80,8 @@ caller's own when it sent one; the service's log names the request by it.
 
 _WHAT_TO_DO = {
     "invalid_content": "The request is well formed and cannot be a job: a directory or script that "
-    "does not exist, an empty name, no slots, a value that the scheduler cannot carry. `field` "
-    "says where. Correct it.",
+    "does not exist, mandatory content that is absent, null or empty, no slots, a value that the "
+    "scheduler cannot carry. `field` says where. Correct it.",
     "not_authorized": "The scheduler or the operating system does not let the service's account do "
     "this. `schedulerMessage` has its words. Ask the site's administrator.",
     "job_not_found": "No job has this id, here, in the scheduler's queue or in its accounting.",
@@ -100,7 +100,9 @@ _WHAT_TO_DO = {
     "does not happen.",
     "body_too_large": "The body is longer than `MAX_REQUEST_BYTES`. Put what is large into files.",
     "wrong_shape": "The body is not JSON, a field or a query parameter is unknown, missing or of "
-    "the wrong type. `field` names the first one, `detail` all of them.",
+    "the wrong type, or a parameter is given twice. `field` names the first one, `detail` all of "
+    'them. Not wrong: a number as text (`"4"`), `4.0` for 4, a number in `args`, null for what '
+    'is not mandatory, and `""` for `name`, which is the default name then.',
     "quota_exceeded": "A limit of the site was reached: jobs per user, slots, a full queue. "
     "`schedulerMessage` says which. Submit again when other jobs have ended.",
     "internal_error": "A defect of this service. Its log has the reason under the answer's "

@@ -8,15 +8,16 @@ import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from hpcq import __version__
 from hpcq.api import problems
-from hpcq.api.asgi import BodyLimit, OnePathSpelling, PlainStartFailure
+from hpcq.api.asgi import BodyLimit, HeadAsGet, OnePathSpelling, PlainStartFailure
 from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
 from hpcq.api.program_listing import ProgramListing
 from hpcq.api.program_sources import catalogue_file, program_sources
+from hpcq.api.requests import refuse_repeated
 from hpcq.api.routers import health, jobs
 from hpcq.api.routers import programs as program_routes
 from hpcq.config import (
@@ -60,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lambda app: _lifespan(app, settings),
+        dependencies=[Depends(refuse_repeated)],
     )
     for module in (jobs, program_routes, health):
         app.include_router(module.router)
@@ -67,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.add_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes)
     app.add_middleware(OnePathSpelling, root_path=root_path)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(RequestLog)
     app.add_middleware(PlainStartFailure)
     return app

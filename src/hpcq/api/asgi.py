@@ -1,11 +1,11 @@
-"""What stands before the routes: one spelling of paths, bounded bodies, plain start failures."""
+"""Middleware before the routes: one spelling of paths, HEAD, bounded bodies, start failures."""
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpcq.api.problems import plain_problem
 
-__all__ = ["BodyLimit", "OnePathSpelling", "PlainStartFailure"]
+__all__ = ["BodyLimit", "HeadAsGet", "OnePathSpelling", "PlainStartFailure"]
 
 
 class PlainStartFailure:
@@ -28,7 +28,11 @@ class PlainStartFailure:
 
 
 class OnePathSpelling:
-    """Takes ``/jobs/`` for ``/jobs`` and ``ROOT_PATH/jobs`` for both, without a redirect."""
+    """Takes ``/jobs/``, ``//jobs`` and ``ROOT_PATH/jobs`` for ``/jobs``, without a redirect.
+
+    Slashes are too many where a client joins its base address and a path, or a proxy takes a
+    prefix away.
+    """
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
         self._app = app
@@ -37,9 +41,34 @@ class OnePathSpelling:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             # Routes are matched below the root path, and also where a path does not begin with it.
-            path = scope["path"].removesuffix("/") or "/"
-            scope = {**scope, "path": path, "root_path": self._root_path}
+            path, root = _with_one_slash(scope["path"]), self._root_path
+            if path.startswith(f"{root}/"):
+                path = root + _with_one_slash(path.removeprefix(root))
+            scope = {**scope, "path": path, "root_path": root}
         await self._app(scope, receive, send)
+
+
+def _with_one_slash(path: str) -> str:
+    return "/" + path.strip("/")
+
+
+class HeadAsGet:
+    """Answers HEAD as GET is answered, headers included, without the body (RFC 9110, 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app({**scope, "method": "GET"}, receive, without_body)
 
 
 class BodyLimit:

@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from hpcq.api.requests import MANDATORY
 from hpcq.domain import errors
 
 __all__ = [
@@ -165,8 +166,11 @@ async def _on_wrong_shape(_request: Request, error: Exception) -> Response:
     first = found[0] if found else {"loc": (), "type": "unreadable"}
     where = _where(first)
     problems = "; ".join(_in_words(one) for one in found) or "it cannot be read"
-    code, title = TITLES[422]
-    return problem_response(422, code, title, f"{problems}.", field=where or None)
+    if found and all(one["type"] == MANDATORY for one in found):
+        _, status, code, title = PROBLEMS[0]
+    else:
+        status, (code, title) = 422, TITLES[422]
+    return problem_response(status, code, title, f"{problems}.", field=where or None)
 
 
 def _where(one: Any) -> str:

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from hpcq.api.requests import Argument, Number, RequestModel, WholeNumber, require
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import ArrayRange, DependencyCondition, JobSpec
 from hpcq.domain.parameters import ParameterType
@@ -175,10 +176,8 @@ class Job(_Wire):
     stale: bool = Field(description="Whether it has not done so within the allowed age.")
 
 
-class DependencyIn(_Wire):
+class DependencyIn(RequestModel):
     """A job that has to come first; its id alone stands for its success."""
-
-    model_config = ConfigDict(populate_by_name=False)
 
     job_id: StrictStr = Field(
         examples=["141"], description="The scheduler's id, of a job or a whole array, or the uid."
@@ -195,15 +194,13 @@ class DependencyIn(_Wire):
         return {"jobId": value} if isinstance(value, str) else value
 
 
-class ArrayIn(_Wire):
+class ArrayIn(RequestModel):
     """The tasks of an array: `first`, `first + step` … up to `last`."""
 
-    model_config = ConfigDict(populate_by_name=False)
-
-    first: StrictInt = Field(examples=[1], description="At least 0.")
-    last: StrictInt = Field(examples=[12])
-    step: StrictInt = 1
-    max_running: StrictInt | None = Field(
+    first: WholeNumber = Field(examples=[1], description="At least 0.")
+    last: WholeNumber = Field(examples=[12])
+    step: WholeNumber = 1
+    max_running: WholeNumber | None = Field(
         default=None, description="How many tasks may run at the same time."
     )
 
@@ -214,11 +211,14 @@ class ArrayIn(_Wire):
         )
 
 
-class JobSubmission(_Wire):
-    """A job to submit. Fields of a `Job` that only answers carry are accepted and ignored."""
+class JobSubmission(RequestModel):
+    """A job to submit. Fields of a `Job` that only answers carry are accepted and ignored.
+
+    A number may be given as text (`"4"`), a whole one as `4.0`, and one in `args` stands for its
+    text.
+    """
 
     model_config = ConfigDict(
-        populate_by_name=False,
         json_schema_extra={
             "examples": [
                 {
@@ -239,8 +239,12 @@ class JobSubmission(_Wire):
         },
     )
 
-    working_directory: StrictStr = Field(description="Absolute path; the job starts in it.")
-    reserved_slots: StrictInt = Field(description="How many CPUs to reserve, at least 1.")
+    working_directory: Annotated[StrictStr, BeforeValidator(require)] = Field(
+        description="Absolute path; the job starts in it."
+    )
+    reserved_slots: Annotated[WholeNumber, BeforeValidator(require)] = Field(
+        description="How many CPUs to reserve, at least 1."
+    )
     program_id: StrictStr | None = Field(
         default=None,
         description="Instead of `scriptFile`: a program of `GET /programs`.",
@@ -269,17 +273,17 @@ class JobSubmission(_Wire):
     name: StrictStr | None = Field(
         default=None, description="Default: the working directory's last part."
     )
-    args: list[StrictStr] | None = Field(
-        default=None, description="Reach the script byte for byte."
-    )
+    args: list[Argument] | None = Field(default=None, description="Reach the script byte for byte.")
     cluster_id: StrictStr | None = Field(default=None, description="When given, this deployment's.")
     queue: StrictStr | None = None
     account: StrictStr | None = None
-    priority: StrictInt | None = Field(
+    priority: WholeNumber | None = Field(
         default=None, description="Higher runs sooner, in its own units."
     )
-    wall_time_limit: StrictInt | None = Field(default=None, description="s; the job is ended then.")
-    memory_limit: float | None = Field(default=None, strict=True, description="GB, whole job.")
+    wall_time_limit: WholeNumber | None = Field(
+        default=None, description="s; the job is ended then."
+    )
+    memory_limit: Number | None = Field(default=None, description="GB, whole job.")
     environment: dict[StrictStr, StrictStr] | None = Field(
         default=None, description="What the job's environment holds besides the scheduler's own."
     )
@@ -321,17 +325,16 @@ class JobSubmission(_Wire):
 
     @model_validator(mode="before")
     @classmethod
-    def _nothing_is_null(cls, body: object) -> object:
+    def _absent_is_null(cls, body: object) -> object:
         # A default would be validated under the field's Python name, which no client knows.
-        return {"scriptFile": None, **body} if isinstance(body, dict) else body
+        mandatory = dict.fromkeys(("workingDirectory", "reservedSlots", "scriptFile"))
+        return {**mandatory, **body} if isinstance(body, dict) else body
 
     @field_validator("script_file")
     @classmethod
     def _there_is_something_to_run(cls, path: str | None, info: ValidationInfo) -> str | None:
         named = (info.data.get("program_id"), info.data.get("program"))
-        if path is None and named == (None, None):
-            raise PydanticCustomError("missing", "this field is mandatory")
-        return path
+        return require(path) if named == (None, None) else path  # type: ignore[return-value]
 
     def from_program(self, programs: ProgramService) -> FromProgram | None:
         """Return the program that is to run, or None when a script is.

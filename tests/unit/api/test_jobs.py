@@ -95,12 +95,27 @@ def test_every_field_of_an_answer_is_known_to_a_submission() -> None:
     [
         ({"reservedSlot": 1}, 422, "reservedSlot"),
         ({"reserved_slots": 1, "reservedSlots": 1}, 422, "reserved_slots"),
-        ({"reservedSlots": "1"}, 422, "reservedSlots"),
-        ({"reservedSlots": 1.0}, 422, "reservedSlots"),
+        ({"reservedSlots": "1x"}, 422, "reservedSlots"),
+        ({"reservedSlots": "1.5"}, 422, "reservedSlots"),
+        ({"reservedSlots": "0x10"}, 422, "reservedSlots"),
+        ({"reservedSlots": "\u0664"}, 422, "reservedSlots"),
+        ({"reservedSlots": 1.5}, 422, "reservedSlots"),
         ({"reservedSlots": True}, 422, "reservedSlots"),
-        ({"reservedSlots": None}, 422, "reservedSlots"),
+        ({"reservedSlots": float("inf")}, 422, "reservedSlots"),
+        ({"reservedSlots": "0"}, 400, "reservedSlots"),
+        ({"reservedSlots": None}, 400, "reservedSlots"),
+        ({"reservedSlots": ""}, 400, "reservedSlots"),
+        ({"workingDirectory": None}, 400, "workingDirectory"),
+        ({"scriptFile": None}, 400, "scriptFile"),
+        ({"scriptFile": None, "reservedSlot": 1}, 422, "scriptFile"),
+        ({"wallTimeLimit": "1h"}, 422, "wallTimeLimit"),
         ({"args": "a b"}, 422, "args"),
-        ({"args": [1]}, 422, "args.0"),
+        ({"args": [True]}, 422, "args.0"),
+        ({"args": [None]}, 422, "args.0"),
+        ({"args": [["a"]]}, 422, "args.0"),
+        ({"args": [float("nan")]}, 422, "args.0"),
+        ({"memoryLimit": True}, 422, "memoryLimit"),
+        ({"memoryLimit": "4G"}, 422, "memoryLimit"),
         ({"hold": 1}, 422, "hold"),
         ({"reservedSlots": 0}, 400, "reservedSlots"),
         ({"workingDirectory": ""}, 400, "workingDirectory"),
@@ -135,6 +150,102 @@ async def test_what_cannot_be_a_job_is_refused_by_name(
     )
     assert (answer.status_code, answer.json()["field"]) == (status, where)
     assert app.scheduler.calls["submit"] == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "read"),
+    [
+        ({"reservedSlots": "4"}, {"slots": 4}),
+        ({"reservedSlots": 4.0}, {"slots": 4}),
+        ({"reservedSlots": "4.0"}, {"slots": 4}),
+        ({"args": [64]}, {"args": ("64",)}),
+        ({"args": [64.0, -1, 0.5, "64"]}, {"args": ("64.0", "-1", "0.5", "64")}),
+        ({"wallTimeLimit": "3600", "queue": "q"}, {"wall_time_limit_seconds": 3600}),
+        ({"memoryLimit": "1.5"}, {"memory_limit_bytes": 3 << 29}),
+        ({"memoryLimit": 2}, {"memory_limit_bytes": 2 << 30}),
+    ],
+)
+async def test_a_number_is_understood_as(
+    app: App, fields: dict[str, Any], read: dict[str, Any]
+) -> None:
+    answer = await app.client.post("/jobs", json=app.body | fields)
+    assert answer.status_code == 201, answer.text
+    (spec,) = app.scheduler.submitted.values()
+    assert {name: getattr(spec, name) for name in read} == read
+
+
+@pytest.mark.parametrize("field", ["workingDirectory", "reservedSlots", "scriptFile"])
+async def test_mandatory_content_that_is_absent_is_as_one_that_is_null(
+    app: App, field: str
+) -> None:
+    absent = {name: value for name, value in app.body.items() if name != field}
+    answers = [
+        await app.client.post("/jobs", json=body) for body in (absent, {**absent, field: None})
+    ]
+    for answer in answers:
+        assert answer.status_code == 400
+        assert (answer.json()["field"], answer.json()["code"]) == (field, "invalid_content")
+    assert answers[0].json() == answers[1].json()
+
+
+async def test_an_empty_name_is_the_default_name(app: App) -> None:
+    job_id = (await app.client.post("/jobs", json=app.body | {"name": ""})).json()["jobId"]
+    assert (await app.client.get(f"/jobs/{job_id}")).json()["name"] == "work"
+
+
+@pytest.mark.parametrize(
+    ("method", "address", "where"),
+    [
+        ("GET", "/jobs?limit=1&limit=2", "limit"),
+        ("GET", "/jobs?x=1&x=2", "x"),
+        ("GET", "/jobs/1?x=1&x=1", "x"),
+        ("DELETE", "/jobs/1?x=1&x=1", "x"),
+        ("GET", "/jobs/1/usage?x=1&x=1", "x"),
+        ("POST", "/jobs/1/hold?x=1&x=1", "x"),
+        ("POST", "/jobs?x=1&x=1", "x"),
+        ("GET", "/programs?name=A&name=A", "name"),
+        ("GET", "/health/live?x=1&x=1", "x"),
+        ("GET", "/health/ready?x=1&x=1", "x"),
+    ],
+)
+async def test_a_parameter_given_twice_is_refused(
+    app: App, method: str, address: str, where: str
+) -> None:
+    answer = await app.client.request(method, address, json=app.body if method == "POST" else None)
+    problem = answer.json()
+    assert (answer.status_code, problem["field"]) == (422, where)
+    assert problem["detail"] == f"{where}: it is given more than once."
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/jobs", "/programs", "/health/live", "/health/ready", "/docs", "/openapi.json", "/nothing"],
+)
+async def test_head_is_answered_as_get_without_a_body(app: App, path: str) -> None:
+    await app.asked_again()
+    got, head = await app.client.get(path), await app.client.head(path)
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    moving = {"x-request-id", "x-as-of"}
+    assert {k: v for k, v in head.headers.items() if k not in moving} == {
+        k: v for k, v in got.headers.items() if k not in moving
+    }
+    assert head.headers["content-length"] == str(len(got.content))
+
+
+async def test_head_of_a_job_and_its_usage_is_that_of_get(app: App) -> None:
+    job_id = (await app.client.post("/jobs", json=app.body)).json()["jobId"]
+    for path in (f"/jobs/{job_id}", f"/jobs/{job_id}/usage"):
+        head = await app.client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-type"] == "application/json"
+    assert (await app.client.head(f"/jobs/{job_id}/hold")).status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/jobs/", "//jobs", "//jobs/", "///jobs//"])
+async def test_slashes_too_many_lead_to_the_same_route(app: App, path: str) -> None:
+    await app.asked_again()
+    answer = await app.client.get(f"http://service{path}")
+    assert answer.status_code == 200
 
 
 async def test_null_is_absent(app: App) -> None:

@@ -124,10 +124,17 @@ async def test_filters_match_exactly_and_together(site: Site) -> None:
         assert await listed(client, "?name=NEWAVE&version=v2") == ["NW1 v2"]
         assert await listed(client, "?programId=DC0") == ["DC0 v1"]
         assert await listed(client, "?name=newave") == []
-        assert await listed(client, "?name=") == []
         assert await listed(client, "?isDefault=true") == []
-        assert await listed(client, "?version=") == []
         assert await listed(client, "?isDefault=false&version=v2") == ["NW1 v2"]
+
+
+async def test_an_empty_filter_is_no_filter(site: Site) -> None:
+    for name in ("v1", "v2"):
+        site.version(name)
+    async with service(site.settings()) as client:
+        assert await listed(client, "?name=&version=") == ["NW0 v1", "NW1 v2"]
+        assert await listed(client, "?name=NEWAVE&version=&programId=") == ["NW0 v1", "NW1 v2"]
+        assert await listed(client, "?name=&version=v2") == ["NW1 v2"]
 
 
 @pytest.mark.parametrize(
@@ -297,8 +304,8 @@ async def test_what_older_clients_take_from_the_list_can_be_submitted_as_it_is(
         ({"scriptFile": "/bin/sh", "version": "v29"}, (400, "version")),
         ({"scriptFile": "/bin/sh", "programArgs": {}}, (400, "programArgs")),
         ({"scriptFile": "/no/such/script 29"}, (400, "scriptFile")),
-        ({}, (422, "scriptFile")),
-        ({"programId": None, "scriptFile": None}, (422, "scriptFile")),
+        ({}, (400, "scriptFile")),
+        ({"programId": None, "scriptFile": None}, (400, "scriptFile")),
         ({"programId": 7}, (422, "programId")),
         ({"programId": "NW0", "programArgs": {"N_PROC": True}}, (422, "programArgs.N_PROC")),
         ({"programId": "NW0", "programArgs": {"N_PROC": [1]}}, (422, "programArgs.N_PROC")),

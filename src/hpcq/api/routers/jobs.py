@@ -6,11 +6,12 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from hpcq.api.conditional import SMALLEST_PACKED_BYTES, accepts_gzip, is_known
 from hpcq.api.context import ContextDependency
 from hpcq.api.problems import responses
+from hpcq.api.requests import RequestModel
 from hpcq.api.schemas import Accepted, Job, JobSubmission, ResourceUsage, Submitted
 from hpcq.domain.jobs import JobRecord
 from hpcq.domain.units import format_time
@@ -43,13 +44,11 @@ _REPLAYED = {
 }
 
 
-class NoQuery(BaseModel):
+class NoQuery(RequestModel):
     """A route that takes no query parameters and says so."""
 
-    model_config = ConfigDict(extra="forbid")
 
-
-class JobQuery(NoQuery):
+class JobQuery(RequestModel):
     """How a listing is to look."""
 
     expand: Literal["resourceUsage"] | None = None

@@ -1,19 +1,18 @@
 """``/programs``: what is installed and can be run."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, field_validator
 
 from hpcq.api.conditional import SMALLEST_PACKED_BYTES, accepts_gzip, is_known
 from hpcq.api.context import ContextDependency
 from hpcq.api.problems import responses
 from hpcq.api.program_listing import as_array
+from hpcq.api.requests import RequestModel
 from hpcq.api.schemas import ProgramOut
 from hpcq.domain.programs import Program
 from hpcq.services.snapshot import pack
@@ -39,23 +38,25 @@ _HEADERS = {
 }
 
 
-class ProgramQuery(BaseModel):
+class ProgramQuery(RequestModel):
     """Which programs; what is given is matched exactly, capital letters included."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
-    program_id: str | None = Field(default=None, alias="programId", examples=["NW0"])
+    program_id: str | None = Field(default=None, examples=["NW0"])
     name: str | None = Field(default=None, examples=["NEWAVE"])
     version: str | None = Field(default=None, examples=["v28.16.4"])
     is_default: bool | None = Field(
         default=None,
-        alias="isDefault",
         description="true: only the versions that are taken when none is named; false: the others.",
     )
 
+    @field_validator("program_id", "name", "version")
+    @classmethod
+    def _empty_is_no_filter(cls, text: str | None) -> str | None:
+        return text or None
+
     def is_empty(self) -> bool:
         """Return whether all programs are asked for."""
-        return not self.model_fields_set
+        return not self.model_dump(exclude_none=True)
 
     def places(self, programs: Sequence[Program]) -> Iterator[int]:
         """Yield the places of those that are asked for; there may be many thousands to look at."""
@@ -72,24 +73,11 @@ class ProgramQuery(BaseModel):
                 yield place
 
 
-def _each_once(request: Request) -> None:
-    """Refuse a parameter that is given twice: one of both would be ignored."""
-    counts = Counter(name for name, _ in request.query_params.multi_items())
-    repeated = [
-        {"type": "repeated", "loc": ("query", name), "msg": "it is given more than once"}
-        for name, count in counts.items()
-        if count > 1
-    ]
-    if repeated:
-        raise RequestValidationError(repeated)
-
-
 @router.get(
     "/programs",
     operation_id="listPrograms",
     summary="List programs",
     response_model=list[ProgramOut],
-    dependencies=[Depends(_each_once)],
     responses={
         200: {
             "description": "Programs, one entry for each installed version.",
