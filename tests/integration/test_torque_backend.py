@@ -15,6 +15,7 @@ from hpcq.domain.errors import (
     CommandMissing,
     InvalidSpec,
     JobNotFound,
+    OutputParseError,
     SchedulerUnavailable,
     WrongState,
 )
@@ -329,6 +330,54 @@ def test_an_array_is_one_job_and_each_of_its_jobs_is_one(site: Site) -> None:
     }
     for index in (1, 3, 5):
         assert (site.directory / f"run.o{native_id}-{index}").read_text() == f"{index}\n"
+
+
+def test_what_was_just_submitted_at_the_shell_is_found_by_its_id(site: Site) -> None:
+    def qsub(*options: str) -> NativeId:
+        argv = [str(site.torque.path / "qsub"), "-h", *options]
+        printed = subprocess.run(argv, input=b"true\n", capture_output=True, check=True).stdout
+        return NativeId(printed.decode().partition(".")[0].removesuffix("[]"))
+
+    job, array = qsub(), qsub("-t", "1-2")
+    task = NativeId(f"{array}[2]")
+    for ids in ([job], [array], [task], [task, array, job]):
+        backend = site.new_backend(site.torque.home)
+        found = site.run(backend.details(ids)).observations
+        assert {seen.native_id for seen in found} == set(ids)
+    site.run(site.backend.cancel(array))
+
+
+def test_an_array_is_told_by_the_accounting_when_all_its_jobs_are_over(site: Site) -> None:
+    script = 'while [ -n "$PBS_ARRAYID" ] && [ ! -e "done$PBS_ARRAYID" ]; do sleep 0.1; done\n'
+    native_id = site.submit(script, array=ArrayRange(first=1, last=2))
+    tasks = [NativeId(f"{native_id}[{number}]") for number in (1, 2)]
+    (site.directory / "done1").touch()
+    site.until_gone(tasks[0])
+    backend = site.new_backend(site.torque.home)
+    seen = site.run(backend.history([native_id, *tasks])).observations
+    assert [one.native_id for one in seen] == tasks[:1]
+    (site.directory / "done2").touch()
+    site.until_gone(native_id)
+    seen = site.run(backend.history([native_id])).observations
+    assert [(one.native_id, one.state) for one in seen] == [(native_id, JobState.DONE)]
+
+
+class Spoiling:
+    """A runner whose listings hold one record that cannot be read."""
+
+    async def run(self, command: Command) -> Completed:
+        done = await LocalRunner().run(command)
+        spoilt = done.stdout.replace(b"<job_state>", b"<job_state><unknown>", 1)
+        return Completed(argv=done.argv, exit_code=0, stdout=spoilt, stderr=done.stderr)
+
+
+def test_a_key_in_a_record_that_is_not_understood_is_not_absent(site: Site) -> None:
+    key = new_key()
+    site.submit("true\n", key, hold=True)
+    backend = site.new_backend(site.torque.home, Spoiling())
+    with pytest.raises(OutputParseError, match="not understood"):
+        site.run(backend.find(key))
+    assert site.run(backend.find(new_key())) is None
 
 
 def test_jobs_that_torque_has_forgotten_still_count_for_their_array(site: Site) -> None:

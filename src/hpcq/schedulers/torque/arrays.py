@@ -9,7 +9,7 @@ from hpcq.schedulers.pbs_family.accounting import AccountingLogs
 from hpcq.schedulers.torque.accounting import observe_lines
 from hpcq.schedulers.torque.parse import array_of
 
-__all__ = ["Arrays", "wholes"]
+__all__ = ["Arrays"]
 
 
 class Arrays:
@@ -74,15 +74,6 @@ class Arrays:
             return {}
         ends = observe_lines(lines)[0]
         return {seen.native_id: seen for seen in ends if seen.array_job_id == number}
-
-
-def wholes(tasks: Sequence[Observation]) -> list[Observation]:
-    """Return the arrays whose jobs these are; a job of no array adds nothing."""
-    arrays: dict[str, list[Observation]] = {}
-    for task in tasks:
-        if task.array_job_id is not None:
-            arrays.setdefault(task.array_job_id, []).append(task)
-    return [array_of(number, ours) for number, ours in arrays.items()]
 
 
 def _are_over(tasks: Mapping[NativeId, Observation]) -> bool:

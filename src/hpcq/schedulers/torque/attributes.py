@@ -38,6 +38,7 @@ _VALUE = re.compile(r"(?:[^,\\]|\\.?)*", re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _PPN = re.compile(r":ppn=([0-9]{1,9})(?![0-9])")
 _COUNT = re.compile(r"([0-9]{1,9})(?:[:#,]|$)")
+_NOT_FILLED_IN = re.compile(r"\$\{?(?:PBS_|HOME|USER|TMPDIR)|\^[a-z_]+\^")
 _DELETED_FOR = "Job deleted as result of dependency"
 _HAS_RUN = ("R", "E", "S", "C")
 # Releases before 2.4 have no start_time.
@@ -80,6 +81,7 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
     finished = (
         parse_local_time(attributes.get("comp_time") or attributes.get("mtime")) if ended else None
     )
+    stdout_path, stderr_path = _outputs_of(attributes)
     return Observation(
         native_id=job_id.short,
         state=word.state,
@@ -103,8 +105,8 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
         hosts=hosts_in(attributes.get("exec_host")) if letter in _HAS_RUN else None,
         wall_time_limit_seconds=wall_time_limit_of(attributes),
         memory_limit_bytes=memory_limit_of(attributes),
-        stdout_path=_path(attributes.get("Output_Path")),
-        stderr_path=_path(attributes.get("Error_Path")),
+        stdout_path=stdout_path,
+        stderr_path=stderr_path,
         usage=usage_of(attributes, finished or now) if has_run else None,
         array_job_id=None if job_id.task is None else job_id.number,
         array_task_id=int(job_id.task) if job_id.task else None,
@@ -193,7 +195,21 @@ def _slots_of_part(part: str) -> int:
     return (int(count[1]) if count else 1) * (int(each[1]) if each else 1)
 
 
+def _outputs_of(attributes: Attributes) -> tuple[str | None, str | None]:
+    stdout = _path(attributes.get("Output_Path"))
+    stderr = _path(attributes.get("Error_Path"))
+    match attributes.get("Join_Path"):
+        case "oe":
+            return stdout, stdout
+        case "eo":
+            return stderr, stderr
+        case _:
+            return stdout, stderr
+
+
 def _path(text: str | None) -> str | None:
-    """Return the path of ``host:/path``; None for one that is thrown away."""
-    path = path_of(text)
-    return None if path == "/dev/null" else path
+    """Return the path of ``host:/path``; None for one that is thrown away, or not filled in."""
+    path = path_of(text) or ""
+    if path == "/dev/null" or not path.startswith("/") or _NOT_FILLED_IN.search(path):
+        return None
+    return path

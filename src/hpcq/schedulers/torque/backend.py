@@ -5,7 +5,7 @@ import contextlib
 import os
 import pwd
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -156,7 +156,13 @@ class TorqueBackend:
         """
         listing = await self.jobs()
         found = (seen for seen in listing.observations if seen.submission_key == key)
-        return next((seen.native_id for seen in found), None)
+        if (seen := next(found, None)) is not None:
+            # Each job of an array carries its key.
+            return NativeId(seen.array_job_id or seen.native_id)
+        if any(key.encode() in record for record in self._reader.not_understood):
+            reason = f"a record that holds the key {key} was not understood"
+            raise OutputParseError(self._qstat, reason, b"")
+        return None
 
     async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
         """Look in the accounting logs for ended jobs of this account with this name.
@@ -188,18 +194,17 @@ class TorqueBackend:
         return replace(told, observations=[*kept, *told.observations])
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:
-        """Run ``qstat -x`` for these jobs, or for all when there are many."""
+        """Run ``qstat -x`` for these jobs, or for all when there are many or an array is one."""
         if not ids:
             return Listing()
-        arrays = any(native_id in self._arrays.ids for native_id in ids)
-        if arrays or len(ids) > _ASKED_BY_ID:
-            listing = await self._query()
-        else:
-            done = await self._run(build_qstat(*ids), listing=True)
-            if meaning_of(done) is not Meaning.UNKNOWN_JOB:
-                check_completed(done)
-            listing = self._reader.read(done.stdout)
         wanted = set(ids)
+        listing: Listing | None = None
+        if len(ids) <= _ASKED_BY_ID and wanted.isdisjoint(self._arrays.ids):
+            listing = await self._ask(build_qstat(*ids))
+            missing = wanted.difference(seen.native_id for seen in listing.observations)
+            if missing and await self._are_arrays(missing):
+                listing = None
+        listing = listing or await self._query()
         return Listing(
             observations=[seen for seen in listing.observations if seen.native_id in wanted],
             unreadable=[bad for bad in listing.unreadable if bad.native_id in wanted],
@@ -260,6 +265,21 @@ class TorqueBackend:
             check_is_torque(self._qstat, await self._cli.run(("qstat", "--version")))
             self._is_torque = True
         return await self._cli.run(argv, **options)
+
+    async def _ask(self, argv: Sequence[str]) -> Listing:
+        """Run ``qstat`` for some jobs; those that it does not know are absent."""
+        done = await self._run(argv, listing=True)
+        if meaning_of(done) is not Meaning.UNKNOWN_JOB:
+            check_completed(done)
+        return self._reader.read(done.stdout)
+
+    async def _are_arrays(self, ids: Iterable[NativeId]) -> bool:
+        """Look whether some of these, which are no jobs, are arrays that no listing has shown."""
+        numbers = [native_id for native_id in ids if native_id.isdecimal()]
+        if not numbers:
+            return False
+        listing = await self._ask(build_qstat(*numbers, are_arrays=True))
+        return any(seen.array_job_id in numbers for seen in listing.observations)
 
     async def _query(self) -> Listing:
         async with self._listing:

@@ -225,13 +225,21 @@ def check_template(template: str) -> None:
 def build_change(command: str, native_id: NativeId, *, is_array: bool) -> tuple[str, ...]:
     """Return ``qdel``, ``qhold`` or ``qrls`` of one job, of one job of an array, or of an array.
 
-    Only these take ``45[]`` for that array; ``qstat`` would show every job there is.
+    These take ``45[]`` for that array; ``qstat`` without ``-t`` would show every job there is.
     """
     return (command, _brackets(native_id) if is_array else native_id)
 
 
-def build_qstat(*ids: NativeId) -> tuple[str, ...]:
-    """Return the query for some jobs, or for the whole queue with each job of its arrays."""
+def build_qstat(*ids: NativeId, are_arrays: bool = False) -> tuple[str, ...]:
+    """Return the query for some jobs, or for the whole queue with each job of its arrays.
+
+    Args:
+        ids: the jobs; none for all.
+        are_arrays: whether they are arrays, all of whose jobs are meant: only together with
+            ``-t`` does ``45[]`` mean that array (recording qstat-f-t.id-array-parent).
+    """
+    if are_arrays:
+        return ("qstat", "-x", "-t", *map(_brackets, ids))
     return ("qstat", "-x", *ids) if ids else ("qstat", "-x", "-t")
 
 

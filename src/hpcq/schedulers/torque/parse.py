@@ -23,7 +23,14 @@ from hpcq.schedulers.pbs_family.text import TextRecord, parse_text_records
 from hpcq.schedulers.pbs_family.values import JobId, parse_job_id, printable
 from hpcq.schedulers.torque.attributes import observe
 
-__all__ = ["Reader", "array_of", "parse_qstat_text", "parse_qstat_xml", "xml_attributes"]
+__all__ = [
+    "Reader",
+    "array_of",
+    "parse_qstat_text",
+    "parse_qstat_xml",
+    "wholes",
+    "xml_attributes",
+]
 
 _OPEN, _CLOSE, _END = b"<Job>", b"</Job>", b"</Data>"
 _EMPTY = re.compile(rb"<Data[ \t]*/>\s*\Z")
@@ -49,12 +56,17 @@ class Reader:
     Args:
         account: see `observe`.
         program: what printed it, as messages name it.
+
+    Attributes:
+        not_understood: the records that could not be read, of the listing that comes again and
+            again.
     """
 
     def __init__(self, account: str | None = None, program: str = "qstat") -> None:
         self._account = account
         self._program = program
         self._known: dict[bytes, Observation] = {}
+        self.not_understood: Sequence[bytes] = ()
 
     def read(
         self, output: bytes, now: datetime | None = None, *, remember: bool = False
@@ -89,6 +101,7 @@ class Reader:
         listing = _listing((_id_in(one), partial(read, one), one) for one in elements)
         if remember:
             self._known = known
+            self.not_understood = [one for one in elements if one not in known]
         return listing
 
 
@@ -227,20 +240,18 @@ def _parsed(name: str) -> JobId | None:
 
 
 def _with_arrays(observations: Sequence[Observation]) -> list[Observation]:
-    """Add one observation for each array that is told by its jobs alone (``qstat -t``).
-
-    A key is that of the array.
-    """
+    """Add one observation for each array that is told by its jobs alone (``qstat -t``)."""
     told = {seen.native_id for seen in observations}
+    return [*observations, *(one for one in wholes(observations) if one.native_id not in told)]
+
+
+def wholes(tasks: Iterable[Observation]) -> list[Observation]:
+    """Return the arrays whose jobs these are; a job of no array adds nothing."""
     arrays: dict[str, list[Observation]] = {}
-    for seen in observations:
-        if seen.array_job_id is not None and seen.array_job_id not in told:
-            arrays.setdefault(seen.array_job_id, []).append(seen)
-    wholes = [array_of(number, tasks) for number, tasks in arrays.items()]
-    return [
-        *(replace(o, submission_key=None) if o.array_job_id in arrays else o for o in observations),
-        *wholes,
-    ]
+    for task in tasks:
+        if task.array_job_id is not None:
+            arrays.setdefault(task.array_job_id, []).append(task)
+    return [array_of(number, ours) for number, ours in arrays.items()]
 
 
 def array_of(number: str, tasks: Sequence[Observation]) -> Observation:

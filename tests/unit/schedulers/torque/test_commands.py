@@ -194,3 +194,5 @@ def test_changes_reach_one_job_or_one_array() -> None:
 def test_queries() -> None:
     assert build_qstat() == ("qstat", "-x", "-t")
     assert build_qstat(NativeId("4"), NativeId("5[1]")) == ("qstat", "-x", "4", "5[1]")
+    several = build_qstat(NativeId("4"), NativeId("5"), are_arrays=True)
+    assert several == ("qstat", "-x", "-t", "4[]", "5[]")

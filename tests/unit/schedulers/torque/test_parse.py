@@ -6,7 +6,7 @@ import pytest
 from tests.unit.schedulers.torque.recorded import recorded
 
 from hpcq.domain.errors import OutputParseError
-from hpcq.domain.jobs import Observation
+from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.schedulers.pbs_family.values import parse_job_id
 from hpcq.schedulers.torque.accounting import observe_lines, parse_tracejob
@@ -210,3 +210,44 @@ def test_a_text_with_an_unknown_heading_is_no_empty_queue(text: bytes) -> None:
 def test_an_answer_that_cannot_be_read_names_the_program() -> None:
     with pytest.raises(OutputParseError, match="/opt/torque/bin/qstat"):
         Reader(None, "/opt/torque/bin/qstat").read(b"Job id  Name  User\n")
+
+
+@pytest.mark.parametrize(
+    ("printed", "stdout", "stderr"),
+    [
+        (("vm:/a/x.o7", "vm:/a/x.e7", "oe"), "/a/x.o7", "/a/x.o7"),
+        (("vm:/a/x.o7", "vm:/a/x.e7", "eo"), "/a/x.e7", "/a/x.e7"),
+        (("vm:/a/x.o7", "vm:/a/x.e7", "n"), "/a/x.o7", "/a/x.e7"),
+        (("vm:/a:b/x.o7", "/a:b/x.e7", "n"), "/a:b/x.o7", "/a:b/x.e7"),
+        (("vm:x.o7", "x.e7", "n"), None, None),
+        (("vm:/a/$PBS_JOBID.o", "vm:/a/^array_index^", "n"), None, None),
+        (("vm:/a/b$c.o7", "/dev/null", "n"), "/a/b$c.o7", None),
+    ],
+)
+def test_only_paths_that_are_filled_in_are_told(
+    printed: tuple[str, str, str], stdout: str | None, stderr: str | None
+) -> None:
+    names = ("Output_Path", "Error_Path", "Join_Path")
+    more = "".join(f"<{n}>{text}</{n}>" for n, text in zip(names, printed, strict=True))
+    (seen,) = parse_qstat_xml(_document(JOB % (7, b"a", more.encode()))).observations
+    assert (seen.stdout_path, seen.stderr_path) == (stdout, stderr)
+
+
+def test_each_job_of_an_array_has_its_own_paths_and_the_array_s_key() -> None:
+    document = (
+        recorded("qstat-x-t.arrays")
+        .stdout.replace(
+            b"<Variable_List>PBS_ARRAYID=2,", b"<Variable_List>HPCQ_KEY=%s," % KEY.encode()
+        )
+        .replace(b"<submit_args>-t 1-3", b"<submit_args>-v HPCQ_KEY=%s -t 1-3" % KEY.encode())
+    )
+    seen = {one.native_id: one for one in parse_qstat_xml(document).observations}
+    second = seen[NativeId("45[2]")]
+    assert (second.array_job_id, second.array_task_id) == ("45", 2)
+    assert (second.stdout_path, second.stderr_path) == (
+        "/home/alice/tq/arr.o45-2",
+        "/home/alice/tq/arr.e45-2",
+    )
+    assert second.submission_key == KEY
+    assert seen[NativeId("45")].submission_key == KEY
+    assert seen[NativeId("45")].stdout_path is None
