@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -167,14 +168,57 @@ async def test_the_environment_is_exactly_what_was_asked_for(
     job = await site.ended(await site.backend.submit(spec, key))
     entries = (site.work / "environ").read_bytes().split(b"\0")[:-1]
     pairs = [e.decode("utf-8", "surrogateescape").partition("=") for e in entries]
-    assert {name: value for name, _, value in pairs} == {
+    found = {name: value for name, _, value in pairs}
+    folder = found["TMPDIR"].removesuffix("/tmp")
+    assert found == {
         **ENVIRONMENT,
+        "JOB_ID": job.native_id,
+        "JOB_NAME": "n",
+        "NSLOTS": "2",
+        "NHOSTS": "1",
+        "QUEUE": "local",
+        "TMPDIR": f"{folder}/tmp",
+        "PE_HOSTFILE": f"{folder}/pe_hostfile",
+        "PBS_NODEFILE": f"{folder}/nodefile",
+        "PBS_O_WORKDIR": str(site.work),
+        "SGE_O_WORKDIR": str(site.work),
+        "SLURM_SUBMIT_DIR": str(site.work),
         **asked,
         "HPCQ_JOB_ID": job.native_id,
         "HPCQ_JOB_KEY": key,
         "HPCQ_JOB_NAME": "n",
         "HPCQ_SLOTS": "2",
     }
+
+
+async def test_tmpdir_is_the_job_s_own_and_removed_at_its_end(site: LocalSite) -> None:
+    native_id = await site.submit(
+        "cd $TMPDIR && echo scratch > file && mkdir -p a/b && chmod 500 a && ls > $HOME/ls\n"
+        "cat $PE_HOSTFILE $PBS_NODEFILE > $HOME/hosts\n"
+        "echo $TMPDIR > $HOME/tmpdir\nwhile [ ! -e $HOME/go ]; do sleep 0.02; done\n",
+        slots=2,
+        environment={"HOME": str(site.work)},
+    )
+    folder = Path((await site.file("tmpdir")).strip()).parent
+    host = socket.gethostname()
+    assert await site.file("hosts") == f"{host} 2 local@{host} UNDEFINED\n{host}\n{host}\n"
+    assert await site.file("ls") == "a\nfile\n"
+    assert f"hpcq-{native_id}.1-" in folder.name
+    await site.restart()
+    assert folder.is_dir(), "the job still runs"
+    (site.work / "go").touch()
+    await site.ended(native_id)
+    assert not folder.exists()
+
+
+async def test_tmpdir_of_a_job_whose_shepherd_was_killed_is_removed(site: LocalSite) -> None:
+    native_id = await site.submit("echo $TMPDIR > tmpdir; sleep 600\n")
+    folder = Path((await site.file("tmpdir")).strip()).parent
+    os.kill(shepherd_of(site, await site.running(native_id)), signal.SIGKILL)
+    await site.ended(native_id)
+    await site.stop()
+    assert not folder.exists()
+    await site.start()
 
 
 async def test_nothing_else_of_the_service_is_inherited(site: LocalSite) -> None:
@@ -218,6 +262,39 @@ async def test_scripts_run_as_batch_systems_run_them(
     script.chmod(mode)
     assert (await site.run(script)).state is JobState.DONE
     assert (site.work / "out").read_text() == "ran\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "ran_by"),
+    [("echo $0 ran > out\n", "shell"), ("#!/bin/sh\necho $0 ran > out\n", "sh")],
+    ids=["none-named", "one-named"],
+)
+async def test_job_shell_runs_scripts_that_name_no_interpreter(
+    site: LocalSite, content: str, ran_by: str
+) -> None:
+    shell = site.work / "shell"
+    shell.write_text('#!/bin/sh\necho shell > ran_by\nexec /bin/sh "$@"\n')
+    shell.chmod(0o755)
+    await site.stop()
+    site.options = replace(site.options, job_shell=str(shell))
+    await site.start()
+    script = site.work / "plain"
+    script.write_text(content)
+    assert (await site.run(script)).state is JobState.DONE
+    assert (site.work / "out").exists()
+    assert (site.work / "ran_by").exists() == (ran_by == "shell")
+
+
+async def test_job_shell_that_is_not_there_is_named(site: LocalSite) -> None:
+    await site.stop()
+    site.options = replace(site.options, job_shell="/no/such/shell")
+    await site.start()
+    script = site.work / "plain"
+    script.write_text("echo ran\n")
+    job = await site.run(script)
+    assert (job.failure_kind, job.exit_code) == (FailureKind.SCHEDULER_ERROR, 127)
+    assert "'/no/such/shell'" in (job.state_reason or "")
+    assert "JOB_SHELL" in (job.state_reason or "")
 
 
 async def test_the_script_runs_as_it_was_when_it_was_submitted(site: LocalSite) -> None:

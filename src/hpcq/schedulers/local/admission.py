@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
 from hpcq.domain.jobs import JobSpec
 from hpcq.schedulers.local.entry import QUEUE_NAME
+from hpcq.schedulers.local.files import encode_path
 
 __all__ = ["check"]
 
@@ -28,7 +29,7 @@ def check(spec: JobSpec, total_slots: int) -> None:
             f"The job asks for {spec.slots} slots and the machine has {total_slots}.",
             field="reservedSlots",
         )
-    if not os.path.isdir(spec.working_directory):
+    if not os.path.isdir(encode_path(spec.working_directory)):
         raise InvalidSpec(
             f"There is no directory {spec.working_directory!r}.", field="workingDirectory"
         )

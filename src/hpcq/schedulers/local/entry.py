@@ -4,14 +4,13 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import cast
 
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey, Usage
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.domain.units import from_epoch
-from hpcq.schedulers.local.files import Order, Result, Sample
+from hpcq.schedulers.local.files import Result, Sample
 from hpcq.schedulers.local.processes import Process
 from hpcq.schedulers.local.queue import Waiting
 from hpcq.schedulers.local.spool import Phase, Row
@@ -20,8 +19,9 @@ __all__ = [
     "QUEUE_NAME",
     "Entry",
     "Site",
+    "file_name",
     "finished",
-    "order",
+    "output_paths",
     "spec_from_json",
     "spec_to_json",
     "usage",
@@ -167,39 +167,6 @@ def usage(sample: Sample | None) -> Usage | None:
     )
 
 
-def order(
-    entry: Entry, inherited: Mapping[str, str], grace_seconds: float, cgroup: str | None = None
-) -> Order:
-    """Return what the shepherd of this job is told.
-
-    Args:
-        entry: the job.
-        inherited: what every job's environment begins with.
-        grace_seconds: from TERM to KILL.
-        cgroup: the directory of its control group, if it is to have one.
-    """
-    spec = entry.spec
-    stdout_path, stderr_path = _output_paths(entry.number, spec)
-    return Order(
-        args=list(spec.args),
-        environment={
-            **inherited,
-            **spec.environment,
-            "HPCQ_JOB_ID": str(entry.number),
-            "HPCQ_JOB_KEY": entry.key,
-            "HPCQ_JOB_NAME": spec.name,
-            "HPCQ_SLOTS": str(spec.slots),
-        },
-        working_directory=spec.working_directory,
-        stdout_path=stdout_path,
-        stderr_path=stderr_path,
-        wall_time_limit_seconds=spec.wall_time_limit_seconds,
-        memory_limit_bytes=spec.memory_limit_bytes,
-        grace_seconds=grace_seconds,
-        cgroup=cgroup,
-    )
-
-
 def spec_to_json(spec: JobSpec) -> str:
     """Return a spec as text; bytes that are not UTF-8 stay as they came."""
     content = {field.name: getattr(spec, field.name) for field in fields(spec)}
@@ -218,7 +185,7 @@ def spec_from_json(text: str) -> JobSpec:
 def _described(
     number: int, key: SubmissionKey, spec: JobSpec, submitted: float, site: Site
 ) -> Observation:
-    stdout_path, stderr_path = _output_paths(number, spec)
+    stdout_path, stderr_path = output_paths(number, spec)
     return Observation(
         native_id=NativeId(str(number)),
         state=JobState.QUEUED,
@@ -238,7 +205,8 @@ def _described(
     )
 
 
-def _output_paths(number: int, spec: JobSpec) -> tuple[str, str]:
+def output_paths(number: int, spec: JobSpec) -> tuple[str, str]:
+    """Return where a job's output goes, and its error output."""
     stem = file_name(spec.name)
     names = (spec.stdout_path or f"{stem}.o{number}", spec.stderr_path or f"{stem}.e{number}")
     out, err = (os.path.join(spec.working_directory, name) for name in names)
@@ -246,6 +214,7 @@ def _output_paths(number: int, spec: JobSpec) -> tuple[str, str]:
 
 
 def file_name(name: str) -> str:
+    """Return a job's name as one component of a path."""
     safe = _UNSAFE_IN_FILE_NAMES.sub("_", name)[:_LONGEST_FILE_NAME_BYTES] or "job"
     # Cut between characters, not between bytes.
     while len(safe.encode("utf-8", "surrogateescape")) > _LONGEST_FILE_NAME_BYTES:

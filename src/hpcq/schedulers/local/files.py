@@ -16,8 +16,10 @@ A shepherd outlives the service that started it, so a newer version reads what a
 writes: fields may be added, never removed or given another meaning. Standard library only.
 """
 
+import contextlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -33,7 +35,9 @@ __all__ = [
     "Result",
     "Sample",
     "Started",
+    "encode_path",
     "read_json",
+    "remove_tree",
     "write_json",
 ]
 
@@ -50,7 +54,8 @@ class Order(TypedDict):
     """What a shepherd is to run. Text is UTF-8, other bytes as surrogate escapes.
 
     ``cgroup`` is the directory of the job's control group, to be made by the shepherd. ``shell``
-    runs a script without a ``#!`` line.
+    runs a script without a ``#!`` line. ``folder`` is the job's own, to be removed at its end: it
+    holds its temporary files and the list of its hosts.
     """
 
     args: list[str]
@@ -63,6 +68,7 @@ class Order(TypedDict):
     grace_seconds: float
     cgroup: NotRequired[str | None]
     shell: NotRequired[str | None]
+    folder: NotRequired[str]
 
 
 class Started(TypedDict):
@@ -136,6 +142,28 @@ def read_json(path: Path) -> object | None:
     except (FileNotFoundError, ValueError):
         return None
     return content
+
+
+def encode_path(path: str) -> bytes:
+    """Return a path as the system knows it, whatever the locale; text is UTF-8."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def remove_tree(path: bytes) -> None:
+    """Remove a folder and all in it, as far as that is allowed; follow no link."""
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.lexists(path):
+        # Some programs make folders that they may not write themselves, as Go does for modules.
+        with contextlib.suppress(OSError, RecursionError):
+            _unlock(path)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _unlock(path: bytes) -> None:
+    os.chmod(path, 0o700)
+    for entry in os.scandir(path):
+        if entry.is_dir(follow_symlinks=False):
+            _unlock(entry.path)
 
 
 def _sync_directory(path: Path) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "read_sample",
     "read_started",
     "remove_other_runs",
+    "remove_run",
 ]
 
 _PATIENCE_SECONDS = 10.0
@@ -124,7 +125,15 @@ def remove_other_runs(runs: Path, wanted: Collection[str]) -> None:
     """Remove the run directories that no job needs any more."""
     for path in runs.iterdir():
         if path.name not in wanted:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_run(path)
+
+
+def remove_run(directory: Path) -> None:
+    """Remove a run directory, and the job's own folder if its shepherd could not."""
+    order = cast(Order | None, files.read_json(directory / files.JOB))
+    if order is not None and "folder" in order:
+        files.remove_tree(files.encode_path(order["folder"]))
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _lost(directory: Path, kind: FailureKind, reason: str, ended: float | None) -> Result:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-import shutil
+import socket
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,12 +13,13 @@ from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.local import account, delegation, files, recovery
 from hpcq.schedulers.local.cgroup import remove_group
 from hpcq.schedulers.local.delegation import Subtree, Unusable
-from hpcq.schedulers.local.entry import Entry, order
-from hpcq.schedulers.local.files import Result, Sample, Started
+from hpcq.schedulers.local.entry import Entry, output_paths
+from hpcq.schedulers.local.files import Order, Result, Sample, Started
 from hpcq.schedulers.local.launching import Launcher, LauncherGone
 from hpcq.schedulers.local.processes import Process, send
 from hpcq.schedulers.local.shepherd import CANCEL, REQUEST
 from hpcq.schedulers.local.spool import Phase, Row
+from hpcq.schedulers.local.surroundings import Surroundings, make_folder
 
 __all__ = ["Runs"]
 
@@ -30,7 +31,10 @@ class Runs:
 
     def __init__(self, directory: Path, options: SchedulerOptions) -> None:
         self._directory = directory
-        self._environment = account.environment(options.account_environment)
+        self._surroundings = Surroundings(
+            inherited=account.environment(options.account_environment), host=socket.gethostname()
+        )
+        self._shell = options.job_shell
         self._grace_seconds = options.cancel_grace_seconds
         self._launcher: Launcher | None = None
         self._groups: Subtree | None = None
@@ -59,10 +63,7 @@ class Runs:
         """
         assert self._launcher is not None  # noqa: S101
         directory = self.directory_of(entry)
-        group = self._group_of(entry)
-        cgroup = None if group is None else str(group)
-        what = order(entry, self._environment, self._grace_seconds, cgroup)
-        await asyncio.to_thread(recovery.prepare, directory, what, script)
+        await asyncio.to_thread(self._prepare, directory, entry, script)
         try:
             return await self._launcher.launch(directory)
         except LauncherGone:
@@ -101,7 +102,7 @@ class Runs:
 
     async def remove(self, entry: Entry) -> None:
         """Remove the run directory of a job, and its control group if that is still there."""
-        await asyncio.to_thread(_remove, self.directory_of(entry), self._group_of(entry))
+        await asyncio.to_thread(self._remove, entry)
 
     async def keep_only(self, entries: Iterable[Entry]) -> None:
         """Remove the run directories and control groups of all other jobs, left by a crash."""
@@ -109,6 +110,35 @@ class Runs:
         await asyncio.to_thread(recovery.remove_other_runs, self._directory, names)
         if self._groups is not None:
             await asyncio.to_thread(delegation.sweep, self._groups.path, names)
+
+    def _prepare(self, directory: Path, entry: Entry, script: bytes) -> None:
+        order = self._order(entry)
+        recovery.prepare(directory, order, script)
+        make_folder(order["folder"], self._surroundings.host, entry.spec.slots)
+
+    def _order(self, entry: Entry) -> Order:
+        spec, group = entry.spec, self._group_of(entry)
+        stdout_path, stderr_path = output_paths(entry.number, spec)
+        folder = self._surroundings.folder(entry)
+        return Order(
+            args=list(spec.args),
+            environment=self._surroundings.environment(entry, folder),
+            working_directory=spec.working_directory,
+            stdout_path=stdout_path,
+            stderr_path=stderr_path,
+            wall_time_limit_seconds=spec.wall_time_limit_seconds,
+            memory_limit_bytes=spec.memory_limit_bytes,
+            grace_seconds=self._grace_seconds,
+            cgroup=None if group is None else str(group),
+            shell=self._shell,
+            folder=folder,
+        )
+
+    def _remove(self, entry: Entry) -> None:
+        recovery.remove_run(self.directory_of(entry))
+        group = self._group_of(entry)
+        if group is not None:
+            remove_group(group)
 
     def _fate(self, row: Row, boot_id: str) -> tuple[Entry, recovery.Fate | None]:
         entry = Entry.from_row(row)
@@ -130,12 +160,6 @@ def _claim_groups(directory: Path) -> Subtree | None:
         return None
     _log.info("cgroups.used", path=str(groups.path), controllers=groups.controllers)
     return groups
-
-
-def _remove(directory: Path, group: Path | None) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
-    if group is not None:
-        remove_group(group)
 
 
 def _request_end(directory: Path, shepherd: Process) -> None:

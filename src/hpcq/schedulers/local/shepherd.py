@@ -69,6 +69,8 @@ def tend(directory: Path, announce: Callable[[Started], None]) -> None:
     files.write_json(directory / files.STARTED, started, durable=False)
     announce(started)
     _leave(directory, Shepherd(directory, order, started).run())
+    if "folder" in order:
+        files.remove_tree(files.encode_path(order["folder"]))
 
 
 def _leave(directory: Path, result: Result) -> None:

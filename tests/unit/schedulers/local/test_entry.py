@@ -3,7 +3,13 @@ from hypothesis import strategies as st
 
 from hpcq.domain.jobs import JobSpec, JobUid, SubmissionKey
 from hpcq.domain.states import JobState, Stage
-from hpcq.schedulers.local.entry import Entry, Site, order, spec_from_json, spec_to_json
+from hpcq.schedulers.local.entry import (
+    Entry,
+    Site,
+    output_paths,
+    spec_from_json,
+    spec_to_json,
+)
 from hpcq.schedulers.local.processes import Process
 from hpcq.schedulers.local.spool import Phase
 
@@ -51,21 +57,8 @@ def test_a_name_is_one_component_of_a_path(name: str) -> None:
 
 
 def test_output_paths_are_relative_to_the_working_directory() -> None:
-    told = order(entry(stdout_path="a/out", stderr_path="/tmp/err"), {}, 1.0)
-    assert (told["stdout_path"], told["stderr_path"]) == ("/w/a/out", "/tmp/err")
-
-
-def test_the_request_wins_over_the_settings_and_the_scheduler_over_both() -> None:
-    job = entry(environment={"PATH": "/mine", "HPCQ_JOB_ID": "1", "A": ""}, slots=3)
-    assert order(job, {"PATH": "/usr/bin", "HOME": "/h"}, 1.0)["environment"] == {
-        "PATH": "/mine",
-        "HOME": "/h",
-        "A": "",
-        "HPCQ_JOB_ID": "7",
-        "HPCQ_JOB_KEY": KEY,
-        "HPCQ_JOB_NAME": "n",
-        "HPCQ_SLOTS": "3",
-    }
+    job = entry(stdout_path="a/out", stderr_path="/tmp/err")
+    assert output_paths(7, job.spec) == ("/w/a/out", "/tmp/err")
 
 
 def test_each_moment_of_a_job_has_a_state() -> None:
