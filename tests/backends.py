@@ -49,6 +49,8 @@ class Backend:
         needs_interpreter_line: whether a script has to begin with ``#!``.
         conditions: on which a job can depend on another one.
         arrays: whether it can run arrays.
+        directive: the mark of its directives in scripts; a comment where it has none.
+        obeys_directives: whether it has any.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Backend:
     needs_interpreter_line: bool = False
     conditions: frozenset[str] = ALL_CONDITIONS
     arrays: bool = False
+    directive: str = "#PBS"
+    obeys_directives: bool = True
 
     def settings(self) -> dict[str, str]:
         """The variables that make a service speak to it; starts the cluster when needed."""
@@ -101,6 +105,7 @@ BACKENDS = {
             first_kill_is_term=True,
             kills_orphans=True,
             conditions=frozenset(),
+            obeys_directives=False,
         ),
         Backend(
             "SLURM",
@@ -109,12 +114,14 @@ BACKENDS = {
             wall_time_grain_seconds=60,
             needs_interpreter_line=True,
             keeps_accounts=False,
+            directive="#SBATCH",
         ),
         Backend("PBS", stand_in=Pbs, arrays=True),
         Backend(
             "SGE",
             "sge",
             marks=(pytest.mark.sge,),
+            directive="#$",
             conditions=frozenset({"any"}),
             out_of_memory=frozenset({"OUT_OF_MEMORY", "SIGNAL", "NON_ZERO_EXIT"}),
         ),
