@@ -8,7 +8,7 @@ READY_TO_RUN := $(VENV)/.ready-to-run
 READY_TO_DEVELOP := $(VENV)/.ready-to-develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos lint format docs lock bench clean clean-clusters
+.PHONY: help setup demo check test chaos lint format docs lock bench clean clean-clusters
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -18,6 +18,9 @@ setup: $(READY_TO_DEVELOP) ## Install everything in .venv
 
 demo: $(READY_TO_RUN) ## Run a sample study from submission to end (PORT=… to choose the port)
 	@$(BIN)/python examples/demo.py
+
+check: $(READY_TO_DEVELOP) ## Check quickly: style, types, the units, and LOCAL
+	@scripts/check.sh
 
 test: $(READY_TO_DEVELOP) ## Run all tests, on real Slurm, Grid Engine and PostgreSQL where possible
 	@scripts/test.sh

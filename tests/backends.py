@@ -128,7 +128,7 @@ BACKENDS = {
         Backend(
             "TORQUE",
             arrays=True,
-            stand_in=functools.partial(Torque, slots=16, keep_completed=300),
+            stand_in=functools.partial(Torque, slots=16, keep_completed=3600),
             out_of_memory=frozenset({"OUT_OF_MEMORY", "SIGNAL", "NON_ZERO_EXIT"}),
         ),
     )

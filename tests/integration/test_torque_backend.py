@@ -41,8 +41,8 @@ T = TypeVar("T")
 class Site:
     """One installation, a backend in front of it, and synchronous steps."""
 
-    def __init__(self, directory: Path, runner: asyncio.Runner, keep_completed: int = 1) -> None:
-        self.torque = Torque(directory / "torque", slots=4, keep_completed=keep_completed)
+    def __init__(self, directory: Path, runner: asyncio.Runner) -> None:
+        self.torque = Torque(directory / "torque", slots=4, keep_completed=3600)
         self.directory = directory
         self._runner = runner
         self.backend = self.new_backend(self.torque.home)
@@ -81,7 +81,13 @@ class Site:
         return next((s for s in listing.observations if s.native_id == native_id), None)
 
     def until_gone(self, native_id: NativeId) -> None:
-        until(lambda: self.listed(native_id) is None, lambda: self.listed(native_id))
+        """Wait until a job is over, and have it forgotten."""
+        until(
+            lambda: (seen := self.listed(native_id)) is None or seen.state.is_final,
+            lambda: self.listed(native_id),
+        )
+        self.torque.forget()
+        assert self.listed(native_id) is None
 
     def until(self, native_id: NativeId, state: JobState) -> Observation:
         def look() -> Observation | None:
@@ -116,7 +122,7 @@ def test_a_job_that_submits_another_with_its_environment_makes_two_records(
     tmp_path: Path, leaks: bool
 ) -> None:
     with asyncio.Runner() as runner:
-        site = Site(tmp_path, runner, keep_completed=300)
+        site = Site(tmp_path, runner)
         key = new_key()
         # As a script did that a service had submitted which told it the key.
         variable = f"export HPCQ_KEY={key}\n" if leaks else ""
@@ -170,7 +176,7 @@ def test_a_signal_is_told_apart_from_an_exit_status_by_queue_and_accounting(
     tmp_path: Path, script: str, kind: FailureKind, code: int | None, signal: int | None
 ) -> None:
     with asyncio.Runner() as runner:
-        site = Site(tmp_path, runner, keep_completed=5)
+        site = Site(tmp_path, runner)
         native_id = site.submit(script)
         seen = site.until(native_id, JobState.FAILED)
         assert (seen.failure_kind, seen.exit_code, seen.exit_signal) == (kind, code, signal)
@@ -196,7 +202,7 @@ def test_what_a_running_job_uses_is_a_detail(site: Site) -> None:
 
 def test_what_has_ended_is_left_alone(tmp_path: Path) -> None:
     with asyncio.Runner() as runner:
-        site = Site(tmp_path, runner, keep_completed=300)
+        site = Site(tmp_path, runner)
         for array in (None, ArrayRange(first=1, last=2)):
             native_id = site.submit("true\n", array=array)
             site.until(native_id, JobState.DONE)

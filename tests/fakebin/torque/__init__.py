@@ -31,6 +31,10 @@ class Torque:
             "TORQUE_HOME": str(self.home),
         }
 
+    def forget(self) -> None:
+        """Have it forget the completed jobs now, however long it was to keep them."""
+        (self._state / "forget").touch()
+
     def go_away(self) -> None:
         """Stop the server: commands cannot connect; jobs go on."""
         (self._state / "down").touch()

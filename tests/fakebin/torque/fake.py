@@ -96,10 +96,13 @@ class State:
     def jobs(self) -> dict[str, Job]:
         """All jobs and arrays by their ids; those that ended too long ago are forgotten."""
         found = {}
+        forgets = self.folder / "forget"
+        at = float("inf") if forgets.exists() else time.time()
+        forgets.unlink(missing_ok=True)
         for path in self.folder.glob("jobs/*.json"):
             job = json.loads(path.read_text())
             over = job.get("forget_at")
-            if over is not None and over <= time.time():
+            if over is not None and over <= at:
                 path.unlink()
             else:
                 found[job["id"]] = job
