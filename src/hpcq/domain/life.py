@@ -34,6 +34,7 @@ __all__ = [
     "task_of",
     "turned_up",
     "vanished",
+    "with_details",
 ]
 
 # What a new answer does not mention stays as it was, except what belongs to one sight of the job
@@ -114,6 +115,22 @@ def observe(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
     if not may_move(record.state, state):
         return record
     return _moved(record, replace(attribute(record, new), state=state), at)
+
+
+def with_details(record: JobRecord, seen: Observation, at: datetime) -> JobRecord:
+    """Return the record with what a detailed answer adds; where it is, the queue has told."""
+    if record.state.is_final or record.state is JobState.UNDETERMINED or record.seen is None:
+        return record
+    adds = replace(
+        seen,
+        state=record.state,
+        stage=record.stage,
+        native_state=seen.native_state or record.seen.native_state,
+        state_reason=seen.state_reason or record.state_reason,
+        start_time=seen.start_time or record.seen.start_time,
+    )
+    known = observe(record, adds, at)
+    return known.changed(state_changed_at=record.state_changed_at, confirmed_at=record.confirmed_at)
 
 
 def _waits_again(record: JobRecord, new: Observation) -> JobState:

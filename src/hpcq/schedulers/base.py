@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from hpcq.domain.errors import SchedulerError
+from hpcq.domain.ids import ANY_ID, IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.execution.protocol import Runner
 
@@ -87,6 +88,7 @@ class Capabilities:
         absence_is_certain: whether a job that `SchedulerBackend.find` does not find surely does
             not exist, and will not turn up later.
         max_script_bytes: the size of the largest script that it takes.
+        id_forms: how it writes the ids of its jobs; anything else is no job's.
     """
 
     fields: frozenset[str]
@@ -95,6 +97,7 @@ class Capabilities:
     memory_enforced: bool
     absence_is_certain: bool = False
     max_script_bytes: int = 64 << 20
+    id_forms: tuple[IdForm, ...] = (ANY_ID,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

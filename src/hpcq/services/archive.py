@@ -1,7 +1,6 @@
-"""Jobs that are not on the board: in this service's records, or in the scheduler's accounting.
+"""Jobs that are not on the board: in this service's records, or somewhere in the scheduler.
 
-However many clients ask for however many ids, the accounting is asked by one command at a time,
-for all ids that wait together; what it does not know is not asked again for a while.
+The queue is asked too: a job that was submitted a moment ago is on no listing yet.
 """
 
 import asyncio
@@ -11,8 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hpcq.domain import life, submission
-from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation, SubmissionKey
-from hpcq.schedulers.base import SchedulerBackend
+from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
+from hpcq.schedulers.base import Listing, SchedulerBackend
+from hpcq.services.asking import Asker
+from hpcq.services.circuit import is_away
 from hpcq.storage.jobs import JobStore
 
 __all__ = ["Archive"]
@@ -20,15 +21,24 @@ __all__ = ["Archive"]
 _REMEMBERED_IDS = 10_000
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
+_Answer = JobRecord | Exception | None
+
 
 @dataclass(slots=True)
-class _Answer:
-    record: JobRecord | None
+class _Told:
+    """What accounting has told of one job, and until when that is not asked again."""
+
+    seen: Sequence[Observation]
     good_until: float
 
 
 class Archive:
-    """Finds jobs by id beyond the board."""
+    """Finds jobs by id beyond the board.
+
+    However many clients ask for however many ids, the scheduler is asked by one command at a time,
+    for all ids that wait together. What its accounting does not know is not asked again for a
+    while; its queue is asked anew.
+    """
 
     def __init__(
         self,
@@ -43,10 +53,8 @@ class Archive:
         self._cluster_id = cluster_id
         self._interval_seconds = interval_seconds
         self._now = clock
-        self._answers: OrderedDict[NativeId, _Answer] = OrderedDict()
-        self._waiting: dict[NativeId, asyncio.Future[JobRecord | None]] = {}
-        self._asked: dict[NativeId, asyncio.Future[JobRecord | None]] = {}
-        self._asking: asyncio.Task[None] | None = None
+        self._answers: OrderedDict[NativeId, _Told] = OrderedDict()
+        self._asker: Asker[JobRecord | None] = Asker(self._ask)
 
     async def find(self, job_id: JobUid | NativeId) -> JobRecord | None:
         """Return the newest job with this id, or None when nobody knows one.
@@ -56,73 +64,93 @@ class Archive:
         """
         if isinstance(job_id, JobUid):
             return await self._store.by_uid(job_id)
-        return await self._store.by_native_id(job_id) or await self.accounted(job_id)
+        return await self._store.by_native_id(job_id) or await self.look_up(job_id)
 
-    async def accounted(self, native_id: NativeId) -> JobRecord | None:
-        """Return the newest job with this id that accounting shows, whoever submitted it.
+    async def look_up(self, native_id: NativeId) -> JobRecord | None:
+        """Return the newest job with this id that the scheduler shows, whoever submitted it.
 
         Raises:
             SchedulerError: it cannot be said at present.
         """
-        answer = self._answers.get(native_id)
-        if answer is not None and answer.good_until > asyncio.get_running_loop().time():
-            return answer.record
-        future = self._waiting.get(native_id) or self._asked.get(native_id)
-        if future is None:
-            future = asyncio.get_running_loop().create_future()
-            self._waiting[native_id] = future
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask_all())
-        return await asyncio.shield(future)
+        return await self._asker.get(native_id)
 
-    async def _ask_all(self) -> None:
-        try:
-            while self._waiting:
-                self._asked, self._waiting = self._waiting, {}
-                await self._ask(self._asked)
-        finally:
-            self._asked, self._asking = {}, None
+    async def _ask(self, ids: Sequence[str]) -> Mapping[str, _Answer]:
+        wanted = [NativeId(i) for i in ids]
+        ended, queued = await asyncio.gather(
+            self._history(wanted), self._details(wanted), return_exceptions=True
+        )
+        for failure in (ended, queued):
+            if isinstance(failure, Exception) and len(ids) > 1 and not is_away(failure):
+                # One of them may have spoilt the question for the others.
+                half = len(ids) // 2
+                return {**await self._ask(ids[:half]), **await self._ask(ids[half:])}
+            if isinstance(failure, BaseException) and not isinstance(failure, Exception):
+                raise failure
+        found: dict[str, Observation] = {}
+        problem: Exception | None = None
+        for told in (ended, queued):
+            if isinstance(told, Listing):
+                found |= {seen.native_id: seen for seen in sorted(told.observations, key=_age)}
+                problem = told.missing or problem
+            elif isinstance(told, Exception):
+                problem = problem or told
+        records = await self._records([found[i] for i in ids if i in found])
+        return {i: records.get(i, problem) for i in ids}
 
-    async def _ask(self, batch: dict[NativeId, asyncio.Future[JobRecord | None]]) -> None:
-        try:
-            listing = await self._backend.history(list(batch))
-            ours = await self._ours(listing.observations)
-        except Exception as error:
-            for future in batch.values():
-                future.set_exception(error)
-                future.exception()  # those who waited may all have gone
-            return
+    async def _details(self, ids: Sequence[NativeId]) -> Listing:
+        return await self._backend.details(ids)
+
+    async def _history(self, ids: Sequence[NativeId]) -> Listing:
+        """Ask the accounting for those that it was not asked about lately."""
+        time = asyncio.get_running_loop().time
+        told = {i: self._answers[i].seen for i in ids if i in self._answers}
+        told = {i: seen for i, seen in told.items() if self._answers[i].good_until > time()}
+        new = [i for i in ids if i not in told]
+        listing = await self._backend.history(new) if new else Listing()
+        known: dict[NativeId, list[Observation]] = {}
+        for seen in listing.observations:
+            known.setdefault(seen.native_id, []).append(seen)
+        for native_id in new:
+            seen_now = known.get(native_id, [])
+            if seen_now or listing.missing is None:
+                self._remember(native_id, _Told(seen_now, time() + self._interval_seconds))
+            told[native_id] = seen_now
+        observations = [seen for answers in told.values() for seen in answers]
+        return Listing(observations=observations, missing=listing.missing)
+
+    async def _records(self, told: Sequence[Observation]) -> Mapping[str, JobRecord]:
+        """Return the jobs that are seen; our own are those whose keys they carry."""
         at = self._now()
-        found = {
-            seen.native_id: self._record(seen, ours, at)
-            for seen in sorted(listing.observations, key=_age)
-        }
-        good_until = asyncio.get_running_loop().time() + self._interval_seconds
-        for native_id, future in batch.items():
-            record = found.get(native_id)
-            if record is None and listing.missing is not None:
-                future.set_exception(listing.missing)
-                future.exception()
-                continue
-            self._remember(native_id, _Answer(record, good_until))
-            future.set_result(record)
+        uids = {seen.submission_key.uid for seen in told if seen.submission_key}
+        ours = {r.uid: r for r in await self._store.by_uids(sorted(uids))} if uids else {}
+        records = {}
+        for seen in told:
+            own = None if seen.submission_key is None else ours.get(seen.submission_key.uid)
+            if seen.array_task_id is not None:
+                own = await self._task(own, seen, at)
+            if own is not None and life.same_job(own, seen):
+                record = life.observe(submission.submitted(own, seen.native_id, at), seen, at)
+            else:
+                record = life.first_sight(self._cluster_id, seen, at)
+            records[str(seen.native_id)] = record.changed(confirmed_at=at)
+        return records
 
-    async def _ours(self, observations: Sequence[Observation]) -> dict[SubmissionKey, JobRecord]:
-        """Return our own jobs by their keys: those whose ids were never written down are meant."""
-        uids = {seen.submission_key.uid for seen in observations if seen.submission_key}
-        records = await self._store.by_uids(sorted(uids)) if uids else ()
-        return {record.key: record for record in records}
+    async def _task(
+        self, array: JobRecord | None, seen: Observation, at: datetime
+    ) -> JobRecord | None:
+        """Return the record of a task of an array of ours; None for any other."""
+        if array is None and seen.array_job_id is not None:
+            array = await self._store.by_native_id(NativeId(seen.array_job_id))
+        number = seen.array_task_id
+        if number is None or array is None or not array.is_ours:
+            return None
+        if not life.is_task_of(array, seen):
+            return None
+        known = await self._store.by_uid(array.uid.of_task(number))
+        return known or life.task_of(array, seen.native_id, number, at)
 
-    def _record(
-        self, seen: Observation, ours: Mapping[SubmissionKey, JobRecord], at: datetime
-    ) -> JobRecord:
-        own = None if seen.submission_key is None else ours.get(seen.submission_key)
-        if own is not None and life.same_job(own, seen):
-            return life.observe(submission.submitted(own, seen.native_id, at), seen, at)
-        return life.first_sight(self._cluster_id, seen, at).changed(confirmed_at=at)
-
-    def _remember(self, native_id: NativeId, answer: _Answer) -> None:
-        self._answers[native_id] = answer
+    def _remember(self, native_id: NativeId, told: _Told) -> None:
+        self._answers[native_id] = told
         self._answers.move_to_end(native_id)
         while len(self._answers) > _REMEMBERED_IDS:
             self._answers.popitem(last=False)

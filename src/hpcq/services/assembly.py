@@ -12,6 +12,7 @@ from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.archive import Archive
 from hpcq.services.bulletin import Bulletin
 from hpcq.services.changes import Changes
+from hpcq.services.first_read import FirstReader
 from hpcq.services.handing import Handing, SubmissionOptions
 from hpcq.services.jobs import JobService
 from hpcq.services.monitor import Monitor, MonitorOptions
@@ -154,6 +155,13 @@ def assemble(
         usage=usage,
         archive=Archive(
             backend, store, options.wire.cluster_id, options.interval.total_seconds(), clock
+        ),
+        first_reader=FirstReader(
+            backend,
+            board,
+            bulletin,
+            options.interval.total_seconds(),
+            clock,
         ),
         wire=options.wire,
         paths=paths,

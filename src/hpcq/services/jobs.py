@@ -14,6 +14,7 @@ from hpcq.domain.errors import (
     UnsupportedCapability,
     WrongState,
 )
+from hpcq.domain.ids import read_id
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Usage
 from hpcq.domain.outputs import default_name
 from hpcq.domain.states import JobState
@@ -23,6 +24,7 @@ from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.archive import Archive
 from hpcq.services.bulletin import Bulletin
 from hpcq.services.dependencies import DependencyWish, resolve
+from hpcq.services.first_read import FirstReader
 from hpcq.services.from_program import FromProgram
 from hpcq.services.handing import Handing
 from hpcq.services.monitor import Monitor
@@ -62,6 +64,7 @@ class JobService:
     submitter: Submitter
     usage: UsageReader
     archive: Archive
+    first_reader: FirstReader
     wire: WireFormat
     paths: PathChecker
     clock: Callable[[], datetime]
@@ -119,14 +122,31 @@ class JobService:
     async def _record(self, job_id: str) -> JobRecord:
         return (await self.find(job_id)).record
 
+    async def read(self, job_id: str) -> Entry:
+        """Return a job with all that can be known of it; its first reader waits for that."""
+        entry = await self.find(job_id)
+        await self.first_reader.complete(entry.record)
+        return self.board.snapshot.entry(entry.record.uid) or entry
+
     async def find(self, job_id: str) -> Entry:
         """Return a job, from memory when it is in the queue or ended lately."""
-        parsed = _parse_id(job_id)
+        parsed, is_array = self._parse_id(job_id)
         entry = self.board.snapshot.entry(parsed)
         if entry is None:
-            return Entry(await self._find_elsewhere(parsed), self.wire)
-        self.usage.read(entry.record.uid)
+            entry = Entry(await self._find_elsewhere(parsed), self.wire)
+        else:
+            self.usage.read(entry.record.uid)
+        if is_array and not entry.record.is_array:
+            raise JobNotFound(job_id)
         return entry
+
+    def _parse_id(self, text: str) -> tuple[JobUid | NativeId, bool]:
+        """Return an id, and whether it was written as only a whole array's is."""
+        with contextlib.suppress(ValueError):
+            return JobUid(text), False
+        with contextlib.suppress(ValueError):
+            return read_id(text, self.backend.capabilities.id_forms)
+        raise JobNotFound(text)
 
     async def usage_over_time(self, job_id: str) -> list[Usage]:
         """Return the samples of what a job used while it ran, oldest first.
@@ -141,7 +161,7 @@ class JobService:
         if left is not None and left.native_id is not None:
             # It is the newest with this id; accounting may be late or away.
             with contextlib.suppress(SchedulerError):
-                record = await self.archive.accounted(left.native_id)
+                record = await self.archive.look_up(left.native_id)
                 if record is not None and (record.seen is None or life.same_job(left, record.seen)):
                     return record
             return left
@@ -274,15 +294,6 @@ def _beyond(
     if depends_on:
         asked["depends_on"] = [asdict(wish) for wish in depends_on]
     return asked
-
-
-def _parse_id(text: str) -> JobUid | NativeId:
-    for kind in (JobUid, NativeId):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    raise JobNotFound(text)
 
 
 def _wire_name(field: str) -> str:

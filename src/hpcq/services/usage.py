@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -81,7 +80,7 @@ class UsageReader:
             entry = snapshot.entry(seen.native_id)
             if entry is None or seen.state.is_final or not life.same_job(entry.record, seen):
                 continue
-            record = _with_details(entry.record, seen, at)
+            record = life.with_details(entry.record, seen, at)
             if record != entry.record:
                 changed.append(record)
         return changed
@@ -98,19 +97,3 @@ class UsageReader:
                 or (r.state is JobState.RUNNING and (r.is_ours or all_running))
             )
         ]
-
-
-def _with_details(record: JobRecord, seen: Observation, at: datetime) -> JobRecord:
-    """Return the record with what a detailed answer adds; where it is, the queue has told."""
-    if record.state.is_final or record.state is JobState.UNDETERMINED or record.seen is None:
-        return record
-    adds = replace(
-        seen,
-        state=record.state,
-        stage=record.stage,
-        native_state=seen.native_state or record.seen.native_state,
-        state_reason=seen.state_reason or record.state_reason,
-        start_time=seen.start_time or record.seen.start_time,
-    )
-    known = life.observe(record, adds, at)
-    return known.changed(state_changed_at=record.state_changed_at, confirmed_at=record.confirmed_at)

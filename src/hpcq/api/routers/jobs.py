@@ -216,7 +216,7 @@ async def get_job(
     _query: Annotated[NoQuery, Query()],
 ) -> Response:
     """Read one job, queued, running or finished, however long ago."""
-    entry = await context.jobs.find(job_id)
+    entry = await context.jobs.read(job_id)
     freshness = context.board.snapshot.freshness(now(), context.stale_after)
     return Response(entry.json(freshness), media_type="application/json", headers=_age(freshness))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from datetime import datetime
 
 from hpcq import __version__
 from hpcq.domain.errors import JobNotFound, SchedulerError
+from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.domain.outputs import as_pattern, default_name
 from hpcq.execution.protocol import Runner
@@ -35,6 +37,7 @@ __all__ = ["LocalBackend", "create"]
 _QUICKLY_READ = 50
 
 _CAPABILITIES = Capabilities(
+    id_forms=(IdForm(re.compile(r"([0-9]+)")),),
     fields=frozenset(
         {
             "environment",

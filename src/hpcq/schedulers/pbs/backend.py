@@ -31,6 +31,7 @@ from hpcq.schedulers.pbs.conf import command_path
 from hpcq.schedulers.pbs.logs import Logs
 from hpcq.schedulers.pbs.qstat import Qstat
 from hpcq.schedulers.pbs.records import Record
+from hpcq.schedulers.pbs_family.values import ID_FORMS
 
 __all__ = ["PbsBackend", "create"]
 
@@ -76,6 +77,7 @@ class PbsBackend:
         """What PBS can express with the site's resources."""
         memory = {"memory_limit_bytes"} if commands.has_memory(self._resources) else set()
         return Capabilities(
+            id_forms=ID_FORMS,
             fields=_FIELDS | memory,
             actions=frozenset({"hold", "release"}),
             accounting=True,

@@ -93,6 +93,8 @@ def record_of(
             array_task_id=int(job.task),
             submission_key=None,
         )
+    elif job.is_array:
+        observation = replace(observation, is_array=True)
     used = _group(attributes, "resources_used")
     ran = "Exit_status" in attributes
     usage = _usage(used, sampled) if used or (over and ran) else None

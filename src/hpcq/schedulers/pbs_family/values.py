@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import NativeId
 from hpcq.domain.units import from_epoch
 
 __all__ = [
+    "ID_FORMS",
     "JobId",
     "hosts_in",
     "parse_duration",
@@ -26,6 +28,13 @@ __all__ = [
 ]
 
 _Figure = TypeVar("_Figure", int, float)
+
+_SERVER = r"(?:\.[A-Za-z][A-Za-z0-9.-]{0,252})?"
+ID_FORMS = (
+    IdForm(re.compile(rf"([0-9]+(?:\[[0-9]+\])?){_SERVER}")),
+    IdForm(re.compile(rf"([0-9]+)\[\]{_SERVER}"), is_array=True),
+)
+"""``45``, ``45[2]`` and the array ``45[]``, each with the server's name or without."""
 
 _JOB_ID = re.compile(
     r"([0-9]{1,18})(?:\[([0-9]{0,9})\]|-([0-9]{1,9}))?"

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from hpcq.domain.arrays import is_whole
 from hpcq.domain.errors import JobNotFound, OutputParseError, SchedulerError
+from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.outputs import default_name
 from hpcq.execution.leftovers import marked
@@ -44,7 +46,14 @@ _QSTAT = ("qstat", "-u", "*", "-xml")
 _IDS_IN_ONE_COMMAND = 500
 _DEBIAN_ROOT = "/var/lib/gridengine"
 
+_ID_FORMS = (
+    IdForm(re.compile(r"([0-9]+(?:\[[0-9]+\])?)")),
+    # The commands' own word for a task, and what qsub -terse prints for an array.
+    IdForm(re.compile(r"([0-9]+)\.([0-9]+)"), r"\1[\2]"),
+    IdForm(re.compile(r"([0-9]+)\.[0-9]+-[0-9]+:[0-9]+"), is_array=True),
+)
 _CAPABILITIES = Capabilities(
+    id_forms=_ID_FORMS,
     fields=frozenset(
         {
             "queue",

@@ -1,12 +1,14 @@
 """Slurm behind the backend contract."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hpcq.domain.errors import JobNotFound, SchedulerError
+from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey, Usage
 from hpcq.domain.outputs import default_name
 from hpcq.execution.leftovers import marked
@@ -26,7 +28,13 @@ from hpcq.schedulers.slurm.merge import combine
 
 __all__ = ["SlurmBackend", "create"]
 
+_ID_FORMS = (
+    IdForm(re.compile(r"([0-9]+(?:[_+][0-9]+)?)")),
+    # An array's tasks that wait, as squeue prints them without --array.
+    IdForm(re.compile(r"([0-9]+)_\[[0-9,:%.-]+\]"), is_array=True),
+)
 _CAPABILITIES = Capabilities(
+    id_forms=_ID_FORMS,
     fields=frozenset(
         {
             "queue",

@@ -31,7 +31,7 @@ from hpcq.schedulers.base import (
 )
 from hpcq.schedulers.cli import CommandLine, read_script
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs
-from hpcq.schedulers.pbs_family.values import parse_job_id
+from hpcq.schedulers.pbs_family.values import ID_FORMS, parse_job_id
 from hpcq.schedulers.torque.accounting import KINDS
 from hpcq.schedulers.torque.answers import (
     Meaning,
@@ -61,6 +61,7 @@ _ASKED_BY_ID = 8
 _VERSION = re.compile(r"^version:\s*", re.IGNORECASE)
 
 _CAPABILITIES = Capabilities(
+    id_forms=ID_FORMS,
     fields=frozenset(
         {
             "queue",
