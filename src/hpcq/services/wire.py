@@ -230,7 +230,9 @@ def _output(record: JobRecord, stream: Literal["stdout", "stderr"]) -> str | Non
         task = None if seen is None else seen.array_task_id
         return fill_pattern(pattern, record.native_id, task)
     told: str | None = None if seen is None else getattr(seen, f"{stream}_path")
-    return told
+    # Records of earlier releases hold no pattern.
+    asked: str | None = None if spec is None else getattr(spec, f"{stream}_path")
+    return told or asked
 
 
 def _unseen(record: JobRecord) -> Observation:
