@@ -1,4 +1,4 @@
-"""Start the service with the settings of the current folder; the same as ``hpcq serve``."""
+"""Start the service with the settings and the state of this file's folder, wherever it is run."""
 
 import sys
 from pathlib import Path
@@ -9,4 +9,4 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 from hpcq.cli.serve import serve
 
 if __name__ == "__main__":
-    sys.exit(serve(Path.cwd()))
+    sys.exit(serve(Path(__file__).resolve().parent))

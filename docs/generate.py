@@ -32,8 +32,9 @@ _SETTINGS_HEAD = """\
 # Settings
 
 Each setting is an environment variable, or a line `NAME=value` of the file `.env` in the
-installation folder: the folder in which `python main.py` or `hpcq serve` is started. The
-environment wins over the file. `.env.example` holds the most used ones.
+installation folder. That is the folder of `main.py`, from wherever `python /…/main.py` is started;
+for `hpcq serve` it is the current folder. The environment wins over the file. `.env.example` holds
+the most used ones.
 
 Nothing is guessed: a name in `.env` that is not in this table, or a value that is not allowed,
 stops the start (exit status 2) with a message that names the variable, the value and what is

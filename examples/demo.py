@@ -114,11 +114,12 @@ def check_free(port: str) -> None:
 
 @contextlib.contextmanager
 def running_service(folder: Path, port: str) -> Iterator[Client]:
-    """Run the service as `python main.py` does, all its state below ``folder``."""
+    """Run the service as `hpcq serve` does, with its settings and state below ``folder``."""
     log = folder / "service.log"
     account = ("PATH", "HOME", "USER", "LOGNAME", "LANG")
     environment = {name: os.environ[name] for name in account if name in os.environ}
     environment |= {
+        "PYTHONPATH": str(ROOT / "src"),
         "SCHEDULER": "LOCAL",
         "CLUSTER_ID": "demo",
         "HOST": "127.0.0.1",
@@ -130,7 +131,7 @@ def running_service(folder: Path, port: str) -> Iterator[Client]:
     }
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, ROOT / "main.py"],
+            [sys.executable, "-m", "hpcq", "serve"],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,

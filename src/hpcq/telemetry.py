@@ -126,8 +126,10 @@ def _log_request(scope: "Scope", status: int | None, seconds: float) -> None:
     # Probes come every few seconds and say nothing as long as all is well.
     probe = "/health/" in scope["path"] and status == 200
     write = _log.debug if probe else _log.info
+    client = scope.get("client")
     write(
         "request",
+        client=None if client is None else f"{client[0]}:{client[1]}",
         method=scope["method"],
         path=scope["path"],
         status=status,

@@ -123,6 +123,7 @@ def request(path: str, **headers: str) -> list[Any]:
         "method": "GET",
         "path": path,
         "query_string": b"owner=ana",
+        "client": ("192.0.2.7", 36872),
         "headers": [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()],
     }
     asyncio.run(RequestLog(answer)(scope, receive, send))
@@ -137,6 +138,7 @@ def test_a_request_is_logged_with_its_id_but_without_its_query(stream: io.String
     inner, line = lines(stream)
     assert inner["request_id"] == line["request_id"] == "abc-1"
     assert (line["method"], line["path"], line["status"]) == ("GET", "/jobs", 200)
+    assert line["client"] == "192.0.2.7:36872"
     assert line["milliseconds"] >= 0
     assert "ana" not in stream.getvalue()
     assert sent[0]["headers"] == [(b"a", b"b"), (b"x-request-id", b"abc-1")]

@@ -17,7 +17,7 @@ app = typer.Typer(
 
 @app.command()
 def serve() -> None:
-    """Start the service with the settings of the environment and of ./.env."""
+    """Start the service with the settings of the environment and of ./.env, and its state here."""
     # Imported here because the other subcommands do without the service.
     from hpcq.cli.serve import serve as run
 

@@ -1,5 +1,6 @@
 """The application over a scheduler in memory, installed as a plugin is."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import stamina
 
 from hpcq.api.app import create_app
 from hpcq.config import Settings
+from hpcq.domain.errors import SchedulerUnavailable
+from hpcq.schedulers.base import Listing
 from hpcq.schedulers.testing import FakeScheduler
 
 _METADATA = "Metadata-Version: 2.1\nName: fake-scheduler\nVersion: 1\n"
@@ -59,13 +62,35 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def app(plugin: None, tmp_path: Path) -> AsyncIterator[App]:
+    """A service over a scheduler that answers."""
+    async with running(tmp_path) as app:
+        yield app
+
+
+@pytest.fixture
+async def silent(
+    plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[App]:
+    """A service over a scheduler that has never told its queue."""
+
+    async def away(_scheduler: FakeScheduler) -> Listing:
+        raise SchedulerUnavailable("It is away.")
+
+    monkeypatch.setattr(FakeScheduler, "jobs", away)
+    async with running(tmp_path) as app:
+        yield app
+
+
+@contextlib.asynccontextmanager
+async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[App]:
+    """Run the application with these settings."""
     work = tmp_path / "work"
     work.mkdir()
     (work / "run.sh").write_text("#!/bin/sh\n")
-    settings = Settings(
-        scheduler="fake", state_directory=tmp_path / "state", poll_interval_seconds=0.1
+    folder = tmp_path / "state"
+    application = create_app(
+        Settings(scheduler="fake", state_directory=folder, poll_interval_seconds=0.1, **settings)
     )
-    application = create_app(settings)
     # A failure that a test scripts is answered with, and not asked away.
     with stamina.set_testing(True):
         async with application.router.lifespan_context(application):

@@ -320,6 +320,24 @@ async def test_an_outage_is_told_by_readiness_and_changes_no_answer(app: App) ->
     assert (await app.client.get("/health/ready")).status_code == 200
 
 
+async def test_a_queue_that_was_never_heard_of_is_not_taken_for_empty(silent: App) -> None:
+    for path in ("/jobs", "/jobs?expand=resourceUsage", "/jobs?limit=3"):
+        answer = await silent.client.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (503, "scheduler_unavailable")
+        assert answer.headers["retry-after"] == str(answer.json()["retryAfter"])
+    assert (await silent.client.head("/jobs")).status_code == 503
+    posted = await silent.client.post("/jobs", json=silent.body)
+    remembered = await silent.client.get("/jobs")
+    assert [job["jobId"] for job in remembered.json()] == [posted.json()["jobId"]]
+    assert remembered.headers["x-stale"] == "true"
+
+
+async def test_an_empty_queue_that_was_heard_of_is_empty(app: App) -> None:
+    await app.asked_again()
+    answer = await app.client.get("/jobs")
+    assert (answer.status_code, answer.json()) == (200, [])
+
+
 async def test_a_job_that_cannot_be_read_hides_no_other(app: App) -> None:
     app.scheduler.unreadable = [Unreadable(reason="cut", excerpt="<job")]
     app.scheduler.enqueue(name="\udcff", native_state="\ud800", hosts=("\udc80",), slots=10**30)

@@ -1,5 +1,7 @@
 import contextlib
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,14 +18,19 @@ from hpcq import __version__
 from hpcq.cli.main import app
 from hpcq.cli.serve import EXIT_SETTINGS, EXIT_SOCKET, open_socket, serve
 
-MAIN = Path(__file__).parents[3] / "main.py"
+ROOT = Path(__file__).parents[3]
 
 
 @contextlib.contextmanager
 def started(folder: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the ``main.py`` of an installation in this folder, from another one."""
+    shutil.copy(ROOT / "main.py", folder)
+    (folder / "src").symlink_to(ROOT / "src")
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
     process = subprocess.Popen(
-        [sys.executable, str(MAIN)],
-        cwd=folder,
+        [sys.executable, str(folder / "main.py")],
+        cwd=elsewhere,
         env={"PATH": os.environ["PATH"], "HOME": str(folder), "PORT": "0", **variables},
         stderr=subprocess.PIPE,
         text=True,
@@ -106,7 +113,7 @@ def test_a_state_directory_that_cannot_be_made_is_one_message(
 def test_the_service_starts_answers_and_ends_well_when_told_to(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    with started(tmp_path, ROOT_PATH="/api") as process:
+    with started(tmp_path, ROOT_PATH="/api", LOG_LEVEL="DEBUG") as process:
         log = read_until(process, "Uvicorn running on http://127.0.0.1:")
         address = log.split("Uvicorn running on ")[1].split()[0]
         status = httpx.get(f"{address}/api/health/live").status_code
@@ -119,6 +126,29 @@ def test_the_service_starts_answers_and_ends_well_when_told_to(
     assert "Traceback" not in end
     assert "can run commands" not in log
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    request = next(line for line in end.splitlines() if "path=/api/health/live" in line)
+    assert re.search(r"client=127\.0\.0\.1:\d+", request)
+
+
+def test_main_reads_env_beside_itself_and_keeps_its_state_there(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("CLUSTER_ID=beside\nSTATE_DIRECTORY=records\nPORT=0\n")
+    with started(tmp_path) as process:
+        read_until(process, "Uvicorn running on")
+
+    assert (tmp_path / "records").is_dir()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_the_command_reads_env_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("PORT=none\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PORT", raising=False)
+
+    result = CliRunner().invoke(app, ["serve"])
+
+    assert result.exit_code == EXIT_SETTINGS
 
 
 def test_an_address_that_others_can_reach_is_warned_about(tmp_path: Path) -> None:

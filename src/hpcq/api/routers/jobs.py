@@ -13,6 +13,7 @@ from hpcq.api.context import ContextDependency
 from hpcq.api.problems import responses
 from hpcq.api.requests import RequestModel
 from hpcq.api.schemas import Accepted, Job, JobSubmission, ResourceUsage, Submitted
+from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.jobs import JobRecord
 from hpcq.domain.units import format_time
 from hpcq.services.clock import now
@@ -36,6 +37,10 @@ IdempotencyKeyHeader = Annotated[
     ),
 ]
 _LONGEST_PAGE = 1000
+_NEVER_HEARD = (
+    "The scheduler has not answered since this service was set up, so nobody can say what is in "
+    "its queue."
+)
 _REPLAYED = {
     "Idempotent-Replayed": {
         "schema": {"type": "string", "enum": ["true"]},
@@ -160,6 +165,7 @@ async def list_jobs(
 ) -> Response:
     """List the whole queue, and the jobs submitted here that ended within the last day.
 
+    503 until the scheduler has answered for the first time, unless jobs are remembered.
     `resourceUsage` is null unless `expand=resourceUsage`. The answer comes from memory;
     `X-As-Of` and `X-Stale` tell its age. The `ETag` changes whenever anything but the passage
     of time (`elapsed`, `asOf`) does.
@@ -171,6 +177,8 @@ async def list_jobs(
     if usage:
         context.usage.read_all()
     snapshot = context.board.snapshot
+    if snapshot.as_of is None and not await snapshot.in_order():
+        raise SchedulerUnavailable(_NEVER_HEARD)
     freshness = snapshot.freshness(now(), context.stale_after)
     length = query.length
     page = None if length is None else await context.pages.page(query.place, length)

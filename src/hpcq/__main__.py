@@ -1,0 +1,5 @@
+"""Run the ``hpcq`` command: ``python -m hpcq serve``."""
+
+from hpcq.cli.main import app
+
+app()
