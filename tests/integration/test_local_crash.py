@@ -1,10 +1,14 @@
 """``kill -9`` of the service: the embedded scheduler's jobs neither die nor are forgotten."""
 
+import signal
 from collections.abc import Callable
+from pathlib import Path
 
+import httpx
+import pytest
 from tests.jobs import Jobs, Study
 from tests.service import Service
-from tests.waiting import until_there
+from tests.waiting import until, until_there
 
 RUNNING = 10
 
@@ -121,3 +125,40 @@ def test_a_stop_leaves_jobs_alone(start_service: Callable[..., Service], study: 
     until_there(*[study.directory / f"finished-{n}" for n in range(RUNNING)])
     service.start()
     _assert_true_endings(Jobs(service), ids)
+
+
+DIES_BEFORE_THE_SPOOL = """\
+import os, signal
+from pathlib import Path
+from hpcq.schedulers.local.spool import Spool
+
+add, here = Spool.add, Path(__file__).parent
+
+async def dying(self, *args):
+    if (here / "die").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return await add(self, *args)
+
+Spool.add = dying
+"""
+
+
+def test_a_submission_killed_between_intent_and_spool_is_carried_out_at_once(
+    start_service: Callable[..., Service], study: Study, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(DIES_BEFORE_THE_SPOOL)
+    # Who waits for the settling of a submission waits for ever.
+    service = start_service(PYTHONPATH=str(tmp_path), SUBMISSION_SETTLE_SECONDS="1000000")
+    body = study.job(study.script("echo ran >> runs\n"))
+    key = {"Idempotency-Key": "interrupted"}
+    (tmp_path / "die").touch()
+    with pytest.raises(httpx.TransportError):
+        service.client.post("/jobs", json=body, headers=key)
+    assert service.wait_until_ended() == -signal.SIGKILL
+    (tmp_path / "die").unlink()
+    service.start()
+    until(lambda: (study.directory / "runs").exists())
+    jobs = Jobs(service)
+    again = service.client.post("/jobs", json=body, headers=key)
+    assert jobs.ended(jobs.accepted(again))["state"] == "DONE"
+    assert (study.directory / "runs").read_text() == "ran\n", "once"

@@ -1,10 +1,10 @@
 """How long LOCAL keeps what jobs were given: their arguments and environments may hold secrets."""
 
-import time
 from collections.abc import Callable
 
 from tests.jobs import Jobs, Study
 from tests.service import Service
+from tests.waiting import until
 
 SECRET = "the-password-of-a-study"  # noqa: S105 - of nothing
 
@@ -26,10 +26,7 @@ def test_records_kept_days_reaches_the_spool(
         "IDEMPOTENCY_KEYS_KEPT_SECONDS": "0.1",
     }
     service.start()
-    deadline = time.monotonic() + 60
-    while is_in_spool(service):
-        assert time.monotonic() < deadline, "it is still in the spool"
-        time.sleep(0.1)
+    until(lambda: not is_in_spool(service))
     assert Jobs(service).read(held)["state"] == "QUEUED_HELD"
 
 

@@ -21,6 +21,7 @@ from hpcq.domain.errors import (
     NotAsked,
     NotAuthorized,
     QuotaExceeded,
+    SchedulerUnavailable,
     StoreUnavailable,
     SubmissionInProgress,
     SubmissionUnclear,
@@ -204,10 +205,10 @@ class Handing:
 
     async def _after(self, record: JobRecord, hand_over: HandOver, error: HpcqError) -> JobRecord:
         """Find out whether a job exists whose submission was not answered as it should be."""
-        if isinstance(error, NotAsked) and hand_over.attempts > 1:
-            # Whoever counts on it was told so before.
-            return await self._leave_open(record, error.detail)
         if not error.reached_scheduler:
+            if isinstance(error, SchedulerUnavailable) and hand_over.attempts > 1:
+                # Whoever counts on it was told so before.
+                return await self._leave_open(record, error.detail)
             return await self._refused(record, error)
         is_refusal = isinstance(error, _REFUSALS)
         try:
@@ -217,7 +218,7 @@ class Handing:
         if native_id is not None:
             _log.warning("submission.found", uid=record.uid, job=native_id, although=error.detail)
             return self._taken(record, native_id)
-        if is_refusal:
+        if is_refusal or self._backend.capabilities.absence_is_certain:
             return await self._refused(record, error)
         return await self._left_open(record, hand_over, error, is_refusal=False)
 
@@ -225,6 +226,8 @@ class Handing:
         """Ask for the key until it is found or nobody should wait any longer."""
         loop = asyncio.get_running_loop()
         patience = _SECOND_LOOK_SECONDS if is_refusal else self.options.wait_seconds
+        if self._backend.capabilities.absence_is_certain:
+            patience = 0.0
         deadline = loop.time() + patience
         while True:
             native_id = await self._backend.find(record.key)

@@ -146,6 +146,9 @@ class Settler:
     def _is_surely_absent(self, search: _Search, hand_over: HandOver, at: datetime) -> bool:
         """Whether a job can be nowhere that the scheduler did not have when asked at ``at``."""
         settle = self._options.settle
+        if self._backend.capabilities.absence_is_certain and hand_over.uncertain_since is None:
+            # An attempt that was answered is not repeated at every look.
+            return True
         if search.absent_since is None:
             search.absent_since = at
         quiet_since = self._quiet_since(hand_over, search)

@@ -248,6 +248,49 @@ async def test_a_promise_that_the_scheduler_refuses_the_second_time_is_failed(
     assert world.job(record.uid).failure_kind is FailureKind.SCHEDULER_ERROR
 
 
+# A scheduler that knows at once what it does not have
+
+
+@pytest.fixture
+def certain(world: World) -> World:
+    """A world whose scheduler's word is the truth, at once."""
+    scheduler = world.scheduler
+    scheduler.capabilities = replace(scheduler.capabilities, absence_is_certain=True)
+    return world
+
+
+async def test_a_certain_absence_interrupted_submission_is_carried_out_at_once(
+    certain: World,
+) -> None:
+    answer = certain.scheduler.hold_back_next("submit")
+    submitting = asyncio.create_task(certain.jobs.submit(certain.spec, KEY))
+    await answer.ready.wait()
+    certain.scheduler.queue.clear()
+    await certain.restart()
+    submitting.cancel()
+    await certain.tick()
+    await certain.handing.written()
+    (record,) = certain.board.snapshot.records()
+    assert [record.native_id] == in_scheduler(certain, record.uid) == ["2"]
+
+
+@pytest.mark.parametrize("key", [KEY, None], ids=["key", "no key"])
+async def test_a_certain_absence_after_an_error_is_told_at_once(
+    certain: World, key: str | None
+) -> None:
+    certain.scheduler.fail_next("submit", AWAY)
+    with pytest.raises(SchedulerUnavailable):
+        await submitted(certain, key)
+    assert certain.scheduler.calls["find"] == 1, "it was not looked for again"
+    assert not (await submitted(certain, key)).is_replay, "the key is free"
+
+
+async def test_a_certain_absence_job_taken_without_a_word_is_found(certain: World) -> None:
+    certain.scheduler.fail_next("submit", AWAY, after_effect=True)
+    record = (await submitted(certain)).record
+    assert [record.native_id] == in_scheduler(certain, record.uid) == ["1"]
+
+
 # The store
 
 

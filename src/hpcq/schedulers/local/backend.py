@@ -52,6 +52,7 @@ _CAPABILITIES = Capabilities(
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,
+    absence_is_certain=True,
 )
 
 
