@@ -37,8 +37,8 @@ COMMANDS_PATH = "/usr/bin:/bin"
 """Where real ones are; stand-ins have a ``SCHEDULER_PATH`` of their own."""
 
 SETTINGS = {
-    "COMMAND_TIMEOUT_SECONDS": "3",
-    "SUBMISSION_SETTLE_SECONDS": "5",
+    "COMMAND_TIMEOUT_SECONDS": "5",
+    "SUBMISSION_SETTLE_SECONDS": "15",
     "SUBMISSION_WAIT_SECONDS": "1",
 }
 # A command that a dead service left behind would submit long after the last service took the job
@@ -46,8 +46,9 @@ SETTINGS = {
 TOO_LATE_SECONDS = 45.0
 # As many answers as a kill waits for may never come while submissions are being looked for.
 QUIET_SECONDS = 3.0
-SECONDS_PER_JOB = 2.0
-LEAST_SECONDS = 120.0
+# Of patience.
+SECONDS_PER_JOB = 5.0
+LEAST_SECONDS = 600.0
 SCRIPT = """\
 #!/bin/sh
 id=${SLURM_JOB_ID:-${JOB_ID:-${HPCQ_JOB_ID:-${PBS_JOBID%%.*}}}}

@@ -16,7 +16,7 @@ TRY_AGAIN = frozenset({409, 429, 503, 504})
 CUT, TIMEOUT = "cut", "timeout"
 NO_ANSWERS = frozenset({CUT, TIMEOUT, "201 replayed", "202 replayed", "409"})
 PAUSE_SECONDS = 0.1
-TIMEOUT_SECONDS = 30.0
+TIMEOUT_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from tests.chaos.plan import Task
+from tests.waiting import PATIENCE_SECONDS
 
 __all__ = [
     "Events",
@@ -23,7 +24,6 @@ __all__ = [
     "written",
 ]
 
-PATIENCE_SECONDS = 90.0
 _PAUSE_SECONDS = 0.3
 _SLURM_FIELDS = 5
 _SGE_NAME, _SGE_NUMBER, _SGE_ACCOUNT, _SGE_EXIT = 4, 5, 6, 12
@@ -155,7 +155,7 @@ def _source(settings: Mapping[str, str]) -> _Source:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
             check=True,
             cwd="/",
         ).stdout

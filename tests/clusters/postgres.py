@@ -40,6 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.clusters.machine import (
     PATH,
+    PATIENCE_SECONDS,
     ClusterError,
     command_line,
     install,
@@ -170,7 +171,7 @@ def run(folder: Path, name: str, *arguments: str, check: bool = True) -> bool:
         user=account.pw_uid,
         group=account.pw_gid,
         extra_groups=[],
-        timeout=120,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     if check and done.returncode:

@@ -45,8 +45,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.clusters.machine import (
+    PATIENCE_SECONDS,
+    become_root,
+    install,
+    log,
+    one_at_a_time,
+    wait_for,
+)
 from tests.clusters.machine import ClusterError as Failed
-from tests.clusters.machine import become_root, install, log, one_at_a_time, wait_for
 
 INSTANCE = int(os.environ.get("HPCQ_TEST_SGE_INSTANCE", "0"))
 DIRECTORY = "/var/tmp/hpcq-test-sge" + (f"-{INSTANCE}" if INSTANCE else "")
@@ -192,7 +199,12 @@ def run(*argv: str, **options: object) -> subprocess.CompletedProcess[str]:
     """Run to the end, output captured; the environment is the cell's unless given."""
     options.setdefault("env", daemon_environment())
     return subprocess.run(  # type: ignore[call-overload,no-any-return]
-        argv, text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=120, **options
+        argv,
+        text=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        timeout=PATIENCE_SECONDS,
+        **options,
     )
 
 
@@ -262,7 +274,7 @@ def start_daemon(program: Path, log: Path) -> None:
             stdout=output,
             stderr=output,
             start_new_session=True,
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
     if done.returncode:
@@ -309,7 +321,7 @@ def our_processes() -> list[int]:
 
 
 def stop_processes() -> None:
-    for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 3.0)):
+    for number, patience in ((signal.SIGTERM, 15.0), (signal.SIGKILL, 60.0)):
         for pid in our_processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -468,7 +480,7 @@ def signal_one(name: str, number: signal.Signals) -> None:
 def stop_one(name: str) -> None:
     pid = read_state().get(f"{name}_pid", "")
     signal_one(name, signal.SIGTERM)
-    wait_for(f"the end of {name}", lambda: not is_alive(pid, DAEMONS[name].program), 60)
+    wait_for(f"the end of {name}", lambda: not is_alive(pid, DAEMONS[name].program))
 
 
 @dataclass(frozen=True)
@@ -499,7 +511,7 @@ def wait_for_a_job(user: str) -> None:
             return any(line[5] == number for line in lines if len(line) > 5)
         return False
 
-    wait_for("the first job", ended, 60)
+    wait_for("the first job", ended)
 
 
 # --- verbs -----------------------------------------------------------------------------------

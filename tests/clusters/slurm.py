@@ -40,6 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.clusters.machine import (
     PATH,
+    PATIENCE_SECONDS,
     ClusterError,
     command_line,
     install,
@@ -186,7 +187,13 @@ def daemon_env(name: str) -> dict[str, str]:
 def run(argv: Sequence[str], *, stdin: str = "", check: bool = True) -> str:
     """Standard output of a command; `ClusterError` with its stderr when it fails."""
     done = subprocess.run(
-        argv, input=stdin, capture_output=True, text=True, env=full_env(), timeout=120, check=False
+        argv,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env=full_env(),
+        timeout=PATIENCE_SECONDS,
+        check=False,
     )
     if check and done.returncode:
         raise ClusterError(
@@ -283,9 +290,9 @@ def start(name: str, argv: Sequence[str], user: str = "root") -> bool:
     return True
 
 
-def stop(name: str, seconds: float = 20) -> None:
+def stop(name: str, seconds: float = 120) -> None:
     pid = running_pid(name)
-    for sig, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, 5)):
+    for sig, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, 60)):
         if pid is None or not is_ours(pid, name):
             break
         with suppress(ProcessLookupError):

@@ -6,8 +6,11 @@ later under the `uid` of a 202. Nothing is handed over again before the schedule
 surely does not have it.
 """
 
+from collections.abc import Callable
+
 import httpx
 import pytest
+from tests.failures.conftest import FAST, LIMITED
 from tests.failures.site import Site, key_of, listed, read, read_until, until
 from tests.jobs import Json, Study, assert_problem
 from tests.service import Service
@@ -15,6 +18,9 @@ from tests.service import Service
 # The command took the job; this is what it did then.
 LIES = ["hang", "deaf", "fail", "crash", "silent", "banner", "noise", "binary"]
 IDEMPOTENT = {"Idempotency-Key": "study-7"}
+SOON_SETTLED = {**LIMITED, "SUBMISSION_SETTLE_SECONDS": "3"}
+
+Start = Callable[..., Service]
 
 
 def _post(service: Service, study: Study, headers: dict[str, str] | None = None) -> httpx.Response:
@@ -32,8 +38,10 @@ def _accepted_for_later(answer: httpx.Response) -> Json:
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_job_that_was_taken_without_a_word_is_found_and_answered(
-    site: Site, serving: Service, study: Study, lie: str
+    site: Site, start_service: Start, study: Study, lie: str
 ) -> None:
+    patient = {**(LIMITED if lie in ("hang", "deaf") else FAST), "SUBMISSION_WAIT_SECONDS": "300"}
+    serving = start_service(**site.fake.settings(), **patient)
     site.takes(lie)
     answer = _post(serving, study)
     assert answer.status_code == 201, answer.text
@@ -69,8 +77,9 @@ def test_a_job_that_shows_late_is_one_job_under_the_uid_of_the_answer(
 
 
 def test_a_job_that_surely_was_not_taken_is_handed_over_once_more(
-    site: Site, serving: Service, study: Study
+    site: Site, start_service: Start, study: Study
 ) -> None:
+    serving = start_service(**site.fake.settings(), **SOON_SETTLED)
     site.fake.behave(site.fake.submit, "hang")
     taken = _accepted_for_later(_post(serving, study, IDEMPOTENT))
     site.takes()
@@ -83,8 +92,9 @@ def test_a_job_that_surely_was_not_taken_is_handed_over_once_more(
 
 
 def test_nothing_is_handed_over_again_while_the_scheduler_cannot_be_asked(
-    site: Site, serving: Service, study: Study
+    site: Site, start_service: Start, study: Study
 ) -> None:
+    serving = start_service(**site.fake.settings(), **SOON_SETTLED)
     site.fake.behave(site.fake.submit, "hang")
     site.fake.behave_all("fail")
     answer = _post(serving, study, IDEMPOTENT)

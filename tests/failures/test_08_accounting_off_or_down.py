@@ -49,7 +49,7 @@ def test_an_accounting_that_is_down_is_named_as_the_reason_and_stops_nothing_els
     assert ("out of order" in job["stateReason"]) or ("refused" in job["stateReason"])
     another = submitted(serving, study)["jobId"]
     until(lambda: another in listed(serving))
-    assert serving.client.get("/health/ready").status_code == 200
+    serving.wait_until_ready()
 
 
 def test_an_id_that_only_the_accounting_can_know_is_not_called_unknown(

@@ -35,7 +35,7 @@ def test_times_are_right_in_every_zone_of_the_service(
     service = start_service(**site.fake.settings(), **FAST, TZ=zone)
     taken = submitted(service, study)
     job = read_until(service, taken["jobId"], lambda job: job["nativeState"] is not None)
-    assert _seconds_from_now(job["submitTime"]) < 60
+    assert _seconds_from_now(job["submitTime"]) < 1800, "no zone is nearer"
     _, _, environment = site.fake.taken(taken["jobId"])
     assert environment["TZ"] == "UTC"
 
@@ -90,7 +90,7 @@ def test_a_job_that_never_started_has_no_times_of_a_run(
     )
     job = read_until(serving, job_id, lambda job: job["state"] == "FAILED")
     assert (job["startTime"], job["elapsed"]) == (None, None)
-    assert _seconds_from_now(job["submitTime"]) < 60
+    assert _seconds_from_now(job["submitTime"]) < 1800, "no zone is nearer"
 
 
 def test_the_dashes_of_qacct_are_no_time() -> None:

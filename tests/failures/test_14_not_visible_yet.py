@@ -15,9 +15,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.failures.site import until
 from tests.jobs import Json, Study, assert_problem
 from tests.service import Service
+from tests.waiting import PATIENCE_SECONDS, until
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
@@ -71,7 +71,7 @@ def spec(tmp_path: Path) -> JobSpec:
 
 @pytest.fixture
 def checker() -> Iterator[PathChecker]:
-    checker = PathChecker(FakeScheduler(), 10)
+    checker = PathChecker(FakeScheduler(), PATIENCE_SECONDS)
     yield checker
     checker.close()
 
@@ -115,7 +115,7 @@ def test_what_appears_in_time_is_accepted_and_nobody_else_waits(
     body = study.job(study.script("true\n"))
 
     def submit(directory: Path) -> httpx.Response:
-        return httpx.post(f"{service.url}/jobs", json=_body(directory), timeout=120)
+        return httpx.post(f"{service.url}/jobs", json=_body(directory), timeout=PATIENCE_SECONDS)
 
     with ThreadPoolExecutor(len(late)) as pool:
         waiting = [pool.submit(submit, directory) for directory in late]
@@ -146,6 +146,6 @@ def test_what_is_there_and_wrong_is_not_waited_for(
 ) -> None:
     service = start_service(PATH_WAIT_SECONDS="60")
     body = study.job(study.directory)
-    problem = assert_problem(service.client.post("/jobs", json=body, timeout=20), 400)
+    problem = assert_problem(service.client.post("/jobs", json=body), 400)
     assert problem["field"] == "scriptFile"
     assert "waited" not in problem["detail"]

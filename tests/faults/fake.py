@@ -1,7 +1,9 @@
 """A scheduler made of one small script under many names, whose every answer a test decides."""
 
 import contextlib
+import os
 import secrets
+import signal
 from pathlib import Path
 
 from tests.waiting import until
@@ -9,6 +11,8 @@ from tests.waiting import until
 __all__ = [
     "COMMANDS",
     "FENCE",
+    "HANGS_SECONDS",
+    "LIMIT_SECONDS",
     "FakeScheduler",
     "counting_wrapper",
     "left_behind",
@@ -115,6 +119,9 @@ case $mode in
 esac
 """
 FENCE = "0123456789abcdef"
+HANGS_SECONDS = 300
+# What a test gives commands of which some hang: the others are surely done by then.
+LIMIT_SECONDS = 5
 
 
 class FakeScheduler:
@@ -278,6 +285,12 @@ class FakeScheduler:
             with contextlib.suppress(FileNotFoundError):
                 found += (self._directory / f"{command}.runs").stat().st_size
         return found
+
+    def end_hanging(self) -> None:
+        """End the commands that hang now."""
+        for line in processes_with(self.mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(line.partition(":")[0]), signal.SIGKILL)
 
     def left_behind(self) -> list[str]:
         """The hanging commands that never go; empty as soon as none is there."""

@@ -30,7 +30,8 @@ __all__ = ["COMMAND_SECONDS", "LISTED_FOR", "SETTLE_SECONDS", "Member", "Site", 
 COMMAND_SECONDS = 30.0
 SETTLE_SECONDS = 60.0
 LISTED_FOR = timedelta(days=1)
-LEASE = timedelta(seconds=0.9)
+# Long enough that none loses it by being slow; what waits for its end sets another clock.
+LEASE = timedelta(seconds=15)
 
 
 class LostDatabase(Database):

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 from tests.integration.local_site import LocalSite
+from tests.waiting import PATIENCE_SECONDS
 
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.schedulers.local.cgroup import Leaf
@@ -86,7 +87,9 @@ async def ended(*pids: int) -> None:
 def _wait_for_end(pids: tuple[int, ...]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError), open(os.pidfd_open(pid), "rb") as descriptor:
-            assert select.select([descriptor], [], [], 10)[0], f"process {pid} never ended"
+            assert select.select([descriptor], [], [], PATIENCE_SECONDS)[0], (
+                f"process {pid} never ended"
+            )
 
 
 async def test_cpu_time_nobody_waited_for_is_counted(site: LocalSite, used: Subtree | None) -> None:

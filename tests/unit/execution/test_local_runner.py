@@ -170,7 +170,7 @@ async def test_a_timeout_ends_the_whole_group_and_keeps_what_was_printed(
 ) -> None:
     script = f"echo so far; echo problem >&2; ({hang}) & echo $!; ({hang}) & echo $!; {hang}"
     with pytest.raises(CommandTimedOut) as caught:
-        await runner.run(sh(script, timeout_seconds=0.5))
+        await runner.run(sh(script, timeout_seconds=5))
     said, *pids = caught.value.stdout.decode().splitlines()
     assert (said, caught.value.stderr) == ("so far", b"problem\n")
     assert caught.value.transient
@@ -210,7 +210,9 @@ async def test_a_child_that_holds_the_output_open_is_not_waited_for(runner: Loca
 
 async def test_a_child_in_a_session_of_its_own_is_left_alone(runner: LocalRunner) -> None:
     # OpenPBS's qsub leaves one that serves the next submissions.
-    done = await runner.run(sh("setsid sleep 600 >/dev/null 2>&1 & echo $!; sleep 0.1"))
+    has_left = "[ $(ps -o sid= -p $!) = $! ]"
+    script = f"setsid sleep 600 >/dev/null 2>&1 & until {has_left}; do sleep 0.05; done; echo $!"
+    done = await runner.run(sh(script))
     pid = int(done.stdout)
     assert done.exit_code == 0
     os.kill(pid, signal.SIGKILL)

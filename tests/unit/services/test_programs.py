@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import structlog
 from structlog.testing import capture_logs
+from tests.waiting import PATIENCE_SECONDS
 
 from hpcq.api.program_sources import program_sources
 from hpcq.config import ProgramPathRule, Settings
@@ -44,7 +45,7 @@ class CountedNumbers:
 
 def service(
     *readers: Callable[[], Reading],
-    timeout_seconds: float = 0.2,
+    timeout_seconds: float = 2.0,
     numbers: CountedNumbers | None = None,
 ) -> ProgramService:
     sources = [Source(f"place {n}", in_thread(read)) for n, read in enumerate(readers)]
@@ -66,7 +67,7 @@ class Hanging:
 
     def __call__(self) -> Reading:
         self.calls += 1
-        self.answer.wait(10)
+        self.answer.wait(PATIENCE_SECONDS)
         return self.reading
 
 
@@ -82,7 +83,7 @@ def default_logging() -> None:
     structlog.reset_defaults()
 
 
-SILENT = "did not answer within 0.2 s; is its file server slow or away?"
+SILENT = "did not answer within 2 s; is its file server slow or away?"
 
 
 def test_places_are_listed_in_their_order_and_problems_are_told() -> None:
@@ -300,7 +301,7 @@ def test_both_rules_of_the_contract_read_all_three_programs(
     async def ask() -> Catalogue:
         numbers = CountedNumbers()
         return await ProgramService(
-            program_sources(settings, LocalRunner()), numbers, timeout_seconds=10
+            program_sources(settings, LocalRunner()), numbers, timeout_seconds=PATIENCE_SECONDS
         ).catalogue()
 
     catalogue = asyncio.run(ask())
