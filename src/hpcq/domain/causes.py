@@ -8,7 +8,7 @@ from dataclasses import replace
 from hpcq.domain.jobs import JobRecord, Observation
 from hpcq.domain.states import FailureKind, JobState, Stage
 
-__all__ = ["attribute"]
+__all__ = ["attribute", "without_unearned_end"]
 
 _SIGKILL = 9
 _NEARLY = 0.9  # the peak of a job's memory is that of the last sample
@@ -32,6 +32,30 @@ def attribute(record: JobRecord, new: Observation) -> Observation:
     if record.cancel_requested_at is not None or was_being_deleted:
         return replace(new, failure_kind=FailureKind.CANCELLED)
     return new
+
+
+def without_unearned_end(seen: Observation) -> Observation:
+    """Return what is said of a failed job without an exit status that it cannot have.
+
+    A job that never had a host, nor a start, ran no script: what some schedulers note as its exit
+    status is their own.
+    """
+    if seen.state is not JobState.FAILED or seen.start_time is not None or seen.hosts:
+        return seen
+    kinds = {
+        FailureKind.NON_ZERO_EXIT: FailureKind.SCHEDULER_ERROR,
+        FailureKind.SIGNAL: FailureKind.CANCELLED,
+    }
+    kind = seen.failure_kind and kinds.get(seen.failure_kind)
+    if kind is None and seen.exit_code is None and seen.exit_signal is None:
+        return seen
+    return replace(
+        seen,
+        exit_code=None,
+        exit_signal=None,
+        failure_kind=kind or seen.failure_kind,
+        state_reason="It ended before it was started." if kind else seen.state_reason,
+    )
 
 
 def _reached_limit(record: JobRecord, new: Observation) -> tuple[FailureKind, str] | None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from hpcq.domain import runs
 from hpcq.domain.arrays import is_whole
-from hpcq.domain.causes import attribute
+from hpcq.domain.causes import attribute, without_unearned_end
 from hpcq.domain.events import Contradiction
 from hpcq.domain.identity import is_task_of, same_job
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
@@ -53,7 +53,7 @@ _NOT_SAID = (None, None)
 
 def first_sight(cluster_id: str, seen: Observation, at: datetime) -> JobRecord:
     """Return the record of a job that was not submitted through this service."""
-    seen = _possible(seen)
+    seen = _possible(without_unearned_end(seen))
     return JobRecord(
         uid=JobUid.of_foreign(cluster_id, seen.native_id, seen.submit_time, seen.owner),
         native_id=seen.native_id,
@@ -194,7 +194,7 @@ def _earlier_start(record: JobRecord, new: Observation) -> datetime | None:
 
 def _overlay(old: Observation | None, new: Observation) -> Observation:
     if old is None:
-        return _possible(new)
+        return _possible(without_unearned_end(new))
     waits = new.state.is_queued
     again = not new.state.is_final and runs.begins_again(old, new)
     names = _KEPT_IN_QUEUE if waits or again else _KEPT
@@ -202,7 +202,9 @@ def _overlay(old: Observation | None, new: Observation) -> Observation:
     if is_whole(new) and old.start_time is not None and new.start_time is not None:
         # Its first tasks may be over and gone.
         kept["start_time"] = min(old.start_time, new.start_time)
-    return _possible(replace(new, **kept) if kept else new)
+    merged = replace(new, **kept) if kept else new
+    has_run = old.state in _STARTED or old.start_time is not None
+    return _possible(merged if has_run else without_unearned_end(merged))
 
 
 def _possible(seen: Observation) -> Observation:

@@ -168,6 +168,9 @@ class FakeScheduler:
         job = self.queue.pop(native_id)
         end = {"state": JobState.DONE, "native_state": "done", "exit_code": 0, **fields}
         job = replace(job, stage=None, end_time=self._clock())
+        if end["exit_code"] is not None:
+            # It ran, perhaps unseen.
+            job = replace(job, start_time=job.start_time or job.end_time)
         self._ended[native_id] = replace(job, **end)  # type: ignore[arg-type]
         if accounted:
             self.account(native_id)
