@@ -91,7 +91,7 @@ def _wire(program: Program, cluster_id: str) -> dict[str, object]:
         "installationDirectory": found.directory,
         "isManaged": found.is_managed,
         "executablePath": found.executable_path,
-        "args": [parameter.name for parameter in found.parameters],
+        "args": [one.name for one in found.parameters if not one.is_optional],
         "isDefault": found.is_default,
         "parameters": [_wire_parameter(parameter) for parameter in found.parameters],
     }
@@ -106,6 +106,7 @@ def _wire_parameter(parameter: Parameter) -> dict[str, object]:
         "maximum": parameter.maximum,
         "choices": list(parameter.choices) or None,
         "description": parameter.description,
+        "optional": parameter.is_optional,
     }
 
 

@@ -448,6 +448,7 @@ PROGRAM_EXAMPLE: dict[str, JsonValue] = {
             "maximum": None,
             "choices": None,
             "description": "How many processes to start.",
+            "optional": False,
         }
     ],
 }
@@ -460,12 +461,13 @@ class ParameterOut(_Wire):
     type: ParameterType
     default: str | None = Field(
         description="Taken when no value is given; `reservedSlots` stands for the number of "
-        "reserved slots. null: a value has to be given."
+        "reserved slots. null: a value has to be given, unless it is `optional`."
     )
     minimum: float | None = Field(description="Of a number; included in its range.")
     maximum: float | None = Field(description="Of a number; included in its range.")
     choices: list[str] | None = Field(description="The only values that are allowed.")
     description: str | None
+    optional: bool = Field(description="Whether it is left out when no value is given.")
 
 
 class ProgramOut(_Wire):
@@ -482,11 +484,13 @@ class ProgramOut(_Wire):
     executable_path: str = Field(
         description="The script, and after a blank what it is told before `args`."
     )
-    args: list[str] = Field(description="The names of the arguments that it expects, in order.")
+    args: list[str] = Field(
+        description="The names of the arguments that it has to be given, in order."
+    )
     is_default: bool | None = Field(
         description="Whether this version is taken when none is named; null when nobody says."
     )
-    parameters: list[ParameterOut] = Field(description="`args`, described.")
+    parameters: list[ParameterOut] = Field(description="`args`, and what it may be given.")
 
 
 class CircuitOut(_Wire):

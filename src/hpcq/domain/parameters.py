@@ -34,8 +34,9 @@ class Parameter:
         name: ``N_PROC``.
         type: what its value has to be.
         default: taken when no value is given, as the program gets it; None for a value that has
-            to be given.
+            to be given, or is optional.
         is_slots: whether the number of reserved slots is taken when no value is given.
+        is_optional: whether it is left out when no value is given; so are those after it.
         minimum, maximum: the range of a number, both included.
         choices: when not empty, the only values that are allowed.
         description: for people.
@@ -45,6 +46,7 @@ class Parameter:
     type: ParameterType = ParameterType.TEXT
     default: str | None = None
     is_slots: bool = False
+    is_optional: bool = False
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()

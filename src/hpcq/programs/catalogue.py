@@ -156,6 +156,7 @@ class _Argument(_Table):
     maximum: _Number | None = None
     choices: Annotated[list[_Value], Field(min_length=1)] | None = None
     description: str | None = None
+    optional: bool = False
 
     @field_validator("choices")
     @classmethod
@@ -171,6 +172,7 @@ class _Argument(_Table):
             type=ParameterType(self.type),
             default=self.default,
             is_slots=self.default_from is not None,
+            is_optional=self.optional,
             minimum=self.minimum,
             maximum=self.maximum,
             choices=tuple(self.choices or ()),
@@ -192,6 +194,8 @@ class _Argument(_Table):
                 yield "choices", f"{choice!r} is not {alone.wanted()}"
         if self.default_from is not None and (is_text or self.choices):
             yield "default_from", "reservedSlots is any whole number; choices and text are not"
+        if self.optional and (self.default is not None or self.default_from is not None):
+            yield "optional", "it is left out, or has a default, not both"
         if self.default is not None and self.default_from is not None:
             yield "default", "there is default_from already"
         elif self.default is not None and not self.parameter().takes(self.default):
@@ -213,6 +217,8 @@ class _Program(_Table):
         for number, argument in enumerate(self.arguments):
             if argument.name in names:
                 yield ("arguments", number, "name"), f"{argument.name} is there twice"
+            if number and self.arguments[number - 1].optional and not argument.optional:
+                yield ("arguments", number, "name"), "it comes after an optional one"
             names.add(argument.name)
             for key, why in argument.problems():
                 yield ("arguments", number, key), why

@@ -43,6 +43,7 @@ def dessem(script: Path) -> Look:
             directory=entry.path,
             script=str(script),
             words=(version,),
+            parameters=DESSEM.parameters,
         )
 
     return look

@@ -1,6 +1,6 @@
 """The programs that the rules TUBER and PEMAWS know."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpcq.domain.parameters import Parameter, ParameterType
 
@@ -32,4 +32,6 @@ class Product:
 
 NEWAVE = Product(name="NEWAVE", id_prefix="NW", parameters=(_SLOTS,))
 DECOMP = Product(name="DECOMP", id_prefix="DC", parameters=(_SLOTS,))
-DESSEM = Product(name="DESSEM", id_prefix="DS")
+DESSEM = Product(
+    name="DESSEM", id_prefix="DS", parameters=(replace(_SLOTS, is_slots=False, is_optional=True),)
+)

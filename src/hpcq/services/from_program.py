@@ -113,9 +113,20 @@ def _arguments(
                 f"The program has no argument {name!r}; it expects {expected}.",
                 field=f"programArgs.{name}",
             )
-    return tuple(
-        _argument(parameter, values.get(parameter.name), slots) for parameter in parameters
-    )
+    arguments: list[str] = []
+    left_out = None
+    for parameter in parameters:
+        value = values.get(parameter.name)
+        if value is None and parameter.is_optional:
+            left_out = left_out or parameter.name
+        elif left_out is not None:
+            raise InvalidSpec(
+                f"The program takes {parameter.name!r} only after {left_out!r}, which is missing.",
+                field=f"programArgs.{left_out}",
+            )
+        else:
+            arguments.append(_argument(parameter, value, slots))
+    return tuple(arguments)
 
 
 def _argument(parameter: Parameter, value: object, slots: int) -> str:

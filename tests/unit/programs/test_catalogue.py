@@ -268,6 +268,14 @@ ARGUMENT = PROGRAM + "[[program.arguments]]\nname = 'N'\n"
             ["line 9: default: it has to be one of 'a', 'b'."],
         ),
         (ARGUMENT + "default = true\n", ["line 8: default: it has to be text or a number."]),
+        (
+            ARGUMENT + "optional = true\ndefault = 'a'\n",
+            ["line 8: optional: it is left out, or has a default, not both."],
+        ),
+        (
+            ARGUMENT + "optional = true\n[[program.arguments]]\nname = 'more'\n",
+            ["line 10: name: it comes after an optional one."],
+        ),
         (ARGUMENT + "choices = []\n", ["line 8: choices: it is empty."]),
         (ARGUMENT + "choices = ['a', 'a']\n", ["line 8: choices: 'a' is there twice."]),
         (

@@ -91,7 +91,7 @@ def test_only_one_leading_v_is_taken_off(name: str, told: str | None, tmp_path: 
     assert [p.executable_path for p in found] == ([] if told is None else [f"{SCRIPT} {told}"])
 
 
-def test_dessem_has_an_executable_file_for_each_version_and_no_arguments(tmp_path: Path) -> None:
+def test_dessem_has_an_executable_file_for_each_version_and_one_option(tmp_path: Path) -> None:
     backups = "dessem_20.1~", "dessem_20.1.bak", "dessem_20.1.old", "#dessem_20.1#"
     names = "dessem_19.0.24", "dessem_20.1", "dessem_2 0", "dessem_", "README", "dessem", *backups
     root = with_files(tmp_path, *names)
@@ -112,7 +112,12 @@ def test_dessem_has_an_executable_file_for_each_version_and_no_arguments(tmp_pat
         ("20.1", "/jobs/dessem.sh 20.1", f"{root}/dessem_20.1"),
         ("22", "/jobs/dessem.sh 22", f"{root}/dessem_22"),
     ]
-    assert {(p.id_prefix, p.name, p.parameters) for p in found} == {("DS", "DESSEM", ())}
+    assert {(p.id_prefix, p.name) for p in found} == {("DS", "DESSEM")}
+    assert [
+        (one.name, one.is_optional, one.is_slots, one.default)
+        for p in found
+        for one in p.parameters
+    ] == [("N_PROC", True, False, None)] * 4
     assert reading.problems == ()
 
 

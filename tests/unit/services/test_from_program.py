@@ -1,6 +1,6 @@
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pytest
@@ -9,6 +9,7 @@ from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.parameters import Parameter, ParameterType
 from hpcq.domain.programs import Installation, Program
+from hpcq.programs.products import DESSEM
 from hpcq.services.from_program import FromProgram, understood
 from hpcq.services.programs import Catalogue, ProgramService
 
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.anyio
 
 SPEC = JobSpec(name="study", working_directory="/w", script_file="", slots=16)
 N_PROC = Parameter(name="N_PROC", type=ParameterType.INTEGER, is_slots=True, minimum=1)
+FIRST, SECOND = (Parameter(name=name, is_optional=True) for name in ("first", "second"))
 
 
 def installed(
@@ -37,6 +39,8 @@ PROGRAMS = (
     Program("NE0", installed("NEWAVE", "v1", N_PROC)),
     Program("NE1", installed("NEWAVE", "v2", N_PROC)),
     Program("DE0", installed("DECOMP", "v2")),
+    Program("DS0", installed("DESSEM", "19", *DESSEM.parameters)),
+    Program("OP0", installed("OPTIONS", "1", replace(N_PROC, is_slots=False), FIRST, SECOND)),
     Program("GR0", installed("GROMACS", "1", default=False)),
     Program("GR1", installed("GROMACS", "2", default=True)),
 )
@@ -64,6 +68,15 @@ async def completed(known: Known | None = None, **asked: Any) -> JobSpec:
         ({"name": "NEWAVE", "version": "v1"}, ("/jobs/NEWAVE", "v1", "16")),
         ({"program_id": "NE0", "name": "NEWAVE"}, ("/jobs/NEWAVE", "v1", "16")),
         ({"name": "DECOMP"}, ("/jobs/DECOMP", "v2")),
+        ({"name": "DESSEM"}, ("/jobs/DESSEM", "19")),
+        ({"name": "DESSEM", "values": {"N_PROC": 4}}, ("/jobs/DESSEM", "19", "4")),
+        ({"name": "DESSEM", "values": {"N_PROC": "8"}}, ("/jobs/DESSEM", "19", "8")),
+        ({"name": "DESSEM", "values": {"N_PROC": None}}, ("/jobs/DESSEM", "19")),
+        ({"name": "OPTIONS", "values": {"N_PROC": 2}}, ("/jobs/OPTIONS", "1", "2")),
+        (
+            {"name": "OPTIONS", "values": {"N_PROC": 2, "first": "a", "second": "b"}},
+            ("/jobs/OPTIONS", "1", "2", "a", "b"),
+        ),
         ({"name": "GROMACS"}, ("/jobs/GROMACS", "2")),
         ({"name": "GROMACS", "version": "1"}, ("/jobs/GROMACS", "1")),
     ],
@@ -97,6 +110,19 @@ async def test_what_names_no_program_or_several_is_refused(
 
     assert caught.value.field == field
     assert reason in caught.value.detail
+
+
+async def test_an_optional_argument_is_not_given_without_those_before_it() -> None:
+    with pytest.raises(InvalidSpec, match="'second' only after 'first'") as caught:
+        await completed(name="OPTIONS", values={"N_PROC": 2, "second": "b"})
+    assert caught.value.field == "programArgs.first"
+
+
+async def test_an_optional_number_of_processors_is_a_number() -> None:
+    for value in (0, "many", 1.5):
+        with pytest.raises(InvalidSpec, match="a whole number, at least 1") as caught:
+            await completed(name="DESSEM", values={"N_PROC": value})
+        assert caught.value.field == "programArgs.N_PROC"
 
 
 async def test_one_version_that_is_there_twice_is_told_apart_by_its_id() -> None:
