@@ -17,6 +17,7 @@ __all__ = [
     "Capabilities",
     "ForgetsKeys",
     "KeepsRecords",
+    "KnowsEnds",
     "Listing",
     "Node",
     "Queue",
@@ -288,6 +289,18 @@ class SchedulerBackend(Protocol):
 
     async def version(self) -> str:
         """Return the scheduler's name and version in its own words: ``slurm 22.05.8``."""
+        ...
+
+
+@runtime_checkable
+class KnowsEnds(Protocol):
+    """What a backend has besides whose scheduler tells of ends without its accounting."""
+
+    async def ended(self, ids: Sequence[NativeId]) -> Listing:
+        """Return those of these jobs that ended lately, as `SchedulerBackend.history` does.
+
+        Asked in its stead while the accounting is away, and must not ask it.
+        """
         ...
 
 

@@ -6,6 +6,7 @@ out once; what becomes of one that was not answered is not decided here.
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from hpcq.schedulers.base import (
     Capabilities,
     ForgetsKeys,
     KeepsRecords,
+    KnowsEnds,
     Listing,
     Node,
     Queue,
@@ -150,8 +152,12 @@ class ResilientBackend:
         """Ask the accounting.
 
         What the rest of the scheduler says in its stead is an answer, unless it took the whole
-        limit of a command to get it.
+        limit of a command to get it. While the accounting is left in peace the rest is asked.
         """
+        wrapped, refusal = self.wrapped, self._accounting.refusal()
+        if refusal is not None and isinstance(wrapped, KnowsEnds):
+            listing = await self._read(self._scheduler, lambda: wrapped.ended(ids))
+            return replace(listing, missing=refusal)
 
         async def once() -> Listing:
             with self._accounting.asked() as question:

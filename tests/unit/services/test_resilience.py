@@ -1,7 +1,7 @@
 """Reads are asked again, changes never; a scheduler that is away is left in peace."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import pytest
 import stamina
@@ -14,12 +14,15 @@ from hpcq.domain.errors import (
     HpcqError,
     InvalidSpec,
     JobNotFound,
+    NotAsked,
     OutputParseError,
     QuotaExceeded,
     SchedulerError,
     SchedulerUnavailable,
 )
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.domain.states import JobState
+from hpcq.schedulers.base import Listing
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.services.resilience import ResilientBackend
 
@@ -362,6 +365,29 @@ async def test_an_accounting_that_others_answer_for_is_left_in_peace_when_it_han
     for _ in range(FAILURES):
         assert (await backend.history([ID])).missing is missing
     assert state(backend, "accounting") == (("open", FAILURES) if opens else ("closed", 0))
+
+
+async def test_ends_are_told_by_the_rest_of_the_scheduler_while_accounting_is_away() -> None:
+    class Controller(FakeScheduler):
+        async def ended(self, ids: Sequence[NativeId]) -> Listing:
+            self.calls["ended"] += 1
+            return Listing(observations=[job for i in ids for job in self.accounting.get(i, ())])
+
+    scheduler = Controller()
+    backend = ResilientBackend(scheduler, failures=FAILURES, interval_seconds=INTERVAL_SECONDS)
+    native_id = scheduler.enqueue()
+    scheduler.end(native_id)
+    # Reads of ids that nobody knows.
+    for _ in range(FAILURES):
+        scheduler.fail_next("history", HANGS)
+        with pytest.raises(CommandTimedOut):
+            await backend.history([NativeId("99")])
+    assert state(backend, "accounting") == ("open", FAILURES)
+    asked = scheduler.calls["history"]
+    listing = await backend.history([native_id])
+    assert [seen.state for seen in listing.observations] == [JobState.DONE]
+    assert isinstance(listing.missing, NotAsked)
+    assert (scheduler.calls["history"], scheduler.calls["ended"]) == (asked, 1)
 
 
 async def test_a_search_that_fails_for_its_accounting_is_no_failure_of_the_scheduler(

@@ -133,6 +133,11 @@ class SlurmBackend:
         listings = [await self._history(batch) for batch in _batches(ids)]
         return _joined(listings)
 
+    async def ended(self, ids: Sequence[NativeId]) -> Listing:
+        """Run ``squeue`` for what the controller still knows of ended jobs."""
+        seen = _joined([await self._controller(batch, finished=True) for batch in _batches(ids)])
+        return combine(Listing(), seen)
+
     async def details(self, ids: Sequence[NativeId]) -> Listing:
         """Run ``squeue`` with all columns, and ``sstat`` for the usage of those that run."""
         return _joined([await self._details(batch) for batch in _batches(ids)])
