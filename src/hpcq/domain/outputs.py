@@ -51,7 +51,9 @@ def place_outputs(spec: JobSpec, stdout: str | None, stderr: str | None) -> Outp
 
 def _place(spec: JobSpec, asked: str | None, pattern: str | None, letter: str) -> str | None:
     if asked is not None:
-        pattern = as_pattern(asked)
+        # A scheduler that gives each task of an array a file of its own adds to what is asked.
+        told = as_pattern(asked)
+        pattern = pattern if pattern is not None and pattern.startswith(told) else told
     elif pattern is None:
         pattern = f"{as_pattern(spec.name.replace('/', '_'))}.{letter}%j"
     if pattern == UNKNOWN:

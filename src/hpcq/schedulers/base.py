@@ -109,7 +109,8 @@ class ScriptDirectives:
         name: the job's name; None when the script does not say.
         stdout, stderr: patterns of the output's paths, as `hpcq.domain.outputs.place_outputs`
             takes them. None for ``NAME.oID`` and ``NAME.eID``; a backend whose own default
-            differs, as for an array, gives that.
+            differs, as for an array, gives that; one that adds the number of a task to the
+            request's absolute path gives that path with the addition.
     """
 
     name: str | None = None

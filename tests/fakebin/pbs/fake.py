@@ -27,6 +27,7 @@ USAGE = "usage: qsub [-a date_time] [-A account_string] [-c interval]\n"
 QSUB_OPTIONS = "a:A:c:C:e:fhIj:J:k:l:m:M:N:o:p:P:q:r:R:S:u:VW:v:Xz"
 QUEUES = {"workq": ("True", "True"), "closed": ("False", "True")}
 RESOURCES = {"ncpus", "mem", "walltime", "cput", "select", "place", "nodes"}
+ATTRIBUTES = {"depend", "group_list", "umask", "sandbox"}
 CONDITIONS = {"after", "afterok", "afternotok", "afterany"}
 LARGEST_ARRAY = 10000
 FORBIDDEN_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]")
@@ -223,17 +224,20 @@ class Server:
         }
         self.save(job)
         if "index" in job:
-            self.finish_array(self.parent_of(job))
+            self.finish_array(self.parent_of(job), status)
         else:
             self.leave(job)
         self.schedule()
 
-    def finish_array(self, array):
-        """End an array whose tasks have all ended; its exit status is 1 as soon as one failed."""
+    def finish_array(self, array, status):
+        """Note the end of a task, and end an array whose tasks have all ended.
+
+        Its exit status is that of the task that ended last, as 0 or 1: recording
+        qstat-xf-json.mixed shows 32[] with 1, qstat-x-E-f-json.40-ids the same with 0.
+        """
         tasks = self.tasks_of(array)
-        ended = [task["Exit_status"] for task in tasks if "Exit_status" in task]
-        if any(ended):
-            array |= {"Exit_status": 1, "Stageout_status": 1}
+        if status is not None:
+            array |= {"Exit_status": int(status != 0), "Stageout_status": 1}
         if any(task["state"] != "X" for task in tasks):
             self.save(array)
             return
@@ -385,6 +389,7 @@ def qsub(server, argv):
         ["PBS_O_INTERACTIVE_ENCRYPT_METHOD", ""],
         ["PBS_O_WORKDIR", cwd],
         ["PBS_O_SYSTEM", "Linux"],
+        *(exported() if "-V" in given else ()),
         *(pair.split("=", 1) for pair in filter(None, given.get("-v", "").split(","))),
         ["PBS_O_QUEUE", queue],
         ["PBS_O_HOST", HOST],
@@ -392,7 +397,7 @@ def qsub(server, argv):
     now = int(time.time())
     with server.locked():
         number = server.next_number()
-        depends, rejection = dependencies(server, given.get("-W", ""))
+        depends, rejection = dependencies(server, given["-W"])
         holds = ("u" if "-h" in given else "") + ("s" if depends else "")
         job = {
             "number": number,
@@ -409,6 +414,7 @@ def qsub(server, argv):
             "stime": None,
             "output": given.get("-o") or f"{cwd}/{name}.o{number}{suffix}",
             "error": given.get("-e") or f"{cwd}/{name}.e{number}{suffix}",
+            "join": given.get("-j", "n"),
             "priority": given.get("-p", "0"),
             "asked": asked["list"],
             "ncpus": asked["ncpus"],
@@ -444,6 +450,11 @@ def qsub(server, argv):
     print(f"{job['id']}.{HOST}")
 
 
+def exported():
+    """Return the variables that ``-V`` takes along: all but PBS's own."""
+    return [[name, value] for name, value in os.environ.items() if not name.startswith("PBS_")]
+
+
 def array_range(server, text):
     """Return first, last, step and how many may run at once of ``1-5:2%2``."""
     match = re.fullmatch(r"([0-9]+)-([0-9]+)(?::([0-9]+))?(?:%([0-9]+))?", text)
@@ -471,14 +482,17 @@ def task_of(array, index):
     }
 
 
-def dependencies(server, text):
+def dependencies(server, attributes):
     """Return what a job waits for, pairs of condition and id, and why it never can begin."""
     waits, rejection = [], None
-    if not text:
+    lists = ""
+    for text in attributes:
+        name, _, value = text.partition("=")
+        if name not in ATTRIBUTES:
+            raise Refused(154, "qsub: Error (15002) submitting job")
+        lists = value if name == "depend" else lists
+    if not lists:
         return waits, rejection
-    name, _, lists = text.partition("=")
-    if name != "depend":
-        raise Refused(154, "qsub: Error (15002) submitting job")
     for part in lists.split(","):
         condition, *jobs = part.split(":")
         if condition not in CONDITIONS or not jobs:
@@ -537,7 +551,9 @@ def directives(raw):
 def merged(from_script, from_command):
     """Return the options; those of the command win, resources one by one."""
     given = dict(from_script) | dict(from_command)
-    given["-l"] = [value for option, value in [*from_script, *from_command] if option == "-l"]
+    for several in ("-l", "-W"):
+        both = [*from_script, *from_command]
+        given[several] = [value for option, value in both if option == several]
     return given
 
 
@@ -627,12 +643,13 @@ def mom(server, job_id):
             "PBS_ARRAY_INDEX": str(job["index"]),
             "PBS_ARRAY_ID": f"{job['number']}[].{HOST}",
         }
+    joined = job["join"]
     with spool[0].open("wb") as out, spool[1].open("wb") as err:
         process = subprocess.Popen(
             command_of(server.jobs_folder / f"{job['number']}.SC"),
             stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
+            stdout=err if joined == "eo" else out,
+            stderr=out if joined == "oe" else err,
             env=environment,
             cwd=account.pw_dir,
             start_new_session=True,
@@ -645,7 +662,10 @@ def mom(server, job_id):
     if how in ("walltime", "mem"):
         status = {"walltime": -29, "mem": -27}[how]
     shutil.rmtree(temporary, ignore_errors=True)
-    delivered = all([deliver(spool[0], job["output"]), deliver(spool[1], job["error"])])
+    files = [] if joined == "eo" else [(spool[0], job["output"])]
+    files += [] if joined == "oe" else [(spool[1], job["error"])]
+    results = [deliver(source, path) for source, path in files]
+    delivered = all(results)
     with server.locked():
         exiting = server.load(job_id)
         server.save(exiting | {"state": "E", "substate": 51})
@@ -771,7 +791,7 @@ def job_attributes(server, job):
         ("exec_host", f"{HOST}/0*{job['ncpus']}" if runs else None),
         ("exec_vnode", vnode if runs else None),
         ("Hold_Types", None if is_task else job["hold"]),
-        ("Join_Path", "n"),
+        ("Join_Path", job["join"]),
         ("Keep_Files", "n"),
         ("Mail_Points", "a"),
         ("mtime", moment(job["mtime"])),

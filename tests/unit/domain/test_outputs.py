@@ -25,6 +25,12 @@ def test_place_outputs_request_wins_and_is_taken_as_it_is() -> None:
     assert fill_pattern(outputs.stderr, NativeId("7")) == "/scratch/%a"
 
 
+def test_place_outputs_request_wins_with_what_tells_tasks_apart() -> None:
+    spec = replace(SPEC, stdout_path="/o/50%", stderr_path="/e")
+    placed = place_outputs(spec, "/o/50%%.%a", "script.txt")
+    assert (placed.stdout, placed.stderr) == ("/o/50%%.%a", "/e")
+
+
 def test_place_outputs_script_is_heard_where_the_request_is_silent() -> None:
     outputs = place_outputs(SPEC, "logs/%x-%j.out", UNKNOWN)
     assert fill_pattern(outputs.stdout, NativeId("7")) == "/srv/PLD +20%Norte/logs/case 1-7.out"

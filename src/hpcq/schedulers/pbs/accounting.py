@@ -21,6 +21,7 @@ from hpcq.schedulers.pbs_family.accounting import (
     parse_accounting_line,
 )
 from hpcq.schedulers.pbs_family.values import (
+    JobId,
     hosts_in,
     parse_duration,
     parse_job_id,
@@ -68,29 +69,49 @@ def parse_accounting(lines: Iterable[bytes], wanted: Sequence[NativeId] | None) 
     """
     last: dict[NativeId, Observation] = {}
     requestors: dict[NativeId, str] = {}
+    arrays: set[NativeId] = set()
     unreadable: list[Unreadable] = []
     for raw in filter(bytes.strip, lines):
         try:
             line = parse_accounting_line(raw)
             if line.kind not in _TOLD:
                 continue
-            native_id = parse_job_id(line.job_id).short
+            job = parse_job_id(line.job_id)
+            native_id = job.short
+            if job.is_array:
+                arrays.add(native_id)
             if wanted is not None and native_id not in wanted:
                 continue
             if line.kind == "D":
                 requestors[native_id] = line.attributes.get("requestor", "")
                 end = _deleted(native_id, requestors[native_id])
-                last.setdefault(native_id, replace(end, end_time=local_moment(line.moment)))
+                last.setdefault(native_id, _of_task(end, job, line.moment))
             elif line.kind == "A":
                 end = _aborted(native_id, raw)
-                last.setdefault(native_id, replace(end, end_time=local_moment(line.moment)))
+                last.setdefault(native_id, _of_task(end, job, line.moment))
             elif line.kind == "R":
                 last.pop(native_id, None)
             elif line.kind == "E":
                 last[native_id] = _ended(native_id, line, requestors.get(native_id))
         except ValueError as error:
             unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(raw)))
-    return Listing(observations=list(last.values()), unreadable=unreadable)
+    return Listing(
+        observations=[
+            replace(seen, is_array=True) if native_id in arrays else seen
+            for native_id, seen in last.items()
+        ],
+        unreadable=unreadable,
+    )
+
+
+def _of_task(end: Observation, job: JobId, moment: str) -> Observation:
+    """Return an end with its time, and its place in an array."""
+    return replace(
+        end,
+        end_time=local_moment(moment),
+        array_job_id=job.number if job.task else None,
+        array_task_id=int(job.task) if job.task else None,
+    )
 
 
 def _deleted(native_id: NativeId, requestor: str) -> Observation:
@@ -134,7 +155,7 @@ def _ended(native_id: NativeId, line: AccountingLine, requestor: str | None) -> 
     ended_at = _moment(told.get("end")) or local_moment(line.moment)
     job, wall_time = parse_job_id(line.job_id), read_figure(parse_duration, asked.get("walltime"))
     account = told.get("account")
-    seen = Observation(
+    return Observation(
         native_id=native_id,
         state=end.state,
         native_state="E",
@@ -158,10 +179,9 @@ def _ended(native_id: NativeId, line: AccountingLine, requestor: str | None) -> 
             max_memory_bytes=read_figure(parse_pbs_size, used.get("mem")),
             sampled_at=ended_at,
         ),
+        array_job_id=job.number if job.task else None,
+        array_task_id=int(job.task) if job.task else None,
     )
-    if job.task:
-        seen = replace(seen, array_job_id=job.number, array_task_id=int(job.task))
-    return seen
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -10,6 +10,7 @@ import re
 
 from hpcq.domain.errors import (
     CommandFailed,
+    InvalidSpec,
     JobNotFound,
     NotAuthorized,
     OutputParseError,
@@ -40,12 +41,13 @@ _PAST_CHANGING = frozenset({168, 35, 167, 202, 237, 55})
 _NOT_FOUND = frozenset({153, 204, 54})  # 15001, 15052, 15158
 # 15007, 15008, 15019, 15020, 15022, 15023, 15045
 _FORBIDDEN_BY = frozenset({159, 160, 171, 172, 174, 175, 197})
-_AWAY_BY = frozenset({185, 186, 212, 13, 104})  # 15033, 15034, 15060, 15117, 15208
+_AWAY_BY = frozenset({185, 186, 212, 13, 104, 222})  # 15033, 15034, 15060, 15117, 15208, 15070
 
 _DOWN = re.compile(
     r"cannot connect to server|Couldn't connect to cluster|Connection refused|Unknown Host"
     r"|pbsconf error|[Nn]o active server|Server (?:is )?(?:shutting down|too busy)"
-    r"|No free connections|No server specified|[Cc]onnection table full|try again later",
+    r"|No free connections|No server specified|[Cc]onnection table full|try again later"
+    r"|could not connect to MOM",
 )
 # The request was sent, and whether it was carried out is not known.
 _ANSWER_LOST = re.compile(
@@ -65,6 +67,34 @@ _FORBIDDEN = re.compile(
 _LIMIT_REACHED = re.compile(
     r"would exceed|limit has been reached|exceeds? .*\blimit on\b|Maximum number of jobs already"
 )
+# What the caller can correct, by the words of qsub, and the field that it concerns. Limits of
+# a queue concern slots, time and memory alike: another queue may do.
+_CORRECTABLE = (
+    (re.compile(r"Unknown queue|[Qq]ueue is not enabled|illegally formed destination"), "queue"),
+    (re.compile(r"violates queue and/or server resource limits|No default queue"), "queue"),
+    (re.compile(r"illegal -q value"), "queue"),
+    (re.compile(r"illegal -N value|Job name is too long"), "name"),
+    (re.compile(r"illegal -A value"), "account"),
+    (re.compile(r"illegal -p value"), "priority"),
+    (re.compile(r"illegal -J value|[Aa]rray job exceeds|[Ss]ubjob limit"), "array"),
+    (re.compile(r"illegal -o value"), "stdoutPath"),
+    (re.compile(r"illegal -e value"), "stderrPath"),
+    (re.compile(r"[Dd]ependency"), "dependsOn"),
+    (re.compile(r"(?:value|resource:?|range) \S*\bwalltime\b"), "wallTimeLimit"),
+    (re.compile(r"(?:value|resource:?|range) \S*\bmem\b"), "memoryLimit"),
+    (re.compile(r"(?:value|resource:?|range) \S*\b(?:ncpus|select|nodes)\b"), "reservedSlots"),
+    (re.compile(r"(?:value|resource:?|range) \S*\bPriority\b"), "priority"),
+    (
+        re.compile(r"illegal -\w value|invalid option|Error \(15002\)|cannot be used with"),
+        "scriptFile",
+    ),
+    (
+        re.compile(r"Illegal attribute or resource value|[Uu]nknown resource|value out of range"),
+        "scriptFile",
+    ),
+    (re.compile(r"script contains cr, lf"), "scriptFile"),
+)
+_USAGE = re.compile(r"^usage:.*", re.MULTILINE | re.DOTALL)
 _WITHOUT_HISTORY = re.compile(r"not configured to maintain job history")
 _WITHOUT_JSON = re.compile(r"invalid option|illegal -F|conflicting options|^usage:", re.M)
 
@@ -138,12 +168,14 @@ def check_completed(done: Completed) -> None:
     if done.exit_code == 0:
         return
     _check_away(done)
-    said, message = _said(done), excerpt(done.stderr + done.stdout)
+    said = _said(done)
+    first, _, _ = said.partition("\n")
+    message = excerpt(_USAGE.sub("", said).strip() or first or done.stdout)
     if done.exit_code in _FORBIDDEN_BY or _FORBIDDEN.search(said):
         raise NotAuthorized(f"PBS does not allow it: {message}", scheduler_message=message)
     if done.exit_code in _LIMITS or _LIMIT_REACHED.search(said):
         raise QuotaExceeded(f"PBS takes no more at present: {message}", scheduler_message=message)
-    raise CommandFailed(done.argv, done.exit_code, done.stderr, done.stdout)
+    raise CommandFailed(done.argv, done.exit_code, message.encode())
 
 
 def parse_qsub(done: Completed) -> tuple[NativeId, bool]:
@@ -152,6 +184,7 @@ def parse_qsub(done: Completed) -> tuple[NativeId, bool]:
     Raises:
         OutputParseError: it answered something else, died, or its answer was lost: nobody knows
             whether the job exists.
+        InvalidSpec: there is no job, for a reason that the caller can correct.
         QuotaExceeded, NotAuthorized, CommandFailed, SchedulerUnavailable: there is no job.
     """
     said = (done.stderr + b"\n" + done.stdout).decode("utf-8", "replace")
@@ -166,11 +199,24 @@ def parse_qsub(done: Completed) -> tuple[NativeId, bool]:
         if not (_OWN_WORDS.search(said) or _DOWN.search(said)):
             reason = f"it exited with {done.exit_code}, without words of its own"
             raise OutputParseError("qsub", reason, said)
+        _check_correctable(done)
         check_completed(done)
     match = _JOB_ID.fullmatch(done.stdout)
     if match is None:
         raise OutputParseError("qsub", "it is not just a job id", done.stdout or done.stderr)
     return NativeId(match[1].decode()), match[2] is not None
+
+
+def _check_correctable(done: Completed) -> None:
+    """Raise what the caller can correct, with PBS's own words and without its usage.
+
+    Raises:
+        InvalidSpec: there is such a thing.
+    """
+    said = _USAGE.sub("", _said(done)).strip()
+    for pattern, field in _CORRECTABLE:
+        if pattern.search(said):
+            raise InvalidSpec(f"PBS refused the job: {excerpt(said)}", field=field)
 
 
 def _check_away(done: Completed) -> None:

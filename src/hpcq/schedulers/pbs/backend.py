@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,8 +12,13 @@ from hpcq.domain.errors import (
     OutputParseError,
     WrongState,
 )
-from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
-from hpcq.domain.outputs import default_name
+from hpcq.domain.jobs import (
+    DependencyCondition,
+    JobSpec,
+    NativeId,
+    Observation,
+    SubmissionKey,
+)
 from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import (
@@ -30,8 +35,9 @@ from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
 from hpcq.schedulers.pbs.conf import command_path
 from hpcq.schedulers.pbs.logs import Logs
 from hpcq.schedulers.pbs.qstat import Qstat
-from hpcq.schedulers.pbs.records import Record
-from hpcq.schedulers.pbs_family.values import ID_FORMS
+from hpcq.schedulers.pbs.records import Record, as_task, with_tasks
+from hpcq.schedulers.pbs.script import choose
+from hpcq.schedulers.pbs_family.values import ID_FORMS, parse_job_id
 
 __all__ = ["PbsBackend", "create"]
 
@@ -49,6 +55,8 @@ _FIELDS = frozenset(
         "array",
     }
 )
+# What depends on how a job ended.
+_JUDGED = frozenset({DependencyCondition.SUCCESS, DependencyCondition.FAILURE})
 _NO_LIMIT_OF_TASKS = re.compile(rb"illegal -J value|illegal -W value|max_run_subjobs")
 
 
@@ -66,6 +74,8 @@ class PbsBackend:
         self._cli = CommandLine(options, runner)
         owner = options.environment.get("USER")
         self._resources = options.pbs_resources
+        self._environment = options.environment
+        self._job_shell = options.job_shell
         self._qstat = Qstat(self._cli, owner)
         self._logs = Logs(self._cli, options.environment, owner)
         self._listing = asyncio.Lock()
@@ -91,37 +101,36 @@ class PbsBackend:
         """Do nothing."""
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
-        """Return the names of the output files; see `SchedulerBackend.check_script`."""
-        stem = commands.acceptable_name(spec.name or default_name(spec.working_directory))
-        task = ".%a" if spec.array is not None else ""
-        return ScriptDirectives(stdout=f"{stem}.o%j{task}", stderr=f"{stem}.e%j{task}")
+        """Return what the script's ``#PBS`` lines decide; see `SchedulerBackend.check_script`."""
+        return choose(spec, script, self._resources, self._environment).directives
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""
         await self._check_dependencies(spec)
         script = await asyncio.to_thread(read_script, spec.script_file)
+        choices = choose(spec, script, self._resources, self._environment)
         argv = commands.build_qsub(
             spec,
+            choices,
             key,
-            script,
-            resources=self._resources,
             key_is_account=await self._logs.accounting() is not None,
             arrays=self._qstat.arrays,
+            login_shell=self._environment.get("SHELL"),
         )
         done = await self._cli.run(
             argv,
-            stdin=commands.build_stdin(spec, script),
+            stdin=commands.build_stdin(spec, choices, script, self._job_shell),
             cwd=spec.working_directory,
             extra_environment=marked(key),
         )
         try:
             native_id, is_array = answers.parse_qsub(done)
-        except CommandFailed as error:
+        except (CommandFailed, InvalidSpec) as error:
             limited = spec.array is not None and spec.array.max_running is not None
             if limited and _NO_LIMIT_OF_TASKS.search(done.stderr):
                 raise InvalidSpec(
                     "This PBS cannot limit how many tasks of an array run at the same time"
-                    f" (releases before 2020 cannot): {error.scheduler_message}",
+                    f" (releases before 2020 cannot). {error}",
                     field="array.maxRunning",
                 ) from error
             raise
@@ -152,19 +161,20 @@ class PbsBackend:
         """
         async with self._listing:
             answer = await self._qstat.queue(remember=True)
-            self._listed = {
-                record.observation.native_id: record
-                for record in answer.records
-                if not record.is_over
-            }
+            records = [with_tasks(record, answer.records) for record in answer.records]
+            going_on = [record for record in records if not record.is_over]
+            self._listed = {record.observation.native_id: record for record in going_on}
             # Those that have ended are there as long as their array is.
             self._ended_tasks = {
                 record.observation.native_id: record
-                for record in answer.records
+                for record in records
                 if record.is_over and record.observation.array_task_id is not None
             }
             self._qstat.arrays |= {seen for seen, record in self._listed.items() if record.is_array}
-        return answer.listing(over=False)
+        return Listing(
+            observations=[record.observation for record in going_on],
+            unreadable=answer.unreadable,
+        )
 
     async def history(self, ids: Sequence[NativeId]) -> Listing:
         """Run ``qstat -x``; without history read the accounting logs, or ask ``tracejob``."""
@@ -187,9 +197,21 @@ class PbsBackend:
             return accounted
         if self._qstat.keeps_history:
             return Listing()
-        words = (commands.job_word(native_id, self._qstat.arrays) for native_id in missing)
-        traced = await asyncio.gather(*map(self._logs.traced, words))
-        return Listing(observations=[seen for seen in traced if seen is not None])
+        traced = await self._traced(missing)
+        arrays = dict.fromkeys(
+            NativeId(job.number)
+            for job in map(parse_job_id, missing)
+            if job.task and job.short not in traced
+        )
+        ended = await self._traced(arrays) if arrays else {}
+        known = (traced.get(native_id) or as_task(native_id, ended) for native_id in missing)
+        return Listing(observations=[seen for seen in known if seen is not None])
+
+    async def _traced(self, ids: Iterable[NativeId]) -> dict[NativeId, Observation]:
+        """Ask ``tracejob`` about jobs; those whose end it does not tell are absent."""
+        words = [commands.job_word(native_id, self._qstat.arrays) for native_id in ids]
+        found = await asyncio.gather(*map(self._logs.traced, words))
+        return {seen.native_id: seen for seen in found if seen is not None}
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:
         """Return what the last `jobs` told of these: ``qstat -f`` always tells everything."""
@@ -265,6 +287,16 @@ class PbsBackend:
         wanted = [dependency.native_id for dependency in spec.depends_on]
         if any(native_id not in self._listed for native_id in wanted):
             await self.jobs()
+        for dependency in spec.depends_on:
+            judged = dependency.condition in _JUDGED
+            if judged and dependency.native_id in self._qstat.arrays:
+                raise InvalidSpec(
+                    f"The job {dependency.native_id} is an array, and PBS takes an array for a"
+                    " success when the task that ended last was one, although others failed: a job"
+                    " could wait for it in vain, or not at all. Wait for its end (any), or for its"
+                    " start (started).",
+                    field="dependsOn",
+                )
         gone = [native_id for native_id in wanted if native_id not in self._listed]
         if not gone:
             return
@@ -291,7 +323,9 @@ def create(options: SchedulerOptions, runner: Runner) -> PbsBackend:
 
 
 def _with_key(answer: parse.Answer, key: SubmissionKey) -> NativeId | None:
-    """Return the job that carries the key: a whole array before its tasks."""
-    found = [record for record in answer.records if record.observation.submission_key == key]
-    found.sort(key=lambda record: record.observation.array_task_id is not None)
-    return found[0].observation.native_id if found else None
+    """Return the job that carries the key; the tasks of an array carry that of the whole."""
+    for record in answer.records:
+        seen = record.observation
+        if seen.submission_key == key and seen.array_task_id is None:
+            return seen.native_id
+    return None

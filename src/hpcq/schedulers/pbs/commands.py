@@ -2,16 +2,15 @@
 
 import re
 import string
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import ArrayRange, DependencyCondition, JobSpec, NativeId, SubmissionKey
-from hpcq.domain.units import format_clock
-from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX, build_carrier
+from hpcq.schedulers.pbs.records import KEY_VARIABLE
+from hpcq.schedulers.pbs.script import Choices, acceptable_name
+from hpcq.schedulers.pbs_family.carrier import build_carrier
 
 __all__ = [
-    "KEY_VARIABLE",
-    "acceptable_name",
     "build_change",
     "build_qstat",
     "build_qsub",
@@ -21,40 +20,27 @@ __all__ = [
     "job_word",
 ]
 
-KEY_VARIABLE = "HPCQ_KEY"
-_SLOTS = frozenset({"select", "nodes", "ncpus", "mpiprocs"})
-"""What asks for slots with ``-l``: PBS refuses most of them beside each other."""
-_TASK = "^array_index^"
-"""PBS puts the number of the task for it in the paths of outputs."""
 _CONDITIONS = {
     DependencyCondition.SUCCESS: "afterok",
     DependencyCondition.FAILURE: "afternotok",
     DependencyCondition.ANY: "afterany",
     DependencyCondition.STARTED: "after",
 }
-
-_NAME_LIMIT = 230
-"""Characters of a job name (recording qsub.name-too-long-231)."""
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./@+=-]*(?<!/)")
 _QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:+/-]*")
 _PLACEHOLDERS = frozenset({"slots", "memory", "memory_per_slot"})
-_KIBIBYTE = 1024
-
-_DIRECTIVE = re.compile(rb"[ \t]*#PBS\b")
-_NOT_EXECUTABLE = re.compile(rb":|#!|\s*(?:#|$)")
-_VARIABLES_DIRECTIVE = re.compile(rb"[ \t]-v[ \t]*([^ \t\r\n'\"\\]+)")
+# Shells that can read the carrier; for others PBS is told to take /bin/sh.
+_BOURNE_SHELLS = frozenset({"sh", "bash", "dash", "ksh", "mksh", "zsh", "ash"})
 
 
 def build_qsub(
     spec: JobSpec,
+    choices: Choices,
     key: SubmissionKey,
-    script: bytes,
     *,
-    resources: str,
     key_is_account: bool,
     arrays: Collection[NativeId] = (),
+    login_shell: str | None = None,
 ) -> tuple[str, ...]:
     """Return the ``qsub`` that reads the job from standard input, marked with its key.
 
@@ -63,49 +49,66 @@ def build_qsub(
 
     Args:
         spec: the job.
-        key: stands in the variable ``HPCQ_KEY``, which ``qstat -f`` shows.
-        script: the content of the user's script; variables that its own ``#PBS -v`` names stay.
-        resources: what ``-l`` asks for, see `check_resources`.
+        choices: what it and its script ask for.
+        key: stands in the variable ``HPCQ_KEY``, which ``qstat -f`` shows there and in the
+            command line of the submission; the script does not get it.
         key_is_account: whether the key is the account too, unless the job has one. The
             accounting keeps it.
         arrays: which of the jobs that it waits for are whole arrays.
+        login_shell: the account's own, which PBS gives the carrier to.
 
     Raises:
         InvalidSpec: a value that PBS would read as something else.
     """
-    account = spec.account if spec.account is not None else key if key_is_account else None
+    for value, wire, pattern in (
+        (spec.queue, "queue", _QUEUE),
+        (spec.account, "account", _ACCOUNT),
+    ):
+        if value is not None and pattern.fullmatch(value) is None:
+            raise InvalidSpec(f"{value!r} cannot be the name of a {wire} in PBS.", field=wire)
+    account = choices.account or (key if key_is_account else None)
+    array = choices.array if spec.array is None else _range(spec.array)
+    out, err = choices.stdout.option, choices.stderr.option
+    is_bourne = login_shell is None or login_shell.rpartition("/")[2] in _BOURNE_SHELLS
     return (
         "qsub",
         "-f",
-        *("-N", acceptable_name(spec.name)),
-        *(word for request in _requests(spec, resources) for word in ("-l", request)),
-        *(["-q", _name(spec.queue, "queue", _QUEUE)] if spec.queue is not None else []),
-        *(["-A", _name(account, "account", _ACCOUNT)] if account is not None else []),
-        *(["-p", str(spec.priority)] if spec.priority is not None else []),
-        *_outputs(spec),
-        *(["-h"] if spec.hold else []),
-        *(["-J", _range(spec.array)] if spec.array is not None else []),
+        *("-v", f"{KEY_VARIABLE}={key}"),
+        *("-N", acceptable_name(choices.name)),
+        *(word for request in choices.requests for word in ("-l", request)),
+        *(["-q", choices.queue] if choices.queue is not None else []),
+        *(["-A", account] if account is not None else []),
+        *(["-p", choices.priority] if choices.priority is not None else []),
+        *(["-j", "oe"] if choices.is_joined else []),
+        *(["-o", out] if out is not None else []),
+        *(["-e", err] if err is not None and not choices.is_joined else []),
+        *(["-h"] if choices.hold else []),
+        *(["-J", array] if array is not None else []),
         *(["-W", f"depend={_dependencies(spec, arrays)}"] if spec.depends_on else []),
-        *("-v", ",".join((*_own_variables(script), f"{KEY_VARIABLE}={key}"))),
+        *choices.others,
+        *([] if is_bourne else ["-S", "/bin/sh"]),
     )
 
 
-def build_stdin(spec: JobSpec, script: bytes) -> bytes:
+def build_stdin(
+    spec: JobSpec, choices: Choices, script: bytes, job_shell: str | None = None
+) -> bytes:
     """Return what ``qsub`` reads: the user's script in a carrier.
 
     PBS starts jobs in the home directory; its ``-v`` doubles backslashes, loses quotes and may
     die of a comma; a script cannot be given arguments. The carrier brings all three, and writes
     to the outputs whose paths PBS would read as something else.
 
+    Args:
+        spec: the job.
+        choices: what it and its script ask for.
+        script: the content of the script.
+        job_shell: the interpreter of scripts that name none; None for the account's own shell,
+            as PBS has it.
+
     Raises:
-        InvalidSpec: no environment can hold a variable, or the script has the line ends of DOS,
-            which PBS refuses.
+        InvalidSpec: no environment can hold a variable.
     """
-    if b"\r\n" in script:
-        raise InvalidSpec(
-            "PBS refuses scripts with the line ends of DOS (CR LF); convert it with dos2unix.",
-            field="scriptFile",
-        )
     for name, value in spec.environment.items():
         if not name or "=" in name or "\0" in name + value:
             raise InvalidSpec(
@@ -116,26 +119,17 @@ def build_stdin(spec: JobSpec, script: bytes) -> bytes:
     return build_carrier(
         script,
         spec.args,
-        spec.environment,
+        {**choices.variables, **spec.environment},
         directory=spec.working_directory,
-        stdout_path=_own_output(spec, spec.stdout_path),
-        stderr_path=_own_output(spec, spec.stderr_path),
+        stdout_path=choices.stdout.own,
+        stderr_path=choices.stderr.own,
         # Jobs that this one submits with its environment must not carry its key.
         forgotten=(KEY_VARIABLE,),
         task=".$PBS_ARRAY_INDEX",
-        not_requested=_SLOTS if spec.memory_limit_bytes is None else _SLOTS | {"mem"},
+        carries_directives=False,
+        shell=choices.shell,
+        default_shell=job_shell,
     )
-
-
-def acceptable_name(name: str) -> str:
-    r"""Return a job name that PBS takes: ``2024/run 1`` becomes ``2024_run_1``.
-
-    It refuses blanks, ``/ : @ [ ] " ' \ $ , ; # = |``, control characters, what is not ASCII and
-    more than 230 characters (recordings qsub.name-*). A leading hyphen is replaced although 23.06
-    takes it.
-    """
-    cleaned = _NOT_IN_NAMES.sub("_", name)[:_NAME_LIMIT]
-    return "_" + cleaned[1:] if not cleaned or cleaned.startswith("-") else cleaned
 
 
 def check_resources(template: str) -> None:
@@ -210,81 +204,3 @@ def _dependencies(spec: JobSpec, arrays: Collection[NativeId]) -> str:
         word = job_word(dependency.native_id, arrays)
         groups.setdefault(_CONDITIONS[dependency.condition], []).append(word)
     return ",".join(":".join([condition, *words]) for condition, words in groups.items())
-
-
-def _requests(spec: JobSpec, resources: str) -> list[str]:
-    memory = spec.memory_limit_bytes
-    whole = "" if memory is None else f":mem={_kibibytes(memory)}kb"
-    part = "" if memory is None else f":mem={_kibibytes(-(-memory // spec.slots))}kb"
-    requests = [resources.format(slots=spec.slots, memory=whole, memory_per_slot=part)]
-    if memory is not None and "{memory" not in resources:
-        requests.append(whole.removeprefix(":"))
-    if spec.wall_time_limit_seconds is not None:
-        requests.append(f"walltime={format_clock(spec.wall_time_limit_seconds)}")
-    return requests
-
-
-def _kibibytes(size_bytes: int) -> int:
-    """Rounded up, so that a job gets at least what it asked for."""
-    return -(-size_bytes // _KIBIBYTE)
-
-
-def _outputs(spec: JobSpec) -> Iterator[str]:
-    """Without a path PBS writes NAME.oN and NAME.eN in the working directory."""
-    for option, path, wire in (
-        ("-o", spec.stdout_path, "stdoutPath"),
-        ("-e", spec.stderr_path, "stderrPath"),
-    ):
-        if path is None:
-            continue
-        if not path or "\0" in path:
-            raise InvalidSpec(f"{path!r} cannot be a path.", field=wire)
-        if _odd(path):
-            yield from (option, "/dev/null")
-        else:
-            whole = path if path.startswith("/") else _below(spec, path)
-            shared = spec.array is None or whole == "/dev/null"
-            yield from (option, whole if shared else f"{whole}.{_TASK}")
-
-
-def _below(spec: JobSpec, path: str) -> str:
-    return f"{spec.working_directory.rstrip('/')}/{path}"
-
-
-def _own_output(spec: JobSpec, path: str | None) -> str | None:
-    """Return the path that the job writes to itself, if PBS would not take it as it is."""
-    odd = _odd(path)
-    return odd if odd is None or spec.array is None else odd + ARRAY_INDEX
-
-
-def _odd(path: str | None) -> str | None:
-    """Return the path if PBS would not take it as it is: a host, a list, a placeholder."""
-    return None if path is None or _PLAIN_PATH.fullmatch(path) else path
-
-
-def _directives(script: bytes) -> Iterator[bytes]:
-    """Yield the ``#PBS`` lines that ``qsub`` would read: those before the first command.
-
-    A line that ends in a backslash goes on in the next one.
-    """
-    goes_on = False
-    for line in script.split(b"\n"):
-        if goes_on or _DIRECTIVE.match(line):
-            if not goes_on or line.lstrip().startswith(b"#"):
-                yield line
-            goes_on = line.endswith(b"\\")
-        elif _NOT_EXECUTABLE.match(line) is None:
-            return
-
-
-def _own_variables(script: bytes) -> Iterator[str]:
-    """Yield the lists in ``#PBS -v LIST``, which a ``-v`` of the command would replace."""
-    for line in _directives(script):
-        for names in _VARIABLES_DIRECTIVE.findall(line):
-            yield names.decode("utf-8", "surrogateescape")
-
-
-def _name(text: str, wire: str, pattern: re.Pattern[str]) -> str:
-    if pattern.fullmatch(text) is None:
-        raise InvalidSpec(f"{text!r} cannot be the name of a {wire} in PBS.", field=wire)
-    return text

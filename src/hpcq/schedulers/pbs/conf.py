@@ -24,10 +24,14 @@ def read_conf(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def command_path(search_path: str, environment: Mapping[str, str]) -> str:
-    """Return where commands are looked for: at last where PBS says that it is installed.
+    """Return where commands are looked for: first where PBS says that it is installed.
 
     Its packages put its commands into a folder of their own, ``/opt/pbs/bin``, which only login
-    shells know.
+    shells know. Another scheduler's ``qstat`` may stand in the usual folders.
+
+    Args:
+        search_path: the usual folders, as in ``PATH``.
+        environment: ``PBS_CONF_FILE`` says where PBS is configured.
     """
     installed = read_conf(environment).get("PBS_EXEC")
-    return search_path if installed is None else f"{search_path}:{installed}/bin"
+    return search_path if installed is None else f"{installed}/bin:{search_path}"

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hpcq.domain.errors import OutputParseError
-from hpcq.schedulers.pbs_family.values import printable
+from hpcq.schedulers.pbs_family.values import printable, restored
 
 __all__ = ["Attributes", "Member", "document", "member_attributes"]
 
@@ -26,6 +26,8 @@ Attributes = dict[str, "str | dict[str, str]"]
 
 _HEAD = re.compile(rb"^([ \t]*)\{", re.MULTILINE)
 _TIMESTAMP = re.compile(rb'"timestamp"[ \t]*:[ \t]*([0-9]{1,15})')
+# What an answer about no jobs has is no object.
+_OTHER_SECTION = re.compile(rb'"([^"\\\n]*)"[ \t]*:[ \t\r\n]*[{\[]')
 _BETWEEN = re.compile(rb",?\s*")
 _EMPTY = re.compile(rb"\{[ \t]*\}")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -92,6 +94,9 @@ def document(command: str, output: bytes, section: str) -> Document:
     members = _by_layout(output, section) if output.endswith(b"\n" + head[1] + b"}") else None
     if members is None:
         members = _by_braces(command, output, section)
+        unknown = _OTHER_SECTION.search(output) if not members else None
+        if unknown is not None and unknown[1].decode("ascii", "replace") != section:
+            raise OutputParseError(command, f"it has no {section!r}", output)
     return Document(tuple(members), None if stamp is None else int(stamp[1]))
 
 
@@ -180,7 +185,7 @@ def member_attributes(member: Member) -> Attributes:
     """
     if not member.is_whole:
         raise ValueError("its end is missing")
-    text = member.text.decode("utf-8", "replace")
+    text = restored(member.text).decode("utf-8", "replace")
     attributes = _strict(text)
     if attributes is None and "\n" in text:
         attributes = _by_line(text)

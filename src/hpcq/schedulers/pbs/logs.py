@@ -9,8 +9,8 @@ from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.cli import CommandLine
 from hpcq.schedulers.pbs.accounting import accounting_folder, parse_accounting
-from hpcq.schedulers.pbs.commands import acceptable_name
-from hpcq.schedulers.pbs.records import whole_of
+from hpcq.schedulers.pbs.records import as_task, whole_of
+from hpcq.schedulers.pbs.script import acceptable_name
 from hpcq.schedulers.pbs.trace import parse_tracejob
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs, parse_accounting_line
 from hpcq.schedulers.pbs_family.values import parse_job_id
@@ -62,13 +62,15 @@ class Logs:
         lines = await asyncio.to_thread(logs.lines, numbers)
         told = parse_accounting(lines, None)
         tasks = [seen for seen in told.observations if seen.array_job_id is not None]
+        ends = {
+            seen.native_id: whole_of(
+                seen, [task for task in tasks if task.array_job_id == seen.native_id]
+            )
+            for seen in told.observations
+        }
+        known = (ends.get(native_id) or as_task(native_id, ends) for native_id in wanted)
         return Listing(
-            observations=[
-                whole_of(seen, [task for task in tasks if task.array_job_id == seen.native_id])
-                for seen in told.observations
-                if seen.native_id in wanted
-            ],
-            unreadable=told.unreadable,
+            observations=[seen for seen in known if seen is not None], unreadable=told.unreadable
         )
 
     async def find(self, key: SubmissionKey) -> NativeId | None:

@@ -1,20 +1,25 @@
 """From what ``qstat`` prints to observations: pure functions over bytes."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from hpcq.domain.errors import excerpt
+from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId
 from hpcq.domain.units import from_epoch
-from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.base import Unreadable
 from hpcq.schedulers.pbs.json import Attributes, Member, document, member_attributes
 from hpcq.schedulers.pbs.records import Record, record_of
 from hpcq.schedulers.pbs_family.text import parse_text_records
 from hpcq.schedulers.pbs_family.values import parse_job_id
 
 __all__ = ["Answer", "Reader", "nested", "read_text"]
+
+# A comma in a value has a backslash before it (recording qstat-f.long-workdir.LANG-C).
+_COMMA = re.compile(r"(?<!\\),")
+_HEADING = re.compile(rb"^[ \t]*Job Id: ", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +53,6 @@ class Answer:
             (*(bad for bad in self.unreadable if bad.native_id != native_id), *better.unreadable),
         )
 
-    def listing(self, *, over: bool) -> Listing:
-        """Return the jobs that have ended, with their usage, or those that have not, without."""
-        return Listing(
-            observations=[
-                record.complete if over else record.observation
-                for record in self.records
-                if record.is_over is over
-            ],
-            unreadable=self.unreadable,
-        )
-
 
 def read_text(
     output: bytes,
@@ -67,6 +61,7 @@ def read_text(
     sampled: datetime | None,
     *,
     is_single: bool = False,
+    command: str = "qstat",
 ) -> Answer:
     """Return the jobs in the text of ``qstat -f``, for a PBS that prints no JSON.
 
@@ -76,7 +71,13 @@ def read_text(
         owner: the account whose jobs may carry a key; None for any.
         sampled: when it was asked.
         is_single: whether one job was asked about: then the first heading alone is its own.
+        command: the program that printed it, for messages.
+
+    Raises:
+        OutputParseError: it is something else.
     """
+    if output.strip() and _HEADING.search(output) is None:
+        raise OutputParseError(command, "no line begins with 'Job Id: '", output)
     found = parse_text_records(output, known=known, is_single=is_single)
     members = [Member(record.name, record.raw, record.is_whole) for record in found]
     texts = dict(zip(map(id, members), found, strict=True))
@@ -96,8 +97,8 @@ def nested(flat: Mapping[str, str]) -> Attributes:
     for name, value in flat.items():
         group, dot, inner = name.partition(".")
         if name == "Variable_List":
-            pairs = (pair.partition("=") for pair in value.split(","))
-            attributes[name] = {variable.strip(): text for variable, _, text in pairs}
+            pairs = (pair.partition("=") for pair in _COMMA.split(value))
+            attributes[name] = {v.strip(): text.replace("\\,", ",") for v, _, text in pairs}
         elif dot:
             nested = attributes.setdefault(group, {})
             if isinstance(nested, dict):
@@ -113,10 +114,12 @@ class Reader:
     Args:
         owner: the service's account. Only its jobs can carry a submission's key: anyone can put
             a key into the environment of a job.
+        command: the program that prints it, for messages.
     """
 
-    def __init__(self, owner: str | None) -> None:
+    def __init__(self, owner: str | None, command: str = "qstat") -> None:
         self._owner = owner
+        self._command = command
         self._known: dict[str, tuple[bytes, Record]] = {}
 
     def read(self, output: bytes, *, remember: bool = False) -> Answer:
@@ -132,7 +135,7 @@ class Reader:
         Raises:
             OutputParseError: it is no such document.
         """
-        found = document("qstat", output, "Jobs")
+        found = document(self._command, output, "Jobs")
         sampled = from_epoch(found.timestamp)
         known: dict[str, tuple[bytes, Record]] = {}
 

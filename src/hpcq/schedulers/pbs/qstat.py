@@ -8,7 +8,8 @@ from hpcq.domain.jobs import NativeId, Observation
 from hpcq.schedulers.base import Listing, Unreadable
 from hpcq.schedulers.cli import CommandLine
 from hpcq.schedulers.pbs import answers, commands, parse
-from hpcq.schedulers.pbs.records import Record, whole_of
+from hpcq.schedulers.pbs.records import Record, as_task, whole_of
+from hpcq.schedulers.pbs_family.values import parse_job_id
 
 __all__ = ["Qstat"]
 
@@ -32,7 +33,8 @@ class Qstat:
     def __init__(self, cli: CommandLine, owner: str | None) -> None:
         self._cli = cli
         self._owner = owner
-        self._reader = parse.Reader(owner)
+        self._program = cli.locate("qstat")
+        self._reader = parse.Reader(owner, self._program)
         self._prints_json = True
         self._groups_ids = True
         self._no_history_until = 0.0
@@ -89,7 +91,13 @@ class Qstat:
     ) -> parse.Answer:
         sampled = datetime.now(UTC)
         return await asyncio.to_thread(
-            parse.read_text, output, known, self._owner, sampled, is_single=is_single
+            parse.read_text,
+            output,
+            known,
+            self._owner,
+            sampled,
+            is_single=is_single,
+            command=self._program,
         )
 
     async def history(self, words: Sequence[str], *, tasks: bool = False) -> parse.Answer | None:
@@ -152,7 +160,24 @@ class Qstat:
             for record in over:
                 ended = await self._whole(record) if record.is_array else record.complete
                 observations.append(ended)
+        observations += await self._tasks_that_never_ran(ids, observations, unreadable)
         return Listing(observations=observations, unreadable=unreadable)
+
+    async def _tasks_that_never_ran(
+        self,
+        ids: Sequence[NativeId],
+        told: Sequence[Observation],
+        unreadable: Sequence[Unreadable],
+    ) -> list[Observation]:
+        """Return the ends of tasks of which PBS keeps no record, by those of their arrays."""
+        known = {seen.native_id for seen in told} | {bad.native_id for bad in unreadable}
+        missing = [i for i in ids if i not in known and parse_job_id(i).task]
+        if not missing:
+            return []
+        arrays = dict.fromkeys(NativeId(parse_job_id(i).number) for i in missing)
+        ended = {seen.native_id: seen for seen in (await self.ended(list(arrays))).observations}
+        found = (as_task(native_id, ended) for native_id in missing)
+        return [seen for seen in found if seen is not None]
 
     async def _whole(self, array: Record) -> Observation:
         """Return how an array ended, by its tasks: its own exit status does not tell enough.

@@ -7,9 +7,8 @@ from datetime import datetime
 
 from hpcq.domain.arrays import whole
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
-from hpcq.domain.states import JobState
+from hpcq.domain.states import FailureKind, JobState
 from hpcq.domain.units import from_epoch
-from hpcq.schedulers.pbs.commands import KEY_VARIABLE
 from hpcq.schedulers.pbs.json import Attributes
 from hpcq.schedulers.pbs.states import end_of, is_over, state_of
 from hpcq.schedulers.pbs_family.values import (
@@ -25,12 +24,26 @@ from hpcq.schedulers.pbs_family.values import (
     slots_in,
 )
 
-__all__ = ["Record", "record_of", "slots_asked", "whole_of"]
+__all__ = [
+    "KEY_VARIABLE",
+    "PLACEHOLDER",
+    "Record",
+    "as_task",
+    "record_of",
+    "slots_asked",
+    "whole_of",
+]
+
+KEY_VARIABLE = "HPCQ_KEY"
+"""The variable of a job that holds its key."""
 
 _NUMBER = re.compile(r"-?[0-9.]+(?:[eE][+-]?[0-9]+)?|null")
 _NAMED = re.compile(r"-N[ ]*(\S+)")
 _CPUS = re.compile(r"(?:^|:)(?:ncpus=|ppn=)([0-9]{1,9})(?![0-9])")
-_SWALLOWED_DIRECTORY = re.compile(r"(?:^|,)PBS_O_WORKDIR=(/[^,]*)")
+_SWALLOWED_DIRECTORY = re.compile(r"(?:^|,)PBS_O_WORKDIR=(/.*?)(?=,[A-Za-z_]\w*=|$)", re.DOTALL)
+_KEY_CHARACTERS = 37
+PLACEHOLDER = "^array_index^"
+"""PBS puts the number of the task for it in the paths of outputs."""
 _HOLDS = {
     "u": "held by its owner",
     "o": "held by an operator",
@@ -85,20 +98,59 @@ def record_of(
     observation = (
         _ended(observation, attributes) if over else _going_on(observation, letter, attributes)
     )
-    if job.task:
-        # Its array has the key, which means one job.
-        observation = replace(
-            observation,
-            array_job_id=job.number,
-            array_task_id=int(job.task),
-            submission_key=None,
-        )
-    elif job.is_array:
+    if job.is_array:
         observation = replace(observation, is_array=True)
+    elif job.task:
+        observation = replace(observation, array_job_id=job.number, array_task_id=int(job.task))
     used = _group(attributes, "resources_used")
     ran = "Exit_status" in attributes
     usage = _usage(used, sampled) if used or (over and ran) else None
     return Record(observation, usage, over, job.is_array)
+
+
+def as_task(native_id: NativeId, ended: Mapping[NativeId, Observation]) -> Observation | None:
+    """Return how a task ended that PBS has no record of, although its array is over.
+
+    Args:
+        native_id: the task: ``9[2]``.
+        ended: arrays that are over, by their ids.
+    """
+    job = parse_job_id(native_id)
+    array = ended.get(NativeId(job.number))
+    if not job.task or array is None:
+        return None
+    is_deleted = array.failure_kind is FailureKind.CANCELLED and array.start_time is None
+    return Observation(
+        native_id=native_id,
+        state=JobState.FAILED,
+        native_state=array.native_state,
+        state_reason=array.state_reason if is_deleted else "its array ended before it began",
+        failure_kind=FailureKind.CANCELLED,
+        name=array.name,
+        owner=array.owner,
+        queue=array.queue,
+        submit_time=array.submit_time,
+        end_time=array.end_time,
+        array_job_id=job.number,
+        array_task_id=int(job.task),
+    )
+
+
+def with_tasks(record: Record, records: Iterable[Record]) -> Record:
+    """Return a whole array with the hosts and the usage of its tasks; another job as it is.
+
+    Args:
+        record: one job of an answer.
+        records: all jobs of that answer.
+    """
+    if not record.is_array:
+        return record
+    seen = record.observation
+    tasks = [r.complete for r in records if r.observation.array_job_id == seen.native_id]
+    if not tasks:
+        return record
+    together = whole(seen.native_id, tasks)
+    return replace(record, observation=replace(seen, hosts=together.hosts), usage=together.usage)
 
 
 def whole_of(array: Observation, tasks: Sequence[Observation]) -> Observation:
@@ -262,14 +314,20 @@ def _names_elsewhere(attributes: Attributes) -> Iterable[str]:
 
 
 def _key(attributes: Attributes, variables: Mapping[str, str]) -> SubmissionKey | None:
-    for text in (variables.get(KEY_VARIABLE), _word(attributes, "Account_Name")):
-        found = SubmissionKey.find_in(text)
-        if found is not None and found == text:
-            return found
+    """Return the key of a job of ours.
+
+    A job may hand its environment on to another one (``qsub -V``). So a key in a variable counts
+    only where the command line of the submission has it too.
+    """
+    arguments = _word(attributes, "Submit_arguments")
+    texts = [variables.get(KEY_VARIABLE), _word(attributes, "Account_Name")]
     # The writer of 23.06 puts a variable that follows an empty one into that one's value.
-    for text in variables.values():
-        if f"{KEY_VARIABLE}=" in text:
-            return SubmissionKey.find_in(text.partition(f"{KEY_VARIABLE}=")[2])
+    inside = (text.partition(f"{KEY_VARIABLE}=")[2] for text in variables.values())
+    texts += [text[:_KEY_CHARACTERS] for text in inside if text]
+    for text in texts:
+        found = SubmissionKey.find_in(text)
+        if found is not None and found == text and (arguments is None or found in arguments):
+            return found
     return None
 
 
@@ -281,7 +339,7 @@ def _directory(variables: Mapping[str, str]) -> str | None:
             variables.get("PBS_O_INTERACTIVE_ENCRYPT_METHOD", "")
         )
         directory = None if swallowed is None else swallowed[1]
-    return directory if directory is not None and directory.startswith("/") else None
+    return directory if directory is not None and _can_be_opened(directory) else None
 
 
 def _path(text: str | None, *, is_ours: bool) -> str | None:
@@ -290,7 +348,17 @@ def _path(text: str | None, *, is_ours: bool) -> str | None:
     A job of ours whose output PBS is to throw away writes it itself, elsewhere.
     """
     told = path_of(text)
+    if told is None or not _can_be_opened(told):
+        return None
     return None if is_ours and told == "/dev/null" else told
+
+
+def _can_be_opened(path: str) -> bool:
+    """Whether a path is absolute, and is what was given to PBS.
+
+    A caret stands in the placeholder of a whole array, and for bytes that PBS does not print.
+    """
+    return path.startswith("/") and "^" not in path and "\ufffd" not in path
 
 
 def _word(attributes: Attributes, name: str) -> str | None:

@@ -45,6 +45,9 @@ def build_carrier(
     sweeps_home: bool = False,
     not_requested: Collection[str] = (),
     signal_offset: int | None = None,
+    carries_directives: bool = True,
+    shell: str | None = None,
+    default_shell: str | None = "/bin/sh",
 ) -> bytes:
     """Return the script to submit in place of ``script``; it takes no arguments.
 
@@ -68,19 +71,22 @@ def build_carrier(
         signal_offset: for a scheduler that tells a script which a signal ended like one that
             exits with 128 and more: the carrier waits for the script, and ends the job's first
             process by that signal's number plus this offset. None: it becomes the script.
+        carries_directives: whether the script's own directives are passed on.
+        shell: the interpreter, whatever the script's first line names.
+        default_shell: the interpreter of a script that names none; None for the account's own.
     """
     run = ["exec"]
     if environment or forgotten:
         run += ["/usr/bin/env", *(f"-u{name}" for name in forgotten)]
         run += map(_word, _pairs(environment))
-    run += [*map(_word, _interpreter(script)), _FILE, *map(_word, args), "</dev/null"]
+    run += [*_interpreter(script, shell, default_shell), _FILE, *map(_word, args), "</dev/null"]
     newline = "_hpcq_newline=$(printf '\\012.'); _hpcq_newline=${_hpcq_newline%.}"
     if signal_offset is not None:
         run.append("8<&-")
     command = [newline, " \\\n".join(run)]
     lines = [
         "#!/bin/sh",
-        *_directives(script, not_requested),
+        *(_directives(script, not_requested) if carries_directives else ()),
         *_unpacked(script, 9),
         newline,
         f"cd {_word(directory)} || exit 126",
@@ -133,18 +139,25 @@ def _pairs(environment: Mapping[str, str]) -> Iterator[str]:
     return (f"{name}={value}" for name, value in environment.items())
 
 
-def _interpreter(script: bytes) -> tuple[str, ...]:
-    """Return what runs the script, as the kernel would: nothing for a program.
+def _interpreter(script: bytes, shell: str | None, default: str | None) -> Iterator[str]:
+    """Yield the shell words that run the script, as the kernel would: none for a program.
 
     It is started by name, so a temporary folder from which nothing may be executed will do.
     """
     line = _INTERPRETER_LINE.match(script)
-    if line is not None:
-        return tuple(part.decode("utf-8", "surrogateescape") for part in line.groups() if part)
-    if script.startswith(b"\x7fELF"):
-        return ()
-    shells = (match[1] for match in map(_DIRECTIVE_SHELL.match, _header(script)) if match)
-    return (next(shells, b"/bin/sh").decode("utf-8", "surrogateescape"),)
+    if shell is not None:
+        yield _word(shell)
+    elif line is not None:
+        yield from (
+            _word(part.decode("utf-8", "surrogateescape")) for part in line.groups() if part
+        )
+    elif not script.startswith(b"\x7fELF"):
+        shells = (match[1] for match in map(_DIRECTIVE_SHELL.match, _header(script)) if match)
+        named = next(shells, None)
+        if named is not None:
+            yield _word(named.decode("utf-8", "surrogateescape"))
+        else:
+            yield '"${SHELL:-/bin/sh}"' if default is None else _word(default)
 
 
 def _directives(script: bytes, not_requested: Collection[str]) -> list[str]:
@@ -182,6 +195,8 @@ def _redirections(
         return []
     out = [] if stdout_path is None else [f"> {_file(stdout_path)}"]
     err = [] if stderr_path is None else [f"2> {_file(stderr_path)}"]
+    if stderr_path is not None and stdout_path == stderr_path:
+        err = ["2>&1"]
     own = [number for number, path in ((1, stdout_path), (2, stderr_path)) if path is not None]
     swept = own if sweeps_home else []
     return [

@@ -25,6 +25,8 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from hpcq.schedulers.pbs_family.values import restored
+
 __all__ = ["TextRecord", "parse_text_records"]
 
 _ATTRIBUTE = re.compile(rb"([ \t]*)([A-Za-z_][A-Za-z0-9_.-]*) = ?(.*)", re.DOTALL)
@@ -151,4 +153,4 @@ def _is_deeper(line: bytes, indentation: bytes) -> bool:
 
 
 def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace").strip()
+    return restored(raw).decode("utf-8", "replace").strip()

@@ -24,6 +24,7 @@ __all__ = [
     "predecessors",
     "printable",
     "read_figure",
+    "restored",
     "slots_in",
 ]
 
@@ -53,6 +54,9 @@ _EPOCH = re.compile(r"[0-9]{1,12}")
 _WHOLE = re.compile(r"(-?[0-9]{1,18})(?:\.[0-9]*)?")
 _SLOTS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})|\*([0-9]{1,9}))?")
 _AFTER = re.compile(r"(?:^|,)after[a-z]*:([^,]*)")
+# PBS prints a byte that is no printable ASCII as ^ and the byte 64 higher; the first byte of three
+# or four may become printable so, but then one that cannot be follows.
+_CARETED = re.compile(rb"\^([\x00-\x1f\x80-\xff]|[\x20-\x34](?=\^[\xc0-\xff]))")
 _UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -196,6 +200,22 @@ def predecessors(depend: str | None) -> tuple[str, ...] | None:
             with contextlib.suppress(ValueError):
                 ids.append(parse_job_id(job.partition("@")[0]).short)
     return tuple(dict.fromkeys(ids)) or None
+
+
+def restored(raw: bytes) -> bytes:
+    r"""Return the bytes that PBS was given; it prints ``ção`` as ``^\x03^\xe7^\x03^\xe3o``.
+
+    Seen on 23.06.06 in every format and locale (recordings dsv.C, json.C). What does not become
+    UTF-8 by that is left as it is.
+    """
+    if b"^" not in raw:
+        return raw
+    told = _CARETED.sub(lambda found: bytes([(found[1][0] - 64) % 256]), raw)
+    try:
+        told.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw
+    return told
 
 
 def printable(text: str) -> str:

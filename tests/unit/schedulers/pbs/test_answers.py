@@ -6,6 +6,7 @@ from tests.unit.schedulers.pbs.recorded import recorded
 from hpcq.domain.errors import (
     CommandFailed,
     HpcqError,
+    InvalidSpec,
     JobNotFound,
     NotAuthorized,
     OutputParseError,
@@ -31,13 +32,13 @@ def _done(stdout: bytes, stderr: bytes = b"", exit_code: int = 0) -> Completed:
         ("qsub.unknown-server", SchedulerUnavailable),
         ("qsub.PBS_CONF_FILE-missing", SchedulerUnavailable),
         ("qsub.PBS_SERVER-unresolvable", SchedulerUnavailable),
-        ("qsub-f.unknown-queue", CommandFailed),
-        ("qsub.unknown-resource", CommandFailed),
-        ("qsub.bad-walltime", CommandFailed),
-        ("qsub.queue-max-ncpus-exceeded", CommandFailed),
-        ("qsub.queue-disabled", CommandFailed),
-        ("qsub.name-unicode", CommandFailed),
-        ("qsub.crlf-script", CommandFailed),
+        ("qsub-f.unknown-queue", InvalidSpec),
+        ("qsub.unknown-resource", InvalidSpec),
+        ("qsub.bad-walltime", InvalidSpec),
+        ("qsub.queue-max-ncpus-exceeded", InvalidSpec),
+        ("qsub.queue-disabled", InvalidSpec),
+        ("qsub.name-unicode", InvalidSpec),
+        ("qsub.crlf-script", InvalidSpec),
         ("qsub.queue-max_queued-per-user-reached", QuotaExceeded),
         ("qsub.queue-acl-denied", NotAuthorized),
         ("qsub.as-root", NotAuthorized),
@@ -48,6 +49,50 @@ def test_a_refused_submission_is_understood(case: str, error: type[HpcqError]) -
     with pytest.raises(error) as caught:
         answers.parse_qsub(recorded(case))
     assert type(caught.value) is error
+
+
+@pytest.mark.parametrize(
+    ("case", "field"),
+    [
+        ("qsub-f.unknown-queue", "queue"),
+        ("qsub.queue-disabled", "queue"),
+        ("qsub.queue-name-too-long", "queue"),
+        ("qsub.queue-max-walltime-exceeded", "queue"),
+        ("qsub.queue-min-ncpus-not-met", "queue"),
+        ("qsub.name-unicode", "name"),
+        ("qsub.name-too-long-231", "name"),
+        ("qsub.bad-priority", "priority"),
+        ("qsub.array-bad", "array"),
+        ("qsub.array-too-big", "array"),
+        ("qsub.bad-walltime", "wallTimeLimit"),
+        ("qsub.bad-mem-unit", "memoryLimit"),
+        ("qsub.bad-ncpus", "reservedSlots"),
+        ("qsub.bad-select-syntax", "reservedSlots"),
+        ("qsub.unknown-resource", "scriptFile"),
+        ("qsub.unknown-resource-in-select", "scriptFile"),
+        ("qsub.bad-place", "scriptFile"),
+        ("qsub.bad-mail", "scriptFile"),
+        ("qsub.bad-project-char", "scriptFile"),
+        ("qsub.mix-select-and-ncpus", "scriptFile"),
+        ("qsub.depend.bad-id", "scriptFile"),
+        ("qsub.stale-3-bad-W-attr-with-dash-f", "scriptFile"),
+        ("qsub.array-dup-of-torque-t", "scriptFile"),
+    ],
+)
+def test_refusal_that_the_caller_can_correct_names_the_field(case: str, field: str) -> None:
+    done = recorded(case)
+    with pytest.raises(InvalidSpec) as caught:
+        answers.parse_qsub(done)
+    assert caught.value.field == field
+    assert "usage" not in str(caught.value)
+    assert done.stderr.decode().split("\n")[0].strip() in str(caught.value)
+
+
+def test_refusal_for_a_dependency_names_the_field() -> None:
+    said = b"qsub: Dependency request for job rejected by 7.srv, Unknown Job Id\n"
+    with pytest.raises(InvalidSpec) as caught:
+        answers.parse_qsub(_done(b"", said, 208))
+    assert caught.value.field == "dependsOn"
 
 
 def test_an_id_is_read_and_arrays_are_told() -> None:
@@ -92,7 +137,7 @@ def test_an_earlier_call_s_complaint_beside_an_id_is_not_believed() -> None:
         ("qhold.unknown", JobNotFound),
         ("qdel.other-users-job", NotAuthorized),
         ("qdel.server-down", SchedulerUnavailable),
-        ("qdel.running-but-mom-down", CommandFailed),
+        ("qdel.running-but-mom-down", SchedulerUnavailable),
     ],
 )
 def test_a_refused_change_is_understood(case: str, error: type[HpcqError]) -> None:
@@ -155,7 +200,7 @@ def test_what_a_server_lacks_is_learnt_from_its_words() -> None:
         (197, "qsub: Bad GID for job execution", NotAuthorized),
         (38, "qsub: would exceed complex's per-user limit of jobs in 'Q' state", QuotaExceeded),
         (198, "qsub: Maximum number of jobs already in queue", QuotaExceeded),
-        (40, "qsub: attribute value out of range", CommandFailed),
+        (40, "qsub: attribute value out of range", InvalidSpec),
         (185, "qsub: No free connections", SchedulerUnavailable),
         (212, "qsub: Request not allowed: Server shutting down", SchedulerUnavailable),
         (
@@ -163,8 +208,8 @@ def test_what_a_server_lacks_is_learnt_from_its_words() -> None:
             "Connection refused\nqsub: cannot connect to server srv (errno=15010)",
             SchedulerUnavailable,
         ),
-        (170, "qsub: Unknown queue", CommandFailed),
-        (188, "qsub: Job violates queue and/or server resource limits", CommandFailed),
+        (170, "qsub: Unknown queue", InvalidSpec),
+        (188, "qsub: Job violates queue and/or server resource limits", InvalidSpec),
         (1, "qsub: Failed to recv data from background qsub", OutputParseError),
     ],
 )

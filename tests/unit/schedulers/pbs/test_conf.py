@@ -18,7 +18,7 @@ def test_what_is_set_is_read(tmp_path: Path) -> None:
         "PBS_HOME": "/var/spool/pbs",
         "PBS_START_MOM": "0",
     }
-    assert command_path("/usr/bin:/bin", environment) == "/usr/bin:/bin:/opt/pbs/bin"
+    assert command_path("/usr/bin:/bin", environment) == "/opt/pbs/bin:/usr/bin:/bin"
 
 
 def test_without_it_nothing_is_known(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def _submit(fake: Pbs, *words: str, script: bytes = b"exit 0\n") -> str:
 _LIST = ("-t", "-f", "-F", "json")
 _HISTORY = ("-x", *_LIST)
 # A task that fails at once, one that succeeds at once, and two that wait to be deleted.
-_TASKS = b"case $PBS_ARRAY_INDEX in 1) exit 0;; 2) exit 7;; *) sleep 300;; esac\n"
+_TASKS = b"case $PBS_ARRAY_INDEX in 1) exit 0;; 2) sleep 0.5; exit 7;; *) sleep 300;; esac\n"
 
 
 def _names(job: Mapping[str, Any]) -> list[str]:

@@ -9,8 +9,9 @@ from tests.unit.schedulers.pbs.recorded import cases, recorded
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId
 from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.schedulers.pbs.json import Attributes
 from hpcq.schedulers.pbs.parse import Answer, Reader, read_text
-from hpcq.schedulers.pbs.records import Record
+from hpcq.schedulers.pbs.records import Record, record_of
 
 _JSON_ID = re.compile(rb'^(?:\t\t| {8})"([0-9]+(?:\[[0-9]*\])?)\.pbshead"\s*:', re.M)
 _TEXT_ID = re.compile(rb"^Job Id: ([0-9]+(?:\[[0-9]*\])?)\.pbshead$", re.M)
@@ -29,7 +30,7 @@ def _only(case: str, version: str = "2026.04") -> Record:
 
 
 @pytest.mark.parametrize(
-    ("case", "version"), [c for c in cases("qstat", "-f", "json") if "-Q" not in c[0]]
+    ("case", "version"), [c for c in cases("qstat", "-f", "json") if "-Q" not in recorded(*c).argv]
 )
 def test_no_job_of_a_recording_is_lost(case: str, version: str) -> None:
     answer = _read(case, version)
@@ -47,7 +48,7 @@ def test_no_job_of_a_recording_is_lost(case: str, version: str) -> None:
 
 @pytest.mark.parametrize(
     ("case", "version"),
-    [c for c in cases("qstat", "-f") if "json" not in c[0] and "dsv" not in c[0]],
+    [c for c in cases("qstat", "-f") if not {"json", "dsv", "-Q"} & set(recorded(*c).argv)],
 )
 def test_no_job_of_a_text_is_lost(case: str, version: str) -> None:
     output = recorded(case, version).stdout
@@ -57,6 +58,16 @@ def test_no_job_of_a_text_is_lost(case: str, version: str) -> None:
     assert not answer.unreadable
     assert len(answer.records) == len(known)
     assert all(r.observation.state is not JobState.UNDETERMINED for r in answer.records)
+
+
+@pytest.mark.parametrize("case", ["qstat-Q-f", "pbsnodes-a", "tracejob.finished-ok"])
+def test_text_with_another_heading_is_no_empty_queue(case: str) -> None:
+    output = recorded(case).stdout
+    assert output
+    for known in ([], None, ["36.pbshead"]):
+        with pytest.raises(OutputParseError, match="/opt/pbs/bin/qstat"):
+            read_text(output, known, "alice", None, command="/opt/pbs/bin/qstat")
+    assert read_text(b"", [], "alice", None) == read_text(b"\n", [], "alice", None)
 
 
 @pytest.mark.parametrize(
@@ -248,20 +259,35 @@ def test_forged_records_in_a_text_are_not_believed() -> None:
     assert record.observation.state is JobState.QUEUED_HELD
 
 
+def _submitted_with_key(output: bytes) -> bytes:
+    """Return an answer in which every job's command line has the key."""
+    pattern = rb'("Submit_arguments":[ \t]*")'
+    return re.sub(pattern, rb"\1-v HPCQ_KEY=" + _KEY.encode() + b" ", output)
+
+
 def test_a_key_counts_in_jobs_of_the_service_s_account_only() -> None:
     output = recorded("qstat-f-json.mixed").stdout.replace(
         _PLACE, f'"HPCQ_KEY":\t"{_KEY}"'.encode()
     )
+    output = _submitted_with_key(output)
     for owner, key in (("alice", _KEY), (None, _KEY), ("bob", None)):
         keys = {r.observation.submission_key for r in Reader(owner).read(output).records}
         assert keys == {key}
+
+
+def test_a_key_that_a_job_handed_on_to_its_child_does_not_count() -> None:
+    """The child was submitted with ``qsub -V``: the key is in its environment alone."""
+    child = recorded("qstat-f-json.mixed").stdout.replace(_PLACE, f'"HPCQ_KEY":\t"{_KEY}"'.encode())
+    assert _KEY.encode() in child
+    keys = {r.observation.submission_key for r in Reader("alice").read(child).records}
+    assert keys == {None}
 
 
 def test_a_key_behind_an_empty_variable_is_found() -> None:
     """The writer of 23.06 puts it into that one's value."""
     output = recorded("qstat-f-json.running", "23.06.06").stdout
     place = b'",PBS_O_WORKDIR=/home/alice"'
-    output = output.replace(place, place[:-1] + f',HPCQ_KEY={_KEY}"'.encode())
+    output = _submitted_with_key(output.replace(place, place[:-1] + f',HPCQ_KEY={_KEY}"'.encode()))
     (record,) = Reader("alice").read(output).records
     assert record.observation.submission_key == _KEY
     assert record.observation.working_directory == "/home/alice"
@@ -279,3 +305,47 @@ def test_a_job_that_did_not_change_is_the_same_object() -> None:
 def test_what_could_mean_other_jobs_too_is_no_id(text: str) -> None:
     with pytest.raises(ValueError, match="not a job id"):
         NativeId(text)
+
+
+@pytest.mark.parametrize(
+    ("case", "version"),
+    [
+        ("qstat-f.long-workdir.LANG-C", "2026.04"),
+        ("qstat-f-json.long-workdir.LANG-C", "2026.04"),
+        ("qstat-f-json.long-workdir.LANG-C", "23.06.06"),
+    ],
+)
+def test_path_with_commas_and_other_characters_is_shown_as_it_is(case: str, version: str) -> None:
+    output = recorded(case, version).stdout
+    if "json" in case:
+        (record,) = Reader("alice").read(output).records
+    else:
+        (record,) = read_text(output, None, "alice", None).records
+    directory = record.observation.working_directory
+    assert directory is not None
+    assert directory.endswith("/a_rather_long_directory_name_07/with space, comma/größe_☃_ende")
+    assert record.observation.stdout_path == f"{directory}/longwd.o76"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/a/^array_index^", "/a/b^'c", "relative", "", "/a/\ufffd"],
+)
+def test_path_that_cannot_be_opened_is_not_shown(path: str) -> None:
+    job: Attributes = {
+        "job_state": "R",
+        "Output_Path": f"host:{path}",
+        "Variable_List": {"PBS_O_WORKDIR": path},
+    }
+    record = record_of("7.s", job, None, None)
+    assert record.observation.stdout_path is None
+    assert record.observation.working_directory is None
+
+
+def test_document_with_an_unknown_section_is_no_empty_queue() -> None:
+    told = recorded("qstat-f-json.running").stdout
+    for name in (b"jobs", b"Job", b"JobArrays"):
+        with pytest.raises(OutputParseError, match="it has no 'Jobs'"):
+            Reader(None).read(told.replace(b'"Jobs"', b'"' + name + b'"'))
+    for empty in (b'{"timestamp":1}', b'{"timestamp":1,"Jobs":{}}', b'{\n"Jobs":{\n}\n}'):
+        assert Reader(None).read(empty).records == ()

@@ -1,0 +1,374 @@
+"""Choices for a job: those of the request, and where it is silent those of the script.
+
+What the request says wins; what it does not say, the script's ``#PBS`` lines decide; what cannot
+be honoured is refused. ``qsub`` gets all of it as options, for the carrier that it reads has no
+directives.
+"""
+
+import os.path
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from hpcq.domain.jobs import JobSpec
+from hpcq.domain.outputs import UNKNOWN, as_pattern, default_name
+from hpcq.domain.units import format_clock
+from hpcq.schedulers.base import ScriptDirectives
+from hpcq.schedulers.pbs.records import PLACEHOLDER, slots_asked
+from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX
+from hpcq.schedulers.pbs_family.directives import Option, read_options, split_list, unquote
+from hpcq.schedulers.pbs_family.values import parse_pbs_size, path_of
+
+__all__ = ["Choices", "Output", "acceptable_name", "choose"]
+
+LETTERS = "a:A:c:C:e:fGhIj:J:k:l:m:M:N:o:p:P:q:r:R:S:u:VW:v:Xz"
+"""The options of OpenPBS's ``qsub`` (recording qsub.bad-option)."""
+_AS_THEY_ARE = frozenset("acmMPrRu")
+_NOT_NEEDED = frozenset("fVz")
+"""Options that are about ``qsub`` itself. ``-V`` would hand over the environment of the service's
+commands: a job has the request's variables, and those of ``JOB_ENVIRONMENT``."""
+_SLOTS = frozenset({"select", "nodes", "ncpus", "mpiprocs", "ompthreads", "nodect"})
+_OF_SLOTS = frozenset({"ncpus", "mpiprocs", "ompthreads", "ppn"})
+_NAME_LIMIT = 230
+"""Characters of a job name (recording qsub.name-too-long-231)."""
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./@+=-]*(?<!/)")
+_ATTRIBUTE = re.compile(r"(?:^|,)([A-Za-z_]+)=")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_KIBIBYTE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One stream's file.
+
+    Attributes:
+        option: what ``-o`` or ``-e`` says; None for PBS's own choice.
+        own: the path that the job writes itself, where PBS would misread it; see
+            `hpcq.schedulers.pbs_family.carrier`.
+        pattern: where it can be read, as `hpcq.domain.outputs` has it.
+    """
+
+    option: str | None
+    own: str | None
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What a job is submitted with.
+
+    Attributes:
+        name: complete, as the user gave it.
+        named_by_script: the name that the script gives; None when it gives none.
+        requests: values of ``-l``.
+        queue, account, priority, array: values of ``-q``, ``-A``, ``-p``, ``-J``.
+        hold: whether it is held.
+        stdout, stderr: its outputs.
+        is_joined: whether both go to one file, that of stdout.
+        others: options of the script that stand as they are.
+        variables: what the script's ``-v`` sets and the request does not.
+        shell: the interpreter that the script's ``-S`` names.
+    """
+
+    name: str
+    named_by_script: str | None
+    requests: tuple[str, ...]
+    queue: str | None
+    account: str | None
+    priority: str | None
+    array: str | None
+    hold: bool
+    stdout: Output
+    stderr: Output
+    is_joined: bool
+    others: tuple[str, ...]
+    variables: Mapping[str, str]
+    shell: str | None
+
+    @property
+    def directives(self) -> ScriptDirectives:
+        """The choices that the record keeps."""
+        return ScriptDirectives(
+            name=self.named_by_script, stdout=self.stdout.pattern, stderr=self.stderr.pattern
+        )
+
+
+def choose(spec: JobSpec, script: bytes, resources: str, environment: Mapping[str, str]) -> Choices:
+    """Return the choices of a request and its script.
+
+    Args:
+        spec: the request; its name may be empty still.
+        script: the content of the script.
+        resources: the site's template for ``-l``, see `hpcq.schedulers.pbs.commands`.
+        environment: that of the service's commands, from which ``-v NAME`` takes a value;
+            ``PBS_DPREFIX`` there is the mark of directives.
+
+    Raises:
+        InvalidSpec: a directive cannot be honoured.
+    """
+    options = read_options(script, LETTERS, environment.get("PBS_DPREFIX") or "#PBS")
+    for option in options:
+        _refuse_unfit(option)
+    last = {option.letter: option for option in options}
+
+    def said(letter: str, request: str | None) -> str | None:
+        """Return the request's value, else that of the script's last such option."""
+        return request if request is not None or letter not in last else last[letter].value
+
+    named = last["N"].value if "N" in last else None
+    name = spec.name or named or default_name(spec.working_directory)
+    array = said("J", None if spec.array is None else "")
+    stdout, stderr, is_joined = _outputs(spec, last, acceptable_name(name), array is not None)
+    return Choices(
+        name=name,
+        named_by_script=named,
+        requests=tuple(_requests(spec, options, resources)),
+        queue=said("q", spec.queue),
+        account=said("A", spec.account),
+        priority=said("p", None if spec.priority is None else str(spec.priority)),
+        array=array or None,
+        hold=spec.hold or "h" in last,
+        stdout=stdout,
+        stderr=stderr,
+        is_joined=is_joined,
+        others=tuple(_others(spec, options)),
+        variables=_variables(spec, options, environment),
+        shell=_shell(last.get("S")),
+    )
+
+
+def acceptable_name(name: str) -> str:
+    r"""Return a job name that PBS takes: ``2024/run 1`` becomes ``2024_run_1``.
+
+    It refuses blanks, ``/ : @ [ ] " ' \ $ , ; # = |``, control characters, what is not ASCII and
+    more than 230 characters (recordings qsub.name-*). A leading hyphen is replaced although 23.06
+    takes it.
+    """
+    cleaned = _NOT_IN_NAMES.sub("_", name)[:_NAME_LIMIT]
+    return "_" + cleaned[1:] if not cleaned or cleaned.startswith("-") else cleaned
+
+
+def _refuse_unfit(option: Option) -> None:
+    if option.letter in "IXG":
+        raise option.refused("A job that is submitted here is never interactive; remove it.")
+    if option.letter == "C":
+        raise option.refused("Which lines are directives cannot change among them; remove it.")
+    if option.letter == "W":
+        for name, value in _attributes(option):
+            if name == "block" and value.lower() in ("true", "t", "1", "yes", "y"):
+                raise option.refused("A submission here never waits for the job's end; remove it.")
+            if name == "interactive":
+                raise option.refused("A job that is submitted here is never interactive.")
+
+
+def _attributes(option: Option) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of ``-W NAME=VALUE,NAME=VALUE``; values may hold commas."""
+    starts = list(_ATTRIBUTE.finditer(option.value))
+    if not starts or starts[0].start() != 0:
+        raise option.refused("It is not NAME=VALUE.")
+    for start, end in zip(starts, [*starts[1:], None], strict=True):
+        yield start[1], option.value[start.end() : None if end is None else end.start()]
+
+
+def _others(spec: JobSpec, options: list[Option]) -> Iterator[str]:
+    for option in options:
+        if option.letter in _AS_THEY_ARE:
+            yield from (f"-{option.letter}", option.value)
+        elif option.letter == "k":
+            kept = _kept_letters(spec, option)
+            yield from ("-k", kept) if kept else ()
+        elif option.letter == "W":
+            for name, value in _attributes(option):
+                if name != "block" and not (name == "depend" and spec.depends_on):
+                    yield from ("-W", f"{name}={value}")
+
+
+def _variables(
+    spec: JobSpec, options: list[Option], environment: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the variables of ``-v``; those of the request win."""
+    found: dict[str, str] = {}
+    for option in options:
+        for item in split_list(option.raw) if option.letter == "v" else ():
+            name, has_value, value = item.partition("=")
+            name = unquote(name).strip()
+            if _VARIABLE.fullmatch(name) is None:
+                raise option.refused(f"{name!r} is no name of a variable.")
+            if has_value:
+                found[name] = unquote(value)
+            elif name not in spec.environment:
+                if name not in environment:
+                    raise option.refused(
+                        f"The service knows no value of {name}: give one there, or in the"
+                        " request's environment, or in JOB_ENVIRONMENT."
+                    )
+                found[name] = environment[name]
+    return {name: value for name, value in found.items() if name not in spec.environment}
+
+
+def _shell(option: Option | None) -> str | None:
+    """Return the shell of ``-S PATH[@HOST][,PATH@HOST]``; one for all hosts is meant first."""
+    if option is None:
+        return None
+    shells = [part.partition("@") for part in option.value.split(",")]
+    path = next((path for path, at, _ in shells if not at), shells[0][0])
+    if not path.startswith("/"):
+        raise option.refused("It is not an absolute path.")
+    return path
+
+
+# ---- what is asked for
+
+
+def _requests(spec: JobSpec, options: list[Option], resources: str) -> Iterator[str]:
+    """Yield the values of ``-l``: the site's template with the slots, then what else is asked."""
+    asked = {
+        unquote(name): (unquote(value), option)
+        for option in options
+        if option.letter == "l"
+        for name, _, value in (item.partition("=") for item in split_list(option.raw))
+    }
+    memory = spec.memory_limit_bytes
+    if memory is None and "mem" in asked:
+        memory = _size(*asked["mem"])
+    chunk = next((name for name in ("select", "nodes") if name in asked), None)
+    chunks = "" if chunk is None else asked[chunk][0]
+    if (
+        chunk is not None
+        and slots_asked({chunk: chunks}) == spec.slots
+        and ("mem=" not in chunks or memory is None)
+    ):
+        # The script says how the slots lie on hosts, and the request says nothing else.
+        yield _with_memory(f"{chunk}={chunks}", memory)
+        if chunk == "nodes" and memory is not None:
+            yield f"mem={_kibibytes(memory)}kb"
+    else:
+        more = "" if chunk is None else _beside_slots(*asked[chunk], resources, memory)
+        whole = "" if memory is None else f":mem={_kibibytes(memory)}kb"
+        part = "" if memory is None else f":mem={_kibibytes(-(-memory // spec.slots))}kb"
+        request = resources.format(slots=spec.slots, memory=whole, memory_per_slot=part)
+        yield request + more
+        if memory is not None and "{memory" not in resources:
+            yield whole.removeprefix(":")
+    if spec.wall_time_limit_seconds is not None:
+        yield f"walltime={format_clock(spec.wall_time_limit_seconds)}"
+    for name, (value, _) in asked.items():
+        if name in _SLOTS or name == "mem":
+            continue
+        if name != "walltime" or spec.wall_time_limit_seconds is None:
+            yield f"{name}={value}"
+
+
+def _beside_slots(value: str, option: Option, resources: str, memory: int | None) -> str:
+    """Return what a ``select`` of the script asks for besides slots: ``:ngpus=1``.
+
+    Raises:
+        InvalidSpec: it cannot be said together with the request's number of slots.
+    """
+    chunks = [chunk.split(":") for chunk in value.split("+")]
+    others = [
+        part
+        for chunk in chunks
+        for part in (chunk[1:] if chunk[0].isdecimal() else chunk)
+        if part.partition("=")[0] not in _OF_SLOTS
+        and not (memory is not None and part.startswith("mem="))
+    ]
+    if not others:
+        return ""
+    is_one = len(chunks) == 1 and (chunks[0][0] == "1" or not chunks[0][0].isdecimal())
+    if not is_one or not resources.startswith("select=1:"):
+        raise option.refused(
+            f"It asks for {':'.join(others)} with another number of slots than reservedSlots:"
+            " let both ask for the same number."
+        )
+    return "".join(f":{part}" for part in others)
+
+
+def _with_memory(request: str, memory: int | None) -> str:
+    """Return a script's ``select`` with the memory that the request limits the job to."""
+    if memory is None or request.startswith("nodes="):
+        return request
+    chunks = request.removeprefix("select=").split("+")
+    counts = [int(head) if head.isdecimal() else 1 for head in (c.split(":")[0] for c in chunks)]
+    each = _kibibytes(-(-memory // sum(counts)))
+    return "select=" + "+".join(f"{chunk}:mem={each}kb" for chunk in chunks)
+
+
+def _size(text: str, option: Option) -> int:
+    try:
+        return parse_pbs_size(text)
+    except ValueError:
+        raise option.refused(f"{text!r} is not a size such as 4gb.") from None
+
+
+def _kibibytes(size_bytes: int) -> int:
+    """Rounded up, so that a job gets at least what it asked for."""
+    return -(-size_bytes // _KIBIBYTE)
+
+
+# ---- outputs
+
+
+def _outputs(
+    spec: JobSpec, last: Mapping[str, Option], name: str, is_array: bool
+) -> tuple[Output, Output, bool]:
+    """Return stdout, stderr, and whether stderr goes where stdout goes."""
+    out = _output(spec, spec.stdout_path, last, "o", name, is_array)
+    err = _output(spec, spec.stderr_path, last, "e", name, is_array)
+    asked = (spec.stdout_path, spec.stderr_path)
+    joined = last["j"].value if "j" in last else "n"
+    if joined not in ("oe", "eo", "n"):
+        raise last["j"].refused("It is none of oe, eo, n.")
+    if joined == "oe" and asked[1] is None:
+        return out, out, True
+    if joined == "eo" and asked[0] is None:
+        return err, err, True
+    # The default names differ, so the same path was given for both.
+    if out.pattern == err.pattern and out.pattern != UNKNOWN:
+        return out, out, True
+    return out, err, False
+
+
+def _output(
+    spec: JobSpec,
+    asked: str | None,
+    last: Mapping[str, Option],
+    letter: str,
+    name: str,
+    is_array: bool,
+) -> Output:
+    folder = spec.working_directory
+    if asked is not None:
+        path = os.path.join(folder, asked)
+        own_task = is_array and path != "/dev/null"
+        pattern = as_pattern(path) + (".%a" if own_task else "")
+        if _PLAIN_PATH.fullmatch(path) is None:
+            # PBS would read a host, a list or a placeholder into it.
+            return Output("/dev/null", path + (ARRAY_INDEX if own_task else ""), pattern)
+        return Output(path + (f".{PLACEHOLDER}" if own_task else ""), None, pattern)
+    kept = last.get("k")
+    if kept is not None and "d" not in kept.value and letter in kept.value:
+        return Output(last[letter].value if letter in last else None, None, UNKNOWN)
+    if letter not in last:
+        return Output(None, None, f"{name}.{letter}%j" + (".%a" if is_array else ""))
+    value = last[letter].value
+    path = os.path.join(folder, path_of(value) or "")
+    if (
+        not value
+        or path.endswith("/")
+        or re.search(r"[$~]", path)
+        or (is_array and PLACEHOLDER not in path and path != "/dev/null")
+    ):
+        return Output(value, None, UNKNOWN)
+    return Output(value, None, as_pattern(path).replace(PLACEHOLDER, "%a"))
+
+
+def _kept_letters(spec: JobSpec, option: Option) -> str:
+    """Return ``-k`` without the streams whose path the request gives."""
+    if "d" in option.value:
+        return option.value
+    given = ("o" if spec.stdout_path is not None else "") + (
+        "e" if spec.stderr_path is not None else ""
+    )
+    return "".join(letter for letter in option.value if letter not in given)

@@ -1,0 +1,136 @@
+"""Options in the ``#PBS`` lines of a script, as ``qsub`` would read them.
+
+``qsub`` reads the lines before the first command; blanks may stand before the mark, and a line
+that ends in a backslash goes on in the next one (OpenPBS, ``qsub.c``: ``get_script``,
+``pbs_isexecutable``).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hpcq.domain.errors import InvalidSpec
+from hpcq.schedulers.directives import Directive, refuse_directive
+
+__all__ = ["Option", "read_options", "split_list", "unquote"]
+
+PREFIX = "#PBS"
+_NO_COMMAND = re.compile(r":|#!|\s*(?:#|$)")
+_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"[^"]*")+""")
+_ITEM = re.compile(r"""(?:[^,'"\\]|\\.|'[^']*'|"[^"]*")+""")
+_QUOTED = re.compile(r"""\\(.)|'([^']*)'|"([^"]*)\"""", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a directive.
+
+    Attributes:
+        letter: its name: ``l``.
+        raw: its value as written, quotation marks included; empty for an option without one.
+        directive: where it stands.
+    """
+
+    letter: str
+    raw: str
+    directive: Directive
+
+    @property
+    def value(self) -> str:
+        """The value without the quotation marks around parts of it."""
+        return unquote(self.raw)
+
+    @property
+    def written(self) -> str:
+        """The option as it is named in a message: ``#PBS -W block=true``."""
+        return f"{PREFIX} -{self.letter}" + (f" {self.raw}" if self.raw else "")
+
+    def refused(self, reason: str) -> InvalidSpec:
+        """Return the error for an option that cannot be honoured, and why."""
+        return refuse_directive(self.directive, self.written, reason)
+
+
+def read_options(script: bytes, letters: str, prefix: str = PREFIX) -> list[Option]:
+    """Return the options of a script's directives, in their order.
+
+    Args:
+        script: its content.
+        letters: the options that ``qsub`` knows, as for ``getopt``: a colon behind a letter that
+            takes a value.
+        prefix: the mark of a directive.
+
+    Raises:
+        InvalidSpec: a directive holds something else, or a quotation that does not end.
+    """
+    found: list[Option] = []
+    for directive in _directives(script, prefix):
+        found += _options(directive, letters)
+    return found
+
+
+def split_list(raw: str) -> list[str]:
+    """Return the items between the commas of a list, quotation marks included."""
+    return _ITEM.findall(raw)
+
+
+def unquote(raw: str) -> str:
+    """Return a text without its quotation marks and the backslashes that escape."""
+    return _QUOTED.sub(lambda part: part[1] or part[2] or part[3] or "", raw)
+
+
+def _directives(script: bytes, prefix: str) -> Iterator[Directive]:
+    lines = script.decode("utf-8", "surrogateescape").split("\n")
+    number = 0
+    while number < len(lines):
+        first, text = number + 1, lines[number].rstrip("\r")
+        if text.lstrip().startswith(prefix):
+            while text.endswith("\\") and number + 1 < len(lines):
+                number += 1
+                text = text[:-1] + " " + lines[number].rstrip("\r").removeprefix(prefix)
+            text = text.strip()
+            yield Directive(first, text, _words(first, text, text[len(prefix) :]))
+        elif _NO_COMMAND.match(text) is None:
+            return
+        number += 1
+
+
+def _words(number: int, line: str, text: str) -> tuple[str, ...]:
+    words: list[str] = []
+    position = 0
+    while position < len(text):
+        if text[position].isspace():
+            position += 1
+            continue
+        if text[position] == "#":  # a comment
+            break
+        word = _WORD.match(text, position)
+        if word is None:
+            raise InvalidSpec(
+                f"The script's line {number} ({line!r}) has a quotation that does not end.",
+                field="scriptFile",
+            )
+        words.append(word[0])
+        position = word.end()
+    return tuple(words)
+
+
+def _options(directive: Directive, letters: str) -> Iterator[Option]:
+    words = iter(directive.words)
+    for word in words:
+        if not word.startswith("-") or word in ("-", "--"):
+            raise refuse_directive(directive, word, "It is no option of qsub; remove it.")
+        rest = word[1:]
+        while rest:
+            letter, rest = rest[0], rest[1:]
+            at = letters.find(letter)
+            if at < 0 or letter == ":":
+                known = f"This scheduler's qsub has no option -{letter}; remove it."
+                raise refuse_directive(directive, word, known)
+            if letters[at + 1 : at + 2] != ":":
+                yield Option(letter, "", directive)
+                continue
+            raw = rest or next(words, None)
+            if raw is None:
+                raise refuse_directive(directive, word, "Its value is missing.")
+            yield Option(letter, raw, directive)
+            rest = ""
