@@ -3,7 +3,7 @@
 import functools
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from tests import real
 from tests.fakebin.pbs import Pbs
 from tests.fakebin.torque import Torque
 
-__all__ = ["BACKENDS", "Backend"]
+__all__ = ["BACKENDS", "VARIANTS", "Backend"]
 
 
 ALL_CONDITIONS = frozenset({"success", "failure", "any", "started"})
@@ -51,6 +51,7 @@ class Backend:
         arrays: whether it can run arrays.
         directive: the mark of its directives in scripts; a comment where it has none.
         obeys_directives: whether it has any.
+        is_original: whether the service before it answers clients of the original implementation.
     """
 
     name: str
@@ -69,9 +70,14 @@ class Backend:
     arrays: bool = False
     directive: str = "#PBS"
     obeys_directives: bool = True
+    is_original: bool = False
 
     def settings(self) -> dict[str, str]:
         """The variables that make a service speak to it; starts the cluster when needed."""
+        compatibility = {"COMPATIBILITY": "original"} if self.is_original else {}
+        return {**self._scheduler_settings(), **compatibility}
+
+    def _scheduler_settings(self) -> dict[str, str]:
         if self.stand_in is not None:
             return _shared(self.name).settings()
         found = {} if self.cluster is None else real.settings_of(self.cluster, self.instance)
@@ -133,3 +139,7 @@ BACKENDS = {
         ),
     )
 }
+
+# What the conformance suite runs against: `COMPATIBILITY=original` is the service's own affair, so
+# that the quickest scheduler stands for all.
+VARIANTS = {**BACKENDS, "LOCAL_AS_ORIGINAL": replace(BACKENDS["LOCAL"], is_original=True)}

@@ -6,7 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from _pytest.nodeid import NodeId
-from tests.backends import BACKENDS, Backend
+from tests.backends import VARIANTS, Backend
 from tests.databases import DATABASES, Database
 from tests.jobs import Jobs, Study
 from tests.service import CANARY, ROOT_PATH, Service
@@ -104,11 +104,11 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(
     scope="session",
-    params=[pytest.param(name, marks=backend.marks) for name, backend in BACKENDS.items()],
+    params=[pytest.param(name, marks=backend.marks) for name, backend in VARIANTS.items()],
 )
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Each scheduler in turn."""
-    return BACKENDS[request.param]
+    return VARIANTS[request.param]
 
 
 @pytest.fixture(scope="session")

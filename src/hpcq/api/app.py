@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI
 
 from hpcq import __version__
 from hpcq.api import problems
-from hpcq.api.asgi import BodyLimit, HeadAsGet, OnePathSpelling, PlainStartFailure
+from hpcq.api.asgi import BodyLimit, HeadAsGet, IgnoreUnknown, OnePathSpelling, PlainStartFailure
 from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
 from hpcq.api.program_listing import ProgramListing
@@ -53,7 +53,9 @@ and list the programs that are installed. Errors are `application/problem+json` 
 def create_app(settings: Settings) -> FastAPI:
     """Return the service for these settings; nothing is opened or started before its lifespan."""
     root_path = "" if settings.root_path == "/" else settings.root_path
+    is_original = settings.compatibility == "original"
     app = DocumentedApp(
+        is_original=is_original,
         title="hpc-queue-api",
         version=__version__,
         description=_DESCRIPTION,
@@ -67,6 +69,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(module.router)
     add_docs(app)
     problems.add_handlers(app)
+    if is_original:
+        app.add_middleware(IgnoreUnknown)
     app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes)
     app.add_middleware(OnePathSpelling, root_path=root_path)
     app.add_middleware(HeadAsGet)
@@ -147,7 +151,7 @@ def _context(
 
 
 def _wire_format(settings: Settings) -> WireFormat:
-    return WireFormat(settings.cluster_id)
+    return WireFormat(settings.cluster_id, is_original=settings.compatibility == "original")
 
 
 def _service_options(settings: Settings) -> ServiceOptions:

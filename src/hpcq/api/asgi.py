@@ -4,8 +4,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpcq.api.problems import plain_problem
+from hpcq.api.requests import unknown_ignored
 
-__all__ = ["BodyLimit", "HeadAsGet", "OnePathSpelling", "PlainStartFailure"]
+__all__ = ["BodyLimit", "HeadAsGet", "IgnoreUnknown", "OnePathSpelling", "PlainStartFailure"]
 
 
 class PlainStartFailure:
@@ -69,6 +70,17 @@ class HeadAsGet:
             await send(message)
 
         await self._app({**scope, "method": "GET"}, receive, without_body)
+
+
+class IgnoreUnknown:
+    """Has requests read without what is not known in them, as the original implementation did."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with unknown_ignored():
+            await self._app(scope, receive, send)
 
 
 class BodyLimit:

@@ -10,6 +10,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
+from hpcq.api.original import as_original
 from hpcq.api.problems import MEDIA_TYPE
 
 __all__ = ["DocumentedApp", "add_docs"]
@@ -18,16 +19,26 @@ _ASSETS = "/docs-assets"
 
 
 class DocumentedApp(FastAPI):
-    """FastAPI, whose schema says what errors are: problems, and plain JSON never."""
+    """FastAPI, whose schema says what errors are: problems, and plain JSON never.
+
+    Args:
+        is_original: whether the schema is to say what clients of the original implementation get.
+    """
+
+    def __init__(self, *, is_original: bool, **more: Any) -> None:
+        super().__init__(**more)
+        self._is_original = is_original
 
     def openapi(self) -> dict[str, Any]:
         """Return the schema; FastAPI adds plain JSON to each answer that has a model."""
-        schema = super().openapi()
-        operations = (o for path in schema["paths"].values() for o in path.values())
-        for answer in (a for o in operations for a in o["responses"].values()):
-            if MEDIA_TYPE in answer.get("content", {}):
-                answer["content"].pop("application/json", None)
-        return schema
+        if self.openapi_schema is None:
+            schema = super().openapi()
+            operations = (o for path in schema["paths"].values() for o in path.values())
+            for answer in (a for o in operations for a in o["responses"].values()):
+                if MEDIA_TYPE in answer.get("content", {}):
+                    answer["content"].pop("application/json", None)
+            self.openapi_schema = as_original(schema) if self._is_original else schema
+        return self.openapi_schema
 
 
 def add_docs(app: FastAPI) -> None:

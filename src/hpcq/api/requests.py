@@ -1,7 +1,9 @@
 """Readers of requests: what is unknown, given twice, absent, or a number written as text."""
 
+import contextlib
 import re
 from collections import Counter
+from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Annotated, Any
 
@@ -25,9 +27,10 @@ __all__ = [
     "Number",
     "RequestModel",
     "WholeNumber",
-    "ignore_unknown",
+    "is_unknown_ignored",
     "refuse_repeated",
     "require",
+    "unknown_ignored",
 ]
 
 MANDATORY = "mandatory"
@@ -46,7 +49,7 @@ class RequestModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_alone(cls, content: object) -> object:
-        if not _ignores_unknown.get() or not isinstance(content, dict):
+        if not is_unknown_ignored() or not isinstance(content, dict):
             return content
         known = cls.names()
         return {name: value for name, value in content.items() if name in known}
@@ -57,9 +60,19 @@ class RequestModel(BaseModel):
         return {info.alias or name for name, info in cls.model_fields.items()}
 
 
-async def ignore_unknown() -> None:
-    """Leave what is not known out of this request, as the original implementation did."""
-    _ignores_unknown.set(True)
+@contextlib.contextmanager
+def unknown_ignored() -> Iterator[None]:
+    """Leave what is not known out of what is read meanwhile."""
+    token = _ignores_unknown.set(True)
+    try:
+        yield
+    finally:
+        _ignores_unknown.reset(token)
+
+
+def is_unknown_ignored() -> bool:
+    """Return whether what is not known in a request is left out."""
+    return _ignores_unknown.get()
 
 
 async def refuse_repeated(request: Request) -> None:
@@ -70,7 +83,7 @@ async def refuse_repeated(request: Request) -> None:
     """
     counts = Counter(name for name, _ in request.query_params.multi_items())
     repeated = [name for name, count in counts.items() if count > 1]
-    if repeated and _ignores_unknown.get():
+    if repeated and is_unknown_ignored():
         query = request.scope["route"].dependant.query_params
         models = [parameter.field_info.annotation for parameter in query]
         known = set().union(*(model.names() for model in models))

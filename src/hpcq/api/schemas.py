@@ -13,13 +13,21 @@ from pydantic import (
     StrictInt,
     StrictStr,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from hpcq.api.requests import Argument, Number, RequestModel, WholeNumber, require
+from hpcq.api.requests import (
+    Argument,
+    Number,
+    RequestModel,
+    WholeNumber,
+    is_unknown_ignored,
+    require,
+)
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import ArrayRange, DependencyCondition, JobSpec
 from hpcq.domain.parameters import ParameterType
@@ -51,6 +59,9 @@ def _program_arg(value: object) -> object:
 
 # Checked before the types are, each of which would name the field in a way of its own.
 _ProgramArg = Annotated[StrictStr | StrictInt | StrictFloat | None, BeforeValidator(_program_arg)]
+
+
+Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 
 
 class _Wire(BaseModel):
@@ -127,7 +138,7 @@ class ResourceUsage(_Wire):
     process_io_waiting: float = Field(
         alias="processIOWaiting", description="Time spent waiting for it, s."
     )
-    time_instant: str = Field(description="When the figures were taken.")
+    time_instant: Time = Field(description="When the figures were taken.")
     unknown: list[UsageFigure] = Field(
         description="The figures that the scheduler does not give; they are 0.0."
     )
@@ -141,9 +152,9 @@ class Job(_Wire):
     job_id: str | None = Field(description="The scheduler's own id.")
     status: JobStatus
     name: str | None
-    start_time: str | None
-    last_status_update_time: str
-    end_time: str | None
+    start_time: Time | None = Field(description="When it started.")
+    last_status_update_time: Time = Field(description="When its status last changed.")
+    end_time: Time | None = Field(description="When it ended.")
     cluster_id: str
     working_directory: str | None
     reserved_slots: int | None
@@ -159,7 +170,7 @@ class Job(_Wire):
     failure_kind: FailureKind | None
     exit_code: int | None
     exit_signal: int | None
-    submit_time: str
+    submit_time: Time
     owner: str | None
     queue: str | None
     account: str | None
@@ -172,7 +183,7 @@ class Job(_Wire):
     array_task_id: int | None
     depends_on: list[str] | None
     elapsed: int | None = Field(description="From the start until now or the end, s.")
-    as_of: str | None = Field(description="When the scheduler last confirmed this.")
+    as_of: Time | None = Field(description="When the scheduler last confirmed this.")
     stale: bool = Field(description="Whether it has not done so within the allowed age.")
 
 
@@ -329,6 +340,11 @@ class JobSubmission(RequestModel):
         # A default would be validated under the field's Python name, which no client knows.
         mandatory = dict.fromkeys(("workingDirectory", "reservedSlots", "scriptFile"))
         return {**mandatory, **body} if isinstance(body, dict) else body
+
+    @field_validator("cluster_id", mode="before")
+    @classmethod
+    def _any_cluster_for_the_original(cls, cluster_id: object) -> object:
+        return None if is_unknown_ignored() else cluster_id
 
     @field_validator("script_file")
     @classmethod
@@ -509,7 +525,7 @@ class Health(_Wire):
 
     status: str = Field(examples=["ready"])
     scheduler: str | None = Field(default=None, examples=["LOCAL"])
-    as_of: str | None = Field(default=None, description="When the scheduler last answered.")
+    as_of: Time | None = Field(default=None, description="When the scheduler last answered.")
     circuits: dict[str, CircuitOut] | None = Field(
         default=None, description="Of the `scheduler` and of its `accounting`."
     )

@@ -113,6 +113,16 @@ class Settings(BaseModel):
         allowed="a URL path of letters, digits and . _ ~ -, such as /api/queue",
         example="/api/queue",
     )
+    compatibility: Annotated[Literal["none", "original"], BeforeValidator(lower)] = setting(
+        "none",
+        "`original`: for clients of the original implementation; see "
+        "[Coming from the original](../from-the-original.md). Times are local, without a zone; "
+        "`lastStatusUpdateTime` is when the scheduler last confirmed the status; `startTime` of a "
+        "job that has not started is its submission; the listing holds active jobs only; what is "
+        "not known in a request is ignored, and so is its `clusterId`.",
+        allowed="none, original",
+        example="original",
+    )
     state_directory: Annotated[Path, BeforeValidator(home_expanded)] = setting(
         Path("state"),
         "Where the service keeps its records and the LOCAL scheduler its spool. A relative path "

@@ -6,7 +6,6 @@ from fastapi.responses import Response
 from hpcq.api.context import Context, ContextDependency
 from hpcq.api.problems import plain_problem, responses
 from hpcq.api.schemas import CircuitOut, Health
-from hpcq.domain.units import format_time
 from hpcq.services.circuit import CircuitState
 from hpcq.services.clock import now
 from hpcq.services.snapshot import Freshness
@@ -45,7 +44,7 @@ async def ready(context: ContextDependency) -> Health | Response:
     return Health(
         status="ready",
         scheduler=context.scheduler,
-        as_of=format_time(freshness.as_of),
+        as_of=context.wire.time(freshness.as_of),
         circuits=circuits,
     )
 
