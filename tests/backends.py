@@ -12,7 +12,7 @@ from tests import real
 from tests.fakebin.pbs import Pbs
 from tests.fakebin.torque import Torque
 
-__all__ = ["BACKENDS", "VARIANTS", "Backend"]
+__all__ = ["AS_ORIGINAL", "BACKENDS", "VARIANTS", "Backend"]
 
 
 ALL_CONDITIONS = frozenset({"success", "failure", "any", "started"})
@@ -142,4 +142,5 @@ BACKENDS = {
 
 # What the conformance suite runs against: `COMPATIBILITY=original` is the service's own affair, so
 # that the quickest scheduler stands for all.
-VARIANTS = {**BACKENDS, "LOCAL_AS_ORIGINAL": replace(BACKENDS["LOCAL"], is_original=True)}
+AS_ORIGINAL = "LOCAL_AS_ORIGINAL"
+VARIANTS = {**BACKENDS, AS_ORIGINAL: replace(BACKENDS["LOCAL"], is_original=True)}

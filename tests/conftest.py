@@ -6,7 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from _pytest.nodeid import NodeId
-from tests.backends import VARIANTS, Backend
+from tests.backends import AS_ORIGINAL, VARIANTS, Backend
 from tests.databases import DATABASES, Database
 from tests.jobs import Jobs, Study
 from tests.service import CANARY, ROOT_PATH, Service
@@ -22,6 +22,9 @@ hypothesis.settings.load_profile("any-machine")
 # What a test is run against: the same file on another of these may run beside it.
 _APART = ("backend", "database", "fake", "scheduler")
 
+
+# What is told of jobs, and what is understood of requests, is the service's own affair.
+_TOLD_BY_THE_SERVICE = ("test_deleting", "test_reading", "test_refusals", "test_submission")
 
 # Groups of tests that take longest, above all those that wait: begun last, one of them alone would
 # hold up the end of a run. Each stands for those too that its name begins, as `test_chaos` for
@@ -57,6 +60,7 @@ def pytest_collection_modifyitems(
 
     Tests that share more than that, a cluster that they stop, name their group themselves.
     """
+    items[:] = [item for item in items if not _is_the_same_for_the_original(item)]
     is_distributed = config.getoption("loadgroup", False)
     for item in items:
         _group(item)
@@ -67,6 +71,13 @@ def pytest_collection_modifyitems(
     yield
     if is_distributed:
         items.sort(key=_turn)
+
+
+def _is_the_same_for_the_original(item: pytest.Item) -> bool:
+    """Whether a test is about the scheduler, and would only be run a second time."""
+    call = getattr(item, "callspec", None)
+    variant = None if call is None else call.params.get("backend")
+    return variant == AS_ORIGINAL and item.path.stem not in _TOLD_BY_THE_SERVICE
 
 
 def _turn(item: pytest.Item) -> int:

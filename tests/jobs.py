@@ -90,6 +90,18 @@ class Jobs:
         assert answer.status_code == 200, f"{answer.status_code} {answer.text[:2000]}"
         return {job["jobId"]: job for job in answer.json()}
 
+    def over(self, job_id: str) -> Json:
+        """A job that has ended, as in the listing, where the service lists such ones."""
+        listed = self.listed()
+        if self._lists_ended:
+            return listed[job_id]
+        assert job_id not in listed
+        return self.read(job_id)
+
+    @property
+    def _lists_ended(self) -> bool:
+        return self._service.settings.get("COMPATIBILITY") != "original"
+
     def delete(self, job_id: str) -> None:
         """Delete it; it must be accepted."""
         answer = self._client.delete(f"/jobs/{job_id}")
@@ -132,6 +144,8 @@ class Jobs:
 
         def look() -> dict[str, Json]:
             found = {i: job for i, job in self.listed().items() if i in wanted}
+            if not self._lists_ended:
+                found |= {i: self.read(i) for i in wanted - found.keys()}
             missing = wanted - found.keys()
             assert not missing, f"not in the listing: {sorted(missing)}"
             return found

@@ -115,7 +115,7 @@ def test_a_name_that_the_scheduler_refuses_is_reported_as_given(
     assert jobs.read(job_id)["name"] == name
     job = jobs.ended(job_id)
     assert (job["state"], job["name"]) == ("DONE", name)
-    assert jobs.listed()[job_id]["name"] == name
+    assert jobs.over(job_id)["name"] == name
 
 
 def test_a_directory_that_gives_no_acceptable_name_is_accepted(jobs: Jobs, study: Study) -> None:
