@@ -50,7 +50,7 @@ class SchedulerOptions:
         torque_resources: the template by which Torque is asked for slots.
         torque_slots_per_node: the slots of one of Torque's hosts; None: never mind.
         torque_home: the folder of Torque's server, whose accounting logs are read.
-        pbs_resources: what PBS is asked for with ``-l``, see `hpcq.schedulers.pbs.commands`.
+        pbs_resources: what PBS is asked for with ``-l``, see `hpcq.schedulers.pbs.resources`.
         job_shell: the interpreter of scripts without a ``#!`` line; None for the scheduler's own
             choice, and for ``/bin/bash`` where it has none.
     """

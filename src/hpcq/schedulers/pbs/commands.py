@@ -1,11 +1,10 @@
 """From a job's description to the arguments of PBS's commands; pure."""
 
 import re
-import string
 from collections.abc import Collection, Iterable
 
 from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import ArrayRange, DependencyCondition, JobSpec, NativeId, SubmissionKey
+from hpcq.domain.jobs import DependencyCondition, JobSpec, NativeId, SubmissionKey
 from hpcq.schedulers.pbs.records import KEY_VARIABLE
 from hpcq.schedulers.pbs.script import Choices, acceptable_name
 from hpcq.schedulers.pbs_family.carrier import build_carrier
@@ -15,8 +14,6 @@ __all__ = [
     "build_qstat",
     "build_qsub",
     "build_stdin",
-    "check_resources",
-    "has_memory",
     "job_word",
 ]
 
@@ -28,7 +25,6 @@ _CONDITIONS = {
 }
 _QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:+/-]*")
-_PLACEHOLDERS = frozenset({"slots", "memory", "memory_per_slot"})
 # Shells that can read the carrier; for others PBS is told to take /bin/sh.
 _BOURNE_SHELLS = frozenset({"sh", "bash", "dash", "ksh", "mksh", "zsh", "ash"})
 
@@ -67,7 +63,6 @@ def build_qsub(
         if value is not None and pattern.fullmatch(value) is None:
             raise InvalidSpec(f"{value!r} cannot be the name of a {wire} in PBS.", field=wire)
     account = choices.account or (key if key_is_account else None)
-    array = choices.array if spec.array is None else _range(spec.array)
     out, err = choices.stdout.option, choices.stderr.option
     is_bourne = login_shell is None or login_shell.rpartition("/")[2] in _BOURNE_SHELLS
     return (
@@ -83,7 +78,7 @@ def build_qsub(
         *(["-o", out] if out is not None else []),
         *(["-e", err] if err is not None and not choices.is_joined else []),
         *(["-h"] if choices.hold else []),
-        *(["-J", array] if array is not None else []),
+        *(["-J", choices.array] if choices.array is not None else []),
         *(["-W", f"depend={_dependencies(spec, arrays)}"] if spec.depends_on else []),
         *choices.others,
         *([] if is_bourne else ["-S", "/bin/sh"]),
@@ -132,29 +127,6 @@ def build_stdin(
     )
 
 
-def check_resources(template: str) -> None:
-    """Check a template for ``-l``: ``select=1:ncpus={slots}{memory}``.
-
-    ``{slots}`` is the number of slots, ``{memory}`` is ``:mem=…kb`` where a job has a limit of
-    memory and nothing where it has none, ``{memory_per_slot}`` the same divided by the slots.
-
-    Raises:
-        ValueError: it has another placeholder, none for the slots, or is no request.
-    """
-    fields = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
-    if fields - _PLACEHOLDERS:
-        raise ValueError(f"{sorted(fields - _PLACEHOLDERS)[0]!r} is not one of its placeholders")
-    if "slots" not in fields:
-        raise ValueError("it has no {slots}")
-    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_.]*=[A-Za-z0-9_.:=+{}-]+", template) is None:
-        raise ValueError("it is not a resource request such as select=1:ncpus={slots}")
-
-
-def has_memory(template: str) -> bool:
-    """Whether a job's limit of memory can be expressed with a template."""
-    return "{memory" in template or not template.startswith("select=")
-
-
 def job_word(native_id: NativeId, arrays: Collection[NativeId] = ()) -> str:
     """Return an id as PBS's commands take it: that of a whole array with its brackets."""
     return f"{native_id}[]" if native_id in arrays and native_id.isdigit() else native_id
@@ -186,15 +158,6 @@ def build_qstat(
         *("-f", "-F", "json"),
         *named,
     )
-
-
-def _range(array: ArrayRange) -> str:
-    """Return ``1-10:4%2``. PBS refuses ``3-3``: one task is the first of two steps."""
-    last, step = array.last, array.step
-    if len(array.tasks) == 1:
-        last, step = array.first + 1, 2
-    limit = "" if array.max_running is None else f"%{array.max_running}"
-    return f"{array.first}-{last}" + (f":{step}" if step > 1 else "") + limit
 
 
 def _dependencies(spec: JobSpec, arrays: Collection[NativeId]) -> str:

@@ -9,7 +9,7 @@ from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.cli import CommandLine
 from hpcq.schedulers.pbs.accounting import accounting_folder, parse_accounting
-from hpcq.schedulers.pbs.records import as_task, whole_of
+from hpcq.schedulers.pbs.arrays import as_task, whole_of
 from hpcq.schedulers.pbs.script import acceptable_name
 from hpcq.schedulers.pbs.trace import parse_tracejob
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs, parse_accounting_line

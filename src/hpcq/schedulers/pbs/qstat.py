@@ -8,7 +8,8 @@ from hpcq.domain.jobs import NativeId, Observation
 from hpcq.schedulers.base import Listing, Unreadable
 from hpcq.schedulers.cli import CommandLine
 from hpcq.schedulers.pbs import answers, commands, parse
-from hpcq.schedulers.pbs.records import Record, as_task, whole_of
+from hpcq.schedulers.pbs.arrays import as_task, whole_of
+from hpcq.schedulers.pbs.records import Record
 from hpcq.schedulers.pbs_family.values import parse_job_id
 
 __all__ = ["Qstat"]

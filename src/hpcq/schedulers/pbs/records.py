@@ -1,13 +1,11 @@
 """One job of ``qstat -f`` as an observation: pure functions over its attributes."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from hpcq.domain.arrays import whole
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
-from hpcq.domain.states import FailureKind, JobState
 from hpcq.domain.units import from_epoch
 from hpcq.schedulers.pbs.json import Attributes
 from hpcq.schedulers.pbs.states import end_of, is_over, state_of
@@ -24,15 +22,7 @@ from hpcq.schedulers.pbs_family.values import (
     slots_in,
 )
 
-__all__ = [
-    "KEY_VARIABLE",
-    "PLACEHOLDER",
-    "Record",
-    "as_task",
-    "record_of",
-    "slots_asked",
-    "whole_of",
-]
+__all__ = ["KEY_VARIABLE", "PLACEHOLDER", "Record", "record_of", "slots_asked"]
 
 KEY_VARIABLE = "HPCQ_KEY"
 """The variable of a job that holds its key."""
@@ -106,77 +96,6 @@ def record_of(
     ran = "Exit_status" in attributes
     usage = _usage(used, sampled) if used or (over and ran) else None
     return Record(observation, usage, over, job.is_array)
-
-
-def as_task(native_id: NativeId, ended: Mapping[NativeId, Observation]) -> Observation | None:
-    """Return how a task ended that PBS has no record of, although its array is over.
-
-    Args:
-        native_id: the task: ``9[2]``.
-        ended: arrays that are over, by their ids.
-    """
-    job = parse_job_id(native_id)
-    array = ended.get(NativeId(job.number))
-    if not job.task or array is None:
-        return None
-    is_deleted = array.failure_kind is FailureKind.CANCELLED and array.start_time is None
-    return Observation(
-        native_id=native_id,
-        state=JobState.FAILED,
-        native_state=array.native_state,
-        state_reason=array.state_reason if is_deleted else "its array ended before it began",
-        failure_kind=FailureKind.CANCELLED,
-        name=array.name,
-        owner=array.owner,
-        queue=array.queue,
-        submit_time=array.submit_time,
-        end_time=array.end_time,
-        array_job_id=job.number,
-        array_task_id=int(job.task),
-    )
-
-
-def with_tasks(record: Record, records: Iterable[Record]) -> Record:
-    """Return a whole array with the hosts and the usage of its tasks; another job as it is.
-
-    Args:
-        record: one job of an answer.
-        records: all jobs of that answer.
-    """
-    if not record.is_array:
-        return record
-    seen = record.observation
-    tasks = [r.complete for r in records if r.observation.array_job_id == seen.native_id]
-    if not tasks:
-        return record
-    together = whole(seen.native_id, tasks)
-    return replace(record, observation=replace(seen, hosts=together.hosts), usage=together.usage)
-
-
-def whole_of(array: Observation, tasks: Sequence[Observation]) -> Observation:
-    """Return how an array ended, by its own record and those of its tasks.
-
-    Args:
-        array: has ended.
-        tasks: those that have ended; none where nothing is known of them.
-    """
-    ended = [task for task in tasks if task.state.is_final]
-    if not ended:
-        return array
-    of_tasks = whole(array.native_id, ended)
-    # A task that is not among them may be the one that failed.
-    if array.state is JobState.FAILED and of_tasks.state is not JobState.FAILED:
-        return replace(array, usage=of_tasks.usage)
-    return replace(
-        array,
-        state=of_tasks.state,
-        state_reason=of_tasks.state_reason,
-        failure_kind=of_tasks.failure_kind,
-        exit_code=of_tasks.exit_code,
-        exit_signal=of_tasks.exit_signal,
-        hosts=of_tasks.hosts,
-        usage=of_tasks.usage,
-    )
 
 
 def _base(

@@ -10,16 +10,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from hpcq.domain.jobs import JobSpec
+from hpcq.domain.jobs import ArrayRange, JobSpec, NativeId
 from hpcq.domain.outputs import UNKNOWN, as_pattern, default_name
-from hpcq.domain.units import format_clock
 from hpcq.schedulers.base import ScriptDirectives
-from hpcq.schedulers.pbs.records import PLACEHOLDER, slots_asked
+from hpcq.schedulers.pbs.records import PLACEHOLDER
+from hpcq.schedulers.pbs.resources import choose_requests
 from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX
 from hpcq.schedulers.pbs_family.directives import Option, read_options, split_list, unquote
-from hpcq.schedulers.pbs_family.values import parse_pbs_size, path_of
+from hpcq.schedulers.pbs_family.values import path_of
 
-__all__ = ["Choices", "Output", "acceptable_name", "choose"]
+__all__ = ["Choices", "Output", "acceptable_name", "choose", "tasks_of"]
 
 LETTERS = "a:A:c:C:e:fGhIj:J:k:l:m:M:N:o:p:P:q:r:R:S:u:VW:v:Xz"
 """The options of OpenPBS's ``qsub`` (recording qsub.bad-option)."""
@@ -27,15 +27,14 @@ _AS_THEY_ARE = frozenset("acmMPrRu")
 _NOT_NEEDED = frozenset("fVz")
 """Options that are about ``qsub`` itself. ``-V`` would hand over the environment of the service's
 commands: a job has the request's variables, and those of ``JOB_ENVIRONMENT``."""
-_SLOTS = frozenset({"select", "nodes", "ncpus", "mpiprocs", "ompthreads", "nodect"})
-_OF_SLOTS = frozenset({"ncpus", "mpiprocs", "ompthreads", "ppn"})
 _NAME_LIMIT = 230
 """Characters of a job name (recording qsub.name-too-long-231)."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./@+=-]*(?<!/)")
 _ATTRIBUTE = re.compile(r"(?:^|,)([A-Za-z_]+)=")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_KIBIBYTE = 1024
+_RANGE = re.compile(r"([0-9]{1,9})-([0-9]{1,9})(?::([0-9]{1,9}))?(?:%[0-9]+)?")
+_MOST_TASKS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ def choose(spec: JobSpec, script: bytes, resources: str, environment: Mapping[st
     Args:
         spec: the request; its name may be empty still.
         script: the content of the script.
-        resources: the site's template for ``-l``, see `hpcq.schedulers.pbs.commands`.
+        resources: the site's template for ``-l``, see `hpcq.schedulers.pbs.resources`.
         environment: that of the service's commands, from which ``-v NAME`` takes a value;
             ``PBS_DPREFIX`` there is the mark of directives.
 
@@ -118,16 +117,16 @@ def choose(spec: JobSpec, script: bytes, resources: str, environment: Mapping[st
 
     named = last["N"].value if "N" in last else None
     name = spec.name or named or default_name(spec.working_directory)
-    array = said("J", None if spec.array is None else "")
+    array = said("J", None if spec.array is None else _range(spec.array))
     stdout, stderr, is_joined = _outputs(spec, last, acceptable_name(name), array is not None)
     return Choices(
         name=name,
         named_by_script=named,
-        requests=tuple(_requests(spec, options, resources)),
+        requests=tuple(choose_requests(spec, options, resources)),
         queue=said("q", spec.queue),
         account=said("A", spec.account),
         priority=said("p", None if spec.priority is None else str(spec.priority)),
-        array=array or None,
+        array=array,
         hold=spec.hold or "h" in last,
         stdout=stdout,
         stderr=stderr,
@@ -136,6 +135,29 @@ def choose(spec: JobSpec, script: bytes, resources: str, environment: Mapping[st
         variables=_variables(spec, options, environment),
         shell=_shell(last.get("S")),
     )
+
+
+def tasks_of(native_id: NativeId, array: str | None) -> list[NativeId]:
+    """Return the ids of an array's tasks.
+
+    Args:
+        native_id: the array.
+        array: the value of ``-J``: ``1-10:4%2``; nothing is told of another form.
+    """
+    match = _RANGE.fullmatch(array or "")
+    if match is None:
+        return []
+    numbers = range(int(match[1]), int(match[2]) + 1, int(match[3] or 1) or 1)
+    return [NativeId(f"{native_id}[{number}]") for number in numbers[:_MOST_TASKS]]
+
+
+def _range(array: ArrayRange) -> str:
+    """Return ``1-10:4%2``. PBS refuses ``3-3``: one task is the first of two steps."""
+    last, step = array.last, array.step
+    if len(array.tasks) == 1:
+        last, step = array.first + 1, 2
+    limit = "" if array.max_running is None else f"%{array.max_running}"
+    return f"{array.first}-{last}" + (f":{step}" if step > 1 else "") + limit
 
 
 def acceptable_name(name: str) -> str:
@@ -218,95 +240,6 @@ def _shell(option: Option | None) -> str | None:
     return path
 
 
-# ---- what is asked for
-
-
-def _requests(spec: JobSpec, options: list[Option], resources: str) -> Iterator[str]:
-    """Yield the values of ``-l``: the site's template with the slots, then what else is asked."""
-    asked = {
-        unquote(name): (unquote(value), option)
-        for option in options
-        if option.letter == "l"
-        for name, _, value in (item.partition("=") for item in split_list(option.raw))
-    }
-    memory = spec.memory_limit_bytes
-    if memory is None and "mem" in asked:
-        memory = _size(*asked["mem"])
-    chunk = next((name for name in ("select", "nodes") if name in asked), None)
-    chunks = "" if chunk is None else asked[chunk][0]
-    if (
-        chunk is not None
-        and slots_asked({chunk: chunks}) == spec.slots
-        and ("mem=" not in chunks or memory is None)
-    ):
-        # The script says how the slots lie on hosts, and the request says nothing else.
-        yield _with_memory(f"{chunk}={chunks}", memory)
-        if chunk == "nodes" and memory is not None:
-            yield f"mem={_kibibytes(memory)}kb"
-    else:
-        more = "" if chunk is None else _beside_slots(*asked[chunk], resources, memory)
-        whole = "" if memory is None else f":mem={_kibibytes(memory)}kb"
-        part = "" if memory is None else f":mem={_kibibytes(-(-memory // spec.slots))}kb"
-        request = resources.format(slots=spec.slots, memory=whole, memory_per_slot=part)
-        yield request + more
-        if memory is not None and "{memory" not in resources:
-            yield whole.removeprefix(":")
-    if spec.wall_time_limit_seconds is not None:
-        yield f"walltime={format_clock(spec.wall_time_limit_seconds)}"
-    for name, (value, _) in asked.items():
-        if name in _SLOTS or name == "mem":
-            continue
-        if name != "walltime" or spec.wall_time_limit_seconds is None:
-            yield f"{name}={value}"
-
-
-def _beside_slots(value: str, option: Option, resources: str, memory: int | None) -> str:
-    """Return what a ``select`` of the script asks for besides slots: ``:ngpus=1``.
-
-    Raises:
-        InvalidSpec: it cannot be said together with the request's number of slots.
-    """
-    chunks = [chunk.split(":") for chunk in value.split("+")]
-    others = [
-        part
-        for chunk in chunks
-        for part in (chunk[1:] if chunk[0].isdecimal() else chunk)
-        if part.partition("=")[0] not in _OF_SLOTS
-        and not (memory is not None and part.startswith("mem="))
-    ]
-    if not others:
-        return ""
-    is_one = len(chunks) == 1 and (chunks[0][0] == "1" or not chunks[0][0].isdecimal())
-    if not is_one or not resources.startswith("select=1:"):
-        raise option.refused(
-            f"It asks for {':'.join(others)} with another number of slots than reservedSlots:"
-            " let both ask for the same number."
-        )
-    return "".join(f":{part}" for part in others)
-
-
-def _with_memory(request: str, memory: int | None) -> str:
-    """Return a script's ``select`` with the memory that the request limits the job to."""
-    if memory is None or request.startswith("nodes="):
-        return request
-    chunks = request.removeprefix("select=").split("+")
-    counts = [int(head) if head.isdecimal() else 1 for head in (c.split(":")[0] for c in chunks)]
-    each = _kibibytes(-(-memory // sum(counts)))
-    return "select=" + "+".join(f"{chunk}:mem={each}kb" for chunk in chunks)
-
-
-def _size(text: str, option: Option) -> int:
-    try:
-        return parse_pbs_size(text)
-    except ValueError:
-        raise option.refused(f"{text!r} is not a size such as 4gb.") from None
-
-
-def _kibibytes(size_bytes: int) -> int:
-    """Rounded up, so that a job gets at least what it asked for."""
-    return -(-size_bytes // _KIBIBYTE)
-
-
 # ---- outputs
 
 
@@ -353,15 +286,15 @@ def _output(
     if letter not in last:
         return Output(None, None, f"{name}.{letter}%j" + (".%a" if is_array else ""))
     value = last[letter].value
-    path = os.path.join(folder, path_of(value) or "")
-    if (
-        not value
-        or path.endswith("/")
-        or re.search(r"[$~]", path)
-        or (is_array and PLACEHOLDER not in path and path != "/dev/null")
-    ):
+    told = path_of(value) or ""
+    path = os.path.join(folder, told)
+    shares = is_array and PLACEHOLDER not in path and path != "/dev/null"
+    if shares or not told or path.endswith("/") or re.search(r"[$~]", path):
         return Output(value, None, UNKNOWN)
-    return Output(value, None, as_pattern(path).replace(PLACEHOLDER, "%a"))
+    pattern = as_pattern(path).replace(PLACEHOLDER, "%a")
+    if told != value or PLACEHOLDER in path or _PLAIN_PATH.fullmatch(path) is not None:
+        return Output(value if told != value else path, None, pattern)
+    return Output("/dev/null", path, pattern)
 
 
 def _kept_letters(spec: JobSpec, option: Option) -> str:

@@ -266,6 +266,22 @@ async def test_array_of_a_script_s_own_directive(tmp_path: Path) -> None:
     assert directives.stdout == "study.o%j.%a"
 
 
+async def test_array_that_left_no_record_ends_as_its_tasks_did(tmp_path: Path) -> None:
+    """Neither history nor accounting: ``tracejob`` tells of the tasks alone."""
+    fake = Pbs(tmp_path / "pbs", history=False, exit_seconds=0.1)
+    backend = _backend(fake)
+    body = "#PBS -J 1-2\ntest $PBS_ARRAY_INDEX = 1"
+    native_id = await backend.submit(_spec(tmp_path, body), _key())
+    end = await _ended(backend, native_id)
+    assert end is not None
+    assert (end.state, end.failure_kind, end.exit_code) == (
+        JobState.FAILED,
+        FailureKind.NON_ZERO_EXIT,
+        1,
+    )
+    assert end.is_array
+
+
 async def test_both_outputs_go_to_one_file(tmp_path: Path) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", exit_seconds=0.1))
     for name in ("plain.txt", "odd name.txt"):

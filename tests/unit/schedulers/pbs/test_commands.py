@@ -17,6 +17,7 @@ from hpcq.domain.jobs import (
     SubmissionKey,
 )
 from hpcq.schedulers.pbs import commands
+from hpcq.schedulers.pbs.resources import check_resources
 from hpcq.schedulers.pbs.script import acceptable_name, choose
 
 _KEY = SubmissionKey("hpcq-00000000000000000000000000000001")
@@ -72,7 +73,7 @@ def test_everything_that_can_be_asked_for() -> None:
     ],
 )
 def test_a_site_says_how_slots_are_asked_for(template: str, requests: list[str]) -> None:
-    commands.check_resources(template)
+    check_resources(template)
     argv = _argv(replace(_SPEC, slots=4, memory_limit_bytes=1 << 30), resources=template)
     assert [b for a, b in pairwise(argv) if a == "-l"] == requests
 
@@ -82,7 +83,7 @@ def test_a_site_says_how_slots_are_asked_for(template: str, requests: list[str])
 )
 def test_a_template_that_is_none_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        commands.check_resources(template)
+        check_resources(template)
 
 
 @pytest.mark.parametrize(

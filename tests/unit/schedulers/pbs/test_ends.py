@@ -9,8 +9,8 @@ from tests.unit.schedulers.pbs.recorded import recorded
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.schedulers.pbs.accounting import parse_accounting
+from hpcq.schedulers.pbs.arrays import whole_of
 from hpcq.schedulers.pbs.parse import Reader
-from hpcq.schedulers.pbs.records import whole_of
 from hpcq.schedulers.pbs.states import End, end_of
 from hpcq.schedulers.pbs.trace import parse_tracejob
 

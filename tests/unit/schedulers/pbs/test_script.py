@@ -57,7 +57,7 @@ def _all(argv: list[str], option: str) -> list[str]:
         ("#PBS -W group_list=g,umask=022", ["-W", "group_list=g", "-W", "umask=022"]),
         ("#PBS -m abe -M ana@example.org", ["-m", "abe", "-M", "ana@example.org"]),
         ("#PBS -r n", ["-r", "n"]),
-        ("#PBS -o out.txt", ["-o", "out.txt"]),
+        ("#PBS -o out.txt", ["-o", "/study/case/out.txt"]),
         ("#PBS -e /x/err.txt", ["-e", "/x/err.txt"]),
         ("#PBS -j oe", ["-j", "oe"]),
         ("  #PBS -Nmine", ["-N", "mine"]),
@@ -277,6 +277,14 @@ def test_script_output_pattern(
     spec = replace(_SILENT, **request_)  # type: ignore[arg-type]
     told = _choose(directive, spec).directives
     assert (told.stdout, told.stderr) == patterns
+
+
+def test_script_output_that_pbs_would_misread_is_written_by_the_job() -> None:
+    choices = _choose("#PBS -o 'out file' -j oe")
+    assert _all(_argv("#PBS -o 'out file' -j oe"), "-o") == ["/dev/null"]
+    carrier = commands.build_stdin(_SILENT, choices, b"#!/bin/sh\n")
+    assert b"exec > '/study/case/out file' 2>&1 ||" in carrier
+    assert choices.directives.stderr == "/study/case/out file"
 
 
 def test_same_file_for_both_outputs_is_joined() -> None:

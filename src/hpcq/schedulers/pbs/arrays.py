@@ -1,0 +1,83 @@
+"""Arrays and their tasks: what the records of one say of the other; pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from hpcq.domain.arrays import whole
+from hpcq.domain.jobs import NativeId, Observation
+from hpcq.domain.states import FailureKind, JobState
+from hpcq.schedulers.pbs.records import Record
+from hpcq.schedulers.pbs_family.values import parse_job_id
+
+__all__ = ["as_task", "whole_of", "with_tasks"]
+
+
+def as_task(native_id: NativeId, ended: Mapping[NativeId, Observation]) -> Observation | None:
+    """Return how a task ended that PBS has no record of, although its array is over.
+
+    Args:
+        native_id: the task: ``9[2]``.
+        ended: arrays that are over, by their ids.
+    """
+    job = parse_job_id(native_id)
+    array = ended.get(NativeId(job.number))
+    if not job.task or array is None:
+        return None
+    is_deleted = array.failure_kind is FailureKind.CANCELLED and array.start_time is None
+    return Observation(
+        native_id=native_id,
+        state=JobState.FAILED,
+        native_state=array.native_state,
+        state_reason=array.state_reason if is_deleted else "its array ended before it began",
+        failure_kind=FailureKind.CANCELLED,
+        name=array.name,
+        owner=array.owner,
+        queue=array.queue,
+        submit_time=array.submit_time,
+        end_time=array.end_time,
+        array_job_id=job.number,
+        array_task_id=int(job.task),
+    )
+
+
+def with_tasks(record: Record, records: Iterable[Record]) -> Record:
+    """Return a whole array with the hosts and the usage of its tasks; another job as it is.
+
+    Args:
+        record: one job of an answer.
+        records: all jobs of that answer.
+    """
+    if not record.is_array:
+        return record
+    seen = record.observation
+    tasks = [r.complete for r in records if r.observation.array_job_id == seen.native_id]
+    if not tasks:
+        return record
+    together = whole(seen.native_id, tasks)
+    return replace(record, observation=replace(seen, hosts=together.hosts), usage=together.usage)
+
+
+def whole_of(array: Observation, tasks: Sequence[Observation]) -> Observation:
+    """Return how an array ended, by its own record and those of its tasks.
+
+    Args:
+        array: has ended.
+        tasks: those that have ended; none where nothing is known of them.
+    """
+    ended = [task for task in tasks if task.state.is_final]
+    if not ended:
+        return array
+    of_tasks = whole(array.native_id, ended)
+    # A task that is not among them may be the one that failed.
+    if array.state is JobState.FAILED and of_tasks.state is not JobState.FAILED:
+        return replace(array, usage=of_tasks.usage)
+    return replace(
+        array,
+        state=of_tasks.state,
+        state_reason=of_tasks.state_reason,
+        failure_kind=of_tasks.failure_kind,
+        exit_code=of_tasks.exit_code,
+        exit_signal=of_tasks.exit_signal,
+        hosts=of_tasks.hosts,
+        usage=of_tasks.usage,
+    )
