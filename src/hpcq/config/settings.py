@@ -36,7 +36,7 @@ from hpcq.config.fields import (
 )
 from hpcq.schedulers import registry
 from hpcq.schedulers.local.capacity import count_usable_cpus
-from hpcq.schedulers.torque.commands import check_template
+from hpcq.schedulers.torque.resources import check_template
 
 __all__ = ["ProgramPathRule", "Settings"]
 

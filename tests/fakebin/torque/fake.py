@@ -306,7 +306,7 @@ def attributes_of(job: Job, when: Callable[[int], str] = str) -> Pairs:
     if job["holds"] or "task" not in job:
         pairs.append(("Hold_Types", job["holds"] or "n"))
     pairs += [
-        ("Join_Path", "n"),
+        ("Join_Path", job.get("join", "n")),
         ("Keep_Files", "n"),
         ("Mail_Points", "a"),
         ("mtime", when(job["mtime"])),
@@ -376,6 +376,7 @@ def accounting_of(job: Job) -> str:
 # qsub
 
 
+ATTRIBUTES = {"depend", "group_list", "stagein", "stageout", "umask", "x"}
 OWN_VARIABLES = {"PBS_O_WORKDIR", "PBS_O_HOST", "PBS_O_SERVER", "PBS_O_QUEUE"}
 VALUED = "aAbcCdDejkKlmMNopPqrSTuvwWt"
 DEFAULT_LARGEST_ARRAY = 10_000
@@ -456,12 +457,13 @@ def asked_dependencies(text: str) -> list[tuple[str, list[str]]]:
     """The dependencies in ``-W``: the kind and ids of each."""
     if not text:
         return []
-    name, _, value = text.partition("=")
-    if name != "depend":
+    known = re.split(r",(?=[a-z_]+=)", text)
+    if any(entry.partition("=")[0] not in ATTRIBUTES for entry in known):
         message = "Undefined attribute  MSG=detected presence of an unknown attribute"
         raise Failed(NO_ATTRIBUTE, submit_error(message))
+    value = ",".join(e.partition("=")[2] for e in known if e.startswith("depend="))
     found = []
-    for entry in value.split(","):
+    for entry in filter(None, value.split(",")):
         match = DEPENDENCY.fullmatch(entry)
         if match is None:
             if re.fullmatch(r"after(?:ok|any|notok|start)?(?:array)?", entry):
@@ -520,8 +522,10 @@ def parsed(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             continue
         letter = word[1]
         if letter in VALUED:
-            options[letter] = word[2:] or (words.pop(0) if words else "")
-        elif letter in "hIVxXzf":
+            value = word[2:] or (words.pop(0) if words else "")
+            before = options.get(letter) if letter in "lvW" else None
+            options[letter] = value if before is None else f"{before},{value}"
+        elif letter in "hIVxXzfnE":
             options[letter] = ""
         elif letter == "F":
             options[letter] = word[2:] or words.pop(0)
@@ -601,6 +605,7 @@ def new_job(state: State, argv: Sequence[str], options: dict[str, str], name: st
         "stdout": place(options.get("o"), here),
         "stderr": place(options.get("e"), here),
         "kept": [],
+        "join": options.get("j", "n"),
     }
     if not held:
         job["etime"] = now
@@ -955,8 +960,8 @@ def spawn(state: State, job: Job) -> "subprocess.Popen[bytes]":
             resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
     with (
-        written_to(spool, job, "OU", "stdout").open("wb") as out,
-        written_to(spool, job, "ER", "stderr").open("wb") as err,
+        written_to(spool, job, "OU", "stdout").open("ab") as out,
+        written_to(spool, job, "ER", "stderr").open("ab") as err,
     ):
         process = subprocess.Popen(
             [job["shell"]],
@@ -977,9 +982,13 @@ def spawn(state: State, job: Job) -> "subprocess.Popen[bytes]":
 
 def written_to(spool: Path, job: Job, suffix: str, key: str) -> Path:
     """Where a job's output goes while it runs: what is kept on its host is there at once."""
+    suffix, key = JOINED.get(job["join"], (suffix, key))
     if key in job["kept"]:
         return Path(job[key].partition(":")[2])
     return spool / f"{job['id']}.{suffix}"
+
+
+JOINED = {"oe": ("OU", "stdout"), "eo": ("ER", "stderr")}
 
 
 def bytes_of(text: str | None) -> int | None:
@@ -1056,7 +1065,7 @@ def clear(session: int, number: int) -> None:
 
 def deliver(state: State, job: Job) -> None:
     for suffix, key in (("OU", "stdout"), ("ER", "stderr")):
-        if key in job["kept"]:
+        if key in job["kept"] or JOINED.get(job["join"], (suffix, key)) != (suffix, key):
             continue
         spooled = state.folder / f"spool/{job['id']}.{suffix}"
         path = job[key].partition(":")[2]

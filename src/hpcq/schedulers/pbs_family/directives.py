@@ -6,18 +6,28 @@ that ends in a backslash goes on in the next one (OpenPBS, ``qsub.c``: ``get_scr
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.schedulers.directives import Directive, refuse_directive
 
-__all__ = ["Option", "read_options", "split_list", "unquote"]
+__all__ = [
+    "Option",
+    "read_attributes",
+    "read_options",
+    "read_shell",
+    "read_variables",
+    "split_list",
+    "unquote",
+]
 
 PREFIX = "#PBS"
 _NO_COMMAND = re.compile(r":|#!|\s*(?:#|$)")
 _WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"[^"]*")+""")
 _ITEM = re.compile(r"""(?:[^,'"\\]|\\.|'[^']*'|"[^"]*")+""")
+_ATTRIBUTE = re.compile(r"(?:^|,)([A-Za-z_]+)=")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUOTED = re.compile(r"""\\(.)|'([^']*)'|"([^"]*)\"""", re.DOTALL)
 
 
@@ -76,6 +86,66 @@ def split_list(raw: str) -> list[str]:
 def unquote(raw: str) -> str:
     """Return a text without its quotation marks and the backslashes that escape."""
     return _QUOTED.sub(lambda part: part[1] or part[2] or part[3] or "", raw)
+
+
+def read_attributes(option: Option) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of ``-W NAME=VALUE,NAME=VALUE``; values may hold commas.
+
+    Raises:
+        InvalidSpec: it is something else.
+    """
+    starts = list(_ATTRIBUTE.finditer(option.value))
+    if not starts or starts[0].start() != 0:
+        raise option.refused("It is not NAME=VALUE.")
+    for start, end in zip(starts, [*starts[1:], None], strict=True):
+        yield start[1], option.value[start.end() : None if end is None else end.start()]
+
+
+def read_variables(
+    options: Iterable[Option], requested: Mapping[str, str], environment: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the variables of ``-v NAME=VALUE,NAME``, but for those of the request, which win.
+
+    Args:
+        options: the script's.
+        requested: the variables of the request.
+        environment: that of the service's commands, which has the value of ``NAME``.
+
+    Raises:
+        InvalidSpec: one is no variable, or has no value.
+    """
+    found: dict[str, str] = {}
+    for option in options:
+        for item in split_list(option.raw) if option.letter == "v" else ():
+            name, has_value, value = unquote(item).partition("=")
+            name = name.strip()
+            if _VARIABLE.fullmatch(name) is None:
+                raise option.refused(f"{name!r} is no name of a variable.")
+            if has_value:
+                found[name] = value
+            elif name not in requested:
+                if name not in environment:
+                    raise option.refused(
+                        f"The service knows no value of {name}: give one there, or in the"
+                        " request's environment, or in JOB_ENVIRONMENT."
+                    )
+                found[name] = environment[name]
+    return {name: value for name, value in found.items() if name not in requested}
+
+
+def read_shell(option: Option | None) -> str | None:
+    """Return the shell of ``-S PATH[@HOST][,PATH@HOST]``; one for all hosts is meant first.
+
+    Raises:
+        InvalidSpec: it is no absolute path.
+    """
+    if option is None:
+        return None
+    shells = [part.partition("@") for part in option.value.split(",")]
+    path = next((path for path, at, _ in shells if not at), shells[0][0])
+    if not path.startswith("/"):
+        raise option.refused("It is not an absolute path.")
+    return path
 
 
 def _directives(script: bytes, prefix: str) -> Iterator[Directive]:

@@ -18,7 +18,6 @@ from hpcq.domain.errors import (
     WrongState,
 )
 from hpcq.domain.jobs import Dependency, JobSpec, NativeId, Observation, SubmissionKey
-from hpcq.domain.outputs import default_name
 from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import (
@@ -44,14 +43,14 @@ from hpcq.schedulers.torque.answers import (
 from hpcq.schedulers.torque.arrays import Arrays
 from hpcq.schedulers.torque.cluster import parse_pbsnodes, parse_queues
 from hpcq.schedulers.torque.commands import (
-    acceptable_name,
     build_change,
     build_qstat,
     build_qsub,
-    check_template,
 )
 from hpcq.schedulers.torque.logs import Logs
 from hpcq.schedulers.torque.parse import Reader
+from hpcq.schedulers.torque.resources import check_template
+from hpcq.schedulers.torque.script import Choices, choose
 
 __all__ = ["TorqueBackend", "create"]
 
@@ -95,6 +94,8 @@ class TorqueBackend:
         self._cli = CommandLine(options, runner)
         self._template = options.torque_resources
         self._slots_per_node = options.torque_slots_per_node
+        self._environment = options.environment
+        self._job_shell = options.job_shell
         account = _account()
         self._qstat = self._cli.locate("qstat")
         self._is_torque = False
@@ -117,25 +118,24 @@ class TorqueBackend:
         """Do nothing: nothing is held open."""
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
-        """Return the names of the output files; see `SchedulerBackend.check_script`."""
-        stem = acceptable_name(spec.name or default_name(spec.working_directory))
-        task = "-%a" if spec.array is not None else ""
-        return ScriptDirectives(stdout=f"{stem}.o%j{task}", stderr=f"{stem}.e%j{task}")
+        """Return what the script's ``#PBS`` lines decide; see `SchedulerBackend.check_script`."""
+        return self._choose(spec, script).directives
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Run ``qsub`` with a carrier on its standard input; see `SchedulerBackend.submit`."""
         await self._look_up(spec.depends_on)
+        script = await asyncio.to_thread(read_script, spec.script_file)
         submission = build_qsub(
             spec,
             key,
-            template=self._template,
-            slots_per_node=self._slots_per_node,
+            script,
+            self._choose(spec, script),
             arrays=self._arrays.ids,
+            job_shell=self._job_shell,
         )
-        script = await asyncio.to_thread(read_script, spec.script_file)
         done = await self._run(
             submission.argv,
-            stdin=submission.carry(spec, script),
+            stdin=submission.stdin,
             cwd=submission.cwd,
             extra_environment=marked(key),
         )
@@ -256,6 +256,15 @@ class TorqueBackend:
         if not first:
             raise OutputParseError("qstat --version", "it printed nothing", b"")
         return f"Torque {first}"
+
+    def _choose(self, spec: JobSpec, script: bytes) -> Choices:
+        return choose(
+            spec,
+            script,
+            template=self._template,
+            slots_per_node=self._slots_per_node,
+            environment=self._environment,
+        )
 
     async def _run(self, argv: Sequence[str], **options: Any) -> Completed:
         """Run a command, once it is known that the commands found are Torque's.

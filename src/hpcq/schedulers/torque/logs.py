@@ -12,8 +12,8 @@ from hpcq.schedulers.pbs_family.accounting import AccountingLogs
 from hpcq.schedulers.pbs_family.values import parse_job_id
 from hpcq.schedulers.torque.accounting import arrays_not_over, observe_lines, parse_tracejob
 from hpcq.schedulers.torque.answers import check_completed
-from hpcq.schedulers.torque.commands import acceptable_name
 from hpcq.schedulers.torque.parse import wholes
+from hpcq.schedulers.torque.script import acceptable_name
 
 __all__ = ["Logs"]
 

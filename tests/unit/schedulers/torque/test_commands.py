@@ -14,23 +14,30 @@ from hpcq.domain.jobs import (
 )
 from hpcq.schedulers.torque.commands import (
     Submission,
-    acceptable_name,
     array_range,
     build_change,
     build_qstat,
     build_qsub,
-    check_template,
     dependencies,
-    resources,
 )
+from hpcq.schedulers.torque.resources import check_template, resources
+from hpcq.schedulers.torque.script import Choices, acceptable_name, choose
 
 KEY = SubmissionKey("hpcq-" + "0" * 32)
 DEFAULT = "nodes={nodes}:ppn={ppn}"
 
 
+def _choices(spec: JobSpec) -> Choices:
+    return choose(spec, b"", template=DEFAULT, slots_per_node=None, environment={})
+
+
+def _spec(directory: str = "/work", **fields: object) -> JobSpec:
+    return JobSpec(name="run", working_directory=directory, script_file="/s", **fields)  # type: ignore[arg-type]
+
+
 def _qsub(directory: str = "/work", **fields: object) -> Submission:
-    spec = JobSpec(name="run", working_directory=directory, script_file="/s", **fields)  # type: ignore[arg-type]
-    return build_qsub(spec, KEY, template=DEFAULT, slots_per_node=None)
+    spec = _spec(directory, **fields)
+    return build_qsub(spec, KEY, b"", _choices(spec))
 
 
 def test_the_plainest_job() -> None:
@@ -39,8 +46,9 @@ def test_the_plainest_job() -> None:
         *("qsub", "-v", f"HPCQ_KEY={KEY}"),
         *("-N", "run", "-S", "/bin/sh", "-d", "/work", "-l", "nodes=1:ppn=1"),
     )
-    assert (submission.cwd, submission.stdout_path) == ("/work", None)
-    assert submission.environment == {"PBS_O_WORKDIR": "/work"}
+    assert submission.cwd == "/work"
+    assert b"PBS_O_WORKDIR=/work" in submission.stdin
+    assert _choices(_spec()).outputs.stdout_path is None
 
 
 def test_everything_that_can_be_asked_for() -> None:
@@ -113,16 +121,16 @@ def test_odd_places_are_left_to_the_carrier(directory: str) -> None:
     assert submission.cwd == "/"
     assert submission.argv.count("/dev/null") == 2
     assert directory not in submission.argv
-    assert submission.stdout_path == "run.o\0"
-    assert submission.stderr_path == "/odd path"
-    assert submission.environment["PBS_O_WORKDIR"] == directory
+    outputs = _choices(_spec(directory, stderr_path="/odd path")).outputs
+    assert outputs.stdout_path == "run.o\0"
+    assert outputs.stderr_path == "/odd path"
 
 
 def test_arguments_and_variables_never_stand_on_the_command_line() -> None:
     submission = _qsub(args=("-h", "x"), environment={"A": "b,c"})
     assert "x" not in submission.argv
     assert not any("b,c" in word for word in submission.argv)
-    assert submission.environment["A"] == "b,c"
+    assert b"A=b,c" in submission.stdin
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,132 @@
+"""Where Torque, or the job itself, writes a job's output."""
+
+import os.path
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hpcq.domain.jobs import JobSpec
+from hpcq.domain.outputs import UNKNOWN, as_pattern
+from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX, JOB_NUMBER
+from hpcq.schedulers.pbs_family.directives import Option
+from hpcq.schedulers.pbs_family.values import path_of
+
+__all__ = ["Outputs", "is_simple", "place"]
+
+# Of other characters in paths Torque makes hosts, lists, variables, or undelivered output.
+_SIMPLE_PATH = re.compile(r"/[A-Za-z0-9._/+-]{0,1000}")
+_EXPANDED = re.compile(r"[$~]|/$")
+_THROWN_AWAY = "/dev/null"
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where both streams go.
+
+    Attributes:
+        options: what ``qsub`` is told.
+        stdout_path: where the script writes itself, because Torque could not be told so; may
+            hold `JOB_NUMBER` and `ARRAY_INDEX`.
+        stderr_path: the same for its errors.
+        stdout, stderr: patterns of the paths, as `hpcq.domain.outputs` has them.
+    """
+
+    options: tuple[str, ...]
+    stdout_path: str | None
+    stderr_path: str | None
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """Where one stream goes: by Torque's option, to Torque's file at home, or by itself."""
+
+    option: str | None
+    is_kept: bool
+    own: str | None
+    pattern: str
+
+
+def place(spec: JobSpec, last: Mapping[str, Option], name: str, *, is_array: bool) -> Outputs:
+    """Return where the output goes: as the request says, else the script, else beside it.
+
+    Args:
+        spec: the job.
+        last: the script's options by their letters.
+        name: the job's, as Torque has it.
+        is_array: whether each output ends in the index of its job.
+
+    Raises:
+        InvalidSpec: the script's ``-j`` cannot be read.
+    """
+    out = _stream(spec, spec.stdout_path, last, "o", name, is_array)
+    err = _stream(spec, spec.stderr_path, last, "e", name, is_array)
+    joined = last["j"].value if "j" in last else "n"
+    if joined not in ("oe", "eo", "n"):
+        raise last["j"].refused("It is none of oe, eo, n.")
+    if joined == "oe" and spec.stderr_path is None:
+        err = out
+    elif joined == "eo" and spec.stdout_path is None:
+        out = err
+    elif out.pattern != UNKNOWN and _is_same(spec.working_directory, out, err):
+        # The default names differ, so the same path was given for both.
+        joined, err = "oe", out
+    else:
+        joined = "n"
+    options: list[str] = []
+    for letter, stream in (("o", out), ("e", err)):
+        is_other = joined != "n" and letter != joined[0]
+        if stream.option is not None and not (is_other and stream.own is None):
+            options += [f"-{letter}", stream.option]
+    kept = "".join(letter for letter, stream in (("o", out), ("e", err)) if stream.is_kept)
+    options += ["-k", kept] if kept else []
+    if joined != "n" and out.own is None:
+        options += ["-j", joined]
+    return Outputs(tuple(options), out.own, err.own, out.pattern, err.pattern)
+
+
+def _is_same(folder: str, one: _Stream, other: _Stream) -> bool:
+    paths = {os.path.normpath(os.path.join(folder, each.pattern)) for each in (one, other)}
+    return len(paths) == 1 and paths != {_THROWN_AWAY}
+
+
+def _stream(
+    spec: JobSpec,
+    asked: str | None,
+    last: Mapping[str, Option],
+    letter: str,
+    name: str,
+    is_array: bool,
+) -> _Stream:
+    folder = spec.working_directory
+    task = "-%a" if is_array else ""
+    if asked is None:
+        if "k" in last and letter in last["k"].value:
+            return _Stream(None, True, None, UNKNOWN)
+        if letter in last:
+            value = last[letter].value
+            asked = path_of(value)
+            if asked is None or asked != value or _EXPANDED.search(asked):
+                is_told = asked is not None and not _EXPANDED.search(asked)
+                told = as_pattern(os.path.join(folder, asked or "")) + task
+                return _Stream(value, False, None, told if is_told else UNKNOWN)
+    if asked is None and is_simple(folder):
+        return _Stream(None, False, None, f"{as_pattern(name)}.{letter}%j{task}")
+    if asked is None:
+        path, pattern = f"{name}.{letter}{JOB_NUMBER}", f"{as_pattern(name)}.{letter}%j{task}"
+    else:
+        path = os.path.join(folder, asked) if is_simple(folder) else asked
+        pattern = as_pattern(asked) + ("" if path == _THROWN_AWAY else task)
+    is_thrown_away = path == _THROWN_AWAY
+    if is_simple(path) and not (is_thrown_away and is_array):
+        return _Stream(path, False, None, pattern)
+    if not is_array:
+        return _Stream(_THROWN_AWAY, False, path, pattern)
+    # Torque adds the index to every path: /dev/null-2 is no place to throw things.
+    return _Stream(None, True, path if is_thrown_away else path + ARRAY_INDEX, pattern)
+
+
+def is_simple(path: str) -> bool:
+    """Whether Torque takes an absolute path as it is."""
+    return _SIMPLE_PATH.fullmatch(path) is not None and all(len(p) < 256 for p in path.split("/"))

@@ -1,0 +1,214 @@
+"""Choices for a job: those of the request, and where it is silent those of the script.
+
+What the request says wins; what it does not say, the script's ``#PBS`` lines decide; what cannot
+be honoured is refused. ``qsub`` gets all of it as options, for the carrier that it reads has no
+directives.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from hpcq.domain.jobs import JobSpec
+from hpcq.domain.outputs import default_name
+from hpcq.schedulers.base import ScriptDirectives
+from hpcq.schedulers.pbs_family.directives import (
+    Option,
+    read_attributes,
+    read_options,
+    read_shell,
+    read_variables,
+    split_list,
+    unquote,
+)
+from hpcq.schedulers.torque.attributes import slots_of
+from hpcq.schedulers.torque.outputs import Outputs, place
+from hpcq.schedulers.torque.resources import memory_request, resources
+
+__all__ = ["Choices", "acceptable_name", "choose"]
+
+LETTERS = "a:A:b:c:C:d:D:e:EfF:hIj:J:k:K:l:L:m:M:nN:o:p:P:q:r:S:t:T:u:v:Vw:W:xXz"
+"""The options of Torque's ``qsub`` (recording qsub.unknown-option, and its manual)."""
+_AS_THEY_ARE = frozenset("acEKmMnrTu")
+_REFUSED = {
+    "I": "A job that is submitted here is never interactive; remove it.",
+    "X": "A job that is submitted here is never interactive; remove it.",
+    "x": "A job that is submitted here is never interactive; remove it.",
+    "C": "Which lines are directives cannot change among them; remove it.",
+    "D": "The script is not found below another root directory; remove it.",
+    "L": "Torque does not take it together with the slots of a request; use -l.",
+    "P": "Jobs are submitted for the service's own account; remove it.",
+    "J": "It is for jobs of another account; use -t for an array.",
+}
+_NAME_LIMIT = 200
+"""Characters of a job name: Torque takes 236; with ``.o`` and a number it has to fit a file."""
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")
+_SLOTS = ("nodes", "procs", "ncpus")
+_PLAIN_CHUNK = re.compile(r"[0-9]+(?::ppn=[0-9]+)?(?:\+[0-9]+(?::ppn=[0-9]+)?)*")
+_TRUE = frozenset({"true", "t", "1", "yes", "y"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What a job is submitted with.
+
+    Attributes:
+        name: complete, as the user gave it.
+        named_by_script: the name that the script gives; None when it gives none.
+        requests: items of ``-l``.
+        queue, account, priority, array: values of ``-q``, ``-A``, ``-p``, ``-t`` by the script,
+            where the request gives none.
+        hold: whether it is held.
+        outputs: where its output goes.
+        others: options of the script that stand as they are.
+        variables: what the script's ``-v`` sets and the request does not.
+        args: what the script is given.
+        shell: the interpreter that the script's ``-S`` names.
+    """
+
+    name: str
+    named_by_script: str | None
+    requests: tuple[str, ...]
+    queue: str | None
+    account: str | None
+    priority: str | None
+    array: str | None
+    hold: bool
+    outputs: Outputs
+    others: tuple[str, ...]
+    variables: Mapping[str, str]
+    args: tuple[str, ...]
+    shell: str | None
+
+    @property
+    def directives(self) -> ScriptDirectives:
+        """The choices that the record keeps."""
+        return ScriptDirectives(
+            name=self.named_by_script, stdout=self.outputs.stdout, stderr=self.outputs.stderr
+        )
+
+
+def choose(
+    spec: JobSpec,
+    script: bytes,
+    *,
+    template: str,
+    slots_per_node: int | None,
+    environment: Mapping[str, str],
+) -> Choices:
+    """Return the choices of a request and its script.
+
+    Args:
+        spec: the request; its name may be empty still.
+        script: the content of the script.
+        template: how slots are asked for, see `resources`.
+        slots_per_node: how many slots a host has; None: as many as any job asks for.
+        environment: that of the service's commands, from which ``-v NAME`` takes a value;
+            ``PBS_DPREFIX`` there is the mark of directives.
+
+    Raises:
+        InvalidSpec: a directive cannot be honoured.
+    """
+    options = read_options(script, LETTERS, environment.get("PBS_DPREFIX") or "#PBS")
+    for option in options:
+        _check(option)
+    last = {option.letter: option for option in options}
+    values = {letter: option.value for letter, option in last.items()}
+    named = values.get("N") or None
+    name = spec.name or named or default_name(spec.working_directory)
+    array = values.get("t") if spec.array is None else None
+    is_array = spec.array is not None or array is not None
+    return Choices(
+        name=name,
+        named_by_script=named,
+        requests=tuple(_requests(spec, options, template, slots_per_node)),
+        queue=values.get("q") if spec.queue is None else None,
+        account=values.get("A") if spec.account is None else None,
+        priority=values.get("p") if spec.priority is None else None,
+        array=array,
+        hold=spec.hold or "h" in last,
+        outputs=place(spec, last, acceptable_name(name), is_array=is_array),
+        others=tuple(_others(spec, options)),
+        variables=read_variables(options, spec.environment, environment),
+        args=spec.args or _args(last.get("F")),
+        shell=read_shell(last.get("S")),
+    )
+
+
+def acceptable_name(name: str) -> str:
+    """Return a job name that every Torque takes: ``2024/run 1`` becomes ``J2024_run_1``.
+
+    6.1.3 refuses blanks and what is not ASCII, older releases a leading digit too.
+    """
+    cleaned = _NOT_IN_NAMES.sub("_", name)
+    if not cleaned[:1].isalpha():
+        cleaned = "J" + cleaned
+    return cleaned[:_NAME_LIMIT]
+
+
+def _check(option: Option) -> None:
+    if option.letter in _REFUSED:
+        raise option.refused(_REFUSED[option.letter])
+    if option.letter == "W":
+        for name, value in read_attributes(option):
+            if name == "block" and value.lower() in _TRUE:
+                raise option.refused("A submission here never waits for the job's end; remove it.")
+            if name == "interactive" and value.lower() in _TRUE:
+                raise option.refused(_REFUSED["I"])
+
+
+def _others(spec: JobSpec, options: list[Option]) -> Iterator[str]:
+    for option in options:
+        if option.letter in _AS_THEY_ARE:
+            yield f"-{option.letter}"
+            if option.raw:
+                yield option.value
+        elif option.letter == "W":
+            for name, value in read_attributes(option):
+                is_decided = name == "depend" and spec.depends_on
+                if name not in ("block", "interactive") and not is_decided:
+                    yield from ("-W", f"{name}={value}")
+
+
+def _args(option: Option | None) -> tuple[str, ...]:
+    """Return the arguments of ``-F "one two"``."""
+    if option is None:
+        return ()
+    try:
+        return tuple(shlex.split(option.value))
+    except ValueError:
+        raise option.refused("It has a quotation that does not end.") from None
+
+
+def _requests(
+    spec: JobSpec, options: list[Option], template: str, slots_per_node: int | None
+) -> Iterator[str]:
+    """Yield the items of ``-l``: the slots, the limits, then what else the script asks for."""
+    asked = {
+        unquote(name): (unquote(value), option)
+        for option in options
+        if option.letter == "l"
+        for name, _, value in (item.partition("=") for item in split_list(option.raw))
+    }
+    layout = next((name for name in _SLOTS if name in asked), None)
+    value, option = asked[layout] if layout is not None else ("", None)
+    if layout is not None and slots_of({f"Resource_List.{layout}": value}) == spec.slots:
+        yield f"{layout}={value}"  # how the slots lie on hosts; the request says nothing else
+    else:
+        if option is not None and layout == "nodes" and not _PLAIN_CHUNK.fullmatch(value):
+            raise option.refused(
+                f"It asks for {value!r}, and the request for {spec.slots} slots in"
+                " reservedSlots: let both ask for the same number."
+            )
+        yield resources(template, spec.slots, slots_per_node)
+    decided = {*_SLOTS, "nodect"}
+    if spec.wall_time_limit_seconds is not None:
+        decided.add("walltime")
+        yield f"walltime={spec.wall_time_limit_seconds}"
+    if spec.memory_limit_bytes is not None:
+        decided.add("mem")
+        yield memory_request(spec.memory_limit_bytes)
+    for name, (value, _) in asked.items():
+        if name not in decided:
+            yield f"{name}={value}" if value else name
