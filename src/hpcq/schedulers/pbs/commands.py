@@ -121,7 +121,6 @@ def build_stdin(
         # Jobs that this one submits with its environment must not carry its key.
         forgotten=(KEY_VARIABLE,),
         task=".$PBS_ARRAY_INDEX",
-        carries_directives=False,
         shell=choices.shell,
         default_shell=job_shell,
     )

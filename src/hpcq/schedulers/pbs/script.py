@@ -16,7 +16,13 @@ from hpcq.schedulers.base import ScriptDirectives
 from hpcq.schedulers.pbs.records import PLACEHOLDER
 from hpcq.schedulers.pbs.resources import choose_requests
 from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX
-from hpcq.schedulers.pbs_family.directives import Option, read_options, split_list, unquote
+from hpcq.schedulers.pbs_family.directives import (
+    Option,
+    read_attributes,
+    read_options,
+    read_shell,
+    read_variables,
+)
 from hpcq.schedulers.pbs_family.values import path_of
 
 __all__ = ["Choices", "Output", "acceptable_name", "choose", "tasks_of"]
@@ -31,8 +37,6 @@ _NAME_LIMIT = 230
 """Characters of a job name (recording qsub.name-too-long-231)."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./@+=-]*(?<!/)")
-_ATTRIBUTE = re.compile(r"(?:^|,)([A-Za-z_]+)=")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RANGE = re.compile(r"([0-9]{1,9})-([0-9]{1,9})(?::([0-9]{1,9}))?(?:%[0-9]+)?")
 _MOST_TASKS = 10_000
 
@@ -132,8 +136,8 @@ def choose(spec: JobSpec, script: bytes, resources: str, environment: Mapping[st
         stderr=stderr,
         is_joined=is_joined,
         others=tuple(_others(spec, options)),
-        variables=_variables(spec, options, environment),
-        shell=_shell(last.get("S")),
+        variables=read_variables(options, spec.environment, environment),
+        shell=read_shell(last.get("S")),
     )
 
 
@@ -177,20 +181,11 @@ def _refuse_unfit(option: Option) -> None:
     if option.letter == "C":
         raise option.refused("Which lines are directives cannot change among them; remove it.")
     if option.letter == "W":
-        for name, value in _attributes(option):
+        for name, value in read_attributes(option):
             if name == "block" and value.lower() in ("true", "t", "1", "yes", "y"):
                 raise option.refused("A submission here never waits for the job's end; remove it.")
             if name == "interactive":
                 raise option.refused("A job that is submitted here is never interactive.")
-
-
-def _attributes(option: Option) -> Iterator[tuple[str, str]]:
-    """Yield the names and values of ``-W NAME=VALUE,NAME=VALUE``; values may hold commas."""
-    starts = list(_ATTRIBUTE.finditer(option.value))
-    if not starts or starts[0].start() != 0:
-        raise option.refused("It is not NAME=VALUE.")
-    for start, end in zip(starts, [*starts[1:], None], strict=True):
-        yield start[1], option.value[start.end() : None if end is None else end.start()]
 
 
 def _others(spec: JobSpec, options: list[Option]) -> Iterator[str]:
@@ -201,43 +196,9 @@ def _others(spec: JobSpec, options: list[Option]) -> Iterator[str]:
             kept = _kept_letters(spec, option)
             yield from ("-k", kept) if kept else ()
         elif option.letter == "W":
-            for name, value in _attributes(option):
+            for name, value in read_attributes(option):
                 if name != "block" and not (name == "depend" and spec.depends_on):
                     yield from ("-W", f"{name}={value}")
-
-
-def _variables(
-    spec: JobSpec, options: list[Option], environment: Mapping[str, str]
-) -> dict[str, str]:
-    """Return the variables of ``-v``; those of the request win."""
-    found: dict[str, str] = {}
-    for option in options:
-        for item in split_list(option.raw) if option.letter == "v" else ():
-            name, has_value, value = item.partition("=")
-            name = unquote(name).strip()
-            if _VARIABLE.fullmatch(name) is None:
-                raise option.refused(f"{name!r} is no name of a variable.")
-            if has_value:
-                found[name] = unquote(value)
-            elif name not in spec.environment:
-                if name not in environment:
-                    raise option.refused(
-                        f"The service knows no value of {name}: give one there, or in the"
-                        " request's environment, or in JOB_ENVIRONMENT."
-                    )
-                found[name] = environment[name]
-    return {name: value for name, value in found.items() if name not in spec.environment}
-
-
-def _shell(option: Option | None) -> str | None:
-    """Return the shell of ``-S PATH[@HOST][,PATH@HOST]``; one for all hosts is meant first."""
-    if option is None:
-        return None
-    shells = [part.partition("@") for part in option.value.split(",")]
-    path = next((path for path, at, _ in shells if not at), shells[0][0])
-    if not path.startswith("/"):
-        raise option.refused("It is not an absolute path.")
-    return path
 
 
 # ---- outputs

@@ -12,7 +12,7 @@ It works for a shell that is given the carrier as a file, on its standard input 
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["ARRAY_INDEX", "JOB_NUMBER", "build_carrier"]
 
@@ -21,9 +21,7 @@ JOB_NUMBER = "\0"
 ARRAY_INDEX = "\0index\0"
 """Stands there for what tells the tasks of an array apart."""
 
-_DIRECTIVE_SHELL = re.compile(rb"^#PBS[ \t]+(?:.*[ \t])?-S[ \t]+(/[^ \t\r\n,]+)")
 _INTERPRETER_LINE = re.compile(rb"#![ \t]*([^ \t\r\n]+)(?:[ \t]+([^\r\n]*?))?[ \t]*\r?(?:\n|\Z)")
-_REQUEST = re.compile(r"([ \t]-l[ \t]*)([^ \t'\"]+)")
 _QUOTABLE = frozenset(range(32, 127)) - frozenset(b"'")
 # At the beginning of a format, a hyphen would make it an option.
 _LITERAL = _QUOTABLE - frozenset(b"\\%-")
@@ -43,16 +41,13 @@ def build_carrier(
     forgotten: Sequence[str] = (),
     task: str = "",
     sweeps_home: bool = False,
-    not_requested: Collection[str] = (),
     signal_offset: int | None = None,
-    carries_directives: bool = True,
     shell: str | None = None,
     default_shell: str | None = "/bin/sh",
 ) -> bytes:
     """Return the script to submit in place of ``script``; it takes no arguments.
 
-    The user's ``#PBS`` lines stand at its beginning, as far as ``qsub`` reads them: up to the
-    first line that is neither a comment nor empty.
+    It has no directives: what the user's decide ``qsub`` gets as options.
 
     Args:
         script: the content of the user's script file, of any kind.
@@ -66,12 +61,9 @@ def build_carrier(
         task: what `ARRAY_INDEX` becomes, as a shell reads it: ``.$PBS_ARRAY_INDEX``.
         sweeps_home: whether a file in the home directory that the scheduler has opened in vain
             for such an output is removed.
-        not_requested: what the script's directives may not ask for with ``-l``; it is left out
-            of them.
         signal_offset: for a scheduler that tells a script which a signal ended like one that
             exits with 128 and more: the carrier waits for the script, and ends the job's first
             process by that signal's number plus this offset. None: it becomes the script.
-        carries_directives: whether the script's own directives are passed on.
         shell: the interpreter, whatever the script's first line names.
         default_shell: the interpreter of a script that names none; None for the account's own.
     """
@@ -86,7 +78,6 @@ def build_carrier(
     command = [newline, " \\\n".join(run)]
     lines = [
         "#!/bin/sh",
-        *(_directives(script, not_requested) if carries_directives else ()),
         *_unpacked(script, 9),
         newline,
         f"cd {_word(directory)} || exit 126",
@@ -152,40 +143,7 @@ def _interpreter(script: bytes, shell: str | None, default: str | None) -> Itera
             _word(part.decode("utf-8", "surrogateescape")) for part in line.groups() if part
         )
     elif not script.startswith(b"\x7fELF"):
-        shells = (match[1] for match in map(_DIRECTIVE_SHELL.match, _header(script)) if match)
-        named = next(shells, None)
-        if named is not None:
-            yield _word(named.decode("utf-8", "surrogateescape"))
-        else:
-            yield '"${SHELL:-/bin/sh}"' if default is None else _word(default)
-
-
-def _directives(script: bytes, not_requested: Collection[str]) -> list[str]:
-    """Return the directives of a script; those that are not ASCII no ``qsub`` takes."""
-    lines = (line.strip() for line in _header(script))
-    return [
-        _without(line.decode("ascii"), not_requested)
-        for line in lines
-        if line.startswith(b"#PBS") and line.isascii() and line.decode("ascii").isprintable()
-    ]
-
-
-def _without(line: str, not_requested: Collection[str]) -> str:
-    def rest(option: re.Match[str]) -> str:
-        requests = option[2].split(",")
-        kept = [r for r in requests if r.partition("=")[0] not in not_requested]
-        return f"{option[1]}{','.join(kept)}" if kept else ""
-
-    return _REQUEST.sub(rest, line) if not_requested else line
-
-
-def _header(script: bytes) -> list[bytes]:
-    header = []
-    for line in script.split(b"\n"):
-        if line.strip() and not line.startswith((b"#", b":")):
-            break
-        header.append(line)
-    return header
+        yield '"${SHELL:-/bin/sh}"' if default is None else _word(default)
 
 
 def _redirections(

@@ -121,7 +121,6 @@ def build_qsub(
         task="${PBS_ARRAYID:+-$PBS_ARRAYID}",
         sweeps_home="-k" in choices.outputs.options,
         signal_offset=CARRIED_SIGNAL,
-        carries_directives=False,
         default_shell=choices.shell or job_shell,
     )
     return Submission(argv=argv, cwd=spec.working_directory if simple else "/", stdin=carrier)

@@ -76,13 +76,28 @@ def test_it_is_plain_text_without_a_line_that_qsub_could_mistake(tmp_path: Path)
     assert max(map(len, carrier.split(b"\n"))) < 1100
 
 
-def test_the_user_s_directives_are_kept_up_to_his_first_command(tmp_path: Path) -> None:
-    script = b"#!/bin/bash\n# mine\n#PBS -l nodes=1\n\n#PBS -m abe\ntrue\n#PBS -l nodes=9\n"
-    lines = build_carrier(script, [], {}, directory="/").decode().split("\n")
-    assert [line for line in lines if line.startswith("#PBS")] == [
-        "#PBS -l nodes=1",
-        "#PBS -m abe",
-    ]
+def test_it_has_no_directives_but_brings_the_script_as_it_is(tmp_path: Path) -> None:
+    script = b"#!/bin/cat\n#PBS -l nodes=1\n\n#PBS -m abe\ntrue\n"
+    carrier = build_carrier(script, [], {}, directory="/")
+    assert b"\n#PBS" not in carrier
+    assert _run(tmp_path, carrier).stdout == script
+
+
+@pytest.mark.parametrize(
+    ("default", "variables", "said"),
+    [
+        ("/bin/bash", {}, b"bash"),
+        ("/bin/sh", {"SHELL": "/bin/bash"}, b""),
+        (None, {"SHELL": "/bin/bash"}, b"bash"),
+        (None, {}, b""),
+    ],
+)
+def test_a_script_without_an_interpreter_line_is_run_by_the_default(
+    tmp_path: Path, default: str | None, variables: dict[str, str], said: bytes
+) -> None:
+    script = b'#PBS -S /bin/tcsh\nprintf "${BASH_VERSION:+bash}"\n'
+    carrier = build_carrier(script, [], {}, directory="/", default_shell=default)
+    assert _run(tmp_path, carrier, **variables).stdout == said
 
 
 @pytest.mark.parametrize(
@@ -94,7 +109,6 @@ def test_the_user_s_directives_are_kept_up_to_his_first_command(tmp_path: Path) 
         (b"#!/usr/bin/env python3\nimport sys; sys.exit(len(sys.argv))\n", 2),
         (b"#! /bin/sh -e \nfalse\n", 1),
         (b"#!/bin/sh\r\nexit 4\n", 4),
-        (b"#PBS -S /bin/bash\n[[ -n $BASH_VERSION ]] && exit 5\n", 5),
         (b"read line; exit $?", 1),
         (b"kill -9 $$", -9),
     ],
