@@ -364,8 +364,22 @@ def test_an_array_is_told_by_the_accounting_when_all_its_jobs_are_over(site: Sit
     assert [one.native_id for one in seen] == tasks[:1]
     (site.directory / "done2").touch()
     site.until_gone(native_id)
-    seen = site.run(backend.history([native_id])).observations
+    seen = site.run(site.backend.history([native_id])).observations
     assert [(one.native_id, one.state) for one in seen] == [(native_id, JobState.DONE)]
+
+
+def test_an_array_that_was_deleted_while_jobs_of_it_waited_is_over(site: Site) -> None:
+    native_id = site.submit("sleep 600\n", array=ArrayRange(first=1, last=3, max_running=1))
+    site.until(NativeId(f"{native_id}[1]"), JobState.RUNNING)
+    site.run(site.backend.cancel(native_id))
+    site.until_gone(native_id)
+    backend = site.new_backend(site.torque.home)
+    seen = {one.native_id: one for one in site.run(backend.history([native_id])).observations}
+    assert seen[native_id].failure_kind is FailureKind.CANCELLED
+    waited = NativeId(f"{native_id}[3]")
+    (seen_waiting,) = site.run(backend.history([waited])).observations
+    assert seen_waiting.failure_kind is FailureKind.CANCELLED
+    assert seen_waiting.start_time is None
 
 
 class Spoiling:

@@ -774,7 +774,7 @@ def change(command: str, act: Callable[[State, Job], None]) -> "Command":
             try:
                 with state.locked():
                     for job in selected(state, command, word):
-                        act(state, job)
+                        act(state, job | {"with_array": "[]" in word})
                     state.schedule()
             except Failed as error:
                 failed = failed or error
@@ -812,7 +812,8 @@ def selected(state: State, command: str, word: str) -> list[Job]:
 
 def delete(state: State, job: Job) -> None:
     owner = job["owner"]
-    state.account("D", job, f"requestor={owner}@{SERVER}")
+    if not job["with_array"]:  # of those that are deleted with their array there is no record
+        state.account("D", job, f"requestor={owner}@{SERVER}")
     if job["state"] in ("Q", "H"):
         state.end(job, None)
         return

@@ -43,7 +43,7 @@ _FROM_SERVER_LOG = "(from the server's log; the accounting logs cannot be read)"
 
 
 def observe_lines(
-    lines: Iterable[bytes], carried: Collection[str] = ()
+    lines: Iterable[bytes], carried: Collection[str] = (), gone: Collection[str] = ()
 ) -> tuple[list[Observation], list[Unreadable]]:
     """Return the ends that lines of the accounting logs tell, and the lines that are none.
 
@@ -53,6 +53,8 @@ def observe_lines(
     Args:
         lines: in the order they were written.
         carried: the ids of jobs and arrays whose scripts a carrier runs, see `ending_of`.
+        gone: the numbers of arrays that Torque no longer has. Of a job that waited when its array
+            was deleted it writes no record (recording accounting.20261122, ``46[2]``).
     """
     records, unreadable = _records_of_jobs(lines)
     observations: list[Observation] = []
@@ -60,7 +62,10 @@ def observe_lines(
         try:
             job_id = parse_job_id(name)
             is_carried = job_id.short in carried or job_id.number in carried
-            observations += _ends_of(job_id, ours, is_carried)
+            ends = _ends_of(job_id, ours, is_carried)
+            if not ends and job_id.task and job_id.number in gone:
+                ends = [_vanished(job_id, ours[-1])]
+            observations += ends
         except ValueError as error:
             unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(name)))
     return observations, unreadable
@@ -182,6 +187,15 @@ def _ended(
         reason = f"{_deleted_by(removal)} while it ran"
         ending = replace(ending, kind=FailureKind.CANCELLED, reason=reason)
     return _observation(job_id, record.attributes, ending, local_moment(record.moment))
+
+
+def _vanished(job_id: JobId, last: AccountingLine) -> Observation:
+    """Return the end of a job of an array that is gone, of which no record tells."""
+    if last.kind == "Q":
+        ending = Ending(FailureKind.CANCELLED, reason="deleted with its array before it started")
+        return _observation(job_id, {}, ending, None)
+    ending = Ending(FailureKind.UNKNOWN, reason="Torque has written no record of its end")
+    return _observation(job_id, last.attributes, ending, None)
 
 
 def _removed(job_id: JobId, removal: AccountingLine, start: AccountingLine | None) -> Observation:

@@ -81,7 +81,8 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
     finished = (
         parse_local_time(attributes.get("comp_time") or attributes.get("mtime")) if ended else None
     )
-    stdout_path, stderr_path = _outputs_of(attributes)
+    # Each job of an array has its own; that of the array itself is none.
+    stdout_path, stderr_path = (None, None) if job_id.is_array else _outputs_of(attributes)
     return Observation(
         native_id=job_id.short,
         state=word.state,
@@ -108,7 +109,7 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
         stdout_path=stdout_path,
         stderr_path=stderr_path,
         usage=usage_of(attributes, finished or now) if has_run else None,
-        array_job_id=None if job_id.task is None else job_id.number,
+        array_job_id=job_id.number if job_id.task else None,
         array_task_id=int(job_id.task) if job_id.task else None,
         depends_on=predecessors(attributes.get("depend")),
         submission_key=key,

@@ -191,7 +191,11 @@ class TorqueBackend:
         wanted = [native_id for native_id in ids if native_id not in self._listed]
         ended = [self._listed[i] for i in ids if i in self._listed]
         kept = [seen for seen in ended if seen.state.is_final]
-        told = await self._logs.history(wanted)
+        gone = await self._logs.open_arrays(wanted)
+        if gone:
+            await self._query()
+            gone.difference_update(map(str, self._listed))
+        told = await self._logs.history(wanted, gone)
         return replace(told, observations=[*kept, *told.observations])
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:

@@ -1,7 +1,7 @@
 """What Torque's logs tell of jobs that it has forgotten."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from hpcq.domain.errors import CommandMissing
@@ -51,26 +51,37 @@ class Logs:
         while len(self.carried) > _MOST_REMEMBERED:
             del self.carried[next(iter(self.carried))]
 
-    async def history(self, ids: Sequence[NativeId]) -> Listing:
+    async def history(self, ids: Sequence[NativeId], gone: Collection[str] = ()) -> Listing:
         """Return how these jobs ended, as far as that is told.
+
+        Args:
+            ids: the jobs and arrays.
+            gone: the numbers of arrays that Torque no longer has.
 
         Raises:
             SchedulerError: ``tracejob`` had to be asked, and failed.
         """
-        numbers = dict.fromkeys(parse_job_id(native_id).number for native_id in ids)
         try:
-            lines = await asyncio.to_thread(self._accounting.lines, numbers)
+            lines = await asyncio.to_thread(self._accounting.lines, _numbers(ids))
         except OSError:
             traced = await asyncio.gather(*map(self._trace, ids))
             return Listing(observations=[seen for seen in traced if seen is not None])
-        observations, unreadable = observe_lines(lines, self.carried)
+        observations, unreadable = observe_lines(lines, self.carried, gone)
         asked = set(ids)
-        not_over = arrays_not_over(lines)
+        not_over = arrays_not_over(lines).difference(gone)
         observations += [seen for seen in wholes(observations) if seen.native_id not in not_over]
         return Listing(
             observations=[seen for seen in observations if seen.native_id in asked],
             unreadable=unreadable,
         )
+
+    async def open_arrays(self, ids: Sequence[NativeId]) -> set[str]:
+        """Return the numbers of those arrays that have jobs of which no record tells the end."""
+        try:
+            lines = await asyncio.to_thread(self._accounting.lines, _numbers(ids))
+        except OSError:
+            return set()
+        return arrays_not_over(lines)
 
     async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
         """Return the ended jobs of this account with this name, by the accounting alone.
@@ -108,3 +119,7 @@ class Logs:
                 return None  # not every installation of the client has it
         check_completed(done)
         return parse_tracejob(done.stdout, wanted, self.carried)
+
+
+def _numbers(ids: Sequence[NativeId]) -> list[str]:
+    return list(dict.fromkeys(parse_job_id(native_id).number for native_id in ids))

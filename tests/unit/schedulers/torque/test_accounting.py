@@ -110,6 +110,19 @@ def test_an_array_is_over_when_all_its_jobs_are() -> None:
     assert arrays_not_over(_lines("850")) == set()
 
 
+def test_jobs_that_waited_when_their_array_was_deleted_have_no_record() -> None:
+    lines = [line for line in LINES if b";46[" in line]
+    assert arrays_not_over(lines) == {"46"}
+    assert {seen.native_id for seen in observe_lines(lines)[0]} == {"46[0]", "46[1]"}
+    observations, unreadable = observe_lines(lines, gone={"46"})
+    assert unreadable == []
+    assert len(observations) == 10
+    assert {(seen.failure_kind, seen.start_time is None) for seen in observations} == {
+        (CANCELLED, False),
+        (CANCELLED, True),
+    }
+
+
 TRACE = b"""
 Job: 7.srv
 
