@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 from fastapi import Depends, FastAPI
+from fastapi.routing import APIRoute
 
 from hpcq import __version__
 from hpcq.api import problems
@@ -65,10 +66,12 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lambda app: _lifespan(app, settings),
         dependencies=[Depends(refuse_repeated)],
     )
-    for module in (jobs, program_routes, health):
-        app.include_router(module.router)
+    routers = [module.router for module in (jobs, program_routes, health)]
+    for router in routers:
+        app.include_router(router)
     add_docs(app)
-    problems.add_handlers(app)
+    routes = [route for router in routers for route in router.routes]
+    problems.add_handlers(app, [route for route in routes if isinstance(route, APIRoute)])
     if is_original:
         app.add_middleware(IgnoreUnknown)
     app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes)

@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
@@ -133,8 +134,14 @@ def _meaning(status: int) -> str:
     return titles[0] if titles else TITLES[status][1]
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Turn every exception that reaches the edge into a problem."""
+def add_handlers(app: FastAPI, routes: Sequence[APIRoute]) -> None:
+    """Turn every exception that reaches the edge into a problem.
+
+    Args:
+        app: the application.
+        routes: all that are documented, to tell which methods a path takes.
+    """
+    app.state.documented_routes = routes
     app.add_exception_handler(errors.HpcqError, _on_ours)
     app.add_exception_handler(RequestValidationError, _on_wrong_shape)
     app.add_exception_handler(HTTPException, _on_http)
@@ -190,14 +197,27 @@ def _in_words(one: Any) -> str:
     return f"{where}: {message}" if where else message
 
 
-async def _on_http(_request: Request, error: Exception) -> Response:
+async def _on_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     detail = {
         404: "There is nothing here. /docs lists the routes.",
         405: "This route does not know the method. /docs lists the routes.",
     }.get(error.status_code, str(error.detail))
-    return plain_problem(error.status_code, detail, headers=dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = _methods(request)
+    return plain_problem(error.status_code, detail, headers=headers)
+
+
+def _methods(request: Request) -> str:
+    """Return all methods that a path takes; the first route that has it knows its own alone."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    routes: Sequence[APIRoute] = request.app.state.documented_routes
+    found = [r.methods or set() for r in routes if r.path_regex.match(path)]
+    # The documentation is not documented.
+    methods = set().union(*found) or {"GET"}
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
 async def _on_defect(_request: Request, error: Exception) -> Response:

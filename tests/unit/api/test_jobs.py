@@ -241,6 +241,24 @@ async def test_head_of_a_job_and_its_usage_is_that_of_get(app: App) -> None:
     assert (await app.client.head(f"/jobs/{job_id}/hold")).status_code == 405
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/jobs", "GET, HEAD, POST"),
+        ("POST", "/jobs/1", "DELETE, GET, HEAD"),
+        ("HEAD", "/jobs/1/hold", "POST"),
+        ("POST", "/programs/", "GET, HEAD"),
+        ("POST", "/docs", "GET, HEAD"),
+        ("POST", "/openapi.json", "GET, HEAD"),
+    ],
+)
+async def test_a_method_that_is_not_known_is_told_the_others(
+    app: App, method: str, path: str, allowed: str
+) -> None:
+    answer = await app.client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
 @pytest.mark.parametrize("path", ["/jobs", "/jobs/", "//jobs", "//jobs/", "///jobs//"])
 async def test_slashes_too_many_lead_to_the_same_route(app: App, path: str) -> None:
     await app.asked_again()

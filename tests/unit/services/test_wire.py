@@ -249,6 +249,11 @@ def test_status_of_the_original_is_as_of_the_last_confirmation() -> None:
     assert never["lastStatusUpdateTime"] == format_local_time(RUNNING.state_changed_at)
 
 
+def test_status_of_the_original_is_never_older_than_the_job() -> None:
+    job = original(TAKEN.changed(state_changed_at=T0 + timedelta(seconds=1)), Freshness(T0, False))
+    assert job["lastStatusUpdateTime"] == format_local_time(T0 + timedelta(seconds=1))
+
+
 def test_start_of_a_waiting_job_of_the_original_is_its_submission() -> None:
     job = original(TAKEN)
     assert job["startTime"] == job["submitTime"] == format_local_time(T0)
