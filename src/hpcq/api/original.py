@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from hpcq.api.schemas import ArrayIn, DependencyIn, JobSubmission
+from hpcq.api.job_submission import ArrayIn, DependencyIn, JobSubmission
 
 __all__ = ["as_original"]
 

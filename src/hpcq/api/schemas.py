@@ -1,65 +1,28 @@
-"""What requests look like, and what the documentation shows of answers."""
+"""Answers, as the documentation shows them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-    ValidationInfo,
     WithJsonSchema,
-    field_validator,
-    model_validator,
 )
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
 
-from hpcq.api.requests import (
-    Argument,
-    Number,
-    RequestModel,
-    WholeNumber,
-    is_unknown_ignored,
-    require,
-)
-from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import ArrayRange, DependencyCondition, JobSpec
 from hpcq.domain.parameters import ParameterType
 from hpcq.domain.states import FailureKind, JobState, JobStatus
-from hpcq.domain.units import GIBIBYTE
-from hpcq.services.dependencies import DependencyWish
-from hpcq.services.from_program import FromProgram
-from hpcq.services.programs import ProgramService
 
 __all__ = [
     "Accepted",
     "CircuitOut",
     "Health",
     "Job",
-    "JobSubmission",
     "ProgramOut",
     "ResourceUsage",
     "Submitted",
 ]
-
-_Ignored = Annotated[Any, Field(default=None, exclude=True, description="Accepted and ignored.")]
-
-
-def _program_arg(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
-        raise PydanticCustomError("program_arg", "it has to be text or a number")
-    return value
-
-
-# Checked before the types are, each of which would name the field in a way of its own.
-_ProgramArg = Annotated[StrictStr | StrictInt | StrictFloat | None, BeforeValidator(_program_arg)]
-
 
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 
@@ -185,248 +148,6 @@ class Job(_Wire):
     elapsed: int | None = Field(description="From the start until now or the end, s.")
     as_of: Time | None = Field(description="When the scheduler last confirmed this.")
     stale: bool = Field(description="Whether it has not done so within the allowed age.")
-
-
-class DependencyIn(RequestModel):
-    """A job that has to come first; its id alone stands for its success."""
-
-    job_id: StrictStr = Field(
-        examples=["141"], description="The scheduler's id, of a job or a whole array, or the uid."
-    )
-    condition: DependencyCondition = Field(
-        default=DependencyCondition.SUCCESS,
-        description="`success`: it is DONE. `failure`: it is FAILED. `any`: it is over. "
-        "`started`: it runs, or is over.",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _an_id_alone(cls, value: object) -> object:
-        return {"jobId": value} if isinstance(value, str) else value
-
-
-class ArrayIn(RequestModel):
-    """The tasks of an array: `first`, `first + step` … up to `last`."""
-
-    first: WholeNumber = Field(examples=[1], description="At least 0.")
-    last: WholeNumber = Field(examples=[12])
-    step: WholeNumber = 1
-    max_running: WholeNumber | None = Field(
-        default=None, description="How many tasks may run at the same time."
-    )
-
-    def to_range(self) -> ArrayRange:
-        """Return it as the domain has it; whether it makes sense is seen there."""
-        return ArrayRange(
-            first=self.first, last=self.last, step=self.step, max_running=self.max_running
-        )
-
-
-class JobSubmission(RequestModel):
-    """A job to submit. Fields of a `Job` that only answers carry are accepted and ignored.
-
-    A number may be given as text (`"4"`), a whole one as `4.0`, and one in `args` stands for its
-    text.
-    """
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "workingDirectory": "/home/ana/estudos/pmo-2026-11",
-                    "reservedSlots": 16,
-                    "scriptFile": "/home/pem/rotinas/tuber/jobs/mpi_newave.job",
-                    "args": ["28.16", "16"],
-                    "wallTimeLimit": 43200,
-                },
-                {
-                    "workingDirectory": "/home/ana/estudos/pmo-2026-11",
-                    "reservedSlots": 16,
-                    "program": "NEWAVE",
-                    "version": "v28.16.4",
-                    "programArgs": {"N_PROC": 16},
-                },
-            ]
-        },
-    )
-
-    working_directory: Annotated[StrictStr, BeforeValidator(require)] = Field(
-        description="Absolute path; the job starts in it."
-    )
-    reserved_slots: Annotated[WholeNumber, BeforeValidator(require)] = Field(
-        description="How many CPUs to reserve, at least 1."
-    )
-    program_id: StrictStr | None = Field(
-        default=None,
-        description="Instead of `scriptFile`: a program of `GET /programs`.",
-        examples=["NW0"],
-    )
-    program: StrictStr | None = Field(
-        default=None,
-        description="Instead of `programId`: the program's name.",
-        examples=["NEWAVE"],
-    )
-    version: StrictStr | None = Field(
-        default=None,
-        description="Of `program`. Default: its default version, or the only one.",
-        examples=["v28.16.4"],
-    )
-    program_args: dict[StrictStr, _ProgramArg] | None = Field(
-        default=None,
-        description="Of the program, by the names in its `args`. One that is absent or null gets "
-        "its default.",
-        examples=[{"N_PROC": 16}],
-    )
-    script_file: StrictStr | None = Field(
-        default=None,
-        description="Absolute path of the script. Mandatory unless a program is named.",
-    )
-    name: StrictStr | None = Field(
-        default=None, description="Default: the working directory's last part."
-    )
-    args: list[Argument] | None = Field(default=None, description="Reach the script byte for byte.")
-    cluster_id: StrictStr | None = Field(default=None, description="When given, this deployment's.")
-    queue: StrictStr | None = None
-    account: StrictStr | None = None
-    priority: WholeNumber | None = Field(
-        default=None, description="Higher runs sooner, in its own units."
-    )
-    wall_time_limit: WholeNumber | None = Field(
-        default=None, description="s; the job is ended then."
-    )
-    memory_limit: Number | None = Field(default=None, description="GB, whole job.")
-    environment: dict[StrictStr, StrictStr] | None = Field(
-        default=None, description="What the job's environment holds besides the scheduler's own."
-    )
-    stdout_path: StrictStr | None = Field(
-        default=None, description="Default: NAME.oID in the directory."
-    )
-    stderr_path: StrictStr | None = Field(
-        default=None, description="Default: NAME.eID in the directory."
-    )
-    hold: StrictBool | None = Field(default=None, description="Wait until released.")
-    depends_on: list[DependencyIn] | None = Field(
-        default=None, description="The jobs that have to come first."
-    )
-    array: ArrayIn | None = Field(
-        default=None, description="Run the script once for each of these numbers."
-    )
-
-    job_id: _Ignored
-    status: _Ignored
-    start_time: _Ignored
-    last_status_update_time: _Ignored
-    end_time: _Ignored
-    resource_usage: _Ignored
-    uid: _Ignored
-    state: _Ignored
-    native_state: _Ignored
-    state_reason: _Ignored
-    failure_kind: _Ignored
-    exit_code: _Ignored
-    exit_signal: _Ignored
-    submit_time: _Ignored
-    owner: _Ignored
-    hosts: _Ignored
-    elapsed: _Ignored
-    array_job_id: _Ignored
-    array_task_id: _Ignored
-    as_of: _Ignored
-    stale: _Ignored
-
-    @model_validator(mode="before")
-    @classmethod
-    def _absent_is_null(cls, body: object) -> object:
-        # A default would be validated under the field's Python name, which no client knows.
-        mandatory = dict.fromkeys(("workingDirectory", "reservedSlots", "scriptFile"))
-        return {**mandatory, **body} if isinstance(body, dict) else body
-
-    @field_validator("cluster_id", mode="before")
-    @classmethod
-    def _any_cluster_for_the_original(cls, cluster_id: object) -> object:
-        return None if is_unknown_ignored() else cluster_id
-
-    @field_validator("script_file")
-    @classmethod
-    def _there_is_something_to_run(cls, path: str | None, info: ValidationInfo) -> str | None:
-        named = (info.data.get("program_id"), info.data.get("program"))
-        return require(path) if named == (None, None) else path  # type: ignore[return-value]
-
-    def from_program(self, programs: ProgramService) -> FromProgram | None:
-        """Return the program that is to run, or None when a script is.
-
-        Raises:
-            InvalidSpec: it cannot be said which of both.
-        """
-        if self.program_id is None and self.program is None:
-            for field, value in (("version", self.version), ("programArgs", self.program_args)):
-                if value is not None:
-                    raise InvalidSpec(
-                        f"{field} belongs to a program; name it by programId or program.",
-                        field=field,
-                    )
-            return None
-        for field, given in (("scriptFile", self.script_file), ("args", self.args)):
-            if given:
-                raise InvalidSpec(
-                    f"A program has its own script and arguments: leave {field} out; its arguments "
-                    "are given in programArgs.",
-                    field=field,
-                )
-        return FromProgram(
-            programs=programs,
-            program_id=self.program_id,
-            name=self.program,
-            version=self.version,
-            values=self.program_args or {},
-        )
-
-    def to_spec(self, cluster_id: str) -> JobSpec:
-        """Return what the scheduler is to run; without a script when a program is named.
-
-        Raises:
-            InvalidSpec: it is meant for another deployment.
-        """
-        if self.cluster_id not in (None, cluster_id):
-            raise InvalidSpec(
-                f"clusterId is {self.cluster_id!r}; this deployment is {cluster_id!r}.",
-                field="clusterId",
-            )
-        return JobSpec(
-            name=self.name or "",
-            working_directory=self.working_directory,
-            script_file=self.script_file or "",
-            args=tuple(self.args or ()),
-            slots=self.reserved_slots,
-            queue=self.queue,
-            account=self.account,
-            priority=self.priority,
-            wall_time_limit_seconds=self.wall_time_limit,
-            memory_limit_bytes=_bytes(self.memory_limit),
-            environment=self.environment or {},
-            stdout_path=self.stdout_path,
-            stderr_path=self.stderr_path,
-            hold=bool(self.hold),
-            array=None if self.array is None else self.array.to_range(),
-        )
-
-    def wishes(self) -> list[DependencyWish]:
-        """Return the jobs that have to come first, as they were named."""
-        return [
-            DependencyWish(job_id=dependency.job_id, condition=dependency.condition)
-            for dependency in self.depends_on or ()
-        ]
-
-
-def _bytes(gibibytes: float | None) -> int | None:
-    if gibibytes is None:
-        return None
-    if not 1 / 1024 <= gibibytes <= GIBIBYTE:
-        raise InvalidSpec(
-            f"memoryLimit is {gibibytes:g} GB; it has to be 1/1024 to {GIBIBYTE} GB.",
-            field="memoryLimit",
-        )
-    return round(gibibytes * GIBIBYTE)
 
 
 class Submitted(_Wire):

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from tests.unit.api.conftest import App
 
-from hpcq.api.schemas import Job, JobSubmission, ResourceUsage
+from hpcq.api.job_submission import JobSubmission
+from hpcq.api.schemas import Job, ResourceUsage
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.jobs import Usage
 from hpcq.domain.states import JobState

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from hpcq.api.app import create_app
-from hpcq.api.schemas import PROGRAM_EXAMPLE, JobSubmission, ProgramOut
+from hpcq.api.job_submission import JobSubmission
+from hpcq.api.schemas import PROGRAM_EXAMPLE, ProgramOut
 from hpcq.config import Settings
 
 pytestmark = pytest.mark.anyio

@@ -10,9 +10,10 @@ from pydantic import Field, field_validator
 
 from hpcq.api.conditional import SMALLEST_PACKED_BYTES, accepts_gzip, is_known
 from hpcq.api.context import ContextDependency
+from hpcq.api.job_submission import JobSubmission
 from hpcq.api.problems import responses
 from hpcq.api.requests import RequestModel
-from hpcq.api.schemas import Accepted, Job, JobSubmission, ResourceUsage, Submitted
+from hpcq.api.schemas import Accepted, Job, ResourceUsage, Submitted
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.jobs import JobRecord
 from hpcq.domain.units import format_time
