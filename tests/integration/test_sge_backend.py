@@ -35,7 +35,7 @@ class Cell:
         self.backend = self.new_backend(environment)
         self.environment = environment
 
-    def new_backend(self, environment: dict[str, str]) -> SgeBackend:
+    def new_backend(self, environment: dict[str, str], job_shell: str | None = None) -> SgeBackend:
         options = SchedulerOptions(
             cluster_id="test",
             state_directory=Path("/nonexistent"),
@@ -46,6 +46,7 @@ class Cell:
             max_slots=1,
             cancel_grace_seconds=1,
             parallel_environment="orte",
+            job_shell=job_shell,
         )
         return create(options, LocalRunner())
 
@@ -54,6 +55,10 @@ class Cell:
 
     def submit(self, spec: JobSpec, key: SubmissionKey | None = None) -> NativeId:
         return self.run(self.backend.submit(spec, key or new_key()))
+
+    def submit_with(self, spec: JobSpec, *, job_shell: str) -> NativeId:
+        backend = self.new_backend(self.environment, job_shell)
+        return self.run(backend.submit(spec, new_key()))
 
     def listed(self, native_id: NativeId) -> Observation | None:
         listing = self.run(self.backend.jobs())
@@ -250,6 +255,57 @@ def test_output_goes_where_it_was_asked_for(cell: Cell, spec: Make, tmp_path: Pa
     assert Path(job.working_directory, f"run_1.e{native_id}").read_text() == "err\n"
 
 
+@pytest.mark.parametrize("name", ["out.txt", "a,b.txt", "$USER.$JOB_NAME", "a$$b", "h:x", "-o\nx"])
+@pytest.mark.parametrize("folder", ["PLD +20%Norte", "a,b:c $HOME and $JOB_ID x$$TASK_ID"])
+def test_output_goes_where_it_was_asked_for_whatever_the_name(
+    cell: Cell, tmp_path: Path, folder: str, name: str
+) -> None:
+    directory = tmp_path / folder
+    directory.mkdir()
+    script = directory / "job.sh"
+    script.write_text("#!/bin/sh\necho out; echo err >&2; pwd\n")
+    job = JobSpec(
+        name="study",
+        working_directory=str(directory),
+        script_file=str(script),
+        stdout_path=str(directory / name),
+    )
+    native_id = cell.submit(job)
+    assert cell.ended(native_id).state is JobState.DONE
+    assert (directory / name).read_text() == f"out\n{directory}\n"
+    assert (directory / f"study.e{native_id}").read_text() == "err\n"
+
+
+def test_output_of_the_script_s_own_choice(cell: Cell, spec: Make) -> None:
+    body = "#$ -t 2-4:2 -o $JOB_NAME.$JOB_ID.$TASK_ID.log -j y\necho out; echo err >&2\n"
+    job = spec(body)
+    script = Path(job.script_file).read_bytes()
+    said = cell.backend.check_script(job, script)
+    assert (said.stdout, said.stderr) == ("run_1.%j.%a.log", "run_1.%j.%a.log")
+    native_id = cell.submit(job)
+    cell.ended(native_id)
+    for task in (2, 4):
+        log = Path(job.working_directory, f"run_1.{native_id}.{task}.log")
+        assert log.read_text() == "out\nerr\n"
+
+
+def test_environment_of_the_command_shows_no_mark(cell: Cell, spec: Make) -> None:
+    job = spec("#$ -V\n" + RECORD, environment={"TZ": "Asia/Tokyo"})
+    assert cell.ended(cell.submit(job)).state is JobState.DONE
+    environ = b"\0" + Path(job.working_directory, "environ").read_bytes()
+    assert b"HPCQ_SUBMISSION" not in environ
+    assert b"\0TZ=Asia/Tokyo\0" in environ
+
+
+def test_script_without_interpreter_line_runs_in_the_shell_of_the_site(
+    cell: Cell, spec: Make
+) -> None:
+    job = spec("")
+    Path(job.script_file).write_text("cases=(a b)\necho ${cases[1]} > shown\n")
+    cell.ended(cell.submit_with(job, job_shell="/bin/bash"))
+    assert Path(job.working_directory, "shown").read_text() == "b\n"
+
+
 def test_key_is_found_after_the_job_ended(cell: Cell, spec: Make) -> None:
     key = new_key()
     native_id = cell.submit(spec("true\n"), key)
@@ -385,11 +441,11 @@ def test_refusals(cell: Cell, spec: Make) -> None:
         cell.submit(spec("true\n", queue="nowhere.q"))
     assert refused.value.field == "queue"
     with pytest.raises(InvalidSpec) as refused:
-        cell.submit(spec("true\n", working_directory="/tmp/$HOME"))
+        cell.submit(spec("true\n", working_directory="/tmp/a\nb"))
     assert refused.value.field == "workingDirectory"
-    with pytest.raises(InvalidSpec) as refused:  # Grid Engine would accept and never start it
-        cell.submit(spec("true\n", stdout_path="missing/out.txt"))
-    assert refused.value.field == "stdoutPath"
+    with pytest.raises(InvalidSpec, match="nope") as refused:
+        cell.submit(spec("#$ -l nope=1\n"))
+    assert refused.value.field == "scriptFile"
 
 
 @pytest.mark.parametrize("method", ["cancel", "hold", "release"])

@@ -38,12 +38,14 @@ from hpcq.schedulers.sge.commands import (
 from hpcq.schedulers.sge.details import find_key, parse_qstat_details
 from hpcq.schedulers.sge.history import History
 from hpcq.schedulers.sge.parse import QueueMemo, parse_qstat_xml, with_arrays
+from hpcq.schedulers.sge.script import place_script_outputs, read_options
 from hpcq.schedulers.sge.states import is_in_error
 
 __all__ = ["SgeBackend", "create"]
 
 _QSTAT = ("qstat", "-u", "*", "-xml")
 _IDS_IN_ONE_COMMAND = 500
+_SET_FOR_COMMANDS = ("TZ", "LC_ALL")  # by `CommandLine`
 _DEBIAN_ROOT = "/var/lib/gridengine"
 
 _ID_FORMS = (
@@ -85,6 +87,8 @@ class SgeBackend:
     def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
         self._cli = CommandLine(options, runner)
         self._parallel_environment = options.parallel_environment
+        self._job_shell = options.job_shell
+        self._account = options.account_environment
         self._history = History(self._cli, _accounting_path(options.environment), _now)
         self._memo = QueueMemo()
         self._listing = asyncio.Lock()
@@ -104,22 +108,30 @@ class SgeBackend:
         await asyncio.to_thread(self._history.accounting.close)
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
-        """Return the names of the output files; see `SchedulerBackend.check_script`."""
-        stem = acceptable_name(spec.name or default_name(spec.working_directory))
-        return ScriptDirectives(stdout=f"{stem}.o%j", stderr=f"{stem}.e%j")
+        """Return what the script's ``#$`` lines decide; see `SchedulerBackend.check_script`."""
+        options = read_options(script)
+        stem = acceptable_name(spec.name or options.name or default_name(spec.working_directory))
+        stdout, stderr = place_script_outputs(spec, stem, options, self._account)
+        return ScriptDirectives(name=options.name, stdout=stdout, stderr=stderr)
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""
-        submission = build_qsub(spec, key, parallel_environment=self._parallel_environment)
-        stdin = b""
-        if submission.needs_carrier:
-            script = await asyncio.to_thread(read_script, spec.script_file)
-            stdin = build_carrier(script, submission.carried_args, submission.carried_environment)
+        mark = marked(key)
+        script = await asyncio.to_thread(read_script, spec.script_file)
+        submission = build_qsub(
+            spec,
+            key,
+            script,
+            parallel_environment=self._parallel_environment,
+            job_shell=self._job_shell,
+            mark=[*mark, *_SET_FOR_COMMANDS],
+        )
+        carried = submission.carried
         done = await self._cli.run(
             submission.argv,
-            stdin=stdin,
+            stdin=b"" if carried is None else build_carrier(script, carried),
             cwd=spec.working_directory,
-            extra_environment=marked(key),
+            extra_environment=mark,
         )
         return parse_qsub(done)
 

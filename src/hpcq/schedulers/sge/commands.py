@@ -1,8 +1,8 @@
 """From a job's description to the arguments of Grid Engine's commands; pure."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
 from hpcq.domain.jobs import (
@@ -13,9 +13,11 @@ from hpcq.domain.jobs import (
     SubmissionKey,
 )
 from hpcq.domain.units import format_clock
+from hpcq.schedulers.sge.carrier import Carried
+from hpcq.schedulers.sge.environment import LINE_LIMIT_BYTES, size, split_environment
+from hpcq.schedulers.sge.script import CONTEXT_VARIABLE, ScriptOptions, read_options
 
 __all__ = [
-    "CONTEXT_VARIABLE",
     "DEFAULT_PARALLEL_ENVIRONMENT",
     "Submission",
     "acceptable_name",
@@ -23,45 +25,23 @@ __all__ = [
     "build_qsub",
     "is_job_id",
     "job_number",
-    "split_environment",
 ]
 
-CONTEXT_VARIABLE = "hpcq_key"
 DEFAULT_PARALLEL_ENVIRONMENT = "orte"
 
 _NAME_LIMIT = 200
 """Characters of a job name: with ``.o`` and a number it still has to fit a file name."""
 
-_LINE_LIMIT_BYTES = 4000
-"""What a line of the shepherd's files holds in every release; 8.1.9 cuts at 9997."""
-
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")
 _RESERVED_NAMES = frozenset({"NONE", "ALL", "TEMPLATE"})
 
-# sge_submit(1), "-o path": expanded in paths, the working directory included (seen on 8.1.9).
-_PSEUDO_VARIABLES = re.compile(
-    r"\$(?:HOME|USER|JOB_ID|JOB_NAME|HOSTNAME|TASK_ID|SGE_TASK_ID|ARC)"
-    r"|\$\{?(?:HOME|USER|JOB_ID|JOB_NAME|HOSTNAME|TASK_ID|SGE_TASK_ID|ARC)\}"
-)
+# Dollars that Grid Engine would read as the beginning of a variable, in output paths and in the
+# working directory; a second one before it makes it a plain one (both seen on 8.1.9).
+_PSEUDO_VARIABLES = re.compile(r"\$(?=\$|HOME|USER|JOB_ID|JOB_NAME|HOSTNAME|TASK_ID)")
 _JOB_ID = re.compile(r"([0-9]{1,18})(?:\[[0-9]{1,18}\])?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NAMES = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.@,+-]*")  # all.q, all.q@node7, a.q,b.q, @rack1
 _LONG_COMPONENT_BYTES = 255
-
-# What ``-v`` cannot set: Grid Engine drops the first kind (its execd parameters
-# ENABLE_SUBMIT_LIB_PATH and ENABLE_SUBMIT_LD_PRELOAD), and sets the others itself after it has
-# read the request (submit(1), "ENVIRONMENTAL VARIABLES"; each seen on 8.1.9).
-_DROPPED = re.compile(r"LD_.*|DYLD_.*|LIBPATH|IFS|ENV|BASH_ENV|TMPDIR|.*PRELOAD.*")
-_SET_BY_GRID_ENGINE = re.compile(
-    r"SGE_.*|GE_.*|COD(?:INE)?_.*|GRD_.*|COMMD_.*|__SGE_PREFIX__.*|PATH|HOME|USER|LOGNAME|SHELL"
-    r"|PWD|MAIL|TMP|JOB_.*|TASK_.*|ARC|HOSTNAME|NHOSTS|NQUEUES|NSLOTS|QUEUE|REQNAME"
-    r"|REQUEST|RESTARTED|RESERVATIONS|PE(?:_HOSTFILE)?|CKPT_.*|INHERIT_ENV|ENVIRONMENT"
-)
-_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-
-# ``-v A=1,B=2`` is cut at commas that do not stand between quotes, and the quotes stay: a quote
-# in one value hides the comma before the next variable.
-_SPLIT_BY_V = re.compile(r"[,'\"\\\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,35 +49,53 @@ class Submission:
     """One ``qsub``.
 
     Attributes:
-        argv: the command; without the script when a carrier is needed.
-        carried_args, carried_environment: what only a carrier can bring (see `carrier`); the
-            script then goes to the command's standard input.
-        needs_carrier: whether it does.
+        argv: the command; without the script when something is carried.
+        carried: what only a carrier can bring (see `carrier`); the script then goes to the
+            command's standard input.
     """
 
     argv: tuple[str, ...]
-    needs_carrier: bool = False
-    carried_args: tuple[str, ...] = ()
-    carried_environment: Mapping[str, str] = field(default_factory=dict)
+    carried: Carried | None = None
 
 
 def build_qsub(
     spec: JobSpec,
     key: SubmissionKey,
+    script: bytes = b"#!/bin/sh\n",
     *,
     parallel_environment: str = DEFAULT_PARALLEL_ENVIRONMENT,
+    job_shell: str | None = None,
+    mark: Collection[str] = (),
 ) -> Submission:
     """Return the ``qsub`` that submits a job, marked with its key.
 
     The key is the account string (``-A``), which the accounting keeps, and a context variable
-    (``-ac``), which a user's own ``#$ -A`` does not hide. The account asked for is the project
-    (``-P``). Slots always come from the parallel environment, one slot included.
+    (``-ac``). The account asked for is the project (``-P``). Slots always come from the parallel
+    environment, one slot included.
+
+    Args:
+        spec: the job.
+        key: its mark.
+        script: the content of its script file.
+        parallel_environment: where the script names no other one.
+        job_shell: the interpreter of a script that names none; None for the queue's.
+        mark: the variables in the environment of ``qsub`` that no job may see.
 
     Raises:
-        InvalidSpec: a value that Grid Engine would read as something else.
+        InvalidSpec: a value that Grid Engine would read as something else, or a directive of the
+            script that cannot be honoured.
     """
+    options = read_options(script)
     plain, carried = split_environment(spec.environment)
-    needs_carrier = bool(carried) or any(_breaks_a_line(arg) for arg in spec.args)
+    shell = options.interpreter or (None if script.startswith(b"#!") else job_shell)
+    outputs, stdout, stderr = _outputs(spec, options)
+    needs_carrier = (
+        bool(carried)
+        or stdout is not None
+        or stderr is not None
+        or options.takes_environment
+        or any(_breaks_a_line(arg) for arg in spec.args)
+    )
     if needs_carrier:
         # A POSIX shell drops variables with such names when it starts.
         carried |= {n: v for n, v in plain.items() if not n.isidentifier()}
@@ -111,20 +109,32 @@ def build_qsub(
         *("-wd", _directory(spec.working_directory)),
         *("-A", key),
         *("-ac", f"{CONTEXT_VARIABLE}={key}"),
-        *("-pe", parallel_environment, str(spec.slots)),
+        *("-pe", options.parallel_environment or parallel_environment, str(spec.slots)),
         *_requests(spec),
-        *_outputs(spec),
+        *outputs,
         *(["-h"] if spec.hold else []),
         *(["-v", ",".join(f"{n}={v}" for n, v in plain.items())] if plain else []),
     ]
     if needs_carrier:
         return Submission(
             argv=(*argv, "-S", "/bin/sh"),
-            needs_carrier=True,
-            carried_args=spec.args,
-            carried_environment=carried,
+            carried=Carried(
+                args=spec.args,
+                environment=carried,
+                dropped=tuple(mark) if options.takes_environment else (),
+                stdout=stdout,
+                stderr=stderr,
+                interpreter=_first_path(shell) if shell else "/bin/sh",
+            ),
         )
+    if shell is not None and options.interpreter is None:
+        argv += ["-S", shell]
     return Submission(argv=(*argv, _script(spec.script_file), *spec.args))
+
+
+def _first_path(shell: str) -> str:
+    """Return the path in a value of ``-S``: ``/bin/bash``, ``host:/bin/bash,/bin/sh``."""
+    return shell.split(",")[0].rpartition(":")[2]
 
 
 def acceptable_name(name: str) -> str:
@@ -137,29 +147,6 @@ def acceptable_name(name: str) -> str:
     if not cleaned or not (cleaned[0].isalpha() or cleaned[0] == "_"):
         cleaned = "_" + cleaned
     return cleaned + "_" if cleaned.upper() in _RESERVED_NAMES else cleaned
-
-
-def split_environment(
-    environment: Mapping[str, str],
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the variables that ``-v NAME=VALUE`` brings unchanged, and the others.
-
-    Nothing ever goes through the environment of ``qsub`` itself, so no name can influence it.
-
-    Raises:
-        InvalidSpec: a name that no environment can hold.
-    """
-    plain: dict[str, str] = {}
-    carried: dict[str, str] = {}
-    for name, value in environment.items():
-        if not name or "=" in name or "\0" in name + value:
-            raise InvalidSpec(
-                f"{name!r} cannot be the name of an environment variable, or its value holds a"
-                " NUL character.",
-                field="environment",
-            )
-        (plain if _survives_v(name, value) else carried)[name] = value
-    return plain, carried
 
 
 def build_change(command: str, native_id: NativeId) -> tuple[str, ...]:
@@ -190,22 +177,8 @@ def job_number(native_id: str) -> str:
     return match[1]
 
 
-def _survives_v(name: str, value: str) -> bool:
-    return (
-        _VARIABLE_NAME.fullmatch(name) is not None
-        and _SPLIT_BY_V.search(value) is None
-        and _size(name, value) < _LINE_LIMIT_BYTES
-        and _DROPPED.fullmatch(name) is None
-        and _SET_BY_GRID_ENGINE.fullmatch(name) is None
-    )
-
-
 def _breaks_a_line(arg: str) -> bool:
-    return "\n" in arg or _size(arg) >= _LINE_LIMIT_BYTES
-
-
-def _size(*texts: str) -> int:
-    return sum(len(text.encode("utf-8", "surrogateescape")) for text in texts)
+    return "\n" in arg or size(arg) >= LINE_LIMIT_BYTES
 
 
 def _requests(spec: JobSpec) -> list[str]:
@@ -241,28 +214,54 @@ def _predecessor(dependency: Dependency) -> str:
     return dependency.native_id
 
 
-def _outputs(spec: JobSpec) -> list[str]:
-    """Without a path Grid Engine writes NAME.oID and NAME.eID in the working directory."""
-    argv = []
-    for option, path, wire in (
-        ("-o", spec.stdout_path, "stdoutPath"),
-        ("-e", spec.stderr_path, "stderrPath"),
+def _outputs(spec: JobSpec, options: ScriptOptions) -> tuple[list[str], str | None, str | None]:
+    """Return the options for the output, and the files that only a carrier can open.
+
+    What neither the request nor the script says is said too: a site's defaults may differ.
+    """
+    joins = options.joins if spec.stderr_path is None else spec.stderr_path == spec.stdout_path
+    stem = acceptable_name(spec.name)
+    task = ".$TASK_ID" if options.is_array else ""
+    argv = ["-j", "y" if joins else "n"]
+    carried: list[str | None] = []
+    for letter, asked, own, wire in (
+        ("o", spec.stdout_path, options.stdout, "stdoutPath"),
+        ("e", spec.stderr_path, options.stderr, "stderrPath"),
     ):
-        if path is not None:
-            _refuse(path, wire, _CONTROL, "control characters")
-            _refuse(path, wire, re.compile(","), "a comma, at which it splits lists of paths")
-            _refuse(path, wire, _PSEUDO_VARIABLES, "a variable such as $HOME, which it expands")
-            if any(_size(part) > _LONG_COMPONENT_BYTES for part in path.split("/")):
-                raise InvalidSpec(f"A file name in the {wire} is too long.", field=wire)
+        path = None if asked is None else _near(asked, spec.working_directory, wire)
+        must_be_carried = path is not None and ("," in path or _CONTROL.search(path) is not None)
+        carried.append(asked if must_be_carried else None)
+        if must_be_carried:
+            argv += [f"-{letter}", "/dev/null"]
+        elif path is not None:
             # What stands before a colon is taken for a host; nothing before it is any host.
-            argv += [option, f":{path}" if ":" in path else path]
-    return argv
+            escaped = _PSEUDO_VARIABLES.sub("$$", path)
+            argv += [f"-{letter}", f":{escaped}" if ":" in escaped else escaped]
+        elif own is None:
+            argv += [f"-{letter}", f"{stem}.{letter}$JOB_ID{task}"]
+    stdout, stderr = carried
+    return argv, stdout, stdout if joins else stderr
+
+
+def _near(path: str, directory: str, wire: str) -> str:
+    """Return an output path as seen from the working directory, if it is below that.
+
+    Grid Engine then reads nothing into the names of the folders above.
+    """
+    if path.endswith("/"):
+        raise InvalidSpec(f"The {wire} names a folder; name a file.", field=wire)
+    if any(size(part) > _LONG_COMPONENT_BYTES for part in path.split("/")):
+        raise InvalidSpec(f"A file name in the {wire} is too long.", field=wire)
+    _refuse(path, wire, re.compile("\0"), "a NUL character")
+    above = directory.rstrip("/") + "/"
+    if not path.startswith(above):
+        return path
+    return "./" + path.removeprefix(above).lstrip("/")
 
 
 def _directory(path: str) -> str:
     _refuse(path, "workingDirectory", _CONTROL, "control characters")
-    _refuse(path, "workingDirectory", _PSEUDO_VARIABLES, "a variable such as $HOME")
-    return path
+    return _PSEUDO_VARIABLES.sub("$$", path)
 
 
 def _script(path: str) -> str:

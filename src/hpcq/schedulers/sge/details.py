@@ -18,6 +18,7 @@ from hpcq.domain.units import GIBIBYTE, from_epoch
 from hpcq.schedulers.base import Listing, Unreadable
 from hpcq.schedulers.sge.commands import job_number
 from hpcq.schedulers.sge.parse import mend_less_than, text_of
+from hpcq.schedulers.sge.script import PATH_VARIABLE
 
 __all__ = ["find_key", "parse_qstat_details"]
 
@@ -317,8 +318,10 @@ def _output_path(
     if path is None or path.endswith("/"):
         number = job_number(native_id)
         path = (path or "") + f"{name}.{letter}{number}" + (f".{task}" if task else "")
-    if "$" in path:
+    known = {"$": "$", "JOB_ID": job_number(native_id), "JOB_NAME": name, "TASK_ID": str(task or 0)}
+    if any(found[1] not in known for found in PATH_VARIABLE.finditer(path)):
         return None
+    path = PATH_VARIABLE.sub(lambda found: known[found[1]], path)
     return path if path.startswith("/") else f"{directory.rstrip('/')}/{path}"
 
 

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,14 +16,14 @@ from hpcq.domain.jobs import (
     NativeId,
     SubmissionKey,
 )
-from hpcq.schedulers.sge.carrier import build_carrier
+from hpcq.schedulers.sge.carrier import Carried, build_carrier
 from hpcq.schedulers.sge.commands import (
     acceptable_name,
     build_change,
     build_qsub,
     job_number,
-    split_environment,
 )
+from hpcq.schedulers.sge.environment import split_environment
 
 KEY = SubmissionKey("hpcq-0123456789abcdef0123456789abcdef")
 
@@ -42,8 +43,107 @@ def test_plain_submission() -> None:
         "qsub -terse -sync n -b n -N run1 -wd /srv/jobs/run1"
         f" -A {KEY} -ac hpcq_key={KEY} -pe orte 1"
     )
-    assert submission.argv[17:] == ("/srv/jobs/run1/job.sh", "-x", "@y", "a b", "")
-    assert not submission.needs_carrier
+    assert " ".join(submission.argv[17:23]) == "-j n -o run1.o$JOB_ID -e run1.e$JOB_ID"
+    assert submission.argv[23:] == ("/srv/jobs/run1/job.sh", "-x", "@y", "a b", "")
+    assert submission.carried is None
+
+
+def outputs(script: bytes = b"", **fields: object) -> str:
+    argv = build_qsub(spec(**fields), KEY, script).argv
+    return " ".join(argv[argv.index("-j") :]).partition(" /srv/jobs/run1/job.sh")[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/srv/jobs/run1/out.txt", "./out.txt"),
+        ("/srv/jobs/run1/logs/-x", "./logs/-x"),
+        ("/srv/jobs/run2/out.txt", "/srv/jobs/run2/out.txt"),
+        ("/srv/a$b", "/srv/a$b"),
+        ("/srv/$HOME/$JOB_ID.txt", "/srv/$$HOME/$$JOB_ID.txt"),
+        ("/srv/a$$USER", "/srv/a$$$$USER"),
+        ("/srv/host:a", ":/srv/host:a"),
+        ("/srv/jobs/run1/host:a", ":./host:a"),
+    ],
+)
+def test_output_path_is_written_so_that_grid_engine_changes_nothing(path: str, said: str) -> None:
+    assert outputs(stdout_path=path) == f"-j n -o {said} -e run1.e$JOB_ID"
+
+
+def test_variables_in_the_folder_change_nothing() -> None:
+    argv = build_qsub(spec(working_directory="/srv/$HOME,$USER:x"), KEY).argv
+    assert argv[argv.index("-wd") + 1] == "/srv/$$HOME,$$USER:x"
+    assert outputs(working_directory="/srv/$HOME,x").endswith("-o run1.o$JOB_ID -e run1.e$JOB_ID")
+
+
+@pytest.mark.parametrize("path", ["/srv/a,b", "/srv/a\nb"])
+def test_output_path_that_qsub_cannot_take_is_carried(path: str) -> None:
+    submission = build_qsub(spec(stdout_path=path), KEY)
+    assert submission.carried is not None
+    assert (submission.carried.stdout, submission.carried.stderr) == (path, None)
+    both = build_qsub(spec(stdout_path=path, stderr_path=path), KEY)
+    assert both.carried is not None
+    assert (both.carried.stdout, both.carried.stderr) == (path, path)
+
+
+def test_same_file_for_both_outputs_is_joined() -> None:
+    both = outputs(stdout_path="/srv/log", stderr_path="/srv/log")
+    assert both == "-j y -o /srv/log -e /srv/log"
+
+
+@pytest.mark.parametrize(
+    ("script", "fields", "said"),
+    [
+        (b"#$ -o logs/ -j y\n", {}, "-j y -e run1.e$JOB_ID"),
+        (b"#$ -o logs/\n", {"stdout_path": "/srv/x"}, "-j n -o /srv/x -e run1.e$JOB_ID"),
+        (b"#$ -j y\n", {"stderr_path": "/srv/x"}, "-j n -o run1.o$JOB_ID -e /srv/x"),
+        (b"#$ -j y\n", {"stdout_path": "/srv/x"}, "-j y -o /srv/x -e run1.e$JOB_ID"),
+        (b"#$ -t 1-3\n", {}, "-j n -o run1.o$JOB_ID.$TASK_ID -e run1.e$JOB_ID.$TASK_ID"),
+        (b"#$ -e err.$JOB_ID\n", {}, "-j n -o run1.o$JOB_ID"),
+    ],
+)
+def test_output_that_the_script_names_stands(
+    script: bytes, fields: dict[str, str], said: str
+) -> None:
+    assert outputs(script, **fields) == said
+
+
+def test_parallel_environment_of_the_script_stands_with_the_slots_of_the_request() -> None:
+    argv = build_qsub(spec(slots=4), KEY, b"#$ -pe mpi 16\n").argv
+    assert argv[argv.index("-pe") : argv.index("-pe") + 3] == ("-pe", "mpi", "4")
+
+
+@pytest.mark.parametrize(
+    ("script", "shell"),
+    [
+        (b"echo\n", ("-S", "/bin/bash")),
+        (b"#!/bin/sh\necho\n", None),
+        (b"#$ -S /bin/tcsh\necho\n", None),
+    ],
+)
+def test_job_shell_runs_scripts_that_name_none(script: bytes, shell: tuple[str, str]) -> None:
+    argv = build_qsub(spec(), KEY, script, job_shell="/bin/bash").argv
+    assert (argv[argv.index("-S") :][:2] if "-S" in argv else None) == shell
+
+
+@pytest.mark.parametrize(
+    ("script", "interpreter"),
+    [
+        (b"echo\n", "/bin/bash"),
+        (b"#$ -S host:/bin/tcsh,/bin/csh\necho\n", "/bin/tcsh"),
+        (b"#!/bin/sh\necho\n", "/bin/sh"),
+    ],
+)
+def test_carried_script_has_the_same_shell(script: bytes, interpreter: str) -> None:
+    submission = build_qsub(spec(args=("\n",)), KEY, script, job_shell="/bin/bash")
+    assert submission.carried is not None
+    assert submission.carried.interpreter == interpreter
+
+
+def test_mark_of_the_command_is_dropped_from_an_environment_that_is_taken_over() -> None:
+    submission = build_qsub(spec(), KEY, b"#!/bin/sh\n#$ -V\n", mark=["HPCQ_SUBMISSION", "TZ"])
+    assert submission.carried is not None
+    assert submission.carried.dropped == ("HPCQ_SUBMISSION", "TZ")
 
 
 def after(job: str, condition: str) -> Dependency:
@@ -90,7 +190,7 @@ def test_every_field_is_expressed() -> None:
         parallel_environment="mpi",
     ).argv
     text = " ".join(argv)
-    assert "-pe mpi 4 -q all.q -P climate -p -10 -l h_rt=1:01:01,h_vmem=3 -o out.txt" in text
+    assert "-pe mpi 4 -q all.q -P climate -p -10 -l h_rt=1:01:01,h_vmem=3 -j n -o out.txt" in text
     assert " -e :/x/a:b -h -v A=1,B=x y " in text  # a colon would end a host name
 
 
@@ -123,10 +223,8 @@ def test_any_name_becomes_acceptable(name: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "wire"),
     [
-        ("working_directory", "/srv/$HOME/x", "workingDirectory"),
         ("working_directory", "/srv/a\nb", "workingDirectory"),
-        ("stdout_path", "a,b", "stdoutPath"),
-        ("stderr_path", "$JOB_ID.err", "stderrPath"),
+        ("stdout_path", "/srv/out/", "stdoutPath"),
         ("script_file", "job.sh", "scriptFile"),
         ("queue", "-x", "queue"),
         ("queue", "*", "queue"),
@@ -157,9 +255,8 @@ def test_impossible_variable_names_are_refused(name: str) -> None:
 
 def test_argument_with_a_newline_needs_the_carrier() -> None:
     submission = build_qsub(spec(args=("a\nb",), environment={"X": "y"}), KEY)
-    assert submission.needs_carrier
     assert submission.argv[-4:] == ("-v", "X=y", "-S", "/bin/sh")
-    assert submission.carried_args == ("a\nb",)
+    assert submission.carried == Carried(args=("a\nb",))
 
 
 def test_changes_name_one_job_or_one_task() -> None:
@@ -170,9 +267,11 @@ def test_changes_name_one_job_or_one_task() -> None:
         job_number(NativeId("12_3"))
 
 
-def run_carrier(folder: Path, script: bytes, args: list[str], env: dict[str, str]) -> bytes:
+def run_carrier(
+    folder: Path, script: bytes, args: list[str], env: dict[str, str], **more: Any
+) -> bytes:
     carrier = folder / "carrier"
-    carrier.write_bytes(build_carrier(script, args, env))
+    carrier.write_bytes(build_carrier(script, Carried(args=tuple(args), environment=env, **more)))
     done = subprocess.run(
         ["/bin/sh", str(carrier)],
         env={"PATH": "/usr/bin:/bin", "TMPDIR": str(folder)},
@@ -202,17 +301,20 @@ def test_carrier_brings_every_byte(
 
 
 def test_no_line_of_the_carrier_is_taken_for_a_directive() -> None:
-    made = build_carrier(b"#!/bin/sh\n", ["x\n#$ -q other.q"], {"V": "\n#$ -N evil"})
+    evil = Carried(
+        args=("x\n#$ -q other.q",), environment={"V": "\n#$ -N evil"}, stdout="\n#$ -N x"
+    )
+    made = build_carrier(b"#!/bin/sh\n", evil)
     assert not [line for line in made.splitlines() if line.startswith(b"#$")]
 
 
 def test_directives_of_the_script_stay() -> None:
-    assert b"\n#$ -N shown\n" in build_carrier(SHOW, ["a\nb"], {})
+    assert b"\n#$ -N shown\n" in build_carrier(SHOW, Carried(args=("a\nb",)))
 
 
 def test_script_without_interpreter_line_runs_with_its_own_shell(tmp_path: Path) -> None:
-    script = b'#$ -S /bin/bash\nprintf "%s" "${BASH_VERSION:+bash}$1"\n'
-    assert run_carrier(tmp_path, script, ["\n"], {}) == b"bash\n"
+    script = b'printf "%s" "${BASH_VERSION:+bash}$1"\n'
+    assert run_carrier(tmp_path, script, ["\n"], {}, interpreter="/bin/bash") == b"bash\n"
     assert run_carrier(tmp_path, b'printf "%s" "$1"\n', ["\n"], {}) == b"\n"
 
 
@@ -221,4 +323,14 @@ def test_variable_that_is_no_shell_name(tmp_path: Path) -> None:
     script = f"#!{sys.executable}\nimport os\nprint(os.environ['a.b'])\n".encode()
     assert run_carrier(tmp_path, script, [], {"a.b": "1,2"}) == b"1,2\n"
     submission = build_qsub(spec(args=("\n",), environment={"a.b": "1", "ok": "2"}), KEY)
-    assert submission.carried_environment == {"a.b": "1"}
+    assert submission.carried is not None
+    assert submission.carried.environment == {"a.b": "1"}
+
+
+def test_carrier_writes_to_the_files_named(tmp_path: Path) -> None:
+    out, err = tmp_path / "a,\nb", tmp_path / "e'r"
+    script = b"#!/bin/sh\necho out; echo err >&2; echo ${DROPPED-none}\n"
+    shown = run_carrier(
+        tmp_path, script, [], {}, stdout=str(out), stderr=str(err), dropped=("DROPPED",)
+    )
+    assert (shown, out.read_text(), err.read_text()) == (b"", "out\nnone\n", "err\n")
