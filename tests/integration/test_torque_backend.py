@@ -3,12 +3,14 @@
 import asyncio
 import os
 import subprocess
+import sys
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from tests.fakebin.torque import Torque
+from tests.recordings import RECORDED, read_case
 from tests.waiting import PATIENCE_SECONDS, until
 
 from hpcq.domain.errors import (
@@ -34,6 +36,7 @@ from hpcq.execution.local import LocalRunner
 from hpcq.execution.protocol import Command, Completed, Runner
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.torque.backend import TorqueBackend, create
+from hpcq.schedulers.torque.parse import parse_qstat_text, parse_qstat_xml
 
 T = TypeVar("T")
 
@@ -41,8 +44,8 @@ T = TypeVar("T")
 class Site:
     """One installation, a backend in front of it, and synchronous steps."""
 
-    def __init__(self, directory: Path, runner: asyncio.Runner) -> None:
-        self.torque = Torque(directory / "torque", slots=4, keep_completed=3600)
+    def __init__(self, directory: Path, runner: asyncio.Runner, **config: object) -> None:
+        self.torque = Torque(directory / "torque", slots=4, keep_completed=3600, **config)
         self.directory = directory
         self._runner = runner
         self.backend = self.new_backend(self.torque.home)
@@ -261,6 +264,53 @@ def test_queues_hosts_and_version(site: Site) -> None:
     (node,) = site.run(site.backend.nodes())
     assert (node.is_up, node.slots_total, node.slots_used) == (True, 4, 0)
     assert site.run(site.backend.version()) == "Torque 6.1.3.h5"
+
+
+@pytest.mark.parametrize("release", ["6.1.3.h5", "4.2.10"])
+def test_a_job_s_life_on_each_release(tmp_path: Path, release: str) -> None:
+    with asyncio.Runner() as runner:
+        site = Site(tmp_path, runner, release=release)
+        assert site.run(site.backend.version()) == f"Torque {release}"
+        key = new_key()
+        native_id = site.submit("while [ ! -e go ]; do sleep 0.1; done; exit 3\n", key, slots=3)
+        seen = site.until(native_id, JobState.RUNNING)
+        assert (seen.slots, seen.hosts, seen.submission_key) == (3, ("vm",), key)
+        (tmp_path / "go").touch()
+        ended = site.until(native_id, JobState.FAILED)
+        assert (ended.exit_code, ended.slots, ended.hosts) == (3, 3, ("vm",))
+        assert ended.usage is not None
+
+
+@pytest.mark.parametrize("release", ["6.1.3.h5", "4.2.10"])
+def test_recordings_of_another_release_are_made_by_one_command(
+    tmp_path: Path, release: str
+) -> None:
+    torque = Torque(tmp_path / "torque", slots=8, keep_completed=300, release=release)
+    made = tmp_path / "made"
+    done = subprocess.run(
+        [sys.executable, RECORDED / "torque" / "record.py", made],
+        env={"PATH": f"{torque.path}:/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    (version,) = made.iterdir()
+    assert release.startswith(version.name)
+    for case, kind in {
+        "deleted": FailureKind.CANCELLED,
+        "deleted-queued": FailureKind.CANCELLED,
+        "exit137": FailureKind.NON_ZERO_EXIT,
+        "sig15": FailureKind.SIGNAL,
+        "wallkill": FailureKind.TIME_LIMIT,
+    }.items():
+        (seen,) = parse_qstat_xml(
+            read_case(version / f"qstat-x.complete-{case}").stdout
+        ).observations
+        assert seen.failure_kind is kind
+        assert (
+            parse_qstat_text(read_case(version / f"qstat-f.complete-{case}").stdout).unreadable
+            == []
+        )
 
 
 class Saying:

@@ -1,4 +1,7 @@
-"""Torque 6.1.3 as its recordings show it, on one host that runs the jobs itself."""
+"""Torque 6.1.3 as its recordings show it, on one host that runs the jobs itself.
+
+With ``release="4.2.10"`` it prints as that release does, by what its users have published.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -76,6 +76,7 @@ class State:
             "keep_completed": 300,
             "root": True,
             "queue": QUEUE,
+            "release": "6.1.3.h5",
         }
         self.config |= json.loads((folder / "config.json").read_text())
         for name in ("jobs", "spool", "home/server_priv/accounting"):
@@ -352,7 +353,28 @@ def attributes_of(job: Job, when: Callable[[int], str] = str) -> Pairs:
         ("init_work_dir", job["directory"]),
         ("request_version", "1"),
     ]
-    return pairs
+    return pairs if job["release"].startswith("6.") else as_before_6(pairs)
+
+
+def as_before_6(pairs: Pairs) -> Pairs:
+    """What 4.2 prints, by its users' transcripts: fewer attributes, a host for each slot."""
+    later = ("resources_used.energy_used", "request_version")
+    shown: Pairs = []
+    for name, value in pairs:
+        if name == "exec_host":
+            slots = [f"{SERVER}/{slot}" for slot in spread(value.partition("/")[2])]
+            ports = "+".join("15003" for _ in slots)
+            shown += [(name, "+".join(slots)), ("exec_port", ports)]
+        elif name not in later:
+            shown.append((name, value))
+    return shown
+
+
+def spread(text: str) -> Iterator[int]:
+    """0, 1, 2, 4 of ``0-2,4``."""
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        yield from range(int(first), int(last or first) + 1)
 
 
 def exec_host(job: Job) -> str:
@@ -584,6 +606,7 @@ def new_job(state: State, argv: Sequence[str], options: dict[str, str], name: st
     held = "h" in options
     job = {
         "name": name,
+        "release": state.config["release"],
         "owner": person.pw_name,
         "group": person.pw_name,
         "state": "H" if held else "Q",
@@ -664,7 +687,11 @@ def seconds_of(text: str) -> int:
 
 def qstat(state: State, argv: Sequence[str]) -> bytes:
     if "--version" in argv:
-        return b"Version: 6.1.3.h5\nCommit: \n"
+        release = state.config["release"]
+        if not release.startswith("6."):
+            sys.stderr.write(f"version: {release}\n")
+            return b""
+        return f"Version: {release}\nCommit: \n".encode()
     options = {a for a in argv if a.startswith("-")}
     ids = [a for a in argv if not a.startswith("-")]
     with state.locked():
