@@ -152,6 +152,38 @@ def test_a_full_disk_is_told_and_got_over(small_disk: Path, tmp_path: Path, stud
         assert_refused_until_restored(service, study, ballast.unlink, "The disk is full")
 
 
+def test_a_full_disk_of_the_spool_is_told_at_once(
+    small_disk: Path, tmp_path: Path, study: Study
+) -> None:
+    """The records are on another disk, and can be written."""
+    # Whoever waits for something here waits for longer than the client does.
+    settings = {"SUBMISSION_WAIT_SECONDS": "1000", "SUBMISSION_SETTLE_SECONDS": "1000"}
+    service = Service(tmp_path / "service", {"SCHEDULER": "LOCAL", **settings})
+    service.state_directory.mkdir(parents=True)
+    (service.state_directory / "local").symlink_to(small_disk)
+    with service:
+        body = study.job(study.script("echo run >> runs\n"), hold=True)
+        waiting = service.client.post("/jobs", json=body).json()["jobId"]
+        ballast = small_disk / "ballast"
+        fill(ballast)
+        key = {"Idempotency-Key": "one"}
+        # Larger than what SQLite has room for in the pages that it has.
+        large = {**body, "hold": False, "args": ["x" * 100_000]}
+        for headers in ({}, key):
+            refused = service.client.post("/jobs", json=large, headers=headers)
+            problem = assert_problem(refused, 503)
+            assert problem["code"] == "scheduler_unavailable"
+            assert "disk is full" in problem["detail"]
+        deleted = service.client.delete(f"/jobs/{waiting}")
+        assert deleted.status_code in (202, 503), "there may be room for so little"
+        ballast.unlink()
+        first = service.client.post("/jobs", json=large, headers=key)
+        assert first.status_code == 201, first.text
+        job_id = first.json()["jobId"]
+        until(lambda: service.client.get(f"/jobs/{job_id}").json()["state"] == "DONE")
+        assert (study.directory / "runs").read_text() == "run\n", "once"
+
+
 def fill(ballast: Path) -> None:
     with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
         while True:
