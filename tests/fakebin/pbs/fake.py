@@ -12,6 +12,7 @@ import json
 import os
 import pwd
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -585,6 +586,7 @@ def resources(requests):
     mem_kb = mem_kb or kilobytes(flat.get("mem", "0"))
     walltime = flat.get("walltime")
     listed = [
+        *([["cput", clock(seconds_of(flat["cput"]))]] if "cput" in flat else []),
         *([["mem", f"{mem_kb}kb"]] if mem_kb else []),
         ["ncpus", str(ncpus)],
         ["nodect", "1"],
@@ -653,6 +655,7 @@ def mom(server, job_id):
             env=environment,
             cwd=account.pw_dir,
             start_new_session=True,
+            preexec_fn=lambda: limit_cpu_time(job),
         )
     (server.jobs_folder / f"{job_id}.session").write_text(str(process.pid))
     how = watch(server, job, process)
@@ -678,6 +681,13 @@ def mom(server, job_id):
         if job.get("deleted_by") and how is None:
             words = f"terminated by {job['deleted_by']}"
         server.finish(job, status, how=words)
+
+
+def limit_cpu_time(job):
+    """Let the kernel end a process by KILL at the job's limit, as PBS does."""
+    text = dict(map(tuple, job["asked"])).get("cput")
+    if text is not None:
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds_of(text), seconds_of(text)))
 
 
 def command_of(script):
@@ -889,7 +899,7 @@ def qstat(server, argv):
         if "-x" in given and not server.config.get("history", True):
             raise Refused(36, "qstat: PBS is not configured to maintain job history")
         if "-Q" in given:
-            print_all(as_json, "Queue", "Queue: ", queue_attributes(server))
+            print_all(server, as_json, "Queue", "Queue: ", queue_attributes(server))
             return
         with server.locked():
             finished = "-x" in given
@@ -899,16 +909,18 @@ def qstat(server, argv):
             members = [(f"{job['id']}.{HOST}", job_attributes(server, job)) for job in found]
     except Refused as refusal:
         if as_json:
-            print_all(True, "Jobs", "", [])
+            print_all(server, True, "Jobs", "", [])
         raise refusal from None
-    print_all(as_json, "Jobs", "Job Id: ", members)
+    print_all(server, as_json, "Jobs", "Job Id: ", members)
     if complaints:
         raise Refused(complaints[-1][0], "\n".join(words for _, words in complaints))
 
 
-def print_all(as_json, section, heading, members):
+def print_all(server, as_json, section, heading, members):
     if as_json:
-        text = output.render_json([*header(), *([(section, members)] if members else [])])
+        is_release = server.config.get("release", False)
+        render = output.render_release_json if is_release else output.render_json
+        text = render([*header(), *([(section, members)] if members else [])])
     else:
         text = "".join(output.render_text(f"{heading}{name}", told) for name, told in members)
     sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))

@@ -62,6 +62,53 @@ def _quoted(text: str) -> str:
     )
 
 
+def render_release_json(members: Members) -> str:
+    """Return a document as the release of June 2023 writes it.
+
+    It calls itself by the same version as later builds, indents by four blanks, takes every text
+    that looks like a number for one, writes a variable that follows an empty one into that one's
+    value, and prints a byte that is no printable ASCII as a caret and the byte 64 higher
+    (recordings of 23.06.06).
+    """
+    return "{\n" + _release_members(members, 1) + "\n}\n"
+
+
+def _release_members(members: Members, depth: int) -> str:
+    blanks = "    " * depth
+    return ",\n".join(
+        f'{blanks}"{name}":{_release_value(name, value, depth)}' for name, value in members
+    )
+
+
+def _release_value(name: str, value: Any, depth: int) -> str:
+    if isinstance(value, list):
+        pairs = _swallowed(value) if name == "Variable_List" else value
+        return "{\n" + _release_members(pairs, depth + 1) + "\n" + "    " * depth + "}"
+    text = str(value)
+    is_number = _NUMBER.fullmatch(text) and not re.match("-?0[0-9]", text)
+    return text if is_number else f'"{_careted(text)}"'
+
+
+def _swallowed(pairs: Members) -> Members:
+    written: Members = []
+    for name, value in pairs:
+        if written and written[-1][1] == "":
+            written[-1] = (written[-1][0], f",{name}={value}")
+        else:
+            written.append((name, value))
+    return written
+
+
+def _careted(text: str) -> str:
+    """Return a text as it stands in a string; carets come last, so they may break it."""
+    escaped = "".join(_ESCAPES.get(c, c) if c in '"\\\n\r\t' else c for c in text)
+    raw = escaped.encode("utf-8", "surrogateescape")
+    written = b"".join(
+        bytes([byte]) if 32 <= byte < 127 else b"^" + bytes([(byte + 64) % 256]) for byte in raw
+    )
+    return written.decode("utf-8", "surrogateescape")
+
+
 def render_text(heading: str, attributes: Members) -> str:
     """Return a record of ``qstat -f``: text."""
     lines = [heading + "\n"]

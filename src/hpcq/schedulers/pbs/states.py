@@ -117,6 +117,8 @@ _CANNOT_EXECUTE = 254
 _SIGXCPU = 24
 # KILL and TERM end a job at a limit, where PBS (before 2020) or the kernel has no code for it.
 _KILLED_BY = frozenset({9, 15})
+_UNSEEN = 120.0
+"""The host's daemon looks at what a job uses every 10 to 120 seconds (``$max_check_poll``)."""
 
 _EXCEEDED = re.compile(r"\bexceeded resource (\w+)")
 _OVER_MEMORY = frozenset({"mem", "vmem", "pmem", "pvmem"})
@@ -190,12 +192,12 @@ def _limit_reached(signal: int, asked: Mapping[str, str], used: Mapping[str, str
         limit = limits.get(name)
         if limit is None:
             continue
-        # The kernel ends it by KILL, before PBS has ever looked at its CPU time (recording
-        # qstat-x-f-json.finished-cput-killed).
-        unseen = not spent and wall is not None and wall >= limit
         if signal == _SIGXCPU:
             return name
-        if signal in _KILLED_BY and (unseen or (spent is not None and spent >= limit)):
+        # The kernel ends it by KILL, before PBS has looked at its CPU time again (recording
+        # qstat-x-f-json.finished-cput-killed).
+        could_reach = wall is not None and wall >= limit and (spent or 0) + _UNSEEN >= limit
+        if signal in _KILLED_BY and could_reach:
             return name
     return None
 

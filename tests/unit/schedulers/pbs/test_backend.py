@@ -87,8 +87,9 @@ async def _ended(backend: PbsBackend, native_id: NativeId) -> Observation | None
         ({"json": False}, False),
         ({"history": False}, True),
         ({"history": False, "json": False}, True),
+        ({"release": True}, False),
     ],
-    ids=["usual", "text", "accounting", "text-accounting"],
+    ids=["usual", "text", "accounting", "text-accounting", "release"],
 )
 async def test_a_job_from_its_submission_to_its_end(
     tmp_path: Path, config: dict[str, object], accounting: bool
@@ -280,6 +281,40 @@ async def test_array_that_left_no_record_ends_as_its_tasks_did(tmp_path: Path) -
         1,
     )
     assert end.is_array
+
+
+async def test_job_deleted_while_running_that_exits_with_0_is_cancelled(tmp_path: Path) -> None:
+    for history in (True, False):
+        fake = Pbs(tmp_path / str(history), history=history, exit_seconds=0.1)
+        backend = _backend(fake, accounting=not history)
+        body = f"trap 'exit 0' TERM; : > began.{history}; while :; do sleep 0.1; done"
+        native_id = await backend.submit(_spec(tmp_path, body), _key())
+
+        async def has_begun(name: str = f"began.{history}") -> bool:
+            return name in _files(tmp_path, "began.*")
+
+        await eventually(has_begun)
+        await backend.cancel(native_id)
+        end = await _ended(backend, native_id)
+        assert end is not None
+        assert (end.state, end.failure_kind) == (JobState.FAILED, FailureKind.CANCELLED)
+        assert end.exit_code == 0
+        assert "deleted by" in (end.state_reason or "")
+
+
+async def test_array_whose_last_task_succeeds_has_failed_with_another(tmp_path: Path) -> None:
+    """PBS itself says 0 of it."""
+    backend = _backend(Pbs(tmp_path / "pbs", exit_seconds=0.1, ncpus=1))
+    body = "test $PBS_ARRAY_INDEX != 1 || exit 4"
+    array = ArrayRange(first=1, last=2)
+    native_id = await backend.submit(_spec(tmp_path, body, array=array), _key())
+    end = await _ended(backend, native_id)
+    assert end is not None
+    assert (end.state, end.failure_kind, end.exit_code) == (
+        JobState.FAILED,
+        FailureKind.NON_ZERO_EXIT,
+        4,
+    )
 
 
 async def test_both_outputs_go_to_one_file(tmp_path: Path) -> None:

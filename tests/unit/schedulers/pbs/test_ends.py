@@ -144,8 +144,9 @@ def test_end_by_a_shell_that_cannot_be_executed_says_so() -> None:
         (262, {"walltime": "00:01:00"}, {"walltime": "00:01:03"}, FailureKind.SIGNAL),
         (280, {"cput": "10"}, {"cput": "00:00:00"}, FailureKind.TIME_LIMIT),
         (280, {}, {"cput": "00:00:10"}, FailureKind.SIGNAL),
-        (265, {"cput": "10"}, {"cput": "00:00:11"}, FailureKind.TIME_LIMIT),
-        (265, {"cput": "10"}, {"cput": "00:00:05", "walltime": "00:00:20"}, FailureKind.SIGNAL),
+        (265, {"cput": "600"}, {"cput": "09:55", "walltime": "10:10"}, FailureKind.TIME_LIMIT),
+        (265, {"cput": "600"}, {"cput": "05:00", "walltime": "10:10"}, FailureKind.SIGNAL),
+        (265, {"cput": "600"}, {"cput": "09:55", "walltime": "09:59"}, FailureKind.SIGNAL),
     ],
 )
 def test_end_by_a_signal_at_a_limit(

@@ -11,6 +11,8 @@ from tests.fakebin.pbs import Pbs, output
 from tests.unit.schedulers.pbs.recorded import cases, recorded
 from tests.waiting import until
 
+from hpcq.schedulers.pbs_family.values import restored
+
 
 def _pairs(value: Any) -> Any:
     if isinstance(value, dict):
@@ -32,6 +34,17 @@ _NO_ODD_VALUES = [
 def test_json_is_written_byte_for_byte(case: str, version: str) -> None:
     raw = recorded(case, version).stdout
     assert output.render_json(_loaded(raw)).encode("utf-8", "surrogateescape") == raw
+
+
+_RELEASE = ["running", "two-ids", "injected-newlines", "long-workdir.LANG-C"]
+
+
+@pytest.mark.parametrize("case", _RELEASE)
+def test_json_of_the_release_is_written_byte_for_byte(case: str) -> None:
+    raw = recorded(f"qstat-f-json.{case}", "23.06.06").stdout
+    given = _pairs(json.loads(restored(raw).decode("utf-8"), parse_int=str, parse_float=str))
+    written = output.render_release_json(given)
+    assert written.encode("utf-8", "surrogateescape") == raw
 
 
 def _run(fake: Pbs, *argv: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
