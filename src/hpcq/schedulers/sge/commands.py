@@ -228,40 +228,60 @@ def _outputs(spec: JobSpec, options: ScriptOptions) -> tuple[list[str], str | No
         ("o", spec.stdout_path, options.stdout, "stdoutPath"),
         ("e", spec.stderr_path, options.stderr, "stderrPath"),
     ):
-        path = None if asked is None else _near(asked, spec.working_directory, wire)
-        must_be_carried = path is not None and ("," in path or _CONTROL.search(path) is not None)
-        carried.append(asked if must_be_carried else None)
-        if must_be_carried:
+        if asked is None and joins and letter == "e":
+            carried.append(None)
+            continue
+        if asked is not None:
+            _check_output(asked, wire)
+            path = _escaped(_seen_from(spec.working_directory, asked))
+        else:
+            folder = _escaped(_seen_from(spec.working_directory, spec.working_directory + "/x"))
+            path = folder.removesuffix("x") + f"{stem}.{letter}$JOB_ID{task}"
+        must_be_carried = "," in path or _CONTROL.search(path) is not None
+        if must_be_carried and asked is None and own is None:
+            raise InvalidSpec(
+                "Grid Engine cannot take a working directory with both a comma and a variable of"
+                f" its own in its name, {spec.working_directory!r}, unless both outputs are named.",
+                field="workingDirectory",
+            )
+        carried.append(asked if must_be_carried and asked is not None else None)
+        if carried[-1] is not None:
             argv += [f"-{letter}", "/dev/null"]
-        elif path is not None:
+        elif asked is not None or own is None:
             # What stands before a colon is taken for a host; nothing before it is any host.
-            escaped = _PSEUDO_VARIABLES.sub("$$", path)
-            argv += [f"-{letter}", f":{escaped}" if ":" in escaped else escaped]
-        elif own is None:
-            argv += [f"-{letter}", f"{stem}.{letter}$JOB_ID{task}"]
+            argv += [f"-{letter}", f":{path}" if ":" in path else path]
     stdout, stderr = carried
     return argv, stdout, stdout if joins else stderr
 
 
-def _near(path: str, directory: str, wire: str) -> str:
-    """Return an output path as seen from the working directory, if it is below that.
+def _seen_from(directory: str, path: str) -> str:
+    """Return an output path as Grid Engine is to be given it.
 
-    Grid Engine then reads nothing into the names of the folders above.
+    Below the working directory it is relative, so that nothing is read into the names of the
+    folders above. Where the directory itself has to be escaped, Grid Engine does not find it again
+    for a relative path (seen on 8.1.9).
     """
+    above = directory.rstrip("/") + "/"
+    if path.startswith(above) and _escaped(directory) == directory:
+        return "./" + path.removeprefix(above).lstrip("/")
+    return path
+
+
+def _check_output(path: str, wire: str) -> None:
     if path.endswith("/"):
         raise InvalidSpec(f"The {wire} names a folder; name a file.", field=wire)
     if any(size(part) > _LONG_COMPONENT_BYTES for part in path.split("/")):
         raise InvalidSpec(f"A file name in the {wire} is too long.", field=wire)
     _refuse(path, wire, re.compile("\0"), "a NUL character")
-    above = directory.rstrip("/") + "/"
-    if not path.startswith(above):
-        return path
-    return "./" + path.removeprefix(above).lstrip("/")
+
+
+def _escaped(path: str) -> str:
+    return _PSEUDO_VARIABLES.sub("$$", path)
 
 
 def _directory(path: str) -> str:
     _refuse(path, "workingDirectory", _CONTROL, "control characters")
-    return _PSEUDO_VARIABLES.sub("$$", path)
+    return _escaped(path)
 
 
 def _script(path: str) -> str:

@@ -177,6 +177,8 @@ def _observation(
     ]
     is_array = wanted is not None or _is_array(job)
     base = _state(native_id, tasks, listed)
+    stdout = _output_path(job, "JB_stdout_path_list", "o", native_id)
+    joins = _text(job, "JB_merge_stderr") == "true"
     # Submitted through a carrier: the arguments stand in the script, the queue knows none.
     was_piped = _text(job, "JB_script_file") == "STDIN"
     return replace(
@@ -195,8 +197,8 @@ def _observation(
         slots=base.slots or _int(job.findtext("JB_pe_range/ranges/RN_min")) or 1,
         wall_time_limit_seconds=_request(job, "h_rt"),
         memory_limit_bytes=_memory_limit(job, base.slots),
-        stdout_path=_output_path(job, "JB_stdout_path_list", "o", native_id),
-        stderr_path=_output_path(job, "JB_stderr_path_list", "e", native_id),
+        stdout_path=stdout,
+        stderr_path=stdout if joins else _output_path(job, "JB_stderr_path_list", "e", native_id),
         usage=_usage(tasks, now),
         array_job_id=job_number(native_id) if is_array else None,
         array_task_id=wanted,

@@ -43,7 +43,7 @@ def test_plain_submission() -> None:
         "qsub -terse -sync n -b n -N run1 -wd /srv/jobs/run1"
         f" -A {KEY} -ac hpcq_key={KEY} -pe orte 1"
     )
-    assert " ".join(submission.argv[17:23]) == "-j n -o run1.o$JOB_ID -e run1.e$JOB_ID"
+    assert " ".join(submission.argv[17:23]) == "-j n -o ./run1.o$JOB_ID -e ./run1.e$JOB_ID"
     assert submission.argv[23:] == ("/srv/jobs/run1/job.sh", "-x", "@y", "a b", "")
     assert submission.carried is None
 
@@ -67,13 +67,27 @@ def outputs(script: bytes = b"", **fields: object) -> str:
     ],
 )
 def test_output_path_is_written_so_that_grid_engine_changes_nothing(path: str, said: str) -> None:
-    assert outputs(stdout_path=path) == f"-j n -o {said} -e run1.e$JOB_ID"
+    assert outputs(stdout_path=path) == f"-j n -o {said} -e ./run1.e$JOB_ID"
 
 
 def test_variables_in_the_folder_change_nothing() -> None:
-    argv = build_qsub(spec(working_directory="/srv/$HOME,$USER:x"), KEY).argv
-    assert argv[argv.index("-wd") + 1] == "/srv/$$HOME,$$USER:x"
-    assert outputs(working_directory="/srv/$HOME,x").endswith("-o run1.o$JOB_ID -e run1.e$JOB_ID")
+    argv = build_qsub(spec(working_directory="/srv/$HOME:$USER"), KEY).argv
+    assert argv[argv.index("-wd") + 1] == "/srv/$$HOME:$$USER"
+    assert outputs(working_directory="/srv/a,b:c").endswith("-o ./run1.o$JOB_ID -e ./run1.e$JOB_ID")
+    # A relative path would be looked for below /srv/$$HOME.
+    named = outputs(working_directory="/srv/$HOME", stdout_path="/srv/$HOME/x")
+    assert named == "-j n -o /srv/$$HOME/x -e /srv/$$HOME/run1.e$JOB_ID"
+
+
+def test_folder_with_a_comma_and_a_variable_needs_both_outputs_named() -> None:
+    odd = "/srv/$HOME,x"
+    with pytest.raises(InvalidSpec, match="unless both outputs are named") as refused:
+        build_qsub(spec(working_directory=odd), KEY)
+    assert refused.value.field == "workingDirectory"
+    out, err = f"{odd}/out", f"{odd}/err"
+    carried = build_qsub(spec(working_directory=odd, stdout_path=out, stderr_path=err), KEY).carried
+    assert carried is not None
+    assert (carried.stdout, carried.stderr) == (out, err)
 
 
 @pytest.mark.parametrize("path", ["/srv/a,b", "/srv/a\nb"])
@@ -94,12 +108,12 @@ def test_same_file_for_both_outputs_is_joined() -> None:
 @pytest.mark.parametrize(
     ("script", "fields", "said"),
     [
-        (b"#$ -o logs/ -j y\n", {}, "-j y -e run1.e$JOB_ID"),
-        (b"#$ -o logs/\n", {"stdout_path": "/srv/x"}, "-j n -o /srv/x -e run1.e$JOB_ID"),
-        (b"#$ -j y\n", {"stderr_path": "/srv/x"}, "-j n -o run1.o$JOB_ID -e /srv/x"),
-        (b"#$ -j y\n", {"stdout_path": "/srv/x"}, "-j y -o /srv/x -e run1.e$JOB_ID"),
-        (b"#$ -t 1-3\n", {}, "-j n -o run1.o$JOB_ID.$TASK_ID -e run1.e$JOB_ID.$TASK_ID"),
-        (b"#$ -e err.$JOB_ID\n", {}, "-j n -o run1.o$JOB_ID"),
+        (b"#$ -o logs/ -j y\n", {}, "-j y"),
+        (b"#$ -o logs/\n", {"stdout_path": "/srv/x"}, "-j n -o /srv/x -e ./run1.e$JOB_ID"),
+        (b"#$ -j y\n", {"stderr_path": "/srv/x"}, "-j n -o ./run1.o$JOB_ID -e /srv/x"),
+        (b"#$ -j y\n", {"stdout_path": "/srv/x"}, "-j y -o /srv/x"),
+        (b"#$ -t 1-3\n", {}, "-j n -o ./run1.o$JOB_ID.$TASK_ID -e ./run1.e$JOB_ID.$TASK_ID"),
+        (b"#$ -e err.$JOB_ID\n", {}, "-j n -o ./run1.o$JOB_ID"),
     ],
 )
 def test_output_that_the_script_names_stands(
