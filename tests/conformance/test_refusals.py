@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.backends import Backend
+from tests.backends import AS_ORIGINAL, Backend
 from tests.jobs import Study, assert_problem
 from tests.service import Service
+
+# What is refused before any scheduler has a part in it.
+ON_ONE = pytest.mark.parametrize("backend", ["LOCAL", AS_ORIGINAL], indirect=True)
 
 
 @pytest.mark.parametrize("field", ["stdoutPath", "stderrPath"])
@@ -47,6 +50,7 @@ def test_a_directory_that_does_not_exist_is_refused(service: Service, study: Stu
 IGNORED_FOR_THE_ORIGINAL = {"clusterId", "colour", "working_directory"}
 
 
+@ON_ONE
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
@@ -117,6 +121,7 @@ def _is_in(job: dict[str, Any], study: Study) -> bool:
     return bool(job["workingDirectory"] == str(study.directory))
 
 
+@ON_ONE
 def test_fields_are_known_by_their_wire_names_alone(
     service: Service, study: Study, backend: Backend
 ) -> None:
@@ -126,6 +131,7 @@ def test_fields_are_known_by_their_wire_names_alone(
     assert_problem(service.client.post("/jobs", json=body), 400 if backend.is_original else 422)
 
 
+@ON_ONE
 @pytest.mark.parametrize("field", ["workingDirectory", "reservedSlots", "scriptFile"])
 def test_mandatory_fields_are_asked_for(service: Service, study: Study, field: str) -> None:
     body = study.job(study.script("true\n"))

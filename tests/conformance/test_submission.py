@@ -4,7 +4,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.backends import Backend
+from tests.backends import AS_ORIGINAL, Backend
 from tests.jobs import RECORD_ARGUMENTS, Jobs, Study, assert_problem
 from tests.service import ROOT_PATH, Service
 
@@ -47,6 +47,19 @@ ARGUMENTS = [
     "x" * 4000,
     "",
 ]
+NAMES = [
+    "1st",
+    "a/b",
+    "a:b",
+    "a@b",
+    "a*b?",
+    "a\\b",
+    "two words",
+    "São João",
+    "-dash",
+    "x" * 255,
+    ".",
+]
 
 
 def test_arguments_arrive_byte_for_byte(jobs: Jobs, study: Study) -> None:
@@ -56,11 +69,15 @@ def test_arguments_arrive_byte_for_byte(jobs: Jobs, study: Study) -> None:
     assert study.arguments() == ARGUMENTS
 
 
-@pytest.mark.parametrize("arguments", [[], None, [""], ["-h"], ["--", "-x"]])
-def test_few_arguments_arrive(jobs: Jobs, study: Study, arguments: list[str] | None) -> None:
-    job_id = jobs.submit(study.job(study.script(RECORD_ARGUMENTS), args=arguments))
-    assert jobs.ended(job_id)["state"] == "DONE"
-    assert study.arguments() == (arguments or [])
+def test_few_arguments_arrive(jobs: Jobs, study: Study) -> None:
+    submitted: dict[str, tuple[Study, list[str]]] = {}
+    for number, arguments in enumerate(([], None, [""], ["-h"], ["--", "-x"])):
+        one = Study(study.directory / str(number))
+        job_id = jobs.submit(one.job(one.script(RECORD_ARGUMENTS), args=arguments))
+        submitted[job_id] = one, arguments or []
+    for job_id, (one, arguments) in submitted.items():
+        assert jobs.ended(job_id)["state"] == "DONE", arguments
+        assert one.arguments() == arguments
 
 
 def test_a_script_without_an_interpreter_line_runs_in_a_shell(
@@ -104,18 +121,14 @@ def test_the_name_is_the_last_component_of_the_directory(jobs: Jobs, study: Stud
     assert jobs.read(slash)["name"] == "study"
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["1st", "a/b", "a:b", "a@b", "a*b?", "a\\b", "two words", "São João", "-dash", "x" * 255, "."],
-)
-def test_a_name_that_the_scheduler_refuses_is_reported_as_given(
-    jobs: Jobs, study: Study, name: str
-) -> None:
-    job_id = jobs.submit(study.job(study.script(RECORD_ARGUMENTS), name=name))
-    assert jobs.read(job_id)["name"] == name
-    job = jobs.ended(job_id)
-    assert (job["state"], job["name"]) == ("DONE", name)
-    assert jobs.over(job_id)["name"] == name
+def test_a_name_that_the_scheduler_refuses_is_reported_as_given(jobs: Jobs, study: Study) -> None:
+    script = study.script("true\n")
+    names = {jobs.submit(study.job(script, name=name)): name for name in NAMES}
+    for job_id, name in names.items():
+        assert jobs.read(job_id)["name"] == name
+        job = jobs.ended(job_id)
+        assert (job["state"], job["name"]) == ("DONE", name)
+        assert jobs.over(job_id)["name"] == name
 
 
 def test_a_directory_that_gives_no_acceptable_name_is_accepted(jobs: Jobs, study: Study) -> None:
@@ -171,6 +184,7 @@ def test_the_answer_tells_where_the_job_is(service: Service, jobs: Jobs, study: 
     assert service.client.get(answer.headers["location"]).json()["jobId"] == job_id
 
 
+@pytest.mark.parametrize("backend", ["LOCAL", AS_ORIGINAL], indirect=True)
 @pytest.mark.parametrize("prefix", ["", ROOT_PATH])
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_every_form_of_the_address_answers(
