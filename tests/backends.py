@@ -1,6 +1,9 @@
 """The schedulers that the conformance suite runs against. A new one is one line in the table."""
 
 import functools
+import os
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -49,6 +52,7 @@ class Backend:
         needs_interpreter_line: whether a script has to begin with ``#!``.
         conditions: on which a job can depend on another one.
         arrays: whether it can run arrays.
+        administrator: the command by which one ends a job; None where there is none.
         directive: the mark of its directives in scripts; a comment where it has none.
         obeys_directives: whether it has any.
         is_original: whether the service before it answers clients of the original implementation.
@@ -71,6 +75,7 @@ class Backend:
     directive: str = "#PBS"
     obeys_directives: bool = True
     is_original: bool = False
+    administrator: str | None = None
 
     def settings(self) -> dict[str, str]:
         """The variables that make a service speak to it; starts the cluster when needed."""
@@ -82,6 +87,16 @@ class Backend:
             return _shared(self.name).settings()
         found = {} if self.cluster is None else real.settings_of(self.cluster, self.instance)
         return {"SCHEDULER": self.name, **found}
+
+    def remove(self, job_id: str) -> None:
+        """End a job as an administrator does, past the service."""
+        assert self.administrator is not None
+        settings = self.settings()
+        path = settings.get("SCHEDULER_PATH") or settings.get("PATH") or os.environ["PATH"]
+        environment = {**os.environ, **settings, "PATH": path}
+        command = shutil.which(self.administrator, path=path)
+        assert command is not None, f"{self.administrator} is not in {path}"
+        subprocess.run([command, job_id], env=environment, check=True, capture_output=True)
 
     def do(self, *words: str) -> None:
         """Do something to the cluster, which must be one's own: ``do("stop", "slurmctld")``."""
@@ -116,16 +131,18 @@ BACKENDS = {
         Backend(
             "SLURM",
             "slurm",
+            administrator="scancel",
             marks=(pytest.mark.slurm,),
             wall_time_grain_seconds=60,
             needs_interpreter_line=True,
             keeps_accounts=False,
             directive="#SBATCH",
         ),
-        Backend("PBS", stand_in=Pbs, arrays=True),
+        Backend("PBS", stand_in=Pbs, arrays=True, administrator="qdel"),
         Backend(
             "SGE",
             "sge",
+            administrator="qdel",
             marks=(pytest.mark.sge,),
             directive="#$",
             conditions=frozenset({"any"}),
@@ -134,6 +151,7 @@ BACKENDS = {
         Backend(
             "TORQUE",
             arrays=True,
+            administrator="qdel",
             stand_in=functools.partial(Torque, slots=16, keep_completed=3600),
             out_of_memory=frozenset({"OUT_OF_MEMORY", "SIGNAL", "NON_ZERO_EXIT"}),
         ),

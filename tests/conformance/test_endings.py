@@ -46,6 +46,7 @@ def _cases(study: Study) -> dict[str, Json]:
         "memory": study.job(eater, name="memory", memoryLimit=0.25),
         "zero": job("zero", "exit 0\n"),
         "three": job("three", "exit 3\n"),
+        "killed-like": job("killed-like", "exit 137\n"),
         "large": job("large", "exit 255\n"),
         "child": job("child", "ulimit -c 0\n/bin/sh -c 'kill -9 $$'\nexit 4\n"),
         "broken": job("broken", "/no/such/command\n"),
@@ -70,7 +71,8 @@ def test_exit_status_zero_is_done(endings: Endings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "code"), [("three", 3), ("large", 255), ("child", 4), ("broken", 127)]
+    ("case", "code"),
+    [("three", 3), ("killed-like", 137), ("large", 255), ("child", 4), ("broken", 127)],
 )
 def test_another_exit_status_is_a_failure(endings: Endings, case: str, code: int) -> None:
     job = endings.of(case)
@@ -109,3 +111,48 @@ def test_finished_jobs_are_listed(endings: Endings) -> None:
     for case, job in ended.items():
         assert listed[endings.ids[case]]["status"] == "STOPPED"
         assert listed[endings.ids[case]]["exitCode"] == job["exitCode"]
+
+
+@pytest.mark.parametrize("case", ["deleted", "removed by an administrator"])
+@pytest.mark.parametrize("runs", [False, True], ids=["queued", "running"])
+def test_a_job_that_is_deleted_was_cancelled(
+    jobs: Jobs, study: Study, backend: Backend, case: str, runs: bool
+) -> None:
+    if case != "deleted" and backend.administrator is None:
+        return
+    job_id = jobs.submit(study.job(study.script("exec sleep 600\n"), hold=not runs))
+    if runs:
+        jobs.running(job_id)
+    else:
+        # It has to have been seen waiting.
+        jobs.wait(job_id, lambda job: job["nativeState"] is not None)
+    if case == "deleted":
+        jobs.delete(job_id)
+    else:
+        backend.remove(job_id)
+    job = jobs.ended(job_id)
+    assert (job["state"], job["failureKind"]) == ("FAILED", "CANCELLED")
+    assert job["stateReason"]
+    assert (job["startTime"] is not None) == runs
+    if not runs:
+        assert (job["exitCode"], job["exitSignal"]) == (None, None)
+
+
+def test_a_job_whose_dependency_can_never_be_met_was_cancelled(
+    jobs: Jobs, study: Study, backend: Backend
+) -> None:
+    if "success" not in backend.conditions:
+        return
+    body = "until [ -e go ]; do sleep 0.2; done\nexit 3\n"
+    first = jobs.submit(study.job(study.script(body, "first.sh")))
+    wanted = [{"jobId": first, "condition": "success"}]
+    second = jobs.submit(study.job(study.script(": > ran\n"), dependsOn=wanted))
+    jobs.running(first)
+    jobs.wait(second, lambda job: job["nativeState"] is not None)
+    (study.directory / "go").touch()
+    assert jobs.ended(first)["exitCode"] == 3
+    job = jobs.ended(second)
+    assert (job["state"], job["failureKind"]) == ("FAILED", "CANCELLED")
+    assert (job["startTime"], job["exitCode"], job["exitSignal"]) == (None, None, None)
+    assert "depend" in job["stateReason"].lower()
+    assert not (study.directory / "ran").exists()

@@ -12,6 +12,10 @@ __all__ = ["attribute", "without_unearned_end"]
 
 _SIGKILL = 9
 _NEARLY = 0.9  # the peak of a job's memory is that of the last sample
+_WAITED_IN_VAIN = (
+    "It was cancelled before it started: a job that it depends on ended otherwise than required, "
+    "or somebody deleted it."
+)
 _UNEXPLAINED = (FailureKind.SIGNAL, FailureKind.UNKNOWN, None)
 
 
@@ -22,6 +26,8 @@ def attribute(record: JobRecord, new: Observation) -> Observation:
         record: the job as known before.
         new: the newest word of it.
     """
+    if new.failure_kind is FailureKind.CANCELLED and _waited_in_vain(record, new):
+        return replace(new, state_reason=_WAITED_IN_VAIN)
     if new.state is not JobState.FAILED or new.failure_kind not in _UNEXPLAINED:
         return new
     reached = _reached_limit(record, new)
@@ -56,6 +62,15 @@ def without_unearned_end(seen: Observation) -> Observation:
         failure_kind=kind or seen.failure_kind,
         state_reason="It ended before it was started." if kind else seen.state_reason,
     )
+
+
+def _waited_in_vain(record: JobRecord, new: Observation) -> bool:
+    """Whether a job that waited for others was cancelled, by nobody here, and nothing says why."""
+    began = new.start_time or (record.seen and record.seen.start_time)
+    if record.spec is None or not record.spec.depends_on or began is not None:
+        return False
+    is_said = "depend" in (new.state_reason or "").lower()
+    return record.cancel_requested_at is None and not is_said
 
 
 def _reached_limit(record: JobRecord, new: Observation) -> tuple[FailureKind, str] | None:

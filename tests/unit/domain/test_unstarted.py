@@ -1,12 +1,21 @@
 """Jobs that ended before they were started, whatever exit status is noted of them."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from hpcq.domain import life, submission
-from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
+from hpcq.domain.jobs import (
+    Dependency,
+    DependencyCondition,
+    JobRecord,
+    JobSpec,
+    JobUid,
+    NativeId,
+    Observation,
+)
 from hpcq.domain.states import FailureKind, JobState
 
 T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -43,6 +52,19 @@ def test_no_exit_status_is_believed_of_a_job_that_never_started(
     assert record.seen is not None
     assert record.failure_kind == kind
     assert (record.seen.exit_code, record.seen.exit_signal) == (None, None)
+
+
+def test_a_dependency_that_can_never_be_met_is_told_as_the_reason() -> None:
+    waits = _ours()
+    first = Dependency(
+        native_id=NativeId("7"), uid=JobUid.new(), condition=DependencyCondition.SUCCESS
+    )
+    waits = waits.changed(spec=replace(SPEC, depends_on=(first,)))
+    # What Slurm's accounting tells of it.
+    seen = _end(failure_kind=FailureKind.CANCELLED, state_reason="It was cancelled.", end_time=T0)
+    assert "a job that it depends on" in (life.observe(waits, seen, T0).state_reason or "")
+    deleted = life.cancel_requested(waits, T0)
+    assert life.observe(deleted, seen, T0).state_reason == "It was cancelled."
 
 
 @pytest.mark.parametrize("proof", [{"start_time": T0}, {"hosts": ("node1",)}])
