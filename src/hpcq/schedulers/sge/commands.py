@@ -94,11 +94,15 @@ def build_qsub(
         or stdout is not None
         or stderr is not None
         or options.takes_environment
+        # Under ``shell_start_mode unix_behavior`` Grid Engine does not look at -S.
+        or (shell is not None and options.interpreter is None)
         or any(_breaks_a_line(arg) for arg in spec.args)
     )
     if needs_carrier:
         # A POSIX shell drops variables with such names when it starts.
-        carried |= {n: v for n, v in plain.items() if not n.isidentifier()}
+        carried |= {
+            n: v for n, v in plain.items() if options.takes_environment or not n.isidentifier()
+        }
         plain = {n: v for n, v in plain.items() if n not in carried}
     argv = [
         "qsub",
@@ -127,8 +131,6 @@ def build_qsub(
                 interpreter=_first_path(shell) if shell else "/bin/sh",
             ),
         )
-    if shell is not None and options.interpreter is None:
-        argv += ["-S", shell]
     return Submission(argv=(*argv, _script(spec.script_file), *spec.args))
 
 
@@ -263,7 +265,8 @@ def _seen_from(directory: str, path: str) -> str:
     """
     above = directory.rstrip("/") + "/"
     if path.startswith(above) and _escaped(directory) == directory:
-        return "./" + path.removeprefix(above).lstrip("/")
+        below = path.removeprefix(above).lstrip("/")
+        return f"./{below}" if below.startswith("-") else below
     return path
 
 

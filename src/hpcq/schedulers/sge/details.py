@@ -4,6 +4,7 @@ The document holds each job's whole environment, secrets included. It is cut out
 else is read.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -324,7 +325,7 @@ def _output_path(
     if any(found[1] not in known for found in PATH_VARIABLE.finditer(path)):
         return None
     path = PATH_VARIABLE.sub(lambda found: known[found[1]], path)
-    return path if path.startswith("/") else f"{directory.rstrip('/')}/{path}"
+    return os.path.join(directory, path.removeprefix("./"))
 
 
 def _key(job: ElementTree.Element) -> SubmissionKey | None:
