@@ -40,21 +40,25 @@ def as_task(native_id: NativeId, ended: Mapping[NativeId, Observation]) -> Obser
     )
 
 
-def with_tasks(record: Record, records: Iterable[Record]) -> Record:
-    """Return a whole array with the hosts and the usage of its tasks; another job as it is.
+def with_tasks(records: Iterable[Record]) -> list[Record]:
+    """Return the jobs of an answer, whole arrays with the hosts and the usage of their tasks."""
+    records = list(records)
+    tasks: dict[str, list[Observation]] = {}
+    for record in records:
+        if record.observation.array_job_id is not None:
+            tasks.setdefault(record.observation.array_job_id, []).append(record.complete)
+    return [
+        _with(record, tasks.get(record.observation.native_id, ())) if record.is_array else record
+        for record in records
+    ]
 
-    Args:
-        record: one job of an answer.
-        records: all jobs of that answer.
-    """
-    if not record.is_array:
-        return record
-    seen = record.observation
-    tasks = [r.complete for r in records if r.observation.array_job_id == seen.native_id]
+
+def _with(array: Record, tasks: Sequence[Observation]) -> Record:
     if not tasks:
-        return record
+        return array
+    seen = array.observation
     together = whole(seen.native_id, tasks)
-    return replace(record, observation=replace(seen, hosts=together.hosts), usage=together.usage)
+    return replace(array, observation=replace(seen, hosts=together.hosts), usage=together.usage)
 
 
 def whole_of(array: Observation, tasks: Sequence[Observation]) -> Observation:

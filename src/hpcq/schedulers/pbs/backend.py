@@ -2,11 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from hpcq.domain.arrays import whole
 from hpcq.domain.errors import (
     CommandFailed,
     InvalidSpec,
@@ -17,7 +16,6 @@ from hpcq.domain.jobs import (
     DependencyCondition,
     JobSpec,
     NativeId,
-    Observation,
     SubmissionKey,
 )
 from hpcq.execution.leftovers import marked
@@ -32,7 +30,7 @@ from hpcq.schedulers.base import (
 )
 from hpcq.schedulers.cli import CommandLine, read_script
 from hpcq.schedulers.pbs import answers, commands, parse
-from hpcq.schedulers.pbs.arrays import as_task, with_tasks
+from hpcq.schedulers.pbs.arrays import with_tasks
 from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
 from hpcq.schedulers.pbs.conf import command_path
 from hpcq.schedulers.pbs.logs import Logs
@@ -40,7 +38,8 @@ from hpcq.schedulers.pbs.qstat import Qstat
 from hpcq.schedulers.pbs.records import Record
 from hpcq.schedulers.pbs.resources import check_resources, has_memory
 from hpcq.schedulers.pbs.script import choose, tasks_of
-from hpcq.schedulers.pbs_family.values import ID_FORMS, parse_job_id
+from hpcq.schedulers.pbs.traces import Traces
+from hpcq.schedulers.pbs_family.values import ID_FORMS
 
 __all__ = ["PbsBackend", "create"]
 
@@ -60,9 +59,6 @@ _FIELDS = frozenset(
 )
 # What depends on how a job ended.
 _JUDGED = frozenset({DependencyCondition.SUCCESS, DependencyCondition.FAILURE})
-_ARRAYS_REMEMBERED = 1000
-_TASKS_TRACED = 500
-"""Of a larger array that left no record nobody tells the end: each task is a command."""
 _NO_LIMIT_OF_TASKS = re.compile(rb"illegal -J value|illegal -W value|max_run_subjobs")
 
 
@@ -83,11 +79,11 @@ class PbsBackend:
         self._environment = options.environment
         self._job_shell = options.job_shell
         self._qstat = Qstat(self._cli, owner)
-        self._logs = Logs(self._cli, options.environment, owner)
+        self._logs = Logs(options.environment, owner)
         self._listing = asyncio.Lock()
         self._listed: dict[NativeId, Record] = {}
         self._ended_tasks: dict[NativeId, Record] = {}
-        self._tasks: dict[NativeId, dict[NativeId, Record | None]] = {}
+        self._traces = Traces(self._cli, self._qstat.arrays)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -143,7 +139,7 @@ class PbsBackend:
             raise
         if is_array:
             self._qstat.arrays.add(native_id)
-            self._tasks[native_id] = dict.fromkeys(tasks_of(native_id, choices.array))
+            self._traces.expect(native_id, tasks_of(native_id, choices.array))
         return native_id
 
     async def find(self, key: SubmissionKey) -> NativeId | None:
@@ -169,7 +165,7 @@ class PbsBackend:
         """
         async with self._listing:
             answer = await self._qstat.queue(remember=True)
-            records = [with_tasks(record, answer.records) for record in answer.records]
+            records = with_tasks(answer.records)
             going_on = [record for record in records if not record.is_over]
             self._listed = {record.observation.native_id: record for record in going_on}
             # Those that have ended are there as long as their array is.
@@ -179,7 +175,7 @@ class PbsBackend:
                 if record.is_over and record.observation.array_task_id is not None
             }
             self._qstat.arrays |= {seen for seen, record in self._listed.items() if record.is_array}
-            self._remember_tasks(records)
+            self._traces.remember(records)
         return Listing(
             observations=[record.observation for record in going_on],
             unreadable=answer.unreadable,
@@ -206,47 +202,7 @@ class PbsBackend:
             return accounted
         if self._qstat.keeps_history:
             return Listing()
-        traced = await self._traced(missing)
-        for native_id in self._qstat.arrays.intersection(missing).difference(traced):
-            array = await self._whole(native_id)
-            if array is not None:
-                traced[native_id] = array
-        arrays = dict.fromkeys(
-            NativeId(job.number)
-            for job in map(parse_job_id, missing)
-            if job.task and job.short not in traced
-        )
-        ended = await self._traced(arrays) if arrays else {}
-        known = (traced.get(native_id) or as_task(native_id, ended) for native_id in missing)
-        return Listing(observations=[seen for seen in known if seen is not None])
-
-    def _remember_tasks(self, records: Iterable[Record]) -> None:
-        """Keep what is known of the tasks of the arrays that were seen last."""
-        for record in records:
-            seen = record.observation
-            if seen.array_job_id is not None:
-                tasks = self._tasks.setdefault(NativeId(seen.array_job_id), {})
-                tasks[seen.native_id] = record
-        while len(self._tasks) > max(_ARRAYS_REMEMBERED, len(self._listed)):
-            self._tasks.pop(next(iter(self._tasks)))
-
-    async def _whole(self, native_id: NativeId) -> Observation | None:
-        """Return how an array ended by what ``tracejob`` tells of each of its tasks.
-
-        It tells nothing of the whole. None where the end of a task is not known.
-        """
-        tasks = self._tasks.get(native_id, {})
-        if not 0 < len(tasks) <= _TASKS_TRACED:
-            return None
-        over = {i: record.complete for i, record in tasks.items() if record and record.is_over}
-        ended = over | await self._traced(i for i in tasks if i not in over)
-        return whole(native_id, list(ended.values())) if len(ended) == len(tasks) else None
-
-    async def _traced(self, ids: Iterable[NativeId]) -> dict[NativeId, Observation]:
-        """Ask ``tracejob`` about jobs; those whose end it does not tell are absent."""
-        words = [commands.job_word(native_id, self._qstat.arrays) for native_id in ids]
-        found = await asyncio.gather(*map(self._logs.traced, words))
-        return {seen.native_id: seen for seen in found if seen is not None}
+        return Listing(observations=await self._traces.ended(missing))
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:
         """Return what the last `jobs` told of these: ``qstat -f`` always tells everything."""

@@ -1,17 +1,14 @@
-"""What PBS's logs tell of jobs that have ended, as far as this account may read them."""
+"""What PBS's accounting logs tell of jobs, as far as this account may read them."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from hpcq.domain.errors import CommandMissing, SchedulerError
-from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
+from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.schedulers.base import Listing
-from hpcq.schedulers.cli import CommandLine
 from hpcq.schedulers.pbs.accounting import accounting_folder, parse_accounting
 from hpcq.schedulers.pbs.arrays import as_task, whole_of
 from hpcq.schedulers.pbs.script import acceptable_name
-from hpcq.schedulers.pbs.trace import parse_tracejob
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs, parse_accounting_line
 from hpcq.schedulers.pbs_family.values import parse_job_id
 
@@ -19,26 +16,20 @@ __all__ = ["Logs"]
 
 _OTHER_CLOCK = timedelta(minutes=10)
 """The server's may be so far away from ours."""
-_TRACED_AT_ONCE = 2
-_TRACED_DAYS = 7
 
 
 class Logs:
-    """The accounting logs, and what ``tracejob`` finds in those of the server.
+    """The accounting logs.
 
     Args:
-        cli: runs commands.
         environment: says where PBS is configured.
         owner: the service's account.
     """
 
-    def __init__(self, cli: CommandLine, environment: Mapping[str, str], owner: str | None) -> None:
-        self._cli = cli
+    def __init__(self, environment: Mapping[str, str], owner: str | None) -> None:
         self._environment = environment
         self._owner = owner
         self._accounting: AccountingLogs | None = None
-        self._tracing = asyncio.Semaphore(_TRACED_AT_ONCE)
-        self._traces = True
 
     async def accounting(self) -> AccountingLogs | None:
         """Return the accounting logs, if this account may read them."""
@@ -102,24 +93,3 @@ class Logs:
             and self._owner in (None, seen.owner)
             and (seen.submit_time is None or seen.submit_time >= earliest)
         ]
-
-    async def traced(self, word: str) -> Observation | None:
-        """Ask ``tracejob`` how one job ended; what it fails to tell is not known.
-
-        Args:
-            word: the job as the commands call it.
-        """
-        if not self._traces:
-            return None
-        try:
-            async with self._tracing:
-                argv = ("tracejob", "-n", str(_TRACED_DAYS), word)
-                done = await self._cli.run(argv, listing=True)
-        except CommandMissing:
-            self._traces = False
-            return None
-        except SchedulerError:
-            return None
-        if done.exit_code != 0:
-            return None
-        return parse_tracejob(done.stdout, parse_job_id(word).short)

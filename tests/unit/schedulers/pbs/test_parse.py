@@ -9,6 +9,7 @@ from tests.unit.schedulers.pbs.recorded import cases, recorded
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId
 from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.schedulers.pbs.arrays import with_tasks
 from hpcq.schedulers.pbs.json import Attributes
 from hpcq.schedulers.pbs.parse import Answer, Reader, read_text
 from hpcq.schedulers.pbs.records import Record, record_of
@@ -349,3 +350,17 @@ def test_document_with_an_unknown_section_is_no_empty_queue() -> None:
             Reader(None).read(told.replace(b'"Jobs"', b'"' + name + b'"'))
     for empty in (b'{"timestamp":1}', b'{"timestamp":1,"Jobs":{}}', b'{\n"Jobs":{\n}\n}'):
         assert Reader(None).read(empty).records == ()
+
+
+def test_array_has_the_hosts_and_the_usage_of_its_tasks() -> None:
+    records = with_tasks(_read("qstat-t-f-json.array-begun").records)
+    whole, *tasks = records
+    assert (whole.is_array, whole.observation.hosts) == (True, ("pbshead",))
+    assert whole.observation.stdout_path is None
+    usages = [task.usage for task in tasks if task.usage is not None]
+    assert whole.usage is not None
+    assert len(usages) == 3
+    assert whole.usage.max_memory_bytes == max(u.max_memory_bytes or 0 for u in usages) > 0
+    assert [task.observation.stdout_path for task in tasks] == [
+        f"/home/alice/arr.o32.{number}" for number in (1, 2, 3)
+    ]
