@@ -159,7 +159,7 @@ class SlurmSite(Site):
             "end": fields.get("end", "N/A"),
             "limit": "UNLIMITED",
             "slots": "1",
-            "hosts": fields.get("host", "n1" if fields["state"] == self.running else ""),
+            "hosts": fields.get("host", "" if fields["state"] == self.waiting else "n1"),
             "depends": "(null)",
             "exit": str(fields.get("code", 0) * 256),
             "tres": "cpu=1,mem=100M",

@@ -20,6 +20,7 @@ from tests.unit.schedulers.torque import recorded as torque
 from hpcq.execution.protocol import Completed
 
 ACCOUNTING = sorted(sge.ROOT.glob("*/accounting_file"))
+NOT_OVER = ("history-het-pending", "history-incomplete-owner")
 HISTORIES = sorted(slurm.ROOT.glob("*/history-*"))
 _SGE_NUMBER = re.compile(rb"<JB_job_number>(\d+)<")
 _TORQUE_ID = re.compile(rb"<Job_Id>(\d+)")
@@ -48,6 +49,8 @@ def test_every_job_of_every_recorded_queue_is_listed(site: Site, serving: Servic
     assert len(listings) >= 3
     for name, answer in listings.items():
         expected = {number.decode() for number in pattern.findall(answer.stdout)}
+        # Tasks of arrays and components stand beside the whole that they belong to.
+        expected |= {re.split("[_+]", job_id)[0] for job_id in expected}
         site.fake.answer(site.fake.list, answer.stdout)
         site.polled(2)
         jobs = listed(serving)
@@ -73,7 +76,8 @@ def test_every_record_of_a_recorded_accounting_file_is_an_end(
 @pytest.mark.parametrize("version", sorted({path.parent.name for path in HISTORIES}))
 @pytest.mark.parametrize("site", ["SLURM"], indirect=True)
 def test_every_recorded_history_is_an_end(site: Site, serving: Service, version: str) -> None:
-    cases = [path.name for path in HISTORIES if path.parent.name == version]
+    names = (path.name for path in HISTORIES if path.parent.name == version)
+    cases = [name for name in names if name not in NOT_OVER]
     ended = {}
     for answer in (slurm.recorded(case, version) for case in cases):
         ids = re.match(rb"[0-9]+(?=\x1f)", answer.stdout)

@@ -58,9 +58,16 @@ EMPTY_LISTING = {
 # (all jobs, some, or a search by key) chooses among its folders. Recordings fence free text with
 # a fixed secret, for which the secret of this call is put.
 #
+# A trial of a submission (sbatch --test-only) counts for none; ``trial`` holds what refuses it.
+#
 # take-MODE takes the job before it does MODE: it is put into the answers as `templates` say.
 SCRIPT = """\
 #!/bin/sh
+case "$*" in *--test-only*)
+  [ -r {directory}/trial ] || exit 0
+  /bin/cat {directory}/trial >&2
+  exit 1 ;;
+esac
 printf . >> {directory}/{command}.runs
 mode=ok
 [ -r {directory}/{command}.mode ] && read -r mode < {directory}/{command}.mode

@@ -12,7 +12,7 @@ import pytest
 from tests.backends import BACKENDS
 from tests.waiting import PATIENCE_SECONDS, eventually
 
-from hpcq.domain.errors import CommandFailed, JobNotFound
+from hpcq.domain.errors import InvalidSpec, JobNotFound
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.local import LocalRunner
@@ -268,9 +268,9 @@ def test_a_running_job_has_usage(slurm: SlurmBackend, tmp_path: Path) -> None:
 def test_what_slurm_refuses_is_refused_with_its_words(slurm: SlurmBackend, tmp_path: Path) -> None:
     async def main() -> None:
         async with desk(slurm, tmp_path / "w") as one:
-            with pytest.raises(CommandFailed) as caught:
+            with pytest.raises(InvalidSpec, match="partition") as caught:
                 await one.submit("true", queue="no-such-partition")
-            assert "partition" in (caught.value.scheduler_message or "")
+            assert caught.value.field == "queue"
             for act in (slurm.cancel, slurm.hold, slurm.release):
                 with pytest.raises(JobNotFound):
                     await act(NativeId("99999999"))

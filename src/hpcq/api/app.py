@@ -149,6 +149,7 @@ def _context(
         jobs=services.jobs,
         programs=programs,
         program_listing=ProgramListing(settings.cluster_id),
+        submission_check=services.submission_check,
         circuits=backend.circuits,
     )
 

@@ -14,6 +14,7 @@ from hpcq.services.monitor import Monitor
 from hpcq.services.pages import Pages
 from hpcq.services.programs import ProgramService
 from hpcq.services.snapshot import Board
+from hpcq.services.submission_check import SubmissionCheck
 from hpcq.services.usage import UsageReader
 from hpcq.services.wire import WireFormat
 
@@ -34,6 +35,7 @@ class Context:
     jobs: JobService
     programs: ProgramService
     program_listing: ProgramListing
+    submission_check: SubmissionCheck
     circuits: Mapping[str, Circuit]
 
 

@@ -17,7 +17,8 @@ _PATIENCE_MILLISECONDS = 2000
 def marked(mark: str) -> dict[str, str]:
     """Return what a command has to have in its environment to be found again by `end_leftovers`.
 
-    Its children inherit it; no scheduler passes it on to a job.
+    Its children inherit it. A command whose environment a job inherits does without: it is found by
+    the mark in an option of its own, ``--comment=MARK``.
     """
     return {_VARIABLE: mark}
 
@@ -31,10 +32,10 @@ def end_leftovers(mark: str) -> int:
     Raises:
         SchedulerError: one does not end.
     """
-    entry = f"{_VARIABLE}={mark}".encode()
+    entry, option = f"{_VARIABLE}={mark}".encode(), f"--comment={mark}".encode()
     killed = 0
     # One may have started another while the others were looked through.
-    while found := sum(_end(folder, entry) for folder in _processes()):
+    while found := sum(_end(folder, entry, option) for folder in _processes()):
         killed += found
     return killed
 
@@ -43,8 +44,8 @@ def _processes() -> list[Path]:
     return [folder for folder in Path("/proc").iterdir() if folder.name.isdecimal()]
 
 
-def _end(folder: Path, entry: bytes) -> bool:
-    """End a process if it carries the entry; return whether it did."""
+def _end(folder: Path, entry: bytes, option: bytes) -> bool:
+    """End a process if it carries the entry or the option; return whether it did."""
     pid = int(folder.name)
     try:
         # Held from before the look, for the number may be given to another process after it.
@@ -52,7 +53,7 @@ def _end(folder: Path, entry: bytes) -> bool:
     except OSError:
         return False
     try:
-        if not _carries(folder, entry):
+        if not _carries(folder, entry, option):
             return False
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
@@ -67,9 +68,10 @@ def _end(folder: Path, entry: bytes) -> bool:
     return True
 
 
-def _carries(folder: Path, entry: bytes) -> bool:
+def _carries(folder: Path, entry: bytes, option: bytes) -> bool:
     # Those of other accounts cannot be read, and those that have just ended are not there.
     with contextlib.suppress(OSError):
-        is_ours = folder.stat().st_uid == os.geteuid()
-        return is_ours and entry in (folder / "environ").read_bytes().split(b"\0")
+        if folder.stat().st_uid == os.geteuid():
+            is_marked = entry in (folder / "environ").read_bytes().split(b"\0")
+            return is_marked or option in (folder / "cmdline").read_bytes()
     return False

@@ -15,6 +15,7 @@ __all__ = [
     "ACCOUNT_VARIABLES",
     "BackendFactory",
     "Capabilities",
+    "ChecksSubmission",
     "ForgetsKeys",
     "KeepsRecords",
     "KnowsEnds",
@@ -331,6 +332,19 @@ class KeepsRecords(Protocol):
 
         Returns:
             How many; 0 when none is left.
+        """
+        ...
+
+
+@runtime_checkable
+class ChecksSubmission(Protocol):
+    """What a backend has besides that can tell beforehand whether submitting works."""
+
+    async def check_submission(self) -> None:
+        """Make sure that a plain job would be taken; submit nothing.
+
+        Raises:
+            SchedulerError: no job would be, or nobody answers.
         """
         ...
 

@@ -35,6 +35,7 @@ class CommandLine:
         argv: Collection[str],
         *,
         extra_environment: Mapping[str, str] | None = None,
+        whole_environment: Mapping[str, str] | None = None,
         stdin: bytes = b"",
         cwd: str = "/",
         listing: bool = False,
@@ -44,6 +45,7 @@ class CommandLine:
         Args:
             argv: program and arguments.
             extra_environment: put over the scheduler's own.
+            whole_environment: in place of the scheduler's own.
             stdin: what the command reads.
             cwd: where it runs.
             listing: whether it may print as much as a whole queue does.
@@ -51,9 +53,10 @@ class CommandLine:
         Raises:
             CommandTimedOut, OutputParseError, SchedulerUnavailable: see `Runner.run`.
         """
+        own = self._environment if whole_environment is None else whole_environment
         command = Command(
             argv=tuple(argv),
-            env={**self._environment, **(extra_environment or {})},
+            env={**own, **(extra_environment or {})},
             search_path=self._search_path,
             cwd=cwd,
             stdin=stdin,

@@ -24,6 +24,7 @@ from hpcq.services.retention import Retention, RetentionOptions
 from hpcq.services.settling import Settler
 from hpcq.services.snapshot import Board
 from hpcq.services.submission import Submitter
+from hpcq.services.submission_check import SubmissionCheck
 from hpcq.services.usage import UsageReader
 from hpcq.services.wire import WireFormat
 from hpcq.storage.database import Database
@@ -74,6 +75,7 @@ class Services:
     """What the doors use.
 
     Attributes:
+        submission_check: knows whether jobs can be submitted at all.
         replica: takes turns with others in asking the scheduler; None where there are none.
     """
 
@@ -84,6 +86,7 @@ class Services:
     usage: UsageReader
     jobs: JobService
     retention: Retention
+    submission_check: SubmissionCheck
     replica: Replica | None
 
     async def watch(self, known: int) -> None:
@@ -94,6 +97,7 @@ class Services:
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.retention.run())
+            tasks.create_task(self.submission_check.run())
             if self.replica is None:
                 tasks.create_task(self.monitor.run())
             else:
@@ -197,6 +201,7 @@ def assemble(
         usage=usage,
         jobs=jobs,
         retention=retention,
+        submission_check=SubmissionCheck(backend),
         replica=replica,
     )
 

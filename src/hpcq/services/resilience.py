@@ -21,6 +21,7 @@ from hpcq.domain.errors import (
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.schedulers.base import (
     Capabilities,
+    ChecksSubmission,
     ForgetsKeys,
     KeepsRecords,
     KnowsEnds,
@@ -131,6 +132,11 @@ class ResilientBackend:
             if error.of_accounting:
                 self._accounting.unanswered(error)
             raise
+
+    async def check_submission(self) -> None:
+        """Ask the wrapped one, if it can tell; see `ChecksSubmission`."""
+        if isinstance(self.wrapped, ChecksSubmission):
+            await self.wrapped.check_submission()
 
     async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
         """Ask the wrapped one, if it can be asked; see `ForgetsKeys`."""

@@ -1,14 +1,20 @@
-"""Makes the recordings in this directory from a real Slurm; run it for another version.
+"""Makes the recordings in this directory from a real Slurm: one command for a new version.
 
-    python tests/recorded/slurm/record.py
+    python tests/recorded/slurm/record.py                   the version that this machine installs
+    python tests/recorded/slurm/record.py CONF FOLDER       another one: its slurm.conf, and the
+                                                            folder of its commands
 
 Each case is `<version>/<case>/` with `stdout`, `stderr` (bytes as printed) and `meta.toml`
 (argv, environment besides PATH, exit status, version). The commands are the ones that the
-adapter runs, with a fixed mark instead of a random one.
+adapter runs, started as the service starts them, with a fixed mark instead of a random one.
+
+Another cluster must be a throwaway one, with nothing else on it, of which this account is root.
+What takes its daemons down, or changes its configuration, is left out there.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -20,7 +26,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from hpcq.domain.errors import CommandTimedOut
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.execution.local import LocalRunner
+from hpcq.execution.protocol import Command, Completed
 from hpcq.schedulers.slurm import commands, queries
 
 HERE = Path(__file__).resolve().parent
@@ -37,8 +46,10 @@ os.environ["HPCQ_TEST_SLURM_INSTANCE"] = "1"
 
 
 class Recorder:
-    def __init__(self, slurm_conf: str) -> None:
-        self.environment = {"PATH": "/usr/bin:/bin", "SLURM_CONF": slurm_conf, "TZ": "UTC"}
+    def __init__(self, slurm_conf: str, folder: str = "/usr/bin") -> None:
+        self.conf = Path(slurm_conf)
+        path = ":".join(dict.fromkeys((folder, "/usr/bin", "/bin")))
+        self.environment = {"PATH": path, "SLURM_CONF": slurm_conf, "TZ": "UTC"}
         self.version = self.run(["sbatch", "--version"]).stdout.decode().split()[1]
         self.target = HERE / self.version.rsplit(".", 1)[0]
         shutil.rmtree(self.target, ignore_errors=True)
@@ -53,11 +64,29 @@ class Recorder:
         *,
         stdin: bytes = b"",
         user: str | None = None,
-    ) -> subprocess.CompletedProcess[bytes]:
+        seconds: float = 120,
+    ) -> Completed:
         environment = {**self.environment, **(extra or {})}
-        return subprocess.run(
-            argv, env=environment, input=stdin, capture_output=True, cwd="/", user=user, check=False
-        )
+        if user is not None:
+            program = str(shutil.which(argv[0], path=self.environment["PATH"]))
+            argv = [
+                "setpriv",
+                f"--reuid={user}",
+                f"--regid={user}",
+                "--clear-groups",
+                program,
+                *argv[1:],
+            ]
+        command = Command(argv=tuple(argv), env=environment, stdin=stdin, timeout_seconds=seconds)
+        try:
+            return asyncio.run(LocalRunner().run(command))
+        except CommandTimedOut as error:
+            return Completed(
+                argv=tuple(argv),
+                exit_code=-signal.SIGKILL,
+                stdout=error.stdout,
+                stderr=error.stderr,
+            )
 
     def record(
         self,
@@ -67,15 +96,16 @@ class Recorder:
         *,
         stdin: bytes = b"",
         user: str | None = None,
+        seconds: float = 120,
     ) -> bytes:
-        done = self.run(argv, extra, stdin=stdin, user=user)
+        done = self.run(argv, extra, stdin=stdin, user=user, seconds=seconds)
         folder = self.target / case
         folder.mkdir(parents=True)
         (folder / "stdout").write_bytes(done.stdout)
         (folder / "stderr").write_bytes(done.stderr)
         meta = [
             f"argv = {json.dumps(list(argv))}",
-            f"exit_status = {done.returncode}",
+            f"exit_status = {done.exit_code}",
             f'version = "{self.version}"',
             "[environment]",
             *(f"{name} = {json.dumps(value)}" for name, value in (extra or {}).items()),
@@ -98,10 +128,18 @@ class Recorder:
         return replace(base, **fields)  # type: ignore[arg-type]
 
     def submit(self, spec: JobSpec, case: str | None = None) -> str:
-        built = commands.build_sbatch(spec, KEY, {"PATH": "/usr/bin:/bin"})
+        built = self.built(spec)
+        environment = {"SLURM_CONF": str(self.conf)}
         if case is not None:
-            return self.record(case, built.argv, stdin=built.stdin).decode().strip()
-        return self.run(built.argv, stdin=built.stdin).stdout.decode().strip()
+            out = self.record(case, built.argv, environment, stdin=built.stdin)
+        else:
+            out = self.run(built.argv, environment, stdin=built.stdin).stdout
+        return out.decode().strip()
+
+    def built(self, spec: JobSpec) -> commands.Submission:
+        script = Path(spec.script_file)
+        content = script.read_bytes() if script.exists() else b"#!/bin/sh\n"
+        return commands.build_sbatch(spec, KEY, content, account=self.environment)
 
     def sbatch(self, *options: str, user: str | None = None, body: str = "true") -> str:
         """A submission that does not come from the adapter."""
@@ -133,6 +171,13 @@ class Recorder:
             argv = ["sacct", "-nXP", "-j", job, "-o", "end,partition,state"]
             wait(job, lambda argv=argv: is_settled(self.run(argv).stdout))  # type: ignore[misc]
 
+    def refused(self) -> str:
+        """Submits a job that is refused; the number it leaves behind is the next one's less 1."""
+        self.submit(self.spec(memory_limit_bytes=1 << 45), "sbatch-too-much-memory")
+        later = self.sbatch("--hold")
+        self.drop(later)
+        return str(int(later) - 1)
+
     def drop(self, *jobs: str) -> None:
         for job in jobs:
             self.run(["scancel", job])
@@ -155,13 +200,15 @@ def wait(what: str, ready: Callable[[], bool], seconds: float = 90) -> None:
 def record_submissions(r: Recorder) -> None:
     held = r.submit(r.spec(hold=True, name='quote " and\nnewline é'), "sbatch-held")
     done = r.submit(r.spec(), "sbatch-ok")
-    r.submit(r.spec("echo no shebang\n"), "sbatch-no-shebang")
+    r.record("sbatch-no-shebang", ["sbatch", "--parsable", r.script("echo no shebang\n")])
     r.submit(r.spec("#!/bin/sh\r\ntrue\r\n"), "sbatch-dos-line-ends")
     r.submit(r.spec("#!/bin/sh\n", script_file=str(WORK / "absent")), "sbatch-no-script")
     r.submit(r.spec(queue="nowhere"), "sbatch-unknown-partition")
     r.submit(r.spec(account="nobody-pays"), "sbatch-unknown-account")
     never = r.submit(r.spec(slots=1000), "sbatch-too-many-slots")
-    r.submit(r.spec(memory_limit_bytes=1 << 45), "sbatch-too-much-memory")
+    refused = r.refused()
+    r.details("details-refused", refused, finished=True)
+    r.history("history-refused", refused)
     closed = r.submit(r.spec(queue="drained", hold=True), "sbatch-partition-down")
     r.record("sbatch-bad-time", ["sbatch", "--parsable", "--time=soon", "/etc/hostname"])
     r.record("sbatch-bad-option", ["sbatch", "--parsable", "--no-such-option"])
@@ -210,6 +257,7 @@ def record_queue(r: Recorder) -> None:
     r.drop(*jobs)
     wait("the end", lambda: not r.run(["squeue", "-h"]).stdout)
     r.settle(long)
+    wait("accounting", lambda: b"PENDING" not in r.run(["sacct", "-nX", "-o", "state"]).stdout)
     r.history("history-cancelled-while-running", long)
     r.history("history-names", *jobs[-3:-1])
     r.history("history-het-cancelled-while-held", jobs[-1])
@@ -221,6 +269,9 @@ def record_ends(r: Recorder) -> None:
     memory = 'exec python3 -c "import time; b = bytearray(200 << 20); time.sleep(30)"'
     ends = {
         "exit-3": r.submit(r.spec("#!/bin/sh\nexit 3\n")),
+        "exit-128": r.submit(r.spec("#!/bin/sh\nexit 128\n")),
+        "exit-137": r.submit(r.spec("#!/bin/sh\nexit 137\n")),
+        "exit-255": r.submit(r.spec("#!/bin/sh\nexit 255\n")),
         "signal": r.submit(r.spec("#!/bin/sh\nkill -SEGV $$\n")),
         "shell-reports-signal": r.submit(r.spec("#!/bin/sh\nsh -c 'kill -9 $$'\n")),
         "out-of-memory": r.submit(r.spec(f"#!/bin/sh\n{memory}\n", memory_limit_bytes=50 << 20)),
@@ -250,13 +301,41 @@ def record_ends(r: Recorder) -> None:
     r.history("history-killed", gone)
     wait("the second run", lambda: b"COMPLETED" in r.run(["sacct", "-nXPj", again]).stdout)
     r.history("history-requeued", again)
-    built = commands.build_sbatch(r.spec(), KEY, {"PATH": "/usr/bin:/bin"})
+    built = r.built(r.spec())
     r.settle(r.run(built.argv, stdin=built.stdin, user=STRANGER).stdout.decode().strip())
     r.record("find-in-accounting", queries.build_find_in_accounting(DELIMITER, STRANGER))
+    # Comments are kept when a job ends: of one that runs there is the line alone, as where a site
+    # keeps none.
+    body = "#!/bin/sh\nsleep 20\n"
+    runs = r.submit(r.spec(body, environment={"LD_LIBRARY_PATH": "/x"}, args=("a", "b")))
+    r.until(runs, "RUNNING")
+    r.record(
+        "find-in-accounting-without-comments", queries.build_find_in_accounting(DELIMITER, "root")
+    )
+    r.run(["scontrol", "update", f"jobid={runs}", "comment=see ticket 12"])
+    r.listing("listing-changed-comment")
+    r.drop(runs)
+    r.settle(runs)
+    r.history("history-changed-comment", runs)
+    record_dependency(r)
     wait("the time limit", lambda: r.state(late) in {"TIMEOUT", ""}, 150)
     r.settle(late)
     r.history("history-timeout", late)
     r.history("history-unknown", "99999")
+
+
+def record_dependency(r: Recorder) -> None:
+    first = r.sbatch("--begin=now+3", body="exit 1")
+    after = f"--dependency=afterok:{first}"
+    never = r.sbatch(after, "--kill-on-invalid-dep=yes")
+    r.settle(first, never)
+    r.details("details-dependency-never-satisfied", never, finished=True)
+    r.history("history-dependency-never-satisfied", never)
+    array = r.sbatch("--array=1-3%1", body="sleep 4")
+    r.until(f"{array}_1", "RUNNING")
+    r.run(["scancel", f"{array}_2"])
+    r.settle(f"{array}_3")
+    r.history("history-array-task-cancelled-while-waiting", array)
 
 
 def record_actions(r: Recorder) -> None:
@@ -302,6 +381,45 @@ def cmdline(pid: int) -> bytes:
         return b""
 
 
+def record_limits(r: Recorder) -> None:
+    """What sbatch says when a limit of the site is reached, in a configuration of its own."""
+    conf = r.conf.read_text()
+    enforced = conf.replace("MaxJobCount=200000", "MaxJobCount=6")
+    restart(r, enforced + "AccountingStorageEnforce=limits,qos\n")
+    for words in (
+        "add account small parent=root",
+        "add user root account=small maxsubmitjobs=1",
+        "add qos tiny maxtresperjob=cpu=2 flags=DenyOnLimit",
+        "modify user root account=small set qos=normal,tiny",
+    ):
+        r.run(["sacctmgr", "-i", *words.split()])
+    base = ["sbatch", "--parsable", "--hold", "--output=/dev/null", "--wrap=true"]
+    jobs = [r.run([*base, "--account=small"]).stdout.decode().strip()]
+    r.record("sbatch-too-many-jobs", [*base, "--account=small"])
+    r.record("sbatch-too-many-cpus", [*base, "--account=small", "--qos=tiny", "--ntasks=3"])
+    r.record("sbatch-unknown-qos", [*base, "--qos=nope"])
+    r.record("sbatch-refused-account", [*base, "--account=nobody-pays"])
+    r.record("sbatch-bad-dependency", [*base, "--dependency=afterok:x"])
+    r.record("sbatch-array-too-large", [*base, "--array=1-20000"])
+    r.record("sbatch-bad-gres", [*base, "--gres=gpu:9"])
+    r.record("sbatch-nice-out-of-range", [*base, "--nice=99999999999"])
+    r.record("sbatch-bad-feature", [*base, "--constraint=nope"])
+    missing = {"SLURM_CONF": "/nonexistent/slurm.conf"}
+    r.record("sbatch-no-configuration-file", base, missing, seconds=90)
+    while job := r.run(base, seconds=5).stdout.decode().strip():
+        jobs.append(job)
+    r.record("sbatch-queue-full", base, seconds=5)
+    r.drop(*jobs)
+    restart(r, conf)
+
+
+def restart(r: Recorder, conf: str) -> None:
+    stop_daemon("slurmctld")
+    r.conf.write_text(conf)
+    subprocess.run([sys.executable, str(CLUSTER), "start", "slurmctld"], check=True)
+    wait("the node", lambda: b"idle" in r.run(["sinfo", "-h", "-o", "%T"]).stdout)
+
+
 def record_outages(r: Recorder) -> None:
     done = r.sbatch()
     r.settle(done)
@@ -329,11 +447,17 @@ def up() -> str:
 
 
 def main() -> None:
-    r = Recorder(up())
-    for part in (record_submissions, record_queue, record_ends, record_actions, record_outages):
+    parts = [record_submissions, record_queue, record_ends, record_actions]
+    if sys.argv[1:]:
+        r = Recorder(*sys.argv[1:])
+    else:
+        r = Recorder(up())
+        parts += [record_limits, record_outages]
+    for part in parts:
         print(part.__name__, file=sys.stderr)
         part(r)
-    subprocess.run([sys.executable, str(CLUSTER), "down"], check=True)
+    if not sys.argv[1:]:
+        subprocess.run([sys.executable, str(CLUSTER), "down"], check=True)
 
 
 if __name__ == "__main__":

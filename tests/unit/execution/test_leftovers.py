@@ -53,6 +53,19 @@ def mark() -> str:
     return f"hpcq-{secrets.token_hex(16)}"
 
 
+def test_a_command_with_the_mark_in_an_option_is_ended(mark: str) -> None:
+    """So does sbatch, whose environment a job inherits."""
+    ours, other = (
+        subprocess.Popen(["/bin/sh", "-c", "/bin/sleep 300; :", "sbatch", f"--comment={word}"])
+        for word in (f"{mark} words", "hpcq")
+    )
+    assert end_leftovers(mark) == 1
+    assert ours.wait(5) == -signal.SIGKILL
+    assert other.poll() is None
+    other.kill()
+    other.wait(5)
+
+
 def test_a_command_its_children_and_what_left_its_session_are_ended(
     start: Start, mark: str
 ) -> None:

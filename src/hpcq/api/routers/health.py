@@ -31,7 +31,7 @@ async def live() -> Health:
     responses=responses(503),
 )
 async def ready(context: ContextDependency) -> Health | Response:
-    """Answer 200 when the scheduler answers and what is served is fresh, else 503 and why.
+    """Answer 200 when what is served is fresh and jobs can be submitted, else 503 and why.
 
     An accounting that is away is told in `circuits`; the service can do without for a while.
     """
@@ -58,7 +58,7 @@ def _problem(context: Context, freshness: Freshness) -> str | None:
         return circuit.problem().detail
     if freshness.stale:
         return "The scheduler has not answered for too long; it may hang."
-    return None
+    return context.submission_check.problem
 
 
 def _out(state: CircuitState) -> CircuitOut:

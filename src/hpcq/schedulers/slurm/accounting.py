@@ -1,23 +1,30 @@
-"""sacct's and sstat's answers as observations and usage; pure."""
+"""sacct's answers as observations; pure."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from hpcq.domain.errors import OutputParseError
-from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
-from hpcq.domain.units import parse_clock
+from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
 from hpcq.schedulers.base import Listing, Unreadable
 from hpcq.schedulers.slurm import fields
 from hpcq.schedulers.slurm.hostlist import expand_hosts
-from hpcq.schedulers.slurm.outcome import outcome_of, recognise_memory_kill
-from hpcq.schedulers.slurm.queries import HISTORY_COLUMNS, USAGE_COLUMNS
+from hpcq.schedulers.slurm.outcome import (
+    NEVER_SATISFIED,
+    outcome_of,
+    recognise_memory_kill,
+)
+from hpcq.schedulers.slurm.queries import FIND_COLUMNS, HISTORY_COLUMNS
 from hpcq.schedulers.slurm.states import STATES, meaning_of
+from hpcq.schedulers.slurm.usage import final_usage
 
-__all__ = ["parse_history", "parse_submissions", "parse_usage"]
+__all__ = ["History", "find_key", "parse_history"]
 
 _REQUEUE_GAP = timedelta(seconds=5)
-_FIND_COLUMNS = ("JobID", "Submit", "Comment", "SubmitLine")
+_KEY_OPTION = re.compile(r"(?:^|\s)--comment[= ](\S+)")
+_YEAR_MINUTES = "525600"
+"""What a job is given that asked for no limit, and that backfill starts."""
 
 
 @dataclass(slots=True)
@@ -28,15 +35,30 @@ class _Run:
     steps: list[Mapping[str, str]] = field(default_factory=list)
 
 
-def parse_history(stdout: bytes, delimiter: str, wanted: Collection[NativeId]) -> Listing:
-    """Return the final states that accounting has.
+@dataclass(frozen=True, slots=True)
+class History:
+    """What accounting tells of some jobs.
+
+    Attributes:
+        listing: those that are over.
+        unfinished: the jobs and tasks that are not over, and the whole that they belong to.
+        known: all ids that there are records of, as sbatch printed them.
+    """
+
+    listing: Listing = field(default_factory=Listing)
+    unfinished: frozenset[str] = frozenset()
+    known: frozenset[str] = frozenset()
+
+
+def parse_history(stdout: bytes, delimiter: str, wanted: Collection[NativeId]) -> History:
+    """Return what accounting tells of these jobs.
 
     Args:
         stdout: what `queries.build_history` made sacct print: a row for each run of a job, then
             rows for its steps; every field ends with the delimiter.
         delimiter: the one given to it.
         wanted: the ids that were asked for. A row for several tasks of an array that never ran
-            (``12_[1-4%2]``) is told for each of these.
+            (``12_[1-4%2]``) is told for each of these, or for all where the array was asked for.
 
     Runs that are not over, and those that were broken off and put back into the queue, are left
     out. So is a name that sacct makes up (``allocation``) while the record is incomplete. A state
@@ -45,58 +67,44 @@ def parse_history(stdout: bytes, delimiter: str, wanted: Collection[NativeId]) -
     Raises:
         OutputParseError: the output is cut off.
     """
-    observations, unreadable = [], []
+    observations: list[Observation] = []
+    unreadable = []
+    unfinished: set[str] = set()
+    known: set[str] = set()
     for run in _current(_runs(_rows(stdout, delimiter, HISTORY_COLUMNS))):
+        base = fields.base_id(run.row["JobID"])
+        known.add(base)
         try:
-            for native_id in _ids(run.row["JobID"], wanted):
-                observation = _observe(native_id, run)
-                if observation is not None:
-                    observations.append(observation)
+            ids = _ids(run.row["JobID"], wanted)
+            seen = [_observe(native_id, run) for native_id in ids]
+            observations += [one for one in seen if one is not None]
+            if not meaning_of(run.row["State"].partition(" by ")[0]).state.is_final:
+                unfinished |= {base, *ids}
         except ValueError as error:
             excerpt = fields.unreadable_excerpt(" ".join(run.row.values()).encode())
             unreadable.append(Unreadable(reason=str(error), excerpt=excerpt))
-    return Listing(observations=tuple(observations), unreadable=tuple(unreadable))
+    listing = Listing(observations=tuple(observations), unreadable=tuple(unreadable))
+    return History(listing, frozenset(unfinished), frozenset(known))
 
 
-def parse_submissions(stdout: bytes, delimiter: str) -> Iterator[tuple[NativeId, SubmissionKey]]:
-    """Yield the jobs that carry a submission key, newest last.
+def find_key(stdout: bytes, delimiter: str, key: SubmissionKey) -> NativeId | None:
+    """Return the job that carries the key, by the id that sbatch printed; the newest of several.
 
     Args:
         stdout: what `queries.build_find_in_accounting` made sacct print.
         delimiter: the one given to it.
-
-    Where the site does not store comments, the key stands in the line that submitted the job.
+        key: stands in the line that submitted the job or, where that is not kept, in its comment.
 
     Raises:
-        OutputParseError: the output is cut off.
+        OutputParseError: the output is cut off, or the job has no id.
     """
-    for row in _rows(stdout, delimiter, _FIND_COLUMNS):
-        key = SubmissionKey.find_in(row["Comment"]) or _key_in_line(row["SubmitLine"])
-        if key is not None:
-            try:
-                yield NativeId(row["JobID"]), key
-            except ValueError:
-                continue
-
-
-def parse_usage(stdout: bytes, ids: Mapping[str, NativeId], now: datetime) -> dict[NativeId, Usage]:
-    """Return what running jobs use.
-
-    Args:
-        stdout: what `queries.build_usage` made sstat print, one line per step.
-        ids: each job by the number sstat calls it.
-        now: when it was asked.
-
-    In sstat's answer TRESUsageInTot is the memory at the last sample, MaxRSS the most that one
-    task ever had (seen in 22.05; in sacct's both are the most).
-    """
-    steps: dict[str, list[Mapping[str, str]]] = {}
-    for line in fields.decode(stdout).splitlines():
-        values = line.split("|")
-        if len(values) == len(USAGE_COLUMNS):
-            row = dict(zip(USAGE_COLUMNS, values, strict=True))
-            steps.setdefault(row["JobID"].split(".", 1)[0], []).append(row)
-    return {ids[raw]: _running_usage(rows, now) for raw, rows in steps.items() if raw in ids}
+    rows = [row for row in _rows(stdout, delimiter, FIND_COLUMNS) if _key_of(row) == key]
+    if not rows:
+        return None
+    try:
+        return NativeId(fields.base_id(rows[-1]["JobID"]))
+    except ValueError:
+        raise OutputParseError("sacct", "the job with our key has no id", stdout[-400:]) from None
 
 
 def _rows(stdout: bytes, delimiter: str, names: Sequence[str]) -> list[dict[str, str]]:
@@ -151,11 +159,20 @@ def _follows(run: _Run, submitted: datetime) -> bool:
 
 
 def _ids(text: str, wanted: Collection[NativeId]) -> list[NativeId]:
+    """Return the jobs that a row tells of.
+
+    It may stand for tasks that never ran one by one (``12_[1-4%2]``) and, since 24.11, for all
+    components of a heterogeneous job.
+    """
     array, bracket, tasks = text.partition("_[")
     if not bracket:
-        return [NativeId(text)]
-    numbers = set(expand_hosts(f"[{tasks.split('%')[0].rstrip(']')}]"))
-    return [i for i in wanted if i.startswith(f"{array}_") and i.split("_")[1] in numbers]
+        components = [i for i in wanted if i.startswith(f"{text}+")]
+        return [NativeId(text), *components]
+    numbers = expand_hosts(f"[{tasks.split('%')[0].rstrip(']')}]")
+    if array in wanted:
+        return [NativeId(f"{array}_{number}") for number in numbers]
+    tasks_of_row = {f"{array}_{number}" for number in numbers}
+    return [i for i in wanted if i in tasks_of_row]
 
 
 def _observe(native_id: NativeId, run: _Run) -> Observation | None:
@@ -166,106 +183,79 @@ def _observe(native_id: NativeId, run: _Run) -> Observation | None:
         raise ValueError(meaning.reason)
     if not meaning.state.is_final:
         return None
-    code, signal = _exit(row["ExitCode"])
-    if not signal and word != "COMPLETED":
-        signal = next((_exit(s["ExitCode"])[1] for s in run.steps if _is_batch(s)), 0)
-    memory = fields.tres_bytes(fields.tres(row["ReqTRES"]), "mem")
-    usage = _final_usage(run)
-    outcome = outcome_of(word, code, signal, by=by or None)
     hosts = fields.known(row["NodeList"])
+    # sacct has one word for a dependency that may yet be met and for one that never will be.
+    waited_for = NEVER_SATISFIED if row["Reason"] == "Dependency" else row["Reason"]
+    outcome = outcome_of(
+        word, *_exit(run), has_run=hosts is not None, by=by or None, waited_for=waited_for
+    )
     array, task = fields.array_of(native_id)
-    complete = row["Partition"] != ""
-    key = SubmissionKey.find_in(row["Comment"]) or _key_in_line(row["SubmitLine"])
     seen = Observation(
         native_id=native_id,
         state=meaning.state,
         native_state=row["State"],
         state_reason=outcome.reason,
         failure_kind=outcome.failure_kind,
-        exit_code=outcome.exit_code if hosts else None,
+        exit_code=outcome.exit_code,
         exit_signal=outcome.exit_signal,
-        name=row["JobName"] if complete else None,
+        # A job that never ran is given its end as its start.
+        start_time=fields.moment(row["Start"]) if hosts else None,
+        end_time=fields.moment(row["End"]),
+        hosts=None if hosts is None else expand_hosts(hosts),
+        usage=final_usage(run.row, run.steps) if hosts else None,
+        array_job_id=array,
+        array_task_id=task,
+        submission_key=_key_of(row),
+    )
+    # At first the rest is missing or made up: owner root, name allocation (seen in 23.11).
+    is_complete = row["Partition"] != ""
+    return recognise_memory_kill(_complete(seen, row) if is_complete else seen)
+
+
+def _complete(seen: Observation, row: Mapping[str, str]) -> Observation:
+    memory = fields.tres_bytes(fields.tres(row["ReqTRES"]), "mem")
+    return replace(
+        seen,
+        name=row["JobName"],
         owner=fields.known(row["User"]),
         queue=fields.known(row["Partition"]),
         account=fields.known(row["Account"]),
         submit_time=fields.moment(row["Submit"]),
-        # A job that never ran is given its end as its start.
-        start_time=fields.moment(row["Start"]) if hosts else None,
-        end_time=fields.moment(row["End"]),
         working_directory=fields.known(row["WorkDir"]),
         slots=fields.integer(row["ReqCPUS"]) or None,
-        hosts=None if hosts is None else expand_hosts(hosts),
         wall_time_limit_seconds=_minutes(row["TimelimitRaw"]),
         memory_limit_bytes=None if memory is None else int(memory),
-        usage=usage if hosts else None,
-        array_job_id=array,
-        array_task_id=task,
-        submission_key=key,
         # Sites may leave comments out; how a job was submitted is always there.
-        is_keyless=key is None and row["SubmitLine"] != "",
+        is_keyless=seen.submission_key is None and row["SubmitLine"] != "",
     )
-    return recognise_memory_kill(seen)
 
 
-def _exit(text: str) -> tuple[int, int]:
-    code, _, signal = text.partition(":")
-    return fields.integer(code) or 0, fields.integer(signal) or 0
+def _exit(run: _Run) -> tuple[int, int]:
+    """Return a run's exit code and signal.
 
-
-def _is_batch(row: Mapping[str, str]) -> bool:
-    return row["JobID"].endswith(".batch")
+    Until 25.05 codes from 128 on are shown less 128, so that a failure with 0:0 exited with 128.
+    """
+    code, signal = fields.exit_status(run.row["ExitCode"])
+    batch = next((step for step in run.steps if step["JobID"].endswith(".batch")), None)
+    if batch is None or signal or run.row["State"] == "COMPLETED":
+        return code, signal
+    batch_code, batch_signal = fields.exit_status(batch["ExitCode"])
+    if not (code or batch_code or batch_signal) and run.row["State"] == batch["State"] == "FAILED":
+        return 128, 0
+    return code, batch_signal
 
 
 def _minutes(text: str) -> int | None:
-    minutes = fields.integer(text)
+    minutes = None if text == _YEAR_MINUTES else fields.integer(text)
     return None if minutes is None else 60 * minutes
 
 
-def _key_in_line(line: str) -> SubmissionKey | None:
-    before, _, after = line.partition(" --comment=")
-    return SubmissionKey.find_in(after.split(" ", 1)[0]) if before == "sbatch --parsable" else None
+def _key_of(row: Mapping[str, str]) -> SubmissionKey | None:
+    """Return the key that a job was submitted with.
 
-
-def _final_usage(run: _Run) -> Usage:
-    """Sum the steps; their memory peaks may lie at different times, so the highest one counts."""
-    measured = [step for step in run.steps if step["TRESUsageInTot"]]
-    return Usage(
-        cpu_seconds=_clock(run.row["TotalCPU"]) if run.steps else None,
-        max_memory_bytes=_highest(measured, "TRESUsageInTot", "mem"),
-        io_bytes=_io(measured),
-        sampled_at=fields.moment(run.row["End"]),
-    )
-
-
-def _running_usage(steps: Sequence[Mapping[str, str]], now: datetime) -> Usage:
-    totals = [fields.tres(step["TRESUsageInTot"]) for step in steps]
-    memory = [m for m in (fields.tres_bytes(total, "mem") for total in totals) if m is not None]
-    clocks = [_clock(total["cpu"]) for total in totals if "cpu" in total]
-    cpu = [c for c in clocks if c is not None]
-    peaks = [fields.tres_bytes({"rss": step["MaxRSS"]}, "rss") for step in steps]
-    return Usage(
-        cpu_seconds=sum(cpu) if cpu else None,
-        memory_bytes=sum(memory) if memory else None,
-        max_memory_bytes=max((p for p in peaks if p is not None), default=None),
-        io_bytes=_io(steps),
-        sampled_at=now,
-    )
-
-
-def _highest(steps: Sequence[Mapping[str, str]], column: str, name: str) -> float | None:
-    sizes = (fields.tres_bytes(fields.tres(step[column]), name) for step in steps)
-    return max((size for size in sizes if size is not None), default=None)
-
-
-def _io(steps: Sequence[Mapping[str, str]]) -> float | None:
-    columns = ("TRESUsageInTot", "TRESUsageOutTot")
-    sizes = [fields.tres_bytes(fields.tres(s[c]), "fs/disk") for s in steps for c in columns]
-    known = [size for size in sizes if size is not None]
-    return sum(known) if known else None
-
-
-def _clock(text: str) -> float | None:
-    try:
-        return parse_clock(text)
-    except ValueError:
-        return None
+    The line that submitted it stays as it was; its comment may be changed, and is kept only where
+    the site says so (AccountingStoreFlags). The script's arguments stand behind ``--``.
+    """
+    option = _KEY_OPTION.search(row["SubmitLine"].split(" -- ", 1)[0])
+    in_line = None if option is None else SubmissionKey.find_in(option[1])
+    return in_line or SubmissionKey.find_in(row["Comment"])

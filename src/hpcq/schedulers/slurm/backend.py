@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from hpcq.domain.errors import JobNotFound, SchedulerError
+from hpcq.domain.errors import CommandTimedOut, JobNotFound, SchedulerError
 from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey, Usage
-from hpcq.domain.outputs import default_name
-from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import (
     Capabilities,
@@ -21,10 +19,20 @@ from hpcq.schedulers.base import (
     SchedulerOptions,
     ScriptDirectives,
 )
-from hpcq.schedulers.cli import CommandLine
-from hpcq.schedulers.slurm import accounting, cluster, commands, failures, parse, queries
-from hpcq.schedulers.slurm.commands import default_output_name
+from hpcq.schedulers.cli import CommandLine, read_script
+from hpcq.schedulers.slurm import (
+    accounting,
+    cluster,
+    commands,
+    failures,
+    fields,
+    parse,
+    queries,
+    usage,
+)
+from hpcq.schedulers.slurm.arrays import Wholes, ended_wholes
 from hpcq.schedulers.slurm.merge import combine
+from hpcq.schedulers.slurm.outcome import is_refused
 
 __all__ = ["SlurmBackend", "create"]
 
@@ -72,8 +80,12 @@ class SlurmBackend:
         self._timeout_seconds = options.command_timeout_seconds
         self._owner = options.environment.get("USER")
         self._job_environment = options.account_environment
+        known = options.environment
+        self._configuration = {n: known[n] for n in ("SLURM_CONF",) if n in known}
+        self._interpreter = options.job_shell or "/bin/bash"
         self._marks = queries.new_marks()
         self._reader = parse.ListingReader(self._marks)
+        self._wholes = Wholes()
         self._listing = asyncio.Lock()
         self._over_since: dict[tuple[NativeId, datetime], float] = {}
 
@@ -88,45 +100,57 @@ class SlurmBackend:
     async def stop(self) -> None:
         """Do nothing."""
 
+    async def check_submission(self) -> None:
+        """Run ``sbatch --test-only``; see `ChecksSubmission`."""
+        built = commands.build_trial(self._job_environment)
+        problem = failures.trial_failure(await self._sbatch(built, "/"))
+        if problem is not None:
+            raise problem
+
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
-        """Return the names of the output files; see `SchedulerBackend.check_script`."""
-        name = spec.name or default_name(spec.working_directory)
-        return ScriptDirectives(
-            stdout=default_output_name(name, "o"), stderr=default_output_name(name, "e")
-        )
+        """Read the script's ``#SBATCH`` lines; see `SchedulerBackend.check_script`."""
+        return commands.check_script(spec, script, self._job_environment)
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Run ``sbatch``; see `SchedulerBackend.submit`."""
-        built = commands.build_sbatch(spec, key, self._job_environment)
-        done = await self._cli.run(
-            built.argv,
-            stdin=built.stdin,
-            cwd=spec.working_directory,
-            extra_environment=marked(key),
+        script = await asyncio.to_thread(read_script, spec.script_file)
+        built = commands.build_sbatch(
+            spec, key, script, account=self._job_environment, interpreter=self._interpreter
         )
+        try:
+            done = await self._sbatch(built, spec.working_directory)
+        except CommandTimedOut as error:
+            raise failures.submission_timeout(error) from None
         if done.exit_code != 0:
-            raise failures.submission_failure(done, self._timeout_seconds)
+            raise failures.submission_failure(done, self._timeout_seconds, spec)
         return parse.parse_job_id(done.stdout)
 
     async def find(self, key: SubmissionKey) -> NativeId | None:
-        """Look for the key in the comments of this account's jobs: queue, then accounting."""
+        """Look for the key among this account's jobs: in the queue, then in accounting."""
         argv, environment = queries.build_find_in_queue(self._marks)
         done = await self._run(argv, environment)
-        queued = parse.parse_comments(done.stdout, self._marks)
-        for native_id, found in queued:
-            if found == key:
-                return native_id
-        delimiter = queries.new_delimiter()
-        stdout = await self._sacct(queries.build_find_in_accounting(delimiter, self._owner))
-        submitted = accounting.parse_submissions(stdout, delimiter)
-        return next((native_id for native_id, found in submitted if found == key), None)
+        native_id = parse.find_key(done.stdout, key, self._marks)
+        if native_id is None:
+            delimiter = queries.new_delimiter()
+            stdout = await self._sacct(queries.build_find_in_accounting(delimiter, self._owner))
+            native_id = accounting.find_key(stdout, delimiter, key)
+        if native_id is None or await self._was_refused(native_id):
+            return None
+        return native_id
+
+    async def _was_refused(self, native_id: NativeId) -> bool:
+        seen = (await self._controller([native_id], finished=True)).observations
+        if not seen:
+            seen = (await self._accounted([native_id])).listing.observations
+        return any(one.native_id == native_id and is_refused(one) for one in seen)
 
     async def jobs(self) -> Listing:
         """Run one ``squeue`` for all users' jobs, pending ones and array tasks included."""
         argv, environment = queries.build_listing(self._marks)
         async with self._listing:
             done = await self._run(argv, environment)
-            return await asyncio.to_thread(self._reader.read, done.stdout)
+            listing = await asyncio.to_thread(self._reader.read, done.stdout)
+            return replace(listing, observations=self._wholes.add(listing.observations))
 
     async def history(self, ids: Sequence[NativeId]) -> Listing:
         """Run ``sacct``, and ``squeue`` for what the controller still knows of ended jobs."""
@@ -144,10 +168,11 @@ class SlurmBackend:
 
     async def cancel(self, native_id: NativeId) -> bool:
         """Run ``scancel``; accounting tells whether the job had begun."""
-        done = await self._cli.run(commands.build_scancel(native_id))
+        done = await self._change(commands.build_scancel(native_id), native_id)
         if failures.is_unknown_job(done):
             # The controller forgets jobs MinJobAge after their end; accounting does not.
-            if not (await self._accounted([native_id])).observations:
+            history = await self._accounted([native_id])
+            if not history.listing.observations and not history.unfinished:
                 raise JobNotFound(native_id)
         elif not failures.is_over(done) and _complains(done):
             raise failures.failure(done, native_id)
@@ -155,11 +180,15 @@ class SlurmBackend:
 
     async def hold(self, native_id: NativeId) -> None:
         """Run ``scontrol uhold``."""
-        await self._change(commands.build_hold(native_id), native_id)
+        done = await self._change(commands.build_hold(native_id), native_id)
+        if done.exit_code != 0:
+            raise failures.failure(done, native_id)
 
     async def release(self, native_id: NativeId) -> None:
         """Run ``scontrol release``."""
-        await self._change(commands.build_release(native_id), native_id)
+        done = await self._change(commands.build_release(native_id), native_id)
+        if done.exit_code != 0:
+            raise failures.failure(done, native_id)
 
     async def queues(self) -> Sequence[Queue]:
         """Run ``sinfo`` for partitions."""
@@ -173,6 +202,13 @@ class SlurmBackend:
         """Run ``squeue --version``: ``slurm 23.11.4``, Debian's ``slurm-wlm 22.05.8``."""
         done = await self._cli.check(("squeue", "--version"))
         return done.decode("utf-8", "replace").strip()
+
+    async def _sbatch(self, built: commands.Submission, folder: str) -> Completed:
+        # No mark of ours, which the job would inherit: the key is among the arguments.
+        environment = {**built.environment, **self._configuration}
+        return await self._cli.run(
+            built.argv, stdin=built.stdin, cwd=folder, whole_environment=environment
+        )
 
     async def _run(self, argv: Sequence[str], environment: Mapping[str, str]) -> Completed:
         done = await self._cli.run(argv, extra_environment=environment, listing=True)
@@ -192,25 +228,32 @@ class SlurmBackend:
             raise
         return done.stdout if done.exit_code == 0 else b""
 
-    async def _change(self, argv: Sequence[str], native_id: NativeId) -> None:
-        done = await self._cli.run(argv)
-        if done.exit_code != 0:
-            raise failures.failure(done, native_id)
+    async def _change(self, argv: Sequence[str], native_id: NativeId) -> Completed:
+        if not fields.is_job_id(native_id):
+            raise JobNotFound(native_id)
+        return await self._cli.run(argv)
 
     async def _history(self, ids: Sequence[NativeId]) -> Listing:
         accounted, seen = await asyncio.gather(
             self._accounted(ids), self._controller(ids, finished=True), return_exceptions=True
         )
+        # Either adds to the other, and can do without.
         if isinstance(seen, BaseException):
-            # The controller adds to accounting, which can do without.
+            if not isinstance(seen, SchedulerError) or isinstance(accounted, BaseException):
+                raise seen if not isinstance(accounted, BaseException) else accounted
             seen = Listing()
-            if isinstance(accounted, BaseException):
-                raise accounted
-        elif isinstance(accounted, SchedulerError) and seen.observations:
-            return replace(combine(Listing(), seen), missing=accounted)
+        missing: SchedulerError | None = None
         if isinstance(accounted, BaseException):
-            raise accounted
-        return combine(accounted, seen, waiting=self._lately_over(seen))
+            if not isinstance(accounted, SchedulerError) or not seen.observations:
+                raise accounted
+            missing, accounted = accounted, accounting.History()
+        waiting = self._lately_over(seen)
+        listing = combine(accounted.listing, seen, waiting=waiting)
+        told = {one.native_id for one in (*listing.observations, *seen.observations)}
+        ended = [*listing.observations, *self._wholes.lost(ids, told, accounted)]
+        # Without accounting some of their tasks may be forgotten.
+        wholes = [] if missing else ended_wholes(ids, ended, accounted, seen.observations)
+        return replace(listing, observations=[*ended, *wholes], missing=missing)
 
     def _lately_over(self, seen: Listing) -> set[NativeId]:
         """Return the jobs that ended so short a while ago that accounting may still tell more.
@@ -226,20 +269,28 @@ class SlurmBackend:
         patient_since = here - _ACCOUNTING_GRACE.total_seconds()
         return {end[0] for end in over if self._over_since[end] > patient_since}
 
-    async def _accounted(self, ids: Sequence[NativeId]) -> Listing:
-        """Ask accounting, a second time for tasks of arrays that never ran one by one."""
-        listing = await self._ask_accounting(ids, ids)
-        found = {seen.native_id for seen in listing.observations}
-        missing = [i for i in ids if "_" in i and i not in found]
-        if not missing:
-            return listing
-        arrays = list(dict.fromkeys(NativeId(i.split("_")[0]) for i in missing))
-        whole = await self._ask_accounting(arrays, missing)
-        wanted = set(missing)
-        more = [seen for seen in whole.observations if seen.native_id in wanted]
-        return replace(listing, observations=[*listing.observations, *more])
+    async def _accounted(self, ids: Sequence[NativeId]) -> accounting.History:
+        """Ask accounting, a second time for the wholes of tasks that it does not tell one by one.
 
-    async def _ask_accounting(self, ids: Sequence[NativeId], wanted: Sequence[NativeId]) -> Listing:
+        Those are tasks of arrays that never ran, and components since 24.11.
+        """
+        history = await self._ask_accounting(ids, ids)
+        told = {seen.native_id for seen in history.listing.observations} | history.unfinished
+        missing = [i for i in ids if fields.base_id(i) != i and i not in told]
+        if not missing:
+            return history
+        parents = list(dict.fromkeys(NativeId(fields.base_id(i)) for i in missing))
+        more = await self._ask_accounting(parents, missing)
+        wanted = set(missing)
+        added = [seen for seen in more.listing.observations if seen.native_id in wanted]
+        listing = replace(history.listing, observations=[*history.listing.observations, *added])
+        return accounting.History(
+            listing, history.unfinished | more.unfinished, history.known | more.known
+        )
+
+    async def _ask_accounting(
+        self, ids: Sequence[NativeId], wanted: Sequence[NativeId]
+    ) -> accounting.History:
         delimiter = queries.new_delimiter()
         stdout = await self._sacct(queries.build_history(ids, delimiter))
         return await asyncio.to_thread(accounting.parse_history, stdout, delimiter, wanted)
@@ -261,12 +312,12 @@ class SlurmBackend:
         listing = parse.parse_details(stdout, self._marks)
         numbers = parse.raw_ids(stdout, self._marks)
         running = {seen.native_id for seen in listing.observations if seen.start_time}
-        usage = await self._usage({raw: i for raw, i in numbers.items() if i in running})
+        used = await self._usage({raw: i for raw, i in numbers.items() if i in running})
         observations = [
-            replace(seen, usage=usage[seen.native_id]) if seen.native_id in usage else seen
+            replace(seen, usage=used[seen.native_id]) if seen.native_id in used else seen
             for seen in listing.observations
         ]
-        return replace(listing, observations=observations)
+        return replace(listing, observations=self._wholes.complete(ids, observations))
 
     async def _usage(self, ids: Mapping[str, NativeId]) -> Mapping[NativeId, Usage]:
         """Ask the nodes; jobs whose nodes do not answer have no usage, and keep the rest."""
@@ -277,7 +328,7 @@ class SlurmBackend:
             done = await self._cli.run(argv, listing=True)
         except SchedulerError:
             return {}
-        return accounting.parse_usage(done.stdout, ids, datetime.now(UTC))
+        return usage.parse_usage(done.stdout, ids, datetime.now(UTC))
 
 
 def create(options: SchedulerOptions, runner: Runner) -> SlurmBackend:
@@ -286,8 +337,7 @@ def create(options: SchedulerOptions, runner: Runner) -> SlurmBackend:
 
 
 def _batches(ids: Sequence[NativeId]) -> Iterator[Sequence[NativeId]]:
-    # No job has the number 0, and sacct takes it for all jobs.
-    unique = [i for i in dict.fromkeys(ids) if i.lstrip("0")[:1].isdigit()]
+    unique = [i for i in dict.fromkeys(ids) if fields.is_job_id(i)]
     for start in range(0, len(unique), _IDS_IN_ONE_COMMAND):
         yield unique[start : start + _IDS_IN_ONE_COMMAND]
 

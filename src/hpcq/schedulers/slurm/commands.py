@@ -1,11 +1,18 @@
 """Slurm's orders as argv: submit, end, hold, release. Pure functions, nothing is run here."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import DependencyCondition, JobSpec, NativeId, SubmissionKey
+from hpcq.domain.outputs import default_name, place_outputs
 from hpcq.domain.units import format_clock
+from hpcq.schedulers.base import ScriptDirectives
+from hpcq.schedulers.slurm.naming import job_name, output_options, output_patterns
+from hpcq.schedulers.slurm.script import MEMORY_OPTIONS, read_options, without_options
+from hpcq.schedulers.slurm.wrapper import build_wrapper
 
 __all__ = [
     "Submission",
@@ -13,17 +20,29 @@ __all__ = [
     "build_release",
     "build_sbatch",
     "build_scancel",
-    "default_output_name",
-    "job_name",
-    "literal_path",
+    "build_trial",
+    "check_script",
 ]
 
 MEBIBYTE = 1 << 20
 MAX_ARGUMENT_BYTES = 131071
 """Linux takes no longer string in an argv (MAX_ARG_STRLEN, binfmts.h)."""
 MAX_ARGUMENTS_BYTES = 1_000_000
-MAX_NAME_BYTES = 200
-"""A file name may have 255 bytes, and ``.o`` with the job's id has to fit behind the name."""
+_MAX_VARIABLE_NAME_BYTES = 255
+"""Slurm drops variables with a longer name (_env_array_entry_splitter in env.c)."""
+_SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SET_ON_NODE = re.compile(
+    # Slurm's commands and what they load obey these …
+    r"_?SLURM.*|S(?:BATCH|PANK)_.*|MUNGE_.*|HOME|TZ(?:DIR)?"
+    # … the C library these …
+    r"|LD_.*|GLIBC_TUNABLES|GCONV_PATH|LOCPATH|NLSPATH|MALLOC_.*|RES_OPTIONS|HOSTALIASES"
+    r"|LOCALDOMAIN|RESOLV_.*"
+    # … and a script that a site puts before sbatch these.
+    r"|BASH_.*|BASHOPTS|SHELLOPTS|ENV|IFS|PYTHON.*|PERL.*|LUA_.*|SGE_.*|PBS_.*"
+    # Slurm sets these itself.
+    r"|HOSTNAME|ENVIRONMENT",
+    re.DOTALL,
+)
 
 _CONDITIONS = {
     DependencyCondition.SUCCESS: "afterok",
@@ -39,55 +58,126 @@ class Submission:
 
     Attributes:
         argv: sbatch and its arguments.
-        stdin: the job's environment, ``NAME=value`` each ended by a NUL.
+        environment: sbatch's whole environment but for ``SLURM_CONF``; the job gets it.
+        stdin: the script, where it is not the user's file as it is.
     """
 
     argv: tuple[str, ...]
-    stdin: bytes
+    environment: Mapping[str, str]
+    stdin: bytes = b""
 
 
-def build_sbatch(spec: JobSpec, key: SubmissionKey, environment: Mapping[str, str]) -> Submission:
+def build_sbatch(
+    spec: JobSpec,
+    key: SubmissionKey,
+    script: bytes,
+    *,
+    account: Mapping[str, str],
+    interpreter: str = "/bin/bash",
+) -> Submission:
     """Return the submission of one job.
 
     Args:
         spec: what to run.
         key: put into the job's comment, where `find` looks for it.
-        environment: what every job of this service starts with (``PATH``, ``HOME`` …); the
-            request's own variables win over it.
+        script: the content of the script file.
+        account: what every job of this service starts with (``PATH``, ``HOME`` …); the request's
+            own variables win over it.
+        interpreter: runs a script that has no ``#!`` line, which sbatch does not take.
 
-    The environment goes through ``--export-file`` (sbatch(1)) on standard input: values arrive
-    byte for byte, and sbatch itself, which obeys ``SBATCH_*``, ``SLURM_*`` and ``LD_PRELOAD``,
-    never sees them. ``--export=ALL`` means all of that file then; anything else makes Slurm load
-    a login environment on the node, which takes seconds and adds to what was asked for.
+    With ``--export=ALL`` a job gets sbatch's own environment, byte for byte, in every version
+    (``--export-file`` is missing in 23.11; any other ``--export`` makes Slurm load a login
+    environment on the node). What would steer sbatch there, and what Slurm replaces, is set on the
+    node instead (`wrapper`).
 
     Raises:
-        InvalidSpec: something that no process can be given: a NUL, text that is not Unicode, an
-            argument above 128 KiB.
+        InvalidSpec: a directive of the script cannot be honoured; or something that no process can
+            be given: a NUL, text that is not Unicode, an argument above 128 KiB.
     """
-    name = job_name(spec.name)
-    stdout = spec.stdout_path and literal_path(spec.stdout_path)
-    stderr = spec.stderr_path and literal_path(spec.stderr_path)
-    argv = [
+    options = read_options(script)
+    options.check()
+    environment = {**account, **options.environment, **spec.environment}
+    carried = {
+        name: value
+        for name, value in environment.items()
+        if _is_set_on_node(name) and account.get(name) != value
+    }
+    outputs = spec.outputs or place_outputs(spec, *output_patterns(spec, options, account))
+    told, written = output_options(outputs, spec, options)
+    submitted = script
+    if not script.startswith(b"#!"):
+        submitted = b"#!" + os.fsencode(interpreter) + b"\n" + script
+    if spec.memory_limit_bytes is not None:
+        submitted = without_options(submitted, MEMORY_OPTIONS)
+    if carried or written:
+        # The shell that runs the wrapper drops variables whose names it cannot have.
+        carried |= {n: v for n, v in environment.items() if _SHELL_NAME.fullmatch(n) is None}
+        submitted = build_wrapper(submitted, carried, **written, is_array=options.is_array)
+    argv = (
         "sbatch",
         "--parsable",
-        f"--comment={key}",
-        f"--job-name={name}",
+        # First: what a user can write stands behind it in the accounting's line.
+        f"--comment={' '.join(filter(None, (key, options.values.get('comment'))))}",
+        f"--job-name={job_name(spec.name)}",
         f"--chdir={spec.working_directory}",
-        f"--ntasks={spec.slots}",
-        f"--output={stdout or default_output_name(spec.name, 'o')}",
-        f"--error={stderr or default_output_name(spec.name, 'e')}",
+        f"--ntasks={options.tasks(spec.slots)}",
+        *told,
         "--export=ALL",
-        "--export-file=/dev/stdin",
         # The service's own ulimits are no concern of a job's.
-        "--propagate=NONE",
+        *(() if "propagate" in options.values else ("--propagate=NONE",)),
         *_optional(spec),
         "--",
-        spec.script_file,
+        spec.script_file if submitted == script else "/dev/stdin",
         *spec.args,
-    ]
+    )
     _check_arguments(argv)
-    variables = {**environment, "SLURM_JOB_NAME": name, **spec.environment}
-    return Submission(argv=tuple(argv), stdin=_environment_file(variables))
+    _check_environment(environment)
+    return Submission(
+        argv=argv,
+        environment={name: environment[name] for name in environment.keys() - carried.keys()},
+        stdin=b"" if submitted == script else submitted,
+    )
+
+
+def build_trial(account: Mapping[str, str]) -> Submission:
+    """Return what tells whether sbatch takes the options of `build_sbatch`; it submits nothing.
+
+    Args:
+        account: as there.
+    """
+    options = ("--comment=hpcq", "--job-name=hpcq", "--chdir=/", "--ntasks=1")
+    outputs = ("--output=/dev/null", "--error=/dev/null")
+    always = ("--export=ALL", "--propagate=NONE", "--kill-on-invalid-dep=yes")
+    return Submission(
+        argv=("sbatch", "--parsable", "--test-only", *options, *outputs, *always, "/dev/stdin"),
+        environment=account,
+        stdin=b"#!/bin/sh\n",
+    )
+
+
+def check_script(spec: JobSpec, script: bytes, account: Mapping[str, str]) -> ScriptDirectives:
+    """Return what the script decides; see `SchedulerBackend.check_script`.
+
+    Raises:
+        InvalidSpec: a directive cannot be honoured; it is named, with its line.
+    """
+    options = read_options(script)
+    options.check()
+    options.tasks(spec.slots)
+    name = options.values.get("job-name")
+    named = spec if spec.name else replace(spec, name=name or default_name(spec.working_directory))
+    stdout, stderr = output_patterns(named, options, account)
+    return ScriptDirectives(name=name, stdout=stdout, stderr=stderr)
+
+
+def _is_set_on_node(name: str) -> bool:
+    """Return whether a variable is kept from sbatch, and set where the job runs.
+
+    It would steer sbatch or what a site runs in its place (a script), or Slurm replaces or loses
+    it on its way.
+    """
+    is_long = len(name.encode("utf-8", "replace")) > _MAX_VARIABLE_NAME_BYTES
+    return is_long or _SET_ON_NODE.fullmatch(name) is not None
 
 
 def _optional(spec: JobSpec) -> list[str]:
@@ -120,42 +210,7 @@ def _memory_option(memory_bytes: int, slots: int) -> str:
     return f"--mem={mebibytes}M" if slots == 1 else f"--mem-per-cpu={mebibytes}M"
 
 
-def job_name(name: str) -> str:
-    """Return the name as Slurm gets it: without control characters, at most 200 bytes.
-
-    Slurm would take a newline, and every listing made for people would break on it.
-    """
-    printable = "".join(c if c.isprintable() else "_" for c in name)
-    return _cut(printable, MAX_NAME_BYTES) or "job"
-
-
-def default_output_name(name: str, kind: str) -> str:
-    r"""Return the pattern of ``NAME.oID`` or ``NAME.eID`` as sbatch wants it.
-
-    ``/`` and ``\`` become ``_``: the first would name a directory, the second makes Slurm leave
-    all patterns alone (sbatch(1), FILENAME PATTERN).
-
-    Args:
-        name: the job's name as the user gave it.
-        kind: ``o`` or ``e``.
-    """
-    flat = job_name(name).replace("/", "_").replace("\\", "_")
-    return f"{flat.replace('%', '%%')}.{kind}%j"
-
-
-def literal_path(path: str) -> str:
-    r"""Return a path so that Slurm takes it as it is.
-
-    A backslash anywhere turns patterns off and is itself removed, once (seen in 22.05).
-    """
-    return path.replace("\\", "\\\\") if "\\" in path else path.replace("%", "%%")
-
-
-def _cut(text: str, limit_bytes: int) -> str:
-    return text.encode("utf-8", "replace")[:limit_bytes].decode("utf-8", "ignore")
-
-
-def _check_arguments(argv: Iterable[str]) -> None:
+def _check_arguments(argv: Collection[str]) -> None:
     sizes = [len(_encode(text, None)) for text in argv]
     if max(sizes) > MAX_ARGUMENT_BYTES or sum(sizes) > MAX_ARGUMENTS_BYTES:
         raise InvalidSpec(
@@ -163,11 +218,15 @@ def _check_arguments(argv: Iterable[str]) -> None:
         )
 
 
-def _environment_file(variables: Mapping[str, str]) -> bytes:
+def _check_environment(variables: Mapping[str, str]) -> None:
     if any(not name or "=" in name for name in variables):
         raise InvalidSpec("A variable's name is empty or holds '='.", field="environment")
-    entries = (f"{name}={value}" for name, value in variables.items())
-    return b"".join(_encode(entry, "environment") + b"\0" for entry in entries)
+    sizes = [len(_encode(f"{n}={v}", "environment")) for n, v in variables.items()]
+    if max(sizes, default=0) > MAX_ARGUMENT_BYTES or sum(sizes) > MAX_ARGUMENTS_BYTES:
+        raise InvalidSpec(
+            "The environment is too large: 128 KiB a variable, 1 MB all together.",
+            field="environment",
+        )
 
 
 def _encode(text: str, field: str | None) -> bytes:

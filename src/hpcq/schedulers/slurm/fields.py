@@ -10,10 +10,13 @@ from hpcq.domain.units import from_epoch, parse_clock, parse_size
 
 __all__ = [
     "array_of",
+    "base_id",
     "decode",
     "dependencies",
+    "exit_status",
     "expand_output_path",
     "integer",
+    "is_job_id",
     "known",
     "limit_seconds",
     "moment",
@@ -40,7 +43,10 @@ _NOTHING = frozenset(
         "Partition Limit",
     }
 )
-_ARRAY_TASK = re.compile(r"([0-9]+)_([0-9]+)")
+_JOB_ID = re.compile(r"([1-9][0-9]{0,9})(?:([_+])([0-9]{1,9}))?")
+_LARGEST_JOB_ID = 0xFFFF_FFFD
+"""The numbers behind it are marks of Slurm's (NO_VAL in slurm.h); sacct takes 2^32 for all jobs."""
+_YEAR_SECONDS = 365 * 86400
 _DEPENDENCY_ID = re.compile(r"[:?,]([0-9]+(?:_[0-9]+)?)(?![0-9])")
 _SUBSTITUTE = re.compile(r"%(?:([0-9]+)?([AajuxNJnstb%])|(.?))")
 
@@ -83,13 +89,17 @@ def moment(text: str) -> datetime | None:
 
 @functools.lru_cache(maxsize=4096)
 def limit_seconds(text: str) -> int | None:
-    """Return squeue's time limit (``1-00:00:00``, ``2:00``); None for no limit."""
+    """Return squeue's time limit (``1-00:00:00``, ``2:00``); None for no limit.
+
+    A job that asked for none, and that backfill starts, is given 365 days (seen in 22.05 to 26.11).
+    """
     if known(text) is None:
         return None
     try:
-        return int(parse_clock(text))
+        seconds = int(parse_clock(text))
     except ValueError:
         return None
+    return None if seconds == _YEAR_SECONDS else seconds
 
 
 def tres(text: str) -> dict[str, str]:
@@ -105,10 +115,38 @@ def tres_bytes(resources: dict[str, str], name: str) -> float | None:
         return None
 
 
+def is_job_id(text: str) -> bool:
+    """Return whether a text can be the id of one job, task or component.
+
+    Slurm's commands take others for something else: ``0`` for all jobs, ``9[2]`` for job 92.
+    """
+    match = _JOB_ID.fullmatch(text)
+    return match is not None and int(match[1]) <= _LARGEST_JOB_ID
+
+
+def base_id(text: str) -> str:
+    """Return the id that sbatch printed: ``12`` of the task ``12_3``, the component ``12+1``."""
+    return re.split(r"[_+]", text, maxsplit=1)[0]
+
+
 def array_of(native_id: NativeId) -> tuple[str | None, int | None]:
-    """Return the array's id and the task's number: ``12_3`` is task 3 of ``12``."""
-    match = _ARRAY_TASK.fullmatch(native_id)
-    return (None, None) if match is None else (match[1], int(match[2]))
+    """Return the whole's id and the task's number: ``12_3`` is task 3 of ``12``, ``12+1`` is 1."""
+    match = _JOB_ID.fullmatch(native_id)
+    return (None, None) if match is None or match[2] is None else (match[1], int(match[3]))
+
+
+def exit_status(text: str) -> tuple[int, int]:
+    """Return exit code and signal.
+
+    Args:
+        text: ``CODE:SIGNAL`` (sacct, and squeue since 23.02), or the status as wait(2) gives it
+            (squeue until 22.05).
+    """
+    code, has_signal, signal = text.partition(":")
+    if has_signal:
+        return integer(code) or 0, integer(signal) or 0
+    status = integer(text) or 0
+    return (0, status & 0x7F) if status & 0x7F else (status >> 8, 0)
 
 
 def dependencies(text: str) -> tuple[str, ...] | None:
@@ -119,26 +157,41 @@ def dependencies(text: str) -> tuple[str, ...] | None:
 
 
 def expand_output_path(
-    pattern: str, native_id: NativeId, raw_id: str, name: str, owner: str | None
+    pattern: str,
+    native_id: NativeId,
+    raw_id: str,
+    name: str,
+    owner: str | None,
+    directory: str | None = None,
 ) -> str | None:
     """Return the path that an output file gets (sbatch(1), FILENAME PATTERN).
 
     Args:
-        pattern: as squeue prints it, absolute.
+        pattern: as squeue prints it; with patterns and relative by version.
         native_id: the job, as users know it.
         raw_id: the number that Slurm gives each array task.
         name: the job's name.
         owner: the user's name.
+        directory: where a relative one begins.
 
     None when it depends on more than that, such as the node.
     """
     if known(pattern) is None:
         return None
+    if not pattern.startswith("/"):
+        path = expand_output_path(f"/{pattern}", native_id, raw_id, name, owner, None)
+        return None if path is None or directory is None else directory.rstrip("/") + path
     if "\\" in pattern:
         return re.sub(r"\\(.?)", r"\1", pattern)
-    array, task = array_of(native_id)
-    base = native_id.split("_")[0].split("+")[0]
-    values = {"A": array or base, "a": str(task or 0), "j": raw_id, "x": name, "u": owner, "%": "%"}
+    _, task = array_of(native_id)
+    values = {
+        "A": base_id(native_id),
+        "a": str(task or 0),
+        "j": raw_id,
+        "x": name,
+        "u": owner,
+        "%": "%",
+    }
     parts, position = [], 0
     for match in _SUBSTITUTE.finditer(pattern):
         value = values.get(match[2])

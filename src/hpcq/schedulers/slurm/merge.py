@@ -4,11 +4,14 @@ from collections.abc import Collection
 from dataclasses import fields, replace
 
 from hpcq.domain.jobs import NativeId, Observation
+from hpcq.domain.states import FailureKind
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.slurm.outcome import recognise_memory_kill
 
 __all__ = ["combine"]
 
+_OUTCOME = ("failure_kind", "state_reason", "exit_code", "exit_signal")
+_UNCLEAR = (FailureKind.UNKNOWN, FailureKind.NON_ZERO_EXIT)
 _NAMES = tuple(field.name for field in fields(Observation))
 
 
@@ -30,14 +33,15 @@ def combine(accounted: Listing, seen: Listing, *, waiting: Collection[NativeId] 
 def _complete(accounted: Observation, over: dict[NativeId, Observation]) -> Observation:
     """Complete accounting's word on a job with the controller's.
 
-    sacct shows exit codes from 128 on less 128 (137 as 9), spoils quotes and characters beyond
-    the BMP in names, and its record may lack most columns at first (all seen in 22.05).
+    sacct shows exit codes from 128 on less 128 (137 as 9, and 128 as none; until 25.05), spoils
+    quotes and characters beyond the BMP in names, and its record may lack most columns at first
+    (all seen in 22.05).
     """
     seen = over.get(accounted.native_id)
-    if seen is None or seen.submit_time != accounted.submit_time:
+    if seen is None or accounted.submit_time not in (None, seen.submit_time):
         return accounted
     gaps = {name: getattr(seen, name) for name in _NAMES if getattr(accounted, name) is None}
     gaps["name"] = seen.name
-    if seen.exit_code is not None and accounted.exit_code is not None:
-        gaps |= {"exit_code": seen.exit_code, "state_reason": seen.state_reason}
+    if accounted.failure_kind in _UNCLEAR and seen.failure_kind not in (None, FailureKind.UNKNOWN):
+        gaps |= {name: getattr(seen, name) for name in _OUTCOME}
     return recognise_memory_kill(replace(accounted, **gaps))

@@ -4,15 +4,17 @@ from dataclasses import dataclass, replace
 
 from hpcq.domain.jobs import Observation
 from hpcq.domain.states import FailureKind, JobState
-from hpcq.schedulers.slurm.states import describe_signal, meaning_of
+from hpcq.schedulers.slurm.states import describe_reason, describe_signal, meaning_of
 
-__all__ = ["Outcome", "outcome_of", "recognise_memory_kill"]
+__all__ = ["NEVER_SATISFIED", "Outcome", "is_refused", "outcome_of", "recognise_memory_kill"]
 
 _LAST_SIGNAL = 64
 _LAUNCH_FAILED = 53
 """FAILED with 0:53 and no signal sent: slurmstepd could not open the output file or enter the
 working directory (seen in 22.05; SLURM_ERROR codes of ``slurmstepd/mgr.c``)."""
 _MEMORY_KILL = 9
+NEVER_SATISFIED = "DependencyNeverSatisfied"
+"""Slurm's reason for a job that it ends because the job it depends on did not end as required."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +34,42 @@ class Outcome:
     exit_signal: int | None = None
 
 
-def outcome_of(state: str, code: int, signal: int, *, by: str | None = None) -> Outcome:
+def outcome_of(
+    state: str,
+    code: int,
+    signal: int,
+    *,
+    has_run: bool = True,
+    by: str | None = None,
+    waited_for: str = "",
+) -> Outcome:
     """Return how a job ended.
 
     Args:
         state: the state's word, without ``by UID``.
         code: the left side of ExitCode.
         signal: the right side of ExitCode, of the job or else of its script; 0 for none.
+        has_run: whether it ever had a host: else no exit status is believed.
         by: the uid that cancelled it.
+        waited_for: the reason beside the state, for which it waited last.
     """
     meaning = meaning_of(state)
     if meaning.state is JobState.DONE:
-        return Outcome(exit_code=code)
+        return Outcome(exit_code=code if has_run else None)
     # 125 and the like are Slurm's own marks, not signals (OUT_OF_MEMORY is 0:125).
-    real_signal = signal if 0 < signal <= _LAST_SIGNAL else None
-    exit_code = code or None
+    real_signal = signal if has_run and 0 < signal <= _LAST_SIGNAL else None
+    exit_code = code or None if has_run else None
     if meaning.failure_kind is not None:
-        reason = f"It was cancelled by the user with uid {by}." if by else meaning.reason
+        reason = meaning.reason
+        if by is not None:
+            reason = f"It was cancelled by the user with uid {by}."
+        elif not has_run and waited_for == NEVER_SATISFIED:
+            reason = f"{describe_reason(waited_for)}."
         return Outcome(meaning.failure_kind, reason, exit_code, real_signal)
+    if not has_run:
+        why = describe_reason(waited_for)
+        reason = "Slurm could not run it as it was asked to" + (f": {why}." if why else ".")
+        return Outcome(FailureKind.SCHEDULER_ERROR, reason)
     if signal == _LAUNCH_FAILED and not code:
         return Outcome(
             FailureKind.SCHEDULER_ERROR,
@@ -61,6 +81,15 @@ def outcome_of(state: str, code: int, signal: int, *, by: str | None = None) -> 
     if code:
         return Outcome(FailureKind.NON_ZERO_EXIT, f"It exited with {code}.", code)
     return Outcome(FailureKind.UNKNOWN, "Slurm says that it failed, and no more.")
+
+
+def is_refused(seen: Observation) -> bool:
+    """Return whether a job is what Slurm keeps of one that it did not take.
+
+    sbatch then says no, yet a job with a number is left behind, ``FAILED``, which never had a host
+    (BadConstraints; seen in 22.05).
+    """
+    return seen.native_state == "FAILED" and seen.hosts is None
 
 
 def recognise_memory_kill(seen: Observation) -> Observation:

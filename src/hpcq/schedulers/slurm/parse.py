@@ -1,8 +1,7 @@
 """squeue's answers as observations; pure, except for the memory of `ListingReader`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
@@ -23,7 +22,7 @@ from hpcq.schedulers.slurm.states import describe_reason, meaning_of
 
 __all__ = [
     "ListingReader",
-    "parse_comments",
+    "find_key",
     "parse_details",
     "parse_job_id",
     "parse_listing",
@@ -116,24 +115,26 @@ def raw_ids(stdout: bytes, marks: Marks) -> dict[str, NativeId]:
     return found
 
 
-def parse_comments(stdout: bytes, marks: Marks) -> Iterator[tuple[NativeId, SubmissionKey]]:
-    """Yield the jobs that carry a submission key as their comment.
+def find_key(stdout: bytes, key: SubmissionKey, marks: Marks) -> NativeId | None:
+    """Return the job that carries the key, by the id that sbatch printed.
 
     Args:
         stdout: what `queries.build_find_in_queue` made squeue print.
-        marks: those given to it.
+        key: begins the job's comment.
+        marks: those given to squeue.
 
     Raises:
-        OutputParseError: the output is cut off.
+        OutputParseError: the output is cut off, or the key stands in a record that cannot be read.
     """
     for record in _records(stdout, marks, "squeue"):
         native_id, _, comment = fields.decode(record).partition(marks.free)
-        key = SubmissionKey.find_in(comment)
-        if key is not None and key == comment:
+        if f"{comment} ".startswith(f"{key} "):
             try:
-                yield NativeId(native_id), key
+                return NativeId(fields.base_id(native_id))
             except ValueError:
-                continue
+                reason = "the job with our key has no id"
+                raise OutputParseError("squeue", reason, record) from None
+    return None
 
 
 def parse_job_id(stdout: bytes) -> NativeId:
@@ -206,8 +207,7 @@ def _observe(columns: dict[str, str]) -> Observation:
         # Before the start this column is the scheduler's guess.
         start_time=None if waits else fields.moment(columns["start"]),
         working_directory=fields.known(columns["directory"]),
-        # The arguments follow, unquoted; none of them can be told from the next.
-        script_file=command and command.split(" ", 1)[0],
+        script_file=_script_of(command),
         slots=fields.integer(columns["slots"]),
         hosts=None if hosts is None else expand_hosts(hosts),
         wall_time_limit_seconds=fields.limit_seconds(columns["limit"]),
@@ -218,19 +218,32 @@ def _observe(columns: dict[str, str]) -> Observation:
     )
 
 
+def _script_of(command: str | None) -> str | None:
+    """Return the script in a command; the arguments follow unquoted, none can be told apart."""
+    script = command and command.split(" ", 1)[0]
+    # What was submitted on standard input has no name.
+    return script if script and script.startswith("/") and script != "/dev/stdin" else None
+
+
 def _observe_details(columns: dict[str, str]) -> Observation:
     listed = _observe(columns)
     memory = fields.tres_bytes(fields.tres(columns["tres"]), "mem")
-    outputs = [
+    stdout, stderr = (
         fields.expand_output_path(
-            columns[stream], listed.native_id, columns["raw_id"], columns["name"], listed.owner
+            columns[stream],
+            listed.native_id,
+            columns["raw_id"],
+            columns["name"],
+            listed.owner,
+            listed.working_directory,
         )
         for stream in ("stdout", "stderr")
-    ]
+    )
     changes: dict[str, object] = {
         "memory_limit_bytes": None if memory is None else int(memory),
-        "stdout_path": outputs[0],
-        "stderr_path": outputs[1],
+        "stdout_path": stdout,
+        # Since 24.11 nothing stands there when both go to one file.
+        "stderr_path": stderr if fields.known(columns["stderr"]) else stdout,
     }
     if listed.state.is_final:
         changes |= _ending(listed, columns)
@@ -238,17 +251,18 @@ def _observe_details(columns: dict[str, str]) -> Observation:
 
 
 def _ending(listed: Observation, columns: dict[str, str]) -> dict[str, object]:
-    # squeue prints the status as wait(2) gives it: exit code times 256, or the signal.
-    status = fields.integer(columns["exit"]) or 0
-    signal = status & 0x7F
-    outcome = outcome_of(columns["state"], 0 if signal else status >> 8, signal)
-    end: datetime | None = fields.moment(columns["end"])
+    outcome = outcome_of(
+        columns["state"],
+        *fields.exit_status(columns["exit"]),
+        has_run=listed.hosts is not None,
+        waited_for=columns["reason"],
+    )
     return {
         "failure_kind": outcome.failure_kind,
         "state_reason": outcome.reason,
         "exit_code": outcome.exit_code,
         "exit_signal": outcome.exit_signal,
-        "end_time": end,
+        "end_time": fields.moment(columns["end"]),
         # A job that never ran is given its end as its start.
         "start_time": listed.start_time if listed.hosts else None,
     }

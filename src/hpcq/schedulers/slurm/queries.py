@@ -14,6 +14,7 @@ __all__ = [
     "DETAIL_COLUMNS",
     "EPOCH_TIMES",
     "FIELD",
+    "FIND_COLUMNS",
     "FREE_DETAIL_COLUMNS",
     "FREE_QUEUE_COLUMNS",
     "HISTORY_COLUMNS",
@@ -127,6 +128,9 @@ HISTORY_COLUMNS: Sequence[str] = (
 )
 """sacct -o, for allocations and their steps."""
 
+FIND_COLUMNS: Sequence[str] = ("JobID", "Submit", "Comment", "SubmitLine")
+"""sacct -o, for what this account submitted."""
+
 USAGE_COLUMNS: Sequence[str] = ("JobID", "MaxRSS", "TRESUsageInTot", "TRESUsageOutTot")
 """sstat -o, for the steps of running jobs."""
 
@@ -202,7 +206,7 @@ def build_find_in_accounting(delimiter: str, owner: str | None) -> tuple[str, ..
     return (
         *("sacct", "--allocations", "--duplicates", "--noheader", "--parsable"),
         *(f"--delimiter={delimiter}", f"--starttime=now-{FIND_DAYS}days", _UNTIL, *whose),
-        "--format=JobID,Submit,Comment,SubmitLine",
+        f"--format={','.join(FIND_COLUMNS)}",
     )
 
 

@@ -7,17 +7,22 @@ from hypothesis import strategies as st
 from tests.unit.schedulers.slurm.recorded import DELIMITER, KEY, recorded
 
 from hpcq.domain.errors import OutputParseError
-from hpcq.domain.jobs import NativeId, Observation
+from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.schedulers.slurm import accounting
 from hpcq.schedulers.slurm.queries import HISTORY_COLUMNS
+from hpcq.schedulers.slurm.usage import parse_usage
 
 
-def told(case: str, *wanted: str) -> Sequence[Observation]:
+def told(case: str, *wanted: str, version: str = "22.05") -> Sequence[Observation]:
     ids = [NativeId(job) for job in wanted]
-    listing = accounting.parse_history(recorded(case).stdout, DELIMITER, ids)
-    assert not listing.unreadable
-    return listing.observations
+    history = accounting.parse_history(recorded(case, version).stdout, DELIMITER, ids)
+    assert not history.listing.unreadable
+    return history.listing.observations
+
+
+def ended(stdout: bytes) -> Sequence[Observation]:
+    return accounting.parse_history(stdout, DELIMITER, []).listing.observations
 
 
 def rows(*jobs: dict[str, str]) -> bytes:
@@ -133,15 +138,13 @@ def test_only_the_last_run_of_a_requeued_job_counts() -> None:
 def test_a_node_failure_before_a_requeue_is_not_the_end() -> None:
     failed = {"State": "NODE_FAIL"}
     again = {"State": "RUNNING", "Submit": "1700000009", "End": "Unknown"}
-    assert accounting.parse_history(rows(failed, again), DELIMITER, []).observations == ()
-    listing = accounting.parse_history(rows(failed), DELIMITER, [])
-    assert listing.observations[0].failure_kind is FailureKind.NODE_FAILURE
+    assert ended(rows(failed, again)) == ()
+    assert ended(rows(failed))[0].failure_kind is FailureKind.NODE_FAILURE
 
 
 def test_an_id_that_was_used_twice_is_two_jobs() -> None:
     later = {"Submit": "1710000000", "End": "1710000009", "ExitCode": "1:0", "State": "FAILED"}
-    listing = accounting.parse_history(rows({}, later), DELIMITER, [])
-    assert [seen.state for seen in listing.observations] == [JobState.DONE, JobState.FAILED]
+    assert [seen.state for seen in ended(rows({}, later))] == [JobState.DONE, JobState.FAILED]
 
 
 def test_a_submission_without_a_key_surely_has_none() -> None:
@@ -150,8 +153,7 @@ def test_a_submission_without_a_key_surely_has_none() -> None:
         (f"sbatch --parsable --comment={KEY} -- /srv/run.sh", False),
         ("sbatch --comment=mine run.sh", True),
     ):
-        listing = accounting.parse_history(rows({"SubmitLine": line}), DELIMITER, [])
-        assert [seen.is_keyless for seen in listing.observations] == [keyless]
+        assert [seen.is_keyless for seen in ended(rows({"SubmitLine": line}))] == [keyless]
 
 
 @pytest.mark.parametrize("case", ["unknown", "array-task-cancelled-while-held"])
@@ -159,27 +161,76 @@ def test_what_accounting_does_not_know_is_absent(case: str) -> None:
     assert told(f"history-{case}") == ()
 
 
-def test_submissions_are_found_by_their_key() -> None:
-    found = list(accounting.parse_submissions(recorded("find-in-accounting").stdout, DELIMITER))
-    assert {key for _, key in found} == {KEY}
+def found(job: str, comment: str, line: str) -> NativeId | None:
+    row = "".join(value + DELIMITER for value in (job, "1700000000", comment, line)) + "\n"
+    return accounting.find_key(row.encode(), DELIMITER, SubmissionKey(KEY))
 
 
-def test_a_key_is_found_where_comments_are_not_stored() -> None:
-    line = f"sbatch --parsable --comment={KEY} --job-name=x -- /s.sh --comment=other"
-    row = "".join(v + DELIMITER for v in ("7", "1700000000", "", line)) + "\n"
-    assert list(accounting.parse_submissions(row.encode(), DELIMITER)) == [("7", KEY)]
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"/usr/bin/sbatch --parsable --comment={KEY} --job-name=x -- /s.sh --comment=other",
+        f"sbatch --account=a --comment={KEY} --parsable /s.sh",
+        f"/opt/slurm 23/bin/sbatch --comment {KEY} /s.sh",
+        f"sbatch --parsable --comment={KEY} words of the script --job-name=x -- /s.sh",
+    ],
+)
+def test_a_key_is_found_wherever_it_stands_in_the_submit_line(line: str) -> None:
+    assert found("7", "", line) == "7"
+    # An administrator has changed the comment.
+    assert found("7", "see ticket 12", line) == "7"
+
+
+def test_a_key_among_the_arguments_of_a_script_is_not_the_job_s() -> None:
+    assert found("7", "", f"sbatch -- /s.sh --comment={KEY}") is None
+
+
+@pytest.mark.parametrize("job", ["7", "7_[1-4%2]", "7_3", "7+1"])
+def test_a_key_leads_to_the_id_that_sbatch_printed(job: str) -> None:
+    assert found(job, KEY, "") == "7"
+
+
+def test_a_key_in_a_record_without_an_id_is_not_absent() -> None:
+    with pytest.raises(OutputParseError, match="our key"):
+        found("?", KEY, "")
+
+
+@pytest.mark.parametrize(
+    ("case", "version"),
+    [
+        ("find-in-accounting", "22.05"),
+        ("find-in-accounting-without-comments", "22.05"),
+        ("find-in-accounting", "23.11"),
+        ("find-in-accounting", "24.11"),
+        ("find-in-accounting", "26.11"),
+    ],
+)
+def test_a_submission_is_found_by_its_key(case: str, version: str) -> None:
+    stdout = recorded(case, version).stdout
+    assert accounting.find_key(stdout, DELIMITER, SubmissionKey(KEY)) is not None
+    assert accounting.find_key(stdout, DELIMITER, SubmissionKey(f"hpcq-{'f' * 32}")) is None
+
+
+def test_a_submission_is_found_by_the_line_of_the_real_command() -> None:
+    """Started by its full path, where the site keeps no comments."""
+    stdout = recorded("find-in-accounting-without-comments").stdout
+    row = [line for line in stdout.split(b"\n") if KEY.encode() in line][-1]
+    job, _, comment, line, _ = row.decode().split(DELIMITER)
+    assert line.startswith(f"/usr/bin/sbatch --parsable --comment={KEY} ")
+    assert comment == ""
+    assert accounting.find_key(stdout, DELIMITER, SubmissionKey(KEY)) == job
 
 
 def test_a_running_job_s_usage_is_that_of_now() -> None:
     now = datetime(2024, 1, 1, tzinfo=UTC)
     done = recorded("usage")
     raw = done.stdout.decode().split(".")[0]
-    usage = accounting.parse_usage(done.stdout, {raw: NativeId("12_3")}, now)[NativeId("12_3")]
-    assert usage.sampled_at == now
-    assert usage.memory_bytes
-    assert usage.max_memory_bytes
-    assert usage.cpu_seconds == 0
-    assert usage.io_bytes
+    used = parse_usage(done.stdout, {raw: NativeId("12_3")}, now)[NativeId("12_3")]
+    assert used.sampled_at == now
+    assert used.memory_bytes
+    assert used.max_memory_bytes
+    assert used.cpu_seconds == 0
+    assert used.io_bytes
 
 
 def test_several_steps_are_summed() -> None:
@@ -189,9 +240,9 @@ def test_several_steps_are_summed() -> None:
         b"8.batch||\n"
     )
     ids = {"7": NativeId("7"), "8": NativeId("8")}
-    usage = accounting.parse_usage(stdout, ids, datetime.now(UTC))
-    assert set(usage) == {"7"}
-    seen = usage[NativeId("7")]
+    used = parse_usage(stdout, ids, datetime.now(UTC))
+    assert set(used) == {"7"}
+    seen = used[NativeId("7")]
     assert (seen.cpu_seconds, seen.memory_bytes, seen.io_bytes) == (90, 250 << 10, 12)
     assert seen.max_memory_bytes == 300 << 10
 
@@ -205,10 +256,10 @@ def test_an_answer_that_is_cut_off_is_an_error() -> None:
 def test_any_output_is_read_or_refused(stdout: bytes) -> None:
     try:
         accounting.parse_history(stdout, DELIMITER, [])
-        list(accounting.parse_submissions(stdout, DELIMITER))
+        accounting.find_key(stdout, DELIMITER, SubmissionKey(KEY))
     except OutputParseError:
         pass
-    accounting.parse_usage(stdout, {"7": NativeId("7")}, datetime.now(UTC))
+    parse_usage(stdout, {"7": NativeId("7")}, datetime.now(UTC))
 
 
 @given(st.lists(st.text(alphabet="0123456789:KMGT_[]-%,.=memcpu RUNCOPLETED", max_size=15)))

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from tests.unit.schedulers.slurm.recorded import DELIMITER, KEY, MARKS, recorded
+from tests.unit.schedulers.slurm.recorded import DELIMITER, KEY, MARKS, ROOT, recorded
 
 from hpcq.domain.errors import (
     CommandFailed,
     CommandMissing,
     CommandTimedOut,
     HpcqError,
+    InvalidSpec,
     JobNotFound,
     NotAuthorized,
     OutputParseError,
+    QuotaExceeded,
+    SchedulerError,
     SchedulerUnavailable,
 )
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
@@ -29,7 +32,14 @@ from hpcq.schedulers.slurm.backend import SlurmBackend, create
 
 T = TypeVar("T")
 
-SPEC = JobSpec(name="demo", working_directory="/srv", script_file="/srv/job.sh")
+SPEC = JobSpec(
+    name="demo",
+    working_directory="/srv",
+    script_file="/srv/job.sh",
+    queue="nowhere",
+    priority=5,
+    memory_limit_bytes=1 << 45,
+)
 
 
 class Recorded:
@@ -51,6 +61,13 @@ class Recorded:
 
 def answer(stdout: str = "", stderr: str = "", exit_code: int = 0) -> Completed:
     return Completed(argv=(), exit_code=exit_code, stdout=stdout.encode(), stderr=stderr.encode())
+
+
+@pytest.fixture(autouse=True)
+def _script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "hpcq.schedulers.slurm.backend.read_script", lambda path: b"#!/bin/sh\ntrue\n"
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -81,36 +98,133 @@ def run(work: Awaitable[T]) -> T:
     return asyncio.run(main())
 
 
-def submit(done: Completed) -> NativeId:
-    return run(backend(Recorded(sbatch=done)).submit(SPEC, SubmissionKey(KEY)))
+def submit(done: Completed, spec: JobSpec = SPEC) -> NativeId:
+    return run(backend(Recorded(sbatch=done)).submit(spec, SubmissionKey(KEY)))
 
 
 def test_a_submission_gives_the_id_and_leaks_nothing() -> None:
     runner = Recorded(sbatch=recorded("sbatch-ok"))
     assert run(backend(runner).submit(SPEC, SubmissionKey(KEY))).isdigit()
     (asked,) = runner.asked
-    assert asked.stdin == b"PATH=/bin\0HOME=/home/me\0USER=me\0SLURM_JOB_NAME=demo\0"
-    assert asked.env["SLURM_CONF"] == "/c"
+    assert asked.env == {"PATH": "/bin", "HOME": "/home/me", "USER": "me", "SLURM_CONF": "/c"}
+    assert asked.stdin == b""
     assert asked.search_path == "/opt/slurm/bin"
 
 
+def versions(case: str) -> list[str]:
+    return sorted(folder.parent.name for folder in ROOT.glob(f"*/{case}"))
+
+
 @pytest.mark.parametrize(
-    ("case", "error", "message"),
+    ("case", "field", "message"),
     [
-        ("sbatch-no-shebang", CommandFailed, "does not look like a batch script"),
-        ("sbatch-dos-line-ends", CommandFailed, "DOS line breaks"),
-        ("sbatch-unknown-partition", CommandFailed, "Invalid partition name specified"),
-        ("sbatch-too-much-memory", CommandFailed, "Memory specification can not be satisfied"),
-        ("sbatch-controller-down", SchedulerUnavailable, "Unable to contact slurm controller"),
-        ("sbatch-negative-nice-as-user", CommandFailed, "Invalid --nice value"),
+        ("sbatch-no-shebang", "scriptFile", "does not look like a batch script"),
+        ("sbatch-dos-line-ends", "scriptFile", "DOS line breaks"),
+        ("sbatch-unknown-partition", "queue", "Invalid partition name specified"),
+        ("sbatch-too-much-memory", "memoryLimit", "Memory specification can not be satisfied"),
+        ("sbatch-negative-nice-as-user", "priority", "Invalid --nice value"),
+        ("sbatch-nice-out-of-range", "priority", "out of range"),
+        ("sbatch-unknown-qos", "scriptFile", "Invalid qos specification"),
+        ("sbatch-refused-account", "scriptFile", "Invalid account or account/partition"),
+        ("sbatch-bad-dependency", "scriptFile", "Job dependency problem"),
+        ("sbatch-array-too-large", "scriptFile", "Invalid job array specification"),
+        ("sbatch-bad-gres", "scriptFile", "Invalid generic resource"),
+        ("sbatch-bad-feature", "scriptFile", "Invalid feature specification"),
+        ("sbatch-too-many-cpus", "reservedSlots", "QOSMaxCpuPerJobLimit"),
     ],
 )
-def test_a_refusal_has_the_scheduler_s_words(
-    case: str, error: type[HpcqError], message: str
-) -> None:
-    with pytest.raises(error) as caught:
-        submit(recorded(case))
-    assert message in str(getattr(caught.value, "scheduler_message", ""))
+def test_what_the_caller_can_correct_names_the_field(case: str, field: str, message: str) -> None:
+    for version in versions(case):
+        with pytest.raises(InvalidSpec, match=message) as caught:
+            submit(recorded(case, version))
+        assert caught.value.field == field
+        assert "Try " not in caught.value.detail
+        assert "sbatch:" not in caught.value.detail
+
+
+def test_a_wrong_account_in_the_request_is_its_field() -> None:
+    done = recorded("sbatch-refused-account")
+    with pytest.raises(InvalidSpec) as caught:
+        submit(done, replace(SPEC, account="nobody-pays"))
+    assert caught.value.field == "account"
+
+
+@pytest.mark.parametrize("case", ["sbatch-controller-down", "sbatch-no-configuration-file"])
+def test_a_scheduler_that_is_away_is_said_to_be(case: str) -> None:
+    for version in versions(case):
+        with pytest.raises(SchedulerUnavailable):
+            submit(recorded(case, version))
+
+
+def test_a_missing_configuration_source_is_an_outage() -> None:
+    # Printed by 22.05 without slurm.conf, and without a server that gives one out.
+    text = """sbatch: error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host
+sbatch: error: fetch_config: DNS SRV lookup failed
+sbatch: error: _establish_config_source: failed to fetch config
+sbatch: fatal: Could not establish a configuration source
+"""
+    with pytest.raises(SchedulerUnavailable):
+        submit(answer(stderr=text, exit_code=1))
+
+
+def test_a_limit_that_passes_is_a_quota() -> None:
+    with pytest.raises(QuotaExceeded, match="AssocMaxSubmitJobLimit"):
+        submit(recorded("sbatch-too-many-jobs"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "field"),
+    [
+        ("AssocMaxWallDurationPerJobLimit", "wallTimeLimit"),
+        ("QOSMaxMemoryPerJob", "memoryLimit"),
+        ("AssocMaxNodePerJobLimit", "reservedSlots"),
+        ("QOSMinGRES", None),
+    ],
+)
+def test_a_limit_that_the_job_itself_exceeds_is_no_quota(limit: str, field: str | None) -> None:
+    done = recorded("sbatch-too-many-cpus")
+    stderr = done.stderr.replace(b"QOSMaxCpuPerJobLimit", limit.encode())
+    with pytest.raises(InvalidSpec, match=limit) as caught:
+        submit(replace(done, stderr=stderr))
+    assert caught.value.field == field
+
+
+def test_a_full_queue_that_sbatch_waits_for_is_a_quota() -> None:
+    for version in versions("sbatch-queue-full"):
+        done = recorded("sbatch-queue-full", version)
+        ended = CommandTimedOut(done.argv, 5, done.stdout, done.stderr)
+        with pytest.raises(QuotaExceeded, match="no room"):
+            run(backend(Recorded(sbatch=ended)).submit(SPEC, SubmissionKey(KEY)))
+
+
+def test_an_sbatch_that_waits_for_its_configuration_is_an_outage() -> None:
+    done = recorded("sbatch-no-configuration-file")
+    ended = CommandTimedOut(done.argv, 5, b"", done.stderr.splitlines()[0])
+    with pytest.raises(SchedulerUnavailable):
+        run(backend(Recorded(sbatch=ended)).submit(SPEC, SubmissionKey(KEY)))
+
+
+def test_an_sbatch_that_was_ended_without_a_word_is_uncertain() -> None:
+    with pytest.raises(CommandTimedOut):
+        run(
+            backend(Recorded(sbatch=CommandTimedOut(("sbatch",), 5))).submit(
+                SPEC, SubmissionKey(KEY)
+            )
+        )
+
+
+def test_an_option_of_the_script_that_slurm_does_not_know_is_its_own() -> None:
+    done = recorded("sbatch-bad-option")
+    with pytest.raises(InvalidSpec, match="--no-such-option") as caught:
+        submit(done)
+    assert caught.value.field == "scriptFile"
+
+
+def test_an_option_of_ours_that_slurm_does_not_know_is_no_fault_of_the_caller() -> None:
+    done = recorded("sbatch-bad-option")
+    stderr = done.stderr.replace(b"--no-such-option", b"--parsable")
+    with pytest.raises(CommandFailed):
+        submit(replace(done, stderr=stderr))
 
 
 @pytest.mark.parametrize(
@@ -135,17 +249,48 @@ def test_a_missing_sbatch_is_an_outage() -> None:
         submit(answer(stderr="/bin/sh: 1: exec: sbatch: not found", exit_code=127))
 
 
+class Asked(Recorded):
+    """Answers a search for a key with the first answer, a question for some with the second."""
+
+    def __init__(self, **answers: tuple[Completed, Completed]) -> None:
+        super().__init__()
+        self.both = answers
+
+    async def run(self, command: Command) -> Completed:
+        is_search = any(word == "--me" or "--starttime" in word for word in command.argv)
+        self.answers = {name: both[0 if is_search else 1] for name, both in self.both.items()}
+        return await super().run(command)
+
+
+def found(runner: Recorded) -> NativeId | None:
+    return run(backend(runner).find(SubmissionKey(KEY)))
+
+
 def test_a_job_is_found_by_its_key_in_the_queue() -> None:
-    runner = Recorded(squeue=recorded("find-in-queue"))
-    assert run(backend(runner).find(SubmissionKey(KEY))) is not None
-    assert len(runner.asked) == 1
+    runner = Asked(squeue=(recorded("find-in-queue"), recorded("details-held")))
+    assert found(runner) is not None
+    assert [command.argv[0] for command in runner.asked] == ["squeue", "squeue"]
 
 
-def test_a_job_is_found_by_its_key_in_accounting() -> None:
-    runner = Recorded(squeue=answer(), sacct=recorded("find-in-accounting"))
-    assert run(backend(runner).find(SubmissionKey(KEY))) is not None
+@pytest.mark.parametrize("case", ["find-in-accounting", "find-in-accounting-without-comments"])
+def test_a_job_is_found_by_its_key_in_accounting(case: str) -> None:
+    sacct = (recorded(case), recorded("history-completed"))
+    runner = Asked(squeue=(answer(), answer()), sacct=sacct)
+    assert found(runner) is not None
     other = SubmissionKey(f"hpcq-{'f' * 32}")
     assert run(backend(runner).find(other)) is None
+
+
+def test_a_refused_submission_s_record_is_not_acceptance() -> None:
+    refused = recorded("details-refused")
+    job = refused.stdout.split(b"\x1f", 1)[0].decode()
+    search = answer(f"{job}{MARKS.free}{KEY}{MARKS.end}\n")
+    assert found(Asked(squeue=(search, refused))) is None
+    # The controller has forgotten it, accounting has not.
+    told = (answer(), recorded("history-refused"))
+    assert found(Asked(squeue=(search, answer()), sacct=told)) is None
+    unknown = (answer(), recorded("history-unknown"))
+    assert found(Asked(squeue=(search, answer()), sacct=unknown)) == job
 
 
 def test_a_search_that_could_not_be_made_is_no_answer() -> None:
@@ -247,12 +392,12 @@ def test_what_accounting_could_not_be_asked_about_is_not_said_to_be_unknown_to_i
 
 def test_accounting_is_asked_for_what_begins_after_our_clock_s_present() -> None:
     """A controller whose clock is ahead dates jobs into our future (real: test_clocks_slurm)."""
-    runner = Recorded(squeue=answer(), sacct=recorded("history-unknown"))
+    sacct = (recorded("find-in-accounting"), recorded("history-unknown"))
+    runner = Asked(squeue=(answer(), answer()), sacct=sacct)
     run(backend(runner).history([NativeId("1")]))
-    runner.answers["sacct"] = recorded("find-in-accounting")
     run(backend(runner).find(SubmissionKey(KEY)))
     asked = [command.argv for command in runner.asked if command.argv[0] == "sacct"]
-    assert len(asked) == 2
+    assert len(asked) == 3
     assert all("--endtime=now+1days" in argv for argv in asked)
 
 
@@ -312,6 +457,54 @@ def test_usage_that_cannot_be_had_hides_no_job() -> None:
         runner = Recorded(squeue=recorded("details-many"), sstat=sstat)
         listing = run(backend(runner).details([NativeId("1")]))
         assert JobState.RUNNING in {seen.state for seen in listing.observations}
+
+
+def check(sbatch: Completed | HpcqError) -> Command:
+    runner = Recorded(sbatch=sbatch)
+    run(backend(runner).check_submission())
+    return runner.asked[0]
+
+
+def test_whether_jobs_can_be_submitted_is_tried_without_submitting() -> None:
+    asked = check(
+        answer(stderr="sbatch: Job 27 to start at 2026-11-27T15:36:38 using 1 processors")
+    )
+    assert "--test-only" in asked.argv
+    # All that a submission gives always: an sbatch that lacks one of them can submit nothing.
+    given = run_submission().argv
+    names = {word.partition("=")[0] for word in given[: given.index("--")]}
+    assert names <= {word.partition("=")[0] for word in asked.argv}
+
+
+def run_submission() -> Command:
+    runner = Recorded(sbatch=recorded("sbatch-ok"))
+    spec = JobSpec(name="demo", working_directory="/srv", script_file="/srv/job.sh")
+    run(backend(runner).submit(spec, SubmissionKey(KEY)))
+    return runner.asked[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sbatch: unrecognized option '--propagate=NONE'",
+        "sbatch: error: Batch job submission failed: Access/permission denied",
+        "sbatch: error: Batch job submission failed: Invalid account or account/partition "
+        "combination specified",
+    ],
+)
+def test_what_keeps_all_jobs_from_being_submitted_is_said(text: str) -> None:
+    with pytest.raises(SchedulerError, match="takes no job from this service"):
+        check(answer(stderr=text, exit_code=1))
+
+
+def test_nodes_that_are_not_there_keep_no_job_from_being_submitted() -> None:
+    text = "allocation failure: Requested node configuration is not available"
+    check(answer(stderr=text, exit_code=1))
+
+
+def test_a_controller_that_is_away_says_nothing_of_submissions() -> None:
+    with pytest.raises(SchedulerUnavailable):
+        check(recorded("sbatch-controller-down"))
 
 
 def test_the_version_is_slurm_s_own() -> None:

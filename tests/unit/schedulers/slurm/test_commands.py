@@ -17,24 +17,23 @@ from hpcq.schedulers.slurm import commands
 
 KEY = SubmissionKey("hpcq-00000000000000000000000000000001")
 SPEC = JobSpec(name="demo", working_directory="/srv", script_file="/srv/job.sh")
+SCRIPT = b"#!/bin/sh\ntrue\n"
+
+
+def build(
+    spec: JobSpec, account: dict[str, str] | None = None, script: bytes = SCRIPT
+) -> commands.Submission:
+    return commands.build_sbatch(spec, KEY, script, account=account or {})
 
 
 def options(**fields: object) -> list[str]:
     spec = replace(SPEC, **fields)  # type: ignore[arg-type]
-    argv = commands.build_sbatch(spec, KEY, {}).argv
+    argv = build(spec).argv
     return list(argv[: argv.index("--")])
 
 
-def variables(environment: dict[str, str], base: dict[str, str] | None = None) -> dict[str, str]:
-    spec = replace(SPEC, environment=environment)
-    stdin = commands.build_sbatch(spec, KEY, base or {}).stdin
-    assert stdin.endswith(b"\0")
-    entries = stdin[:-1].decode("utf-8", "surrogateescape").split("\0")
-    return dict(entry.split("=", 1) for entry in entries)
-
-
 def test_a_plain_job_is_asked_for_in_full() -> None:
-    built = commands.build_sbatch(replace(SPEC, args=("a b", "")), KEY, {"PATH": "/bin"})
+    built = build(replace(SPEC, args=("a b", "")), {"PATH": "/bin"})
     assert built.argv == (
         "sbatch",
         "--parsable",
@@ -42,17 +41,17 @@ def test_a_plain_job_is_asked_for_in_full() -> None:
         "--job-name=demo",
         "--chdir=/srv",
         "--ntasks=1",
-        "--output=demo.o%j",
-        "--error=demo.e%j",
+        "--output=/srv/demo.o%j",
+        "--error=/srv/demo.e%j",
         "--export=ALL",
-        "--export-file=/dev/stdin",
         "--propagate=NONE",
         "--",
         "/srv/job.sh",
         "a b",
         "",
     )
-    assert built.stdin == b"PATH=/bin\0SLURM_JOB_NAME=demo\0"
+    assert built.environment == {"PATH": "/bin"}
+    assert built.stdin == b""
 
 
 def test_jobs_that_come_first_are_named_with_their_conditions() -> None:
@@ -87,6 +86,7 @@ def test_jobs_that_come_first_are_named_with_their_conditions() -> None:
         ({"memory_limit_bytes": 0}, "--mem=1M"),
         ({"memory_limit_bytes": 1 << 30, "slots": 3}, "--mem-per-cpu=342M"),
         ({"stdout_path": "/out/100%j"}, "--output=/out/100%%j"),
+        ({"stdout_path": "out"}, "--output=/srv/out"),
         ({"stderr_path": r"/out/a\b%j"}, r"--error=/out/a\\b%j"),
     ],
 )
@@ -113,21 +113,18 @@ def test_no_priority_is_no_option() -> None:
 )
 def test_a_name_is_made_acceptable(name: str, accepted: str, output: str) -> None:
     assert f"--job-name={accepted}" in options(name=name)
-    assert f"--output={output}" in options(name=name)
+    assert f"--output=/srv/{output}" in options(name=name)
 
 
 def test_an_argument_is_never_an_option() -> None:
     spec = replace(SPEC, script_file="/srv/--wrap", args=("--partition=evil", "--"))
-    argv = commands.build_sbatch(spec, KEY, {}).argv
+    argv = build(spec).argv
     assert argv[argv.index("--") + 1 :] == ("/srv/--wrap", "--partition=evil", "--")
 
 
 def test_the_request_wins_over_the_base_environment() -> None:
-    assert variables({"HOME": "/else"}, {"HOME": "/root", "PATH": "/bin"}) == {
-        "HOME": "/else",
-        "PATH": "/bin",
-        "SLURM_JOB_NAME": "demo",
-    }
+    built = build(replace(SPEC, environment={"LANG": "C"}), {"LANG": "pt_BR", "PATH": "/bin"})
+    assert built.environment == {"LANG": "C", "PATH": "/bin"}
 
 
 @given(
@@ -136,8 +133,52 @@ def test_the_request_wins_over_the_base_environment() -> None:
         st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
     )
 )
-def test_an_environment_is_carried_byte_for_byte(environment: dict[str, str]) -> None:
-    assert variables(environment) == {"SLURM_JOB_NAME": "demo", **environment}
+def test_a_variable_goes_through_sbatch_or_past_it(environment: dict[str, str]) -> None:
+    built = build(replace(SPEC, environment=environment))
+    past = environment.keys() - built.environment.keys()
+    assert built.environment.items() <= environment.items()
+    assert bool(past) == bool(built.stdin)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SBATCH_PARTITION",
+        "SBATCH_EXPORT",
+        "SLURM_CLUSTERS",
+        "SLURM_CONF",
+        "SLURM_EXIT_ERROR",
+        "_SLURM_SPANK_OPTION_x",
+        "SPANK_X",
+        "LD_PRELOAD",
+        "LD_LIBRARY_PATH",
+        "LD_AUDIT",
+        "GLIBC_TUNABLES",
+        "BASH_ENV",
+        "BASH_FUNC_sbatch%%",
+        "PYTHONPATH",
+        "HOME",
+        "TZ",
+        "x" * 256,
+    ],
+)
+def test_a_variable_that_would_steer_sbatch_goes_past_it(name: str) -> None:
+    built = build(replace(SPEC, environment={name: "v", "PLAIN": "p"}), {"HOME": "/home/me"})
+    assert name not in built.environment or built.environment[name] != "v"
+    assert built.environment["PLAIN"] == "p"
+    assert built.argv[-1] == "/dev/stdin"
+
+
+def test_a_variable_with_the_account_s_own_value_steers_nothing_anew() -> None:
+    built = build(replace(SPEC, environment={"HOME": "/home/me"}), {"HOME": "/home/me"})
+    assert (built.environment, built.stdin) == ({"HOME": "/home/me"}, b"")
+
+
+def test_a_script_without_an_interpreter_gets_one() -> None:
+    built = commands.build_sbatch(SPEC, KEY, b"a=(1 2)\n", account={}, interpreter="/bin/zsh")
+    assert built.stdin == b"#!/bin/zsh\na=(1 2)\n"
+    assert built.argv[-1] == "/dev/stdin"
+    assert build(SPEC, script=b"true\n").stdin == b"#!/bin/bash\ntrue\n"
 
 
 @pytest.mark.parametrize(
@@ -162,3 +203,26 @@ def test_actions_name_one_job() -> None:
     assert commands.build_scancel(job) == ("scancel", "--verbose", "12_3")
     assert commands.build_hold(job) == ("scontrol", "uhold", "12_3")
     assert commands.build_release(job) == ("scontrol", "release", "12_3")
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "option"),
+    [
+        ("/x/PLD +20%Norte", "demo", "--output=/x/PLD +20%%Norte/demo.o%j"),
+        ("/x/%j", "50%", "--output=/x/%%j/50%%.o%j"),
+        ("/x/a b", "é", "--output=/x/a b/é.o%j"),
+    ],
+)
+def test_a_folder_is_taken_literally(folder: str, name: str, option: str) -> None:
+    assert option in options(working_directory=folder, name=name)
+
+
+def test_a_folder_with_a_backslash_is_opened_by_the_job() -> None:
+    built = build(replace(SPEC, working_directory="/x/a\\b"))
+    assert "--output=/dev/null" in built.argv
+    assert b"exec > '/x/a\\b/demo.o'\"$SLURM_JOB_ID\"'' || exit 126\n" in built.stdin
+
+
+def test_outputs_in_one_file_are_told_so() -> None:
+    given = options(stdout_path="both", stderr_path="both")
+    assert {"--output=/srv/both", "--error=/srv/both"} <= set(given)

@@ -55,7 +55,14 @@ def test_times_are_read_and_nonsense_is_none(text: str, moment: datetime | None)
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("1:30", 90), ("2-00:00:01", 172801), ("UNLIMITED", None), ("INVALID", None), ("?", None)],
+    [
+        ("1:30", 90),
+        ("2-00:00:01", 172801),
+        ("UNLIMITED", None),
+        ("365-00:00:00", None),
+        ("INVALID", None),
+        ("?", None),
+    ],
 )
 def test_limits_are_read(text: str, seconds: int | None) -> None:
     assert fields.limit_seconds(text) == seconds
@@ -85,10 +92,47 @@ def test_dependencies_are_named(text: str, ids: tuple[str, ...] | None) -> None:
         ("/w/%N", "15", None),
         ("(null)", "15", None),
         ("/w/%y%", "15", "/w/%y%"),
+        ("slurm-%j.out", "15", "/srv/slurm-99.out"),
     ],
 )
 def test_output_files_are_named(pattern: str, job: str, path: str | None) -> None:
-    assert fields.expand_output_path(pattern, NativeId(job), "99", "name", "me") == path
+    assert fields.expand_output_path(pattern, NativeId(job), "99", "name", "me", "/srv") == path
+
+
+def test_a_relative_output_without_a_folder_is_not_known() -> None:
+    assert fields.expand_output_path("x.o%j", NativeId("15"), "99", "name", "me", None) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("768", (3, 0)),
+        ("32768", (128, 0)),
+        ("35072", (137, 0)),
+        ("139", (0, 11)),
+        ("9", (0, 9)),
+        ("0", (0, 0)),
+        ("3:0", (3, 0)),
+        ("137:0", (137, 0)),
+        ("0:11", (0, 11)),
+        ("0:53", (0, 53)),
+        ("", (0, 0)),
+    ],
+)
+def test_an_exit_status_is_read_in_both_forms(text: str, status: tuple[int, int]) -> None:
+    assert fields.exit_status(text) == status
+
+
+@pytest.mark.parametrize("text", ["7", "7_3", "7+1", "4294967293"])
+def test_an_id_names_one_job(text: str) -> None:
+    assert fields.is_job_id(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "0_1", "09", "9[2]", "12.host", "4294967294", "4294967296", "all", "7_", "7_3_1"]
+)
+def test_an_id_that_slurm_takes_for_others_is_none(text: str) -> None:
+    assert not fields.is_job_id(text)
 
 
 def test_partitions_are_read() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.unit.schedulers.slurm.recorded import KEY, MARKS, recorded
 
 from hpcq.domain.errors import OutputParseError
-from hpcq.domain.jobs import Observation
+from hpcq.domain.jobs import Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.schedulers.slurm import parse
 from hpcq.schedulers.slurm.queries import FIELD
@@ -165,9 +165,24 @@ def test_array_tasks_are_found_by_the_number_sstat_uses() -> None:
     assert all("_" not in raw for raw in tasks)
 
 
-def test_comments_are_found_in_the_queue() -> None:
-    found = dict(parse.parse_comments(recorded("find-in-queue").stdout, MARKS))
-    assert KEY in found.values()
+@pytest.mark.parametrize("version", ["22.05", "23.11", "24.11", "26.11"])
+def test_a_submission_is_found_by_its_key_in_the_queue(version: str) -> None:
+    stdout = recorded("find-in-queue", version).stdout
+    assert parse.find_key(stdout, SubmissionKey(KEY), MARKS) is not None
+    assert parse.find_key(stdout, SubmissionKey(f"hpcq-{'f' * 32}"), MARKS) is None
+
+
+@pytest.mark.parametrize("job", ["7", "7_3", "7+1"])
+def test_a_key_in_the_queue_leads_to_the_id_that_sbatch_printed(job: str) -> None:
+    for comment in (KEY, f"{KEY} words of the script"):
+        record = f"{job}{MARKS.free}{comment}{MARKS.end}\n".encode()
+        assert parse.find_key(record, SubmissionKey(KEY), MARKS) == "7"
+
+
+def test_a_key_in_a_record_that_cannot_be_read_is_not_absent() -> None:
+    record = f"?{MARKS.free}{KEY}{MARKS.end}\n".encode()
+    with pytest.raises(OutputParseError, match="our key"):
+        parse.find_key(record, SubmissionKey(KEY), MARKS)
 
 
 @pytest.mark.parametrize(

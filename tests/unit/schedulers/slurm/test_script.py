@@ -1,0 +1,170 @@
+"""Options that a script gives itself: honoured, or refused by name."""
+
+from dataclasses import replace
+
+import pytest
+
+from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import JobSpec, SubmissionKey
+from hpcq.domain.outputs import UNKNOWN
+from hpcq.schedulers.base import ScriptDirectives
+from hpcq.schedulers.slurm import commands
+from hpcq.schedulers.slurm.script import read_options
+
+KEY = SubmissionKey("hpcq-00000000000000000000000000000001")
+SPEC = JobSpec(name="", working_directory="/srv/study", script_file="/srv/job.sh")
+
+
+def script(*directives: str) -> bytes:
+    return "\n".join(["#!/bin/bash", *directives, "true", "#SBATCH --wait", ""]).encode()
+
+
+def decide(*directives: str, **fields: object) -> ScriptDirectives:
+    spec = replace(SPEC, **fields)  # type: ignore[arg-type]
+    return commands.check_script(spec, script(*directives), {"USER": "me"})
+
+
+def options(*directives: str, **fields: object) -> set[str]:
+    spec = replace(SPEC, **{"name": "demo", **fields})  # type: ignore[arg-type]
+    argv = commands.build_sbatch(spec, KEY, script(*directives), account={"USER": "me"}).argv
+    return set(argv[: argv.index("--")])
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("#SBATCH --output=a.log", "output", "a.log"),
+        ("#SBATCH --output a.log", "output", "a.log"),
+        ("#SBATCH --out=a.log", "output", "a.log"),
+        ("#SBATCH -oa.log", "output", "a.log"),
+        ("#SBATCH -o a.log # comment", "output", "a.log"),
+        ('#SBATCH -p debug -o "a b.log"', "output", "a b.log"),
+        ("#SBATCH -H -Jname", "job-name", "name"),
+        ("#SBATCH -HJ name", "job-name", "name"),
+        ("#SBATCH --nice -5 -J name", "job-name", "name"),
+        ("#SBATCH --wait", "wait", ""),
+        ("#SBATCH --mem-per-c=1G", "mem-per-cpu", "1G"),
+        # sbatch reads those of other schedulers too (seen in 22.05).
+        ("#PBS -N name", "job-name", "name"),
+        ("#BSUB -J name", "job-name", "name"),
+    ],
+)
+def test_an_option_is_read_as_sbatch_does(line: str, name: str, value: str) -> None:
+    assert read_options(script(line)).values[name] == value
+
+
+@pytest.mark.parametrize(
+    "line", ["# SBATCH --wait", "#SBATCH --wait-all-nodes=1", "#SBATCH --mem-bind=q", "#PBS -W x"]
+)
+def test_another_line_says_nothing(line: str) -> None:
+    assert not read_options(script(line)).values
+
+
+def test_the_last_of_two_options_counts() -> None:
+    assert read_options(script("#SBATCH -J a", "#SBATCH -J b")).values["job-name"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("#SBATCH --wait", "--wait"),
+        ("#SBATCH -W", "--wait"),
+        ("#SBATCH --test-only", "--test-only"),
+        ("#SBATCH -Q", "--quiet"),
+        ("#SBATCH -M other", "--clusters"),
+        ("#SBATCH --export-file=x", "--export-file"),
+        ("#SBATCH --uid=root", "--uid"),
+        ("#SBATCH --cpus-per-task=3", "--cpus-per-task"),
+        ("#SBATCH -c many", "--cpus-per-task"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_with_its_line(line: str, option: str) -> None:
+    with pytest.raises(InvalidSpec, match=rf"{option}.*line 3") as caught:
+        decide("#SBATCH -p debug", line, slots=4)
+    assert caught.value.field == "scriptFile"
+
+
+def test_cpus_per_task_shape_the_reserved_slots() -> None:
+    assert "--ntasks=2" in options("#SBATCH --cpus-per-task=4", slots=8)
+
+
+def test_parsable_is_harmless() -> None:
+    assert "--parsable" in options("#SBATCH --parsable")
+
+
+def test_the_script_s_name_and_outputs_stand_when_the_request_is_silent() -> None:
+    decided = decide("#SBATCH -J mine -o %x-%j.log -e /var/%u/%%.err")
+    assert decided == ScriptDirectives(name="mine", stdout="mine-%j.log", stderr="/var/me/%%.err")
+    told = options("#SBATCH -J mine -o %x-%j.log -e /var/%u/%%.err", name="mine")
+    assert {"--job-name=mine", "--output=/srv/study/mine-%j.log", "--error=/var/me/%%.err"} <= told
+
+
+def test_one_output_in_the_script_leaves_the_other_its_usual_name() -> None:
+    assert decide("#SBATCH -o a.log") == ScriptDirectives(stdout="a.log", stderr="study.e%j")
+
+
+def test_the_request_wins_over_the_script() -> None:
+    told = options("#SBATCH -J mine -o a -e b", name="x", stdout_path="out", stderr_path="err")
+    assert {"--job-name=x", "--output=/srv/study/out", "--error=/srv/study/err"} <= told
+
+
+def test_an_output_that_slurm_alone_can_tell_is_left_to_it() -> None:
+    assert decide("#SBATCH -o %N-%4j.log").stdout == UNKNOWN
+    assert not [option for option in options("#SBATCH -o %N-%4j.log") if "--output" in option]
+
+
+def test_an_output_that_slurm_alone_can_tell_lies_in_the_folder_as_it_is() -> None:
+    folder = "/srv/PLD +20%Norte"
+    told = options("#SBATCH -o %N.log", working_directory=folder)
+    assert "--output=/srv/PLD +20%%Norte/%N.log" in told
+    with pytest.raises(InvalidSpec, match="backslash"):
+        options("#SBATCH -o %N.log", working_directory="/srv/a\\b")
+
+
+def test_outputs_without_a_word_get_the_usual_names() -> None:
+    assert decide() == ScriptDirectives(stdout="study.o%j", stderr="study.e%j")
+    assert decide(name="a/b%") == ScriptDirectives(stdout="a_b%%.o%j", stderr="a_b%%.e%j")
+
+
+def test_tasks_of_an_array_have_outputs_of_their_own() -> None:
+    decided = decide("#SBATCH --array=1-3")
+    assert decided == ScriptDirectives(stdout="study.o%j.%a", stderr="study.e%j.%a")
+    assert "--output=/srv/study/demo.o%A.%a" in options("#SBATCH --array=1-3")
+    # In an array %j is another number for each task.
+    assert decide("#SBATCH --array=1-3 -o %A_%a.log").stdout == "%j_%a.log"
+    assert decide("#SBATCH --array=1-3 -o %j.log").stdout == UNKNOWN
+
+
+def test_memory_in_the_script_gives_way_to_the_request_s() -> None:
+    text = script("#SBATCH --mem=1G -p debug", "#SBATCH --mem-per-cpu 2G")
+    spec = replace(SPEC, name="demo", memory_limit_bytes=1 << 30, slots=2)
+    built = commands.build_sbatch(spec, KEY, text, account={})
+    assert "--mem-per-cpu=512M" in built.argv
+    assert built.stdin == script("#SBATCH -p debug", "#")
+    silent = commands.build_sbatch(replace(SPEC, name="demo"), KEY, text, account={})
+    assert silent.stdin == b""
+
+
+def test_variables_that_the_script_exports_arrive() -> None:
+    spec = replace(SPEC, name="demo", environment={"A": "request"})
+    line = "#SBATCH --export=ALL,A=1,B='x y',C"
+    built = commands.build_sbatch(spec, KEY, script(line), account={"PATH": "/bin"})
+    assert built.environment == {"PATH": "/bin", "A": "request", "B": "x y"}
+    assert "--export=ALL" in built.argv
+
+
+def test_the_script_s_comment_stands_behind_the_key() -> None:
+    assert f"--comment={KEY} see below" in options("#SBATCH --comment='see below'")
+
+
+def test_the_components_of_a_heterogeneous_job_are_read_apart() -> None:
+    found = read_options(script("#SBATCH -o a", "#SBATCH hetjob", "#SBATCH -o b"))
+    assert found.is_het
+    assert found.values["output"] == "a"
+    with pytest.raises(InvalidSpec, match="--wait"):
+        decide("#SBATCH hetjob", "#SBATCH --wait")
+
+
+def test_a_quotation_that_does_not_end_is_refused() -> None:
+    with pytest.raises(InvalidSpec):
+        decide("#SBATCH -J 'open")
