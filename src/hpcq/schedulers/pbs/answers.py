@@ -178,8 +178,12 @@ def check_completed(done: Completed) -> None:
     raise CommandFailed(done.argv, done.exit_code, message.encode())
 
 
-def parse_qsub(done: Completed) -> tuple[NativeId, bool]:
+def parse_qsub(done: Completed, program: str = "qsub") -> tuple[NativeId, bool]:
     """Return the number in ``45.host``, and whether it is a whole array (``45[].host``).
+
+    Args:
+        done: how ``qsub`` ended.
+        program: its path, for messages.
 
     Raises:
         OutputParseError: it answered something else, died, or its answer was lost: nobody knows
@@ -189,21 +193,21 @@ def parse_qsub(done: Completed) -> tuple[NativeId, bool]:
     """
     said = (done.stderr + b"\n" + done.stdout).decode("utf-8", "replace")
     if done.exit_code < 0:
-        raise OutputParseError("qsub", f"signal {-done.exit_code} ended it", said)
+        raise OutputParseError(program, f"signal {-done.exit_code} ended it", said)
     if done.exit_code != 0:
         if _JOB_ID.fullmatch(done.stdout):
             reason = f"it printed an id and exited with {done.exit_code}"
-            raise OutputParseError("qsub", reason, said)
+            raise OutputParseError(program, reason, said)
         if _ANSWER_LOST.search(said) and not _DOWN.search(said):
-            raise OutputParseError("qsub", "the answer of the server was lost", said)
+            raise OutputParseError(program, "the answer of the server was lost", said)
         if not (_OWN_WORDS.search(said) or _DOWN.search(said)):
             reason = f"it exited with {done.exit_code}, without words of its own"
-            raise OutputParseError("qsub", reason, said)
+            raise OutputParseError(program, reason, said)
         _check_correctable(done)
         check_completed(done)
     match = _JOB_ID.fullmatch(done.stdout)
     if match is None:
-        raise OutputParseError("qsub", "it is not just a job id", done.stdout or done.stderr)
+        raise OutputParseError(program, "it is not just a job id", done.stdout or done.stderr)
     return NativeId(match[1].decode()), match[2] is not None
 
 

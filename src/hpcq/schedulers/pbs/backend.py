@@ -127,7 +127,7 @@ class PbsBackend:
             extra_environment=marked(key),
         )
         try:
-            native_id, is_array = answers.parse_qsub(done)
+            native_id, is_array = answers.parse_qsub(done, self._cli.locate("qsub"))
         except (CommandFailed, InvalidSpec) as error:
             limited = spec.array is not None and spec.array.max_running is not None
             if limited and _NO_LIMIT_OF_TASKS.search(done.stderr):

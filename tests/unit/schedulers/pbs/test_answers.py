@@ -108,6 +108,11 @@ def test_what_is_not_just_an_id_is_uncertain(stdout: bytes) -> None:
         answers.parse_qsub(_done(stdout))
 
 
+def test_answer_that_cannot_be_read_names_the_program() -> None:
+    with pytest.raises(OutputParseError, match="/opt/torque/bin/qsub"):
+        answers.parse_qsub(_done(b"Your job 4 has been submitted\n"), "/opt/torque/bin/qsub")
+
+
 def test_a_lost_answer_is_uncertain() -> None:
     with pytest.raises(OutputParseError):
         answers.parse_qsub(_done(b"", b"qsub: End of File\n", 255))

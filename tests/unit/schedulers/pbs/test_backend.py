@@ -11,7 +11,12 @@ import pytest
 from tests.fakebin.pbs import Pbs
 from tests.waiting import PATIENCE_SECONDS, eventually
 
-from hpcq.domain.errors import InvalidSpec, JobNotFound, SchedulerUnavailable
+from hpcq.domain.errors import (
+    InvalidSpec,
+    JobNotFound,
+    OutputParseError,
+    SchedulerUnavailable,
+)
 from hpcq.domain.jobs import (
     ArrayRange,
     Dependency,
@@ -315,6 +320,32 @@ async def test_array_whose_last_task_succeeds_has_failed_with_another(tmp_path: 
         FailureKind.NON_ZERO_EXIT,
         4,
     )
+
+
+def _with_a_stranger_s_qstat(fake: Pbs, folder: Path, *, knows_exec: bool) -> None:
+    """Let another scheduler's ``qstat`` come first in the service's PATH."""
+    (folder / "exec").mkdir()
+    (folder / "exec" / "bin").symlink_to(fake.path)
+    if knows_exec:
+        Path(fake.settings()["PBS_CONF_FILE"]).write_text(f"PBS_EXEC={folder}/exec\n")
+    fake.path = folder / "stranger"
+    fake.path.mkdir()
+    qstat = fake.path / "qstat"
+    qstat.write_text("#!/bin/sh\necho 'queuename    qtype resv/used/tot. load_avg arch   states'\n")
+    qstat.chmod(0o755)
+
+
+async def test_another_scheduler_s_qstat_in_the_path_is_not_asked(tmp_path: Path) -> None:
+    fake = Pbs(tmp_path / "pbs")
+    _with_a_stranger_s_qstat(fake, tmp_path, knows_exec=True)
+    assert (await _backend(fake).jobs()).observations == []
+
+
+async def test_answer_of_another_scheduler_s_qstat_names_it(tmp_path: Path) -> None:
+    fake = Pbs(tmp_path / "pbs")
+    _with_a_stranger_s_qstat(fake, tmp_path, knows_exec=False)
+    with pytest.raises(OutputParseError, match=f"{tmp_path}/stranger/qstat"):
+        await _backend(fake).jobs()
 
 
 async def test_both_outputs_go_to_one_file(tmp_path: Path) -> None:
