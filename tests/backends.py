@@ -49,7 +49,6 @@ class Backend:
         first_kill_is_term: whether a cancelled job is first asked to end.
         kills_orphans: whether a cancel reaches processes that ignore TERM or left the job's
             session, whatever the site's configuration.
-        needs_interpreter_line: whether a script has to begin with ``#!``.
         conditions: on which a job can depend on another one.
         arrays: whether it can run arrays.
         administrator: the command by which one ends a job; None where there is none.
@@ -69,7 +68,6 @@ class Backend:
     keeps_accounts: bool = True
     first_kill_is_term: bool = False
     kills_orphans: bool = False
-    needs_interpreter_line: bool = False
     conditions: frozenset[str] = ALL_CONDITIONS
     arrays: bool = False
     directive: str = "#PBS"
@@ -134,7 +132,6 @@ BACKENDS = {
             administrator="scancel",
             marks=(pytest.mark.slurm,),
             wall_time_grain_seconds=60,
-            needs_interpreter_line=True,
             keeps_accounts=False,
             directive="#SBATCH",
         ),
