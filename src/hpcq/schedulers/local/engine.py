@@ -17,9 +17,10 @@ from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.local import recovery
 from hpcq.schedulers.local.entry import Entry, spec_to_json
 from hpcq.schedulers.local.files import Result, Started
+from hpcq.schedulers.local.lock import SpoolLock
 from hpcq.schedulers.local.processes import Process, open_pidfd
 from hpcq.schedulers.local.runs import Runs
-from hpcq.schedulers.local.spool import Phase, Row, Spool, SpoolLock
+from hpcq.schedulers.local.spool import Phase, Row, Spool
 from hpcq.schedulers.local.tasks import Tasks
 from hpcq.schedulers.local.waitlist import Waitlist
 

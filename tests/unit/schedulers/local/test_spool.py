@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from hpcq.domain.errors import SchedulerUnavailable
-from hpcq.schedulers.local.spool import NothingWritten, Phase, Spool, SpoolLock
+from hpcq.schedulers.local.lock import SpoolLock
+from hpcq.schedulers.local.spool import NothingWritten, Phase, Spool
 
 
 def with_spool(path: Path, work: Callable[[Spool], Awaitable[None]]) -> None:
