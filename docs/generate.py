@@ -122,8 +122,8 @@ _WHAT_TO_DO = {
     "store_unavailable": "The service cannot write or read its own records: a full disk, mostly. "
     "Nothing was submitted. Try again after `retryAfter`, and tell the administrator.",
     "not_ready": "`GET /health/ready`: the scheduler did not answer the newest query, or no job "
-    "can be submitted; `detail` says why. Reads are still answered, from what was last known. The member `circuits` is that of the answer when "
-    "all is well.",
+    "can be submitted; `detail` says why. Reads are still answered, from what was last known. The "
+    "member `circuits` is that of the answer when all is well.",
     "scheduler_timeout": "A command of the scheduler took longer than `COMMAND_TIMEOUT_SECONDS` "
     "and was ended. Submissions are never answered so: see [Submitting](submission.md).",
 }
