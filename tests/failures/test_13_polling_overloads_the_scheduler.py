@@ -40,7 +40,10 @@ def test_the_interval_is_a_floor(
         **{**FAST, "POLL_INTERVAL_SECONDS": "600", "STALE_AFTER_SECONDS": "1200"},
     )
     job_id = submitted(service, study)["jobId"]
+    # The first read of a job may ask for what the queue does not tell.
+    assert service.client.get(f"/jobs/{job_id}").status_code == 200
+    before = site.fake.runs()
     with readers(service, "/jobs", f"/jobs/{job_id}") as codes:
         until(lambda: len(codes) >= 500)
     assert set(codes) == {200}
-    assert site.fake.runs(site.fake.list) == 1
+    assert site.fake.runs() == before

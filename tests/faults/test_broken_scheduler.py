@@ -231,7 +231,9 @@ def test_a_service_starts_before_its_scheduler(fake: FakeScheduler, tmp_path: Pa
         until(lambda: _live(service))
         problem = assert_problem(service.client.get("/health/ready"), 503)
         assert "out of order" in problem["detail"]
-        assert service.client.get("/jobs").headers["x-stale"] == "true"
+        refused = service.client.get("/jobs")
+        assert_problem(refused, 503)
+        assert int(refused.headers["retry-after"]) > 0
         fake.behave_all("ok")
         service.wait_until_ready()
         assert service.client.get("/jobs").headers["x-stale"] == "false"
