@@ -6,6 +6,7 @@ import random
 import shlex
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,10 @@ def hostile_environment() -> dict[str, str]:
         "é": "x",
         "LARGE": "z" * 100_000,
         "LD_PRELOAD": "",
+        "LD_LIBRARY_PATH": "/opt/x:'\"$(id)`\n\r\n#SBATCH --wait\n",
+        "SLURM_CONF": "/nonexistent",
+        "HOSTNAME": "mine",
+        "n" * 300: "a longer name than Slurm keeps",
         "SBATCH_PARTITION": "no-such-partition",
         "SBATCH_EXPORT": "NONE",
         "SBATCH_HOLD": "1",
@@ -276,6 +281,50 @@ def test_what_slurm_refuses_is_refused_with_its_words(slurm: SlurmBackend, tmp_p
                     await act(NativeId("99999999"))
 
     asyncio.run(main())
+
+
+def test_an_array_of_a_script_ends_as_a_whole_and_task_by_task(
+    slurm: SlurmBackend, tmp_path: Path
+) -> None:
+    body = "#SBATCH --array=1-2\nexit $((SLURM_ARRAY_TASK_ID - 1))"
+
+    async def main() -> None:
+        async with desk(slurm, tmp_path / "w") as one:
+            job = await one.submit(body)
+
+            async def whole() -> Observation | None:
+                seen = {o.native_id: o for o in (await slurm.history([job])).observations}
+                return seen.get(job)
+
+            end = await eventually(whole)
+            assert (end.state, end.exit_code) == (JobState.FAILED, 1)
+            assert end.submission_key is not None
+            assert await slurm.find(end.submission_key) == job
+            assert (await one.end(NativeId(f"{job}_1"))).state is JobState.DONE
+            assert (await one.end(NativeId(f"{job}_2"))).exit_code == 1
+            assert (tmp_path / "w" / f"study.o{job}.2").exists()
+
+    asyncio.run(main())
+
+
+def test_a_refused_submission_s_record_is_not_the_job(slurm: SlurmBackend, tmp_path: Path) -> None:
+    script = tmp_path / "job.sh"
+    script.write_text("#!/bin/sh\n#SBATCH --gres=gpu:9\n#SBATCH --exclude=nope\n")
+    spec = JobSpec(name="study", working_directory=str(tmp_path), script_file=str(script))
+    huge = replace(spec, memory_limit_bytes=1 << 50)
+    key = SubmissionKey.for_uid(JobUid.new())
+
+    async def main() -> None:
+        for refused in (spec, huge):
+            with pytest.raises(InvalidSpec):
+                await slurm.submit(refused, key)
+            assert await slurm.find(key) is None
+
+    asyncio.run(main())
+
+
+def test_whether_jobs_can_be_submitted_is_tried(slurm: SlurmBackend) -> None:
+    asyncio.run(slurm.check_submission())
 
 
 def test_the_cluster_is_described(slurm: SlurmBackend) -> None:
