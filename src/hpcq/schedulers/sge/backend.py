@@ -160,13 +160,12 @@ class SgeBackend:
         Jobs that came into the error state since are asked about with one ``qstat -j``.
         """
         async with self._listing:
-            asked_at = _now()
             done = await self._cli.run(_QSTAT, listing=True)
             check_completed(done)
             listing = await asyncio.to_thread(parse_qstat_xml, done.stdout, self._memo)
             listed = {seen.native_id: seen for seen in listing.observations}
             if self._listed is not None:
-                self._history.departures.note(self._listed, listed, asked_at)
+                self._history.departures.note(self._listed, listed, _now())
             self._listed = listed
             observations = await self._with_errors(listed)
         return replace(listing, observations=observations)

@@ -23,7 +23,7 @@ _REASON = "It was deleted while it waited, and never started."
 _ACCOUNTING = re.compile(r"\baccounting=(\w+)")
 _FLUSH_TIME = re.compile(r"\b(?:accounting_)?flush_time=([0-9:]+)")
 _DEFAULT_FLUSH_SECONDS = 15.0
-_ON_ITS_WAY_SECONDS = 5.0
+_ON_ITS_WAY_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Departures:
         Args:
             before: what that one showed.
             now: what the newer one shows.
-            at: when the newer one was asked for.
+            at: when the newer one was answered: a job may have ended just before.
         """
         told_apart = {seen.array_job_id for seen in before.values() if seen.array_task_id}
         for native_id in before.keys() - now.keys():

@@ -49,6 +49,8 @@ class History:
         Returns:
             The ends; the records that could not be read; the arrays of which more is to come.
         """
+        # What is written after this moment may be missed, however long the rest takes.
+        asked_at = self._now()
         entries, unreadable = await self._entries(numbers)
         ends = observe(entries)
         recorded = {seen.native_id for seen in ends}
@@ -58,7 +60,7 @@ class History:
         due = [
             seen
             for seen in missing
-            if delay is not None and self.departures.is_due(seen.native_id, self._now(), delay)
+            if delay is not None and self.departures.is_due(seen.native_id, asked_at, delay)
         ]
         late = {seen.array_job_id for seen in missing if seen.array_job_id and seen not in due}
         return [*ends, *due], unreadable, late

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.protocol import Command, Completed
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.sge import SgeBackend, create, departures
+from hpcq.schedulers.sge import backend as backend_module
 
 T = TypeVar("T")
 KEY = SubmissionKey("hpcq-0123456789abcdef0123456789abcdef")
@@ -262,6 +264,32 @@ def test_job_that_ran_after_it_was_seen_waiting_has_its_own_end(
     end = run(steps())
     assert end is not None
     assert (end.failure_kind, end.exit_code) == (FailureKind.NON_ZERO_EXIT, 3)
+
+
+def test_record_that_is_written_while_the_configuration_is_asked_for_is_not_missed(
+    site: Site, backend: SgeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    began = datetime(2026, 11, 27, tzinfo=UTC)
+    monkeypatch.setattr(backend._history, "_now", lambda: began + timedelta(seconds=clock[0]))
+    monkeypatch.setattr(backend_module, "_now", lambda: began)
+
+    def slowly() -> Completed:
+        clock[0] += 3600
+        return recorded("qconf_sconf")
+
+    async def steps() -> tuple[Observation | None, Observation | None]:
+        site.repeats("qstat -u", "qstat_xml_mixed")
+        site.repeats("qstat -j", "qstat_j_xml_error")
+        await backend.jobs()
+        site.says("qstat -u", EMPTY)
+        await backend.jobs()
+        site.answers["qconf -sconf"] = slowly
+        return await seen(backend, "55"), await seen(backend, "55")
+
+    first, second = run(steps())
+    assert first is None
+    assert second is not None
 
 
 def test_array_whose_waiting_tasks_were_removed_is_not_done(
