@@ -74,11 +74,14 @@ class Entry:
         """Return the job's JSON; with ``usage``, ``resourceUsage`` is filled in."""
         wire, record, seen = self._wire, self.record, self.record.seen
         as_of = record.confirmed_at or freshness.as_of
-        changed_at = record.state_changed_at
-        # What was done through this service may be newer than the queue as it was last seen.
-        confirmed_at = changed_at if as_of is None else max(as_of, changed_at)
-        head = wire.complete_head(self.whole if usage else self.listed, confirmed_at)
+        head = self.whole if usage else self.listed
+        if wire.is_original:
+            # What was done through this service may be newer than the queue as it was last seen.
+            changed_at = record.state_changed_at
+            head = wire.complete_head(head, max(as_of or changed_at, changed_at))
         start = None if seen is None else seen.start_time
+        if start is None and record.confirmed_at is None:
+            return head + wire.tail_of_waiting(as_of, stale=freshness.stale)
         until = as_of if seen is None else seen.end_time or as_of
         elapsed = None
         if start is not None and until is not None:

@@ -113,8 +113,6 @@ class WireFormat:
 
         Only the original implementation's ``lastStatusUpdateTime`` tells it.
         """
-        if not self.is_original:
-            return head
         filled = f',"lastStatusUpdateTime":"{_of_many(self, confirmed_at)}"'
         return head.replace(_NOT_CONFIRMED_YET, filled.encode(), 1)
 
@@ -126,6 +124,10 @@ class WireFormat:
         moment = "null" if as_of is None else f'"{_of_many(self, as_of)}"'
         is_stale = "true" if stale else "false"
         return f'"elapsed":{elapsed},"asOf":{moment},"stale":{is_stale}}}'.encode()
+
+    def tail_of_waiting(self, as_of: datetime | None, *, stale: bool) -> bytes:
+        """Return the tail that all jobs in the queue share that have not started."""
+        return _tail_of_waiting(self.is_original, as_of, stale)
 
     def encode_samples(self, samples: Iterable[Usage]) -> bytes:
         """Return a JSON array of usage figures, each as in ``resourceUsage``.
@@ -233,6 +235,11 @@ def _output(record: JobRecord, stream: Literal["stdout", "stderr"]) -> str | Non
     # Records of earlier releases hold no pattern.
     asked: str | None = None if spec is None else getattr(spec, f"{stream}_path")
     return told or asked
+
+
+@functools.lru_cache(maxsize=4)
+def _tail_of_waiting(is_original: bool, as_of: datetime | None, stale: bool) -> bytes:
+    return WireFormat("", is_original).encode_tail(None, as_of, stale=stale)
 
 
 def _unseen(record: JobRecord) -> Observation:
