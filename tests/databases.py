@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from tests import real
+from tests.waiting import PATIENCE_SECONDS
 
 __all__ = [
     "DATABASES",
@@ -23,8 +24,6 @@ __all__ = [
     "Stop",
     "new_postgresql_database",
 ]
-
-_PATIENCE_SECONDS = 30.0
 
 Stop = Literal["fast", "immediate"]
 
@@ -82,7 +81,7 @@ def new_postgresql_database(server: str) -> Iterator[Database]:
 
 
 def _drop(server: str, name: str) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             return _execute(server, "DROP DATABASE {} WITH (FORCE)", name)

@@ -20,12 +20,12 @@ from pathlib import Path
 import pytest
 from tests.docs.blocks import Block, blocks
 from tests.service import INSTALLATION
+from tests.waiting import PATIENCE_SECONDS
 
 ENGLISH = INSTALLATION / "README.md"
 PORTUGUESE = INSTALLATION / "README.pt-BR.md"
 START = "python main.py"
 
-READY_WITHIN_SECONDS = 30
 INSTALLED = ("main.py", "pyproject.toml", "requirements.txt", "src", "examples")
 # What differs from one run or machine to the next.
 VOLATILE = {
@@ -114,7 +114,7 @@ class Machine:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + READY_WITHIN_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         url = f"http://127.0.0.1:{self.port}/health/ready"
         while subprocess.run(["curl", "-sf", "-o", "/dev/null", url]).returncode != 0:
             said = (self.folder / "service.log").read_text()

@@ -113,7 +113,7 @@ async def test_a_job_past_its_wall_time_is_ended(site: LocalSite) -> None:
 async def test_a_job_above_its_memory_limit_is_ended(site: LocalSite) -> None:
     eater = site.work / "eater.py"
     eater.write_text(
-        "#!/usr/bin/env python3\nimport time\na = b'x' * (300 << 20)\ntime.sleep(60)\n"
+        "#!/usr/bin/env python3\nimport time\na = b'x' * (300 << 20)\ntime.sleep(3600)\n"
     )
     job = await site.run(eater, memory_limit_bytes=100 << 20)
     assert job.failure_kind is FailureKind.OUT_OF_MEMORY

@@ -199,7 +199,7 @@ def test_output_paths_are_taken_literally(slurm: SlurmBackend, tmp_path: Path, f
         ("exit 200", {}, FailureKind.NON_ZERO_EXIT, 200, None),
         ("kill -SEGV $$", {}, FailureKind.SIGNAL, None, 11),
         (
-            "exec python3 -c 'import time; b = bytearray(300 << 20); time.sleep(60)'",
+            "exec python3 -c 'import time; b = bytearray(300 << 20); time.sleep(3600)'",
             {"memory_limit_bytes": 50 << 20},
             FailureKind.OUT_OF_MEMORY,
             None,
@@ -250,7 +250,7 @@ def test_a_life_from_held_to_cancelled(slurm: SlurmBackend, tmp_path: Path) -> N
 
 
 def test_a_running_job_has_usage(slurm: SlurmBackend, tmp_path: Path) -> None:
-    code = "import time; b = bytearray(80 << 20); time.sleep(60)"
+    code = "import time; b = bytearray(80 << 20); time.sleep(3600)"
 
     async def main() -> None:
         async with desk(slurm, tmp_path / "w") as one:

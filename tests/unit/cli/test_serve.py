@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.waiting import PATIENCE_SECONDS
 from typer.testing import CliRunner
 
 from hpcq import __version__
@@ -161,13 +162,13 @@ def test_an_address_that_others_can_reach_is_warned_about(tmp_path: Path) -> Non
 
 def test_a_client_that_comes_before_the_application_waits() -> None:
     with open_socket("127.0.0.1", 0) as listener:
-        socket.create_connection(listener.getsockname(), timeout=5).close()
+        socket.create_connection(listener.getsockname(), timeout=PATIENCE_SECONDS).close()
 
 
 def test_the_port_of_a_service_that_just_ended_can_be_taken_again() -> None:
     with open_socket("127.0.0.1", 0) as listener:
         address = listener.getsockname()
-        client = socket.create_connection(address, timeout=5)
+        client = socket.create_connection(address, timeout=PATIENCE_SECONDS)
         listener.accept()[0].close()  # closed on this side first: the port is in TIME_WAIT
         client.close()
 

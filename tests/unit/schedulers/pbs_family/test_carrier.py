@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.conformance.hostile import values
+from tests.waiting import PATIENCE_SECONDS
 
 from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX, JOB_NUMBER, build_carrier
 
@@ -38,7 +39,12 @@ def _run(
     environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path), "PBS_JOBID": "45.vm"}
     environment |= variables
     return subprocess.run(
-        argv, input=stdin, env=environment, capture_output=True, check=False, timeout=60
+        argv,
+        input=stdin,
+        env=environment,
+        capture_output=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
     )
 
 
@@ -216,7 +222,9 @@ def test_each_task_of_an_array_writes_outputs_of_its_own(tmp_path: Path) -> None
         task=".$PBS_ARRAY_INDEX",
     )
     environment = {"PATH": "/usr/bin:/bin", "PBS_JOBID": "45[2].vm", "PBS_ARRAY_INDEX": "2"}
-    subprocess.run(["/bin/sh"], input=carrier, env=environment, check=True, timeout=60)
+    subprocess.run(
+        ["/bin/sh"], input=carrier, env=environment, check=True, timeout=PATIENCE_SECONDS
+    )
     assert (tmp_path / "my $out.2").read_text() == "out\n"
     assert (tmp_path / "e45.2").read_text() == "err\n"
 
@@ -240,7 +248,7 @@ def _watched(
         env={"PATH": str(commands), "TMPDIR": str(tmp_path), "PBS_JOBID": "45.vm", **variables},
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         start_new_session=True,
     )
 
