@@ -15,6 +15,8 @@ _SECONDS_OF_A_TEST = 0.5
 _TELLS_EVERY_SECONDS = 30.0
 _LONGEST = 15
 _KEPT = "progress/seconds-of-a-test"
+# A few tests tell nothing of how long all take, nor do the first ones, which take longest.
+_TELLING_TESTS = 1000
 
 
 @pytest.hookimpl(trylast=True)
@@ -52,11 +54,11 @@ class _Progress:
         if time.monotonic() - self._told >= _TELLS_EVERY_SECONDS:
             self._told = time.monotonic()
             spent = self._told - self._began
-            left = spent / max(self._done, 1) * (self._tests - self._done)
-            self._tell(
-                f"{_minutes(spent)}: {self._done} of {self._tests} tests, {self._failed} failed; "
-                f"about {_minutes(left)} left"
-            )
+            line = f"{_minutes(spent)}: {self._done} of {self._tests} tests, {self._failed} failed"
+            if self._done >= _TELLING_TESTS:
+                left = spent / self._done * (self._tests - self._done)
+                line += f"; about {_minutes(left)} left"
+            self._tell(line)
 
     def pytest_terminal_summary(self) -> None:
         spent = time.monotonic() - self._began
@@ -68,7 +70,7 @@ class _Progress:
             f"{self._done} tests in {_minutes(spent)}. They run side by side, and many wait: the "
             "figures of the files add up to more."
         )
-        if self._done and self._config.cache is not None:
+        if self._done >= _TELLING_TESTS and self._config.cache is not None:
             self._config.cache.set(_KEPT, spent / self._done)
 
     def _begin(self, tests: int) -> None:
