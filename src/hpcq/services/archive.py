@@ -55,6 +55,7 @@ class Archive:
         self._now = clock
         self._answers: OrderedDict[NativeId, _Told] = OrderedDict()
         self._asker: Asker[JobRecord | None] = Asker(self._ask)
+        self._queue_asker: Asker[JobRecord | None] = Asker(self._ask_queue)
 
     async def find(self, job_id: JobUid | NativeId) -> JobRecord | None:
         """Return the newest job with this id, or None when nobody knows one.
@@ -65,6 +66,17 @@ class Archive:
         if isinstance(job_id, JobUid):
             return await self._store.by_uid(job_id)
         return await self._store.by_native_id(job_id) or await self.look_up(job_id)
+
+    async def find_array(self, native_id: NativeId) -> JobRecord | None:
+        """Return the array with this id that is ours or in the queue.
+
+        Written as only a whole array's, an id reaches no other command than a listing's.
+
+        Raises:
+            StoreUnavailable, SchedulerError: it cannot be said at present.
+        """
+        stored = await self._store.by_native_id(native_id)
+        return stored or await self._queue_asker.get(native_id)
 
     async def look_up(self, native_id: NativeId) -> JobRecord | None:
         """Return the newest job with this id that the scheduler shows, whoever submitted it.
@@ -96,6 +108,13 @@ class Archive:
                 problem = problem or told
         records = await self._records([found[i] for i in ids if i in found])
         return {i: records.get(i, problem) for i in ids}
+
+    async def _ask_queue(self, ids: Sequence[str]) -> Mapping[str, _Answer]:
+        listing = await self._backend.details([NativeId(i) for i in ids])
+        records = await self._records(
+            [seen for seen in listing.observations if seen.native_id in ids]
+        )
+        return {i: records.get(i) for i in ids}
 
     async def _details(self, ids: Sequence[NativeId]) -> Listing:
         return await self._backend.details(ids)

@@ -133,7 +133,8 @@ class JobService:
         parsed, is_array = self._parse_id(job_id)
         entry = self.board.snapshot.entry(parsed)
         if entry is None:
-            entry = Entry(await self._find_elsewhere(parsed), self.wire)
+            found = await self._find_elsewhere(parsed, is_array=is_array)
+            entry = Entry(found, self.wire)
         else:
             self.usage.read(entry.record.uid)
         if is_array and not entry.record.is_array:
@@ -156,7 +157,9 @@ class JobService:
         record = (await self.find(job_id)).record
         return await self.store.samples(record.uid) if record.is_ours else []
 
-    async def _find_elsewhere(self, job_id: JobUid | NativeId) -> JobRecord:
+    async def _find_elsewhere(
+        self, job_id: JobUid | NativeId, *, is_array: bool = False
+    ) -> JobRecord:
         left = self.board.departed(job_id)
         if left is not None and left.native_id is not None:
             # It is the newest with this id; accounting may be late or away.
@@ -165,7 +168,10 @@ class JobService:
                 if record is not None and (record.seen is None or life.same_job(left, record.seen)):
                     return record
             return left
-        record = await self.archive.find(job_id)
+        if is_array and isinstance(job_id, NativeId):
+            record = await self.archive.find_array(job_id)
+        else:
+            record = await self.archive.find(job_id)
         if record is not None:
             return record
         if not self.monitor.has_seen_queue:
