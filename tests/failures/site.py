@@ -323,6 +323,7 @@ class PbsSite(Site):
 
 
 def _pbs_job(job_id: str, fields: Mapping[str, Any]) -> bytes:
+    has_run = fields.get("code") is not None
     attributes = {
         "Job_Name": _json(fields.get("name", "study")),
         "Job_Owner": _json(f"{fields.get('owner', pwd.getpwuid(os.geteuid()).pw_name)}@pbshead"),
@@ -332,7 +333,8 @@ def _pbs_job(job_id: str, fields: Mapping[str, Any]) -> bytes:
         **({"substate": str(fields["substate"])} if "substate" in fields else {}),
         "Variable_List": '{\n\t\t\t\t"HPCQ_KEY":\t' + _json(fields.get("key") or "") + "\n\t\t\t}",
         **({"comment": _json(fields["comment"])} if "comment" in fields else {}),
-        **({"Exit_status": str(fields["code"])} if fields.get("code") is not None else {}),
+        **({"exec_host": _json("node1/0"), "stime": _json(fields["submit"])} if has_run else {}),
+        **({"Exit_status": str(fields["code"])} if has_run else {}),
     }
     lines = ",\n".join(f'\t\t\t"{name}":\t{value}' for name, value in attributes.items())
     return _bytes(f'\t\t"{job_id}.pbshead":\t{{\n{lines}\n\t\t}},\n')

@@ -59,8 +59,9 @@ _CORRECTABLE = (
     (
         re.compile(
             r"Unable to read script file|more than \d+ tasks|unknown resource"
-            r"|attribute \S+ is not a|can't resolve hostname \"|^(?:/\S*/)?qsub: ",
-            re.MULTILINE,
+            r"|attribute \S+ is not a|can't resolve hostname \""
+            r"|^(?:/\S*/)?qsub: (?:ERROR! )?(?:invalid|unknown|argument) ",
+            re.MULTILINE | re.IGNORECASE,
         ),
         "scriptFile",
     ),

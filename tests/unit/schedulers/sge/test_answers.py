@@ -128,11 +128,12 @@ def test_refusal_that_a_submitter_can_correct_names_the_field(
 
 def test_refusal_leaves_out_the_usage() -> None:
     done = replace(
-        recorded("qsub_no_such_option"), stderr=b"qsub: ERROR! no\nUsage: qsub [options]\n -a x\n"
+        recorded("qsub_no_such_option"),
+        stderr=b'qsub: invalid option argument "-x"\nUsage: qsub [options]\n -a x\n',
     )
     with pytest.raises(InvalidSpec) as refused:
         parse_qsub(done)
-    assert refused.value.detail == "Grid Engine refuses it: qsub: ERROR! no"
+    assert refused.value.detail == 'Grid Engine refuses it: qsub: invalid option argument "-x"'
 
 
 @pytest.mark.parametrize("case", ["qsub_too_many_jobs_of_a_user", "qsub_too_many_jobs"])
