@@ -52,6 +52,8 @@ class Backend:
         conditions: on which a job can depend on another one.
         arrays: whether it can run arrays.
         administrator: the command by which one ends a job; None where there is none.
+        tells_removals: whether a running job that an administrator ended is told from one that
+            was killed.
         directive: the mark of its directives in scripts; a comment where it has none.
         obeys_directives: whether it has any.
         is_original: whether the service before it answers clients of the original implementation.
@@ -74,6 +76,7 @@ class Backend:
     obeys_directives: bool = True
     is_original: bool = False
     administrator: str | None = None
+    tells_removals: bool = True
 
     def settings(self) -> dict[str, str]:
         """The variables that make a service speak to it; starts the cluster when needed."""
@@ -140,6 +143,7 @@ BACKENDS = {
             "SGE",
             "sge",
             administrator="qdel",
+            tells_removals=False,
             marks=(pytest.mark.sge,),
             directive="#$",
             conditions=frozenset({"any"}),

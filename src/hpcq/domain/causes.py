@@ -6,7 +6,7 @@ Some accountings tell only of the signal. Theirs is the word wherever they say m
 from dataclasses import replace
 
 from hpcq.domain.jobs import JobRecord, Observation
-from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.domain.states import FailureKind, JobState
 
 __all__ = ["attribute", "without_unearned_end"]
 
@@ -34,8 +34,7 @@ def attribute(record: JobRecord, new: Observation) -> Observation:
     if reached is not None:
         kind, reason = reached
         return replace(new, failure_kind=kind, state_reason=reason)
-    was_being_deleted = record.seen is not None and record.seen.stage is Stage.CANCELLING
-    if record.cancel_requested_at is not None or was_being_deleted:
+    if record.cancel_requested_at is not None:
         return replace(new, failure_kind=FailureKind.CANCELLED)
     return new
 

@@ -56,10 +56,11 @@ def test_limit_of_the_script_itself_is_known_from_the_queue() -> None:
     assert life.observe(record, killed(61), T0).failure_kind is FailureKind.TIME_LIMIT
 
 
-def test_deletion_by_an_administrator_that_the_queue_has_shown() -> None:
+def test_signal_of_a_job_that_the_queue_showed_as_dr_is_its_own() -> None:
+    # Grid Engine shows a job whose own process a signal ended so, for a moment after its end.
     record = running(replace(RUNS, native_state="dr", stage=Stage.CANCELLING))
     lost = life.vanished(record, "It left the queue.", last_seen=T0, at=T0)
-    assert life.observe(lost, killed(), T0).failure_kind is FailureKind.CANCELLED
+    assert life.observe(lost, killed(), T0).failure_kind is FailureKind.SIGNAL
 
 
 def test_exit_of_a_job_that_was_to_be_deleted_is_its_own() -> None:
