@@ -18,7 +18,7 @@ def marked(mark: str) -> dict[str, str]:
     """Return what a command has to have in its environment to be found again by `end_leftovers`.
 
     Its children inherit it. A command whose environment a job inherits does without: it is found by
-    the mark in an option of its own, ``--comment=MARK``.
+    the name of a file that it and its children have open (`Command.mark`).
     """
     return {_VARIABLE: mark}
 
@@ -32,10 +32,10 @@ def end_leftovers(mark: str) -> int:
     Raises:
         SchedulerError: one does not end.
     """
-    entry, option = f"{_VARIABLE}={mark}".encode(), f"--comment={mark}".encode()
+    entry, file = f"{_VARIABLE}={mark}".encode(), f"/memfd:{mark} (deleted)"
     killed = 0
     # One may have started another while the others were looked through.
-    while found := sum(_end(folder, entry, option) for folder in _processes()):
+    while found := sum(_end(folder, entry, file) for folder in _processes()):
         killed += found
     return killed
 
@@ -44,8 +44,8 @@ def _processes() -> list[Path]:
     return [folder for folder in Path("/proc").iterdir() if folder.name.isdecimal()]
 
 
-def _end(folder: Path, entry: bytes, option: bytes) -> bool:
-    """End a process if it carries the entry or the option; return whether it did."""
+def _end(folder: Path, entry: bytes, file: str) -> bool:
+    """End a process if it carries the entry or has the file open; return whether it did."""
     pid = int(folder.name)
     try:
         # Held from before the look, for the number may be given to another process after it.
@@ -53,7 +53,7 @@ def _end(folder: Path, entry: bytes, option: bytes) -> bool:
     except OSError:
         return False
     try:
-        if not _carries(folder, entry, option):
+        if not _carries(folder, entry, file):
             return False
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
@@ -68,10 +68,17 @@ def _end(folder: Path, entry: bytes, option: bytes) -> bool:
     return True
 
 
-def _carries(folder: Path, entry: bytes, option: bytes) -> bool:
+def _carries(folder: Path, entry: bytes, file: str) -> bool:
     # Those of other accounts cannot be read, and those that have just ended are not there.
     with contextlib.suppress(OSError):
         if folder.stat().st_uid == os.geteuid():
             is_marked = entry in (folder / "environ").read_bytes().split(b"\0")
-            return is_marked or option in (folder / "cmdline").read_bytes()
+            return is_marked or any(_is(link, file) for link in (folder / "fd").iterdir())
+    return False
+
+
+def _is(link: Path, file: str) -> bool:
+    # It may have been closed since the folder was read.
+    with contextlib.suppress(OSError):
+        return os.readlink(link) == file
     return False

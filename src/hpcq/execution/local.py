@@ -146,7 +146,7 @@ def _start(command: Command) -> subprocess.Popen[bytes]:
             "Is the scheduler's client installed on this machine?"
         )
     try:
-        with _input_file(command.stdin) as stdin:
+        with _input_file(command.stdin, command.mark) as stdin:
             return subprocess.Popen(
                 [program, *command.argv[1:]],
                 stdin=stdin,
@@ -161,15 +161,15 @@ def _start(command: Command) -> subprocess.Popen[bytes]:
 
 
 @contextlib.contextmanager
-def _input_file(content: bytes) -> Iterator[int]:
+def _input_file(content: bytes, mark: str) -> Iterator[int]:
     """Yield a descriptor to read the content from, which ``/dev/stdin`` can be opened on.
 
     A pipe would have to be fed while the output is read, and a socket cannot be opened.
     """
-    if not content:
+    if not content and not mark:
         yield subprocess.DEVNULL
         return
-    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    descriptor = os.memfd_create(mark or "stdin", os.MFD_CLOEXEC)
     try:
         with open(descriptor, "wb", closefd=False) as file:
             file.write(content)

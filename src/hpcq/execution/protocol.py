@@ -19,6 +19,8 @@ class Command:
         search_path: where programs are looked up, as in ``PATH``; ``env["PATH"]`` when None.
         cwd: the directory it runs in.
         stdin: what it reads, also when it opens ``/dev/stdin``; empty by default.
+        mark: the name of its standard input, by which `hpcq.execution.leftovers` finds it and its
+            children, where a variable would reach a job; empty for none.
         timeout_seconds: when it has not ended by then, its whole process group is killed.
         output_limit_bytes: the most it may print on either stream.
     """
@@ -28,6 +30,7 @@ class Command:
     search_path: str | None = None
     cwd: str = "/"
     stdin: bytes = b""
+    mark: str = ""
     timeout_seconds: float
     output_limit_bytes: int = DEFAULT_OUTPUT_LIMIT_BYTES
 

@@ -37,6 +37,7 @@ class CommandLine:
         extra_environment: Mapping[str, str] | None = None,
         whole_environment: Mapping[str, str] | None = None,
         stdin: bytes = b"",
+        mark: str = "",
         cwd: str = "/",
         listing: bool = False,
     ) -> Completed:
@@ -47,6 +48,7 @@ class CommandLine:
             extra_environment: put over the scheduler's own.
             whole_environment: in place of the scheduler's own.
             stdin: what the command reads.
+            mark: by which it is found when this service has died, see `Command`.
             cwd: where it runs.
             listing: whether it may print as much as a whole queue does.
 
@@ -60,6 +62,7 @@ class CommandLine:
             search_path=self._search_path,
             cwd=cwd,
             stdin=stdin,
+            mark=mark,
             timeout_seconds=self._timeout_seconds,
             output_limit_bytes=(
                 self._listing_limit_bytes if listing else DEFAULT_OUTPUT_LIMIT_BYTES

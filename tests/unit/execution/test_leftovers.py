@@ -53,17 +53,24 @@ def mark() -> str:
     return f"hpcq-{secrets.token_hex(16)}"
 
 
-def test_a_command_with_the_mark_in_an_option_is_ended(mark: str) -> None:
-    """So does sbatch, whose environment a job inherits."""
-    ours, other = (
-        subprocess.Popen(["/bin/sh", "-c", "/bin/sleep 300; :", "sbatch", f"--comment={word}"])
-        for word in (f"{mark} words", "hpcq")
-    )
-    assert end_leftovers(mark) == 1
-    assert ours.wait(5) == -signal.SIGKILL
+def test_a_command_whose_input_has_the_mark_is_ended_with_its_children(mark: str) -> None:
+    """So is sbatch, whose environment a job inherits, and what a site puts before it."""
+    name = str(secrets.randbelow(10**9))
+    started = []
+    for word in (mark, "hpcq"):
+        descriptor = os.memfd_create(word, os.MFD_CLOEXEC)
+        script = f"exec 3<&0; /bin/sleep 300.{name} & exec /bin/sleep 301.{name}"
+        started.append(
+            subprocess.Popen(["/bin/sh", "-c", script], stdin=descriptor, start_new_session=True)
+        )
+        os.close(descriptor)
+    ours, other = started
+    until(lambda: len(processes_with(name)) == 4)
+    assert end_leftovers(mark) == 2
+    assert ours.wait() == -signal.SIGKILL
     assert other.poll() is None
-    other.kill()
-    other.wait(5)
+    os.killpg(other.pid, signal.SIGKILL)
+    other.wait()
 
 
 def test_a_command_its_children_and_what_left_its_session_are_ended(

@@ -118,7 +118,7 @@ class SlurmBackend:
             spec, key, script, account=self._job_environment, interpreter=self._interpreter
         )
         try:
-            done = await self._sbatch(built, spec.working_directory)
+            done = await self._sbatch(built, spec.working_directory, key)
         except CommandTimedOut as error:
             raise failures.submission_timeout(error) from None
         if done.exit_code != 0:
@@ -203,11 +203,14 @@ class SlurmBackend:
         done = await self._cli.check(("squeue", "--version"))
         return done.decode("utf-8", "replace").strip()
 
-    async def _sbatch(self, built: commands.Submission, folder: str) -> Completed:
-        # No mark of ours, which the job would inherit: the key is among the arguments.
-        environment = {**built.environment, **self._configuration}
+    async def _sbatch(self, built: commands.Submission, folder: str, mark: str = "") -> Completed:
+        # The job inherits the environment: no mark of ours may stand in it.
         return await self._cli.run(
-            built.argv, stdin=built.stdin, cwd=folder, whole_environment=environment
+            built.argv,
+            stdin=built.stdin,
+            mark=mark,
+            cwd=folder,
+            whole_environment={**built.environment, **self._configuration},
         )
 
     async def _run(self, argv: Sequence[str], environment: Mapping[str, str]) -> Completed:
