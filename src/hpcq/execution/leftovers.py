@@ -34,8 +34,9 @@ def end_leftovers(mark: str) -> int:
     """
     entry, file = f"{_VARIABLE}={mark}".encode(), f"/memfd:{mark} (deleted)"
     killed = 0
+    sessions: set[int | None] = set()
     # One may have started another while the others were looked through.
-    while found := sum(_end(folder, entry, file) for folder in _processes()):
+    while found := sum(_end(folder, entry, file, sessions) for folder in _processes()):
         killed += found
     return killed
 
@@ -44,8 +45,16 @@ def _processes() -> list[Path]:
     return [folder for folder in Path("/proc").iterdir() if folder.name.isdecimal()]
 
 
-def _end(folder: Path, entry: bytes, file: str) -> bool:
-    """End a process if it carries the entry or has the file open; return whether it did."""
+def _end(folder: Path, entry: bytes, file: str, sessions: set[int | None]) -> bool:
+    """End a process that carries the mark; return whether it did.
+
+    Args:
+        folder: of the process, in ``/proc``.
+        entry: the mark in its environment.
+        file: the mark among its open files.
+        sessions: those of the processes that were ended; each command has one of its own, so that
+            all others in it are its children, and carry the mark too.
+    """
     pid = int(folder.name)
     try:
         # Held from before the look, for the number may be given to another process after it.
@@ -53,8 +62,11 @@ def _end(folder: Path, entry: bytes, file: str) -> bool:
     except OSError:
         return False
     try:
-        if not _carries(folder, entry, file):
+        session = _session(pid)
+        if session not in sessions and not _carries(folder, entry, file):
             return False
+        if session not in (None, os.getsid(0)):
+            sessions.add(session)
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         poll = select.poll()
@@ -66,6 +78,12 @@ def _end(folder: Path, entry: bytes, file: str) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def _session(pid: int) -> int | None:
+    with contextlib.suppress(OSError):
+        return os.getsid(pid)
+    return None
 
 
 def _carries(folder: Path, entry: bytes, file: str) -> bool:

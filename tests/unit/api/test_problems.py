@@ -58,7 +58,6 @@ def test_a_code_means_one_status_and_one_title() -> None:
 ANSWERS: list[tuple[HpcqError, int, dict[str, Any]]] = [
     (InvalidSpec("No.", field="queue"), 400, {"code": "invalid_content", "field": "queue"}),
     (NotAuthorized("No.", scheduler_message="denied"), 403, {"schedulerMessage": "denied"}),
-    (JobNotFound("5"), 404, {"code": "job_not_found"}),
     (WrongState("No."), 409, {"code": "wrong_state"}),
     (QuotaExceeded("Full."), 429, {"code": "quota_exceeded", "retryAfter": 5}),
     (UnsupportedCapability("queue", "FAKE"), 501, {"code": "unsupported", "field": "queue"}),
@@ -80,6 +79,15 @@ ANSWERS: list[tuple[HpcqError, int, dict[str, Any]]] = [
         {"code": "idempotency_key_reused", "field": "Idempotency-Key"},
     ),
 ]
+
+
+@pytest.mark.anyio
+async def test_a_job_that_nobody_knows_is_a_problem(app: App) -> None:
+    for answer in (await app.client.get("/jobs/5"), await app.client.post("/jobs/5/hold")):
+        assert answer.status_code == 404
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem = answer.json()
+        assert (problem["code"], problem["detail"]) == ("job_not_found", JobNotFound("5").detail)
 
 
 @pytest.mark.anyio
