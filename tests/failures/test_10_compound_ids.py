@@ -52,7 +52,9 @@ def test_tasks_and_components_of_slurm_are_jobs_of_their_own(site: Site, serving
     site.queue("40_[9201-10000%500]", state="PENDING")
     site.queue("41")
     until(lambda: "41" in listed(serving))
-    assert listed(serving).keys() == {"12_3", "12_4", "123+0", "123+1", "41"}
+    # The whole array and the whole heterogeneous job stand beside their parts.
+    wholes, parts = {"12", "123"}, {"12_3", "12_4", "123+0", "123+1"}
+    assert listed(serving).keys() == {*wholes, *parts, "41"}
     task = read(serving, "12_3")
     assert (task["arrayJobId"], task["arrayTaskId"]) == ("12", 3)
     until(lambda: "40_[9201-10000%500]" in serving.log_tail())

@@ -61,7 +61,12 @@ def _end(folder: Path, entry: bytes, file: str, sessions: set[int | None]) -> bo
         descriptor = os.pidfd_open(pid)
     except OSError:
         return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
     try:
+        if poll.poll(0):
+            # It has ended, and nobody has taken note.
+            return False
         session = _session(pid)
         if session not in sessions and not _carries(folder, entry, file):
             return False
@@ -69,8 +74,6 @@ def _end(folder: Path, entry: bytes, file: str, sessions: set[int | None]) -> bo
             sessions.add(session)
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
         if not poll.poll(_PATIENCE_MILLISECONDS):
             raise SchedulerError(
                 f"The process {pid}, which may still submit a job, was killed and does not end."

@@ -108,6 +108,9 @@ def _check(spec: JobSpec, backend: SchedulerBackend) -> JobSpec:
         stdout_path=_absolute(spec, spec.stdout_path),
         stderr_path=_absolute(spec, spec.stderr_path),
     )
+    if spec.stdout_path and spec.stderr_path and _is_one_file(spec.stdout_path, spec.stderr_path):
+        # Schedulers join the streams where both have the same path, letter by letter.
+        spec = replace(spec, stderr_path=spec.stdout_path)
     outputs = place_outputs(spec, said.stdout, said.stderr)
     _check_output(outputs.stdout, _responsible("stdoutPath", spec.stdout_path, said.stdout))
     _check_output(outputs.stderr, _responsible("stderrPath", spec.stderr_path, said.stderr))
@@ -116,6 +119,12 @@ def _check(spec: JobSpec, backend: SchedulerBackend) -> JobSpec:
 
 def _absolute(spec: JobSpec, path: str | None) -> str | None:
     return None if path is None else os.path.join(spec.working_directory, path)
+
+
+def _is_one_file(one: str, other: str) -> bool:
+    """Return whether two absolute paths differ by nothing but ``//`` and ``/./``."""
+    first, second = ([p for p in path.split("/") if p not in ("", ".")] for path in (one, other))
+    return first == second
 
 
 def _responsible(field: str, asked: str | None, said: str | None) -> str:
