@@ -11,7 +11,7 @@ import pytest
 __all__ = ["pytest_configure"]
 
 # Of the whole run on two cores that nobody else uses, where none was made before.
-_SECONDS_OF_A_TEST = 0.5
+_SECONDS_OF_A_TEST = 0.35
 _TELLS_EVERY_SECONDS = 30.0
 _LONGEST = 15
 _KEPT = "progress/seconds-of-a-test"
