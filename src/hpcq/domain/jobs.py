@@ -171,7 +171,7 @@ class ArrayRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
-    """Where a job's output goes, as absolute patterns (`hpcq.domain.outputs`).
+    """Paths of a job's output, as absolute patterns (`hpcq.domain.outputs`).
 
     None stands for a path that only the scheduler can tell.
     """

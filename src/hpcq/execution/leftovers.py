@@ -34,7 +34,7 @@ def end_leftovers(mark: str) -> int:
     """
     entry, file = f"{_VARIABLE}={mark}".encode(), f"/memfd:{mark} (deleted)"
     killed = 0
-    sessions: set[int | None] = set()
+    sessions: set[int] = set()
     # One may have started another while the others were looked through.
     while found := sum(_end(folder, entry, file, sessions) for folder in _processes()):
         killed += found
@@ -45,7 +45,7 @@ def _processes() -> list[Path]:
     return [folder for folder in Path("/proc").iterdir() if folder.name.isdecimal()]
 
 
-def _end(folder: Path, entry: bytes, file: str, sessions: set[int | None]) -> bool:
+def _end(folder: Path, entry: bytes, file: str, sessions: set[int]) -> bool:
     """End a process that carries the mark; return whether it did.
 
     Args:
@@ -67,10 +67,10 @@ def _end(folder: Path, entry: bytes, file: str, sessions: set[int | None]) -> bo
         if poll.poll(0):
             # It has ended, and nobody has taken note.
             return False
-        session = _session(pid)
-        if session not in sessions and not _carries(folder, entry, file):
+        session = _session(folder)
+        if session is None or not (session in sessions or _carries(folder, entry, file)):
             return False
-        if session not in (None, os.getsid(0)):
+        if session != os.getsid(0):
             sessions.add(session)
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
@@ -83,18 +83,19 @@ def _end(folder: Path, entry: bytes, file: str, sessions: set[int | None]) -> bo
     return True
 
 
-def _session(pid: int) -> int | None:
+def _session(folder: Path) -> int | None:
+    """Return the session of a process of this account; None for those of others."""
     with contextlib.suppress(OSError):
-        return os.getsid(pid)
+        if folder.stat().st_uid == os.geteuid():
+            return os.getsid(int(folder.name))
     return None
 
 
 def _carries(folder: Path, entry: bytes, file: str) -> bool:
-    # Those of other accounts cannot be read, and those that have just ended are not there.
+    # Those that have just ended are not there.
     with contextlib.suppress(OSError):
-        if folder.stat().st_uid == os.geteuid():
-            is_marked = entry in (folder / "environ").read_bytes().split(b"\0")
-            return is_marked or any(_is(link, file) for link in (folder / "fd").iterdir())
+        is_marked = entry in (folder / "environ").read_bytes().split(b"\0")
+        return is_marked or any(_is(link, file) for link in (folder / "fd").iterdir())
     return False
 
 

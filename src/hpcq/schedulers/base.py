@@ -296,7 +296,7 @@ class SchedulerBackend(Protocol):
 
 @runtime_checkable
 class KnowsEnds(Protocol):
-    """What a backend has besides whose scheduler tells of ends without its accounting."""
+    """A backend whose scheduler tells of ends without its accounting."""
 
     async def ended(self, ids: Sequence[NativeId]) -> Listing:
         """Return those of these jobs that ended lately, as `SchedulerBackend.history` does.
@@ -325,7 +325,7 @@ class ForgetsKeys(Protocol):
 
 @runtime_checkable
 class KeepsRecords(Protocol):
-    """What a backend has besides that keeps records of ended jobs itself, for as long as asked."""
+    """A backend that keeps records of ended jobs itself, for as long as asked."""
 
     async def forget(self, before: datetime) -> int:
         """Delete some of what is kept of jobs that ended before a moment.
@@ -338,7 +338,7 @@ class KeepsRecords(Protocol):
 
 @runtime_checkable
 class ChecksSubmission(Protocol):
-    """What a backend has besides that can tell beforehand whether submitting works."""
+    """A backend that can tell beforehand whether submitting works."""
 
     async def check_submission(self) -> None:
         """Make sure that a plain job would be taken; submit nothing.
