@@ -229,8 +229,7 @@ def test_a_service_starts_before_its_scheduler(fake: FakeScheduler, tmp_path: Pa
     try:
         service.start(wait=False)
         until(lambda: _live(service))
-        problem = assert_problem(service.client.get("/health/ready"), 503)
-        assert "out of order" in problem["detail"]
+        until(lambda: "out of order" in _unreadiness(service), lambda: _unreadiness(service))
         refused = service.client.get("/jobs")
         assert_problem(refused, 503)
         assert int(refused.headers["retry-after"]) > 0
@@ -239,6 +238,11 @@ def test_a_service_starts_before_its_scheduler(fake: FakeScheduler, tmp_path: Pa
         assert service.client.get("/jobs").headers["x-stale"] == "false"
     finally:
         service.stop()
+
+
+def _unreadiness(service: Service) -> str:
+    problem = assert_problem(service.client.get("/health/ready"), 503)
+    return str(problem["detail"])
 
 
 def _live(service: Service) -> bool:

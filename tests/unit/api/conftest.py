@@ -1,5 +1,6 @@
 """The application over a scheduler in memory, installed as a plugin is."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from hpcq.config import Settings
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.testing import FakeScheduler
+from hpcq.services.monitor import Health
 
 _METADATA = "Metadata-Version: 2.1\nName: fake-scheduler\nVersion: 1\n"
 _ENTRY_POINTS = "[hpcq.schedulers]\nfake = hpcq.schedulers.testing:create\n"
@@ -83,7 +85,7 @@ async def silent(
 
 @contextlib.asynccontextmanager
 async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[App]:
-    """Run the application with these settings."""
+    """Run the application with these settings, and wait for its first answer or refusal."""
     work = tmp_path / "work"
     work.mkdir()
     (work / "run.sh").write_text("#!/bin/sh\n")
@@ -95,6 +97,8 @@ async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[App]:
     with stamina.set_testing(True):
         async with application.router.lifespan_context(application):
             context = application.state.context
+            while context.monitor.health == Health():
+                await asyncio.sleep(0.01)
             transport = httpx.ASGITransport(application, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
                 yield App(
