@@ -6,14 +6,15 @@ import pwd
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Self
 
 import httpx
+from tests.forked import fork_service
 from tests.waiting import PATIENCE_SECONDS
 
 __all__ = ["CANARY", "INSTALLATION", "ROOT_PATH", "Service", "clean_environment"]
@@ -68,7 +69,7 @@ class Service:
         self.log = directory / "service.log"
         self.settings = {**DEFAULTS, **settings, "STATE_DIRECTORY": str(self.state_directory)}
         self.port = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ForkServerProcess | None = None
         self._client: httpx.Client | None = None
 
     @property
@@ -78,6 +79,7 @@ class Service:
     @property
     def pid(self) -> int:
         assert self._process is not None, "the service is not running"
+        assert self._process.pid is not None
         return self._process.pid
 
     @property
@@ -96,16 +98,9 @@ class Service:
         """Start it, on a free port unless one is set, and wait until it is ready."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.port = int(self.settings.get("PORT") or _free_port())
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*_without_root_override(), sys.executable, "main.py"],
-                cwd=INSTALLATION,
-                env={**clean_environment(), **self.settings, "PORT": str(self.port)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        python = [*_without_root_override(), sys.executable]
+        environment = {**clean_environment(), **self.settings, "PORT": str(self.port)}
+        self._process = fork_service(python, INSTALLATION, environment, self.log)
         self._client = httpx.Client(base_url=self.url, timeout=PATIENCE_SECONDS)
         Service.running.append(self)
         if wait:
@@ -116,7 +111,7 @@ class Service:
         deadline = time.monotonic() + PATIENCE_SECONDS
         said = "nothing"
         while time.monotonic() < deadline:
-            if self._process is None or self._process.poll() is not None:
+            if self._process is None or self._process.exitcode is not None:
                 raise AssertionError(f"the service ended while starting:\n{self.log_tail()}")
             with contextlib.suppress(httpx.TransportError):
                 answer = self.client.get("/health/ready")
@@ -129,10 +124,10 @@ class Service:
     def wait_until_ended(self) -> int:
         """Wait until it ends by itself; returns its exit status."""
         assert self._process is not None, "the service is not running"
-        try:
-            return self._process.wait(PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"it did not end:\n{self.log_tail()}") from None
+        self._process.join(PATIENCE_SECONDS)
+        status = self._process.exitcode
+        assert status is not None, f"it did not end:\n{self.log_tail()}"
+        return status
 
     def stop(self) -> int | None:
         """End it as a service manager does; returns its exit status."""
@@ -168,16 +163,17 @@ class Service:
         self.client.close()
         self._client = None
         Service.running.remove(self)
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
-            # One that a test has frozen does not notice before.
-            process.send_signal(signal.SIGCONT)
-        try:
-            return process.wait(PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
+        if process.exitcode is None and process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+                # One that a test has frozen does not notice before.
+                os.kill(process.pid, signal.SIGCONT)
+        process.join(PATIENCE_SECONDS)
+        if process.exitcode is None:
             process.kill()
-            process.wait()
-            raise AssertionError(f"it did not stop on {number.name}:\n{self.log_tail()}") from None
+            process.join()
+            raise AssertionError(f"it did not stop on {number.name}:\n{self.log_tail()}")
+        return process.exitcode
 
 
 def _free_port() -> int:

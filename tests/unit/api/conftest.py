@@ -1,6 +1,5 @@
 """The application over a scheduler in memory, installed as a plugin is."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 import stamina
+from tests.waiting import eventually
 
 from hpcq.api.app import create_app
 from hpcq.config import Settings
@@ -97,8 +97,7 @@ async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[App]:
     with stamina.set_testing(True):
         async with application.router.lifespan_context(application):
             context = application.state.context
-            while context.monitor.health == Health():
-                await asyncio.sleep(0.01)
+            await eventually(lambda: _was_asked(context))
             transport = httpx.ASGITransport(application, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
                 yield App(
@@ -111,3 +110,7 @@ async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[App]:
                         "scriptFile": str(work / "run.sh"),
                     },
                 )
+
+
+async def _was_asked(context: Any) -> bool:
+    return bool(context.monitor.health != Health())
