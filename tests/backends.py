@@ -15,7 +15,7 @@ from tests import real
 from tests.fakebin.pbs import Pbs
 from tests.fakebin.torque import Torque
 
-__all__ = ["AS_ORIGINAL", "BACKENDS", "VARIANTS", "Backend"]
+__all__ = ["AS_ORIGINAL", "BACKENDS", "VARIANTS", "Backend", "those_with"]
 
 
 ALL_CONDITIONS = frozenset({"success", "failure", "any", "started"})
@@ -163,3 +163,13 @@ BACKENDS = {
 # that the quickest scheduler stands for all.
 AS_ORIGINAL = "LOCAL_AS_ORIGINAL"
 VARIANTS = {**BACKENDS, AS_ORIGINAL: replace(BACKENDS["LOCAL"], is_original=True)}
+
+
+def those_with(quality: Callable[[Backend], object]) -> pytest.MarkDecorator:
+    """Run a test on the schedulers that have this quality, and make no case for the others."""
+    names = [
+        pytest.param(name, marks=backend.marks)
+        for name, backend in BACKENDS.items()
+        if quality(backend)
+    ]
+    return pytest.mark.parametrize("backend", names, indirect=True)

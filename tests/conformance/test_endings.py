@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from tests.backends import Backend
+from tests.backends import Backend, those_with
 from tests.jobs import Jobs, Json, Study
 from tests.service import Service
 
@@ -113,26 +113,20 @@ def test_finished_jobs_are_listed(endings: Endings) -> None:
         assert listed[endings.ids[case]]["exitCode"] == job["exitCode"]
 
 
-@pytest.mark.parametrize("case", ["deleted", "removed by an administrator"])
-@pytest.mark.parametrize("runs", [False, True], ids=["queued", "running"])
-def test_a_job_that_is_deleted_was_cancelled(
-    jobs: Jobs, study: Study, backend: Backend, case: str, runs: bool
-) -> None:
-    if case != "deleted" and backend.administrator is None:
-        return
+RUNS = pytest.mark.parametrize("runs", [False, True], ids=["queued", "running"])
+
+
+def _seen(jobs: Jobs, study: Study, *, runs: bool) -> str:
+    """Submit a job and wait until it was seen, running or waiting."""
     job_id = jobs.submit(study.job(study.script("exec sleep 600\n"), hold=not runs))
     if runs:
         jobs.running(job_id)
     else:
-        # It has to have been seen waiting.
         jobs.wait(job_id, lambda job: job["nativeState"] is not None)
-    if case == "deleted":
-        jobs.delete(job_id)
-    else:
-        backend.remove(job_id)
-    job = jobs.ended(job_id)
-    is_told = case == "deleted" or not runs or backend.tells_removals
-    kind = "CANCELLED" if is_told else "SIGNAL"
+    return job_id
+
+
+def _assert_was_ended(job: Json, kind: str, *, runs: bool) -> None:
     assert (job["state"], job["failureKind"]) == ("FAILED", kind)
     assert job["stateReason"]
     assert (job["startTime"] is not None) == runs
@@ -140,11 +134,26 @@ def test_a_job_that_is_deleted_was_cancelled(
         assert (job["exitCode"], job["exitSignal"]) == (None, None)
 
 
-def test_a_job_whose_dependency_can_never_be_met_was_cancelled(
-    jobs: Jobs, study: Study, backend: Backend
+@RUNS
+def test_a_job_that_is_deleted_was_cancelled(jobs: Jobs, study: Study, runs: bool) -> None:
+    job_id = _seen(jobs, study, runs=runs)
+    jobs.delete(job_id)
+    _assert_was_ended(jobs.ended(job_id), "CANCELLED", runs=runs)
+
+
+@RUNS
+@those_with(lambda backend: backend.administrator)
+def test_a_job_that_an_administrator_removes_was_cancelled(
+    jobs: Jobs, study: Study, backend: Backend, runs: bool
 ) -> None:
-    if "success" not in backend.conditions:
-        return
+    job_id = _seen(jobs, study, runs=runs)
+    backend.remove(job_id)
+    is_told = not runs or backend.tells_removals
+    _assert_was_ended(jobs.ended(job_id), "CANCELLED" if is_told else "SIGNAL", runs=runs)
+
+
+@those_with(lambda backend: "success" in backend.conditions)
+def test_a_job_whose_dependency_can_never_be_met_was_cancelled(jobs: Jobs, study: Study) -> None:
     body = "until [ -e go ]; do sleep 0.2; done\nexit 3\n"
     first = jobs.submit(study.job(study.script(body, "first.sh")))
     wanted = [{"jobId": first, "condition": "success"}]
