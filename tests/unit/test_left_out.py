@@ -51,9 +51,16 @@ def test_needs_curl():
 def run(folder: Path, *arguments: str, require: str = "") -> tuple[int, str]:
     (folder / "pytest.ini").write_text(CONFIGURATION)
     (folder / "test_it.py").write_text(TESTS)
-    environment = {**os.environ, "PYTHONPATH": str(INSTALLATION), "HPCQ_REQUIRE_REAL": require}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(INSTALLATION),
+        "HPCQ_REQUIRE_REAL": require,
+        # What is given to the run of this test is none of that one's business.
+        "PYTEST_ADDOPTS": "",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "tests.left_out", "-q", *arguments],
+        [sys.executable, "-m", "pytest", "-p", "xdist", "-p", "tests.left_out", "-q", *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,
