@@ -18,7 +18,7 @@ from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.outputs import default_name, fill_pattern, place_outputs
 from hpcq.schedulers.base import SchedulerBackend
-from hpcq.schedulers.cli import read_script
+from hpcq.schedulers.command_line import read_script
 from hpcq.services.from_program import understood
 
 __all__ = ["PathChecker"]

@@ -24,7 +24,7 @@ from hpcq.schedulers.base import (
     SchedulerOptions,
     ScriptDirectives,
 )
-from hpcq.schedulers.cli import read_script
+from hpcq.schedulers.command_line import read_script
 from hpcq.schedulers.local import account
 from hpcq.schedulers.local.admission import check
 from hpcq.schedulers.local.engine import Engine

@@ -28,7 +28,8 @@ from hpcq.schedulers.base import (
     SchedulerOptions,
     ScriptDirectives,
 )
-from hpcq.schedulers.cli import CommandLine, read_script
+from hpcq.schedulers.command_errors import ErrorTable
+from hpcq.schedulers.command_line import CommandLine, read_script
 from hpcq.schedulers.pbs import answers, commands, parse
 from hpcq.schedulers.pbs.arrays import with_tasks
 from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
@@ -73,7 +74,7 @@ class PbsBackend:
     name = "PBS"
 
     def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
-        self._cli = CommandLine(options, runner)
+        self._cli = CommandLine(options, runner, ErrorTable(scheduler="PBS"))
         owner = options.environment.get("USER")
         self._resources = options.pbs_resources
         self._environment = options.environment

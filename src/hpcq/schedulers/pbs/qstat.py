@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.schedulers.base import Listing, Unreadable
-from hpcq.schedulers.cli import CommandLine
+from hpcq.schedulers.command_line import CommandLine
 from hpcq.schedulers.pbs import answers, commands, parse
 from hpcq.schedulers.pbs.arrays import as_task, whole_of
 from hpcq.schedulers.pbs.records import Record
@@ -84,7 +84,7 @@ class Qstat:
         return answer
 
     async def _selected(self, *options: str) -> list[str]:
-        found = await self._cli.check(("qselect", *options), listing=True)
+        found = await self._cli.check_output(("qselect", *options), listing=True)
         return found.decode("ascii", "replace").split()
 
     async def _read_text(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from hpcq.domain.arrays import whole
 from hpcq.domain.errors import CommandMissing, SchedulerError
 from hpcq.domain.jobs import NativeId, Observation
-from hpcq.schedulers.cli import CommandLine
+from hpcq.schedulers.command_line import CommandLine
 from hpcq.schedulers.pbs.arrays import as_task
 from hpcq.schedulers.pbs.commands import job_word
 from hpcq.schedulers.pbs.records import Record

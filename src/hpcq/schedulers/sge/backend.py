@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,10 +22,13 @@ from hpcq.schedulers.base import (
     Queue,
     SchedulerOptions,
     ScriptDirectives,
-    Unreadable,
 )
-from hpcq.schedulers.cli import CommandLine, read_script
-from hpcq.schedulers.sge.answers import check_completed, never_ran, parse_qsub
+from hpcq.schedulers.command_line import (
+    CommandLineBackend,
+    batches,
+    join_listings,
+    read_script,
+)
 from hpcq.schedulers.sge.carrier import build_carrier
 from hpcq.schedulers.sge.cluster import parse_qhost_xml, parse_queue_limits, parse_queue_summary
 from hpcq.schedulers.sge.commands import (
@@ -36,6 +39,7 @@ from hpcq.schedulers.sge.commands import (
     job_number,
 )
 from hpcq.schedulers.sge.details import find_key, parse_qstat_details
+from hpcq.schedulers.sge.errors import ERRORS, never_ran, parse_qsub
 from hpcq.schedulers.sge.history import History
 from hpcq.schedulers.sge.parse import QueueMemo, parse_qstat_xml, with_arrays
 from hpcq.schedulers.sge.script import place_script_outputs, read_options
@@ -76,32 +80,26 @@ _CAPABILITIES = Capabilities(
 )
 
 
-class SgeBackend:
+class SgeBackend(CommandLineBackend):
     """Grid Engine: Son of Grid Engine 8.1, OGS/GE 2011.11, Sun Grid Engine 6.2.
 
     Every method runs the commands named in ``docs/schedulers/sge.md``.
     """
 
     name = "SGE"
+    capabilities = _CAPABILITIES
+    errors = ERRORS
+    version_command = ("qstat", "-help")
 
     def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
-        self._cli = CommandLine(options, runner)
+        super().__init__(options, runner)
         self._parallel_environment = options.parallel_environment
         self._job_shell = options.job_shell
         self._account = options.account_environment
         self._history = History(self._cli, _accounting_path(options.environment), _now)
         self._memo = QueueMemo()
-        self._listing = asyncio.Lock()
         self._listed: Mapping[NativeId, Observation] | None = None
         self._errors: dict[NativeId, str | None] = {}
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What Grid Engine can express."""
-        return _CAPABILITIES
-
-    async def start(self, wake: Callable[[], None]) -> None:
-        """Do nothing: Grid Engine tells nobody when its queue changes."""
 
     async def stop(self) -> None:
         """Let go of the accounting file."""
@@ -148,7 +146,8 @@ class SgeBackend:
                 raise OutputParseError("qstat", f"{bad.reason}, in one of its jobs", bad.excerpt)
             ids.append(bad.native_id)
         numbers = sorted({int(job_number(native_id)) for native_id in ids}, reverse=True)
-        for batch in _batches([NativeId(str(number)) for number in numbers]):
+        newest_first = [NativeId(str(number)) for number in numbers]
+        for batch in batches(newest_first, _IDS_IN_ONE_COMMAND):
             found = find_key(await self._qstat_j(batch), key)
             if found is not None:
                 return found
@@ -160,9 +159,8 @@ class SgeBackend:
         Jobs that came into the error state since are asked about with one ``qstat -j``.
         """
         async with self._listing:
-            done = await self._cli.run(_QSTAT, listing=True)
-            check_completed(done)
-            listing = await asyncio.to_thread(parse_qstat_xml, done.stdout, self._memo)
+            output = await self._cli.check_output(_QSTAT, listing=True)
+            listing = await asyncio.to_thread(parse_qstat_xml, output, self._memo)
             listed = {seen.native_id: seen for seen in listing.observations}
             if self._listed is not None:
                 self._history.departures.note(self._listed, listed, _now())
@@ -230,14 +228,12 @@ class SgeBackend:
         if any(native_id not in listed for native_id in ids):
             await self.jobs()
             listed = await self._known_queue()
-        observations: list[Observation] = []
-        unreadable: list[Unreadable] = []
-        for batch in _batches(ids):
-            output = await self._qstat_j(batch)
-            listing = parse_qstat_details(output, batch, listed)
-            observations += listing.observations
-            unreadable += listing.unreadable
-        return Listing(observations=observations, unreadable=unreadable)
+        return join_listings(
+            [
+                parse_qstat_details(await self._qstat_j(batch), batch, listed)
+                for batch in batches(ids, _IDS_IN_ONE_COMMAND)
+            ]
+        )
 
     async def cancel(self, native_id: NativeId) -> bool:
         """Run ``qdel``; return whether the job was still waiting, and so leaves no record.
@@ -261,28 +257,17 @@ class SgeBackend:
 
     async def queues(self) -> Sequence[Queue]:
         """Run ``qstat -g c``, and ``qconf -sq`` for their time limits where that is allowed."""
-        done = await self._cli.run(("qstat", "-g", "c", "-xml"), listing=True)
-        check_completed(done)
-        names = [queue.name for queue in parse_queue_summary(done.stdout, {})]
+        output = await self._cli.check_output(("qstat", "-g", "c", "-xml"), listing=True)
+        names = [queue.name for queue in parse_queue_summary(output, {})]
         limits: dict[str, int] = {}
         if names:
             shown = await self._cli.run(("qconf", "-sq", ",".join(names)), listing=True)
             limits = parse_queue_limits(shown.stdout) if shown.exit_code == 0 else {}
-        return parse_queue_summary(done.stdout, limits)
+        return parse_queue_summary(output, limits)
 
     async def nodes(self) -> Sequence[Node]:
         """Run ``qhost -q``."""
-        done = await self._cli.run(("qhost", "-q", "-xml"), listing=True)
-        check_completed(done)
-        return parse_qhost_xml(done.stdout)
-
-    async def version(self) -> str:
-        """Return the first line of ``qstat -help``: ``SGE 8.1.9``."""
-        done = await self._cli.run(("qstat", "-help"))
-        first, _, _ = (done.stdout or done.stderr).decode("utf-8", "replace").partition("\n")
-        if not first.strip():
-            raise OutputParseError("qstat -help", "it printed nothing", b"")
-        return first.strip()
+        return parse_qhost_xml(await self._cli.check_output(("qhost", "-q", "-xml"), listing=True))
 
     async def _change(self, command: str, native_id: NativeId) -> Completed:
         try:
@@ -290,14 +275,12 @@ class SgeBackend:
         except ValueError:
             raise JobNotFound(native_id) from None
         done = await self._cli.run(argv)
-        check_completed(done, native_id)
+        ERRORS.check(done, native_id)
         return done
 
     async def _qstat_j(self, ids: Iterable[NativeId]) -> bytes:
         argv = ("qstat", "-j", ",".join(_numbers(ids)), "-xml")
-        done = await self._cli.run(argv, listing=True)
-        check_completed(done)
-        return done.stdout
+        return await self._cli.check_output(argv, listing=True)
 
 
 def create(options: SchedulerOptions, runner: Runner) -> SgeBackend:
@@ -324,8 +307,3 @@ def _accounting_path(environment: Mapping[str, str]) -> Path:
 def _numbers(ids: Iterable[NativeId]) -> list[str]:
     """Return the numbers of jobs, each once; what is no id of Grid Engine's names no job."""
     return list(dict.fromkeys(job_number(i) for i in ids if is_job_id(i)))
-
-
-def _batches(ids: Sequence[NativeId]) -> Iterator[Sequence[NativeId]]:
-    for start in range(0, len(ids), _IDS_IN_ONE_COMMAND):
-        yield ids[start : start + _IDS_IN_ONE_COMMAND]

@@ -8,11 +8,11 @@ from pathlib import Path
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
 from hpcq.schedulers.base import Unreadable
-from hpcq.schedulers.cli import CommandLine
+from hpcq.schedulers.command_line import CommandLine
 from hpcq.schedulers.sge.accounting import AccountingFile
-from hpcq.schedulers.sge.answers import check_completed
 from hpcq.schedulers.sge.departures import Departures, parse_record_delay
 from hpcq.schedulers.sge.entries import Entry, observe
+from hpcq.schedulers.sge.errors import ERRORS
 from hpcq.schedulers.sge.qacct import parse_qacct
 
 __all__ = ["History"]
@@ -101,5 +101,5 @@ class History:
         if done.exit_code != 0 and not done.stdout.strip():
             if b"not found" in done.stderr or b"No such file" in done.stderr:
                 return [], []
-            check_completed(done)
+            ERRORS.check(done)
         return parse_qacct(done.stdout) if done.stdout.strip() else ([], [])

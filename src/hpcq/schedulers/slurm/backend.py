@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +19,13 @@ from hpcq.schedulers.base import (
     SchedulerOptions,
     ScriptDirectives,
 )
-from hpcq.schedulers.cli import CommandLine, read_script
+from hpcq.schedulers.command_errors import ErrorTable
+from hpcq.schedulers.command_line import (
+    CommandLineBackend,
+    batches,
+    join_listings,
+    read_script,
+)
 from hpcq.schedulers.slurm import (
     accounting,
     cluster,
@@ -67,16 +73,19 @@ _ACCOUNTING_GRACE = timedelta(seconds=5)
 before the controller's word is taken."""
 
 
-class SlurmBackend:
+class SlurmBackend(CommandLineBackend):
     """Slurm 20.11 and newer, through its commands.
 
     Every method runs the commands named in ``docs/schedulers/slurm.md``.
     """
 
     name = "SLURM"
+    capabilities = _CAPABILITIES
+    errors = ErrorTable(scheduler="Slurm")
+    version_command = ("squeue", "--version")
 
     def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
-        self._cli = CommandLine(options, runner)
+        super().__init__(options, runner)
         self._timeout_seconds = options.command_timeout_seconds
         self._owner = options.environment.get("USER")
         self._job_environment = options.account_environment
@@ -86,19 +95,7 @@ class SlurmBackend:
         self._marks = queries.new_marks()
         self._reader = parse.ListingReader(self._marks)
         self._wholes = Wholes()
-        self._listing = asyncio.Lock()
         self._over_since: dict[tuple[NativeId, datetime], float] = {}
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What Slurm can express."""
-        return _CAPABILITIES
-
-    async def start(self, wake: Callable[[], None]) -> None:
-        """Do nothing: Slurm tells nobody when its queue changes."""
-
-    async def stop(self) -> None:
-        """Do nothing."""
 
     async def check_submission(self) -> None:
         """Run ``sbatch --test-only``; see `ChecksSubmission`."""
@@ -155,16 +152,18 @@ class SlurmBackend:
     async def history(self, ids: Sequence[NativeId]) -> Listing:
         """Run ``sacct``, and ``squeue`` for what the controller still knows of ended jobs."""
         listings = [await self._history(batch) for batch in _batches(ids)]
-        return _joined(listings)
+        return join_listings(listings)
 
     async def ended(self, ids: Sequence[NativeId]) -> Listing:
         """Run ``squeue`` for what the controller still knows of ended jobs."""
-        seen = _joined([await self._controller(batch, finished=True) for batch in _batches(ids)])
+        seen = join_listings(
+            [await self._controller(batch, finished=True) for batch in _batches(ids)]
+        )
         return combine(Listing(), seen)
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:
         """Run ``squeue`` with all columns, and ``sstat`` for the usage of those that run."""
-        return _joined([await self._details(batch) for batch in _batches(ids)])
+        return join_listings([await self._details(batch) for batch in _batches(ids)])
 
     async def cancel(self, native_id: NativeId) -> bool:
         """Run ``scancel``; accounting tells whether the job had begun."""
@@ -197,11 +196,6 @@ class SlurmBackend:
     async def nodes(self) -> Sequence[Node]:
         """Run ``sinfo`` for nodes."""
         return cluster.parse_nodes((await self._run(queries.build_nodes(), {})).stdout)
-
-    async def version(self) -> str:
-        """Run ``squeue --version``: ``slurm 23.11.4``, Debian's ``slurm-wlm 22.05.8``."""
-        done = await self._cli.check(("squeue", "--version"))
-        return done.decode("utf-8", "replace").strip()
 
     async def _sbatch(self, built: commands.Submission, folder: str, mark: str = "") -> Completed:
         # The job inherits the environment: no mark of ours may stand in it.
@@ -339,18 +333,8 @@ def create(options: SchedulerOptions, runner: Runner) -> SlurmBackend:
     return SlurmBackend(options, runner)
 
 
-def _batches(ids: Sequence[NativeId]) -> Iterator[Sequence[NativeId]]:
-    unique = [i for i in dict.fromkeys(ids) if fields.is_job_id(i)]
-    for start in range(0, len(unique), _IDS_IN_ONE_COMMAND):
-        yield unique[start : start + _IDS_IN_ONE_COMMAND]
-
-
-def _joined(listings: Sequence[Listing]) -> Listing:
-    return Listing(
-        observations=[seen for listing in listings for seen in listing.observations],
-        unreadable=[bad for listing in listings for bad in listing.unreadable],
-        missing=next((listing.missing for listing in listings if listing.missing), None),
-    )
+def _batches(ids: Iterable[NativeId]) -> Iterator[Sequence[NativeId]]:
+    return batches((i for i in ids if fields.is_job_id(i)), _IDS_IN_ONE_COMMAND)
 
 
 def _complains(done: Completed) -> bool:

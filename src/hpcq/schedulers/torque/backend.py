@@ -28,7 +28,8 @@ from hpcq.schedulers.base import (
     SchedulerOptions,
     ScriptDirectives,
 )
-from hpcq.schedulers.cli import CommandLine, read_script
+from hpcq.schedulers.command_errors import ErrorTable
+from hpcq.schedulers.command_line import CommandLine, read_script
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs
 from hpcq.schedulers.pbs_family.values import ID_FORMS, parse_job_id
 from hpcq.schedulers.torque.accounting import KINDS
@@ -91,7 +92,7 @@ class TorqueBackend:
     name = "TORQUE"
 
     def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
-        self._cli = CommandLine(options, runner)
+        self._cli = CommandLine(options, runner, ErrorTable(scheduler="Torque"))
         self._template = options.torque_resources
         self._slots_per_node = options.torque_slots_per_node
         self._environment = options.environment

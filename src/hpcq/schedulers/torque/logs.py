@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from hpcq.domain.errors import CommandMissing
 from hpcq.domain.jobs import JobSpec, NativeId, Observation
 from hpcq.schedulers.base import Listing
-from hpcq.schedulers.cli import CommandLine
+from hpcq.schedulers.command_line import CommandLine
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs
 from hpcq.schedulers.pbs_family.values import parse_job_id
 from hpcq.schedulers.torque.accounting import arrays_not_over, observe_lines, parse_tracejob

@@ -18,8 +18,8 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.jobs import NativeId
 from hpcq.execution.protocol import Completed
-from hpcq.schedulers.sge.answers import check_completed, never_ran, parse_qsub
 from hpcq.schedulers.sge.cluster import parse_qhost_xml, parse_queue_limits, parse_queue_summary
+from hpcq.schedulers.sge.errors import ERRORS, never_ran, parse_qsub
 
 JOB = NativeId("31")
 
@@ -53,7 +53,7 @@ def test_submission_s_id_from_2011(case: str, native_id: str) -> None:
 )
 def test_what_commands_of_2011_refuse(case: str, error: type[HpcqError]) -> None:
     with pytest.raises(error):
-        check_completed(recorded(case, "2011.11"), JOB)
+        ERRORS.check(recorded(case, "2011.11"), JOB)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_commands_of_2011_refuse(case: str, error: type[HpcqError]) -> None
 )
 def test_deletions_of_2011(case: str, waiting: bool) -> None:
     done = recorded(case, "2011.11")
-    check_completed(done, JOB)
+    ERRORS.check(done, JOB)
     assert never_ran(done) is waiting
 
 
@@ -188,7 +188,7 @@ def test_anything_but_an_id_is_not_guessed_at(stdout: bytes) -> None:
 )
 def test_what_commands_refuse(case: str, error: type[HpcqError]) -> None:
     with pytest.raises(error):
-        check_completed(recorded(case), JOB)
+        ERRORS.check(recorded(case), JOB)
 
 
 def test_unreachable_qmaster_at_submission_leaves_no_job() -> None:
@@ -198,7 +198,7 @@ def test_unreachable_qmaster_at_submission_leaves_no_job() -> None:
 
 @pytest.mark.parametrize("case", ["qdel_running", "qdel_twice", "qrls_not_held", "qhold_running"])
 def test_success(case: str) -> None:
-    check_completed(recorded(case), JOB)
+    ERRORS.check(recorded(case), JOB)
 
 
 @pytest.mark.parametrize(
