@@ -1,4 +1,4 @@
-"""What a scheduler's adapter is: the backend contract and the data that crosses it."""
+"""Contract between the services and a scheduler's backend, and the data that crosses it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,15 +21,15 @@ __all__ = [
     "KnowsEnds",
     "Listing",
     "Node",
+    "ParseFailure",
     "Queue",
     "SchedulerBackend",
     "SchedulerOptions",
     "ScriptDirectives",
-    "Unreadable",
 ]
 
 ACCOUNT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG")
-"""What a login gives an account; the rest of the service's environment is no job's business."""
+"""Variables that a login gives an account; a job gets no others of the service's environment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class SchedulerOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a scheduler can express; data, so that a client can ask before it tries.
+    """Fields and actions that a scheduler can express; data, so that clients can ask first.
 
     Attributes:
         fields: the optional fields of `JobSpec` that a submission may set.
@@ -120,7 +120,7 @@ class ScriptDirectives:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unreadable:
+class ParseFailure:
     """One record in a scheduler's answer that could not be read.
 
     Attributes:
@@ -136,20 +136,20 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """What a scheduler answered: the readable records and, beside them, the others.
+    """Answer of a scheduler: the records that could be read and, beside them, the others.
 
     Observations that did not change since the last listing may be the same objects.
 
     Attributes:
         observations: the readable records.
         unreadable: the others.
-        missing: the failure for which records may be absent that exist: a part of the scheduler
-            was away, and another one answered for it.
+        partial_reason: the failure for which records may be absent that exist: a part of the
+            scheduler was away, and another one answered for it.
     """
 
     observations: Sequence[Observation] = ()
-    unreadable: Sequence[Unreadable] = ()
-    missing: SchedulerError | None = None
+    unreadable: Sequence[ParseFailure] = ()
+    partial_reason: SchedulerError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,9 +308,9 @@ class KnowsEnds(Protocol):
 
 @runtime_checkable
 class ForgetsKeys(Protocol):
-    """What a backend has besides whose scheduler keeps the end of a job longer than its key."""
+    """A backend whose scheduler keeps the end of a job longer than its key."""
 
-    async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
+    async def find_similar_ended(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
         """Return jobs that ended and may have been submitted for this, although no key says so.
 
         Asked when `find` has found nothing, before that is taken for certain. As far as can be

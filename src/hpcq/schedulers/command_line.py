@@ -185,7 +185,9 @@ def join_listings(listings: Sequence[Listing]) -> Listing:
     return Listing(
         observations=[seen for listing in listings for seen in listing.observations],
         unreadable=[bad for listing in listings for bad in listing.unreadable],
-        missing=next((listing.missing for listing in listings if listing.missing), None),
+        partial_reason=next(
+            (listing.partial_reason for listing in listings if listing.partial_reason), None
+        ),
     )
 
 

@@ -30,10 +30,10 @@ from hpcq.schedulers.base import (
     Capabilities,
     Listing,
     Node,
+    ParseFailure,
     Queue,
     SchedulerOptions,
     ScriptDirectives,
-    Unreadable,
 )
 
 __all__ = ["FakeScheduler", "HeldBack", "create"]
@@ -103,7 +103,7 @@ class FakeScheduler:
         accounting: the ended jobs that accounting shows, oldest first where an id was used again.
         extras: what `details` says of a job beyond the queue: fields of `Observation`.
         unreadable: what every listing of the queue reports as unreadable.
-        missing: the failure for which the accounting may not show all that it has.
+        partial_reason: the failure for which the accounting may not show all that it has.
         shows_keys: whether the queue shows submission keys; Grid Engine's does not.
         next_number: the next job's id. Set it back to have ids used again.
         calls: how often each method was called.
@@ -118,8 +118,8 @@ class FakeScheduler:
         self.queue: dict[NativeId, Observation] = {}
         self.accounting: dict[NativeId, list[Observation]] = defaultdict(list)
         self.extras: dict[NativeId, dict[str, object]] = {}
-        self.unreadable: list[Unreadable] = []
-        self.missing: SchedulerError | None = None
+        self.unreadable: list[ParseFailure] = []
+        self.partial_reason: SchedulerError | None = None
         self.shows_keys = True
         self.next_number = 1
         self.calls: Counter[str] = Counter()
@@ -229,7 +229,7 @@ class FakeScheduler:
             "history",
             lambda: Listing(
                 observations=[job for i in ids for job in self.accounting.get(i, ())],
-                missing=self.missing,
+                partial_reason=self.partial_reason,
             ),
         )
 

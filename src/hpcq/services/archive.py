@@ -103,7 +103,7 @@ class Archive:
         for told in (ended, queued):
             if isinstance(told, Listing):
                 found |= {seen.native_id: seen for seen in sorted(told.observations, key=_age)}
-                problem = told.missing or problem
+                problem = told.partial_reason or problem
             elif isinstance(told, Exception):
                 problem = problem or told
         records = await self._records([found[i] for i in ids if i in found])
@@ -131,11 +131,11 @@ class Archive:
             known.setdefault(seen.native_id, []).append(seen)
         for native_id in new:
             seen_now = known.get(native_id, [])
-            if seen_now or listing.missing is None:
+            if seen_now or listing.partial_reason is None:
                 self._remember(native_id, _Told(seen_now, time() + self._interval_seconds))
             told[native_id] = seen_now
         observations = [seen for answers in told.values() for seen in answers]
-        return Listing(observations=observations, missing=listing.missing)
+        return Listing(observations=observations, partial_reason=listing.partial_reason)
 
     async def _records(self, told: Sequence[Observation]) -> Mapping[str, JobRecord]:
         """Return the jobs that are seen; our own are those whose keys they carry."""

@@ -138,12 +138,12 @@ class ResilientBackend:
         if isinstance(self.wrapped, ChecksSubmission):
             await self.wrapped.check_submission()
 
-    async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
+    async def find_similar_ended(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
         """Ask the wrapped one, if it can be asked; see `ForgetsKeys`."""
         wrapped = self.wrapped
         if not isinstance(wrapped, ForgetsKeys):
             return ()
-        return await self._read(self._scheduler, lambda: wrapped.lookalikes(spec, since))
+        return await self._read(self._scheduler, lambda: wrapped.find_similar_ended(spec, since))
 
     async def forget(self, before: datetime) -> int:
         """Have the wrapped one delete what it keeps; see `KeepsRecords`."""
@@ -163,13 +163,13 @@ class ResilientBackend:
         wrapped, refusal = self.wrapped, self._accounting.refusal()
         if refusal is not None and isinstance(wrapped, KnowsEnds):
             listing = await self._read(self._scheduler, lambda: wrapped.ended(ids))
-            return replace(listing, missing=refusal)
+            return replace(listing, partial_reason=refusal)
 
         async def once() -> Listing:
             with self._accounting.asked() as question:
                 listing = await self.wrapped.history(ids)
-                if isinstance(listing.missing, CommandTimedOut):
-                    question.failure = listing.missing
+                if isinstance(listing.partial_reason, CommandTimedOut):
+                    question.failure = listing.partial_reason
                 return listing
 
         return await _patiently(once, self._accounting)

@@ -94,7 +94,7 @@ class Resolver:
         for seen in listing.observations:
             known.setdefault(seen.native_id, []).append(seen)
         concluded = [self._concluded(r, known, reason, last_seen, at) for r in due]
-        self._note_incomplete(concluded, at, accounting_is_away=listing.missing is not None)
+        self._note_incomplete(concluded, at, accounting_is_away=listing.partial_reason is not None)
         changed = [new for new, old in zip(concluded, due, strict=True) if new is not old]
         return [*changed, *self._unseen_tasks(due, listing.observations, at)]
 
@@ -142,8 +142,8 @@ class Resolver:
         except Exception:
             _log.exception("accounting.failed", jobs=len(ids))
             return Listing(), _WITHOUT_ACCOUNTING.format(detail=_DEFECT)
-        if listing.missing is not None:
-            return listing, _WITHOUT_ACCOUNTING.format(detail=listing.missing.detail)
+        if listing.partial_reason is not None:
+            return listing, _WITHOUT_ACCOUNTING.format(detail=listing.partial_reason.detail)
         return listing, _NOT_IN_ACCOUNTING
 
     def _concluded(

@@ -164,13 +164,13 @@ class Settler:
         is_over = record.cancel_requested_at is not None or hand_over.refusal is not None
         if is_over or record.spec is None or not isinstance(self._backend, ForgetsKeys):
             return False
-        found = await self._backend.lookalikes(record.spec, record.created_at)
+        found = await self._backend.find_similar_ended(record.spec, record.created_at)
         unknown = [i for i in found if await self._store.by_native_id(i) is None]
         if not unknown:
             return False
         reason = _LOOKALIKE.format(jobs=", ".join(unknown))
         if record.state_reason != reason:
-            _log.warning("submission.doubtful", uid=record.uid, lookalikes=unknown)
+            _log.warning("submission.doubtful", uid=record.uid, find_similar_ended=unknown)
             await self._handing.change(
                 record,
                 lambda r: submission.doubted(r, reason, at) if r.hand_over == hand_over else r,

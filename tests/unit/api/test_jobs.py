@@ -13,7 +13,7 @@ from hpcq.api.schemas import Job, ResourceUsage
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.jobs import Usage
 from hpcq.domain.states import JobState
-from hpcq.schedulers.base import Unreadable
+from hpcq.schedulers.base import ParseFailure
 
 pytestmark = pytest.mark.anyio
 
@@ -358,7 +358,7 @@ async def test_an_empty_queue_that_was_heard_of_is_empty(app: App) -> None:
 
 
 async def test_a_job_that_cannot_be_read_hides_no_other(app: App) -> None:
-    app.scheduler.unreadable = [Unreadable(reason="cut", excerpt="<job")]
+    app.scheduler.unreadable = [ParseFailure(reason="cut", excerpt="<job")]
     app.scheduler.enqueue(name="\udcff", native_state="\ud800", hosts=("\udc80",), slots=10**30)
     fine = app.scheduler.enqueue()
     await app.asked_again()

@@ -180,10 +180,10 @@ async def test_a_job_is_not_unknown_while_its_accounting_is_answered_for(world: 
     known = world.scheduler.enqueue()
     world.scheduler.end(known)
     await world.tick()
-    world.scheduler.missing = AWAY
+    world.scheduler.partial_reason = AWAY
     assert (await world.jobs.find(known)).record.state is JobState.DONE
     with pytest.raises(SchedulerUnavailable):
         await world.jobs.find("99")
-    world.scheduler.missing = None
+    world.scheduler.partial_reason = None
     with pytest.raises(JobNotFound):
         await world.jobs.find("99")

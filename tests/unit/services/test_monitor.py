@@ -21,7 +21,7 @@ from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import JobUid, NativeId, Usage
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 from hpcq.domain.units import format_time
-from hpcq.schedulers.base import Unreadable
+from hpcq.schedulers.base import ParseFailure
 
 pytestmark = pytest.mark.anyio
 
@@ -116,8 +116,8 @@ async def test_a_job_that_cannot_be_read_is_in_the_queue_all_the_same(world: Wor
     job = world.scheduler.queue.pop(native_id)
     foreign = world.scheduler.enqueue()
     world.scheduler.unreadable = [
-        Unreadable(reason="no state in it", excerpt="<job/>", native_id=native_id),
-        Unreadable(reason="no id in it", excerpt="<job>"),
+        ParseFailure(reason="no state in it", excerpt="<job/>", native_id=native_id),
+        ParseFailure(reason="no id in it", excerpt="<job>"),
     ]
     await world.tick(5)
     assert world.job(native_id).state is JobState.RUNNING
@@ -761,7 +761,7 @@ async def test_complaints_are_made_once(world: World, capsys: pytest.CaptureFixt
     await world.tick()
     await world.jobs.cancel(native_id)
     world.scheduler.queue[native_id] = replace(stays, state=JobState.RUNNING)
-    world.scheduler.unreadable = [Unreadable(reason="cut", excerpt="<job")]
+    world.scheduler.unreadable = [ParseFailure(reason="cut", excerpt="<job")]
     for _ in range(5):
         await world.tick(5)
     said = capsys.readouterr().out
@@ -812,14 +812,14 @@ async def test_usage_that_only_the_accounting_knows_is_told_when_it_is_back(worl
     world.scheduler.run(native_id)
     await world.tick()
     world.scheduler.end(native_id, exit_code=3, state=JobState.FAILED)
-    world.scheduler.missing = SchedulerUnavailable("slurmdbd is down.")
+    world.scheduler.partial_reason = SchedulerUnavailable("slurmdbd is down.")
     await world.tick(5)
     ended = world.job(native_id)
     assert (ended.state, ended.seen and ended.seen.exit_code) == (JobState.FAILED, 3)
     (known,) = world.scheduler.accounting[native_id]
     usage = Usage(cpu_seconds=7.0, sampled_at=known.end_time)
     world.scheduler.accounting[native_id] = [replace(known, usage=usage, exit_code=4)]
-    world.scheduler.missing = None
+    world.scheduler.partial_reason = None
     await world.tick(60)
     whole = world.job(native_id)
     assert whole.seen is not None

@@ -10,7 +10,7 @@ from tests.unit.services.kit import CLUSTER, T0, WIRE
 from hpcq.domain import life, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
-from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.services.reconcile import Comparison, compare
 from hpcq.services.snapshot import Board, Snapshot
 
@@ -87,7 +87,7 @@ def compared(cases: list[Case]) -> tuple[Snapshot, Comparison]:
     listing = Listing(
         observations=[case.observation for case in cases if case.observation],
         unreadable=[
-            Unreadable(reason="cut", excerpt="", native_id=case.native_id)
+            ParseFailure(reason="cut", excerpt="", native_id=case.native_id)
             for case in cases
             if case.unreadable
         ],

@@ -17,7 +17,7 @@ from hpcq.domain import life, runs, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.domain.transitions import WAITS_AGAIN, may_move
-from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.services.reconcile import Comparison, compare
 from hpcq.services.snapshot import Board
@@ -185,7 +185,7 @@ class Following(RuleBasedStateMachine):
         listing = self.listing()
         if spoilt and listing.observations:
             first, *rest = listing.observations
-            bad = Unreadable(reason="cut", excerpt="", native_id=first.native_id)
+            bad = ParseFailure(reason="cut", excerpt="", native_id=first.native_id)
             listing = Listing(observations=rest, unreadable=[bad])
         comparison = self.compare(listing)
         if spoilt:

@@ -361,9 +361,9 @@ async def test_an_accounting_that_others_answer_for_is_left_in_peace_when_it_han
     missing: SchedulerError,
     opens: bool,
 ) -> None:
-    scheduler.missing = missing
+    scheduler.partial_reason = missing
     for _ in range(FAILURES):
-        assert (await backend.history([ID])).missing is missing
+        assert (await backend.history([ID])).partial_reason is missing
     assert state(backend, "accounting") == (("open", FAILURES) if opens else ("closed", 0))
 
 
@@ -386,7 +386,7 @@ async def test_ends_are_told_by_the_rest_of_the_scheduler_while_accounting_is_aw
     asked = scheduler.calls["history"]
     listing = await backend.history([native_id])
     assert [seen.state for seen in listing.observations] == [JobState.DONE]
-    assert isinstance(listing.missing, NotAsked)
+    assert isinstance(listing.partial_reason, NotAsked)
     assert (scheduler.calls["history"], scheduler.calls["ended"]) == (asked, 1)
 
 

@@ -11,7 +11,7 @@ from hpcq.domain.errors import excerpt
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.domain.units import from_epoch
-from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.pbs.conf import read_conf
 from hpcq.schedulers.pbs.records import slots_asked
 from hpcq.schedulers.pbs.states import End, end_of
@@ -70,7 +70,7 @@ def parse_accounting(lines: Iterable[bytes], wanted: Sequence[NativeId] | None) 
     last: dict[NativeId, Observation] = {}
     requestors: dict[NativeId, str] = {}
     arrays: set[NativeId] = set()
-    unreadable: list[Unreadable] = []
+    unreadable: list[ParseFailure] = []
     for raw in filter(bytes.strip, lines):
         try:
             line = parse_accounting_line(raw)
@@ -94,7 +94,7 @@ def parse_accounting(lines: Iterable[bytes], wanted: Sequence[NativeId] | None) 
             elif line.kind == "E":
                 last[native_id] = _ended(native_id, line, requestors.get(native_id))
         except ValueError as error:
-            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(raw)))
+            unreadable.append(ParseFailure(reason=str(error), excerpt=excerpt(raw)))
     return Listing(
         observations=[
             replace(seen, is_array=True) if native_id in arrays else seen

@@ -151,13 +151,13 @@ class PbsBackend:
             found = _with_key(finished, key)
         return found or await self._logs.find(key)
 
-    async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
+    async def find_similar_ended(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
         """Look in the accounting logs for ended jobs of this account with this name.
 
         Without history PBS forgets a job's variables with the job, and its account, which the
         logs keep, may be the user's own. With history it forgets nothing so soon.
         """
-        return () if self._qstat.keeps_history else await self._logs.lookalikes(spec, since)
+        return () if self._qstat.keeps_history else await self._logs.find_similar_ended(spec, since)
 
     async def jobs(self) -> Listing:
         """Run one ``qstat`` for all users' jobs, array tasks included.

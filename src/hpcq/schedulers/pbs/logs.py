@@ -72,7 +72,7 @@ class Logs:
         line = await asyncio.to_thread(logs.find, f'account="{key}"'.encode())
         return None if line is None else parse_job_id(parse_accounting_line(line).job_id).short
 
-    async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
+    async def find_similar_ended(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
         """Look in the accounting for ended jobs of this account with this name, and no key.
 
         Args:

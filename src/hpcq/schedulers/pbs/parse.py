@@ -9,7 +9,7 @@ from datetime import datetime
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId
 from hpcq.domain.units import from_epoch
-from hpcq.schedulers.base import Unreadable
+from hpcq.schedulers.base import ParseFailure
 from hpcq.schedulers.pbs.json import Attributes, Member, document, member_attributes
 from hpcq.schedulers.pbs.records import Record, record_of
 from hpcq.schedulers.pbs_family.text import parse_text_records
@@ -27,7 +27,7 @@ class Answer:
     """What one ``qstat`` told of jobs."""
 
     records: tuple[Record, ...]
-    unreadable: tuple[Unreadable, ...]
+    unreadable: tuple[ParseFailure, ...]
 
     def only(self, names: Collection[str]) -> "Answer":
         """Return what it tells of these jobs, the ones that were asked about."""
@@ -158,7 +158,7 @@ def read_all(members: Iterable[Member], read: Callable[[Member], Record]) -> Ans
     named = [(member, _known_id(member.name)) for member in members]
     times = Counter(native_id for _, native_id in named)
     records: list[Record] = []
-    unreadable: list[Unreadable] = []
+    unreadable: list[ParseFailure] = []
     for member, native_id in named:
         try:
             if native_id is not None and times[native_id] > 1:
@@ -166,7 +166,7 @@ def read_all(members: Iterable[Member], read: Callable[[Member], Record]) -> Ans
             records.append(read(member))
         except ValueError as error:
             unreadable.append(
-                Unreadable(
+                ParseFailure(
                     reason=f"{excerpt(member.name, 80)}: {error}",
                     excerpt=excerpt(member.text),
                     native_id=native_id,

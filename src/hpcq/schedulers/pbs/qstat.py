@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from hpcq.domain.jobs import NativeId, Observation
-from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.command_line import CommandLine
 from hpcq.schedulers.pbs import answers, commands, parse
 from hpcq.schedulers.pbs.arrays import as_task, whole_of
@@ -143,7 +143,7 @@ class Qstat:
     async def ended(self, ids: Sequence[NativeId]) -> Listing:
         """Ask ``qstat -x`` about jobs, and once more about those that may be whole arrays."""
         observations: list[Observation] = []
-        unreadable: list[Unreadable] = []
+        unreadable: list[ParseFailure] = []
         for batch in _batches(ids, _IDS_IN_ONE_COMMAND if self._prints_json else 1):
             words = [commands.job_word(native_id, self.arrays) for native_id in batch]
             told = await self.history(words)
@@ -168,7 +168,7 @@ class Qstat:
         self,
         ids: Sequence[NativeId],
         told: Sequence[Observation],
-        unreadable: Sequence[Unreadable],
+        unreadable: Sequence[ParseFailure],
     ) -> list[Observation]:
         """Return the ends of tasks of which PBS keeps no record, by those of their arrays."""
         known = {seen.native_id for seen in told} | {bad.native_id for bad in unreadable}

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from hpcq.domain.errors import excerpt
 from hpcq.domain.jobs import NativeId, SubmissionKey
 from hpcq.domain.units import GIBIBYTE, from_epoch
-from hpcq.schedulers.base import Unreadable
+from hpcq.schedulers.base import ParseFailure
 from hpcq.schedulers.sge.entries import Entry
 
 __all__ = ["AccountingFile", "parse_accounting_line"]
@@ -60,7 +60,7 @@ class AccountingFile:
             self._lines.clear()
             self._count = 0
 
-    def records(self, numbers: Iterable[str]) -> tuple[list[Entry], list[Unreadable]]:
+    def records(self, numbers: Iterable[str]) -> tuple[list[Entry], list[ParseFailure]]:
         """Return the records of these job numbers, in the file's order, and the unreadable ones.
 
         Raises:
@@ -229,13 +229,13 @@ def _with_tail(fields: list[str]) -> list[str]:
     return fields
 
 
-def _parsed(lines: Iterable[bytes]) -> tuple[list[Entry], list[Unreadable]]:
+def _parsed(lines: Iterable[bytes]) -> tuple[list[Entry], list[ParseFailure]]:
     entries, unreadable = [], []
     for line in lines:
         try:
             entries.append(parse_accounting_line(line))
         except ValueError as error:
-            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(line)))
+            unreadable.append(ParseFailure(reason=str(error), excerpt=excerpt(line)))
     return entries, unreadable
 
 

@@ -16,7 +16,7 @@ from hpcq.domain.errors import OutputParseError, SchedulerUnavailable, excerpt
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
 from hpcq.domain.states import JobState
 from hpcq.domain.units import GIBIBYTE, from_epoch
-from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.sge.commands import job_number
 from hpcq.schedulers.sge.parse import mend_less_than, text_of
 from hpcq.schedulers.sge.script import PATH_VARIABLE
@@ -79,7 +79,7 @@ def parse_qstat_details(
     for native_id in wanted:
         by_number.setdefault(job_number(native_id), []).append(native_id)
     observations: list[Observation] = []
-    unreadable: list[Unreadable] = []
+    unreadable: list[ParseFailure] = []
     for chunk in _job_chunks(document):
         try:
             job = _parsed(chunk)
@@ -90,7 +90,7 @@ def parse_qstat_details(
                 if native_id in listed or _has_task(job, native_id)
             ]
         except (ElementTree.ParseError, ValueError) as error:
-            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(chunk)))
+            unreadable.append(ParseFailure(reason=str(error), excerpt=excerpt(chunk)))
     return Listing(observations=observations, unreadable=unreadable)
 
 

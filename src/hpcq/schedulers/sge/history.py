@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
-from hpcq.schedulers.base import Unreadable
+from hpcq.schedulers.base import ParseFailure
 from hpcq.schedulers.command_line import CommandLine
 from hpcq.schedulers.sge.accounting import AccountingFile
 from hpcq.schedulers.sge.departures import Departures, parse_record_delay
@@ -43,7 +43,7 @@ class History:
 
     async def ends(
         self, numbers: Sequence[str]
-    ) -> tuple[list[Observation], list[Unreadable], set[str]]:
+    ) -> tuple[list[Observation], list[ParseFailure], set[str]]:
         """Return the ends of these jobs and of their tasks.
 
         Returns:
@@ -84,7 +84,7 @@ class History:
         done = await self._cli.run(("qconf", "-sconf"))
         return parse_record_delay(done.stdout) if done.exit_code == 0 else _WHERE_NOT_TOLD
 
-    async def _entries(self, numbers: Sequence[str]) -> tuple[list[Entry], list[Unreadable]]:
+    async def _entries(self, numbers: Sequence[str]) -> tuple[list[Entry], list[ParseFailure]]:
         try:
             return await asyncio.to_thread(self.accounting.records, numbers)
         except OSError:
@@ -94,7 +94,7 @@ class History:
             [bad for _, unreadable in answers for bad in unreadable],
         )
 
-    async def _run_qacct(self, *selection: str) -> tuple[list[Entry], list[Unreadable]]:
+    async def _run_qacct(self, *selection: str) -> tuple[list[Entry], list[ParseFailure]]:
         """Run ``qacct -j``; no record, or no accounting file at all yet, is an empty answer."""
         async with self._qacct:
             done = await self._cli.run(("qacct", *selection), listing=True)

@@ -14,7 +14,7 @@ from hpcq.domain.arrays import is_whole, whole
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import Stage
-from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.sge.states import state_of
 
 __all__ = [
@@ -35,7 +35,7 @@ _TASKS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?")
 _TASKS_TOLD_APART = 1000
 """As many tasks of an array that wait together are jobs of their own; others are a range."""
 
-_Read = tuple[Observation, ...] | Unreadable
+_Read = tuple[Observation, ...] | ParseFailure
 
 
 class QueueMemo:
@@ -88,7 +88,7 @@ def parse_qstat_xml(output: bytes, memo: QueueMemo | None = None) -> Listing:
     observations = [seen for read in reads if isinstance(read, tuple) for seen in read]
     return Listing(
         observations=with_arrays(observations),
-        unreadable=[read for read in reads if isinstance(read, Unreadable)],
+        unreadable=[read for read in reads if isinstance(read, ParseFailure)],
     )
 
 
@@ -132,8 +132,8 @@ def _read_element(element: bytes) -> _Read:
         return _unreadable(str(error), element, native_id)
 
 
-def _unreadable(reason: str, element: bytes, native_id: NativeId | None) -> Unreadable:
-    return Unreadable(reason=reason, excerpt=excerpt(element), native_id=native_id)
+def _unreadable(reason: str, element: bytes, native_id: NativeId | None) -> ParseFailure:
+    return ParseFailure(reason=reason, excerpt=excerpt(element), native_id=native_id)
 
 
 def _observations(number: NativeId, fields: dict[str, str]) -> tuple[Observation, ...]:

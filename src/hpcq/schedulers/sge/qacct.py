@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId
 from hpcq.domain.units import GIBIBYTE, parse_size
-from hpcq.schedulers.base import Unreadable
+from hpcq.schedulers.base import ParseFailure
 from hpcq.schedulers.sge.entries import Entry
 
 __all__ = ["parse_qacct"]
@@ -30,7 +30,7 @@ _DATE_FORMATS = (
 )
 
 
-def parse_qacct(output: bytes) -> tuple[list[Entry], list[Unreadable]]:
+def parse_qacct(output: bytes) -> tuple[list[Entry], list[ParseFailure]]:
     """Return the records, in the order printed, and those that could not be read.
 
     8.1.9 prints units (``cpu 22.465s``, ``mem 614.456MBs``, ``io 1.681MB``), with multiples of
@@ -55,7 +55,7 @@ def parse_qacct(output: bytes) -> tuple[list[Entry], list[Unreadable]]:
             entries.append(_entry(fields))
         except (KeyError, ValueError) as error:
             unreadable.append(
-                Unreadable(reason=f"{type(error).__name__}: {error}", excerpt=excerpt(text))
+                ParseFailure(reason=f"{type(error).__name__}: {error}", excerpt=excerpt(text))
             )
     return entries, unreadable
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
-from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.slurm import fields
 from hpcq.schedulers.slurm.hostlist import expand_hosts
 from hpcq.schedulers.slurm.outcome import (
@@ -82,7 +82,7 @@ def parse_history(stdout: bytes, delimiter: str, wanted: Collection[NativeId]) -
                 unfinished |= {base, *ids}
         except ValueError as error:
             excerpt = fields.unreadable_excerpt(" ".join(run.row.values()).encode())
-            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt))
+            unreadable.append(ParseFailure(reason=str(error), excerpt=excerpt))
     listing = Listing(observations=tuple(observations), unreadable=tuple(unreadable))
     return History(listing, frozenset(unfinished), frozenset(known))
 

@@ -250,7 +250,7 @@ class SlurmBackend(CommandLineBackend):
         ended = [*listing.observations, *self._wholes.lost(ids, told, accounted)]
         # Without accounting some of their tasks may be forgotten.
         wholes = [] if missing else ended_wholes(ids, ended, accounted, seen.observations)
-        return replace(listing, observations=[*ended, *wholes], missing=missing)
+        return replace(listing, observations=[*ended, *wholes], partial_reason=missing)
 
     def _lately_over(self, seen: Listing) -> set[NativeId]:
         """Return the jobs that ended so short a while ago that accounting may still tell more.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
 from hpcq.domain.states import JobState
-from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.slurm import fields
 from hpcq.schedulers.slurm.hostlist import expand_hosts
 from hpcq.schedulers.slurm.outcome import outcome_of
@@ -60,7 +60,7 @@ class ListingReader:
             observation = seen.get(record)
             if observation is None:
                 found = _read_listed(record, self._marks)
-                if isinstance(found, Unreadable):
+                if isinstance(found, ParseFailure):
                     unreadable.append(found)
                     continue
                 observation = found
@@ -167,19 +167,19 @@ def _columns(record: bytes, names: Sequence[str], free: int, marks: Marks) -> di
     return dict(zip(names, values, strict=True))
 
 
-def _read_listed(record: bytes, marks: Marks) -> Observation | Unreadable:
+def _read_listed(record: bytes, marks: Marks) -> Observation | ParseFailure:
     try:
         return _observe(_columns(record, _QUEUE_NAMES, FREE_QUEUE_COLUMNS, marks))
     except ValueError as error:
         return _unreadable(record, error)
 
 
-def _unreadable(record: bytes, error: ValueError) -> Unreadable:
+def _unreadable(record: bytes, error: ValueError) -> ParseFailure:
     try:
         native_id = NativeId(fields.decode(record.split(FIELD.encode(), 1)[0]))
     except ValueError:
         native_id = None
-    return Unreadable(
+    return ParseFailure(
         reason=str(error), excerpt=fields.unreadable_excerpt(record), native_id=native_id
     )
 

@@ -9,7 +9,7 @@ from hpcq.domain.errors import excerpt
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.domain.units import from_epoch
-from hpcq.schedulers.base import Unreadable
+from hpcq.schedulers.base import ParseFailure
 from hpcq.schedulers.pbs_family.accounting import (
     AccountingLine,
     local_moment,
@@ -44,7 +44,7 @@ _FROM_SERVER_LOG = "(from the server's log; the accounting logs cannot be read)"
 
 def observe_lines(
     lines: Iterable[bytes], carried: Collection[str] = (), gone: Collection[str] = ()
-) -> tuple[list[Observation], list[Unreadable]]:
+) -> tuple[list[Observation], list[ParseFailure]]:
     """Return the ends that lines of the accounting logs tell, and the lines that are none.
 
     A job has ended when its last record is ``E``, or ``D`` or ``A`` without one; after ``R`` or
@@ -67,7 +67,7 @@ def observe_lines(
                 ends = [_vanished(job_id, ours[-1])]
             observations += ends
         except ValueError as error:
-            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(name)))
+            unreadable.append(ParseFailure(reason=str(error), excerpt=excerpt(name)))
     return observations, unreadable
 
 
@@ -83,14 +83,14 @@ def arrays_not_over(lines: Iterable[bytes]) -> set[str]:
 
 def _records_of_jobs(
     lines: Iterable[bytes],
-) -> tuple[dict[str, list[AccountingLine]], list[Unreadable]]:
+) -> tuple[dict[str, list[AccountingLine]], list[ParseFailure]]:
     records: dict[str, list[AccountingLine]] = {}
-    unreadable: list[Unreadable] = []
+    unreadable: list[ParseFailure] = []
     for line in filter(bytes.strip, lines):
         try:
             record = parse_accounting_line(line)
         except ValueError as error:
-            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(line)))
+            unreadable.append(ParseFailure(reason=str(error), excerpt=excerpt(line)))
         else:
             if record.kind in KINDS:
                 records.setdefault(record.job_id, []).append(record)

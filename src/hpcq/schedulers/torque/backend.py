@@ -166,12 +166,12 @@ class TorqueBackend:
             raise OutputParseError(self._qstat, reason, b"")
         return None
 
-    async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
+    async def find_similar_ended(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
         """Look in the accounting logs for ended jobs of this account with this name.
 
         Torque forgets a job's variables, and with them its key, when it forgets the job.
         """
-        return await self._logs.lookalikes(spec, since)
+        return await self._logs.find_similar_ended(spec, since)
 
     async def jobs(self) -> Listing:
         """Run one ``qstat`` for all users' jobs, each job of an array for itself.

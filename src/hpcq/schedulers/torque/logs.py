@@ -83,7 +83,7 @@ class Logs:
             return set()
         return arrays_not_over(lines)
 
-    async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
+    async def find_similar_ended(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
         """Return the ended jobs of this account with this name, by the accounting alone.
 
         Args:

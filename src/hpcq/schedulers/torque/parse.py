@@ -18,7 +18,7 @@ from functools import partial
 from hpcq.domain.arrays import whole
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId, Observation
-from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.pbs_family.text import TextRecord, parse_text_records
 from hpcq.schedulers.pbs_family.values import JobId, parse_job_id, printable
 from hpcq.schedulers.torque.attributes import observe
@@ -195,7 +195,7 @@ def _listing(sources: Iterable[_Source]) -> Listing:
     ids = _native_ids([name for name, _, _ in listed])
     counts = Counter(ids)
     observations: list[Observation] = []
-    unreadable: list[Unreadable] = []
+    unreadable: list[ParseFailure] = []
     for native_id, (_, read, raw) in zip(ids, listed, strict=True):
         try:
             if native_id is not None and counts[native_id] > 1:
@@ -206,7 +206,7 @@ def _listing(sources: Iterable[_Source]) -> Listing:
             observations.append(seen)
         except ValueError as error:
             unreadable.append(
-                Unreadable(reason=str(error), excerpt=excerpt(raw), native_id=native_id)
+                ParseFailure(reason=str(error), excerpt=excerpt(raw), native_id=native_id)
             )
     return Listing(observations=_with_arrays(observations), unreadable=unreadable)
 

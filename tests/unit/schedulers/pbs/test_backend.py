@@ -153,8 +153,8 @@ async def test_a_job_whose_key_was_forgotten_with_it_is_told_by_its_name(tmp_pat
     # Its account is its key: nobody has to guess whose it is.
     await _ended(backend, await backend.submit(_spec(tmp_path, "exit 0"), _key()))
     assert await backend.find(key) is None
-    assert await backend.lookalikes(spec, since) == [native_id]
-    assert await backend.lookalikes(spec, since + timedelta(days=1)) == []
+    assert await backend.find_similar_ended(spec, since) == [native_id]
+    assert await backend.find_similar_ended(spec, since + timedelta(days=1)) == []
 
 
 def _files(folder: Path, pattern: str) -> list[str]:

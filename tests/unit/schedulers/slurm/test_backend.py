@@ -384,8 +384,8 @@ def test_what_accounting_could_not_be_asked_about_is_not_said_to_be_unknown_to_i
     )
     listing = run(backend(runner).history([NativeId("1"), NativeId("99999")]))
     assert len(listing.observations) == 1
-    assert listing.missing is not None
-    assert "Problem talking to the database" in listing.missing.detail
+    assert listing.partial_reason is not None
+    assert "Problem talking to the database" in listing.partial_reason.detail
     with pytest.raises(SchedulerUnavailable, match="Problem talking to the database"):
         history(recorded("details-unknown"), recorded("history-database-down"), "99999")
 
@@ -437,8 +437,8 @@ def test_what_the_controller_alone_says_may_not_be_all() -> None:
         squeue=recorded("details-database-down"), sacct=recorded("history-database-down")
     )
     listing = run(backend(runner).history([NativeId("1")]))
-    assert isinstance(listing.missing, SchedulerUnavailable)
-    assert listing.missing.of_accounting
+    assert isinstance(listing.partial_reason, SchedulerUnavailable)
+    assert listing.partial_reason.of_accounting
 
 
 def test_a_job_that_only_accounting_could_know_is_not_said_to_be_unknown() -> None:
