@@ -28,7 +28,7 @@ from hpcq.domain.errors import (
 from hpcq.domain.jobs import NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.schedulers.local import files, processes
-from hpcq.schedulers.local.recovery import read_started
+from hpcq.schedulers.local.files import read_started
 from hpcq.schedulers.local.spool import NothingWritten
 
 pytestmark = pytest.mark.anyio
@@ -784,7 +784,7 @@ async def test_a_killed_launcher_is_replaced(site: LocalSite) -> None:
 async def test_two_services_never_share_a_spool(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hpcq.schedulers.local.engine._LOCK_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("hpcq.schedulers.local.spool._LOCK_PATIENCE_SECONDS", 0.05)
     native_id = await site.submit("true\n", hold=True)
     second = LocalSite(site.state.parent)
     with pytest.raises(SchedulerUnavailable, match=f"process {os.getpid()}"):
@@ -799,7 +799,7 @@ async def test_a_full_disk_delays_a_start(site: LocalSite, monkeypatch: pytest.M
 
     monkeypatch.setattr("hpcq.schedulers.local.engine._PAUSE_SECONDS", 0.05)
     with monkeypatch.context() as patch:
-        patch.setattr("hpcq.schedulers.local.recovery.prepare", full)
+        patch.setattr("hpcq.schedulers.local.files.make_run_directory", full)
         native_id = await site.submit("true\n")
         await site.until(lambda jobs: "No space" in (jobs[0].state_reason or ""))
     assert (await site.ended(native_id)).state is JobState.DONE
@@ -867,11 +867,11 @@ async def test_a_job_is_followed_although_no_descriptor_was_free(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def exhausted(_: object) -> None:
-        monkeypatch.setattr("hpcq.schedulers.local.engine.open_pidfd", processes.open_pidfd)
+        monkeypatch.setattr("hpcq.schedulers.local.runs.open_pidfd", processes.open_pidfd)
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr("hpcq.schedulers.local.engine._PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr("hpcq.schedulers.local.engine.open_pidfd", exhausted)
+    monkeypatch.setattr("hpcq.schedulers.local.runs.open_pidfd", exhausted)
     assert (await site.run("exit 3\n")).exit_code == 3
 
 

@@ -1,16 +1,16 @@
-"""How many CPUs this process may use: the slots of LOCAL unless the site says otherwise."""
+"""The number of CPUs that this process may use: the default number of LOCAL's slots."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpcq.schedulers.local.hierarchy import NoGroup, own_group
+from hpcq.schedulers.local.cgroup import CgroupNotFound, find_cgroup
 
 __all__ = ["count_usable_cpus"]
 
 
 def count_usable_cpus(process: Path = Path("/proc/self")) -> int:
-    """Return how many CPUs this process may use, at least 1.
+    """Count the CPUs that this process may use; at least 1.
 
     The CPUs that it may run on (``taskset``, ``cpuset``), or fewer when a control group, its own
     or one above, has a quota of CPU time (``CPUQuota=``, ``docker run --cpus``). Parts of a CPU
@@ -37,8 +37,8 @@ def _quotas(process: Path) -> Iterator[float]:
 
 def _groups(process: Path, controller: str | None) -> Iterator[Path]:
     try:
-        path = own_group(process, controller).path
-    except (NoGroup, OSError):
+        path = find_cgroup(process, controller).path
+    except (CgroupNotFound, OSError):
         return
     # Above the mount point there are no such files.
     yield from (path, *path.parents)

@@ -1,11 +1,17 @@
+"""The queue of LOCAL: the choice of the jobs that start now."""
+
 import heapq
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.schedulers.local.queue import MAX_OVERTAKES, Choice, Running, Waiting, choose
+from hpcq.domain.jobs import JobSpec, JobUid, SubmissionKey
+from hpcq.schedulers.local.job import LocalJob, Phase
+from hpcq.schedulers.local.queue import MAX_OVERTAKES, Choice, JobQueue, Running, Waiting, choose
 
 TOTAL = 8
 
@@ -164,3 +170,41 @@ class Machine:
             if w.job not in choice.start
         ]
         self.now += 1
+
+
+def local_job(
+    number: int, slots: int, limit: int | None = None, began: float | None = None
+) -> LocalJob:
+    spec = JobSpec(
+        name="job",
+        working_directory="/",
+        script_file="/bin/true",
+        slots=slots,
+        wall_time_limit_seconds=limit,
+    )
+    key = SubmissionKey.for_uid(JobUid.new())
+    phase = Phase.QUEUED if began is None else Phase.DISPATCHED
+    return LocalJob(number=number, key=key, spec=spec, submitted=0.0, phase=phase, began=began)
+
+
+@pytest.mark.parametrize("step", [-(10**8), -3600.0, 3600.0, 10**8])
+def test_backfill_clock_set_while_jobs_run(monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+    """The head can start in 60 s at the latest, whatever the clock is set to meanwhile."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + step)
+    queue = JobQueue(4)
+    running = local_job(1, 3, limit=100, began=time.monotonic() - 40)
+    running.start_time = now - 40
+    for waiting in (local_job(2, 4), local_job(3, 1, limit=90), local_job(4, 1, limit=50)):
+        queue.add(waiting)
+    assert [job.number for job in queue.take([running])] == [4]
+
+
+def test_a_job_too_large_waits_apart_and_says_why() -> None:
+    queue = JobQueue(4)
+    large = local_job(1, 5)
+    queue.add(large)
+    queue.add(local_job(2, 4))
+    assert [job.number for job in queue.take([])] == [2]
+    assert "asks for 5 slots and the machine has 4 now" in (large.note or "")
+    queue.discard(large)

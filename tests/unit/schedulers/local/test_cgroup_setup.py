@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcq.schedulers.local import delegation
-from hpcq.schedulers.local.delegation import Unusable, claim, release, sweep
-from hpcq.schedulers.local.hierarchy import NoGroup, own_group
+from hpcq.schedulers.local import cgroup_setup
+from hpcq.schedulers.local.cgroup import CgroupNotFound, find_cgroup
+from hpcq.schedulers.local.cgroup_setup import CgroupsUnusable, claim, release, remove_unused
 
 HYBRID = """\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
@@ -38,7 +38,7 @@ def group(tmp_path: Path, name: str, **files: str) -> Path:
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a kernel can measure a process in a group."""
-    monkeypatch.setattr(delegation, "_probe", lambda _: None)
+    monkeypatch.setattr(cgroup_setup, "_probe", lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_own_group_is_found(tmp_path: Path, cgroup: str, mounts: str, below: str) -> None:
     path = group(tmp_path, below)
-    assert own_group(process(tmp_path, cgroup, mounts)).path == path
+    assert find_cgroup(process(tmp_path, cgroup, mounts)).path == path
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_a_group_that_cannot_be_seen_is_said_to_be(
 ) -> None:
     group(tmp_path, "")
     group(tmp_path, "outside")
-    with pytest.raises(NoGroup, match=word):
-        own_group(process(tmp_path, cgroup, mounts))
+    with pytest.raises(CgroupNotFound, match=word):
+        find_cgroup(process(tmp_path, cgroup, mounts))
 
 
 def test_root_leaves_groups_alone_that_nobody_delegated(
@@ -79,7 +79,7 @@ def test_root_leaves_groups_alone_that_nobody_delegated(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     path = group(tmp_path, "a.service")
-    with pytest.raises(Unusable, match="not delegated"):
+    with pytest.raises(CgroupsUnusable, match="not delegated"):
         claim("hpcq-1", process(tmp_path, "0::/a.service\n"))
     assert not (path / "hpcq-1").exists()
 
@@ -87,13 +87,13 @@ def test_root_leaves_groups_alone_that_nobody_delegated(
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     path = group(tmp_path, "")
     (path / "hpcq-1").write_text("in the way")
-    with pytest.raises(Unusable, match="hpcq-1"):
+    with pytest.raises(CgroupsUnusable, match="hpcq-1"):
         claim("hpcq-1", process(tmp_path, "0::/\n"))
 
 
 def test_a_group_that_measures_nothing_is_not_used(tmp_path: Path) -> None:
     path = group(tmp_path, "")
-    with pytest.raises(Unusable):
+    with pytest.raises(CgroupsUnusable):
         claim("hpcq-1", process(tmp_path, "0::/\n"))
     assert not (path / "hpcq-service").exists()
 
@@ -154,6 +154,6 @@ def test_groups_of_no_job_are_removed(tmp_path: Path) -> None:
     base = tmp_path / "hpcq-1"
     for name in ("1.1", "2.1/inner", "3.1"):
         (base / name).mkdir(parents=True)
-    sweep(base, {"1.1"})
+    remove_unused(base, {"1.1"})
     assert os.listdir(base) == ["1.1"]
-    sweep(tmp_path / "gone", ())
+    remove_unused(tmp_path / "gone", ())

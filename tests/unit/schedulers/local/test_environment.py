@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from hpcq.domain.jobs import JobSpec, JobUid, SubmissionKey
-from hpcq.schedulers.local.entry import Entry
+from hpcq.schedulers.local.environment import JobEnvironment, make_job_folder
 from hpcq.schedulers.local.files import encode_path, remove_tree
-from hpcq.schedulers.local.spool import Phase
-from hpcq.schedulers.local.surroundings import Surroundings, make_folder
+from hpcq.schedulers.local.job import LocalJob, Phase
 
 KEY = SubmissionKey.for_uid(JobUid("00000000-0000-4000-8000-000123456789"))
 FOLDER = "/nowhere/f"
@@ -20,8 +19,8 @@ def environment(**asked: str) -> dict[str, str]:
     spec = JobSpec(
         name="a study", working_directory="/w d", script_file="/s", slots=3, environment=asked
     )
-    job = Entry(number=7, key=KEY, spec=spec, submitted=1.0, phase=Phase.DISPATCHED, attempt=2)
-    common = Surroundings(inherited={"PATH": "/usr/bin", "HOME": "/h"}, host="node")
+    job = LocalJob(number=7, key=KEY, spec=spec, submitted=1.0, phase=Phase.DISPATCHED, attempt=2)
+    common = JobEnvironment(inherited={"PATH": "/usr/bin", "HOME": "/h"}, host="node")
     assert common.folder(job).rpartition("/")[2] == "hpcq-7.2-000123456789"
     return common.environment(job, FOLDER)
 
@@ -69,13 +68,13 @@ def test_the_request_wins_over_the_settings_and_the_scheduler_over_both() -> Non
 
 def test_the_folder_holds_the_host_files_and_is_private(tmp_path: Path) -> None:
     folder = tmp_path / "ção"
-    make_folder(str(folder), "node", 3)
+    make_job_folder(str(folder), "node", 3)
     assert (folder / "pe_hostfile").read_text() == "node 3 local@node UNDEFINED\n"
     assert (folder / "nodefile").read_text() == "node\nnode\nnode\n"
     assert list((folder / "tmp").iterdir()) == []
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     with pytest.raises(FileExistsError):
-        make_folder(str(folder), "node", 3)
+        make_job_folder(str(folder), "node", 3)
 
 
 def test_a_folder_is_removed_with_what_may_not_be_written_and_no_link_is_followed(

@@ -1,4 +1,4 @@
-"""Which part of the cgroup v2 tree is ours, and what is made of it.
+"""The setup of control groups: the part of the cgroup v2 tree that this service may use.
 
 ::
 
@@ -8,13 +8,13 @@
         ├── 17.1                    a job, see `hpcq.schedulers.local.cgroup`
         └── 18.1
 
-Rules kept: nothing is done outside the top; only our own process is moved; a group that has
+Three rules hold: nothing changes outside the top; only our own process is moved; a group that has
 controllers switched on for its children holds no processes.
 
-The last one decides about restarts. While controllers are switched on in the top, systemd cannot
-put the next service into it and the start fails (``status=219/CGROUP``, with ``DelegateSubgroup=``
-too, see systemd's issues 24064 and 41278), as long as a job still runs there. So whoever ends last,
-service or launcher, switches off what we switched on: `release`. Standard library only.
+The last rule decides about restarts. While controllers are switched on in the top and a job still
+runs there, systemd cannot put the next service into the top, and the start fails
+(``status=219/CGROUP``, with ``DelegateSubgroup=`` too, see systemd's issues 24064 and 41278). So
+the last to end, service or launcher, switches them off again: `release`. Standard library only.
 """
 
 import contextlib
@@ -24,10 +24,16 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from hpcq.schedulers.local.cgroup import flat_keyed, remove_group, write
-from hpcq.schedulers.local.hierarchy import NoGroup, Place, own_group
+from hpcq.schedulers.local.cgroup import (
+    CgroupNotFound,
+    ProcessCgroup,
+    find_cgroup,
+    flat_keyed,
+    remove_cgroup,
+    write,
+)
 
-__all__ = ["Subtree", "Unusable", "claim", "release", "sweep"]
+__all__ = ["CgroupTree", "CgroupsUnusable", "claim", "release", "remove_unused"]
 
 _SERVICE = "hpcq-service"
 _PROBE = "probe"
@@ -36,17 +42,17 @@ _CONTROL = "cgroup.subtree_control"
 _PROBE_SECONDS = 10.0
 
 
-class Unusable(Exception):
-    """There are no groups for jobs; the message is a sentence that says why."""
+class CgroupsUnusable(Exception):
+    """There can be no groups for jobs; the message is a sentence that says why."""
 
 
-class Subtree(NamedTuple):
-    """The groups of our jobs.
+class CgroupTree(NamedTuple):
+    """The tree of our jobs' groups.
 
     Attributes:
-        path: the group that jobs' groups are made in.
-        controllers: those that they have.
-        switched_on: those that we have switched on in its parent.
+        path: the group that holds the groups of jobs.
+        controllers: the controllers that the groups of jobs have.
+        switched_on: the controllers that we have switched on in its parent.
     """
 
     path: Path
@@ -54,42 +60,42 @@ class Subtree(NamedTuple):
     switched_on: tuple[str, ...]
 
 
-def claim(name: str, process: Path = Path("/proc/self")) -> Subtree:
+def claim(name: str, process: Path = Path("/proc/self")) -> CgroupTree:
     """Make, or find again, the group for the groups of our jobs.
 
     Args:
-        name: of the group; unique to a state directory.
+        name: the name of the group; unique to a state directory.
         process: the directory of this process in ``/proc``.
 
     Raises:
-        Unusable: jobs are to be followed by their process tree.
+        CgroupsUnusable: jobs have to be followed by their process tree.
     """
     try:
-        top, may_switch = _top(own_group(process))
+        top, may_switch = _top(find_cgroup(process))
         base = top / name
         base.mkdir(0o755, exist_ok=True)
         try:
             _probe(base / _PROBE)
         except BaseException:
-            remove_group(base)
+            remove_cgroup(base)
             raise
         switched_on: tuple[str, ...] = ()
         if may_switch:
             with contextlib.suppress(OSError):
                 switched_on = _switch_on(top)
         controllers = _pass_on(top, base)
-    except NoGroup as error:
-        raise Unusable(str(error)) from None
+    except CgroupNotFound as error:
+        raise CgroupsUnusable(str(error)) from None
     except OSError as error:
-        raise Unusable(f"{error.filename or 'cgroup v2'}: {error.strerror}.") from error
-    return Subtree(base, controllers, switched_on)
+        raise CgroupsUnusable(f"{error.filename or 'cgroup v2'}: {error.strerror}.") from error
+    return CgroupTree(base, controllers, switched_on)
 
 
 def release(base: Path, controllers: Collection[str]) -> None:
-    """Switch off what `claim` switched on, so that a process can be put into the top again.
+    """Switch off the controllers of `claim`, so that a process can be put into the top again.
 
-    Running jobs keep their groups, and lose what these controllers counted and limited. Without
-    running jobs nothing stays.
+    Running jobs keep their groups, and lose the counts and limits of these controllers. Without
+    running jobs the group goes too.
     """
     for group in (base, base.parent):
         for controller in controllers:
@@ -100,30 +106,32 @@ def release(base: Path, controllers: Collection[str]) -> None:
         base.rmdir()
 
 
-def sweep(base: Path, wanted: Collection[str]) -> None:
-    """Remove the groups that no job needs any more and that hold no processes."""
+def remove_unused(base: Path, wanted: Collection[str]) -> None:
+    """Remove the groups of jobs that are over, unless they hold processes."""
     with contextlib.suppress(OSError):
         for path in base.iterdir():
             if path.is_dir() and path.name not in wanted:
-                remove_group(path)
+                remove_cgroup(path)
 
 
-def _top(own: Place) -> tuple[Path, bool]:
-    """Return the group that is ours to divide, and whether to switch on controllers in it."""
+def _top(own: ProcessCgroup) -> tuple[Path, bool]:
+    """Return the group that we may divide, and whether to switch on controllers in it."""
     path, name = own
-    if name != "/" and (path.name == _SERVICE or _is_marked(path.parent)):
-        # An earlier start in this process moved it there, or systemd did (DelegateSubgroup=).
+    if name != "/" and (path.name == _SERVICE or _is_delegated(path.parent)):
+        # An earlier start in this process moved the process, or systemd did (DelegateSubgroup=).
         path, name = path.parent, os.path.dirname(name)
-    is_ours = _is_marked(path) or name == "/"
+    is_ours = _is_delegated(path) or name == "/"
     if not is_ours and os.geteuid() == 0:
-        # Root can write everywhere; only this says that nobody else looks after the group.
-        raise Unusable(f"The group {name!r} is not delegated to this service (Delegate=yes).")
-    # The root of all has no type. What is switched on there is for the whole machine.
+        # Root can write everywhere; only the mark says that the group has no other manager.
+        raise CgroupsUnusable(
+            f"The group {name!r} is not delegated to this service (Delegate=yes)."
+        )
+    # The root group has no type. Controllers switched on there are for the whole machine.
     return path, is_ours and (path / "cgroup.type").exists()
 
 
-def _is_marked(path: Path) -> bool:
-    """Return whether systemd has delegated a group; the second is for accounts but root."""
+def _is_delegated(path: Path) -> bool:
+    """Return whether systemd has delegated a group; the second name is for accounts but root."""
     for name in ("trusted.delegate", "user.delegate"):
         with contextlib.suppress(OSError):
             if os.getxattr(path, name) == b"1":
@@ -131,18 +139,18 @@ def _is_marked(path: Path) -> bool:
     return False
 
 
-def _probe(leaf: Path) -> None:
-    """Run a process in a group.
+def _probe(group: Path) -> None:
+    """Check that a process can run in a group.
 
     Raises:
-        Unusable: it cannot be put there, or is not measured.
+        CgroupsUnusable: a process cannot be put there, or is not measured.
         OSError: the group cannot be made.
     """
-    remove_group(leaf)
-    leaf.mkdir(0o755)
+    remove_cgroup(group)
+    group.mkdir(0o755)
     try:
         done = subprocess.run(
-            ["/bin/sh", "-c", 'echo 0 > "$0/cgroup.procs"', leaf],
+            ["/bin/sh", "-c", 'echo 0 > "$0/cgroup.procs"', group],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_PROBE_SECONDS,
@@ -151,13 +159,15 @@ def _probe(leaf: Path) -> None:
         )
         if done.returncode != 0:
             why = done.stderr.decode("utf-8", "replace").strip().rpartition(": ")[2]
-            raise Unusable(f"No process can be put into {str(leaf)!r}: {why}.")
-        if not flat_keyed((leaf / "cpu.stat").read_text("ascii")).get("usage_usec"):
-            raise Unusable(f"{str(leaf / 'cpu.stat')!r} does not tell what a process has used.")
+            raise CgroupsUnusable(f"No process can be put into {str(group)!r}: {why}.")
+        if not flat_keyed((group / "cpu.stat").read_text("ascii")).get("usage_usec"):
+            raise CgroupsUnusable(
+                f"{str(group / 'cpu.stat')!r} does not tell what a process has used."
+            )
     except subprocess.SubprocessError as error:
-        raise Unusable(f"No process can be put into {str(leaf)!r}: {error}") from error
+        raise CgroupsUnusable(f"No process can be put into {str(group)!r}: {error}") from error
     finally:
-        remove_group(leaf)
+        remove_cgroup(group)
 
 
 def _switch_on(top: Path) -> tuple[str, ...]:
@@ -175,7 +185,7 @@ def _switch_on(top: Path) -> tuple[str, ...]:
 
 
 def _pass_on(top: Path, base: Path) -> tuple[str, ...]:
-    """Switch on in our group what the top gives it; return what jobs then have."""
+    """Switch on in our group the controllers of the top; return those that jobs then have."""
     given = _words(top, _CONTROL)
     return tuple(name for name in _WANTED if name in given and _is_switched_on(base, name))
 

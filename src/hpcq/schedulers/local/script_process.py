@@ -1,5 +1,6 @@
-"""Starting a job's script: what happens between fork and exec. Standard library only."""
+"""The start of a job's script: everything between fork and exec. Standard library only."""
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -10,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from hpcq.schedulers.local.cgroup import Leaf
+from hpcq.schedulers.local.cgroup import JobCgroup
 from hpcq.schedulers.local.files import SCRIPT, Order
 
-__all__ = ["DEFAULT_SHELL", "Script", "StartFailed", "control", "start_script"]
+__all__ = ["DEFAULT_SHELL", "ScriptProcess", "StartFailed", "control", "start_script"]
 
 DEFAULT_SHELL = "/bin/bash"
-"""What runs a script that does not say: site scripts use arrays, which a plain shell has not."""
+"""The shell of scripts without a ``#!`` line: site scripts use arrays, which sh does not have."""
 
 _PR_SET_PDEATHSIG = 1
 _BUSY_ATTEMPTS = 200
@@ -31,7 +32,7 @@ _CLONE_INTO_CGROUP = 0x200000000
 _Opened = TypeVar("_Opened")
 
 _libc = ctypes.CDLL(None, use_errno=True)
-# Keeps the interpreter's lock over the call, which a child of it needs.
+# Keeps the interpreter's lock during the call; the forked child needs it.
 _libc_with_lock = ctypes.PyDLL(None, use_errno=True)
 _libc_with_lock.syscall.restype = ctypes.c_long
 
@@ -52,37 +53,37 @@ class StartFailed(Exception):
     """The script could not be started; the message is a sentence that says why."""
 
 
-class Script:
-    """A job's first process: this program until it has become the script's.
+class ScriptProcess:
+    """The first process of a job: this program, until it has become the script's program.
 
     Attributes:
         pid: the process.
-        has_joined: whether it is in the job's control group, and so all that come of it.
+        has_joined: whether it, and so its descendants, is in the job's control group.
     """
 
     def __init__(self, pid: int, has_joined: bool, report: int) -> None:
         self.pid = pid
         self.has_joined = has_joined
         self._report = report
-        self._said = b""
-        self._is_silent = False
+        self._message = b""
+        self._is_closed = False
         os.set_blocking(report, False)
 
     @property
     def is_preparing(self) -> bool:
-        """Whether the script's program does not run yet: a file system may keep it waiting."""
-        while not self._is_silent:
+        """Whether the script's program does not run yet; a slow file system can delay it."""
+        while not self._is_closed:
             try:
-                said = os.read(self._report, _LONGEST_REPORT_BYTES)
+                data = os.read(self._report, _LONGEST_REPORT_BYTES)
             except BlockingIOError:
                 return True
-            self._said += said
-            self._is_silent = not said
+            self._message += data
+            self._is_closed = not data
         return False
 
     def failure(self) -> str | None:
-        """Return, once it has ended, why it could not become the script, in a sentence."""
-        return None if self.is_preparing else self._said.decode("utf-8", "replace") or None
+        """Return the reason why the script was not started, in a sentence, once this has ended."""
+        return None if self.is_preparing else self._message.decode("utf-8", "replace") or None
 
 
 def control(option: int, argument: int | bytes) -> None:
@@ -97,35 +98,37 @@ def control(option: int, argument: int | bytes) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def start_script(directory: Path, order: Order, leaf: Leaf | None) -> Script:
-    """Begin to start the script of a run directory, in the job's control group if it has one.
+def start_script(directory: Path, order: Order, group: JobCgroup | None) -> ScriptProcess:
+    """Fork the process that becomes the script, in the job's control group if it has one.
 
-    Waits for nothing that the job names: opening its output may take for ever.
+    This does not wait for files that the job names: opening its output may take for ever.
     """
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    pid = _fork_into(leaf) if leaf is not None else None
+    pid = _fork_into(group) if group is not None else None
     has_joined = pid is not None
     if pid is None:
         pid = os.fork()
     if pid == 0:
-        _become_script(directory, order, None if has_joined else leaf, write_end)
+        _become_script(directory, order, None if has_joined else group, write_end)
     os.close(write_end)
-    if leaf is not None and not has_joined:
+    if group is not None and not has_joined:
         has_joined = os.read(read_end, 1) == _JOINED
-    return Script(pid, has_joined, read_end)
+    return ScriptProcess(pid, has_joined, read_end)
 
 
-def _fork_into(leaf: Leaf) -> int | None:
-    """Fork with the child in the group from the start; None where that cannot be.
+def _fork_into(group: JobCgroup) -> int | None:
+    """Fork with the child in the group from the start; None if the kernel cannot.
 
-    To move a process takes the kernel about 10 ms (a grace period of RCU), in which no process
-    anywhere forks. What ``os.fork`` does beyond the system call is for programs with threads.
+    Moving a process takes the kernel about 10 ms (a grace period of RCU), in which no process
+    anywhere forks. The work of ``os.fork`` beyond the system call is for programs with threads.
     """
     try:
-        group = os.open(leaf.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(group.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return None
-    arguments = _CloneArguments(flags=_CLONE_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=group)
+    arguments = _CloneArguments(
+        flags=_CLONE_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=descriptor
+    )
     try:
         pid = _libc_with_lock.syscall(
             ctypes.c_long(_CLONE3),
@@ -133,14 +136,18 @@ def _fork_into(leaf: Leaf) -> int | None:
             ctypes.c_size_t(ctypes.sizeof(arguments)),
         )
     finally:
-        os.close(group)
+        os.close(descriptor)
     return pid if pid >= 0 else None
 
 
-def _become_script(directory: Path, order: Order, to_join: Leaf | None, report: int) -> None:
+def _become_script(directory: Path, order: Order, to_join: JobCgroup | None, report: int) -> None:
     try:
         if to_join is not None:
-            _join(to_join, report)
+            joined = _NOT_JOINED
+            with contextlib.suppress(OSError):
+                to_join.join()
+                joined = _JOINED
+            os.write(report, joined)
         _prepare(order)
         _execute(str(directory / SCRIPT), order)
     except StartFailed as error:
@@ -151,19 +158,10 @@ def _become_script(directory: Path, order: Order, to_join: Leaf | None, report: 
     os._exit(127)
 
 
-def _join(leaf: Leaf, report: int) -> None:
-    try:
-        leaf.join()
-    except OSError:
-        os.write(report, _NOT_JOINED)
-    else:
-        os.write(report, _JOINED)
-
-
 def _prepare(order: Order) -> None:
     os.setsid()
     control(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    _explain("The working directory", order["working_directory"], os.chdir)
+    _try_on_path("The working directory", order["working_directory"], os.chdir)
     os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
     _redirect(order["stdout_path"], order["stderr_path"])
     # Python ignores SIGPIPE and SIGXFSZ, and a shepherd blocks others; both would be inherited.
@@ -174,10 +172,10 @@ def _prepare(order: Order) -> None:
 
 
 def _redirect(stdout_path: str, stderr_path: str) -> None:
-    out = _explain("The output file", stdout_path, _open_for_output)
-    err = _explain("The error output file", stderr_path, _open_for_output)
+    out = _try_on_path("The output file", stdout_path, _open_for_output)
+    err = _try_on_path("The error output file", stderr_path, _open_for_output)
     if os.path.samestat(os.fstat(out), os.fstat(err)):
-        # One descriptor, so that a program that tells by it what goes where sees one file.
+        # One descriptor, so that a program that compares the two sees one file.
         err = out
     for descriptor in {out, err}:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -187,14 +185,14 @@ def _redirect(stdout_path: str, stderr_path: str) -> None:
 
 
 def _open_for_output(path: str) -> int:
-    # A pipe that nobody reads would be waited for; it is refused (ENXIO).
-    waits_for_nobody = os.O_NONBLOCK | os.O_NOCTTY
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | waits_for_nobody, 0o666)
+    # Opening a pipe without a reader would block; with this it fails (ENXIO).
+    without_waiting = os.O_NONBLOCK | os.O_NOCTTY
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | without_waiting, 0o666)
     os.set_blocking(descriptor, True)
     return descriptor
 
 
-def _explain(what: str, path: str, action: Callable[[str], _Opened]) -> _Opened:
+def _try_on_path(what: str, path: str, action: Callable[[str], _Opened]) -> _Opened:
     try:
         return action(path)
     except OSError as error:
@@ -206,15 +204,16 @@ def _explain(what: str, path: str, action: Callable[[str], _Opened]) -> _Opened:
 
 def _execute(script: str, order: Order) -> None:
     argv, environment = [script, *order["args"]], order["environment"]
+    shell = [order.get("shell") or DEFAULT_SHELL]
     for _ in range(_BUSY_ATTEMPTS):
         try:
             os.execve(script, argv, environment)  # noqa: S606 - no shell is wanted
         except OSError as error:
             if error.errno == errno.ENOEXEC:
-                _execute_by([_shell(order)], argv, environment)
+                _execute_by(shell, argv, environment)
             if error.errno == errno.EACCES:
                 # The spool is on a file system that is mounted noexec.
-                _execute_by(_interpreter(script) or [_shell(order)], argv, environment)
+                _execute_by(_interpreter(script) or shell, argv, environment)
             if error.errno != errno.ETXTBSY:
                 raise StartFailed(_why(script, error)) from None
         # A process that the service forked while it wrote the script still has it open.
@@ -230,11 +229,6 @@ def _execute_by(interpreter: list[str], argv: list[str], environment: dict[str, 
             f"The script could not be started by {interpreter[0]!r}: {error.strerror}. Its first "
             "line, or JOB_SHELL if that names none, says what runs it."
         ) from None
-
-
-def _shell(order: Order) -> str:
-    """Return what runs a script without a ``#!`` line."""
-    return order.get("shell") or DEFAULT_SHELL
 
 
 def _interpreter(script: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""One job in memory, and what is told of it."""
+"""A job in memory, its row in the spool, and its observation for the service."""
 
 import asyncio
 import json
@@ -12,19 +12,19 @@ from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.domain.units import from_epoch
 from hpcq.schedulers.local.files import Result, Sample
 from hpcq.schedulers.local.processes import Process
-from hpcq.schedulers.local.queue import Waiting
-from hpcq.schedulers.local.spool import Phase, Row
 
 __all__ = [
     "QUEUE_NAME",
-    "Entry",
+    "LocalJob",
+    "Phase",
+    "Row",
     "Site",
+    "build_usage",
     "file_name",
-    "finished",
+    "finished_job",
     "output_paths",
     "spec_from_json",
     "spec_to_json",
-    "usage",
 ]
 
 QUEUE_NAME = "local"
@@ -35,25 +35,48 @@ _LONGEST_FILE_NAME_BYTES = 200
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where jobs run, and as whom."""
+    """The host and the account that jobs run on and under."""
 
     host: str
     owner: str
 
 
+class Phase:
+    """The states of a job in the spool."""
+
+    HELD = "held"
+    QUEUED = "queued"
+    DISPATCHED = "dispatched"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One job as the spool holds it; ``spec`` and ``result`` are JSON."""
+
+    id: int
+    key: str
+    phase: str
+    attempt: int
+    boot_id: str | None
+    submitted: float
+    spec: str
+    result: str | None
+
+
 @dataclass(slots=True, kw_only=True)
-class Entry:
+class LocalJob:
     """A job that is not finished.
 
     Attributes:
-        phase: as in the spool.
-        start_time: when it started.
+        phase: as in the spool, see `Phase`.
+        start_time: the time it started, in seconds since the epoch.
         began: the same by the monotonic clock; None when a shepherd of an older version runs it.
-        shepherd: the process that watches it, once it is there.
-        launching: the task that starts it, while it does.
-        descriptor: the shepherd's pidfd.
-        is_ending: it has ended, or will never start, and that is being noted.
-        note: why it does not start, or end, although it could.
+        shepherd: the process that watches it, once started.
+        launching: the task that starts it, while that runs.
+        is_ending: it has ended, or will never start, and the spool does not say so yet.
+        overtaken: the number of later jobs that started before it.
+        note: the reason why it does not start, or end, although it could.
     """
 
     number: int
@@ -65,16 +88,15 @@ class Entry:
     start_time: float | None = None
     began: float | None = None
     shepherd: Process | None = None
-    descriptor: int | None = None
     launching: asyncio.Task[None] | None = field(default=None, repr=False)
     cancel_requested: bool = False
     is_ending: bool = False
     overtaken: int = 0
     note: str | None = None
-    _seen: Observation | None = field(default=None, repr=False)
+    _observation: Observation | None = field(default=None, repr=False)
 
     @classmethod
-    def from_row(cls, row: Row) -> "Entry":
+    def from_row(cls, row: Row) -> "LocalJob":
         """Return the job that a row of the spool holds."""
         return cls(
             number=row.id,
@@ -86,26 +108,20 @@ class Entry:
         )
 
     @property
-    def waiting(self) -> Waiting:
-        """The job as the queue sees it."""
-        spec = self.spec
-        return Waiting(self.number, spec.slots, spec.wall_time_limit_seconds, self.overtaken)
-
-    @property
     def run_name(self) -> str:
         """The name of its run directory; another one for each attempt to start it."""
         return f"{self.number}.{self.attempt}"
 
     def changed(self) -> None:
-        """Forget what was told before."""
-        self._seen = None
+        """Discard the observation made before."""
+        self._observation = None
 
     def observe(self, site: Site) -> Observation:
-        """Return what there is to tell; the same object until something changes."""
-        if self._seen is None:
+        """Return the job as the service sees it; the same object until something changes."""
+        if self._observation is None:
             state, stage, word, reason = self._state()
-            self._seen = replace(
-                _described(self.number, self.key, self.spec, self.submitted, site),
+            self._observation = replace(
+                _build_observation(self.number, self.key, self.spec, self.submitted, site),
                 state=state,
                 stage=stage,
                 native_state=word,
@@ -113,7 +129,7 @@ class Entry:
                 start_time=from_epoch(self.start_time),
                 hosts=(site.host,) if self.phase == Phase.DISPATCHED else None,
             )
-        return self._seen
+        return self._observation
 
     def _state(self) -> tuple[JobState, Stage | None, str, str | None]:
         leaving = Stage.CANCELLING if self.is_ending else None
@@ -132,13 +148,15 @@ class Entry:
         return JobState.RUNNING, None, "running", None
 
 
-def finished(row: Row, site: Site) -> Observation:
-    """Return what there is to tell of a finished job."""
+def finished_job(row: Row, site: Site) -> Observation:
+    """Return a finished job as the service sees it."""
     result = cast(Result, json.loads(row.result or "{}"))
     kind = result["failure_kind"]
     began = result["start_time"]
     return replace(
-        _described(row.id, SubmissionKey(row.key), spec_from_json(row.spec), row.submitted, site),
+        _build_observation(
+            row.id, SubmissionKey(row.key), spec_from_json(row.spec), row.submitted, site
+        ),
         state=JobState.DONE if kind is None else JobState.FAILED,
         native_state="finished",
         state_reason=result["reason"],
@@ -148,12 +166,12 @@ def finished(row: Row, site: Site) -> Observation:
         start_time=from_epoch(began),
         end_time=from_epoch(result["end_time"]),
         hosts=None if began is None else (site.host,),
-        usage=usage(result["usage"]),
+        usage=build_usage(result["usage"]),
     )
 
 
-def usage(sample: Sample | None) -> Usage | None:
-    """Return a shepherd's figures as the domain has them."""
+def build_usage(sample: Sample | None) -> Usage | None:
+    """Return the figures of a shepherd in the domain's form."""
     if sample is None:
         return None
     return Usage(
@@ -168,7 +186,7 @@ def usage(sample: Sample | None) -> Usage | None:
 
 
 def spec_to_json(spec: JobSpec) -> str:
-    """Return a spec as text; bytes that are not UTF-8 stay as they came."""
+    """Return a spec as JSON; bytes that are not UTF-8 stay as they are."""
     content = {field.name: getattr(spec, field.name) for field in fields(spec)}
     return json.dumps({**content, "environment": dict(spec.environment), "outputs": None})
 
@@ -182,7 +200,7 @@ def spec_from_json(text: str) -> JobSpec:
     return JobSpec(**content)
 
 
-def _described(
+def _build_observation(
     number: int, key: SubmissionKey, spec: JobSpec, submitted: float, site: Site
 ) -> Observation:
     stdout_path, stderr_path = output_paths(number, spec)
@@ -206,7 +224,7 @@ def _described(
 
 
 def output_paths(number: int, spec: JobSpec) -> tuple[str, str]:
-    """Return where a job's output goes, and its error output."""
+    """Return the paths of a job's output and error output."""
     stem = file_name(spec.name)
     names = (spec.stdout_path or f"{stem}.o{number}", spec.stderr_path or f"{stem}.e{number}")
     out, err = (os.path.join(spec.working_directory, name) for name in names)

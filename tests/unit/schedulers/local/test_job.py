@@ -3,15 +3,15 @@ from hypothesis import strategies as st
 
 from hpcq.domain.jobs import JobSpec, JobUid, SubmissionKey
 from hpcq.domain.states import JobState, Stage
-from hpcq.schedulers.local.entry import (
-    Entry,
+from hpcq.schedulers.local.job import (
+    LocalJob,
+    Phase,
     Site,
     output_paths,
     spec_from_json,
     spec_to_json,
 )
 from hpcq.schedulers.local.processes import Process
-from hpcq.schedulers.local.spool import Phase
 
 SITE = Site("host", "researcher")
 KEY = SubmissionKey.for_uid(JobUid("00000000-0000-4000-8000-000000000000"))
@@ -25,8 +25,8 @@ def spec(**fields: object) -> JobSpec:
     return JobSpec(**{**base, **fields})  # type: ignore[arg-type]
 
 
-def entry(phase: str = Phase.QUEUED, **fields: object) -> Entry:
-    return Entry(number=7, key=KEY, spec=spec(**fields), submitted=1.0, phase=phase)
+def entry(phase: str = Phase.QUEUED, **fields: object) -> LocalJob:
+    return LocalJob(number=7, key=KEY, spec=spec(**fields), submitted=1.0, phase=phase)
 
 
 @given(

@@ -1,4 +1,4 @@
-"""The service's side of the launcher: asks it for shepherds and hears when they are there."""
+"""The service's side of the launcher: requests shepherds and receives their announcements."""
 
 import asyncio
 import contextlib
@@ -11,35 +11,35 @@ from pathlib import Path
 
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.schedulers.local import launcher
-from hpcq.schedulers.local.delegation import Subtree
+from hpcq.schedulers.local.cgroup_setup import CgroupTree
 from hpcq.schedulers.local.files import Started
 from hpcq.schedulers.local.launcher import PACKET_BYTES, RETIRE
 
-__all__ = ["Launcher", "LauncherGone"]
+__all__ = ["LauncherClient", "LauncherEnded"]
 
 _PATIENCE_SECONDS = 30.0
 
 
-class LauncherGone(Exception):
-    """The launcher has ended, and so has every shepherd that has left no mark on disk."""
+class LauncherEnded(Exception):
+    """The launcher has ended, and so has every shepherd without a ``started.json``."""
 
 
-class Launcher:
-    """Starts shepherds. Replaces its process when that ends."""
+class LauncherClient:
+    """Starts shepherds. Replaces the launcher when that ends."""
 
-    def __init__(self, lock_descriptor: int, groups: Subtree | None) -> None:
+    def __init__(self, lock_descriptor: int, cgroups: CgroupTree | None) -> None:
         self._lock_descriptor = lock_descriptor
-        self._groups = groups
+        self._cgroups = cgroups
         self._connection: _Connection | None = None
         self._retired: list[_Connection] = []
         self._opening = asyncio.Lock()
 
     async def start(self) -> None:
-        """Start the process, so that the first job need not wait for it."""
+        """Start the launcher, so that the first job need not wait for it."""
         await self._connected()
 
     async def stop(self) -> None:
-        """End the process; shepherds go on."""
+        """End the launcher; shepherds go on."""
         for connection in (*self._retired, self._connection):
             if connection is not None:
                 await connection.end()
@@ -47,19 +47,19 @@ class Launcher:
         self._retired.clear()
 
     async def launch(self, directory: Path) -> Started:
-        """Start the shepherd of a run directory and return it, once it has left its mark there.
+        """Start the shepherd of a run directory and return it, once ``started.json`` is written.
 
         Raises:
-            LauncherGone: look into the directory to know whether there is a shepherd.
+            LauncherEnded: only ``started.json`` says whether there is a shepherd.
             SchedulerUnavailable: there is none; the machine allows no more processes.
         """
         connection = await self._connected()
         answer = connection.ask(directory)
-        answer.add_done_callback(_look_at)
+        answer.add_done_callback(_mark_retrieved)
         done, _ = await asyncio.wait([answer], timeout=_PATIENCE_SECONDS)
         if not done:
-            # The shepherd was killed in its first moments, or the disk hangs. What others this
-            # launcher still starts is unknown until its channel ends.
+            # The shepherd was killed in its first moments, or the disk hangs. Other shepherds of
+            # this launcher may still start until its channel ends.
             self._retire(connection)
         return await answer
 
@@ -70,7 +70,7 @@ class Launcher:
                 self._connection = None
             if self._connection is None:
                 self._connection = await asyncio.to_thread(
-                    _connect, self._lock_descriptor, self._groups
+                    _connect, self._lock_descriptor, self._cgroups
                 )
                 self._connection.listen()
             return self._connection
@@ -92,11 +92,11 @@ class _Connection:
         self.is_gone = False
 
     def listen(self) -> None:
-        """Take answers from now on."""
+        """Receive answers from now on."""
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._receive)
 
     def ask(self, directory: Path) -> asyncio.Future[Started]:
-        """Ask for the shepherd of a run directory."""
+        """Request the shepherd of a run directory."""
         answer: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
         self._answers[directory.name] = answer
         try:
@@ -106,18 +106,18 @@ class _Connection:
             del self._answers[directory.name]
             answer.set_exception(SchedulerUnavailable("The launcher of jobs is too busy."))
         except OSError:
-            self._lose()
+            self._close()
         return answer
 
     def retire(self) -> None:
-        """Let the launcher end; answers of shepherds on their way are still taken."""
+        """Let the launcher end; still receive the answers of shepherds that start."""
         with contextlib.suppress(OSError):
             self._channel.send(RETIRE)
         self._channel.shutdown(socket.SHUT_WR)
 
     async def end(self) -> None:
         """End the launcher and wait until it has."""
-        self._lose()
+        self._close()
         await asyncio.to_thread(self._process.wait)
 
     def _receive(self) -> None:
@@ -128,7 +128,7 @@ class _Connection:
         except OSError:
             packet = b""
         if not packet:
-            self._lose()
+            self._close()
             return
         content = json.loads(packet)
         answer = self._answers.pop(content["run"], None)
@@ -141,7 +141,7 @@ class _Connection:
         else:
             answer.set_result(started)
 
-    def _lose(self) -> None:
+    def _close(self) -> None:
         if self.is_gone:
             return
         self.is_gone = True
@@ -149,22 +149,22 @@ class _Connection:
         self._channel.close()
         for answer in self._answers.values():
             if not answer.done():
-                answer.set_exception(LauncherGone())
+                answer.set_exception(LauncherEnded())
         self._answers.clear()
 
 
-def _look_at(answer: asyncio.Future[Started]) -> None:
-    # Nobody else does when the caller was cancelled, and asyncio would report it as forgotten.
+def _mark_retrieved(answer: asyncio.Future[Started]) -> None:
+    # A cancelled caller never does so, and asyncio would log an error that was not retrieved.
     if not answer.cancelled():
         answer.exception()
 
 
-def _connect(lock_descriptor: int, groups: Subtree | None) -> _Connection:
+def _connect(lock_descriptor: int, cgroups: CgroupTree | None) -> _Connection:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     try:
         process = subprocess.Popen(
-            _command(theirs.fileno(), lock_descriptor, groups),
+            _command(theirs.fileno(), lock_descriptor, cgroups),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -183,7 +183,9 @@ def _connect(lock_descriptor: int, groups: Subtree | None) -> _Connection:
     return _Connection(ours, process)
 
 
-def _command(channel_descriptor: int, lock_descriptor: int, groups: Subtree | None) -> list[str]:
+def _command(
+    channel_descriptor: int, lock_descriptor: int, cgroups: CgroupTree | None
+) -> list[str]:
     # UTF-8 whatever the locale, so that arguments arrive byte for byte.
     return [
         sys.executable,
@@ -191,5 +193,5 @@ def _command(channel_descriptor: int, lock_descriptor: int, groups: Subtree | No
         str(launcher.__file__),
         str(channel_descriptor),
         str(lock_descriptor),
-        *(() if groups is None else (str(groups.path), *groups.switched_on)),
+        *(() if cgroups is None else (str(cgroups.path), *cgroups.switched_on)),
     ]
