@@ -83,6 +83,6 @@ def test_the_documentation_explains_every_state() -> None:
 def test_the_documentation_has_the_table() -> None:
     documented = {
         JobState(first): set(re.findall(r"`([A-Z_]+)`", second))
-        for first, second in rows("What may follow what").items()
+        for first, second in rows("Changes of state").items()
     }
     assert documented == TRANSITIONS
