@@ -99,9 +99,11 @@ def test_a_deleted_finished_job_leaves_the_listing_only(jobs: Jobs, study: Study
 
 
 def test_deleting_a_job_leaves_its_neighbours_alone(jobs: Jobs, study: Study) -> None:
-    script = study.script("exec sleep 2\n")
+    script = study.script("until [ -e go ]; do sleep 0.2; done\n")
     ids = [jobs.submit(study.job(script)) for _ in range(3)]
     jobs.delete(ids[1])
+    jobs.ended(ids[1])
+    (study.directory / "go").touch()
     assert [jobs.ended(job_id)["state"] for job_id in ids] == ["DONE", "FAILED", "DONE"]
 
 
