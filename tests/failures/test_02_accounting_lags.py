@@ -2,7 +2,7 @@
 
 Met in: submitit 1660; Parsl PR 3422.
 Here: The job is `UNDETERMINED`, with the reason, until the accounting shows it; then it has its
-true end. It is never unknown (404) meanwhile, and never taken for a success.
+true end. Meanwhile it is never unknown (404), and never a success.
 """
 
 from pathlib import Path

@@ -1,9 +1,9 @@
 """A job is in neither the queue nor the accounting, and is taken for finished.
 
 Met in: xenon 50; aiida 1505; nextflow 1045.
-Here: It is `UNDETERMINED`, with the reason, and with when it was last seen and in which state, as
-long as nobody knows better, also after a restart and after a day. It is never assumed to have
-succeeded, and it is looked for again and again.
+Here: The job is `UNDETERMINED` as long as its end is not known, also after a restart and after a
+day. `stateReason` says when it was last seen, and in which state. The service never assumes
+success, and looks for the job again and again.
 """
 
 import re

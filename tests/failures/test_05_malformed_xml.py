@@ -1,10 +1,10 @@
 """Grid Engine's XML is malformed, partial or about unknown jobs, and the reader falls over.
 
 Met in: ood_core; qtoolkit 50; torque 357.
-Here: An unknown id is a 404, not an error. What is wrong with one job's element hides no other
-job. Half a document, which would seem to end the jobs that are missing from it, is not believed.
+Here: An unknown id is a 404, not an error. An error in one job's element hides no other job. Half a
+document, which would seem to end the missing jobs, is an error and changes nothing.
 
-Torque's documents are told of below: an empty one, none at all, two that follow each other.
+Torque's documents are covered too: an empty one, none at all, two in a row.
 """
 
 import pytest

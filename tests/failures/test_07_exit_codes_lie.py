@@ -1,9 +1,9 @@
 """A command's exit status says one thing, its output another, and the wrong one is believed.
 
 Met in: reframe PR 1402; fractal-server 2482.
-Here: Output and exit status are judged separately. A listing that failed ends no job, whatever it
-printed; a command that exits with 0 and says that it failed has failed. PBS's exit status 153 (a
-job is unknown) beside a listing takes nothing from what is listed.
+Here: The service judges output and exit status separately. A listing that failed ends no job,
+whatever it printed; a command that exits with 0 and reports a failure has failed. PBS's exit status
+153 (a job is unknown) beside a listing does not affect the listed jobs.
 """
 
 import pytest

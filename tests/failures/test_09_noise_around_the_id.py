@@ -1,8 +1,8 @@
 """Banners and messages surround the submission's answer, and a word is taken for the id.
 
 Met in: maestrowf 441; dask-jobqueue 209 ("Stampede3" was taken for job 3).
-Here: The machine format is asked for, and nothing but an id is taken for one. Noise on standard
-error does no harm; with noise around the id itself the job is found by the key that it carries.
+Here: The service asks for the machine format, and takes only an id for an id. Noise on standard
+error does no harm; with noise around the id itself the service finds the job by its key.
 """
 
 import pytest

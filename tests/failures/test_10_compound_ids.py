@@ -2,8 +2,8 @@
 
 Met in: seff-array 15; reframe PR 2376.
 Here: An id is a type with a grammar: a number, then at most one task or component, then at most a
-host. What it does not take reaches no command, so that none meant for one job can reach many.
-The server's name in ids of PBS (`12[3].host`) is left out.
+host. Anything else reaches no command, so that a command for one job can never reach many. The
+service leaves out the server's name in ids of PBS (`12[3].host`).
 """
 
 from urllib.parse import quote

@@ -1,7 +1,7 @@
 """A state's word is unknown, compound or cut off, and the job is lost or taken for finished.
 
 Met in: galaxy PR 6007; nextflow 1480.
-Here: Every code that a scheduler has stands in a table. A word that is in none is `UNDETERMINED`,
+Here: A table holds every code of each scheduler. A word that is not in the table is `UNDETERMINED`,
 with the raw word in `nativeState`; it ends no job and hides none.
 """
 

@@ -1,9 +1,8 @@
 """A time is in another zone, in the hour that a clock change repeats, unknown, or 1970.
 
 Met in: apel 153.
-Here: Commands are asked in UTC, or for seconds since 1970, whatever the zone of the service and
-the cluster. A time that is none (`Unknown`, `N/A`, `INVALID`, `-/-`, 0) is null, never 1970 and
-never now.
+Here: Commands print UTC, or seconds since 1970, whatever the zone of the service and the cluster. A
+word that is no time (`Unknown`, `N/A`, `INVALID`, `-/-`, 0) is null, never 1970 and never now.
 """
 
 from collections.abc import Callable

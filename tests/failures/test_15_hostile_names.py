@@ -1,9 +1,9 @@
 r"""A name with `|`, a newline, quotes, commas or bytes that are no UTF-8 breaks or forges records.
 
 Met in: ood_core 838; pyslurm 33.
-Here: Free text stands between marks that nobody can know beforehand, and each job is read by
-itself: names arrive whole, none drops or makes a record. No shell ever reads a command, so there
-is nothing to inject into.
+Here: Free text stands between marks that cannot be guessed, and the service reads each job by
+itself: names arrive whole, and none drops or makes a record. No shell ever reads a command, so
+there is nothing to inject into.
 """
 
 import json

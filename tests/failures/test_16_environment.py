@@ -1,9 +1,9 @@
 """Commas break `--export` and `-v`, and the gateway's own environment leaks into jobs.
 
 Met in: SmartSim PR 104.
-Here: Values that no list can carry go another way (Slurm's export file, a carrier before Grid
-Engine's script) and arrive byte for byte. A job, and the scheduler's commands, get a clean
-environment: nothing of the service's own.
+Here: Values that no list can carry take another way (Slurm's export file, a carrier before Grid
+Engine's script) and arrive byte for byte. Jobs and the scheduler's commands get a clean
+environment, without the service's own variables.
 """
 
 import os

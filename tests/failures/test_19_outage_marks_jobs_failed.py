@@ -1,8 +1,8 @@
 """An outage of the scheduler marks its jobs as failed.
 
 Met in: PSI/J.
-Here: While the scheduler does not answer, every job stays in the state that was last known, with
-`stale: true` and, in `asOf`, since when. What ended meanwhile has its true end afterwards.
+Here: While the scheduler does not answer, every job keeps its last known state, with `stale: true`,
+and `asOf` says since when. Jobs that end meanwhile get their true end afterwards.
 """
 
 import pytest

@@ -1,8 +1,8 @@
 """The scheduler's clock is five minutes before or behind that of this machine.
 
 Met in: no public thread.
-Here: No duration is negative, a job is recognised by its key or within ten minutes of its
-submission, and its accounting is found whichever clock is ahead.
+Here: No duration is negative. The service recognises a job by its key, or within ten minutes of its
+submission, and finds its accounting whichever clock is ahead.
 """
 
 import time
