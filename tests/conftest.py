@@ -1,4 +1,4 @@
-"""What all suites share: schedulers, databases, the service, and reports that show its log."""
+"""Fixtures of all suites: schedulers, databases, the service, and reports that show its log."""
 
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -74,7 +74,7 @@ def pytest_collection_modifyitems(
 
 
 def _is_the_same_for_the_original(item: pytest.Item) -> bool:
-    """Whether a test is about the scheduler, and would only be run a second time."""
+    """Return whether a test is about the scheduler, and would only run a second time."""
     call = getattr(item, "callspec", None)
     variant = None if call is None else call.params.get("backend")
     return variant == AS_ORIGINAL and item.path.stem not in _TOLD_BY_THE_SERVICE

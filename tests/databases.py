@@ -143,7 +143,7 @@ class PostgreSQL:
         return list(json.loads(self.do("status"))["processes"])
 
     def do(self, *words: str) -> str:
-        """What its script prints to these arguments."""
+        """Return the output of its script for these arguments."""
         return real.call("postgres", *words, instance=_instance(self.number))
 
 

@@ -44,11 +44,11 @@ class Study:
         }
 
     def arguments(self) -> list[str]:
-        """What `RECORD_ARGUMENTS` wrote."""
+        """Return the arguments that `RECORD_ARGUMENTS` wrote."""
         return _fields(self.directory / "argv")
 
     def environment(self) -> dict[str, str]:
-        """What `RECORD_ENVIRONMENT` wrote."""
+        """Return the environment that `RECORD_ENVIRONMENT` wrote."""
         pairs = (entry.partition("=") for entry in _fields(self.directory / "environ"))
         return {name: value for name, _, value in pairs}
 

@@ -1,4 +1,4 @@
-"""Where a run of the tests is: at its start, every half minute, and what took how long at its end.
+"""The progress of a run: at its start, every half minute, and the slowest files at its end.
 
 ``pytest -p tests.progress``. How long the last whole run took is kept in pytest's cache.
 """

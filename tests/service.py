@@ -41,7 +41,7 @@ DEFAULTS = {
 
 
 def clean_environment() -> dict[str, str]:
-    """What a service manager gives a service, and nothing of the test's own."""
+    """Return the environment of a service manager, without the test's own variables."""
     account = pwd.getpwuid(os.geteuid())
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",

@@ -59,7 +59,7 @@ exit "$2"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a campaign went.
+    """The result of a campaign.
 
     Attributes:
         kinds: how often each kind of answer to a submission came.
@@ -76,7 +76,7 @@ class Result:
     seconds: float
 
     def count(self, kind: str) -> int:
-        """How many findings of this kind there are."""
+        """The number of findings of this kind."""
         return Counter(finding.kind for finding in self.findings)[kind]
 
 

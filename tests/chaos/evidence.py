@@ -1,4 +1,4 @@
-"""What really happened: the scheduler's own accounting, the jobs' own files, the store."""
+"""The facts: the scheduler's own accounting, the jobs' own files, the store."""
 
 import json
 import os

@@ -106,7 +106,7 @@ class Program1(v1.BaseModel):
 
 
 class Models(Protocol):
-    """What a client makes of answers, and its requests from."""
+    """A client's models of answers and requests."""
 
     def job(self, answer: Json) -> Any: ...
 

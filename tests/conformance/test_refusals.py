@@ -1,4 +1,4 @@
-"""What cannot be a job is refused, with its reason, and leaves nothing behind."""
+"""Requests that cannot be jobs: they are refused with a reason and leave nothing behind."""
 
 from pathlib import Path
 from typing import Any

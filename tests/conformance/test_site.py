@@ -1,4 +1,4 @@
-"""What a site sets for all jobs, on a service whose locale is not UTF-8."""
+"""A site's settings for all jobs, on a service with a locale that is not UTF-8."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -51,7 +51,7 @@ _DELIMITER = f"\x1f{FENCE}\x1f"
 
 
 class Site:
-    """What all schedulers share; the fields of records are named as in `Observation`.
+    """The parts that all schedulers share; the fields of records are named as in `Observation`.
 
     Attributes:
         fake: the commands.

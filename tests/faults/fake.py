@@ -286,7 +286,7 @@ class FakeScheduler:
         (self.path / command).unlink()
 
     def runs(self, *commands: str) -> int:
-        """How often these commands, or all, have been run."""
+        """Return the number of runs of these commands, or of all."""
         found = 0
         for command in commands or COMMANDS[self.scheduler]:
             with contextlib.suppress(FileNotFoundError):

@@ -111,7 +111,7 @@ class LocalSite:
         return found[0]
 
     async def seen(self, native_id: NativeId) -> Observation:
-        """What the queue says of a job now."""
+        """Return the observation of a job in the queue now."""
         (job,) = (await self.backend.details([native_id])).observations
         return job
 

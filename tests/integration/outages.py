@@ -1,4 +1,4 @@
-"""What the tests of outages share: clusters of their own, readers that never rest, and jobs."""
+"""Parts of the tests of outages: clusters of their own, readers that never rest, and jobs."""
 
 import subprocess
 import threading
@@ -111,7 +111,7 @@ class Latch:
 
     @property
     def runs(self) -> int:
-        """How often it was started."""
+        """The number of its starts."""
         path = self._file("runs")
         return path.read_text().count("\n") if path.exists() else 0
 
@@ -121,7 +121,7 @@ class Latch:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one read was answered, and when, by this machine's clock.
+    """One read: its answer, and its time by this machine's clock.
 
     Attributes:
         jobs: the jobs in it, by uid.

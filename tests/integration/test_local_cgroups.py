@@ -62,7 +62,7 @@ def used(site: LocalSite) -> CgroupTree | None:
 
 
 def can_make_groups() -> bool:
-    """Whether root, in the topmost group, can make another one: then there is no excuse."""
+    """Return whether root, in the topmost group, can make another one: then there is no excuse."""
     try:
         own = find_cgroup(Path("/proc/self"))
         probe = own.path / "hpcq-test-of-this-machine"

@@ -1,4 +1,4 @@
-"""How long LOCAL keeps what jobs were given: their arguments and environments may hold secrets."""
+"""Retention of arguments and environments in LOCAL, which may hold secrets."""
 
 from collections.abc import Callable
 

@@ -37,7 +37,7 @@ class Replica(Service):
 
     @property
     def asked(self) -> int:
-        """How often it has asked for the queue."""
+        """Return the number of its queries for the queue."""
         with contextlib.suppress(FileNotFoundError):
             return self._count.stat().st_size
         return 0

@@ -1,4 +1,4 @@
-"""What is done where a real scheduler or a real PostgreSQL can be had, and where it cannot."""
+"""The start of real schedulers and a real PostgreSQL, and the way without them."""
 
 import os
 import shutil

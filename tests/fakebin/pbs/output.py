@@ -1,4 +1,4 @@
-"""How OpenPBS's commands print what they know; pure, the standard library only.
+"""The output of OpenPBS's commands; pure, the standard library only.
 
 Attributes are pairs of names and values, all text, bytes that are no UTF-8 as surrogates; a value
 may be a list of pairs (``Resource_List``).

@@ -184,7 +184,7 @@ class Recorder:
 
 
 def is_settled(stdout: bytes) -> bool:
-    """Whether the end is known and, unlike at first, the partition too."""
+    """Return whether the end is known and, unlike at first, the partition too."""
     lines = [line.split(b"|") for line in stdout.splitlines()]
     return bool(lines) and all(b"20" in end and partition for end, partition, _ in lines)
 
@@ -382,7 +382,7 @@ def cmdline(pid: int) -> bytes:
 
 
 def record_limits(r: Recorder) -> None:
-    """What sbatch says when a limit of the site is reached, in a configuration of its own."""
+    """Record the words of sbatch at a limit of the site, with a configuration for that."""
     conf = r.conf.read_text()
     enforced = conf.replace("MaxJobCount=200000", "MaxJobCount=6")
     restart(r, enforced + "AccountingStorageEnforce=limits,qos\n")

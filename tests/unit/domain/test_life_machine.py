@@ -25,7 +25,7 @@ SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh"
 
 @dataclass(frozen=True)
 class Manner:
-    """How a scheduler shows its jobs."""
+    """The manner in which a scheduler shows its jobs."""
 
     keys_in_queue: bool
     says_requeued: bool

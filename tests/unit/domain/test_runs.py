@@ -1,4 +1,4 @@
-"""Which run of a job an end belongs to."""
+"""The run of a job that an end belongs to."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

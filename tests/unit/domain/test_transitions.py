@@ -1,4 +1,4 @@
-"""Which states may follow which: GFD.231's steps, what polling misses, and two exceptions."""
+"""Changes of state: GFD.231's steps, what polling misses, and two exceptions."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ ARROWS = {
 
 
 def reachable(state: JobState) -> set[JobState]:
-    """Where a job may be at the next look, however many steps it made meanwhile."""
+    """Return the states that may show at the next poll, after any number of steps."""
     found: set[JobState] = set()
     ahead = set(ARROWS[state])
     while ahead:

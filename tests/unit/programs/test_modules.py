@@ -1,4 +1,4 @@
-"""What ``module avail`` of Environment Modules 5.2.0 and Lmod 8.6.19 printed, and worse."""
+"""The output of ``module avail`` of Environment Modules 5.2.0 and Lmod 8.6.19, and worse."""
 
 import os
 from pathlib import Path

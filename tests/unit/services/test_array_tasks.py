@@ -20,7 +20,7 @@ FORMS = ["{}_{}", "{}[{}]", "{}+{}"]
 def _task(
     world: World, array: JobRecord, number: int, form: str = "{}_{}", **fields: Any
 ) -> Observation:
-    """What the queue says of a task; it carries its array's key."""
+    """Return the queue's observation of a task; it carries its array's key."""
     assert array.native_id is not None
     parent = world.scheduler.queue.get(array.native_id)
     task = Observation(

@@ -1,4 +1,4 @@
-"""How long things are kept."""
+"""Retention of records, events and keys."""
 
 import asyncio
 from collections.abc import AsyncIterator

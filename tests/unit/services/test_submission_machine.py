@@ -50,7 +50,7 @@ REFUSALS = (CommandFailed, CommandMissing)
 
 @dataclass
 class Intent:
-    """What a client was told of one submission, or of all that it sent under one key.
+    """The answers of one submission, or of all submissions under one key.
 
     Attributes:
         uid: the permanent id that it was told.
@@ -128,7 +128,7 @@ class Submitting(RuleBasedStateMachine):
                 self.keys[key] = record.uid
 
     async def was_refused(self, uid: JobUid) -> bool:
-        """Whether a promised job was refused later: then its key is free."""
+        """True if a promised job was refused later: then its key is free."""
         return (await self.stored(uid)).state is JobState.FAILED and not self.jobs_of(uid)
 
     async def stored(self, uid: JobUid) -> JobRecord:

@@ -93,7 +93,7 @@ def foreign(number: int) -> JobRecord:
 
 
 def key(text: str = "a", spec: JobSpec = SPEC) -> IdempotencyKey:
-    """What a client names a submission by."""
+    """The idempotency key of a client's submission."""
     return IdempotencyKey.of(text, spec)
 
 

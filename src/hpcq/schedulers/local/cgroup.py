@@ -69,7 +69,7 @@ class JobCgroup:
 
     @property
     def limits_memory(self) -> bool:
-        """Whether the kernel keeps the job below its memory limit."""
+        """True if the kernel keeps the job below its memory limit."""
         return self._limit_bytes is not None and self._memory is not None
 
     def join(self) -> None:

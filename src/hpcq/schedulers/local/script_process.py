@@ -71,7 +71,7 @@ class ScriptProcess:
 
     @property
     def is_preparing(self) -> bool:
-        """Whether the script's program does not run yet; a slow file system can delay it."""
+        """True until the script's program runs; a slow file system can delay that."""
         while not self._is_closed:
             try:
                 data = os.read(self._report, _LONGEST_REPORT_BYTES)

@@ -1,4 +1,4 @@
-"""How many CPUs the service may use, on directories that stand for the kernel's."""
+"""The number of CPUs that the service may use, on directories that stand for the kernel's."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a job finds around it."""
+"""The environment and the folder of a job."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""What real PBS commands printed: ``tests/recorded/pbs/VERSION/CASE``.
+"""The output of real PBS commands: ``tests/recorded/pbs/VERSION/CASE``.
 
 ``23.06.06`` are the commands of that release, ``2026.04`` those of a later state of the source,
 which calls itself 23.06.06 too; both spoke to the same server.

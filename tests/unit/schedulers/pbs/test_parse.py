@@ -1,4 +1,4 @@
-"""What ``qstat`` printed, and what users can make it print, as observations."""
+"""The output of ``qstat``, also with hostile content of users, as observations."""
 
 import re
 from datetime import UTC, datetime

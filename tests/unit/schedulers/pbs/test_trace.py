@@ -1,4 +1,4 @@
-"""What ``tracejob`` tells of the end of a job, for those who may not read the accounting."""
+"""The end of a job from ``tracejob``, for accounts that may not read the accounting."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""What real Slurm commands printed: ``tests/recorded/slurm/VERSION/CASE``."""
+"""The output of real Slurm commands: ``tests/recorded/slurm/VERSION/CASE``."""
 
 from tests.recordings import RECORDED, read_case
 

@@ -1,4 +1,4 @@
-"""What real Torque commands printed: ``tests/recorded/torque/VERSION/CASE``."""
+"""The output of real Torque commands: ``tests/recorded/torque/VERSION/CASE``."""
 
 from tests.recordings import RECORDED, read_case
 

@@ -1,4 +1,4 @@
-"""What refusals mean."""
+"""The meaning of refusals."""
 
 import pytest
 from tests.unit.schedulers.torque.recorded import cases, recorded
