@@ -154,6 +154,9 @@ def _start(command: Command) -> subprocess.Popen[bytes]:
                 stderr=subprocess.PIPE,
                 cwd=command.cwd,
                 env=command.env,
+                # A child has it open although a shell gives it another standard input, and has
+                # it for standard input although another program closes all other files.
+                pass_fds=(stdin,) if command.mark else (),
                 start_new_session=True,
             )
     except OSError as error:

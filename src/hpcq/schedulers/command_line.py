@@ -14,6 +14,7 @@ from hpcq.schedulers.base import Listing, SchedulerOptions
 from hpcq.schedulers.command_errors import ErrorTable
 
 __all__ = [
+    "COMMAND_ENVIRONMENT",
     "CommandLine",
     "CommandLineBackend",
     "ParseCache",
@@ -21,6 +22,9 @@ __all__ = [
     "join_listings",
     "read_script",
 ]
+
+COMMAND_ENVIRONMENT = {"TZ": "UTC", "LC_ALL": "C.UTF-8"}
+"""Variables of commands that make every site's print times and text alike; no job may see them."""
 
 _T = TypeVar("_T")
 
@@ -35,7 +39,7 @@ class CommandLine:
     def __init__(self, options: SchedulerOptions, runner: Runner, errors: ErrorTable) -> None:
         self._runner = runner
         self._errors = errors
-        self._environment = {**options.environment, "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+        self._environment = {**options.environment, **COMMAND_ENVIRONMENT}
         self._search_path = options.command_path
         self._timeout_seconds = options.command_timeout_seconds
         self._listing_limit_bytes = options.listing_limit_bytes

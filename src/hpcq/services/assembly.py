@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from hpcq.domain.errors import NotAsked
 from hpcq.domain.jobs import SubmissionKey
-from hpcq.execution.leftovers import end_leftovers
+from hpcq.execution.orphans import end_orphans
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.archive import Archive
 from hpcq.services.bulletin import Bulletin
@@ -213,4 +213,4 @@ def _open_since(board: Board) -> datetime | None:
 
 
 async def _end_leftovers(key: SubmissionKey) -> None:
-    await asyncio.to_thread(end_leftovers, key)
+    await asyncio.to_thread(end_orphans, key)

@@ -18,7 +18,6 @@ from hpcq.domain.jobs import (
     NativeId,
     SubmissionKey,
 )
-from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import (
     Capabilities,
@@ -125,7 +124,7 @@ class PbsBackend:
             argv,
             stdin=commands.build_stdin(spec, choices, script, self._job_shell),
             cwd=spec.working_directory,
-            extra_environment=marked(key),
+            mark=key,
         )
         try:
             native_id, is_array = answers.parse_qsub(done, self._cli.locate("qsub"))

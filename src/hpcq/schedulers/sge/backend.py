@@ -13,7 +13,6 @@ from hpcq.domain.errors import JobNotFound, OutputParseError, SchedulerError
 from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.outputs import default_name
-from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import (
     Capabilities,
@@ -49,7 +48,6 @@ __all__ = ["SgeBackend", "create"]
 
 _QSTAT = ("qstat", "-u", "*", "-xml")
 _IDS_IN_ONE_COMMAND = 500
-_SET_FOR_COMMANDS = ("TZ", "LC_ALL")  # by `CommandLine`
 _DEBIAN_ROOT = "/var/lib/gridengine"
 
 _ID_FORMS = (
@@ -114,7 +112,6 @@ class SgeBackend(CommandLineBackend):
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""
-        mark = marked(key)
         script = await asyncio.to_thread(read_script, spec.script_file)
         submission = build_qsub(
             spec,
@@ -122,14 +119,13 @@ class SgeBackend(CommandLineBackend):
             script,
             parallel_environment=self._parallel_environment,
             job_shell=self._job_shell,
-            mark=[*mark, *_SET_FOR_COMMANDS],
         )
         carried = submission.carried
         done = await self._cli.run(
             submission.argv,
             stdin=b"" if carried is None else build_carrier(script, carried),
             cwd=spec.working_directory,
-            extra_environment=mark,
+            mark=key,
         )
         return parse_qsub(done)
 

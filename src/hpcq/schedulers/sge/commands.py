@@ -1,7 +1,6 @@
 """From a job's description to the arguments of Grid Engine's commands; pure."""
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
@@ -13,6 +12,7 @@ from hpcq.domain.jobs import (
     SubmissionKey,
 )
 from hpcq.domain.units import format_clock
+from hpcq.schedulers.command_line import COMMAND_ENVIRONMENT
 from hpcq.schedulers.sge.carrier import Carried
 from hpcq.schedulers.sge.environment import LINE_LIMIT_BYTES, size, split_environment
 from hpcq.schedulers.sge.script import CONTEXT_VARIABLE, ScriptOptions, read_options
@@ -65,7 +65,6 @@ def build_qsub(
     *,
     parallel_environment: str = DEFAULT_PARALLEL_ENVIRONMENT,
     job_shell: str | None = None,
-    mark: Collection[str] = (),
 ) -> Submission:
     """Return the ``qsub`` that submits a job, marked with its key.
 
@@ -79,7 +78,6 @@ def build_qsub(
         script: the content of its script file.
         parallel_environment: where the script names no other one.
         job_shell: the interpreter of a script that names none; None for the queue's.
-        mark: the variables in the environment of ``qsub`` that no job may see.
 
     Raises:
         InvalidSpec: a value that Grid Engine would read as something else, or a directive of the
@@ -125,7 +123,7 @@ def build_qsub(
             carried=Carried(
                 args=spec.args,
                 environment=carried,
-                dropped=tuple(mark) if options.takes_environment else (),
+                dropped=tuple(COMMAND_ENVIRONMENT) if options.takes_environment else (),
                 stdout=stdout,
                 stderr=stderr,
                 interpreter=_first_path(shell) if shell else "/bin/sh",

@@ -18,7 +18,6 @@ from hpcq.domain.errors import (
     WrongState,
 )
 from hpcq.domain.jobs import Dependency, JobSpec, NativeId, Observation, SubmissionKey
-from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import (
     Capabilities,
@@ -138,7 +137,7 @@ class TorqueBackend:
             submission.argv,
             stdin=submission.stdin,
             cwd=submission.cwd,
-            extra_environment=marked(key),
+            mark=key,
         )
         try:
             job_id = parse_qsub(done)

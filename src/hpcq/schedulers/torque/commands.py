@@ -13,7 +13,6 @@ from hpcq.domain.jobs import (
     NativeId,
     SubmissionKey,
 )
-from hpcq.execution.leftovers import marked
 from hpcq.schedulers.pbs_family.carrier import build_carrier
 from hpcq.schedulers.torque.attributes import KEY_VARIABLE
 from hpcq.schedulers.torque.outputs import is_simple
@@ -117,7 +116,7 @@ def build_qsub(
         directory=spec.working_directory,
         stdout_path=choices.outputs.stdout_path,
         stderr_path=choices.outputs.stderr_path,
-        forgotten=(KEY_VARIABLE, *marked("")),
+        forgotten=(KEY_VARIABLE,),
         task="${PBS_ARRAYID:+-$PBS_ARRAYID}",
         sweeps_home="-k" in choices.outputs.options,
         signal_offset=CARRIED_SIGNAL,

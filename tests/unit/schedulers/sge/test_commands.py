@@ -154,11 +154,11 @@ def test_carried_script_has_the_same_shell(script: bytes, interpreter: str) -> N
     assert submission.carried.interpreter == interpreter
 
 
-def test_mark_of_the_command_is_dropped_from_an_environment_that_is_taken_over() -> None:
-    script, mark = b"#!/bin/sh\n#$ -V\n", ["HPCQ_SUBMISSION", "TZ"]
-    carried = build_qsub(spec(environment={"TZ": "UTC"}), KEY, script, mark=mark).carried
+def test_environment_of_the_command_is_dropped_where_the_script_takes_it() -> None:
+    script = b"#!/bin/sh\n#$ -V\n"
+    carried = build_qsub(spec(environment={"TZ": "UTC"}), KEY, script).carried
     assert carried is not None
-    assert (carried.dropped, carried.environment) == (("HPCQ_SUBMISSION", "TZ"), {"TZ": "UTC"})
+    assert (carried.dropped, carried.environment) == (("TZ", "LC_ALL"), {"TZ": "UTC"})
 
 
 def after(job: str, condition: str) -> Dependency:

@@ -1,4 +1,4 @@
-"""Commands of a service that died, which may still do what they were started for."""
+"""Commands of a service that died, which may still submit a job."""
 
 import contextlib
 import os
@@ -8,50 +8,44 @@ from pathlib import Path
 
 from hpcq.domain.errors import SchedulerError
 
-__all__ = ["end_leftovers", "marked"]
+__all__ = ["end_orphans"]
 
-_VARIABLE = "HPCQ_SUBMISSION"
 _PATIENCE_MILLISECONDS = 2000
 
 
-def marked(mark: str) -> dict[str, str]:
-    """Return what a command has to have in its environment to be found again by `end_leftovers`.
-
-    Its children inherit it. A command whose environment a job inherits does without: it is found by
-    the name of a file that it and its children have open (`Command.mark`).
-    """
-    return {_VARIABLE: mark}
-
-
-def end_leftovers(mark: str) -> int:
+def end_orphans(mark: str) -> int:
     """Kill every process of this account on this machine that carries a mark, and await its end.
 
+    A process carries the mark if it, or another one in its session, has the file of that name
+    open, see `hpcq.execution.protocol.Command`.
+
     Returns:
-        How many there were.
+        The number of processes.
 
     Raises:
         SchedulerError: one does not end.
     """
-    entry, file = f"{_VARIABLE}={mark}".encode(), f"/memfd:{mark} (deleted)"
+    file = f"/memfd:{mark} (deleted)"
     killed = 0
     sessions: set[int] = set()
     # One may have started another while the others were looked through.
-    while found := sum(_end(folder, entry, file, sessions) for folder in _processes()):
+    while found := sum(_end(folder, file, sessions) for folder in _processes()):
         killed += found
     return killed
 
 
 def _processes() -> list[Path]:
-    return [folder for folder in Path("/proc").iterdir() if folder.name.isdecimal()]
+    """Return the folders of all processes but this one, which has the file open at a start."""
+    me = str(os.getpid())
+    return [p for p in Path("/proc").iterdir() if p.name.isdecimal() and p.name != me]
 
 
-def _end(folder: Path, entry: bytes, file: str, sessions: set[int]) -> bool:
+def _end(folder: Path, file: str, sessions: set[int]) -> bool:
     """End a process that carries the mark; return whether it did.
 
     Args:
         folder: of the process, in ``/proc``.
-        entry: the mark in its environment.
-        file: the mark among its open files.
+        file: the marked file, as ``/proc`` names it.
         sessions: those of the processes that were ended; each command has one of its own, so that
             all others in it are its children, and carry the mark too.
     """
@@ -68,7 +62,7 @@ def _end(folder: Path, entry: bytes, file: str, sessions: set[int]) -> bool:
             # It has ended, and nobody has taken note.
             return False
         session = _session(folder)
-        if session is None or not (session in sessions or _carries(folder, entry, file)):
+        if session is None or not (session in sessions or _has_open(folder, file)):
             return False
         if session != os.getsid(0):
             sessions.add(session)
@@ -91,16 +85,11 @@ def _session(folder: Path) -> int | None:
     return None
 
 
-def _carries(folder: Path, entry: bytes, file: str) -> bool:
-    # Those that have just ended are not there.
+def _has_open(folder: Path, file: str) -> bool:
+    # A process, or a file of its, may be gone since the folder was read.
     with contextlib.suppress(OSError):
-        is_marked = entry in (folder / "environ").read_bytes().split(b"\0")
-        return is_marked or any(_is(link, file) for link in (folder / "fd").iterdir())
-    return False
-
-
-def _is(link: Path, file: str) -> bool:
-    # It may have been closed since the folder was read.
-    with contextlib.suppress(OSError):
-        return os.readlink(link) == file
+        for link in (folder / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                if os.readlink(link) == file:
+                    return True
     return False

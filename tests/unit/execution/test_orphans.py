@@ -14,8 +14,8 @@ from tests.service import Service
 from tests.waiting import PATIENCE_SECONDS, cut_off, until
 
 from hpcq.domain.errors import SchedulerError
-from hpcq.execution import leftovers
-from hpcq.execution.leftovers import end_leftovers, marked
+from hpcq.execution import orphans
+from hpcq.execution.orphans import end_orphans
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -28,14 +28,17 @@ def start() -> Iterator[Start]:
     def run(
         script: str, mark: str | None = None, user: int | None = None
     ) -> "subprocess.Popen[bytes]":
+        descriptor = os.memfd_create(mark or "other", os.MFD_CLOEXEC)
         process = subprocess.Popen(
             ["/bin/sh", "-c", f"{script}; :"],
-            env={"PATH": "/usr/bin:/bin", **({} if mark is None else marked(mark))},
+            env={"PATH": "/usr/bin:/bin"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            pass_fds=(descriptor,),
             start_new_session=True,
             user=user,
         )
+        os.close(descriptor)
         started.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
@@ -54,7 +57,6 @@ def mark() -> str:
 
 
 def test_a_command_whose_input_has_the_mark_is_ended_with_its_children(mark: str) -> None:
-    """So is sbatch, whose environment a job inherits, and what a site puts before it."""
     name = str(secrets.randbelow(10**9))
     started = []
     for word in (mark, "hpcq"):
@@ -66,7 +68,7 @@ def test_a_command_whose_input_has_the_mark_is_ended_with_its_children(mark: str
         os.close(descriptor)
     ours, other = started
     until(lambda: len(processes_with(name)) == 4)
-    assert end_leftovers(mark) == 2
+    assert end_orphans(mark) == 2
     assert ours.wait() == -signal.SIGKILL
     assert other.poll() is None
     os.killpg(other.pid, signal.SIGKILL)
@@ -80,7 +82,7 @@ def test_a_command_its_children_and_what_left_its_session_are_ended(
     script = f"/bin/sleep 300.{name} & setsid /bin/sh -c '/bin/sleep 301.{name}; :' & echo ready"
     process = start(f"{script}; /bin/sleep 302.{name}", mark)
     until(lambda: len(processes_with(name)) >= 5)
-    assert end_leftovers(mark) >= 5
+    assert end_orphans(mark) >= 5
     assert processes_with(name) == []
     assert process.wait() == -signal.SIGKILL
 
@@ -88,7 +90,7 @@ def test_a_command_its_children_and_what_left_its_session_are_ended(
 def test_one_that_starts_others_all_the_time_is_ended(start: Start, mark: str) -> None:
     name = str(secrets.randbelow(10**9))
     start(f"echo ready; while :; do /bin/sleep 1.{name} & /bin/sleep 0.01; done", mark)
-    end_leftovers(mark)
+    end_orphans(mark)
     assert processes_with(name) == []
 
 
@@ -99,14 +101,14 @@ def test_others_are_left_alone(start: Start, mark: str) -> None:
         start("echo ready; read x", mark + "0"),
         start("echo ready; read x", mark[:-1]),
     ]
-    assert end_leftovers(mark) == 0
+    assert end_orphans(mark) == 0
     assert [process.poll() for process in others] == [None] * len(others)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
 def test_processes_of_other_accounts_are_left_alone(start: Start, mark: str) -> None:
     other = start("echo ready; read x", mark, user=65534)
-    assert end_leftovers(mark) == 0
+    assert end_orphans(mark) == 0
     assert other.poll() is None
 
 
@@ -115,9 +117,9 @@ def test_one_that_does_not_end_is_told(
 ) -> None:
     start("echo ready; read x", mark)
     monkeypatch.setattr(signal, "pidfd_send_signal", lambda *_: None)
-    monkeypatch.setattr(leftovers, "_PATIENCE_MILLISECONDS", 10)
+    monkeypatch.setattr(orphans, "_PATIENCE_MILLISECONDS", 10)
     with pytest.raises(SchedulerError, match="does not end"):
-        end_leftovers(mark)
+        end_orphans(mark)
 
 
 @pytest.mark.parametrize("scheduler", ["SLURM", "SGE"])
