@@ -289,11 +289,11 @@ def test_output_of_the_script_s_own_choice(cell: Cell, spec: Make) -> None:
         assert log.read_text() == "out\nerr\n"
 
 
-def test_environment_of_the_command_shows_no_mark(cell: Cell, spec: Make) -> None:
+def test_environment_of_the_command_is_dropped(cell: Cell, spec: Make) -> None:
     job = spec("#$ -V\n" + RECORD, environment={"TZ": "Asia/Tokyo"})
     assert cell.ended(cell.submit(job)).state is JobState.DONE
     environ = b"\0" + Path(job.working_directory, "environ").read_bytes()
-    assert b"HPCQ_SUBMISSION" not in environ
+    assert b"\0LC_ALL=" not in environ
     assert b"\0TZ=Asia/Tokyo\0" in environ
 
 

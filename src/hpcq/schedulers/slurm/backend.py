@@ -19,7 +19,7 @@ from hpcq.schedulers.base import (
     SchedulerOptions,
     ScriptDirectives,
 )
-from hpcq.schedulers.command_errors import ErrorTable
+from hpcq.schedulers.command_errors import ErrorKind
 from hpcq.schedulers.command_line import (
     CommandLineBackend,
     batches,
@@ -30,7 +30,7 @@ from hpcq.schedulers.slurm import (
     accounting,
     cluster,
     commands,
-    failures,
+    errors,
     fields,
     parse,
     queries,
@@ -81,7 +81,7 @@ class SlurmBackend(CommandLineBackend):
 
     name = "SLURM"
     capabilities = _CAPABILITIES
-    errors = ErrorTable(scheduler="Slurm")
+    errors = errors.ERRORS
     version_command = ("squeue", "--version")
 
     def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
@@ -100,9 +100,7 @@ class SlurmBackend(CommandLineBackend):
     async def check_submission(self) -> None:
         """Run ``sbatch --test-only``; see `ChecksSubmission`."""
         built = commands.build_trial(self._job_environment)
-        problem = failures.trial_failure(await self._sbatch(built, "/"))
-        if problem is not None:
-            raise problem
+        errors.check_trial(await self._sbatch(built, "/"))
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Read the script's ``#SBATCH`` lines; see `SchedulerBackend.check_script`."""
@@ -117,9 +115,8 @@ class SlurmBackend(CommandLineBackend):
         try:
             done = await self._sbatch(built, spec.working_directory, key)
         except CommandTimedOut as error:
-            raise failures.submission_timeout(error) from None
-        if done.exit_code != 0:
-            raise failures.submission_failure(done, self._timeout_seconds, spec)
+            errors.raise_timeout(error)
+        errors.check_submission(done, self._timeout_seconds, spec)
         return parse.parse_job_id(done.stdout)
 
     async def find(self, key: SubmissionKey) -> NativeId | None:
@@ -168,26 +165,27 @@ class SlurmBackend(CommandLineBackend):
     async def cancel(self, native_id: NativeId) -> bool:
         """Run ``scancel``; accounting tells whether the job had begun."""
         done = await self._change(commands.build_scancel(native_id), native_id)
-        if failures.is_unknown_job(done):
+        if b"error:" in done.stderr:
+            # scancel --verbose also exits with 0 when it failed.
+            done = replace(done, exit_code=done.exit_code or 1)
+        kind = self.errors.kind_of(done)
+        if kind is ErrorKind.UNKNOWN_JOB:
             # The controller forgets jobs MinJobAge after their end; accounting does not.
             history = await self._accounted([native_id])
             if not history.listing.observations and not history.unfinished:
                 raise JobNotFound(native_id)
-        elif not failures.is_over(done) and _complains(done):
-            raise failures.failure(done, native_id)
+        elif kind is not ErrorKind.WRONG_STATE:
+            self.errors.check(done, native_id)
         return False
 
     async def hold(self, native_id: NativeId) -> None:
         """Run ``scontrol uhold``."""
-        done = await self._change(commands.build_hold(native_id), native_id)
-        if done.exit_code != 0:
-            raise failures.failure(done, native_id)
+        self.errors.check(await self._change(commands.build_hold(native_id), native_id), native_id)
 
     async def release(self, native_id: NativeId) -> None:
         """Run ``scontrol release``."""
         done = await self._change(commands.build_release(native_id), native_id)
-        if done.exit_code != 0:
-            raise failures.failure(done, native_id)
+        self.errors.check(done, native_id)
 
     async def queues(self) -> Sequence[Queue]:
         """Run ``sinfo`` for partitions."""
@@ -209,21 +207,20 @@ class SlurmBackend(CommandLineBackend):
 
     async def _run(self, argv: Sequence[str], environment: Mapping[str, str]) -> Completed:
         done = await self._cli.run(argv, extra_environment=environment, listing=True)
-        if done.exit_code != 0:
-            raise failures.failure(done)
+        self.errors.check(done)
         return done
 
     async def _sacct(self, argv: Sequence[str]) -> bytes:
         """Run sacct; a site without accounting answers with nothing."""
         try:
             done = await self._cli.run(argv, extra_environment=queries.EPOCH_TIMES, listing=True)
-            problem = None if done.exit_code == 0 else failures.accounting_failure(done)
-            if problem is not None:
-                raise problem
+            if errors.keeps_no_accounting(done):
+                return b""
+            self.errors.check(done)
         except SchedulerError as error:
             error.of_accounting = True
             raise
-        return done.stdout if done.exit_code == 0 else b""
+        return done.stdout
 
     async def _change(self, argv: Sequence[str], native_id: NativeId) -> Completed:
         if not fields.is_job_id(native_id):
@@ -298,11 +295,10 @@ class SlurmBackend(CommandLineBackend):
     async def _squeue(self, ids: Sequence[NativeId], *, finished: bool) -> bytes:
         argv, environment = queries.build_details(ids, self._marks, finished=finished)
         done = await self._cli.run(argv, extra_environment=environment, listing=True)
-        if done.exit_code == 0:
-            return done.stdout
-        if failures.is_unknown_job(done):
+        if self.errors.kind_of(done) is ErrorKind.UNKNOWN_JOB:
             return b""
-        raise failures.failure(done)
+        self.errors.check(done)
+        return done.stdout
 
     async def _details(self, ids: Sequence[NativeId]) -> Listing:
         stdout = await self._squeue(ids, finished=False)
@@ -335,8 +331,3 @@ def create(options: SchedulerOptions, runner: Runner) -> SlurmBackend:
 
 def _batches(ids: Iterable[NativeId]) -> Iterator[Sequence[NativeId]]:
     return batches((i for i in ids if fields.is_job_id(i)), _IDS_IN_ONE_COMMAND)
-
-
-def _complains(done: Completed) -> bool:
-    # scancel --verbose also exits 0 when it failed; its complaints are errors by name.
-    return done.exit_code != 0 or b"error:" in done.stderr

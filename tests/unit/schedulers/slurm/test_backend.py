@@ -22,6 +22,7 @@ from hpcq.domain.errors import (
     QuotaExceeded,
     SchedulerError,
     SchedulerUnavailable,
+    WrongState,
 )
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.states import JobState
@@ -60,7 +61,9 @@ class Recorded:
 
 
 def answer(stdout: str = "", stderr: str = "", exit_code: int = 0) -> Completed:
-    return Completed(argv=(), exit_code=exit_code, stdout=stdout.encode(), stderr=stderr.encode())
+    return Completed(
+        argv=("sbatch",), exit_code=exit_code, stdout=stdout.encode(), stderr=stderr.encode()
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -193,7 +196,7 @@ def test_a_full_queue_that_sbatch_waits_for_is_a_quota() -> None:
     for version in versions("sbatch-queue-full"):
         done = recorded("sbatch-queue-full", version)
         ended = CommandTimedOut(done.argv, 5, done.stdout, done.stderr)
-        with pytest.raises(QuotaExceeded, match="no room"):
+        with pytest.raises(QuotaExceeded, match="takes no more jobs at present"):
             run(backend(Recorded(sbatch=ended)).submit(SPEC, SubmissionKey(KEY)))
 
 
@@ -342,7 +345,7 @@ def test_a_stranger_s_job_cannot_be_cancelled() -> None:
         ("scontrol-uhold-unknown", JobNotFound),
         ("scontrol-release-unknown", JobNotFound),
         ("scontrol-uhold-stranger", NotAuthorized),
-        ("scontrol-uhold-finished", CommandFailed),
+        ("scontrol-uhold-finished", WrongState),
         ("scontrol-uhold-controller-down", SchedulerUnavailable),
     ],
 )
