@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from tests.service import Service
 
 from bench.listing import resident_mib
-from bench.scale import OPTIONS, Full
+from bench.scale import SETTINGS, Full
 from hpcq.domain import life, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import JobState
@@ -257,15 +257,23 @@ async def looks(url: str) -> list[float]:
     scheduler = Full()
     database = Database(url, _whose(url))
     await database.open()
-    options = replace(OPTIONS, wire=WireFormat(CLUSTER_ID))
-    services = assemble(scheduler, database, PathChecker(scheduler, 10), options, now)
+    me = uuid.uuid4().hex
+    services = assemble(
+        scheduler,
+        database,
+        PathChecker(scheduler, 10),
+        SETTINGS,
+        WireFormat(CLUSTER_ID),
+        now,
+        me=me,
+    )
     await services.monitor.load()
     scheduler.listed = tuple(
         Observation(native_id=r.native_id, state=r.state, submission_key=r.key)
         for r in services.board.snapshot.records()
         if r.native_id is not None and not r.is_settled
     )
-    lease = Lease(database, options.me, timedelta(minutes=10))
+    lease = Lease(database, me, timedelta(minutes=10))
     if database.is_shared:
         await lease.take()
     await services.monitor.look()

@@ -25,29 +25,17 @@ from hpcq.domain.jobs import JobSpec, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.testing import FakeScheduler
-from hpcq.services.assembly import ServiceOptions, Services, assemble
+from hpcq.services.assembly import Services, assemble
 from hpcq.services.clock import now
-from hpcq.services.handing import SubmissionOptions
 from hpcq.services.paths import PathChecker
+from hpcq.services.settings import ServiceSettings
 from hpcq.services.snapshot import Board, Freshness
 from hpcq.services.wire import WireFormat
 from hpcq.storage.database import Database
 from hpcq.storage.migrate import Deployment
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-OPTIONS = ServiceOptions(
-    wire=WireFormat("1"),
-    me="bench",
-    interval=timedelta(seconds=5),
-    usage_interval=timedelta(seconds=15),
-    listed_for=timedelta(days=1),
-    rechecked_for=timedelta(days=7),
-    keys_kept=timedelta(days=1),
-    records_kept=None,
-    events_kept=timedelta(days=30),
-    lease=timedelta(seconds=15),
-    submission=SubmissionOptions(command_seconds=30, wait_seconds=5, settle=timedelta(minutes=1)),
-)
+SETTINGS = ServiceSettings()
 ONE = JobSpec(name="one", working_directory="/", script_file="/run.sh")
 
 
@@ -80,7 +68,9 @@ async def measure(jobs: int, directory: Path) -> None:
     scheduler = Full()
     database = Database(f"sqlite:///{directory / 'jobs.sqlite3'}", Deployment("1", "FAKE"))
     await database.open()
-    services = assemble(scheduler, database, PathChecker(scheduler, 10), OPTIONS, now)
+    services = assemble(
+        scheduler, database, PathChecker(scheduler, 10), SETTINGS, WireFormat("1"), now
+    )
     monitor, board = services.monitor, services.board
     scheduler.listed = tuple(waiting(number) for number in range(jobs))
     await timed("first listing", monitor.tick)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hpcq.api import problems
 from hpcq.config import Settings
+from hpcq.settings import table
 
 __all__ = [
     "FAILURES",
@@ -41,8 +42,6 @@ start (exit status 2). The message names the variable, the value and the allowed
 problems at once. An empty value unsets a setting without a default, or one that may be unset; for
 other settings it is an error. An empty `ROOT_PATH` means `/`.
 
-| Variable | Meaning | Allowed | Default | Example |
-|---|---|---|---|---|
 """
 
 _ERRORS_HEAD = """\
@@ -142,16 +141,7 @@ def errors_page() -> str:
 
 def settings_page() -> str:
     """Return the table of all settings, in the order in which they are declared."""
-    rows = []
-    for name, field in Settings.model_fields.items():
-        extra = field.json_schema_extra
-        if not isinstance(extra, dict):
-            raise TypeError(f"{name} is not declared with setting()")
-        default = str(extra["default"])
-        example = (field.examples or [""])[0]
-        cells = (f"`{name.upper()}`", field.description, extra["allowed"], _code(default))
-        rows.append("| " + " | ".join(_cell(text) for text in (*cells, _code(example))) + " |\n")
-    return _NOTE + _SETTINGS_HEAD + "".join(rows)
+    return _NOTE + _SETTINGS_HEAD + table(Settings)
 
 
 _TESTS = _DOCS.parent / "tests" / "failures"
@@ -264,10 +254,6 @@ def main(arguments: list[str]) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(PAGES[path]())
     return 0
-
-
-def _code(text: object) -> str:
-    return f"`{text}`" if text else "not set"
 
 
 def _cell(text: object) -> str:

@@ -17,6 +17,7 @@ from hpcq.domain.jobs import JobSpec, JobUid, NativeId, SubmissionKey
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.slurm.backend import SlurmBackend, create
+from hpcq.schedulers.slurm.settings import SlurmSettings
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm-with-another-clock")]
 
@@ -79,11 +80,8 @@ def _adapter(scheduler: Backend, directory: Path) -> SlurmBackend:
         command_path="/usr/bin:/bin",
         command_timeout_seconds=PATIENCE_SECONDS,
         listing_limit_bytes=1 << 28,
-        max_slots=1,
-        cancel_grace_seconds=1,
-        parallel_environment="orte",
     )
-    return create(options, LocalRunner())
+    return create(options, LocalRunner(), SlurmSettings())
 
 
 def test_a_submission_is_found_by_its_key_when_only_the_accounting_has_it(

@@ -29,6 +29,7 @@ from hpcq.domain.jobs import NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.schedulers.local import files, processes
 from hpcq.schedulers.local.files import read_started
+from hpcq.schedulers.local.settings import LocalSettings
 from hpcq.schedulers.local.spool import NothingWritten
 
 pytestmark = pytest.mark.anyio
@@ -478,7 +479,7 @@ async def test_slots_lowered_between_starts_stop_nobody_behind_a_job_too_large(
     held = await site.submit(site.script("echo held >> order\n", "h"), slots=3, hold=True)
     small = await site.submit(site.script("echo small >> order\n", "c"), slots=2)
     await site.stop()
-    site.options = replace(site.options, max_slots=2)
+    site.settings = LocalSettings(internal_scheduler_max_slots=2)
     await site.start()
     (site.work / "go").touch()
     for native_id in (blocker, small):
@@ -490,7 +491,7 @@ async def test_slots_lowered_between_starts_stop_nobody_behind_a_job_too_large(
         assert f"asks for {slots} slots and the machine has 2 now" in (job.state_reason or "")
     assert (await site.run(site.script("echo later >> order\n", "d"))).state is JobState.DONE
     assert await site.backend.cancel(held) is True
-    site.options = replace(site.options, max_slots=4)
+    site.settings = LocalSettings(internal_scheduler_max_slots=4)
     await site.restart()
     assert (await site.ended(large)).state is JobState.DONE
     assert (site.work / "order").read_text().split() == ["small", "later", "large"]

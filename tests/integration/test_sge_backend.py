@@ -16,7 +16,8 @@ from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionK
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
-from hpcq.schedulers.sge import SgeBackend, create
+from hpcq.schedulers.sge.backend import SgeBackend, create
+from hpcq.schedulers.sge.settings import SgeSettings
 
 pytestmark = pytest.mark.sge
 
@@ -43,12 +44,9 @@ class Cell:
             command_path=os.environ["PATH"],
             command_timeout_seconds=PATIENCE_SECONDS,
             listing_limit_bytes=1 << 28,
-            max_slots=1,
-            cancel_grace_seconds=1,
-            parallel_environment="orte",
             job_shell=job_shell,
         )
-        return create(options, LocalRunner())
+        return create(options, LocalRunner(), SgeSettings())
 
     def run(self, step: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(step)

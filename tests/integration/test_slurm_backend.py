@@ -19,6 +19,7 @@ from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.slurm.backend import SlurmBackend, create
+from hpcq.schedulers.slurm.settings import SlurmSettings
 
 pytestmark = pytest.mark.slurm
 
@@ -43,11 +44,8 @@ def slurm(
         command_path=os.environ["PATH"],
         command_timeout_seconds=PATIENCE_SECONDS,
         listing_limit_bytes=1 << 28,
-        max_slots=1,
-        cancel_grace_seconds=1,
-        parallel_environment="orte",
     )
-    yield create(options, LocalRunner())
+    yield create(options, LocalRunner(), SlurmSettings())
 
 
 class Desk:

@@ -37,6 +37,7 @@ from hpcq.execution.protocol import Command, Completed, Runner
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.torque.backend import TorqueBackend, create
 from hpcq.schedulers.torque.parse import parse_qstat_text, parse_qstat_xml
+from hpcq.schedulers.torque.settings import TorqueSettings
 
 T = TypeVar("T")
 
@@ -58,12 +59,8 @@ class Site:
             command_path=f"{self.torque.path}:{os.environ['PATH']}",
             command_timeout_seconds=PATIENCE_SECONDS,
             listing_limit_bytes=1 << 28,
-            max_slots=1,
-            cancel_grace_seconds=1,
-            parallel_environment="orte",
-            torque_home=home,
         )
-        return create(options, runner or LocalRunner())
+        return create(options, runner or LocalRunner(), TorqueSettings(torque_home=home))
 
     def run(self, step: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(step)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -31,9 +30,8 @@ from hpcq.domain.errors import HpcqError
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers import registry
 from hpcq.schedulers.base import SchedulerOptions
-from hpcq.services.assembly import ServiceOptions, Services, assemble
+from hpcq.services.assembly import Services, assemble
 from hpcq.services.clock import now
-from hpcq.services.handing import SubmissionOptions
 from hpcq.services.paths import PathChecker
 from hpcq.services.programs import ProgramService
 from hpcq.services.resilience import ResilientBackend
@@ -87,7 +85,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     prepare_state_directory(settings)
     runner = LocalRunner()
     backend = ResilientBackend(
-        registry.load(settings.scheduler)(_scheduler_options(settings), runner),
+        registry.load(settings.scheduler)(_scheduler_options(settings), runner, settings),
         failures=settings.circuit_breaker_failures,
         interval_seconds=settings.poll_interval_seconds,
     )
@@ -96,7 +94,16 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         _deployment(settings),
     )
     paths = PathChecker(backend, settings.path_check_timeout_seconds, settings.path_wait_seconds)
-    services = assemble(backend, database, paths, _service_options(settings), now, backend.refusal)
+    services = assemble(
+        backend,
+        database,
+        paths,
+        settings,
+        _wire_format(settings),
+        now,
+        backend.refusal,
+        job_environment=job_environment(settings, os.environ),
+    )
     programs = ProgramService(
         program_sources(settings, runner),
         ProgramNumbers(database),
@@ -158,31 +165,6 @@ def _wire_format(settings: Settings) -> WireFormat:
     return WireFormat(settings.cluster_id, is_original=settings.compatibility == "original")
 
 
-def _service_options(settings: Settings) -> ServiceOptions:
-    return ServiceOptions(
-        wire=_wire_format(settings),
-        me=uuid.uuid4().hex,
-        interval=timedelta(seconds=settings.poll_interval_seconds),
-        usage_interval=timedelta(seconds=settings.usage_interval_seconds),
-        listed_for=timedelta(seconds=settings.finished_jobs_listed_seconds),
-        rechecked_for=timedelta(seconds=settings.undetermined_rechecked_seconds),
-        keys_kept=timedelta(seconds=settings.idempotency_keys_kept_seconds),
-        records_kept=_days(settings.records_kept_days),
-        events_kept=timedelta(days=settings.events_kept_days),
-        lease=timedelta(seconds=settings.replica_lease_seconds),
-        submission=SubmissionOptions(
-            command_seconds=settings.command_timeout_seconds,
-            wait_seconds=settings.submission_wait_seconds,
-            settle=timedelta(seconds=settings.submission_settle_seconds),
-            job_environment=job_environment(settings, os.environ),
-        ),
-    )
-
-
-def _days(number: float | None) -> timedelta | None:
-    return None if number is None else timedelta(days=number)
-
-
 def _scheduler_options(settings: Settings) -> SchedulerOptions:
     return SchedulerOptions(
         cluster_id=settings.cluster_id,
@@ -191,12 +173,5 @@ def _scheduler_options(settings: Settings) -> SchedulerOptions:
         command_path=settings.scheduler_path or os.environ.get("PATH") or os.defpath,
         command_timeout_seconds=settings.command_timeout_seconds,
         listing_limit_bytes=settings.listing_limit_bytes,
-        max_slots=settings.internal_scheduler_max_slots,
-        cancel_grace_seconds=settings.cancel_grace_seconds,
-        parallel_environment=settings.sge_parallel_environment,
-        torque_resources=settings.torque_resources,
-        torque_slots_per_node=settings.torque_slots_per_node,
-        torque_home=settings.torque_home,
-        pbs_resources=settings.pbs_resources,
         job_shell=None if settings.job_shell is None else str(settings.job_shell),
     )

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from hpcq.config import ProgramPathRule, Settings
 from hpcq.execution.protocol import Runner
 from hpcq.programs import DECOMP, NEWAVE, VersionReader, dessem, pemaws, tuber
 from hpcq.programs.layout import Look
+from hpcq.programs.settings import ProgramPathRule, ProgramSettings
 from hpcq.services.catalogue_file import CatalogueFile
 from hpcq.services.modules import ModuleReader
 from hpcq.services.programs import Source, in_thread
@@ -19,7 +19,7 @@ _OWN_PART = 0.8
 _MODULES_SECONDS = 60.0
 
 
-def catalogue_file(settings: Settings) -> CatalogueFile | None:
+def catalogue_file(settings: ProgramSettings) -> CatalogueFile | None:
     """Return the catalogue file, which knows the places to look at, when there is one.
 
     Raises:
@@ -31,7 +31,7 @@ def catalogue_file(settings: Settings) -> CatalogueFile | None:
     return CatalogueFile(path, _OWN_PART * settings.programs_timeout_seconds)
 
 
-def program_sources(settings: Settings, runner: Runner) -> list[Source]:
+def program_sources(settings: ProgramSettings, runner: Runner) -> list[Source]:
     """Return the places to look at, in the order of the answer."""
     seconds = _OWN_PART * settings.programs_timeout_seconds
     if isinstance(settings.program_path_rule, Path):
@@ -61,7 +61,7 @@ def program_sources(settings: Settings, runner: Runner) -> list[Source]:
     ]
 
 
-def _modules(settings: Settings, command: Path, runner: Runner) -> ModuleReader:
+def _modules(settings: ProgramSettings, command: Path, runner: Runner) -> ModuleReader:
     path = settings.modulepath or ""
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "MODULEPATH": path}
     folders = [folder for folder in path.split(":") if folder]

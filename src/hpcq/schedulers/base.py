@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from hpcq.domain.errors import SchedulerError
 from hpcq.domain.ids import ANY_ID, IdForm
@@ -34,7 +34,7 @@ ACCOUNT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerOptions:
-    """What the settings say to a backend, whichever it is.
+    """Settings that every backend gets, whichever scheduler it is for.
 
     Attributes:
         cluster_id: this deployment's name.
@@ -45,13 +45,6 @@ class SchedulerOptions:
         command_path: the ``PATH`` in which the scheduler's commands are looked up.
         command_timeout_seconds: how long one command may take.
         listing_limit_bytes: the most a queue listing may print.
-        max_slots: slots of the LOCAL scheduler.
-        cancel_grace_seconds: LOCAL: from TERM to KILL.
-        parallel_environment: the Grid Engine parallel environment that slots are asked from.
-        torque_resources: the template by which Torque is asked for slots.
-        torque_slots_per_node: the slots of one of Torque's hosts; None: never mind.
-        torque_home: the folder of Torque's server, whose accounting logs are read.
-        pbs_resources: what PBS is asked for with ``-l``, see `hpcq.schedulers.pbs.resources`.
         job_shell: the interpreter of scripts without a ``#!`` line; None for the scheduler's own
             choice, and for ``/bin/bash`` where it has none.
     """
@@ -62,13 +55,6 @@ class SchedulerOptions:
     command_path: str
     command_timeout_seconds: float
     listing_limit_bytes: int
-    max_slots: int
-    cancel_grace_seconds: float
-    parallel_environment: str
-    torque_resources: str = "nodes={nodes}:ppn={ppn}"
-    torque_slots_per_node: int | None = None
-    torque_home: Path = Path("/var/spool/torque")
-    pbs_resources: str = "select=1:ncpus={slots}{memory}"
     job_shell: str | None = None
 
     @property
@@ -352,10 +338,17 @@ class ChecksSubmission(Protocol):
 class BackendFactory(Protocol):
     """Makes a backend; starts nothing."""
 
-    def __call__(self, options: SchedulerOptions, runner: Runner) -> SchedulerBackend:
+    def __call__(
+        self, options: SchedulerOptions, runner: Runner, settings: Any
+    ) -> SchedulerBackend:
         """Return the backend, not started.
 
+        Args:
+            options: what every backend gets.
+            runner: runs commands.
+            settings: the section of settings that the scheduler's package declares, if it does.
+
         Raises:
-            ValueError: an option has a value that this scheduler cannot work with.
+            ValueError: a setting has a value that this scheduler cannot work with.
         """
         ...

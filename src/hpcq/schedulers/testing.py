@@ -314,6 +314,6 @@ class FakeScheduler:
         return answer
 
 
-def create(options: SchedulerOptions, runner: Runner) -> FakeScheduler:
+def create(options: SchedulerOptions, runner: Runner, settings: object) -> FakeScheduler:
     """Return a `FakeScheduler`: a `BackendFactory`, for an entry point of a test's own."""
     return FakeScheduler()

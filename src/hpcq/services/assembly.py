@@ -1,9 +1,11 @@
 """The services before one scheduler, put together."""
 
 import asyncio
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from hpcq.domain.errors import NotAsked
 from hpcq.domain.jobs import SubmissionKey
@@ -13,14 +15,15 @@ from hpcq.services.archive import Archive
 from hpcq.services.bulletin import Bulletin
 from hpcq.services.changes import Changes
 from hpcq.services.first_read import FirstReader
-from hpcq.services.handing import Handing, SubmissionOptions
+from hpcq.services.handing import Handing
 from hpcq.services.jobs import JobService
-from hpcq.services.monitor import Monitor, MonitorOptions
+from hpcq.services.monitor import Monitor
 from hpcq.services.pages import Pages
 from hpcq.services.paths import PathChecker
-from hpcq.services.replica import Replica, ReplicaOptions
+from hpcq.services.replica import Replica
 from hpcq.services.resolving import Resolver
-from hpcq.services.retention import Retention, RetentionOptions
+from hpcq.services.retention import Retention
+from hpcq.services.settings import ServiceSettings
 from hpcq.services.settling import Settler
 from hpcq.services.snapshot import Board
 from hpcq.services.submission import Submitter
@@ -32,42 +35,10 @@ from hpcq.storage.jobs import JobStore
 from hpcq.storage.leases import Lease
 from hpcq.storage.pruning import Pruner
 
-__all__ = ["ServiceOptions", "Services", "assemble"]
+__all__ = ["Services", "assemble"]
 
 _INTEREST = timedelta(minutes=1)
-_NEWS_SECONDS = 0.5
 _LISTED_AT_MOST = 20_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceOptions:
-    """What the settings say to the services.
-
-    Attributes:
-        wire: how jobs are written, and under which name of this deployment.
-        me: this process's name; no other has it.
-        interval: from one queue query to the next.
-        usage_interval: from one query for the usage of running jobs to the next.
-        listed_for: how long a finished job stays in the listing.
-        rechecked_for: how long a job that nobody knows of is looked for.
-        keys_kept: how long an idempotency key is remembered.
-        records_kept: how long the record of a finished job is kept; None for ever.
-        events_kept: how long events are kept.
-        lease: how long the replica that asks the scheduler may be silent.
-        submission: how much time the parts of a submission are given.
-    """
-
-    wire: WireFormat
-    me: str
-    interval: timedelta
-    usage_interval: timedelta
-    listed_for: timedelta
-    rechecked_for: timedelta
-    keys_kept: timedelta
-    records_kept: timedelta | None
-    events_kept: timedelta
-    lease: timedelta
-    submission: SubmissionOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +79,13 @@ def assemble(
     backend: SchedulerBackend,
     database: Database,
     paths: PathChecker,
-    options: ServiceOptions,
+    settings: ServiceSettings,
+    wire: WireFormat,
     clock: Callable[[], datetime],
     refusal: Callable[[], NotAsked | None] = lambda: None,
+    *,
+    job_environment: Mapping[str, str] = MappingProxyType({}),
+    me: str | None = None,
 ) -> Services:
     """Return the services; nothing is opened or started.
 
@@ -118,34 +93,40 @@ def assemble(
         backend: the scheduler.
         database: where the records are kept.
         paths: looks at what submissions name.
-        options: see there.
+        settings: see there.
+        wire: the form of jobs in answers, and the name of this deployment.
         clock: the present, aware.
         refusal: says why nothing is to be submitted now, or None.
+        job_environment: variables that the site gives to every job.
+        me: this process's name, which no other has; None for a random one.
     """
-    store = JobStore(database, options.keys_kept, clock)
+    me = me or uuid.uuid4().hex
+    interval = timedelta(seconds=settings.poll_interval_seconds)
+    listed_for = timedelta(seconds=settings.finished_jobs_listed_seconds)
+    keys_kept = timedelta(seconds=settings.idempotency_keys_kept_seconds)
+    store = JobStore(database, keys_kept, clock)
     changes = Changes(store)
-    board = Board(options.wire)
-    holder = options.me if store.is_shared else None
+    board = Board(wire)
+    holder = me if store.is_shared else None
     bulletin = Bulletin(store, changes, board, holder, clock)
     handing = Handing(
-        backend, store, changes, options.me, bulletin.adopt, refusal, options.submission, clock
+        backend, store, changes, me, bulletin.adopt, refusal, settings, job_environment, clock
     )
     settler = Settler(backend, store, handing, bulletin.adopt, _end_leftovers, clock)
-    usage = UsageReader(backend, board, options.usage_interval, _INTEREST, clock)
+    usage_interval = timedelta(seconds=settings.usage_interval_seconds)
+    usage = UsageReader(backend, board, usage_interval, _INTEREST, clock)
+    rechecked_for = timedelta(seconds=settings.undetermined_rechecked_seconds)
     monitor = Monitor(
         backend,
         store,
         bulletin,
         board,
         settler,
-        Resolver(backend, board, options.interval, options.rechecked_for),
+        Resolver(backend, board, interval, rechecked_for),
         usage,
-        options.wire.cluster_id,
-        MonitorOptions(
-            interval_seconds=options.interval.total_seconds(),
-            listed_for=options.listed_for,
-            listed_at_most=_LISTED_AT_MOST,
-        ),
+        wire.cluster_id,
+        settings,
+        _LISTED_AT_MOST,
         clock,
     )
     jobs = JobService(
@@ -157,17 +138,15 @@ def assemble(
         handing=handing,
         submitter=Submitter(store, changes, handing, settler, clock),
         usage=usage,
-        archive=Archive(
-            backend, store, options.wire.cluster_id, options.interval.total_seconds(), clock
-        ),
+        archive=Archive(backend, store, wire.cluster_id, settings.poll_interval_seconds, clock),
         first_reader=FirstReader(
             backend,
             board,
             bulletin,
-            options.interval.total_seconds(),
+            settings.poll_interval_seconds,
             clock,
         ),
-        wire=options.wire,
+        wire=wire,
         paths=paths,
         clock=clock,
     )
@@ -175,28 +154,17 @@ def assemble(
         Pruner(database, holder),
         backend,
         lambda: _open_since(board),
-        RetentionOptions(
-            records=options.records_kept,
-            events=options.events_kept,
-            keys=options.keys_kept,
-            listed=options.listed_for,
-        ),
+        settings,
         clock,
     )
     replica = None
     if store.is_shared:
-        lease = Lease(database, options.me, options.lease)
-        turns = ReplicaOptions(
-            news_seconds=_NEWS_SECONDS,
-            lease_seconds=options.lease.total_seconds(),
-            listed_for=options.listed_for,
-            listed_at_most=_LISTED_AT_MOST,
-        )
-        replica = Replica(store, lease, bulletin, board, monitor, turns, clock)
+        lease = Lease(database, me, timedelta(seconds=settings.replica_lease_seconds))
+        replica = Replica(store, lease, bulletin, board, monitor, settings, _LISTED_AT_MOST, clock)
     return Services(
         store=store,
         board=board,
-        pages=Pages(board, store, options.wire, options.listed_for, clock),
+        pages=Pages(board, store, wire, listed_for, clock),
         monitor=monitor,
         usage=usage,
         jobs=jobs,

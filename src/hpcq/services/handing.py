@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, TypeVar
 
@@ -29,9 +29,10 @@ from hpcq.domain.errors import (
 from hpcq.domain.jobs import HandOver, JobRecord, JobSpec, JobUid, NativeId
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.changes import Changes
+from hpcq.services.settings import ServiceSettings
 from hpcq.storage.jobs import JobStore
 
-__all__ = ["IN_PROGRESS", "Handing", "SubmissionOptions", "report"]
+__all__ = ["IN_PROGRESS", "Handing", "report"]
 
 _log = structlog.get_logger("hpcq.submission")
 
@@ -50,24 +51,6 @@ _REFUSALS = (CommandFailed, NotAuthorized, QuotaExceeded)
 _SECOND_LOOK_SECONDS = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmissionOptions:
-    """How much time things are given.
-
-    Attributes:
-        command_seconds: how long the command that submits may take.
-        wait_seconds: how long a request waits for a job to be found before it is told to wait.
-        settle: how long after an interrupted submission a job may take to show in the scheduler;
-            one that is not there by then is surely absent.
-        job_environment: variables that the site gives to every job.
-    """
-
-    command_seconds: float
-    wait_seconds: float
-    settle: timedelta
-    job_environment: Mapping[str, str] = field(default_factory=dict)
-
-
 class Handing:
     """Hands jobs over.
 
@@ -78,12 +61,13 @@ class Handing:
         me: this process's name; no other has it.
         adopt: shows a record to all readers.
         refusal: says why nothing is to be submitted now, or None.
-        options: how much time things are given.
+        settings: how much time things are given.
+        job_environment: variables that the site gives to every job.
         clock: the present, aware.
 
     Attributes:
         me: the same.
-        options: the same.
+        settings: the same.
     """
 
     def __init__(
@@ -94,7 +78,8 @@ class Handing:
         me: str,
         adopt: Callable[[JobRecord], None],
         refusal: Callable[[], NotAsked | None],
-        options: SubmissionOptions,
+        settings: ServiceSettings,
+        job_environment: Mapping[str, str],
         clock: Callable[[], datetime],
     ) -> None:
         self._backend = backend
@@ -103,7 +88,8 @@ class Handing:
         self.me = me
         self._adopt = adopt
         self._refusal = refusal
-        self.options = options
+        self.settings = settings
+        self._job_environment = job_environment
         self._now = clock
         self._under_way: Counter[JobUid] = Counter()
         self._unwritten: dict[JobUid, JobRecord] = {}
@@ -177,7 +163,7 @@ class Handing:
 
     def _with_environment(self, spec: JobSpec) -> JobSpec:
         """Return the job with what the site gives to all; what it asks for itself wins."""
-        site = self.options.job_environment
+        site = self._job_environment
         return replace(spec, environment={**site, **spec.environment}) if site else spec
 
     async def _renewed(self, record: JobRecord) -> JobRecord:
@@ -189,7 +175,7 @@ class Handing:
             SubmissionInProgress: it was; what becomes of the job is another one's business.
         """
         hand_over, at = record.hand_over, self._now()
-        limit = timedelta(seconds=self.options.command_seconds)
+        limit = timedelta(seconds=self.settings.command_timeout_seconds)
         if hand_over is None or not self._store.is_shared or at - hand_over.began_at < limit:
             return record
 
@@ -225,7 +211,7 @@ class Handing:
     async def _look_for(self, record: JobRecord, *, is_refusal: bool) -> NativeId | None:
         """Ask for the key until it is found or nobody should wait any longer."""
         loop = asyncio.get_running_loop()
-        patience = _SECOND_LOOK_SECONDS if is_refusal else self.options.wait_seconds
+        patience = _SECOND_LOOK_SECONDS if is_refusal else self.settings.submission_wait_seconds
         if self._backend.capabilities.absence_is_certain:
             patience = 0.0
         deadline = loop.time() + patience

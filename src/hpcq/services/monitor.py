@@ -16,32 +16,18 @@ from hpcq.schedulers.base import Listing, SchedulerBackend
 from hpcq.services.bulletin import Bulletin
 from hpcq.services.reconcile import Comparison, compare
 from hpcq.services.resolving import Resolver
+from hpcq.services.settings import ServiceSettings
 from hpcq.services.settling import Settler
 from hpcq.services.snapshot import Board
 from hpcq.services.usage import UsageReader
 from hpcq.storage.jobs import JobStore
 
-__all__ = ["Health", "Monitor", "MonitorOptions"]
+__all__ = ["Health", "Monitor"]
 
 _log = structlog.get_logger("hpcq.monitor")
 
 # How often a change that the scheduler tells of itself may lead to another query.
 _WOKEN_INTERVAL_SECONDS = 0.05
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MonitorOptions:
-    """How often the monitor asks, and for what.
-
-    Attributes:
-        interval_seconds: from one queue query to the next.
-        listed_for: how long a finished job stays in the listing.
-        listed_at_most: how many finished jobs are kept in memory for it, the newest.
-    """
-
-    interval_seconds: float
-    listed_for: timedelta
-    listed_at_most: int
 
 
 @dataclass(slots=True)
@@ -109,7 +95,8 @@ class Monitor:
         resolver: Resolver,
         usage: UsageReader,
         cluster_id: str,
-        options: MonitorOptions,
+        settings: ServiceSettings,
+        listed_at_most: int,
         clock: Callable[[], datetime],
     ) -> None:
         self._backend = backend
@@ -120,7 +107,9 @@ class Monitor:
         self._resolver = resolver
         self._usage = usage
         self._cluster_id = cluster_id
-        self._options = options
+        self._interval_seconds = settings.poll_interval_seconds
+        self._listed_for = timedelta(seconds=settings.finished_jobs_listed_seconds)
+        self._listed_at_most = listed_at_most
         self._now = clock
         self._memory = _Memory()
         self._woken = asyncio.Event()
@@ -134,9 +123,9 @@ class Monitor:
             The number of the newest transaction that is in it.
         """
         news = await self._store.news(since=None)
-        horizon = self._now() - self._options.listed_for
+        horizon = self._now() - self._listed_for
         # One more: when it leaves, it is known that there are others.
-        remembered = await self._store.open_or_recent(horizon, self._options.listed_at_most + 1)
+        remembered = await self._store.open_or_recent(horizon, self._listed_at_most + 1)
         self._board.put(remembered, as_of=news.as_of)
         return news.change
 
@@ -159,7 +148,7 @@ class Monitor:
                 if following_up is None or following_up.done():
                     following_up = asyncio.create_task(self._follow_up_and_report())
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._options.interval_seconds):
+                    async with asyncio.timeout(self._interval_seconds):
                         await self._woken.wait()
                 await asyncio.sleep(_WOKEN_INTERVAL_SECONDS)
         finally:
@@ -230,8 +219,8 @@ class Monitor:
                 self._bulletin.touched_since(began),
                 self._cluster_id,
                 asked_at,
-                self._options.listed_for,
-                self._options.listed_at_most,
+                self._listed_for,
+                self._listed_at_most,
             )
             contradictions = self._report(listing, comparison)
             before = self._board.snapshot.as_of

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
@@ -13,11 +12,12 @@ from hpcq.domain.jobs import JobRecord
 from hpcq.services.bulletin import Bulletin
 from hpcq.services.monitor import Health, Monitor
 from hpcq.services.reconcile import Retired, retired
+from hpcq.services.settings import ServiceSettings
 from hpcq.services.snapshot import Board, Snapshot
 from hpcq.storage.jobs import JobStore, News
 from hpcq.storage.leases import Lease
 
-__all__ = ["Replica", "ReplicaOptions"]
+__all__ = ["Replica"]
 
 _log = structlog.get_logger("hpcq.replica")
 
@@ -25,23 +25,7 @@ _RENEWALS_IN_A_LEASE = 3
 _DEFECT = "What the other replicas wrote cannot be read; the log says why."
 _NOT_ASKED = "No replica has asked the scheduler yet."
 _RETIRING_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaOptions:
-    """How quickly replicas notice each other.
-
-    Attributes:
-        news_seconds: from one look at what the others wrote to the next.
-        lease_seconds: how long whoever asks the scheduler may be silent before another does.
-        listed_for: how long a finished job stays in the listing.
-        listed_at_most: how many finished jobs are kept in memory for it, the newest.
-    """
-
-    news_seconds: float
-    lease_seconds: float
-    listed_for: timedelta
-    listed_at_most: int
+_NEWS_SECONDS = 0.5
 
 
 class Replica:
@@ -54,7 +38,8 @@ class Replica:
         bulletin: Bulletin,
         board: Board,
         monitor: Monitor,
-        options: ReplicaOptions,
+        settings: ServiceSettings,
+        listed_at_most: int,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
@@ -62,7 +47,9 @@ class Replica:
         self._bulletin = bulletin
         self._board = board
         self._monitor = monitor
-        self._options = options
+        self._lease_seconds = settings.replica_lease_seconds
+        self._listed_for = timedelta(seconds=settings.finished_jobs_listed_seconds)
+        self._listed_at_most = listed_at_most
         self._now = clock
         self._known = 0
         self._asking: asyncio.Task[bool] | None = None
@@ -102,13 +89,13 @@ class Replica:
             if loop.time() >= retire_at:
                 await self.retire()
                 retire_at = loop.time() + _RETIRING_SECONDS
-            await asyncio.sleep(self._options.news_seconds)
+            await asyncio.sleep(_NEWS_SECONDS)
 
     async def retire(self) -> None:
         """Take down what is over and need not stay; whoever asks the scheduler does so anyway."""
         snapshot = self._board.snapshot
-        horizon = self._now() - self._options.listed_for
-        retiring = await asyncio.to_thread(_retired, snapshot, horizon, self._options)
+        horizon = self._now() - self._listed_for
+        retiring = await asyncio.to_thread(_retired, snapshot, horizon, self._listed_at_most)
         entries = self._board.snapshot.entries
         # One may have been put back meanwhile.
         gone = [u for u in retiring.uids if u in entries and entries[u].is_over]
@@ -136,7 +123,7 @@ class Replica:
 
     def _take_in(self, news: News) -> None:
         entries = self._board.snapshot.entries
-        horizon = self._now() - self._options.listed_for
+        horizon = self._now() - self._listed_for
 
         def is_worth_it(record: JobRecord) -> bool:
             entry = entries.get(record.uid)
@@ -162,13 +149,13 @@ class Replica:
             except Exception:
                 _log.exception("replica.failed")
                 await self._turn(is_ours=False)
-            await asyncio.sleep(self._options.lease_seconds / _RENEWALS_IN_A_LEASE)
+            await asyncio.sleep(self._lease_seconds / _RENEWALS_IN_A_LEASE)
 
     async def _take(self) -> bool:
         """Take or renew the lease; another replica may have it when that takes too long."""
         if self._asking is None:
             self._asking = asyncio.create_task(self._lease.take())
-        async with asyncio.timeout(self._options.lease_seconds):
+        async with asyncio.timeout(self._lease_seconds):
             await asyncio.wait([self._asking])
         asked, self._asking = self._asking, None
         return asked.result()
@@ -206,9 +193,9 @@ class Replica:
             await asyncio.wait([watching])
 
 
-def _retired(snapshot: Snapshot, horizon: datetime, options: ReplicaOptions) -> Retired:
+def _retired(snapshot: Snapshot, horizon: datetime, at_most: int) -> Retired:
     over = (entry.record for entry in snapshot.entries.values() if entry.is_over)
-    return retired(over, horizon, options.listed_at_most)
+    return retired(over, horizon, at_most)
 
 
 def _health(news: News) -> Health:

@@ -89,7 +89,7 @@ class Settler:
         self._handing = handing
         self._adopt = adopt
         self._end_leftovers = end_leftovers
-        self._options = handing.options
+        self._settings = handing.settings
         self._me = handing.me
         self._now = clock
         self._searches: dict[JobUid, _Search] = {}
@@ -106,7 +106,8 @@ class Settler:
         at = self._now()
         search = self._search(record.uid, hand_over, at)
         may_go_on = self.may_go_on(record, hand_over)
-        if may_go_on and at - hand_over.began_at < timedelta(seconds=self._options.wait_seconds):
+        wait = timedelta(seconds=self._settings.submission_wait_seconds)
+        if may_go_on and at - hand_over.began_at < wait:
             return
         if not may_go_on and hand_over.by != self._me and search.ended_leftovers_at is None:
             await self._end_leftovers(record.key)
@@ -145,7 +146,7 @@ class Settler:
 
     def _is_surely_absent(self, search: _Search, hand_over: HandOver, at: datetime) -> bool:
         """Whether a job can be nowhere that the scheduler did not have when asked at ``at``."""
-        settle = self._options.settle
+        settle = timedelta(seconds=self._settings.submission_settle_seconds)
         if self._backend.capabilities.absence_is_certain and hand_over.uncertain_since is None:
             # An attempt that was answered is not repeated at every look.
             return True
@@ -252,10 +253,10 @@ class Settler:
 
     def _ended_by(self, began_at: datetime) -> datetime:
         """Return when another process's attempt that began then has surely ended."""
-        options = self._options
+        settings = self._settings
         # The wait before it (see `_renewed`), its submission, then its search, each within the
         # limit of a command.
-        seconds = 3 * options.command_seconds + options.wait_seconds
+        seconds = 3 * settings.command_timeout_seconds + settings.submission_wait_seconds
         return began_at + timedelta(seconds=seconds)
 
     def _quiet_since(self, hand_over: HandOver, search: _Search) -> datetime:

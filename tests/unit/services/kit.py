@@ -1,7 +1,6 @@
 """The services over a scheduler in memory, wired as the application wires them."""
 
 import errno
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -12,9 +11,9 @@ from tests.waiting import PATIENCE_SECONDS
 
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId
 from hpcq.schedulers.testing import FakeScheduler
-from hpcq.services.assembly import ServiceOptions, assemble
-from hpcq.services.handing import SubmissionOptions
+from hpcq.services.assembly import assemble
 from hpcq.services.paths import PathChecker
+from hpcq.services.settings import ServiceSettings
 from hpcq.services.wire import WireFormat
 from hpcq.storage.database import Database
 from hpcq.storage.migrate import Deployment
@@ -59,7 +58,7 @@ class World:
     scheduler: FakeScheduler = field(init=False)
     interval_seconds: float = 5.0
     usage_interval_seconds: float = 15.0
-    records_kept: timedelta | None = None
+    records_kept_days: float | None = None
 
     def __post_init__(self) -> None:
         self.scheduler = FakeScheduler(self.clock)
@@ -76,22 +75,22 @@ class World:
             f"sqlite:///{self.directory / 'jobs.sqlite3'}", Deployment(CLUSTER, "FAKE")
         )
         self.paths = PathChecker(self.scheduler, PATIENCE_SECONDS)
-        options = ServiceOptions(
-            wire=WIRE,
-            me=uuid.uuid4().hex,
-            interval=timedelta(seconds=self.interval_seconds),
-            usage_interval=timedelta(seconds=self.usage_interval_seconds),
-            listed_for=timedelta(days=1),
-            rechecked_for=timedelta(days=7),
-            keys_kept=timedelta(days=1),
-            records_kept=self.records_kept,
-            events_kept=timedelta(days=30),
-            lease=timedelta(seconds=3),
-            submission=SubmissionOptions(
-                command_seconds=30, wait_seconds=0, settle=timedelta(seconds=60)
-            ),
+        # Intervals that no site may have are fine here.
+        settings = ServiceSettings(submission_wait_seconds=0).model_copy(
+            update={
+                "poll_interval_seconds": self.interval_seconds,
+                "usage_interval_seconds": self.usage_interval_seconds,
+                "records_kept_days": self.records_kept_days,
+            }
         )
-        services = assemble(self.scheduler, self.database, self.paths, options, self.clock)
+        services = assemble(
+            self.scheduler,
+            self.database,
+            self.paths,
+            settings,
+            WIRE,
+            self.clock,
+        )
         self.store, self.board, self.jobs = services.store, services.board, services.jobs
         self.archive, self.retention = services.jobs.archive, services.retention
         self.monitor, self.usage = services.monitor, services.usage

@@ -14,7 +14,8 @@ from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.services.pages import Cursor, Page, Pages, read_cursor, write_cursor
 from hpcq.services.reconcile import retired
-from hpcq.services.replica import Replica, ReplicaOptions
+from hpcq.services.replica import Replica
+from hpcq.services.settings import ServiceSettings
 from hpcq.storage.leases import Lease
 
 pytestmark = pytest.mark.anyio
@@ -139,7 +140,8 @@ async def test_a_replica_that_only_follows_keeps_no_more(world: World) -> None:
         world.jobs.bulletin,
         world.board,
         world.monitor,
-        ReplicaOptions(news_seconds=1, lease_seconds=9, listed_for=DAY, listed_at_most=2),
+        ServiceSettings(),
+        2,
         lambda: T0 + timedelta(hours=1),
     )
     await replica.retire()

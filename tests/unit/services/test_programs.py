@@ -10,11 +10,12 @@ from structlog.testing import capture_logs
 from tests.waiting import PATIENCE_SECONDS
 
 from hpcq.api.program_sources import program_sources
-from hpcq.config import ProgramPathRule, Settings
+from hpcq.config import Settings
 from hpcq.domain.errors import CommandFailed, StoreUnavailable
 from hpcq.domain.programs import Installation, ProgramKey
 from hpcq.execution.local import LocalRunner
 from hpcq.programs import Reading
+from hpcq.programs.settings import ProgramPathRule
 from hpcq.services.programs import Catalogue, ProgramService, Source, in_thread
 
 

@@ -38,7 +38,7 @@ async def test_records_are_kept_for_ever_unless_told_otherwise(world: World) -> 
 @pytest.fixture
 async def tidy(tmp_path: Path) -> AsyncIterator[World]:
     """A service that keeps records for three days."""
-    async with World(directory=tmp_path, records_kept=timedelta(days=3)) as world:
+    async with World(directory=tmp_path, records_kept_days=3) as world:
         yield world
 
 
@@ -99,7 +99,7 @@ async def test_records_of_the_scheduler_s_own_stay_while_a_submission_is_open(
 
 
 async def test_a_record_is_never_shorter_kept_than_it_is_listed(tmp_path: Path) -> None:
-    async with World(directory=tmp_path, records_kept=timedelta(seconds=1)) as world:
+    async with World(directory=tmp_path, records_kept_days=1 / 86400) as world:
         uid = await finished(world)
         world.clock.forward(86000)
         await world.retention.sweep()

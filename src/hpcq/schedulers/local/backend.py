@@ -38,6 +38,7 @@ from hpcq.schedulers.local.job import (
     finished_job,
 )
 from hpcq.schedulers.local.processes import boot_id as read_boot_id
+from hpcq.schedulers.local.settings import LocalSettings
 
 __all__ = ["LocalBackend", "create"]
 
@@ -63,27 +64,28 @@ _CAPABILITIES = Capabilities(
 )
 
 
-def create(options: SchedulerOptions, runner: Runner) -> SchedulerBackend:
+def create(options: SchedulerOptions, runner: Runner, settings: LocalSettings) -> SchedulerBackend:
     """Return the embedded scheduler, not started. It runs no commands of a cluster.
 
     Raises:
-        ValueError: there is not even one slot, or this system cannot run it.
+        ValueError: this system cannot run it.
     """
-    if options.max_slots < 1:
-        raise ValueError("the LOCAL scheduler needs at least one slot")
     if not hasattr(os, "pidfd_open"):
         raise ValueError("the LOCAL scheduler needs Linux 5.3 or newer")
-    return LocalBackend(options)
+    return LocalBackend(options, settings)
 
 
 class LocalBackend:
     """The batch scheduler of one machine; see `hpcq.schedulers.base.SchedulerBackend`."""
 
     def __init__(
-        self, options: SchedulerOptions, boot_id: Callable[[], str] = read_boot_id
+        self,
+        options: SchedulerOptions,
+        settings: LocalSettings,
+        boot_id: Callable[[], str] = read_boot_id,
     ) -> None:
-        self._slots = options.max_slots
-        self._engine = Engine(options, boot_id)
+        self._slots = settings.internal_scheduler_max_slots
+        self._engine = Engine(options, settings, boot_id)
         self._site = Site(socket.gethostname(), account_name())
 
     @property

@@ -19,6 +19,7 @@ from hpcq.schedulers.local.processes import Process
 from hpcq.schedulers.local.queue import JobQueue
 from hpcq.schedulers.local.recovery import never_started
 from hpcq.schedulers.local.runs import Runs
+from hpcq.schedulers.local.settings import LocalSettings
 from hpcq.schedulers.local.spool import Spool
 
 __all__ = ["Engine"]
@@ -35,13 +36,15 @@ class Engine:
     Changes are tasks of their own, so that each runs to its end even if its caller is cancelled.
     """
 
-    def __init__(self, options: SchedulerOptions, boot_id: Callable[[], str]) -> None:
+    def __init__(
+        self, options: SchedulerOptions, settings: LocalSettings, boot_id: Callable[[], str]
+    ) -> None:
         self.jobs: dict[int, LocalJob] = {}
         directory = options.state_directory / "local"
         self.spool = Spool(directory)
-        self.runs = Runs(directory / "runs", options)
+        self.runs = Runs(directory / "runs", options, settings.cancel_grace_seconds)
         self._boot_id = boot_id
-        self._queue = JobQueue(options.max_slots)
+        self._queue = JobQueue(settings.internal_scheduler_max_slots)
         self._holding: dict[int, LocalJob] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake: Callable[[], None] = lambda: None

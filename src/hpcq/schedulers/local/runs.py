@@ -30,13 +30,13 @@ _log = structlog.get_logger("hpcq.local")
 class Runs:
     """Starts shepherds, asks them to end their jobs, and reads the files that they leave."""
 
-    def __init__(self, directory: Path, options: SchedulerOptions) -> None:
+    def __init__(self, directory: Path, options: SchedulerOptions, grace_seconds: float) -> None:
         self._directory = directory
         self._environment = JobEnvironment(
             inherited=login_environment(options.account_environment), host=socket.gethostname()
         )
         self._shell = options.job_shell
-        self._grace_seconds = options.cancel_grace_seconds
+        self._grace_seconds = grace_seconds
         self._launcher: LauncherClient | None = None
         self._cgroups: CgroupTree | None = None
         self._descriptors: set[int] = set()

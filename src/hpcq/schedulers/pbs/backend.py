@@ -36,8 +36,9 @@ from hpcq.schedulers.pbs.conf import command_path
 from hpcq.schedulers.pbs.logs import Logs
 from hpcq.schedulers.pbs.qstat import Qstat
 from hpcq.schedulers.pbs.records import Record
-from hpcq.schedulers.pbs.resources import check_resources, has_memory
+from hpcq.schedulers.pbs.resources import has_memory
 from hpcq.schedulers.pbs.script import choose, tasks_of
+from hpcq.schedulers.pbs.settings import PbsSettings
 from hpcq.schedulers.pbs.traces import Traces
 from hpcq.schedulers.pbs_family.values import ID_FORMS
 
@@ -72,10 +73,10 @@ class PbsBackend:
 
     name = "PBS"
 
-    def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
+    def __init__(self, options: SchedulerOptions, runner: Runner, settings: PbsSettings) -> None:
         self._cli = CommandLine(options, runner, ErrorTable(scheduler="PBS"))
         owner = options.environment.get("USER")
-        self._resources = options.pbs_resources
+        self._resources = settings.pbs_resources
         self._environment = options.environment
         self._job_shell = options.job_shell
         self._qstat = Qstat(self._cli, owner)
@@ -302,15 +303,10 @@ class PbsBackend:
                 )
 
 
-def create(options: SchedulerOptions, runner: Runner) -> PbsBackend:
-    """Return the backend, not started.
-
-    Raises:
-        ValueError: the site's resources are no template for ``-l``.
-    """
-    check_resources(options.pbs_resources)
+def create(options: SchedulerOptions, runner: Runner, settings: PbsSettings) -> PbsBackend:
+    """Return the backend, not started."""
     path = command_path(options.command_path, options.environment)
-    return PbsBackend(replace(options, command_path=path), runner)
+    return PbsBackend(replace(options, command_path=path), runner, settings)
 
 
 def _with_key(answer: parse.Answer, key: SubmissionKey) -> NativeId | None:

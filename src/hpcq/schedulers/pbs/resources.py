@@ -1,7 +1,5 @@
 """Resources for ``qsub -l``: those of the request, and what its script asks for besides; pure."""
 
-import re
-import string
 from collections.abc import Iterator
 
 from hpcq.domain.jobs import JobSpec
@@ -10,30 +8,11 @@ from hpcq.schedulers.pbs.records import slots_asked
 from hpcq.schedulers.pbs_family.directives import Option, split_list, unquote
 from hpcq.schedulers.pbs_family.values import parse_pbs_size
 
-__all__ = ["check_resources", "choose_requests", "has_memory"]
+__all__ = ["choose_requests", "has_memory"]
 
 _SLOTS = frozenset({"select", "nodes", "ncpus", "mpiprocs", "ompthreads", "nodect"})
 _OF_SLOTS = frozenset({"ncpus", "mpiprocs", "ompthreads", "ppn"})
-_PLACEHOLDERS = frozenset({"slots", "memory", "memory_per_slot"})
 _KIBIBYTE = 1024
-
-
-def check_resources(template: str) -> None:
-    """Check a template for ``-l``: ``select=1:ncpus={slots}{memory}``.
-
-    ``{slots}`` is the number of slots, ``{memory}`` is ``:mem=…kb`` where a job has a limit of
-    memory and nothing where it has none, ``{memory_per_slot}`` the same divided by the slots.
-
-    Raises:
-        ValueError: it has another placeholder, none for the slots, or is no request.
-    """
-    fields = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
-    if fields - _PLACEHOLDERS:
-        raise ValueError(f"{sorted(fields - _PLACEHOLDERS)[0]!r} is not one of its placeholders")
-    if "slots" not in fields:
-        raise ValueError("it has no {slots}")
-    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_.]*=[A-Za-z0-9_.:=+{}-]+", template) is None:
-        raise ValueError("it is not a resource request such as select=1:ncpus={slots}")
 
 
 def has_memory(template: str) -> bool:

@@ -42,6 +42,7 @@ from hpcq.schedulers.sge.errors import ERRORS, never_ran, parse_qsub
 from hpcq.schedulers.sge.history import History
 from hpcq.schedulers.sge.parse import QueueMemo, parse_qstat_xml, with_arrays
 from hpcq.schedulers.sge.script import place_script_outputs, read_options
+from hpcq.schedulers.sge.settings import SgeSettings
 from hpcq.schedulers.sge.states import is_in_error
 
 __all__ = ["SgeBackend", "create"]
@@ -89,9 +90,9 @@ class SgeBackend(CommandLineBackend):
     errors = ERRORS
     version_command = ("qstat", "-help")
 
-    def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
+    def __init__(self, options: SchedulerOptions, runner: Runner, settings: SgeSettings) -> None:
         super().__init__(options, runner)
-        self._parallel_environment = options.parallel_environment
+        self._parallel_environment = settings.sge_parallel_environment
         self._job_shell = options.job_shell
         self._account = options.account_environment
         self._history = History(self._cli, _accounting_path(options.environment), _now)
@@ -279,16 +280,9 @@ class SgeBackend(CommandLineBackend):
         return await self._cli.check_output(argv, listing=True)
 
 
-def create(options: SchedulerOptions, runner: Runner) -> SgeBackend:
-    """Return the backend, not started.
-
-    Raises:
-        ValueError: the parallel environment is not a name.
-    """
-    name = options.parallel_environment
-    if not name or name.startswith("-") or not name.isprintable() or " " in name:
-        raise ValueError(f"{name!r} cannot be the name of a Grid Engine parallel environment")
-    return SgeBackend(options, runner)
+def create(options: SchedulerOptions, runner: Runner, settings: SgeSettings) -> SgeBackend:
+    """Return the backend, not started."""
+    return SgeBackend(options, runner, settings)
 
 
 def _now() -> datetime:

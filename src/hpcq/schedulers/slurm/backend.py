@@ -39,6 +39,7 @@ from hpcq.schedulers.slurm import (
 from hpcq.schedulers.slurm.arrays import Wholes, ended_wholes
 from hpcq.schedulers.slurm.merge import combine
 from hpcq.schedulers.slurm.outcome import is_refused
+from hpcq.schedulers.slurm.settings import SlurmSettings
 
 __all__ = ["SlurmBackend", "create"]
 
@@ -324,7 +325,7 @@ class SlurmBackend(CommandLineBackend):
         return usage.parse_usage(done.stdout, ids, datetime.now(UTC))
 
 
-def create(options: SchedulerOptions, runner: Runner) -> SlurmBackend:
+def create(options: SchedulerOptions, runner: Runner, settings: SlurmSettings) -> SlurmBackend:
     """Return the backend, not started."""
     return SlurmBackend(options, runner)
 

@@ -49,8 +49,8 @@ from hpcq.schedulers.torque.commands import (
 )
 from hpcq.schedulers.torque.logs import Logs
 from hpcq.schedulers.torque.parse import Reader
-from hpcq.schedulers.torque.resources import check_template
 from hpcq.schedulers.torque.script import Choices, choose
+from hpcq.schedulers.torque.settings import TorqueSettings
 
 __all__ = ["TorqueBackend", "create"]
 
@@ -90,17 +90,19 @@ class TorqueBackend:
 
     name = "TORQUE"
 
-    def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
+    def __init__(self, options: SchedulerOptions, runner: Runner, settings: TorqueSettings) -> None:
         self._cli = CommandLine(options, runner, ErrorTable(scheduler="Torque"))
-        self._template = options.torque_resources
-        self._slots_per_node = options.torque_slots_per_node
+        self._template = settings.torque_resources
+        self._slots_per_node = settings.torque_slots_per_node
         self._environment = options.environment
         self._job_shell = options.job_shell
         account = _account()
         self._qstat = self._cli.locate("qstat")
         self._is_torque = False
         self._reader = Reader(account, self._qstat)
-        accounting = AccountingLogs(options.torque_home / "server_priv" / "accounting", kinds=KINDS)
+        accounting = AccountingLogs(
+            settings.torque_home / "server_priv" / "accounting", kinds=KINDS
+        )
         self._logs = Logs(accounting, self._cli, account)
         self._arrays = Arrays(accounting)
         self._listed: Mapping[NativeId, Observation] = {}
@@ -341,14 +343,9 @@ class TorqueBackend:
         return done
 
 
-def create(options: SchedulerOptions, runner: Runner) -> TorqueBackend:
-    """Return the backend, not started.
-
-    Raises:
-        ValueError: the template for resources cannot be used.
-    """
-    check_template(options.torque_resources)
-    return TorqueBackend(options, runner)
+def create(options: SchedulerOptions, runner: Runner, settings: TorqueSettings) -> TorqueBackend:
+    """Return the backend, not started."""
+    return TorqueBackend(options, runner, settings)
 
 
 def _account() -> str | None:

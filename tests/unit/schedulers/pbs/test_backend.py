@@ -31,6 +31,7 @@ from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.pbs.backend import PbsBackend, create
+from hpcq.schedulers.pbs.settings import PbsSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -47,11 +48,8 @@ def _backend(fake: Pbs, *, accounting: bool = False) -> PbsBackend:
         command_path=settings["SCHEDULER_PATH"],
         command_timeout_seconds=PATIENCE_SECONDS,
         listing_limit_bytes=1 << 26,
-        max_slots=1,
-        cancel_grace_seconds=1,
-        parallel_environment="orte",
     )
-    return create(options, LocalRunner())
+    return create(options, LocalRunner(), PbsSettings())
 
 
 def _account() -> str:

@@ -17,8 +17,8 @@ from hpcq.domain.jobs import (
     SubmissionKey,
 )
 from hpcq.schedulers.pbs import commands
-from hpcq.schedulers.pbs.resources import check_resources
 from hpcq.schedulers.pbs.script import acceptable_name, choose
+from hpcq.schedulers.pbs.settings import PbsSettings
 
 _KEY = SubmissionKey("hpcq-00000000000000000000000000000001")
 _SPEC = JobSpec(name="study", working_directory="/w", script_file="/w/s.sh")
@@ -73,7 +73,7 @@ def test_everything_that_can_be_asked_for() -> None:
     ],
 )
 def test_a_site_says_how_slots_are_asked_for(template: str, requests: list[str]) -> None:
-    check_resources(template)
+    PbsSettings(pbs_resources=template)
     argv = _argv(replace(_SPEC, slots=4, memory_limit_bytes=1 << 30), resources=template)
     assert [b for a, b in pairwise(argv) if a == "-l"] == requests
 
@@ -83,7 +83,7 @@ def test_a_site_says_how_slots_are_asked_for(template: str, requests: list[str])
 )
 def test_a_template_that_is_none_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        check_resources(template)
+        PbsSettings(pbs_resources=template)
 
 
 @pytest.mark.parametrize(

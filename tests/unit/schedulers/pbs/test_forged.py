@@ -12,6 +12,7 @@ from hpcq.domain.states import JobState
 from hpcq.execution.protocol import Command, Completed
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.pbs.backend import PbsBackend, create
+from hpcq.schedulers.pbs.settings import PbsSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -44,11 +45,8 @@ def _backend(runner: _Canned) -> PbsBackend:
         command_path="/nonexistent",
         command_timeout_seconds=PATIENCE_SECONDS,
         listing_limit_bytes=1 << 26,
-        max_slots=1,
-        cancel_grace_seconds=1,
-        parallel_environment="orte",
     )
-    return create(options, runner)
+    return create(options, runner, PbsSettings())
 
 
 def _document(*jobs: str) -> tuple[bytes, bytes, int]:

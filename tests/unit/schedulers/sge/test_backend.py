@@ -15,8 +15,10 @@ from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.protocol import Command, Completed
 from hpcq.schedulers.base import SchedulerOptions
-from hpcq.schedulers.sge import SgeBackend, create, departures
 from hpcq.schedulers.sge import backend as backend_module
+from hpcq.schedulers.sge import departures
+from hpcq.schedulers.sge.backend import SgeBackend, create
+from hpcq.schedulers.sge.settings import SgeSettings
 
 T = TypeVar("T")
 KEY = SubmissionKey("hpcq-0123456789abcdef0123456789abcdef")
@@ -67,11 +69,8 @@ def backend(site: Site) -> Iterator[SgeBackend]:
         command_path="/usr/bin",
         command_timeout_seconds=10,
         listing_limit_bytes=1 << 28,
-        max_slots=1,
-        cancel_grace_seconds=1,
-        parallel_environment="orte",
     )
-    backend = create(options, site)
+    backend = create(options, site, SgeSettings())
     yield backend
     run(backend.stop())
 

@@ -30,6 +30,7 @@ from hpcq.execution.protocol import Command, Completed
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.slurm import parse, queries
 from hpcq.schedulers.slurm.backend import SlurmBackend, create
+from hpcq.schedulers.slurm.settings import SlurmSettings
 
 T = TypeVar("T")
 
@@ -87,11 +88,8 @@ def backend(runner: Recorded) -> SlurmBackend:
         command_path="/opt/slurm/bin",
         command_timeout_seconds=5,
         listing_limit_bytes=1 << 20,
-        max_slots=1,
-        cancel_grace_seconds=1,
-        parallel_environment="orte",
     )
-    return create(options, runner)
+    return create(options, runner, SlurmSettings())
 
 
 def run(work: Awaitable[T]) -> T:
