@@ -1,4 +1,4 @@
-"""Grid Engine behind the backend contract."""
+"""Backend of Grid Engine."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from hpcq.domain.arrays import is_whole
 from hpcq.domain.errors import JobNotFound, OutputParseError, SchedulerError
@@ -24,32 +23,33 @@ from hpcq.schedulers.base import (
 )
 from hpcq.schedulers.command_line import (
     CommandLineBackend,
+    ParseCache,
     batches,
     join_listings,
     read_script,
 )
-from hpcq.schedulers.sge.carrier import build_carrier
 from hpcq.schedulers.sge.cluster import parse_qhost_xml, parse_queue_limits, parse_queue_summary
-from hpcq.schedulers.sge.commands import (
+from hpcq.schedulers.sge.details import find_key, parse_qstat_details
+from hpcq.schedulers.sge.errors import ERRORS, never_ran, parse_qsub
+from hpcq.schedulers.sge.history import History, accounting_path
+from hpcq.schedulers.sge.outputs import place_outputs
+from hpcq.schedulers.sge.parse import parse_element, parse_qstat_xml, with_arrays
+from hpcq.schedulers.sge.script import read_options
+from hpcq.schedulers.sge.settings import SgeSettings
+from hpcq.schedulers.sge.states import is_in_error
+from hpcq.schedulers.sge.submit import (
     acceptable_name,
     build_change,
     build_qsub,
     is_job_id,
     job_number,
 )
-from hpcq.schedulers.sge.details import find_key, parse_qstat_details
-from hpcq.schedulers.sge.errors import ERRORS, never_ran, parse_qsub
-from hpcq.schedulers.sge.history import History
-from hpcq.schedulers.sge.parse import QueueMemo, parse_qstat_xml, with_arrays
-from hpcq.schedulers.sge.script import place_script_outputs, read_options
-from hpcq.schedulers.sge.settings import SgeSettings
-from hpcq.schedulers.sge.states import is_in_error
+from hpcq.schedulers.sge.wrapper_script import build_wrapper
 
 __all__ = ["SgeBackend", "create"]
 
 _QSTAT = ("qstat", "-u", "*", "-xml")
 _IDS_IN_ONE_COMMAND = 500
-_DEBIAN_ROOT = "/var/lib/gridengine"
 
 _ID_FORMS = (
     IdForm(re.compile(r"([0-9]+(?:\[[0-9]+\])?)")),
@@ -95,8 +95,8 @@ class SgeBackend(CommandLineBackend):
         self._parallel_environment = settings.sge_parallel_environment
         self._job_shell = options.job_shell
         self._account = options.account_environment
-        self._history = History(self._cli, _accounting_path(options.environment), _now)
-        self._memo = QueueMemo()
+        self._history = History(self._cli, accounting_path(options.environment), _now)
+        self._cache = ParseCache(parse_element)
         self._listed: Mapping[NativeId, Observation] | None = None
         self._errors: dict[NativeId, str | None] = {}
 
@@ -108,7 +108,7 @@ class SgeBackend(CommandLineBackend):
         """Return what the script's ``#$`` lines decide; see `SchedulerBackend.check_script`."""
         options = read_options(script)
         stem = acceptable_name(spec.name or options.name or default_name(spec.working_directory))
-        stdout, stderr = place_script_outputs(spec, stem, options, self._account)
+        stdout, stderr = place_outputs(spec, stem, options, self._account)
         return ScriptDirectives(name=options.name, stdout=stdout, stderr=stderr)
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
@@ -121,10 +121,10 @@ class SgeBackend(CommandLineBackend):
             parallel_environment=self._parallel_environment,
             job_shell=self._job_shell,
         )
-        carried = submission.carried
+        wrapped = submission.wrapped
         done = await self._cli.run(
             submission.argv,
-            stdin=b"" if carried is None else build_carrier(script, carried),
+            stdin=b"" if wrapped is None else build_wrapper(script, wrapped),
             cwd=spec.working_directory,
             mark=key,
         )
@@ -157,7 +157,7 @@ class SgeBackend(CommandLineBackend):
         """
         async with self._listing:
             output = await self._cli.check_output(_QSTAT, listing=True)
-            listing = await asyncio.to_thread(parse_qstat_xml, output, self._memo)
+            listing = await asyncio.to_thread(parse_qstat_xml, output, self._cache)
             listed = {seen.native_id: seen for seen in listing.observations}
             if self._listed is not None:
                 self._history.departures.note(self._listed, listed, _now())
@@ -208,7 +208,7 @@ class SgeBackend(CommandLineBackend):
         return self._listed or {}
 
     async def _in_queue(self, arrays: Collection[str]) -> set[str]:
-        """Return which arrays still have tasks there, whatever became of the others."""
+        """Return the arrays that still have tasks there, whatever became of the others."""
         if not arrays:
             return set()
         ids = [NativeId(number) for number in arrays]
@@ -287,11 +287,6 @@ def create(options: SchedulerOptions, runner: Runner, settings: SgeSettings) -> 
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _accounting_path(environment: Mapping[str, str]) -> Path:
-    root = environment.get("SGE_ROOT") or _DEBIAN_ROOT
-    return Path(root) / (environment.get("SGE_CELL") or "default") / "common" / "accounting"
 
 
 def _numbers(ids: Iterable[NativeId]) -> list[str]:

@@ -1,28 +1,19 @@
-"""What Grid Engine's state letters and failure codes mean."""
+"""Meanings of Grid Engine's state letters and failure codes."""
 
 from dataclasses import dataclass
 
 from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.schedulers.meanings import StateMeaning
 
 __all__ = [
     "INTERMEDIATE_FAILURES",
     "NO_FAILURE",
     "Failure",
-    "StateWord",
     "failure_of",
     "is_in_error",
     "signal_of",
     "state_of",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class StateWord:
-    """What one combination of state letters says."""
-
-    state: JobState
-    stage: Stage | None = None
-    reason: str | None = None
 
 
 _QUEUED, _HELD = JobState.QUEUED, JobState.QUEUED_HELD
@@ -35,8 +26,8 @@ _BY_ALARM = "suspended because the host's load is above the queue's suspend thre
 
 # sge_status(5), qstat(1), and what 8.1.9 really printed (recordings). The order of the letters
 # differs between releases (``hRwq`` in the manual, ``hRqw`` and ``Rq`` on the screen), hence sets.
-_WORDS: dict[frozenset[str], StateWord] = {
-    frozenset(letters): StateWord(state, stage, reason)
+_WORDS: dict[frozenset[str], StateMeaning] = {
+    frozenset(letters): StateMeaning(state, stage, reason=reason)
     for letters, state, stage, reason in (
         # pending
         ("qw", _QUEUED, None, None),
@@ -87,8 +78,8 @@ _WORDS: dict[frozenset[str], StateWord] = {
 _IN_ERROR = "error state: Grid Engine could not start it and holds it until the error is cleared"
 
 
-def state_of(word: str) -> StateWord:
-    """Return what a state of ``qstat`` (``hqw``, ``Rr``, ``dt``, ``Eqw``) says.
+def state_of(word: str) -> StateMeaning:
+    """Return the meaning of a state of ``qstat`` (``hqw``, ``Rr``, ``dt``, ``Eqw``).
 
     ``d`` may stand in any state: deletion was asked for. ``E`` may stand in any pending one: a
     start failed, and the job waits until someone clears the error (``qmod -cj``) or deletes it;
@@ -97,8 +88,8 @@ def state_of(word: str) -> StateWord:
     letters = frozenset(word)
     known = _WORDS.get(letters - {"d", "E"})
     if known is None or len(letters) != len(word):
-        return StateWord(
-            JobState.UNDETERMINED, None, f"Grid Engine's state {word!r} is not a known one"
+        return StateMeaning(
+            JobState.UNDETERMINED, reason=f"Grid Engine's state {word!r} is not a known one"
         )
     state, stage, reason = known.state, known.stage, known.reason
     if "E" in letters:
@@ -106,11 +97,11 @@ def state_of(word: str) -> StateWord:
         reason = _IN_ERROR
     if "d" in letters:
         stage = Stage.CANCELLING
-    return StateWord(state, stage, reason)
+    return StateMeaning(state, stage, reason=reason)
 
 
 def is_in_error(word: str | None) -> bool:
-    """Whether a state of ``qstat`` is an error state: ``Eqw``, ``EhRqw``."""
+    """Return whether a state of ``qstat`` is an error state: ``Eqw``, ``EhRqw``."""
     return word is not None and "E" in word
 
 
@@ -186,7 +177,7 @@ _FAILURES: dict[int, Failure] = {
 
 
 def failure_of(code: int) -> Failure:
-    """Return what a ``failed`` value means; an unlisted one is a failure of unknown kind."""
+    """Return the meaning of a ``failed`` value; an unlisted one is a failure of unknown kind."""
     return _FAILURES.get(
         code, Failure(f"Grid Engine's failure code {code}", FailureKind.UNKNOWN, ran=False)
     )

@@ -1,4 +1,4 @@
-"""How a run ended: the accounting's two words for it, and the limits that it had reached."""
+"""Outcome of a run: from the accounting's two words for it, and the limits that it reached."""
 
 import math
 import re
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from hpcq.domain.states import FailureKind
 from hpcq.domain.units import parse_clock
+from hpcq.schedulers.meanings import Outcome
 from hpcq.schedulers.sge.states import NO_FAILURE, failure_of, signal_of
 
-__all__ = ["Ending", "Used", "end_of", "memory_specifier", "read_limits"]
+__all__ = ["Used", "memory_specifier", "outcome_of", "read_limits"]
 
 _SIGKILL, _SIGUSR1, _SIGXCPU = 9, 10, 24
 _ENDED_BY = {
@@ -26,26 +27,16 @@ _MULTIPLIERS |= {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """The end of a run; no kind of failure when it is ``DONE``."""
-
-    kind: FailureKind | None = None
-    code: int | None = None
-    signal: int | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Used:
-    """What a run used of what is limited; 0 for what was not measured."""
+    """Use of what is limited, by one run; 0 for what was not measured."""
 
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
     memory_bytes: float = 0.0
 
 
-def end_of(failed: int, exit_status: int, used: Used, limits: Mapping[str, float]) -> Ending:
-    """Say how a run ended.
+def outcome_of(failed: int, exit_status: int, used: Used, limits: Mapping[str, float]) -> Outcome:
+    """Return how a run ended.
 
     ``failed`` and ``exit_status`` are two things (sge_status(5)): a job that never started has
     ``failed`` 28 and exit status 0; a signal has ``failed`` 100 and 128 + n; a script that itself
@@ -53,33 +44,28 @@ def end_of(failed: int, exit_status: int, used: Used, limits: Mapping[str, float
     """
     if failed == NO_FAILURE:
         if exit_status == 0:
-            return Ending(code=0)
-        return Ending(
-            FailureKind.NON_ZERO_EXIT,
-            exit_status,
-            reason=f"ended with exit status {exit_status}",
-        )
+            return Outcome(exit_code=0)
+        reason = f"ended with exit status {exit_status}"
+        return Outcome(FailureKind.NON_ZERO_EXIT, reason, exit_status)
     failure = failure_of(failed)
     words = f"{failure.words} (Grid Engine's failed={failed})"
     if not failure.ran:
-        return Ending(failure.kind, reason=words)
+        return Outcome(failure.kind, words)
     signal = signal_of(exit_status)
     if signal is None:
-        code = exit_status
         kind = failure.kind
         if kind is FailureKind.SIGNAL:
-            kind = FailureKind.NON_ZERO_EXIT if code else FailureKind.UNKNOWN
-        return Ending(kind, code, reason=words)
+            kind = FailureKind.NON_ZERO_EXIT if exit_status else FailureKind.UNKNOWN
+        return Outcome(kind, words, exit_status)
     exceeded, why = _exceeded(signal, used, limits)
-    return Ending(
-        exceeded or failure.kind, signal=signal, reason=why or f"{words}: signal {signal}"
-    )
+    reason = why or f"{words}: signal {signal}"
+    return Outcome(exceeded or failure.kind, reason, exit_signal=signal)
 
 
 def _exceeded(
     signal: int, used: Used, limits: Mapping[str, float]
 ) -> tuple[FailureKind | None, str | None]:
-    """Say which limit a job that a signal ended had reached, if any.
+    """Return the kind of limit that a job had reached when a signal ended it, and the reason.
 
     queue_conf(5): ``h_rt``, ``h_cpu`` and ``h_vmem`` end it with SIGKILL, ``s_rt`` with SIGUSR1,
     ``s_cpu`` and ``s_vmem`` with SIGXCPU.

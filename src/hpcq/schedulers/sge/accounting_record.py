@@ -1,4 +1,4 @@
-"""What the accounting says of one run of one job, and what follows from it."""
+"""Records of the accounting, one for each run of a job, and the ends of jobs they tell."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from datetime import datetime
 
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
 from hpcq.domain.states import JobState
-from hpcq.schedulers.sge.ends import Used, end_of, read_limits
+from hpcq.schedulers.sge.outcome import Used, outcome_of, read_limits
 from hpcq.schedulers.sge.states import INTERMEDIATE_FAILURES, NO_FAILURE, failure_of
 
-__all__ = ["Entry", "observe"]
+__all__ = ["AccountingRecord", "observe"]
 
 # Rescheduled, migrated, or kept in the error state at its own request, to be cleared.
 _MAY_RUN_AGAIN = INTERMEDIATE_FAILURES | {30}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class AccountingRecord:
     """One accounting record (accounting(5)): one run of a job, an array task or a slave task.
 
     Attributes:
@@ -54,7 +54,7 @@ class Entry:
         return NativeId(self.number if self.task is None else f"{self.number}[{self.task}]")
 
 
-def observe(entries: Iterable[Entry]) -> list[Observation]:
+def observe(records: Iterable[AccountingRecord]) -> list[Observation]:
     """Return the ends of jobs that these records tell, in their order.
 
     A job that was started several times has several records: the last run counts. A parallel
@@ -63,23 +63,23 @@ def observe(entries: Iterable[Entry]) -> list[Observation]:
     each of its tasks that was started.
 
     Args:
-        entries: in the order of the accounting file.
+        records: in the order of the accounting file.
     """
-    by_id: dict[NativeId, list[Entry]] = {}
-    for entry in entries:
-        by_id.setdefault(entry.native_id, []).append(entry)
-    return [_observation(run) for records in by_id.values() for run in _last_runs(records)]
+    by_id: dict[NativeId, list[AccountingRecord]] = {}
+    for record in records:
+        by_id.setdefault(record.native_id, []).append(record)
+    return [_observation(run) for same in by_id.values() for run in _last_runs(same)]
 
 
-def _last_runs(records: Sequence[Entry]) -> list[list[Entry]]:
+def _last_runs(records: Sequence[AccountingRecord]) -> list[list[AccountingRecord]]:
     """Return for each job among the records of one id its last run, the master's record first."""
-    runs: list[list[Entry]] = []
+    runs: list[list[AccountingRecord]] = []
     for record in records:
         if runs and _is_of_run(record, runs[-1]):
             runs[-1].append(record)
         else:
             runs.append([record])
-    last: list[list[Entry]] = []
+    last: list[list[AccountingRecord]] = []
     for run in map(_master_first, runs):
         if last and _supersedes(run[0], last[-1][0]):
             last.pop()
@@ -87,7 +87,7 @@ def _last_runs(records: Sequence[Entry]) -> list[list[Entry]]:
     return [run for run in last if run[0].failed not in INTERMEDIATE_FAILURES]
 
 
-def _is_of_run(record: Entry, run: Sequence[Entry]) -> bool:
+def _is_of_run(record: AccountingRecord, run: Sequence[AccountingRecord]) -> bool:
     """Whether a record belongs to the run that the records before it tell of.
 
     Slave tasks have records of their own where the parallel environment has
@@ -111,10 +111,10 @@ def _is_of_run(record: Entry, run: Sequence[Entry]) -> bool:
     )
 
 
-def _master_first(run: Sequence[Entry]) -> list[Entry]:
+def _master_first(run: Sequence[AccountingRecord]) -> list[AccountingRecord]:
     """Put the job's own record first: the one that began first and, of these, ended last."""
 
-    def is_master(record: Entry) -> tuple[bool, float, float]:
+    def is_master(record: AccountingRecord) -> tuple[bool, float, float]:
         started = record.started.timestamp() if record.started else 0.0
         ended = record.ended.timestamp() if record.ended else 0.0
         return (not record.is_slave, -started, ended)
@@ -124,11 +124,11 @@ def _master_first(run: Sequence[Entry]) -> list[Entry]:
     return [master, *(record for record in run if record is not master)]
 
 
-def _is_same_job(one: Entry, other: Entry) -> bool:
+def _is_same_job(one: AccountingRecord, other: AccountingRecord) -> bool:
     return (one.owner, one.name, one.account) == (other.owner, other.name, other.account)
 
 
-def _supersedes(later: Entry, earlier: Entry) -> bool:
+def _supersedes(later: AccountingRecord, earlier: AccountingRecord) -> bool:
     """Whether the later record is another run of the same job, not another job with its number.
 
     The submission time does not tell: 8.1.9 writes 0 for a rescheduled run and changes it when
@@ -143,45 +143,45 @@ def _supersedes(later: Entry, earlier: Entry) -> bool:
     return earlier.failed != NO_FAILURE and not failure_of(earlier.failed).ran
 
 
-def _observation(run: Sequence[Entry]) -> Observation:
-    entry = run[0]
+def _observation(run: Sequence[AccountingRecord]) -> Observation:
+    record = run[0]
     ended = max((e.ended for e in run if e.ended is not None), default=None)
     usage = _usage(run, ended)
-    limits = read_limits(entry.category, entry.slots)
+    limits = read_limits(record.category, record.slots)
     used = Used(
-        (ended - entry.started).total_seconds() if entry.started and ended else 0.0,
+        (ended - record.started).total_seconds() if record.started and ended else 0.0,
         (usage.cpu_seconds if usage else None) or 0.0,
         (usage.max_memory_bytes if usage else None) or 0.0,
     )
-    ending = end_of(entry.failed, entry.exit_status, used, limits)
-    ran = entry.started is not None
+    outcome = outcome_of(record.failed, record.exit_status, used, limits)
+    ran = record.started is not None
     return Observation(
-        native_id=entry.native_id,
-        state=JobState.DONE if ending.kind is None else JobState.FAILED,
-        native_state=f"failed={entry.failed} exit_status={entry.exit_status}",
-        state_reason=ending.reason,
-        failure_kind=ending.kind,
-        exit_code=ending.code,
-        exit_signal=ending.signal,
-        name=entry.name,
-        owner=entry.owner,
-        queue=entry.queue if ran else None,
-        account=entry.project,
-        submit_time=entry.submitted,
-        start_time=entry.started,
+        native_id=record.native_id,
+        state=JobState.DONE if outcome.failure_kind is None else JobState.FAILED,
+        native_state=f"failed={record.failed} exit_status={record.exit_status}",
+        state_reason=outcome.reason,
+        failure_kind=outcome.failure_kind,
+        exit_code=outcome.exit_code,
+        exit_signal=outcome.exit_signal,
+        name=record.name,
+        owner=record.owner,
+        queue=record.queue if ran else None,
+        account=record.project,
+        submit_time=record.submitted,
+        start_time=record.started,
         end_time=ended,
-        slots=entry.slots,
+        slots=record.slots,
         hosts=tuple(dict.fromkeys(e.host for e in run if e.host)) or None,
         wall_time_limit_seconds=int(limits["h_rt"]) if "h_rt" in limits else None,
         memory_limit_bytes=int(limits["h_vmem"]) if "h_vmem" in limits else None,
         usage=usage,
-        array_job_id=None if entry.task is None else entry.number,
-        array_task_id=entry.task,
-        submission_key=SubmissionKey.find_in(entry.account),
+        array_job_id=None if record.task is None else record.number,
+        array_task_id=record.task,
+        submission_key=SubmissionKey.find_in(record.account),
     )
 
 
-def _usage(run: Sequence[Entry], ended: datetime | None) -> Usage | None:
+def _usage(run: Sequence[AccountingRecord], ended: datetime | None) -> Usage | None:
     if run[0].started is None:
         return None
     peak = sum(e.max_memory_bytes for e in run)

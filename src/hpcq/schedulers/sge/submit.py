@@ -13,12 +13,16 @@ from hpcq.domain.jobs import (
 )
 from hpcq.domain.units import format_clock
 from hpcq.schedulers.command_line import COMMAND_ENVIRONMENT
-from hpcq.schedulers.sge.carrier import Carried
-from hpcq.schedulers.sge.environment import LINE_LIMIT_BYTES, size, split_environment
-from hpcq.schedulers.sge.script import CONTEXT_VARIABLE, ScriptOptions, read_options
+from hpcq.schedulers.sge.outputs import escaped, output_options
+from hpcq.schedulers.sge.script import CONTEXT_VARIABLE, read_options
+from hpcq.schedulers.sge.wrapper_script import (
+    LINE_LIMIT_BYTES,
+    Wrapped,
+    size,
+    split_environment,
+)
 
 __all__ = [
-    "DEFAULT_PARALLEL_ENVIRONMENT",
     "Submission",
     "acceptable_name",
     "build_change",
@@ -27,21 +31,14 @@ __all__ = [
     "job_number",
 ]
 
-DEFAULT_PARALLEL_ENVIRONMENT = "orte"
-
 _NAME_LIMIT = 200
 """Characters of a job name: with ``.o`` and a number it still has to fit a file name."""
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")
 _RESERVED_NAMES = frozenset({"NONE", "ALL", "TEMPLATE"})
 
-# Dollars that Grid Engine would read as the beginning of a variable, in output paths and in the
-# working directory; a second one before it makes it a plain one (both seen on 8.1.9).
-_PSEUDO_VARIABLES = re.compile(r"\$(?=\$|HOME|USER|JOB_ID|JOB_NAME|HOSTNAME|TASK_ID)")
 _JOB_ID = re.compile(r"([0-9]{1,18})(?:\[[0-9]{1,18}\])?")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NAMES = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.@,+-]*")  # all.q, all.q@node7, a.q,b.q, @rack1
-_LONG_COMPONENT_BYTES = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +46,13 @@ class Submission:
     """One ``qsub``.
 
     Attributes:
-        argv: the command; without the script when something is carried.
-        carried: what only a carrier can bring (see `carrier`); the script then goes to the
+        argv: the command; without the script when something is wrapped.
+        wrapped: what only a wrapper can bring (see `wrapper_script`); the script then goes to the
             command's standard input.
     """
 
     argv: tuple[str, ...]
-    carried: Carried | None = None
+    wrapped: Wrapped | None = None
 
 
 def build_qsub(
@@ -63,7 +60,7 @@ def build_qsub(
     key: SubmissionKey,
     script: bytes = b"#!/bin/sh\n",
     *,
-    parallel_environment: str = DEFAULT_PARALLEL_ENVIRONMENT,
+    parallel_environment: str = "orte",
     job_shell: str | None = None,
 ) -> Submission:
     """Return the ``qsub`` that submits a job, marked with its key.
@@ -84,11 +81,11 @@ def build_qsub(
             script that cannot be honoured.
     """
     options = read_options(script)
-    plain, carried = split_environment(spec.environment)
+    plain, wrapped = split_environment(spec.environment)
     shell = options.interpreter or (None if script.startswith(b"#!") else job_shell)
-    outputs, stdout, stderr = _outputs(spec, options)
-    needs_carrier = (
-        bool(carried)
+    outputs, stdout, stderr = output_options(spec, acceptable_name(spec.name), options)
+    needs_wrapper = (
+        bool(wrapped)
         or stdout is not None
         or stderr is not None
         or options.takes_environment
@@ -96,12 +93,12 @@ def build_qsub(
         or (shell is not None and options.interpreter is None)
         or any(_breaks_a_line(arg) for arg in spec.args)
     )
-    if needs_carrier:
+    if needs_wrapper:
         # A POSIX shell drops variables with such names when it starts.
-        carried |= {
+        wrapped |= {
             n: v for n, v in plain.items() if options.takes_environment or not n.isidentifier()
         }
-        plain = {n: v for n, v in plain.items() if n not in carried}
+        plain = {n: v for n, v in plain.items() if n not in wrapped}
     argv = [
         "qsub",
         "-terse",
@@ -117,12 +114,12 @@ def build_qsub(
         *(["-h"] if spec.hold else []),
         *(["-v", ",".join(f"{n}={v}" for n, v in plain.items())] if plain else []),
     ]
-    if needs_carrier:
+    if needs_wrapper:
         return Submission(
             argv=(*argv, "-S", "/bin/sh"),
-            carried=Carried(
+            wrapped=Wrapped(
                 args=spec.args,
-                environment=carried,
+                environment=wrapped,
                 dropped=tuple(COMMAND_ENVIRONMENT) if options.takes_environment else (),
                 stdout=stdout,
                 stderr=stderr,
@@ -214,75 +211,9 @@ def _predecessor(dependency: Dependency) -> str:
     return dependency.native_id
 
 
-def _outputs(spec: JobSpec, options: ScriptOptions) -> tuple[list[str], str | None, str | None]:
-    """Return the options for the output, and the files that only a carrier can open.
-
-    What neither the request nor the script says is said too: a site's defaults may differ.
-    """
-    joins = options.joins if spec.stderr_path is None else spec.stderr_path == spec.stdout_path
-    stem = acceptable_name(spec.name)
-    task = ".$TASK_ID" if options.is_array else ""
-    argv = ["-j", "y" if joins else "n"]
-    carried: list[str | None] = []
-    for letter, asked, own, wire in (
-        ("o", spec.stdout_path, options.stdout, "stdoutPath"),
-        ("e", spec.stderr_path, options.stderr, "stderrPath"),
-    ):
-        if asked is None and joins and letter == "e":
-            carried.append(None)
-            continue
-        if asked is not None:
-            _check_output(asked, wire)
-            path = _escaped(_seen_from(spec.working_directory, asked))
-        else:
-            folder = _escaped(_seen_from(spec.working_directory, spec.working_directory + "/x"))
-            path = folder.removesuffix("x") + f"{stem}.{letter}$JOB_ID{task}"
-        must_be_carried = "," in path or _CONTROL.search(path) is not None
-        if must_be_carried and asked is None and own is None:
-            raise InvalidSpec(
-                "Grid Engine cannot take a working directory with both a comma and a variable of"
-                f" its own in its name, {spec.working_directory!r}, unless both outputs are named.",
-                field="workingDirectory",
-            )
-        carried.append(asked if must_be_carried and asked is not None else None)
-        if carried[-1] is not None:
-            argv += [f"-{letter}", "/dev/null"]
-        elif asked is not None or own is None:
-            # What stands before a colon is taken for a host; nothing before it is any host.
-            argv += [f"-{letter}", f":{path}" if ":" in path else path]
-    stdout, stderr = carried
-    return argv, stdout, stdout if joins else stderr
-
-
-def _seen_from(directory: str, path: str) -> str:
-    """Return an output path as Grid Engine is to be given it.
-
-    Below the working directory it is relative, so that nothing is read into the names of the
-    folders above. Where the directory itself has to be escaped, Grid Engine does not find it again
-    for a relative path (seen on 8.1.9).
-    """
-    above = directory.rstrip("/") + "/"
-    if path.startswith(above) and _escaped(directory) == directory:
-        below = path.removeprefix(above).lstrip("/")
-        return f"./{below}" if below.startswith("-") else below
-    return path
-
-
-def _check_output(path: str, wire: str) -> None:
-    if path.endswith("/"):
-        raise InvalidSpec(f"The {wire} names a folder; name a file.", field=wire)
-    if any(size(part) > _LONG_COMPONENT_BYTES for part in path.split("/")):
-        raise InvalidSpec(f"A file name in the {wire} is too long.", field=wire)
-    _refuse(path, wire, re.compile("\0"), "a NUL character")
-
-
-def _escaped(path: str) -> str:
-    return _PSEUDO_VARIABLES.sub("$$", path)
-
-
 def _directory(path: str) -> str:
-    _refuse(path, "workingDirectory", _CONTROL, "control characters")
-    return _escaped(path)
+    _refuse(path, "workingDirectory", re.compile(r"[\x00-\x1f\x7f]"), "control characters")
+    return escaped(path)
 
 
 def _script(path: str) -> str:

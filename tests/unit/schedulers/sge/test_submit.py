@@ -16,14 +16,13 @@ from hpcq.domain.jobs import (
     NativeId,
     SubmissionKey,
 )
-from hpcq.schedulers.sge.carrier import Carried, build_carrier
-from hpcq.schedulers.sge.commands import (
+from hpcq.schedulers.sge.submit import (
     acceptable_name,
     build_change,
     build_qsub,
     job_number,
 )
-from hpcq.schedulers.sge.environment import split_environment
+from hpcq.schedulers.sge.wrapper_script import Wrapped, build_wrapper, split_environment
 
 KEY = SubmissionKey("hpcq-0123456789abcdef0123456789abcdef")
 
@@ -45,7 +44,7 @@ def test_plain_submission() -> None:
     )
     assert " ".join(submission.argv[17:23]) == "-j n -o run1.o$JOB_ID -e run1.e$JOB_ID"
     assert submission.argv[23:] == ("/srv/jobs/run1/job.sh", "-x", "@y", "a b", "")
-    assert submission.carried is None
+    assert submission.wrapped is None
 
 
 def outputs(script: bytes = b"", **fields: object) -> str:
@@ -85,7 +84,7 @@ def test_folder_with_a_comma_and_a_variable_needs_both_outputs_named() -> None:
         build_qsub(spec(working_directory=odd), KEY)
     assert refused.value.field == "workingDirectory"
     out, err = f"{odd}/out", f"{odd}/err"
-    carried = build_qsub(spec(working_directory=odd, stdout_path=out, stderr_path=err), KEY).carried
+    carried = build_qsub(spec(working_directory=odd, stdout_path=out, stderr_path=err), KEY).wrapped
     assert carried is not None
     assert (carried.stdout, carried.stderr) == (out, err)
 
@@ -93,11 +92,11 @@ def test_folder_with_a_comma_and_a_variable_needs_both_outputs_named() -> None:
 @pytest.mark.parametrize("path", ["/srv/a,b", "/srv/a\nb"])
 def test_output_path_that_qsub_cannot_take_is_carried(path: str) -> None:
     submission = build_qsub(spec(stdout_path=path), KEY)
-    assert submission.carried is not None
-    assert (submission.carried.stdout, submission.carried.stderr) == (path, None)
+    assert submission.wrapped is not None
+    assert (submission.wrapped.stdout, submission.wrapped.stderr) == (path, None)
     both = build_qsub(spec(stdout_path=path, stderr_path=path), KEY)
-    assert both.carried is not None
-    assert (both.carried.stdout, both.carried.stderr) == (path, path)
+    assert both.wrapped is not None
+    assert (both.wrapped.stdout, both.wrapped.stderr) == (path, path)
 
 
 def test_same_file_for_both_outputs_is_joined() -> None:
@@ -136,7 +135,7 @@ def test_parallel_environment_of_the_script_stands_with_the_slots_of_the_request
     ],
 )
 def test_job_shell_runs_scripts_that_name_none(script: bytes, interpreter: str | None) -> None:
-    carried = build_qsub(spec(), KEY, script, job_shell="/bin/bash").carried
+    carried = build_qsub(spec(), KEY, script, job_shell="/bin/bash").wrapped
     assert (None if carried is None else carried.interpreter) == interpreter
 
 
@@ -150,13 +149,13 @@ def test_job_shell_runs_scripts_that_name_none(script: bytes, interpreter: str |
 )
 def test_carried_script_has_the_same_shell(script: bytes, interpreter: str) -> None:
     submission = build_qsub(spec(args=("\n",)), KEY, script, job_shell="/bin/bash")
-    assert submission.carried is not None
-    assert submission.carried.interpreter == interpreter
+    assert submission.wrapped is not None
+    assert submission.wrapped.interpreter == interpreter
 
 
 def test_environment_of_the_command_is_dropped_where_the_script_takes_it() -> None:
     script = b"#!/bin/sh\n#$ -V\n"
-    carried = build_qsub(spec(environment={"TZ": "UTC"}), KEY, script).carried
+    carried = build_qsub(spec(environment={"TZ": "UTC"}), KEY, script).wrapped
     assert carried is not None
     assert (carried.dropped, carried.environment) == (("TZ", "LC_ALL"), {"TZ": "UTC"})
 
@@ -271,7 +270,7 @@ def test_impossible_variable_names_are_refused(name: str) -> None:
 def test_argument_with_a_newline_needs_the_carrier() -> None:
     submission = build_qsub(spec(args=("a\nb",), environment={"X": "y"}), KEY)
     assert submission.argv[-4:] == ("-v", "X=y", "-S", "/bin/sh")
-    assert submission.carried == Carried(args=("a\nb",))
+    assert submission.wrapped == Wrapped(args=("a\nb",))
 
 
 def test_changes_name_one_job_or_one_task() -> None:
@@ -286,7 +285,7 @@ def run_carrier(
     folder: Path, script: bytes, args: list[str], env: dict[str, str], **more: Any
 ) -> bytes:
     carrier = folder / "carrier"
-    carrier.write_bytes(build_carrier(script, Carried(args=tuple(args), environment=env, **more)))
+    carrier.write_bytes(build_wrapper(script, Wrapped(args=tuple(args), environment=env, **more)))
     done = subprocess.run(
         ["/bin/sh", str(carrier)],
         env={"PATH": "/usr/bin:/bin", "TMPDIR": str(folder)},
@@ -316,15 +315,15 @@ def test_carrier_brings_every_byte(
 
 
 def test_no_line_of_the_carrier_is_taken_for_a_directive() -> None:
-    evil = Carried(
+    evil = Wrapped(
         args=("x\n#$ -q other.q",), environment={"V": "\n#$ -N evil"}, stdout="\n#$ -N x"
     )
-    made = build_carrier(b"#!/bin/sh\n", evil)
+    made = build_wrapper(b"#!/bin/sh\n", evil)
     assert not [line for line in made.splitlines() if line.startswith(b"#$")]
 
 
 def test_directives_of_the_script_stay() -> None:
-    assert b"\n#$ -N shown\n" in build_carrier(SHOW, Carried(args=("a\nb",)))
+    assert b"\n#$ -N shown\n" in build_wrapper(SHOW, Wrapped(args=("a\nb",)))
 
 
 def test_script_without_interpreter_line_runs_with_its_own_shell(tmp_path: Path) -> None:
@@ -338,8 +337,8 @@ def test_variable_that_is_no_shell_name(tmp_path: Path) -> None:
     script = f"#!{sys.executable}\nimport os\nprint(os.environ['a.b'])\n".encode()
     assert run_carrier(tmp_path, script, [], {"a.b": "1,2"}) == b"1,2\n"
     submission = build_qsub(spec(args=("\n",), environment={"a.b": "1", "ok": "2"}), KEY)
-    assert submission.carried is not None
-    assert submission.carried.environment == {"a.b": "1"}
+    assert submission.wrapped is not None
+    assert submission.wrapped.environment == {"a.b": "1"}
 
 
 def test_carrier_writes_to_the_files_named(tmp_path: Path) -> None:
