@@ -20,7 +20,7 @@ from typing import Any
 
 import uvloop
 
-from hpcq.cli.serve import COLLECT_SELDOM
+from hpcq.cli.serve import GARBAGE_THRESHOLDS
 from hpcq.domain.jobs import JobSpec, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.schedulers.base import Listing
@@ -122,6 +122,6 @@ async def longest_hold() -> AsyncIterator[list[float]]:
 
 if __name__ == "__main__":
     subprocess.run(["uptime"], check=True)
-    gc.set_threshold(*COLLECT_SELDOM)
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
     with tempfile.TemporaryDirectory() as folder:
         uvloop.run(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000, Path(folder)))
