@@ -214,7 +214,13 @@ def _check(spec: JobSpec, total_slots: int) -> None:
         InvalidSpec: this machine cannot run it.
         UnsupportedCapability: it asks for something that LOCAL does not have.
     """
-    _check_texts(spec)
+    _check_text("name", [spec.name])
+    _check_text("workingDirectory", [spec.working_directory])
+    _check_text("scriptFile", [spec.script_file])
+    _check_text("args", spec.args)
+    _check_text("environment", (*spec.environment, *spec.environment.values()))
+    _check_text("stdoutPath", [spec.stdout_path or ""])
+    _check_text("stderrPath", [spec.stderr_path or ""])
     for field, value in (("account", spec.account), ("priority", spec.priority)):
         if value is not None:
             raise UnsupportedCapability(field, "LOCAL")
@@ -233,17 +239,6 @@ def _check(spec: JobSpec, total_slots: int) -> None:
         raise InvalidSpec(
             "The name of an environment variable is empty or holds '='.", field="environment"
         )
-
-
-def _check_texts(spec: JobSpec) -> None:
-    outputs = (("stdoutPath", spec.stdout_path), ("stderrPath", spec.stderr_path))
-    _check_text("name", [spec.name])
-    _check_text("workingDirectory", [spec.working_directory])
-    _check_text("scriptFile", [spec.script_file])
-    _check_text("args", spec.args)
-    _check_text("environment", (*spec.environment, *spec.environment.values()))
-    for field, path in outputs:
-        _check_text(field, [path or ""])
 
 
 def _check_text(field: str, texts: Iterable[str]) -> None:

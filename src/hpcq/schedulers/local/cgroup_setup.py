@@ -83,7 +83,9 @@ def claim(name: str, process: Path = Path("/proc/self")) -> CgroupTree:
         if may_switch:
             with contextlib.suppress(OSError):
                 switched_on = _switch_on(top)
-        controllers = _pass_on(top, base)
+        # Our group passes on what the top gives it.
+        given = _words(top, _CONTROL)
+        controllers = tuple(c for c in _WANTED if c in given and _is_switched_on(base, c))
     except CgroupNotFound as error:
         raise CgroupsUnusable(str(error)) from None
     except OSError as error:
@@ -182,12 +184,6 @@ def _switch_on(top: Path) -> tuple[str, ...]:
         (top / _SERVICE).mkdir(0o755, exist_ok=True)
         write(top / _SERVICE / "cgroup.procs", str(os.getpid()))
     return tuple(name for name in missing if _is_switched_on(top, name))
-
-
-def _pass_on(top: Path, base: Path) -> tuple[str, ...]:
-    """Switch on in our group the controllers of the top; return those that jobs then have."""
-    given = _words(top, _CONTROL)
-    return tuple(name for name in _WANTED if name in given and _is_switched_on(base, name))
 
 
 def _is_switched_on(group: Path, controller: str) -> bool:

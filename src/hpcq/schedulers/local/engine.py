@@ -246,11 +246,6 @@ class Engine:
             self._publish(job)
             await self.runs.request_end(job)
             return False
-        await self._cancel_waiting(job)
-        return True
-
-    async def _cancel_waiting(self, job: LocalJob) -> None:
-        """End a job that has not started, unless the spool cannot be written."""
         self._queue.discard(job)
         job.is_ending = True
         self._publish(job)
@@ -262,6 +257,7 @@ class Engine:
             self._set_phase(job, job.phase)
             raise
         self._remove(job)
+        return True
 
     # After a restart
 

@@ -125,7 +125,9 @@ def _end_left_over(directory: Path, key: str) -> int:
     (``PR_SET_PDEATHSIG``).
     """
     ended: set[Process] = set()
-    group = _job_cgroup(directory)
+    order = files.read_order(directory)
+    path = None if order is None else order.get("cgroup")
+    group = None if path is None else JobCgroup(Path(path))
     give_up = time.monotonic() + _PATIENCE_SECONDS
     while left := _left_over(directory, key, group):
         for process in left:
@@ -140,12 +142,6 @@ def _end_left_over(directory: Path, key: str) -> int:
     if group is not None:
         group.remove()
     return len(ended)
-
-
-def _job_cgroup(directory: Path) -> JobCgroup | None:
-    order = files.read_order(directory)
-    path = None if order is None else order.get("cgroup")
-    return None if path is None else JobCgroup(Path(path))
 
 
 def _left_over(directory: Path, key: str, group: JobCgroup | None) -> set[Process]:

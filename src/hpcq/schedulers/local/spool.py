@@ -211,10 +211,11 @@ class Spool:
             ).rowcount
 
         deleted = await self._do(step)
-        if deleted:
-            loop = asyncio.get_running_loop()
+        if deleted and self._connection is not None:
+            loop, empty_journal = asyncio.get_running_loop(), "PRAGMA wal_checkpoint(TRUNCATE)"
             # The journal still holds the deleted content.
-            await loop.run_in_executor(self._thread, self._empty_journal)
+            with contextlib.suppress(sqlite3.Error):
+                await loop.run_in_executor(self._thread, self._connection.execute, empty_journal)
         return deleted
 
     async def _do(self, step: _Step[_T]) -> _T:
@@ -266,11 +267,6 @@ class Spool:
             raise SchedulerUnavailable(
                 f"The spool {str(self._directory / 'spool.db')!r} cannot be used: {error}."
             ) from error
-
-    def _empty_journal(self) -> None:
-        if self._connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

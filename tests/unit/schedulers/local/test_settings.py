@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcq.schedulers.local.capacity import count_usable_cpus
+from hpcq.schedulers.local.settings import count_usable_cpus
 
 MOUNTS = """\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
