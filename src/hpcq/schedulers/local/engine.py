@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from hpcq.domain.errors import SchedulerError, SchedulerUnavailable
 from hpcq.domain.jobs import JobSpec, SubmissionKey
 from hpcq.schedulers.base import SchedulerOptions
-from hpcq.schedulers.local.files import Result, Started
-from hpcq.schedulers.local.job import LocalJob, Phase, Row, spec_to_json
+from hpcq.schedulers.local.files import Result, ShepherdStart
+from hpcq.schedulers.local.job import LocalJob, Phase, SpoolRow, spec_to_json
 from hpcq.schedulers.local.processes import Process
 from hpcq.schedulers.local.queue import JobQueue
 from hpcq.schedulers.local.recovery import never_started
@@ -163,7 +163,7 @@ class Engine:
 
     # Watching jobs that run
 
-    def _watch(self, job: LocalJob, started: Started) -> None:
+    def _watch(self, job: LocalJob, started: ShepherdStart) -> None:
         job.shepherd = Process(started["pid"], started["start_ticks"])
         job.start_time, job.began = started["start_time"], started.get("began")
         self._publish(job)
@@ -261,7 +261,7 @@ class Engine:
 
     # After a restart
 
-    async def _recover(self, rows: Sequence[Row]) -> None:
+    async def _recover(self, rows: Sequence[SpoolRow]) -> None:
         for job, found in await self.runs.recover(rows, self._boot):
             if found is None or not (found.has_ended or found.started):
                 if job.phase == Phase.DISPATCHED:

@@ -3,9 +3,9 @@
 ========================  ==========  ====================================================
 file                      written by  content
 ========================  ==========  ====================================================
-``job.json``              service     the job to run: `Order`
+``job.json``              service     the job to run: `JobOrder`
 ``script``                service     the job's script, as it was when the job was submitted
-``started.json``          shepherd    its pid, start time and boot: `Started`
+``started.json``          shepherd    its pid, start time and boot: `ShepherdStart`
 ``usage.json``            shepherd    the last sample: figures and processes
 ``cancel``                service     exists when the job is to be ended
 ``result.json``           shepherd    the end of the job: `Result`
@@ -30,10 +30,10 @@ __all__ = [
     "SCRIPT",
     "STARTED",
     "USAGE",
-    "Order",
+    "JobOrder",
     "Result",
     "Sample",
-    "Started",
+    "ShepherdStart",
     "encode_path",
     "make_run_directory",
     "read_order",
@@ -54,7 +54,7 @@ RESULT = "result.json"
 LOG = "shepherd.log"
 
 
-class Order(TypedDict):
+class JobOrder(TypedDict):
     """A job for a shepherd to run. Text is UTF-8, other bytes are surrogate escapes.
 
     ``cgroup`` is the directory of the job's control group, to be made by the shepherd. ``shell``
@@ -75,7 +75,7 @@ class Order(TypedDict):
     folder: NotRequired[str]
 
 
-class Started(TypedDict):
+class ShepherdStart(TypedDict):
     """The identity of a shepherd, and the start of its job.
 
     ``start_time`` is in seconds since the epoch, ``began`` is the same moment by the monotonic
@@ -148,14 +148,14 @@ def _read_json(path: Path) -> object | None:
     return content
 
 
-def read_order(directory: Path) -> Order | None:
+def read_order(directory: Path) -> JobOrder | None:
     """Return the job that a run directory is for."""
-    return cast(Order | None, _read_json(directory / _JOB))
+    return cast(JobOrder | None, _read_json(directory / _JOB))
 
 
-def read_started(directory: Path) -> Started | None:
+def read_started(directory: Path) -> ShepherdStart | None:
     """Return the shepherd of a run directory; None if there never was one."""
-    return cast(Started | None, _read_json(directory / STARTED))
+    return cast(ShepherdStart | None, _read_json(directory / STARTED))
 
 
 def read_sample(directory: Path) -> Sample | None:
@@ -168,7 +168,7 @@ def read_result(directory: Path) -> Result | None:
     return cast(Result | None, _read_json(directory / RESULT))
 
 
-def make_run_directory(directory: Path, order: Order, script: bytes) -> None:
+def make_run_directory(directory: Path, order: JobOrder, script: bytes) -> None:
     """Make the run directory that a shepherd needs."""
     directory.mkdir(mode=0o700)
     path = directory / SCRIPT

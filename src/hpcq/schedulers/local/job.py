@@ -17,8 +17,8 @@ __all__ = [
     "QUEUE_NAME",
     "LocalJob",
     "Phase",
-    "Row",
     "Site",
+    "SpoolRow",
     "build_usage",
     "file_name",
     "finished_job",
@@ -51,7 +51,7 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SpoolRow:
     """One job as the spool holds it; ``spec`` and ``result`` are JSON."""
 
     id: int
@@ -96,7 +96,7 @@ class LocalJob:
     _observation: Observation | None = field(default=None, repr=False)
 
     @classmethod
-    def from_row(cls, row: Row) -> "LocalJob":
+    def from_row(cls, row: SpoolRow) -> "LocalJob":
         """Return the job that a row of the spool holds."""
         return cls(
             number=row.id,
@@ -148,7 +148,7 @@ class LocalJob:
         return JobState.RUNNING, None, "running", None
 
 
-def finished_job(row: Row, site: Site) -> Observation:
+def finished_job(row: SpoolRow, site: Site) -> Observation:
     """Return a finished job as the service sees it."""
     result = cast(Result, json.loads(row.result or "{}"))
     kind = result["failure_kind"]

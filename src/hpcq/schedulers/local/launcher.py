@@ -67,7 +67,7 @@ def main(channel_descriptor: int, lock_descriptor: int, groups: Sequence[str] = 
 
 
 def _become_shepherd(directory: Path, channel: socket.socket, lock_descriptor: int) -> NoReturn:
-    def announce(started: files.Started) -> None:
+    def announce(started: files.ShepherdStart) -> None:
         _answer(channel, directory, {"started": started})
         channel.close()
         os.close(lock_descriptor)

@@ -12,7 +12,7 @@ from pathlib import Path
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.schedulers.local import launcher
 from hpcq.schedulers.local.cgroup_setup import CgroupTree
-from hpcq.schedulers.local.files import Started
+from hpcq.schedulers.local.files import ShepherdStart
 from hpcq.schedulers.local.launcher import PACKET_BYTES, RETIRE
 
 __all__ = ["LauncherClient", "LauncherEnded"]
@@ -46,7 +46,7 @@ class LauncherClient:
         self._connection = None
         self._retired.clear()
 
-    async def launch(self, directory: Path) -> Started:
+    async def launch(self, directory: Path) -> ShepherdStart:
         """Start the shepherd of a run directory and return it, once ``started.json`` is written.
 
         Raises:
@@ -88,16 +88,16 @@ class _Connection:
     def __init__(self, channel: socket.socket, process: subprocess.Popen[bytes]) -> None:
         self._channel = channel
         self._process = process
-        self._answers: dict[str, asyncio.Future[Started]] = {}
+        self._answers: dict[str, asyncio.Future[ShepherdStart]] = {}
         self.is_gone = False
 
     def listen(self) -> None:
         """Receive answers from now on."""
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._receive)
 
-    def ask(self, directory: Path) -> asyncio.Future[Started]:
+    def ask(self, directory: Path) -> asyncio.Future[ShepherdStart]:
         """Request the shepherd of a run directory."""
-        answer: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[ShepherdStart] = asyncio.get_running_loop().create_future()
         self._answers[directory.name] = answer
         try:
             self._channel.send(os.fsencode(directory))
@@ -153,7 +153,7 @@ class _Connection:
         self._answers.clear()
 
 
-def _mark_retrieved(answer: asyncio.Future[Started]) -> None:
+def _mark_retrieved(answer: asyncio.Future[ShepherdStart]) -> None:
     # A cancelled caller never does so, and asyncio would log an error that was not retrieved.
     if not answer.cancelled():
         answer.exception()

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 __all__ = [
-    "Measure",
     "Process",
+    "ProcessUsage",
     "boot_id",
     "children_io_bytes",
     "counts_io_wait",
@@ -46,7 +46,7 @@ class Process(NamedTuple):
     start_ticks: int
 
 
-class Measure(NamedTuple):
+class ProcessUsage(NamedTuple):
     """The resources that some processes use.
 
     Attributes:
@@ -120,7 +120,7 @@ def descendants(root: int) -> list[Process]:
     return found
 
 
-def measure(processes: Iterable[Process]) -> Measure:
+def measure(processes: Iterable[Process]) -> ProcessUsage:
     """Return the resources that these processes use together."""
     ticks = pages = transferred = 0
     for process in processes:
@@ -129,7 +129,7 @@ def measure(processes: Iterable[Process]) -> Measure:
             ticks += sum(map(int, fields[_CPU_TICKS]))
             pages += int(fields[_RESIDENT_PAGES])
             transferred += _io_bytes(f"/proc/{process.pid}/io")
-    return Measure(ticks / _TICKS_PER_SECOND, pages * _PAGE_BYTES, transferred)
+    return ProcessUsage(ticks / _TICKS_PER_SECOND, pages * _PAGE_BYTES, transferred)
 
 
 def proportional_memory(processes: Iterable[Process]) -> int:

@@ -25,7 +25,15 @@ from itertools import islice
 
 from hpcq.schedulers.local.job import LocalJob
 
-__all__ = ["BACKFILL_DEPTH", "MAX_OVERTAKES", "Choice", "JobQueue", "Running", "Waiting", "choose"]
+__all__ = [
+    "BACKFILL_DEPTH",
+    "MAX_OVERTAKES",
+    "Choice",
+    "JobQueue",
+    "RunningJob",
+    "WaitingJob",
+    "choose",
+]
 
 MAX_OVERTAKES = 16
 """The most jobs that start before the head when the moment it can start at is not known."""
@@ -35,7 +43,7 @@ BACKFILL_DEPTH = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingJob:
     """A job that could start.
 
     Attributes:
@@ -52,7 +60,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningJob:
     """A job that holds slots.
 
     Attributes:
@@ -79,7 +87,9 @@ class Choice:
     overtakes: int = 0
 
 
-def choose(waiting: Iterable[Waiting], running: Iterable[Running], total_slots: int) -> Choice:
+def choose(
+    waiting: Iterable[WaitingJob], running: Iterable[RunningJob], total_slots: int
+) -> Choice:
     """Choose the jobs that start now.
 
     Args:
@@ -96,12 +106,14 @@ def choose(waiting: Iterable[Waiting], running: Iterable[Running], total_slots: 
             later = _backfill(job, islice(remaining, BACKFILL_DEPTH), holding, free)
             return Choice((*start, *later.start), job.job, later.overtakes)
         free -= job.slots
-        holding.append(Running(job.slots, job.limit_seconds))
+        holding.append(RunningJob(job.slots, job.limit_seconds))
         start.append(job.job)
     return Choice(tuple(start))
 
 
-def _backfill(head: Waiting, later: Iterator[Waiting], holding: list[Running], free: int) -> Choice:
+def _backfill(
+    head: WaitingJob, later: Iterator[WaitingJob], holding: list[RunningJob], free: int
+) -> Choice:
     moment, spare = _reservation(holding, free, head.slots)
     allowed = MAX_OVERTAKES - head.overtaken
     start: list[int] = []
@@ -123,7 +135,7 @@ def _backfill(head: Waiting, later: Iterator[Waiting], holding: list[Running], f
     return Choice(tuple(start), head.job, overtakes)
 
 
-def _reservation(holding: Iterable[Running], free: int, needed: int) -> tuple[float | None, int]:
+def _reservation(holding: Iterable[RunningJob], free: int, needed: int) -> tuple[float | None, int]:
     """Return the seconds until the head can start at the latest, and the slots free beside it."""
     ends = ((math.inf if job.seconds_left is None else job.seconds_left, job) for job in holding)
     for seconds, job in sorted(ends, key=lambda end: end[0]):
@@ -175,11 +187,11 @@ class JobQueue:
         return [self._jobs.pop(number) for number in choice.start]
 
 
-def _waiting(job: LocalJob) -> Waiting:
-    return Waiting(job.number, job.spec.slots, job.spec.wall_time_limit_seconds, job.overtaken)
+def _waiting(job: LocalJob) -> WaitingJob:
+    return WaitingJob(job.number, job.spec.slots, job.spec.wall_time_limit_seconds, job.overtaken)
 
 
-def _running(job: LocalJob) -> Running:
+def _running(job: LocalJob) -> RunningJob:
     limit = job.spec.wall_time_limit_seconds
     spent = 0.0 if job.began is None else time.monotonic() - job.began
-    return Running(job.spec.slots, None if limit is None else max(0.0, limit - spent))
+    return RunningJob(job.spec.slots, None if limit is None else max(0.0, limit - spent))

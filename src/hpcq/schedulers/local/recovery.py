@@ -8,7 +8,13 @@ from typing import NamedTuple
 from hpcq.domain.states import FailureKind
 from hpcq.schedulers.local import files
 from hpcq.schedulers.local.cgroup import JobCgroup
-from hpcq.schedulers.local.files import Result, Started, read_result, read_sample, read_started
+from hpcq.schedulers.local.files import (
+    Result,
+    ShepherdStart,
+    read_result,
+    read_sample,
+    read_started,
+)
 from hpcq.schedulers.local.processes import (
     Process,
     descendants,
@@ -32,7 +38,7 @@ class RecoveredJob(NamedTuple):
         has_ended: whether its result is in the run directory.
     """
 
-    started: Started | None
+    started: ShepherdStart | None
     has_ended: bool
 
 

@@ -15,8 +15,8 @@ from hpcq.schedulers.local import cgroup_setup, files, recovery
 from hpcq.schedulers.local.cgroup import remove_cgroup
 from hpcq.schedulers.local.cgroup_setup import CgroupsUnusable, CgroupTree
 from hpcq.schedulers.local.environment import JobEnvironment, login_environment, make_job_folder
-from hpcq.schedulers.local.files import Order, Result, Sample, Started
-from hpcq.schedulers.local.job import LocalJob, Phase, Row, output_paths
+from hpcq.schedulers.local.files import JobOrder, Result, Sample, ShepherdStart
+from hpcq.schedulers.local.job import LocalJob, Phase, SpoolRow, output_paths
 from hpcq.schedulers.local.launcher_client import LauncherClient, LauncherEnded
 from hpcq.schedulers.local.processes import Process, open_pidfd, send
 from hpcq.schedulers.local.recovery import RecoveredJob
@@ -55,7 +55,7 @@ class Runs:
         if self._launcher is not None:
             await self._launcher.stop()
 
-    async def begin(self, job: LocalJob, script: bytes) -> Started:
+    async def begin(self, job: LocalJob, script: bytes) -> ShepherdStart:
         """Start a job and return its shepherd.
 
         Raises:
@@ -73,7 +73,7 @@ class Runs:
             return started
 
     async def recover(
-        self, rows: Sequence[Row], boot_id: str
+        self, rows: Sequence[SpoolRow], boot_id: str
     ) -> list[tuple[LocalJob, RecoveredJob | None]]:
         """Return the jobs of these rows, and the present state of those that were running.
 
@@ -140,11 +140,11 @@ class Runs:
         files.make_run_directory(directory, order, script)
         make_job_folder(order["folder"], self._environment.host, job.spec.slots)
 
-    def _order(self, job: LocalJob) -> Order:
+    def _order(self, job: LocalJob) -> JobOrder:
         spec, group = job.spec, self._cgroup_of(job)
         stdout_path, stderr_path = output_paths(job.number, spec)
         folder = self._environment.folder(job)
-        return Order(
+        return JobOrder(
             args=list(spec.args),
             environment=self._environment.environment(job, folder),
             working_directory=spec.working_directory,
@@ -158,7 +158,7 @@ class Runs:
             folder=folder,
         )
 
-    def _recover(self, row: Row, boot_id: str) -> tuple[LocalJob, RecoveredJob | None]:
+    def _recover(self, row: SpoolRow, boot_id: str) -> tuple[LocalJob, RecoveredJob | None]:
         job = LocalJob.from_row(row)
         if row.phase != Phase.DISPATCHED:
             return job, None

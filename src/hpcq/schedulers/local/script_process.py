@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hpcq.schedulers.local.cgroup import JobCgroup
-from hpcq.schedulers.local.files import SCRIPT, Order
+from hpcq.schedulers.local.files import SCRIPT, JobOrder
 
 __all__ = ["DEFAULT_SHELL", "ScriptProcess", "StartFailed", "control", "start_script"]
 
@@ -98,7 +98,7 @@ def control(option: int, argument: int | bytes) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def start_script(directory: Path, order: Order, group: JobCgroup | None) -> ScriptProcess:
+def start_script(directory: Path, order: JobOrder, group: JobCgroup | None) -> ScriptProcess:
     """Fork the process that becomes the script, in the job's control group if it has one.
 
     This does not wait for files that the job names: opening its output may take for ever.
@@ -140,7 +140,9 @@ def _fork_into(group: JobCgroup) -> int | None:
     return pid if pid >= 0 else None
 
 
-def _become_script(directory: Path, order: Order, to_join: JobCgroup | None, report: int) -> None:
+def _become_script(
+    directory: Path, order: JobOrder, to_join: JobCgroup | None, report: int
+) -> None:
     try:
         if to_join is not None:
             joined = _NOT_JOINED
@@ -158,7 +160,7 @@ def _become_script(directory: Path, order: Order, to_join: JobCgroup | None, rep
     os._exit(127)
 
 
-def _prepare(order: Order) -> None:
+def _prepare(order: JobOrder) -> None:
     os.setsid()
     control(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _try_on_path("The working directory", order["working_directory"], os.chdir)
@@ -202,7 +204,7 @@ def _try_on_path(what: str, path: str, action: Callable[[str], _Opened]) -> _Ope
         raise StartFailed(f"{what} {path!r} cannot be used: {why}.") from None
 
 
-def _execute(script: str, order: Order) -> None:
+def _execute(script: str, order: JobOrder) -> None:
     argv, environment = [script, *order["args"]], order["environment"]
     shell = [order.get("shell") or DEFAULT_SHELL]
     for _ in range(_BUSY_ATTEMPTS):

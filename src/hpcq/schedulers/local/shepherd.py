@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hpcq.schedulers.local import files
 from hpcq.schedulers.local.cgroup import JobCgroup
-from hpcq.schedulers.local.files import Order, Result, Sample, Started
+from hpcq.schedulers.local.files import JobOrder, Result, Sample, ShepherdStart
 from hpcq.schedulers.local.processes import Process, boot_id, descendants, identify, send
 from hpcq.schedulers.local.script_process import ScriptProcess, control, start_script
 from hpcq.schedulers.local.usage_meter import UsageMeter
@@ -45,7 +45,7 @@ _KILL_AGAIN_SECONDS = 0.05
 _DISK_FULL_PAUSE_SECONDS = 1.0
 
 
-def supervise(directory: Path, announce: Callable[[Started], None]) -> None:
+def supervise(directory: Path, announce: Callable[[ShepherdStart], None]) -> None:
     """Run the job of a run directory to its end. To be called in a process of its own.
 
     Args:
@@ -58,7 +58,7 @@ def supervise(directory: Path, announce: Callable[[Started], None]) -> None:
     order, me = files.read_order(directory), identify(os.getpid())
     assert order is not None  # noqa: S101 - the service has written it
     assert me is not None  # noqa: S101 - /proc always has the process that reads it
-    started = Started(
+    started = ShepherdStart(
         pid=me.pid,
         start_ticks=me.start_ticks,
         boot_id=boot_id(),
@@ -88,7 +88,7 @@ def _write_result(directory: Path, result: Result) -> None:
 class Shepherd:
     """Watches one job."""
 
-    def __init__(self, directory: Path, order: Order, started: Started) -> None:
+    def __init__(self, directory: Path, order: JobOrder, started: ShepherdStart) -> None:
         self._directory = directory
         self._order = order
         self._start_time = started["start_time"]

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.schedulers.local.files import Result
-from hpcq.schedulers.local.job import Row
+from hpcq.schedulers.local.job import SpoolRow
 
 __all__ = ["NothingWritten", "Spool"]
 
@@ -102,7 +102,7 @@ class Spool:
         self._lock = descriptor
         return descriptor
 
-    async def open(self) -> list[Row]:
+    async def open(self) -> list[SpoolRow]:
         """Open the file, making it if there is none, and return the jobs that are not finished.
 
         Raises:
@@ -183,16 +183,16 @@ class Spool:
 
         return await self._do(step)
 
-    async def finished(self, numbers: Sequence[int]) -> list[Row]:
+    async def finished(self, numbers: Sequence[int]) -> list[SpoolRow]:
         """Return those of these jobs that are finished."""
 
-        def step(connection: sqlite3.Connection) -> list[Row]:
-            rows: list[Row] = []
+        def step(connection: sqlite3.Connection) -> list[SpoolRow]:
+            rows: list[SpoolRow] = []
             for first in range(0, len(numbers), _IDS_PER_QUERY):
                 some = numbers[first : first + _IDS_PER_QUERY]
                 marks = ",".join("?" * len(some))
                 query = f"SELECT {_COLUMNS} FROM job WHERE phase = 'finished' AND id IN ({marks})"  # noqa: S608 - question marks
-                rows += [Row(*row) for row in connection.execute(query, some)]
+                rows += [SpoolRow(*row) for row in connection.execute(query, some)]
             return rows
 
         return await self._do(step)
@@ -258,11 +258,11 @@ class Spool:
             raise
         return results
 
-    def _open(self) -> list[Row]:
+    def _open(self) -> list[SpoolRow]:
         try:
             self._connection = _connect(self._directory / "spool.db")
             query = f"SELECT {_COLUMNS} FROM job WHERE phase <> 'finished' ORDER BY id"  # noqa: S608
-            return [Row(*row) for row in self._connection.execute(query)]
+            return [SpoolRow(*row) for row in self._connection.execute(query)]
         except sqlite3.Error as error:
             raise SchedulerUnavailable(
                 f"The spool {str(self._directory / 'spool.db')!r} cannot be used: {error}."

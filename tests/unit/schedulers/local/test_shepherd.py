@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from hpcq.schedulers.local.files import Order, Result, make_run_directory, read_result
+from hpcq.schedulers.local.files import JobOrder, Result, make_run_directory, read_result
 from hpcq.schedulers.local.shepherd import SIGNALS, supervise
 
 
 def run(directory: Path, script: str, step: float, limit: float | None = None) -> Result:
     """Run a job while the clock is set by so many seconds right after its start."""
-    order = Order(
+    order = JobOrder(
         args=[],
         environment={"PATH": "/usr/bin:/bin"},
         working_directory=str(directory),
