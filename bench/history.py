@@ -21,13 +21,13 @@ from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
-from tests.service import Service
 
 from bench.listing import resident_mib
 from bench.scale import SETTINGS, Full
 from hpcq.domain import life, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import JobState
+from hpcq.schedulers.testing.service import Service
 from hpcq.services.assembly import assemble
 from hpcq.services.clock import now
 from hpcq.services.pages import AfterEnded, write_cursor

@@ -14,7 +14,8 @@ import psycopg
 import pytest
 from psycopg import sql
 from tests import real
-from tests.waiting import PATIENCE_SECONDS
+
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
 __all__ = [
     "DATABASES",

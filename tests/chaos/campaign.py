@@ -27,7 +27,8 @@ from tests.chaos.evidence import (
 from tests.chaos.judgement import Evidence, Finding, judge
 from tests.chaos.plan import Form, Kill, Plan
 from tests.faults.fake import left_behind
-from tests.service import Service
+
+from hpcq.schedulers.testing.service import Service
 
 __all__ = ["SUBMIT", "Result", "run_campaign"]
 

@@ -16,9 +16,6 @@ from xml.sax.saxutils import escape
 
 import httpx
 from tests.faults.fake import FENCE, FakeScheduler
-from tests.jobs import Json, Study
-from tests.service import Service
-from tests.waiting import PATIENCE_SECONDS, until
 
 from hpcq.domain.jobs import JobUid, SubmissionKey
 from hpcq.schedulers.slurm.queries import (
@@ -29,6 +26,9 @@ from hpcq.schedulers.slurm.queries import (
     HISTORY_COLUMNS,
     QUEUE_COLUMNS,
 )
+from hpcq.schedulers.testing.jobs import Json, Study
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
 
 __all__ = [
     "SITES",

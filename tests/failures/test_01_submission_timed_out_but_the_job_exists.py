@@ -12,8 +12,9 @@ import httpx
 import pytest
 from tests.failures.conftest import FAST, LIMITED
 from tests.failures.site import Site, key_of, listed, read, read_until, until
-from tests.jobs import Json, Study, assert_problem
-from tests.service import Service
+
+from hpcq.schedulers.testing.jobs import Json, Study, assert_problem
+from hpcq.schedulers.testing.service import Service
 
 # The command took the job; this is what it did then.
 LIES = ["hang", "deaf", "fail", "crash", "silent", "banner", "noise", "binary"]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from tests.failures.site import Site, key_of, read_until, submitted
-from tests.jobs import Study
-from tests.service import Service
 from tests.unit.services.kit import World
 
 from hpcq.domain.states import JobState
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import Service
 
 
 def test_between_queue_and_accounting_the_end_is_undetermined_then_the_truth(

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from tests.failures.site import Site, key_of, listed, read, read_until, submitted
-from tests.jobs import Study
-from tests.service import Service
 from tests.unit.services.kit import World
 
 from hpcq.domain.states import JobState
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import Service
 
 
 def test_a_job_that_nobody_knows_is_never_a_success(

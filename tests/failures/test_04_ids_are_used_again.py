@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from tests.failures.site import Site, key_of, read, read_until, submitted
-from tests.jobs import Json, Study
-from tests.service import Service
 from tests.unit.services.kit import World
 
 from hpcq.domain.states import JobState
+from hpcq.schedulers.testing.jobs import Json, Study
+from hpcq.schedulers.testing.service import Service
 
 
 def _ended(site: Site, service: Service, study: Study) -> Json:

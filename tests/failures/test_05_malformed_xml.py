@@ -9,9 +9,10 @@ Torque's documents are covered too: an empty one, none at all, two in a row.
 
 import pytest
 from tests.failures.site import Site, key_of, listed, read, read_until, submitted, until
-from tests.jobs import Study, assert_problem
-from tests.service import Service
 from tests.unit.schedulers.sge.recorded import recorded
+
+from hpcq.schedulers.testing.jobs import Study, assert_problem
+from hpcq.schedulers.testing.service import Service
 
 of_grid_engine = pytest.mark.parametrize("site", ["SGE"], indirect=True)
 of_torque = pytest.mark.parametrize("site", ["TORQUE"], indirect=True)

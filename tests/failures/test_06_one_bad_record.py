@@ -8,8 +8,9 @@ was. The JSON of PBS is divided into jobs by its layout, which no user can write
 
 import pytest
 from tests.failures.site import SITES, Site, key_of, listed, read_until, submitted, until
-from tests.jobs import Study
-from tests.service import Service
+
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import Service
 
 BAD_IN_QUEUE = {
     "SLURM": b"%s\x1fRUNNING\x1fonly three columns\x1d0123456789abcdef\x1d\n",

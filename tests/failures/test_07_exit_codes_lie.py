@@ -8,14 +8,14 @@ whatever it printed; a command that exits with 0 and reports a failure has faile
 
 import pytest
 from tests.failures.site import Site, key_of, listed, read, read_until, submitted, until
-from tests.jobs import Study, assert_problem
-from tests.service import Service
 from tests.unit.schedulers.pbs import recorded as pbs
 from tests.unit.schedulers.sge import recorded as sge
 from tests.unit.schedulers.slurm import recorded as slurm
 from tests.unit.schedulers.torque import recorded as torque
 
 from hpcq.execution.protocol import Completed
+from hpcq.schedulers.testing.jobs import Study, assert_problem
+from hpcq.schedulers.testing.service import Service
 
 COMPLAINT = b"slurm_load_jobs error: Socket timed out on send/recv operation\n"
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from tests.failures.site import Site, key_of, listed, read_until, submitted, until
-from tests.jobs import Study, assert_problem
-from tests.service import Service
 from tests.unit.schedulers.slurm.recorded import recorded
 from tests.unit.services.kit import World
 
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.states import JobState
+from hpcq.schedulers.testing.jobs import Study, assert_problem
+from hpcq.schedulers.testing.service import Service
 
 
 def _put_out_of_order(site: Site) -> None:

@@ -7,8 +7,9 @@ error does no harm; with noise around the id itself the service finds the job by
 
 import pytest
 from tests.failures.site import Site, key_of, listed, until
-from tests.jobs import Study
-from tests.service import Service
+
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import Service
 
 
 def test_an_id_in_a_banner_is_not_guessed_at_but_found_by_its_key(

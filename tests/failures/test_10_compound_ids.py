@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.failures.site import Site, listed, read, until
-from tests.jobs import assert_problem
-from tests.service import Service
 
 from hpcq.domain.jobs import NativeId
+from hpcq.schedulers.testing.jobs import assert_problem
+from hpcq.schedulers.testing.service import Service
 
 OF_MANY = [
     "123_[9201-10000%500]",

@@ -7,10 +7,10 @@ with the raw word in `nativeState`; it ends no job and hides none.
 
 import pytest
 from tests.failures.site import SITES, Site, key_of, listed, read, read_until, submitted, until
-from tests.jobs import Study
-from tests.service import Service
 
 from hpcq.schedulers.slurm.states import STATES
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import Service
 
 EVERYWHERE = pytest.mark.parametrize("site", SITES, indirect=True)
 IN_QUEUE = {

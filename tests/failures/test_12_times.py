@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from tests.failures.conftest import FAST
 from tests.failures.site import Site, key_of, read, read_until, submitted, until
-from tests.jobs import Study
-from tests.service import Service
 from tests.unit.schedulers.sge.recorded import recorded
 
 from hpcq.schedulers.sge.qacct import parse_qacct
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import Service
 
 # 2026-11-01 06:30 UTC: half past one for the first, or for the second time, in New York.
 REPEATED = [1793511000, 1793514600]

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.jobs import Json, Study, assert_problem
-from tests.service import Service
-from tests.waiting import PATIENCE_SECONDS, until
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
 from hpcq.schedulers.testing import FakeScheduler
+from hpcq.schedulers.testing.jobs import Json, Study, assert_problem
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
 from hpcq.services.paths import PathChecker
 
 

@@ -10,8 +10,9 @@ import json
 
 import pytest
 from tests.failures.site import SITES, Site, listed, read_until, submitted, until
-from tests.jobs import Study
-from tests.service import Service
+
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import Service
 
 EVERYWHERE = pytest.mark.parametrize("site", SITES, indirect=True)
 FORGED_ROW = "x\n99999\x1fRUNNING\x1f\x1f\x1f\x1f\x1f\x1f\x1f\x1f\x1f\x1f"

@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from tests.failures.conftest import FAST
 from tests.failures.site import Site, submitted
-from tests.jobs import RECORD_ENVIRONMENT, Jobs, Study
-from tests.service import CANARY, Service
+
+from hpcq.schedulers.testing.jobs import RECORD_ENVIRONMENT, Jobs, Study
+from hpcq.schedulers.testing.service import CANARY, Service
 
 HOSTILE = {
     "COMMAS": "a,b,c=d,",

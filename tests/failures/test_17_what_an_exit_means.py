@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from tests.failures.site import SITES, Site, key_of, read, read_until, submitted
-from tests.jobs import Json, Study
-from tests.service import Service
+
+from hpcq.schedulers.testing.jobs import Json, Study
+from hpcq.schedulers.testing.service import Service
 
 # What the accounting says -> state, failureKind, exitCode, exitSignal
 SGE: list[tuple[dict[str, Any], tuple[str, str | None, int | None, int | None]]] = [

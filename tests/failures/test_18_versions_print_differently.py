@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from tests.failures.site import Site, listed, read, until
-from tests.jobs import Json
-from tests.service import Service
 from tests.unit.schedulers.sge import recorded as sge
 from tests.unit.schedulers.slurm import recorded as slurm
 from tests.unit.schedulers.torque import recorded as torque
 
 from hpcq.execution.protocol import Completed
+from hpcq.schedulers.testing.jobs import Json
+from hpcq.schedulers.testing.service import Service
 
 ACCOUNTING = sorted(sge.ROOT.glob("*/accounting_file"))
 NOT_OVER = ("history-het-pending", "history-incomplete-owner")

@@ -12,8 +12,9 @@ from datetime import datetime
 import pytest
 from tests.failures.conftest import FAST
 from tests.failures.site import Site, key_of, listed, read_until, submitted
-from tests.jobs import Study
-from tests.service import Service
+
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import Service
 
 
 @pytest.mark.parametrize("ahead", [-300, 300], ids=["behind", "ahead"])

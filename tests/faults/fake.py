@@ -6,7 +6,7 @@ import secrets
 import signal
 from pathlib import Path
 
-from tests.waiting import until
+from hpcq.schedulers.testing.waiting import until
 
 __all__ = [
     "COMMANDS",

@@ -5,13 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from tests.waiting import PATIENCE_SECONDS, eventually
-
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.local.backend import LocalBackend
 from hpcq.schedulers.local.processes import boot_id
 from hpcq.schedulers.local.settings import LocalSettings
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, eventually
 
 __all__ = ["ENVIRONMENT", "LocalSite", "new_key"]
 

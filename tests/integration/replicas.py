@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from tests.unit.services.kit import CLUSTER, Clock
-from tests.waiting import PATIENCE_SECONDS
 
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid
 from hpcq.schedulers.base import Listing, SchedulerBackend
 from hpcq.schedulers.testing import FakeScheduler
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 from hpcq.services.assembly import Services, assemble
 from hpcq.services.paths import PathChecker
 from hpcq.services.replica import Replica

@@ -16,7 +16,6 @@ from typing import NoReturn
 
 import pytest
 from tests.integration.local_site import ENVIRONMENT, LocalSite, new_key
-from tests.waiting import PATIENCE_SECONDS, eventually
 
 from hpcq.domain.errors import (
     InvalidSpec,
@@ -31,6 +30,7 @@ from hpcq.schedulers.local import files, processes
 from hpcq.schedulers.local.files import read_started
 from hpcq.schedulers.local.settings import LocalSettings
 from hpcq.schedulers.local.spool import NothingWritten
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 from tests.integration.local_site import LocalSite
-from tests.waiting import PATIENCE_SECONDS
 
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.schedulers.local.cgroup import JobCgroup, find_cgroup
 from hpcq.schedulers.local.cgroup_setup import CgroupsUnusable, CgroupTree, claim
 from hpcq.schedulers.local.files import read_started
 from hpcq.schedulers.local.launcher_client import LauncherClient
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 

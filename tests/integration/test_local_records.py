@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from tests.jobs import Jobs, Study
-from tests.service import Service
-from tests.waiting import until
+from hpcq.schedulers.testing.jobs import Jobs, Study
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import until
 
 SECRET = "the-password-of-a-study"  # noqa: S105 - of nothing
 

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import pytest
 from tests.backends import BACKENDS
-from tests.waiting import PATIENCE_SECONDS, until
 
 from hpcq.domain.errors import InvalidSpec, JobNotFound, SchedulerUnavailable
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
@@ -18,6 +17,7 @@ from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.sge.backend import SgeBackend, create
 from hpcq.schedulers.sge.settings import SgeSettings
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.sge
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from tests.backends import BACKENDS
-from tests.waiting import PATIENCE_SECONDS, eventually
 
 from hpcq.domain.errors import InvalidSpec, JobNotFound
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
@@ -20,6 +19,7 @@ from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.slurm.backend import SlurmBackend, create
 from hpcq.schedulers.slurm.settings import SlurmSettings
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.slurm
 

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import pytest
 from tests.fakebin.torque import Torque
 from tests.recordings import RECORDED, read_case
-from tests.waiting import PATIENCE_SECONDS, until
 
 from hpcq.domain.errors import (
     CommandMissing,
@@ -35,6 +34,7 @@ from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.protocol import Command, Completed, Runner
 from hpcq.schedulers.base import SchedulerOptions
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
 from hpcq.schedulers.torque.backend import TorqueBackend, create
 from hpcq.schedulers.torque.parse import parse_qstat_text, parse_qstat_xml
 from hpcq.schedulers.torque.settings import TorqueSettings

@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 import pytest
 import stamina
-from tests.waiting import eventually
 
 from hpcq.api.app import create_app
 from hpcq.config import Settings
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.testing import FakeScheduler
+from hpcq.schedulers.testing.waiting import eventually
 from hpcq.services.monitor import Health
 
 _METADATA = "Metadata-Version: 2.1\nName: fake-scheduler\nVersion: 1\n"

@@ -9,13 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.faults.fake import FakeScheduler, left_behind, processes_with
-from tests.jobs import Study
-from tests.service import Service
-from tests.waiting import PATIENCE_SECONDS, cut_off, until
 
 from hpcq.domain.errors import SchedulerError
 from hpcq.execution import orphans
 from hpcq.execution.orphans import end_orphans
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, cut_off, until
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 

@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from tests.waiting import PATIENCE_SECONDS
-
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId
 from hpcq.schedulers.testing import FakeScheduler
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 from hpcq.services.assembly import assemble
 from hpcq.services.paths import PathChecker
 from hpcq.services.settings import ServiceSettings

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import structlog
 from structlog.testing import capture_logs
-from tests.waiting import PATIENCE_SECONDS
 
 from hpcq.api.program_sources import program_sources
 from hpcq.config import Settings
@@ -16,6 +15,7 @@ from hpcq.domain.programs import Installation, ProgramKey
 from hpcq.execution.local import LocalRunner
 from hpcq.programs import Reading
 from hpcq.programs.settings import ProgramPathRule
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 from hpcq.services.programs import Catalogue, ProgramService, Source, in_thread
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from tests.fakebin.pbs import Pbs
-from tests.waiting import PATIENCE_SECONDS, eventually
 
 from hpcq.domain.errors import (
     InvalidSpec,
@@ -32,6 +31,7 @@ from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.pbs.backend import PbsBackend, create
 from hpcq.schedulers.pbs.settings import PbsSettings
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from tests.fakebin.pbs import Pbs, output
 from tests.unit.schedulers.pbs.recorded import cases, recorded
-from tests.waiting import until
 
 from hpcq.schedulers.pbs_family.values import restored
+from hpcq.schedulers.testing.waiting import until
 
 
 def _pairs(value: Any) -> Any:

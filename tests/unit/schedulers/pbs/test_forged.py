@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.waiting import PATIENCE_SECONDS
 
 from hpcq.domain.jobs import NativeId
 from hpcq.domain.states import JobState
@@ -13,6 +12,7 @@ from hpcq.execution.protocol import Command, Completed
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.pbs.backend import PbsBackend, create
 from hpcq.schedulers.pbs.settings import PbsSettings
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 

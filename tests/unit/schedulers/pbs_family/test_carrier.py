@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.conformance.hostile import values
-from tests.waiting import PATIENCE_SECONDS
 
 from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX, JOB_NUMBER, build_carrier
+from hpcq.schedulers.testing.contract.hostile import values
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
 SHELLS = ["/bin/sh", "/bin/bash"]
 RECORD = """#!/usr/bin/python3 -I

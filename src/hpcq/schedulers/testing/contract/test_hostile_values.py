@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.backends import Backend
-from tests.conformance.hostile import UNSENDABLE, file_name, values
-from tests.jobs import Jobs, Json, Study, assert_problem
-from tests.service import INSTALLATION, Service
+
+from hpcq.schedulers.testing.backend import Backend
+from hpcq.schedulers.testing.contract.hostile import UNSENDABLE, file_name, values
+from hpcq.schedulers.testing.jobs import Jobs, Json, Study, assert_problem
+from hpcq.schedulers.testing.service import INSTALLATION, Service
 
 CANARY = "HPCQ_CANARY"
 """A file that exists when something was run; in file names it stands without a folder, and would

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from tests.backends import Backend, those_with
-from tests.jobs import Jobs, Json, Study
-from tests.service import Service
+
+from hpcq.schedulers.testing.backend import Backend, those_with
+from hpcq.schedulers.testing.jobs import Jobs, Json, Study
+from hpcq.schedulers.testing.service import Service
 
 SIGNALS = {"kill": 9, "terminate": 15, "abort": 6, "user-1": 10}
 
@@ -22,7 +23,7 @@ class Endings:
         return self.jobs.ended(self.ids[case])
 
 
-def _cases(study: Study) -> dict[str, Json]:
+def _cases(study: Study, backend: Backend) -> dict[str, Json]:
     def job(name: str, body: str, **fields: object) -> Json:
         return study.job(study.script(body, f"{name}.sh"), name=name, **fields)
 
@@ -41,9 +42,10 @@ def _cases(study: Study) -> dict[str, Json]:
         name: job(name, f"ulimit -c 0\nkill -{number} $$\nsleep 60\n")
         for name, number in SIGNALS.items()
     }
+    memory = {"memory": study.job(eater, name="memory", memoryLimit=0.25)}
     return {
         "time": job("time", "sleep 600\n", wallTimeLimit=2),
-        "memory": study.job(eater, name="memory", memoryLimit=0.25),
+        **(memory if backend.out_of_memory else {}),
         "zero": job("zero", "exit 0\n"),
         "three": job("three", "exit 3\n"),
         "killed-like": job("killed-like", "exit 137\n"),
@@ -55,11 +57,13 @@ def _cases(study: Study) -> dict[str, Json]:
 
 
 @pytest.fixture(scope="module")
-def endings(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endings]:
+def endings(
+    service: Service, backend: Backend, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Endings]:
     """All cases, submitted."""
     study = Study(tmp_path_factory.mktemp("endings") / "study")
     jobs = Jobs(service)
-    ids = {case: jobs.submit(body) for case, body in _cases(study).items()}
+    ids = {case: jobs.submit(body) for case, body in _cases(study, backend).items()}
     yield Endings(jobs, ids)
     jobs.clean_up()
 
@@ -91,6 +95,7 @@ def test_a_signal_is_told_apart_from_an_exit_status(
     assert (job["exitSignal"], job["exitCode"]) == (number, None)
 
 
+@those_with(lambda backend: backend.out_of_memory)
 def test_a_job_above_its_memory_limit_fails(endings: Endings, backend: Backend) -> None:
     job = endings.of("memory")
     assert job["state"] == "FAILED"

@@ -1,8 +1,8 @@
 """Jobs that wait for others."""
 
-from tests.backends import ALL_CONDITIONS, Backend
-from tests.jobs import Jobs, Json, Study, assert_problem
-from tests.service import Service
+from hpcq.schedulers.testing.backend import ALL_CONDITIONS, Backend
+from hpcq.schedulers.testing.jobs import Jobs, Json, Study, assert_problem
+from hpcq.schedulers.testing.service import Service
 
 EXIT_CODES = {"success": 0, "failure": 3, "any": 3, "started": 0}
 

@@ -10,16 +10,16 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
-
-from hpcq.cli.serve import serve
 
 __all__ = ["fork_service"]
 
 # Loaded by the process to fork from. Some of it a service loads while it starts.
 _LOADED = (
     __name__,
+    "hpcq.cli.serve",
     "hpcq.cli.server",
     *(f"hpcq.schedulers.{name}.backend" for name in ("local", "pbs", "sge", "slurm", "torque")),
     "alembic.command",
@@ -30,6 +30,8 @@ _LOADED = (
     "uvloop",
 )
 
+_START = "import pathlib, sys, hpcq.cli.serve as s; sys.exit(s.serve(pathlib.Path.cwd()))"
+
 
 def fork_service(
     python: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path
@@ -38,6 +40,7 @@ def fork_service(
 
     Args:
         python: the command that starts Python for the process to fork from.
+        folder: its working directory, with its ``.env``.
         environment: all variables of the service.
         log: a file that the service's output is appended to.
     """
@@ -68,7 +71,9 @@ def _run(folder: Path, environment: dict[str, str], log: Path) -> None:
     os.close(output)
     if any(name.startswith("PYTHON") for name in environment):
         # Python reads these when it begins.
-        os.execve(sys.executable, [sys.executable, "main.py"], environment)  # noqa: S606
+        started = ["main.py"] if (folder / "main.py").exists() else ["-c", _START]
+        os.execve(sys.executable, [sys.executable, *started], environment)  # noqa: S606
     os.environ.clear()
     os.environ.update(environment)
-    sys.exit(serve(folder))
+    # By its name: the layers below the command line know nothing of it.
+    sys.exit(import_module("hpcq.cli.serve").serve(folder))

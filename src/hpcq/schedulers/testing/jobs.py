@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.service import Service
-from tests.waiting import until
+
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import until
 
 __all__ = ["RECORD_ARGUMENTS", "RECORD_ENVIRONMENT", "Jobs", "Json", "Study", "assert_problem"]
 
@@ -100,7 +101,7 @@ class Jobs:
 
     @property
     def _lists_ended(self) -> bool:
-        return self._service.settings.get("COMPATIBILITY") != "original"
+        return not self._service.is_original
 
     def delete(self, job_id: str) -> None:
         """Delete it; it must be accepted."""

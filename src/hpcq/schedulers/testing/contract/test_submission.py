@@ -4,9 +4,10 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.backends import AS_ORIGINAL, Backend
-from tests.jobs import RECORD_ARGUMENTS, Jobs, Study, assert_problem
-from tests.service import ROOT_PATH, Service
+
+from hpcq.schedulers.testing.backend import Backend
+from hpcq.schedulers.testing.jobs import RECORD_ARGUMENTS, Jobs, Study, assert_problem
+from hpcq.schedulers.testing.service import Service
 
 ARGUMENTS = [
     "plain",
@@ -176,24 +177,6 @@ def test_the_answer_tells_where_the_job_is(service: Service, jobs: Jobs, study: 
     assert answer.json()["uid"] == jobs.read(job_id)["uid"]
     assert answer.headers["location"].endswith(f"/jobs/{job_id}")
     assert service.client.get(answer.headers["location"]).json()["jobId"] == job_id
-
-
-@pytest.mark.parametrize("backend", ["LOCAL", AS_ORIGINAL], indirect=True)
-@pytest.mark.parametrize("prefix", ["", ROOT_PATH])
-@pytest.mark.parametrize("slash", ["", "/"])
-def test_every_form_of_the_address_answers(
-    service: Service, jobs: Jobs, study: Study, prefix: str, slash: str
-) -> None:
-    client = service.client
-    body = study.job(study.script("true\n"), hold=True)
-    answer = client.post(f"{prefix}/jobs{slash}", json=body)
-    assert answer.status_code == 201
-    job_id = jobs.accepted(answer)
-    assert job_id in {job["jobId"] for job in client.get(f"{prefix}/jobs{slash}").json()}
-    assert client.get(f"{prefix}/jobs/{job_id}{slash}").json()["jobId"] == job_id
-    assert client.get(f"{prefix}/programs{slash}").status_code == 200
-    deleted = client.delete(f"{prefix}/jobs/{job_id}{slash}")
-    assert (deleted.status_code, deleted.json()) == (202, {"detail": f"jobId: {job_id}"})
 
 
 def test_fifty_submissions_at_once_are_fifty_jobs(jobs: Jobs, study: Study) -> None:

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Self
 
 import httpx
-from tests.forked import fork_service
-from tests.waiting import PATIENCE_SECONDS
+
+import hpcq
+from hpcq.schedulers.testing.forked import fork_service
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
 __all__ = ["CANARY", "INSTALLATION", "ROOT_PATH", "Service", "clean_environment"]
 
-INSTALLATION = Path(__file__).resolve().parent.parent
+INSTALLATION = Path(hpcq.__file__).resolve().parents[2]
+"""The folder above ``src``, or where the package is installed; a service reads its ``.env``."""
 ROOT_PATH = "/api/queue"
 # In the service's environment but none of a job's business: it must never get there.
 CANARY = "a-secret-of-the-service-itself"
@@ -75,6 +78,11 @@ class Service:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def is_original(self) -> bool:
+        """Whether it answers clients of the original implementation."""
+        return self.settings.get("COMPATIBILITY") == "original"
 
     @property
     def pid(self) -> int:

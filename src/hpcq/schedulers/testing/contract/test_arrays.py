@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from tests.backends import Backend
-from tests.jobs import Jobs, Json, Study, assert_problem
-from tests.service import Service
+from hpcq.schedulers.testing.backend import Backend
+from hpcq.schedulers.testing.jobs import Jobs, Json, Study, assert_problem
+from hpcq.schedulers.testing.service import Service
 
 NUMBER = 'task="${PBS_ARRAYID:-$PBS_ARRAY_INDEX}"\n'
 TASKS = {1, 3, 5}

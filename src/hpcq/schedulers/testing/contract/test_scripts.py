@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.backends import Backend
-from tests.jobs import Jobs, Study, assert_problem
-from tests.service import Service
+
+from hpcq.schedulers.testing.backend import Backend
+from hpcq.schedulers.testing.jobs import Jobs, Study, assert_problem
+from hpcq.schedulers.testing.service import Service
 
 SPEAKS = "echo to stdout\necho to stderr >&2\n"
 FOLDERS = ["PLD +20%Norte", "100%j", "back\\slash", "two  blanks", "São José", "%x%%"]
@@ -93,6 +94,4 @@ def test_script_s_directives_give_way_to_the_request(
 
 def _directing_script(study: Study, backend: Backend) -> Path:
     """Write a script that names itself and its output by directives."""
-    mark = backend.directive
-    name = "--job-name=theirs" if mark == "#SBATCH" else "-N theirs"
-    return study.script(f"{mark} {name}\n{mark} -o theirs.out\n{SPEAKS}")
+    return study.script(backend.directives + SPEAKS)

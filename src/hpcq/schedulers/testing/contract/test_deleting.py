@@ -4,10 +4,10 @@ import contextlib
 import secrets
 from pathlib import Path
 
-from tests.backends import Backend
-from tests.jobs import Jobs, Study, assert_problem
-from tests.service import Service
-from tests.waiting import until, until_there
+from hpcq.schedulers.testing.backend import Backend
+from hpcq.schedulers.testing.jobs import Jobs, Study, assert_problem
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import until, until_there
 
 STOPPING = {"STOP_REQUESTED", "STOPPING", "STOPPED"}
 
@@ -33,7 +33,7 @@ def test_a_queued_job_is_cancelled(
     assert seen["status"] in {"STOP_REQUESTED", "STOPPED"}
     job = jobs.ended(job_id)
     assert (job["state"], job["failureKind"]) == ("FAILED", "CANCELLED")
-    assert job["startTime"] == (job["submitTime"] if backend.is_original else None)
+    assert job["startTime"] == (job["submitTime"] if service.is_original else None)
     assert job["elapsed"] is None
     assert not (study.directory / "ran").exists()
 

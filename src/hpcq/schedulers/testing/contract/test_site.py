@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.backends import Backend
-from tests.jobs import RECORD_ARGUMENTS, RECORD_ENVIRONMENT, Jobs, Study
-from tests.service import Service
+
+from hpcq.schedulers.testing.backend import Backend
+from hpcq.schedulers.testing.jobs import RECORD_ARGUMENTS, RECORD_ENVIRONMENT, Jobs, Study
+from hpcq.schedulers.testing.service import Service
 
 SITE = {
     "JOB_ENVIRONMENT": "LICENSE_SERVER, OMP_NUM_THREADS=4 'GREETING=olá, mundo' OVERRIDDEN=site",

@@ -1,4 +1,4 @@
-"""Fixtures of all suites: schedulers, databases, the service, and reports that show its log."""
+"""Order of the tests, and fixtures that all suites share besides the contract's."""
 
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 from _pytest.nodeid import NodeId
-from tests.backends import AS_ORIGINAL, VARIANTS, Backend
+from tests.backends import AS_ORIGINAL
 from tests.databases import DATABASES, Database
-from tests.jobs import Jobs, Study
-from tests.service import CANARY, ROOT_PATH, Service
+
+from hpcq.schedulers.testing.service import Service
 
 # How long an example takes, or takes to make, says how busy the machine is, not whether the code
 # is right.
@@ -102,34 +102,6 @@ def _group(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.xdist_group("-".join((item.path.stem, *shared))))
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Put the end of each running service's log into the report of a test that failed."""
-    report = yield
-    if report.failed:
-        for service in Service.running:
-            title = f"log of the service ({service.settings['SCHEDULER']})"
-            report.sections.append((title, service.log_tail()))
-    return report
-
-
-@pytest.fixture(
-    scope="session",
-    params=[pytest.param(name, marks=backend.marks) for name, backend in VARIANTS.items()],
-)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    """Each scheduler in turn."""
-    return VARIANTS[request.param]
-
-
-@pytest.fixture(scope="session")
-def service(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service in front of `backend`, shared by all tests on it."""
-    settings = {**backend.settings(), "ROOT_PATH": ROOT_PATH, "SECRET_TOKEN": CANARY}
-    with Service(tmp_path_factory.mktemp(f"service-{backend.name}"), settings) as running:
-        yield running
-
-
 @pytest.fixture(
     params=[pytest.param(name, marks=kind.marks) for name, kind in DATABASES.items()],
 )
@@ -137,20 +109,6 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     """A new database of each kind in turn."""
     with DATABASES[request.param].fresh(tmp_path) as new:
         yield new
-
-
-@pytest.fixture
-def jobs(service: Service) -> Iterator[Jobs]:
-    """A client of `service`."""
-    client = Jobs(service)
-    yield client
-    client.clean_up()
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Study:
-    """An empty working directory, whose last component is ``study``."""
-    return Study(tmp_path / "study")
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """A job's environment: what the scheduler and the request put there, nothing of the service's."""
 
 import pytest
-from tests.jobs import RECORD_ENVIRONMENT, Jobs, Study
-from tests.service import CANARY, Service
+
+from hpcq.schedulers.testing.jobs import RECORD_ENVIRONMENT, Jobs, Study
+from hpcq.schedulers.testing.service import CANARY, Service
 
 VALUES = {
     "PLAIN": "plain",
