@@ -49,7 +49,7 @@ class DeploymentSettings(Section):
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:%-]{1,253}$")] = setting(
         "127.0.0.1",
         "The address to listen on. Anyone who reaches it can run commands as the service's "
-        "account: leave it on loopback unless something in front of it asks who is calling. "
+        "account: leave it on loopback unless something in front of it checks its callers. "
         "Note that tcsh exports a `HOST` of its own.",
         allowed="a host name or an address; 0.0.0.0 or :: for every interface",
         example="head.cluster.example",
@@ -69,50 +69,51 @@ class DeploymentSettings(Section):
     )
     compatibility: Annotated[Literal["none", "original"], BeforeValidator(lower)] = setting(
         "none",
-        "`original`: for clients of the original implementation; see "
-        "[Coming from the original](../from-the-original.md). Times are local, without a zone; "
-        "`lastStatusUpdateTime` is when the scheduler last confirmed the status; `startTime` of a "
-        "job that has not started is its submission; the listing holds active jobs only; what is "
-        "not known in a request is ignored, and so is its `clusterId`.",
+        "`original`: for clients of the original implementation; see [Coming from the "
+        "original](../from-the-original.md). Times are local, without a zone; "
+        "`lastStatusUpdateTime` is the time of the scheduler's last confirmation; `startTime` "
+        "of a job that has not started is its submission; the listing holds active jobs only; "
+        "unknown parts of a request, and its `clusterId`, are ignored.",
         allowed="none, original",
         example="original",
     )
     state_directory: Annotated[Path, BeforeValidator(home_expanded)] = setting(
         Path("state"),
-        "Where the service keeps its records and the LOCAL scheduler its spool. A relative path "
-        "begins at the installation folder. Created for this account only (mode 0700) on a "
-        "local disk: SQLite's locks are not reliable on NFS. Two services never share one.",
+        "The folder of the service's records and of the LOCAL scheduler's spool. A relative "
+        "path begins at the installation folder. The service creates it for its account only "
+        "(mode 0700). Put it on a local disk: SQLite's locks are not reliable on NFS. Two "
+        "services never share one.",
         allowed="a path this account can write to",
         example="/var/lib/hpcq",
     )
     database_url: str | None = setting(
         None,
-        "Where the records are kept. Unset: in an SQLite database in the state directory. Several "
-        "services (replicas) before one scheduler share a PostgreSQL database: all of them serve, "
-        "and one of them asks the scheduler.",
+        "The database of the records. Unset: an SQLite database in the state directory. "
+        "Several services (replicas) in front of one scheduler share a PostgreSQL database: "
+        "all of them serve, and one of them polls the scheduler.",
         allowed="postgresql://USER:PASSWORD@HOST:PORT/NAME",
         example="postgresql://hpcq:secret@db.cluster.example/hpcq",
         shown="",
     )
     scheduler_path: str | None = setting(
         None,
-        "The PATH in which the scheduler's commands are looked up, and which they and the LOCAL "
-        "scheduler's jobs get. Unset: they are looked up in the service's own PATH, and get "
-        "`/usr/local/bin:/usr/bin:/bin`.",
+        "The PATH of the scheduler's commands: the service looks them up there, and they and "
+        "the LOCAL scheduler's jobs get it. Unset: the service looks them up in its own PATH, "
+        "and they get `/usr/local/bin:/usr/bin:/bin`.",
         allowed="absolute folders, separated by colons",
         example="/opt/sge/bin/lx-amd64:/usr/bin:/bin",
         shown="",
     )
     listing_limit_bytes: Bytes = setting(
         256 * 2**20,
-        "The most that one listing of the queue may print.",
+        "The longest output of one listing of the queue.",
         allowed=BYTES,
         example="1G",
         shown="256M",
     )
     job_shell: AbsolutePath | None = setting(
         None,
-        "What runs scripts whose first line is no `#!`. Unset: what the scheduler takes (SGE, "
+        "The shell of scripts without a `#!` line. Unset: the scheduler's own choice (SGE, "
         "TORQUE, PBS), `/bin/bash` on LOCAL and SLURM.",
         allowed=PATH,
         example="/bin/ksh",
@@ -120,21 +121,21 @@ class DeploymentSettings(Section):
     )
     max_request_bytes: Bytes = setting(
         2**20,
-        "The longest request body that is accepted.",
+        "The longest request body that the service accepts.",
         allowed=BYTES,
         example="4M",
         shown="1M",
     )
     log_format: Annotated[Literal["console", "json"], BeforeValidator(lower)] = setting(
         "console",
-        "How log lines look on standard error: to read, or one JSON object a line.",
+        "The form of log lines on standard error: to read, or one JSON object a line.",
         allowed="console, json",
         example="json",
     )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(upper)] = (
         setting(
             "INFO",
-            "The least important lines that are logged.",
+            "The lowest level of the logged lines.",
             allowed="DEBUG, INFO, WARNING, ERROR",
             example="DEBUG",
         )

@@ -47,7 +47,7 @@ class ProgramSettings(Section):
 
     program_path_rule: Annotated[ProgramPathRule | Path, BeforeValidator(_rule)] = setting(
         ProgramPathRule.TUBER,
-        "How the site lays out its programs, or where it has written that down: see "
+        "The layout of the site's programs, or the path of a catalogue file: see "
         "[Programs](../programs.md).",
         allowed="TUBER, PEMAWS, MODULES, or the absolute path of a catalogue file",
         example="PEMAWS",
@@ -128,7 +128,7 @@ class ProgramSettings(Section):
     )
     modulepath: str | None = setting(
         None,
-        "MODULES: where modules are looked for; both systems export this variable.",
+        "MODULES: the folders of modules; both systems export this variable.",
         allowed="folders, separated by colons",
         example="/opt/modulefiles:/usr/share/modules/modulefiles",
         shown="",
@@ -143,8 +143,8 @@ class ProgramSettings(Section):
     )
     programs_timeout_seconds: Seconds = setting(
         5.0,
-        "How long a request waits for the folders of programs. What has not been read by then is "
-        "left out, or answered as it was last.",
+        "The time that a request waits for the folders of programs. Later parts are left out, "
+        "or come from the last scan.",
         allowed=SECONDS,
         example="20",
     )

@@ -19,15 +19,15 @@ class PbsSettings(Section):
 
     pbs_resources: Annotated[str, Field(pattern=_RESOURCES)] = setting(
         "select=1:ncpus={slots}{memory}",
-        "PBS: what a job asks for with `qsub -l`. `{slots}` is its number of slots; `{memory}` is "
-        "`:mem=…kb` where it has a limit of memory, else nothing; `{memory_per_slot}` the same "
+        "PBS: the request of a job (`qsub -l`). `{slots}` is its number of slots; `{memory}` "
+        "is `:mem=…kb` if it has a memory limit, else nothing; `{memory_per_slot}` the same "
         "divided by the slots.",
         allowed="a resource and its value, with {slots} in it",
         example="select={slots}:ncpus=1{memory_per_slot}",
     )
     pbs_conf_file: AbsolutePath | None = setting(
         None,
-        "PBS: the configuration file, when it is not `/etc/pbs.conf`.",
+        "PBS: the configuration file, if it is not `/etc/pbs.conf`.",
         allowed=PATH,
         example="/opt/pbs/etc/pbs.conf",
         shown="",
@@ -35,7 +35,7 @@ class PbsSettings(Section):
     )
     pbs_server: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,253}$")] | None = setting(
         None,
-        "PBS: the server's host, when it is not the one in the configuration file.",
+        "PBS: the server's host, if it is not the one in the configuration file.",
         allowed="a host name",
         example="pbs.cluster.example",
         shown="",

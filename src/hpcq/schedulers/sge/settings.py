@@ -15,7 +15,7 @@ class SgeSettings(Section):
     sge_parallel_environment: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.*?-]*$")] = (
         setting(
             "orte",
-            "SGE: the parallel environment that slots are asked from (`qconf -spl` lists them).",
+            "SGE: the parallel environment for slots (`qconf -spl` lists them).",
             allowed="a name of letters, digits and . _ - * ?",
             example="mpi",
         )

@@ -10,7 +10,7 @@ class SlurmSettings(Section):
 
     slurm_conf: AbsolutePath | None = setting(
         None,
-        "SLURM: the configuration file, when it is not in its usual place.",
+        "SLURM: the configuration file, if it is not in its usual place.",
         allowed=PATH,
         example="/etc/slurm/slurm.conf",
         shown="",
