@@ -1,7 +1,7 @@
 """Commas break `--export` and `-v`, and the gateway's own environment leaks into jobs.
 
 Met in: SmartSim PR 104.
-Here: Values that no list can carry take another way (Slurm's export file, a carrier before Grid
+Here: Values that no list can carry take another way (Slurm's export file, a wrapper around Grid
 Engine's script) and arrive byte for byte. Jobs and the scheduler's commands get a clean
 environment, without the service's own variables.
 """
