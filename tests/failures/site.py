@@ -18,7 +18,7 @@ import httpx
 from tests.faults.fake import FENCE, FakeScheduler
 
 from hpcq.domain.jobs import JobUid, SubmissionKey
-from hpcq.schedulers.slurm.queries import (
+from hpcq.schedulers.slurm.commands import (
     DETAIL_COLUMNS,
     FIELD,
     FREE_DETAIL_COLUMNS,

@@ -93,6 +93,7 @@ class CommandLine:
         argv: Collection[str],
         *,
         native_id: NativeId | None = None,
+        extra_environment: Mapping[str, str] | None = None,
         listing: bool = False,
     ) -> bytes:
         """Run a command that must succeed and return its standard output.
@@ -100,12 +101,13 @@ class CommandLine:
         Args:
             argv: program and arguments.
             native_id: the job that it is about.
+            extra_environment: put over the scheduler's own.
             listing: whether it may print as much as a whole queue does.
 
         Raises:
             HpcqError: it exited with anything but 0, see `ErrorTable.check`.
         """
-        done = await self.run(argv, listing=listing)
+        done = await self.run(argv, extra_environment=extra_environment, listing=listing)
         self._errors.check(done, native_id)
         return done.stdout
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from hpcq.domain.arrays import whole
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
-from hpcq.schedulers.slurm.accounting import History
+from hpcq.schedulers.slurm.accounting import AccountedJobs
 
-__all__ = ["Wholes", "ended_wholes"]
+__all__ = ["ArraySummaries", "ended_arrays"]
 
 _MOST_LEFT = 20_000
 """So many tasks that left the queue while they waited are remembered, the newest."""
@@ -18,7 +18,7 @@ _MOST_LEFT = 20_000
 
 @dataclass(slots=True)
 class _Known:
-    """What the newest listing said of one array.
+    """One array in the newest listing.
 
     Attributes:
         tasks: those that were in the queue.
@@ -31,10 +31,10 @@ class _Known:
     began: datetime | None
 
 
-class Wholes:
-    """Adds to a listing of the queue what its tasks say of each array.
+class ArraySummaries:
+    """Summaries of arrays, by what a listing of the queue says of their tasks.
 
-    A whole whose tasks did not change is the same object again.
+    The summary of an array whose tasks did not change is the same object again.
     """
 
     def __init__(self) -> None:
@@ -65,8 +65,8 @@ class Wholes:
         )
         return [*observations, *(one.whole for one in looks)]
 
-    def lost(
-        self, ids: Collection[NativeId], told: Collection[NativeId], history: History
+    def cancelled_while_waiting(
+        self, ids: Collection[NativeId], told: Collection[NativeId], history: AccountedJobs
     ) -> list[Observation]:
         """Return the tasks that were cancelled one by one while they waited.
 
@@ -121,10 +121,10 @@ def _look_again(before: _Known | None, parent: str, tasks: Sequence[Observation]
     return _Known(tasks, replace(seen, state=state, start_time=began), began)
 
 
-def ended_wholes(
+def ended_arrays(
     ids: Iterable[NativeId],
     ended: Sequence[Observation],
-    history: History,
+    history: AccountedJobs,
     seen: Sequence[Observation],
 ) -> list[Observation]:
     """Return the arrays among these ids that are over, all their tasks being so.

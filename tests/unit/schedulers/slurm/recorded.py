@@ -3,7 +3,7 @@
 from tests.recordings import RECORDED, read_case
 
 from hpcq.execution.protocol import Completed
-from hpcq.schedulers.slurm.queries import Marks
+from hpcq.schedulers.slurm.commands import Marks
 
 ROOT = RECORDED / "slurm"
 MARKS = Marks(free="\x1e0123456789abcdef\x1e", end="\x1d0123456789abcdef\x1d")

@@ -28,7 +28,7 @@ from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.states import JobState
 from hpcq.execution.protocol import Command, Completed
 from hpcq.schedulers.base import SchedulerOptions
-from hpcq.schedulers.slurm import parse, queries
+from hpcq.schedulers.slurm import commands, parse
 from hpcq.schedulers.slurm.backend import SlurmBackend, create
 from hpcq.schedulers.slurm.settings import SlurmSettings
 
@@ -76,8 +76,8 @@ def _script(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _marks_of_the_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "new_marks", lambda: MARKS)
-    monkeypatch.setattr(queries, "new_delimiter", lambda: DELIMITER)
+    monkeypatch.setattr(commands, "new_marks", lambda: MARKS)
+    monkeypatch.setattr(commands, "new_delimiter", lambda: DELIMITER)
 
 
 def backend(runner: Recorded) -> SlurmBackend:
@@ -407,7 +407,7 @@ def test_a_clock_that_is_ahead_delays_no_end(
     waits_seconds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "hpcq.schedulers.slurm.backend._ACCOUNTING_GRACE", timedelta(seconds=waits_seconds)
+        "hpcq.schedulers.slurm.history._ACCOUNTING_GRACE", timedelta(seconds=waits_seconds)
     )
     done = recorded("details-finished")
     first = parse.parse_details(done.stdout, MARKS).observations[0]

@@ -1,18 +1,20 @@
-"""Names and output files as ``sbatch`` is told them."""
+"""Output files: as ``sbatch`` is told them, and as ``squeue`` shows them; the job's name."""
 
 import re
 from collections.abc import Mapping
 
-from hpcq.domain.jobs import JobSpec, Outputs
+from hpcq.domain.jobs import JobSpec, NativeId, Outputs
 from hpcq.domain.outputs import UNKNOWN, as_pattern
+from hpcq.schedulers.slurm.fields import array_of, base_id, known
 from hpcq.schedulers.slurm.script import ScriptOptions
 
-__all__ = ["job_name", "output_options", "output_patterns", "read_pattern"]
+__all__ = ["expand_output_path", "job_name", "output_options", "output_patterns", "read_pattern"]
 
 MAX_NAME_BYTES = 200
 """A file name may have 255 bytes, and ``.o`` with the job's id has to fit behind the name."""
 
 _MARK = re.compile(r"%(?:([0-9]+)?([A-Za-z%])|(.?))", re.DOTALL)
+_SUBSTITUTE = re.compile(r"%(?:([0-9]+)?([AajuxNJnstb%])|(.?))")
 _OUR_MARK = re.compile(r"%([ja%])")
 
 
@@ -129,3 +131,51 @@ def read_pattern(text: str, name: str, owner: str | None, *, is_array: bool) -> 
         parts += [text[position : mark.start()], value]
         position = mark.end()
     return "".join([*parts, text[position:]])
+
+
+def expand_output_path(
+    pattern: str,
+    native_id: NativeId,
+    raw_id: str,
+    name: str,
+    owner: str | None,
+    directory: str | None = None,
+) -> str | None:
+    """Return the path that an output file gets (sbatch(1), FILENAME PATTERN).
+
+    Args:
+        pattern: as squeue prints it; with patterns and relative by version.
+        native_id: the job, as users know it.
+        raw_id: the number that Slurm gives each array task.
+        name: the job's name.
+        owner: the user's name.
+        directory: where a relative one begins.
+
+    None when it depends on more than that, such as the node.
+    """
+    if known(pattern) is None:
+        return None
+    if not pattern.startswith("/"):
+        path = expand_output_path(f"/{pattern}", native_id, raw_id, name, owner, None)
+        return None if path is None or directory is None else directory.rstrip("/") + path
+    if "\\" in pattern:
+        return re.sub(r"\\(.?)", r"\1", pattern)
+    _, task = array_of(native_id)
+    values = {
+        "A": base_id(native_id),
+        "a": str(task or 0),
+        "j": raw_id,
+        "x": name,
+        "u": owner,
+        "%": "%",
+    }
+    parts, position = [], 0
+    for match in _SUBSTITUTE.finditer(pattern):
+        value = values.get(match[2])
+        if value is None and match[2] is not None:
+            return None
+        width = min(int(match[1] or 0), 10)
+        text = match[0] if value is None else value.zfill(width) if match[2] in "Aaj" else value
+        parts += [pattern[position : match.start()], text]
+        position = match.end()
+    return "".join([*parts, pattern[position:]])

@@ -13,7 +13,7 @@ from hpcq.domain.jobs import (
     NativeId,
     SubmissionKey,
 )
-from hpcq.schedulers.slurm import commands
+from hpcq.schedulers.slurm import commands, submit
 
 KEY = SubmissionKey("hpcq-00000000000000000000000000000001")
 SPEC = JobSpec(name="demo", working_directory="/srv", script_file="/srv/job.sh")
@@ -22,8 +22,8 @@ SCRIPT = b"#!/bin/sh\ntrue\n"
 
 def build(
     spec: JobSpec, account: dict[str, str] | None = None, script: bytes = SCRIPT
-) -> commands.Submission:
-    return commands.build_sbatch(spec, KEY, script, account=account or {})
+) -> submit.Submission:
+    return submit.build_sbatch(spec, KEY, script, account=account or {})
 
 
 def options(**fields: object) -> list[str]:
@@ -175,7 +175,7 @@ def test_a_variable_with_the_account_s_own_value_steers_nothing_anew() -> None:
 
 
 def test_a_script_without_an_interpreter_gets_one() -> None:
-    built = commands.build_sbatch(SPEC, KEY, b"a=(1 2)\n", account={}, interpreter="/bin/zsh")
+    built = submit.build_sbatch(SPEC, KEY, b"a=(1 2)\n", account={}, interpreter="/bin/zsh")
     assert built.stdin == b"#!/bin/zsh\na=(1 2)\n"
     assert built.argv[-1] == "/dev/stdin"
     assert build(SPEC, script=b"true\n").stdin == b"#!/bin/bash\ntrue\n"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hpcq.schedulers.slurm.wrapper import build_wrapper
+from hpcq.schedulers.slurm.wrapper_script import build_wrapper
 
 PRINTS = b"""#!/usr/bin/env -S python3 -S
 #SBATCH --time=1
