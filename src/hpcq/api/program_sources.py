@@ -1,4 +1,4 @@
-"""Where programs are found, by the rule that the settings name."""
+"""The source of programs, by the rule that the settings name."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Where settings come from, and what becomes of them outside this process."""
+"""The sources of settings, and their effects outside this process."""
 
 import difflib
 import os

@@ -89,7 +89,7 @@ class LocalRunner:
 
 
 class _Output:
-    """What a process has printed so far.
+    """The output of a process so far.
 
     Attributes:
         left_open: whether the process ended while another of its group still held its output.

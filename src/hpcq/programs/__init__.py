@@ -1,4 +1,4 @@
-"""Which programs a site has installed, read from the way it lays out its folders."""
+"""The programs that a site has installed, read from the layout of its folders."""
 
 from hpcq.programs.dessem import dessem
 from hpcq.programs.layout import VersionReader

@@ -1,4 +1,4 @@
-"""What folders hold, read again only when they have changed."""
+"""The content of folders, read again only after a change."""
 
 import errno
 import os

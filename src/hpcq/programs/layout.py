@@ -1,4 +1,4 @@
-"""What the rules share: a root folder for each program, in it an entry for each version."""
+"""The common layout: a root folder for each program, with an entry for each version."""
 
 import time
 from collections.abc import Callable, Sequence

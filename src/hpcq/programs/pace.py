@@ -1,4 +1,4 @@
-"""How often many things are looked at again when nothing says that they have changed."""
+"""The interval at which many paths are checked again without a sign of a change."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What one look at the installed programs has found."""
+"""The result of one scan of the installed programs."""
 
 from dataclasses import dataclass
 

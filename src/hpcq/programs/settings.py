@@ -21,7 +21,7 @@ __all__ = ["ProgramPathRule", "ProgramSettings"]
 
 
 class ProgramPathRule(StrEnum):
-    """How a site lays out the programs that ``GET /programs`` lists."""
+    """The layout of the programs that ``GET /programs`` lists."""
 
     TUBER = "TUBER"
     PEMAWS = "PEMAWS"

@@ -1,4 +1,4 @@
-"""What many paths hold, of which some cannot be read and some do not answer."""
+"""The content of many paths, some of which are unreadable or do not answer."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass

@@ -59,7 +59,7 @@ class SchedulerOptions:
 
     @property
     def account_environment(self) -> dict[str, str]:
-        """What a job's environment starts with, without what belongs to the scheduler."""
+        """The first variables of a job's environment, without those of the scheduler."""
         known = self.environment
         return {name: known[name] for name in ACCOUNT_VARIABLES if name in known}
 
@@ -178,7 +178,7 @@ class SchedulerBackend(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can express."""
+        """The features of the scheduler."""
         ...
 
     async def start(self, wake: Callable[[], None]) -> None:

@@ -88,7 +88,7 @@ def _last_runs(records: Sequence[AccountingRecord]) -> list[list[AccountingRecor
 
 
 def _is_of_run(record: AccountingRecord, run: Sequence[AccountingRecord]) -> bool:
-    """Whether a record belongs to the run that the records before it tell of.
+    """Return whether a record belongs to the run of the records before it.
 
     Slave tasks have records of their own where the parallel environment has
     ``accounting_summary FALSE``. They overlap in time with the job's own record, and come
@@ -129,7 +129,7 @@ def _is_same_job(one: AccountingRecord, other: AccountingRecord) -> bool:
 
 
 def _supersedes(later: AccountingRecord, earlier: AccountingRecord) -> bool:
-    """Whether the later record is another run of the same job, not another job with its number.
+    """Return whether the later record is another run of the same job, not another job.
 
     The submission time does not tell: 8.1.9 writes 0 for a rescheduled run and changes it when
     the job is queued again (recordings ``qacct_rerun``, ``qacct_exit99``).

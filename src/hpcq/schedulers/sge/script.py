@@ -42,7 +42,7 @@ _ALLOWED_VALUES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptOptions:
-    """What a script asks ``qsub`` for; None, or False, for what it does not mention.
+    """The ``qsub`` options of a script; None, or False, for options that it does not set.
 
     Attributes:
         stdout, stderr: paths in Grid Engine's own writing, see `hpcq.schedulers.sge.outputs`.

@@ -158,7 +158,7 @@ def build_change(command: str, native_id: NativeId) -> tuple[str, ...]:
 
 
 def is_job_id(native_id: str) -> bool:
-    """Whether an id can be one of Grid Engine's: ``9`` or ``9[2]``."""
+    """Return whether an id can be one of Grid Engine's: ``9`` or ``9[2]``."""
     return _JOB_ID.fullmatch(native_id) is not None
 
 

@@ -1,4 +1,4 @@
-"""What jobs use, in sacct's and sstat's answers; pure."""
+"""The usage of jobs in the answers of sacct and sstat; pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

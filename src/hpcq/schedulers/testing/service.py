@@ -81,7 +81,7 @@ class Service:
 
     @property
     def is_original(self) -> bool:
-        """Whether it answers clients of the original implementation."""
+        """True if the service answers clients of the original implementation."""
         return self.settings.get("COMPATIBILITY") == "original"
 
     @property
