@@ -16,7 +16,6 @@ from hpcq.api.asgi import BodyLimit, HeadAsGet, IgnoreUnknown, OnePathSpelling, 
 from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
 from hpcq.api.program_listing import ProgramListing
-from hpcq.api.program_sources import catalogue_file, program_sources
 from hpcq.api.requests import refuse_repeated
 from hpcq.api.routers import health, jobs
 from hpcq.api.routers import programs as program_routes
@@ -33,6 +32,7 @@ from hpcq.schedulers.base import SchedulerOptions
 from hpcq.services.assembly import Services, assemble
 from hpcq.services.clock import now
 from hpcq.services.paths import PathChecker
+from hpcq.services.program_sources import program_sources
 from hpcq.services.programs import ProgramService
 from hpcq.services.resilience import ResilientBackend
 from hpcq.services.wire import WireFormat
@@ -106,9 +106,8 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     )
     programs = ProgramService(
         program_sources(settings, runner),
-        ProgramNumbers(database),
+        ProgramNumbers(database).of,
         timeout_seconds=settings.programs_timeout_seconds,
-        guide=catalogue_file(settings),
     )
     app.state.context = _context(settings, services, backend, programs)
     async with contextlib.AsyncExitStack() as stack:

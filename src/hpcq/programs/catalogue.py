@@ -22,7 +22,7 @@ from pydantic import (
 
 from hpcq.domain.parameters import Parameter, ParameterType
 from hpcq.domain.programs import Installation
-from hpcq.programs.patterns import check_pattern
+from hpcq.programs.layouts import check_pattern
 from hpcq.programs.toml_lines import Lines
 
 __all__ = ["CatalogueEntry", "CatalogueError", "load_catalogue"]
@@ -61,7 +61,7 @@ class CatalogueEntry:
 
     Attributes:
         name: the program's.
-        pattern: where its versions lie, see `PatternReader`.
+        pattern: where its versions lie, see `PatternLayout`.
         make: from a version and its path to what is installed there.
         definition: what the file says of it, to tell an entry from a changed one.
     """

@@ -9,7 +9,7 @@ from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.parameters import Parameter, ParameterType
 from hpcq.domain.programs import Installation, Program
-from hpcq.programs.products import DESSEM
+from hpcq.programs.layouts import DESSEM
 from hpcq.services.from_program import FromProgram, understood
 from hpcq.services.programs import Catalogue, ProgramService
 

@@ -39,7 +39,7 @@ _HEADERS = {
 
 
 class ProgramQuery(RequestModel):
-    """Which programs; what is given is matched exactly, capital letters included."""
+    """Filters, each matched exactly, capital letters included."""
 
     program_id: str | None = Field(default=None, examples=["NW0"])
     name: str | None = Field(default=None, examples=["NEWAVE"])

@@ -8,37 +8,30 @@ from pathlib import Path
 import pytest
 
 from hpcq.domain.programs import Installation
-from hpcq.programs import (
-    DECOMP,
-    NEWAVE,
-    Reading,
-    VersionReader,
-    dessem,
-    folders,
-    pace,
-    pemaws,
-    sights,
-    tuber,
-)
-from hpcq.programs.folders import Entry
-from hpcq.programs.products import Product
+from hpcq.programs import folders, pool, scanner
+from hpcq.programs.layouts import DECOMP, NEWAVE, Look, Product, RootLayout, dessem, pemaws, tuber
+from hpcq.programs.scanner import Scan, Scanner
 
 SCRIPT = Path("/jobs/mpi_newave.job")
 
 
-def by_tuber(root: Path) -> VersionReader:
-    return VersionReader("NEWAVE", root, tuber(NEWAVE, SCRIPT), 10)
+def scan_root(name: str, root: Path, look: Look, seconds: float = 10) -> Scanner:
+    return Scanner(name, RootLayout(root, look), seconds)
 
 
-def by_pemaws(root: Path) -> VersionReader:
-    return VersionReader("NEWAVE", root, pemaws(NEWAVE), 10)
+def by_tuber(root: Path) -> Scanner:
+    return scan_root("NEWAVE", root, tuber(NEWAVE, SCRIPT))
 
 
-def of_dessem(root: Path) -> VersionReader:
-    return VersionReader("DESSEM", root, dessem(Path("/jobs/dessem.sh")), 10)
+def by_pemaws(root: Path) -> Scanner:
+    return scan_root("NEWAVE", root, pemaws(NEWAVE))
 
 
-def versions(reading: Reading) -> list[str]:
+def of_dessem(root: Path) -> Scanner:
+    return scan_root("DESSEM", root, dessem(Path("/jobs/dessem.sh")))
+
+
+def versions(reading: Scan) -> list[str]:
     return [found.version for found in reading.installations]
 
 
@@ -52,9 +45,9 @@ def with_files(folder: Path, *names: str) -> Path:
 def test_tuber_gives_the_job_script_and_the_version_without_its_v(tmp_path: Path) -> None:
     (tmp_path / "v28.16.4").mkdir()
 
-    reading = by_tuber(tmp_path).read()
+    reading = by_tuber(tmp_path).scan()
 
-    assert reading == Reading(
+    assert reading == Scan(
         installations=(
             Installation(
                 id_prefix="NW",
@@ -75,7 +68,7 @@ def test_versions_come_in_the_order_of_their_names(tmp_path: Path) -> None:
     for name in ("v31.21", "v28.6.2", "v28.16.4"):
         (tmp_path / name).mkdir()
 
-    assert versions(by_tuber(tmp_path).read()) == ["v28.16.4", "v28.6.2", "v31.21"]
+    assert versions(by_tuber(tmp_path).scan()) == ["v28.16.4", "v28.6.2", "v31.21"]
 
 
 # A name as a site may have it, and what TUBER's script is told; None for a folder left out.
@@ -86,7 +79,7 @@ def test_versions_come_in_the_order_of_their_names(tmp_path: Path) -> None:
 def test_only_one_leading_v_is_taken_off(name: str, told: str | None, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
 
-    found = by_tuber(tmp_path).read().installations
+    found = by_tuber(tmp_path).scan().installations
 
     assert [p.executable_path for p in found] == ([] if told is None else [f"{SCRIPT} {told}"])
 
@@ -103,7 +96,7 @@ def test_dessem_has_an_executable_file_for_each_version_and_one_option(tmp_path:
     (root / "dessem_24").symlink_to("dessem_24")
     os.mkfifo(root / "dessem_25")
 
-    reading = of_dessem(root).read()
+    reading = of_dessem(root).scan()
     found = reading.installations
 
     assert [(p.version, p.executable_path, p.directory) for p in found] == [
@@ -127,7 +120,7 @@ def test_a_version_of_dessem_is_a_file_that_somebody_may_execute(
 ) -> None:
     (with_files(tmp_path, "dessem_1") / "dessem_1").chmod(mode)
 
-    reading = of_dessem(tmp_path).read()
+    reading = of_dessem(tmp_path).scan()
 
     assert versions(reading) == (["1"] if is_version else [])
     told = f"The file {tmp_path}/dessem_1 of DESSEM is not executable; it is left out."
@@ -139,7 +132,7 @@ def test_pemaws_gives_the_one_job_script_of_the_folder(known: Product, tmp_path:
     script = f"mpi_{known.name.lower()}31.21.job"
     folder = with_files(tmp_path / "v31.21", script, "decomp_31.21", "newave31_L", "decomp.lic")
 
-    reading = VersionReader(known.name, tmp_path, pemaws(known), 10).read()
+    reading = scan_root(known.name, tmp_path, pemaws(known)).scan()
 
     assert [p.executable_path for p in reading.installations] == [f"{folder}/{script}"]
     assert [p.name for p in reading.installations[0].parameters] == ["N_PROC"]
@@ -154,7 +147,7 @@ def test_pemaws_leaves_out_folders_with_no_script_or_several_and_says_so(tmp_pat
     with_files(tmp_path / "v5")
     (tmp_path / "v5" / "mpi_newave5.job").symlink_to("gone.job")
 
-    reading = by_pemaws(tmp_path).read()
+    reading = by_pemaws(tmp_path).scan()
 
     assert versions(reading) == ["v3"]
     assert [problem.split(" of NEWAVE holds ")[1][:7] for problem in reading.problems] == [
@@ -172,27 +165,27 @@ def test_files_among_the_folders_are_ignored_and_links_are_followed(tmp_path: Pa
     (root / "v2").symlink_to(root / "v2")
     (root / "v3").symlink_to("missing")
 
-    assert versions(by_tuber(root).read()) == ["v1"]
+    assert versions(by_tuber(root).scan()) == ["v1"]
 
 
 def test_a_link_that_leads_somewhere_only_later_is_a_version_then(tmp_path: Path) -> None:
     reader = by_tuber(with_files(tmp_path / "root"))
     (tmp_path / "root" / "v1").symlink_to(tmp_path / "later")
-    assert versions(reader.read()) == []
+    assert versions(reader.scan()) == []
 
     (tmp_path / "later").mkdir()
 
-    assert versions(reader.read()) == ["v1"]
+    assert versions(reader.scan()) == ["v1"]
 
 
 @pytest.mark.parametrize("make", [by_tuber, by_pemaws, of_dessem])
 @pytest.mark.parametrize("root", ["missing", "file"])
 def test_a_root_that_cannot_be_read_gives_no_programs_and_a_problem(
-    make: Callable[[Path], VersionReader], root: str, tmp_path: Path
+    make: Callable[[Path], Scanner], root: str, tmp_path: Path
 ) -> None:
     with_files(tmp_path, "file")
 
-    reading = make(tmp_path / root).read()
+    reading = make(tmp_path / root).scan()
 
     assert reading.installations == ()
     assert f"The folder {tmp_path}/{root} of " in reading.problems[0]
@@ -212,7 +205,7 @@ def test_a_version_folder_that_cannot_be_read_hides_no_other(
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    reading = by_pemaws(tmp_path).read()
+    reading = by_pemaws(tmp_path).scan()
 
     assert versions(reading) == ["v2"]
     assert reading.problems == (
@@ -227,7 +220,7 @@ def test_a_version_folder_that_may_not_be_entered_is_left_out_by_tuber_too(
         (tmp_path / name).mkdir()
     monkeypatch.setattr(os, "access", lambda path, _mode: not path.endswith("v1"))
 
-    reading = by_tuber(tmp_path).read()
+    reading = by_tuber(tmp_path).scan()
 
     assert versions(reading) == ["v2"]
     assert reading.problems == (
@@ -237,7 +230,7 @@ def test_a_version_folder_that_may_not_be_entered_is_left_out_by_tuber_too(
 
 @pytest.mark.parametrize("make", [by_tuber, by_pemaws, of_dessem])
 def test_a_link_that_may_not_be_followed_is_told(
-    make: Callable[[Path], VersionReader], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[Path], Scanner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dessem_1").symlink_to("/elsewhere")
     stat = os.stat
@@ -248,7 +241,7 @@ def test_a_link_that_may_not_be_followed_is_told(
         return stat(path)
 
     monkeypatch.setattr(os, "stat", refuse)
-    reading = make(tmp_path).read()
+    reading = make(tmp_path).scan()
 
     assert versions(reading) == []
     assert [problem.partition(" of ")[0] for problem in reading.problems] == [
@@ -266,7 +259,7 @@ def test_what_a_file_server_fails_to_tell_is_given_as_it_was_last(
     for name in ("v1", "v2", "v3"):
         with_files(tmp_path / name, "mpi_newave.job")
     reader = by_pemaws(tmp_path)
-    reader.read()
+    reader.scan()
     (tmp_path / "v3" / "mpi_newave.job").unlink()
     with_files(tmp_path / "v4", "mpi_newave.job")
     stat = os.stat
@@ -278,9 +271,9 @@ def test_what_a_file_server_fails_to_tell_is_given_as_it_was_last(
 
     failing: tuple[str, ...] = ("v1", "v4")
     monkeypatch.setattr(os, "stat", fail)
-    some = reader.read()
+    some = reader.scan()
     failing = ("",)
-    none = reader.read()
+    none = reader.scan()
     monkeypatch.undo()
 
     assert versions(some) == versions(none) == ["v1", "v2"]
@@ -289,16 +282,16 @@ def test_what_a_file_server_fails_to_tell_is_given_as_it_was_last(
     assert "v3 of NEWAVE holds 0 files" in some.problems[1]
     assert some.problems[2] == f"The path {tmp_path}/v4 {cannot}"
     assert none.problems == (f"The folder {tmp_path} {cannot} What was last known is listed.",)
-    assert versions(reader.read()) == ["v1", "v2", "v4"]
+    assert versions(reader.scan()) == ["v1", "v2", "v4"]
 
 
 def test_a_root_that_is_gone_has_no_versions(tmp_path: Path) -> None:
     (tmp_path / "root" / "v1").mkdir(parents=True)
     reader = by_tuber(tmp_path / "root")
-    reader.read()
+    reader.scan()
     (tmp_path / "root").rename(tmp_path / "elsewhere")
 
-    assert versions(reader.read()) == []
+    assert versions(reader.scan()) == []
 
 
 def test_a_version_that_does_not_answer_is_given_as_it_was_last(
@@ -306,8 +299,8 @@ def test_a_version_that_does_not_answer_is_given_as_it_was_last(
 ) -> None:
     for name in ("v1", "v2"):
         (tmp_path / name).mkdir()
-    reader = VersionReader("NEWAVE", tmp_path, tuber(NEWAVE, SCRIPT), 0.2)
-    before = reader.read()
+    reader = scan_root("NEWAVE", tmp_path, tuber(NEWAVE, SCRIPT), 0.2)
+    before = reader.scan()
     answer = threading.Event()
     access = os.access
 
@@ -315,7 +308,7 @@ def test_a_version_that_does_not_answer_is_given_as_it_was_last(
         return (not path.endswith("v1") or answer.wait(10)) and access(path, mode)
 
     monkeypatch.setattr(os, "access", hang)
-    meanwhile = [reader.read() for _ in range(3)]
+    meanwhile = [reader.scan() for _ in range(3)]
     answer.set()
 
     assert [versions(reading) for reading in meanwhile] == [versions(before)] * 3
@@ -339,7 +332,7 @@ def test_a_name_that_an_answer_cannot_carry_is_left_out(
     os.mkdir(os.fsencode(tmp_path) + b"/" + name)
     (tmp_path / "vé 1").mkdir()
 
-    reading = by_tuber(tmp_path).read()
+    reading = by_tuber(tmp_path).scan()
 
     assert versions(reading) == ["vé 1"]
     assert reading.problems == (f"The name {tmp_path}/{told}; it is left out.",)
@@ -351,7 +344,7 @@ def test_a_root_that_is_far_too_large_is_left_out(
     monkeypatch.setattr(folders, "_MOST_ENTRIES", 2)
     with_files(tmp_path, "a", "b", "c")
 
-    assert "more than 2 entries" in by_tuber(tmp_path).read().problems[0]
+    assert "more than 2 entries" in by_tuber(tmp_path).scan().problems[0]
 
 
 def long_ago(*folders: Path) -> None:
@@ -375,11 +368,11 @@ def test_what_has_not_changed_is_not_read_again(
         with_files(tmp_path / f"v{number}", f"mpi_newave{number}.job")
     reader = by_pemaws(tmp_path)
 
-    assert versions(reader.read()) == versions(reader.read()) == ["v0", "v1", "v2"]
+    assert versions(reader.scan()) == versions(reader.scan()) == ["v0", "v1", "v2"]
     assert len(read) == 4
     with_files(tmp_path / "v1", "mpi_newave.bak")
 
-    assert versions(reader.read()) == ["v0", "v2"]
+    assert versions(reader.scan()) == ["v0", "v2"]
     assert read[4:] == [f"{tmp_path}/v1"]
 
 
@@ -387,39 +380,39 @@ def test_a_change_within_the_same_tick_of_the_file_systems_clock_is_noticed(
     tmp_path: Path,
 ) -> None:
     reader = by_tuber(tmp_path)
-    assert versions(reader.read()) == []
+    assert versions(reader.scan()) == []
     (tmp_path / "v1").mkdir()
     long_ago(tmp_path)
-    assert versions(reader.read()) == ["v1"]
+    assert versions(reader.scan()) == ["v1"]
     (tmp_path / "v2").mkdir()
     long_ago(tmp_path)
 
-    assert versions(reader.read()) == ["v1", "v2"]
+    assert versions(reader.scan()) == ["v1", "v2"]
 
 
 def test_ten_thousand_versions_are_listed_and_a_change_among_them_is_found(tmp_path: Path) -> None:
     for number in range(10_000):
         (tmp_path / f"v{number:05}").mkdir()
     reader = by_tuber(tmp_path)
-    assert len(reader.read().installations) == 10_000
+    assert len(reader.scan().installations) == 10_000
 
     (tmp_path / "v00500").rmdir()
 
-    assert len(reader.read().installations) == 9_999
+    assert len(reader.scan().installations) == 9_999
 
 
 def test_an_unchanged_reading_is_the_same_object(tmp_path: Path) -> None:
     with_files(tmp_path / "v1", "mpi_newave.job")
     reader = by_pemaws(tmp_path)
 
-    assert reader.read() is reader.read()
+    assert reader.scan() is reader.scan()
 
 
 @pytest.fixture
 def many(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Versions that are too many to be looked at for each caller."""
-    monkeypatch.setattr(pace, "_FEW", 1)
-    monkeypatch.setattr(pace, "_REST", 1e9)
+    monkeypatch.setattr(pool, "_FEW", 1)
+    monkeypatch.setattr(pool, "_REST", 1e9)
     for name in ("v1", "v2"):
         with_files(tmp_path / name, "mpi_newave.job")
     return tmp_path
@@ -428,13 +421,13 @@ def many(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_many_versions_are_left_alone_for_a_while_but_one_that_comes_or_goes(many: Path) -> None:
     with_files(many / "v0")
     reader = by_pemaws(many)
-    problems = reader.read().problems
+    problems = reader.scan().problems
     (many / "v1" / "mpi_newave.job").unlink()
-    assert versions(reader.read()) == ["v1", "v2"]
+    assert versions(reader.scan()) == ["v1", "v2"]
 
     with_files(many / "v3", "mpi_newave.job")
     (many / "v2").rename(many / "v4")
-    reading = reader.read()
+    reading = reader.scan()
 
     assert versions(reading) == ["v1", "v3", "v4"]
     assert reading.problems == problems
@@ -444,11 +437,11 @@ def test_many_versions_are_looked_at_again_after_a_minute_at_most(
     many: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = by_pemaws(many)
-    reader.read()
+    reader.scan()
     (many / "v1" / "mpi_newave.job").unlink()
-    monkeypatch.setattr(pace, "time", Later)
+    monkeypatch.setattr(pool, "time", Later)
 
-    assert versions(reader.read()) == ["v2"]
+    assert versions(reader.scan()) == ["v2"]
 
 
 class Later:
@@ -459,11 +452,21 @@ class Later:
         return time.monotonic() + 60
 
 
-def test_many_that_do_not_answer_are_counted_and_few_are_named() -> None:
-    def told(count: int) -> list[str]:
-        return sights.Sights[Entry]("NEWAVE", 10)._late([f"/v{n}" for n in range(count)], "")
+def test_many_that_do_not_answer_are_counted_and_few_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = threading.Event()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: answer.wait(10) and access(path, mode))
 
-    assert told(1) == ["The path /v0 of NEWAVE did not answer within 10 s."]
-    assert told(sights._MOST_NAMED + 1) == [
-        "/v0 and 5 more paths of NEWAVE did not answer within 10 s."
-    ]
+    def told(count: int) -> tuple[str, ...]:
+        root = tmp_path / str(count)
+        for number in range(count):
+            (root / f"v{number}").mkdir(parents=True)
+        return scan_root("NEWAVE", root, tuber(NEWAVE, SCRIPT), 0.2).scan().problems
+
+    few, many = told(1), told(scanner._MOST_NAMED + 1)
+    answer.set()
+
+    assert few == (f"The path {tmp_path}/1/v0 of NEWAVE did not answer within 0.2 s.",)
+    assert many == (f"{tmp_path}/6/v0 and 5 more paths of NEWAVE did not answer within 0.2 s.",)

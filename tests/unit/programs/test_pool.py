@@ -3,8 +3,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from hpcq.programs import patience
-from hpcq.programs.patience import Patience
+from hpcq.programs import pool
+from hpcq.programs.pool import TimeLimitedPool
 
 
 @pytest.fixture
@@ -15,11 +15,13 @@ def answer() -> Iterator[threading.Event]:
 
 
 def test_all_that_answer_are_there() -> None:
-    assert Patience[int](10).each(range(1000), lambda n: n * n) == {n: n * n for n in range(1000)}
+    assert TimeLimitedPool[int](10).map(range(1000), lambda n: n * n) == {
+        n: n * n for n in range(1000)
+    }
 
 
 def test_nothing_to_look_at_gives_nothing() -> None:
-    assert Patience[int](10).each([], lambda n: n) == {}
+    assert TimeLimitedPool[int](10).map([], lambda n: n) == {}
 
 
 def test_one_that_hangs_hides_no_other_and_is_not_looked_at_again_meanwhile(
@@ -33,10 +35,10 @@ def test_one_that_hangs_hides_no_other_and_is_not_looked_at_again_meanwhile(
             answer.wait(10)
         return number
 
-    patient = Patience[int](0.2)
+    threads = TimeLimitedPool[int](0.2)
 
-    assert sorted(patient.each(range(20), look)) == [n for n in range(20) if n != 3]
-    assert sorted(patient.each(range(20), look)) == [n for n in range(20) if n != 3]
+    assert sorted(threads.map(range(20), look)) == [n for n in range(20) if n != 3]
+    assert sorted(threads.map(range(20), look)) == [n for n in range(20) if n != 3]
     assert looked.count(3) == 1
 
 
@@ -47,13 +49,13 @@ def test_when_everything_hangs_no_more_threads_are_spent_on_it(answer: threading
         looked.append(number)
         return answer.wait(10)
 
-    patient = Patience[int](0.2)
+    threads = TimeLimitedPool[int](0.2)
 
-    assert patient.each(range(100), look) == {}
-    assert patient.each(range(100), look) == {}
-    assert len(looked) == patience._MOST_THREADS
+    assert threads.map(range(100), look) == {}
+    assert threads.map(range(100), look) == {}
+    assert len(looked) == pool._MOST_THREADS
 
 
 def test_a_defect_reaches_the_caller() -> None:
     with pytest.raises(ZeroDivisionError):
-        Patience[int](10).each([1, 0], lambda n: 1 // n)
+        TimeLimitedPool[int](10).map([1, 0], lambda n: 1 // n)
