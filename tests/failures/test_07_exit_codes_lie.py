@@ -112,12 +112,12 @@ def test_what_is_listed_beside_a_complaint_about_others_is_believed(
 
 
 @pytest.mark.parametrize("site", ["PBS"], indirect=True)
-def test_an_empty_document_of_a_server_that_is_away_ends_no_job(
+def test_an_empty_answer_of_a_server_that_is_away_ends_no_job(
     site: Site, serving: Service, study: Study
 ) -> None:
-    """It is the same document as that of an empty queue, exit status 0 included at worst."""
+    """It is the same answer as that of an empty queue, exit status 0 included at worst."""
     job_id = _running(site, serving, study)
     away = pbs.recorded("qstat-f-json.server-down")
-    site.fake.answer("qstat", away.stdout, stderr=away.stderr)
+    site.fake.answer("qstat", b"", stderr=away.stderr)
     stale = read_until(serving, job_id, lambda job: job["stale"])
     assert (stale["state"], stale["status"]) == ("RUNNING", "RUNNING")

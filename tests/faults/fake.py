@@ -37,18 +37,11 @@ EMPTY_QSTAT = """\
   </job_info>
 </job_info>
 """
-EMPTY_PBS_QSTAT = """\
-{
-	"timestamp":	1795386026,
-	"pbs_version":	"23.06.06",
-	"pbs_server":	"pbshead"
-}
-"""
 EMPTY_LISTING = {
     "SLURM": b"",
     "SGE": EMPTY_QSTAT.encode(),
     "TORQUE": b"<Data></Data>\n",
-    "PBS": EMPTY_PBS_QSTAT.encode(),
+    "PBS": b"",
 }
 
 # Absolute paths throughout: nothing but the fake commands stands in PATH. Every run is counted by

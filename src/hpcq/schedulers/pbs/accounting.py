@@ -13,7 +13,7 @@ from hpcq.domain.states import FailureKind, JobState
 from hpcq.domain.units import from_epoch
 from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.pbs.conf import read_conf
-from hpcq.schedulers.pbs.records import slots_asked
+from hpcq.schedulers.pbs.qstat_job import group_of, slots_asked
 from hpcq.schedulers.pbs.states import End, end_of
 from hpcq.schedulers.pbs_family.accounting import (
     AccountingLine,
@@ -34,7 +34,6 @@ from hpcq.schedulers.pbs_family.values import (
 __all__ = ["accounting_folder", "parse_accounting"]
 
 _TOLD = frozenset("EDAR")
-_ASKED, _USED = "Resource_List.", "resources_used."
 _HOPELESS = re.compile(r"dependency|Reject reply .*Unknown Job Id")
 _UNKNOWN = End(
     JobState.FAILED, FailureKind.UNKNOWN, "the record of its end does not say how it ended"
@@ -147,8 +146,7 @@ def _ended(native_id: NativeId, line: AccountingLine, requestor: str | None) -> 
     told = line.attributes
     status = parse_whole(told.get("Exit_status"))
     comment = "" if requestor is None else f"x and terminated by {requestor}"
-    asked = {n.removeprefix(_ASKED): told[n] for n in told if n.startswith(_ASKED)}
-    used = {n.removeprefix(_USED): told[n] for n in told if n.startswith(_USED)}
+    asked, used = group_of(told, "Resource_List"), group_of(told, "resources_used")
     end = _UNKNOWN
     if status is not None:
         end = end_of(status, comment=comment, asked=asked, used=used)

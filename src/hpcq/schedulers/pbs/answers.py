@@ -1,9 +1,9 @@
 """What PBS's commands say when they refuse, turned into the service's errors.
 
 A command exits with the server's error number modulo 256 (pbs_error.h), prints the words on
-standard error and, with ``-F json``, a valid document without jobs on standard output: a server
-that is down, an unknown id, a finished job and an empty queue differ in exit status and words
-alone. Messages and numbers are those of 23.06 (recordings).
+standard error and nothing on standard output: a server that is down, an unknown id, a finished job
+and an empty queue differ in exit status and words alone. Messages and numbers are those of 23.06
+(recordings).
 """
 
 import re
@@ -25,8 +25,8 @@ __all__ = [
     "check_change",
     "check_completed",
     "check_qstat",
+    "has_no_dsv",
     "has_no_history",
-    "has_no_json",
     "is_past_changing",
     "is_unknown_job",
     "parse_qsub",
@@ -96,7 +96,7 @@ _CORRECTABLE = (
 )
 _USAGE = re.compile(r"^usage:.*", re.MULTILINE | re.DOTALL)
 _WITHOUT_HISTORY = re.compile(r"not configured to maintain job history")
-_WITHOUT_JSON = re.compile(r"invalid option|illegal -F|conflicting options|^usage:", re.M)
+_WITHOUT_DSV = re.compile(r"invalid option|illegal -F|conflicting options|^usage:", re.M)
 
 # What qsub says before a refusal. Whatever else fails, a site's wrapper around it for one, may fail
 # after qsub has done its work.
@@ -120,11 +120,11 @@ def has_no_history(done: Completed) -> bool:
     return done.exit_code == _NO_HISTORY or _WITHOUT_HISTORY.search(_said(done)) is not None
 
 
-def has_no_json(done: Completed) -> bool:
-    """Whether ``qstat`` does not know ``-F json``, ``-E`` or their combination."""
-    if done.exit_code == 0 or done.stdout.lstrip().startswith(b"{"):
+def has_no_dsv(done: Completed) -> bool:
+    """Whether ``qstat`` does not know ``-F dsv``, ``-E`` or their combination."""
+    if done.exit_code == 0 or done.stdout.startswith(b"Job Id: "):
         return False
-    return _WITHOUT_JSON.search(_said(done)) is not None
+    return _WITHOUT_DSV.search(_said(done)) is not None
 
 
 def check_qstat(done: Completed) -> None:

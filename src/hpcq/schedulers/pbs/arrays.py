@@ -6,7 +6,7 @@ from dataclasses import replace
 from hpcq.domain.arrays import whole
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
-from hpcq.schedulers.pbs.records import Record
+from hpcq.schedulers.pbs.qstat_job import Record
 from hpcq.schedulers.pbs_family.values import parse_job_id
 
 __all__ = ["as_task", "whole_of", "with_tasks"]

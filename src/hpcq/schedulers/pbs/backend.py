@@ -35,7 +35,7 @@ from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
 from hpcq.schedulers.pbs.conf import command_path
 from hpcq.schedulers.pbs.logs import Logs
 from hpcq.schedulers.pbs.qstat import Qstat
-from hpcq.schedulers.pbs.records import Record
+from hpcq.schedulers.pbs.qstat_job import Record
 from hpcq.schedulers.pbs.resources import has_memory
 from hpcq.schedulers.pbs.script import choose, tasks_of
 from hpcq.schedulers.pbs.settings import PbsSettings
@@ -67,8 +67,7 @@ class PbsBackend:
     """OpenPBS 23.06 and PBS Professional, through their commands.
 
     Every method runs the commands named in ``docs/schedulers/pbs.md``. What a server can do is
-    learnt from its answers, not from its version: two builds that call themselves 23.06.06 print
-    different JSON.
+    learnt from its answers, not from its version: two builds call themselves 23.06.06.
     """
 
     name = "PBS"
@@ -233,12 +232,12 @@ class PbsBackend:
             answers.check_change(done, native_id)
 
     async def queues(self) -> Sequence[Queue]:
-        """Run ``qstat -Q``."""
-        return parse_queues(await self._as_json_or_text("qstat", "-Q", "-f"))
+        """Run ``qstat -Q -f``."""
+        return parse_queues(await self._printed("qstat", "-Q", "-f"))
 
     async def nodes(self) -> Sequence[Node]:
-        """Run ``pbsnodes``."""
-        return parse_nodes(await self._as_json_or_text("pbsnodes", "-a"))
+        """Run ``pbsnodes -a``."""
+        return parse_nodes(await self._printed("pbsnodes", "-a"))
 
     async def version(self) -> str:
         """Return what ``qstat --version`` says: ``pbs_version = 23.06.06``."""
@@ -248,10 +247,8 @@ class PbsBackend:
             raise OutputParseError("qstat --version", "it printed nothing", b"")
         return first.strip()
 
-    async def _as_json_or_text(self, *argv: str) -> bytes:
-        done = await self._cli.run((*argv, "-F", "json"), listing=True)
-        if answers.has_no_json(done):
-            done = await self._cli.run(argv, listing=True)
+    async def _printed(self, *argv: str) -> bytes:
+        done = await self._cli.run(argv, listing=True)
         answers.check_completed(done)
         return done.stdout
 

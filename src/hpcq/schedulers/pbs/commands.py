@@ -1,11 +1,11 @@
 """From a job's description to the arguments of PBS's commands; pure."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import DependencyCondition, JobSpec, NativeId, SubmissionKey
-from hpcq.schedulers.pbs.records import KEY_VARIABLE
+from hpcq.schedulers.pbs.qstat_job import KEY_VARIABLE
 from hpcq.schedulers.pbs.script import Choices, acceptable_name
 from hpcq.schedulers.pbs_family.carrier import build_carrier
 
@@ -137,25 +137,29 @@ def build_change(command: str, word: str) -> tuple[str, ...]:
 
 
 def build_qstat(
-    words: Iterable[str] = (), *, history: bool = False, grouped: bool = True
+    words: Sequence[str],
+    delimiter: str,
+    *,
+    history: bool = False,
+    tasks: bool = False,
+    grouped: bool = True,
 ) -> tuple[str, ...]:
-    """Return the ``qstat`` that prints all jobs, or these, as JSON.
-
-    With ids it needs ``-E``: without it one build of 23.06 prints the first job only (recording
-    qstat-f-json.two-ids). Without ids it prints the tasks of arrays too, each by itself.
+    """Return the ``qstat`` that prints all jobs, or these, in its delimiter format.
 
     Args:
-        words: the ids as PBS has them.
-        history: the finished jobs too.
-        grouped: False for one whole array with its tasks.
+        words: the ids as PBS has them; none for all jobs, the tasks of arrays included.
+        delimiter: stands between the attributes.
+        history: whether finished jobs are printed too.
+        tasks: whether the tasks of a whole array are printed too.
+        grouped: whether the server is asked about all ids at once (``-E``).
     """
-    named = tuple(words)
+    with_tasks = tasks or not words
     return (
         "qstat",
         *(["-x"] if history else []),
-        *(["-E"] if named and grouped else ["-t"]),
-        *("-f", "-F", "json"),
-        *named,
+        *(["-t"] if with_tasks else ["-E"] if grouped else []),
+        *("-f", "-F", "dsv", "-D", delimiter),
+        *words,
     )
 
 

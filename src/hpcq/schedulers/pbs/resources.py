@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.units import format_clock
-from hpcq.schedulers.pbs.records import slots_asked
+from hpcq.schedulers.pbs.qstat_job import slots_asked
 from hpcq.schedulers.pbs_family.directives import Option, split_list, unquote
 from hpcq.schedulers.pbs_family.values import parse_pbs_size
 

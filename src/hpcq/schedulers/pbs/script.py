@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hpcq.domain.jobs import ArrayRange, JobSpec, NativeId
 from hpcq.domain.outputs import UNKNOWN, as_pattern, default_name
 from hpcq.schedulers.base import ScriptDirectives
-from hpcq.schedulers.pbs.records import PLACEHOLDER
+from hpcq.schedulers.pbs.qstat_job import PLACEHOLDER
 from hpcq.schedulers.pbs.resources import choose_requests
 from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX
 from hpcq.schedulers.pbs_family.directives import (

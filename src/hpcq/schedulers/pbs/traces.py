@@ -9,7 +9,7 @@ from hpcq.domain.jobs import NativeId, Observation
 from hpcq.schedulers.command_line import CommandLine
 from hpcq.schedulers.pbs.arrays import as_task
 from hpcq.schedulers.pbs.commands import job_word
-from hpcq.schedulers.pbs.records import Record
+from hpcq.schedulers.pbs.qstat_job import Record
 from hpcq.schedulers.pbs.trace import parse_tracejob
 from hpcq.schedulers.pbs_family.values import parse_job_id
 

@@ -168,6 +168,11 @@ def test_no_jobs_is_an_answer(case: str) -> None:
     answers.check_qstat(recorded(f"qstat-f-json.{case}"))
 
 
+@pytest.mark.parametrize("case", ["unknown", "finished-without-x", "two-ids-one-unknown"])
+def test_no_jobs_in_the_delimiter_format_is_an_answer(case: str) -> None:
+    answers.check_qstat(recorded(f"qstat-f-dsv.{case}", "23.06.06"))
+
+
 @pytest.mark.parametrize(
     ("case", "version"), [("qstat-f-json.server-down", "2026.04"), ("qstat.server-down", "2026.04")]
 )
@@ -190,10 +195,10 @@ def test_a_malformed_id_is_an_error_not_an_empty_queue() -> None:
 def test_what_a_server_lacks_is_learnt_from_its_words() -> None:
     none = _done(b"", b"qstat: PBS is not configured to maintain job history\n", 36)
     assert answers.has_no_history(none)
-    assert answers.has_no_json(_done(b"", b"qstat: invalid option -- 'F'\nusage:\n", 2))
+    assert answers.has_no_dsv(_done(b"", b"qstat: invalid option -- 'F'\nusage:\n", 2))
     for case in ("empty", "unknown", "server-down"):
         assert not answers.has_no_history(recorded(f"qstat-f-json.{case}"))
-        assert not answers.has_no_json(recorded(f"qstat-f-json.{case}"))
+        assert not answers.has_no_dsv(recorded(f"qstat-f-json.{case}"))
 
 
 @pytest.mark.parametrize(

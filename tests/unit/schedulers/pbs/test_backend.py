@@ -87,9 +87,9 @@ async def _ended(backend: PbsBackend, native_id: NativeId) -> Observation | None
     ("config", "accounting"),
     [
         ({}, False),
-        ({"json": False}, False),
+        ({"dsv": False}, False),
         ({"history": False}, True),
-        ({"history": False, "json": False}, True),
+        ({"history": False, "dsv": False}, True),
         ({"release": True}, False),
     ],
     ids=["usual", "text", "accounting", "text-accounting", "release"],

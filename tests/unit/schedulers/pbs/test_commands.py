@@ -145,10 +145,12 @@ def test_a_whole_array_is_named_only_when_it_is_known_to_be_one() -> None:
 
 
 def test_some_jobs_are_asked_for_with_e_and_all_with_t() -> None:
-    assert commands.build_qstat() == ("qstat", "-t", "-f", "-F", "json")
-    assert commands.build_qstat(["1"], history=True) == (
-        "qstat", "-x", "-E", "-f", "-F", "json", "1",
+    assert commands.build_qstat([], "|") == ("qstat", "-t", "-f", "-F", "dsv", "-D", "|")
+    assert commands.build_qstat(["1"], "|", history=True) == (
+        "qstat", "-x", "-E", "-f", "-F", "dsv", "-D", "|", "1",
     )  # fmt: skip
+    assert "-E" not in commands.build_qstat(["1"], "|", grouped=False)
+    assert commands.build_qstat(["1[]"], "|", tasks=True)[1] == "-t"
 
 
 _WAITS = (

@@ -1,10 +1,9 @@
 """Ends of jobs: each event has one meaning, whichever of PBS's sources tells of it."""
 
-import json
 import re
 
 import pytest
-from tests.unit.schedulers.pbs.recorded import recorded
+from tests.unit.schedulers.pbs.recorded import DELIMITER, as_dsv, read, recorded
 
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
@@ -19,7 +18,7 @@ _ACCOUNTED = recorded("accounting.selected-jobs").stdout.splitlines()
 
 
 def _ended(text: bytes) -> Observation:
-    (record,) = Reader(None).read(text).records
+    (record,) = read(text).records
     return record.complete
 
 
@@ -167,7 +166,7 @@ def test_end_of_an_array_of_which_one_task_failed_and_pbs_says_0() -> None:
     told = told.replace(b"and terminated by alice@pbshead", b"and finished")
     told = told.replace(b'"Exit_status":\t271', b'"Exit_status":\t0')
     told = told.replace(b'"substate":\t91', b'"substate":\t92')
-    array, *tasks = (record.complete for record in Reader(None).read(told).records)
+    array, *tasks = (record.complete for record in read(told).records)
     assert array.state is JobState.DONE
     whole = whole_of(array, tasks)
     assert (whole.state, _how(whole)) == (
@@ -201,9 +200,12 @@ def test_end_with_an_unreadable_figure_of_usage(name: str, figure: str) -> None:
     )
     assert traced is not None
     assert (traced.exit_code, traced.usage is not None) == (3, True)
-    document = json.loads(recorded("qstat-x-f-json.finished-exit3").stdout)
-    document["Jobs"]["142.pbshead"]["resources_used"][name] = figure
-    listed = _ended(json.dumps(document, indent=4).encode())
+    told = as_dsv(recorded("qstat-x-f-json.finished-exit3").stdout)
+    pattern = rf"(?<=\x1fresources_used\.{name}=)[^\x1f]*"
+    (record,) = (
+        Reader(None).read(re.sub(pattern.encode(), figure.encode(), told), DELIMITER, None).records
+    )
+    listed = record.complete
     assert (listed.exit_code, listed.usage is not None) == (3, True)
 
 
