@@ -1,24 +1,20 @@
 """PBS behind the backend contract."""
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from hpcq.domain.errors import (
-    CommandFailed,
-    InvalidSpec,
-    OutputParseError,
-    WrongState,
-)
+from hpcq.domain.errors import CommandFailed, InvalidSpec, WrongState
 from hpcq.domain.jobs import (
     DependencyCondition,
     JobSpec,
     NativeId,
     SubmissionKey,
 )
-from hpcq.execution.protocol import Completed, Runner
+from hpcq.execution.protocol import Runner
 from hpcq.schedulers.base import (
     Capabilities,
     Listing,
@@ -27,12 +23,13 @@ from hpcq.schedulers.base import (
     SchedulerOptions,
     ScriptDirectives,
 )
-from hpcq.schedulers.command_errors import ErrorTable
-from hpcq.schedulers.command_line import CommandLine, read_script
-from hpcq.schedulers.pbs import answers, commands, parse
+from hpcq.schedulers.command_errors import ErrorKind
+from hpcq.schedulers.command_line import CommandLineBackend, read_script
+from hpcq.schedulers.pbs import commands, parse
 from hpcq.schedulers.pbs.arrays import with_tasks
 from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
 from hpcq.schedulers.pbs.conf import command_path
+from hpcq.schedulers.pbs.errors import ERRORS, parse_qsub
 from hpcq.schedulers.pbs.logs import Logs
 from hpcq.schedulers.pbs.qstat import Qstat
 from hpcq.schedulers.pbs.qstat_job import Record
@@ -63,7 +60,7 @@ _JUDGED = frozenset({DependencyCondition.SUCCESS, DependencyCondition.FAILURE})
 _NO_LIMIT_OF_TASKS = re.compile(rb"illegal -J value|illegal -W value|max_run_subjobs")
 
 
-class PbsBackend:
+class PbsBackend(CommandLineBackend):
     """OpenPBS 23.06 and PBS Professional, through their commands.
 
     Every method runs the commands named in ``docs/schedulers/pbs.md``. What a server can do is
@@ -71,16 +68,16 @@ class PbsBackend:
     """
 
     name = "PBS"
+    errors = ERRORS
 
     def __init__(self, options: SchedulerOptions, runner: Runner, settings: PbsSettings) -> None:
-        self._cli = CommandLine(options, runner, ErrorTable(scheduler="PBS"))
+        super().__init__(options, runner)
         owner = options.environment.get("USER")
         self._resources = settings.pbs_resources
         self._environment = options.environment
         self._job_shell = options.job_shell
         self._qstat = Qstat(self._cli, owner)
         self._logs = Logs(options.environment, owner)
-        self._listing = asyncio.Lock()
         self._listed: dict[NativeId, Record] = {}
         self._ended_tasks: dict[NativeId, Record] = {}
         self._traces = Traces(self._cli, self._qstat.arrays)
@@ -96,12 +93,6 @@ class PbsBackend:
             accounting=True,
             memory_enforced=False,
         )
-
-    async def start(self, wake: Callable[[], None]) -> None:
-        """Do nothing: PBS tells nobody when its queue changes."""
-
-    async def stop(self) -> None:
-        """Do nothing."""
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Return what the script's ``#PBS`` lines decide; see `SchedulerBackend.check_script`."""
@@ -127,7 +118,7 @@ class PbsBackend:
             mark=key,
         )
         try:
-            native_id, is_array = answers.parse_qsub(done, self._cli.locate("qsub"))
+            native_id, is_array = parse_qsub(done, self._cli.locate("qsub"))
         except (CommandFailed, InvalidSpec) as error:
             limited = spec.array is not None and spec.array.max_running is not None
             if limited and _NO_LIMIT_OF_TASKS.search(done.stderr):
@@ -213,57 +204,38 @@ class PbsBackend:
 
     async def cancel(self, native_id: NativeId) -> bool:
         """Run ``qdel``; it is silent, so what became of the job is seen later."""
-        done = await self._change("qdel", native_id)
-        if not answers.is_past_changing(done):
-            answers.check_change(done, native_id)
+        with contextlib.suppress(WrongState):
+            await self._change("qdel", native_id)
         return False
 
     async def hold(self, native_id: NativeId) -> None:
         """Run ``qhold``: a user's hold. A running job goes on, and is held if it is put back."""
-        done = await self._change("qhold", native_id)
-        if answers.is_past_changing(done):
-            raise WrongState(f"The job {native_id} has ended, or is about to.")
-        answers.check_change(done, native_id)
+        await self._change("qhold", native_id)
 
     async def release(self, native_id: NativeId) -> None:
         """Run ``qrls``: lifts a user's hold; a job that has ended meanwhile has none."""
-        done = await self._change("qrls", native_id)
-        if not answers.is_past_changing(done):
-            answers.check_change(done, native_id)
+        with contextlib.suppress(WrongState):
+            await self._change("qrls", native_id)
 
     async def queues(self) -> Sequence[Queue]:
         """Run ``qstat -Q -f``."""
-        return parse_queues(await self._printed("qstat", "-Q", "-f"))
+        return parse_queues(await self._cli.check_output(("qstat", "-Q", "-f"), listing=True))
 
     async def nodes(self) -> Sequence[Node]:
         """Run ``pbsnodes -a``."""
-        return parse_nodes(await self._printed("pbsnodes", "-a"))
+        return parse_nodes(await self._cli.check_output(("pbsnodes", "-a"), listing=True))
 
-    async def version(self) -> str:
-        """Return what ``qstat --version`` says: ``pbs_version = 23.06.06``."""
-        done = await self._cli.run(("qstat", "--version"))
-        first, _, _ = (done.stdout or done.stderr).decode("utf-8", "replace").partition("\n")
-        if not first.strip():
-            raise OutputParseError("qstat --version", "it printed nothing", b"")
-        return first.strip()
-
-    async def _printed(self, *argv: str) -> bytes:
-        done = await self._cli.run(argv, listing=True)
-        answers.check_completed(done)
-        return done.stdout
-
-    async def _change(self, command: str, native_id: NativeId) -> Completed:
+    async def _change(self, command: str, native_id: NativeId) -> None:
         """Run a command on one job; once more with brackets if that is an array's way to exist."""
-        word = commands.job_word(native_id, self._qstat.arrays)
-        done = await self._cli.run(commands.build_change(command, word))
-        could_be_array = native_id.isdigit() and native_id not in self._qstat.arrays
-        if done.exit_code != 0 and could_be_array and answers.is_unknown_job(done):
-            array = commands.job_word(native_id, {native_id})
-            again = await self._cli.run(commands.build_change(command, array))
-            if not answers.is_unknown_job(again):
-                self._qstat.arrays.add(native_id)
-                return again
-        return done
+        arrays = self._qstat.arrays
+        done = await self._cli.run((command, commands.job_word(native_id, arrays)))
+        could_be_array = native_id.isdigit() and native_id not in arrays
+        if could_be_array and ERRORS.kind_of(done) is ErrorKind.UNKNOWN_JOB:
+            again = await self._cli.run((command, commands.job_word(native_id, {native_id})))
+            if ERRORS.kind_of(again) is not ErrorKind.UNKNOWN_JOB:
+                arrays.add(native_id)
+                done = again
+        ERRORS.check(done, native_id)
 
     async def _check_dependencies(self, spec: JobSpec) -> None:
         """Make sure that what a job waits for is still known to PBS.

@@ -10,7 +10,6 @@ from hpcq.schedulers.pbs.script import Choices, acceptable_name
 from hpcq.schedulers.pbs_family.carrier import build_carrier
 
 __all__ = [
-    "build_change",
     "build_qstat",
     "build_qsub",
     "build_stdin",
@@ -129,11 +128,6 @@ def build_stdin(
 def job_word(native_id: NativeId, arrays: Collection[NativeId] = ()) -> str:
     """Return an id as PBS's commands take it: that of a whole array with its brackets."""
     return f"{native_id}[]" if native_id in arrays and native_id.isdigit() else native_id
-
-
-def build_change(command: str, word: str) -> tuple[str, ...]:
-    """Return ``qdel``, ``qhold`` or ``qrls`` of one job."""
-    return (command, word)
 
 
 def build_qstat(

@@ -1,15 +1,16 @@
 """Queries to ``qstat``, in the words that the site's PBS understands."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.execution.protocol import Completed
 from hpcq.schedulers.base import Listing, ParseFailure
-from hpcq.schedulers.command_line import CommandLine
-from hpcq.schedulers.pbs import answers, commands, parse
+from hpcq.schedulers.command_line import CommandLine, batches
+from hpcq.schedulers.pbs import commands, parse
 from hpcq.schedulers.pbs.arrays import as_task, whole_of
+from hpcq.schedulers.pbs.errors import check_qstat, lacks_dsv, lacks_history
 from hpcq.schedulers.pbs.qstat_job import Record
 from hpcq.schedulers.pbs_family.values import parse_job_id
 
@@ -98,8 +99,8 @@ class Qstat:
             done = await self._run(
                 commands.build_qstat(words, delimiter, history=history, tasks=tasks, grouped=groups)
             )
-            if not answers.has_no_dsv(done):
-                answers.check_qstat(done)
+            if not lacks_dsv(done):
+                check_qstat(done)
                 now = datetime.now(UTC)
                 return await asyncio.to_thread(
                     self._reader.read, done.stdout, delimiter, now, remember=remember
@@ -113,7 +114,7 @@ class Qstat:
     async def _text(self, *options: str) -> parse.Answer:
         """Ask for all jobs as text; those of which it tells twice are asked about alone."""
         done = await self._run(("qstat", *options, "-f"))
-        answers.check_qstat(done)
+        check_qstat(done)
         known = await self._cli.check_output(("qselect", *options), listing=True)
         answer = await self._read_text(done, known.decode("ascii", "replace").split())
         for native_id in answer.contradicted[:_ASKED_ALONE]:
@@ -126,14 +127,14 @@ class Qstat:
         told = parse.Answer((), ())
         for word in words:
             done = await self._run(("qstat", *options, "-f", word))
-            answers.check_qstat(done)
+            check_qstat(done)
             one = (await self._read_text(done, None, is_single=True)).only([word])
             told = parse.Answer(told.records + one.records, told.unreadable + one.unreadable)
         return told
 
     async def _run(self, argv: Sequence[str]) -> Completed:
         done = await self._cli.run(argv, listing=True)
-        if answers.has_no_history(done):
+        if lacks_history(done):
             raise _NoHistory
         return done
 
@@ -154,7 +155,7 @@ class Qstat:
         """Ask ``qstat -x`` about jobs, and once more about those that may be whole arrays."""
         observations: list[Observation] = []
         unreadable: list[ParseFailure] = []
-        for batch in _batches(ids, _IDS_IN_ONE_COMMAND):
+        for batch in batches(ids, _IDS_IN_ONE_COMMAND):
             words = [commands.job_word(native_id, self.arrays) for native_id in batch]
             told = await self.history(words)
             if told is None:
@@ -202,8 +203,3 @@ class Qstat:
         return whole_of(
             seen, [r.complete for r in records if r.observation.array_job_id == seen.native_id]
         )
-
-
-def _batches(ids: Sequence[NativeId], size: int) -> Iterator[Sequence[NativeId]]:
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]

@@ -11,8 +11,8 @@ from hpcq.domain.errors import HpcqError
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.execution.protocol import Completed
 from hpcq.schedulers.pbs import accounting as pbs_accounting
-from hpcq.schedulers.pbs import answers as pbs_answers
 from hpcq.schedulers.pbs import cluster as pbs_cluster
+from hpcq.schedulers.pbs import errors as pbs_errors
 from hpcq.schedulers.pbs.parse import Answer, Reader, new_delimiter, read_text
 from hpcq.schedulers.pbs_family.text import parse_text_records
 from hpcq.schedulers.pbs_family.values import hosts_in, parse_job_id, path_of, printable, slots_in
@@ -117,10 +117,10 @@ def test_no_answer_of_a_command_is_an_accident(stdout: bytes, stderr: bytes, sta
     for check in (
         torque_answers.parse_qsub,
         lambda d: torque_answers.check_completed(d, NativeId("1")),
-        pbs_answers.parse_qsub,
-        pbs_answers.check_qstat,
-        pbs_answers.check_completed,
-        lambda d: pbs_answers.check_change(d, NativeId("1")),
+        pbs_errors.parse_qsub,
+        pbs_errors.check_qstat,
+        pbs_errors.ERRORS.check,
+        lambda d: pbs_errors.ERRORS.check(d, NativeId("1")),
     ):
         try:
             check(done)

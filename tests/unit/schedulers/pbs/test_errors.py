@@ -15,7 +15,8 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.jobs import NativeId
 from hpcq.execution.protocol import Completed
-from hpcq.schedulers.pbs import answers
+from hpcq.schedulers.command_errors import ErrorKind
+from hpcq.schedulers.pbs.errors import ERRORS, check_qstat, lacks_dsv, lacks_history, parse_qsub
 
 _JOB = NativeId("7")
 
@@ -47,7 +48,7 @@ def _done(stdout: bytes, stderr: bytes = b"", exit_code: int = 0) -> Completed:
 )
 def test_a_refused_submission_is_understood(case: str, error: type[HpcqError]) -> None:
     with pytest.raises(error) as caught:
-        answers.parse_qsub(recorded(case))
+        parse_qsub(recorded(case))
     assert type(caught.value) is error
 
 
@@ -82,7 +83,7 @@ def test_a_refused_submission_is_understood(case: str, error: type[HpcqError]) -
 def test_refusal_that_the_caller_can_correct_names_the_field(case: str, field: str) -> None:
     done = recorded(case)
     with pytest.raises(InvalidSpec) as caught:
-        answers.parse_qsub(done)
+        parse_qsub(done)
     assert caught.value.field == field
     assert "usage" not in str(caught.value)
     assert done.stderr.decode().split("\n")[0].strip() in str(caught.value)
@@ -91,13 +92,13 @@ def test_refusal_that_the_caller_can_correct_names_the_field(case: str, field: s
 def test_refusal_for_a_dependency_names_the_field() -> None:
     said = b"qsub: Dependency request for job rejected by 7.srv, Unknown Job Id\n"
     with pytest.raises(InvalidSpec) as caught:
-        answers.parse_qsub(_done(b"", said, 208))
+        parse_qsub(_done(b"", said, 208))
     assert caught.value.field == "dependsOn"
 
 
 def test_an_id_is_read_and_arrays_are_told() -> None:
-    assert answers.parse_qsub(recorded("qsub.success.stdin")) == ("3", False)
-    assert answers.parse_qsub(_done(b"32[].pbshead\n")) == ("32", True)
+    assert parse_qsub(recorded("qsub.success.stdin")) == ("3", False)
+    assert parse_qsub(_done(b"32[].pbshead\n")) == ("32", True)
 
 
 @pytest.mark.parametrize(
@@ -105,17 +106,17 @@ def test_an_id_is_read_and_arrays_are_told() -> None:
 )
 def test_what_is_not_just_an_id_is_uncertain(stdout: bytes) -> None:
     with pytest.raises(OutputParseError):
-        answers.parse_qsub(_done(stdout))
+        parse_qsub(_done(stdout))
 
 
 def test_answer_that_cannot_be_read_names_the_program() -> None:
     with pytest.raises(OutputParseError, match="/opt/torque/bin/qsub"):
-        answers.parse_qsub(_done(b"Your job 4 has been submitted\n"), "/opt/torque/bin/qsub")
+        parse_qsub(_done(b"Your job 4 has been submitted\n"), "/opt/torque/bin/qsub")
 
 
 def test_a_lost_answer_is_uncertain() -> None:
     with pytest.raises(OutputParseError):
-        answers.parse_qsub(_done(b"", b"qsub: End of File\n", 255))
+        parse_qsub(_done(b"", b"qsub: End of File\n", 255))
 
 
 @pytest.mark.parametrize(
@@ -124,14 +125,14 @@ def test_a_lost_answer_is_uncertain() -> None:
 )
 def test_a_failure_that_is_no_refusal_of_qsub_is_uncertain(stdout: bytes, stderr: bytes) -> None:
     with pytest.raises(OutputParseError):
-        answers.parse_qsub(_done(stdout, stderr, 1))
+        parse_qsub(_done(stdout, stderr, 1))
 
 
 def test_an_earlier_call_s_complaint_beside_an_id_is_not_believed() -> None:
     stale = recorded("qsub.stale-1-unknown-queue").stderr
-    assert answers.parse_qsub(_done(b"45.host\n", stale)) == ("45", False)
+    assert parse_qsub(_done(b"45.host\n", stale)) == ("45", False)
     with pytest.raises(OutputParseError):
-        answers.parse_qsub(_done(b"", stale))
+        parse_qsub(_done(b"", stale))
 
 
 @pytest.mark.parametrize(
@@ -147,30 +148,30 @@ def test_an_earlier_call_s_complaint_beside_an_id_is_not_believed() -> None:
 )
 def test_a_refused_change_is_understood(case: str, error: type[HpcqError]) -> None:
     done = recorded(case)
-    assert not answers.is_past_changing(done)
+    assert ERRORS.kind_of(done) is not ErrorKind.WRONG_STATE
     with pytest.raises(error) as caught:
-        answers.check_change(done, _JOB)
+        ERRORS.check(done, _JOB)
     assert type(caught.value) is error
 
 
 @pytest.mark.parametrize("case", ["qdel.finished", "qdel.exiting", "qdel.array-finished"])
 def test_a_job_that_has_ended_is_told_apart(case: str) -> None:
-    assert answers.is_past_changing(recorded(case))
+    assert ERRORS.kind_of(recorded(case)) is ErrorKind.WRONG_STATE
 
 
 @pytest.mark.parametrize("case", ["qdel.queued", "qdel.running", "qhold.queued", "qrls.not-held"])
 def test_silence_is_success(case: str) -> None:
-    answers.check_change(recorded(case), _JOB)
+    ERRORS.check(recorded(case), _JOB)
 
 
 @pytest.mark.parametrize("case", ["empty", "unknown", "finished-without-x", "two-ids-one-unknown"])
 def test_no_jobs_is_an_answer(case: str) -> None:
-    answers.check_qstat(recorded(f"qstat-f-json.{case}"))
+    check_qstat(recorded(f"qstat-f-json.{case}"))
 
 
 @pytest.mark.parametrize("case", ["unknown", "finished-without-x", "two-ids-one-unknown"])
 def test_no_jobs_in_the_delimiter_format_is_an_answer(case: str) -> None:
-    answers.check_qstat(recorded(f"qstat-f-dsv.{case}", "23.06.06"))
+    check_qstat(recorded(f"qstat-f-dsv.{case}", "23.06.06"))
 
 
 @pytest.mark.parametrize(
@@ -178,27 +179,27 @@ def test_no_jobs_in_the_delimiter_format_is_an_answer(case: str) -> None:
 )
 def test_a_server_that_is_away_is_never_an_empty_queue(case: str, version: str) -> None:
     with pytest.raises(SchedulerUnavailable):
-        answers.check_qstat(recorded(case, version))
+        check_qstat(recorded(case, version))
 
 
 def test_a_server_that_is_away_is_told_even_by_exit_status_zero() -> None:
     away = recorded("qstat-f-json.server-down")
     with pytest.raises(SchedulerUnavailable):
-        answers.check_qstat(_done(away.stdout, away.stderr))
+        check_qstat(_done(away.stdout, away.stderr))
 
 
 def test_a_malformed_id_is_an_error_not_an_empty_queue() -> None:
     with pytest.raises(CommandFailed):
-        answers.check_qstat(recorded("qstat-f-json.bad-id"))
+        check_qstat(recorded("qstat-f-json.bad-id"))
 
 
 def test_what_a_server_lacks_is_learnt_from_its_words() -> None:
     none = _done(b"", b"qstat: PBS is not configured to maintain job history\n", 36)
-    assert answers.has_no_history(none)
-    assert answers.has_no_dsv(_done(b"", b"qstat: invalid option -- 'F'\nusage:\n", 2))
+    assert lacks_history(none)
+    assert lacks_dsv(_done(b"", b"qstat: invalid option -- 'F'\nusage:\n", 2))
     for case in ("empty", "unknown", "server-down"):
-        assert not answers.has_no_history(recorded(f"qstat-f-json.{case}"))
-        assert not answers.has_no_dsv(recorded(f"qstat-f-json.{case}"))
+        assert not lacks_history(recorded(f"qstat-f-json.{case}"))
+        assert not lacks_dsv(recorded(f"qstat-f-json.{case}"))
 
 
 @pytest.mark.parametrize(
@@ -225,7 +226,7 @@ def test_what_a_server_lacks_is_learnt_from_its_words() -> None:
 )
 def test_the_table_of_errors(exit_code: int, said: str, error: type[HpcqError]) -> None:
     with pytest.raises(error) as caught:
-        answers.parse_qsub(_done(b"", said.encode() + b"\n", exit_code))
+        parse_qsub(_done(b"", said.encode() + b"\n", exit_code))
     assert type(caught.value) is error
 
 
@@ -243,5 +244,4 @@ def test_the_table_of_errors(exit_code: int, said: str, error: type[HpcqError]) 
 def test_the_table_of_jobs_past_changing(exit_code: int, said: str) -> None:
     for code in (exit_code, 1):
         done = _done(b"", said.encode() + b"\n", code)
-        assert answers.is_past_changing(done)
-    assert not answers.is_unknown_job(_done(b"", said.encode(), exit_code))
+        assert ERRORS.kind_of(done) is ErrorKind.WRONG_STATE
