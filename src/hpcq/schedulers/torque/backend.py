@@ -5,13 +5,12 @@ import contextlib
 import os
 import pwd
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from hpcq.domain.errors import (
-    CommandFailed,
     InvalidSpec,
     JobNotFound,
     OutputParseError,
@@ -27,19 +26,11 @@ from hpcq.schedulers.base import (
     SchedulerOptions,
     ScriptDirectives,
 )
-from hpcq.schedulers.command_errors import ErrorTable
-from hpcq.schedulers.command_line import CommandLine, read_script
+from hpcq.schedulers.command_errors import ErrorKind
+from hpcq.schedulers.command_line import CommandLineBackend, read_script
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs
 from hpcq.schedulers.pbs_family.values import ID_FORMS, parse_job_id
 from hpcq.schedulers.torque.accounting import KINDS
-from hpcq.schedulers.torque.answers import (
-    Meaning,
-    check_completed,
-    check_is_torque,
-    check_refusal,
-    meaning_of,
-    parse_qsub,
-)
 from hpcq.schedulers.torque.arrays import Arrays
 from hpcq.schedulers.torque.cluster import parse_pbsnodes, parse_queues
 from hpcq.schedulers.torque.commands import (
@@ -47,6 +38,7 @@ from hpcq.schedulers.torque.commands import (
     build_qstat,
     build_qsub,
 )
+from hpcq.schedulers.torque.errors import ERRORS, check_completed, check_is_torque, parse_qsub
 from hpcq.schedulers.torque.logs import Logs
 from hpcq.schedulers.torque.parse import Reader
 from hpcq.schedulers.torque.script import Choices, choose
@@ -82,16 +74,17 @@ _CAPABILITIES = Capabilities(
 )
 
 
-class TorqueBackend:
+class TorqueBackend(CommandLineBackend):
     """Torque 6.1, and older releases that print the same.
 
     Every method runs the commands named in ``docs/schedulers/torque.md``.
     """
 
     name = "TORQUE"
+    errors = ERRORS
 
     def __init__(self, options: SchedulerOptions, runner: Runner, settings: TorqueSettings) -> None:
-        self._cli = CommandLine(options, runner, ErrorTable(scheduler="Torque"))
+        super().__init__(options, runner)
         self._template = settings.torque_resources
         self._slots_per_node = settings.torque_slots_per_node
         self._environment = options.environment
@@ -106,18 +99,11 @@ class TorqueBackend:
         self._logs = Logs(accounting, self._cli, account)
         self._arrays = Arrays(accounting)
         self._listed: Mapping[NativeId, Observation] = {}
-        self._listing = asyncio.Lock()
 
     @property
     def capabilities(self) -> Capabilities:
         """What Torque can express."""
         return _CAPABILITIES
-
-    async def start(self, wake: Callable[[], None]) -> None:
-        """Do nothing: Torque tells nobody when its queue changes."""
-
-    async def stop(self) -> None:
-        """Do nothing: nothing is held open."""
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Return what the script's ``#PBS`` lines decide; see `SchedulerBackend.check_script`."""
@@ -141,11 +127,7 @@ class TorqueBackend:
             cwd=submission.cwd,
             mark=key,
         )
-        try:
-            job_id = parse_qsub(done)
-        except CommandFailed as error:
-            check_refusal(error)
-            raise
+        job_id = parse_qsub(done)
         self._logs.server = job_id.server or self._logs.server
         self._logs.remember([job_id.short])
         if job_id.is_array:
@@ -219,10 +201,8 @@ class TorqueBackend:
 
     async def cancel(self, native_id: NativeId) -> bool:
         """Run ``qdel``. It does not say whether the job had started: the queue shows it."""
-        try:
+        with contextlib.suppress(WrongState):
             await self._change("qdel", native_id)
-        except WrongState:
-            return False  # it has ended, or is about to
         return False
 
     async def hold(self, native_id: NativeId) -> None:
@@ -244,24 +224,15 @@ class TorqueBackend:
 
     async def queues(self) -> Sequence[Queue]:
         """Run ``qstat -Q -f``."""
-        done = await self._cli.run(("qstat", "-Q", "-f"), listing=True)
-        check_completed(done)
-        return parse_queues(done.stdout)
+        return parse_queues(await self._cli.check_output(("qstat", "-Q", "-f"), listing=True))
 
     async def nodes(self) -> Sequence[Node]:
         """Run ``pbsnodes -x``."""
-        done = await self._cli.run(("pbsnodes", "-x"), listing=True)
-        check_completed(done)
-        return parse_pbsnodes(done.stdout)
+        return parse_pbsnodes(await self._cli.check_output(("pbsnodes", "-x"), listing=True))
 
     async def version(self) -> str:
         """Return what ``qstat --version`` says: ``Torque 6.1.3.h5``."""
-        done = await self._cli.run(("qstat", "--version"))
-        said = (done.stdout or done.stderr).decode("utf-8", "replace").strip()
-        first = _VERSION.sub("", said.partition("\n")[0])
-        if not first:
-            raise OutputParseError("qstat --version", "it printed nothing", b"")
-        return f"Torque {first}"
+        return f"Torque {_VERSION.sub('', await super().version())}"
 
     def _choose(self, spec: JobSpec, script: bytes) -> Choices:
         return choose(
@@ -285,7 +256,7 @@ class TorqueBackend:
     async def _ask(self, argv: Sequence[str]) -> Listing:
         """Run ``qstat`` for some jobs; those that it does not know are absent."""
         done = await self._run(argv, listing=True)
-        if meaning_of(done) is not Meaning.UNKNOWN_JOB:
+        if ERRORS.kind_of(done) is not ErrorKind.UNKNOWN_JOB:
             check_completed(done)
         return self._reader.read(done.stdout)
 
@@ -336,7 +307,7 @@ class TorqueBackend:
             raise JobNotFound(native_id) from None
         is_array = native_id in self._arrays.ids
         done = await self._run(build_change(command, native_id, is_array=is_array))
-        if meaning_of(done) is Meaning.UNKNOWN_JOB and parsed.task is None and not is_array:
+        if ERRORS.kind_of(done) is ErrorKind.UNKNOWN_JOB and parsed.task is None and not is_array:
             # An array that no listing has shown yet.
             done = await self._run(build_change(command, native_id, is_array=True))
         check_completed(done, native_id)

@@ -11,7 +11,7 @@ from hpcq.schedulers.command_line import CommandLine
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs
 from hpcq.schedulers.pbs_family.values import parse_job_id
 from hpcq.schedulers.torque.accounting import arrays_not_over, observe_lines, parse_tracejob
-from hpcq.schedulers.torque.answers import check_completed
+from hpcq.schedulers.torque.errors import check_completed
 from hpcq.schedulers.torque.parse import wholes
 from hpcq.schedulers.torque.script import acceptable_name
 

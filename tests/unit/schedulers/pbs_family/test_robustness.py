@@ -17,8 +17,8 @@ from hpcq.schedulers.pbs.parse import Answer, Reader, new_delimiter, read_text
 from hpcq.schedulers.pbs_family.text import parse_text_records
 from hpcq.schedulers.pbs_family.values import hosts_in, parse_job_id, path_of, printable, slots_in
 from hpcq.schedulers.torque import accounting as torque_accounting
-from hpcq.schedulers.torque import answers as torque_answers
 from hpcq.schedulers.torque import cluster as torque_cluster
+from hpcq.schedulers.torque import errors as torque_errors
 from hpcq.schedulers.torque.parse import parse_qstat_text, parse_qstat_xml
 
 _WORDS = [
@@ -115,8 +115,8 @@ def test_nothing_that_is_printed_is_an_accident(name: str, output: bytes) -> Non
 def test_no_answer_of_a_command_is_an_accident(stdout: bytes, stderr: bytes, status: int) -> None:
     done = Completed(argv=("qsub",), exit_code=status, stdout=stdout, stderr=stderr)
     for check in (
-        torque_answers.parse_qsub,
-        lambda d: torque_answers.check_completed(d, NativeId("1")),
+        torque_errors.parse_qsub,
+        lambda d: torque_errors.check_completed(d, NativeId("1")),
         pbs_errors.parse_qsub,
         pbs_errors.check_qstat,
         pbs_errors.ERRORS.check,

@@ -13,8 +13,8 @@ from hpcq.schedulers.base import Listing
 from hpcq.schedulers.pbs_family.text import parse_text_records
 from hpcq.schedulers.pbs_family.values import parse_job_id
 from hpcq.schedulers.torque.accounting import observe_lines, parse_tracejob
-from hpcq.schedulers.torque.answers import check_completed, parse_qsub
 from hpcq.schedulers.torque.cluster import parse_pbsnodes, parse_queues
+from hpcq.schedulers.torque.errors import check_completed, parse_qsub
 from hpcq.schedulers.torque.parse import parse_qstat_text, parse_qstat_xml
 
 _HEADING = re.compile(rb"^Job Id: ([0-9]+(?:\[[0-9]*\])?\.vm)$", re.MULTILINE)
