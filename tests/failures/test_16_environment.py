@@ -36,21 +36,21 @@ def test_hostile_values_reach_the_scheduler_byte_for_byte(
     arguments, stdin, variables = site.fake.taken(taken["jobId"])
     # With --export=ALL a job of Slurm's gets the environment of sbatch.
     if site.fake.scheduler != "SLURM":
-        variables = _of_carrier(arguments, stdin, study)
+        variables = _of_wrapper(arguments, stdin, study)
     assert {name: variables.get(name) for name in HOSTILE} == HOSTILE
 
 
-def _of_carrier(arguments: list[str], script: bytes, study: Study) -> dict[str, str]:
+def _of_wrapper(arguments: list[str], script: bytes, study: Study) -> dict[str, str]:
     """Run what the scheduler would run, with what ``-v`` says, and return what the job sees."""
     listed = arguments[arguments.index("-v") + 1] if "-v" in arguments else ""
     given = dict(pair.split("=", 1) for pair in listed.split(",") if pair)
-    carrier = study.directory / "carrier"
+    wrapper = study.directory / "wrapper"
     recorder = study.script(RECORD_ENVIRONMENT, "recorder")
     # Grid Engine's holds the script as it is, Torque's as what printf makes of it.
     script = script.replace(b"true\n", RECORD_ENVIRONMENT.encode())
     script = script.replace(rb"true\012'", b"'; cat " + os.fsencode(recorder))
-    carrier.write_bytes(script)
-    subprocess.run(["/bin/sh", carrier], cwd=study.directory, env=given, check=True)
+    wrapper.write_bytes(script)
+    subprocess.run(["/bin/sh", wrapper], cwd=study.directory, env=given, check=True)
     return study.environment()
 
 

@@ -25,7 +25,7 @@ from hpcq.schedulers.base import (
 )
 from hpcq.schedulers.command_errors import ErrorKind
 from hpcq.schedulers.command_line import CommandLineBackend, read_script
-from hpcq.schedulers.pbs import commands, parse
+from hpcq.schedulers.pbs import parse, submit
 from hpcq.schedulers.pbs.arrays import with_tasks
 from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
 from hpcq.schedulers.pbs.conf import command_path
@@ -103,7 +103,7 @@ class PbsBackend(CommandLineBackend):
         await self._check_dependencies(spec)
         script = await asyncio.to_thread(read_script, spec.script_file)
         choices = choose(spec, script, self._resources, self._environment)
-        argv = commands.build_qsub(
+        argv = submit.build_qsub(
             spec,
             choices,
             key,
@@ -113,7 +113,7 @@ class PbsBackend(CommandLineBackend):
         )
         done = await self._cli.run(
             argv,
-            stdin=commands.build_stdin(spec, choices, script, self._job_shell),
+            stdin=submit.build_stdin(spec, choices, script, self._job_shell),
             cwd=spec.working_directory,
             mark=key,
         )
@@ -228,10 +228,10 @@ class PbsBackend(CommandLineBackend):
     async def _change(self, command: str, native_id: NativeId) -> None:
         """Run a command on one job; once more with brackets if that is an array's way to exist."""
         arrays = self._qstat.arrays
-        done = await self._cli.run((command, commands.job_word(native_id, arrays)))
+        done = await self._cli.run((command, submit.job_word(native_id, arrays)))
         could_be_array = native_id.isdigit() and native_id not in arrays
         if could_be_array and ERRORS.kind_of(done) is ErrorKind.UNKNOWN_JOB:
-            again = await self._cli.run((command, commands.job_word(native_id, {native_id})))
+            again = await self._cli.run((command, submit.job_word(native_id, {native_id})))
             if ERRORS.kind_of(again) is not ErrorKind.UNKNOWN_JOB:
                 arrays.add(native_id)
                 done = again

@@ -8,7 +8,7 @@ from hpcq.domain.jobs import NativeId, Observation
 from hpcq.execution.protocol import Completed
 from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.command_line import CommandLine, batches
-from hpcq.schedulers.pbs import commands, parse
+from hpcq.schedulers.pbs import parse, submit
 from hpcq.schedulers.pbs.arrays import as_task, whole_of
 from hpcq.schedulers.pbs.errors import check_qstat, lacks_dsv, lacks_history
 from hpcq.schedulers.pbs.qstat_job import Record
@@ -97,7 +97,7 @@ class Qstat:
             delimiter = parse.new_delimiter()
             groups = self._groups_ids and bool(words) and not tasks
             done = await self._run(
-                commands.build_qstat(words, delimiter, history=history, tasks=tasks, grouped=groups)
+                submit.build_qstat(words, delimiter, history=history, tasks=tasks, grouped=groups)
             )
             if not lacks_dsv(done):
                 check_qstat(done)
@@ -118,7 +118,7 @@ class Qstat:
         known = await self._cli.check_output(("qselect", *options), listing=True)
         answer = await self._read_text(done, known.decode("ascii", "replace").split())
         for native_id in answer.contradicted[:_ASKED_ALONE]:
-            alone = await self._alone([commands.job_word(native_id, self.arrays)], *options)
+            alone = await self._alone([submit.job_word(native_id, self.arrays)], *options)
             answer = answer.replaced(native_id, alone)
         return answer
 
@@ -156,7 +156,7 @@ class Qstat:
         observations: list[Observation] = []
         unreadable: list[ParseFailure] = []
         for batch in batches(ids, _IDS_IN_ONE_COMMAND):
-            words = [commands.job_word(native_id, self.arrays) for native_id in batch]
+            words = [submit.job_word(native_id, self.arrays) for native_id in batch]
             told = await self.history(words)
             if told is None:
                 return Listing()
@@ -165,7 +165,7 @@ class Qstat:
             known = {record.observation.native_id for record in records}
             unknown = [i for i in batch if i not in known | self.arrays and i.isdigit()]
             if unknown:
-                more = await self.history([commands.job_word(i, {i}) for i in unknown])
+                more = await self.history([submit.job_word(i, {i}) for i in unknown])
                 records += more.records if more is not None else ()
             over = [record for record in records if record.is_over]
             self.arrays |= {record.observation.native_id for record in over if record.is_array}

@@ -1,7 +1,7 @@
 """Choices for a job: those of the request, and where it is silent those of the script.
 
 What the request says wins; what it does not say, the script's ``#PBS`` lines decide; what cannot
-be honoured is refused. ``qsub`` gets all of it as options, for the carrier that it reads has no
+be honoured is refused. ``qsub`` gets all of it as options, for the wrapper that it reads has no
 directives.
 """
 
@@ -15,7 +15,6 @@ from hpcq.domain.outputs import UNKNOWN, as_pattern, default_name
 from hpcq.schedulers.base import ScriptDirectives
 from hpcq.schedulers.pbs.qstat_job import PLACEHOLDER
 from hpcq.schedulers.pbs.resources import choose_requests
-from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX
 from hpcq.schedulers.pbs_family.directives import (
     Option,
     read_attributes,
@@ -24,6 +23,7 @@ from hpcq.schedulers.pbs_family.directives import (
     read_variables,
 )
 from hpcq.schedulers.pbs_family.values import path_of
+from hpcq.schedulers.pbs_family.wrapper_script import ARRAY_INDEX
 
 __all__ = ["Choices", "Output", "acceptable_name", "choose", "tasks_of"]
 
@@ -48,7 +48,7 @@ class Output:
     Attributes:
         option: what ``-o`` or ``-e`` says; None for PBS's own choice.
         own: the path that the job writes itself, where PBS would misread it; see
-            `hpcq.schedulers.pbs_family.carrier`.
+            `hpcq.schedulers.pbs_family.wrapper_script`.
         pattern: where it can be read, as `hpcq.domain.outputs` has it.
     """
 

@@ -8,8 +8,8 @@ from hpcq.domain.errors import CommandMissing, SchedulerError
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.schedulers.command_line import CommandLine
 from hpcq.schedulers.pbs.arrays import as_task
-from hpcq.schedulers.pbs.commands import job_word
 from hpcq.schedulers.pbs.qstat_job import Record
+from hpcq.schedulers.pbs.submit import job_word
 from hpcq.schedulers.pbs.trace import parse_tracejob
 from hpcq.schedulers.pbs_family.values import parse_job_id
 

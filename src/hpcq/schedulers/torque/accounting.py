@@ -17,7 +17,7 @@ from hpcq.schedulers.pbs_family.accounting import (
     parse_attributes,
 )
 from hpcq.schedulers.pbs_family.values import JobId, hosts_in, parse_job_id, parse_whole
-from hpcq.schedulers.torque.attributes import (
+from hpcq.schedulers.torque.qstat_job import (
     memory_limit_of,
     slots_of,
     usage_of,
@@ -43,7 +43,7 @@ _FROM_SERVER_LOG = "(from the server's log; the accounting logs cannot be read)"
 
 
 def observe_lines(
-    lines: Iterable[bytes], carried: Collection[str] = (), gone: Collection[str] = ()
+    lines: Iterable[bytes], wrapped: Collection[str] = (), gone: Collection[str] = ()
 ) -> tuple[list[Observation], list[ParseFailure]]:
     """Return the ends that lines of the accounting logs tell, and the lines that are none.
 
@@ -52,7 +52,7 @@ def observe_lines(
 
     Args:
         lines: in the order they were written.
-        carried: the ids of jobs and arrays whose scripts a carrier runs, see `ending_of`.
+        wrapped: the ids of jobs and arrays whose scripts a wrapper runs, see `ending_of`.
         gone: the numbers of arrays that Torque no longer has. Of a job that waited when its array
             was deleted it writes no record (recording accounting.20261122, ``46[2]``).
     """
@@ -61,8 +61,8 @@ def observe_lines(
     for name, ours in records.items():
         try:
             job_id = parse_job_id(name)
-            is_carried = job_id.short in carried or job_id.number in carried
-            ends = _ends_of(job_id, ours, is_carried)
+            is_wrapped = job_id.short in wrapped or job_id.number in wrapped
+            ends = _ends_of(job_id, ours, is_wrapped)
             if not ends and job_id.task and job_id.number in gone:
                 ends = [_vanished(job_id, ours[-1])]
             observations += ends
@@ -98,7 +98,7 @@ def _records_of_jobs(
 
 
 def parse_tracejob(
-    output: bytes, wanted: JobId, carried: Collection[str] = ()
+    output: bytes, wanted: JobId, wrapped: Collection[str] = ()
 ) -> Observation | None:
     """Return how a job ended by what ``tracejob`` prints; None when that does not tell.
 
@@ -110,7 +110,7 @@ def parse_tracejob(
     Args:
         output: what it printed; its times are the server's local ones, taken for this machine's.
         wanted: whose end is asked for.
-        carried: see `observe_lines`.
+        wrapped: see `observe_lines`.
     """
     attributes: dict[str, str] = {}
     deleted: datetime | None = None
@@ -136,8 +136,8 @@ def parse_tracejob(
     if not attributes and deleted is None:
         return None
     status = parse_whole(attributes.get("Exit_status"))
-    is_carried = wanted.short in carried or wanted.number in carried
-    ending = ending_of(status, started=bool(attributes), carried=is_carried)
+    is_wrapped = wanted.short in wrapped or wanted.number in wrapped
+    ending = ending_of(status, started=bool(attributes), wrapped=is_wrapped)
     if deleted is not None and (status is None or status >= 0):
         when = "while it ran" if attributes else "before it started"
         ending = replace(ending, kind=FailureKind.CANCELLED, reason=f"deleted {when}")
@@ -150,7 +150,7 @@ def parse_tracejob(
 
 
 def _ends_of(
-    job_id: JobId, records: Sequence[AccountingLine], is_carried: bool
+    job_id: JobId, records: Sequence[AccountingLine], is_wrapped: bool
 ) -> list[Observation]:
     ends: list[tuple[str | None, Observation]] = []
     start: AccountingLine | None = None
@@ -170,7 +170,7 @@ def _ends_of(
             created = record.attributes.get("ctime")
             if ends and ends[-1][0] == created:
                 ends.pop()
-            ends.append((created, _ended(job_id, record, removal, is_carried)))
+            ends.append((created, _ended(job_id, record, removal, is_wrapped)))
             start = removal = None
     if removal is not None:
         ends.append((None, _removed(job_id, removal, start)))
@@ -178,10 +178,10 @@ def _ends_of(
 
 
 def _ended(
-    job_id: JobId, record: AccountingLine, removal: AccountingLine | None, is_carried: bool
+    job_id: JobId, record: AccountingLine, removal: AccountingLine | None, is_wrapped: bool
 ) -> Observation:
     status = parse_whole(record.attributes.get("Exit_status"))
-    ending = ending_of(status, started=True, carried=is_carried)
+    ending = ending_of(status, started=True, wrapped=is_wrapped)
     # Torque itself ends it at a limit, whoever deletes it meanwhile.
     if removal is not None and removal.kind == "D" and (status is None or status >= 0):
         reason = f"{_deleted_by(removal)} while it ran"

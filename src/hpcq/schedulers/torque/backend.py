@@ -33,16 +33,12 @@ from hpcq.schedulers.pbs_family.values import ID_FORMS, parse_job_id
 from hpcq.schedulers.torque.accounting import KINDS
 from hpcq.schedulers.torque.arrays import Arrays
 from hpcq.schedulers.torque.cluster import parse_pbsnodes, parse_queues
-from hpcq.schedulers.torque.commands import (
-    build_change,
-    build_qstat,
-    build_qsub,
-)
 from hpcq.schedulers.torque.errors import ERRORS, check_completed, check_is_torque, parse_qsub
 from hpcq.schedulers.torque.logs import Logs
 from hpcq.schedulers.torque.parse import Reader
 from hpcq.schedulers.torque.script import Choices, choose
 from hpcq.schedulers.torque.settings import TorqueSettings
+from hpcq.schedulers.torque.submit import build_change, build_qstat, build_qsub
 
 __all__ = ["TorqueBackend", "create"]
 
@@ -110,7 +106,7 @@ class TorqueBackend(CommandLineBackend):
         return self._choose(spec, script).directives
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
-        """Run ``qsub`` with a carrier on its standard input; see `SchedulerBackend.submit`."""
+        """Run ``qsub`` with a wrapper on its standard input; see `SchedulerBackend.submit`."""
         await self._look_up(spec.depends_on)
         script = await asyncio.to_thread(read_script, spec.script_file)
         submission = build_qsub(

@@ -34,7 +34,7 @@ class Logs:
 
     Attributes:
         server: whose jobs ``tracejob`` is asked about; None until it is known.
-        carried: the jobs and arrays of ours that were seen, the latest last.
+        wrapped: the jobs and arrays of ours that were seen, the latest last.
     """
 
     def __init__(self, accounting: AccountingLogs, cli: CommandLine, account: str | None) -> None:
@@ -43,13 +43,13 @@ class Logs:
         self._account = account
         self._tracing = asyncio.Semaphore(_TRACED_AT_ONCE)
         self.server: str | None = None
-        self.carried: dict[NativeId, None] = {}
+        self.wrapped: dict[NativeId, None] = {}
 
     def remember(self, ids: Iterable[NativeId]) -> None:
         """Remember that these jobs are ours."""
-        self.carried.update(dict.fromkeys(ids))
-        while len(self.carried) > _MOST_REMEMBERED:
-            del self.carried[next(iter(self.carried))]
+        self.wrapped.update(dict.fromkeys(ids))
+        while len(self.wrapped) > _MOST_REMEMBERED:
+            del self.wrapped[next(iter(self.wrapped))]
 
     async def history(self, ids: Sequence[NativeId], gone: Collection[str] = ()) -> Listing:
         """Return how these jobs ended, as far as that is told.
@@ -66,7 +66,7 @@ class Logs:
         except OSError:
             traced = await asyncio.gather(*map(self._trace, ids))
             return Listing(observations=[seen for seen in traced if seen is not None])
-        observations, unreadable = observe_lines(lines, self.carried, gone)
+        observations, unreadable = observe_lines(lines, self.wrapped, gone)
         asked = set(ids)
         not_over = arrays_not_over(lines).difference(gone)
         observations += [seen for seen in wholes(observations) if seen.native_id not in not_over]
@@ -118,7 +118,7 @@ class Logs:
             except CommandMissing:
                 return None  # not every installation of the client has it
         check_completed(done)
-        return parse_tracejob(done.stdout, wanted, self.carried)
+        return parse_tracejob(done.stdout, wanted, self.wrapped)
 
 
 def _numbers(ids: Sequence[NativeId]) -> list[str]:

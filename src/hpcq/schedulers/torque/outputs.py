@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.outputs import UNKNOWN, as_pattern
-from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX, JOB_NUMBER
 from hpcq.schedulers.pbs_family.directives import Option
 from hpcq.schedulers.pbs_family.values import path_of
+from hpcq.schedulers.pbs_family.wrapper_script import ARRAY_INDEX, JOB_NUMBER
 
 __all__ = ["Outputs", "is_simple", "place"]
 

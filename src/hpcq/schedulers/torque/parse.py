@@ -21,7 +21,7 @@ from hpcq.domain.jobs import NativeId, Observation
 from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.pbs_family.text import TextRecord, parse_text_records
 from hpcq.schedulers.pbs_family.values import JobId, parse_job_id, printable
-from hpcq.schedulers.torque.attributes import observe
+from hpcq.schedulers.torque.qstat_job import observe
 
 __all__ = [
     "Reader",

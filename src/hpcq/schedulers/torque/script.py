@@ -1,7 +1,7 @@
 """Choices for a job: those of the request, and where it is silent those of the script.
 
 What the request says wins; what it does not say, the script's ``#PBS`` lines decide; what cannot
-be honoured is refused. ``qsub`` gets all of it as options, for the carrier that it reads has no
+be honoured is refused. ``qsub`` gets all of it as options, for the wrapper that it reads has no
 directives.
 """
 
@@ -22,8 +22,8 @@ from hpcq.schedulers.pbs_family.directives import (
     split_list,
     unquote,
 )
-from hpcq.schedulers.torque.attributes import slots_of
 from hpcq.schedulers.torque.outputs import Outputs, place
+from hpcq.schedulers.torque.qstat_job import slots_of
 from hpcq.schedulers.torque.resources import memory_request, resources
 
 __all__ = ["Choices", "acceptable_name", "choose"]

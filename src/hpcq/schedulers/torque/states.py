@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from hpcq.domain.states import FailureKind, JobState, Stage
 
-__all__ = ["CARRIED_SIGNAL", "Ending", "Word", "ending_of", "state_of"]
+__all__ = ["WRAPPED_SIGNAL", "Ending", "Word", "ending_of", "state_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +100,19 @@ _BAD_SHELL = 254
 _LAST_SIGNAL = 64
 _BY_TORQUE = 256
 _DELETED_BY = (9, 15)
-CARRIED_SIGNAL = 34
-"""The carrier adds this to a signal that ended the script; 15 alone would be a deletion."""
-_BY_CARRIER = range(_BY_TORQUE + CARRIED_SIGNAL + 1, _BY_TORQUE + _LAST_SIGNAL + 1)
+WRAPPED_SIGNAL = 34
+"""The wrapper adds this to a signal that ended the script; 15 alone would be a deletion."""
+_BY_WRAPPER = range(_BY_TORQUE + WRAPPED_SIGNAL + 1, _BY_TORQUE + _LAST_SIGNAL + 1)
 
 
-def ending_of(exit_status: int | None, *, started: bool, carried: bool = False) -> Ending:
+def ending_of(exit_status: int | None, *, started: bool, wrapped: bool = False) -> Ending:
     """Return how a job in state C, or in an accounting record of its end, ended.
 
     Args:
         exit_status: as printed. None for one that was deleted while it waited.
         started: whether it ever ran; of one that did not, no exit status is believed but those
             by which Torque says that it could not be started.
-        carried: whether a carrier of ours ran the script. It tells a signal apart from an exit
+        wrapped: whether a wrapper of ours ran the script. It tells a signal apart from an exit
             status of 128 and more; without it Torque's shell tells both alike, and the signal is
             by far the more frequent.
     """
@@ -125,15 +125,15 @@ def ending_of(exit_status: int | None, *, started: bool, carried: bool = False) 
         return Ending(FailureKind.UNKNOWN, reason="Torque does not say how it ended")
     if exit_status == 0:
         return Ending(code=0)
-    if exit_status in _BY_CARRIER:
-        return _ended_by(exit_status - _BY_TORQUE - CARRIED_SIGNAL)
+    if exit_status in _BY_WRAPPER:
+        return _ended_by(exit_status - _BY_TORQUE - WRAPPED_SIGNAL)
     if exit_status >= _BY_TORQUE:
         signal = exit_status - _BY_TORQUE
         if signal in _DELETED_BY:
             reason = f"deleted, or ended by signal {signal} (exit status {exit_status})"
             return Ending(FailureKind.CANCELLED, signal=signal, reason=reason)
         return _ended_by(signal)
-    if 128 < exit_status <= 128 + _LAST_SIGNAL and not carried:
+    if 128 < exit_status <= 128 + _LAST_SIGNAL and not wrapped:
         return _ended_by(exit_status - 128)
     reason = f"ended with exit status {exit_status}"
     if exit_status == _BAD_SHELL:

@@ -86,5 +86,5 @@ def test_no_exit_status_is_believed_of_a_job_that_never_started(status: int | No
 
 @pytest.mark.parametrize("status", [129, 137, 143, 192])
 def test_an_exit_status_of_a_carried_script_is_no_signal(status: int) -> None:
-    ending = ending_of(status, started=True, carried=True)
+    ending = ending_of(status, started=True, wrapped=True)
     assert (ending.kind, ending.code) == (FailureKind.NON_ZERO_EXIT, status)

@@ -1,20 +1,20 @@
 r"""A script around the user's script, which brings to the node what ``qsub`` cannot.
 
 Torque's ``-F`` runs through a shell on the node, OpenPBS loses empty arguments, and both alter or
-crash on some values of ``-v``. So a job is submitted as a *carrier*: a POSIX shell script in ASCII
+crash on some values of ``-v``. So a job is submitted as a *wrapper*: a POSIX shell script in ASCII
 alone, which holds the user's script, its arguments, its variables, its directory and its outputs.
 What is not plain text stands as octal escapes of ``printf``, so no value can begin a line, end a
 quotation or look like a directive.
 
-On the node the carrier unpacks the user's script into a file that nobody else can read, opens it,
+On the node the wrapper unpacks the user's script into a file that nobody else can read, opens it,
 removes it and becomes it (``/proc/self/fd/9``): nothing is left behind, whatever ends the job.
-It works for a shell that is given the carrier as a file, on its standard input or by name.
+It works for a shell that is given the wrapper as a file, on its standard input or by name.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["ARRAY_INDEX", "JOB_NUMBER", "build_carrier"]
+__all__ = ["ARRAY_INDEX", "JOB_NUMBER", "build_wrapper"]
 
 JOB_NUMBER = "\0"
 """Stands for the number of the job in the names of its outputs; no path can hold it."""
@@ -30,7 +30,7 @@ _FILE = "/proc/self/fd/9"
 _COMMAND_FILE = "/proc/self/fd/8"
 
 
-def build_carrier(
+def build_wrapper(
     script: bytes,
     args: Sequence[str],
     environment: Mapping[str, str],
@@ -62,7 +62,7 @@ def build_carrier(
         sweeps_home: whether a file in the home directory that the scheduler has opened in vain
             for such an output is removed.
         signal_offset: for a scheduler that tells a script which a signal ended like one that
-            exits with 128 and more: the carrier waits for the script, and ends the job's first
+            exits with 128 and more: the wrapper waits for the script, and ends the job's first
             process by that signal's number plus this offset. None: it becomes the script.
         shell: the interpreter, whatever the script's first line names.
         default_shell: the interpreter of a script that names none; None for the account's own.
@@ -104,7 +104,7 @@ def _watched(command: Sequence[str], signal_offset: int) -> list[str]:
 
     A shell cannot: to it an exit status of 137 and signal 9 are the same. ``awk`` can: for a
     signal its ``system`` returns a fraction of 256, or 256 and more. The command is run without it
-    where there is none, and where the carrier is the job's first process itself, whose signal the
+    where there is none, and where the wrapper is the job's first process itself, whose signal the
     scheduler sees.
     """
     program = (

@@ -13,11 +13,11 @@ from hpcq.domain.jobs import (
     NativeId,
     SubmissionKey,
 )
-from hpcq.schedulers.pbs_family.carrier import build_carrier
-from hpcq.schedulers.torque.attributes import KEY_VARIABLE
+from hpcq.schedulers.pbs_family.wrapper_script import build_wrapper
 from hpcq.schedulers.torque.outputs import is_simple
+from hpcq.schedulers.torque.qstat_job import KEY_VARIABLE
 from hpcq.schedulers.torque.script import Choices, acceptable_name
-from hpcq.schedulers.torque.states import CARRIED_SIGNAL
+from hpcq.schedulers.torque.states import WRAPPED_SIGNAL
 
 __all__ = [
     "Submission",
@@ -76,7 +76,7 @@ def build_qsub(
 
     The key is a variable of the job (``-v``), which ``qstat`` shows there and in the command line
     of the submission; the script does not get it. Arguments, variables, odd directories and odd
-    output paths are brought by a carrier.
+    output paths are brought by a wrapper.
 
     Args:
         spec: the job.
@@ -109,7 +109,7 @@ def build_qsub(
         *(("-W", f"depend={dependencies(spec.depends_on, arrays)}") if spec.depends_on else ()),
         *choices.others,
     )
-    carrier = build_carrier(
+    wrapper = build_wrapper(
         script,
         choices.args,
         {"PBS_O_WORKDIR": spec.working_directory, **environment},
@@ -119,10 +119,10 @@ def build_qsub(
         forgotten=(KEY_VARIABLE,),
         task="${PBS_ARRAYID:+-$PBS_ARRAYID}",
         sweeps_home="-k" in choices.outputs.options,
-        signal_offset=CARRIED_SIGNAL,
+        signal_offset=WRAPPED_SIGNAL,
         default_shell=choices.shell or job_shell,
     )
-    return Submission(argv=argv, cwd=spec.working_directory if simple else "/", stdin=carrier)
+    return Submission(argv=argv, cwd=spec.working_directory if simple else "/", stdin=wrapper)
 
 
 def _of_request(spec: JobSpec) -> tuple[str | None, str | None, str | None, str | None]:

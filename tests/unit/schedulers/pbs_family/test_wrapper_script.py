@@ -1,4 +1,4 @@
-"""Carriers: what a shell on the node makes of them."""
+"""Wrapper scripts: what a shell on the node makes of them."""
 
 import shutil
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX, JOB_NUMBER, build_carrier
+from hpcq.schedulers.pbs_family.wrapper_script import ARRAY_INDEX, JOB_NUMBER, build_wrapper
 from hpcq.schedulers.testing.contract.hostile import values
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
@@ -22,18 +22,18 @@ NAMES = ["PLAIN", "LD_PRELOAD_X", "PWD_", "OPTIND", "RANDOM", "UID", "IFS", "PS4
 
 def _run(
     tmp_path: Path,
-    carrier: bytes,
+    wrapper: bytes,
     *,
     shell: str = "/bin/sh",
     by: str = "file",
     **variables: str,
 ) -> subprocess.CompletedProcess[bytes]:
     path = tmp_path / "45.SC"
-    path.write_bytes(carrier)
+    path.write_bytes(wrapper)
     path.chmod(0o700)
     argv, stdin = {
         "file": ([shell, str(path)], b""),
-        "stdin": ([shell], carrier),
+        "stdin": ([shell], wrapper),
         "name": ([shell], f"{path}\n".encode()),
     }[by]
     environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path), "PBS_JOBID": "45.vm"}
@@ -63,8 +63,8 @@ def test_arguments_and_variables_arrive_byte_for_byte(tmp_path: Path, shell: str
     environment = dict.fromkeys(NAMES, "odd 'value'\n") | {
         f"V{n}": value for n, value in enumerate(values(str(canary)))
     }
-    carrier = build_carrier(RECORD.encode(), args, environment, directory=str(study))
-    done = _run(tmp_path, carrier, shell=shell, by=by)
+    wrapper = build_wrapper(RECORD.encode(), args, environment, directory=str(study))
+    done = _run(tmp_path, wrapper, shell=shell, by=by)
     assert (done.returncode, done.stderr) == (0, b"")
     assert (study / "argv").read_bytes().decode().split("\0")[:-1] == args
     arrived = (study / "environ").read_bytes().decode().split("\0")
@@ -75,18 +75,18 @@ def test_arguments_and_variables_arrive_byte_for_byte(tmp_path: Path, shell: str
 
 def test_it_is_plain_text_without_a_line_that_qsub_could_mistake(tmp_path: Path) -> None:
     odd = "x\n#PBS -o /tmp/x\r\n" + "é"
-    carrier = build_carrier(RECORD.encode(), [odd], {"ODD": odd}, directory=f"/{odd}")
-    assert carrier.isascii()
-    assert b"\r" not in carrier
-    assert not [line for line in carrier.split(b"\n")[1:] if line.startswith(b"#")]
-    assert max(map(len, carrier.split(b"\n"))) < 1100
+    wrapper = build_wrapper(RECORD.encode(), [odd], {"ODD": odd}, directory=f"/{odd}")
+    assert wrapper.isascii()
+    assert b"\r" not in wrapper
+    assert not [line for line in wrapper.split(b"\n")[1:] if line.startswith(b"#")]
+    assert max(map(len, wrapper.split(b"\n"))) < 1100
 
 
 def test_it_has_no_directives_but_brings_the_script_as_it_is(tmp_path: Path) -> None:
     script = b"#!/bin/cat\n#PBS -l nodes=1\n\n#PBS -m abe\ntrue\n"
-    carrier = build_carrier(script, [], {}, directory="/")
-    assert b"\n#PBS" not in carrier
-    assert _run(tmp_path, carrier).stdout == script
+    wrapper = build_wrapper(script, [], {}, directory="/")
+    assert b"\n#PBS" not in wrapper
+    assert _run(tmp_path, wrapper).stdout == script
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,8 @@ def test_a_script_without_an_interpreter_line_is_run_by_the_default(
     tmp_path: Path, default: str | None, variables: dict[str, str], said: bytes
 ) -> None:
     script = b'#PBS -S /bin/tcsh\nprintf "${BASH_VERSION:+bash}"\n'
-    carrier = build_carrier(script, [], {}, directory="/", default_shell=default)
-    assert _run(tmp_path, carrier, **variables).stdout == said
+    wrapper = build_wrapper(script, [], {}, directory="/", default_shell=default)
+    assert _run(tmp_path, wrapper, **variables).stdout == said
 
 
 @pytest.mark.parametrize(
@@ -122,13 +122,13 @@ def test_a_script_without_an_interpreter_line_is_run_by_the_default(
 def test_the_script_runs_as_the_kernel_would_run_it(
     tmp_path: Path, script: bytes, status: int
 ) -> None:
-    done = _run(tmp_path, build_carrier(script, ["a"], {}, directory="/"))
+    done = _run(tmp_path, build_wrapper(script, ["a"], {}, directory="/"))
     assert done.returncode == status
 
 
 def test_a_program_runs(tmp_path: Path) -> None:
     program = Path("/bin/echo").read_bytes()
-    done = _run(tmp_path, build_carrier(program, ["a", ""], {"A": "b"}, directory="/"))
+    done = _run(tmp_path, build_wrapper(program, ["a", ""], {"A": "b"}, directory="/"))
     assert (done.returncode, done.stdout) == (0, b"a \n")
 
 
@@ -136,19 +136,19 @@ def test_a_program_runs(tmp_path: Path) -> None:
 def test_a_hyphen_may_stand_anywhere(tmp_path: Path, shell: str) -> None:
     args = ["é" + "-n" * 300, "é" + "x" + "-n" * 300, "-é"]
     script = b"printf '%s\\n' \"$@\" # " + b"-" * 600
-    done = _run(tmp_path, build_carrier(script, args, {}, directory="/"), shell=shell)
+    done = _run(tmp_path, build_wrapper(script, args, {}, directory="/"), shell=shell)
     assert (done.stdout.decode().splitlines(), done.stderr) == (args, b"")
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     script = f"#!{sys.executable}\nimport os\nos.kill(os.getpid(), 9)\n".encode()
-    _run(tmp_path, build_carrier(script, [], {}, directory="/"))
+    _run(tmp_path, build_wrapper(script, [], {}, directory="/"))
     assert [path.name for path in tmp_path.iterdir()] == ["45.SC"]
 
 
 def test_outputs_are_named_after_the_job(tmp_path: Path) -> None:
     study = _study(tmp_path)
-    carrier = build_carrier(
+    wrapper = build_wrapper(
         b"echo out; echo err >&2",
         [],
         {},
@@ -156,7 +156,7 @@ def test_outputs_are_named_after_the_job(tmp_path: Path) -> None:
         stdout_path=f"o 'é'.o{JOB_NUMBER}",
         stderr_path=f"{tmp_path}/err",
     )
-    assert _run(tmp_path, carrier).returncode == 0
+    assert _run(tmp_path, wrapper).returncode == 0
     assert (study / "o 'é'.o45").read_text() == "out\n"
     assert (tmp_path / "err").read_text() == "err\n"
 
@@ -167,7 +167,7 @@ def test_outputs_of_an_array_are_told_apart_and_what_is_kept_empty_at_home_is_re
 ) -> None:
     study, home = _study(tmp_path), tmp_path / "home"
     home.mkdir()
-    carrier = build_carrier(
+    wrapper = build_wrapper(
         b"echo out\n",
         (),
         {},
@@ -178,7 +178,7 @@ def test_outputs_of_an_array_are_told_apart_and_what_is_kept_empty_at_home_is_re
         sweeps_home=True,
     )
     path = tmp_path / "45.SC"
-    path.write_bytes(carrier)
+    path.write_bytes(wrapper)
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(home), "PBS_JOBID": "45[7].vm"}
     environment |= {"PBS_ARRAYID": index} if index else {}
     with (home / "run.o45-7").open("wb") as out, (home / "run.e45-7").open("wb") as err:
@@ -194,9 +194,9 @@ def test_outputs_of_an_array_are_told_apart_and_what_is_kept_empty_at_home_is_re
 def test_a_large_program_takes_no_more_of_a_shell_than_a_small_one(
     tmp_path: Path, shell: str
 ) -> None:
-    carrier = build_carrier(b"exit 6\n" + bytes(1_000_000), (), {}, directory=str(tmp_path))
-    path = tmp_path / "carrier"
-    path.write_bytes(carrier)
+    wrapper = build_wrapper(b"exit 6\n" + bytes(1_000_000), (), {}, directory=str(tmp_path))
+    path = tmp_path / "wrapper"
+    path.write_bytes(wrapper)
     limited = ["/bin/sh", "-c", f"ulimit -s 256; exec {shell} {path}"]
     assert subprocess.run(limited, env={"PATH": "/usr/bin:/bin"}, check=False).returncode == 6
 
@@ -205,14 +205,14 @@ def test_a_large_program_takes_no_more_of_a_shell_than_a_small_one(
 def test_what_cannot_be_entered_or_written_fails_the_job(
     tmp_path: Path, directory: str, stdout: str | None
 ) -> None:
-    carrier = build_carrier(b"echo ran", [], {}, directory=directory, stdout_path=stdout)
-    done = _run(tmp_path, carrier)
+    wrapper = build_wrapper(b"echo ran", [], {}, directory=directory, stdout_path=stdout)
+    done = _run(tmp_path, wrapper)
     assert done.returncode != 0
     assert b"ran" not in done.stdout
 
 
 def test_each_task_of_an_array_writes_outputs_of_its_own(tmp_path: Path) -> None:
-    carrier = build_carrier(
+    wrapper = build_wrapper(
         b"echo out; echo err >&2\n",
         [],
         {},
@@ -223,7 +223,7 @@ def test_each_task_of_an_array_writes_outputs_of_its_own(tmp_path: Path) -> None
     )
     environment = {"PATH": "/usr/bin:/bin", "PBS_JOBID": "45[2].vm", "PBS_ARRAY_INDEX": "2"}
     subprocess.run(
-        ["/bin/sh"], input=carrier, env=environment, check=True, timeout=PATIENCE_SECONDS
+        ["/bin/sh"], input=wrapper, env=environment, check=True, timeout=PATIENCE_SECONDS
     )
     assert (tmp_path / "my $out.2").read_text() == "out\n"
     assert (tmp_path / "e45.2").read_text() == "err\n"
@@ -232,7 +232,7 @@ def test_each_task_of_an_array_writes_outputs_of_its_own(tmp_path: Path) -> None
 def _watched(
     tmp_path: Path, script: bytes, awk: str | None, **variables: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a carrier that tells signals, as Torque does: by a shell that reads its name."""
+    """Run a wrapper that tells signals, as Torque does: by a shell that reads its name."""
     commands = tmp_path / "commands"
     commands.mkdir()
     for name in ("mktemp", "chmod", "rm", "readlink"):
@@ -240,7 +240,7 @@ def _watched(
     if awk is not None:
         (commands / "awk").symlink_to(awk)
     path = tmp_path / "45.SC"
-    path.write_bytes(build_carrier(script, ["a b"], {"V": "x\ny"}, directory="/", signal_offset=34))
+    path.write_bytes(build_wrapper(script, ["a b"], {"V": "x\ny"}, directory="/", signal_offset=34))
     path.chmod(0o700)
     return subprocess.run(
         ["/bin/sh"],
@@ -280,9 +280,9 @@ def test_a_signal_is_told_as_the_shell_does_where_it_cannot_be_told_apart(
     assert _watched(tmp_path, _DIES % 9, awk, **variables).returncode == 137
 
 
-def test_a_carrier_that_is_the_first_process_becomes_the_script(tmp_path: Path) -> None:
+def test_a_wrapper_that_is_the_first_process_becomes_the_script(tmp_path: Path) -> None:
     path = tmp_path / "45.SC"
-    path.write_bytes(build_carrier(_DIES % 9, ["a"], {}, directory="/", signal_offset=34))
+    path.write_bytes(build_wrapper(_DIES % 9, ["a"], {}, directory="/", signal_offset=34))
     done = subprocess.run(
         ["/bin/sh", path],
         env={"PATH": "/usr/bin:/bin"},

@@ -76,7 +76,7 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
     variables = attributes.get("Variable_List", "")
     owner = attributes.get("Job_Owner", "").partition("@")[0] or None
     key = _key_of(attributes, variables) if account is None or owner == account else None
-    ending = ending_of(status, started=has_run, carried=key is not None) if ended else None
+    ending = ending_of(status, started=has_run, wrapped=key is not None) if ended else None
     word = _word(attributes, letter, ending)
     finished = (
         parse_local_time(attributes.get("comp_time") or attributes.get("mtime")) if ended else None

@@ -7,7 +7,7 @@ from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import DependencyCondition, JobSpec, NativeId, SubmissionKey
 from hpcq.schedulers.pbs.qstat_job import KEY_VARIABLE
 from hpcq.schedulers.pbs.script import Choices, acceptable_name
-from hpcq.schedulers.pbs_family.carrier import build_carrier
+from hpcq.schedulers.pbs_family.wrapper_script import build_wrapper
 
 __all__ = [
     "build_qstat",
@@ -24,7 +24,7 @@ _CONDITIONS = {
 }
 _QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:+/-]*")
-# Shells that can read the carrier; for others PBS is told to take /bin/sh.
+# Shells that can read the wrapper; for others PBS is told to take /bin/sh.
 _BOURNE_SHELLS = frozenset({"sh", "bash", "dash", "ksh", "mksh", "zsh", "ash"})
 
 
@@ -50,7 +50,7 @@ def build_qsub(
         key_is_account: whether the key is the account too, unless the job has one. The
             accounting keeps it.
         arrays: which of the jobs that it waits for are whole arrays.
-        login_shell: the account's own, which PBS gives the carrier to.
+        login_shell: the account's own, which PBS gives the wrapper to.
 
     Raises:
         InvalidSpec: a value that PBS would read as something else.
@@ -87,10 +87,10 @@ def build_qsub(
 def build_stdin(
     spec: JobSpec, choices: Choices, script: bytes, job_shell: str | None = None
 ) -> bytes:
-    """Return what ``qsub`` reads: the user's script in a carrier.
+    """Return what ``qsub`` reads: the user's script in a wrapper.
 
     PBS starts jobs in the home directory; its ``-v`` doubles backslashes, loses quotes and may
-    die of a comma; a script cannot be given arguments. The carrier brings all three, and writes
+    die of a comma; a script cannot be given arguments. The wrapper brings all three, and writes
     to the outputs whose paths PBS would read as something else.
 
     Args:
@@ -110,7 +110,7 @@ def build_stdin(
                 " NUL character.",
                 field="environment",
             )
-    return build_carrier(
+    return build_wrapper(
         script,
         spec.args,
         {**choices.variables, **spec.environment},

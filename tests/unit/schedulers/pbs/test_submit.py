@@ -16,7 +16,7 @@ from hpcq.domain.jobs import (
     NativeId,
     SubmissionKey,
 )
-from hpcq.schedulers.pbs import commands
+from hpcq.schedulers.pbs import submit
 from hpcq.schedulers.pbs.script import acceptable_name, choose
 from hpcq.schedulers.pbs.settings import PbsSettings
 
@@ -33,11 +33,11 @@ def _argv(
     key_is_account: bool = False,
 ) -> tuple[str, ...]:
     choices = choose(spec, script, resources, {})
-    return commands.build_qsub(spec, choices, _KEY, key_is_account=key_is_account)
+    return submit.build_qsub(spec, choices, _KEY, key_is_account=key_is_account)
 
 
 def _stdin(spec: JobSpec, script: bytes, environment: Mapping[str, str] | None = None) -> bytes:
-    return commands.build_stdin(spec, choose(spec, script, _SELECT, environment or {}), script)
+    return submit.build_stdin(spec, choose(spec, script, _SELECT, environment or {}), script)
 
 
 def test_a_plain_job() -> None:
@@ -110,9 +110,9 @@ def test_the_key_is_the_account_only_where_there_is_none() -> None:
 
 def test_variables_that_the_script_names_stay() -> None:
     script = b"#!/bin/sh\n#PBS -l walltime=1 -v A=1,B\n\n# x\necho\n#PBS -v LATE=1\n"
-    carrier = _stdin(_SPEC, script, {"B": "two"})
-    assert b"'A=1' \\\n'B=two' \\\n" in carrier
-    assert b"LATE=1' \\\n" not in carrier
+    wrapper = _stdin(_SPEC, script, {"B": "two"})
+    assert b"'A=1' \\\n'B=two' \\\n" in wrapper
+    assert b"LATE=1' \\\n" not in wrapper
 
 
 @pytest.mark.parametrize("path", ["/o/a:b", "/o/a,b", "/o/a b", "/o/a\nb", "/o/^array_index^"])
@@ -139,18 +139,18 @@ def test_what_no_environment_can_hold_is_refused(name: str) -> None:
 
 
 def test_a_whole_array_is_named_only_when_it_is_known_to_be_one() -> None:
-    assert commands.job_word(NativeId("32"), {NativeId("32")}) == "32[]"
-    assert commands.job_word(NativeId("32[1]"), {NativeId("32")}) == "32[1]"
-    assert commands.job_word(NativeId("33"), {NativeId("32")}) == "33"
+    assert submit.job_word(NativeId("32"), {NativeId("32")}) == "32[]"
+    assert submit.job_word(NativeId("32[1]"), {NativeId("32")}) == "32[1]"
+    assert submit.job_word(NativeId("33"), {NativeId("32")}) == "33"
 
 
 def test_some_jobs_are_asked_for_with_e_and_all_with_t() -> None:
-    assert commands.build_qstat([], "|") == ("qstat", "-t", "-f", "-F", "dsv", "-D", "|")
-    assert commands.build_qstat(["1"], "|", history=True) == (
+    assert submit.build_qstat([], "|") == ("qstat", "-t", "-f", "-F", "dsv", "-D", "|")
+    assert submit.build_qstat(["1"], "|", history=True) == (
         "qstat", "-x", "-E", "-f", "-F", "dsv", "-D", "|", "1",
     )  # fmt: skip
-    assert "-E" not in commands.build_qstat(["1"], "|", grouped=False)
-    assert commands.build_qstat(["1[]"], "|", tasks=True)[1] == "-t"
+    assert "-E" not in submit.build_qstat(["1"], "|", grouped=False)
+    assert submit.build_qstat(["1[]"], "|", tasks=True)[1] == "-t"
 
 
 _WAITS = (
@@ -163,7 +163,7 @@ _WAITS = (
 def test_dependencies_name_whole_arrays_with_brackets() -> None:
     waits = replace(_SPEC, depends_on=_WAITS)
     choices = choose(waits, b"", _SELECT, {})
-    argv = commands.build_qsub(waits, choices, _KEY, key_is_account=False, arrays={NativeId("46")})
+    argv = submit.build_qsub(waits, choices, _KEY, key_is_account=False, arrays={NativeId("46")})
     assert ("-W", "depend=afterok:45:46[],afterany:47[2]") in pairwise(argv)
 
 

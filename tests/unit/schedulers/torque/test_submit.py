@@ -12,7 +12,9 @@ from hpcq.domain.jobs import (
     NativeId,
     SubmissionKey,
 )
-from hpcq.schedulers.torque.commands import (
+from hpcq.schedulers.torque.resources import check_template, resources
+from hpcq.schedulers.torque.script import Choices, acceptable_name, choose
+from hpcq.schedulers.torque.submit import (
     Submission,
     array_range,
     build_change,
@@ -20,8 +22,6 @@ from hpcq.schedulers.torque.commands import (
     build_qsub,
     dependencies,
 )
-from hpcq.schedulers.torque.resources import check_template, resources
-from hpcq.schedulers.torque.script import Choices, acceptable_name, choose
 
 KEY = SubmissionKey("hpcq-" + "0" * 32)
 DEFAULT = "nodes={nodes}:ppn={ppn}"
@@ -104,7 +104,7 @@ def test_dependencies(condition: DependencyCondition, of_a_job: str, of_an_array
     assert " ".join(_qsub(depends_on=(first,)).argv).endswith(f" -W depend={of_a_job}")
 
 
-def test_outputs_of_an_array_that_torque_cannot_write_are_kept_and_left_to_the_carrier() -> None:
+def test_outputs_of_an_array_that_torque_cannot_write_are_kept_and_left_to_the_wrapper() -> None:
     array = ArrayRange(first=1, last=2)
     argv = " ".join(_qsub(array=array, stdout_path="/odd path", stderr_path="/dev/null").argv)
     assert "-k oe" in argv
@@ -115,7 +115,7 @@ def test_outputs_of_an_array_that_torque_cannot_write_are_kept_and_left_to_the_c
 
 
 @pytest.mark.parametrize("directory", ["/a b", "/a,b", "/a:b", "/a\nb", "/é", "/$HOME", "/a'b"])
-def test_odd_places_are_left_to_the_carrier(directory: str) -> None:
+def test_odd_places_are_left_to_the_wrapper(directory: str) -> None:
     submission = _qsub(directory, stderr_path="/odd path")
     assert "-d" not in submission.argv
     assert submission.cwd == "/"
