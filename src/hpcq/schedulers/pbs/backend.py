@@ -26,17 +26,17 @@ from hpcq.schedulers.base import (
 from hpcq.schedulers.command_errors import ErrorKind
 from hpcq.schedulers.command_line import CommandLineBackend, read_script
 from hpcq.schedulers.pbs import parse, submit
+from hpcq.schedulers.pbs.accounting import Accounting
 from hpcq.schedulers.pbs.arrays import with_tasks
 from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
 from hpcq.schedulers.pbs.conf import command_path
 from hpcq.schedulers.pbs.errors import ERRORS, parse_qsub
-from hpcq.schedulers.pbs.logs import Logs
 from hpcq.schedulers.pbs.qstat import Qstat
 from hpcq.schedulers.pbs.qstat_job import Record
 from hpcq.schedulers.pbs.resources import has_memory
 from hpcq.schedulers.pbs.script import choose, tasks_of
 from hpcq.schedulers.pbs.settings import PbsSettings
-from hpcq.schedulers.pbs.traces import Traces
+from hpcq.schedulers.pbs.tracejob import Tracejob
 from hpcq.schedulers.pbs_family.values import ID_FORMS
 
 __all__ = ["PbsBackend", "create"]
@@ -77,10 +77,10 @@ class PbsBackend(CommandLineBackend):
         self._environment = options.environment
         self._job_shell = options.job_shell
         self._qstat = Qstat(self._cli, owner)
-        self._logs = Logs(options.environment, owner)
+        self._accounting = Accounting(options.environment, owner)
         self._listed: dict[NativeId, Record] = {}
         self._ended_tasks: dict[NativeId, Record] = {}
-        self._traces = Traces(self._cli, self._qstat.arrays)
+        self._tracejob = Tracejob(self._cli, self._qstat.arrays)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -107,7 +107,7 @@ class PbsBackend(CommandLineBackend):
             spec,
             choices,
             key,
-            key_is_account=await self._logs.accounting() is not None,
+            key_is_account=await self._accounting.logs() is not None,
             arrays=self._qstat.arrays,
             login_shell=self._environment.get("SHELL"),
         )
@@ -130,7 +130,7 @@ class PbsBackend(CommandLineBackend):
             raise
         if is_array:
             self._qstat.arrays.add(native_id)
-            self._traces.expect(native_id, tasks_of(native_id, choices.array))
+            self._tracejob.expect(native_id, tasks_of(native_id, choices.array))
         return native_id
 
     async def find(self, key: SubmissionKey) -> NativeId | None:
@@ -139,7 +139,7 @@ class PbsBackend(CommandLineBackend):
         finished = None if found is not None else await self._qstat.history(())
         if finished is not None:
             found = _with_key(finished, key)
-        return found or await self._logs.find(key)
+        return found or await self._accounting.find(key)
 
     async def find_similar_ended(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
         """Look in the accounting logs for ended jobs of this account with this name.
@@ -147,7 +147,11 @@ class PbsBackend(CommandLineBackend):
         Without history PBS forgets a job's variables with the job, and its account, which the
         logs keep, may be the user's own. With history it forgets nothing so soon.
         """
-        return () if self._qstat.keeps_history else await self._logs.find_similar_ended(spec, since)
+        return (
+            ()
+            if self._qstat.keeps_history
+            else await self._accounting.find_similar_ended(spec, since)
+        )
 
     async def jobs(self) -> Listing:
         """Run one ``qstat`` for all users' jobs, array tasks included.
@@ -166,7 +170,7 @@ class PbsBackend(CommandLineBackend):
                 if record.is_over and record.observation.array_task_id is not None
             }
             self._qstat.arrays |= {seen for seen, record in self._listed.items() if record.is_array}
-            self._traces.remember(records)
+            self._tracejob.remember(records)
         return Listing(
             observations=[record.observation for record in going_on],
             unreadable=answer.unreadable,
@@ -188,12 +192,12 @@ class PbsBackend(CommandLineBackend):
 
     async def _logged(self, missing: Sequence[NativeId]) -> Listing:
         """Return what the logs tell of jobs that ``qstat`` does not know."""
-        accounted = await self._logs.ended(missing)
+        accounted = await self._accounting.ended(missing)
         if accounted is not None:
             return accounted
         if self._qstat.keeps_history:
             return Listing()
-        return Listing(observations=await self._traces.ended(missing))
+        return Listing(observations=await self._tracejob.ended(missing))
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:
         """Return what the last `jobs` told of these: ``qstat -f`` always tells everything."""

@@ -1,10 +1,9 @@
-"""``qstat -x`` and ``qstat -f``: every job that can be read, and each that cannot for itself.
+"""The jobs in what ``qstat -x`` prints: each that can be read, and each that cannot for itself.
 
-The service reads ``qstat -x``. Torque writes ``<``, ``>``, ``&`` and quotes in every value as
+Torque writes ``<``, ``>``, ``&`` and quotes in every value as
 references, so no value can close an element, and jobs are cut apart as bytes before anything is
 decoded: a byte that is not UTF-8, or a control character, which would make the whole document
-unreadable to an XML parser, is replaced in its own value. Times are epoch seconds. In the text of
-``qstat -f`` a user's variables can hold whole records, see `hpcq.schedulers.pbs_family.text`.
+unreadable to an XML parser, is replaced in its own value. Times are epoch seconds.
 """
 
 import html
@@ -19,14 +18,12 @@ from hpcq.domain.arrays import whole
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.schedulers.base import Listing, ParseFailure
-from hpcq.schedulers.pbs_family.text import TextRecord, parse_text_records
 from hpcq.schedulers.pbs_family.values import JobId, parse_job_id, printable
 from hpcq.schedulers.torque.qstat_job import observe
 
 __all__ = [
     "Reader",
     "array_of",
-    "parse_qstat_text",
     "parse_qstat_xml",
     "wholes",
     "xml_attributes",
@@ -122,30 +119,6 @@ def _elements(output: bytes, program: str) -> list[bytes]:
     if end not in (elements[-1] if elements else output):
         raise OutputParseError(program, "the document is cut off", output[-400:])
     return elements
-
-
-def parse_qstat_text(
-    output: bytes, account: str | None = None, now: datetime | None = None
-) -> Listing:
-    """Return one observation for each job of ``qstat -f``, printed with ``TZ=UTC``.
-
-    Raises:
-        OutputParseError: it is no listing, or its last job is cut off.
-    """
-    records = parse_text_records(output)
-    if output.strip() and not records:
-        raise OutputParseError("qstat", "there is no job in it", output)
-    if records and not records[-1].is_whole:
-        raise OutputParseError("qstat", "its last job is cut off", output[-400:])
-    at = now or datetime.now(UTC)
-    return _listing(
-        (record.name, partial(_of_record, record, account, at), record.name.encode())
-        for record in records
-    )
-
-
-def _of_record(record: TextRecord, account: str | None, at: datetime) -> Observation:
-    return observe({**record.attributes, "Job_Id": record.name}, account, at)
 
 
 def xml_attributes(element: bytes) -> dict[str, str]:

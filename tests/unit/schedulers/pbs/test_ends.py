@@ -11,7 +11,7 @@ from hpcq.schedulers.pbs.accounting import parse_accounting
 from hpcq.schedulers.pbs.arrays import whole_of
 from hpcq.schedulers.pbs.parse import Reader
 from hpcq.schedulers.pbs.states import End, end_of
-from hpcq.schedulers.pbs.trace import parse_tracejob
+from hpcq.schedulers.pbs.tracejob import parse_tracejob
 
 _CANCELLED = (JobState.FAILED, FailureKind.CANCELLED)
 _ACCOUNTED = recorded("accounting.selected-jobs").stdout.splitlines()

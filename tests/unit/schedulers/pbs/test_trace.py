@@ -7,7 +7,7 @@ from tests.unit.schedulers.pbs.recorded import recorded
 
 from hpcq.domain.jobs import NativeId
 from hpcq.domain.states import FailureKind, JobState
-from hpcq.schedulers.pbs.trace import parse_tracejob
+from hpcq.schedulers.pbs.tracejob import parse_tracejob
 
 _DONE = (JobState.DONE, None, 0, None)
 _CANCELLED = (JobState.FAILED, FailureKind.CANCELLED, None, None)

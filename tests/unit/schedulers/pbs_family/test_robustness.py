@@ -19,7 +19,7 @@ from hpcq.schedulers.pbs_family.values import hosts_in, parse_job_id, path_of, p
 from hpcq.schedulers.torque import accounting as torque_accounting
 from hpcq.schedulers.torque import cluster as torque_cluster
 from hpcq.schedulers.torque import errors as torque_errors
-from hpcq.schedulers.torque.parse import parse_qstat_text, parse_qstat_xml
+from hpcq.schedulers.torque.parse import parse_qstat_xml
 
 _WORDS = [
     *(
@@ -83,7 +83,6 @@ _ANYTHING = st.binary() | st.lists(st.sampled_from(_WORDS), max_size=40).map(b""
 
 _PARSERS: dict[str, Callable[[bytes], object]] = {
     "torque qstat -x": parse_qstat_xml,
-    "torque qstat -f": parse_qstat_text,
     "torque pbsnodes": torque_cluster.parse_pbsnodes,
     "torque qstat -Q": torque_cluster.parse_queues,
     "torque accounting": lambda output: torque_accounting.observe_lines(output.split(b"\n")),
