@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.units import format_clock
 from hpcq.schedulers.pbs.qstat_job import slots_asked
-from hpcq.schedulers.pbs_family.directives import Option, split_list, unquote
+from hpcq.schedulers.pbs_family.directives import Option, read_resources
 from hpcq.schedulers.pbs_family.values import parse_pbs_size
 
 __all__ = ["choose_requests", "has_memory"]
@@ -22,12 +22,7 @@ def has_memory(template: str) -> bool:
 
 def choose_requests(spec: JobSpec, options: list[Option], resources: str) -> Iterator[str]:
     """Yield the values of ``-l``: the site's template with the slots, then what else is asked."""
-    asked = {
-        unquote(name): (unquote(value), option)
-        for option in options
-        if option.letter == "l"
-        for name, _, value in (item.partition("=") for item in split_list(option.raw))
-    }
+    asked = read_resources(options)
     memory = spec.memory_limit_bytes
     if memory is None and "mem" in asked:
         memory = _size(*asked["mem"])
