@@ -37,24 +37,10 @@ from hpcq.schedulers.pbs.resources import has_memory
 from hpcq.schedulers.pbs.script import choose, tasks_of
 from hpcq.schedulers.pbs.settings import PbsSettings
 from hpcq.schedulers.pbs.tracejob import Tracejob
-from hpcq.schedulers.pbs_family.values import ID_FORMS
+from hpcq.schedulers.pbs_family.values import FIELDS, ID_FORMS
 
 __all__ = ["PbsBackend", "create"]
 
-_FIELDS = frozenset(
-    {
-        "queue",
-        "account",
-        "priority",
-        "wall_time_limit_seconds",
-        "environment",
-        "stdout_path",
-        "stderr_path",
-        "hold",
-        "depends_on",
-        "array",
-    }
-)
 # What depends on how a job ended.
 _JUDGED = frozenset({DependencyCondition.SUCCESS, DependencyCondition.FAILURE})
 _NO_LIMIT_OF_TASKS = re.compile(rb"illegal -J value|illegal -W value|max_run_subjobs")
@@ -84,11 +70,11 @@ class PbsBackend(CommandLineBackend):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What PBS can express with the site's resources."""
+        """Capabilities of PBS with the site's resources."""
         memory = {"memory_limit_bytes"} if has_memory(self._resources) else set()
         return Capabilities(
             id_forms=ID_FORMS,
-            fields=_FIELDS | memory,
+            fields=FIELDS | memory,
             actions=frozenset({"hold", "release"}),
             accounting=True,
             memory_enforced=False,

@@ -40,7 +40,7 @@ def new_delimiter() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one ``qstat`` told of jobs."""
+    """Jobs that one ``qstat`` told of."""
 
     records: tuple[Record, ...]
     unreadable: tuple[ParseFailure, ...]

@@ -27,7 +27,7 @@ class _NoHistory(Exception):
 
 
 class Qstat:
-    """What ``qstat`` tells of jobs, in the form that the site's PBS prints.
+    """Jobs that ``qstat`` tells of, in the form that the site's PBS prints.
 
     That is the delimiter format. Where ``qstat`` does not know it, its text is read: ``qselect``
     tells which ids exist, for users can put whole records into a text. Which options ``qstat``
@@ -53,7 +53,7 @@ class Qstat:
 
     @property
     def keeps_history(self) -> bool:
-        """Whether the server keeps jobs that have ended, as far as is known."""
+        """True while the server is believed to keep jobs that have ended."""
         return asyncio.get_running_loop().time() >= self._no_history_until
 
     async def queue(self, *, remember: bool = False) -> parse.Answer:

@@ -16,7 +16,7 @@ _KIBIBYTE = 1024
 
 
 def has_memory(template: str) -> bool:
-    """Whether a job's limit of memory can be expressed with a template."""
+    """Return whether a job's limit of memory can be expressed with a template."""
     return "{memory" in template or not template.startswith("select=")
 
 

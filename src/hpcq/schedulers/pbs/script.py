@@ -62,7 +62,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """What a job is submitted with.
+    """Choices for one job.
 
     Attributes:
         name: complete, as the user gave it.

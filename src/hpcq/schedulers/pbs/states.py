@@ -1,4 +1,4 @@
-"""What PBS's state letters and exit statuses mean."""
+"""Meanings of PBS's state letters and exit statuses."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ __all__ = ["End", "StateWord", "end_of", "is_over", "state_of"]
 
 @dataclass(frozen=True, slots=True)
 class StateWord:
-    """What one state letter says."""
+    """Meaning of one state letter."""
 
     state: JobState
     stage: Stage | None = None
@@ -40,7 +40,7 @@ _TERMINATED = "91"  # JOB_SUBSTATE_TERMINATED: deleted by someone
 
 
 def is_over(letter: str) -> bool:
-    """Whether a job in this state has ended: ``F``, and ``X`` for a task of an array."""
+    """Return whether a job in this state has ended: ``F``, and ``X`` for a task of an array."""
     return letter in ("F", "X")
 
 
@@ -64,7 +64,7 @@ def state_of(letter: str, *, has_run: bool = False) -> StateWord:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a job ended."""
+    """End of a job."""
 
     state: JobState
     kind: FailureKind | None = None

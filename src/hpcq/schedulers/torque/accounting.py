@@ -1,4 +1,4 @@
-"""How jobs ended: from the accounting logs, else from what ``tracejob`` finds in the logs."""
+"""Ends of jobs: from the accounting logs, else from what ``tracejob`` finds in the logs."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -29,7 +29,7 @@ from hpcq.schedulers.base import (
 from hpcq.schedulers.command_errors import ErrorKind
 from hpcq.schedulers.command_line import CommandLineBackend, read_script
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs
-from hpcq.schedulers.pbs_family.values import ID_FORMS, parse_job_id
+from hpcq.schedulers.pbs_family.values import FIELDS, ID_FORMS, parse_job_id
 from hpcq.schedulers.torque.accounting import KINDS
 from hpcq.schedulers.torque.arrays import Arrays
 from hpcq.schedulers.torque.cluster import parse_pbsnodes, parse_queues
@@ -49,21 +49,7 @@ _VERSION = re.compile(r"^version:\s*", re.IGNORECASE)
 
 _CAPABILITIES = Capabilities(
     id_forms=ID_FORMS,
-    fields=frozenset(
-        {
-            "queue",
-            "account",
-            "priority",
-            "wall_time_limit_seconds",
-            "memory_limit_bytes",
-            "environment",
-            "stdout_path",
-            "stderr_path",
-            "hold",
-            "depends_on",
-            "array",
-        }
-    ),
+    fields=FIELDS | {"memory_limit_bytes"},
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,
@@ -98,7 +84,7 @@ class TorqueBackend(CommandLineBackend):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What Torque can express."""
+        """Capabilities of Torque."""
         return _CAPABILITIES
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:

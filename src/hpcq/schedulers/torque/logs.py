@@ -1,4 +1,4 @@
-"""What Torque's logs tell of jobs that it has forgotten."""
+"""Queries to Torque's logs about jobs that it has forgotten."""
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Where Torque, or the job itself, writes a job's output."""
+"""Paths to which Torque, or the job itself, writes a job's output."""
 
 import os.path
 import re
@@ -21,7 +21,7 @@ _THROWN_AWAY = "/dev/null"
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Where both streams go.
+    """Paths of both streams.
 
     Attributes:
         options: what ``qsub`` is told.
@@ -40,7 +40,7 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
-    """Where one stream goes: by Torque's option, to Torque's file at home, or by itself."""
+    """Path of one stream: by Torque's option, to Torque's file at home, or by itself."""
 
     option: str | None
     is_kept: bool
@@ -122,5 +122,5 @@ def _stream(
 
 
 def is_simple(path: str) -> bool:
-    """Whether Torque takes an absolute path as it is."""
+    """Return whether Torque takes an absolute path as it is."""
     return _SIMPLE_PATH.fullmatch(path) is not None and all(len(p) < 256 for p in path.split("/"))

@@ -48,7 +48,7 @@ _PLAIN_CHUNK = re.compile(r"[0-9]+(?::ppn=[0-9]+)?(?:\+[0-9]+(?::ppn=[0-9]+)?)*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """What a job is submitted with.
+    """Choices for one job.
 
     Attributes:
         name: complete, as the user gave it.

@@ -1,4 +1,4 @@
-"""What Torque's state letters, holds and exit statuses mean."""
+"""Meanings of Torque's state letters, holds and exit statuses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ __all__ = ["WRAPPED_SIGNAL", "Ending", "Word", "ending_of", "state_of"]
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What a state letter says."""
+    """Meaning of a state letter."""
 
     state: JobState
     stage: Stage | None = None
@@ -70,7 +70,7 @@ def _hold_reason(holds: str, depend: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a job ended; without a kind it was well."""
+    """End of a job; without a kind it was a success."""
 
     kind: FailureKind | None = None
     code: int | None = None
