@@ -38,10 +38,8 @@ ID_FORMS = (
 )
 """``45``, ``45[2]`` and the array ``45[]``, each with the server's name or without."""
 
-FIELDS = frozenset(
-    ["queue", "account", "priority", "wall_time_limit_seconds", "environment"]
-    + ["stdout_path", "stderr_path", "hold", "depends_on", "array"]
-)
+FIELDS = frozenset({"queue", "account", "priority", "wall_time_limit_seconds", "environment"})
+FIELDS |= {"stdout_path", "stderr_path", "hold", "depends_on", "array"}
 """The optional fields of a submission that both schedulers can express."""
 
 _JOB_ID = re.compile(
