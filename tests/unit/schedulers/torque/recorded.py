@@ -30,4 +30,5 @@ def read_text(output: bytes, now: datetime | None = None) -> Listing:
     records = parse_text_records(output)
     seen = [observe({**r.attributes, "Job_Id": r.name}, None, at) for r in records]
     told = {one.native_id for one in seen}
-    return Listing(observations=[*seen, *(o for o in wholes(seen) if o.native_id not in told)])
+    arrays = [array for array in wholes(seen) if array.native_id not in told]
+    return Listing(observations=[*seen, *arrays], unreadable=[])
