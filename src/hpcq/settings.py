@@ -152,7 +152,7 @@ def setting(
 def details(field: FieldInfo) -> JsonDict:
     """Return what `setting` was told beside the description and the example."""
     if not isinstance(field.json_schema_extra, dict):
-        raise TypeError(f"a setting is not declared with setting(): {field}")
+        raise TypeError("a setting is not declared with hpcq.settings.setting()")
     return field.json_schema_extra
 
 

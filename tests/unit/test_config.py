@@ -392,6 +392,11 @@ def test_plugin_setting_that_is_not_allowed_is_refused(oar: Path, tmp_path: Path
         ("oar_conf", "sge_root", "oar_settings declares SGE_ROOT, which is a setting already"),
         ("(Section)", "", "oar_settings:OarSettings is not a hpcq.settings.Section"),
         ("OarSettings", "Others", "has no attribute 'OarSettings'"),
+        (
+            "(Section):",
+            "(Section):\n    oar_port: int = 1",
+            "not declared with hpcq.settings.setting()",
+        ),
     ],
 )
 def test_plugin_settings_that_cannot_be_used_are_an_error(

@@ -22,6 +22,7 @@ from hpcq.settings import (
     AbsolutePath,
     Bytes,
     Section,
+    details,
     home_expanded,
     lower,
     setting,
@@ -198,13 +199,15 @@ def with_plugins(sections: Iterable[type[Section]]) -> type[Settings]:
     """Return all settings with the sections of plugins.
 
     Raises:
-        TypeError: a plugin declares a setting that there is already.
+        TypeError: a plugin declares a setting that there is already, or not with `setting`.
     """
     model = Settings
     for section in sections:
         if twice := model.model_fields.keys() & section.model_fields.keys():
             names = ", ".join(sorted(name.upper() for name in twice))
             raise TypeError(f"{section.__module__} declares {names}, which is a setting already")
+        for field in section.model_fields.values():
+            details(field)
         model = create_model(
             "Settings", __base__=cast(tuple[type[Settings], ...], (section, model))
         )
