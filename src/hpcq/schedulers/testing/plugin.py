@@ -56,7 +56,8 @@ def _load(place: str) -> Mapping[str, Backend]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that uses a scheduler once for each that has what the test is about."""
-    if "backend" not in metafunc.fixturenames or _chooses(metafunc):
+    has_its_own = hasattr(metafunc.module, "backend") or _chooses(metafunc)
+    if "backend" not in metafunc.fixturenames or has_its_own:
         return
     qualities = [mark.args[0] for mark in metafunc.definition.iter_markers("those_with")]
     cases = [
