@@ -31,7 +31,7 @@ _REAP_SECONDS = 1.0
 
 
 class LocalRunner:
-    """Runs commands as children of this process, each in a session of its own."""
+    """Runner of commands as children of this process, each in a session of its own."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="command")

@@ -112,7 +112,7 @@ class ParseFailure:
     Attributes:
         reason: what is wrong with it, in words.
         excerpt: its beginning, printable.
-        native_id: whose it is, when at least that could be read.
+        native_id: the job, when at least that could be read.
     """
 
     reason: str
@@ -144,7 +144,7 @@ class Queue:
 
     name: str
     is_open: bool
-    """Whether it takes and starts jobs."""
+    """True if it takes and starts jobs."""
     native_state: str | None = None
     slots_total: int | None = None
     slots_used: int | None = None
@@ -212,7 +212,7 @@ class SchedulerBackend(Protocol):
         Raises:
             InvalidSpec: the scheduler can never take this content.
             CommandFailed: it refused; the message is the scheduler's.
-            CommandTimedOut, OutputParseError: nobody knows whether the job exists: `find` it.
+            CommandTimedOut, OutputParseError: the job may exist: `find` it.
             SchedulerUnavailable: it is away.
         """
         ...
@@ -330,7 +330,7 @@ class ChecksSubmission(Protocol):
         """Make sure that a plain job would be taken; submit nothing.
 
         Raises:
-            SchedulerError: no job would be, or nobody answers.
+            SchedulerError: no job would be, or the scheduler does not answer.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The accounting file, followed as it grows, so that nobody has to read years of it again.
+"""The accounting file, followed as it grows: no part of it is read twice.
 
 ``$SGE_ROOT/$SGE_CELL/common/accounting``: one line a record, fields between colons, raw units
 (accounting(5)). ``qacct`` reads all of it at every call.
@@ -32,7 +32,7 @@ _SLAVE = re.compile(r"NONE|[0-9]+\.[^:]+")
 
 
 class AccountingFile:
-    """Answers which records there are of some jobs. Not async: call it in a thread.
+    """Reader of the records of some jobs. Not async: call it in a thread.
 
     The last part of the file is read once and kept by job number; from then on only what was
     appended. What lies before that part is searched for a number at most once.

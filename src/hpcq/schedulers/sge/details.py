@@ -190,11 +190,12 @@ def _state_reason(
 ) -> str | None:
     errors = [text for task in tasks for text in texts_of(task, ".//QIM_message")]
     if errors:
-        return "; ".join(filter(None, (base.state_reason, *errors)))[:_REASON_CHARACTERS]
-    if not base.state.is_queued:
-        return base.state_reason
+        told = f"Grid Engine says: {'; '.join(errors)}"
+        return " ".join(filter(None, (base.state_reason, told)))[:_REASON_CHARACTERS]
     said = remarks.of_jobs.get(job_number(native_id)) or remarks.of_all
-    return "; ".join(dict.fromkeys(said))[:_REASON_CHARACTERS] or base.state_reason
+    if not base.state.is_queued or not said:
+        return base.state_reason
+    return f"It waits: {'; '.join(dict.fromkeys(said))}."[:_REASON_CHARACTERS]
 
 
 def _usage(tasks: Sequence[ElementTree.Element], now: datetime) -> Usage | None:

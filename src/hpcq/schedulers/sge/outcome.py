@@ -45,20 +45,20 @@ def outcome_of(failed: int, exit_status: int, used: Used, limits: Mapping[str, f
     if failed == NO_FAILURE:
         if exit_status == 0:
             return Outcome(exit_code=0)
-        reason = f"ended with exit status {exit_status}"
+        reason = f"It exited with {exit_status}."
         return Outcome(FailureKind.NON_ZERO_EXIT, reason, exit_status)
     failure = failure_of(failed)
     words = f"{failure.words} (Grid Engine's failed={failed})"
     if not failure.ran:
-        return Outcome(failure.kind, words)
+        return Outcome(failure.kind, f"{words}.")
     signal = signal_of(exit_status)
     if signal is None:
         kind = failure.kind
         if kind is FailureKind.SIGNAL:
             kind = FailureKind.NON_ZERO_EXIT if exit_status else FailureKind.UNKNOWN
-        return Outcome(kind, words, exit_status)
+        return Outcome(kind, f"{words}.", exit_status)
     exceeded, why = _exceeded(signal, used, limits)
-    reason = why or f"{words}: signal {signal}"
+    reason = why or f"{words}; signal {signal} ended it."
     return Outcome(exceeded or failure.kind, reason, exit_signal=signal)
 
 
@@ -78,10 +78,10 @@ def _exceeded(
     for name in _ENDED_BY.get(signal, ()):
         if reached[name[2:]] >= limits.get(name, math.inf):
             if name.endswith("vmem"):
-                return FailureKind.OUT_OF_MEMORY, f"ended because it exceeded its {name}"
+                return FailureKind.OUT_OF_MEMORY, f"It exceeded its memory limit ({name})."
             what = "wall" if name.endswith("rt") else "CPU"
             limit = f"{what} time limit of {limits[name]:g} s ({name})"
-            return FailureKind.TIME_LIMIT, f"ended at its {limit}"
+            return FailureKind.TIME_LIMIT, f"It was ended at its {limit}."
     return None, None
 
 

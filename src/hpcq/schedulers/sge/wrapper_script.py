@@ -21,7 +21,7 @@ from hpcq.domain.errors import InvalidSpec
 __all__ = ["LINE_LIMIT_BYTES", "Wrapped", "build_wrapper", "size", "split_environment"]
 
 LINE_LIMIT_BYTES = 4000
-"""What a line of the shepherd's files holds in every release; 8.1.9 cuts at 9997."""
+"""Length of a line that the shepherd's files hold in every release; 8.1.9 cuts at 9997."""
 
 # What ``-v`` cannot set: Grid Engine drops the first kind (its execd parameters
 # ENABLE_SUBMIT_LIB_PATH and ENABLE_SUBMIT_LD_PRELOAD), and sets the others itself after it has

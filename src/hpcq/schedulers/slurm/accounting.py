@@ -23,7 +23,7 @@ __all__ = ["AccountedJobs", "find_key", "parse_history"]
 _REQUEUE_GAP = timedelta(seconds=5)
 _KEY_OPTION = re.compile(r"(?:^|\s)--comment[= ](\S+)")
 _YEAR_MINUTES = "525600"
-"""What a job is given that asked for no limit, and that backfill starts."""
+"""Limit of a job that asked for none, and that backfill starts."""
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Slurm's commands but ``sbatch`` as argv; pure.
 
 What a user can type never decides where a field or a record of Slurm's output ends: free text is
-fenced by random marks (`Marks`) that nobody can have put into a job's name beforehand.
+fenced by random marks (`Marks`) that no user can have put into a job's name beforehand.
 """
 
 import secrets
@@ -43,7 +43,7 @@ EPOCH_TIMES = {"SLURM_TIME_FORMAT": "%s"}
 """Makes squeue and sacct print times as seconds since 1970, free of any zone."""
 
 FIND_DAYS = 7
-"""How far back accounting is searched for a submission whose outcome was never learnt."""
+"""Days of accounting that are searched for a submission of unknown outcome."""
 
 _UNTIL = "--endtime=now+1days"
 """sacct leaves out what began after its end time, which is the present unless it is told: all of
@@ -166,7 +166,7 @@ def build_listing(marks: Marks) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return argv and environment of the whole queue's listing.
 
     The format goes through the environment, which other users cannot read as they can an argv:
-    nobody learns the marks.
+    the marks stay secret.
     """
     form = _form(QUEUE_COLUMNS, FREE_QUEUE_COLUMNS, marks)
     return ("squeue", "--noheader", "--all", "--array"), {"SQUEUE_FORMAT2": form, **EPOCH_TIMES}
@@ -178,7 +178,7 @@ def build_details(
     """Return argv and environment of the listing of some jobs, with all that is known.
 
     Args:
-        ids: whose.
+        ids: the jobs.
         marks: fence the free text.
         finished: also jobs that ended a short while ago (``MinJobAge``).
     """

@@ -22,7 +22,7 @@ from hpcq.schedulers.slurm.outcome import is_refused, recognise_memory_kill
 __all__ = ["History", "combine"]
 
 _ACCOUNTING_GRACE = timedelta(seconds=5)
-"""How long after a job's end its accounting record, which alone has its usage, is waited for
+"""Time after a job's end in which its accounting record, which alone has its usage, is waited for
 before the controller's word is taken."""
 _OUTCOME = ("failure_kind", "state_reason", "exit_code", "exit_signal")
 _UNCLEAR = (FailureKind.UNKNOWN, FailureKind.NON_ZERO_EXIT)
@@ -49,7 +49,7 @@ class History:
 
         Args:
             key: what is looked for.
-            owner: the service's account, whose jobs alone may carry it; None for any.
+            owner: the service's account: only its jobs can carry it; None for any.
         """
         argv, environment = commands.build_find_in_queue(self._marks)
         queue = await self._cli.check_output(argv, extra_environment=environment, listing=True)
@@ -160,7 +160,7 @@ def combine(accounted: Listing, seen: Listing, *, waiting: Collection[NativeId] 
     Args:
         accounted: from sacct.
         seen: from squeue, for the same ids; jobs that are not over are left aside.
-        waiting: jobs on whose end the controller's word alone is not taken yet.
+        waiting: jobs for which the controller's word alone is not taken yet.
     """
     over = {one.native_id: one for one in seen.observations if one.state.is_final}
     known = {one.native_id for one in accounted.observations}
