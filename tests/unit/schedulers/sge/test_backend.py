@@ -108,7 +108,7 @@ def test_reason_of_an_error_state_that_is_not_told_costs_nothing_else(
     site.repeats("qstat -j", "qstat_j_xml_down")
     listing = run(backend.jobs())
     failed = next(one for one in listing.observations if one.native_id == "58")
-    assert "error state" in (failed.state_reason or "")
+    assert "holds it until the error is cleared" in (failed.state_reason or "")
 
 
 @pytest.mark.parametrize("wrapper", ["element", "qmaster_response", "ulong_sublist", "", "x y='z'"])
