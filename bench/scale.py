@@ -23,14 +23,14 @@ import uvloop
 from hpcq.cli.serve import GARBAGE_THRESHOLDS
 from hpcq.domain.jobs import JobSpec, NativeId, Observation
 from hpcq.domain.states import JobState
+from hpcq.domain.units import now
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.testing import FakeScheduler
-from hpcq.services.assembly import Services, assemble
-from hpcq.services.clock import now
-from hpcq.services.paths import PathChecker
+from hpcq.services.listing.job_table import Freshness, JobTable
+from hpcq.services.listing.wire import WireFormat
 from hpcq.services.settings import ServiceSettings
-from hpcq.services.snapshot import Board, Freshness
-from hpcq.services.wire import WireFormat
+from hpcq.services.submission.paths import PathChecker
+from hpcq.services.wiring import Services, assemble
 from hpcq.storage.database import Database
 from hpcq.storage.migrate import Deployment
 
@@ -71,7 +71,7 @@ async def measure(jobs: int, directory: Path) -> None:
     services = assemble(
         scheduler, database, PathChecker(scheduler, 10), SETTINGS, WireFormat("1"), now
     )
-    monitor, board = services.monitor, services.board
+    monitor, table = services.monitor, services.table
     scheduler.listed = tuple(waiting(number) for number in range(jobs))
     await timed("first listing", monitor.tick)
     await timed("listing, nothing new", monitor.tick)
@@ -81,14 +81,14 @@ async def measure(jobs: int, directory: Path) -> None:
     ]
     scheduler.listed = (*started, *scheduler.listed[1000:])
     await timed("listing, 1,000 started", monitor.tick)
-    await timed("GET /jobs, packed, first", lambda: listing(board))
-    await timed("GET /jobs, packed, again", lambda: listing(board))
+    await timed("GET /jobs, packed, first", lambda: listing(table))
+    await timed("GET /jobs, packed, again", lambda: listing(table))
     await timed("one submission", lambda: submission(services))
     await database.close()
 
 
-async def listing(board: Board) -> None:
-    await board.snapshot.listing(Freshness(board.snapshot.as_of, False), usage=False, gzip=True)
+async def listing(table: JobTable) -> None:
+    await table.snapshot.listing(Freshness(table.snapshot.as_of, False), usage=False, gzip=True)
 
 
 async def submission(services: Services) -> None:

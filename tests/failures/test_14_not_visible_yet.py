@@ -22,7 +22,7 @@ from hpcq.schedulers.testing import FakeScheduler
 from hpcq.schedulers.testing.jobs import Json, Study, assert_problem
 from hpcq.schedulers.testing.service import Service
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
-from hpcq.services.paths import PathChecker
+from hpcq.services.submission.paths import PathChecker
 
 
 class RememberedAbsences:

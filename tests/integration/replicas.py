@@ -16,11 +16,11 @@ from hpcq.domain.jobs import JobRecord, JobSpec, JobUid
 from hpcq.schedulers.base import Listing, SchedulerBackend
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
-from hpcq.services.assembly import Services, assemble
-from hpcq.services.paths import PathChecker
-from hpcq.services.replica import Replica
+from hpcq.services.listing.wire import WireFormat
+from hpcq.services.replicas import Replica
 from hpcq.services.settings import ServiceSettings
-from hpcq.services.wire import WireFormat
+from hpcq.services.submission.paths import PathChecker
+from hpcq.services.wiring import Services, assemble
 from hpcq.storage.database import Database
 from hpcq.storage.leases import Lease
 from hpcq.storage.migrate import Deployment
@@ -141,12 +141,12 @@ class Member:
         await self.replica.catch_up()
 
     def job(self, uid: JobUid) -> JobRecord:
-        entry = self.services.board.snapshot.entries.get(uid)
-        assert entry is not None, f"{uid} is not on the board"
+        entry = self.services.table.snapshot.entries.get(uid)
+        assert entry is not None, f"{uid} is not on the table"
         return entry.record
 
     def shown(self) -> dict[JobUid, JobRecord]:
-        return {record.uid: record for record in self.services.board.snapshot.records()}
+        return {record.uid: record for record in self.services.table.snapshot.records()}
 
 
 @dataclass(kw_only=True)
@@ -176,7 +176,7 @@ class Site:
     async def submit(self, member: Member, **fields: Any) -> JobRecord:
         """Submit a job there, and wait until all of that is in the database."""
         record = (await member.services.jobs.submit(replace(self.spec, **fields))).record
-        await member.services.jobs.handing.written()
+        await member.services.jobs.runner.written()
         return record
 
     async def close(self) -> None:

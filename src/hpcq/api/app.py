@@ -12,9 +12,15 @@ from fastapi.routing import APIRoute
 
 from hpcq import __version__
 from hpcq.api import problems
-from hpcq.api.asgi import BodyLimit, HeadAsGet, IgnoreUnknown, OnePathSpelling, PlainStartFailure
 from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
+from hpcq.api.middleware import (
+    BodyLimit,
+    HeadAsGet,
+    IgnoreUnknown,
+    NormalizePath,
+    PlainStartFailure,
+)
 from hpcq.api.program_listing import ProgramListing
 from hpcq.api.requests import refuse_repeated
 from hpcq.api.routers import health, jobs
@@ -26,16 +32,16 @@ from hpcq.config import (
     scheduler_environment,
 )
 from hpcq.domain.errors import HpcqError
+from hpcq.domain.units import now
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers import registry
 from hpcq.schedulers.base import SchedulerOptions
-from hpcq.services.assembly import Services, assemble
-from hpcq.services.clock import now
-from hpcq.services.paths import PathChecker
+from hpcq.services.listing.wire import WireFormat
 from hpcq.services.program_sources import program_sources
 from hpcq.services.programs import ProgramService
 from hpcq.services.resilience import ResilientBackend
-from hpcq.services.wire import WireFormat
+from hpcq.services.submission.paths import PathChecker
+from hpcq.services.wiring import Services, assemble
 from hpcq.storage.database import Database
 from hpcq.storage.migrate import Deployment
 from hpcq.storage.programs import ProgramNumbers
@@ -73,7 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
     if is_original:
         app.add_middleware(IgnoreUnknown)
     app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes)
-    app.add_middleware(OnePathSpelling, root_path=root_path)
+    app.add_middleware(NormalizePath, root_path=root_path)
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestLog)
     app.add_middleware(PlainStartFailure)
@@ -101,7 +107,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         settings,
         _wire_format(settings),
         now,
-        backend.refusal,
+        backend.rejection,
         job_environment=job_environment(settings, os.environ),
     )
     programs = ProgramService(
@@ -148,7 +154,7 @@ def _context(
         wire=_wire_format(settings),
         scheduler=settings.scheduler,
         stale_after=timedelta(seconds=settings.stale_after_seconds),
-        board=services.board,
+        table=services.table,
         pages=services.pages,
         monitor=services.monitor,
         usage=services.usage,

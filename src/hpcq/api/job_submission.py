@@ -27,9 +27,9 @@ from hpcq.api.requests import (
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import ArrayRange, DependencyCondition, JobSpec
 from hpcq.domain.units import GIBIBYTE
-from hpcq.services.dependencies import DependencyWish
-from hpcq.services.from_program import FromProgram
 from hpcq.services.programs import ProgramService
+from hpcq.services.submission.dependencies import DependencyRequest
+from hpcq.services.submission.program_request import ProgramRequest
 
 __all__ = ["ArrayIn", "DependencyIn", "JobSubmission"]
 
@@ -211,7 +211,7 @@ class JobSubmission(RequestModel):
         named = (info.data.get("program_id"), info.data.get("program"))
         return require(path) if named == (None, None) else path  # type: ignore[return-value]
 
-    def from_program(self, programs: ProgramService) -> FromProgram | None:
+    def from_program(self, programs: ProgramService) -> ProgramRequest | None:
         """Return the program that is to run, or None when a script is.
 
         Raises:
@@ -232,7 +232,7 @@ class JobSubmission(RequestModel):
                     "are given in programArgs.",
                     field=field,
                 )
-        return FromProgram(
+        return ProgramRequest(
             programs=programs,
             program_id=self.program_id,
             name=self.program,
@@ -269,10 +269,10 @@ class JobSubmission(RequestModel):
             array=None if self.array is None else self.array.to_range(),
         )
 
-    def wishes(self) -> list[DependencyWish]:
+    def dependency_requests(self) -> list[DependencyRequest]:
         """Return the jobs that have to come first, as they were named."""
         return [
-            DependencyWish(job_id=dependency.job_id, condition=dependency.condition)
+            DependencyRequest(job_id=dependency.job_id, condition=dependency.condition)
             for dependency in self.depends_on or ()
         ]
 

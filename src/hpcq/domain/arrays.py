@@ -6,18 +6,18 @@ from datetime import datetime
 from hpcq.domain.jobs import NativeId, Observation, Usage
 from hpcq.domain.states import JobState, Stage
 
-__all__ = ["is_whole", "whole"]
+__all__ = ["is_whole_array", "summarize_array"]
 
 _MOST_NAMED = 8
 
 
-def is_whole(seen: Observation) -> bool:
+def is_whole_array(seen: Observation) -> bool:
     """Whether an observation is known to be about a whole array, not about one of its tasks."""
     named = seen.array_task_id is None and seen.array_job_id == seen.native_id
     return seen.is_array is True or named
 
 
-def whole(native_id: NativeId, tasks: Sequence[Observation]) -> Observation:
+def summarize_array(native_id: NativeId, tasks: Sequence[Observation]) -> Observation:
     """Return what is to be said of an array.
 
     It runs from the start of its first task to the end of its last, is ``DONE`` when all tasks

@@ -15,8 +15,8 @@ from hpcq.domain.units import format_time, gibibytes
 __all__ = [
     "Contradiction",
     "Event",
+    "EventDraft",
     "EventKind",
-    "Happening",
     "between",
     "contradicted",
     "sampled",
@@ -39,7 +39,7 @@ class EventKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Happening:
+class EventDraft:
     """One thing that happened to one job.
 
     Attributes:
@@ -87,7 +87,7 @@ class Contradiction:
     reason: str
 
 
-def between(old: JobRecord | None, new: JobRecord, at: datetime) -> tuple[Happening, ...]:
+def between(old: JobRecord | None, new: JobRecord, at: datetime) -> tuple[EventDraft, ...]:
     """Return what happened to a job from one version of its record to the next, in its order.
 
     An intent that no scheduler has taken yet is nothing that happened. Samples of usage are not
@@ -107,10 +107,10 @@ def between(old: JobRecord | None, new: JobRecord, at: datetime) -> tuple[Happen
         kinds.append(EventKind.STATE)
     if new.removed_at is not None and (old is None or old.removed_at is None):
         kinds.append(EventKind.DELETED)
-    return tuple(Happening(uid=new.uid, kind=kind, at=at, data=_data(old, new)) for kind in kinds)
+    return tuple(EventDraft(uid=new.uid, kind=kind, at=at, data=_data(old, new)) for kind in kinds)
 
 
-def sampled(record: JobRecord, usage: Usage, at: datetime) -> Happening:
+def sampled(record: JobRecord, usage: Usage, at: datetime) -> EventDraft:
     """Return that a job's usage was measured, with the figures as in ``resourceUsage``."""
     data = {
         "jobId": _text(record.native_id),
@@ -122,10 +122,10 @@ def sampled(record: JobRecord, usage: Usage, at: datetime) -> Happening:
         "processIOWaiting": usage.io_wait_seconds,
         "timeInstant": _time(usage.sampled_at),
     }
-    return Happening(uid=record.uid, kind=EventKind.USAGE, at=at, data=data)
+    return EventDraft(uid=record.uid, kind=EventKind.USAGE, at=at, data=data)
 
 
-def contradicted(contradiction: Contradiction, at: datetime) -> Happening:
+def contradicted(contradiction: Contradiction, at: datetime) -> EventDraft:
     """Return that the scheduler said something of a job that cannot be."""
     data = {
         "jobId": _text(contradiction.native_id),
@@ -134,7 +134,7 @@ def contradicted(contradiction: Contradiction, at: datetime) -> Happening:
         "nativeState": contradiction.native_state,
         "reason": contradiction.reason,
     }
-    return Happening(uid=contradiction.uid, kind=EventKind.CONTRADICTION, at=at, data=data)
+    return EventDraft(uid=contradiction.uid, kind=EventKind.CONTRADICTION, at=at, data=data)
 
 
 def _whereabouts(record: JobRecord) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ What ends after the newest start that is known is the newest run, whenever it is
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from hpcq.domain.arrays import is_whole
+from hpcq.domain.arrays import is_whole_array
 from hpcq.domain.identity import same_job, surely_same_job
 from hpcq.domain.jobs import JobRecord, Observation
 from hpcq.domain.states import JobState
@@ -88,7 +88,7 @@ def begins_again(known: Observation, seen: Observation) -> bool:
 
     Of an array that began earlier only the newest tasks may be seen.
     """
-    if is_whole(seen):
+    if is_whole_array(seen):
         return False
     if known.start_time is None or seen.start_time is None:
         return False

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpcq.domain.errors import StoreUnavailable
-from hpcq.domain.events import Happening
+from hpcq.domain.events import EventDraft
 from hpcq.storage.documents import to_json
 from hpcq.storage.explain import explain
 from hpcq.storage.migrate import Deployment, bring_up_to_date
@@ -51,13 +51,13 @@ class Transaction:
         connection: to write with.
         deployment_id: whose records these are.
         change: its own number; those of earlier transactions are lower.
-        happenings: what it has to tell, in order; they become events when it ends.
+        event_drafts: what it has to tell, in order; they become events when it ends.
     """
 
     connection: sa.Connection
     deployment_id: int
     change: int
-    happenings: list[Happening] = field(default_factory=list)
+    event_drafts: list[EventDraft] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -323,7 +323,7 @@ def _done(index: int, work: _Work, transaction: Transaction) -> Any:
 
 def _tell(transaction: Transaction, last_event: int) -> None:
     """Number what happened and write it down as events."""
-    if not transaction.happenings:
+    if not transaction.event_drafts:
         return
     rows = [
         {
@@ -334,7 +334,7 @@ def _tell(transaction: Transaction, last_event: int) -> None:
             "at": what.at.timestamp(),
             "data": to_json(what.data),
         }
-        for number, what in enumerate(transaction.happenings, last_event + 1)
+        for number, what in enumerate(transaction.event_drafts, last_event + 1)
     ]
     transaction.connection.execute(events.insert(), rows)
     transaction.connection.execute(

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import structlog
 
 from hpcq.domain.errors import RecordDamaged
-from hpcq.domain.events import Event, EventKind, Happening, between, sampled
+from hpcq.domain.events import Event, EventDraft, EventKind, between, sampled
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Usage
 from hpcq.domain.sampling import Sample
 from hpcq.domain.submission import IdempotencyKey
@@ -146,7 +146,7 @@ class JobStore:
         *,
         holder: str | None,
         gone: Iterable[JobUid] = (),
-        happenings: Sequence[Happening] = (),
+        event_drafts: Sequence[EventDraft] = (),
         samples: Sequence[Sample] = (),
         as_of: datetime | None = None,
         problem: str | None = None,
@@ -157,7 +157,7 @@ class JobStore:
             changes: records before and after; before is None for a new one.
             holder: the process that holds the lease, and so may write; None where there is none.
             gone: other people's jobs that left the queue.
-            happenings: what else there is to tell.
+            event_drafts: what else there is to tell.
             samples: what the jobs of some of the changes use; those for which there is room are
                 kept, and told.
             as_of: when the scheduler answered, if it did.
@@ -177,7 +177,7 @@ class JobStore:
             fresh = _still_current(transaction, changes)
             _write(transaction, fresh, self._now())
             _forget(transaction, gone, self._now())
-            transaction.happenings.extend(happenings)
+            transaction.event_drafts.extend(event_drafts)
             _keep_samples(transaction, samples, fresh, self._now())
             _note(transaction, as_of, problem)
             return [new for _, new in fresh]
@@ -412,7 +412,7 @@ def _write(
         connection.execute(_UPDATE, changed)
     for old, record in changes:
         if record.is_ours:
-            transaction.happenings += between(old, record, at)
+            transaction.event_drafts += between(old, record, at)
 
 
 _UPDATE = (
@@ -455,7 +455,7 @@ def _keep_samples(
     uids = {record.uid for _, record in written}
     wanted = [sample for sample in samples if sample.record.uid in uids]
     for kept in write_samples(transaction, wanted):
-        transaction.happenings.append(sampled(kept.record, kept.usage, at))
+        transaction.event_drafts.append(sampled(kept.record, kept.usage, at))
 
 
 def _end_of_part(connection: sa.Connection, deployment: int, since: int) -> int | None:

@@ -76,7 +76,7 @@ async def test_a_whole_job_can_be_sent_back(app: App) -> None:
     job_id = (await app.client.post("/jobs", json=body)).json()["jobId"]
     app.scheduler.run(app.scheduler.queue[job_id].native_id)
     # A listing is not believed of a job that changes while it is asked for.
-    await app.context.jobs.handing.written()
+    await app.context.jobs.runner.written()
     await app.asked_again()
     whole = (await app.client.get(f"/jobs/{job_id}")).json()
     assert whole["state"] == "RUNNING"
@@ -422,9 +422,9 @@ async def test_a_listing_without_limit_says_when_there_is_more(app: App) -> None
     await app.asked_again()
     while (await app.client.get(f"/jobs/{job_id}")).json()["state"] != "DONE":
         await app.asked_again()
-    board = app.context.board
-    (entry,) = board.snapshot.entries.values()
-    board.put(gone=[entry.record.uid], complete_since=entry.record.state_changed_at)
+    table = app.context.table
+    (entry,) = table.snapshot.entries.values()
+    table.put(gone=[entry.record.uid], complete_since=entry.record.state_changed_at)
     answer = await app.client.get("/jobs")
     assert answer.json() == []
     (job,) = (await app.client.get(answer.links["next"]["url"])).json()

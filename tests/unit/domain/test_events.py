@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hpcq.domain import life, submission
+from hpcq.domain import job_merge, submission
 from hpcq.domain.events import (
     Contradiction,
+    EventDraft,
     EventKind,
-    Happening,
     between,
     contradicted,
     sampled,
@@ -28,12 +28,12 @@ def after(seconds: float) -> datetime:
 
 INTENT = submission.intent(UID, SPEC, T0, by="test", is_promised=False)
 TAKEN = submission.submitted(INTENT, ID, after(1))
-RUNNING = life.observe(
+RUNNING = job_merge.observe(
     TAKEN,
     Observation(native_id=ID, state=JobState.RUNNING, native_state="r", start_time=after(4)),
     after(5),
 )
-ENDED = life.observe(
+ENDED = job_merge.observe(
     RUNNING,
     Observation(
         native_id=ID,
@@ -62,7 +62,7 @@ def test_a_job_is_submitted_when_its_id_becomes_known() -> None:
 
 def test_a_job_of_somebody_else_is_submitted_when_it_is_first_seen() -> None:
     seen = Observation(native_id=ID, state=JobState.RUNNING, submit_time=T0, owner="ana")
-    record = life.first_sight("1", seen, T0)
+    record = job_merge.foreign_record("1", seen, T0)
     assert kinds(None, record) == [EventKind.SUBMITTED]
 
 
@@ -98,7 +98,7 @@ def test_a_refused_submission_fails_without_ever_having_been_submitted() -> None
         (RUNNING, []),
         (RUNNING.changed(confirmed_at=after(9)), []),
         (RUNNING.changed(stage=Stage.EXITING), [EventKind.STATE]),
-        (life.cancel_requested(RUNNING, after(6)), [EventKind.STATE]),
+        (job_merge.cancel_requested(RUNNING, after(6)), [EventKind.STATE]),
         (RUNNING.changed(removed_at=after(6)), [EventKind.DELETED]),
         (ENDED.changed(removed_at=after(20)), [EventKind.STATE, EventKind.DELETED]),
     ],
@@ -110,7 +110,7 @@ def test_only_what_happened_is_told(new: JobRecord, expected: list[EventKind]) -
 def test_a_cause_that_changes_after_the_end_is_told() -> None:
     assert ENDED.seen is not None
     killed = ENDED.changed(seen=replace(ENDED.seen, failure_kind=FailureKind.SIGNAL))
-    blamed = life.cancel_requested(killed, after(11))
+    blamed = job_merge.cancel_requested(killed, after(11))
     (happening,) = between(killed, blamed, after(11))
     assert (happening.kind, happening.data["failureKind"]) == (EventKind.STATE, "CANCELLED")
 
@@ -139,7 +139,7 @@ CONTRADICTION = Contradiction(
         contradicted(CONTRADICTION, after(11)),
     ],
 )
-def test_data_are_plain_json(happening: Happening) -> None:
+def test_data_are_plain_json(happening: EventDraft) -> None:
     assert json.loads(json.dumps(happening.data)) == happening.data
     assert all(type(value) in (str, int, float, type(None)) for value in happening.data.values())
 

@@ -10,10 +10,10 @@ from typing import Any, Self
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
-from hpcq.services.assembly import assemble
-from hpcq.services.paths import PathChecker
+from hpcq.services.listing.wire import WireFormat
 from hpcq.services.settings import ServiceSettings
-from hpcq.services.wire import WireFormat
+from hpcq.services.submission.paths import PathChecker
+from hpcq.services.wiring import assemble
 from hpcq.storage.database import Database
 from hpcq.storage.migrate import Deployment
 
@@ -90,10 +90,10 @@ class World:
             WIRE,
             self.clock,
         )
-        self.store, self.board, self.jobs = services.store, services.board, services.jobs
-        self.archive, self.retention = services.jobs.archive, services.retention
+        self.store, self.table, self.jobs = services.store, services.table, services.jobs
+        self.lookup, self.retention = services.jobs.lookup, services.retention
         self.monitor, self.usage = services.monitor, services.usage
-        self.handing, self.settler = services.jobs.handing, services.monitor._settler
+        self.runner, self.recovery = services.jobs.runner, services.monitor._recovery
 
     async def __aenter__(self) -> Self:
         await self.database.open()
@@ -113,7 +113,7 @@ class World:
 
     async def submit(self, **fields: Any) -> JobRecord:
         record = (await self.jobs.submit(replace(self.spec, **fields))).record
-        await self.handing.written()
+        await self.runner.written()
         stored = await self.store.by_uid(record.uid)
         assert stored is not None
         return stored if stored.native_id == record.native_id else record
@@ -134,11 +134,11 @@ class World:
         await self.monitor.tick()
 
     def job(self, job_id: str) -> JobRecord:
-        """A job on the board."""
+        """A job on the table."""
         known = JobUid(job_id) if "-" in job_id else NativeId(job_id)
-        entry = self.board.snapshot.entry(known)
-        assert entry is not None, f"{job_id} is not on the board"
+        entry = self.table.snapshot.entry(known)
+        assert entry is not None, f"{job_id} is not on the table"
         return entry.record
 
     def on_board(self) -> list[str | None]:
-        return [record.native_id for record in self.board.snapshot.records()]
+        return [record.native_id for record in self.table.snapshot.records()]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.unit.services.kit import World
 
-from hpcq.domain.arrays import whole
+from hpcq.domain.arrays import summarize_array
 from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import ArrayRange, JobRecord, NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
@@ -41,7 +41,7 @@ def _show(world: World, *tasks: Observation) -> None:
     for task in tasks:
         world.scheduler.queue[task.native_id] = task
     parent = NativeId(tasks[0].array_job_id or "")
-    together = whole(parent, tasks)
+    together = summarize_array(parent, tasks)
     world.scheduler.queue[parent] = replace(together, name="study")
 
 
@@ -91,7 +91,7 @@ async def test_a_task_that_ended_stays_listed_with_what_it_was(world: World) -> 
     assert (task.state, task.seen and task.seen.exit_code) == (JobState.FAILED, 3)
     assert task.spec is not None
     assert task.spec.args == ("a",)
-    listed = [entry.record.uid for entry in await world.board.snapshot.in_order()]
+    listed = [entry.record.uid for entry in await world.table.snapshot.in_order()]
     assert listed == [array.uid, array.uid.of_task(1), array.uid.of_task(2)]
     await world.restart()
     assert world.job(first.native_id).seen == task.seen
@@ -172,7 +172,7 @@ async def test_a_task_that_no_listing_showed_is_told_by_the_accounting(world: Wo
         for n in (1, 2)
     ]
     del world.scheduler.queue[array.native_id]
-    world.scheduler.accounting[array.native_id] += [whole(array.native_id, tasks), *tasks]
+    world.scheduler.accounting[array.native_id] += [summarize_array(array.native_id, tasks), *tasks]
     await world.tick(5)
     assert world.job(array.uid).state is JobState.FAILED
     ended = [world.job(task.native_id) for task in tasks]

@@ -5,13 +5,13 @@ import asyncio
 import pytest
 from tests.unit.services.kit import World
 
-from hpcq.domain.arrays import whole
+from hpcq.domain.arrays import summarize_array
 from hpcq.domain.errors import InvalidSpec, JobNotFound, SchedulerUnavailable
 from hpcq.domain.jobs import DependencyCondition, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.schedulers.sge.backend import _CAPABILITIES as SGE
-from hpcq.services import first_read
-from hpcq.services.dependencies import DependencyWish
+from hpcq.services.monitoring import first_read
+from hpcq.services.submission.dependencies import DependencyRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +53,7 @@ async def test_the_first_read_answers_with_what_is_known_after_a_while(
     seen = (await world.jobs.read(native_id)).record.seen
     assert seen is not None
     assert (seen.owner, seen.working_directory) == ("rui", None)
-    asking = world.jobs.first_reader._asker._asking
+    asking = world.jobs.details_reader._asker._asking
     assert asking is not None
     answer.let_go()
     await asking
@@ -118,11 +118,11 @@ async def test_a_job_just_submitted_at_the_shell_is_held(world: World) -> None:
 async def test_a_job_just_submitted_at_the_shell_is_depended_on(world: World) -> None:
     await world.tick()
     native_id = world.scheduler.enqueue()
-    wish = DependencyWish(job_id=native_id, condition=DependencyCondition.ANY)
+    wish = DependencyRequest(job_id=native_id, condition=DependencyCondition.ANY)
     record = (await world.jobs.submit(world.spec, depends_on=[wish])).record
     assert record.spec is not None
     assert [job.native_id for job in record.spec.depends_on] == [native_id]
-    unknown = DependencyWish(job_id="99", condition=DependencyCondition.ANY)
+    unknown = DependencyRequest(job_id="99", condition=DependencyCondition.ANY)
     with pytest.raises(InvalidSpec):
         await world.jobs.submit(world.spec, depends_on=[unknown])
 
@@ -138,10 +138,10 @@ async def test_one_id_that_spoils_a_question_spoils_it_for_no_other(world: World
     await world.tick()
     ids = [world.scheduler.enqueue() for _ in range(4)]
     answer = world.scheduler.hold_back_next("history")
-    first = asyncio.create_task(world.archive.look_up(NativeId("99")))
+    first = asyncio.create_task(world.lookup.look_up(NativeId("99")))
     await answer.ready.wait()
     world.scheduler.fail_next("history", ZeroDivisionError("one of them"))
-    others = [asyncio.create_task(world.archive.look_up(i)) for i in ids]
+    others = [asyncio.create_task(world.lookup.look_up(i)) for i in ids]
     await asyncio.sleep(0)
     answer.let_go()
     assert await first is None
@@ -159,7 +159,7 @@ async def test_an_array_is_found_by_the_id_that_was_printed(world: World, spelli
         array_task_id=1,
         owner="rui",
     )
-    world.scheduler.queue[NativeId("9")] = whole(NativeId("9"), [task])
+    world.scheduler.queue[NativeId("9")] = summarize_array(NativeId("9"), [task])
     assert (await world.jobs.read(spelling)).record.native_id == "9"
     await world.tick(5)
     assert (await world.jobs.read(spelling)).record.native_id == "9"

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from hpcq.services.layers import Layers
+from hpcq.services.listing.layers import Layers
 
 KEYS = st.integers(0, 300)
 

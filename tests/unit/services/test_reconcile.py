@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.services.kit import CLUSTER, T0, WIRE
 
-from hpcq.domain import life, submission
+from hpcq.domain import job_merge, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.schedulers.base import Listing, ParseFailure
-from hpcq.services.reconcile import Comparison, compare
-from hpcq.services.snapshot import Board, Snapshot
+from hpcq.services.listing.job_table import JobTable, Snapshot
+from hpcq.services.monitoring.reconcile import Comparison, compare
 
 SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
 DAY = timedelta(days=1)
@@ -46,7 +46,7 @@ class Case:
         if self.known is None:
             return None
         if not self.is_ours:
-            return life.first_sight(CLUSTER, observation(self.native_id, self.known), T0)
+            return job_merge.foreign_record(CLUSTER, observation(self.native_id, self.known), T0)
         intent = submission.intent(
             JobUid(f"00000000-0000-4000-8000-{self.number:012}"),
             SPEC,
@@ -58,7 +58,7 @@ class Case:
             return intent
         record = submission.submitted(intent, self.native_id, T0)
         at = T0 - timedelta(days=self.ended_days_ago)
-        return life.observe(record, observation(self.native_id, self.known), at)
+        return job_merge.observe(record, observation(self.native_id, self.known), at)
 
 
 def observation(native_id: NativeId, state: JobState) -> Observation:
@@ -81,9 +81,9 @@ QUEUES = st.lists(CASES, unique_by=lambda case: case.number, max_size=12)
 
 
 def compared(cases: list[Case]) -> tuple[Snapshot, Comparison]:
-    board = Board(WIRE)
+    table = JobTable(WIRE)
     records = {case: case.record() for case in cases}
-    board.put([record for record in records.values() if record is not None])
+    table.put([record for record in records.values() if record is not None])
     listing = Listing(
         observations=[case.observation for case in cases if case.observation],
         unreadable=[
@@ -96,8 +96,8 @@ def compared(cases: list[Case]) -> tuple[Snapshot, Comparison]:
         case.native_id: case.observation for case in cases if case.repeated and case.observation
     }
     touched = {r.uid for case, r in records.items() if r is not None and case.touched}
-    result = compare(board.snapshot, listing, last, touched, CLUSTER, T0, DAY, MANY)
-    return board.snapshot, result
+    result = compare(table.snapshot, listing, last, touched, CLUSTER, T0, DAY, MANY)
+    return table.snapshot, result
 
 
 def expected(case: Case) -> str:
@@ -166,37 +166,37 @@ def test_a_job_that_changed_is_where_the_listing_says(cases: list[Case]) -> None
 
 @given(QUEUES)
 def test_what_was_published_is_no_news_the_next_time(cases: list[Case]) -> None:
-    board = Board(WIRE)
-    board.put([r for r in (case.record() for case in cases) if r is not None])
+    table = JobTable(WIRE)
+    table.put([r for r in (case.record() for case in cases) if r is not None])
     listing = Listing(observations=[c.observation for c in cases if c.observation])
-    first = compare(board.snapshot, listing, {}, set(), CLUSTER, T0, DAY, MANY)
-    board.put(first.changed, first.gone, T0)
-    second = compare(board.snapshot, listing, first.last, set(), CLUSTER, T0, DAY, MANY)
+    first = compare(table.snapshot, listing, {}, set(), CLUSTER, T0, DAY, MANY)
+    table.put(first.changed, first.gone, T0)
+    second = compare(table.snapshot, listing, first.last, set(), CLUSTER, T0, DAY, MANY)
     assert (second.changed, second.gone) == ([], [])
     assert second.contradictions == first.contradictions
 
 
 @given(QUEUES)
 def test_an_empty_listing_ends_no_job_of_ours(cases: list[Case]) -> None:
-    board = Board(WIRE)
-    board.put([r for r in (case.record() for case in cases) if r is not None])
-    result = compare(board.snapshot, Listing(), {}, set(), CLUSTER, T0, DAY, MANY)
-    alive = {r.uid for r in board.snapshot.records() if r.is_ours and not r.state.is_final}
+    table = JobTable(WIRE)
+    table.put([r for r in (case.record() for case in cases) if r is not None])
+    result = compare(table.snapshot, Listing(), {}, set(), CLUSTER, T0, DAY, MANY)
+    alive = {r.uid for r in table.snapshot.records() if r.is_ours and not r.state.is_final}
     assert result.changed == []
     assert not alive & set(result.gone)
     assert alive == {r.uid for r in [*result.vanished, *result.unanswered]}
 
 
 def test_a_key_leads_to_its_job_whatever_the_number_meant_before() -> None:
-    board = Board(WIRE)
-    old = life.first_sight(CLUSTER, observation(NativeId("5"), JobState.RUNNING), T0)
+    table = JobTable(WIRE)
+    old = job_merge.foreign_record(CLUSTER, observation(NativeId("5"), JobState.RUNNING), T0)
     unclear = submission.intent(JobUid.new(), SPEC, T0, by="test", is_promised=False)
-    board.put([old, unclear])
+    table.put([old, unclear])
     seen = Observation(
         native_id=NativeId("5"), state=JobState.QUEUED, submission_key=unclear.key, submit_time=T0
     )
     result = compare(
-        board.snapshot, Listing(observations=[seen]), {}, set(), CLUSTER, T0, DAY, MANY
+        table.snapshot, Listing(observations=[seen]), {}, set(), CLUSTER, T0, DAY, MANY
     )
     assert [(r.uid, r.native_id) for r in result.changed] == [(unclear.uid, "5")]
     assert result.unanswered == []
@@ -204,9 +204,9 @@ def test_a_key_leads_to_its_job_whatever_the_number_meant_before() -> None:
 
 
 def test_a_listing_that_names_a_job_twice_keeps_it_once() -> None:
-    board = Board(WIRE)
+    table = JobTable(WIRE)
     seen = observation(NativeId("5"), JobState.RUNNING)
     listing = Listing(observations=[seen, seen])
-    result = compare(board.snapshot, listing, {}, set(), CLUSTER, T0, DAY, MANY)
-    board.put(result.changed, result.gone, T0)
-    assert [r.native_id for r in board.snapshot.records()] == ["5"]
+    result = compare(table.snapshot, listing, {}, set(), CLUSTER, T0, DAY, MANY)
+    table.put(result.changed, result.gone, T0)
+    assert [r.native_id for r in table.snapshot.records()] == ["5"]

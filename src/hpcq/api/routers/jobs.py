@@ -8,18 +8,17 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import Field, field_validator
 
-from hpcq.api.conditional import SMALLEST_PACKED_BYTES, accepts_gzip, is_known
 from hpcq.api.context import ContextDependency
+from hpcq.api.http_cache import SMALLEST_PACKED_BYTES, accepts_gzip, is_known
 from hpcq.api.job_submission import JobSubmission
 from hpcq.api.problems import responses
 from hpcq.api.requests import RequestModel
 from hpcq.api.schemas import Accepted, Job, ResourceUsage, Submitted
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.jobs import JobRecord
-from hpcq.domain.units import format_time
-from hpcq.services.clock import now
-from hpcq.services.pages import Cursor, read_cursor, write_cursor
-from hpcq.services.snapshot import Freshness, as_list, pack
+from hpcq.domain.units import format_time, now
+from hpcq.services.listing.job_table import Freshness, as_list, pack
+from hpcq.services.listing.pagination import Cursor, read_cursor, write_cursor
 
 __all__ = ["router"]
 
@@ -126,7 +125,7 @@ async def submit_job(
         body.to_spec(context.wire.cluster_id),
         idempotency_key,
         body.from_program(context.programs),
-        body.wishes(),
+        body.dependency_requests(),
     )
     record = submission.record
     if record.native_id is None:
@@ -177,7 +176,7 @@ async def list_jobs(
     usage = query.expand is not None
     if usage:
         context.usage.read_all()
-    snapshot = context.board.snapshot
+    snapshot = context.table.snapshot
     if snapshot.as_of is None and not await snapshot.in_order():
         raise SchedulerUnavailable(_NEVER_HEARD)
     freshness = snapshot.freshness(now(), context.stale_after)
@@ -226,7 +225,7 @@ async def get_job(
 ) -> Response:
     """Read one job, queued, running or finished, however long ago."""
     entry = await context.jobs.read(job_id)
-    freshness = context.board.snapshot.freshness(now(), context.stale_after)
+    freshness = context.table.snapshot.freshness(now(), context.stale_after)
     return Response(entry.json(freshness), media_type="application/json", headers=_age(freshness))
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from hpcq.domain.arrays import whole
+from hpcq.domain.arrays import summarize_array
 from hpcq.domain.errors import CommandMissing, SchedulerError
 from hpcq.domain.jobs import NativeId, Observation, Usage
 from hpcq.schedulers.command_line import CommandLine
@@ -109,7 +109,9 @@ class Tracejob:
             return None
         over = {i: record.complete for i, record in tasks.items() if record and record.is_over}
         ended = over | await self._each(i for i in tasks if i not in over)
-        return whole(native_id, list(ended.values())) if len(ended) == len(tasks) else None
+        return (
+            summarize_array(native_id, list(ended.values())) if len(ended) == len(tasks) else None
+        )
 
     async def _each(self, ids: Iterable[NativeId]) -> dict[NativeId, Observation]:
         words = [job_word(native_id, self._arrays) for native_id in ids]

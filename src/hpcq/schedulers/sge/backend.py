@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from hpcq.domain.arrays import is_whole
+from hpcq.domain.arrays import is_whole_array
 from hpcq.domain.errors import JobNotFound, OutputParseError, SchedulerError
 from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
@@ -196,7 +196,7 @@ class SgeBackend(CommandLineBackend):
                 for seen in with_arrays(ends)
                 if seen.native_id in ids
                 and seen.native_id not in listed
-                and not (is_whole(seen) and seen.native_id in late)
+                and not (is_whole_array(seen) and seen.native_id in late)
             ],
             unreadable=unreadable,
         )

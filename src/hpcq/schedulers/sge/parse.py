@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hpcq.domain.arrays import is_whole, whole
+from hpcq.domain.arrays import is_whole_array, summarize_array
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import Stage
@@ -141,6 +141,8 @@ def with_arrays(observations: Sequence[Observation]) -> list[Observation]:
             if seen.array_task_id is not None:
                 result.append(seen)
     for number, parts in arrays.items():
-        alone = parts[0] if len(parts) == 1 and is_whole(parts[0]) else None
-        result.append(alone or replace(whole(NativeId(number), parts), array_job_id=number))
+        alone = parts[0] if len(parts) == 1 and is_whole_array(parts[0]) else None
+        result.append(
+            alone or replace(summarize_array(NativeId(number), parts), array_job_id=number)
+        )
     return result

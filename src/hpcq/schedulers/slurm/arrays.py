@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from hpcq.domain.arrays import whole
+from hpcq.domain.arrays import summarize_array
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.schedulers.slurm.accounting import AccountedJobs
@@ -113,7 +113,7 @@ def _look_again(before: _Known | None, parent: str, tasks: Sequence[Observation]
     old = () if before is None else before.tasks
     if before is not None and len(old) == len(tasks) and all(map(operator.is_, old, tasks)):
         return before
-    seen = whole(NativeId(parent), tasks)
+    seen = summarize_array(NativeId(parent), tasks)
     starts = [seen.start_time, None if before is None else before.began]
     began = min((start for start in starts if start is not None), default=None)
     # Some tasks are over, others wait: it runs, although no task does at this moment.
@@ -139,7 +139,7 @@ def ended_arrays(
     unfinished = {*history.unfinished, *(o.array_job_id for o in seen if o.native_id not in over)}
     parts = _by_parent(ended)
     return [
-        whole(native_id, parts[native_id])
+        summarize_array(native_id, parts[native_id])
         for native_id in ids
         if native_id in parts and native_id not in over and native_id not in unfinished
     ]

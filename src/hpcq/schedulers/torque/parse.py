@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from hpcq.domain.arrays import whole
+from hpcq.domain.arrays import summarize_array
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.schedulers.base import Listing, ParseFailure
@@ -229,7 +229,7 @@ def wholes(tasks: Iterable[Observation]) -> list[Observation]:
 
 def array_of(number: str, tasks: Sequence[Observation]) -> Observation:
     """Return an array, of which these tasks are known; Torque adds an index to its name."""
-    seen = whole(NativeId(number), tasks)
+    seen = summarize_array(NativeId(number), tasks)
     name, dash, index = (seen.name or "").rpartition("-")
     key = next((task.submission_key for task in tasks if task.submission_key is not None), None)
     return replace(seen, name=name if dash and index.isdecimal() else seen.name, submission_key=key)
