@@ -270,7 +270,7 @@ async def looks(url: str) -> list[float]:
     await services.monitor.load()
     scheduler.listed = tuple(
         Observation(native_id=r.native_id, state=r.state, submission_key=r.key)
-        for r in services.table.snapshot.records()
+        for r in services.table.records()
         if r.native_id is not None and not r.is_settled
     )
     lease = Lease(database, me, timedelta(minutes=10))

@@ -88,7 +88,7 @@ async def measure(jobs: int, directory: Path) -> None:
 
 
 async def listing(table: JobTable) -> None:
-    await table.snapshot.listing(Freshness(table.snapshot.as_of, False), usage=False, gzip=True)
+    await table.listing.json(Freshness(table.as_of, False), usage=False, gzip=True)
 
 
 async def submission(services: Services) -> None:

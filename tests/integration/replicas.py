@@ -141,12 +141,12 @@ class Member:
         await self.replica.catch_up()
 
     def job(self, uid: JobUid) -> JobRecord:
-        entry = self.services.table.snapshot.entries.get(uid)
+        entry = self.services.table.entries.get(uid)
         assert entry is not None, f"{uid} is not on the table"
         return entry.record
 
     def shown(self) -> dict[JobUid, JobRecord]:
-        return {record.uid: record for record in self.services.table.snapshot.records()}
+        return {record.uid: record for record in self.services.table.records()}
 
 
 @dataclass(kw_only=True)

@@ -199,7 +199,7 @@ async def test_followers_know_that_the_scheduler_is_away_and_since_when(
         while other.services.monitor.health.problem != "It is away.":
             await other.follow()
     assert not other.services.monitor.health.answered
-    assert other.services.table.snapshot.as_of is not None
+    assert other.services.table.as_of is not None
 
 
 async def test_a_scheduler_that_never_answered_is_not_said_to_be_unasked(

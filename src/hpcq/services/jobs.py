@@ -22,7 +22,7 @@ from hpcq.domain.submission import IdempotencyKey
 from hpcq.domain.validation import check_content
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.listing.job_lookup import JobLookup
-from hpcq.services.listing.job_table import Entry, JobTable
+from hpcq.services.listing.job_table import JobEntry, JobTable
 from hpcq.services.listing.publisher import JobPublisher
 from hpcq.services.listing.wire import WireFormat
 from hpcq.services.monitoring.first_read import FirstReader
@@ -122,19 +122,19 @@ class JobService:
     async def _record(self, job_id: str) -> JobRecord:
         return (await self.find(job_id)).record
 
-    async def read(self, job_id: str) -> Entry:
+    async def read(self, job_id: str) -> JobEntry:
         """Return a job with all that can be known of it; its first reader waits for that."""
         entry = await self.find(job_id)
         await self.details_reader.complete(entry.record)
-        return self.table.snapshot.entry(entry.record.uid) or entry
+        return self.table.entry(entry.record.uid) or entry
 
-    async def find(self, job_id: str) -> Entry:
+    async def find(self, job_id: str) -> JobEntry:
         """Return a job, from memory when it is in the queue or ended lately."""
         parsed, is_array = self._parse_id(job_id)
-        entry = self.table.snapshot.entry(parsed)
+        entry = self.table.entry(parsed)
         if entry is None:
             found = await self._find_elsewhere(parsed, is_array=is_array)
-            entry = Entry(found, self.wire)
+            entry = JobEntry(found, self.wire)
         else:
             self.usage.read(entry.record.uid)
         if is_array and not entry.record.is_array:
@@ -160,7 +160,7 @@ class JobService:
     async def _find_elsewhere(
         self, job_id: JobUid | NativeId, *, is_array: bool = False
     ) -> JobRecord:
-        left = self.table.departed(job_id)
+        left = self.table.recently_left(job_id)
         if left is not None and left.native_id is not None:
             # It is the newest with this id; accounting may be late or away.
             with contextlib.suppress(SchedulerError):
@@ -226,7 +226,7 @@ class JobService:
             return wished.changed(removed_at=task.removed_at or at)
 
         if record.is_array:
-            records = self.table.snapshot.records()
+            records = self.table.records()
             tasks = [r.uid for r in records if r.parent_uid == record.uid]
             await asyncio.gather(*(self.publisher.apply(uid, with_array) for uid in tasks))
         return await self._change(record, lambda r: r.changed(removed_at=at))

@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
 
 from hpcq.domain.errors import LeaseLost, StoreUnavailable
 from hpcq.domain.jobs import JobRecord
-from hpcq.services.listing.job_table import JobTable, Snapshot
+from hpcq.services.listing.job_table import JobEntry, JobTable
 from hpcq.services.listing.publisher import JobPublisher
 from hpcq.services.monitoring.monitor import Health, Monitor
 from hpcq.services.monitoring.reconcile import Retired, retired
@@ -93,13 +93,13 @@ class Replica:
 
     async def retire(self) -> None:
         """Take down what is over and need not stay; whoever asks the scheduler does so anyway."""
-        snapshot = self._table.snapshot
+        entries = list(self._table.entries.values())
         horizon = self._now() - self._listed_for
-        retiring = await asyncio.to_thread(_retired, snapshot, horizon, self._listed_at_most)
-        entries = self._table.snapshot.entries
+        retiring = await asyncio.to_thread(_retired, entries, horizon, self._listed_at_most)
         # One may have been put back meanwhile.
-        gone = [u for u in retiring.uids if u in entries and entries[u].is_over]
-        self._table.put(gone=gone, complete_since=retiring.newest)
+        known = self._table.entries
+        gone = [uid for uid in retiring.uids if uid in known and known[uid].is_over]
+        self._table.apply(gone=gone, complete_since=retiring.newest)
 
     async def catch_up(self) -> None:
         """Put up what the others have written since the last time.
@@ -116,13 +116,13 @@ class Replica:
             self._monitor.has_seen_queue = True
         if not self._is_watching:
             # Who watches knows better.
-            self._table.put((), (), news.as_of)
+            self._table.apply((), (), news.as_of)
             self._monitor.health = _health(news)
         # What cannot be written keeps nothing from being read.
         await self._publisher.pay()
 
     def _take_in(self, news: News) -> None:
-        entries = self._table.snapshot.entries
+        entries = self._table.entries
         horizon = self._now() - self._listed_for
 
         def is_worth_it(record: JobRecord) -> bool:
@@ -131,7 +131,7 @@ class Replica:
                 return not _is_over(record, horizon)
             return entry.record.revision < record.revision
 
-        self._table.put((), news.gone)
+        self._table.apply((), news.gone)
         self._publisher.adopt(*(record for record in news.changed if is_worth_it(record)))
         self._known = news.change
 
@@ -193,8 +193,8 @@ class Replica:
             await asyncio.wait([watching])
 
 
-def _retired(snapshot: Snapshot, horizon: datetime, at_most: int) -> Retired:
-    over = (entry.record for entry in snapshot.entries.values() if entry.is_over)
+def _retired(entries: Sequence[JobEntry], horizon: datetime, at_most: int) -> Retired:
+    over = (entry.record for entry in entries if entry.is_over)
     return retired(over, horizon, at_most)
 
 

@@ -175,7 +175,7 @@ def assemble(
 
 
 def _open_since(table: JobTable) -> datetime | None:
-    entries = table.snapshot.entries.values()
+    entries = table.entries.values()
     open_ones = [entry.record.hand_over for entry in entries if entry.record.hand_over]
     return min((hand_over.began_at for hand_over in open_ones), default=None)
 

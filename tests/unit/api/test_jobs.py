@@ -423,8 +423,8 @@ async def test_a_listing_without_limit_says_when_there_is_more(app: App) -> None
     while (await app.client.get(f"/jobs/{job_id}")).json()["state"] != "DONE":
         await app.asked_again()
     table = app.context.table
-    (entry,) = table.snapshot.entries.values()
-    table.put(gone=[entry.record.uid], complete_since=entry.record.state_changed_at)
+    (entry,) = table.entries.values()
+    table.apply(gone=[entry.record.uid], complete_since=entry.record.state_changed_at)
     answer = await app.client.get("/jobs")
     assert answer.json() == []
     (job,) = (await app.client.get(answer.links["next"]["url"])).json()

@@ -136,9 +136,9 @@ class World:
     def job(self, job_id: str) -> JobRecord:
         """A job on the table."""
         known = JobUid(job_id) if "-" in job_id else NativeId(job_id)
-        entry = self.table.snapshot.entry(known)
+        entry = self.table.entry(known)
         assert entry is not None, f"{job_id} is not on the table"
         return entry.record
 
     def on_board(self) -> list[str | None]:
-        return [record.native_id for record in self.table.snapshot.records()]
+        return [record.native_id for record in self.table.records()]

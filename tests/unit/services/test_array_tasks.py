@@ -91,7 +91,7 @@ async def test_a_task_that_ended_stays_listed_with_what_it_was(world: World) -> 
     assert (task.state, task.seen and task.seen.exit_code) == (JobState.FAILED, 3)
     assert task.spec is not None
     assert task.spec.args == ("a",)
-    listed = [entry.record.uid for entry in await world.table.snapshot.in_order()]
+    listed = [entry.record.uid for entry in await world.table.listing.in_order()]
     assert listed == [array.uid, array.uid.of_task(1), array.uid.of_task(2)]
     await world.restart()
     assert world.job(first.native_id).seen == task.seen

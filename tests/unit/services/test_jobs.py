@@ -157,7 +157,7 @@ async def test_a_request_that_is_given_up_does_not_lose_the_job(world: World, fu
     world.database.full = False
     await world.tick(1)
     await world.tick(5)
-    (record,) = world.table.snapshot.records()
+    (record,) = world.table.records()
     assert (record.is_ours, record.native_id, record.state) == (True, "1", JobState.QUEUED)
 
 

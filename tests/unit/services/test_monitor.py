@@ -52,7 +52,7 @@ async def test_a_job_that_vanished_is_undetermined_until_accounting_shows_it(wor
     assert native_id is not None
     world.scheduler.run(native_id)
     await world.tick()
-    last_seen = world.table.snapshot.as_of
+    last_seen = world.table.as_of
     world.scheduler.end(
         native_id,
         accounted=False,
@@ -158,17 +158,17 @@ async def test_a_scheduler_that_is_away_changes_no_job(world: World) -> None:
     assert native_id is not None
     world.scheduler.run(native_id)
     await world.tick()
-    before = world.table.snapshot
+    before = world.table.listing
     for error in (AWAY, CommandTimedOut(("qstat",), 30), OutputParseError("qstat", "cut", b"<")):
         world.scheduler.fail_next("jobs", error)
         with pytest.raises(type(error)):
             await world.tick(600)
-    assert world.table.snapshot is before
+    assert world.table.listing is before
     allowed = timedelta(seconds=30)
-    assert world.table.snapshot.freshness(world.clock(), allowed).stale
+    assert world.table.freshness(world.clock(), allowed).stale
     await world.tick(5)
     assert world.job(native_id).state is JobState.RUNNING
-    assert not world.table.snapshot.freshness(world.clock(), allowed).stale
+    assert not world.table.freshness(world.clock(), allowed).stale
 
 
 async def test_jobs_that_ended_during_an_outage_are_resolved_after_it(world: World) -> None:
@@ -224,7 +224,7 @@ async def test_what_goes_wrong_beside_the_queue_keeps_no_news_of_it_back(
         assert not isinstance(error, HpcqError)
     assert world.job(news).state is JobState.QUEUED
     assert world.job(running.native_id).state is JobState.RUNNING
-    assert world.table.snapshot.as_of is not None
+    assert world.table.as_of is not None
 
 
 async def test_a_slow_accounting_does_not_hold_up_the_news_of_the_queue(world: World) -> None:
@@ -232,7 +232,7 @@ async def test_a_slow_accounting_does_not_hold_up_the_news_of_the_queue(world: W
     assert native_id is not None
     world.scheduler.run(native_id)
     await world.tick()
-    last_seen = world.table.snapshot.as_of
+    last_seen = world.table.as_of
     world.scheduler.end(native_id)
     other = world.scheduler.enqueue()
     answer = world.scheduler.hold_back_next("history")
@@ -274,15 +274,15 @@ async def test_before_the_first_answer_what_is_remembered_is_shown_and_stale(wor
     record = await world.submit()
     assert record.native_id is not None
     await world.tick()
-    as_of = world.table.snapshot.as_of
+    as_of = world.table.as_of
     await world.restart()
     world.scheduler.fail_next("jobs", AWAY)
     with pytest.raises(SchedulerUnavailable):
         await world.tick()
     assert world.job(record.native_id).uid == record.uid
-    assert world.table.snapshot.as_of == as_of
+    assert world.table.as_of == as_of
     world.clock.forward(60)
-    assert world.table.snapshot.freshness(world.clock(), timedelta(seconds=30)).stale
+    assert world.table.freshness(world.clock(), timedelta(seconds=30)).stale
     assert not world.monitor.health.answered
     await world.tick()
     assert world.job(record.native_id).uid == record.uid
@@ -312,12 +312,12 @@ async def test_a_job_listed_before_its_submission_returned_is_one_job_and_ours(
     submitting = asyncio.create_task(world.submit())
     await answer.ready.wait()
     await world.tick()
-    assert [record.is_ours for record in world.table.snapshot.records()] == [shows_keys]
+    assert [record.is_ours for record in world.table.records()] == [shows_keys]
     answer.let_go()
     record = await submitting
-    assert [r.uid for r in world.table.snapshot.records()] == [record.uid]
+    assert [r.uid for r in world.table.records()] == [record.uid]
     await world.tick(5)
-    assert [r.uid for r in world.table.snapshot.records()] == [record.uid]
+    assert [r.uid for r in world.table.records()] == [record.uid]
     assert world.job(record.uid).seen is not None
 
 
@@ -413,11 +413,11 @@ async def test_a_job_whose_answer_was_lost_is_found_by_its_key(
     world.scheduler.fail_next("submit", CommandTimedOut(("qsub",), 30), after_effect=True)
     world.scheduler.fail_next("find", AWAY)
     await world.submit()
-    (record,) = world.table.snapshot.records()
+    (record,) = world.table.records()
     assert (record.state, record.native_id) == (JobState.UNDETERMINED, None)
     await world.tick(1)
     await world.tick(5)
-    (found,) = world.table.snapshot.records()
+    (found,) = world.table.records()
     assert (found.uid, found.native_id) == (record.uid, NativeId("1"))
     assert found.state is JobState.QUEUED
     assert world.scheduler.calls["submit"] == 1
@@ -431,7 +431,7 @@ async def test_an_intent_found_after_a_crash_is_one_job(world: World) -> None:
     await world.restart()  # the answer never came
     await world.tick()
     await world.tick(5)
-    (record,) = world.table.snapshot.records()
+    (record,) = world.table.records()
     assert record.is_ours
     assert (record.native_id, record.state) == (NativeId("1"), JobState.QUEUED)
     submitting.cancel()
@@ -454,7 +454,7 @@ async def test_an_intent_of_a_service_that_died_is_given_up_in_the_end(world: Wo
     world.scheduler.fail_next("submit", ZeroDivisionError("a defect"))
     with pytest.raises(ZeroDivisionError):
         await world.submit()
-    (record,) = world.table.snapshot.records()
+    (record,) = world.table.records()
     await world.tick(5)
     assert world.job(record.uid).state is JobState.UNDETERMINED
     await world.tick(200)
@@ -468,7 +468,7 @@ async def test_a_submission_given_up_for_lost_that_turns_up_is_followed(world: W
     world.scheduler.fail_next("submit", ZeroDivisionError("a defect"), after_effect=True)
     with pytest.raises(ZeroDivisionError):
         await world.submit()
-    (record,) = world.table.snapshot.records()
+    (record,) = world.table.records()
     late = world.scheduler.queue.pop(NativeId("1"))
     await world.tick(200)
     await world.tick(20)
@@ -476,7 +476,7 @@ async def test_a_submission_given_up_for_lost_that_turns_up_is_followed(world: W
     world.scheduler.queue[NativeId("1")] = late
     await world.tick(5)
     await world.tick(5)
-    assert [r.uid for r in world.table.snapshot.records()] == [record.uid]
+    assert [r.uid for r in world.table.records()] == [record.uid]
     assert world.job("1").state is JobState.QUEUED
     assert await world.store.by_uid(record.uid) == world.job("1")
 
@@ -588,8 +588,8 @@ async def test_text_that_is_no_utf8_stops_nothing(world: World) -> None:
     foreign = world.scheduler.enqueue(name="estudo\udce7", slots=10**30)
     await world.tick(5)
     assert await world.store.by_uid(record.uid) == world.job(record.uid)
-    freshness = world.table.snapshot.freshness(world.clock(), timedelta(seconds=30))
-    body = await world.table.snapshot.listing(freshness, usage=False, gzip=False)
+    freshness = world.table.freshness(world.clock(), timedelta(seconds=30))
+    body = await world.table.listing.json(freshness, usage=False, gzip=False)
     assert foreign.encode() in body
     await world.restart()
     assert world.job(record.uid).seen is not None
@@ -624,12 +624,12 @@ async def test_details_that_say_nothing_new_make_no_new_version(world: World) ->
     world.scheduler.run(native_id)
     world.scheduler.extras[native_id] = {"usage": Usage(cpu_seconds=3.0)}
     await world.tick()
-    version = world.table.snapshot.version
+    version = world.table.version
     await world.tick(60)
-    assert world.table.snapshot.version == version
+    assert world.table.version == version
     world.scheduler.extras[native_id] = {"usage": Usage(cpu_seconds=4.0)}
     await world.tick(60)
-    assert world.table.snapshot.version != version
+    assert world.table.version != version
 
 
 async def test_foreign_jobs_are_asked_about_only_while_somebody_reads_them(world: World) -> None:
@@ -791,8 +791,8 @@ async def test_what_is_remembered_does_not_grow_with_the_jobs_that_come_and_go(
     assert world.monitor._vanished._rechecks == {}
     assert world.usage._interest == {}
     assert not world.runner._under_way
-    assert len(world.table.snapshot.entries) == 0
-    assert len(world.table.snapshot.by_native) == 0
+    assert len(world.table.entries) == 0
+    assert len(world.table.by_native) == 0
 
 
 async def test_a_uid_survives_a_restart(world: World) -> None:
@@ -802,7 +802,7 @@ async def test_a_uid_survives_a_restart(world: World) -> None:
     uids = {world.job(str(ours.native_id)).uid, world.job(foreign).uid}
     await world.restart()
     await world.tick()
-    assert {r.uid for r in world.table.snapshot.records()} == uids
+    assert {r.uid for r in world.table.records()} == uids
     assert all(isinstance(uid, JobUid) for uid in uids)
 
 
@@ -865,5 +865,5 @@ async def test_a_job_that_nobody_knows_leaves_the_listing_when_it_is_deleted(wor
     await world.tick(5)
     await world.jobs.cancel(record.uid)
     assert world.job(record.uid).state is JobState.UNDETERMINED
-    assert await world.table.snapshot.in_order() == []
+    assert await world.table.listing.in_order() == []
     assert (await world.jobs.find(record.uid)).record.uid == record.uid

@@ -62,11 +62,11 @@ def numbers(*pages: Page) -> list[int]:
 async def test_the_pages_together_are_the_listing(
     world: World, pages: Pagination, limit: int
 ) -> None:
-    world.table.put([foreign(n) for n in (10, 2, 9)])
-    world.table.put([ours(100 - n, seconds=n) for n in range(1, 10)])
+    world.table.apply([foreign(n) for n in (10, 2, 9)])
+    world.table.apply([ours(100 - n, seconds=n) for n in range(1, 10)])
     found = await all_pages(pages, limit)
     assert numbers(*found) == [2, 9, 10, *range(99, 90, -1)]
-    whole = [e.record.native_id for e in await world.table.snapshot.in_order()]
+    whole = [e.record.native_id for e in await world.table.listing.in_order()]
     assert [str(n) for n in numbers(*found)] == whole
     assert all(len(page.entries) <= limit for page in found)
     assert all(page.entries for page in found)
@@ -74,9 +74,9 @@ async def test_the_pages_together_are_the_listing(
 
 async def test_jobs_that_come_and_go_move_no_others(world: World, pages: Pagination) -> None:
     jobs = [ours(n, seconds=n) for n in range(1, 10)]
-    world.table.put(jobs)
+    world.table.apply(jobs)
     first = await pages.page(None, 3)
-    world.table.put([ours(10, seconds=10)], gone=[jobs[0].uid, jobs[2].uid, jobs[4].uid])
+    world.table.apply([ours(10, seconds=10)], gone=[jobs[0].uid, jobs[2].uid, jobs[4].uid])
     rest = await all_pages(pages, 3, first.following)
     assert numbers(first) == [1, 2, 3]
     assert numbers(*rest) == [4, 6, 7, 8, 9, 10]
@@ -88,13 +88,13 @@ async def test_what_the_board_has_no_room_for_is_read_from_the_records(
     jobs = [over(n, seconds=n) for n in range(1, 21)]
     for job in jobs:
         await world.store.create(job)
-    world.table.put([*jobs, foreign(50)])
+    world.table.apply([*jobs, foreign(50)])
     retiring = retired(jobs, T0 - DAY, at_most=5)
-    world.table.put(gone=retiring.uids, complete_since=retiring.newest)
+    world.table.apply(gone=retiring.uids, complete_since=retiring.newest)
     found = await all_pages(pages, 4)
     assert numbers(*found[:2]) == [16, 17, 18, 19, 20, 50]
     assert numbers(*found[2:]) == list(range(15, 0, -1))
-    start = pages.rest(world.table.snapshot)
+    start = pages.rest(world.table.listing)
     assert start is not None
     assert numbers(*await all_pages(pages, 1000, start)) == list(range(15, 0, -1))
 
@@ -103,10 +103,10 @@ async def test_what_ended_too_long_ago_is_on_no_page(world: World, pages: Pagina
     old, new = over(1, seconds=-100_000), over(2, seconds=5)
     for job in (old, new):
         await world.store.create(job)
-    world.table.put(gone=[new.uid], complete_since=new.state_changed_at)
+    world.table.apply(gone=[new.uid], complete_since=new.state_changed_at)
     assert numbers(*await all_pages(pages, 10)) == [2]
-    world.table.put([new], gone=[new.uid], complete_since=old.state_changed_at)
-    assert world.table.snapshot.complete_since == new.state_changed_at
+    world.table.apply([new], gone=[new.uid], complete_since=old.state_changed_at)
+    assert world.table.listing.complete_since == new.state_changed_at
 
 
 async def test_a_page_has_another_version_when_a_job_on_it_changed(
@@ -114,9 +114,9 @@ async def test_a_page_has_another_version_when_a_job_on_it_changed(
 ) -> None:
     job = over(1, seconds=5)
     await world.store.create(job)
-    world.table.put([job], as_of=T0)
-    world.table.put(gone=[job.uid], complete_since=job.state_changed_at)
-    start = pages.rest(world.table.snapshot)
+    world.table.apply([job], as_of=T0)
+    world.table.apply(gone=[job.uid], complete_since=job.state_changed_at)
+    start = pages.rest(world.table.listing)
     before = (await pages.page(start, 10)).version
     assert (await pages.page(start, 10)).version == before
     await world.store.change(job.uid, lambda r: r.changed(state_reason="It was counted anew."))
@@ -125,8 +125,8 @@ async def test_a_page_has_another_version_when_a_job_on_it_changed(
 
 async def test_a_full_board_keeps_the_newest_jobs_that_are_over(world: World) -> None:
     jobs = [over(n, seconds=n) for n in range(1, 10)]
-    world.table.put(jobs)
-    assert world.table.snapshot.complete_since is None
+    world.table.apply(jobs)
+    assert world.table.listing.complete_since is None
     retiring = retired(jobs, T0 + timedelta(seconds=3), at_most=4)
     assert set(retiring.uids) == {job.uid for job in jobs[:5]}
     assert retiring.newest == jobs[4].state_changed_at
@@ -135,7 +135,7 @@ async def test_a_full_board_keeps_the_newest_jobs_that_are_over(world: World) ->
 
 async def test_a_replica_that_only_follows_keeps_no_more(world: World) -> None:
     jobs = [over(n, seconds=n) for n in range(1, 10)]
-    world.table.put([*jobs, ours(50)])
+    world.table.apply([*jobs, ours(50)])
     replica = Replica(
         world.store,
         Lease(world.database, "me", DAY),
@@ -148,7 +148,7 @@ async def test_a_replica_that_only_follows_keeps_no_more(world: World) -> None:
     )
     await replica.retire()
     assert world.on_board() == ["8", "9", "50"]
-    assert world.table.snapshot.complete_since == jobs[6].state_changed_at
+    assert world.table.listing.complete_since == jobs[6].state_changed_at
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))

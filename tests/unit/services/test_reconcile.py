@@ -11,7 +11,7 @@ from hpcq.domain import job_merge, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.schedulers.base import Listing, ParseFailure
-from hpcq.services.listing.job_table import JobTable, Snapshot
+from hpcq.services.listing.job_table import JobIndex, JobTable
 from hpcq.services.monitoring.reconcile import Comparison, compare
 
 SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
@@ -80,10 +80,10 @@ CASES = st.builds(
 QUEUES = st.lists(CASES, unique_by=lambda case: case.number, max_size=12)
 
 
-def compared(cases: list[Case]) -> tuple[Snapshot, Comparison]:
+def compared(cases: list[Case]) -> tuple[JobIndex, Comparison]:
     table = JobTable(WIRE)
     records = {case: case.record() for case in cases}
-    table.put([record for record in records.values() if record is not None])
+    table.apply([record for record in records.values() if record is not None])
     listing = Listing(
         observations=[case.observation for case in cases if case.observation],
         unreadable=[
@@ -96,8 +96,8 @@ def compared(cases: list[Case]) -> tuple[Snapshot, Comparison]:
         case.native_id: case.observation for case in cases if case.repeated and case.observation
     }
     touched = {r.uid for case, r in records.items() if r is not None and case.touched}
-    result = compare(table.snapshot, listing, last, touched, CLUSTER, T0, DAY, MANY)
-    return table.snapshot, result
+    result = compare(table, listing, last, touched, CLUSTER, T0, DAY, MANY)
+    return table, result
 
 
 def expected(case: Case) -> str:
@@ -123,7 +123,7 @@ def expected(case: Case) -> str:
     return "vanished"
 
 
-def found(case: Case, snapshot: Snapshot, result: Comparison) -> str:
+def found(case: Case, index: JobIndex, result: Comparison) -> str:
     record = case.record()
     uid = None if record is None else record.uid
     words = []
@@ -144,8 +144,8 @@ def found(case: Case, snapshot: Snapshot, result: Comparison) -> str:
 
 @given(QUEUES)
 def test_every_number_has_the_fate_of_the_model(cases: list[Case]) -> None:
-    snapshot, result = compared(cases)
-    fates = {case: found(case, snapshot, result) for case in cases}
+    index, result = compared(cases)
+    fates = {case: found(case, index, result) for case in cases}
     assert fates == {case: expected(case) for case in cases}
 
 
@@ -167,11 +167,11 @@ def test_a_job_that_changed_is_where_the_listing_says(cases: list[Case]) -> None
 @given(QUEUES)
 def test_what_was_published_is_no_news_the_next_time(cases: list[Case]) -> None:
     table = JobTable(WIRE)
-    table.put([r for r in (case.record() for case in cases) if r is not None])
+    table.apply([r for r in (case.record() for case in cases) if r is not None])
     listing = Listing(observations=[c.observation for c in cases if c.observation])
-    first = compare(table.snapshot, listing, {}, set(), CLUSTER, T0, DAY, MANY)
-    table.put(first.changed, first.gone, T0)
-    second = compare(table.snapshot, listing, first.last, set(), CLUSTER, T0, DAY, MANY)
+    first = compare(table, listing, {}, set(), CLUSTER, T0, DAY, MANY)
+    table.apply(first.changed, first.gone, T0)
+    second = compare(table, listing, first.last, set(), CLUSTER, T0, DAY, MANY)
     assert (second.changed, second.gone) == ([], [])
     assert second.contradictions == first.contradictions
 
@@ -179,9 +179,9 @@ def test_what_was_published_is_no_news_the_next_time(cases: list[Case]) -> None:
 @given(QUEUES)
 def test_an_empty_listing_ends_no_job_of_ours(cases: list[Case]) -> None:
     table = JobTable(WIRE)
-    table.put([r for r in (case.record() for case in cases) if r is not None])
-    result = compare(table.snapshot, Listing(), {}, set(), CLUSTER, T0, DAY, MANY)
-    alive = {r.uid for r in table.snapshot.records() if r.is_ours and not r.state.is_final}
+    table.apply([r for r in (case.record() for case in cases) if r is not None])
+    result = compare(table, Listing(), {}, set(), CLUSTER, T0, DAY, MANY)
+    alive = {r.uid for r in table.records() if r.is_ours and not r.state.is_final}
     assert result.changed == []
     assert not alive & set(result.gone)
     assert alive == {r.uid for r in [*result.vanished, *result.unanswered]}
@@ -191,13 +191,11 @@ def test_a_key_leads_to_its_job_whatever_the_number_meant_before() -> None:
     table = JobTable(WIRE)
     old = job_merge.foreign_record(CLUSTER, observation(NativeId("5"), JobState.RUNNING), T0)
     unclear = submission.intent(JobUid.new(), SPEC, T0, by="test", is_promised=False)
-    table.put([old, unclear])
+    table.apply([old, unclear])
     seen = Observation(
         native_id=NativeId("5"), state=JobState.QUEUED, submission_key=unclear.key, submit_time=T0
     )
-    result = compare(
-        table.snapshot, Listing(observations=[seen]), {}, set(), CLUSTER, T0, DAY, MANY
-    )
+    result = compare(table, Listing(observations=[seen]), {}, set(), CLUSTER, T0, DAY, MANY)
     assert [(r.uid, r.native_id) for r in result.changed] == [(unclear.uid, "5")]
     assert result.unanswered == []
     assert result.gone == [old.uid]
@@ -207,6 +205,6 @@ def test_a_listing_that_names_a_job_twice_keeps_it_once() -> None:
     table = JobTable(WIRE)
     seen = observation(NativeId("5"), JobState.RUNNING)
     listing = Listing(observations=[seen, seen])
-    result = compare(table.snapshot, listing, {}, set(), CLUSTER, T0, DAY, MANY)
-    table.put(result.changed, result.gone, T0)
-    assert [r.native_id for r in table.snapshot.records()] == ["5"]
+    result = compare(table, listing, {}, set(), CLUSTER, T0, DAY, MANY)
+    table.apply(result.changed, result.gone, T0)
+    assert [r.native_id for r in table.records()] == ["5"]

@@ -65,11 +65,11 @@ class Following(RuleBasedStateMachine):
 
     def put(self, *records: JobRecord) -> None:
         for new in records:
-            entry = self.table.snapshot.entries.get(new.uid)
+            entry = self.table.entries.get(new.uid)
             if entry is not None:
                 old = entry.record
                 assert may_move(old.state, new.state), (old.state, new.state)
-        self.table.put(records)
+        self.table.apply(records)
 
     # What happens at the scheduler
 
@@ -100,7 +100,7 @@ class Following(RuleBasedStateMachine):
         job = self.pick(data, waiting)
         assert job.uid is not None
         job.is_known = True
-        record = self.table.snapshot.entries[job.uid].record
+        record = self.table.entries[job.uid].record
         if record.native_id is None:
             self.put(submission.submitted(record, job.number, self.now))
 
@@ -156,7 +156,7 @@ class Following(RuleBasedStateMachine):
     def was_known_well(self, job: Job) -> bool:
         if job.uid is None:
             return True
-        entry = self.table.snapshot.entries.get(job.uid)
+        entry = self.table.entries.get(job.uid)
         seen = None if entry is None else entry.record.seen
         return job.is_known and seen is not None and seen.submit_time is not None
 
@@ -169,7 +169,7 @@ class Following(RuleBasedStateMachine):
             assert job.uid is not None
             self.scheduler.lose(job.number)
             job.deleted = True
-            record = self.table.snapshot.entries[job.uid].record
+            record = self.table.entries[job.uid].record
             self.put(job_merge.removed_while_queued(record, self.now))
 
     # What the service does
@@ -210,11 +210,13 @@ class Following(RuleBasedStateMachine):
 
     def compare(self, listing: Listing) -> Comparison:
         comparison = compare(
-            self.table.snapshot, listing, self.last, set(), CLUSTER, self.now, DAY, MANY
+            self.table.copy(), listing, self.last, set(), CLUSTER, self.now, DAY, MANY
         )
         ours = [r for r in comparison.changed if r.is_ours]
         self.put(*ours)
-        self.table.put([r for r in comparison.changed if not r.is_ours], comparison.gone, self.now)
+        self.table.apply(
+            [r for r in comparison.changed if not r.is_ours], comparison.gone, self.now
+        )
         self.last = comparison.last
         assert comparison.contradictions == []
         return comparison
@@ -234,11 +236,11 @@ class Following(RuleBasedStateMachine):
     # What has to be true
 
     def each_job_of_the_queue_has_one_true_record(self) -> None:
-        snapshot = self.table.snapshot
-        held = [r for r in snapshot.records() if r.native_id in self.scheduler.queue]
+        table = self.table
+        held = [r for r in table.records() if r.native_id in self.scheduler.queue]
         for job in self.live:
             seen = self.scheduler.queue[job.number]
-            entry = snapshot.entry(job.number)
+            entry = table.entry(job.number)
             assert entry is not None
             record = entry.record
             assert record.seen is not None
@@ -253,11 +255,11 @@ class Following(RuleBasedStateMachine):
 
     @invariant()
     def no_job_of_ours_is_lost_or_ends_as_another_did(self) -> None:
-        snapshot = self.table.snapshot
+        table = self.table
         for job in self.jobs:
             if job.uid is None:
                 continue
-            record = snapshot.entries[job.uid].record
+            record = table.entries[job.uid].record
             assert record.native_id in (None, job.number)
             if job.ended is None and not job.deleted:
                 assert not record.state.is_final
@@ -273,7 +275,7 @@ class Following(RuleBasedStateMachine):
             return
         for job in self.jobs:
             if job.uid is not None and not job.is_known:
-                record = self.table.snapshot.entries[job.uid].record
+                record = self.table.entries[job.uid].record
                 if record.native_id is None:
                     self.put(submission.submitted(record, job.number, self.now))
                 job.is_known = True
@@ -282,7 +284,7 @@ class Following(RuleBasedStateMachine):
         self.each_job_of_the_queue_has_one_true_record()
         for job in self.jobs:
             if job.uid is not None and (job.ended is not None or job.deleted):
-                assert self.table.snapshot.entries[job.uid].record.state.is_final
+                assert self.table.entries[job.uid].record.state.is_final
         self.no_job_of_ours_is_lost_or_ends_as_another_did()
 
 

@@ -119,7 +119,7 @@ async def test_a_refusal_is_told_and_frees_the_key(world: World) -> None:
     world.scheduler.fail_next("submit", REFUSED)
     with pytest.raises(CommandFailed):
         await submitted(world)
-    (failed,) = world.table.snapshot.records()
+    (failed,) = world.table.records()
     assert (failed.state, failed.state_reason) == (JobState.FAILED, REFUSED.detail)
     again = await submitted(world)
     assert (again.is_replay, again.record.native_id) == (False, "1")
@@ -270,7 +270,7 @@ async def test_a_certain_absence_interrupted_submission_is_carried_out_at_once(
     submitting.cancel()
     await certain.tick()
     await certain.runner.written()
-    (record,) = certain.table.snapshot.records()
+    (record,) = certain.table.records()
     assert [record.native_id] == in_scheduler(certain, record.uid) == ["2"]
 
 
@@ -356,7 +356,7 @@ async def test_a_refusal_that_cannot_be_written_is_told_and_written_later(world:
     answer.let_go(REFUSED)
     with pytest.raises(CommandFailed):
         await submitting
-    (failed,) = world.table.snapshot.records()
+    (failed,) = world.table.records()
     assert failed.state is JobState.FAILED
     with pytest.raises(SubmissionInProgress):
         await submitted(world)
@@ -532,7 +532,7 @@ async def test_a_job_deleted_while_it_is_handed_over_again_is_cancelled(world: W
 async def test_a_job_deleted_as_its_id_is_being_written_is_cancelled(world: World) -> None:
     """The table may show a record from before another process learnt its id."""
     record = (await submitted(world)).record
-    world.table.put([record.changed(native_id=None)])
+    world.table.apply([record.changed(native_id=None)])
     await world.jobs.cancel(record.uid)
     await world.tick(1)
     assert world.scheduler.queue == {}
@@ -623,5 +623,5 @@ async def test_no_submission_is_begun_while_the_scheduler_is_known_to_be_away(
     world.runner._rejection = lambda: CircuitOpen("It is away.")
     with pytest.raises(CircuitOpen):
         await submitted(world)
-    assert list(world.table.snapshot.records()) == []
+    assert list(world.table.records()) == []
     assert world.scheduler.calls["submit"] == 0

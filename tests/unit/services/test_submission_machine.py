@@ -279,7 +279,7 @@ class Submitting(RuleBasedStateMachine):
         self.accounting_catches_up()
         for _ in range(4):
             self.runner.run(self.tick(61))
-        for record in self.world.table.snapshot.records():
+        for record in self.world.table.records():
             assert record.hand_over is None or record.state.is_final, f"still open: {record}"
         for uid, intent in self.intents.items():
             record = self.runner.run(self.stored(uid))

@@ -17,7 +17,7 @@ from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, 
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.domain.units import format_local_time
 from hpcq.services.listing import wire
-from hpcq.services.listing.job_table import Entry, Freshness, JobTable
+from hpcq.services.listing.job_table import Freshness, JobEntry, JobTable
 from hpcq.services.listing.wire import WireFormat
 
 ID = NativeId("12_3")
@@ -97,7 +97,7 @@ FRESHNESS = [FRESH, Freshness(T0, stale=True), Freshness(None, stale=True)]
 def test_a_job_of_every_kind_matches_the_documented_schema(
     record: JobRecord, freshness: Freshness
 ) -> None:
-    body = Entry(record, WIRE).json(freshness)
+    body = JobEntry(record, WIRE).json(freshness)
     job = Job.model_validate_json(body)
     given = json.loads(body)
     # Every field is there, in the order of the contract, and none besides.
@@ -113,9 +113,9 @@ async def test_a_listing_is_valid_json_packed_or_not(usage: bool) -> None:
     table = JobTable(WIRE)
     for number, record in enumerate(KINDS.values(), 1):
         native_id = None if record.native_id is None else NativeId(str(number))
-        table.put([record.changed(uid=JobUid.new(), native_id=native_id)], as_of=T0)
-    plain = await table.snapshot.listing(FRESH, usage=usage, gzip=False)
-    packed = await table.snapshot.listing(FRESH, usage=usage, gzip=True)
+        table.apply([record.changed(uid=JobUid.new(), native_id=native_id)], as_of=T0)
+    plain = await table.listing.json(FRESH, usage=usage, gzip=False)
+    packed = await table.listing.json(FRESH, usage=usage, gzip=True)
     assert gzip.decompress(packed) == plain
     jobs = [Job.model_validate(job) for job in json.loads(plain)]
     hidden = {"intent", "refused", "uncertain", "removed"}
@@ -126,11 +126,11 @@ async def test_a_listing_is_valid_json_packed_or_not(usage: bool) -> None:
 
 @pytest.mark.anyio
 async def test_an_empty_queue_is_an_empty_list() -> None:
-    assert await JobTable(WIRE).snapshot.listing(FRESH, usage=False, gzip=False) == b"[]"
+    assert await JobTable(WIRE).listing.json(FRESH, usage=False, gzip=False) == b"[]"
 
 
 def of(record: JobRecord, freshness: Freshness = FRESH) -> dict[str, object]:
-    body: dict[str, object] = json.loads(Entry(record, WIRE).json(freshness))
+    body: dict[str, object] = json.loads(JobEntry(record, WIRE).json(freshness))
     return body
 
 
@@ -209,7 +209,7 @@ def test_samples_are_written_as_usage_is() -> None:
 
 
 def original(record: JobRecord, freshness: Freshness = FRESH) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(Entry(record, ORIGINAL).json(freshness))
+    body: dict[str, Any] = json.loads(JobEntry(record, ORIGINAL).json(freshness))
     return body
 
 
@@ -281,8 +281,8 @@ async def test_the_listing_of_the_original_holds_active_jobs_only() -> None:
     table = JobTable(ORIGINAL)
     for number, record in enumerate(KINDS.values(), 1):
         native_id = None if record.native_id is None else NativeId(str(number))
-        table.put([record.changed(uid=JobUid.new(), native_id=native_id)], as_of=T0)
-    jobs = json.loads(await table.snapshot.listing(FRESH, usage=False, gzip=False))
+        table.apply([record.changed(uid=JobUid.new(), native_id=native_id)], as_of=T0)
+    jobs = json.loads(await table.listing.json(FRESH, usage=False, gzip=False))
     assert {job["status"] for job in jobs} == {
         "START_REQUESTED",
         "RUNNING",

@@ -36,7 +36,7 @@ async def ready(context: ContextDependency) -> Health | Response:
     An accounting that is away is told in `circuits`; the service can do without for a while.
     """
     circuits = {name: _out(circuit.state) for name, circuit in context.circuits.items()}
-    freshness = context.table.snapshot.freshness(now(), context.stale_after)
+    freshness = context.table.freshness(now(), context.stale_after)
     problem = _problem(context, freshness)
     if problem is not None or freshness.as_of is None:
         shown = {name: circuit.model_dump(by_alias=True) for name, circuit in circuits.items()}

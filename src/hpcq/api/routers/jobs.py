@@ -176,14 +176,14 @@ async def list_jobs(
     usage = query.expand is not None
     if usage:
         context.usage.read_all()
-    snapshot = context.table.snapshot
-    if snapshot.as_of is None and not await snapshot.in_order():
+    listing = context.table.listing
+    freshness = context.table.freshness(now(), context.stale_after)
+    if listing.as_of is None and not await listing.in_order():
         raise SchedulerUnavailable(_NEVER_HEARD)
-    freshness = snapshot.freshness(now(), context.stale_after)
     length = query.length
     page = None if length is None else await context.pages.page(query.place, length)
-    version = snapshot.version if page is None else page.version
-    following = context.pages.rest(snapshot) if page is None else page.following
+    version = listing.version if page is None else page.version
+    following = context.pages.rest(listing) if page is None else page.following
     tag = f'W/"{version}{"u" * usage}{"s" * freshness.stale}{"m" * (following is not None)}"'
     headers = _age(freshness) | {"ETag": tag, "Vary": "Accept-Encoding"}
     if following is not None:
@@ -191,12 +191,12 @@ async def list_jobs(
     if is_known(tag, if_none_match):
         return Response(status_code=304, headers=headers)
     if page is None:
-        body = await snapshot.listing(freshness, usage=usage, gzip=False)
+        body = await listing.json(freshness, usage=usage, gzip=False)
     else:
         body = await asyncio.to_thread(as_list, page.entries, freshness, usage=usage)
     if len(body) >= SMALLEST_PACKED_BYTES and accepts_gzip(accept_encoding):
         if page is None:
-            body = await snapshot.listing(freshness, usage=usage, gzip=True)
+            body = await listing.json(freshness, usage=usage, gzip=True)
         else:
             body = await asyncio.to_thread(pack, body)
         headers["Content-Encoding"] = "gzip"
@@ -225,7 +225,7 @@ async def get_job(
 ) -> Response:
     """Read one job, queued, running or finished, however long ago."""
     entry = await context.jobs.read(job_id)
-    freshness = context.table.snapshot.freshness(now(), context.stale_after)
+    freshness = context.table.freshness(now(), context.stale_after)
     return Response(entry.json(freshness), media_type="application/json", headers=_age(freshness))
 
 

@@ -19,7 +19,7 @@ from typing import Annotated
 import msgspec
 
 from hpcq.domain.jobs import JobRecord
-from hpcq.services.listing.job_table import Entry, JobTable, Snapshot
+from hpcq.services.listing.job_table import JobEntry, JobListing, JobTable
 from hpcq.services.listing.wire import WireFormat
 from hpcq.storage.jobs import JobStore
 
@@ -30,7 +30,7 @@ _Uid = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f-]{0,36}\Z")]
 
 
 class AfterListed(msgspec.Struct, tag=1, array_like=True, frozen=True):
-    """After the job of the table with this `Entry.place`."""
+    """After the job of the table with this `JobEntry.sort_key`."""
 
     created_at: _Moment
     digits: int
@@ -78,7 +78,7 @@ class Page:
         following: where the next page begins; None when this one is the last.
     """
 
-    entries: Sequence[Entry]
+    entries: Sequence[JobEntry]
     version: str
     following: Cursor | None
 
@@ -108,9 +108,9 @@ class Pagination:
         self._listed_for = listed_for
         self._now = clock
 
-    def rest(self, snapshot: Snapshot) -> Cursor | None:
+    def rest(self, listing: JobListing) -> Cursor | None:
         """Return where those jobs begin that the table has no room for, if there are any."""
-        newest = snapshot.complete_since
+        newest = listing.complete_since
         if self._wire.is_original or newest is None or newest < self._now() - self._listed_for:
             return None
         # The cursor is exclusive, and the newest of them is to be the first.
@@ -127,22 +127,24 @@ class Pagination:
         return await self._listed(cursor, limit)
 
     async def _listed(self, cursor: AfterListed | None, limit: int) -> Page:
-        snapshot = self._table.snapshot
-        entries = await snapshot.in_order()
-        place = None if cursor is None else msgspec.structs.astuple(cursor)
-        start = 0 if place is None else bisect_right(entries, place, key=attrgetter("place"))
+        listing = self._table.listing
+        entries = await listing.in_order()
+        start = 0
+        if cursor is not None:
+            after = msgspec.structs.astuple(cursor)
+            start = bisect_right(entries, after, key=attrgetter("sort_key"))
         shown = entries[start : start + limit]
         if start + limit < len(entries):
-            return Page(shown, snapshot.version, AfterListed(*shown[-1].place))
-        return Page(shown, snapshot.version, self.rest(snapshot))
+            return Page(shown, listing.version, AfterListed(*shown[-1].sort_key))
+        return Page(shown, listing.version, self.rest(listing))
 
     async def _ended(self, cursor: AfterEnded, limit: int) -> Page:
         since = self._now() - self._listed_for
         records = await self._store.ended(since, (cursor.ended_at, cursor.uid), limit + 1)
         found = records[:limit]
-        known = self._table.snapshot.entries
+        known = self._table.entries
         shown = [r for r in found if r.uid not in known and self._wire.is_listed(r)]
-        entries = [Entry(record, self._wire) for record in shown]
+        entries = [JobEntry(record, self._wire) for record in shown]
         following = None
         if len(records) > limit:
             last = found[-1]

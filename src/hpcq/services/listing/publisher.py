@@ -67,7 +67,7 @@ class JobPublisher:
         Raises:
             StoreUnavailable: it could not be written; that is tried again with every look.
         """
-        entry = self._table.snapshot.entries.get(uid)
+        entry = self._table.entries.get(uid)
         if entry is None:
             return None
         self._touch(uid)
@@ -80,7 +80,7 @@ class JobPublisher:
 
     def adopt(self, *records: JobRecord) -> None:
         """Put up jobs as somebody else than the scheduler knows them, if that is newer."""
-        entries = self._table.snapshot.entries
+        entries = self._table.entries
         newer = []
         for record in records:
             entry = entries.get(record.uid)
@@ -88,7 +88,7 @@ class JobPublisher:
                 self._touch(record.uid)
                 newer.append(record)
         if newer:
-            self._table.put(newer)
+            self._table.apply(newer)
 
     async def pay(self) -> None:
         """Write down what has happened and could not be written before.
@@ -165,7 +165,7 @@ class JobPublisher:
                 as_of=as_of,
             )
         except StoreUnavailable:
-            self._table.put(seen, () if is_shared else gone, complete_since=complete_since)
+            self._table.apply(seen, () if is_shared else gone, complete_since=complete_since)
             raise
         put_up |= self._put_up([*seen, *written], gone, began, as_of, complete_since)
         await self._reconsider(versions, written)
@@ -194,12 +194,12 @@ class JobPublisher:
     ) -> set[JobUid]:
         touched = self.touched_since(began)
         still = [r for r in records if r.uid not in touched or self._is_newer(r)]
-        self._table.put(still, gone, as_of, complete_since)
+        self._table.apply(still, gone, as_of, complete_since)
         return {r.uid for r in still}
 
     def _is_newer(self, record: JobRecord) -> bool:
         """Whether the store has this version, and the table an earlier one."""
-        entry = self._table.snapshot.entries.get(record.uid)
+        entry = self._table.entries.get(record.uid)
         return entry is not None and entry.record.revision < record.revision
 
     async def _reconsider(
@@ -213,7 +213,7 @@ class JobPublisher:
 
     def _with_before(self, changed: Iterable[JobRecord]) -> Iterator[_Versions]:
         """Yield records with their version before; those that have a newer one are left out."""
-        entries = self._table.snapshot.entries
+        entries = self._table.entries
         for new in changed:
             entry = entries.get(new.uid)
             if entry is None:

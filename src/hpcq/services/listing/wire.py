@@ -90,7 +90,7 @@ class WireFormat:
         """Return a time as it stands in a body."""
         return format_local_time(moment) if self.is_original else format_time(moment)
 
-    def encode_head(self, record: JobRecord, *, usage: bool) -> bytes:
+    def encode_stable(self, record: JobRecord, *, usage: bool) -> bytes:
         """Return a job's JSON object up to, and with, the comma before ``elapsed``.
 
         Args:
@@ -108,15 +108,15 @@ class WireFormat:
             body = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode()
         return body[:-1] + b","
 
-    def complete_head(self, head: bytes, confirmed_at: datetime) -> bytes:
-        """Return what `encode_head` gave, with the time at which the job was last confirmed.
+    def fill_confirmed_at(self, head: bytes, confirmed_at: datetime) -> bytes:
+        """Return what `encode_stable` gave, with the time at which the job was last confirmed.
 
         Only the original implementation's ``lastStatusUpdateTime`` tells it.
         """
         filled = f',"lastStatusUpdateTime":"{_of_many(self, confirmed_at)}"'
         return head.replace(_NOT_CONFIRMED_YET, filled.encode(), 1)
 
-    def encode_tail(
+    def encode_volatile(
         self, elapsed_seconds: int | None, as_of: datetime | None, *, stale: bool
     ) -> bytes:
         """Return the end of a job's JSON: ``elapsed``, ``asOf``, ``stale`` and the brace."""
@@ -125,9 +125,9 @@ class WireFormat:
         is_stale = "true" if stale else "false"
         return f'"elapsed":{elapsed},"asOf":{moment},"stale":{is_stale}}}'.encode()
 
-    def tail_of_waiting(self, as_of: datetime | None, *, stale: bool) -> bytes:
+    def volatile_of_waiting(self, as_of: datetime | None, *, stale: bool) -> bytes:
         """Return the tail that all jobs in the queue share that have not started."""
-        return _tail_of_waiting(self.is_original, as_of, stale)
+        return _volatile_of_waiting(self.is_original, as_of, stale)
 
     def encode_samples(self, samples: Iterable[Usage]) -> bytes:
         """Return a JSON array of usage figures, each as in ``resourceUsage``.
@@ -238,8 +238,8 @@ def _output(record: JobRecord, stream: Literal["stdout", "stderr"]) -> str | Non
 
 
 @functools.lru_cache(maxsize=4)
-def _tail_of_waiting(is_original: bool, as_of: datetime | None, stale: bool) -> bytes:
-    return WireFormat("", is_original).encode_tail(None, as_of, stale=stale)
+def _volatile_of_waiting(is_original: bool, as_of: datetime | None, stale: bool) -> bytes:
+    return WireFormat("", is_original).encode_volatile(None, as_of, stale=stale)
 
 
 def _unseen(record: JobRecord) -> Observation:

@@ -65,16 +65,16 @@ class FirstReader:
         return asked is None or time - asked >= self._again_seconds
 
     async def _ask(self, ids: Sequence[str]) -> Mapping[str, None]:
-        at, snapshot = self._now(), self._table.snapshot
+        at, entries = self._now(), self._table.entries
         # Of those that have left the table nothing is to be remembered.
-        self._told = {uid for uid in self._told if uid in snapshot.entries}
-        self._asked = {u: t for u, t in self._asked.items() if u in snapshot.entries}
+        self._told = {uid for uid in self._told if uid in entries}
+        self._asked = {u: t for u, t in self._asked.items() if u in entries}
         listing = await self._backend.details([NativeId(i) for i in ids])
         await asyncio.gather(*(self._take_in(seen, at) for seen in listing.observations))
         return dict.fromkeys(ids)
 
     async def _take_in(self, seen: Observation, at: datetime) -> None:
-        entry = self._table.snapshot.entry(seen.native_id)
+        entry = self._table.entry(seen.native_id)
         if entry is None or seen.state.is_final or not job_merge.same_job(entry.record, seen):
             return
         self._told.add(entry.record.uid)

@@ -126,7 +126,7 @@ class Monitor:
         horizon = self._now() - self._listed_for
         # One more: when it leaves, it is known that there are others.
         remembered = await self._store.open_or_recent(horizon, self._listed_at_most + 1)
-        self._table.put(remembered, as_of=news.as_of)
+        self._table.apply(remembered, as_of=news.as_of)
         return news.change
 
     def wake(self) -> None:
@@ -213,7 +213,7 @@ class Monitor:
             await self._recall(listing)
             comparison = await asyncio.to_thread(
                 compare,
-                self._table.snapshot,
+                self._table.copy(),
                 listing,
                 memory.last,
                 self._publisher.touched_since(began),
@@ -223,14 +223,14 @@ class Monitor:
                 self._listed_at_most,
             )
             contradictions = self._report(listing, comparison)
-            before = self._table.snapshot.as_of
+            before = self._table.as_of
             missed = [job_merge.missed(r, before) for r in comparison.vanished]
             news = [r for r, old in zip(missed, comparison.vanished, strict=True) if r is not old]
             known = self._known(r.uid for r in comparison.changed)
             put_up = await self._publisher.publish(
                 [*comparison.changed, *news],
                 began,
-                gone=[*comparison.gone, *self._table.displaced],
+                gone=[*comparison.gone, *self._table.shadowed],
                 complete_since=comparison.complete_since,
                 as_of=asked_at,
                 event_drafts=[contradicted(c, asked_at) for c in contradictions],
@@ -266,7 +266,7 @@ class Monitor:
 
     def _known(self, uids: Iterable[JobUid]) -> list[JobRecord]:
         """Return these jobs as they are on the table now."""
-        entries = self._table.snapshot.entries
+        entries = self._table.entries
         return [entries[uid].record for uid in uids if uid in entries]
 
     async def _settle(self, unanswered: Iterable[JobRecord]) -> None:
@@ -278,18 +278,18 @@ class Monitor:
 
     async def _recall(self, listing: Listing) -> None:
         """Put up our own jobs that are in the queue and were thought to be over long ago."""
-        entries = self._table.snapshot.entries
+        entries = self._table.entries
         uids = {seen.submission_key.uid for seen in listing.observations if seen.submission_key}
         forgotten = [uid for uid in uids if uid not in entries]
         if forgotten:
-            self._table.put(await self._store.by_uids(forgotten))
+            self._table.apply(await self._store.by_uids(forgotten))
 
     def _believed(
         self, last: dict[NativeId, Observation], began: float
     ) -> dict[NativeId, Observation]:
         """Forget what a listing said of jobs of which it was not believed."""
         for uid in self._publisher.touched_since(began):
-            entry = self._table.snapshot.entries.get(uid)
+            entry = self._table.entries.get(uid)
             if entry is not None and entry.record.native_id is not None:
                 last.pop(entry.record.native_id, None)
         return last

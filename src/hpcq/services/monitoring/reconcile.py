@@ -9,7 +9,7 @@ from hpcq.domain import job_merge
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.domain.transitions import WAITS_AGAIN
 from hpcq.schedulers.base import Listing
-from hpcq.services.listing.job_table import Snapshot
+from hpcq.services.listing.job_table import JobIndex
 
 __all__ = ["Comparison", "Retired", "compare", "retired"]
 
@@ -53,7 +53,7 @@ class Comparison:
 
 
 def compare(
-    snapshot: Snapshot,
+    index: JobIndex,
     listing: Listing,
     last: Mapping[NativeId, Observation],
     touched: Set[JobUid],
@@ -62,10 +62,10 @@ def compare(
     listed_for: timedelta,
     listed_at_most: int,
 ) -> Comparison:
-    """Compare a listing with the snapshot.
+    """Compare a listing with the jobs in the table.
 
     Args:
-        snapshot: the jobs as known.
+        index: the jobs as known.
         listing: the scheduler's queue; those it could not read count as present.
         last: what `Comparison.last` was the time before.
         touched: jobs that this service changed after the listing was asked for: what it says of
@@ -78,9 +78,9 @@ def compare(
     result = Comparison()
     present: set[JobUid] = set()
     for seen in listing.observations:
-        record = _owner_of(snapshot, seen, result)
+        record = _owner_of(index, seen, result)
         if seen.array_task_id is not None:
-            record = _task_of_ours(snapshot, record, seen, at) or record
+            record = _task_of_ours(index, record, seen, at) or record
             if record is not None and record.parent_uid is not None and not seen.state.is_final:
                 # Its array is not over, whether or not it is listed itself.
                 present.add(record.parent_uid)
@@ -91,9 +91,9 @@ def compare(
             present.add(record.uid)
             continue
         present.add(_take_in(result, record, seen, cluster_id, at))
-    result.unanswered += _still_to_be_cancelled(snapshot, present)
-    present.update(_uids_of_unreadable(snapshot, listing))
-    over = _miss(result, snapshot, present | touched)
+    result.unanswered += _still_to_be_cancelled(index, present)
+    present.update(_uids_of_unreadable(index, listing))
+    over = _miss(result, index, present | touched)
     retiring = retired(over, at - listed_for, listed_at_most)
     result.gone += retiring.uids
     result.complete_since = retiring.newest
@@ -124,43 +124,43 @@ def _ended_at(record: JobRecord) -> tuple[datetime, JobUid]:
     return record.state_changed_at, record.uid
 
 
-def _owner_of(snapshot: Snapshot, seen: Observation, result: Comparison) -> JobRecord | None:
+def _owner_of(index: JobIndex, seen: Observation, result: Comparison) -> JobRecord | None:
     """Return the job that is seen: by its key first, it outlives a lost answer."""
     # A task's key is its array's.
     key = seen.submission_key if seen.array_task_id is None else None
-    by_key = None if key is None else snapshot.entry(key.uid)
+    by_key = None if key is None else index.entry(key.uid)
     if by_key is not None:
         if job_merge.same_job(by_key.record, seen):
             return by_key.record
         result.contradictions.append((by_key.record, seen))
-    by_id = snapshot.entry(seen.native_id)
+    by_id = index.entry(seen.native_id)
     if by_id is None or not job_merge.same_job(by_id.record, seen):
         return None
     return by_id.record
 
 
 def _task_of_ours(
-    snapshot: Snapshot, known: JobRecord | None, seen: Observation, at: datetime
+    index: JobIndex, known: JobRecord | None, seen: Observation, at: datetime
 ) -> JobRecord | None:
     """Return the record of a task of an array of ours, new at its first sight; None for others."""
     if known is not None and known.is_ours:
         return known
-    array = _array_of(snapshot, seen)
+    array = _array_of(index, seen)
     if array is None or seen.array_task_id is None:
         return None
-    entry = snapshot.entries.get(array.uid.of_task(seen.array_task_id))
+    entry = index.entries.get(array.uid.of_task(seen.array_task_id))
     if entry is not None and job_merge.same_job(entry.record, seen):
         return entry.record
     return job_merge.task_of(array, seen.native_id, seen.array_task_id, at)
 
 
-def _array_of(snapshot: Snapshot, seen: Observation) -> JobRecord | None:
+def _array_of(index: JobIndex, seen: Observation) -> JobRecord | None:
     """Return the array of ours of which a task is seen, if it is one."""
     if seen.submission_key is not None:
         uid: JobUid | None = seen.submission_key.uid
     else:
-        uid = snapshot.by_native.get(NativeId(seen.array_job_id or ""))
-    entry = None if uid is None else snapshot.entries.get(uid)
+        uid = index.by_native.get(NativeId(seen.array_job_id or ""))
+    entry = None if uid is None else index.entries.get(uid)
     if entry is None or not entry.record.is_ours or not job_merge.is_task_of(entry.record, seen):
         return None
     return entry.record
@@ -198,21 +198,21 @@ def _take_in(
     return record.uid
 
 
-def _still_to_be_cancelled(snapshot: Snapshot, present: Set[JobUid]) -> list[JobRecord]:
-    entries = (snapshot.entries.get(uid) for uid in present)
+def _still_to_be_cancelled(index: JobIndex, present: Set[JobUid]) -> list[JobRecord]:
+    entries = (index.entries.get(uid) for uid in present)
     records = (entry.record for entry in entries if entry is not None)
     return [r for r in records if r.hand_over is not None and r.cancel_requested_at is not None]
 
 
-def _uids_of_unreadable(snapshot: Snapshot, listing: Listing) -> set[JobUid]:
+def _uids_of_unreadable(index: JobIndex, listing: Listing) -> set[JobUid]:
     ids = (bad.native_id for bad in listing.unreadable if bad.native_id is not None)
-    return {snapshot.by_native[i] for i in ids if i in snapshot.by_native}
+    return {index.by_native[i] for i in ids if i in index.by_native}
 
 
-def _miss(result: Comparison, snapshot: Snapshot, accounted_for: Set[JobUid]) -> list[JobRecord]:
+def _miss(result: Comparison, index: JobIndex, accounted_for: Set[JobUid]) -> list[JobRecord]:
     """Sort the jobs that are not in the queue; return our own that are over."""
     over: list[JobRecord] = []
-    for uid, entry in snapshot.entries.items():
+    for uid, entry in index.entries.items():
         if uid in accounted_for:
             continue
         record = entry.record

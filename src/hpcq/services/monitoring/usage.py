@@ -11,7 +11,7 @@ from hpcq.domain.errors import HpcqError
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.schedulers.base import SchedulerBackend
-from hpcq.services.listing.job_table import JobTable, Snapshot
+from hpcq.services.listing.job_table import JobEntry, JobTable
 
 __all__ = ["UsageReader"]
 
@@ -62,7 +62,8 @@ class UsageReader:
         horizon = at - self._interest_for
         self._interest = {u: t for u, t in self._interest.items() if t >= horizon}
         read = self._all_read_at is not None and self._all_read_at >= horizon
-        wanted = await asyncio.to_thread(self._wanted, self._table.snapshot, all_running=read)
+        entries = list(self._table.entries.values())
+        wanted = await asyncio.to_thread(self._wanted, entries, all_running=read)
         if not wanted:
             return []
         self._asked_at = at
@@ -74,10 +75,9 @@ class UsageReader:
         return self._changed(listing.observations, at)
 
     def _changed(self, observations: Sequence[Observation], at: datetime) -> list[JobRecord]:
-        snapshot = self._table.snapshot
         changed = []
         for seen in observations:
-            entry = snapshot.entry(seen.native_id)
+            entry = self._table.entry(seen.native_id)
             if entry is None or seen.state.is_final or not job_merge.same_job(entry.record, seen):
                 continue
             record = job_merge.with_details(entry.record, seen, at)
@@ -85,11 +85,11 @@ class UsageReader:
                 changed.append(record)
         return changed
 
-    def _wanted(self, snapshot: Snapshot, *, all_running: bool) -> list[NativeId]:
+    def _wanted(self, entries: Sequence[JobEntry], *, all_running: bool) -> list[NativeId]:
         """Return whom to ask about: our running jobs and whatever somebody has read."""
         return [
             r.native_id
-            for r in snapshot.records()
+            for r in (entry.record for entry in entries)
             if r.native_id is not None
             and r.confirmed_at is None
             and (

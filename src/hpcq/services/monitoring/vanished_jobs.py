@@ -103,7 +103,7 @@ class VanishedJobs:
     ) -> Iterator[JobRecord]:
         """Yield the tasks of arrays of ours that accounting tells of and no listing has shown."""
         parents = {record.native_id: record for record in due if record.is_ours}
-        entries = self._table.snapshot.entries
+        entries = self._table.entries
         for seen in told:
             if seen.array_task_id is None or seen.array_job_id is None:
                 continue
@@ -118,7 +118,7 @@ class VanishedJobs:
         """Return how an array ended of which all tasks are known, and are over."""
         if record.spec is None or record.spec.array is None or record.native_id is None:
             return None
-        entries, tasks = self._table.snapshot.entries, []
+        entries, tasks = self._table.entries, []
         for number in record.spec.array.tasks:
             task = entries.get(record.uid.of_task(number))
             if task is None or task.record.seen is None or not task.record.state.is_final:
