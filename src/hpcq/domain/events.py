@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from hpcq.domain.contradictions import Contradiction
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Usage
-from hpcq.domain.states import JobState
 from hpcq.domain.units import format_time, gibibytes
 
 __all__ = [
-    "Contradiction",
     "Event",
     "EventDraft",
     "EventKind",
-    "between",
-    "contradicted",
-    "sampled",
+    "contradiction_event",
+    "diff",
+    "usage_event",
 ]
 
 
@@ -68,30 +67,11 @@ class Event:
     data: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contradiction:
-    """Something a scheduler said of a job that no legal life explains.
-
-    Attributes:
-        held: the state that the record has, and keeps.
-        said: the state that the scheduler told.
-        native_state: the scheduler's raw word for it.
-        reason: why it cannot be, in words.
-    """
-
-    uid: JobUid
-    native_id: NativeId
-    held: JobState
-    said: JobState
-    native_state: str | None
-    reason: str
-
-
-def between(old: JobRecord | None, new: JobRecord, at: datetime) -> tuple[EventDraft, ...]:
+def diff(old: JobRecord | None, new: JobRecord, at: datetime) -> tuple[EventDraft, ...]:
     """Return what happened to a job from one version of its record to the next, in its order.
 
     An intent that no scheduler has taken yet is nothing that happened. Samples of usage are not
-    among the answers: how many of them are kept is not a matter of the record, see `sampled`.
+    among the answers: how many of them are kept is not a matter of the record, see `usage_event`.
 
     Args:
         old: the version before; None when there was none.
@@ -110,7 +90,7 @@ def between(old: JobRecord | None, new: JobRecord, at: datetime) -> tuple[EventD
     return tuple(EventDraft(uid=new.uid, kind=kind, at=at, data=_data(old, new)) for kind in kinds)
 
 
-def sampled(record: JobRecord, usage: Usage, at: datetime) -> EventDraft:
+def usage_event(record: JobRecord, usage: Usage, at: datetime) -> EventDraft:
     """Return that a job's usage was measured, with the figures as in ``resourceUsage``."""
     data = {
         "jobId": _text(record.native_id),
@@ -125,7 +105,7 @@ def sampled(record: JobRecord, usage: Usage, at: datetime) -> EventDraft:
     return EventDraft(uid=record.uid, kind=EventKind.USAGE, at=at, data=data)
 
 
-def contradicted(contradiction: Contradiction, at: datetime) -> EventDraft:
+def contradiction_event(contradiction: Contradiction, at: datetime) -> EventDraft:
     """Return that the scheduler said something of a job that cannot be."""
     data = {
         "jobId": _text(contradiction.native_id),

@@ -1,39 +1,27 @@
-"""How a job's record grows: what we did and what a scheduler says become one history.
+"""The merge of what a scheduler says of a job into its record.
 
-How it got to the scheduler is told in `hpcq.domain.submission`.
-
-Pure functions; every one returns a new record and never changes the one it was given.
+Pure functions: each returns a new record and never changes the one it was given. The records of
+submissions are made in `hpcq.domain.submission`; changes that no observation brings are in
+`hpcq.domain.job_changes`.
 """
 
 from dataclasses import fields, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from hpcq.domain import runs
 from hpcq.domain.arrays import is_whole_array
-from hpcq.domain.causes import attribute, without_unearned_end
-from hpcq.domain.events import Contradiction
-from hpcq.domain.identity import is_task_of, same_job
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.domain.transitions import WAITS_AGAIN, may_move
 
 __all__ = [
-    "cancel_requested",
+    "attribute_end",
     "completed",
-    "contradiction",
     "foreign_record",
-    "held",
-    "is_task_of",
     "lacks_usage",
-    "last_sight",
-    "missed",
     "observe",
-    "reappeared",
-    "released",
     "removed_while_queued",
-    "same_job",
     "task_of",
-    "vanished",
     "with_details",
 ]
 
@@ -48,7 +36,13 @@ _KEPT_IN_QUEUE = tuple(name for name in _KEPT if name not in _OF_A_RUN)
 _STARTED = frozenset(
     {JobState.RUNNING, JobState.SUSPENDED, JobState.REQUEUED, JobState.REQUEUED_HELD}
 )
-_NOT_SAID = (None, None)
+_SIGKILL = 9
+_NEARLY = 0.9  # the peak of a job's memory is that of the last sample
+_WAITED_IN_VAIN = (
+    "It was cancelled before it started: a job that it depends on ended otherwise than required, "
+    "or somebody deleted it."
+)
+_UNEXPLAINED = (FailureKind.SIGNAL, FailureKind.UNKNOWN, None)
 
 
 def foreign_record(cluster_id: str, seen: Observation, at: datetime) -> JobRecord:
@@ -114,7 +108,7 @@ def observe(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
     state = _waits_again(record, new) if _has_run(record) else new.state
     if not may_move(record.state, state):
         return record
-    return _moved(record, replace(attribute(record, new), state=state), at)
+    return _moved(record, replace(attribute_end(record, new), state=state), at)
 
 
 def with_details(record: JobRecord, seen: Observation, at: datetime) -> JobRecord:
@@ -245,65 +239,6 @@ def completed(record: JobRecord, seen: Observation) -> JobRecord:
     return record.changed(seen=replace(record.seen, usage=seen.usage))
 
 
-def reappeared(record: JobRecord, seen: Observation, at: datetime) -> JobRecord:
-    """Return the record of a job that was held never to have been taken, and now is seen.
-
-    Where it is, the next sight tells.
-    """
-    return record.changed(
-        native_id=seen.native_id,
-        state=JobState.UNDETERMINED,
-        state_reason="The scheduler has it, although it did not seem to have taken it.",
-        state_changed_at=at,
-    )
-
-
-def missed(record: JobRecord, last_seen: datetime | None) -> JobRecord:
-    """Return the record of a job that is not in the queue any more; where it is, is not said."""
-    if record.confirmed_at is not None:
-        return record
-    return record.changed(confirmed_at=last_seen or record.state_changed_at)
-
-
-def vanished(
-    record: JobRecord, reason: str, *, last_seen: datetime | None, at: datetime
-) -> JobRecord:
-    """Return the record of a job that left the queue and is not in the accounting (yet)."""
-    if record.state is JobState.UNDETERMINED or record.state.is_final:
-        return record
-    confirmed = record.changed(confirmed_at=record.confirmed_at or last_seen)
-    return confirmed.changed(
-        state=JobState.UNDETERMINED,
-        stage=None,
-        state_reason=reason + last_sight(confirmed),
-        state_changed_at=at,
-    )
-
-
-def last_sight(record: JobRecord) -> str:
-    """Return a sentence on when, and how, a job that left the queue was last seen in it.
-
-    It begins with a blank; empty when that is not known.
-    """
-    if record.seen is None or record.confirmed_at is None:
-        return ""
-    return (
-        f" All that is known of it is this service's own last sight: {record.seen.state} at"
-        f" {record.confirmed_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC."
-    )
-
-
-def cancel_requested(record: JobRecord, at: datetime) -> JobRecord:
-    """Return the record after the scheduler was asked to end the job.
-
-    One that ended before the answer came is held to have ended for that reason.
-    """
-    if record.cancel_requested_at is not None:
-        return record
-    asked = record.changed(cancel_requested_at=at)
-    return asked if record.seen is None else asked.changed(seen=attribute(asked, record.seen))
-
-
 def removed_while_queued(record: JobRecord, at: datetime) -> JobRecord:
     """Return the record of a job that the scheduler deleted before it ever started."""
     if record.state.is_final or record.native_id is None:
@@ -321,78 +256,71 @@ def removed_while_queued(record: JobRecord, at: datetime) -> JobRecord:
     return _moved(record.changed(seen=waited), gone, at)
 
 
-def held(record: JobRecord, at: datetime) -> JobRecord:
-    """Return the record after the scheduler was asked to keep a queued job from starting."""
-    now = {
-        JobState.QUEUED: JobState.QUEUED_HELD,
-        JobState.REQUEUED: JobState.REQUEUED_HELD,
-    }.get(record.state)
-    return record if now is None else record.changed(state=now, state_changed_at=at)
-
-
-def released(record: JobRecord, at: datetime) -> JobRecord:
-    """Return the record after the scheduler was asked to let a held job start."""
-    now = {
-        JobState.QUEUED_HELD: JobState.QUEUED,
-        JobState.REQUEUED_HELD: JobState.REQUEUED,
-    }.get(record.state)
-    return record if now is None else record.changed(state=now, state_changed_at=at)
-
-
-def contradiction(record: JobRecord, seen: Observation) -> Contradiction | None:
-    """Return what is impossible about an observation, or None when a legal life explains it.
-
-    `observe` leaves the record as it is. A run of the job that is known to be over is none, nor
-    is a submission that was given up and turns up.
+def attribute_end(record: JobRecord, new: Observation) -> Observation:
+    """Return what is said of a job's end, with the cause that the record knows.
 
     Args:
-        record: the job whose key the observation carries, or whose id.
-        seen: from the queue, from accounting or from details.
+        record: the job as known before.
+        new: the newest word of it.
     """
-    reason = _impossible(record, seen)
-    if reason is None:
-        return None
-    return Contradiction(
-        uid=record.uid,
-        native_id=seen.native_id,
-        held=record.state,
-        said=seen.state,
-        native_state=seen.native_state,
-        reason=reason,
+    if new.failure_kind is FailureKind.CANCELLED and _waited_in_vain(record, new):
+        return replace(new, state_reason=_WAITED_IN_VAIN)
+    if new.state is not JobState.FAILED or new.failure_kind not in _UNEXPLAINED:
+        return new
+    reached = _reached_limit(record, new)
+    if reached is not None:
+        kind, reason = reached
+        return replace(new, failure_kind=kind, state_reason=reason)
+    if record.cancel_requested_at is not None:
+        return replace(new, failure_kind=FailureKind.CANCELLED)
+    return new
+
+
+def without_unearned_end(seen: Observation) -> Observation:
+    """Return what is said of a failed job without an exit status that it cannot have.
+
+    A job that never had a host, nor a start, ran no script: what some schedulers note as its exit
+    status is their own.
+    """
+    if seen.state is not JobState.FAILED or seen.start_time is not None or seen.hosts:
+        return seen
+    kinds = {
+        FailureKind.NON_ZERO_EXIT: FailureKind.SCHEDULER_ERROR,
+        FailureKind.SIGNAL: FailureKind.CANCELLED,
+    }
+    kind = seen.failure_kind and kinds.get(seen.failure_kind)
+    if kind is None and seen.exit_code is None and seen.exit_signal is None:
+        return seen
+    return replace(
+        seen,
+        exit_code=None,
+        exit_signal=None,
+        failure_kind=kind or seen.failure_kind,
+        state_reason="It ended before it was started." if kind else seen.state_reason,
     )
 
 
-def _impossible(record: JobRecord, seen: Observation) -> str | None:
-    if record.is_ours and seen.submission_key == record.key and not same_job(record, seen):
-        return (
-            f"The job {seen.native_id} carries the key of this one, to which the scheduler had "
-            f"given the id {record.native_id}."
-        )
-    if not record.state.is_final or record.native_id is None or not same_job(record, seen):
+def _waited_in_vain(record: JobRecord, new: Observation) -> bool:
+    """Whether a job that waited for others was cancelled, by nobody here, and nothing says why."""
+    began = new.start_time or (record.seen and record.seen.start_time)
+    if record.spec is None or not record.spec.depends_on or began is not None:
+        return False
+    is_said = "depend" in (new.state_reason or "").lower()
+    return record.cancel_requested_at is None and not is_said
+
+
+def _reached_limit(record: JobRecord, new: Observation) -> tuple[FailureKind, str] | None:
+    """Return which of its limits a job had reached that was killed by SIGKILL."""
+    if new.exit_signal != _SIGKILL:
         return None
-    if runs.is_of_earlier_run(record, seen) or runs.is_of_later_run(record, seen):
-        return None
-    if not seen.state.is_final:
-        return (
-            f"It had ended, as {record.state}, and is now said to be {seen.state}; nothing shows "
-            "that it was put back into the queue."
-        )
-    held, said = _ending_of(record.seen), _ending_of(seen)
-    differs = held != said and _NOT_SAID not in (held, said)
-    if seen.state is record.state and not differs:
-        return None
-    return (
-        f"It had ended, as {_in_words(record.state, held)}, and is now said to have ended as "
-        f"{_in_words(seen.state, said)}."
-    )
-
-
-def _ending_of(seen: Observation | None) -> tuple[int | None, int | None]:
-    return _NOT_SAID if seen is None else (seen.exit_code, seen.exit_signal)
-
-
-def _in_words(state: JobState, ending: tuple[int | None, int | None]) -> str:
-    code, signal = ending
-    if signal is not None:
-        return f"{state} by signal {signal}"
-    return str(state) if code is None else f"{state} with exit code {code}"
+    known, spec = record.seen, record.spec
+    limit = (known and known.wall_time_limit_seconds) or (spec and spec.wall_time_limit_seconds)
+    began, ended = new.start_time, new.end_time
+    if limit and began and ended and (ended - began).total_seconds() >= limit:
+        return FailureKind.TIME_LIMIT, f"It was ended at its wall time limit of {limit} s."
+    memory = (known and known.memory_limit_bytes) or (spec and spec.memory_limit_bytes)
+    peak = new.usage and new.usage.max_memory_bytes
+    if memory and peak and peak >= _NEARLY * memory:
+        reason = f"It was ended at its memory limit of {memory} bytes."
+        return FailureKind.OUT_OF_MEMORY, reason
+    return None

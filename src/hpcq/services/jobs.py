@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 
-from hpcq.domain import job_merge
+from hpcq.domain import identity, job_changes, job_merge
 from hpcq.domain.errors import (
     JobNotFound,
     SchedulerError,
@@ -166,7 +166,7 @@ class JobService:
             with contextlib.suppress(SchedulerError):
                 record = await self.lookup.look_up(left.native_id)
                 if record is not None and (
-                    record.seen is None or job_merge.same_job(left, record.seen)
+                    record.seen is None or identity.same_job(left, record.seen)
                 ):
                     return record
             return left
@@ -199,7 +199,7 @@ class JobService:
         if record.native_id is None:
             # When it is found it is cancelled, and else not handed over again.
             at = self.clock()
-            record = await self._change(record, lambda r: job_merge.cancel_requested(r, at))
+            record = await self._change(record, lambda r: job_changes.cancel_requested(r, at))
         if record.native_id is None or record.hand_over is not None:
             return record
         native_id = record.native_id
@@ -211,7 +211,7 @@ class JobService:
         at = self.clock()
 
         def asked(job: JobRecord) -> JobRecord:
-            job = job_merge.cancel_requested(job, at)
+            job = job_changes.cancel_requested(job, at)
             return job_merge.removed_while_queued(job, at) if never_ran else job
 
         changed = await self.publisher.apply(record.uid, asked)
@@ -222,7 +222,7 @@ class JobService:
         at = self.clock()
 
         def with_array(task: JobRecord) -> JobRecord:
-            wished = task if task.state.is_final else job_merge.cancel_requested(task, at)
+            wished = task if task.state.is_final else job_changes.cancel_requested(task, at)
             return wished.changed(removed_at=task.removed_at or at)
 
         if record.is_array:
@@ -243,7 +243,7 @@ class JobService:
         record = await self._waiting("hold", job_id)
         await self._tell(self.backend.hold, record)
         at = self.clock()
-        return await self.publisher.apply(record.uid, lambda r: job_merge.held(r, at)) or record
+        return await self.publisher.apply(record.uid, lambda r: job_changes.held(r, at)) or record
 
     async def release(self, job_id: str) -> JobRecord:
         """Let a held job start."""
@@ -251,7 +251,9 @@ class JobService:
         await self._tell(self.backend.release, record)
         self.monitor.wake()
         at = self.clock()
-        return await self.publisher.apply(record.uid, lambda r: job_merge.released(r, at)) or record
+        return (
+            await self.publisher.apply(record.uid, lambda r: job_changes.released(r, at)) or record
+        )
 
     async def _tell(self, change: Callable[[NativeId], Awaitable[None]], record: JobRecord) -> None:
         """Have the scheduler change a job that we know, and that it may not know any more."""

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import structlog
 
 from hpcq.domain.errors import RecordDamaged
-from hpcq.domain.events import Event, EventDraft, EventKind, between, sampled
+from hpcq.domain.events import Event, EventDraft, EventKind, diff, usage_event
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Usage
 from hpcq.domain.sampling import Sample
 from hpcq.domain.submission import IdempotencyKey
@@ -412,7 +412,7 @@ def _write(
         connection.execute(_UPDATE, changed)
     for old, record in changes:
         if record.is_ours:
-            transaction.event_drafts += between(old, record, at)
+            transaction.event_drafts += diff(old, record, at)
 
 
 _UPDATE = (
@@ -455,7 +455,7 @@ def _keep_samples(
     uids = {record.uid for _, record in written}
     wanted = [sample for sample in samples if sample.record.uid in uids]
     for kept in write_samples(transaction, wanted):
-        transaction.event_drafts.append(sampled(kept.record, kept.usage, at))
+        transaction.event_drafts.append(usage_event(kept.record, kept.usage, at))
 
 
 def _end_of_part(connection: sa.Connection, deployment: int, since: int) -> int | None:

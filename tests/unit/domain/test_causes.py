@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hpcq.domain import job_merge, submission
+from hpcq.domain import job_changes, job_merge, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, Stage
 
@@ -59,7 +59,7 @@ def test_limit_of_the_script_itself_is_known_from_the_queue() -> None:
 def test_signal_of_a_job_that_the_queue_showed_as_dr_is_its_own() -> None:
     # Grid Engine shows a job whose own process a signal ended so, for a moment after its end.
     record = running(replace(RUNS, native_state="dr", stage=Stage.CANCELLING))
-    lost = job_merge.vanished(record, "It left the queue.", last_seen=T0, at=T0)
+    lost = job_changes.vanished(record, "It left the queue.", last_seen=T0, at=T0)
     assert job_merge.observe(lost, killed(), T0).failure_kind is FailureKind.SIGNAL
 
 

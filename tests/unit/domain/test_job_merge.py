@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from hpcq.domain import job_merge, submission
+from hpcq.domain import identity, job_changes, job_merge, submission
+from hpcq.domain.contradictions import find_contradiction
 from hpcq.domain.identity import same_job
 from hpcq.domain.jobs import (
     ArrayRange,
@@ -97,7 +98,7 @@ def test_an_unclear_submission_is_undetermined_and_says_so_once_it_is_found() ->
 
 def test_a_job_held_never_to_have_been_taken_can_turn_up() -> None:
     lost = submission.failed(intended(), "nobody has it", after(200))
-    record = job_merge.reappeared(lost, seen(JobState.RUNNING), after(300))
+    record = job_changes.reappeared(lost, seen(JobState.RUNNING), after(300))
     assert (record.uid, record.native_id, record.state) == (UID, ID, JobState.UNDETERMINED)
     assert record.state_changed_at == after(300)
     now = job_merge.observe(record, seen(JobState.RUNNING), after(305))
@@ -185,30 +186,32 @@ def test_a_final_state_stays_whatever_comes_after(end: JobState) -> None:
     ended = job_merge.observe(running(), seen(end, end_time=after(7)), after(8))
     for state in JobState:
         assert job_merge.observe(ended, seen(state), after(9)) is ended
-    assert job_merge.vanished(ended, "gone", last_seen=after(8), at=after(9)) is ended
+    assert job_changes.vanished(ended, "gone", last_seen=after(8), at=after(9)) is ended
     assert job_merge.removed_while_queued(ended, after(9)) is ended
-    assert job_merge.held(ended, after(9)) is ended
-    assert job_merge.released(ended, after(9)) is ended
+    assert job_changes.held(ended, after(9)) is ended
+    assert job_changes.released(ended, after(9)) is ended
 
 
 # Leaving the queue
 
 
 def test_a_job_that_is_missed_was_confirmed_when_it_was_last_seen() -> None:
-    assert job_merge.missed(running(), after(30)).confirmed_at == after(30)
-    assert job_merge.missed(running(), None).confirmed_at == after(5)
-    assert job_merge.missed(taken(), after(30)).confirmed_at == after(1)
+    assert job_changes.missed(running(), after(30)).confirmed_at == after(30)
+    assert job_changes.missed(running(), None).confirmed_at == after(5)
+    assert job_changes.missed(taken(), after(30)).confirmed_at == after(1)
 
 
 def test_a_vanished_job_is_undetermined_with_the_reason_until_the_truth_comes() -> None:
-    record = job_merge.vanished(running(), "not accounted yet.", last_seen=after(30), at=after(35))
+    record = job_changes.vanished(
+        running(), "not accounted yet.", last_seen=after(30), at=after(35)
+    )
     assert (record.state, record.stage) == (JobState.UNDETERMINED, None)
     assert record.confirmed_at == after(30)
     assert record.state_reason == (
         "not accounted yet. All that is known of it is this service's own last sight: RUNNING at"
         " 2026-01-05 12:00:30 UTC."
     )
-    assert job_merge.vanished(record, "again", last_seen=after(40), at=after(45)) is record
+    assert job_changes.vanished(record, "again", last_seen=after(40), at=after(45)) is record
     ended = job_merge.observe(
         record, seen(JobState.DONE, exit_code=0, end_time=after(33)), after(90)
     )
@@ -221,9 +224,9 @@ def test_a_vanished_job_is_undetermined_with_the_reason_until_the_truth_comes() 
 
 
 def test_a_cancelled_job_keeps_its_state_and_shows_that_its_end_was_asked_for() -> None:
-    record = job_merge.cancel_requested(running(), after(6))
+    record = job_changes.cancel_requested(running(), after(6))
     assert (record.state, record.status) == (JobState.RUNNING, JobStatus.STOPPING)
-    assert job_merge.cancel_requested(record, after(9)) is record
+    assert job_changes.cancel_requested(record, after(9)) is record
 
 
 @pytest.mark.parametrize(
@@ -243,16 +246,20 @@ def test_a_signal_after_we_asked_for_the_end_is_a_cancellation(
 ) -> None:
     ended = seen(JobState.FAILED, failure_kind=said, exit_signal=9)
     if answer_comes_first:
-        record = job_merge.observe(job_merge.cancel_requested(running(), after(6)), ended, after(7))
+        record = job_merge.observe(
+            job_changes.cancel_requested(running(), after(6)), ended, after(7)
+        )
     else:
-        record = job_merge.cancel_requested(job_merge.observe(running(), ended, after(7)), after(8))
+        record = job_changes.cancel_requested(
+            job_merge.observe(running(), ended, after(7)), after(8)
+        )
     assert record.seen is not None
     assert record.seen.failure_kind is kind
 
 
 def test_a_job_that_ended_well_before_it_could_be_cancelled_is_done() -> None:
     ended = job_merge.observe(running(), seen(JobState.DONE, exit_code=0), after(7))
-    record = job_merge.cancel_requested(ended, after(8))
+    record = job_changes.cancel_requested(ended, after(8))
     assert record.state is JobState.DONE
     assert record.seen is not None
     assert record.seen.failure_kind is None
@@ -272,18 +279,18 @@ def test_a_job_deleted_from_the_queue_is_cancelled_without_a_start() -> None:
 )
 def test_holding_and_releasing_are_each_others_opposite(free: JobState, held: JobState) -> None:
     record = job_merge.observe(taken(), seen(free), after(2))
-    kept = job_merge.held(record, after(3))
+    kept = job_changes.held(record, after(3))
     assert (kept.state, kept.state_changed_at) == (held, after(3))
-    assert job_merge.held(kept, after(4)) is kept
-    assert job_merge.released(kept, after(5)).state is free
-    assert job_merge.released(record, after(5)) is record
+    assert job_changes.held(kept, after(4)) is kept
+    assert job_changes.released(kept, after(5)).state is free
+    assert job_changes.released(record, after(5)) is record
 
 
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.SUSPENDED, JobState.UNDETERMINED])
 def test_only_a_queued_job_is_held_or_released(state: JobState) -> None:
     record = job_merge.observe(taken(), seen(state), after(2))
-    assert job_merge.held(record, after(3)) is record
-    assert job_merge.released(record, after(3)) is record
+    assert job_changes.held(record, after(3)) is record
+    assert job_changes.released(record, after(3)) is record
 
 
 # Which job a number means
@@ -317,7 +324,7 @@ OTHER_KEY = JobUid("11111111-0c0b-4b7e-9b57-6d1f3b9a7c11")
 def test_our_job_is_told_from_a_later_one_under_its_number(
     said: dict[str, Any], same: bool
 ) -> None:
-    assert job_merge.same_job(OURS, seen(**said)) is same
+    assert identity.same_job(OURS, seen(**said)) is same
 
 
 KNOWN = job_merge.foreign_record("1", seen(submit_time=T0, owner="ana"), T0)
@@ -337,7 +344,7 @@ KNOWN = job_merge.foreign_record("1", seen(submit_time=T0, owner="ana"), T0)
 def test_a_known_job_is_told_from_a_later_one_under_its_number(
     said: dict[str, Any], same: bool
 ) -> None:
-    assert job_merge.same_job(KNOWN, seen(**said)) is same
+    assert identity.same_job(KNOWN, seen(**said)) is same
 
 
 # Run again
@@ -377,12 +384,12 @@ def test_a_job_that_ran_and_is_queued_was_requeued(said: JobState, state: JobSta
 
 
 def test_a_job_that_started_while_nobody_could_say_was_requeued_too() -> None:
-    lost = job_merge.vanished(running(), "It left the queue.", last_seen=after(6), at=after(7))
+    lost = job_changes.vanished(running(), "It left the queue.", last_seen=after(6), at=after(7))
     assert job_merge.observe(lost, seen(JobState.QUEUED), after(8)).state is JobState.REQUEUED
 
 
 def test_a_job_that_never_ran_is_queued_after_an_unclear_time() -> None:
-    lost = job_merge.vanished(taken(), "It left the queue.", last_seen=after(6), at=after(7))
+    lost = job_changes.vanished(taken(), "It left the queue.", last_seen=after(6), at=after(7))
     assert job_merge.observe(lost, seen(JobState.QUEUED), after(8)).state is JobState.QUEUED
 
 
@@ -399,7 +406,7 @@ def test_another_start_is_another_run_though_it_was_never_seen_to_wait() -> None
 def test_the_end_of_an_earlier_run_is_no_news_of_a_job_that_waits_again() -> None:
     record = requeued()
     assert job_merge.observe(record, ended(4, 18, code=1), after(30)) is record
-    assert job_merge.contradiction(record, ended(4, 18, code=1)) is None
+    assert find_contradiction(record, ended(4, 18, code=1)) is None
     newer = job_merge.observe(record, ended(25, 28), after(30))
     assert (newer.state, newer.earlier_start) == (JobState.DONE, after(4))
 
@@ -460,7 +467,7 @@ def test_a_finished_job_is_reopened_when_it_surely_runs_again(
     assert record.seen is not None
     assert (record.seen.exit_code, record.seen.end_time) == (None, None)
     assert record.seen.start_time is None
-    assert job_merge.contradiction(DONE, new) is None
+    assert find_contradiction(DONE, new) is None
 
 
 def test_a_reopened_job_goes_on_with_the_next_word_and_ends_with_its_last_run() -> None:
@@ -474,7 +481,7 @@ def test_a_reopened_job_goes_on_with_the_next_word_and_ends_with_its_last_run() 
 
 
 def test_a_wish_to_end_a_job_is_over_with_the_run_it_ended() -> None:
-    asked = job_merge.cancel_requested(DONE, after(21))
+    asked = job_changes.cancel_requested(DONE, after(21))
     record = job_merge.observe(asked, seen(JobState.REQUEUED, submission_key=DONE.key), after(70))
     assert record.status is JobStatus.START_REQUESTED
 
@@ -495,7 +502,7 @@ def test_a_wish_to_end_a_job_is_over_with_the_run_it_ended() -> None:
 )
 def test_anything_else_after_an_end_is_a_contradiction(said: Observation) -> None:
     assert job_merge.observe(DONE, said, after(90)) is DONE
-    found = job_merge.contradiction(DONE, said)
+    found = find_contradiction(DONE, said)
     assert found is not None
     assert (found.uid, found.native_id) == (DONE.uid, ID)
     assert (found.held, found.said) == (JobState.DONE, said.state)
@@ -504,27 +511,27 @@ def test_anything_else_after_an_end_is_a_contradiction(said: Observation) -> Non
 
 @pytest.mark.parametrize("said", [ended(4, 18), seen(JobState.DONE)])
 def test_an_end_that_is_told_again_is_none(said: Observation) -> None:
-    assert job_merge.contradiction(DONE, said) is None
+    assert find_contradiction(DONE, said) is None
 
 
 def test_two_exit_codes_contradict_each_other_in_words() -> None:
     failed = job_merge.observe(running(), ended(4, 18, code=1), after(20))
-    found = job_merge.contradiction(failed, ended(4, 18, code=2))
+    found = find_contradiction(failed, ended(4, 18, code=2))
     assert found is not None
     assert found.reason == (
         "It had ended, as FAILED with exit code 1, and is now said to have ended as FAILED "
         "with exit code 2."
     )
-    killed = job_merge.contradiction(failed, seen(JobState.FAILED, exit_signal=9))
+    killed = find_contradiction(failed, seen(JobState.FAILED, exit_signal=9))
     assert killed is not None
     assert killed.reason.endswith("FAILED by signal 9.")
-    assert job_merge.contradiction(failed, seen(JobState.FAILED)) is None
+    assert find_contradiction(failed, seen(JobState.FAILED)) is None
 
 
 def test_another_job_with_the_key_of_a_known_one_is_a_contradiction() -> None:
     other = replace(seen(submission_key=OURS.key), native_id=NativeId("156"))
-    assert not job_merge.same_job(OURS, other)
-    found = job_merge.contradiction(OURS, other)
+    assert not identity.same_job(OURS, other)
+    found = find_contradiction(OURS, other)
     assert found is not None
     assert (found.native_id, found.uid) == ("156", UID)
     assert "the id 155" in found.reason

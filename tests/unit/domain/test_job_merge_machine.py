@@ -12,7 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hpcq.domain import job_merge, runs, submission
+from hpcq.domain import identity, job_changes, job_merge, runs, submission
+from hpcq.domain.contradictions import find_contradiction
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.domain.transitions import may_move
@@ -178,8 +179,8 @@ class Life(RuleBasedStateMachine):
         seen = self.sight()
         known = self.record.seen
         self.starts |= {seen.start_time, None if known is None else known.start_time}
-        assert job_merge.same_job(self.record, seen)
-        assert job_merge.contradiction(self.record, seen) is None
+        assert identity.same_job(self.record, seen)
+        assert find_contradiction(self.record, seen) is None
         self.become(job_merge.observe(self.record, seen, self.now))
         self.heard = seen
         # Whoever is seen in the queue has no run but the present one; an earlier one can be told
@@ -192,8 +193,8 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: not self.in_queue)
     @rule()
     def miss(self) -> None:
-        missed = job_merge.missed(self.record, self.now)
-        gone = job_merge.vanished(missed, "It left the queue.", last_seen=self.now, at=self.now)
+        missed = job_changes.missed(self.record, self.now)
+        gone = job_changes.vanished(missed, "It left the queue.", last_seen=self.now, at=self.now)
         self.become(gone)
 
     @precondition(lambda self: self.past and not self.in_queue)
@@ -225,7 +226,7 @@ class Life(RuleBasedStateMachine):
             assert self.record is before
 
     def hear(self, said: Observation) -> None:
-        if not job_merge.same_job(self.record, said):
+        if not identity.same_job(self.record, said):
             return
         was_final = self.record.state.is_final
         self.become(job_merge.observe(self.record, said, self.now))
@@ -259,13 +260,13 @@ class Life(RuleBasedStateMachine):
             return  # of a job that is put back this is what is heard
         moment = known.submit_time + timedelta(hours=hours)
         other = Observation(native_id=ID, state=state, owner=owner, submit_time=moment)
-        assert not job_merge.same_job(self.record, other)
+        assert not identity.same_job(self.record, other)
 
     # What we do
 
     @rule()
     def cancel(self) -> None:
-        self.become(job_merge.cancel_requested(self.record, self.now))
+        self.become(job_changes.cancel_requested(self.record, self.now))
 
     @precondition(lambda self: self.waits)
     @rule()
@@ -282,7 +283,7 @@ class Life(RuleBasedStateMachine):
     @rule(hold=st.booleans())
     def hold_or_release(self, hold: bool) -> None:
         self.hold = hold
-        change = job_merge.held if hold else job_merge.released
+        change = job_changes.held if hold else job_changes.released
         self.become(change(self.record, self.now))
 
     # What always holds

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hpcq.domain import job_merge, submission
+from hpcq.domain import job_changes, job_merge, submission
 from hpcq.domain.jobs import (
     Dependency,
     DependencyCondition,
@@ -65,7 +65,7 @@ def test_a_dependency_that_can_never_be_met_is_told_as_the_reason() -> None:
     # What Slurm's accounting tells of it.
     seen = _end(failure_kind=FailureKind.CANCELLED, state_reason="It was cancelled.", end_time=T0)
     assert "a job that it depends on" in (job_merge.observe(waits, seen, T0).state_reason or "")
-    deleted = job_merge.cancel_requested(waits, T0)
+    deleted = job_changes.cancel_requested(waits, T0)
     assert job_merge.observe(deleted, seen, T0).state_reason == "It was cancelled."
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.services.kit import World
 
-from hpcq.domain import job_merge
+from hpcq.domain import job_changes
 from hpcq.domain.errors import (
     CommandTimedOut,
     HpcqError,
@@ -381,7 +381,7 @@ async def test_what_a_disbelieved_listing_said_is_taken_from_the_next(world: Wor
     ticking = asyncio.create_task(world.tick(5))
     await answer.ready.wait()
     await world.jobs.publisher.apply(
-        world.job(native_id).uid, lambda r: job_merge.cancel_requested(r, world.clock())
+        world.job(native_id).uid, lambda r: job_changes.cancel_requested(r, world.clock())
     )
     answer.let_go()
     await ticking

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.unit.services.kit import CLUSTER, T0, WIRE
 
-from hpcq.domain import job_merge, runs, submission
+from hpcq.domain import job_changes, job_merge, runs, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.domain.transitions import WAITS_AGAIN, may_move
@@ -226,9 +226,9 @@ class Following(RuleBasedStateMachine):
             assert record.native_id is not None
             told = self.scheduler.accounting[record.native_id] if answers else []
             newest = runs.newest(record, told)
-            missed = job_merge.missed(record, self.now)
+            missed = job_changes.missed(record, self.now)
             if newest is None:
-                lost = job_merge.vanished(missed, "It left.", last_seen=self.now, at=self.now)
+                lost = job_changes.vanished(missed, "It left.", last_seen=self.now, at=self.now)
                 self.put(lost)
             else:
                 self.put(job_merge.observe(missed, newest, self.now))

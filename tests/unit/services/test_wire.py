@@ -12,7 +12,7 @@ import pytest
 from tests.unit.services.kit import T0, WIRE
 
 from hpcq.api.schemas import Job, ResourceUsage
-from hpcq.domain import job_merge, submission
+from hpcq.domain import job_changes, job_merge, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.domain.units import format_local_time
@@ -69,13 +69,13 @@ KINDS = {
     "refused": submission.failed(INTENT, "no such queue", T0),
     "uncertain": submission.uncertain(INTENT, "no answer", T0, is_promised=False),
     "taken": TAKEN,
-    "held": job_merge.held(TAKEN, T0),
+    "held": job_changes.held(TAKEN, T0),
     "running": RUNNING,
     "exiting": job_merge.observe(RUNNING, replace(SEEN, stage=Stage.EXITING), T0),
-    "being cancelled": job_merge.cancel_requested(RUNNING, T0),
+    "being cancelled": job_changes.cancel_requested(RUNNING, T0),
     "removed while queued": job_merge.removed_while_queued(TAKEN, T0),
-    "missed": job_merge.missed(RUNNING, T0),
-    "vanished": job_merge.vanished(RUNNING, "gone", last_seen=T0, at=T0),
+    "missed": job_changes.missed(RUNNING, T0),
+    "vanished": job_changes.vanished(RUNNING, "gone", last_seen=T0, at=T0),
     "done": ended(JobState.DONE, exit_code=0),
     "failed": ended(JobState.FAILED, exit_signal=9, failure_kind=FailureKind.SIGNAL),
     "failed, nobody knows why": ended(JobState.FAILED),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from hpcq.domain import job_merge, submission
+from hpcq.domain import identity, job_merge, submission
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.schedulers.base import Listing, SchedulerBackend
 from hpcq.services.batching import QueryBatcher
@@ -147,7 +147,7 @@ class JobLookup:
             own = None if seen.submission_key is None else ours.get(seen.submission_key.uid)
             if seen.array_task_id is not None:
                 own = await self._task(own, seen, at)
-            if own is not None and job_merge.same_job(own, seen):
+            if own is not None and identity.same_job(own, seen):
                 record = job_merge.observe(submission.submitted(own, seen.native_id, at), seen, at)
             else:
                 record = job_merge.foreign_record(self._cluster_id, seen, at)
@@ -163,7 +163,7 @@ class JobLookup:
         number = seen.array_task_id
         if number is None or array is None or not array.is_ours:
             return None
-        if not job_merge.is_task_of(array, seen):
+        if not identity.is_task_of(array, seen):
             return None
         known = await self._store.by_uid(array.uid.of_task(number))
         return known or job_merge.task_of(array, seen.native_id, number, at)

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from operator import attrgetter
 
-from hpcq.domain import job_merge
+from hpcq.domain import identity, job_changes
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId
 from hpcq.services.listing.wire import WireFormat
 
@@ -282,7 +282,7 @@ class JobTable(JobIndex):
 
     def _remember(self, native_id: NativeId, record: JobRecord) -> None:
         last_seen = self.as_of
-        self._recently_left[native_id] = job_merge.vanished(
+        self._recently_left[native_id] = job_changes.vanished(
             record, _LEFT_THE_QUEUE, last_seen=last_seen, at=last_seen or record.state_changed_at
         )
         if len(self._recently_left) > _RECENTLY_LEFT_AT_MOST:
@@ -313,4 +313,4 @@ def _is_same_job_seen_early(ours: JobRecord, other: JobRecord) -> bool:
     """Return whether the queue showed our job, as the other, before its submission returned."""
     if not ours.is_ours or other.is_ours or other.seen is None:
         return False
-    return job_merge.same_job(ours, other.seen)
+    return identity.same_job(ours, other.seen)

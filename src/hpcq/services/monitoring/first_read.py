@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from hpcq.domain import job_merge
+from hpcq.domain import identity, job_merge
 from hpcq.domain.errors import HpcqError
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
@@ -75,7 +75,7 @@ class FirstReader:
 
     async def _take_in(self, seen: Observation, at: datetime) -> None:
         entry = self._table.entry(seen.native_id)
-        if entry is None or seen.state.is_final or not job_merge.same_job(entry.record, seen):
+        if entry is None or seen.state.is_final or not identity.same_job(entry.record, seen):
             return
         self._told.add(entry.record.uid)
 

@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from hpcq.domain import job_merge
+from hpcq.domain import job_changes
+from hpcq.domain.contradictions import Contradiction, find_contradiction
 from hpcq.domain.errors import HpcqError, LeaseLost, StoreUnavailable
-from hpcq.domain.events import Contradiction, contradicted
+from hpcq.domain.events import contradiction_event
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.schedulers.base import Listing, SchedulerBackend
 from hpcq.services.listing.job_table import JobTable
@@ -224,7 +225,7 @@ class Monitor:
             )
             contradictions = self._report(listing, comparison)
             before = self._table.as_of
-            missed = [job_merge.missed(r, before) for r in comparison.vanished]
+            missed = [job_changes.missed(r, before) for r in comparison.vanished]
             news = [r for r, old in zip(missed, comparison.vanished, strict=True) if r is not old]
             known = self._known(r.uid for r in comparison.changed)
             put_up = await self._publisher.publish(
@@ -233,7 +234,7 @@ class Monitor:
                 gone=[*comparison.gone, *self._table.shadowed],
                 complete_since=comparison.complete_since,
                 as_of=asked_at,
-                event_drafts=[contradicted(c, asked_at) for c in contradictions],
+                event_drafts=[contradiction_event(c, asked_at) for c in contradictions],
             )
             self.has_seen_queue = True
             memory.last = self._believed(comparison.last, began)
@@ -301,7 +302,7 @@ class Monitor:
             What contradicts the records of our own jobs and did not do so before.
         """
         unreadable = {(b.native_id, b.reason, b.excerpt): b for b in listing.unreadable}
-        found = [(r, job_merge.contradiction(r, seen)) for r, seen in comparison.contradictions]
+        found = [(r, find_contradiction(r, seen)) for r, seen in comparison.contradictions]
         odd = {c: r for r, c in found if c is not None}
         reported, self._memory.reported = self._memory.reported, {*unreadable, *odd}
         for key, bad in unreadable.items():

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from hpcq.domain import job_merge
+from hpcq.domain import identity, job_changes, job_merge
+from hpcq.domain.contradictions import find_contradiction
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.domain.transitions import WAITS_AGAIN
 from hpcq.schedulers.base import Listing
@@ -38,7 +39,7 @@ class Comparison:
         gone: other people's jobs that left the queue, and our own that are retired.
         complete_since: see `Retired.newest`.
         contradictions: observations that no legal life explains, with the record they are about;
-            `job_merge.contradiction` has each in words.
+            `find_contradiction` has each in words.
         last: the observations of this listing, for the next comparison; those of touched jobs
             are left out, for they were not taken in.
     """
@@ -130,11 +131,11 @@ def _owner_of(index: JobIndex, seen: Observation, result: Comparison) -> JobReco
     key = seen.submission_key if seen.array_task_id is None else None
     by_key = None if key is None else index.entry(key.uid)
     if by_key is not None:
-        if job_merge.same_job(by_key.record, seen):
+        if identity.same_job(by_key.record, seen):
             return by_key.record
         result.contradictions.append((by_key.record, seen))
     by_id = index.entry(seen.native_id)
-    if by_id is None or not job_merge.same_job(by_id.record, seen):
+    if by_id is None or not identity.same_job(by_id.record, seen):
         return None
     return by_id.record
 
@@ -149,7 +150,7 @@ def _task_of_ours(
     if array is None or seen.array_task_id is None:
         return None
     entry = index.entries.get(array.uid.of_task(seen.array_task_id))
-    if entry is not None and job_merge.same_job(entry.record, seen):
+    if entry is not None and identity.same_job(entry.record, seen):
         return entry.record
     return job_merge.task_of(array, seen.native_id, seen.array_task_id, at)
 
@@ -161,7 +162,7 @@ def _array_of(index: JobIndex, seen: Observation) -> JobRecord | None:
     else:
         uid = index.by_native.get(NativeId(seen.array_job_id or ""))
     entry = None if uid is None else index.entries.get(uid)
-    if entry is None or not entry.record.is_ours or not job_merge.is_task_of(entry.record, seen):
+    if entry is None or not entry.record.is_ours or not identity.is_task_of(entry.record, seen):
         return None
     return entry.record
 
@@ -188,12 +189,12 @@ def _take_in(
         result.changed.append(record)
         return record.uid
     if record.state.is_final and record.native_id is None:
-        result.changed.append(job_merge.reappeared(record, seen, at))
+        result.changed.append(job_changes.reappeared(record, seen, at))
         return record.uid
     now = job_merge.observe(record, seen, at)
     if now != record:
         result.changed.append(now)
-    elif job_merge.contradiction(record, seen) is not None:
+    elif find_contradiction(record, seen) is not None:
         result.contradictions.append((record, seen))
     return record.uid
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from hpcq.domain import job_merge
+from hpcq.domain import identity, job_merge
 from hpcq.domain.errors import HpcqError
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
@@ -78,7 +78,7 @@ class UsageReader:
         changed = []
         for seen in observations:
             entry = self._table.entry(seen.native_id)
-            if entry is None or seen.state.is_final or not job_merge.same_job(entry.record, seen):
+            if entry is None or seen.state.is_final or not identity.same_job(entry.record, seen):
                 continue
             record = job_merge.with_details(entry.record, seen, at)
             if record != entry.record:

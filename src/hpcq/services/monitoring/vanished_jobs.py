@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from hpcq.domain import arrays, job_merge, runs
+from hpcq.domain import arrays, identity, job_changes, job_merge, runs
 from hpcq.domain.errors import HpcqError
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
@@ -110,7 +110,7 @@ class VanishedJobs:
             parent = parents.get(NativeId(seen.array_job_id))
             if parent is None or parent.uid.of_task(seen.array_task_id) in entries:
                 continue
-            if job_merge.is_task_of(parent, seen):
+            if identity.is_task_of(parent, seen):
                 task = job_merge.task_of(parent, seen.native_id, seen.array_task_id, at)
                 yield job_merge.observe(task, seen, at)
 
@@ -169,11 +169,11 @@ class VanishedJobs:
         if record.state is JobState.UNDETERMINED and at - record.state_changed_at > self._at_most:
             _log.warning("job.abandoned", job=record.native_id, uid=record.uid)
             days = self._at_most / timedelta(days=1)
-            reason = _NEVER_KNOWN.format(days=days) + job_merge.last_sight(record)
+            reason = _NEVER_KNOWN.format(days=days) + job_changes.last_sight(record)
             return record.changed(abandoned_at=at, state_reason=reason)
         if reason == _NOT_IN_ACCOUNTING and record.state is JobState.UNDETERMINED:
             return self._without_end(record, at)
-        return job_merge.vanished(record, reason, last_seen=last_seen, at=at)
+        return job_changes.vanished(record, reason, last_seen=last_seen, at=at)
 
     def _without_end(self, record: JobRecord, at: datetime) -> JobRecord:
         """Return a job that accounting, which answers, still does not show."""
@@ -182,7 +182,7 @@ class VanishedJobs:
         if at - since >= _IN_VAIN_AFTER:
             until = format_time(since + self._at_most)
             reason = _IN_VAIN.format(since=format_time(since), until=until)
-        reason += job_merge.last_sight(record)
+        reason += job_changes.last_sight(record)
         return record if record.state_reason == reason else record.changed(state_reason=reason)
 
     def _note_incomplete(

@@ -3,13 +3,17 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from hpcq.domain.dependencies import Standing, standing
 from hpcq.domain.errors import InvalidSpec, JobNotFound, WrongState
 from hpcq.domain.jobs import Dependency, DependencyCondition, JobRecord, JobSpec, JobUid
+from hpcq.domain.states import JobState
 
 __all__ = ["DependencyRequest", "resolve", "still_to_come"]
 
 _FIELD = "dependsOn"
+_NEEDED = {
+    DependencyCondition.SUCCESS: JobState.DONE,
+    DependencyCondition.FAILURE: JobState.FAILED,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +83,17 @@ async def still_to_come(
 
 
 def _is_open(record: JobRecord, condition: DependencyCondition) -> bool:
-    how = standing(record, condition)
-    if how is Standing.IMPOSSIBLE:
+    """Return whether the condition is still to be met; only an end of the job decides it.
+
+    Raises:
+        InvalidSpec: it never will be met.
+    """
+    if not record.state.is_final:
+        return True
+    if _NEEDED.get(condition, record.state) is not record.state:
         raise InvalidSpec(
             f"The job {record.native_id or record.uid} is {record.state}: a job that waits for its "
             f"{condition} would never start.",
             field=_FIELD,
         )
-    return how is Standing.OPEN
+    return False
