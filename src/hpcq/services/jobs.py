@@ -24,7 +24,7 @@ from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobEntry, JobTable
 from hpcq.services.listing.publisher import JobPublisher
-from hpcq.services.listing.wire import WireFormat
+from hpcq.services.listing.wire import WireFormat, wire_name
 from hpcq.services.monitoring.first_read import FirstReader
 from hpcq.services.monitoring.monitor import Monitor
 from hpcq.services.monitoring.usage import UsageReader
@@ -40,10 +40,6 @@ __all__ = ["JobService"]
 _ALWAYS_EXPRESSED = frozenset(
     {"name", "working_directory", "script_file", "args", "slots", "outputs"}
 )
-_WIRE_NAMES = {
-    "wall_time_limit_seconds": "wallTimeLimit",
-    "memory_limit_bytes": "memoryLimit",
-}
 _OPTIONAL_FIELDS = tuple(f.name for f in fields(JobSpec) if f.name not in _ALWAYS_EXPRESSED)
 
 
@@ -117,7 +113,8 @@ class JobService:
             asked.add("depends_on")
         for name in _OPTIONAL_FIELDS:
             if name in asked and name not in expressible:
-                raise UnsupportedCapability(_wire_name(name), self.backend.name)
+                field = wire_name(name.removesuffix("_seconds").removesuffix("_bytes"))
+                raise UnsupportedCapability(field, self.backend.name)
 
     async def _record(self, job_id: str) -> JobRecord:
         return (await self.find(job_id)).record
@@ -304,10 +301,3 @@ def _beyond(
     if depends_on:
         asked["depends_on"] = [asdict(wish) for wish in depends_on]
     return asked
-
-
-def _wire_name(field: str) -> str:
-    if field in _WIRE_NAMES:
-        return _WIRE_NAMES[field]
-    first, *rest = field.split("_")
-    return first + "".join(word.capitalize() for word in rest)

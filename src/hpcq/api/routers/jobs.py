@@ -13,7 +13,7 @@ from hpcq.api.http_cache import SMALLEST_PACKED_BYTES, accepts_gzip, is_known
 from hpcq.api.job_submission import JobSubmission
 from hpcq.api.problems import responses
 from hpcq.api.requests import RequestModel
-from hpcq.api.schemas import Accepted, Job, ResourceUsage, Submitted
+from hpcq.api.schemas import Accepted, Job, JobList, Submitted, UsageList
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.jobs import JobRecord
 from hpcq.domain.units import format_time, now
@@ -141,7 +141,7 @@ async def submit_job(
     "/jobs",
     operation_id="listJobs",
     summary="List jobs",
-    response_model=list[Job],
+    response_model=JobList,
     responses={
         200: {
             "description": "Jobs; the first to come stand first.",
@@ -233,7 +233,7 @@ async def get_job(
     "/jobs/{jobId}/usage",
     operation_id="getJobUsage",
     summary="Read a job's usage over time",
-    response_model=list[ResourceUsage],
+    response_model=UsageList,
     responses=responses(404, 502, 503, 504),
 )
 async def get_job_usage(

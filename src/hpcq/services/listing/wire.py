@@ -1,61 +1,146 @@
-"""A job as JSON, the way the contract writes it, encoded once and shared by all readers.
+"""The JSON of a job: its fields, defined once, and the encoding that all readers share.
 
-What changes with every poll although nothing happened to the job (``elapsed``, ``asOf``,
-``stale``) stands at the end, so that all before it is encoded only when the job changes.
+The structs here are the definition: they encode answers, and the OpenAPI schema is made from them
+(`hpcq.api.schemas`). The volatile fields (``elapsed``, ``asOf``, ``stale``) change with every poll
+although nothing happened to the job. They stand at the end; all before them is encoded only when
+the job changes.
 """
 
 import functools
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from pydantic import Field, JsonValue, WithJsonSchema
 
 from hpcq.domain.jobs import JobRecord, JobSpec, NativeId, Observation, Usage
 from hpcq.domain.outputs import fill_pattern
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 from hpcq.domain.units import format_local_time, format_time, gibibytes
 
-__all__ = ["WireFormat", "WireJob"]
+__all__ = ["Job", "ResourceUsage", "StableJob", "Time", "WireFormat", "wire_name"]
 
 
-class WireJob(msgspec.Struct, frozen=True, rename="camel"):
-    """A ``Job`` without its last three fields; the base contract's come first, in its order."""
+def wire_name(field: str) -> str:
+    """Return the name of a field in JSON: ``process_io`` is ``processIO``."""
+    first, *rest = field.split("_")
+    return first + "".join("IO" if word == "io" else word.capitalize() for word in rest)
 
-    job_id: str | None
-    status: JobStatus
-    name: str | None
-    start_time: str | None
-    last_status_update_time: str
-    end_time: str | None
-    cluster_id: str
-    working_directory: str | None
-    reserved_slots: int | None
-    script_file: str | None
-    args: tuple[str, ...] | None
-    resource_usage: Mapping[str, object] | None
-    uid: str
-    state: JobState
-    native_state: str | None
-    state_reason: str | None
-    failure_kind: FailureKind | None
-    exit_code: int | None
-    exit_signal: int | None
-    submit_time: str
-    owner: str | None
-    queue: str | None
-    account: str | None
-    hosts: tuple[str, ...] | None
-    wall_time_limit: int | None
-    memory_limit: float | None
-    stdout_path: str | None
-    stderr_path: str | None
-    array_job_id: str | None
-    array_task_id: int | None
-    depends_on: tuple[str, ...] | None
+
+Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+"""A time, as it stands in JSON."""
+
+UsageFigure = Literal[
+    "cpuSeconds",
+    "memoryCpuSeconds",
+    "instantTotalMemory",
+    "maxTotalMemory",
+    "processIO",
+    "processIOWaiting",
+]
+
+
+class ResourceUsage(msgspec.Struct, frozen=True, rename=wire_name):
+    """What a job has used. All figures are numbers; those in `unknown` were not measured."""
+
+    cpu_seconds: Annotated[float, Field(description="CPU time, s.")]
+    memory_cpu_seconds: Annotated[
+        float, Field(description="Memory integrated over CPU time, GB·s.")
+    ]
+    instant_total_memory: Annotated[
+        float, Field(description="Memory at `timeInstant`, GB; 0.0 once the job is over.")
+    ]
+    max_total_memory: Annotated[float, Field(description="The most memory so far, GB.")]
+    process_io: Annotated[float, Field(description="Read and written, GB.")]
+    process_io_waiting: Annotated[float, Field(description="Time spent waiting for it, s.")]
+    time_instant: Annotated[Time, Field(description="When the figures were taken.")]
+    unknown: Annotated[
+        list[UsageFigure],
+        Field(description="The figures that the scheduler does not give; they are 0.0."),
+    ]
+
+
+_USAGE_EXAMPLE = {
+    "cpuSeconds": 57423.2,
+    "memoryCpuSeconds": 0.0,
+    "instantTotalMemory": 21.4,
+    "maxTotalMemory": 23.9,
+    "processIO": 3.1,
+    "processIOWaiting": 0.0,
+    "timeInstant": "2026-11-22T13:00:00.000Z",
+    "unknown": ["memoryCpuSeconds", "processIOWaiting"],
+}
+
+
+def _told(example: JsonValue, description: str | None = None) -> Any:
+    """Return what the documentation tells of a field."""
+    return Field(description=description, examples=[example])
+
+
+class StableJob(msgspec.Struct, frozen=True, rename=wire_name):
+    """The fields of a job that stay as they are until something happens to it.
+
+    Those of the base contract come first, in its order.
+    """
+
+    job_id: Annotated[str | None, _told("141", "The scheduler's own id.")]
+    status: Annotated[JobStatus, _told("RUNNING")]
+    name: Annotated[str | None, _told("pmo-2026-11")]
+    start_time: Annotated[Time | None, _told("2026-11-22T12:00:03.000Z", "When it started.")]
+    last_status_update_time: Annotated[
+        Time, _told("2026-11-22T12:00:03.000Z", "When its status last changed.")
+    ]
+    end_time: Annotated[Time | None, _told(None, "When it ended.")]
+    cluster_id: Annotated[str, _told("1")]
+    working_directory: Annotated[str | None, _told("/home/ana/estudos/pmo-2026-11")]
+    reserved_slots: Annotated[int | None, _told(16)]
+    script_file: Annotated[str | None, _told("/home/pem/rotinas/tuber/jobs/mpi_newave.job")]
+    args: Annotated[tuple[str, ...] | None, _told(["28.16", "16"])]
+    resource_usage: Annotated[
+        ResourceUsage | None,
+        _told(
+            _USAGE_EXAMPLE, "null in listings without `expand`, and when nothing is known of it."
+        ),
+    ]
+    uid: Annotated[
+        str,
+        _told(
+            "7d9f0c6e-2f6b-4d0e-9d5c-1f1f6a1f2b3c",
+            "Permanent; given by this service before the submission.",
+        ),
+    ]
+    state: Annotated[JobState, _told("RUNNING")]
+    native_state: Annotated[str | None, _told("RUNNING", "The scheduler's own word.")]
+    state_reason: Annotated[str | None, _told(None, "Why pending, why failed, in words.")]
+    failure_kind: Annotated[FailureKind | None, _told(None)]
+    exit_code: Annotated[int | None, _told(None)]
+    exit_signal: Annotated[int | None, _told(None)]
+    submit_time: Annotated[Time, _told("2026-11-22T11:58:41.000Z")]
+    owner: Annotated[str | None, _told("ana")]
+    queue: Annotated[str | None, _told("batch")]
+    account: Annotated[str | None, _told("pem")]
+    hosts: Annotated[tuple[str, ...] | None, _told(["node07"])]
+    wall_time_limit: Annotated[int | None, _told(43200, "s.")]
+    memory_limit: Annotated[float | None, _told(64.0, "GB, whole job.")]
+    stdout_path: Annotated[str | None, _told("/home/ana/estudos/pmo-2026-11/pmo-2026-11.o141")]
+    stderr_path: Annotated[str | None, _told("/home/ana/estudos/pmo-2026-11/pmo-2026-11.e141")]
+    array_job_id: Annotated[str | None, _told(None)]
+    array_task_id: Annotated[int | None, _told(None)]
+    depends_on: Annotated[tuple[str, ...] | None, _told(None)]
+
+
+class Job(StableJob, frozen=True, rename=wire_name):
+    """A job. All fields are present in every answer, null when unknown."""
+
+    elapsed: Annotated[int | None, _told(3600, "From the start until now or the end, s.")]
+    as_of: Annotated[
+        Time | None, _told("2026-11-22T13:00:03.000Z", "When the scheduler last confirmed this.")
+    ]
+    stale: Annotated[bool, _told(False, "Whether it has not done so within the allowed age.")]
 
 
 _NOTHING_ASKED = JobSpec(name="", working_directory="", script_file="", slots=0)
@@ -142,13 +227,13 @@ class WireFormat:
         )
         return _encoder.encode([usage for usage in written if usage is not None])
 
-    def _job(self, record: JobRecord, *, usage: bool) -> WireJob:
+    def _job(self, record: JobRecord, *, usage: bool) -> StableJob:
         spec = record.spec or _NOTHING_ASKED
         seen = record.seen or _unseen(record)
         start_time = seen.start_time
         if self.is_original:
             start_time = start_time or record.submit_time
-        return WireJob(
+        return StableJob(
             job_id=record.native_id,
             status=record.status,
             name=spec.name or seen.name,
@@ -182,7 +267,7 @@ class WireFormat:
             depends_on=seen.depends_on or tuple(job.native_id for job in spec.depends_on) or None,
         )
 
-    def _usage_of(self, record: JobRecord) -> Mapping[str, object] | None:
+    def _usage_of(self, record: JobRecord) -> ResourceUsage | None:
         seen = record.seen
         if seen is None or seen.usage is None:
             return None
@@ -191,11 +276,9 @@ class WireFormat:
         taken_at = seen.usage.sampled_at or last_word
         return self._usage(seen.usage, taken_at, is_over=record.state.is_final)
 
-    def _usage(
-        self, usage: Usage, taken_at: datetime, *, is_over: bool
-    ) -> Mapping[str, object] | None:
+    def _usage(self, usage: Usage, taken_at: datetime, *, is_over: bool) -> ResourceUsage | None:
         """Return ``resourceUsage``, or None when no figure is known; 1 GB = 2**30 bytes."""
-        figures = {
+        figures: dict[UsageFigure, float | None] = {
             "cpuSeconds": usage.cpu_seconds,
             "memoryCpuSeconds": gibibytes(usage.memory_byte_seconds),
             "instantTotalMemory": gibibytes(usage.memory_bytes),
@@ -208,11 +291,12 @@ class WireFormat:
             return None
         if is_over:
             known["instantTotalMemory"] = 0.0
-        return {
-            **{name: known.get(name, 0.0) for name in figures},
-            "timeInstant": self.time(taken_at),
-            "unknown": [name for name in figures if name not in known],
+        told: dict[str, Any] = {
+            field: known.get(name, 0.0)
+            for field, name in zip(ResourceUsage.__struct_fields__, figures, strict=False)
         }
+        unknown = [name for name in figures if name not in known]
+        return ResourceUsage(**told, time_instant=self.time(taken_at), unknown=unknown)
 
     def _known_time(self, moment: datetime | None) -> str | None:
         return None if moment is None else self.time(moment)
