@@ -182,7 +182,7 @@ async def test_following_notes_nothing_for_questions_that_nobody_asked(
     await one.lead()
     await other.follow()
     assert len(other.shown()) == 3
-    assert other.services.jobs.publisher._touched == {}
+    assert other.services.jobs.publisher._locally_changed == {}
 
 
 # The scheduler's health is everybody's

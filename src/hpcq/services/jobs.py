@@ -72,7 +72,7 @@ class JobService:
         program: ProgramRequest | None = None,
         depends_on: Sequence[DependencyRequest] = (),
     ) -> Submission:
-        """Hand a job to the scheduler; the intent is on disk before the scheduler is touched.
+        """Hand a job to the scheduler; the intent is on disk before the scheduler is asked.
 
         Args:
             spec: what is to run.

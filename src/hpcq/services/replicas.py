@@ -119,7 +119,7 @@ class Replica:
             self._table.apply((), (), news.as_of)
             self._monitor.health = _health(news)
         # What cannot be written keeps nothing from being read.
-        await self._publisher.pay()
+        await self._publisher.flush()
 
     def _take_in(self, news: News) -> None:
         entries = self._table.entries
@@ -132,7 +132,7 @@ class Replica:
             return entry.record.revision < record.revision
 
         self._table.apply((), news.gone)
-        self._publisher.adopt(*(record for record in news.changed if is_worth_it(record)))
+        self._publisher.show(*(record for record in news.changed if is_worth_it(record)))
         self._known = news.change
 
     async def _take_turns(self) -> None:

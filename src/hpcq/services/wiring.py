@@ -32,7 +32,7 @@ from hpcq.services.submission.submitter import Submitter
 from hpcq.storage.database import Database
 from hpcq.storage.jobs import JobStore
 from hpcq.storage.leases import Lease
-from hpcq.storage.pending_writes import Changes
+from hpcq.storage.pending_writes import PendingWrites
 from hpcq.storage.pruning import Pruner
 
 __all__ = ["Services", "assemble"]
@@ -105,14 +105,14 @@ def assemble(
     listed_for = timedelta(seconds=settings.finished_jobs_listed_seconds)
     keys_kept = timedelta(seconds=settings.idempotency_keys_kept_seconds)
     store = JobStore(database, keys_kept, clock)
-    changes = Changes(store)
+    pending = PendingWrites(store)
     table = JobTable(wire)
     holder = me if store.is_shared else None
-    publisher = JobPublisher(store, changes, table, holder, clock)
+    publisher = JobPublisher(store, pending, table, holder, clock)
     runner = SubmissionRunner(
-        backend, store, changes, me, publisher.adopt, rejection, settings, job_environment, clock
+        backend, store, pending, me, publisher.show, rejection, settings, job_environment, clock
     )
-    recovery = SubmissionRecovery(backend, store, runner, publisher.adopt, _end_leftovers, clock)
+    recovery = SubmissionRecovery(backend, store, runner, publisher.show, _end_leftovers, clock)
     usage_interval = timedelta(seconds=settings.usage_interval_seconds)
     usage = UsageReader(backend, table, usage_interval, _INTEREST, clock)
     rechecked_for = timedelta(seconds=settings.undetermined_rechecked_seconds)
@@ -136,7 +136,7 @@ def assemble(
         publisher=publisher,
         monitor=monitor,
         runner=runner,
-        submitter=Submitter(store, changes, runner, recovery, clock),
+        submitter=Submitter(store, pending, runner, recovery, clock),
         usage=usage,
         lookup=JobLookup(backend, store, wire.cluster_id, settings.poll_interval_seconds, clock),
         details_reader=FirstReader(

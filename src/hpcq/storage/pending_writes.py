@@ -1,4 +1,4 @@
-"""Changes of records that must not be lost when the database cannot take them at the moment."""
+"""A write-behind queue for changes that hold although the database cannot take them now."""
 
 import asyncio
 import contextlib
@@ -10,79 +10,74 @@ from hpcq.domain.errors import RecordDamaged, StoreUnavailable
 from hpcq.domain.jobs import JobRecord, JobUid
 from hpcq.storage.jobs import JobStore
 
-__all__ = ["Changes"]
-
-Change = Callable[[JobRecord], JobRecord]
+__all__ = ["PendingWrites"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Debt:
+class _Write:
+    """A change of one record; see `JobStore.change`."""
+
     uid: JobUid
-    change: Change
+    change: Callable[[JobRecord], JobRecord]
     frees_key: bool
 
 
-class Changes:
-    """Writes changes down that say what has happened already; those that fail are kept.
+class PendingWrites:
+    """Writes changes that have happened already; one that fails is written later.
 
     The changes of one record are written in the order in which they were made.
     """
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
-        self._owed: deque[_Debt] = deque()
-        self._paying = asyncio.Lock()
+        self._pending: deque[_Write] = deque()
+        self._flushing = asyncio.Lock()
 
-    def owes(self, uid: JobUid) -> bool:
-        """Whether something has happened to a job that is not in the database yet."""
-        return any(debt.uid == uid for debt in self._owed)
+    def has_pending(self, uid: JobUid) -> bool:
+        """Return whether a change of the job is not in the database yet."""
+        return any(write.uid == uid for write in self._pending)
 
-    async def make(
-        self, uid: JobUid, change: Change, *, frees_key: bool = False
+    async def change(
+        self, uid: JobUid, change: Callable[[JobRecord], JobRecord], *, frees_key: bool = False
     ) -> JobRecord | None:
-        """Change a record, or remember to.
-
-        Args:
-            uid: whose.
-            change: as `JobStore.change` takes it.
-            frees_key: see there.
+        """Change a record as `JobStore.change` does, now or later.
 
         Returns:
             The record as it is now; None when there is none.
 
         Raises:
-            StoreUnavailable: it was remembered.
-            RecordDamaged: it was not, for it never can be made.
+            StoreUnavailable: the change is pending.
+            RecordDamaged: the change can never be written, and is dropped.
         """
-        debt = _Debt(uid, change, frees_key)
-        if self.owes(uid):
-            self._owed.append(debt)
-            return next((r for r in reversed(await self.pay()) if r.uid == uid), None)
+        write = _Write(uid, change, frees_key)
+        if self.has_pending(uid):
+            self._pending.append(write)
+            return next((r for r in reversed(await self.flush()) if r.uid == uid), None)
         try:
-            return await self._write(debt)
+            return await self._write(write)
         except RecordDamaged:
             raise
         except StoreUnavailable:
-            self._owed.append(debt)
+            self._pending.append(write)
             raise
 
-    async def pay(self) -> list[JobRecord]:
-        """Make the changes that are owed, in their order; return the records as they are now.
+    async def flush(self) -> list[JobRecord]:
+        """Write what is pending, in order; return the records as they are now.
 
         Raises:
-            StoreUnavailable: it still cannot be done.
+            StoreUnavailable: the database still cannot take it.
         """
-        paid = []
-        async with self._paying:
-            while self._owed:
+        written = []
+        async with self._flushing:
+            while self._pending:
                 record = None
-                # One that has been damaged since holds nobody up.
+                # A record that has been damaged since holds up no other.
                 with contextlib.suppress(RecordDamaged):
-                    record = await self._write(self._owed[0])
-                self._owed.popleft()
+                    record = await self._write(self._pending[0])
+                self._pending.popleft()
                 if record is not None:
-                    paid.append(record)
-        return paid
+                    written.append(record)
+        return written
 
-    async def _write(self, debt: _Debt) -> JobRecord | None:
-        return await self._store.change(debt.uid, debt.change, frees_key=debt.frees_key)
+    async def _write(self, write: _Write) -> JobRecord | None:
+        return await self._store.change(write.uid, write.change, frees_key=write.frees_key)

@@ -706,7 +706,7 @@ async def test_a_job_put_up_again_while_its_change_is_written_is_not_left_behind
     async def meanwhile(*changes: Any, **rest: Any) -> Any:
         written = await publish(*changes, **rest)
         # As a request does that learns late what became of its submission.
-        world.jobs.publisher.adopt(world.job(native_id))
+        world.jobs.publisher.show(world.job(native_id))
         return written
 
     world.scheduler.end(native_id, exit_code=0)
@@ -787,7 +787,7 @@ async def test_what_is_remembered_does_not_grow_with_the_jobs_that_come_and_go(
         await world.tick(5)
     memory = world.monitor._memory
     assert (memory.last, memory.missing, memory.unanswered) == ({}, [], [])
-    assert world.jobs.publisher._touched == {}
+    assert world.jobs.publisher._locally_changed == {}
     assert world.monitor._vanished._rechecks == {}
     assert world.usage._interest == {}
     assert not world.runner._under_way

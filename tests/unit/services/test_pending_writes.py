@@ -1,4 +1,4 @@
-"""Changes that the database could not take when they were made."""
+"""PendingWrites that the database could not take when they were made."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from tests.unit.services.kit import World
 
 from hpcq.domain.errors import RecordDamaged, StoreUnavailable
 from hpcq.domain.jobs import JobRecord
-from hpcq.storage.pending_writes import Changes
+from hpcq.storage.pending_writes import PendingWrites
 
 pytestmark = pytest.mark.anyio
 
@@ -28,30 +28,30 @@ async def damage(world: World, record: JobRecord) -> None:
 async def test_what_could_not_be_written_is_written_later_in_its_order(world: World) -> None:
     record = await world.submit()
     await world.runner.written()
-    changes = Changes(world.store)
+    pending = PendingWrites(world.store)
     world.database.full = True
     for reason in ("first", "second"):
         with pytest.raises(StoreUnavailable):
-            await changes.make(record.uid, named(reason))
+            await pending.change(record.uid, named(reason))
     with pytest.raises(StoreUnavailable):
-        await changes.pay()
+        await pending.flush()
     world.database.full = False
-    paid = await changes.pay()
+    paid = await pending.flush()
     assert [r.state_reason for r in paid] == ["first", "second"]
-    assert await changes.pay() == []
+    assert await pending.flush() == []
 
 
 async def test_a_damaged_record_is_not_owed_for(world: World) -> None:
     damaged, whole = await world.submit(), await world.submit()
     await world.runner.written()
-    changes = Changes(world.store)
+    pending = PendingWrites(world.store)
     world.database.full = True
     for record in (damaged, whole):
         with pytest.raises(StoreUnavailable):
-            await changes.make(record.uid, named("late"))
+            await pending.change(record.uid, named("late"))
     world.database.full = False
     await damage(world, damaged)
-    assert [r.uid for r in await changes.pay()] == [whole.uid]
+    assert [r.uid for r in await pending.flush()] == [whole.uid]
     with pytest.raises(RecordDamaged):
-        await changes.make(damaged.uid, named("later"))
-    assert await changes.pay() == []
+        await pending.change(damaged.uid, named("later"))
+    assert await pending.flush() == []

@@ -31,7 +31,7 @@ class Case:
     ended_days_ago: int
     listed: JobState | None
     unreadable: bool
-    touched: bool
+    locally_changed: bool
     repeated: bool
 
     @property
@@ -74,7 +74,7 @@ CASES = st.builds(
     ended_days_ago=st.sampled_from([0, 2]),
     listed=st.none() | st.sampled_from([*LIVE, JobState.DONE]),
     unreadable=st.booleans(),
-    touched=st.booleans(),
+    locally_changed=st.booleans(),
     repeated=st.booleans(),
 )
 QUEUES = st.lists(CASES, unique_by=lambda case: case.number, max_size=12)
@@ -95,8 +95,10 @@ def compared(cases: list[Case]) -> tuple[JobIndex, Comparison]:
     last = {
         case.native_id: case.observation for case in cases if case.repeated and case.observation
     }
-    touched = {r.uid for case, r in records.items() if r is not None and case.touched}
-    result = compare(table, listing, last, touched, CLUSTER, T0, DAY, MANY)
+    locally_changed = {
+        r.uid for case, r in records.items() if r is not None and case.locally_changed
+    }
+    result = compare(table, listing, last, locally_changed, CLUSTER, T0, DAY, MANY)
     return table, result
 
 
@@ -106,9 +108,9 @@ def expected(case: Case) -> str:
     if record is None or record.native_id is None:
         fate = "nothing" if case.listed is None else "changed"
         # An intent without an id is not known by a number; it waits for its own answer.
-        waits = record is not None and not case.touched
+        waits = record is not None and not case.locally_changed
         return f"{fate}, unanswered" if waits else fate
-    if case.touched:
+    if case.locally_changed:
         return "nothing"
     if case.listed is not None:
         if record.state.is_final:

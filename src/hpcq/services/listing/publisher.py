@@ -15,7 +15,7 @@ from hpcq.domain.events import EventDraft
 from hpcq.domain.jobs import JobRecord, JobUid
 from hpcq.services.listing.job_table import JobTable
 from hpcq.storage.jobs import JobStore
-from hpcq.storage.pending_writes import Changes
+from hpcq.storage.pending_writes import PendingWrites
 
 __all__ = ["JobPublisher"]
 
@@ -26,11 +26,11 @@ _Versions = tuple[JobRecord | None, JobRecord]
 
 
 class JobPublisher:
-    """Publishes what changes.
+    """Publishes what pending.
 
     Args:
         store: where it is written.
-        changes: writes down what has happened already.
+        pending: writes down what has happened already.
         table: where it is shown.
         holder: the name under which this process holds the lease; None where it needs none.
         clock: the present, aware.
@@ -39,19 +39,19 @@ class JobPublisher:
     def __init__(
         self,
         store: JobStore,
-        changes: Changes,
+        pending: PendingWrites,
         table: JobTable,
         holder: str | None,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
-        self._changes = changes
+        self._pending = pending
         self._table = table
         self._holder = holder
         self._now = clock
         # When somebody else than the scheduler changed a job, and since when questions to it are
         # open; by the monotonic clock.
-        self._touched: dict[JobUid, float] = {}
+        self._locally_changed: dict[JobUid, float] = {}
         self._asking: list[float] = []
 
     async def apply(
@@ -70,33 +70,33 @@ class JobPublisher:
         entry = self._table.entries.get(uid)
         if entry is None:
             return None
-        self._touch(uid)
-        record = await self._changes.make(uid, change)
+        self._note_local_change(uid)
+        record = await self._pending.change(uid, change)
         if record is None:
             # Somebody else's, of which nothing is kept.
             record = change(entry.record)
-        self.adopt(record)
+        self.show(record)
         return record
 
-    def adopt(self, *records: JobRecord) -> None:
+    def show(self, *records: JobRecord) -> None:
         """Put up jobs as somebody else than the scheduler knows them, if that is newer."""
         entries = self._table.entries
         newer = []
         for record in records:
             entry = entries.get(record.uid)
             if entry is None or entry.record.revision <= record.revision:
-                self._touch(record.uid)
+                self._note_local_change(record.uid)
                 newer.append(record)
         if newer:
             self._table.apply(newer)
 
-    async def pay(self) -> None:
+    async def flush(self) -> None:
         """Write down what has happened and could not be written before.
 
         Raises:
             StoreUnavailable: it still cannot be.
         """
-        self.adopt(*await self._changes.pay())
+        self.show(*await self._pending.flush())
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[float]:
@@ -108,11 +108,13 @@ class JobPublisher:
         finally:
             self._asking.remove(began)
             oldest = min(self._asking, default=time.monotonic())
-            self._touched = {u: at for u, at in self._touched.items() if at >= oldest}
+            self._locally_changed = {
+                uid: at for uid, at in self._locally_changed.items() if at >= oldest
+            }
 
-    def touched_since(self, began: float) -> set[JobUid]:
+    def locally_changed_since(self, began: float) -> set[JobUid]:
         """Return the jobs of which an answer that was asked for then is not believed."""
-        return {uid for uid, at in self._touched.items() if at >= began}
+        return {uid for uid, at in self._locally_changed.items() if at >= began}
 
     async def publish(
         self,
@@ -143,8 +145,8 @@ class JobPublisher:
         """
         if not changed and not gone and as_of is None:
             return set()
-        is_shared, touched = self._store.is_shared, self.touched_since(began)
-        fresh = [r for r in changed if r.uid not in touched]
+        is_shared, locally_changed = self._store.is_shared, self.locally_changed_since(began)
+        fresh = [r for r in changed if r.uid not in locally_changed]
         kept = [r for r in fresh if r.is_ours or is_shared]
         seen = [r for r in fresh if not (r.is_ours or is_shared)]
         left = gone if is_shared else ()
@@ -179,10 +181,10 @@ class JobPublisher:
         """
         await self._store.publish([], holder=self._holder, problem=problem)
 
-    def _touch(self, uid: JobUid) -> None:
+    def _note_local_change(self, uid: JobUid) -> None:
         # No answer can be older than this while nothing is being asked.
         if self._asking:
-            self._touched[uid] = time.monotonic()
+            self._locally_changed[uid] = time.monotonic()
 
     def _put_up(
         self,
@@ -192,8 +194,8 @@ class JobPublisher:
         as_of: datetime | None = None,
         complete_since: datetime | None = None,
     ) -> set[JobUid]:
-        touched = self.touched_since(began)
-        still = [r for r in records if r.uid not in touched or self._is_newer(r)]
+        locally_changed = self.locally_changed_since(began)
+        still = [r for r in records if r.uid not in locally_changed or self._is_newer(r)]
         self._table.apply(still, gone, as_of, complete_since)
         return {r.uid for r in still}
 
@@ -209,7 +211,7 @@ class JobPublisher:
         known = {record.uid for record in written}
         refused = [new.uid for _, new in versions if new.uid not in known]
         if refused:
-            self.adopt(*await self._store.by_uids(refused))
+            self.show(*await self._store.by_uids(refused))
 
     def _with_before(self, changed: Iterable[JobRecord]) -> Iterator[_Versions]:
         """Yield records with their version before; those that have a newer one are left out."""

@@ -206,7 +206,7 @@ class Monitor:
                 published. The next look finds it again.
             LeaseLost: another replica does this now; nothing was written.
         """
-        await self._publisher.pay()
+        await self._publisher.flush()
         memory = self._memory
         with self._publisher.asking() as began:
             asked_at = self._now()
@@ -217,7 +217,7 @@ class Monitor:
                 self._table.copy(),
                 listing,
                 memory.last,
-                self._publisher.touched_since(began),
+                self._publisher.locally_changed_since(began),
                 self._cluster_id,
                 asked_at,
                 self._listed_for,
@@ -289,7 +289,7 @@ class Monitor:
         self, last: dict[NativeId, Observation], began: float
     ) -> dict[NativeId, Observation]:
         """Forget what a listing said of jobs of which it was not believed."""
-        for uid in self._publisher.touched_since(began):
+        for uid in self._publisher.locally_changed_since(began):
             entry = self._table.entries.get(uid)
             if entry is not None and entry.record.native_id is not None:
                 last.pop(entry.record.native_id, None)

@@ -40,8 +40,8 @@ class Comparison:
         complete_since: see `Retired.newest`.
         contradictions: observations that no legal life explains, with the record they are about;
             `find_contradiction` has each in words.
-        last: the observations of this listing, for the next comparison; those of touched jobs
-            are left out, for they were not taken in.
+        last: the observations of this listing, for the next comparison, without those of locally
+            changed jobs, which were not taken in.
     """
 
     changed: list[JobRecord] = field(default_factory=list)
@@ -57,7 +57,7 @@ def compare(
     index: JobIndex,
     listing: Listing,
     last: Mapping[NativeId, Observation],
-    touched: Set[JobUid],
+    locally_changed: Set[JobUid],
     cluster_id: str,
     at: datetime,
     listed_for: timedelta,
@@ -69,8 +69,8 @@ def compare(
         index: the jobs as known.
         listing: the scheduler's queue; those it could not read count as present.
         last: what `Comparison.last` was the time before.
-        touched: jobs that this service changed after the listing was asked for: what it says of
-            them, or does not say, is older than what is known.
+        locally_changed: jobs that this service changed after the listing was asked for, which is
+            older than what is known of them.
         cluster_id: this deployment's name.
         at: when the listing was asked for, aware.
         listed_for: how long our own jobs stay after their end.
@@ -85,7 +85,7 @@ def compare(
             if record is not None and record.parent_uid is not None and not seen.state.is_final:
                 # Its array is not over, whether or not it is listed itself.
                 present.add(record.parent_uid)
-        if record is not None and record.uid in touched:
+        if record is not None and record.uid in locally_changed:
             continue
         result.last[seen.native_id] = seen
         if record is not None and _is_old_news(record, seen, last):
@@ -94,7 +94,7 @@ def compare(
         present.add(_take_in(result, record, seen, cluster_id, at))
     result.unanswered += _still_to_be_cancelled(index, present)
     present.update(_uids_of_unreadable(index, listing))
-    over = _miss(result, index, present | touched)
+    over = _miss(result, index, present | locally_changed)
     retiring = retired(over, at - listed_for, listed_at_most)
     result.gone += retiring.uids
     result.complete_since = retiring.newest

@@ -30,7 +30,7 @@ from hpcq.domain.jobs import HandOver, JobRecord, JobSpec, JobUid, NativeId
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.settings import ServiceSettings
 from hpcq.storage.jobs import JobStore
-from hpcq.storage.pending_writes import Changes
+from hpcq.storage.pending_writes import PendingWrites
 
 __all__ = ["IN_PROGRESS", "SubmissionRunner", "report"]
 
@@ -57,9 +57,9 @@ class SubmissionRunner:
     Args:
         backend: the scheduler.
         store: where intents are kept.
-        changes: writes down what has happened.
+        pending: writes down what has happened.
         me: this process's name; no other has it.
-        adopt: shows a record to all readers.
+        show: shows a record to all readers.
         rejection: says why nothing is to be submitted now, or None.
         settings: how much time things are given.
         job_environment: variables that the site gives to every job.
@@ -74,9 +74,9 @@ class SubmissionRunner:
         self,
         backend: SchedulerBackend,
         store: JobStore,
-        changes: Changes,
+        pending: PendingWrites,
         me: str,
-        adopt: Callable[[JobRecord], None],
+        show: Callable[[JobRecord], None],
         rejection: Callable[[], CircuitOpen | None],
         settings: ServiceSettings,
         job_environment: Mapping[str, str],
@@ -84,9 +84,9 @@ class SubmissionRunner:
     ) -> None:
         self._backend = backend
         self._store = store
-        self._changes = changes
+        self._pending = pending
         self.me = me
-        self._adopt = adopt
+        self._show = show
         self._rejection = rejection
         self.settings = settings
         self._job_environment = job_environment
@@ -224,7 +224,7 @@ class SubmissionRunner:
     def _taken(self, record: JobRecord, native_id: NativeId) -> JobRecord:
         at = self._now()
         taken = submission.submitted(record, native_id, at)
-        self._adopt(taken)
+        self._show(taken)
         self._unwritten[record.uid] = taken
         # The intent is on disk, and the key leads from it to the id: nobody waits for this.
         self.kept(self.found(record, native_id)).add_done_callback(report)
@@ -308,14 +308,14 @@ class SubmissionRunner:
             StoreUnavailable: it is shown, and written as soon as that is possible.
         """
         try:
-            changed = await self._changes.make(record.uid, change, frees_key=frees_key)
+            changed = await self._pending.change(record.uid, change, frees_key=frees_key)
         except StoreUnavailable:
             # It holds all the same, and is written as soon as that is possible.
-            self._adopt(change(record))
+            self._show(change(record))
             raise
         if changed is None:
             raise StoreUnavailable(f"The record of the job {record.uid} has disappeared.")
-        self._adopt(changed)
+        self._show(changed)
         return changed
 
     @contextlib.contextmanager

@@ -70,7 +70,7 @@ class SubmissionRecovery:
         backend: the scheduler.
         store: where intents are kept.
         runner: hands jobs over.
-        adopt: shows a record to all readers.
+        show: shows a record to all readers.
         end_leftovers: ends what still submits a job in the name of a process that died.
         clock: the present, aware.
     """
@@ -80,14 +80,14 @@ class SubmissionRecovery:
         backend: SchedulerBackend,
         store: JobStore,
         runner: SubmissionRunner,
-        adopt: Callable[[JobRecord], None],
+        show: Callable[[JobRecord], None],
         end_leftovers: Callable[[SubmissionKey], Awaitable[None]],
         clock: Callable[[], datetime],
     ) -> None:
         self._backend = backend
         self._store = store
         self._runner = runner
-        self._adopt = adopt
+        self._show = show
         self._end_leftovers = end_leftovers
         self._settings = runner.settings
         self._me = runner.me
@@ -220,7 +220,7 @@ class SubmissionRecovery:
             changed = await self._store.change(record.uid, mine)
             if changed is None:
                 return
-            self._adopt(changed)
+            self._show(changed)
             if not self._runner.is_mine(changed, at):
                 return
             _log.warning("submission.repeated", uid=record.uid, attempt=hand_over.attempts + 1)

@@ -1,7 +1,6 @@
 """Submissions as their clients make them: once, however often a request has to be sent.
 
-The intent is on disk before the scheduler is touched, together with the key under which the client
-may ask again.
+The intent is on disk before the scheduler is asked, together with the client's idempotency key.
 """
 
 import asyncio
@@ -16,7 +15,7 @@ from hpcq.domain.submission import IdempotencyKey
 from hpcq.services.submission.attempt import IN_PROGRESS, SubmissionRunner
 from hpcq.services.submission.recovery import SubmissionRecovery
 from hpcq.storage.jobs import Claim, JobStore
-from hpcq.storage.pending_writes import Changes
+from hpcq.storage.pending_writes import PendingWrites
 
 __all__ = ["Submission", "Submitter"]
 
@@ -44,7 +43,7 @@ class Submitter:
 
     Args:
         store: where intents are kept.
-        changes: writes down what has happened.
+        pending: writes down what has happened.
         runner: hands jobs over.
         recovery: knows whether somebody else may be about to do so.
         clock: the present, aware.
@@ -53,13 +52,13 @@ class Submitter:
     def __init__(
         self,
         store: JobStore,
-        changes: Changes,
+        pending: PendingWrites,
         runner: SubmissionRunner,
         recovery: SubmissionRecovery,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
-        self._changes = changes
+        self._pending = pending
         self._runner = runner
         self._recovery = recovery
         self._now = clock
@@ -100,7 +99,7 @@ class Submitter:
         if claim.fingerprint != key.fingerprint:
             raise IdempotencyKeyReused(_KEY_REUSED)
         # In this order: what is no longer under way, nor unwritten, is in the database.
-        is_busy = self._runner.is_under_way(claim.uid) or self._changes.owes(claim.uid)
+        is_busy = self._runner.is_under_way(claim.uid) or self._pending.has_pending(claim.uid)
         record = self._runner.unwritten(claim.uid) or await self._store.by_uid(claim.uid)
         if record is None:
             raise JobNotFound(claim.uid)
