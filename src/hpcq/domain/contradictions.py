@@ -58,7 +58,7 @@ def find_contradiction(record: JobRecord, seen: Observation) -> Contradiction | 
 
 
 def _impossible(record: JobRecord, seen: Observation) -> str | None:
-    if record.is_ours and seen.submission_key == record.key and not same_job(record, seen):
+    if record.submitted_here and seen.submission_key == record.key and not same_job(record, seen):
         return (
             f"The job {seen.native_id} carries the key of this one, to which the scheduler had "
             f"given the id {record.native_id}."

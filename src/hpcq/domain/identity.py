@@ -25,8 +25,8 @@ def same_job(record: JobRecord, seen: Observation) -> bool:
     if record.native_id is not None and seen.native_id != record.native_id:
         return False
     if seen.submission_key is not None:
-        return record.is_ours and seen.submission_key == record.key
-    if seen.is_keyless and record.is_ours:
+        return record.submitted_here and seen.submission_key == record.key
+    if seen.is_keyless and record.submitted_here:
         return False
     known = record.seen
     if known is not None and known.owner and seen.owner and known.owner != seen.owner:
@@ -65,7 +65,7 @@ def is_task_of(parent: JobRecord, seen: Observation) -> bool:
     if parent.native_id is not None and seen.array_job_id != parent.native_id:
         return False
     if seen.submission_key is not None:
-        return parent.is_ours and seen.submission_key == parent.key
+        return parent.submitted_here and seen.submission_key == parent.key
     if parent.native_id is None:
         return False
     submitted = seen.submit_time
@@ -94,7 +94,7 @@ def _submitted_between(record: JobRecord) -> tuple[datetime, datetime]:
     known = record.seen
     if known is not None and known.submit_time is not None:
         return known.submit_time - _SAME_CLOCK, known.submit_time + _SAME_CLOCK
-    earliest = record.created_at - _OTHER_CLOCK if record.is_ours else _ANY_TIME
+    earliest = record.created_at - _OTHER_CLOCK if record.submitted_here else _ANY_TIME
     latest = record.created_at
     if known is not None:
         latest = max(latest, known.start_time or latest)

@@ -282,7 +282,7 @@ class JobRecord:
         return seen.is_array is True or seen.array_job_id == seen.native_id
 
     @property
-    def is_ours(self) -> bool:
+    def submitted_here(self) -> bool:
         """Whether it was submitted through this service."""
         return self.spec is not None
 

@@ -60,7 +60,12 @@ def sample(old: JobRecord | None, new: JobRecord, at: datetime) -> Sample | None
         at: the present, aware; for figures without a time.
     """
     seen = new.seen
-    if seen is None or seen.usage is None or not new.is_ours or new.state is not JobState.RUNNING:
+    if (
+        seen is None
+        or seen.usage is None
+        or not new.submitted_here
+        or new.state is not JobState.RUNNING
+    ):
         return None
     if old is not None and old.seen is not None and old.seen.usage == seen.usage:
         return None

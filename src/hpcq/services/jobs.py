@@ -152,7 +152,7 @@ class JobService:
         Only jobs that were submitted through this service have any.
         """
         record = (await self.find(job_id)).record
-        return await self.store.samples(record.uid) if record.is_ours else []
+        return await self.store.samples(record.uid) if record.submitted_here else []
 
     async def _find_elsewhere(
         self, job_id: JobUid | NativeId, *, is_array: bool = False
@@ -188,7 +188,7 @@ class JobService:
         record = (await self.find(job_id)).record
         if not record.state.is_final:
             record = await self._cancel(record)
-        if record.is_ours and record.removed_at is None:
+        if record.submitted_here and record.removed_at is None:
             record = await self._remove(record)
         return record
 

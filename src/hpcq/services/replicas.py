@@ -139,16 +139,16 @@ class Replica:
         is_clear = True
         while True:
             try:
-                await self._turn(is_ours=await self._take())
+                await self._turn(is_holder=await self._take())
                 is_clear = True
             except (StoreUnavailable, TimeoutError) as error:
                 if is_clear:
                     _log.warning("lease.unclear", problem=str(error) or "no answer in time")
                 is_clear = False
-                await self._turn(is_ours=False)
+                await self._turn(is_holder=False)
             except Exception:
                 _log.exception("replica.failed")
-                await self._turn(is_ours=False)
+                await self._turn(is_holder=False)
             await asyncio.sleep(self._lease_seconds / _RENEWALS_IN_A_LEASE)
 
     async def _take(self) -> bool:
@@ -160,11 +160,11 @@ class Replica:
         asked, self._asking = self._asking, None
         return asked.result()
 
-    async def _turn(self, *, is_ours: bool) -> None:
-        if is_ours and not self._is_watching:
+    async def _turn(self, *, is_holder: bool) -> None:
+        if is_holder and not self._is_watching:
             _log.info("lease.taken", holder=self._lease.holder)
             await self._start_watching()
-        elif not is_ours and self._is_watching:
+        elif not is_holder and self._is_watching:
             _log.warning("lease.lost", holder=self._lease.holder)
             await self._stop_watching()
 
@@ -205,4 +205,4 @@ def _health(news: News) -> Health:
 
 
 def _is_over(record: JobRecord, horizon: datetime) -> bool:
-    return record.is_ours and record.is_settled and record.state_changed_at < horizon
+    return record.submitted_here and record.is_settled and record.state_changed_at < horizon

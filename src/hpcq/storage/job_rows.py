@@ -75,7 +75,7 @@ def _row(transaction: Transaction, record: JobRecord) -> dict[str, Any]:
         "uid": str(record.uid),
         "deployment_id": transaction.deployment_id,
         "native_id": record.native_id and str(record.native_id),
-        "is_ours": record.is_ours,
+        "is_ours": record.submitted_here,
         "is_settled": record.is_settled,
         "is_removed": record.removed_at is not None,
         "changed_at": record.state_changed_at.timestamp(),
@@ -111,7 +111,7 @@ def write_records(
     if changed:
         connection.execute(_UPDATE, changed)
     for old, record in changes:
-        if record.is_ours:
+        if record.submitted_here:
             transaction.event_drafts += diff(old, record, at)
 
 

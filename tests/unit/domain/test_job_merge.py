@@ -68,7 +68,7 @@ def test_a_job_that_surely_has_no_key_is_none_of_ours() -> None:
 def test_an_intent_waits_without_an_id() -> None:
     record = intended()
     assert (record.state, record.native_id, record.seen) == (JobState.QUEUED, None, None)
-    assert record.is_ours
+    assert record.submitted_here
     assert record.status is JobStatus.START_REQUESTED
 
 
@@ -110,7 +110,7 @@ def test_a_job_held_never_to_have_been_taken_can_turn_up() -> None:
 
 def test_a_foreign_job_begins_with_its_first_sight() -> None:
     record = job_merge.foreign_record("1", seen(submit_time=after(-60), owner="ana"), T0)
-    assert not record.is_ours
+    assert not record.submitted_here
     assert record.created_at == after(-60)
     assert record.uid == JobUid.of_foreign("1", ID, after(-60), "ana")
 

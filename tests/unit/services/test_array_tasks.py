@@ -56,7 +56,7 @@ async def test_a_task_of_an_array_of_ours_is_ours(
     await world.tick(5)
     tasks = [world.job(form.format(array.native_id, number)) for number in (1, 2)]
     for number, task in enumerate(tasks, start=1):
-        assert task.is_ours
+        assert task.submitted_here
         assert (task.uid, task.parent_uid) == (array.uid.of_task(number), array.uid)
         assert task.spec is not None
         assert (task.spec.args, task.spec.array) == (("a", "b"), None)
@@ -108,7 +108,7 @@ async def test_a_task_seen_before_its_arrays_id_was_known_becomes_ours(world: Wo
     task = replace(stranger, native_id=NativeId("1_1"), array_job_id=native_id, array_task_id=1)
     world.scheduler.queue[task.native_id] = task
     await world.tick(5)
-    assert not world.job("1_1").is_ours
+    assert not world.job("1_1").submitted_here
     answer.let_go()
     array = await submitting
     await world.tick(5)
@@ -127,7 +127,7 @@ async def test_a_strangers_array_under_the_number_of_ours_keeps_its_tasks(world:
     )
     world.scheduler.queue[later.native_id] = later
     await world.tick(3600)
-    assert not world.job(later.native_id).is_ours
+    assert not world.job(later.native_id).submitted_here
 
 
 async def test_deleting_a_task_cancels_that_task_only(world: World) -> None:

@@ -88,7 +88,7 @@ async def test_a_job_just_submitted_at_the_shell_is_read_before_the_next_listing
     native_id = world.scheduler.enqueue(owner="rui")
     world.scheduler.extras[native_id] = {"working_directory": "/srv/study"}
     record = (await world.jobs.read(native_id)).record
-    assert (record.is_ours, record.state) == (False, JobState.QUEUED)
+    assert (record.submitted_here, record.state) == (False, JobState.QUEUED)
     assert record.seen is not None
     assert record.seen.working_directory == "/srv/study"
 

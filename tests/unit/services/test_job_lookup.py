@@ -22,7 +22,7 @@ async def test_an_ended_foreign_job_is_read_from_accounting(world: World) -> Non
     world.scheduler.end(native_id)
     record = await world.lookup.find(native_id)
     assert record is not None
-    assert (record.state, record.is_ours) == (JobState.DONE, False)
+    assert (record.state, record.submitted_here) == (JobState.DONE, False)
     assert record.confirmed_at is not None
 
 

@@ -312,7 +312,7 @@ async def test_a_job_listed_before_its_submission_returned_is_one_job_and_ours(
     submitting = asyncio.create_task(world.submit())
     await answer.ready.wait()
     await world.tick()
-    assert [record.is_ours for record in world.table.records()] == [shows_keys]
+    assert [record.submitted_here for record in world.table.records()] == [shows_keys]
     answer.let_go()
     record = await submitting
     assert [r.uid for r in world.table.records()] == [record.uid]
@@ -432,7 +432,7 @@ async def test_an_intent_found_after_a_crash_is_one_job(world: World) -> None:
     await world.tick()
     await world.tick(5)
     (record,) = world.table.records()
-    assert record.is_ours
+    assert record.submitted_here
     assert (record.native_id, record.state) == (NativeId("1"), JobState.QUEUED)
     submitting.cancel()
 

@@ -25,7 +25,7 @@ class Case:
     """One number: what is known under it, and what a listing says of it."""
 
     number: int
-    is_ours: bool
+    submitted_here: bool
     answered: bool
     known: JobState | None
     ended_days_ago: int
@@ -45,7 +45,7 @@ class Case:
     def record(self) -> JobRecord | None:
         if self.known is None:
             return None
-        if not self.is_ours:
+        if not self.submitted_here:
             return job_merge.foreign_record(CLUSTER, observation(self.native_id, self.known), T0)
         intent = submission.intent(
             JobUid(f"00000000-0000-4000-8000-{self.number:012}"),
@@ -68,7 +68,7 @@ def observation(native_id: NativeId, state: JobState) -> Observation:
 CASES = st.builds(
     Case,
     number=st.integers(1, 10**6),
-    is_ours=st.booleans(),
+    submitted_here=st.booleans(),
     answered=st.booleans(),
     known=st.none() | st.sampled_from([*LIVE, JobState.DONE, JobState.FAILED]),
     ended_days_ago=st.sampled_from([0, 2]),
@@ -118,7 +118,7 @@ def expected(case: Case) -> str:
         return "nothing" if case.listed is record.state else "changed"
     if case.unreadable:
         return "nothing"
-    if not case.is_ours:
+    if not case.submitted_here:
         return "gone"
     if record.state.is_final:
         return "gone" if case.ended_days_ago else "nothing"
@@ -160,7 +160,7 @@ def test_a_job_that_changed_is_where_the_listing_says(cases: list[Case]) -> None
         case = by_id[record.native_id]
         assert case.listed is not None
         ran = case.known in (JobState.RUNNING, JobState.SUSPENDED)
-        is_known = not case.is_ours or case.answered
+        is_known = not case.submitted_here or case.answered
         waits = {JobState.QUEUED: JobState.REQUEUED, JobState.QUEUED_HELD: JobState.REQUEUED_HELD}
         again = waits.get(case.listed) if ran and is_known else None
         assert record.state is (again or case.listed)
@@ -183,7 +183,7 @@ def test_an_empty_listing_ends_no_job_of_ours(cases: list[Case]) -> None:
     table = JobTable(WIRE)
     table.apply([r for r in (case.record() for case in cases) if r is not None])
     result = compare(table, Listing(), {}, set(), CLUSTER, T0, DAY, MANY)
-    alive = {r.uid for r in table.records() if r.is_ours and not r.state.is_final}
+    alive = {r.uid for r in table.records() if r.submitted_here and not r.state.is_final}
     assert result.changed == []
     assert not alive & set(result.gone)
     assert alive == {r.uid for r in [*result.vanished, *result.unanswered]}

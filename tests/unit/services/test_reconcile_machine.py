@@ -212,10 +212,10 @@ class Following(RuleBasedStateMachine):
         comparison = compare(
             self.table.copy(), listing, self.last, set(), CLUSTER, self.now, DAY, MANY
         )
-        ours = [r for r in comparison.changed if r.is_ours]
+        ours = [r for r in comparison.changed if r.submitted_here]
         self.put(*ours)
         self.table.apply(
-            [r for r in comparison.changed if not r.is_ours], comparison.gone, self.now
+            [r for r in comparison.changed if not r.submitted_here], comparison.gone, self.now
         )
         self.last = comparison.last
         assert comparison.contradictions == []
@@ -248,7 +248,7 @@ class Following(RuleBasedStateMachine):
             if job.uid is not None and (job.is_known or self.scheduler.shows_keys):
                 assert record.uid == job.uid
             else:
-                assert not record.is_ours
+                assert not record.submitted_here
             assert record.state in (seen.state, WAITS_AGAIN.get(seen.state))
             mine = [r for r in held if r.seen is not None and r.seen.name == job.name]
             assert mine == [record]

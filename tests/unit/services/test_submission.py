@@ -344,7 +344,7 @@ async def test_without_a_key_nothing_is_promised_that_cannot_be_written(
     assert TIMED_OUT.detail in caught.value.detail
     world.database.full = False
     await settled(world)
-    assert world.job("1").is_ours, "it is looked for all the same"
+    assert world.job("1").submitted_here, "it is looked for all the same"
 
 
 async def test_a_refusal_that_cannot_be_written_is_told_and_written_later(world: World) -> None:

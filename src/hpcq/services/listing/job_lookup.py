@@ -161,7 +161,7 @@ class JobLookup:
         if array is None and seen.array_job_id is not None:
             array = await self._store.by_native_id(NativeId(seen.array_job_id))
         number = seen.array_task_id
-        if number is None or array is None or not array.is_ours:
+        if number is None or array is None or not array.submitted_here:
             return None
         if not identity.is_task_of(array, seen):
             return None

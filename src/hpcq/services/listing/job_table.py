@@ -57,7 +57,7 @@ class JobEntry:
     def __init__(self, record: JobRecord, wire: WireFormat) -> None:
         self.record = record
         # Every poll passes all entries by.
-        self.is_over = record.is_ours and record.is_settled
+        self.is_over = record.submitted_here and record.is_settled
         self._wire = wire
 
     @property
@@ -277,7 +277,7 @@ class JobTable(JobIndex):
         native_id = entry.record.native_id
         if native_id is not None and self.by_native.get(native_id) == uid:
             del self.by_native[native_id]
-            if not entry.record.is_ours:
+            if not entry.record.submitted_here:
                 self._remember(native_id, entry.record)
 
     def _remember(self, native_id: NativeId, record: JobRecord) -> None:
@@ -311,6 +311,6 @@ class JobTable(JobIndex):
 
 def _is_same_job_seen_early(ours: JobRecord, other: JobRecord) -> bool:
     """Return whether the queue showed our job, as the other, before its submission returned."""
-    if not ours.is_ours or other.is_ours or other.seen is None:
+    if not ours.submitted_here or other.submitted_here or other.seen is None:
         return False
     return identity.same_job(ours, other.seen)

@@ -147,8 +147,8 @@ class JobPublisher:
             return set()
         is_shared, locally_changed = self._store.is_shared, self.locally_changed_since(began)
         fresh = [r for r in changed if r.uid not in locally_changed]
-        kept = [r for r in fresh if r.is_ours or is_shared]
-        seen = [r for r in fresh if not (r.is_ours or is_shared)]
+        kept = [r for r in fresh if r.submitted_here or is_shared]
+        seen = [r for r in fresh if not (r.submitted_here or is_shared)]
         left = gone if is_shared else ()
         *earlier, (versions, last_gone) = _portions(list(self._with_before(kept)), left)
         put_up: set[JobUid] = set()

@@ -319,4 +319,4 @@ class Monitor:
                 reason=contradiction.reason,
                 native_state=contradiction.native_state,
             )
-        return [contradiction for contradiction, record in new.items() if record.is_ours]
+        return [contradiction for contradiction, record in new.items() if record.submitted_here]

@@ -144,7 +144,7 @@ def _task_of_ours(
     index: JobIndex, known: JobRecord | None, seen: Observation, at: datetime
 ) -> JobRecord | None:
     """Return the record of a task of an array of ours, new at its first sight; None for others."""
-    if known is not None and known.is_ours:
+    if known is not None and known.submitted_here:
         return known
     array = _array_of(index, seen)
     if array is None or seen.array_task_id is None:
@@ -162,7 +162,11 @@ def _array_of(index: JobIndex, seen: Observation) -> JobRecord | None:
     else:
         uid = index.by_native.get(NativeId(seen.array_job_id or ""))
     entry = None if uid is None else index.entries.get(uid)
-    if entry is None or not entry.record.is_ours or not identity.is_task_of(entry.record, seen):
+    if (
+        entry is None
+        or not entry.record.submitted_here
+        or not identity.is_task_of(entry.record, seen)
+    ):
         return None
     return entry.record
 
@@ -219,7 +223,7 @@ def _miss(result: Comparison, index: JobIndex, accounted_for: Set[JobUid]) -> li
         record = entry.record
         if entry.is_over:
             over.append(record)
-        elif not record.is_ours:
+        elif not record.submitted_here:
             result.gone.append(uid)
         elif record.native_id is None:
             result.unanswered.append(record)

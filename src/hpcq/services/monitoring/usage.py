@@ -94,6 +94,6 @@ class UsageReader:
             and r.confirmed_at is None
             and (
                 r.uid in self._interest
-                or (r.state is JobState.RUNNING and (r.is_ours or all_running))
+                or (r.state is JobState.RUNNING and (r.submitted_here or all_running))
             )
         ]

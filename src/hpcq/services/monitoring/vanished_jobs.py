@@ -102,7 +102,7 @@ class VanishedJobs:
         self, due: Sequence[JobRecord], told: Sequence[Observation], at: datetime
     ) -> Iterator[JobRecord]:
         """Yield the tasks of arrays of ours that accounting tells of and no listing has shown."""
-        parents = {record.native_id: record for record in due if record.is_ours}
+        parents = {record.native_id: record for record in due if record.submitted_here}
         entries = self._table.entries
         for seen in told:
             if seen.array_task_id is None or seen.array_job_id is None:
