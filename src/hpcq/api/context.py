@@ -13,10 +13,10 @@ from hpcq.services.jobs import JobService
 from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.pagination import Pagination
 from hpcq.services.listing.wire import WireFormat
+from hpcq.services.monitoring.job_details import UsageReader
 from hpcq.services.monitoring.monitor import Monitor
-from hpcq.services.monitoring.usage import UsageReader
 from hpcq.services.programs import ProgramService
-from hpcq.services.submission.check import SubmissionCheck
+from hpcq.services.submission.submitter import SubmissionCheck
 
 __all__ = ["Context", "ContextDependency"]
 

@@ -25,9 +25,8 @@ from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobEntry, JobTable
 from hpcq.services.listing.publisher import JobPublisher
 from hpcq.services.listing.wire import WireFormat, wire_name
-from hpcq.services.monitoring.first_read import FirstReader
+from hpcq.services.monitoring.job_details import DetailsReader, UsageReader
 from hpcq.services.monitoring.monitor import Monitor
-from hpcq.services.monitoring.usage import UsageReader
 from hpcq.services.submission.attempt import SubmissionRunner
 from hpcq.services.submission.dependencies import DependencyRequest, resolve
 from hpcq.services.submission.paths import PathChecker
@@ -60,7 +59,7 @@ class JobService:
     submitter: Submitter
     usage: UsageReader
     lookup: JobLookup
-    details_reader: FirstReader
+    details_reader: DetailsReader
     wire: WireFormat
     paths: PathChecker
     clock: Callable[[], datetime]
@@ -133,7 +132,7 @@ class JobService:
             found = await self._find_elsewhere(parsed, is_array=is_array)
             entry = JobEntry(found, self.wire)
         else:
-            self.usage.read(entry.record.uid)
+            self.usage.mark_viewed(entry.record.uid)
         if is_array and not entry.record.is_array:
             raise JobNotFound(job_id)
         return entry

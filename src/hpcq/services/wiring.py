@@ -17,18 +17,16 @@ from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.pagination import Pagination
 from hpcq.services.listing.publisher import JobPublisher
 from hpcq.services.listing.wire import WireFormat
-from hpcq.services.monitoring.first_read import FirstReader
+from hpcq.services.monitoring.job_details import DetailsReader, UsageReader
 from hpcq.services.monitoring.monitor import Monitor
-from hpcq.services.monitoring.usage import UsageReader
 from hpcq.services.monitoring.vanished_jobs import VanishedJobs
 from hpcq.services.replicas import Replica
 from hpcq.services.retention import Retention
 from hpcq.services.settings import ServiceSettings
 from hpcq.services.submission.attempt import SubmissionRunner
-from hpcq.services.submission.check import SubmissionCheck
 from hpcq.services.submission.paths import PathChecker
 from hpcq.services.submission.recovery import SubmissionRecovery
-from hpcq.services.submission.submitter import Submitter
+from hpcq.services.submission.submitter import SubmissionCheck, Submitter
 from hpcq.storage.database import Database
 from hpcq.storage.jobs import JobStore
 from hpcq.storage.leases import Lease
@@ -139,7 +137,7 @@ def assemble(
         submitter=Submitter(store, pending, runner, recovery, clock),
         usage=usage,
         lookup=JobLookup(backend, store, wire.cluster_id, settings.poll_interval_seconds, clock),
-        details_reader=FirstReader(
+        details_reader=DetailsReader(
             backend,
             table,
             publisher,

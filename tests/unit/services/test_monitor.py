@@ -653,7 +653,7 @@ async def test_new_figures_of_our_running_jobs_are_kept_as_samples(world: World)
     for native_id in (ours, theirs):
         world.scheduler.run(native_id)
     await world.tick()
-    world.usage.read_all()
+    world.usage.mark_all_viewed()
     for figure in (3.0, 4.0, 4.0):
         for native_id in (ours, theirs):
             world.scheduler.extras[native_id] = {"usage": Usage(cpu_seconds=figure)}
@@ -670,7 +670,7 @@ async def test_reading_all_usage_asks_about_all_running_jobs(world: World) -> No
     world.scheduler.run(running)
     for native_id in (running, waiting):
         world.scheduler.extras[native_id] = {"usage": Usage(cpu_seconds=1.0)}
-    world.usage.read_all()
+    world.usage.mark_all_viewed()
     await world.tick()
     first, second = world.job(running).seen, world.job(waiting).seen
     assert first is not None
@@ -789,7 +789,7 @@ async def test_what_is_remembered_does_not_grow_with_the_jobs_that_come_and_go(
     assert (memory.last, memory.missing, memory.unanswered) == ({}, [], [])
     assert world.jobs.publisher._locally_changed == {}
     assert world.monitor._vanished._rechecks == {}
-    assert world.usage._interest == {}
+    assert world.usage._viewed_at == {}
     assert not world.runner._under_way
     assert len(world.table.entries) == 0
     assert len(world.table.by_native) == 0

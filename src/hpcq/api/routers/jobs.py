@@ -175,7 +175,7 @@ async def list_jobs(
     """
     usage = query.expand is not None
     if usage:
-        context.usage.read_all()
+        context.usage.mark_all_viewed()
     listing = context.table.listing
     freshness = context.table.freshness(now(), context.stale_after)
     if listing.as_of is None and not await listing.in_order():

@@ -16,8 +16,8 @@ from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.schedulers.base import Listing, SchedulerBackend
 from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.publisher import JobPublisher
+from hpcq.services.monitoring.job_details import UsageReader
 from hpcq.services.monitoring.reconcile import Comparison, compare
-from hpcq.services.monitoring.usage import UsageReader
 from hpcq.services.monitoring.vanished_jobs import VanishedJobs
 from hpcq.services.settings import ServiceSettings
 from hpcq.services.submission.recovery import SubmissionRecovery

@@ -8,16 +8,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
+
 from hpcq.domain import submission
-from hpcq.domain.errors import IdempotencyKeyReused, JobNotFound, SubmissionInProgress
+from hpcq.domain.errors import (
+    IdempotencyKeyReused,
+    JobNotFound,
+    SchedulerError,
+    SubmissionInProgress,
+)
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid
 from hpcq.domain.submission import IdempotencyKey
+from hpcq.schedulers.base import ChecksSubmission, SchedulerBackend
+from hpcq.services.circuit_breaker import is_away
 from hpcq.services.submission.attempt import IN_PROGRESS, SubmissionRunner
 from hpcq.services.submission.recovery import SubmissionRecovery
 from hpcq.storage.jobs import Claim, JobStore
 from hpcq.storage.pending_writes import PendingWrites
 
-__all__ = ["Submission", "Submitter"]
+__all__ = ["Submission", "SubmissionCheck", "Submitter"]
+
+_log = structlog.get_logger("hpcq.submission")
+
+_CHECK_AGAIN_SECONDS = 30.0
 
 _KEY_REUSED = (
     "This Idempotency-Key was used for another submission before. Send that one's body, or take a "
@@ -112,3 +125,39 @@ class Submitter:
             # It was given up, and its key is being freed, unless that was at its owner's wish.
             return record.cancel_requested_at is None
         return self._recovery.may_go_on(record, record.hand_over)
+
+
+class SubmissionCheck:
+    """A question, asked when the service starts: can jobs be submitted at all?
+
+    Attributes:
+        problem: why not; None when they can be, as far as is known.
+    """
+
+    def __init__(self, backend: SchedulerBackend) -> None:
+        self._backend = backend if isinstance(backend, ChecksSubmission) else None
+        self.problem: str | None = None
+
+    async def run(self) -> None:
+        """Ask until the answer is yes."""
+        while True:
+            if await self.ask():
+                return
+            await asyncio.sleep(_CHECK_AGAIN_SECONDS)
+
+    async def ask(self) -> bool:
+        """Ask once; return whether the answer was yes."""
+        if self._backend is None:
+            return True
+        try:
+            await self._backend.check_submission()
+        except SchedulerError as error:
+            if is_away(error):
+                # The queue says so too; nothing is known of submissions.
+                return False
+            if self.problem != error.detail:
+                _log.error("submission.impossible", problem=error.detail)
+            self.problem = error.detail
+            return False
+        self.problem = None
+        return True

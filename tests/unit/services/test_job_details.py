@@ -10,7 +10,7 @@ from hpcq.domain.errors import InvalidSpec, JobNotFound, SchedulerUnavailable
 from hpcq.domain.jobs import DependencyCondition, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.schedulers.sge.backend import _CAPABILITIES as SGE
-from hpcq.services.monitoring import first_read
+from hpcq.services.monitoring import job_details
 from hpcq.services.submission.dependencies import DependencyRequest
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +45,7 @@ async def test_concurrent_first_reads_share_one_question(world: World) -> None:
 async def test_the_first_read_answers_with_what_is_known_after_a_while(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(first_read, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(job_details, "_PATIENCE_SECONDS", 0.05)
     native_id = world.scheduler.enqueue(owner="rui")
     world.scheduler.extras[native_id] = {"working_directory": "/srv/study"}
     await world.tick()
@@ -53,7 +53,7 @@ async def test_the_first_read_answers_with_what_is_known_after_a_while(
     seen = (await world.jobs.read(native_id)).record.seen
     assert seen is not None
     assert (seen.owner, seen.working_directory) == ("rui", None)
-    asking = world.jobs.details_reader._asker._asking
+    asking = world.jobs.details_reader._batcher._asking
     assert asking is not None
     answer.let_go()
     await asking
