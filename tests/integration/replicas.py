@@ -176,7 +176,7 @@ class Site:
     async def submit(self, member: Member, **fields: Any) -> JobRecord:
         """Submit a job there, and wait until all of that is in the database."""
         record = (await member.services.jobs.submit(replace(self.spec, **fields))).record
-        await member.services.jobs.runner.written()
+        await member.services.jobs.runner.drain()
         return record
 
     async def close(self) -> None:

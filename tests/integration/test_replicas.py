@@ -138,7 +138,7 @@ async def test_a_job_seen_before_its_id_was_known_is_shown_once_everywhere(
     await one.lead()
     answer.let_go()
     await submitting
-    await other.services.jobs.runner.written()
+    await other.services.jobs.runner.drain()
     await one.lead()
     await one.lead()
     third = await site.member()
@@ -443,7 +443,7 @@ async def test_a_submission_whose_replica_died_is_handed_over_once_by_another(
     for _ in range(3):
         one.clock.forward(LONG)
         await one.lead()
-        await one.services.jobs.runner.written()
+        await one.services.jobs.runner.drain()
     await one.lead()
     replayed = await one.services.jobs.submit(site.spec, "key")
     assert (replayed.is_replay, replayed.record.uid) == (True, record.uid)
@@ -478,11 +478,11 @@ async def test_a_clock_that_is_ahead_does_not_take_the_living_for_dead(
     await one.lead()
     one.clock.forward(COMMAND_SECONDS)
     await one.lead()
-    await one.services.jobs.runner.written()
+    await one.services.jobs.runner.drain()
     site.scheduler.queue.update(hidden)
     refused.let_go()
     await submitting
-    await other.services.jobs.runner.written()
+    await other.services.jobs.runner.drain()
     await one.lead()
     assert site.scheduler.calls["submit"] == 1
     assert one.job((await submitting).record.uid).native_id == NativeId("1")
@@ -508,7 +508,7 @@ async def test_a_replica_that_stood_still_does_not_hand_over_what_another_one_ha
         for member in (one, other):
             member.clock.forward(LONG)
         await one.lead()
-        await one.services.jobs.runner.written()
+        await one.services.jobs.runner.drain()
     goes_on.set()
     with pytest.raises(SubmissionInProgress):
         await submitting

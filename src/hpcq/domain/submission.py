@@ -1,6 +1,28 @@
-"""How a job gets to its scheduler: intended, handed over, perhaps lost on the way, found again.
+"""The way of a job to its scheduler, as steps of its record; pure functions.
 
-Pure functions; every one returns a new record and never changes the one it was given.
+A record with a hand-over (`JobRecord.hand_over`) is on its way; without one it has arrived, or
+surely never will. It is *unclear* when an attempt ended without an answer that decides.
+
+============  ===========================================  =====================================
+Before        Event                                        After
+============  ===========================================  =====================================
+(nothing)     a request is accepted                        QUEUED, on its way: `intent`
+on its way    the scheduler gives an id                    QUEUED, arrived: `submitted`
+on its way    the scheduler surely refused                 FAILED: `failed`; the key is free
+on its way    no answer decides                            UNDETERMINED, unclear: `uncertain`
+on its way    its process died                             as unclear, once no command runs
+unclear       the key is found                             arrived: `submitted`; a wish to
+                                                           cancel it is carried out
+unclear       the key is surely absent, and the client     QUEUED, on its way, one attempt
+              counts on the job: `promised`                more: `handed_over_again`
+unclear       the key is surely absent otherwise: not      FAILED: `failed`
+              promised, refused, cancelled, too long
+              ago, or ten attempts
+unclear       the key is absent, but the job may have      UNDETERMINED, unclear: `doubted`
+              run and been forgotten
+FAILED        the queue shows it after all                 UNDETERMINED, arrived:
+                                                           `job_changes.reappeared`
+============  ===========================================  =====================================
 """
 
 import hashlib

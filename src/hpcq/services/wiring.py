@@ -110,7 +110,7 @@ def assemble(
     runner = SubmissionRunner(
         backend, store, pending, me, publisher.show, rejection, settings, job_environment, clock
     )
-    recovery = SubmissionRecovery(backend, store, runner, publisher.show, _end_leftovers, clock)
+    recovery = SubmissionRecovery(backend, store, runner, publisher.show, _end_orphans, clock)
     usage_interval = timedelta(seconds=settings.usage_interval_seconds)
     usage = UsageReader(backend, table, usage_interval, _INTEREST, clock)
     rechecked_for = timedelta(seconds=settings.undetermined_rechecked_seconds)
@@ -178,5 +178,5 @@ def _open_since(table: JobTable) -> datetime | None:
     return min((hand_over.began_at for hand_over in open_ones), default=None)
 
 
-async def _end_leftovers(key: SubmissionKey) -> None:
+async def _end_orphans(key: SubmissionKey) -> None:
     await asyncio.to_thread(end_orphans, key)

@@ -113,7 +113,7 @@ class World:
 
     async def submit(self, **fields: Any) -> JobRecord:
         record = (await self.jobs.submit(replace(self.spec, **fields))).record
-        await self.runner.written()
+        await self.runner.drain()
         stored = await self.store.by_uid(record.uid)
         assert stored is not None
         return stored if stored.native_id == record.native_id else record

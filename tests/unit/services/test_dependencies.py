@@ -112,7 +112,7 @@ async def test_a_scheduler_that_cannot_wait_says_so(
 async def test_a_key_stands_for_what_was_to_be_waited_for(world: World) -> None:
     first = await first_job(world)
     waiting = (await world.jobs.submit(world.spec, "a", depends_on=[wish(first.uid)])).record
-    await world.runner.written()
+    await world.runner.drain()
     again = await world.jobs.submit(world.spec, "a", depends_on=[wish(first.uid)])
     assert (again.is_replay, again.record.uid) == (True, waiting.uid)
     with pytest.raises(IdempotencyKeyReused):
@@ -131,7 +131,7 @@ async def test_a_job_handed_over_again_waits_for_what_still_can_come(
     world.scheduler.end(first.native_id, state=ended, failure_kind=kind)
     for _ in range(3):
         await world.tick(61)
-        await world.runner.written()
+        await world.runner.drain()
     now = world.job(record.uid)
     if ended is JobState.DONE:
         assert world.scheduler.submitted[record.key].depends_on == ()

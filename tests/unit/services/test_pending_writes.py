@@ -27,7 +27,7 @@ async def damage(world: World, record: JobRecord) -> None:
 
 async def test_what_could_not_be_written_is_written_later_in_its_order(world: World) -> None:
     record = await world.submit()
-    await world.runner.written()
+    await world.runner.drain()
     pending = PendingWrites(world.store)
     world.database.full = True
     for reason in ("first", "second"):
@@ -43,7 +43,7 @@ async def test_what_could_not_be_written_is_written_later_in_its_order(world: Wo
 
 async def test_a_damaged_record_is_not_owed_for(world: World) -> None:
     damaged, whole = await world.submit(), await world.submit()
-    await world.runner.written()
+    await world.runner.drain()
     pending = PendingWrites(world.store)
     world.database.full = True
     for record in (damaged, whole):

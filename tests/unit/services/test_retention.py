@@ -22,7 +22,7 @@ async def finished(world: World) -> JobUid:
     world.scheduler.run(record.native_id)
     world.scheduler.end(record.native_id)
     await world.tick(30)
-    await world.runner.written()
+    await world.runner.drain()
     assert world.job(str(record.uid)).state.is_final
     return record.uid
 
@@ -45,7 +45,7 @@ async def tidy(tmp_path: Path) -> AsyncIterator[World]:
 async def test_records_go_in_time_and_open_jobs_never(tidy: World) -> None:
     uid = await finished(tidy)
     still_open = await tidy.submit()
-    await tidy.runner.written()
+    await tidy.runner.drain()
     tidy.clock.forward(2 * 86400)
     await tidy.retention.sweep()
     assert await tidy.store.by_uid(uid) is not None

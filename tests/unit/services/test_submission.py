@@ -44,7 +44,7 @@ def name_of(error: object) -> str:
 
 async def submitted(world: World, key: str | None = KEY) -> Submission:
     answer = await world.jobs.submit(world.spec, key)
-    await world.runner.written()
+    await world.runner.drain()
     return answer
 
 
@@ -52,7 +52,7 @@ async def settled(world: World) -> None:
     """Let so much time pass that whatever is absent surely is."""
     await world.tick()
     await world.tick(SETTLED)
-    await world.runner.written()
+    await world.runner.drain()
     await world.tick(1)
 
 
@@ -269,7 +269,7 @@ async def test_a_certain_absence_interrupted_submission_is_carried_out_at_once(
     await certain.restart()
     submitting.cancel()
     await certain.tick()
-    await certain.runner.written()
+    await certain.runner.drain()
     (record,) = certain.table.records()
     assert [record.native_id] == in_scheduler(certain, record.uid) == ["2"]
 
@@ -374,7 +374,7 @@ async def test_an_id_that_cannot_be_written_is_answered_and_written_later(world:
     world.database.full = True
     answer.let_go()
     record = (await submitting).record
-    await world.runner.written()
+    await world.runner.drain()
     world.database.full = False
     await world.tick(1)
     assert (await on_disk(world, record.uid)).native_id == record.native_id == "1"
@@ -410,7 +410,7 @@ async def test_a_request_that_is_given_up_while_its_intent_is_written_is_carried
     submitting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await submitting
-    await world.runner.written()
+    await world.runner.drain()
     again = await submitted(world)
     assert (again.is_replay, again.record.native_id) == (True, "1")
 
@@ -522,7 +522,7 @@ async def test_a_job_deleted_while_it_is_handed_over_again_is_cancelled(world: W
     await answer.ready.wait()
     await world.jobs.cancel(record.uid)
     answer.let_go()
-    await world.runner.written()
+    await world.runner.drain()
     await world.tick(1)
     await world.tick(1)
     assert world.scheduler.queue == {}
@@ -594,7 +594,7 @@ async def test_time_counts_from_when_the_commands_of_the_dead_service_were_ended
     async def end_leftovers(key: SubmissionKey) -> None:
         ended.append(key)
 
-    world.recovery._end_leftovers = end_leftovers
+    world.recovery._end_orphans = end_leftovers
     world.clock.forward(3600)
     await world.tick()
     await world.tick(LATER)
@@ -612,7 +612,7 @@ async def test_nothing_is_handed_over_while_a_command_of_the_dead_service_does_n
     async def cannot(_key: SubmissionKey) -> None:
         raise SchedulerError("It does not end.")
 
-    world.recovery._end_leftovers = cannot
+    world.recovery._end_orphans = cannot
     await settled(world)
     assert world.scheduler.calls["submit"] == 1
 

@@ -116,7 +116,7 @@ class Submitting(RuleBasedStateMachine):
         except HpcqError as error:
             raise AssertionError("no other answer is a submission's") from error
         finally:
-            await world.runner.written()
+            await world.runner.drain()
         record = answer.record
         intent = self.intents.setdefault(record.uid, Intent(record.uid))
         if record.native_id is not None:
@@ -227,7 +227,7 @@ class Submitting(RuleBasedStateMachine):
             await self.world.tick(seconds)
         except HpcqError:
             assert self.world.database.full
-        await self.world.runner.written()
+        await self.world.runner.drain()
 
     # What jobs do
 

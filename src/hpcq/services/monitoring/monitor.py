@@ -255,7 +255,7 @@ class Monitor:
         memory = self._memory
         reappeared, memory.reappeared = memory.reappeared, ()
         for record in reappeared:
-            await self._recovery.end_leftovers(record)
+            await self._recovery.end_orphans(record)
         await self._settle(self._known(memory.unanswered))
         with self._publisher.asking() as began:
             asked_about = [*memory.missing, *self._vanished.incomplete]
@@ -273,7 +273,7 @@ class Monitor:
     async def _settle(self, unanswered: Iterable[JobRecord]) -> None:
         for record in unanswered:
             try:
-                await self._recovery.settle(record)
+                await self._recovery.recover(record)
             except HpcqError as error:
                 _log.warning("submission.unclear", uid=record.uid, problem=error.detail)
 

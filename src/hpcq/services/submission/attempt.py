@@ -1,7 +1,8 @@
-"""SubmissionRunner a job to the scheduler, once, and finding out whether it took it.
+"""One attempt to hand a job to the scheduler, and its outcome.
 
-When the answer does not say for certain that the scheduler took the job, its key is looked for; as
-long as that does not tell either, the submission is left open.
+When the answer does not say for certain that the scheduler took the job, its key is looked for. If
+that does not tell either, the submission is left unclear, for `SubmissionRecovery`. The table in
+`hpcq.domain.submission` shows every step.
 """
 
 import asyncio
@@ -52,16 +53,16 @@ _SECOND_LOOK_SECONDS = 0.5
 
 
 class SubmissionRunner:
-    """Hands jobs over.
+    """Runs attempts, each to its end even if its request has gone.
 
     Args:
         backend: the scheduler.
-        store: where intents are kept.
-        pending: writes down what has happened.
+        store: holds the intents.
+        pending: writes outcomes, now or later.
         me: this process's name; no other has it.
         show: shows a record to all readers.
-        rejection: says why nothing is to be submitted now, or None.
-        settings: how much time things are given.
+        rejection: returns the reason why nothing can be submitted now, or None.
+        settings: the time limits.
         job_environment: variables that the site gives to every job.
         clock: the present, aware.
 
@@ -96,83 +97,83 @@ class SubmissionRunner:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def is_under_way(self, uid: JobUid) -> bool:
-        """Whether this process is handing the job over."""
+        """Return whether this process is handing the job over."""
         return uid in self._under_way
 
     def unwritten(self, uid: JobUid) -> JobRecord | None:
-        """Return a job with the id that the scheduler has given and that is not written yet."""
+        """Return a job whose new id is not in the database yet, or None."""
         return self._unwritten.get(uid)
 
     def check_available(self) -> None:
-        """Make sure that there is somebody to submit to.
+        """Check that the scheduler can be asked.
 
         Raises:
-            CircuitOpen: the scheduler did not answer lately.
+            CircuitOpen: it did not answer lately.
         """
         rejection = self._rejection()
         if rejection is not None:
             raise rejection
 
-    async def written(self) -> None:
-        """Return once nothing is under way, and all that came of it is in the database."""
+    async def drain(self) -> None:
+        """Return when nothing is under way and every outcome is in the database."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
     def start(self, record: JobRecord) -> asyncio.Task[JobRecord]:
-        """Hand a job over, to the end even if nobody waits for it any more."""
-        task = self.kept(self.hand_over(record))
-        counted = self.counted(record.uid)
-        counted.__enter__()
-        task.add_done_callback(lambda _: counted.__exit__(None, None, None))
+        """Hand a job over in a task of its own."""
+        task = self.keep(self.hand_over(record))
+        under_way = self.under_way(record.uid)
+        under_way.__enter__()
+        task.add_done_callback(lambda _: under_way.__exit__(None, None, None))
         return task
 
-    def kept(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-        """Do something to its end even if nobody waits for it any more; `written` awaits it."""
+    def keep(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Run a task to its end even if its request has gone; `drain` awaits it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     def is_mine(self, record: JobRecord, began_at: datetime) -> bool:
-        """Whether the job is in this process's hands, by the attempt that began then."""
+        """Return whether the attempt that began then is this process's."""
         hand_over = record.hand_over
         return hand_over is not None and (hand_over.by, hand_over.began_at) == (self.me, began_at)
 
     async def hand_over(self, record: JobRecord) -> JobRecord:
-        """Hand a job over, and return it as it then is: with its id, or left open.
+        """Hand a job over; return its record, with its id or left unclear.
 
         Raises:
             SubmissionInProgress: another process does so.
-            SubmissionUnclear: it is left open, and that could not be written down.
+            SubmissionUnclear: it is unclear, and that could not be written down.
             HpcqError: the scheduler surely did not take it.
         """
-        record = await self._renewed(record)
+        record = await self._renew(record)
         spec, hand_over = record.spec, record.hand_over
         if spec is None or hand_over is None:
             raise ValueError("only a job that was to be submitted here can be handed over")
         try:
             native_id = await self._backend.submit(self._with_environment(spec), record.key)
         except HpcqError as error:
-            return await self._after(record, hand_over, error)
+            return await self._find_out(record, hand_over, error)
         except BaseException:
-            # The service is being stopped, or the adapter has a defect: nobody is told to wait.
+            # The service is being stopped, or the adapter has a defect: no client is told to wait.
             with contextlib.suppress(HpcqError, RuntimeError):
-                await self._leave_open(record, _INTERRUPTED, is_promised=False)
+                await self._mark_unclear(record, _INTERRUPTED, is_promised=False)
             raise
-        return self._taken(record, native_id)
+        return self._accepted(record, native_id)
 
     def _with_environment(self, spec: JobSpec) -> JobSpec:
-        """Return the job with what the site gives to all; what it asks for itself wins."""
+        """Return the job with the site's variables; its own win."""
         site = self._job_environment
         return replace(spec, environment={**site, **spec.environment}) if site else spec
 
-    async def _renewed(self, record: JobRecord) -> JobRecord:
+    async def _renew(self, record: JobRecord) -> JobRecord:
         """Return a job that this process may still hand over.
 
-        A process that was frozen, or waited for its database, may be taken for dead meanwhile.
+        Other processes take one for dead that was frozen, or waited long for its database.
 
         Raises:
-            SubmissionInProgress: it was; what becomes of the job is another one's business.
+            SubmissionInProgress: they did, and another process has the job now.
         """
         hand_over, at = record.hand_over, self._now()
         limit = timedelta(seconds=self.settings.command_timeout_seconds)
@@ -189,27 +190,29 @@ class SubmissionRunner:
             raise SubmissionInProgress(IN_PROGRESS)
         return current
 
-    async def _after(self, record: JobRecord, hand_over: HandOver, error: HpcqError) -> JobRecord:
-        """Find out whether a job exists whose submission was not answered as it should be."""
+    async def _find_out(
+        self, record: JobRecord, hand_over: HandOver, error: HpcqError
+    ) -> JobRecord:
+        """Find out whether the job exists after an attempt that failed."""
         if not error.reached_scheduler:
             if isinstance(error, SchedulerUnavailable) and hand_over.attempts > 1:
-                # Whoever counts on it was told so before.
-                return await self._leave_open(record, error.detail)
+                # Its client was told before that it will be carried out.
+                return await self._mark_unclear(record, error.detail)
             return await self._refused(record, error)
         is_refusal = isinstance(error, _REFUSALS)
         try:
-            native_id = await self._look_for(record, is_refusal=is_refusal)
+            native_id = await self._find(record, is_refusal=is_refusal)
         except HpcqError:
-            return await self._left_open(record, hand_over, error, is_refusal=is_refusal)
+            return await self._promise(record, hand_over, error, is_refusal=is_refusal)
         if native_id is not None:
             _log.warning("submission.found", uid=record.uid, job=native_id, although=error.detail)
-            return self._taken(record, native_id)
+            return self._accepted(record, native_id)
         if is_refusal or self._backend.capabilities.absence_is_certain:
             return await self._refused(record, error)
-        return await self._left_open(record, hand_over, error, is_refusal=False)
+        return await self._promise(record, hand_over, error, is_refusal=False)
 
-    async def _look_for(self, record: JobRecord, *, is_refusal: bool) -> NativeId | None:
-        """Ask for the key until it is found or nobody should wait any longer."""
+    async def _find(self, record: JobRecord, *, is_refusal: bool) -> NativeId | None:
+        """Ask for the key until it is found or the request has waited enough."""
         loop = asyncio.get_running_loop()
         patience = _SECOND_LOOK_SECONDS if is_refusal else self.settings.submission_wait_seconds
         if self._backend.capabilities.absence_is_certain:
@@ -221,37 +224,37 @@ class SubmissionRunner:
                 return native_id
             await asyncio.sleep(min(_SECOND_LOOK_SECONDS, max(0.0, deadline - loop.time())))
 
-    def _taken(self, record: JobRecord, native_id: NativeId) -> JobRecord:
+    def _accepted(self, record: JobRecord, native_id: NativeId) -> JobRecord:
         at = self._now()
-        taken = submission.submitted(record, native_id, at)
-        self._show(taken)
-        self._unwritten[record.uid] = taken
-        # The intent is on disk, and the key leads from it to the id: nobody waits for this.
-        self.kept(self.found(record, native_id)).add_done_callback(report)
-        return taken
+        accepted = submission.submitted(record, native_id, at)
+        self._show(accepted)
+        self._unwritten[record.uid] = accepted
+        # The intent is on disk, and its key leads to the id: the answer need not wait for this.
+        self.keep(self.record_native_id(record, native_id)).add_done_callback(report)
+        return accepted
 
-    async def found(self, record: JobRecord, native_id: NativeId) -> JobRecord:
-        """Write down that the scheduler has the job. Raises as `change` does."""
+    async def record_native_id(self, record: JobRecord, native_id: NativeId) -> JobRecord:
+        """Write the id that the scheduler gave. Raises as `change` does."""
         at = self._now()
         found = await self.change(record, lambda r: submission.submitted(r, native_id, at))
         self._unwritten.pop(record.uid, None)
         return found
 
-    async def _left_open(
+    async def _promise(
         self, record: JobRecord, hand_over: HandOver, error: HpcqError, *, is_refusal: bool
     ) -> JobRecord:
-        """Leave a submission open and promise that it is carried out, if that can be written."""
+        """Mark a submission unclear and promise that it is carried out, if that can be written."""
         refusal = error.detail if is_refusal else None
         try:
-            return await self._leave_open(record, error.detail, refusal)
+            return await self._mark_unclear(record, error.detail, refusal)
         except StoreUnavailable:
             if not hand_over.is_promised:
                 detail = _UNWRITTEN.format(detail=error.detail)
                 raise SubmissionUnclear(detail) from error
-        # It was promised before, and that is on disk.
+        # The promise is older, and on disk.
         return record
 
-    async def _leave_open(
+    async def _mark_unclear(
         self,
         record: JobRecord,
         reason: str,
@@ -259,7 +262,7 @@ class SubmissionRunner:
         *,
         is_promised: bool = True,
     ) -> JobRecord:
-        """Have it found out later; whoever asked for it is told to come back."""
+        """Mark a submission unclear; recovery finds out later."""
         at = self._now()
         _log.warning("submission.unclear", uid=record.uid, problem=reason)
         return await self.change(
@@ -279,7 +282,7 @@ class SubmissionRunner:
         raise error
 
     async def fail(self, record: JobRecord, reason: str, *, frees_key: bool = True) -> None:
-        """Declare a job failed, unless its submission has got on meanwhile.
+        """Mark a job failed, unless its submission has got on meanwhile.
 
         Another process may have taken this one for dead, and handed the job over again.
 
@@ -302,7 +305,7 @@ class SubmissionRunner:
         *,
         frees_key: bool = False,
     ) -> JobRecord:
-        """Write down, and show, what has happened to a job.
+        """Write and show what has happened to a job.
 
         Raises:
             StoreUnavailable: it is shown, and written as soon as that is possible.
@@ -310,7 +313,6 @@ class SubmissionRunner:
         try:
             changed = await self._pending.change(record.uid, change, frees_key=frees_key)
         except StoreUnavailable:
-            # It holds all the same, and is written as soon as that is possible.
             self._show(change(record))
             raise
         if changed is None:
@@ -319,8 +321,8 @@ class SubmissionRunner:
         return changed
 
     @contextlib.contextmanager
-    def counted(self, uid: JobUid) -> Iterator[None]:
-        """Note that a job is being handed over here; may be nested."""
+    def under_way(self, uid: JobUid) -> Iterator[None]:
+        """Count a job as being handed over here; may be nested."""
         self._under_way[uid] += 1
         try:
             yield
@@ -331,6 +333,6 @@ class SubmissionRunner:
 
 
 def report(task: asyncio.Task[JobRecord]) -> None:
-    """Log why a job that nobody waits for was not handed over; to be called when that is done."""
+    """Log why an attempt failed whose request has gone; a callback of its task."""
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("submission.problem", problem=str(error))

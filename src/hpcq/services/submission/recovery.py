@@ -1,7 +1,7 @@
-"""What became of submissions that were left open.
+"""Recovery of submissions that were left unclear, by this process or by another.
 
-Only when the scheduler was asked, and surely does not have a job, is the job given up or handed
-over again.
+A job is given up or handed over again only when the scheduler was asked and surely does not have
+it. The table in `hpcq.domain.submission` shows every step.
 """
 
 import contextlib
@@ -48,30 +48,30 @@ _FINDABLE_FOR = timedelta(days=6)
 
 @dataclass(slots=True)
 class _Search:
-    """What this process knows of a submission that was left open.
+    """What this process knows of an unclear submission.
 
     Attributes:
-        hand_over: how it stood then.
-        noticed_at: since when it stands so, by the clock here: those of replicas differ.
-        ended_leftovers_at: when all commands were ended that might still have submitted it.
+        hand_over: its state when this process noticed it.
+        noticed_at: that time, by the clock here: those of replicas differ.
+        ended_orphans_at: when all commands were ended that might still have submitted it.
         absent_since: when the scheduler first said that it has no such job.
     """
 
     hand_over: HandOver
     noticed_at: datetime
-    ended_leftovers_at: datetime | None = None
+    ended_orphans_at: datetime | None = None
     absent_since: datetime | None = None
 
 
 class SubmissionRecovery:
-    """Settles what was left open, by this process or by another.
+    """Finds out what became of unclear submissions.
 
     Args:
         backend: the scheduler.
-        store: where intents are kept.
+        store: holds the intents.
         runner: hands jobs over.
         show: shows a record to all readers.
-        end_leftovers: ends what still submits a job in the name of a process that died.
+        end_orphans: ends commands with which a process that died may still submit a job.
         clock: the present, aware.
     """
 
@@ -81,21 +81,21 @@ class SubmissionRecovery:
         store: JobStore,
         runner: SubmissionRunner,
         show: Callable[[JobRecord], None],
-        end_leftovers: Callable[[SubmissionKey], Awaitable[None]],
+        end_orphans: Callable[[SubmissionKey], Awaitable[None]],
         clock: Callable[[], datetime],
     ) -> None:
         self._backend = backend
         self._store = store
         self._runner = runner
         self._show = show
-        self._end_leftovers = end_leftovers
+        self._end_orphans = end_orphans
         self._settings = runner.settings
         self._me = runner.me
         self._now = clock
         self._searches: dict[JobUid, _Search] = {}
 
-    async def settle(self, record: JobRecord) -> None:
-        """Find out what became of a submission that was left open, as far as that can be said now.
+    async def recover(self, record: JobRecord) -> None:
+        """Find out what became of a submission, as far as that can be said now.
 
         Raises:
             SchedulerError, StoreUnavailable: it cannot be said at present.
@@ -109,12 +109,12 @@ class SubmissionRecovery:
         wait = timedelta(seconds=self._settings.submission_wait_seconds)
         if may_go_on and at - hand_over.began_at < wait:
             return
-        if not may_go_on and hand_over.by != self._me and search.ended_leftovers_at is None:
-            await self._end_leftovers(record.key)
-            search.ended_leftovers_at = at = self._now()
+        if not may_go_on and hand_over.by != self._me and search.ended_orphans_at is None:
+            await self._end_orphans(record.key)
+            search.ended_orphans_at = at = self._now()
         native_id = record.native_id or await self._backend.find(record.key)
         if native_id is not None:
-            await self._settle_found(record, native_id)
+            await self._found(record, native_id)
         elif not may_go_on and self._is_surely_absent(search, hand_over, at):
             if await self._may_have_run(record, hand_over, at):
                 return
@@ -123,29 +123,29 @@ class SubmissionRecovery:
             return
         self._searches.pop(record.uid, None)
 
-    async def end_leftovers(self, before: JobRecord) -> None:
-        """End what a process that died left behind, of a job that the queue turned out to have.
+    async def end_orphans(self, before: JobRecord) -> None:
+        """End the commands of a process that died, for a job that the queue shows after all.
 
         Args:
             before: the job as it was known until then.
 
         Raises:
-            SchedulerError: it does not end.
+            SchedulerError: a command does not end.
         """
         hand_over = before.hand_over
         if hand_over is None or hand_over.by == self._me or self.may_go_on(before, hand_over):
             return
-        await self._end_leftovers(before.key)
+        await self._end_orphans(before.key)
 
     def _search(self, uid: JobUid, hand_over: HandOver, at: datetime) -> _Search:
-        """Return what is known of a hand-over, from now on if nothing is."""
+        """Return the search for this hand-over, a new one if there is none."""
         search = self._searches.get(uid)
         if search is None or search.hand_over != hand_over:
             search = self._searches[uid] = _Search(hand_over, at)
         return search
 
     def _is_surely_absent(self, search: _Search, hand_over: HandOver, at: datetime) -> bool:
-        """Whether a job can be nowhere that the scheduler did not have when asked at ``at``."""
+        """Return whether a job that the scheduler did not have at ``at`` can be nowhere else."""
         settle = timedelta(seconds=self._settings.submission_settle_seconds)
         if self._backend.capabilities.absence_is_certain and hand_over.uncertain_since is None:
             # An attempt that was answered is not repeated at every look.
@@ -153,14 +153,14 @@ class SubmissionRecovery:
         if search.absent_since is None:
             search.absent_since = at
         quiet_since = self._quiet_since(hand_over, search)
-        if search.ended_leftovers_at is not None:
-            quiet_since = max(quiet_since, search.ended_leftovers_at)
+        if search.ended_orphans_at is not None:
+            quiet_since = max(quiet_since, search.ended_orphans_at)
         return at - quiet_since >= settle and at - search.absent_since >= min(settle, _ABSENT_FOR)
 
     async def _may_have_run(self, record: JobRecord, hand_over: HandOver, at: datetime) -> bool:
-        """Whether an ended job that nobody knows may be this one: then it stays open.
+        """Return whether an unknown job that has ended may be this one; then it stays unclear.
 
-        Only for a scheduler that forgets keys; whoever asked for it may delete it.
+        Only for a scheduler that forgets keys. Its client may delete the job.
         """
         is_over = record.cancel_requested_at is not None or hand_over.refusal is not None
         if is_over or record.spec is None or not isinstance(self._backend, ForgetsKeys):
@@ -178,14 +178,14 @@ class SubmissionRecovery:
             )
         return True
 
-    async def _settle_found(self, record: JobRecord, native_id: NativeId) -> None:
+    async def _found(self, record: JobRecord, native_id: NativeId) -> None:
         if record.cancel_requested_at is not None:
             await self._cancel_found(record, native_id)
         else:
-            await self._runner.found(record, native_id)
+            await self._runner.record_native_id(record, native_id)
 
     async def _conclude(self, record: JobRecord, hand_over: HandOver, at: datetime) -> None:
-        """Give a job up that the scheduler surely does not have, or hand it over again."""
+        """Give up, or hand over again, a job that the scheduler surely does not have."""
         if record.cancel_requested_at is not None:
             await self._runner.fail(record, _CANCELLED, frees_key=False)
         elif hand_over.refusal is not None:
@@ -216,7 +216,7 @@ class SubmissionRecovery:
                 return current
             return submission.handed_over_again(current, spec, at, by=self._me)
 
-        with self._runner.counted(record.uid):
+        with self._runner.under_way(record.uid):
             changed = await self._store.change(record.uid, mine)
             if changed is None:
                 return
@@ -227,7 +227,7 @@ class SubmissionRecovery:
             self._runner.start(changed).add_done_callback(report)
 
     async def _cancel_found(self, record: JobRecord, native_id: NativeId) -> None:
-        """Carry out what was asked of a job before it was known whether there is one."""
+        """Cancel a job whose client asked for that before it was found."""
         never_ran = False
         with contextlib.suppress(JobNotFound):
             never_ran = await self._backend.cancel(native_id)
@@ -240,7 +240,7 @@ class SubmissionRecovery:
         await self._runner.change(record, cancelled)
 
     def may_go_on(self, record: JobRecord, hand_over: HandOver) -> bool:
-        """Whether a process may still be about to hand the job over."""
+        """Return whether a process may still be about to hand the job over."""
         if self._runner.is_under_way(record.uid):
             return True
         if hand_over.uncertain_since is not None or hand_over.by == self._me:
@@ -254,18 +254,18 @@ class SubmissionRecovery:
     def _ended_by(self, began_at: datetime) -> datetime:
         """Return when another process's attempt that began then has surely ended."""
         settings = self._settings
-        # The wait before it (see `_renewed`), its submission, then its search, each within the
-        # limit of a command.
+        # The wait before it (`SubmissionRunner._renew`), its submission, then its search, each
+        # within the limit of a command.
         seconds = 3 * settings.command_timeout_seconds + settings.submission_wait_seconds
         return began_at + timedelta(seconds=seconds)
 
     def _quiet_since(self, hand_over: HandOver, search: _Search) -> datetime:
-        """Return from when on nobody was about to hand the job over."""
+        """Return the time since when no process was about to hand the job over."""
         is_elsewhere = self._store.is_shared and hand_over.by != self._me
         noticed_at = search.noticed_at if is_elsewhere else hand_over.began_at
         if hand_over.uncertain_since is not None:
             return max(hand_over.uncertain_since, noticed_at)
         if is_elsewhere or hand_over.by == self._me:
             return self._ended_by(max(hand_over.began_at, noticed_at))
-        # Whoever handed it over has died; its commands are ended before it is looked for.
+        # The process that handed it over has died; its commands are ended before the search.
         return hand_over.began_at

@@ -99,10 +99,10 @@ class Submitter:
             JobUid.new(), spec, self._now(), by=self._runner.me, is_promised=key is not None
         )
         # What is on disk is handed over, even if nobody waits for it any more.
-        return await asyncio.shield(self._runner.kept(self._submit(record, key)))
+        return await asyncio.shield(self._runner.keep(self._submit(record, key)))
 
     async def _submit(self, record: JobRecord, key: IdempotencyKey | None) -> Submission:
-        with self._runner.counted(record.uid):
+        with self._runner.under_way(record.uid):
             claim = await self._store.create(record, key)
             if claim is None or key is None:
                 return Submission(await self._runner.hand_over(record))
