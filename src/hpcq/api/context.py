@@ -1,4 +1,4 @@
-"""What the routes work with, made once by the application factory."""
+"""The services behind the routes, made once by the application factory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -133,7 +133,7 @@ class ProgramOut(_Wire):
 
 
 class CircuitOut(_Wire):
-    """Whether one part of the scheduler answers, and when it is asked next."""
+    """The circuit of one part of the scheduler: does it answer, and when is it asked next?"""
 
     state: Literal["closed", "open", "half_open"] = Field(
         description="`closed`: it answers. `open`: it did not, and is left in peace. `half_open`: "
@@ -144,7 +144,7 @@ class CircuitOut(_Wire):
 
 
 class Health(_Wire):
-    """Whether the service works."""
+    """The health of the service."""
 
     status: str = Field(examples=["ready"])
     scheduler: str | None = Field(default=None, examples=["LOCAL"])

@@ -12,7 +12,7 @@ _MOST_NAMED = 8
 
 
 def is_whole_array(seen: Observation) -> bool:
-    """Whether an observation is known to be about a whole array, not about one of its tasks."""
+    """Return whether an observation is about a whole array, not about one of its tasks."""
     named = seen.array_task_id is None and seen.array_job_id == seen.native_id
     return seen.is_array is True or named
 

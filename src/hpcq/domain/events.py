@@ -1,4 +1,4 @@
-"""What happened to a job: the difference between two versions of its record, in the wire's words.
+"""Events: the differences between two versions of a record, in the wire's words.
 
 Pure. Who writes a record writes what happened with it, and gives it its number.
 """

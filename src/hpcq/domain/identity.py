@@ -1,4 +1,4 @@
-"""Which job an observation is about.
+"""Identity: the job that an observation is about.
 
 Schedulers use ids again (openpbs PR 686); so a key, the submission time, the owner or the name
 has to agree as well.
@@ -21,7 +21,7 @@ _PUT_BACK = (JobState.REQUEUED, JobState.REQUEUED_HELD)
 
 
 def same_job(record: JobRecord, seen: Observation) -> bool:
-    """Whether an observation is about the record's job, as far as it can be told."""
+    """Return whether an observation is about the record's job, as far as it can be told."""
     if record.native_id is not None and seen.native_id != record.native_id:
         return False
     if seen.submission_key is not None:
@@ -40,7 +40,7 @@ def same_job(record: JobRecord, seen: Observation) -> bool:
 
 
 def surely_same_job(record: JobRecord, seen: Observation) -> bool:
-    """Whether an observation proves to be about the record's job.
+    """Return whether an observation proves to be about the record's job.
 
     Its key does so, or its id, owner and submission time together.
     """
@@ -55,7 +55,7 @@ def surely_same_job(record: JobRecord, seen: Observation) -> bool:
 
 
 def is_task_of(parent: JobRecord, seen: Observation) -> bool:
-    """Whether an observation is about a task of the record's array, as far as it can be told.
+    """Return whether an observation is about a task of the record's array, as far as is known.
 
     A task carries its array's key where the scheduler shows any; a script may have made an array
     of a job that was submitted as one job.
@@ -80,7 +80,7 @@ def _same_time(one: datetime | None, other: datetime | None) -> bool:
 
 
 def _is_another_run_of_another_name(known: Observation, seen: Observation) -> bool:
-    """Whether a sight without a submission time shows neither the name nor the start known.
+    """Return whether a sight without a submission time shows neither the name nor the start known.
 
     Grid Engine lists running jobs so. A job may be renamed, but its start then stays.
     """

@@ -221,7 +221,7 @@ def _moment_of(seen: Observation, at: datetime) -> datetime:
 
 
 def lacks_usage(record: JobRecord) -> bool:
-    """Whether a job ran to its end, and what it used in all was never said."""
+    """Return whether a job ran to its end, and what it used in all was never said."""
     seen = record.seen
     if seen is None or not record.state.is_final or seen.start_time is None:
         return False
@@ -301,7 +301,7 @@ def without_unearned_end(seen: Observation) -> Observation:
 
 
 def _waited_in_vain(record: JobRecord, new: Observation) -> bool:
-    """Whether a job that waited for others was cancelled, by nobody here, and nothing says why."""
+    """Return whether a job that waited for others was cancelled elsewhere, for no known reason."""
     began = new.start_time or (record.seen and record.seen.start_time)
     if record.spec is None or not record.spec.depends_on or began is not None:
         return False

@@ -26,7 +26,7 @@ __all__ = [
 
 
 class DependencyCondition(StrEnum):
-    """What has to have become of a job before another one starts."""
+    """The condition that a job has to meet before another one starts."""
 
     SUCCESS = "success"
     """It is ``DONE``."""
@@ -84,7 +84,7 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """What a user asks a scheduler to run. Field names follow PSI/J and the contract.
+    """A user's request for a job. Field names follow PSI/J and the contract.
 
     Attributes:
         name: as the user gave it; each scheduler's package makes it acceptable there. Empty until
@@ -123,7 +123,7 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a job has used so far. A figure the scheduler does not give is None, never 0.
+    """The resources that a job has used so far; a figure that is not known is None, never 0.
 
     Attributes:
         cpu_seconds: user and system time of all its processes.
@@ -146,7 +146,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What a scheduler said of one job, in one answer. All times are aware, all paths as printed.
+    """A scheduler's words about one job, in one answer; times are aware, paths as printed.
 
     Absent is None: an answer that has no word about a field changes nothing that is known.
 
@@ -198,7 +198,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandOver:
-    """How far the submission of a job to its scheduler has come.
+    """The progress of a job on its way to the scheduler.
 
     Attributes:
         began_at: when it was last handed over, or was about to be.
@@ -273,7 +273,7 @@ class JobRecord:
 
     @property
     def is_array(self) -> bool:
-        """Whether it stands for all tasks of an array, or components of a heterogeneous job."""
+        """True when it stands for all tasks of an array, or components of a heterogeneous job."""
         if self.spec is not None and self.spec.array is not None:
             return True
         seen = self.seen
@@ -283,12 +283,12 @@ class JobRecord:
 
     @property
     def submitted_here(self) -> bool:
-        """Whether it was submitted through this service."""
+        """True when it was submitted through this service."""
         return self.spec is not None
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing more is asked about it."""
+        """True when nothing more is asked about it."""
         return self.state.is_final or self.abandoned_at is not None
 
     @property
@@ -300,7 +300,7 @@ class JobRecord:
 
     @property
     def submit_time(self) -> datetime:
-        """When it was submitted: the scheduler's word, or ours, never after what came of it."""
+        """The time of submission: the scheduler's word, or ours, never after what came of it."""
         seen = self.seen
         if seen is None:
             return self.created_at

@@ -9,7 +9,7 @@ __all__ = ["Installation", "Program", "ProgramKey"]
 
 
 class ProgramKey(NamedTuple):
-    """What a program's id belongs to, whatever else is installed.
+    """The owner of a program's id, whatever else is installed.
 
     Attributes:
         id_prefix: what its id begins with: ``NW``. The number after it belongs to this program

@@ -1,4 +1,4 @@
-"""Which figures of a running job's usage are kept, so that a long run takes no more room than 513.
+"""Samples of a running job's usage: at most 513 are kept, however long it runs.
 
 Pure. The longer a job runs, the further apart its samples stand: by its resolution, a power of two
 of seconds. Each stretch of that length has room for one sample, the first that came.
@@ -18,7 +18,7 @@ SAMPLES_AT_MOST = _STRETCHES + 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What a job was using at one moment of its run.
+    """The usage of a job at one moment of its run.
 
     Attributes:
         record: the job.

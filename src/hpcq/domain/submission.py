@@ -53,7 +53,7 @@ _TAKEN_AFTER_ALL = "The scheduler took it; it has not said yet where it is."
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """What a client names one submission by, however often it has to be sent.
+    """A client's name for one submission, however often it has to be sent.
 
     Attributes:
         text: as in the ``Idempotency-Key`` header.

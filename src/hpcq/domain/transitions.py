@@ -1,4 +1,4 @@
-"""Which states may follow which, as data.
+"""Transitions between states, as data.
 
 DRMAA2 (GFD.231, section 8.1) draws a job's states and the steps between them. This service looks
 at a scheduler now and then, and may miss states in between, so a row holds whatever can be
@@ -42,5 +42,5 @@ WAITS_AGAIN: Mapping[JobState, JobState] = {_QUEUED: _REQUEUED, _QUEUED_HELD: _R
 
 
 def may_move(old: JobState, new: JobState) -> bool:
-    """Whether a job in one state may be seen in the other next; it may always stay."""
+    """Return whether a job in one state may be seen in the other next; it may always stay."""
     return new is old or new in TRANSITIONS[old]

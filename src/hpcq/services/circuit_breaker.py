@@ -99,7 +99,7 @@ class CircuitBreaker:
 
     @property
     def is_closed(self) -> bool:
-        """Whether every question is let through."""
+        """True when every question is let through."""
         return self._opened_at is None
 
     @property

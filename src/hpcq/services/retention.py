@@ -1,4 +1,4 @@
-"""How long things are kept: what is older is taken out of the records, little by little."""
+"""Retention: what is older than its time is deleted from the records, little by little."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -41,7 +41,7 @@ _LISTED_AT_MOST = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What the doors use.
+    """The services that the API uses.
 
     Attributes:
         submission_check: knows whether jobs can be submitted at all.

@@ -45,7 +45,7 @@ _POSTGRESQL_OPTIONS = {
 
 @dataclass(slots=True)
 class Transaction:
-    """What one transaction has written so far.
+    """One transaction, as far as it has come.
 
     Attributes:
         connection: to write with.

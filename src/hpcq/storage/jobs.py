@@ -45,7 +45,7 @@ _NEWS_AT_ONCE = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
-    """What other processes, and this one, have written lately.
+    """The newest writes of all processes.
 
     Attributes:
         changed: records, as they are now.
@@ -84,7 +84,7 @@ class JobStore:
 
     @property
     def is_shared(self) -> bool:
-        """Whether other processes may write to it too."""
+        """True when other processes may write to it too."""
         return self._database.is_shared
 
     async def create(self, record: JobRecord, key: IdempotencyKey | None = None) -> Claim | None:

@@ -1,4 +1,4 @@
-"""Which of several replicas asks the scheduler: the one that holds the lease."""
+"""Leases: one of several replicas holds one, and asks the scheduler."""
 
 from datetime import timedelta
 

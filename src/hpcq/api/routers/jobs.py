@@ -54,7 +54,7 @@ class NoQuery(RequestModel):
 
 
 class JobQuery(RequestModel):
-    """How a listing is to look."""
+    """The query parameters of a listing."""
 
     expand: Literal["resourceUsage"] | None = None
     limit: int | None = Field(
@@ -79,12 +79,12 @@ class JobQuery(RequestModel):
 
     @property
     def place(self) -> Cursor | None:
-        """Where the page begins; None for the first."""
+        """The beginning of the page; None for the first."""
         return None if self.cursor is None else read_cursor(self.cursor)
 
     @property
     def length(self) -> int | None:
-        """How many jobs a page may hold; None when the whole listing was asked for."""
+        """The most jobs that a page may hold; None when the whole listing was asked for."""
         return _LONGEST_PAGE if self.limit is None and self.cursor is not None else self.limit
 
 

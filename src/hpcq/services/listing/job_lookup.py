@@ -26,7 +26,7 @@ _Answer = JobRecord | Exception | None
 
 @dataclass(slots=True)
 class _Told:
-    """What accounting has told of one job, and until when that is not asked again."""
+    """The accounting's answer about one job, and the time until which it is not asked again."""
 
     seen: Sequence[Observation]
     good_until: float

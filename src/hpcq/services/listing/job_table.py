@@ -62,7 +62,7 @@ class JobEntry:
 
     @property
     def is_listed(self) -> bool:
-        """Whether the listing shows it."""
+        """True when the listing shows it."""
         return self._wire.is_listed(self.record)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""How the table and the database are kept in step: written first, shown then.
+"""Publication of changes: the database first, then the table.
 
 Two kinds of news meet here. What this service did itself (a submission, a cancellation) is true at
 once. What a scheduler answered was true when it was asked, which may be before that.
@@ -200,7 +200,7 @@ class JobPublisher:
         return {r.uid for r in still}
 
     def _is_newer(self, record: JobRecord) -> bool:
-        """Whether the store has this version, and the table an earlier one."""
+        """Return whether the table shows an earlier version of the record."""
         entry = self._table.entries.get(record.uid)
         return entry is not None and entry.record.revision < record.revision
 

@@ -45,7 +45,7 @@ UsageFigure = Literal[
 
 
 class ResourceUsage(msgspec.Struct, frozen=True, rename=wire_name):
-    """What a job has used. All figures are numbers; those in `unknown` were not measured."""
+    """The usage of a job. All figures are numbers; those in `unknown` were not measured."""
 
     cpu_seconds: Annotated[float, Field(description="CPU time, s.")]
     memory_cpu_seconds: Annotated[

@@ -33,7 +33,7 @@ _WOKEN_INTERVAL_SECONDS = 0.05
 
 @dataclass(slots=True)
 class Health:
-    """What was last heard of the scheduler.
+    """The scheduler's health, as of the newest query.
 
     Attributes:
         answered: whether the newest query was answered.
@@ -46,7 +46,7 @@ class Health:
 
 @dataclass(slots=True)
 class _Memory:
-    """What the monitor knows besides the table.
+    """The monitor's knowledge beside the table.
 
     Attributes:
         last: what the newest listing said.

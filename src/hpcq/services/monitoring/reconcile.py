@@ -1,4 +1,4 @@
-"""What a queue listing means for the jobs we know: a pure comparison, made off the event loop."""
+"""The comparison of a queue listing with the known jobs: pure, made off the event loop."""
 
 import heapq
 from collections.abc import Iterable, Mapping, Set
@@ -30,7 +30,7 @@ class Retired:
 
 @dataclass(slots=True)
 class Comparison:
-    """What a listing changes.
+    """The changes that a listing brings.
 
     Attributes:
         changed: new and changed jobs.

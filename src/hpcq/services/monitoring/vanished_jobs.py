@@ -1,4 +1,4 @@
-"""How jobs ended that left the queue: asked of the accounting, again and again while it is late."""
+"""Jobs that left the queue: the accounting is asked for their end, again while it is late."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ _IN_VAIN_AFTER = timedelta(minutes=2)
 
 @dataclass(slots=True)
 class _Recheck:
-    """When to look for a vanished job again."""
+    """The time of the next search for a vanished job."""
 
     due: datetime
     wait: timedelta

@@ -1,4 +1,4 @@
-"""Whether what a submission names exists on this machine, or comes to exist in a moment.
+"""Checks of the paths that a submission names; one that is missing may appear in a moment.
 
 An NFS client remembers for up to a minute (``acdirmax``, nfs(5)) that a name was not there. Reading
 the folder it should be in makes the client ask the server for the folder's attributes, and forget

@@ -48,7 +48,7 @@ _FINDABLE_FOR = timedelta(days=6)
 
 @dataclass(slots=True)
 class _Search:
-    """What this process knows of an unclear submission.
+    """The knowledge of this process about an unclear submission.
 
     Attributes:
         hand_over: its state when this process noticed it.

@@ -40,7 +40,7 @@ _KEY_REUSED = (
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What became of a request to submit.
+    """The outcome of a request to submit.
 
     Attributes:
         record: the job; without a native id while nobody knows whether the scheduler took it.
