@@ -102,7 +102,7 @@ class Replica:
         self._table.apply(gone=gone, complete_since=retiring.newest)
 
     async def catch_up(self) -> None:
-        """Put up what the others have written since the last time.
+        """Show what the others have written since the last time.
 
         Raises:
             StoreUnavailable: it cannot be read, or what is owed cannot be written.

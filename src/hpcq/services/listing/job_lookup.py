@@ -1,4 +1,4 @@
-"""Jobs that are not on the table: in this service's records, or somewhere in the scheduler.
+"""Jobs that are not in the table: in this service's records, or somewhere in the scheduler.
 
 The queue is asked too: a job that was submitted a moment ago is on no listing yet.
 """

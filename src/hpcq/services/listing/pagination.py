@@ -1,6 +1,6 @@
 """The listing in pages, for queues and days that are too long for one answer.
 
-First come the jobs on the table, in the order of the listing; then those that ended within the
+First come the jobs in the table, in the order of the listing; then those that ended within the
 time for which they are listed and are too many for it, the newest first. A page begins after the
 last job of the one before, wherever that stands by then, so that jobs that come and go move no
 others from page to page.
@@ -120,7 +120,7 @@ class Pagination:
         """Return at most ``limit`` jobs from ``cursor`` on; there may be fewer before the end.
 
         Raises:
-            StoreUnavailable: the jobs cannot be read that are not on the table.
+            StoreUnavailable: the jobs cannot be read that are not in the table.
         """
         if isinstance(cursor, AfterEnded):
             return await self._ended(cursor, limit)

@@ -1,7 +1,7 @@
 """Publication of changes: the database first, then the table.
 
-Two kinds of news meet here. What this service did itself (a submission, a cancellation) is true at
-once. What a scheduler answered was true when it was asked, which may be before that.
+Two kinds of changes meet here. A change by this service itself (a submission, a cancellation) is
+true at once. An answer of the scheduler was true when it was asked, which may be earlier.
 """
 
 import contextlib
@@ -19,20 +19,20 @@ from hpcq.storage.pending_writes import PendingWrites
 
 __all__ = ["JobPublisher"]
 
-# Whoever else writes waits for a transaction to end; this many records take about half a second.
+# Other writers wait for a transaction to end; this many records take about half a second.
 _WRITTEN_AT_ONCE = 2_000
 
 _Versions = tuple[JobRecord | None, JobRecord]
 
 
 class JobPublisher:
-    """Publishes what pending.
+    """Publishes changes of jobs: writes them to the store, then shows them in the table.
 
     Args:
-        store: where it is written.
-        pending: writes down what has happened already.
-        table: where it is shown.
-        holder: the name under which this process holds the lease; None where it needs none.
+        store: holds the records.
+        pending: writes changes that have happened already, now or later.
+        table: shows the records.
+        holder: this process's name in the lease; None where it needs none.
         clock: the present, aware.
     """
 
@@ -49,15 +49,15 @@ class JobPublisher:
         self._table = table
         self._holder = holder
         self._now = clock
-        # When somebody else than the scheduler changed a job, and since when questions to it are
-        # open; by the monotonic clock.
+        # The times of changes that no answer of the scheduler made, and of open questions to it;
+        # by the monotonic clock.
         self._locally_changed: dict[JobUid, float] = {}
         self._asking: list[float] = []
 
     async def apply(
         self, uid: JobUid, change: Callable[[JobRecord], JobRecord]
     ) -> JobRecord | None:
-        """Change one job on this service's own account: in the store, and then on the table.
+        """Change one job on this service's own account: in the store, and then in the table.
 
         Answers of the scheduler that were asked for before are not believed about it.
 
@@ -79,7 +79,7 @@ class JobPublisher:
         return record
 
     def show(self, *records: JobRecord) -> None:
-        """Put up jobs as somebody else than the scheduler knows them, if that is newer."""
+        """Show jobs as somebody else than the scheduler knows them, if that is newer."""
         entries = self._table.entries
         newer = []
         for record in records:
@@ -126,7 +126,7 @@ class JobPublisher:
         as_of: datetime | None = None,
         event_drafts: Sequence[EventDraft] = (),
     ) -> set[JobUid]:
-        """Write, then put up, what nobody else has changed since we ``began`` to ask.
+        """Write, then show, what nobody else has changed since we ``began`` to ask.
 
         Args:
             changed: jobs as the scheduler's answer makes them.
@@ -137,10 +137,10 @@ class JobPublisher:
             event_drafts: what else there is to tell.
 
         Returns:
-            Those that were put up.
+            Those that were shown.
 
         Raises:
-            StoreUnavailable: what is kept could not be written, and was not put up.
+            StoreUnavailable: what is kept could not be written, and was not shown.
             LeaseLost: another replica asks the scheduler now; nothing was written.
         """
         if not changed and not gone and as_of is None:
@@ -151,13 +151,13 @@ class JobPublisher:
         seen = [r for r in fresh if not (r.submitted_here or is_shared)]
         left = gone if is_shared else ()
         *earlier, (versions, last_gone) = _portions(list(self._with_before(kept)), left)
-        put_up: set[JobUid] = set()
+        shown: set[JobUid] = set()
         try:
             for some, some_gone in earlier:
                 written = await self._store.publish(
                     some, holder=self._holder, gone=some_gone, samples=self._samples(some)
                 )
-                put_up |= self._put_up(written, some_gone, began)
+                shown |= self._show_written(written, some_gone, began)
             written = await self._store.publish(
                 versions,
                 holder=self._holder,
@@ -169,9 +169,9 @@ class JobPublisher:
         except StoreUnavailable:
             self._table.apply(seen, () if is_shared else gone, complete_since=complete_since)
             raise
-        put_up |= self._put_up([*seen, *written], gone, began, as_of, complete_since)
+        shown |= self._show_written([*seen, *written], gone, began, as_of, complete_since)
         await self._reconsider(versions, written)
-        return put_up
+        return shown
 
     async def unanswered(self, problem: str) -> None:
         """Let the other replicas know that the scheduler does not answer, and why.
@@ -186,7 +186,7 @@ class JobPublisher:
         if self._asking:
             self._locally_changed[uid] = time.monotonic()
 
-    def _put_up(
+    def _show_written(
         self,
         records: Iterable[JobRecord],
         gone: Sequence[JobUid],
@@ -207,7 +207,7 @@ class JobPublisher:
     async def _reconsider(
         self, versions: Sequence[_Versions], written: Sequence[JobRecord]
     ) -> None:
-        """Put up what the store has of jobs that turned out to be other than the table shows."""
+        """Show what the store has of jobs that turned out to be other than the table shows."""
         known = {record.uid for record in written}
         refused = [new.uid for _, new in versions if new.uid not in known]
         if refused:

@@ -118,7 +118,7 @@ class Monitor:
         self.has_seen_queue = False
 
     async def load(self) -> int:
-        """Put up what the store remembers, before the scheduler is asked for the first time.
+        """Show what the store remembers, before the scheduler is asked for the first time.
 
         Returns:
             The number of the newest transaction that is in it.
@@ -228,7 +228,7 @@ class Monitor:
             missed = [job_changes.missed(r, before) for r in comparison.vanished]
             news = [r for r, old in zip(missed, comparison.vanished, strict=True) if r is not old]
             known = self._known(r.uid for r in comparison.changed)
-            put_up = await self._publisher.publish(
+            shown = await self._publisher.publish(
                 [*comparison.changed, *news],
                 began,
                 gone=[*comparison.gone, *self._table.shadowed],
@@ -239,7 +239,7 @@ class Monitor:
             self.has_seen_queue = True
             memory.last = self._believed(comparison.last, began)
             for record in comparison.changed:
-                if record.uid not in put_up and record.native_id is not None:
+                if record.uid not in shown and record.native_id is not None:
                     memory.last.pop(record.native_id, None)
             memory.missing = [r.uid for r in comparison.vanished]
             memory.unanswered = [r.uid for r in comparison.unanswered]
@@ -266,7 +266,7 @@ class Monitor:
             await self._publisher.publish(await self._usage.ask(), began)
 
     def _known(self, uids: Iterable[JobUid]) -> list[JobRecord]:
-        """Return these jobs as they are on the table now."""
+        """Return these jobs as they are in the table now."""
         entries = self._table.entries
         return [entries[uid].record for uid in uids if uid in entries]
 
@@ -278,7 +278,7 @@ class Monitor:
                 _log.warning("submission.unclear", uid=record.uid, problem=error.detail)
 
     async def _recall(self, listing: Listing) -> None:
-        """Put up our own jobs that are in the queue and were thought to be over long ago."""
+        """Show our own jobs that are in the queue and were thought to be over long ago."""
         entries = self._table.entries
         uids = {seen.submission_key.uid for seen in listing.observations if seen.submission_key}
         forgotten = [uid for uid in uids if uid not in entries]
