@@ -150,7 +150,7 @@ def setting(
 
 
 def details(field: FieldInfo) -> JsonDict:
-    """Return what `setting` was told beside the description and the example."""
+    """Return the arguments of `setting` beside the description and the example."""
     if not isinstance(field.json_schema_extra, dict):
         raise TypeError("a setting is not declared with hpcq.settings.setting()")
     return field.json_schema_extra

@@ -84,7 +84,7 @@ class IgnoreUnknown:
 
 
 class BodyLimit:
-    """Refuses a request whose body is longer than a service on a head node should hold."""
+    """Refuses a request with a body that is too long for a service on a head node."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app

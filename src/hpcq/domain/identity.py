@@ -21,7 +21,7 @@ _PUT_BACK = (JobState.REQUEUED, JobState.REQUEUED_HELD)
 
 
 def same_job(record: JobRecord, seen: Observation) -> bool:
-    """Return whether an observation is about the record's job, as far as it can be told."""
+    """Return whether an observation is about the record's job, as far as it is known."""
     if record.native_id is not None and seen.native_id != record.native_id:
         return False
     if seen.submission_key is not None:

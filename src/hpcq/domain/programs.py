@@ -52,7 +52,7 @@ class Installation:
 
     @property
     def executable_path(self) -> str:
-        """Return the script and what it is told before the arguments, with blanks between."""
+        """Return the script and its first words, before the arguments, with blanks between."""
         return " ".join((self.script, *self.words))
 
 

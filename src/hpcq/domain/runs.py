@@ -26,7 +26,7 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 def newest(record: JobRecord, answers: Iterable[Observation]) -> Observation | None:
-    """Return the answer about the record's job that tells of its newest run.
+    """Return the answer about the newest run of the record's job.
 
     Args:
         record: the job.
@@ -45,7 +45,7 @@ def _age(seen: Observation) -> datetime:
 
 
 def is_of_earlier_run(record: JobRecord, seen: Observation) -> bool:
-    """Return whether an observation tells of a run that is known to be over."""
+    """Return whether an observation is about a run that is known to have ended."""
     known = record.seen
     if known is None:
         return False
@@ -67,7 +67,7 @@ def is_of_earlier_run(record: JobRecord, seen: Observation) -> bool:
 
 
 def is_of_later_run(record: JobRecord, seen: Observation) -> bool:
-    """Return whether an observation proves that a job whose end is known was put back since."""
+    """Return whether an observation proves that a finished job was requeued since."""
     known = record.seen
     if known is None or not surely_same_job(record, seen) or is_of_earlier_run(record, seen):
         return False

@@ -99,7 +99,7 @@ def _path_template(text: str) -> str:
 
 
 def _command(value: object) -> object:
-    """Return a script, and what it is told before the arguments, each of them checked."""
+    """Return a script and its first words, before the arguments, each of them checked."""
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise ValueError("it has to be text, or a list of texts")

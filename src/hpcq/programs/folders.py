@@ -115,7 +115,7 @@ class Folders:
         return entries
 
     def forget_unread(self) -> None:
-        """Forget the folders that nobody has asked for since the last call."""
+        """Forget the folders that were not requested since the last call."""
         read, self._read = self._read, set()
         for folder in self._known.keys() - read:
             self._known.pop(folder, None)

@@ -100,7 +100,7 @@ class RootLayout:
 
 
 def tuber(product: Product, script: Path) -> Look:
-    """Return the look of the TUBER rule: one job script, which is told the version to run.
+    """Return the layout of the TUBER rule: one job script, which gets the version to run.
 
     Each folder that this account can enter is a version. ``executable_path`` is the job script, a
     blank, and the version without its leading ``v``: ``/jobs/mpi_newave.job 28.16.4`` for the

@@ -105,7 +105,7 @@ class TimeLimitedPool(Generic[_K]):
 
 
 class RescanInterval:
-    """The time until things are looked at again of which nothing says that they have changed.
+    """The time until paths are checked again without a sign of a change.
 
     A few are looked at for each caller. Many are left alone for twenty times as long as looking
     at them took, and a minute at most: 10,000 folders, or a slow file server, cost a twentieth of

@@ -164,7 +164,7 @@ class Scanner:
         )
 
     def _look_at(self, entries: Sequence[Entry], known: Mapping[Entry, Answer]) -> list[str]:
-        """Look at the entries of which nothing is known; return the problems."""
+        """Look at the unknown entries; return the problems."""
         anew = [entry for entry in entries if entry not in known]
         answers = {**known, **self._pool.map(anew, self._look)}
         last, self._versions, self._answers = self._versions, {}, {}

@@ -282,7 +282,7 @@ class SchedulerBackend(Protocol):
 
 @runtime_checkable
 class KnowsEnds(Protocol):
-    """A backend whose scheduler tells of ends without its accounting."""
+    """A backend for a scheduler that shows ends without its accounting."""
 
     async def ended(self, ids: Sequence[NativeId]) -> Listing:
         """Return those of these jobs that ended lately, as `SchedulerBackend.history` does.
@@ -294,7 +294,7 @@ class KnowsEnds(Protocol):
 
 @runtime_checkable
 class ForgetsKeys(Protocol):
-    """A backend whose scheduler keeps the end of a job longer than its key."""
+    """A backend for a scheduler that keeps the end of a job longer than its key."""
 
     async def find_similar_ended(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
         """Return jobs that ended and may have been submitted for this, although no key says so.

@@ -95,7 +95,7 @@ def _modules(settings: ProgramSettings, command: Path, runner: Runner) -> "Modul
 
 
 class CatalogueFile:
-    """A site's catalogue file, whose programs are the sources; it is read again when it changes.
+    """A site's catalogue file with its programs as sources; read again when it changes.
 
     A file that cannot be used changes nothing: it is a problem until it can be.
 

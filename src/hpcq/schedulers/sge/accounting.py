@@ -72,7 +72,7 @@ class AccountingFile:
         return _parsed(lines)
 
     def find(self, key: SubmissionKey) -> NativeId | None:
-        """Return the number of the job whose account string is the key; None if there is none.
+        """Return the number of the job with the key as its account string; None if there is none.
 
         Raises:
             OSError: the file cannot be read.

@@ -254,7 +254,7 @@ def _memory_limit(job: ElementTree.Element, slots: int | None) -> int | None:
 def _output_path(
     job: ElementTree.Element, holder: str, letter: str, native_id: NativeId
 ) -> str | None:
-    """Return where a stream goes, when that can be told before the job has run."""
+    """Return the path of a stream, if it is known before the job has run."""
     directory, name = _text(job, "JB_cwd"), _text(job, "JB_job_name")
     task = _task(native_id)
     if directory is None or name is None or (_is_array(job) and task is None):

@@ -1,4 +1,4 @@
-"""Output files: as ``qsub`` is told them, and as the record of a job shows them."""
+"""Output files: as options of ``qsub``, and as the record of a job shows them."""
 
 import os
 import re

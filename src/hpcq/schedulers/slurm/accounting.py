@@ -50,7 +50,7 @@ class AccountedJobs:
 
 
 def parse_history(stdout: bytes, delimiter: str, wanted: Collection[NativeId]) -> AccountedJobs:
-    """Return what accounting tells of these jobs.
+    """Return the accounting records of these jobs.
 
     Args:
         stdout: what `commands.build_history` made sacct print: a row for each run of a job, then
@@ -158,7 +158,7 @@ def _follows(run: _Run, submitted: datetime) -> bool:
 
 
 def _ids(text: str, wanted: Collection[NativeId]) -> list[NativeId]:
-    """Return the jobs that a row tells of.
+    """Return the jobs of a row.
 
     It may stand for tasks that never ran one by one (``12_[1-4%2]``) and, since 24.11, for all
     components of a heterogeneous job.

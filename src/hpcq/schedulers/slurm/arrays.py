@@ -1,4 +1,4 @@
-"""Arrays and heterogeneous jobs as wholes, besides the tasks and components that Slurm tells of."""
+"""Arrays and heterogeneous jobs as wholes, besides Slurm's tasks and components."""
 
 import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -42,7 +42,7 @@ class ArraySummaries:
         self._left_waiting: dict[NativeId, Observation] = {}
 
     def add(self, observations: Sequence[Observation]) -> list[Observation]:
-        """Return the observations and, behind them, one for each array of which tasks are there."""
+        """Return the observations and, after them, one for each array of their tasks."""
         known, self._known = self._known, {}
         for parent, tasks in _by_parent(observations).items():
             key = (parent, tasks[0].submit_time)

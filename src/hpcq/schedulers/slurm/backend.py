@@ -211,7 +211,7 @@ class SlurmBackend(CommandLineBackend):
         return replace(listing, observations=self._arrays.complete(ids, observations))
 
     async def _usage(self, ids: Mapping[str, NativeId]) -> Mapping[NativeId, Usage]:
-        """Ask the nodes; jobs whose nodes do not answer have no usage, and keep the rest."""
+        """Ask the nodes; jobs on nodes that do not answer have no usage, and keep the rest."""
         if not ids:
             return {}
         try:

@@ -77,7 +77,7 @@ def is_refused(seen: Observation) -> bool:
 
 
 def recognise_memory_kill(seen: Observation) -> Observation:
-    """Return the end of a job, told as such when it was its memory that ended it.
+    """Return the end of a job, with its memory as the reason if that ended it.
 
     Without cgroups (``JobAcctGatherParams=OverMemoryKill``) Slurm says ``FAILED`` and ``0:9`` of
     such a job, as of any that was killed; its greatest sampled memory tells (seen in 22.05).

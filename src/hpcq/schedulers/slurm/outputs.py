@@ -1,4 +1,4 @@
-"""Output files: as ``sbatch`` is told them, and as ``squeue`` shows them; the job's name."""
+"""Output files: as options of ``sbatch``, and as ``squeue`` shows them; the job's name."""
 
 import re
 from collections.abc import Mapping

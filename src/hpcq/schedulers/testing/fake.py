@@ -66,7 +66,7 @@ _RELEASES = {held: free for free, held in _HOLDS.items()}
 
 @dataclass(slots=True)
 class HeldBack:
-    """A call that has had its effect, and whose answer is kept until `let_go`.
+    """A call that has had its effect, with an answer that is kept until `let_go`.
 
     Attributes:
         ready: set once the call has been made and its answer waits.

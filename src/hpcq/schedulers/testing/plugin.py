@@ -108,5 +108,5 @@ def jobs(service: Service) -> Iterator[Jobs]:
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    """An empty working directory, whose last component is ``study``."""
+    """An empty working directory with the name ``study``."""
     return Study(tmp_path / "study")

@@ -52,7 +52,7 @@ def until_there(*paths: Path) -> None:
 
 @contextmanager
 def cut_off(call: Callable[[], object]) -> Iterator[None]:
-    """Have a request under way meanwhile, whose service ends before it has answered."""
+    """Run a request meanwhile that its service does not answer before it ends."""
     with ThreadPoolExecutor(1) as thread:
         sent = thread.submit(call)
         yield

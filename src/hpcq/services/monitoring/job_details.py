@@ -28,7 +28,7 @@ _PATIENCE_SECONDS = 2.0
 
 
 class DetailsReader:
-    """Asks for the details of a job when somebody reads it for the first time.
+    """Asks for the details of a job at its first read.
 
     Args:
         backend: the scheduler.
@@ -124,15 +124,15 @@ class UsageReader:
         self._asked_at: datetime | None = None
 
     def mark_viewed(self, uid: JobUid) -> None:
-        """Note that somebody reads this job, and so wants to know its usage."""
+        """Mark this job as read, so that its usage is wanted."""
         self._viewed_at[uid] = self._now()
 
     def mark_all_viewed(self) -> None:
-        """Note that somebody reads the usage of every running job."""
+        """Mark every running job as read, so that its usage is wanted."""
         self._all_viewed_at = self._now()
 
     async def ask(self) -> list[JobRecord]:
-        """Return the jobs whose usage or details have changed; ask only if it is time."""
+        """Return the jobs with changed usage or details; ask only if it is time."""
         at = self._now()
         if self._asked_at is not None and at - self._asked_at < self._every:
             return []
@@ -163,7 +163,7 @@ class UsageReader:
         return changed
 
     def _wanted(self, entries: Sequence[JobEntry], *, all_running: bool) -> list[NativeId]:
-        """Return the ids of running jobs submitted here, and of jobs that somebody reads."""
+        """Return the ids of running jobs submitted here, and of jobs that clients read."""
         return [
             r.native_id
             for r in (entry.record for entry in entries)

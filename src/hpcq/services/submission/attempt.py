@@ -101,7 +101,7 @@ class SubmissionRunner:
         return uid in self._under_way
 
     def unwritten(self, uid: JobUid) -> JobRecord | None:
-        """Return a job whose new id is not in the database yet, or None."""
+        """Return a job with a new id that is not in the database yet, or None."""
         return self._unwritten.get(uid)
 
     def check_available(self) -> None:
@@ -333,6 +333,6 @@ class SubmissionRunner:
 
 
 def report(task: asyncio.Task[JobRecord]) -> None:
-    """Log why an attempt failed whose request has gone; a callback of its task."""
+    """Log the failure of an attempt without a waiting request; a callback of its task."""
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("submission.problem", problem=str(error))

@@ -227,7 +227,7 @@ class SubmissionRecovery:
             self._runner.start(changed).add_done_callback(report)
 
     async def _cancel_found(self, record: JobRecord, native_id: NativeId) -> None:
-        """Cancel a job whose client asked for that before it was found."""
+        """Cancel a job that was found after its client asked for that."""
         never_ran = False
         with contextlib.suppress(JobNotFound):
             never_ran = await self._backend.cancel(native_id)

@@ -1,4 +1,4 @@
-"""Ends of jobs, each told apart. They are submitted together, for some take a minute to end."""
+"""Ends of jobs, each told apart. They are submitted together, because some take a minute to end."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
