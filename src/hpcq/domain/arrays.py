@@ -109,7 +109,7 @@ def _hosts(tasks: Sequence[Observation]) -> tuple[str, ...] | None:
 
 
 def _usage(tasks: Sequence[Observation]) -> Usage | None:
-    """Return what all tasks used together; None while one that is over has not told its own."""
+    """Return the usage of all tasks together; None while that of an ended one is unknown."""
     if any(t.usage is None for t in tasks if t.state.is_final and t.start_time is not None):
         return None
     known = [task.usage for task in tasks if task.usage is not None]

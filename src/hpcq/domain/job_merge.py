@@ -62,7 +62,7 @@ def foreign_record(cluster_id: str, seen: Observation, at: datetime) -> JobRecor
 
 
 def task_of(parent: JobRecord, native_id: NativeId, number: int, at: datetime) -> JobRecord:
-    """Return the record of a task of an array of ours of which nothing was seen yet.
+    """Return the first record of a task of an array that was submitted here.
 
     What was asked for is its array's, and so is a wish to end the array.
 
@@ -77,7 +77,7 @@ def task_of(parent: JobRecord, native_id: NativeId, number: int, at: datetime) -
     return JobRecord(
         uid=parent.uid.of_task(number),
         native_id=native_id,
-        # Nobody submits it again: its variables need not be kept once more.
+        # It is never submitted again: its variables need not be kept once more.
         spec=replace(parent.spec, array=None, environment={}),
         seen=None,
         state=JobState.UNDETERMINED,

@@ -239,7 +239,7 @@ class JobRecord:
         removed_at: when a user took it out of the listing.
         confirmed_at: when the scheduler last said anything about it; None while it stands in
             the queue, where each listing of the queue confirms it anew.
-        abandoned_at: when this service stopped asking about a job that nobody knows of.
+        abandoned_at: when this service gave up the search for a vanished job.
         hand_over: how its submission stands; None once the scheduler has it, or surely never
             will.
         revision: how often it was written to the database.

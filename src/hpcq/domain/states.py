@@ -9,7 +9,7 @@ class JobState(StrEnum):
     """The state of a job (DRMAA2, GFD.231, section 4.1)."""
 
     UNDETERMINED = "UNDETERMINED"
-    """Nobody can say at present; the reason is kept beside the state."""
+    """Unknown at present; the reason is kept beside the state."""
     QUEUED = "QUEUED"
     QUEUED_HELD = "QUEUED_HELD"
     RUNNING = "RUNNING"

@@ -126,7 +126,7 @@ def uncertain(
         record: a job that was being handed over.
         reason: why it is not known, in words.
         at: when the command that handed it over had ended.
-        is_promised: whether its submitter is told to count on it.
+        is_promised: whether its client is told to count on it.
         refusal: what the scheduler's command said, if it said no.
     """
     if is_promised:
@@ -142,12 +142,12 @@ def uncertain(
 
 
 def doubted(record: JobRecord, reason: str, at: datetime) -> JobRecord:
-    """Return the record of a job that may have run under an id that nobody can tell."""
+    """Return the record of a job that may have run under an unknown id."""
     return record.changed(state=JobState.UNDETERMINED, state_reason=reason, state_changed_at=at)
 
 
 def promised(record: JobRecord) -> JobRecord:
-    """Return the record of a job whose submitter was told that it will be carried out."""
+    """Return the record of a job after its client was told to count on it."""
     if record.hand_over is None or record.hand_over.is_promised:
         return record
     return record.changed(hand_over=record.hand_over.changed(is_promised=True))

@@ -16,7 +16,7 @@ _REQUEUED, _REQUEUED_HELD = JobState.REQUEUED, JobState.REQUEUED_HELD
 _RUNNING, _SUSPENDED = JobState.RUNNING, JobState.SUSPENDED
 _UNDETERMINED, _DONE, _FAILED = JobState.UNDETERMINED, JobState.DONE, JobState.FAILED
 
-# Nobody can say of any job that is not over where it is while the scheduler does not tell.
+# The place of any job that is not over is unknown while the scheduler does not tell.
 _LATER = frozenset({_RUNNING, _SUSPENDED, _REQUEUED, _REQUEUED_HELD, _DONE, _FAILED, _UNDETERMINED})
 
 TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {

@@ -1,4 +1,4 @@
-"""Questions of many readers, asked together: one command at a time, however many wait."""
+"""Batching of questions: one command at a time answers all readers that wait."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 
 
 class QueryBatcher(Generic[_T]):
-    """Asks for the answers to all ids that wait; whoever comes meanwhile waits for the next turn.
+    """Asks for all ids that wait, together; ids that come meanwhile wait for the next batch.
 
     Args:
         ask: returns an answer, or the error that stands for it, for each of some ids.

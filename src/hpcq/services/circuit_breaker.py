@@ -27,7 +27,7 @@ _log = structlog.get_logger("hpcq.scheduler")
 def is_away(error: BaseException) -> bool:
     """Return whether an error says that the scheduler is not there.
 
-    A command that is missing on this machine asked nobody. A refusal and an unreadable answer
+    A command that is missing on this machine never reached it. A refusal and an unreadable answer
     mostly come from a scheduler that works, and fewer questions would not mend them; but some are
     the last words of a server that dies. They neither open a circuit nor close it.
     """

@@ -47,7 +47,7 @@ class JobService:
     """The use cases of jobs, over one scheduler.
 
     All methods that take an id accept the scheduler's own or the permanent uid, and raise
-    `JobNotFound` when nobody knows it.
+    `JobNotFound` when there is no such job.
     """
 
     backend: SchedulerBackend

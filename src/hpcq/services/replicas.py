@@ -1,4 +1,4 @@
-"""One of several services before one scheduler: all serve, and one of them asks."""
+"""Replicas: several services before one scheduler; all serve, and one polls it."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ _NEWS_SECONDS = 0.5
 
 
 class Replica:
-    """Keeps the table in step with the database, and has the monitor run while it is its turn."""
+    """Keeps the table in step with the database; runs the monitor while it holds the lease."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Replica:
             await asyncio.sleep(_NEWS_SECONDS)
 
     async def retire(self) -> None:
-        """Take down what is over and need not stay; whoever asks the scheduler does so anyway."""
+        """Remove ended jobs that need not stay; the monitor does so in the replica that polls."""
         entries = list(self._table.entries.values())
         horizon = self._now() - self._listed_for
         retiring = await asyncio.to_thread(_retired, entries, horizon, self._listed_at_most)

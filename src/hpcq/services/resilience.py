@@ -49,7 +49,7 @@ class ResilientBackend:
 
     The queue and all commands share one circuit, the accounting has its own: submissions go on
     without it. While the first is open, `jobs` alone is let through; the monitor calls it once an
-    interval, so recovery is seen within one. Should nobody call it, something else is let through
+    interval, so recovery is seen within one. Should that call not come, another is let through
     an interval later.
 
     Args:

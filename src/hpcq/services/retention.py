@@ -21,13 +21,13 @@ _OTHERS_KEPT = timedelta(days=1)
 
 
 class Retention:
-    """Looks soon after the start, and then every hour, what has been kept for long enough.
+    """Deletes, soon after the start and then every hour, what has been kept for long enough.
 
     Args:
-        pruner: deletes one batch at a time, so that whoever wants to write in between can.
-        backend: the scheduler, whose own records are kept as long if it has any.
-        open_since: says when the oldest submission began whose job the scheduler may have or not;
-            the scheduler must be able to say that it ran.
+        pruner: deletes one batch at a time, so that others can write in between.
+        backend: the scheduler; its own records, if it has any, are kept as long.
+        open_since: returns the beginning of the oldest unclear submission; the scheduler must
+            keep its records until that is decided.
         settings: for how long things are kept.
         clock: the present, aware.
     """
@@ -59,7 +59,7 @@ class Retention:
         try:
             await self.sweep()
         except LeaseLost:
-            # Whoever asks the scheduler sees to this too.
+            # The replica that polls the scheduler does this too.
             return
         except (SchedulerError, StoreUnavailable) as error:
             _log.warning("retention.behind", problem=error.detail)

@@ -49,7 +49,7 @@ class Transaction:
 
     Attributes:
         connection: to write with.
-        deployment_id: whose records these are.
+        deployment_id: the owner of the records.
         change: its own number; those of earlier transactions are lower.
         event_drafts: what it has to tell, in order; they become events when it ends.
     """
@@ -80,7 +80,7 @@ class Database:
 
     Args:
         url: ``sqlite:///PATH`` or ``postgresql://…``.
-        deployment: whose records are read and written.
+        deployment: the owner of the records.
 
     Attributes:
         is_shared: whether other processes may use it too.
@@ -241,7 +241,7 @@ def _engine(url: sa.URL) -> sa.Engine:
 
 
 def _on_connect(connection: Any, _record: object) -> None:
-    # A number of an event that somebody has seen must not be given again after a power failure.
+    # The number of an event that a client has seen must not be given again after a power failure.
     connection.execute("PRAGMA synchronous=FULL")
 
 

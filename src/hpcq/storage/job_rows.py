@@ -118,7 +118,7 @@ def write_records(
 def still_current(
     transaction: Transaction, changes: Sequence[tuple[JobRecord | None, JobRecord]]
 ) -> list[tuple[JobRecord | None, JobRecord]]:
-    """Return the changes of records that nobody else has changed, with their next revision."""
+    """Return the changes of records that no other process has changed, with their next revision."""
     written: dict[str, Any] = {}
     for batch in batches([str(new.uid) for _, new in changes]):
         query = sa.select(
@@ -132,7 +132,7 @@ def still_current(
             if old is None:
                 fresh.append((None, new))
         elif row.is_forgotten:
-            # Somebody else's job that had left the queue, and is in it again.
+            # Another user's job that had left the queue, and is in it again.
             fresh.append((new, new.changed(revision=row.revision + 1)))
         elif old is not None and old.revision == row.revision:
             fresh.append((old, new.changed(revision=row.revision + 1)))

@@ -51,7 +51,7 @@ class News:
         changed: records, as they are now.
         gone: other people's jobs that left the queue.
         change: the newest transaction that is in it.
-        as_of: when the scheduler last answered whoever asks it.
+        as_of: the time of the scheduler's newest answer.
         problem: why it has not answered since, in words.
     """
 
@@ -120,7 +120,7 @@ class JobStore:
         """Change one record, as it is in the database at that moment.
 
         Args:
-            uid: whose.
+            uid: the job's.
             change: returns the record as it is to be; may be called more than once.
             frees_key: whether the idempotency key of the job may be used for another, should the
                 change make a difference.

@@ -1,6 +1,6 @@
-"""Jobs that are not in the table: in this service's records, or somewhere in the scheduler.
+"""Lookup of jobs that are not in the table: in the records, the accounting and the queue.
 
-The queue is asked too: a job that was submitted a moment ago is on no listing yet.
+The queue is asked too, because no listing shows a job yet that was submitted a moment ago.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _Answer = JobRecord | Exception | None
 
 
 @dataclass(slots=True)
-class _Told:
+class _Answers:
     """The accounting's answer about one job, and the time until which it is not asked again."""
 
     seen: Sequence[Observation]
@@ -35,9 +35,8 @@ class _Told:
 class JobLookup:
     """Finds jobs by id beyond the table.
 
-    However many clients ask for however many ids, the scheduler is asked by one command at a time,
-    for all ids that wait together. What its accounting does not know is not asked again for a
-    while; its queue is asked anew.
+    One command at a time asks the scheduler for all ids that wait. The accounting's answers are
+    remembered for a while; the queue is asked anew.
     """
 
     def __init__(
@@ -53,12 +52,12 @@ class JobLookup:
         self._cluster_id = cluster_id
         self._interval_seconds = interval_seconds
         self._now = clock
-        self._answers: OrderedDict[NativeId, _Told] = OrderedDict()
-        self._asker: QueryBatcher[JobRecord | None] = QueryBatcher(self._ask)
-        self._queue_asker: QueryBatcher[JobRecord | None] = QueryBatcher(self._ask_queue)
+        self._answers: OrderedDict[NativeId, _Answers] = OrderedDict()
+        self._batcher: QueryBatcher[JobRecord | None] = QueryBatcher(self._ask)
+        self._queue_batcher: QueryBatcher[JobRecord | None] = QueryBatcher(self._ask_queue)
 
     async def find(self, job_id: JobUid | NativeId) -> JobRecord | None:
-        """Return the newest job with this id, or None when nobody knows one.
+        """Return the newest job with this id, or None when there is none.
 
         Raises:
             StoreUnavailable, SchedulerError: it cannot be said at present.
@@ -76,15 +75,15 @@ class JobLookup:
             StoreUnavailable, SchedulerError: it cannot be said at present.
         """
         stored = await self._store.by_native_id(native_id)
-        return stored or await self._queue_asker.get(native_id)
+        return stored or await self._queue_batcher.get(native_id)
 
     async def look_up(self, native_id: NativeId) -> JobRecord | None:
-        """Return the newest job with this id that the scheduler shows, whoever submitted it.
+        """Return the newest job with this id that the scheduler shows.
 
         Raises:
             SchedulerError: it cannot be said at present.
         """
-        return await self._asker.get(native_id)
+        return await self._batcher.get(native_id)
 
     async def _ask(self, ids: Sequence[str]) -> Mapping[str, _Answer]:
         wanted = [NativeId(i) for i in ids]
@@ -132,13 +131,13 @@ class JobLookup:
         for native_id in new:
             seen_now = known.get(native_id, [])
             if seen_now or listing.partial_reason is None:
-                self._remember(native_id, _Told(seen_now, time() + self._interval_seconds))
+                self._remember(native_id, _Answers(seen_now, time() + self._interval_seconds))
             told[native_id] = seen_now
         observations = [seen for answers in told.values() for seen in answers]
         return Listing(observations=observations, partial_reason=listing.partial_reason)
 
     async def _records(self, told: Sequence[Observation]) -> Mapping[str, JobRecord]:
-        """Return the jobs that are seen; our own are those whose keys they carry."""
+        """Return the records of observed jobs; their keys tell which were submitted here."""
         at = self._now()
         uids = {seen.submission_key.uid for seen in told if seen.submission_key}
         ours = {r.uid: r for r in await self._store.by_uids(sorted(uids))} if uids else {}
@@ -168,7 +167,7 @@ class JobLookup:
         known = await self._store.by_uid(array.uid.of_task(number))
         return known or job_merge.task_of(array, seen.native_id, number, at)
 
-    def _remember(self, native_id: NativeId, told: _Told) -> None:
+    def _remember(self, native_id: NativeId, told: _Answers) -> None:
         self._answers[native_id] = told
         self._answers.move_to_end(native_id)
         while len(self._answers) > _REMEMBERED_IDS:

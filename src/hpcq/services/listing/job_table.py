@@ -198,8 +198,8 @@ class JobTable(JobIndex):
 
     Attributes:
         as_of: the time of the scheduler's newest answer; None before its first.
-        shadowed: jobs in the queue that were taken for somebody else's and are jobs of this
-            service; the table does not show them.
+        shadowed: foreign records of jobs that turned out to be submitted here; the table does
+            not show them.
     """
 
     def __init__(self, wire: WireFormat) -> None:
@@ -265,7 +265,7 @@ class JobTable(JobIndex):
             self._listing = self._listing.at(self.as_of)
 
     def recently_left(self, job_id: JobUid | NativeId) -> JobRecord | None:
-        """Return somebody else's job that lately left the queue, as the queue last showed it."""
+        """Return a foreign job that lately left the queue, as the queue last showed it."""
         return self._recently_left.get(job_id) if isinstance(job_id, NativeId) else None
 
     def _drop(self, uid: JobUid) -> None:

@@ -73,13 +73,13 @@ class JobPublisher:
         self._note_local_change(uid)
         record = await self._pending.change(uid, change)
         if record is None:
-            # Somebody else's, of which nothing is kept.
+            # Another user's job, which is not kept.
             record = change(entry.record)
         self.show(record)
         return record
 
     def show(self, *records: JobRecord) -> None:
-        """Show jobs as somebody else than the scheduler knows them, if that is newer."""
+        """Show versions of records that did not come from the scheduler, if they are newer."""
         entries = self._table.entries
         newer = []
         for record in records:
@@ -113,7 +113,7 @@ class JobPublisher:
             }
 
     def locally_changed_since(self, began: float) -> set[JobUid]:
-        """Return the jobs of which an answer that was asked for then is not believed."""
+        """Return the jobs that changed since, about which an answer asked for then is too old."""
         return {uid for uid, at in self._locally_changed.items() if at >= began}
 
     async def publish(
@@ -126,7 +126,7 @@ class JobPublisher:
         as_of: datetime | None = None,
         event_drafts: Sequence[EventDraft] = (),
     ) -> set[JobUid]:
-        """Write, then show, what nobody else has changed since we ``began`` to ask.
+        """Write, then show, the jobs that did not change otherwise since we ``began`` to ask.
 
         Args:
             changed: jobs as the scheduler's answer makes them.

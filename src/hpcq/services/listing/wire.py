@@ -167,7 +167,7 @@ class WireFormat:
         """Return whether a job is shown in the listing."""
         if record.native_id is None or (self.is_original and record.is_settled):
             return False
-        # One of which nobody knows where it is goes too: it may stay so for days.
+        # A job in an unknown place goes too: it may stay so for days.
         gone = record.state.is_final or record.state is JobState.UNDETERMINED
         return record.removed_at is None or not gone
 
@@ -327,7 +327,7 @@ def _volatile_of_waiting(is_original: bool, as_of: datetime | None, stale: bool)
 
 
 def _unseen(record: JobRecord) -> Observation:
-    """Stand for the scheduler's word about a job of which it has not said any."""
+    """Return an empty observation, for a job that the scheduler has not shown yet."""
     return Observation(native_id=record.native_id or NativeId("0"), state=record.state)
 
 

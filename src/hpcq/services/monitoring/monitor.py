@@ -1,4 +1,4 @@
-"""Watches the scheduler for everybody: one queue query per interval, whoever asks."""
+"""The watch over the scheduler: one queue query per interval serves all clients."""
 
 import asyncio
 import contextlib
@@ -52,9 +52,8 @@ class _Memory:
         last: what the newest listing said.
         reported: what was last complained about, so that each complaint is logged once.
         missing: the jobs that are to be somewhere and were not in the newest listing.
-        unanswered: those of which it is not known whether the scheduler took them.
-        reappeared: those of which that was not known until the newest listing showed them, as they
-            were before.
+        unanswered: jobs that the scheduler may or may not have taken.
+        reappeared: such jobs that the newest listing shows, as they were before.
         last_seen: the time of the listing before the newest.
     """
 
@@ -66,7 +65,7 @@ class _Memory:
     last_seen: datetime | None = None
 
     def forget(self) -> None:
-        """Drop what an earlier watch was told: another replica may have watched since."""
+        """Forget the earlier watch: another replica may have watched since."""
         self.last = {}
         self.reported = set()
         self.missing = self.unanswered = ()
@@ -288,7 +287,7 @@ class Monitor:
     def _believed(
         self, last: dict[NativeId, Observation], began: float
     ) -> dict[NativeId, Observation]:
-        """Forget what a listing said of jobs of which it was not believed."""
+        """Return the listing without the jobs about which it was too old."""
         for uid in self._publisher.locally_changed_since(began):
             entry = self._table.entries.get(uid)
             if entry is not None and entry.record.native_id is not None:

@@ -35,7 +35,7 @@ class Comparison:
     Attributes:
         changed: new and changed jobs.
         vanished: our own jobs that were to be in the listing and are not.
-        unanswered: our own jobs of which it is not known whether the scheduler took them.
+        unanswered: our own jobs that the scheduler may or may not have taken.
         gone: other people's jobs that left the queue, and our own that are retired.
         complete_since: see `Retired.newest`.
         contradictions: observations that no legal life explains, with the record they are about;
@@ -156,7 +156,7 @@ def _task_of_ours(
 
 
 def _array_of(index: JobIndex, seen: Observation) -> JobRecord | None:
-    """Return the array of ours of which a task is seen, if it is one."""
+    """Return the array of ours whose task is seen, or None."""
     if seen.submission_key is not None:
         uid: JobUid | None = seen.submission_key.uid
     else:

@@ -51,16 +51,16 @@ class _Recheck:
 
 
 class VanishedJobs:
-    """Looks for vanished jobs, each at its own, growing, distances.
+    """Looks for vanished jobs, each again after a growing pause.
 
     Args:
-        backend: whose accounting is asked.
-        table: where the jobs are.
-        first_wait: from the first time that a job was not found to the next.
-        at_most: how long a job that nobody knows of is looked for.
+        backend: the scheduler, for its accounting.
+        table: the jobs.
+        first_wait: time from the first search to the second.
+        at_most: time after which the search for a job is given up.
 
     Attributes:
-        incomplete: ended jobs of which the accounting, which was away, has still to tell the usage.
+        incomplete: ended jobs whose usage is missing because the accounting was away.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class VanishedJobs:
                 yield job_merge.observe(task, seen, at)
 
     def _whole(self, record: JobRecord) -> Observation | None:
-        """Return how an array ended of which all tasks are known, and are over."""
+        """Return the end of an array when all its tasks are known and over, else None."""
         if record.spec is None or record.spec.array is None or record.native_id is None:
             return None
         entries, tasks = self._table.entries, []
@@ -188,7 +188,7 @@ class VanishedJobs:
     def _note_incomplete(
         self, concluded: Sequence[JobRecord], at: datetime, *, accounting_is_away: bool
     ) -> None:
-        """Have those asked about again whose end somebody else than the accounting told."""
+        """Note the jobs whose end is known while the accounting, which knows more, was away."""
         for record in concluded:
             ended_lately = at - record.state_changed_at <= self._at_most
             if accounting_is_away and ended_lately and job_merge.lacks_usage(record):

@@ -31,7 +31,7 @@ class DependencyRequest:
 async def resolve(
     dependency_requests: Sequence[DependencyRequest], find: Callable[[str], Awaitable[JobRecord]]
 ) -> tuple[Dependency, ...]:
-    """Return the jobs that have to be waited for, without those of which all is known already.
+    """Return the jobs that have to be waited for, without those that meet their condition already.
 
     Args:
         dependency_requests: which were named.

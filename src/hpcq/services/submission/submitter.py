@@ -43,7 +43,7 @@ class Submission:
     """The outcome of a request to submit.
 
     Attributes:
-        record: the job; without a native id while nobody knows whether the scheduler took it.
+        record: the job; without a native id while it is unclear whether the scheduler took it.
         is_replay: whether the same request had been made before.
     """
 
@@ -52,13 +52,13 @@ class Submission:
 
 
 class Submitter:
-    """Submits, and knows what was submitted before.
+    """Submits jobs, each once for its idempotency key.
 
     Args:
-        store: where intents are kept.
-        pending: writes down what has happened.
+        store: holds the intents.
+        pending: writes outcomes, now or later.
         runner: hands jobs over.
-        recovery: knows whether somebody else may be about to do so.
+        recovery: knows whether another process may be about to do so.
         clock: the present, aware.
     """
 
@@ -98,7 +98,7 @@ class Submitter:
         record = submission.intent(
             JobUid.new(), spec, self._now(), by=self._runner.me, is_promised=key is not None
         )
-        # What is on disk is handed over, even if nobody waits for it any more.
+        # What is on disk is handed over, even if the request has gone.
         return await asyncio.shield(self._runner.keep(self._submit(record, key)))
 
     async def _submit(self, record: JobRecord, key: IdempotencyKey | None) -> Submission:
