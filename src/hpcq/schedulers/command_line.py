@@ -158,7 +158,7 @@ class ParseCache(Generic[_T]):
         self._known: dict[bytes, _T] = {}
 
     def read(self, records: Iterable[bytes], *, remember: bool = True) -> list[_T]:
-        """Return the parsed form of each record, in order.
+        """Return the parsed form of each distinct record, in order.
 
         Args:
             records: those of one listing; an exception of their parser passes through.
@@ -167,16 +167,12 @@ class ParseCache(Generic[_T]):
         """
         known = self._known
         current: dict[bytes, _T] = {}
-        result = []
         for record in records:
             found = known.get(record)
-            if found is None:
-                found = self._parse(record)
-            current[record] = found
-            result.append(found)
+            current[record] = self._parse(record) if found is None else found
         if remember:
             self._known = current
-        return result
+        return list(current.values())
 
 
 def batches(ids: Iterable[NativeId], size: int) -> Iterator[Sequence[NativeId]]:

@@ -55,7 +55,7 @@ def parse_listing(
         OutputParseError: the output is cut off.
     """
     cache = cache or ParseCache(partial(parse_record, marks=marks))
-    found = cache.read(dict.fromkeys(_records(stdout, marks, "squeue")))
+    found = cache.read(_records(stdout, marks, "squeue"))
     return Listing(
         observations=tuple(seen for seen in found if isinstance(seen, Observation)),
         unreadable=tuple(bad for bad in found if isinstance(bad, ParseFailure)),
