@@ -39,3 +39,8 @@ class Outcome:
     reason: str | None = None
     exit_code: int | None = None
     exit_signal: int | None = None
+
+    @property
+    def state(self) -> JobState:
+        """DONE for success, else FAILED."""
+        return JobState.DONE if self.failure_kind is None else JobState.FAILED

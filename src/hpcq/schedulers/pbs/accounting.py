@@ -10,14 +10,15 @@ from pathlib import Path
 
 from hpcq.domain.errors import excerpt
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey, Usage
-from hpcq.domain.states import FailureKind, JobState
+from hpcq.domain.states import FailureKind
 from hpcq.domain.units import from_epoch
 from hpcq.schedulers.base import Listing, ParseFailure
+from hpcq.schedulers.meanings import Outcome
 from hpcq.schedulers.pbs.arrays import as_task, whole_of
 from hpcq.schedulers.pbs.conf import read_conf
 from hpcq.schedulers.pbs.qstat_job import group_of, slots_asked
 from hpcq.schedulers.pbs.script import acceptable_name
-from hpcq.schedulers.pbs.states import End, end_of
+from hpcq.schedulers.pbs.states import outcome_of
 from hpcq.schedulers.pbs_family.accounting import (
     AccountingLine,
     AccountingLogs,
@@ -42,9 +43,7 @@ _OTHER_CLOCK = timedelta(minutes=10)
 
 _TOLD = frozenset("EDAR")
 _HOPELESS = re.compile(r"dependency|Reject reply .*Unknown Job Id")
-_UNKNOWN = End(
-    JobState.FAILED, FailureKind.UNKNOWN, "the record of its end does not say how it ended"
-)
+_UNKNOWN = Outcome(FailureKind.UNKNOWN, "the record of its end does not say how it ended")
 
 
 class Accounting:
@@ -167,11 +166,11 @@ def parse_accounting(lines: Iterable[bytes], wanted: Sequence[NativeId] | None) 
                 continue
             if line.kind == "D":
                 requestors[native_id] = line.attributes.get("requestor", "")
-                end = _deleted(native_id, requestors[native_id])
-                last.setdefault(native_id, _of_task(end, job, line.moment))
+                seen = _deleted(native_id, requestors[native_id])
+                last.setdefault(native_id, _of_task(seen, job, line.moment))
             elif line.kind == "A":
-                end = _aborted(native_id, raw)
-                last.setdefault(native_id, _of_task(end, job, line.moment))
+                seen = _aborted(native_id, raw)
+                last.setdefault(native_id, _of_task(seen, job, line.moment))
             elif line.kind == "R":
                 last.pop(native_id, None)
             elif line.kind == "E":
@@ -198,31 +197,31 @@ def _of_task(end: Observation, job: JobId, moment: str) -> Observation:
 
 
 def _deleted(native_id: NativeId, requestor: str) -> Observation:
-    end = end_of(
+    outcome = outcome_of(
         None, comment=f"x and terminated by {requestor}" if requestor else "", substate="91"
     )
     return Observation(
         native_id=native_id,
-        state=end.state,
+        state=outcome.state,
         native_state="D",
-        state_reason=end.reason,
-        failure_kind=end.kind,
+        state_reason=outcome.reason,
+        failure_kind=outcome.failure_kind,
     )
 
 
 def _aborted(native_id: NativeId, raw: bytes) -> Observation:
     said = excerpt(raw.partition(b";A;")[2].partition(b";")[2])
     if _HOPELESS.search(said):
-        end = end_of(None, has_dependency=True)
+        outcome = outcome_of(None, has_dependency=True)
     else:
         reason = f"aborted by PBS: {said}" if said else "aborted by PBS"
-        end = End(JobState.FAILED, FailureKind.SCHEDULER_ERROR, reason)
+        outcome = Outcome(FailureKind.SCHEDULER_ERROR, reason)
     return Observation(
         native_id=native_id,
-        state=end.state,
+        state=outcome.state,
         native_state="A",
-        state_reason=end.reason,
-        failure_kind=end.kind,
+        state_reason=outcome.reason,
+        failure_kind=outcome.failure_kind,
     )
 
 
@@ -231,20 +230,20 @@ def _ended(native_id: NativeId, line: AccountingLine, requestor: str | None) -> 
     status = parse_whole(told.get("Exit_status"))
     comment = "" if requestor is None else f"x and terminated by {requestor}"
     asked, used = group_of(told, "Resource_List"), group_of(told, "resources_used")
-    end = _UNKNOWN
+    outcome = _UNKNOWN
     if status is not None:
-        end = end_of(status, comment=comment, asked=asked, used=used)
+        outcome = outcome_of(status, comment=comment, asked=asked, used=used)
     ended_at = _moment(told.get("end")) or local_moment(line.moment)
     job, wall_time = parse_job_id(line.job_id), read_figure(parse_duration, asked.get("walltime"))
     account = told.get("account")
     return Observation(
         native_id=native_id,
-        state=end.state,
+        state=outcome.state,
         native_state="E",
-        state_reason=end.reason,
-        failure_kind=end.kind,
-        exit_code=end.exit_code,
-        exit_signal=end.exit_signal,
+        state_reason=outcome.reason,
+        failure_kind=outcome.failure_kind,
+        exit_code=outcome.exit_code,
+        exit_signal=outcome.exit_signal,
         name=told.get("jobname") or None,
         owner=told.get("user") or None,
         queue=told.get("queue") or None,

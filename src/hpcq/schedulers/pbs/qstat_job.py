@@ -7,7 +7,7 @@ from datetime import datetime
 
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
 from hpcq.domain.units import from_epoch
-from hpcq.schedulers.pbs.states import end_of, is_over, state_of
+from hpcq.schedulers.pbs.states import is_over, outcome_of, state_of
 from hpcq.schedulers.pbs_family.values import (
     hosts_in,
     parse_duration,
@@ -157,7 +157,7 @@ def _hold(told: Mapping[str, str], letter: str) -> str | None:
 
 
 def _ended(seen: Observation, told: Mapping[str, str]) -> Observation:
-    end = end_of(
+    outcome = outcome_of(
         parse_whole(told.get("Exit_status")),
         substate=told.get("substate") or "",
         comment=told.get("comment") or "",
@@ -166,7 +166,7 @@ def _ended(seen: Observation, told: Mapping[str, str]) -> Observation:
         asked=group_of(told, "Resource_List"),
         used=group_of(told, "resources_used"),
     )
-    reason = end.reason
+    reason = outcome.reason
     if told.get("Stageout_status") == "0":
         lost = "its output files could not be delivered"
         reason = lost if reason is None else f"{reason}; {lost}"
@@ -175,11 +175,11 @@ def _ended(seen: Observation, told: Mapping[str, str]) -> Observation:
         moment = from_epoch(parse_whole(told.get("history_timestamp")))
     return replace(
         seen,
-        state=end.state,
+        state=outcome.state,
         state_reason=reason,
-        failure_kind=end.kind,
-        exit_code=end.exit_code,
-        exit_signal=end.exit_signal,
+        failure_kind=outcome.failure_kind,
+        exit_code=outcome.exit_code,
+        exit_signal=outcome.exit_signal,
         end_time=moment or parse_local_time(told.get("mtime")),
     )
 

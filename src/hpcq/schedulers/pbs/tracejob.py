@@ -15,7 +15,7 @@ from hpcq.domain.jobs import NativeId, Observation, Usage
 from hpcq.schedulers.command_line import CommandLine
 from hpcq.schedulers.pbs.arrays import as_task
 from hpcq.schedulers.pbs.qstat_job import Record
-from hpcq.schedulers.pbs.states import end_of
+from hpcq.schedulers.pbs.states import outcome_of
 from hpcq.schedulers.pbs.submit import job_word
 from hpcq.schedulers.pbs_family.accounting import parse_attributes
 from hpcq.schedulers.pbs_family.values import (
@@ -171,7 +171,7 @@ def _observation(
     times = {event: moment for event, (moment, _) in told.items()}
     words = {event: match.groups() for event, (_, match) in told.items()}
     status = int(words["ended"][0]) if "ended" in words else None
-    end = end_of(
+    outcome = outcome_of(
         status,
         comment=f"x and terminated by {words['deleted'][0]}" if "deleted" in words else "",
         has_dependency="hopeless" in words,
@@ -181,12 +181,12 @@ def _observation(
     task = parse_job_id(wanted)
     return Observation(
         native_id=wanted,
-        state=end.state,
+        state=outcome.state,
         native_state="F" if status is None else f"Exit_status={status}",
-        state_reason=f"{end.reason}, {_SOURCE}" if end.reason else None,
-        failure_kind=end.kind,
-        exit_code=end.exit_code,
-        exit_signal=end.exit_signal,
+        state_reason=f"{outcome.reason}, {_SOURCE}" if outcome.reason else None,
+        failure_kind=outcome.failure_kind,
+        exit_code=outcome.exit_code,
+        exit_signal=outcome.exit_signal,
         owner=owner,
         name=name,
         queue=queue,

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
-from hpcq.domain.states import JobState
 from hpcq.schedulers.sge.outcome import Used, outcome_of, read_limits
 from hpcq.schedulers.sge.states import INTERMEDIATE_FAILURES, NO_FAILURE, failure_of
 
@@ -157,7 +156,7 @@ def _observation(run: Sequence[AccountingRecord]) -> Observation:
     ran = record.started is not None
     return Observation(
         native_id=record.native_id,
-        state=JobState.DONE if outcome.failure_kind is None else JobState.FAILED,
+        state=outcome.state,
         native_state=f"failed={record.failed} exit_status={record.exit_status}",
         state_reason=outcome.reason,
         failure_kind=outcome.failure_kind,

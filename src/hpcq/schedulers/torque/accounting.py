@@ -7,9 +7,10 @@ from datetime import datetime
 
 from hpcq.domain.errors import excerpt
 from hpcq.domain.jobs import NativeId, Observation
-from hpcq.domain.states import FailureKind, JobState
+from hpcq.domain.states import FailureKind
 from hpcq.domain.units import from_epoch
 from hpcq.schedulers.base import ParseFailure
+from hpcq.schedulers.meanings import Outcome
 from hpcq.schedulers.pbs_family.accounting import (
     AccountingLine,
     local_moment,
@@ -23,7 +24,7 @@ from hpcq.schedulers.torque.qstat_job import (
     usage_of,
     wall_time_limit_of,
 )
-from hpcq.schedulers.torque.states import Ending, ending_of
+from hpcq.schedulers.torque.states import outcome_of
 
 __all__ = ["KINDS", "arrays_not_over", "observe_lines", "parse_tracejob"]
 
@@ -52,7 +53,7 @@ def observe_lines(
 
     Args:
         lines: in the order they were written.
-        wrapped: the ids of jobs and arrays whose scripts a wrapper runs, see `ending_of`.
+        wrapped: the ids of jobs and arrays whose scripts a wrapper runs, see `outcome_of`.
         gone: the numbers of arrays that Torque no longer has. Of a job that waited when its array
             was deleted it writes no record (recording accounting.20261122, ``46[2]``).
     """
@@ -137,11 +138,11 @@ def parse_tracejob(
         return None
     status = parse_whole(attributes.get("Exit_status"))
     is_wrapped = wanted.short in wrapped or wanted.number in wrapped
-    ending = ending_of(status, started=bool(attributes), wrapped=is_wrapped)
+    outcome = outcome_of(status, started=bool(attributes), wrapped=is_wrapped)
     if deleted is not None and (status is None or status >= 0):
         when = "while it ran" if attributes else "before it started"
-        ending = replace(ending, kind=FailureKind.CANCELLED, reason=f"deleted {when}")
-    seen = _observation(wanted, attributes, ending, ended or deleted)
+        outcome = replace(outcome, failure_kind=FailureKind.CANCELLED, reason=f"deleted {when}")
+    seen = _observation(wanted, attributes, outcome, ended or deleted)
     if is_accounting:
         return seen
     return replace(
@@ -181,35 +182,35 @@ def _ended(
     job_id: JobId, record: AccountingLine, removal: AccountingLine | None, is_wrapped: bool
 ) -> Observation:
     status = parse_whole(record.attributes.get("Exit_status"))
-    ending = ending_of(status, started=True, wrapped=is_wrapped)
+    outcome = outcome_of(status, started=True, wrapped=is_wrapped)
     # Torque itself ends it at a limit, whoever deletes it meanwhile.
     if removal is not None and removal.kind == "D" and (status is None or status >= 0):
         reason = f"{_deleted_by(removal)} while it ran"
-        ending = replace(ending, kind=FailureKind.CANCELLED, reason=reason)
-    return _observation(job_id, record.attributes, ending, local_moment(record.moment))
+        outcome = replace(outcome, failure_kind=FailureKind.CANCELLED, reason=reason)
+    return _observation(job_id, record.attributes, outcome, local_moment(record.moment))
 
 
 def _vanished(job_id: JobId, last: AccountingLine) -> Observation:
     """Return the end of a job of an array that is gone, of which no record tells."""
     if last.kind == "Q":
-        ending = Ending(FailureKind.CANCELLED, reason="deleted with its array before it started")
-        return _observation(job_id, {}, ending, None)
-    ending = Ending(FailureKind.UNKNOWN, reason="Torque has written no record of its end")
-    return _observation(job_id, last.attributes, ending, None)
+        outcome = Outcome(FailureKind.CANCELLED, "deleted with its array before it started")
+        return _observation(job_id, {}, outcome, None)
+    outcome = Outcome(FailureKind.UNKNOWN, "Torque has written no record of its end")
+    return _observation(job_id, last.attributes, outcome, None)
 
 
 def _removed(job_id: JobId, removal: AccountingLine, start: AccountingLine | None) -> Observation:
     """Return the end of a job that Torque removed without a record of its end."""
     when = "before it started" if start is None else "while it ran"
     if removal.kind == "D":
-        ending = Ending(FailureKind.CANCELLED, reason=f"{_deleted_by(removal)} {when}")
+        outcome = Outcome(FailureKind.CANCELLED, f"{_deleted_by(removal)} {when}")
     elif start is None:
         # The record is empty, whatever the reason; seen of jobs whose dependency failed.
-        ending = Ending(FailureKind.CANCELLED, reason=f"aborted by Torque {when}: {_WHY_ABORTED}")
+        outcome = Outcome(FailureKind.CANCELLED, f"aborted by Torque {when}: {_WHY_ABORTED}")
     else:
-        ending = Ending(FailureKind.SCHEDULER_ERROR, reason=f"aborted by Torque {when}")
+        outcome = Outcome(FailureKind.SCHEDULER_ERROR, f"aborted by Torque {when}")
     attributes = {} if start is None else start.attributes
-    return _observation(job_id, attributes, ending, local_moment(removal.moment))
+    return _observation(job_id, attributes, outcome, local_moment(removal.moment))
 
 
 def _deleted_by(removal: AccountingLine) -> str:
@@ -218,7 +219,7 @@ def _deleted_by(removal: AccountingLine) -> str:
 
 
 def _observation(
-    job_id: JobId, attributes: Mapping[str, str], ending: Ending, at: datetime | None
+    job_id: JobId, attributes: Mapping[str, str], outcome: Outcome, at: datetime | None
 ) -> Observation:
     status = parse_whole(attributes.get("Exit_status"))
     end = from_epoch(parse_whole(attributes.get("end"))) or at
@@ -226,12 +227,12 @@ def _observation(
     has_run = start is not None or status is not None
     return Observation(
         native_id=NativeId(job_id.short),
-        state=JobState.DONE if ending.kind is None else JobState.FAILED,
+        state=outcome.state,
         native_state="C" if status is None else f"exit_status={status}",
-        state_reason=ending.reason,
-        failure_kind=ending.kind,
-        exit_code=ending.code,
-        exit_signal=ending.signal,
+        state_reason=outcome.reason,
+        failure_kind=outcome.failure_kind,
+        exit_code=outcome.exit_code,
+        exit_signal=outcome.exit_signal,
         name=attributes.get("jobname") or None,
         owner=attributes.get("user") or None,
         queue=attributes.get("queue") or None,

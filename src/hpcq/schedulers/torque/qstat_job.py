@@ -6,6 +6,7 @@ from datetime import datetime
 
 from hpcq.domain.jobs import Observation, SubmissionKey, Usage
 from hpcq.domain.states import JobState
+from hpcq.schedulers.meanings import Outcome, StateMeaning
 from hpcq.schedulers.pbs_family.values import (
     hosts_in,
     parse_duration,
@@ -18,7 +19,7 @@ from hpcq.schedulers.pbs_family.values import (
     read_figure,
     slots_in,
 )
-from hpcq.schedulers.torque.states import Ending, Word, ending_of, state_of
+from hpcq.schedulers.torque.states import outcome_of, state_of
 
 __all__ = [
     "KEY_VARIABLE",
@@ -76,8 +77,8 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
     variables = attributes.get("Variable_List", "")
     owner = attributes.get("Job_Owner", "").partition("@")[0] or None
     key = _key_of(attributes, variables) if account is None or owner == account else None
-    ending = ending_of(status, started=has_run, wrapped=key is not None) if ended else None
-    word = _word(attributes, letter, ending)
+    outcome = outcome_of(status, started=has_run, wrapped=key is not None) if ended else None
+    word = _word(attributes, letter, outcome)
     finished = (
         parse_local_time(attributes.get("comp_time") or attributes.get("mtime")) if ended else None
     )
@@ -89,9 +90,9 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
         native_state=letter,
         stage=word.stage,
         state_reason=word.reason,
-        failure_kind=None if ending is None else ending.kind,
-        exit_code=None if ending is None else ending.code,
-        exit_signal=None if ending is None else ending.signal,
+        failure_kind=None if outcome is None else outcome.failure_kind,
+        exit_code=None if outcome is None else outcome.exit_code,
+        exit_signal=None if outcome is None else outcome.exit_signal,
         name=attributes.get("Job_Name") or None,
         owner=owner,
         queue=attributes.get("queue") or None,
@@ -174,12 +175,11 @@ def _variable(text: str, begin: re.Pattern[str]) -> str | None:
     return found
 
 
-def _word(attributes: Attributes, letter: str, ending: Ending | None) -> Word:
-    if ending is not None:
-        state = JobState.DONE if ending.kind is None else JobState.FAILED
+def _word(attributes: Attributes, letter: str, outcome: Outcome | None) -> StateMeaning:
+    if outcome is not None:
         comment = attributes.get("comment", "")
         is_told = comment.startswith(_DELETED_FOR)
-        return Word(state, None, comment if is_told else ending.reason)
+        return StateMeaning(outcome.state, reason=comment if is_told else outcome.reason)
     word = state_of(
         letter,
         attributes.get("Hold_Types", ""),
@@ -187,7 +187,9 @@ def _word(attributes: Attributes, letter: str, ending: Ending | None) -> Word:
         parse_whole(attributes.get("start_count")) or 0,
     )
     if word.reason is None and word.state in (JobState.QUEUED, JobState.REQUEUED):
-        return Word(word.state, word.stage, attributes.get("comment", "").strip() or None)
+        return StateMeaning(
+            word.state, word.stage, reason=attributes.get("comment", "").strip() or None
+        )
     return word
 
 

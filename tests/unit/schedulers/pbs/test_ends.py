@@ -7,10 +7,11 @@ from tests.unit.schedulers.pbs.recorded import DELIMITER, as_dsv, read, recorded
 
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
+from hpcq.schedulers.meanings import Outcome
 from hpcq.schedulers.pbs.accounting import parse_accounting
 from hpcq.schedulers.pbs.arrays import whole_of
 from hpcq.schedulers.pbs.parse import Reader
-from hpcq.schedulers.pbs.states import End, end_of
+from hpcq.schedulers.pbs.states import outcome_of
 from hpcq.schedulers.pbs.tracejob import parse_tracejob
 
 _CANCELLED = (JobState.FAILED, FailureKind.CANCELLED)
@@ -29,9 +30,8 @@ def _accounted(lines: list[bytes], job: str = "146") -> Observation:
     return seen
 
 
-def _how(end: Observation | End) -> tuple[object, object, object]:
-    kind = end.failure_kind if isinstance(end, Observation) else end.kind
-    return kind, end.exit_code, end.exit_signal
+def _how(end: Observation | Outcome) -> tuple[object, object, object]:
+    return end.failure_kind, end.exit_code, end.exit_signal
 
 
 def test_end_of_a_job_deleted_while_running_that_exits_with_0() -> None:
@@ -125,11 +125,11 @@ def test_end_of_a_job_removed_by_an_administrator_while_queued() -> None:
     ],
 )
 def test_end_with_the_status(status: int, how: tuple[object, object, object]) -> None:
-    assert _how(end_of(status)) == how
+    assert _how(outcome_of(status)) == how
 
 
 def test_end_by_a_shell_that_cannot_be_executed_says_so() -> None:
-    reason = end_of(254, began=True).reason
+    reason = outcome_of(254, began=True).reason
     assert reason is not None
     assert "cannot be executed" in reason
 
@@ -151,7 +151,7 @@ def test_end_by_a_shell_that_cannot_be_executed_says_so() -> None:
 def test_end_by_a_signal_at_a_limit(
     status: int, asked: dict[str, str], used: dict[str, str], kind: FailureKind
 ) -> None:
-    end = end_of(status, asked=asked, used=used)
+    end = outcome_of(status, asked=asked, used=used)
     assert _how(end) == (kind, None, status - 256)
 
 
