@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from hpcq.domain.errors import (
@@ -36,7 +37,7 @@ from hpcq.schedulers.torque.cluster import parse_pbsnodes, parse_queues
 from hpcq.schedulers.torque.errors import ERRORS, check_completed, check_is_torque, parse_qsub
 from hpcq.schedulers.torque.logs import Logs
 from hpcq.schedulers.torque.parse import Reader
-from hpcq.schedulers.torque.script import Choices, choose
+from hpcq.schedulers.torque.script import choose
 from hpcq.schedulers.torque.settings import TorqueSettings
 from hpcq.schedulers.torque.submit import build_change, build_qstat, build_qsub
 
@@ -67,9 +68,12 @@ class TorqueBackend(CommandLineBackend):
 
     def __init__(self, options: SchedulerOptions, runner: Runner, settings: TorqueSettings) -> None:
         super().__init__(options, runner)
-        self._template = settings.torque_resources
-        self._slots_per_node = settings.torque_slots_per_node
-        self._environment = options.environment
+        self._choose = partial(
+            choose,
+            template=settings.torque_resources,
+            slots_per_node=settings.torque_slots_per_node,
+            environment=options.environment,
+        )
         self._job_shell = options.job_shell
         account = _account()
         self._qstat = self._cli.locate("qstat")
@@ -104,10 +108,7 @@ class TorqueBackend(CommandLineBackend):
             job_shell=self._job_shell,
         )
         done = await self._run(
-            submission.argv,
-            stdin=submission.stdin,
-            cwd=submission.cwd,
-            mark=key,
+            submission.argv, stdin=submission.stdin, cwd=submission.cwd, mark=key
         )
         job_id = parse_qsub(done)
         self._logs.server = job_id.server or self._logs.server
@@ -215,15 +216,6 @@ class TorqueBackend(CommandLineBackend):
     async def version(self) -> str:
         """Return what ``qstat --version`` says: ``Torque 6.1.3.h5``."""
         return f"Torque {_VERSION.sub('', await super().version())}"
-
-    def _choose(self, spec: JobSpec, script: bytes) -> Choices:
-        return choose(
-            spec,
-            script,
-            template=self._template,
-            slots_per_node=self._slots_per_node,
-            environment=self._environment,
-        )
 
     async def _run(self, argv: Sequence[str], **options: Any) -> Completed:
         """Run a command, once it is known that the commands found are Torque's.
