@@ -12,7 +12,7 @@ __all__ = ["Address", "Load", "Report"]
 
 @dataclass(frozen=True)
 class Address:
-    """The address of a server: a TCP port on loopback, or a Unix socket."""
+    """Where a server listens: a TCP port on loopback, or a Unix socket."""
 
     port: int = 0
     path: Path | None = None
@@ -25,7 +25,7 @@ class Address:
 
 @dataclass
 class Report:
-    """The results of a load."""
+    """What a load saw."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)

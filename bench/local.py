@@ -13,8 +13,7 @@ import time
 from pathlib import Path
 
 import httpx
-
-from hpcq.schedulers.testing.service import Service
+from tests.service import Service
 
 STARTS = 7
 SUBMISSIONS = 200

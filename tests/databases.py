@@ -14,8 +14,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from tests import real
-
-from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS
 
 __all__ = [
     "DATABASES",
@@ -144,7 +143,7 @@ class PostgreSQL:
         return list(json.loads(self.do("status"))["processes"])
 
     def do(self, *words: str) -> str:
-        """Return the output of its script for these arguments."""
+        """What its script prints to these arguments."""
         return real.call("postgres", *words, instance=_instance(self.number))
 
 

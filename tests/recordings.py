@@ -1,4 +1,4 @@
-"""The output of real schedulers: ``tests/recorded/SCHEDULER/VERSION/CASE``."""
+"""What real schedulers printed: ``tests/recorded/SCHEDULER/VERSION/CASE``."""
 
 import tomllib
 from pathlib import Path

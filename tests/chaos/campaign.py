@@ -27,8 +27,7 @@ from tests.chaos.evidence import (
 from tests.chaos.judgement import Evidence, Finding, judge
 from tests.chaos.plan import Form, Kill, Plan
 from tests.faults.fake import left_behind
-
-from hpcq.schedulers.testing.service import Service
+from tests.service import Service
 
 __all__ = ["SUBMIT", "Result", "run_campaign"]
 
@@ -60,7 +59,7 @@ exit "$2"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of a campaign.
+    """How a campaign went.
 
     Attributes:
         kinds: how often each kind of answer to a submission came.
@@ -77,7 +76,7 @@ class Result:
     seconds: float
 
     def count(self, kind: str) -> int:
-        """The number of findings of this kind."""
+        """How many findings of this kind there are."""
         return Counter(finding.kind for finding in self.findings)[kind]
 
 

@@ -1,4 +1,4 @@
-"""The plan of a crash campaign, made from a seed alone; pure."""
+"""What a crash campaign is going to do, made from a seed alone; pure."""
 
 import itertools
 import random
@@ -18,7 +18,7 @@ MOST_ANSWERS_BEFORE_A_KILL = 6
 
 
 class Form(StrEnum):
-    """The kinds of trouble."""
+    """What goes wrong."""
 
     KILLS = "kills"
     MISBEHAVING = "misbehaving"  # submission commands too, while the service is killed

@@ -11,7 +11,7 @@ _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Block:
-    """The text between two fences.
+    """What stands between two fences.
 
     Attributes:
         kind: the word after the first fence: ``sh``, ``json``.

@@ -4,8 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-
-from hpcq.schedulers.testing.service import INSTALLATION
+from tests.service import INSTALLATION
 
 DOCS = INSTALLATION / "docs"
 PAGES = [*INSTALLATION.glob("*.md"), *DOCS.rglob("*.md")]

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from tests.failures.site import SITES, Site
 from tests.faults.fake import FakeScheduler
-
-from hpcq.schedulers.testing.service import Service
+from tests.service import Service
 
 FAST = {
     "POLL_INTERVAL_SECONDS": "0.3",

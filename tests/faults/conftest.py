@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults.fake import COMMANDS, LIMIT_SECONDS, FakeScheduler
-
-from hpcq.schedulers.testing.service import Service
+from tests.service import Service
 
 
 @pytest.fixture(params=COMMANDS)

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 from tests.databases import DATABASES
-
-from hpcq.schedulers.testing.jobs import Jobs, Study
-from hpcq.schedulers.testing.service import Service
+from tests.jobs import Jobs, Study
+from tests.service import Service
 
 pytestmark = pytest.mark.postgres
 

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.jobs import Jobs
 from tests.real import settings_of
-
-from hpcq.schedulers.testing.jobs import Jobs
-from hpcq.schedulers.testing.service import Service
+from tests.service import Service
 
 pytestmark = pytest.mark.modules
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.backends import RealBackend
+from tests.backends import Backend
 from tests.integration.outages import (
     PRIVATE_SGE,
     PRIVATE_SLURM,
@@ -18,10 +18,9 @@ from tests.integration.outages import (
     outage,
     stands_still,
 )
-
-from hpcq.schedulers.testing.jobs import Jobs, Json, Study
-from hpcq.schedulers.testing.service import Service
-from hpcq.schedulers.testing.waiting import until
+from tests.jobs import Jobs, Json, Study
+from tests.service import Service
+from tests.waiting import until
 
 OUTAGE = timedelta(seconds=60)
 INTERVAL = timedelta(seconds=5)
@@ -55,7 +54,7 @@ def _ended_as(job: Json, exit_code: int, earliest: datetime, latest: datetime) -
 
 @pytest.mark.parametrize(("scheduler", "master"), MASTERS)
 def test_readers_are_served_through_an_outage_of_60_seconds(
-    scheduler: RealBackend, master: str, start_service: Start, study: Study
+    scheduler: Backend, master: str, start_service: Start, study: Study
 ) -> None:
     service = start_service(
         **scheduler.settings(),
@@ -111,7 +110,7 @@ def test_readers_are_served_through_an_outage_of_60_seconds(
 
 @pytest.mark.parametrize(("scheduler", "master"), MASTERS)
 def test_readers_are_served_while_the_scheduler_hangs(
-    scheduler: RealBackend, master: str, start_service: Start, study: Study
+    scheduler: Backend, master: str, start_service: Start, study: Study
 ) -> None:
     stale_after = timedelta(seconds=15)
     service = start_service(

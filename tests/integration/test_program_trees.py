@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from hpcq.schedulers.testing.service import Service
+from tests.service import Service
 
 
 class Tree:

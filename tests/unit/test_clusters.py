@@ -1,4 +1,4 @@
-"""The start of real schedulers and a real PostgreSQL, and the way without them."""
+"""What is done where a real scheduler or a real PostgreSQL can be had, and where it cannot."""
 
 import os
 import shutil
@@ -11,8 +11,7 @@ from tests import real
 from tests.clusters import machine
 from tests.clusters.machine import CannotInstall, ClusterError
 from tests.left_out import REAL
-
-from hpcq.schedulers.testing.service import INSTALLATION
+from tests.service import INSTALLATION
 
 # Stands in for each script in tests/clusters: notes its verb, and ends as the test wants.
 SCRIPT = """

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.left_out import REAL
-
-from hpcq.schedulers.testing.service import INSTALLATION
+from tests.service import INSTALLATION
 
 CONFIGURATION = """
 [pytest]

@@ -1,4 +1,4 @@
-"""The start of the service: settings, then the socket, then everything else."""
+"""Starting the service: settings, then the socket, then the rest."""
 
 import contextlib
 import gc
@@ -12,14 +12,7 @@ from types import FrameType
 
 from hpcq.config import Settings, SettingsError, load_settings, prepare_state_directory
 
-__all__ = [
-    "EXIT_SETTINGS",
-    "EXIT_SOCKET",
-    "EXIT_START",
-    "GARBAGE_THRESHOLDS",
-    "open_socket",
-    "serve",
-]
+__all__ = ["COLLECT_SELDOM", "EXIT_SETTINGS", "EXIT_SOCKET", "EXIT_START", "open_socket", "serve"]
 
 EXIT_SOCKET = 1
 EXIT_SETTINGS = 2
@@ -27,18 +20,18 @@ EXIT_START = 3
 
 _BACKLOG = 2048
 
-# A table of 100,000 jobs is a million objects, none of them garbage. With Python's own thresholds
-# (700, 10, 10) a collection delayed every request by 0.3 s (bench/scale.py), with these by 0.1 s.
-GARBAGE_THRESHOLDS = (100_000, 50, 100)
+# A snapshot of 100,000 jobs is a million objects, none of them garbage: with Python's own (700,
+# 10, 10) looking through them held every request up for 0.3 s (bench/scale.py), with these 0.1 s.
+COLLECT_SELDOM = (100_000, 50, 100)
 
 
 def serve(folder: Path) -> int:
-    """Run the service until a signal stops it; return the exit status of the process.
+    """Run the service until it is told to stop, and return the process's exit status.
 
     Args:
         folder: the installation folder; its ``.env`` is read.
     """
-    _restart_in_utf8()
+    _speak_utf8()
     try:
         settings = load_settings(folder / ".env")
         prepare_state_directory(settings)
@@ -48,21 +41,22 @@ def serve(folder: Path) -> int:
     try:
         listener = open_socket(settings.host, settings.port)
     except OSError as error:
-        print(_socket_error(settings, error), file=sys.stderr)
+        print(_refusal(settings, error), file=sys.stderr)
         return EXIT_SOCKET
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _exit)
-    with _without_garbage_collection():
-        # Imported late because this is slow: a mistake in the settings shows first.
+        signal.signal(number, _leave)
+    with _without_collections():
+        # Imported here because it takes long: a mistake in the settings is told before.
         from hpcq.cli.server import run
     with listener:
         return 0 if run(settings, listener) else EXIT_START
 
 
-def _restart_in_utf8() -> None:
-    """Start this program again with paths and arguments in UTF-8, unless they already are.
+def _speak_utf8() -> None:
+    """Start this program anew with paths and arguments in UTF-8, unless they are already.
 
-    In a locale such as ``pt_BR.ISO-8859-1`` Python would change the bytes that clients send.
+    In a locale such as ``pt_BR.ISO-8859-1`` Python would give programs other bytes than clients
+    sent.
     """
     if sys.getfilesystemencoding() != "utf-8":
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
@@ -71,8 +65,8 @@ def _restart_in_utf8() -> None:
 def open_socket(host: str, port: int) -> socket.socket:
     """Return a socket that listens on the first address of ``host``.
 
-    It listens before the application is loaded, so that a taken port shows early, and an early
-    client waits instead of being refused.
+    It listens at once, before the application is loaded, so that a taken port is known early and
+    a client that comes early waits instead of being refused.
 
     Raises:
         OSError: the address does not exist, is taken, or may not be used.
@@ -82,7 +76,7 @@ def open_socket(host: str, port: int) -> socket.socket:
     )[0]
     listener = socket.socket(family, kind, protocol)
     try:
-        # A restart must not wait until the kernel forgets the connections of the last service.
+        # A restart must not wait for the connections of the service before it to be forgotten.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
@@ -93,23 +87,23 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Load code without garbage collections, and exclude it from later ones: a tenth less time."""
+def _without_collections() -> Iterator[None]:
+    """Load code without looking for garbage in it: a tenth less time, then and at every look."""
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.set_threshold(*GARBAGE_THRESHOLDS)
+        gc.set_threshold(*COLLECT_SELDOM)
         gc.enable()
 
 
-def _exit(_number: int, _frame: FrameType | None) -> None:
-    # uvicorn stops gracefully and then raises the signal again: this is a good end.
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    # uvicorn stops gracefully first and then raises the signal again: that is a good end.
     raise SystemExit(0)
 
 
-def _socket_error(settings: Settings, error: OSError) -> str:
+def _refusal(settings: Settings, error: OSError) -> str:
     reason = error.strerror or str(error)
     return (
         f"Cannot listen on HOST={settings.host!r}, PORT={settings.port}: {reason}. "

@@ -1,1 +1,1 @@
-"""The domain: jobs and programs. Imports the standard library only."""
+"""What a job is. Imports the standard library only."""

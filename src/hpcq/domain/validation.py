@@ -1,4 +1,4 @@
-"""Validation of a `JobSpec`, for every scheduler."""
+"""Whether a `JobSpec` can be a job at all, whichever scheduler runs it."""
 
 import re
 from collections.abc import Mapping

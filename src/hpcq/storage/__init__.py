@@ -1,1 +1,1 @@
-"""Storage: the records that outlive the service."""
+"""Where this service keeps what it must not forget."""

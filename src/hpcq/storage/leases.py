@@ -1,4 +1,4 @@
-"""Leases: one of several replicas holds one, and asks the scheduler."""
+"""Which of several replicas asks the scheduler: the one that holds the lease."""
 
 from datetime import timedelta
 
@@ -61,7 +61,7 @@ class Lease:
 
 
 def check_lease(transaction: Transaction, holder: str) -> None:
-    """Make sure that a replica still holds the lease, before it writes the scheduler's answer.
+    """Make sure that a replica still holds the lease, before it writes what it was told.
 
     Raises:
         LeaseLost: it does not.

@@ -1,4 +1,4 @@
-"""The tables; the migrations tell their history."""
+"""The tables; what made them so is told by the migrations."""
 
 import sqlalchemy as sa
 

@@ -1,4 +1,4 @@
-"""The circuits in ``/health/ready``."""
+"""What ``/health/ready`` says of the circuits."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The HTTP codes of errors."""
+"""Which HTTP code an error has."""
 
 import inspect
 from typing import Any

@@ -1,4 +1,4 @@
-"""The schemas of the documentation, against real answers."""
+"""What the documentation shows is what answers look like."""
 
 from hpcq.api.schemas import JOB_EXAMPLE, Job
 

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.services.kit import CLUSTER, T0, WIRE
 
-from hpcq.domain import job_merge, submission
+from hpcq.domain import life, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
-from hpcq.schedulers.base import Listing, ParseFailure
-from hpcq.services.listing.job_table import JobIndex, JobTable
-from hpcq.services.monitoring.reconcile import Comparison, compare
+from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.services.reconcile import Comparison, compare
+from hpcq.services.snapshot import Board, Snapshot
 
 SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
 DAY = timedelta(days=1)
@@ -25,13 +25,13 @@ class Case:
     """One number: what is known under it, and what a listing says of it."""
 
     number: int
-    submitted_here: bool
+    is_ours: bool
     answered: bool
     known: JobState | None
     ended_days_ago: int
     listed: JobState | None
     unreadable: bool
-    locally_changed: bool
+    touched: bool
     repeated: bool
 
     @property
@@ -45,8 +45,8 @@ class Case:
     def record(self) -> JobRecord | None:
         if self.known is None:
             return None
-        if not self.submitted_here:
-            return job_merge.foreign_record(CLUSTER, observation(self.native_id, self.known), T0)
+        if not self.is_ours:
+            return life.first_sight(CLUSTER, observation(self.native_id, self.known), T0)
         intent = submission.intent(
             JobUid(f"00000000-0000-4000-8000-{self.number:012}"),
             SPEC,
@@ -58,7 +58,7 @@ class Case:
             return intent
         record = submission.submitted(intent, self.native_id, T0)
         at = T0 - timedelta(days=self.ended_days_ago)
-        return job_merge.observe(record, observation(self.native_id, self.known), at)
+        return life.observe(record, observation(self.native_id, self.known), at)
 
 
 def observation(native_id: NativeId, state: JobState) -> Observation:
@@ -68,26 +68,26 @@ def observation(native_id: NativeId, state: JobState) -> Observation:
 CASES = st.builds(
     Case,
     number=st.integers(1, 10**6),
-    submitted_here=st.booleans(),
+    is_ours=st.booleans(),
     answered=st.booleans(),
     known=st.none() | st.sampled_from([*LIVE, JobState.DONE, JobState.FAILED]),
     ended_days_ago=st.sampled_from([0, 2]),
     listed=st.none() | st.sampled_from([*LIVE, JobState.DONE]),
     unreadable=st.booleans(),
-    locally_changed=st.booleans(),
+    touched=st.booleans(),
     repeated=st.booleans(),
 )
 QUEUES = st.lists(CASES, unique_by=lambda case: case.number, max_size=12)
 
 
-def compared(cases: list[Case]) -> tuple[JobIndex, Comparison]:
-    table = JobTable(WIRE)
+def compared(cases: list[Case]) -> tuple[Snapshot, Comparison]:
+    board = Board(WIRE)
     records = {case: case.record() for case in cases}
-    table.apply([record for record in records.values() if record is not None])
+    board.put([record for record in records.values() if record is not None])
     listing = Listing(
         observations=[case.observation for case in cases if case.observation],
         unreadable=[
-            ParseFailure(reason="cut", excerpt="", native_id=case.native_id)
+            Unreadable(reason="cut", excerpt="", native_id=case.native_id)
             for case in cases
             if case.unreadable
         ],
@@ -95,11 +95,9 @@ def compared(cases: list[Case]) -> tuple[JobIndex, Comparison]:
     last = {
         case.native_id: case.observation for case in cases if case.repeated and case.observation
     }
-    locally_changed = {
-        r.uid for case, r in records.items() if r is not None and case.locally_changed
-    }
-    result = compare(table, listing, last, locally_changed, CLUSTER, T0, DAY, MANY)
-    return table, result
+    touched = {r.uid for case, r in records.items() if r is not None and case.touched}
+    result = compare(board.snapshot, listing, last, touched, CLUSTER, T0, DAY, MANY)
+    return board.snapshot, result
 
 
 def expected(case: Case) -> str:
@@ -108,9 +106,9 @@ def expected(case: Case) -> str:
     if record is None or record.native_id is None:
         fate = "nothing" if case.listed is None else "changed"
         # An intent without an id is not known by a number; it waits for its own answer.
-        waits = record is not None and not case.locally_changed
+        waits = record is not None and not case.touched
         return f"{fate}, unanswered" if waits else fate
-    if case.locally_changed:
+    if case.touched:
         return "nothing"
     if case.listed is not None:
         if record.state.is_final:
@@ -118,14 +116,14 @@ def expected(case: Case) -> str:
         return "nothing" if case.listed is record.state else "changed"
     if case.unreadable:
         return "nothing"
-    if not case.submitted_here:
+    if not case.is_ours:
         return "gone"
     if record.state.is_final:
         return "gone" if case.ended_days_ago else "nothing"
     return "vanished"
 
 
-def found(case: Case, index: JobIndex, result: Comparison) -> str:
+def found(case: Case, snapshot: Snapshot, result: Comparison) -> str:
     record = case.record()
     uid = None if record is None else record.uid
     words = []
@@ -146,8 +144,8 @@ def found(case: Case, index: JobIndex, result: Comparison) -> str:
 
 @given(QUEUES)
 def test_every_number_has_the_fate_of_the_model(cases: list[Case]) -> None:
-    index, result = compared(cases)
-    fates = {case: found(case, index, result) for case in cases}
+    snapshot, result = compared(cases)
+    fates = {case: found(case, snapshot, result) for case in cases}
     assert fates == {case: expected(case) for case in cases}
 
 
@@ -160,7 +158,7 @@ def test_a_job_that_changed_is_where_the_listing_says(cases: list[Case]) -> None
         case = by_id[record.native_id]
         assert case.listed is not None
         ran = case.known in (JobState.RUNNING, JobState.SUSPENDED)
-        is_known = not case.submitted_here or case.answered
+        is_known = not case.is_ours or case.answered
         waits = {JobState.QUEUED: JobState.REQUEUED, JobState.QUEUED_HELD: JobState.REQUEUED_HELD}
         again = waits.get(case.listed) if ran and is_known else None
         assert record.state is (again or case.listed)
@@ -168,45 +166,47 @@ def test_a_job_that_changed_is_where_the_listing_says(cases: list[Case]) -> None
 
 @given(QUEUES)
 def test_what_was_published_is_no_news_the_next_time(cases: list[Case]) -> None:
-    table = JobTable(WIRE)
-    table.apply([r for r in (case.record() for case in cases) if r is not None])
+    board = Board(WIRE)
+    board.put([r for r in (case.record() for case in cases) if r is not None])
     listing = Listing(observations=[c.observation for c in cases if c.observation])
-    first = compare(table, listing, {}, set(), CLUSTER, T0, DAY, MANY)
-    table.apply(first.changed, first.gone, T0)
-    second = compare(table, listing, first.last, set(), CLUSTER, T0, DAY, MANY)
+    first = compare(board.snapshot, listing, {}, set(), CLUSTER, T0, DAY, MANY)
+    board.put(first.changed, first.gone, T0)
+    second = compare(board.snapshot, listing, first.last, set(), CLUSTER, T0, DAY, MANY)
     assert (second.changed, second.gone) == ([], [])
     assert second.contradictions == first.contradictions
 
 
 @given(QUEUES)
 def test_an_empty_listing_ends_no_job_of_ours(cases: list[Case]) -> None:
-    table = JobTable(WIRE)
-    table.apply([r for r in (case.record() for case in cases) if r is not None])
-    result = compare(table, Listing(), {}, set(), CLUSTER, T0, DAY, MANY)
-    alive = {r.uid for r in table.records() if r.submitted_here and not r.state.is_final}
+    board = Board(WIRE)
+    board.put([r for r in (case.record() for case in cases) if r is not None])
+    result = compare(board.snapshot, Listing(), {}, set(), CLUSTER, T0, DAY, MANY)
+    alive = {r.uid for r in board.snapshot.records() if r.is_ours and not r.state.is_final}
     assert result.changed == []
     assert not alive & set(result.gone)
     assert alive == {r.uid for r in [*result.vanished, *result.unanswered]}
 
 
 def test_a_key_leads_to_its_job_whatever_the_number_meant_before() -> None:
-    table = JobTable(WIRE)
-    old = job_merge.foreign_record(CLUSTER, observation(NativeId("5"), JobState.RUNNING), T0)
+    board = Board(WIRE)
+    old = life.first_sight(CLUSTER, observation(NativeId("5"), JobState.RUNNING), T0)
     unclear = submission.intent(JobUid.new(), SPEC, T0, by="test", is_promised=False)
-    table.apply([old, unclear])
+    board.put([old, unclear])
     seen = Observation(
         native_id=NativeId("5"), state=JobState.QUEUED, submission_key=unclear.key, submit_time=T0
     )
-    result = compare(table, Listing(observations=[seen]), {}, set(), CLUSTER, T0, DAY, MANY)
+    result = compare(
+        board.snapshot, Listing(observations=[seen]), {}, set(), CLUSTER, T0, DAY, MANY
+    )
     assert [(r.uid, r.native_id) for r in result.changed] == [(unclear.uid, "5")]
     assert result.unanswered == []
     assert result.gone == [old.uid]
 
 
 def test_a_listing_that_names_a_job_twice_keeps_it_once() -> None:
-    table = JobTable(WIRE)
+    board = Board(WIRE)
     seen = observation(NativeId("5"), JobState.RUNNING)
     listing = Listing(observations=[seen, seen])
-    result = compare(table, listing, {}, set(), CLUSTER, T0, DAY, MANY)
-    table.apply(result.changed, result.gone, T0)
-    assert [r.native_id for r in table.records()] == ["5"]
+    result = compare(board.snapshot, listing, {}, set(), CLUSTER, T0, DAY, MANY)
+    board.put(result.changed, result.gone, T0)
+    assert [r.native_id for r in board.snapshot.records()] == ["5"]

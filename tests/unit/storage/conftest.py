@@ -20,7 +20,7 @@ async def store(database: Database) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """The path for an SQLite database."""
+    """Where an SQLite database is to be."""
     return tmp_path / "jobs.sqlite3"
 
 

@@ -1,4 +1,4 @@
-"""The messages about an unusable database, for each message of its driver."""
+"""What is said of a database that cannot be used, to what its driver said."""
 
 import pytest
 import sqlalchemy as sa

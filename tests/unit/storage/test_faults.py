@@ -1,4 +1,4 @@
-"""Faults of a database, and the messages about them."""
+"""What can be wrong with a database, and what is said of it."""
 
 import asyncio
 import fcntl

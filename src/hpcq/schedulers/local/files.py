@@ -1,15 +1,15 @@
-"""The run directory: the files through which the service and the shepherd of a job communicate.
+"""The run directory: what the service and the shepherd of one job tell each other on disk.
 
 ========================  ==========  ====================================================
 file                      written by  content
 ========================  ==========  ====================================================
-``job.json``              service     the job to run: `JobOrder`
+``job.json``              service     what to run: `Order`
 ``script``                service     the job's script, as it was when the job was submitted
-``started.json``          shepherd    its pid, start time and boot: `ShepherdStart`
+``started.json``          shepherd    its pid, start time and boot: `Started`
 ``usage.json``            shepherd    the last sample: figures and processes
 ``cancel``                service     exists when the job is to be ended
-``result.json``           shepherd    the end of the job: `Result`
-``shepherd.log``          shepherd    the traceback, if the shepherd ever fails
+``result.json``           shepherd    how it ended: `Result`
+``shepherd.log``          shepherd    why it broke, if it ever does
 ========================  ==========  ====================================================
 
 A shepherd outlives the service that started it, so a newer version reads what an older one
@@ -21,31 +21,27 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import NotRequired, TypedDict, cast
+from typing import NotRequired, TypedDict
 
 __all__ = [
     "CANCEL",
+    "JOB",
     "LOG",
     "RESULT",
     "SCRIPT",
     "STARTED",
     "USAGE",
-    "JobOrder",
+    "Order",
     "Result",
     "Sample",
-    "ShepherdStart",
+    "Started",
     "encode_path",
-    "make_run_directory",
-    "read_order",
-    "read_result",
-    "read_sample",
-    "read_started",
-    "remove_run_directory",
+    "read_json",
     "remove_tree",
     "write_json",
 ]
 
-_JOB = "job.json"
+JOB = "job.json"
 SCRIPT = "script"
 STARTED = "started.json"
 USAGE = "usage.json"
@@ -54,8 +50,8 @@ RESULT = "result.json"
 LOG = "shepherd.log"
 
 
-class JobOrder(TypedDict):
-    """A job for a shepherd to run. Text is UTF-8, other bytes are surrogate escapes.
+class Order(TypedDict):
+    """What a shepherd is to run. Text is UTF-8, other bytes as surrogate escapes.
 
     ``cgroup`` is the directory of the job's control group, to be made by the shepherd. ``shell``
     runs a script without a ``#!`` line. ``folder`` is the job's own, to be removed at its end: it
@@ -75,11 +71,11 @@ class JobOrder(TypedDict):
     folder: NotRequired[str]
 
 
-class ShepherdStart(TypedDict):
-    """The identity of a shepherd, and the start of its job.
+class Started(TypedDict):
+    """Who the shepherd is.
 
-    ``start_time`` is in seconds since the epoch, ``began`` is the same moment by the monotonic
-    clock of this boot, which cannot be set.
+    ``start_time`` is in seconds since the epoch, ``began`` the same moment by the monotonic clock
+    of this boot, which nobody sets.
     """
 
     pid: int
@@ -90,7 +86,7 @@ class ShepherdStart(TypedDict):
 
 
 class Sample(TypedDict):
-    """The resources that the job has used until ``sampled_at``."""
+    """What the job has used until ``sampled_at``."""
 
     cpu_seconds: float
     memory_byte_seconds: float | None
@@ -103,7 +99,7 @@ class Sample(TypedDict):
 
 
 class Result(TypedDict):
-    """The end of a job; ``failure_kind`` is a `hpcq.domain.states.FailureKind` or None."""
+    """How the job ended; ``failure_kind`` is a `hpcq.domain.states.FailureKind` or None."""
 
     exit_code: int | None
     exit_signal: int | None
@@ -119,7 +115,7 @@ def write_json(path: Path, content: object, *, durable: bool) -> None:
 
     Args:
         path: the file.
-        content: an object that ``json`` can write.
+        content: what ``json`` takes.
         durable: whether it has to survive the machine losing power right after.
     """
     temporary = path.with_name(path.name + ".new")
@@ -136,7 +132,7 @@ def write_json(path: Path, content: object, *, durable: bool) -> None:
         _sync_directory(path.parent)
 
 
-def _read_json(path: Path) -> object | None:
+def read_json(path: Path) -> object | None:
     """Return the content of a file that `write_json` wrote; None if there is none.
 
     A file that was not made durable may be empty after the machine lost power: that is none.
@@ -148,45 +144,8 @@ def _read_json(path: Path) -> object | None:
     return content
 
 
-def read_order(directory: Path) -> JobOrder | None:
-    """Return the job that a run directory is for."""
-    return cast(JobOrder | None, _read_json(directory / _JOB))
-
-
-def read_started(directory: Path) -> ShepherdStart | None:
-    """Return the shepherd of a run directory; None if there never was one."""
-    return cast(ShepherdStart | None, _read_json(directory / STARTED))
-
-
-def read_sample(directory: Path) -> Sample | None:
-    """Return the last sample of a run directory."""
-    return cast(Sample | None, _read_json(directory / USAGE))
-
-
-def read_result(directory: Path) -> Result | None:
-    """Return the result of a run directory; None as long as there is none."""
-    return cast(Result | None, _read_json(directory / RESULT))
-
-
-def make_run_directory(directory: Path, order: JobOrder, script: bytes) -> None:
-    """Make the run directory that a shepherd needs."""
-    directory.mkdir(mode=0o700)
-    path = directory / SCRIPT
-    path.write_bytes(script)
-    path.chmod(0o700)
-    (directory / _JOB).write_text(json.dumps(order), "ascii")
-
-
-def remove_run_directory(directory: Path) -> None:
-    """Remove a run directory, and the job's own folder if its shepherd could not."""
-    order = read_order(directory)
-    if order is not None and "folder" in order:
-        remove_tree(encode_path(order["folder"]))
-    shutil.rmtree(directory, ignore_errors=True)
-
-
 def encode_path(path: str) -> bytes:
-    """Return a path in the system's bytes, whatever the locale; text is UTF-8."""
+    """Return a path as the system knows it, whatever the locale; text is UTF-8."""
     return path.encode("utf-8", "surrogateescape")
 
 

@@ -1,1 +1,1 @@
-"""Parts that Torque and OpenPBS share: ids, units, text of ``qstat -f``, accounting, wrapper."""
+"""What Torque and OpenPBS share: ids, units, text of ``qstat -f``, accounting lines, carriers."""

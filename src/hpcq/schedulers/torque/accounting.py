@@ -1,4 +1,4 @@
-"""Ends of jobs: from the accounting logs, else from what ``tracejob`` finds in the logs."""
+"""How jobs ended: from the accounting logs, else from what ``tracejob`` finds in the logs."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -7,10 +7,9 @@ from datetime import datetime
 
 from hpcq.domain.errors import excerpt
 from hpcq.domain.jobs import NativeId, Observation
-from hpcq.domain.states import FailureKind
+from hpcq.domain.states import FailureKind, JobState
 from hpcq.domain.units import from_epoch
-from hpcq.schedulers.base import ParseFailure
-from hpcq.schedulers.meanings import Outcome
+from hpcq.schedulers.base import Unreadable
 from hpcq.schedulers.pbs_family.accounting import (
     AccountingLine,
     local_moment,
@@ -18,13 +17,13 @@ from hpcq.schedulers.pbs_family.accounting import (
     parse_attributes,
 )
 from hpcq.schedulers.pbs_family.values import JobId, hosts_in, parse_job_id, parse_whole
-from hpcq.schedulers.torque.qstat_job import (
+from hpcq.schedulers.torque.attributes import (
     memory_limit_of,
     slots_of,
     usage_of,
     wall_time_limit_of,
 )
-from hpcq.schedulers.torque.states import outcome_of
+from hpcq.schedulers.torque.states import Ending, ending_of
 
 __all__ = ["KINDS", "arrays_not_over", "observe_lines", "parse_tracejob"]
 
@@ -44,8 +43,8 @@ _FROM_SERVER_LOG = "(from the server's log; the accounting logs cannot be read)"
 
 
 def observe_lines(
-    lines: Iterable[bytes], wrapped: Collection[str] = (), gone: Collection[str] = ()
-) -> tuple[list[Observation], list[ParseFailure]]:
+    lines: Iterable[bytes], carried: Collection[str] = (), gone: Collection[str] = ()
+) -> tuple[list[Observation], list[Unreadable]]:
     """Return the ends that lines of the accounting logs tell, and the lines that are none.
 
     A job has ended when its last record is ``E``, or ``D`` or ``A`` without one; after ``R`` or
@@ -53,7 +52,7 @@ def observe_lines(
 
     Args:
         lines: in the order they were written.
-        wrapped: the ids of jobs and arrays whose scripts a wrapper runs, see `outcome_of`.
+        carried: the ids of jobs and arrays whose scripts a carrier runs, see `ending_of`.
         gone: the numbers of arrays that Torque no longer has. Of a job that waited when its array
             was deleted it writes no record (recording accounting.20261122, ``46[2]``).
     """
@@ -62,13 +61,13 @@ def observe_lines(
     for name, ours in records.items():
         try:
             job_id = parse_job_id(name)
-            is_wrapped = job_id.short in wrapped or job_id.number in wrapped
-            ends = _ends_of(job_id, ours, is_wrapped)
+            is_carried = job_id.short in carried or job_id.number in carried
+            ends = _ends_of(job_id, ours, is_carried)
             if not ends and job_id.task and job_id.number in gone:
                 ends = [_vanished(job_id, ours[-1])]
             observations += ends
         except ValueError as error:
-            unreadable.append(ParseFailure(reason=str(error), excerpt=excerpt(name)))
+            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(name)))
     return observations, unreadable
 
 
@@ -84,14 +83,14 @@ def arrays_not_over(lines: Iterable[bytes]) -> set[str]:
 
 def _records_of_jobs(
     lines: Iterable[bytes],
-) -> tuple[dict[str, list[AccountingLine]], list[ParseFailure]]:
+) -> tuple[dict[str, list[AccountingLine]], list[Unreadable]]:
     records: dict[str, list[AccountingLine]] = {}
-    unreadable: list[ParseFailure] = []
+    unreadable: list[Unreadable] = []
     for line in filter(bytes.strip, lines):
         try:
             record = parse_accounting_line(line)
         except ValueError as error:
-            unreadable.append(ParseFailure(reason=str(error), excerpt=excerpt(line)))
+            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(line)))
         else:
             if record.kind in KINDS:
                 records.setdefault(record.job_id, []).append(record)
@@ -99,7 +98,7 @@ def _records_of_jobs(
 
 
 def parse_tracejob(
-    output: bytes, wanted: JobId, wrapped: Collection[str] = ()
+    output: bytes, wanted: JobId, carried: Collection[str] = ()
 ) -> Observation | None:
     """Return how a job ended by what ``tracejob`` prints; None when that does not tell.
 
@@ -111,7 +110,7 @@ def parse_tracejob(
     Args:
         output: what it printed; its times are the server's local ones, taken for this machine's.
         wanted: whose end is asked for.
-        wrapped: see `observe_lines`.
+        carried: see `observe_lines`.
     """
     attributes: dict[str, str] = {}
     deleted: datetime | None = None
@@ -137,12 +136,12 @@ def parse_tracejob(
     if not attributes and deleted is None:
         return None
     status = parse_whole(attributes.get("Exit_status"))
-    is_wrapped = wanted.short in wrapped or wanted.number in wrapped
-    outcome = outcome_of(status, started=bool(attributes), wrapped=is_wrapped)
+    is_carried = wanted.short in carried or wanted.number in carried
+    ending = ending_of(status, started=bool(attributes), carried=is_carried)
     if deleted is not None and (status is None or status >= 0):
         when = "while it ran" if attributes else "before it started"
-        outcome = replace(outcome, failure_kind=FailureKind.CANCELLED, reason=f"deleted {when}")
-    seen = _observation(wanted, attributes, outcome, ended or deleted)
+        ending = replace(ending, kind=FailureKind.CANCELLED, reason=f"deleted {when}")
+    seen = _observation(wanted, attributes, ending, ended or deleted)
     if is_accounting:
         return seen
     return replace(
@@ -151,7 +150,7 @@ def parse_tracejob(
 
 
 def _ends_of(
-    job_id: JobId, records: Sequence[AccountingLine], is_wrapped: bool
+    job_id: JobId, records: Sequence[AccountingLine], is_carried: bool
 ) -> list[Observation]:
     ends: list[tuple[str | None, Observation]] = []
     start: AccountingLine | None = None
@@ -171,7 +170,7 @@ def _ends_of(
             created = record.attributes.get("ctime")
             if ends and ends[-1][0] == created:
                 ends.pop()
-            ends.append((created, _ended(job_id, record, removal, is_wrapped)))
+            ends.append((created, _ended(job_id, record, removal, is_carried)))
             start = removal = None
     if removal is not None:
         ends.append((None, _removed(job_id, removal, start)))
@@ -179,38 +178,38 @@ def _ends_of(
 
 
 def _ended(
-    job_id: JobId, record: AccountingLine, removal: AccountingLine | None, is_wrapped: bool
+    job_id: JobId, record: AccountingLine, removal: AccountingLine | None, is_carried: bool
 ) -> Observation:
     status = parse_whole(record.attributes.get("Exit_status"))
-    outcome = outcome_of(status, started=True, wrapped=is_wrapped)
+    ending = ending_of(status, started=True, carried=is_carried)
     # Torque itself ends it at a limit, whoever deletes it meanwhile.
     if removal is not None and removal.kind == "D" and (status is None or status >= 0):
         reason = f"{_deleted_by(removal)} while it ran"
-        outcome = replace(outcome, failure_kind=FailureKind.CANCELLED, reason=reason)
-    return _observation(job_id, record.attributes, outcome, local_moment(record.moment))
+        ending = replace(ending, kind=FailureKind.CANCELLED, reason=reason)
+    return _observation(job_id, record.attributes, ending, local_moment(record.moment))
 
 
 def _vanished(job_id: JobId, last: AccountingLine) -> Observation:
     """Return the end of a job of an array that is gone, of which no record tells."""
     if last.kind == "Q":
-        outcome = Outcome(FailureKind.CANCELLED, "deleted with its array before it started")
-        return _observation(job_id, {}, outcome, None)
-    outcome = Outcome(FailureKind.UNKNOWN, "Torque has written no record of its end")
-    return _observation(job_id, last.attributes, outcome, None)
+        ending = Ending(FailureKind.CANCELLED, reason="deleted with its array before it started")
+        return _observation(job_id, {}, ending, None)
+    ending = Ending(FailureKind.UNKNOWN, reason="Torque has written no record of its end")
+    return _observation(job_id, last.attributes, ending, None)
 
 
 def _removed(job_id: JobId, removal: AccountingLine, start: AccountingLine | None) -> Observation:
     """Return the end of a job that Torque removed without a record of its end."""
     when = "before it started" if start is None else "while it ran"
     if removal.kind == "D":
-        outcome = Outcome(FailureKind.CANCELLED, f"{_deleted_by(removal)} {when}")
+        ending = Ending(FailureKind.CANCELLED, reason=f"{_deleted_by(removal)} {when}")
     elif start is None:
         # The record is empty, whatever the reason; seen of jobs whose dependency failed.
-        outcome = Outcome(FailureKind.CANCELLED, f"aborted by Torque {when}: {_WHY_ABORTED}")
+        ending = Ending(FailureKind.CANCELLED, reason=f"aborted by Torque {when}: {_WHY_ABORTED}")
     else:
-        outcome = Outcome(FailureKind.SCHEDULER_ERROR, f"aborted by Torque {when}")
+        ending = Ending(FailureKind.SCHEDULER_ERROR, reason=f"aborted by Torque {when}")
     attributes = {} if start is None else start.attributes
-    return _observation(job_id, attributes, outcome, local_moment(removal.moment))
+    return _observation(job_id, attributes, ending, local_moment(removal.moment))
 
 
 def _deleted_by(removal: AccountingLine) -> str:
@@ -219,7 +218,7 @@ def _deleted_by(removal: AccountingLine) -> str:
 
 
 def _observation(
-    job_id: JobId, attributes: Mapping[str, str], outcome: Outcome, at: datetime | None
+    job_id: JobId, attributes: Mapping[str, str], ending: Ending, at: datetime | None
 ) -> Observation:
     status = parse_whole(attributes.get("Exit_status"))
     end = from_epoch(parse_whole(attributes.get("end"))) or at
@@ -227,12 +226,12 @@ def _observation(
     has_run = start is not None or status is not None
     return Observation(
         native_id=NativeId(job_id.short),
-        state=outcome.state,
+        state=JobState.DONE if ending.kind is None else JobState.FAILED,
         native_state="C" if status is None else f"exit_status={status}",
-        state_reason=outcome.reason,
-        failure_kind=outcome.failure_kind,
-        exit_code=outcome.exit_code,
-        exit_signal=outcome.exit_signal,
+        state_reason=ending.reason,
+        failure_kind=ending.kind,
+        exit_code=ending.code,
+        exit_signal=ending.signal,
         name=attributes.get("jobname") or None,
         owner=attributes.get("user") or None,
         queue=attributes.get("queue") or None,

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from hpcq.schedulers.local.files import JobOrder, Result, make_run_directory, read_result
-from hpcq.schedulers.local.shepherd import SIGNALS, supervise
+from hpcq.schedulers.local.files import Order, Result
+from hpcq.schedulers.local.recovery import prepare, read_result
+from hpcq.schedulers.local.shepherd import SIGNALS, tend
 
 
 def run(directory: Path, script: str, step: float, limit: float | None = None) -> Result:
     """Run a job while the clock is set by so many seconds right after its start."""
-    order = JobOrder(
+    order = Order(
         args=[],
         environment={"PATH": "/usr/bin:/bin"},
         working_directory=str(directory),
@@ -24,7 +25,7 @@ def run(directory: Path, script: str, step: float, limit: float | None = None) -
         grace_seconds=60.0,
     )
     place = directory / "run"
-    make_run_directory(place, order, b"#!/bin/sh\n" + script.encode())
+    prepare(place, order, b"#!/bin/sh\n" + script.encode())
     pid = os.fork()
     if pid == 0:
         _tend(place, step)
@@ -44,7 +45,7 @@ def _tend(place: Path, step: float) -> None:
 
     status = 1
     try:
-        supervise(place, set_the_clock)
+        tend(place, set_the_clock)
         status = 0
     finally:
         os._exit(status)

@@ -1,4 +1,4 @@
-"""The content of ``pbs.conf``."""
+"""What ``pbs.conf`` tells."""
 
 from pathlib import Path
 

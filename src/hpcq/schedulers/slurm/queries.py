@@ -1,0 +1,243 @@
+"""Slurm's questions as argv: pure functions, nothing is run here.
+
+What a user can type never decides where a field or a record of Slurm's output ends: free text is
+fenced by random marks (`Marks`) that nobody can have put into a job's name beforehand.
+"""
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hpcq.domain.jobs import NativeId
+
+__all__ = [
+    "DETAIL_COLUMNS",
+    "EPOCH_TIMES",
+    "FIELD",
+    "FIND_COLUMNS",
+    "FREE_DETAIL_COLUMNS",
+    "FREE_QUEUE_COLUMNS",
+    "HISTORY_COLUMNS",
+    "QUEUE_COLUMNS",
+    "USAGE_COLUMNS",
+    "Marks",
+    "build_details",
+    "build_find_in_accounting",
+    "build_find_in_queue",
+    "build_history",
+    "build_listing",
+    "build_nodes",
+    "build_queues",
+    "build_usage",
+    "new_delimiter",
+    "new_marks",
+]
+
+FIELD = "\x1f"
+"""Stands between the fields of one record (ASCII unit separator)."""
+
+EPOCH_TIMES = {"SLURM_TIME_FORMAT": "%s"}
+"""Makes squeue and sacct print times as seconds since 1970, free of any zone."""
+
+FIND_DAYS = 7
+"""How far back accounting is searched for a submission whose outcome was never learnt."""
+
+_UNTIL = "--endtime=now+1days"
+"""sacct leaves out what began after its end time, which is the present unless it is told: all of
+the last minutes' jobs where the controller's clock is ahead of this machine's (seen in 22.05)."""
+
+# Columns in the order in which they are asked for; the free text comes last.
+FREE_QUEUE_COLUMNS = 4
+QUEUE_COLUMNS: Mapping[str, str] = {
+    "id": "JobArrayID",
+    "state": "State",
+    "reason": "Reason",
+    "owner": "UserName",
+    "queue": "Partition",
+    "account": "Account",
+    "submit": "SubmitTime",
+    "start": "StartTime",
+    "limit": "TimeLimit",
+    "slots": "NumCPUs",
+    "hosts": "NodeList",
+    "depends": "Dependency",
+    "restarts": "RestartCnt",
+    "comment": "Comment",
+    "directory": "WorkDir",
+    "command": "Command",
+    "name": "Name",
+}
+"""squeue -O: only what stays the same while a job stays in its state (no elapsed time, no
+priority), so that a record that did not change is the same bytes again."""
+
+FREE_DETAIL_COLUMNS = 6
+
+DETAIL_COLUMNS: Mapping[str, str] = {
+    "id": "JobArrayID",
+    "state": "State",
+    "reason": "Reason",
+    "owner": "UserName",
+    "queue": "Partition",
+    "account": "Account",
+    "submit": "SubmitTime",
+    "start": "StartTime",
+    "end": "EndTime",
+    "limit": "TimeLimit",
+    "slots": "NumCPUs",
+    "hosts": "NodeList",
+    "depends": "Dependency",
+    "restarts": "RestartCnt",
+    "exit": "exit_code",
+    "tres": "tres-alloc",
+    "raw_id": "JobID",
+    "het": "HetJobOffset",
+    "comment": "Comment",
+    "directory": "WorkDir",
+    "command": "Command",
+    "stdout": "STDOUT",
+    "stderr": "STDERR",
+    "name": "Name",
+}
+"""squeue -O: all that the controller can tell of a job that is of use here."""
+
+HISTORY_COLUMNS: Sequence[str] = (
+    "JobID",
+    "JobIDRaw",
+    "State",
+    "ExitCode",
+    "Submit",
+    "Start",
+    "End",
+    "User",
+    "Account",
+    "Partition",
+    "ReqCPUS",
+    "AllocCPUS",
+    "ReqTRES",
+    "NodeList",
+    "TimelimitRaw",
+    "TotalCPU",
+    "MaxRSS",
+    "TRESUsageInTot",
+    "TRESUsageOutTot",
+    "Reason",
+    "Comment",
+    "SubmitLine",
+    "WorkDir",
+    "JobName",
+)
+"""sacct -o, for allocations and their steps."""
+
+FIND_COLUMNS: Sequence[str] = ("JobID", "Submit", "Comment", "SubmitLine")
+"""sacct -o, for what this account submitted."""
+
+USAGE_COLUMNS: Sequence[str] = ("JobID", "MaxRSS", "TRESUsageInTot", "TRESUsageOutTot")
+"""sstat -o, for the steps of running jobs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """What fences free text in squeue's answer.
+
+    Attributes:
+        free: stands before every column of free text.
+        end: ends a record, before its newline.
+    """
+
+    free: str
+    end: str
+
+
+def new_marks() -> Marks:
+    """Return marks with 64 random bits, the same for both."""
+    secret = secrets.token_hex(8)
+    return Marks(free=f"\x1e{secret}\x1e", end=f"\x1d{secret}\x1d")
+
+
+def new_delimiter() -> str:
+    """Return a field delimiter for one call of sacct, with 64 random bits."""
+    return f"\x1f{secrets.token_hex(8)}\x1f"
+
+
+def build_listing(marks: Marks) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return argv and environment of the whole queue's listing.
+
+    The format goes through the environment, which other users cannot read as they can an argv:
+    nobody learns the marks.
+    """
+    form = _form(QUEUE_COLUMNS, FREE_QUEUE_COLUMNS, marks)
+    return ("squeue", "--noheader", "--all", "--array"), {"SQUEUE_FORMAT2": form, **EPOCH_TIMES}
+
+
+def build_details(
+    ids: Iterable[NativeId], marks: Marks, *, finished: bool = False
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return argv and environment of the listing of some jobs, with all that is known.
+
+    Args:
+        ids: whose.
+        marks: fence the free text.
+        finished: also jobs that ended a short while ago (``MinJobAge``).
+    """
+    form = _form(DETAIL_COLUMNS, FREE_DETAIL_COLUMNS, marks)
+    argv = ["squeue", "--noheader", "--all", "--array", f"--jobs={','.join(ids)}"]
+    if finished:
+        argv.append("--states=all")
+    return tuple(argv), {"SQUEUE_FORMAT2": form, **EPOCH_TIMES}
+
+
+def _form(names: Mapping[str, str], free: int, marks: Marks) -> str:
+    """Return a format in which a plain fence or, before free text, a mark stands behind columns."""
+    *columns, last = names.values()
+    fences = [FIELD] * (len(columns) - free) + [marks.free] * free
+    parts = [f"{column}:{fence}" for column, fence in zip(columns, fences, strict=True)]
+    return ",".join([*parts, f"{last}:{marks.end}"])
+
+
+def build_find_in_queue(marks: Marks) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return argv and environment of the listing of this account's jobs and their comments."""
+    argv = ("squeue", "--noheader", "--all", "--array", "--me", "--states=all")
+    return argv, {"SQUEUE_FORMAT": f"%i{marks.free}%k{marks.end}"}
+
+
+def build_find_in_accounting(delimiter: str, owner: str | None) -> tuple[str, ...]:
+    """Return the argv that lists what this account submitted in the last days, with comments."""
+    whose = () if owner is None else (f"--user={owner}",)
+    return (
+        *("sacct", "--allocations", "--duplicates", "--noheader", "--parsable"),
+        *(f"--delimiter={delimiter}", f"--starttime=now-{FIND_DAYS}days", _UNTIL, *whose),
+        f"--format={','.join(FIND_COLUMNS)}",
+    )
+
+
+def build_history(ids: Iterable[NativeId], delimiter: str) -> tuple[str, ...]:
+    """Return the argv that asks accounting for these jobs and their steps.
+
+    ``--parsable`` (not ``--parsable2``) ends every field with the delimiter, the last one too:
+    a newline in a name can then be told from the one that ends a record.
+    """
+    return (
+        *("sacct", "--duplicates", "--noheader", "--parsable", f"--delimiter={delimiter}"),
+        *(f"--jobs={','.join(ids)}", _UNTIL),
+        f"--format={','.join(HISTORY_COLUMNS)}",
+    )
+
+
+def build_usage(ids: Iterable[NativeId]) -> tuple[str, ...]:
+    """Return the argv that asks the nodes what running jobs use; nothing in it is free text."""
+    return (
+        *("sstat", "--allsteps", "--noheader", "--parsable2"),
+        f"--jobs={','.join(ids)}",
+        f"--format={','.join(USAGE_COLUMNS)}",
+    )
+
+
+def build_queues() -> tuple[str, ...]:
+    """Return the argv that lists partitions: name, availability, CPUs, time limit."""
+    return ("sinfo", "--noheader", "--all", f"--format=%R{FIELD}%a{FIELD}%C{FIELD}%l")
+
+
+def build_nodes() -> tuple[str, ...]:
+    """Return the argv that lists nodes, one line for each partition a node is in."""
+    columns = FIELD.join(("%N", "%T", "%C", "%m", "%R"))
+    return ("sinfo", "--noheader", "--all", "--Node", f"--format={columns}")

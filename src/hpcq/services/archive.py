@@ -1,0 +1,179 @@
+"""Jobs that are not on the board: in this service's records, or somewhere in the scheduler.
+
+The queue is asked too: a job that was submitted a moment ago is on no listing yet.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from hpcq.domain import life, submission
+from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
+from hpcq.schedulers.base import Listing, SchedulerBackend
+from hpcq.services.asking import Asker
+from hpcq.services.circuit import is_away
+from hpcq.storage.jobs import JobStore
+
+__all__ = ["Archive"]
+
+_REMEMBERED_IDS = 10_000
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+_Answer = JobRecord | Exception | None
+
+
+@dataclass(slots=True)
+class _Told:
+    """What accounting has told of one job, and until when that is not asked again."""
+
+    seen: Sequence[Observation]
+    good_until: float
+
+
+class Archive:
+    """Finds jobs by id beyond the board.
+
+    However many clients ask for however many ids, the scheduler is asked by one command at a time,
+    for all ids that wait together. What its accounting does not know is not asked again for a
+    while; its queue is asked anew.
+    """
+
+    def __init__(
+        self,
+        backend: SchedulerBackend,
+        store: JobStore,
+        cluster_id: str,
+        interval_seconds: float,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._backend = backend
+        self._store = store
+        self._cluster_id = cluster_id
+        self._interval_seconds = interval_seconds
+        self._now = clock
+        self._answers: OrderedDict[NativeId, _Told] = OrderedDict()
+        self._asker: Asker[JobRecord | None] = Asker(self._ask)
+        self._queue_asker: Asker[JobRecord | None] = Asker(self._ask_queue)
+
+    async def find(self, job_id: JobUid | NativeId) -> JobRecord | None:
+        """Return the newest job with this id, or None when nobody knows one.
+
+        Raises:
+            StoreUnavailable, SchedulerError: it cannot be said at present.
+        """
+        if isinstance(job_id, JobUid):
+            return await self._store.by_uid(job_id)
+        return await self._store.by_native_id(job_id) or await self.look_up(job_id)
+
+    async def find_array(self, native_id: NativeId) -> JobRecord | None:
+        """Return the array with this id that is ours or in the queue.
+
+        Written as only a whole array's, an id reaches no other command than a listing's.
+
+        Raises:
+            StoreUnavailable, SchedulerError: it cannot be said at present.
+        """
+        stored = await self._store.by_native_id(native_id)
+        return stored or await self._queue_asker.get(native_id)
+
+    async def look_up(self, native_id: NativeId) -> JobRecord | None:
+        """Return the newest job with this id that the scheduler shows, whoever submitted it.
+
+        Raises:
+            SchedulerError: it cannot be said at present.
+        """
+        return await self._asker.get(native_id)
+
+    async def _ask(self, ids: Sequence[str]) -> Mapping[str, _Answer]:
+        wanted = [NativeId(i) for i in ids]
+        ended, queued = await asyncio.gather(
+            self._history(wanted), self._details(wanted), return_exceptions=True
+        )
+        for failure in (ended, queued):
+            if isinstance(failure, Exception) and len(ids) > 1 and not is_away(failure):
+                # One of them may have spoilt the question for the others.
+                half = len(ids) // 2
+                return {**await self._ask(ids[:half]), **await self._ask(ids[half:])}
+            if isinstance(failure, BaseException) and not isinstance(failure, Exception):
+                raise failure
+        found: dict[str, Observation] = {}
+        problem: Exception | None = None
+        for told in (ended, queued):
+            if isinstance(told, Listing):
+                found |= {seen.native_id: seen for seen in sorted(told.observations, key=_age)}
+                problem = told.missing or problem
+            elif isinstance(told, Exception):
+                problem = problem or told
+        records = await self._records([found[i] for i in ids if i in found])
+        return {i: records.get(i, problem) for i in ids}
+
+    async def _ask_queue(self, ids: Sequence[str]) -> Mapping[str, _Answer]:
+        listing = await self._backend.details([NativeId(i) for i in ids])
+        records = await self._records(
+            [seen for seen in listing.observations if seen.native_id in ids]
+        )
+        return {i: records.get(i) for i in ids}
+
+    async def _details(self, ids: Sequence[NativeId]) -> Listing:
+        return await self._backend.details(ids)
+
+    async def _history(self, ids: Sequence[NativeId]) -> Listing:
+        """Ask the accounting for those that it was not asked about lately."""
+        time = asyncio.get_running_loop().time
+        told = {i: self._answers[i].seen for i in ids if i in self._answers}
+        told = {i: seen for i, seen in told.items() if self._answers[i].good_until > time()}
+        new = [i for i in ids if i not in told]
+        listing = await self._backend.history(new) if new else Listing()
+        known: dict[NativeId, list[Observation]] = {}
+        for seen in listing.observations:
+            known.setdefault(seen.native_id, []).append(seen)
+        for native_id in new:
+            seen_now = known.get(native_id, [])
+            if seen_now or listing.missing is None:
+                self._remember(native_id, _Told(seen_now, time() + self._interval_seconds))
+            told[native_id] = seen_now
+        observations = [seen for answers in told.values() for seen in answers]
+        return Listing(observations=observations, missing=listing.missing)
+
+    async def _records(self, told: Sequence[Observation]) -> Mapping[str, JobRecord]:
+        """Return the jobs that are seen; our own are those whose keys they carry."""
+        at = self._now()
+        uids = {seen.submission_key.uid for seen in told if seen.submission_key}
+        ours = {r.uid: r for r in await self._store.by_uids(sorted(uids))} if uids else {}
+        records = {}
+        for seen in told:
+            own = None if seen.submission_key is None else ours.get(seen.submission_key.uid)
+            if seen.array_task_id is not None:
+                own = await self._task(own, seen, at)
+            if own is not None and life.same_job(own, seen):
+                record = life.observe(submission.submitted(own, seen.native_id, at), seen, at)
+            else:
+                record = life.first_sight(self._cluster_id, seen, at)
+            records[str(seen.native_id)] = record.changed(confirmed_at=at)
+        return records
+
+    async def _task(
+        self, array: JobRecord | None, seen: Observation, at: datetime
+    ) -> JobRecord | None:
+        """Return the record of a task of an array of ours; None for any other."""
+        if array is None and seen.array_job_id is not None:
+            array = await self._store.by_native_id(NativeId(seen.array_job_id))
+        number = seen.array_task_id
+        if number is None or array is None or not array.is_ours:
+            return None
+        if not life.is_task_of(array, seen):
+            return None
+        known = await self._store.by_uid(array.uid.of_task(number))
+        return known or life.task_of(array, seen.native_id, number, at)
+
+    def _remember(self, native_id: NativeId, told: _Told) -> None:
+        self._answers[native_id] = told
+        self._answers.move_to_end(native_id)
+        while len(self._answers) > _REMEMBERED_IDS:
+            self._answers.popitem(last=False)
+
+
+def _age(seen: Observation) -> datetime:
+    return seen.submit_time or seen.end_time or _LONG_AGO

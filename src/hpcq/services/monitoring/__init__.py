@@ -1,1 +1,0 @@
-"""Monitoring: the scheduler's answers become records of jobs."""

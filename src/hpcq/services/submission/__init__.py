@@ -1,1 +1,0 @@
-"""Submission: from a request to a job that the scheduler has, once."""
