@@ -7,9 +7,11 @@ forked one runs what ``main.py`` runs, in a session and with an environment of i
 import functools
 import multiprocessing
 import os
+import shlex
+import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
@@ -32,42 +34,56 @@ _LOADED = (
 
 
 def fork_service(
-    python: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path
+    folder: Path, environment: Mapping[str, str], log: Path, *, anew: bool
 ) -> ForkServerProcess:
     """Start the service of an installation folder and return its process.
 
     Args:
-        python: the command that starts Python for the process to fork from.
         environment: all variables of the service.
         log: a file that the service's output is appended to.
+        anew: whether it runs ``main.py`` in a Python of its own after all, for variables that
+            Python and the C library read once, at their start.
     """
-    process = _context(tuple(python)).Process(
-        target=_run, args=(folder, dict(environment), log), daemon=True
+    process = _context().Process(
+        target=_run, args=(folder, dict(environment), log, anew), daemon=True
     )
     process.start()
     return process
 
 
 @functools.cache
-def _context(python: tuple[str, ...]) -> ForkServerContext:
+def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(_LOADED))
-    command = Path(tempfile.mkdtemp(prefix="forked")) / "python"
-    command.write_text(f'#!/bin/sh\nexec {" ".join(python)} "$@"\n')
+    command = Path(_folder().name) / "python"
+    python = shlex.join([*_without_root_override(), sys.executable])
+    command.write_text(f'#!/bin/sh\nexec {python} "$@"\n')
     command.chmod(0o755)
     context.set_executable(str(command))
     return context
 
 
-def _run(folder: Path, environment: dict[str, str], log: Path) -> None:
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="hpcq-test-python-", ignore_cleanup_errors=True)
+
+
+def _without_root_override() -> list[str]:
+    """Root ignores permission bits; a service for ordinary accounts is tested without that."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        return []
+    given_up = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--inh-caps={given_up}", f"--bounding-set={given_up}"]
+
+
+def _run(folder: Path, environment: dict[str, str], log: Path, anew: bool) -> None:
     os.setsid()
     os.chdir(folder)
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     for number in (1, 2):
         os.dup2(output, number)
     os.close(output)
-    if any(name.startswith("PYTHON") for name in environment):
-        # Python reads these when it begins.
+    if anew:
         os.execve(sys.executable, [sys.executable, "main.py"], environment)  # noqa: S606
     os.environ.clear()
     os.environ.update(environment)

@@ -3,10 +3,8 @@
 import contextlib
 import os
 import pwd
-import shutil
 import signal
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
@@ -23,6 +21,9 @@ INSTALLATION = Path(__file__).resolve().parent.parent
 ROOT_PATH = "/api/queue"
 # In the service's environment but none of a job's business: it must never get there.
 CANARY = "a-secret-of-the-service-itself"
+
+# Variables that Python and the C library read once, at their start.
+_READ_AT_START = ("LANG", "LC_", "LD_", "PYTHON", "TZ")
 
 # What has a limit in the service has a generous one here, for the machine may be busy; tests of a
 # limit set their own.
@@ -98,9 +99,9 @@ class Service:
         """Start it, on a free port unless one is set, and wait until it is ready."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.port = int(self.settings.get("PORT") or _free_port())
-        python = [*_without_root_override(), sys.executable]
         environment = {**clean_environment(), **self.settings, "PORT": str(self.port)}
-        self._process = fork_service(python, INSTALLATION, environment, self.log)
+        anew = any(name.startswith(_READ_AT_START) for name in self.settings)
+        self._process = fork_service(INSTALLATION, environment, self.log, anew=anew)
         self._client = httpx.Client(base_url=self.url, timeout=PATIENCE_SECONDS)
         Service.running.append(self)
         if wait:
@@ -180,11 +181,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _without_root_override() -> list[str]:
-    """Root ignores permission bits; a service for ordinary accounts is tested without that."""
-    if os.geteuid() != 0 or shutil.which("setpriv") is None:
-        return []
-    given_up = "-dac_override,-dac_read_search"
-    return ["setpriv", f"--inh-caps={given_up}", f"--bounding-set={given_up}"]

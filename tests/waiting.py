@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 # For a machine of which others have taken nearly all, not for what is slow by itself.
 PATIENCE_SECONDS = 300.0
-_PAUSE_SECONDS = 0.02
+_PAUSE_SECONDS = 0.05
 
 
 def until(
