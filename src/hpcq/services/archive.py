@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from hpcq.domain import life, submission
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
@@ -19,8 +20,12 @@ from hpcq.storage.jobs import JobStore
 __all__ = ["Archive"]
 
 _REMEMBERED_IDS = 10_000
+# The time from one question about a job to the next. The answer is fresh, and those who ask again
+# and again for an id that nobody knows are no load.
+_SAME_JOB_SECONDS = 0.3
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
+_T = TypeVar("_T")
 _Answer = JobRecord | Exception | None
 
 
@@ -37,7 +42,7 @@ class Archive:
 
     However many clients ask for however many ids, the scheduler is asked by one command at a time,
     for all ids that wait together. What its accounting does not know is not asked again for a
-    while; its queue is asked anew.
+    while; its queue is asked anew, about one job at most once in 0.3 s.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class Archive:
         self._interval_seconds = interval_seconds
         self._now = clock
         self._answers: OrderedDict[NativeId, _Told] = OrderedDict()
+        self._asked_at: OrderedDict[NativeId, float] = OrderedDict()
         self._asker: Asker[JobRecord | None] = Asker(self._ask)
         self._queue_asker: Asker[JobRecord | None] = Asker(self._ask_queue)
 
@@ -76,7 +82,10 @@ class Archive:
             StoreUnavailable, SchedulerError: it cannot be said at present.
         """
         stored = await self._store.by_native_id(native_id)
-        return stored or await self._queue_asker.get(native_id)
+        if stored is not None:
+            return stored
+        await self._wait_to_ask(native_id)
+        return await self._queue_asker.get(native_id)
 
     async def look_up(self, native_id: NativeId) -> JobRecord | None:
         """Return the newest job with this id that the scheduler shows, whoever submitted it.
@@ -84,7 +93,14 @@ class Archive:
         Raises:
             SchedulerError: it cannot be said at present.
         """
+        await self._wait_to_ask(native_id)
         return await self._asker.get(native_id)
+
+    async def _wait_to_ask(self, native_id: NativeId) -> None:
+        asked_at = self._asked_at.get(native_id)
+        if asked_at is not None:
+            now = asyncio.get_running_loop().time()
+            await asyncio.sleep(max(0.0, asked_at + _SAME_JOB_SECONDS - now))
 
     async def _ask(self, ids: Sequence[str]) -> Mapping[str, _Answer]:
         wanted = [NativeId(i) for i in ids]
@@ -110,13 +126,16 @@ class Archive:
         return {i: records.get(i, problem) for i in ids}
 
     async def _ask_queue(self, ids: Sequence[str]) -> Mapping[str, _Answer]:
-        listing = await self._backend.details([NativeId(i) for i in ids])
+        listing = await self._details([NativeId(i) for i in ids])
         records = await self._records(
             [seen for seen in listing.observations if seen.native_id in ids]
         )
         return {i: records.get(i) for i in ids}
 
     async def _details(self, ids: Sequence[NativeId]) -> Listing:
+        now = asyncio.get_running_loop().time()
+        for native_id in ids:
+            _remember(self._asked_at, native_id, now)
         return await self._backend.details(ids)
 
     async def _history(self, ids: Sequence[NativeId]) -> Listing:
@@ -132,7 +151,9 @@ class Archive:
         for native_id in new:
             seen_now = known.get(native_id, [])
             if seen_now or listing.missing is None:
-                self._remember(native_id, _Told(seen_now, time() + self._interval_seconds))
+                _remember(
+                    self._answers, native_id, _Told(seen_now, time() + self._interval_seconds)
+                )
             told[native_id] = seen_now
         observations = [seen for answers in told.values() for seen in answers]
         return Listing(observations=observations, missing=listing.missing)
@@ -168,11 +189,12 @@ class Archive:
         known = await self._store.by_uid(array.uid.of_task(number))
         return known or life.task_of(array, seen.native_id, number, at)
 
-    def _remember(self, native_id: NativeId, told: _Told) -> None:
-        self._answers[native_id] = told
-        self._answers.move_to_end(native_id)
-        while len(self._answers) > _REMEMBERED_IDS:
-            self._answers.popitem(last=False)
+
+def _remember(known: OrderedDict[NativeId, _T], native_id: NativeId, value: _T) -> None:
+    known[native_id] = value
+    known.move_to_end(native_id)
+    while len(known) > _REMEMBERED_IDS:
+        known.popitem(last=False)
 
 
 def _age(seen: Observation) -> datetime:

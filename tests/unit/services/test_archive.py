@@ -1,6 +1,7 @@
 """Jobs beyond the board."""
 
 import asyncio
+import time
 from datetime import timedelta
 
 import pytest
@@ -63,6 +64,14 @@ async def test_what_accounting_does_not_know_is_not_asked_again_at_once(world: W
     assert world.scheduler.calls["history"] == 1
 
 
+async def test_queue_is_asked_about_one_job_a_few_times_a_second_at_most(world: World) -> None:
+    began = time.monotonic()
+    while time.monotonic() < began + 0.7:
+        await asyncio.gather(*(world.archive.find(NativeId("99")) for _ in range(10)))
+    took = time.monotonic() - began
+    assert 1 <= world.scheduler.calls["details"] <= took / 0.3 + 1
+
+
 async def test_an_answer_is_good_for_an_interval_only(world: World) -> None:
     world.interval_seconds = 0.0
     await world.restart()
@@ -115,6 +124,7 @@ async def test_only_so_many_answers_are_remembered(world: World) -> None:
     ids = [NativeId(str(number)) for number in range(1, 10_102)]
     await asyncio.gather(*map(world.archive.find, ids))
     assert len(world.archive._answers) == 10_000
+    assert len(world.archive._asked_at) == 10_000
 
 
 async def test_a_uid_is_looked_for_in_our_own_records_alone(world: World) -> None:
