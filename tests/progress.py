@@ -1,4 +1,4 @@
-"""Where a run of the tests is: at its start, every half minute, and what took how long at its end.
+"""The progress of a run: each failure, a line every half minute, the slowest files at its end.
 
 ``pytest -p tests.progress``. How long the last whole run took is kept in pytest's cache.
 """
@@ -50,6 +50,8 @@ class _Progress:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._seconds[report.nodeid.partition("::")[0]] += report.duration
         self._failed += report.failed
+        if report.failed:
+            self._tell(f"failed: {report.nodeid}: {_reason(report)}")
         self._done += report.when == "teardown"
         if time.monotonic() - self._told >= _TELLS_EVERY_SECONDS:
             self._told = time.monotonic()
@@ -84,6 +86,11 @@ class _Progress:
     def _tell(self, line: str) -> None:
         self._reporter.ensure_newline()
         self._reporter.write_line(line)
+
+
+def _reason(report: pytest.TestReport) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return (crash.message if crash is not None else str(report.longrepr)).partition("\n")[0]
 
 
 def _minutes(seconds: float) -> str:
