@@ -21,18 +21,18 @@ from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
-from tests.service import Service
 
 from bench.listing import resident_mib
-from bench.scale import OPTIONS, Full
-from hpcq.domain import life, submission
+from bench.scale import SETTINGS, Full
+from hpcq.domain import job_merge, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import JobState
-from hpcq.services.assembly import assemble
-from hpcq.services.clock import now
-from hpcq.services.pages import AfterEnded, write_cursor
-from hpcq.services.paths import PathChecker
-from hpcq.services.wire import WireFormat
+from hpcq.domain.units import now
+from hpcq.schedulers.testing.service import Service
+from hpcq.services.listing.pagination import AfterEnded, write_cursor
+from hpcq.services.listing.wire import WireFormat
+from hpcq.services.submission.paths import PathChecker
+from hpcq.services.wiring import assemble
 from hpcq.storage.database import Database
 from hpcq.storage.documents import encode
 from hpcq.storage.leases import Lease
@@ -133,7 +133,7 @@ class History:
             is_promised=False,
         )
         taken = submission.submitted(record, native_id, ended - WAITED)
-        return life.observe(taken, seen, ended)
+        return job_merge.observe(taken, seen, ended)
 
     def _insert(self) -> None:
         engine = sa.create_engine(self.url)
@@ -257,15 +257,23 @@ async def looks(url: str) -> list[float]:
     scheduler = Full()
     database = Database(url, _whose(url))
     await database.open()
-    options = replace(OPTIONS, wire=WireFormat(CLUSTER_ID))
-    services = assemble(scheduler, database, PathChecker(scheduler, 10), options, now)
+    me = uuid.uuid4().hex
+    services = assemble(
+        scheduler,
+        database,
+        PathChecker(scheduler, 10),
+        SETTINGS,
+        WireFormat(CLUSTER_ID),
+        now,
+        me=me,
+    )
     await services.monitor.load()
     scheduler.listed = tuple(
         Observation(native_id=r.native_id, state=r.state, submission_key=r.key)
-        for r in services.board.snapshot.records()
+        for r in services.table.records()
         if r.native_id is not None and not r.is_settled
     )
-    lease = Lease(database, options.me, timedelta(minutes=10))
+    lease = Lease(database, me, timedelta(minutes=10))
     if database.is_shared:
         await lease.take()
     await services.monitor.look()

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import httpx
-from tests.service import Service
 
 from bench import slurm
 from bench.load import Address, Load, Report
+from hpcq.schedulers.testing.service import Service
 
 QUIET = {"LOG_LEVEL": "WARNING", "POLL_INTERVAL_SECONDS": "5", "LISTING_LIMIT_BYTES": "1G"}
 

@@ -12,7 +12,7 @@ __all__ = ["Address", "Load", "Report"]
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens: a TCP port on loopback, or a Unix socket."""
+    """The address of a server: a TCP port on loopback, or a Unix socket."""
 
     port: int = 0
     path: Path | None = None
@@ -25,7 +25,7 @@ class Address:
 
 @dataclass
 class Report:
-    """What a load saw."""
+    """The results of a load."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)

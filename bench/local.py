@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 import httpx
-from tests.service import Service
+
+from hpcq.schedulers.testing.service import Service
 
 STARTS = 7
 SUBMISSIONS = 200

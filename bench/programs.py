@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-from tests.service import Service
 
 from bench.listing import resident_mib
 from bench.load import Address, Load
+from hpcq.schedulers.testing.service import Service
 
 STARTS = 3
 CHANGES = 5

@@ -20,34 +20,22 @@ from typing import Any
 
 import uvloop
 
-from hpcq.cli.serve import COLLECT_SELDOM
+from hpcq.cli.serve import GARBAGE_THRESHOLDS
 from hpcq.domain.jobs import JobSpec, NativeId, Observation
 from hpcq.domain.states import JobState
+from hpcq.domain.units import now
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.testing import FakeScheduler
-from hpcq.services.assembly import ServiceOptions, Services, assemble
-from hpcq.services.clock import now
-from hpcq.services.handing import SubmissionOptions
-from hpcq.services.paths import PathChecker
-from hpcq.services.snapshot import Board, Freshness
-from hpcq.services.wire import WireFormat
+from hpcq.services.listing.job_table import Freshness, JobTable
+from hpcq.services.listing.wire import WireFormat
+from hpcq.services.settings import ServiceSettings
+from hpcq.services.submission.paths import PathChecker
+from hpcq.services.wiring import Services, assemble
 from hpcq.storage.database import Database
 from hpcq.storage.migrate import Deployment
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-OPTIONS = ServiceOptions(
-    wire=WireFormat("1"),
-    me="bench",
-    interval=timedelta(seconds=5),
-    usage_interval=timedelta(seconds=15),
-    listed_for=timedelta(days=1),
-    rechecked_for=timedelta(days=7),
-    keys_kept=timedelta(days=1),
-    records_kept=None,
-    events_kept=timedelta(days=30),
-    lease=timedelta(seconds=15),
-    submission=SubmissionOptions(command_seconds=30, wait_seconds=5, settle=timedelta(minutes=1)),
-)
+SETTINGS = ServiceSettings()
 ONE = JobSpec(name="one", working_directory="/", script_file="/run.sh")
 
 
@@ -80,8 +68,10 @@ async def measure(jobs: int, directory: Path) -> None:
     scheduler = Full()
     database = Database(f"sqlite:///{directory / 'jobs.sqlite3'}", Deployment("1", "FAKE"))
     await database.open()
-    services = assemble(scheduler, database, PathChecker(scheduler, 10), OPTIONS, now)
-    monitor, board = services.monitor, services.board
+    services = assemble(
+        scheduler, database, PathChecker(scheduler, 10), SETTINGS, WireFormat("1"), now
+    )
+    monitor, table = services.monitor, services.table
     scheduler.listed = tuple(waiting(number) for number in range(jobs))
     await timed("first listing", monitor.tick)
     await timed("listing, nothing new", monitor.tick)
@@ -91,14 +81,14 @@ async def measure(jobs: int, directory: Path) -> None:
     ]
     scheduler.listed = (*started, *scheduler.listed[1000:])
     await timed("listing, 1,000 started", monitor.tick)
-    await timed("GET /jobs, packed, first", lambda: listing(board))
-    await timed("GET /jobs, packed, again", lambda: listing(board))
+    await timed("GET /jobs, packed, first", lambda: listing(table))
+    await timed("GET /jobs, packed, again", lambda: listing(table))
     await timed("one submission", lambda: submission(services))
     await database.close()
 
 
-async def listing(board: Board) -> None:
-    await board.snapshot.listing(Freshness(board.snapshot.as_of, False), usage=False, gzip=True)
+async def listing(table: JobTable) -> None:
+    await table.listing.json(Freshness(table.as_of, False), usage=False, gzip=True)
 
 
 async def submission(services: Services) -> None:
@@ -132,6 +122,6 @@ async def longest_hold() -> AsyncIterator[list[float]]:
 
 if __name__ == "__main__":
     subprocess.run(["uptime"], check=True)
-    gc.set_threshold(*COLLECT_SELDOM)
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
     with tempfile.TemporaryDirectory() as folder:
         uvloop.run(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000, Path(folder)))

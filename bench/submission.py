@@ -15,9 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tests.service import Service
-
 from bench import slurm
+from hpcq.schedulers.testing.service import Service
 
 ROUNDS = 5
 NAME = "bench-submission"

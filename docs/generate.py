@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hpcq.api import problems
 from hpcq.config import Settings
+from hpcq.settings import table
 
 __all__ = [
     "FAILURES",
@@ -32,24 +33,22 @@ _SETTINGS_HEAD = """\
 # Settings
 
 Each setting is an environment variable, or a line `NAME=value` of the file `.env` in the
-installation folder. That is the folder of `main.py`, from wherever `python /…/main.py` is started;
-for `hpcq serve` it is the current folder. The environment wins over the file. `.env.example` holds
-the most used ones.
+installation folder. That is the folder of `main.py`, wherever you start `python /…/main.py`; for
+`hpcq serve` it is the current folder. The environment wins over the file. `.env.example` holds the
+settings that you need most.
 
-Nothing is guessed: a name in `.env` that is not in this table, or a value that is not allowed,
-stops the start (exit status 2) with a message that names the variable, the value and what is
-allowed. All problems are told at once. An empty value unsets a setting that has no default or
-may be nothing, and is an error for the others; `ROOT_PATH` may be empty and means `/` then.
+The service never guesses: an unknown name in `.env`, or a value that is not allowed, stops the
+start (exit status 2). The message names the variable, the value and the allowed values, for all
+problems at once. An empty value unsets a setting without a default, or one that may be unset; for
+other settings it is an error. An empty `ROOT_PATH` means `/`.
 
-| Variable | Meaning | Allowed | Default | Example |
-|---|---|---|---|---|
 """
 
 _ERRORS_HEAD = """\
 # Errors
 
-Every error of every route is a JSON object with the media type `application/problem+json`
-([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)), whatever was asked for and whoever refused:
+Every error is a JSON object with the media type `application/problem+json`
+([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)), on every route and for every cause:
 
 ```json
 {
@@ -61,21 +60,21 @@ Every error of every route is a JSON object with the media type `application/pro
 }
 ```
 
-`code` is what a program should look at: it never changes. `title` goes with the code; `detail` is
-a sentence about this one case, for a person. Three more members are there when they help:
+Let your programs look at `code`: it never changes. `title` belongs to the code; `detail` is a
+sentence about this one case, for a person. An error may have three more members:
 
 - `field`: the field or parameter of the request that is wrong (`workingDirectory`,
   `environment.PATH`);
-- `retryAfter`: after how many seconds the same request may succeed, also in the header
+- `retryAfter`: the seconds after which the same request may succeed, also in the header
   `Retry-After`;
-- `schedulerMessage`: what the scheduler's command itself said, trimmed.
+- `schedulerMessage`: the words of the scheduler's command, trimmed.
 
-A request that gets a 4xx answer, or 501, has changed nothing. After 502, 503 and 504 in answer to
-`POST /jobs` no job was made either, except after `submission_unclear`;
-[Submitting](submission.md) tells about the answer 202. Every answer carries an `X-Request-ID`, the
-caller's own when it sent one; the service's log names the request by it.
+A request with a 4xx answer, or 501, has changed nothing. 502, 503 and 504 in answer to `POST
+/jobs` mean that there is no job either, except with `submission_unclear`;
+[Submitting](submission.md) describes the answer 202. Every answer carries an `X-Request-ID`, your
+own if you sent one. It names the request in the service's log.
 
-| Status | `code` | Title | When, and what to do |
+| Status | `code` | Title | Cause and remedy |
 |---|---|---|---|
 """
 
@@ -88,18 +87,17 @@ _WHAT_TO_DO = {
     "job_not_found": "No job has this id, here, in the scheduler's queue or in its accounting.",
     "not_found": "No route has this path. `/docs` lists them.",
     "method_not_allowed": "The route exists, but not for this method. The header `Allow` lists "
-    "those that it takes.",
-    "wrong_state": "The job is past the point where this can be done, or has not got to it. Read "
-    "the job, then decide.",
+    "the allowed ones.",
+    "wrong_state": "The job's state does not allow this, too early or too late. Read the job, then "
+    "decide.",
     "in_progress": "The same submission, under the same `Idempotency-Key`, was sent before and "
-    "has not been answered yet. Send it again after `retryAfter`: it is carried out once.",
-    "idempotency_key_reused": "Another body was submitted under this `Idempotency-Key` before. "
+    "has no answer yet. Send it again after `retryAfter`: the service carries it out once.",
+    "idempotency_key_reused": "You submitted another body under this `Idempotency-Key` before. "
     "Send that one again, or take a new key: a key names one submission, best by a random UUID.",
     "submission_unclear": "The scheduler did not say whether it took the job, and the service "
-    "cannot write its records, so that it cannot promise anything. It looks for the job by the key "
-    "that it carries and shows it in `GET /jobs` when it is there. With an `Idempotency-Key` this "
-    "does not happen.",
-    "body_too_large": "The body is longer than `MAX_REQUEST_BYTES`. Put what is large into files.",
+    "cannot write its records, so it can promise nothing. It looks for the job by the job's key "
+    "and shows it in `GET /jobs` if it is there. With an `Idempotency-Key` this does not happen.",
+    "body_too_large": "The body is longer than `MAX_REQUEST_BYTES`. Put large content into files.",
     "wrong_shape": "The body is not JSON, a field or a query parameter is unknown, missing or of "
     "the wrong type, or a parameter is given twice. `field` names the first one, `detail` all of "
     'them. Not wrong: a number as text (`"4"`), `4.0` for 4, a number in `args`, null for what '
@@ -108,24 +106,22 @@ _WHAT_TO_DO = {
     "`schedulerMessage` says which. Submit again when other jobs have ended.",
     "internal_error": "A defect of this service. Its log has the reason under the answer's "
     "`X-Request-ID`; please report it.",
-    "unsupported": "The scheduler of this cluster has no way to say what `field` asks for. Leave "
-    "it out. Nothing is ever dropped in silence.",
-    "scheduler_refused": "The scheduler was asked and said no. `schedulerMessage` says why. No job "
-    "was made.",
-    "scheduler_unreadable": "The scheduler answered something that cannot be understood; "
-    "`schedulerMessage` shows its beginning. Submissions are never answered so: see "
-    "[Submitting](submission.md).",
+    "unsupported": "The scheduler of this cluster cannot express `field`. Leave it out. The "
+    "service never drops a field in silence.",
+    "scheduler_refused": "The scheduler refused. `schedulerMessage` says why. There is no job.",
+    "scheduler_unreadable": "The service cannot read the scheduler's answer; `schedulerMessage` "
+    "shows its beginning. A submission never gets this answer: see [Submitting](submission.md).",
     "scheduler_unavailable": "The scheduler's commands are missing or its server does not answer "
     "them. Nothing was submitted. After `CIRCUIT_BREAKER_FAILURES` commands in a row without an "
-    "answer it is not even asked: `detail` says since when it is away. Try again after "
-    "`retryAfter`, when it has been asked again.",
+    "answer the service stops calling it: `detail` says since when it is away. Try again after "
+    "`retryAfter`, when the service has tried it again.",
     "store_unavailable": "The service cannot write or read its own records: a full disk, mostly. "
     "Nothing was submitted. Try again after `retryAfter`, and tell the administrator.",
     "not_ready": "`GET /health/ready`: the scheduler did not answer the newest query, or no job "
-    "can be submitted; `detail` says why. Reads are still answered, from what was last known. The "
-    "member `circuits` is that of the answer when all is well.",
+    "can be submitted; `detail` says why. Reads still work, with the last known state. The member "
+    "`circuits` is the same as in the answer 200.",
     "scheduler_timeout": "A command of the scheduler took longer than `COMMAND_TIMEOUT_SECONDS` "
-    "and was ended. Submissions are never answered so: see [Submitting](submission.md).",
+    "and was ended. A submission never gets this answer: see [Submitting](submission.md).",
 }
 
 
@@ -145,16 +141,7 @@ def errors_page() -> str:
 
 def settings_page() -> str:
     """Return the table of all settings, in the order in which they are declared."""
-    rows = []
-    for name, field in Settings.model_fields.items():
-        extra = field.json_schema_extra
-        if not isinstance(extra, dict):
-            raise TypeError(f"{name} is not declared with setting()")
-        default = str(extra["default"])
-        example = (field.examples or [""])[0]
-        cells = (f"`{name.upper()}`", field.description, extra["allowed"], _code(default))
-        rows.append("| " + " | ".join(_cell(text) for text in (*cells, _code(example))) + " |\n")
-    return _NOTE + _SETTINGS_HEAD + "".join(rows)
+    return _NOTE + _SETTINGS_HEAD + table(Settings)
 
 
 _TESTS = _DOCS.parent / "tests" / "failures"
@@ -167,9 +154,9 @@ _FAILURES_HEAD = """\
 # Failures that others met
 
 Users of other gateways and workflow systems met these failures of schedulers, networks and file
-systems. Each of them has tests here, which `make test` runs; they need no scheduler, but commands
-that answer as real ones do. The names under "met in" are public projects with the numbers of the
-issues or pull requests in which the failure is told.
+systems. Each failure has tests here, which `make test` runs. The tests need no scheduler; fake
+commands answer as real ones do. "Met in" names public projects and the numbers of the issues or
+pull requests that report the failure.
 
 """
 
@@ -267,10 +254,6 @@ def main(arguments: list[str]) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(PAGES[path]())
     return 0
-
-
-def _code(text: object) -> str:
-    return f"`{text}`" if text else "not set"
 
 
 def _cell(text: object) -> str:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The quick check: style and types, the units, and the conformance suite on LOCAL. Needs no
+# The quick check: style and types, the units, and the contract's tests on LOCAL. Needs no
 # scheduler and no database server. Arguments go to pytest.
 set -u
 cd "$(dirname "$0")/.."
@@ -8,6 +8,6 @@ failed=0
 scripts/lint.sh || failed=1
 .venv/bin/python -m pytest -p tests.progress --numprocesses "${TEST_WORKERS:-4}" \
     --dist loadgroup --no-loadscope-reorder --quiet \
-    -k '(unit and not POSTGRESQL) or (conformance and LOCAL)' \
-    tests/unit tests/conformance "$@" </dev/null || failed=1
+    -k '(unit and not POSTGRESQL) or ((conformance or contract) and LOCAL)' \
+    tests/unit tests/conformance src/hpcq/schedulers/testing/contract "$@" </dev/null || failed=1
 exit $failed

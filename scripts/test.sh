@@ -16,6 +16,6 @@ then
 fi
 scripts/clusters.sh up
 echo "Running the tests"
-# Many tests wait, so more of them than there are cores. tests/conftest.py says which begin first.
+# Many tests wait, so more of them than there are cores. conftest.py says which begin first.
 exec .venv/bin/python -m pytest -p tests.progress -p tests.left_out --numprocesses "${TEST_WORKERS:-4}" \
     --dist loadgroup --no-loadscope-reorder "$@" </dev/null

@@ -14,7 +14,8 @@ import psycopg
 import pytest
 from psycopg import sql
 from tests import real
-from tests.waiting import PATIENCE_SECONDS
+
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
 __all__ = [
     "DATABASES",
@@ -143,7 +144,7 @@ class PostgreSQL:
         return list(json.loads(self.do("status"))["processes"])
 
     def do(self, *words: str) -> str:
-        """What its script prints to these arguments."""
+        """Return the output of its script for these arguments."""
         return real.call("postgres", *words, instance=_instance(self.number))
 
 

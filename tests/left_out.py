@@ -1,4 +1,4 @@
-"""What a run left out, in plain words at its end: ``pytest -p tests.left_out``.
+"""The tests that a run left out, in plain words at its end: ``pytest -p tests.left_out``.
 
 With ``HPCQ_REQUIRE_REAL`` set, a run that left out a test which needs a real scheduler or a real
 database server fails.

@@ -27,7 +27,7 @@ def settings_of(cluster: str, instance: Instance = SHARED) -> dict[str, str]:
 
 
 def call(cluster: str, *arguments: str, instance: Instance = SHARED) -> str:
-    """What the script prints; the test is left out, or fails, where it cannot do its work.
+    """Return the output of the script; leave the test out, or fail, if it cannot do its work.
 
     Args:
         cluster: the script's name: ``slurm``.

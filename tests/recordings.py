@@ -1,4 +1,4 @@
-"""What real schedulers printed: ``tests/recorded/SCHEDULER/VERSION/CASE``."""
+"""The output of real schedulers: ``tests/recorded/SCHEDULER/VERSION/CASE``."""
 
 import tomllib
 from pathlib import Path

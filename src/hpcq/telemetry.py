@@ -26,7 +26,7 @@ def configure_logging(
 
     Args:
         log_format: ``console``, to read; ``json``, one object a line.
-        log_level: the least important level that is logged: ``INFO``.
+        log_level: the lowest level to log, such as ``INFO``.
         stream: a text stream; colours are used when it is a terminal.
     """
     handler = logging.StreamHandler(stream)
@@ -45,7 +45,7 @@ def configure_logging(
 
 
 def _shared() -> list[structlog.typing.Processor]:
-    """Return what is done to every line, ours and other libraries'."""
+    """Return the processors of every line, ours and other libraries'."""
     return [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -73,7 +73,7 @@ def _formatter(
 def _hide_secrets(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Replace the values whose names say that nobody should read them in a log."""
+    """Replace values with names that mark them as secret."""
     for name in event:
         if _SECRET_NAME.search(name):
             event[name] = "[hidden]"
@@ -81,10 +81,10 @@ def _hide_secrets(
 
 
 class RequestLog:
-    """ASGI middleware: one line for each request, and an ``X-Request-ID`` for each answer.
+    """ASGI middleware: one log line for each request, and an ``X-Request-ID`` for each answer.
 
-    A caller's own ``X-Request-ID`` is kept when it is an ordinary word, so that one id follows a
-    request through several services. The query is not logged: it may hold what users filter by.
+    A caller's own ``X-Request-ID`` is kept if it is an ordinary word, so that one id follows a
+    request through several services. The query is not logged, because it may hold private filters.
     """
 
     def __init__(self, app: "ASGIApp") -> None:
@@ -123,7 +123,7 @@ def _request_id(scope: "Scope") -> str:
 
 
 def _log_request(scope: "Scope", status: int | None, seconds: float) -> None:
-    # Probes come every few seconds and say nothing as long as all is well.
+    # Probes come every few seconds; successful ones are not worth a line.
     probe = "/health/" in scope["path"] and status == 200
     write = _log.debug if probe else _log.info
     client = scope.get("client")

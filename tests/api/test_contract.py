@@ -12,9 +12,10 @@ from typing import Any
 import httpx
 import jsonschema
 import pytest
-from tests.jobs import Jobs, Json, Study, assert_problem
-from tests.service import ROOT_PATH, Service
-from tests.waiting import PATIENCE_SECONDS, until
+
+from hpcq.schedulers.testing.jobs import Jobs, Json, Study, assert_problem
+from hpcq.schedulers.testing.service import ROOT_PATH, Service
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 MAX_REQUEST_BYTES = 100_000

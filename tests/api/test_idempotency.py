@@ -9,9 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.faults.fake import FakeScheduler
-from tests.jobs import Jobs, Json, Study, assert_problem
-from tests.service import Service
-from tests.waiting import until
+
+from hpcq.schedulers.testing.jobs import Jobs, Json, Study, assert_problem
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import until
 
 REPLAYED = "idempotent-replayed"
 PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F))

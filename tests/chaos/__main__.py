@@ -41,7 +41,7 @@ class Case(NamedTuple):
     jobs: int
 
     def command(self, seed: int) -> str:
-        """What repeats it."""
+        """The command that repeats it."""
         return (
             f"python -m tests.chaos --scheduler {self.scheduler} --database {self.database} "
             f"--form {self.form} --jobs {self.jobs} --seed {seed}"

@@ -27,7 +27,8 @@ from tests.chaos.evidence import (
 from tests.chaos.judgement import Evidence, Finding, judge
 from tests.chaos.plan import Form, Kill, Plan
 from tests.faults.fake import left_behind
-from tests.service import Service
+
+from hpcq.schedulers.testing.service import Service
 
 __all__ = ["SUBMIT", "Result", "run_campaign"]
 
@@ -59,7 +60,7 @@ exit "$2"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a campaign went.
+    """The result of a campaign.
 
     Attributes:
         kinds: how often each kind of answer to a submission came.
@@ -76,7 +77,7 @@ class Result:
     seconds: float
 
     def count(self, kind: str) -> int:
-        """How many findings of this kind there are."""
+        """The number of findings of this kind."""
         return Counter(finding.kind for finding in self.findings)[kind]
 
 

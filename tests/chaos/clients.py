@@ -21,7 +21,7 @@ TIMEOUT_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a client was told of one task in the end.
+    """The last answer that a client got for one task.
 
     Attributes:
         job_id: the scheduler's id.
@@ -34,7 +34,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Diary:
-    """What all clients of a campaign saw; they write it together.
+    """The answers that all clients of a campaign saw; they write it together.
 
     Attributes:
         kinds: how often each kind of answer to a submission came: its status, or that the
@@ -55,7 +55,7 @@ class Diary:
 
     @property
     def answered(self) -> int:
-        """How many submissions had an answer that does not only repeat an earlier one."""
+        """The number of submissions with an answer that does not only repeat an earlier one."""
         with self._lock:
             return sum(count for kind, count in self.kinds.items() if kind not in NO_ANSWERS)
 

@@ -1,4 +1,4 @@
-"""What really happened: the scheduler's own accounting, the jobs' own files, the store."""
+"""The facts: the scheduler's own accounting, the jobs' own files, the store."""
 
 import json
 import os
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from tests.chaos.plan import Task
-from tests.waiting import PATIENCE_SECONDS
+
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
 __all__ = [
     "Events",

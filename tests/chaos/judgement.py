@@ -1,4 +1,4 @@
-"""Whether each submission ran exactly once, and what was said of it is true; pure."""
+"""The judgement: each submission ran exactly once, and its answers are true. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What there is to judge by; everything keyed by task is keyed by its number.
+    """The evidence; everything keyed by task is keyed by its number.
 
     Attributes:
         answers: what the clients were told.

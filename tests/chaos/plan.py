@@ -1,4 +1,4 @@
-"""What a crash campaign is going to do, made from a seed alone; pure."""
+"""The plan of a crash campaign, made from a seed alone; pure."""
 
 import itertools
 import random
@@ -18,7 +18,7 @@ MOST_ANSWERS_BEFORE_A_KILL = 6
 
 
 class Form(StrEnum):
-    """What goes wrong."""
+    """The kinds of trouble."""
 
     KILLS = "kills"
     MISBEHAVING = "misbehaving"  # submission commands too, while the service is killed

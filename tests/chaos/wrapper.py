@@ -102,7 +102,7 @@ def plan_modes(directory: Path, modes: Iterable[str]) -> None:
 
 
 def attempts(directory: Path) -> list[str]:
-    """How the runs for the job of this directory behaved, in their order."""
+    """Return the behaviours of the runs for the job of this directory, in their order."""
     path = directory / "attempts"
     return path.read_text().split() if path.exists() else []
 

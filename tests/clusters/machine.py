@@ -1,4 +1,4 @@
-"""What the scripts beside this one do to a machine: install, write files, wait, become root.
+"""Actions on a machine, for the scripts beside this one: install, write files, wait, become root.
 
 Standard library only, so that it runs before anything is installed.
 """

@@ -52,8 +52,8 @@ def _unpack(package: str) -> None:
         done = subprocess.run(["apt-get", "-q", *step], cwd=unfinished, stdout=sys.stderr)
     if done.returncode:
         raise CannotInstall(f"apt-get could not download {package}")
-    (archive,) = unfinished.glob("*.deb")
-    subprocess.run(["dpkg", "-x", archive, unfinished], check=True, stdout=sys.stderr)
+    (lookup,) = unfinished.glob("*.deb")
+    subprocess.run(["dpkg", "-x", lookup, unfinished], check=True, stdout=sys.stderr)
     unfinished.rename(HOME / package)
 
 

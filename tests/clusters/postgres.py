@@ -210,7 +210,7 @@ def make(server: Server) -> None:
 
 
 def place(server: Server) -> tuple[str, ...]:
-    """How its programs find it: by the socket, for another server may have taken the port."""
+    """The options for its programs: the socket, for another server may have the port."""
     return f"--host={server.socket}", f"--port={server.port}"
 
 

@@ -226,7 +226,7 @@ def read_state() -> dict[str, str]:
 
 
 def client_environment(state: dict[str, str]) -> dict[str, str]:
-    """What a process needs to talk to the cell; the binaries are those in /usr/bin."""
+    """Return the environment that talks to the cell; the binaries are those in /usr/bin."""
     return {
         "SGE_ROOT": str(ROOT),
         "SGE_CELL": CELL,
@@ -290,7 +290,7 @@ def pid_in(spool: Path, name: str) -> str:
 
 
 def is_alive(pid: str, program: str) -> bool:
-    """Whether the process is there and is this cell's daemon (ids are reused after a reboot)."""
+    """Return whether the process is this cell's daemon (ids are reused after a reboot)."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
         environment = Path(f"/proc/{pid}/environ").read_bytes()

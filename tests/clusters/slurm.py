@@ -251,7 +251,7 @@ def pid_file(name: str) -> Path:
 
 
 def is_ours(pid: int, name: str) -> bool:
-    """Whether that process is our daemon: pids are reused, most of all after a reboot."""
+    """Return whether that process is our daemon: pids are reused, most of all after a reboot."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")

@@ -14,10 +14,11 @@ import httpx
 import pydantic
 import pytest
 from pydantic import v1
-from tests.backends import Backend
-from tests.jobs import Jobs, Json, Study
-from tests.service import ROOT_PATH, Service
-from tests.waiting import until
+
+from hpcq.schedulers.testing.backend import Backend
+from hpcq.schedulers.testing.jobs import Jobs, Json, Study
+from hpcq.schedulers.testing.service import ROOT_PATH, Service
+from hpcq.schedulers.testing.waiting import until
 
 
 class Status(StrEnum):
@@ -106,7 +107,7 @@ class Program1(v1.BaseModel):
 
 
 class Models(Protocol):
-    """What a client makes of answers, and its requests from."""
+    """A client's models of answers and requests."""
 
     def job(self, answer: Json) -> Any: ...
 
@@ -175,7 +176,7 @@ class Client:
     def __init__(self, service: Service, models: Models) -> None:
         self._http = service.client
         self._models = models
-        self.is_original = service.settings.get("COMPATIBILITY") == "original"
+        self.is_original = service.is_original
         self.cluster_id = "1" if self.is_original else service.settings["CLUSTER_ID"]
 
     def programs(self, query: str = "") -> list[Any]:

@@ -5,9 +5,9 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from tests.backends import Backend
-from tests.jobs import Jobs, Study, assert_problem
-from tests.service import Service
+
+from hpcq.schedulers.testing.jobs import Jobs, Study, assert_problem
+from hpcq.schedulers.testing.service import Service
 
 BASE_FIELDS = [
     "jobId",
@@ -109,7 +109,7 @@ def test_an_id_of_no_job_is_not_found(
         assert jobs.read(bystander)["status"] == "START_REQUESTED", job_id
 
 
-def test_all_fields_are_present_in_their_order(jobs: Jobs, study: Study, backend: Backend) -> None:
+def test_all_fields_are_present_in_their_order(jobs: Jobs, study: Study, service: Service) -> None:
     job_id = jobs.submit(study.job(study.script("true\n"), args=["a"], hold=True))
     for job in (jobs.read(job_id), jobs.listed()[job_id]):
         assert list(job)[: len(BASE_FIELDS)] == BASE_FIELDS
@@ -118,7 +118,7 @@ def test_all_fields_are_present_in_their_order(jobs: Jobs, study: Study, backend
         assert job["workingDirectory"] == str(study.directory)
         assert job["scriptFile"] == str(study.directory / "study.sh")
         assert (job["reservedSlots"], job["args"]) == (1, ["a"])
-        assert job["startTime"] == (job["submitTime"] if backend.is_original else None)
+        assert job["startTime"] == (job["submitTime"] if service.is_original else None)
         assert job["endTime"] is None
         assert job["exitCode"] is None
         assert job["exitSignal"] is None
@@ -142,12 +142,12 @@ def test_a_finished_job_keeps_what_it_was(jobs: Jobs, study: Study) -> None:
 
 
 def test_times_are_utc_with_milliseconds_and_in_order(
-    jobs: Jobs, study: Study, backend: Backend
+    jobs: Jobs, study: Study, service: Service
 ) -> None:
     job_id = jobs.submit(study.job(study.script("sleep 1\n")))
     job = jobs.ended(job_id)
     times = ["submitTime", "startTime", "endTime", "lastStatusUpdateTime", "asOf"]
-    form = LOCAL_TIME if backend.is_original else TIME
+    form = LOCAL_TIME if service.is_original else TIME
     assert all(form.fullmatch(job[name]) for name in times), {name: job[name] for name in times}
     # Schedulers tell whole seconds, this service milliseconds.
     assert job["submitTime"][:19] <= job["startTime"][:19] <= job["endTime"][:19]
@@ -161,11 +161,11 @@ def test_a_job_is_found_by_its_permanent_id(service: Service, jobs: Jobs, study:
 
 
 def test_usage_is_in_the_listing_only_when_asked_for(
-    jobs: Jobs, study: Study, backend: Backend
+    jobs: Jobs, study: Study, service: Service
 ) -> None:
     job_id = jobs.submit(study.job(study.script("true\n")))
     assert jobs.ended(job_id)["resourceUsage"] is not None
-    if backend.is_original:
+    if service.is_original:
         job_id = jobs.submit(study.job(study.script("exec sleep 60\n")))
         jobs.running(job_id)
         jobs.wait(job_id, lambda job: job["resourceUsage"] is not None)

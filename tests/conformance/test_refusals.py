@@ -1,12 +1,13 @@
-"""What cannot be a job is refused, with its reason, and leaves nothing behind."""
+"""Requests that cannot be jobs: they are refused with a reason and leave nothing behind."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.backends import AS_ORIGINAL, Backend
-from tests.jobs import Study, assert_problem
-from tests.service import Service
+from tests.backends import AS_ORIGINAL
+
+from hpcq.schedulers.testing.jobs import Study, assert_problem
+from hpcq.schedulers.testing.service import Service
 
 # What is refused before any scheduler has a part in it.
 ON_ONE = pytest.mark.parametrize("backend", ["LOCAL", AS_ORIGINAL], indirect=True)
@@ -97,11 +98,10 @@ IGNORED_FOR_THE_ORIGINAL = {"clusterId", "colour", "working_directory"}
 def test_content_that_cannot_be_a_job_is_refused(
     service: Service,
     study: Study,
-    backend: Backend,
     fields: dict[str, Any],
     status: int | tuple[int, ...],
 ) -> None:
-    if backend.is_original and fields.keys() & IGNORED_FOR_THE_ORIGINAL:
+    if service.is_original and fields.keys() & IGNORED_FOR_THE_ORIGINAL:
         body = study.job("/nowhere") | fields
         problem = assert_problem(service.client.post("/jobs", json=body), 400)
         assert problem["field"] == "scriptFile", "nothing else is wrong"
@@ -122,13 +122,11 @@ def _is_in(job: dict[str, Any], study: Study) -> bool:
 
 
 @ON_ONE
-def test_fields_are_known_by_their_wire_names_alone(
-    service: Service, study: Study, backend: Backend
-) -> None:
+def test_fields_are_known_by_their_wire_names_alone(service: Service, study: Study) -> None:
     body = study.job(study.script("true\n"))
     body["script_file"] = body.pop("scriptFile")
     # A field that is not known is wrong, or else the mandatory one is missing.
-    assert_problem(service.client.post("/jobs", json=body), 400 if backend.is_original else 422)
+    assert_problem(service.client.post("/jobs", json=body), 400 if service.is_original else 422)
 
 
 @ON_ONE

@@ -11,7 +11,7 @@ _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Block:
-    """What stands between two fences.
+    """The text between two fences.
 
     Attributes:
         kind: the word after the first fence: ``sh``, ``json``.

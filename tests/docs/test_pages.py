@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.service import INSTALLATION
+
+from hpcq.schedulers.testing.service import INSTALLATION
 
 DOCS = INSTALLATION / "docs"
 PAGES = [*INSTALLATION.glob("*.md"), *DOCS.rglob("*.md")]

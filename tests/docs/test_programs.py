@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.docs.blocks import Block, blocks
-from tests.service import INSTALLATION, Service
+
+from hpcq.schedulers.testing.service import INSTALLATION, Service
 
 PAGE = INSTALLATION / "docs" / "programs.md"
 SCRIPT = '#!/bin/sh\nprintf "%s\\n" "$@"\n'

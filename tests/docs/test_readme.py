@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pytest
 from tests.docs.blocks import Block, blocks
-from tests.service import INSTALLATION
-from tests.waiting import PATIENCE_SECONDS
+
+from hpcq.schedulers.testing.service import INSTALLATION
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
 ENGLISH = INSTALLATION / "README.md"
 PORTUGUESE = INSTALLATION / "README.pt-BR.md"

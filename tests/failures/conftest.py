@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from tests.failures.site import SITES, Site
 from tests.faults.fake import FakeScheduler
-from tests.service import Service
+
+from hpcq.schedulers.testing.service import Service
 
 FAST = {
     "POLL_INTERVAL_SECONDS": "0.3",

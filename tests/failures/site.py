@@ -4,7 +4,6 @@ It takes jobs over its submission command, and a test moves them: into the queue
 the accounting. Records have the form in which the schedulers print them.
 """
 
-import json
 import os
 import pwd
 import threading
@@ -15,13 +14,11 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 import httpx
+from tests.fakebin.pbs.output import render_dsv
 from tests.faults.fake import FENCE, FakeScheduler
-from tests.jobs import Json, Study
-from tests.service import Service
-from tests.waiting import PATIENCE_SECONDS, until
 
 from hpcq.domain.jobs import JobUid, SubmissionKey
-from hpcq.schedulers.slurm.queries import (
+from hpcq.schedulers.slurm.commands import (
     DETAIL_COLUMNS,
     FIELD,
     FREE_DETAIL_COLUMNS,
@@ -29,6 +26,9 @@ from hpcq.schedulers.slurm.queries import (
     HISTORY_COLUMNS,
     QUEUE_COLUMNS,
 )
+from hpcq.schedulers.testing.jobs import Json, Study
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
 
 __all__ = [
     "SITES",
@@ -51,7 +51,7 @@ _DELIMITER = f"\x1f{FENCE}\x1f"
 
 
 class Site:
-    """What all schedulers share; the fields of records are named as in `Observation`.
+    """The parts that all schedulers share; the fields of records are named as in `Observation`.
 
     Attributes:
         fake: the commands.
@@ -301,14 +301,12 @@ class PbsSite(Site):
     """qstat of PBS, which tells of the queue and of the finished jobs, and the others."""
 
     running, waiting, accounting_command = "R", "Q", "qstat"
-    _HEAD = b'{\n\t"timestamp":\t1795386026,\n\t"pbs_server":\t"pbshead",\n\t"Jobs":\t{\n'
 
     def __init__(self, fake: FakeScheduler) -> None:
         super().__init__(fake)
         self._submitted = time.strftime("%a %b %d %H:%M:%S %Y", time.gmtime())
         for question in ("all", "some"):
-            fake.answer("qstat", self._HEAD, question=question)
-            fake.put(f"qstat.{question}", "9", b"\t}\n}\n")
+            fake.answer("qstat", b"", question=question)
 
     def account(self, job_id: str, **fields: Any) -> None:
         ended = {"state": "F", "code": 0, "submit": self._submitted, **fields}
@@ -324,25 +322,20 @@ class PbsSite(Site):
 
 def _pbs_job(job_id: str, fields: Mapping[str, Any]) -> bytes:
     has_run = fields.get("code") is not None
-    attributes = {
-        "Job_Name": _json(fields.get("name", "study")),
-        "Job_Owner": _json(f"{fields.get('owner', pwd.getpwuid(os.geteuid()).pw_name)}@pbshead"),
-        "job_state": _json(fields["state"]),
-        "queue": _json("workq"),
-        "ctime": _json(fields["submit"]),
-        **({"substate": str(fields["substate"])} if "substate" in fields else {}),
-        "Variable_List": '{\n\t\t\t\t"HPCQ_KEY":\t' + _json(fields.get("key") or "") + "\n\t\t\t}",
-        **({"comment": _json(fields["comment"])} if "comment" in fields else {}),
-        **({"exec_host": _json("node1/0"), "stime": _json(fields["submit"])} if has_run else {}),
-        **({"Exit_status": str(fields["code"])} if has_run else {}),
-    }
-    lines = ",\n".join(f'\t\t\t"{name}":\t{value}' for name, value in attributes.items())
-    return _bytes(f'\t\t"{job_id}.pbshead":\t{{\n{lines}\n\t\t}},\n')
-
-
-def _json(value: Any) -> str:
-    """As PBS does: nothing but the shortest escapes, whatever the bytes."""
-    return json.dumps(_text(value), ensure_ascii=False)
+    owner = fields.get("owner", pwd.getpwuid(os.geteuid()).pw_name)
+    attributes = [
+        ("Job_Name", _text(fields.get("name", "study"))),
+        ("Job_Owner", f"{_text(owner)}@pbshead"),
+        ("job_state", fields["state"]),
+        ("queue", "workq"),
+        ("ctime", fields["submit"]),
+        *([("substate", fields["substate"])] if "substate" in fields else []),
+        ("Variable_List", [("HPCQ_KEY", fields.get("key") or "")]),
+        *([("comment", _text(fields["comment"]))] if "comment" in fields else []),
+        *([("exec_host", "node1/0"), ("stime", fields["submit"])] if has_run else []),
+        *([("Exit_status", str(fields["code"]))] if has_run else []),
+    ]
+    return _bytes(render_dsv(f"Job Id: {job_id}.pbshead", attributes, _DELIMITER))
 
 
 SITES: Mapping[str, type[Site]] = {

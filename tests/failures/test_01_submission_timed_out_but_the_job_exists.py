@@ -1,9 +1,9 @@
 """The submission timed out, or exited with an error, yet the job exists; it is sent again.
 
 Met in: toil 5459; sisyphus 156; firecrest-v2 76; ondemand 3198.
-Here: One job. It is found by the key that it carries, before anything is said: at once (201), or
-later under the `uid` of a 202. Nothing is handed over again before the scheduler has answered and
-surely does not have it.
+Here: There is one job. The service finds it by the key that it carries, before it answers: at once
+(201), or later under the `uid` of a 202. It submits nothing again until the scheduler has answered
+and certainly does not have the job.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,9 @@ import httpx
 import pytest
 from tests.failures.conftest import FAST, LIMITED
 from tests.failures.site import Site, key_of, listed, read, read_until, until
-from tests.jobs import Json, Study, assert_problem
-from tests.service import Service
+
+from hpcq.schedulers.testing.jobs import Json, Study, assert_problem
+from hpcq.schedulers.testing.service import Service
 
 # The command took the job; this is what it did then.
 LIES = ["hang", "deaf", "fail", "crash", "silent", "banner", "noise", "binary"]

@@ -2,18 +2,18 @@
 
 Met in: submitit 1660; Parsl PR 3422.
 Here: The job is `UNDETERMINED`, with the reason, until the accounting shows it; then it has its
-true end. It is never unknown (404) meanwhile, and never taken for a success.
+true end. Meanwhile it is never unknown (404), and never a success.
 """
 
 from pathlib import Path
 
 import pytest
 from tests.failures.site import Site, key_of, read_until, submitted
-from tests.jobs import Study
-from tests.service import Service
 from tests.unit.services.kit import World
 
 from hpcq.domain.states import JobState
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import Service
 
 
 def test_between_queue_and_accounting_the_end_is_undetermined_then_the_truth(

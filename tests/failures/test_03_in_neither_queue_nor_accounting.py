@@ -1,9 +1,9 @@
 """A job is in neither the queue nor the accounting, and is taken for finished.
 
 Met in: xenon 50; aiida 1505; nextflow 1045.
-Here: It is `UNDETERMINED`, with the reason, and with when it was last seen and in which state, as
-long as nobody knows better, also after a restart and after a day. It is never assumed to have
-succeeded, and it is looked for again and again.
+Here: The job is `UNDETERMINED` as long as its end is not known, also after a restart and after a
+day. `stateReason` says when it was last seen, and in which state. The service never assumes
+success, and looks for the job again and again.
 """
 
 import re
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from tests.failures.site import Site, key_of, listed, read, read_until, submitted
-from tests.jobs import Study
-from tests.service import Service
 from tests.unit.services.kit import World
 
 from hpcq.domain.states import JobState
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import Service
 
 
 def test_a_job_that_nobody_knows_is_never_a_success(

@@ -1,8 +1,8 @@
 """The scheduler uses an id again: its numbers wrapped, or its spool was reset.
 
 Met in: blackfish 484; openpbs PR 686.
-Here: An id is matched together with the job's key, its submission time and its owner. Two jobs
-keep two records: the id means the newer one, the permanent `uid` each for ever.
+Here: The service matches an id together with the job's key, submission time and owner. Two jobs
+keep two records: the id means the newer one, and each keeps its `uid` for ever.
 """
 
 import time
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from tests.failures.site import Site, key_of, read, read_until, submitted
-from tests.jobs import Json, Study
-from tests.service import Service
 from tests.unit.services.kit import World
 
 from hpcq.domain.states import JobState
+from hpcq.schedulers.testing.jobs import Json, Study
+from hpcq.schedulers.testing.service import Service
 
 
 def _ended(site: Site, service: Service, study: Study) -> Json:

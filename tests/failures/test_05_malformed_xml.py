@@ -1,17 +1,18 @@
 """Grid Engine's XML is malformed, partial or about unknown jobs, and the reader falls over.
 
 Met in: ood_core; qtoolkit 50; torque 357.
-Here: An unknown id is a 404, not an error. What is wrong with one job's element hides no other
-job. Half a document, which would seem to end the jobs that are missing from it, is not believed.
+Here: An unknown id is a 404, not an error. An error in one job's element hides no other job. Half a
+document, which would seem to end the missing jobs, is an error and changes nothing.
 
-Torque's documents are told of below: an empty one, none at all, two that follow each other.
+Torque's documents are covered too: an empty one, none at all, two in a row.
 """
 
 import pytest
 from tests.failures.site import Site, key_of, listed, read, read_until, submitted, until
-from tests.jobs import Study, assert_problem
-from tests.service import Service
 from tests.unit.schedulers.sge.recorded import recorded
+
+from hpcq.schedulers.testing.jobs import Study, assert_problem
+from hpcq.schedulers.testing.service import Service
 
 of_grid_engine = pytest.mark.parametrize("site", ["SGE"], indirect=True)
 of_torque = pytest.mark.parametrize("site", ["TORQUE"], indirect=True)

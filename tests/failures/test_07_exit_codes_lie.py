@@ -1,21 +1,21 @@
 """A command's exit status says one thing, its output another, and the wrong one is believed.
 
 Met in: reframe PR 1402; fractal-server 2482.
-Here: Output and exit status are judged separately. A listing that failed ends no job, whatever it
-printed; a command that exits with 0 and says that it failed has failed. PBS's exit status 153 (a
-job is unknown) beside a listing takes nothing from what is listed.
+Here: The service judges output and exit status separately. A listing that failed ends no job,
+whatever it printed; a command that exits with 0 and reports a failure has failed. PBS's exit status
+153 (a job is unknown) beside a listing does not affect the listed jobs.
 """
 
 import pytest
 from tests.failures.site import Site, key_of, listed, read, read_until, submitted, until
-from tests.jobs import Study, assert_problem
-from tests.service import Service
 from tests.unit.schedulers.pbs import recorded as pbs
 from tests.unit.schedulers.sge import recorded as sge
 from tests.unit.schedulers.slurm import recorded as slurm
 from tests.unit.schedulers.torque import recorded as torque
 
 from hpcq.execution.protocol import Completed
+from hpcq.schedulers.testing.jobs import Study, assert_problem
+from hpcq.schedulers.testing.service import Service
 
 COMPLAINT = b"slurm_load_jobs error: Socket timed out on send/recv operation\n"
 
@@ -112,12 +112,12 @@ def test_what_is_listed_beside_a_complaint_about_others_is_believed(
 
 
 @pytest.mark.parametrize("site", ["PBS"], indirect=True)
-def test_an_empty_document_of_a_server_that_is_away_ends_no_job(
+def test_an_empty_answer_of_a_server_that_is_away_ends_no_job(
     site: Site, serving: Service, study: Study
 ) -> None:
-    """It is the same document as that of an empty queue, exit status 0 included at worst."""
+    """It is the same answer as that of an empty queue, exit status 0 included at worst."""
     job_id = _running(site, serving, study)
     away = pbs.recorded("qstat-f-json.server-down")
-    site.fake.answer("qstat", away.stdout, stderr=away.stderr)
+    site.fake.answer("qstat", b"", stderr=away.stderr)
     stale = read_until(serving, job_id, lambda job: job["stale"])
     assert (stale["state"], stale["status"]) == ("RUNNING", "RUNNING")

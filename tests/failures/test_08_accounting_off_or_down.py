@@ -1,9 +1,9 @@
 """The site keeps no accounting, or it is down, and the caller polls for ever or says nothing.
 
 Met in: snakemake slurm executor 38; Parsl PR 3591.
-Here: What the controller still knows of an ended job is taken; where nobody knows, the job is
-`UNDETERMINED` and says in `stateReason` that the accounting could not be asked, and why. It is
-asked less and less often, and everything else goes on.
+Here: The service takes the end of a job from the controller as long as that knows it. Otherwise the
+job is `UNDETERMINED`, and `stateReason` says that the accounting does not answer, and why. The
+service asks it less and less often, and everything else goes on.
 """
 
 import shutil
@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from tests.failures.site import Site, key_of, listed, read_until, submitted, until
-from tests.jobs import Study, assert_problem
-from tests.service import Service
 from tests.unit.schedulers.slurm.recorded import recorded
 from tests.unit.services.kit import World
 
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.states import JobState
+from hpcq.schedulers.testing.jobs import Study, assert_problem
+from hpcq.schedulers.testing.service import Service
 
 
 def _put_out_of_order(site: Site) -> None:

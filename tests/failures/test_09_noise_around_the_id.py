@@ -1,14 +1,15 @@
 """Banners and messages surround the submission's answer, and a word is taken for the id.
 
 Met in: maestrowf 441; dask-jobqueue 209 ("Stampede3" was taken for job 3).
-Here: The machine format is asked for, and nothing but an id is taken for one. Noise on standard
-error does no harm; with noise around the id itself the job is found by the key that it carries.
+Here: The service asks for the machine format, and takes only an id for an id. Noise on standard
+error does no harm; with noise around the id itself the service finds the job by its key.
 """
 
 import pytest
 from tests.failures.site import Site, key_of, listed, until
-from tests.jobs import Study
-from tests.service import Service
+
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import Service
 
 
 def test_an_id_in_a_banner_is_not_guessed_at_but_found_by_its_key(

@@ -2,8 +2,8 @@
 
 Met in: seff-array 15; reframe PR 2376.
 Here: An id is a type with a grammar: a number, then at most one task or component, then at most a
-host. What it does not take reaches no command, so that none meant for one job can reach many.
-The server's name in ids of PBS (`12[3].host`) is left out.
+host. Anything else reaches no command, so that a command for one job can never reach many. The
+service leaves out the server's name in ids of PBS (`12[3].host`).
 """
 
 from urllib.parse import quote
@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.failures.site import Site, listed, read, until
-from tests.jobs import assert_problem
-from tests.service import Service
 
 from hpcq.domain.jobs import NativeId
+from hpcq.schedulers.testing.jobs import assert_problem
+from hpcq.schedulers.testing.service import Service
 
 OF_MANY = [
     "123_[9201-10000%500]",

@@ -1,16 +1,16 @@
 """A state's word is unknown, compound or cut off, and the job is lost or taken for finished.
 
 Met in: galaxy PR 6007; nextflow 1480.
-Here: Every code that a scheduler has stands in a table. A word that is in none is `UNDETERMINED`,
+Here: A table holds every code of each scheduler. A word that is not in the table is `UNDETERMINED`,
 with the raw word in `nativeState`; it ends no job and hides none.
 """
 
 import pytest
 from tests.failures.site import SITES, Site, key_of, listed, read, read_until, submitted, until
-from tests.jobs import Study
-from tests.service import Service
 
 from hpcq.schedulers.slurm.states import STATES
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import Service
 
 EVERYWHERE = pytest.mark.parametrize("site", SITES, indirect=True)
 IN_QUEUE = {

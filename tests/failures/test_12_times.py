@@ -1,9 +1,8 @@
 """A time is in another zone, in the hour that a clock change repeats, unknown, or 1970.
 
 Met in: apel 153.
-Here: Commands are asked in UTC, or for seconds since 1970, whatever the zone of the service and
-the cluster. A time that is none (`Unknown`, `N/A`, `INVALID`, `-/-`, 0) is null, never 1970 and
-never now.
+Here: Commands print UTC, or seconds since 1970, whatever the zone of the service and the cluster. A
+word that is no time (`Unknown`, `N/A`, `INVALID`, `-/-`, 0) is null, never 1970 and never now.
 """
 
 from collections.abc import Callable
@@ -13,11 +12,11 @@ from typing import Any
 import pytest
 from tests.failures.conftest import FAST
 from tests.failures.site import Site, key_of, read, read_until, submitted, until
-from tests.jobs import Study
-from tests.service import Service
 from tests.unit.schedulers.sge.recorded import recorded
 
 from hpcq.schedulers.sge.qacct import parse_qacct
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import Service
 
 # 2026-11-01 06:30 UTC: half past one for the first, or for the second time, in New York.
 REPEATED = [1793511000, 1793514600]

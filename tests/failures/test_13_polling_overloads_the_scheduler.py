@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from tests.failures.conftest import FAST
 from tests.failures.site import Site, readers, submitted, until
-from tests.jobs import Study
-from tests.service import Service
+
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import Service
 
 
 def test_many_clients_cause_no_more_commands_than_one(

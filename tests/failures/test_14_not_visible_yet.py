@@ -1,11 +1,11 @@
 """A directory or file that another machine has just made is not visible yet (NFS).
 
 Met in: nextflow 931.
-Here: The folders above it are read, which makes an NFS client forget that the name was not there,
-and it is waited for, up to `PATH_WAIT_SECONDS`; then the answer is a 400 that names the field and
-says how long was waited. Waiting holds nobody else up.
+Here: The service reads the folders above it, which makes an NFS client forget that the name was
+missing, and waits up to `PATH_WAIT_SECONDS`. Then it answers 400 with the field and the time
+waited. Other requests go on meanwhile.
 
-That the output of a job is not visible yet is to be added with the reading of outputs.
+The same for the output of a job is still to come, with the reading of outputs.
 """
 
 import os
@@ -15,14 +15,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.jobs import Json, Study, assert_problem
-from tests.service import Service
-from tests.waiting import PATIENCE_SECONDS, until
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
 from hpcq.schedulers.testing import FakeScheduler
-from hpcq.services.paths import PathChecker
+from hpcq.schedulers.testing.jobs import Json, Study, assert_problem
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
+from hpcq.services.submission.paths import PathChecker
 
 
 class RememberedAbsences:

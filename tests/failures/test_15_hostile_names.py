@@ -1,17 +1,18 @@
 r"""A name with `|`, a newline, quotes, commas or bytes that are no UTF-8 breaks or forges records.
 
 Met in: ood_core 838; pyslurm 33.
-Here: Free text stands between marks that nobody can know beforehand, and each job is read by
-itself: names arrive whole, none drops or makes a record. No shell ever reads a command, so there
-is nothing to inject into.
+Here: Free text stands between marks that cannot be guessed, and the service reads each job by
+itself: names arrive whole, and none drops or makes a record. No shell ever reads a command, so
+there is nothing to inject into.
 """
 
 import json
 
 import pytest
 from tests.failures.site import SITES, Site, listed, read_until, submitted, until
-from tests.jobs import Study
-from tests.service import Service
+
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import Service
 
 EVERYWHERE = pytest.mark.parametrize("site", SITES, indirect=True)
 FORGED_ROW = "x\n99999\x1fRUNNING\x1f\x1f\x1f\x1f\x1f\x1f\x1f\x1f\x1f\x1f"

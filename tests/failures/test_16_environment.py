@@ -1,9 +1,9 @@
 """Commas break `--export` and `-v`, and the gateway's own environment leaks into jobs.
 
 Met in: SmartSim PR 104.
-Here: Values that no list can carry go another way (Slurm's export file, a carrier before Grid
-Engine's script) and arrive byte for byte. A job, and the scheduler's commands, get a clean
-environment: nothing of the service's own.
+Here: Values that no list can carry take another way (Slurm's export file, a wrapper around Grid
+Engine's script) and arrive byte for byte. Jobs and the scheduler's commands get a clean
+environment, without the service's own variables.
 """
 
 import os
@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from tests.failures.conftest import FAST
 from tests.failures.site import Site, submitted
-from tests.jobs import RECORD_ENVIRONMENT, Jobs, Study
-from tests.service import CANARY, Service
+
+from hpcq.schedulers.testing.jobs import RECORD_ENVIRONMENT, Jobs, Study
+from hpcq.schedulers.testing.service import CANARY, Service
 
 HOSTILE = {
     "COMMAS": "a,b,c=d,",
@@ -35,21 +36,21 @@ def test_hostile_values_reach_the_scheduler_byte_for_byte(
     arguments, stdin, variables = site.fake.taken(taken["jobId"])
     # With --export=ALL a job of Slurm's gets the environment of sbatch.
     if site.fake.scheduler != "SLURM":
-        variables = _of_carrier(arguments, stdin, study)
+        variables = _of_wrapper(arguments, stdin, study)
     assert {name: variables.get(name) for name in HOSTILE} == HOSTILE
 
 
-def _of_carrier(arguments: list[str], script: bytes, study: Study) -> dict[str, str]:
+def _of_wrapper(arguments: list[str], script: bytes, study: Study) -> dict[str, str]:
     """Run what the scheduler would run, with what ``-v`` says, and return what the job sees."""
     listed = arguments[arguments.index("-v") + 1] if "-v" in arguments else ""
     given = dict(pair.split("=", 1) for pair in listed.split(",") if pair)
-    carrier = study.directory / "carrier"
+    wrapper = study.directory / "wrapper"
     recorder = study.script(RECORD_ENVIRONMENT, "recorder")
     # Grid Engine's holds the script as it is, Torque's as what printf makes of it.
     script = script.replace(b"true\n", RECORD_ENVIRONMENT.encode())
     script = script.replace(rb"true\012'", b"'; cat " + os.fsencode(recorder))
-    carrier.write_bytes(script)
-    subprocess.run(["/bin/sh", carrier], cwd=study.directory, env=given, check=True)
+    wrapper.write_bytes(script)
+    subprocess.run(["/bin/sh", wrapper], cwd=study.directory, env=given, check=True)
     return study.environment()
 
 

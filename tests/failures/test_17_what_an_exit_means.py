@@ -1,9 +1,9 @@
-"""What an exit means: `failed 28` with exit status 0, 128 + n, a script's own 137.
+"""The meaning of an exit: `failed 28` with exit status 0, 128 + n, a script's own 137.
 
 Met in: baw-server 880.
-Here: A job that its scheduler calls failed has failed, whatever its exit status. A signal is told
-apart from an exit status: `exitSignal` and `exitCode` are never both set for one that was killed.
-A job of PBS that has ended without an exit status never succeeded.
+Here: A job that its scheduler calls failed has failed, whatever its exit status. Signals and exit
+statuses are separate: `exitSignal` and `exitCode` are never both set for a job that was killed. A
+job of PBS that ended without an exit status never succeeded.
 """
 
 import time
@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from tests.failures.site import SITES, Site, key_of, read, read_until, submitted
-from tests.jobs import Json, Study
-from tests.service import Service
+
+from hpcq.schedulers.testing.jobs import Json, Study
+from hpcq.schedulers.testing.service import Service
 
 # What the accounting says -> state, failureKind, exitCode, exitSignal
 SGE: list[tuple[dict[str, Any], tuple[str, str | None, int | None, int | None]]] = [

@@ -1,10 +1,10 @@
 """Another version of the scheduler prints another format, and jobs get lost.
 
 Met in: ood_core 99, 105.
-Here: What each version printed is recorded and read again by the whole service: every job of a
-recording is listed, in a state that is known. What a later version may add is passed over.
+Here: Recordings hold the output of each version, and the whole service reads them again: it lists
+every job of a recording, in a known state. It ignores additions of later versions.
 
-A new version is added by recording it: these tests find it by themselves.
+To add a version, record it: these tests find it by themselves.
 """
 
 import re
@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from tests.failures.site import Site, listed, read, until
-from tests.jobs import Json
-from tests.service import Service
 from tests.unit.schedulers.sge import recorded as sge
 from tests.unit.schedulers.slurm import recorded as slurm
 from tests.unit.schedulers.torque import recorded as torque
 
 from hpcq.execution.protocol import Completed
+from hpcq.schedulers.testing.jobs import Json
+from hpcq.schedulers.testing.service import Service
 
 ACCOUNTING = sorted(sge.ROOT.glob("*/accounting_file"))
 NOT_OVER = ("history-het-pending", "history-incomplete-owner")

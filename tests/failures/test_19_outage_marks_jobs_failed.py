@@ -1,18 +1,19 @@
 """An outage of the scheduler marks its jobs as failed.
 
 Met in: PSI/J.
-Here: While the scheduler does not answer, every job stays in the state that was last known, with
-`stale: true` and, in `asOf`, since when. What ended meanwhile has its true end afterwards.
+Here: While the scheduler does not answer, every job keeps its last known state, with `stale: true`,
+and `asOf` says since when. Jobs that end meanwhile get their true end afterwards.
 """
 
 import pytest
 from tests.failures.site import Site, key_of, listed, read, read_until, submitted
 from tests.faults.fake import COMMANDS
-from tests.jobs import Json, Study
-from tests.service import Service
 from tests.unit.schedulers.sge import recorded as sge
 from tests.unit.schedulers.slurm import recorded as slurm
 from tests.unit.schedulers.torque import recorded as torque
+
+from hpcq.schedulers.testing.jobs import Json, Study
+from hpcq.schedulers.testing.service import Service
 
 
 def _put_out_of_order(site: Site, how: str) -> None:

@@ -1,8 +1,8 @@
 """The scheduler's clock is five minutes before or behind that of this machine.
 
 Met in: no public thread.
-Here: No duration is negative, a job is recognised by its key or within ten minutes of its
-submission, and its accounting is found whichever clock is ahead.
+Here: No duration is negative. The service recognises a job by its key, or within ten minutes of its
+submission, and finds its accounting whichever clock is ahead.
 """
 
 import time
@@ -12,8 +12,9 @@ from datetime import datetime
 import pytest
 from tests.failures.conftest import FAST
 from tests.failures.site import Site, key_of, listed, read_until, submitted
-from tests.jobs import Study
-from tests.service import Service
+
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import Service
 
 
 @pytest.mark.parametrize("ahead", [-300, 300], ids=["behind", "ahead"])

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from tests.faults.fake import COMMANDS, LIMIT_SECONDS, FakeScheduler
-from tests.service import Service
+
+from hpcq.schedulers.testing.service import Service
 
 
 @pytest.fixture(params=COMMANDS)

@@ -6,7 +6,7 @@ import secrets
 import signal
 from pathlib import Path
 
-from tests.waiting import until
+from hpcq.schedulers.testing.waiting import until
 
 __all__ = [
     "COMMANDS",
@@ -37,18 +37,11 @@ EMPTY_QSTAT = """\
   </job_info>
 </job_info>
 """
-EMPTY_PBS_QSTAT = """\
-{
-	"timestamp":	1795386026,
-	"pbs_version":	"23.06.06",
-	"pbs_server":	"pbshead"
-}
-"""
 EMPTY_LISTING = {
     "SLURM": b"",
     "SGE": EMPTY_QSTAT.encode(),
     "TORQUE": b"<Data></Data>\n",
-    "PBS": EMPTY_PBS_QSTAT.encode(),
+    "PBS": b"",
 }
 
 # Absolute paths throughout: nothing but the fake commands stands in PATH. Every run is counted by
@@ -286,7 +279,7 @@ class FakeScheduler:
         (self.path / command).unlink()
 
     def runs(self, *commands: str) -> int:
-        """How often these commands, or all, have been run."""
+        """Return the number of runs of these commands, or of all."""
         found = 0
         for command in commands or COMMANDS[self.scheduler]:
             with contextlib.suppress(FileNotFoundError):

@@ -7,9 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.faults.fake import HANGS_SECONDS, LIMIT_SECONDS, FakeScheduler, processes_with
-from tests.jobs import Jobs, Json, Study, assert_problem
-from tests.service import Service
-from tests.waiting import until
+
+from hpcq.schedulers.testing.jobs import Jobs, Json, Study, assert_problem
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import until
 
 # What no adapter has a part in is tried on one scheduler.
 ON_ONE = pytest.mark.parametrize("fake", ["SLURM"], indirect=True)

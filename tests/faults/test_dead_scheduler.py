@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from tests.faults.fake import LIMIT_SECONDS, FakeScheduler
-from tests.jobs import Json, Study, assert_problem
-from tests.service import Service
-from tests.waiting import until
+
+from hpcq.schedulers.testing.jobs import Json, Study, assert_problem
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import until
 
 INTERVAL_SECONDS = 2.0
 CLIENTS = 8

@@ -10,9 +10,10 @@ import httpx
 import pytest
 from tests import real
 from tests.databases import PostgreSQL, new_postgresql_database
-from tests.jobs import Jobs, Json, Study, assert_problem
-from tests.service import Service
-from tests.waiting import until
+
+from hpcq.schedulers.testing.jobs import Jobs, Json, Study, assert_problem
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import until
 
 EXIT_START = 3
 

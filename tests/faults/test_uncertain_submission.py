@@ -7,11 +7,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.backends import BACKENDS, Backend
+from tests.backends import BACKENDS
 from tests.faults.fake import left_behind, processes_with
-from tests.jobs import Jobs, Json, Study
-from tests.service import Service
-from tests.waiting import PATIENCE_SECONDS, cut_off, until
+
+from hpcq.schedulers.testing.backend import Backend
+from hpcq.schedulers.testing.jobs import Jobs, Json, Study
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, cut_off, until
 
 SUBMIT = {"SLURM": "sbatch", "SGE": "qsub", "TORQUE": "qsub", "PBS": "qsub"}
 HANG = "exec /bin/sleep 300.{mark}"

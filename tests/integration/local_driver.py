@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hpcq.schedulers.local import recovery
-from hpcq.schedulers.local.launching import Launcher
+from hpcq.schedulers.local import files
+from hpcq.schedulers.local.launcher_client import LauncherClient
 from hpcq.schedulers.local.runs import Runs
 from hpcq.schedulers.local.spool import Spool
 from hpcq.telemetry import configure_logging
@@ -20,9 +20,9 @@ from hpcq.telemetry import configure_logging
 STEPS: dict[str, tuple[Any, str]] = {
     "add": (Spool, "add"),
     "dispatch": (Spool, "dispatch"),
-    "prepare": (recovery, "prepare"),
-    "launch": (Launcher, "launch"),
-    "outcome": (Runs, "outcome"),
+    "prepare": (files, "make_run_directory"),
+    "launch": (LauncherClient, "launch"),
+    "result": (Runs, "result"),
     "finish": (Spool, "finish"),
     "remove": (Runs, "remove"),
 }

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from tests.waiting import PATIENCE_SECONDS, eventually
-
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.local.backend import LocalBackend
 from hpcq.schedulers.local.processes import boot_id
+from hpcq.schedulers.local.settings import LocalSettings
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, eventually
 
 __all__ = ["ENVIRONMENT", "LocalSite", "new_key"]
 
@@ -42,16 +42,16 @@ class LocalSite:
             command_path="/usr/bin:/bin",
             command_timeout_seconds=5,
             listing_limit_bytes=1 << 20,
-            max_slots=slots,
-            cancel_grace_seconds=grace_seconds,
-            parallel_environment="orte",
+        )
+        self.settings = LocalSettings(
+            internal_scheduler_max_slots=slots, cancel_grace_seconds=grace_seconds
         )
         self.backend: LocalBackend
         self._changed: asyncio.Event
 
     async def start(self, boot: Callable[[], str] = boot_id) -> Self:
         self._changed = asyncio.Event()
-        self.backend = LocalBackend(self.options, boot)
+        self.backend = LocalBackend(self.options, self.settings, boot)
         await self.backend.start(self._changed.set)
         return self
 
@@ -111,7 +111,7 @@ class LocalSite:
         return found[0]
 
     async def seen(self, native_id: NativeId) -> Observation:
-        """What the queue says of a job now."""
+        """Return the observation of a job in the queue now."""
         (job,) = (await self.backend.details([native_id])).observations
         return job
 

@@ -1,4 +1,4 @@
-"""What the tests of outages share: clusters of their own, readers that never rest, and jobs."""
+"""Parts of the tests of outages: clusters of their own, readers that never rest, and jobs."""
 
 import subprocess
 import threading
@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.backends import BACKENDS, Backend
-from tests.jobs import Json, Study
-from tests.service import Service, clean_environment
-from tests.waiting import PATIENCE_SECONDS, until, until_there
+from tests.backends import SGE, SLURM, RealBackend
+
+from hpcq.schedulers.testing.backend import Backend
+from hpcq.schedulers.testing.jobs import Json, Study
+from hpcq.schedulers.testing.service import Service, clean_environment
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until, until_there
 
 __all__ = [
     "FIRST_NUMBER",
@@ -32,7 +34,7 @@ __all__ = [
 FIRST_NUMBER, LAST_NUMBER = 100, 139
 _SLURM_STATE = "/var/tmp/hpcq-test-slurm-5"
 PRIVATE_SLURM = replace(
-    BACKENDS["SLURM"],
+    SLURM,
     instance=(
         ("HPCQ_TEST_SLURM_INSTANCE", "5"),
         (
@@ -44,7 +46,7 @@ PRIVATE_SLURM = replace(
         ),
     ),
 )
-PRIVATE_SGE = replace(BACKENDS["SGE"], instance=(("HPCQ_TEST_SGE_INSTANCE", "5"),))
+PRIVATE_SGE = replace(SGE, instance=(("HPCQ_TEST_SGE_INSTANCE", "5"),))
 
 _PAUSE_SECONDS = 0.03
 
@@ -72,7 +74,7 @@ def command(backend: Backend, *argv: str, stdin: str = "") -> str:
 
 @contextmanager
 def outage(
-    backend: Backend, daemon: str, begin: str = "stop", end: str = "start"
+    backend: RealBackend, daemon: str, begin: str = "stop", end: str = "start"
 ) -> Iterator[None]:
     """Keep one daemon away for the duration, and have it back in any case."""
     backend.do(begin, daemon)
@@ -111,7 +113,7 @@ class Latch:
 
     @property
     def runs(self) -> int:
-        """How often it was started."""
+        """The number of its starts."""
         path = self._file("runs")
         return path.read_text().count("\n") if path.exists() else 0
 
@@ -121,7 +123,7 @@ class Latch:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one read was answered, and when, by this machine's clock.
+    """One read: its answer, and its time by this machine's clock.
 
     Attributes:
         jobs: the jobs in it, by uid.

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from tests.unit.services.kit import CLUSTER, Clock
-from tests.waiting import PATIENCE_SECONDS
 
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid
 from hpcq.schedulers.base import Listing, SchedulerBackend
 from hpcq.schedulers.testing import FakeScheduler
-from hpcq.services.assembly import ServiceOptions, Services, assemble
-from hpcq.services.handing import SubmissionOptions
-from hpcq.services.paths import PathChecker
-from hpcq.services.replica import Replica
-from hpcq.services.wire import WireFormat
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
+from hpcq.services.listing.wire import WireFormat
+from hpcq.services.replicas import Replica
+from hpcq.services.settings import ServiceSettings
+from hpcq.services.submission.paths import PathChecker
+from hpcq.services.wiring import Services, assemble
 from hpcq.storage.database import Database
 from hpcq.storage.leases import Lease
 from hpcq.storage.migrate import Deployment
@@ -78,25 +78,25 @@ class Member:
         self.lease = Lease(self.database, self.name, LEASE)
         self.door = Door(self.scheduler)
         self.paths = PathChecker(self.scheduler, PATIENCE_SECONDS)
-        options = ServiceOptions(
-            wire=WireFormat(CLUSTER),
-            me=self.name,
-            interval=timedelta(seconds=self.interval_seconds),
-            usage_interval=timedelta(seconds=15),
-            listed_for=LISTED_FOR,
-            rechecked_for=timedelta(days=7),
-            keys_kept=timedelta(days=1),
-            records_kept=timedelta(days=90),
-            events_kept=timedelta(days=90),
-            lease=LEASE,
-            submission=SubmissionOptions(
-                command_seconds=COMMAND_SECONDS,
-                wait_seconds=0,
-                settle=timedelta(seconds=SETTLE_SECONDS),
-            ),
+        settings = ServiceSettings(
+            poll_interval_seconds=self.interval_seconds,
+            stale_after_seconds=2 * self.interval_seconds,
+            finished_jobs_listed_seconds=LISTED_FOR.total_seconds(),
+            records_kept_days=90,
+            events_kept_days=90,
+            replica_lease_seconds=LEASE.total_seconds(),
+            command_timeout_seconds=COMMAND_SECONDS,
+            submission_wait_seconds=0,
+            submission_settle_seconds=SETTLE_SECONDS,
         )
         self.services: Services = assemble(
-            cast(SchedulerBackend, self.door), self.database, self.paths, options, self.clock
+            cast(SchedulerBackend, self.door),
+            self.database,
+            self.paths,
+            settings,
+            WireFormat(CLUSTER),
+            self.clock,
+            me=self.name,
         )
         self.known = 0
 
@@ -141,12 +141,12 @@ class Member:
         await self.replica.catch_up()
 
     def job(self, uid: JobUid) -> JobRecord:
-        entry = self.services.board.snapshot.entries.get(uid)
-        assert entry is not None, f"{uid} is not on the board"
+        entry = self.services.table.entries.get(uid)
+        assert entry is not None, f"{uid} is not on the table"
         return entry.record
 
     def shown(self) -> dict[JobUid, JobRecord]:
-        return {record.uid: record for record in self.services.board.snapshot.records()}
+        return {record.uid: record for record in self.services.table.records()}
 
 
 @dataclass(kw_only=True)
@@ -176,7 +176,7 @@ class Site:
     async def submit(self, member: Member, **fields: Any) -> JobRecord:
         """Submit a job there, and wait until all of that is in the database."""
         record = (await member.services.jobs.submit(replace(self.spec, **fields))).record
-        await member.services.jobs.handing.written()
+        await member.services.jobs.runner.drain()
         return record
 
     async def close(self) -> None:

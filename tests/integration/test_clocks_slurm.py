@@ -7,16 +7,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.backends import BACKENDS, Backend
+from tests.backends import SLURM, RealBackend
 from tests.integration.outages import Latch, command, moment
-from tests.jobs import Jobs, Study
-from tests.service import Service, clean_environment
-from tests.waiting import PATIENCE_SECONDS, until
 
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, SubmissionKey
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.slurm.backend import SlurmBackend, create
+from hpcq.schedulers.slurm.settings import SlurmSettings
+from hpcq.schedulers.testing.jobs import Jobs, Study
+from hpcq.schedulers.testing.service import Service, clean_environment
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm-with-another-clock")]
 
@@ -24,11 +25,11 @@ MINUTES = (5, -5)
 
 
 @pytest.fixture(scope="module", params=MINUTES, ids=("ahead", "behind"))
-def apart(request: pytest.FixtureRequest) -> Iterator[tuple[Backend, timedelta]]:
+def apart(request: pytest.FixtureRequest) -> Iterator[tuple[RealBackend, timedelta]]:
     """A cluster of its own, and how far its clock is ahead."""
     minutes: int = request.param
     scheduler = replace(
-        BACKENDS["SLURM"],
+        SLURM,
         instance=(
             ("HPCQ_TEST_SLURM_INSTANCE", "6" if minutes > 0 else "7"),
             ("HPCQ_TEST_SLURM_CLOCK", f"{minutes:+d}m"),
@@ -40,7 +41,7 @@ def apart(request: pytest.FixtureRequest) -> Iterator[tuple[Backend, timedelta]]
     scheduler.do("down")
 
 
-def _forgotten(scheduler: Backend, job_id: str) -> Callable[[], bool]:
+def _forgotten(scheduler: RealBackend, job_id: str) -> Callable[[], bool]:
     def look() -> bool:
         return command(scheduler, "squeue", "-h", "-t", "all", "-o", "%i").split().count(job_id) < 1
 
@@ -48,7 +49,7 @@ def _forgotten(scheduler: Backend, job_id: str) -> Callable[[], bool]:
 
 
 def test_jobs_are_followed_to_their_end(
-    apart: tuple[Backend, timedelta], start_service: Callable[..., Service], study: Study
+    apart: tuple[RealBackend, timedelta], start_service: Callable[..., Service], study: Study
 ) -> None:
     scheduler, ahead = apart
     service = start_service(**scheduler.settings())
@@ -71,7 +72,7 @@ def test_jobs_are_followed_to_their_end(
     assert "cpuSeconds" not in job["resourceUsage"]["unknown"]
 
 
-def _adapter(scheduler: Backend, directory: Path) -> SlurmBackend:
+def _adapter(scheduler: RealBackend, directory: Path) -> SlurmBackend:
     options = SchedulerOptions(
         cluster_id="1",
         state_directory=directory,
@@ -79,15 +80,12 @@ def _adapter(scheduler: Backend, directory: Path) -> SlurmBackend:
         command_path="/usr/bin:/bin",
         command_timeout_seconds=PATIENCE_SECONDS,
         listing_limit_bytes=1 << 28,
-        max_slots=1,
-        cancel_grace_seconds=1,
-        parallel_environment="orte",
     )
-    return create(options, LocalRunner())
+    return create(options, LocalRunner(), SlurmSettings())
 
 
 def test_a_submission_is_found_by_its_key_when_only_the_accounting_has_it(
-    apart: tuple[Backend, timedelta], study: Study
+    apart: tuple[RealBackend, timedelta], study: Study
 ) -> None:
     scheduler, _ = apart
     key = SubmissionKey.for_uid(JobUid.new())

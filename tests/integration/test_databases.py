@@ -49,7 +49,7 @@ def show(server: str, setting: str) -> str:
 
 
 def runs(pid: int) -> bool:
-    """Whether there is such a process, other than one that ended and that nobody asked about."""
+    """Return whether there is such a process, other than a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from tests.backends import BACKENDS, Backend
-from tests.jobs import Jobs, Json
-from tests.service import Service, clean_environment
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.backends import BACKENDS
+
+from hpcq.schedulers.testing.backend import Backend
+from hpcq.schedulers.testing.jobs import Jobs, Json
+from hpcq.schedulers.testing.service import Service, clean_environment
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
 
 # For each scheduler: a held job, a held array of three, a job after the first, and how to end all.
 COMMANDS = {

@@ -11,9 +11,10 @@ from tests.integration.outages import (
     command,
     outage,
 )
-from tests.jobs import Jobs, Json, Study
-from tests.service import Service
-from tests.waiting import until
+
+from hpcq.schedulers.testing.jobs import Jobs, Json, Study
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import until
 
 Start = Callable[..., Service]
 

@@ -16,7 +16,6 @@ from typing import NoReturn
 
 import pytest
 from tests.integration.local_site import ENVIRONMENT, LocalSite, new_key
-from tests.waiting import PATIENCE_SECONDS, eventually
 
 from hpcq.domain.errors import (
     InvalidSpec,
@@ -28,8 +27,10 @@ from hpcq.domain.errors import (
 from hpcq.domain.jobs import NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.schedulers.local import files, processes
-from hpcq.schedulers.local.recovery import read_started
+from hpcq.schedulers.local.files import read_started
+from hpcq.schedulers.local.settings import LocalSettings
 from hpcq.schedulers.local.spool import NothingWritten
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -478,7 +479,7 @@ async def test_slots_lowered_between_starts_stop_nobody_behind_a_job_too_large(
     held = await site.submit(site.script("echo held >> order\n", "h"), slots=3, hold=True)
     small = await site.submit(site.script("echo small >> order\n", "c"), slots=2)
     await site.stop()
-    site.options = replace(site.options, max_slots=2)
+    site.settings = LocalSettings(internal_scheduler_max_slots=2)
     await site.start()
     (site.work / "go").touch()
     for native_id in (blocker, small):
@@ -490,7 +491,7 @@ async def test_slots_lowered_between_starts_stop_nobody_behind_a_job_too_large(
         assert f"asks for {slots} slots and the machine has 2 now" in (job.state_reason or "")
     assert (await site.run(site.script("echo later >> order\n", "d"))).state is JobState.DONE
     assert await site.backend.cancel(held) is True
-    site.options = replace(site.options, max_slots=4)
+    site.settings = LocalSettings(internal_scheduler_max_slots=4)
     await site.restart()
     assert (await site.ended(large)).state is JobState.DONE
     assert (site.work / "order").read_text().split() == ["small", "later", "large"]
@@ -784,7 +785,7 @@ async def test_a_killed_launcher_is_replaced(site: LocalSite) -> None:
 async def test_two_services_never_share_a_spool(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hpcq.schedulers.local.engine._LOCK_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("hpcq.schedulers.local.spool._LOCK_PATIENCE_SECONDS", 0.05)
     native_id = await site.submit("true\n", hold=True)
     second = LocalSite(site.state.parent)
     with pytest.raises(SchedulerUnavailable, match=f"process {os.getpid()}"):
@@ -799,7 +800,7 @@ async def test_a_full_disk_delays_a_start(site: LocalSite, monkeypatch: pytest.M
 
     monkeypatch.setattr("hpcq.schedulers.local.engine._PAUSE_SECONDS", 0.05)
     with monkeypatch.context() as patch:
-        patch.setattr("hpcq.schedulers.local.recovery.prepare", full)
+        patch.setattr("hpcq.schedulers.local.files.make_run_directory", full)
         native_id = await site.submit("true\n")
         await site.until(lambda jobs: "No space" in (jobs[0].state_reason or ""))
     assert (await site.ended(native_id)).state is JobState.DONE
@@ -867,11 +868,11 @@ async def test_a_job_is_followed_although_no_descriptor_was_free(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def exhausted(_: object) -> None:
-        monkeypatch.setattr("hpcq.schedulers.local.engine.open_pidfd", processes.open_pidfd)
+        monkeypatch.setattr("hpcq.schedulers.local.runs.open_pidfd", processes.open_pidfd)
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr("hpcq.schedulers.local.engine._PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr("hpcq.schedulers.local.engine.open_pidfd", exhausted)
+    monkeypatch.setattr("hpcq.schedulers.local.runs.open_pidfd", exhausted)
     assert (await site.run("exit 3\n")).exit_code == 3
 
 

@@ -15,14 +15,13 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 from tests.integration.local_site import LocalSite
-from tests.waiting import PATIENCE_SECONDS
 
 from hpcq.domain.states import FailureKind, JobState
-from hpcq.schedulers.local.cgroup import Leaf
-from hpcq.schedulers.local.delegation import Subtree, Unusable, claim
-from hpcq.schedulers.local.hierarchy import own_group
-from hpcq.schedulers.local.launching import Launcher
-from hpcq.schedulers.local.recovery import read_started
+from hpcq.schedulers.local.cgroup import JobCgroup, find_cgroup
+from hpcq.schedulers.local.cgroup_setup import CgroupsUnusable, CgroupTree, claim
+from hpcq.schedulers.local.files import read_started
+from hpcq.schedulers.local.launcher_client import LauncherClient
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -54,29 +53,29 @@ async def site(tmp_path: Path) -> AsyncIterator[LocalSite]:
 
 
 @pytest.fixture
-def used(site: LocalSite) -> Subtree | None:
+def used(site: LocalSite) -> CgroupTree | None:
     """The groups that the backend uses, if any."""
-    groups = site.backend._engine.runs._groups
+    groups = site.backend._engine.runs._cgroups
     if can_make_groups():
         assert groups is not None
     return groups
 
 
 def can_make_groups() -> bool:
-    """Whether root, in the topmost group, can make another one: then there is no excuse."""
+    """Return whether root, in the topmost group, can make another one: then there is no excuse."""
     try:
-        own = own_group(Path("/proc/self"))
+        own = find_cgroup(Path("/proc/self"))
         probe = own.path / "hpcq-test-of-this-machine"
         probe.mkdir()
-    except (Unusable, OSError):
+    except (CgroupsUnusable, OSError):
         return False
     probe.rmdir()
     return os.geteuid() == 0 and own.name == "/"
 
 
 def group_of(pid: int) -> Path | None:
-    with contextlib.suppress(Unusable):
-        return own_group(Path(f"/proc/{pid}")).path
+    with contextlib.suppress(CgroupsUnusable):
+        return find_cgroup(Path(f"/proc/{pid}")).path
     return None
 
 
@@ -92,7 +91,9 @@ def _wait_for_end(pids: tuple[int, ...]) -> None:
             )
 
 
-async def test_cpu_time_nobody_waited_for_is_counted(site: LocalSite, used: Subtree | None) -> None:
+async def test_cpu_time_nobody_waited_for_is_counted(
+    site: LocalSite, used: CgroupTree | None
+) -> None:
     script = site.work / "nobody_waits.py"
     script.write_text(NOBODY_WAITS)
     job = await site.run(script)
@@ -104,7 +105,7 @@ async def test_cpu_time_nobody_waited_for_is_counted(site: LocalSite, used: Subt
 
 
 async def test_a_job_is_in_a_group_of_its_own_that_goes_with_it(
-    site: LocalSite, used: Subtree | None
+    site: LocalSite, used: CgroupTree | None
 ) -> None:
     native_id = await site.submit("echo $$ > pid; sleep 600\n")
     pid = int(await site.file("pid"))
@@ -113,14 +114,14 @@ async def test_a_job_is_in_a_group_of_its_own_that_goes_with_it(
         assert mine == group_of(os.getpid())
     else:
         assert mine == used.path / f"{native_id}.1"
-        assert Leaf(mine).members() != []
+        assert JobCgroup(mine).members() != []
     await site.backend.cancel(native_id)
     await site.ended(native_id)
     assert used is None or not (used.path / f"{native_id}.1").exists()
 
 
 async def test_cancelling_reaches_a_grandchild_in_a_session_of_its_own(
-    site: LocalSite, used: Subtree | None
+    site: LocalSite, used: CgroupTree | None
 ) -> None:
     native_id = await site.submit(
         "setsid sh -c 'trap \"\" TERM; setsid sleep 600 & echo $! > grandchild; wait' &\nwait\n"
@@ -132,11 +133,11 @@ async def test_cancelling_reaches_a_grandchild_in_a_session_of_its_own(
     assert used is None or list(used.path.glob(f"{native_id}.*")) == []
 
 
-async def test_a_group_is_killed_at_once(used: Subtree | None) -> None:
-    leaf = None if used is None else Leaf.make(used.path / "999.1", None)
+async def test_a_group_is_killed_at_once(used: CgroupTree | None) -> None:
+    leaf = None if used is None else JobCgroup.make(used.path / "999.1", None)
     if leaf is None or not (leaf.path / "cgroup.kill").exists():
         # Before Linux 5.14, or no groups: to ask for it is harmless, and signals do it.
-        (leaf or Leaf(Path("/nonexistent"))).kill()
+        (leaf or JobCgroup(Path("/nonexistent"))).kill()
         return
     command = ["/bin/sleep", "600"]
     with subprocess.Popen(command, preexec_fn=leaf.join) as program:  # noqa: ASYNC220
@@ -148,14 +149,14 @@ async def test_a_group_is_killed_at_once(used: Subtree | None) -> None:
 
 
 async def test_jobs_go_on_in_their_groups_over_a_restart(
-    site: LocalSite, used: Subtree | None
+    site: LocalSite, used: CgroupTree | None
 ) -> None:
     native_id = await site.submit("echo $$ > pid; while [ ! -e go ]; do sleep 0.02; done; exit 7\n")
     pid = int(await site.file("pid"))
     before = group_of(pid)
     await site.restart()
     assert group_of(pid) == before
-    assert site.backend._engine.runs._groups == used
+    assert site.backend._engine.runs._cgroups == used
     (site.work / "go").touch()
     job = await site.ended(native_id)
     assert job.exit_code == 7
@@ -163,7 +164,7 @@ async def test_jobs_go_on_in_their_groups_over_a_restart(
 
 
 async def test_what_a_killed_shepherd_leaves_is_found_by_its_group(
-    site: LocalSite, used: Subtree | None
+    site: LocalSite, used: CgroupTree | None
 ) -> None:
     """A process without the job's key, that was not there at any sample."""
     native_id = await site.submit(
@@ -186,7 +187,7 @@ async def test_what_a_killed_shepherd_leaves_is_found_by_its_group(
     assert used is None or not (used.path / f"{native_id}.1").exists()
 
 
-async def test_nothing_stays_when_no_job_runs(site: LocalSite, used: Subtree | None) -> None:
+async def test_nothing_stays_when_no_job_runs(site: LocalSite, used: CgroupTree | None) -> None:
     if used is not None:
         (used.path / "999.1").mkdir()
     await site.restart()
@@ -206,7 +207,7 @@ async def test_controllers_are_switched_off_when_the_service_ends_and_not_before
     base.mkdir(parents=True)
     for group in (base, base.parent):
         (group / "cgroup.subtree_control").touch()
-    launcher = Launcher(os.open("/dev/null", os.O_RDONLY), Subtree(base, (), ("memory",)))
+    launcher = LauncherClient(os.open("/dev/null", os.O_RDONLY), CgroupTree(base, (), ("memory",)))
     await launcher.start()
     assert launcher._connection is not None
     process = launcher._connection._process
@@ -224,7 +225,9 @@ def without_groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[
     process = tmp_path / "proc"
     process.mkdir()
     (process / "cgroup").write_text("1:name=systemd:/\n")
-    monkeypatch.setattr("hpcq.schedulers.local.delegation.claim", lambda name: claim(name, process))
+    monkeypatch.setattr(
+        "hpcq.schedulers.local.cgroup_setup.claim", lambda name: claim(name, process)
+    )
     yield
 
 

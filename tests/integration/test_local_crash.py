@@ -6,9 +6,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.jobs import Jobs, Study
-from tests.service import Service
-from tests.waiting import until, until_there
+
+from hpcq.schedulers.testing.jobs import Jobs, Study
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import until, until_there
 
 RUNNING = 10
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from tests.databases import DATABASES
-from tests.jobs import Jobs, Study
-from tests.service import Service
+
+from hpcq.schedulers.testing.jobs import Jobs, Study
+from hpcq.schedulers.testing.service import Service
 
 pytestmark = pytest.mark.postgres
 

@@ -1,10 +1,10 @@
-"""How long LOCAL keeps what jobs were given: their arguments and environments may hold secrets."""
+"""Retention of arguments and environments in LOCAL, which may hold secrets."""
 
 from collections.abc import Callable
 
-from tests.jobs import Jobs, Study
-from tests.service import Service
-from tests.waiting import until
+from hpcq.schedulers.testing.jobs import Jobs, Study
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import until
 
 SECRET = "the-password-of-a-study"  # noqa: S105 - of nothing
 

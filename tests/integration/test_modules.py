@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.jobs import Jobs
 from tests.real import settings_of
-from tests.service import Service
+
+from hpcq.schedulers.testing.jobs import Jobs
+from hpcq.schedulers.testing.service import Service
 
 pytestmark = pytest.mark.modules
 

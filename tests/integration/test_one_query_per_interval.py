@@ -8,8 +8,9 @@ import pytest
 from tests.backends import BACKENDS
 from tests.failures.site import readers
 from tests.faults.fake import counting_wrapper
-from tests.jobs import Jobs, Study
-from tests.service import Service
+
+from hpcq.schedulers.testing.jobs import Jobs, Study
+from hpcq.schedulers.testing.service import Service
 
 INTERVAL_SECONDS = 0.5
 WATCHED_SECONDS = 4.0

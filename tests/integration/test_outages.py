@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.backends import Backend
+from tests.backends import RealBackend
 from tests.integration.outages import (
     PRIVATE_SGE,
     PRIVATE_SLURM,
@@ -18,9 +18,10 @@ from tests.integration.outages import (
     outage,
     stands_still,
 )
-from tests.jobs import Jobs, Json, Study
-from tests.service import Service
-from tests.waiting import until
+
+from hpcq.schedulers.testing.jobs import Jobs, Json, Study
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import until
 
 OUTAGE = timedelta(seconds=60)
 INTERVAL = timedelta(seconds=5)
@@ -54,7 +55,7 @@ def _ended_as(job: Json, exit_code: int, earliest: datetime, latest: datetime) -
 
 @pytest.mark.parametrize(("scheduler", "master"), MASTERS)
 def test_readers_are_served_through_an_outage_of_60_seconds(
-    scheduler: Backend, master: str, start_service: Start, study: Study
+    scheduler: RealBackend, master: str, start_service: Start, study: Study
 ) -> None:
     service = start_service(
         **scheduler.settings(),
@@ -110,7 +111,7 @@ def test_readers_are_served_through_an_outage_of_60_seconds(
 
 @pytest.mark.parametrize(("scheduler", "master"), MASTERS)
 def test_readers_are_served_while_the_scheduler_hangs(
-    scheduler: Backend, master: str, start_service: Start, study: Study
+    scheduler: RealBackend, master: str, start_service: Start, study: Study
 ) -> None:
     stale_after = timedelta(seconds=15)
     service = start_service(

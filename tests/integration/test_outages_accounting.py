@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 from tests.integration.outages import PRIVATE_SLURM, Latch, command, outage
-from tests.jobs import Jobs, Study
-from tests.service import Service
-from tests.waiting import until
+
+from hpcq.schedulers.testing.jobs import Jobs, Study
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("private-slurm")]
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.service import Service
+
+from hpcq.schedulers.testing.service import Service
 
 
 class Tree:

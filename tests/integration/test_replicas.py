@@ -25,8 +25,8 @@ from hpcq.domain.errors import (
 from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import JobRecord, NativeId
 from hpcq.domain.states import JobState
-from hpcq.services import bulletin as bulletin_module
-from hpcq.services.submission import Submission
+from hpcq.services.listing import publisher as publisher_module
+from hpcq.services.submission.submitter import Submission
 from hpcq.storage import jobs as store_module
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
@@ -138,7 +138,7 @@ async def test_a_job_seen_before_its_id_was_known_is_shown_once_everywhere(
     await one.lead()
     answer.let_go()
     await submitting
-    await other.services.jobs.handing.written()
+    await other.services.jobs.runner.drain()
     await one.lead()
     await one.lead()
     third = await site.member()
@@ -182,7 +182,7 @@ async def test_following_notes_nothing_for_questions_that_nobody_asked(
     await one.lead()
     await other.follow()
     assert len(other.shown()) == 3
-    assert other.services.jobs.bulletin._touched == {}
+    assert other.services.jobs.publisher._locally_changed == {}
 
 
 # The scheduler's health is everybody's
@@ -199,7 +199,7 @@ async def test_followers_know_that_the_scheduler_is_away_and_since_when(
         while other.services.monitor.health.problem != "It is away.":
             await other.follow()
     assert not other.services.monitor.health.answered
-    assert other.services.board.snapshot.as_of is not None
+    assert other.services.table.as_of is not None
 
 
 async def test_a_scheduler_that_never_answered_is_not_said_to_be_unasked(
@@ -345,7 +345,7 @@ async def test_a_follower_writes_what_it_owes_without_being_the_one_that_asks(
 async def test_a_large_listing_is_written_in_portions_and_gone_on_with_after_a_failure(
     site: Site, one: Member, other: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulletin_module, "_WRITTEN_AT_ONCE", 10)
+    monkeypatch.setattr(publisher_module, "_WRITTEN_AT_ONCE", 10)
     for _ in range(35):
         site.scheduler.enqueue()
     assert await one.lease.take()
@@ -376,8 +376,8 @@ async def test_what_was_not_written_because_another_one_wrote_is_looked_at_again
     assert record.native_id is not None
     await one.lead()
     await other.follow()
-    bulletin = other.services.jobs.bulletin
-    await bulletin.apply(record.uid, lambda r: r.changed(state_reason="told here"))
+    publisher = other.services.jobs.publisher
+    await publisher.apply(record.uid, lambda r: r.changed(state_reason="told here"))
     site.scheduler.change(record.native_id, queue="long")
     assert await one.lease.take()
     await one.services.monitor.look()
@@ -443,7 +443,7 @@ async def test_a_submission_whose_replica_died_is_handed_over_once_by_another(
     for _ in range(3):
         one.clock.forward(LONG)
         await one.lead()
-        await one.services.jobs.handing.written()
+        await one.services.jobs.runner.drain()
     await one.lead()
     replayed = await one.services.jobs.submit(site.spec, "key")
     assert (replayed.is_replay, replayed.record.uid) == (True, record.uid)
@@ -478,11 +478,11 @@ async def test_a_clock_that_is_ahead_does_not_take_the_living_for_dead(
     await one.lead()
     one.clock.forward(COMMAND_SECONDS)
     await one.lead()
-    await one.services.jobs.handing.written()
+    await one.services.jobs.runner.drain()
     site.scheduler.queue.update(hidden)
     refused.let_go()
     await submitting
-    await other.services.jobs.handing.written()
+    await other.services.jobs.runner.drain()
     await one.lead()
     assert site.scheduler.calls["submit"] == 1
     assert one.job((await submitting).record.uid).native_id == NativeId("1")
@@ -508,7 +508,7 @@ async def test_a_replica_that_stood_still_does_not_hand_over_what_another_one_ha
         for member in (one, other):
             member.clock.forward(LONG)
         await one.lead()
-        await one.services.jobs.handing.written()
+        await one.services.jobs.runner.drain()
     goes_on.set()
     with pytest.raises(SubmissionInProgress):
         await submitting

@@ -16,9 +16,10 @@ import pytest
 from tests.backends import BACKENDS
 from tests.databases import DATABASES, PostgreSQL, new_postgresql_database
 from tests.faults.fake import counting_wrapper
-from tests.jobs import Json, Study
-from tests.service import Service
-from tests.waiting import PATIENCE_SECONDS, until
+
+from hpcq.schedulers.testing.jobs import Json, Study
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slurm]
 
@@ -37,7 +38,7 @@ class Replica(Service):
 
     @property
     def asked(self) -> int:
-        """How often it has asked for the queue."""
+        """Return the number of its queries for the queue."""
         with contextlib.suppress(FileNotFoundError):
             return self._count.stat().st_size
         return 0

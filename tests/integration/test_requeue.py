@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from tests.backends import BACKENDS
 from tests.integration.outages import command
-from tests.jobs import Jobs, Json, Study
-from tests.service import Service
-from tests.waiting import until
+
+from hpcq.schedulers.testing.jobs import Jobs, Json, Study
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import until
 
 SLURM, SGE = BACKENDS["SLURM"], BACKENDS["SGE"]
 Start = Callable[..., Service]

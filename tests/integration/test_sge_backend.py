@@ -9,14 +9,15 @@ from typing import Any, TypeVar
 
 import pytest
 from tests.backends import BACKENDS
-from tests.waiting import PATIENCE_SECONDS, until
 
 from hpcq.domain.errors import InvalidSpec, JobNotFound, SchedulerUnavailable
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
-from hpcq.schedulers.sge import SgeBackend, create
+from hpcq.schedulers.sge.backend import SgeBackend, create
+from hpcq.schedulers.sge.settings import SgeSettings
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.sge
 
@@ -43,12 +44,9 @@ class Cell:
             command_path=os.environ["PATH"],
             command_timeout_seconds=PATIENCE_SECONDS,
             listing_limit_bytes=1 << 28,
-            max_slots=1,
-            cancel_grace_seconds=1,
-            parallel_environment="orte",
             job_shell=job_shell,
         )
-        return create(options, LocalRunner())
+        return create(options, LocalRunner(), SgeSettings())
 
     def run(self, step: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(step)
@@ -289,11 +287,11 @@ def test_output_of_the_script_s_own_choice(cell: Cell, spec: Make) -> None:
         assert log.read_text() == "out\nerr\n"
 
 
-def test_environment_of_the_command_shows_no_mark(cell: Cell, spec: Make) -> None:
+def test_environment_of_the_command_is_dropped(cell: Cell, spec: Make) -> None:
     job = spec("#$ -V\n" + RECORD, environment={"TZ": "Asia/Tokyo"})
     assert cell.ended(cell.submit(job)).state is JobState.DONE
     environ = b"\0" + Path(job.working_directory, "environ").read_bytes()
-    assert b"HPCQ_SUBMISSION" not in environ
+    assert b"\0LC_ALL=" not in environ
     assert b"\0TZ=Asia/Tokyo\0" in environ
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from tests.backends import BACKENDS
-from tests.waiting import PATIENCE_SECONDS, eventually
 
 from hpcq.domain.errors import InvalidSpec, JobNotFound
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
@@ -19,6 +18,8 @@ from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.slurm.backend import SlurmBackend, create
+from hpcq.schedulers.slurm.settings import SlurmSettings
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.slurm
 
@@ -43,11 +44,8 @@ def slurm(
         command_path=os.environ["PATH"],
         command_timeout_seconds=PATIENCE_SECONDS,
         listing_limit_bytes=1 << 28,
-        max_slots=1,
-        cancel_grace_seconds=1,
-        parallel_environment="orte",
     )
-    yield create(options, LocalRunner())
+    yield create(options, LocalRunner(), SlurmSettings())
 
 
 class Desk:

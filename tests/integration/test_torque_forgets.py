@@ -7,9 +7,10 @@ import httpx
 import pytest
 from tests.fakebin.torque import Torque
 from tests.faults.fake import left_behind
-from tests.jobs import Json, Study
-from tests.service import Service
-from tests.waiting import PATIENCE_SECONDS, cut_off, until
+
+from hpcq.schedulers.testing.jobs import Json, Study
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, cut_off, until
 
 MARK = "300.4117"
 

@@ -1,4 +1,4 @@
-"""What is done where a real scheduler or a real PostgreSQL can be had, and where it cannot."""
+"""The start of real schedulers and a real PostgreSQL, and the way without them."""
 
 import os
 import shutil
@@ -11,7 +11,8 @@ from tests import real
 from tests.clusters import machine
 from tests.clusters.machine import CannotInstall, ClusterError
 from tests.left_out import REAL
-from tests.service import INSTALLATION
+
+from hpcq.schedulers.testing.service import INSTALLATION
 
 # Stands in for each script in tests/clusters: notes its verb, and ends as the test wants.
 SCRIPT = """

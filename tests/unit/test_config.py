@@ -1,11 +1,11 @@
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
 from hpcq.config import (
-    ProgramPathRule,
     Settings,
     SettingsError,
     job_environment,
@@ -13,6 +13,7 @@ from hpcq.config import (
     prepare_state_directory,
     scheduler_environment,
 )
+from hpcq.programs.settings import ProgramPathRule
 
 
 def load(folder: Path, text: str = "", **environ: str) -> Settings:
@@ -333,3 +334,74 @@ def test_job_environment_holds_values_and_names_of_the_services_own(tmp_path: Pa
 def test_job_environment_mistake_is_refused(tmp_path: Path, value: str, reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
         load(tmp_path, JOB_ENVIRONMENT=value)
+
+
+SECTION = """
+from hpcq.settings import AbsolutePath, Section, setting
+
+
+class OarSettings(Section):
+    oar_conf: AbsolutePath | None = setting(
+        None, "OAR: its configuration.", allowed="a path", example="/etc/oar", exported=True
+    )
+"""
+
+
+@pytest.fixture
+def oar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The module of a plugin's settings; the plugin is installed."""
+    packages = tmp_path / "site-packages"
+    information = packages / "oar-1.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: oar\nVersion: 1\n")
+    (information / "entry_points.txt").write_text(
+        "[hpcq.schedulers]\noar = oar_settings:create\n"
+        "[hpcq.settings]\noar = oar_settings:OarSettings\n"
+    )
+    module = packages / "oar_settings.py"
+    module.write_text(SECTION)
+    monkeypatch.syspath_prepend(str(packages))
+    monkeypatch.delitem(sys.modules, "oar_settings", raising=False)
+    return module
+
+
+def test_plugin_setting_is_read_and_exported(oar: Path, tmp_path: Path) -> None:
+    settings = load(tmp_path, "OAR_CONF=/etc/mine\n", SCHEDULER="oar")
+
+    assert (settings.scheduler, settings.model_dump()["oar_conf"]) == ("OAR", Path("/etc/mine"))
+    assert scheduler_environment(settings, {})["OAR_CONF"] == "/etc/mine"
+
+
+def test_plugin_setting_is_known_while_another_scheduler_is_chosen(
+    oar: Path, tmp_path: Path
+) -> None:
+    assert load(tmp_path, "OAR_CONF=/etc/mine\n").scheduler == "LOCAL"
+
+
+def test_plugin_setting_that_is_not_allowed_is_refused(oar: Path, tmp_path: Path) -> None:
+    assert problems(tmp_path, "OAR_CONFF=/x\n", SCHEDULER="oar", OAR_CONF="mine") == (
+        f"{tmp_path}/.env, line 1: OAR_CONFF is not a setting. Did you mean OAR_CONF?",
+        "OAR_CONF='mine' (from the environment) is not allowed: it is not an absolute path. "
+        "Allowed: a path.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("oar_conf", "sge_root", "oar_settings declares SGE_ROOT, which is a setting already"),
+        ("(Section)", "", "oar_settings:OarSettings is not a hpcq.settings.Section"),
+        ("OarSettings", "Others", "has no attribute 'OarSettings'"),
+        (
+            "(Section):",
+            "(Section):\n    oar_port: int = 1",
+            "not declared with hpcq.settings.setting()",
+        ),
+    ],
+)
+def test_plugin_settings_that_cannot_be_used_are_an_error(
+    oar: Path, tmp_path: Path, old: str, new: str, reason: str
+) -> None:
+    oar.write_text(SECTION.replace(old, new))
+    (problem,) = problems(tmp_path, SCHEDULER="oar")
+    assert reason in problem

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from tests.left_out import REAL
-from tests.service import INSTALLATION
+
+from hpcq.schedulers.testing.service import INSTALLATION
 
 CONFIGURATION = """
 [pytest]

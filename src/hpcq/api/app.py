@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -13,11 +12,16 @@ from fastapi.routing import APIRoute
 
 from hpcq import __version__
 from hpcq.api import problems
-from hpcq.api.asgi import BodyLimit, HeadAsGet, IgnoreUnknown, OnePathSpelling, PlainStartFailure
 from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
+from hpcq.api.middleware import (
+    BodyLimit,
+    HeadAsGet,
+    IgnoreUnknown,
+    NormalizePath,
+    PlainStartFailure,
+)
 from hpcq.api.program_listing import ProgramListing
-from hpcq.api.program_sources import catalogue_file, program_sources
 from hpcq.api.requests import refuse_repeated
 from hpcq.api.routers import health, jobs
 from hpcq.api.routers import programs as program_routes
@@ -28,16 +32,16 @@ from hpcq.config import (
     scheduler_environment,
 )
 from hpcq.domain.errors import HpcqError
+from hpcq.domain.units import now
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers import registry
 from hpcq.schedulers.base import SchedulerOptions
-from hpcq.services.assembly import ServiceOptions, Services, assemble
-from hpcq.services.clock import now
-from hpcq.services.handing import SubmissionOptions
-from hpcq.services.paths import PathChecker
+from hpcq.services.listing.wire import WireFormat
+from hpcq.services.program_sources import program_sources
 from hpcq.services.programs import ProgramService
 from hpcq.services.resilience import ResilientBackend
-from hpcq.services.wire import WireFormat
+from hpcq.services.submission.paths import PathChecker
+from hpcq.services.wiring import Services, assemble
 from hpcq.storage.database import Database
 from hpcq.storage.migrate import Deployment
 from hpcq.storage.programs import ProgramNumbers
@@ -75,7 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
     if is_original:
         app.add_middleware(IgnoreUnknown)
     app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes)
-    app.add_middleware(OnePathSpelling, root_path=root_path)
+    app.add_middleware(NormalizePath, root_path=root_path)
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestLog)
     app.add_middleware(PlainStartFailure)
@@ -87,7 +91,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     prepare_state_directory(settings)
     runner = LocalRunner()
     backend = ResilientBackend(
-        registry.load(settings.scheduler)(_scheduler_options(settings), runner),
+        registry.load(settings.scheduler)(_scheduler_options(settings), runner, settings),
         failures=settings.circuit_breaker_failures,
         interval_seconds=settings.poll_interval_seconds,
     )
@@ -96,12 +100,20 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         _deployment(settings),
     )
     paths = PathChecker(backend, settings.path_check_timeout_seconds, settings.path_wait_seconds)
-    services = assemble(backend, database, paths, _service_options(settings), now, backend.refusal)
+    services = assemble(
+        backend,
+        database,
+        paths,
+        settings,
+        _wire_format(settings),
+        now,
+        backend.rejection,
+        job_environment=job_environment(settings, os.environ),
+    )
     programs = ProgramService(
         program_sources(settings, runner),
-        ProgramNumbers(database),
+        ProgramNumbers(database).of,
         timeout_seconds=settings.programs_timeout_seconds,
-        guide=catalogue_file(settings),
     )
     app.state.context = _context(settings, services, backend, programs)
     async with contextlib.AsyncExitStack() as stack:
@@ -142,7 +154,7 @@ def _context(
         wire=_wire_format(settings),
         scheduler=settings.scheduler,
         stale_after=timedelta(seconds=settings.stale_after_seconds),
-        board=services.board,
+        table=services.table,
         pages=services.pages,
         monitor=services.monitor,
         usage=services.usage,
@@ -158,31 +170,6 @@ def _wire_format(settings: Settings) -> WireFormat:
     return WireFormat(settings.cluster_id, is_original=settings.compatibility == "original")
 
 
-def _service_options(settings: Settings) -> ServiceOptions:
-    return ServiceOptions(
-        wire=_wire_format(settings),
-        me=uuid.uuid4().hex,
-        interval=timedelta(seconds=settings.poll_interval_seconds),
-        usage_interval=timedelta(seconds=settings.usage_interval_seconds),
-        listed_for=timedelta(seconds=settings.finished_jobs_listed_seconds),
-        rechecked_for=timedelta(seconds=settings.undetermined_rechecked_seconds),
-        keys_kept=timedelta(seconds=settings.idempotency_keys_kept_seconds),
-        records_kept=_days(settings.records_kept_days),
-        events_kept=timedelta(days=settings.events_kept_days),
-        lease=timedelta(seconds=settings.replica_lease_seconds),
-        submission=SubmissionOptions(
-            command_seconds=settings.command_timeout_seconds,
-            wait_seconds=settings.submission_wait_seconds,
-            settle=timedelta(seconds=settings.submission_settle_seconds),
-            job_environment=job_environment(settings, os.environ),
-        ),
-    )
-
-
-def _days(number: float | None) -> timedelta | None:
-    return None if number is None else timedelta(days=number)
-
-
 def _scheduler_options(settings: Settings) -> SchedulerOptions:
     return SchedulerOptions(
         cluster_id=settings.cluster_id,
@@ -191,12 +178,5 @@ def _scheduler_options(settings: Settings) -> SchedulerOptions:
         command_path=settings.scheduler_path or os.environ.get("PATH") or os.defpath,
         command_timeout_seconds=settings.command_timeout_seconds,
         listing_limit_bytes=settings.listing_limit_bytes,
-        max_slots=settings.internal_scheduler_max_slots,
-        cancel_grace_seconds=settings.cancel_grace_seconds,
-        parallel_environment=settings.sge_parallel_environment,
-        torque_resources=settings.torque_resources,
-        torque_slots_per_node=settings.torque_slots_per_node,
-        torque_home=settings.torque_home,
-        pbs_resources=settings.pbs_resources,
         job_shell=None if settings.job_shell is None else str(settings.job_shell),
     )

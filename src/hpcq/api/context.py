@@ -1,4 +1,4 @@
-"""What the routes work with, made once by the application factory."""
+"""The services behind the routes, made once by the application factory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from hpcq.api.program_listing import ProgramListing
-from hpcq.services.circuit import Circuit
+from hpcq.services.circuit_breaker import CircuitBreaker
 from hpcq.services.jobs import JobService
-from hpcq.services.monitor import Monitor
-from hpcq.services.pages import Pages
+from hpcq.services.listing.job_table import JobTable
+from hpcq.services.listing.pagination import Pagination
+from hpcq.services.listing.wire import WireFormat
+from hpcq.services.monitoring.job_details import UsageReader
+from hpcq.services.monitoring.monitor import Monitor
 from hpcq.services.programs import ProgramService
-from hpcq.services.snapshot import Board
-from hpcq.services.submission_check import SubmissionCheck
-from hpcq.services.usage import UsageReader
-from hpcq.services.wire import WireFormat
+from hpcq.services.submission.submitter import SubmissionCheck
 
 __all__ = ["Context", "ContextDependency"]
 
@@ -28,15 +28,15 @@ class Context:
     wire: WireFormat
     scheduler: str
     stale_after: timedelta
-    board: Board
-    pages: Pages
+    table: JobTable
+    pages: Pagination
     monitor: Monitor
     usage: UsageReader
     jobs: JobService
     programs: ProgramService
     program_listing: ProgramListing
     submission_check: SubmissionCheck
-    circuits: Mapping[str, Circuit]
+    circuits: Mapping[str, CircuitBreaker]
 
 
 def _context(request: Request) -> Context:

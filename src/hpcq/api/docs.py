@@ -1,4 +1,4 @@
-"""``/docs``: the interactive page, whose every asset is served from here, and its schema.
+"""``/docs``: the interactive page with its assets, all served from here, and its schema.
 
 Head nodes often have no internet.
 """
@@ -19,7 +19,7 @@ _ASSETS = "/docs-assets"
 
 
 class DocumentedApp(FastAPI):
-    """FastAPI, whose schema says what errors are: problems, and plain JSON never.
+    """FastAPI with a schema that describes errors as problems, never as plain JSON.
 
     Args:
         is_original: whether the schema is to say what clients of the original implementation get.

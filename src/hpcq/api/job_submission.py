@@ -1,5 +1,7 @@
 """A submission, as a request has it."""
 
+import functools
+from collections.abc import Set
 from typing import Annotated, Any
 
 from pydantic import (
@@ -24,16 +26,16 @@ from hpcq.api.requests import (
     is_unknown_ignored,
     require,
 )
+from hpcq.api.schemas import Job
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import ArrayRange, DependencyCondition, JobSpec
 from hpcq.domain.units import GIBIBYTE
-from hpcq.services.dependencies import DependencyWish
-from hpcq.services.from_program import FromProgram
+from hpcq.services.listing.wire import wire_name
 from hpcq.services.programs import ProgramService
+from hpcq.services.submission.dependencies import DependencyRequest
+from hpcq.services.submission.program_request import ProgramRequest
 
 __all__ = ["ArrayIn", "DependencyIn", "JobSubmission"]
-
-_Ignored = Annotated[Any, Field(default=None, exclude=True, description="Accepted and ignored.")]
 
 
 def _program_arg(value: object) -> object:
@@ -88,26 +90,7 @@ class JobSubmission(RequestModel):
     text.
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "workingDirectory": "/home/ana/estudos/pmo-2026-11",
-                    "reservedSlots": 16,
-                    "scriptFile": "/home/pem/rotinas/tuber/jobs/mpi_newave.job",
-                    "args": ["28.16", "16"],
-                    "wallTimeLimit": 43200,
-                },
-                {
-                    "workingDirectory": "/home/ana/estudos/pmo-2026-11",
-                    "reservedSlots": 16,
-                    "program": "NEWAVE",
-                    "version": "v28.16.4",
-                    "programArgs": {"N_PROC": 16},
-                },
-            ]
-        },
-    )
+    model_config = ConfigDict(json_schema_extra=lambda schema: _complete(schema))
 
     working_directory: Annotated[StrictStr, BeforeValidator(require)] = Field(
         description="Absolute path; the job starts in it."
@@ -171,34 +154,15 @@ class JobSubmission(RequestModel):
         default=None, description="Run the script once for each of these numbers."
     )
 
-    job_id: _Ignored
-    status: _Ignored
-    start_time: _Ignored
-    last_status_update_time: _Ignored
-    end_time: _Ignored
-    resource_usage: _Ignored
-    uid: _Ignored
-    state: _Ignored
-    native_state: _Ignored
-    state_reason: _Ignored
-    failure_kind: _Ignored
-    exit_code: _Ignored
-    exit_signal: _Ignored
-    submit_time: _Ignored
-    owner: _Ignored
-    hosts: _Ignored
-    elapsed: _Ignored
-    array_job_id: _Ignored
-    array_task_id: _Ignored
-    as_of: _Ignored
-    stale: _Ignored
-
     @model_validator(mode="before")
     @classmethod
     def _absent_is_null(cls, body: object) -> object:
         # A default would be validated under the field's Python name, which no client knows.
         mandatory = dict.fromkeys(("workingDirectory", "reservedSlots", "scriptFile"))
-        return {**mandatory, **body} if isinstance(body, dict) else body
+        if not isinstance(body, dict):
+            return body
+        asked = {name: value for name, value in body.items() if name not in _ignored()}
+        return {**mandatory, **asked}
 
     @field_validator("cluster_id", mode="before")
     @classmethod
@@ -211,7 +175,7 @@ class JobSubmission(RequestModel):
         named = (info.data.get("program_id"), info.data.get("program"))
         return require(path) if named == (None, None) else path  # type: ignore[return-value]
 
-    def from_program(self, programs: ProgramService) -> FromProgram | None:
+    def from_program(self, programs: ProgramService) -> ProgramRequest | None:
         """Return the program that is to run, or None when a script is.
 
         Raises:
@@ -232,7 +196,7 @@ class JobSubmission(RequestModel):
                     "are given in programArgs.",
                     field=field,
                 )
-        return FromProgram(
+        return ProgramRequest(
             programs=programs,
             program_id=self.program_id,
             name=self.program,
@@ -269,12 +233,31 @@ class JobSubmission(RequestModel):
             array=None if self.array is None else self.array.to_range(),
         )
 
-    def wishes(self) -> list[DependencyWish]:
+    def dependency_requests(self) -> list[DependencyRequest]:
         """Return the jobs that have to come first, as they were named."""
         return [
-            DependencyWish(job_id=dependency.job_id, condition=dependency.condition)
+            DependencyRequest(job_id=dependency.job_id, condition=dependency.condition)
             for dependency in self.depends_on or ()
         ]
+
+
+@functools.cache
+def _ignored() -> Set[str]:
+    """Return the names of the fields of a `Job` that a submission does not have."""
+    return {wire_name(name) for name in Job.model_fields} - JobSubmission.names()
+
+
+def _complete(schema: dict[str, Any]) -> None:
+    """Add the ignored fields, and examples, to the schema of a submission."""
+    ignored = {name: {"description": "Accepted and ignored."} for name in sorted(_ignored())}
+    schema["properties"] = {**schema["properties"], **ignored}
+    study = {"workingDirectory": "/home/ana/estudos/pmo-2026-11", "reservedSlots": 16}
+    script = "/home/pem/rotinas/tuber/jobs/mpi_newave.job"
+    program = {"program": "NEWAVE", "version": "v28.16.4", "programArgs": {"N_PROC": 16}}
+    schema["examples"] = [
+        {**study, "scriptFile": script, "args": ["28.16", "16"], "wallTimeLimit": 43200},
+        {**study, **program},
+    ]
 
 
 def _bytes(gibibytes: float | None) -> int | None:

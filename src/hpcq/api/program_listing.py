@@ -9,8 +9,8 @@ import msgspec
 
 from hpcq.domain.parameters import Parameter
 from hpcq.domain.programs import Program
+from hpcq.services.listing.job_table import pack
 from hpcq.services.programs import Catalogue
-from hpcq.services.snapshot import pack
 
 __all__ = ["Listing", "ProgramListing", "as_array"]
 

@@ -1,153 +1,55 @@
 """Answers, as the documentation shows them."""
 
-from typing import Annotated, Literal
+from types import GenericAlias
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    WithJsonSchema,
-)
-from pydantic.alias_generators import to_camel
+from msgspec import Struct
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
 
 from hpcq.domain.parameters import ParameterType
-from hpcq.domain.states import FailureKind, JobState, JobStatus
+from hpcq.services.listing import wire
+from hpcq.services.listing.wire import Time, wire_name
 
 __all__ = [
     "Accepted",
     "CircuitOut",
     "Health",
     "Job",
+    "JobList",
     "ProgramOut",
     "ResourceUsage",
     "Submitted",
+    "UsageList",
 ]
-
-Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 
 
 class _Wire(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+    model_config = ConfigDict(alias_generator=wire_name, populate_by_name=True, extra="forbid")
 
 
+def _documented(struct: type[Struct], **replaced: Any) -> Any:
+    """Return the model that documents a struct of `hpcq.services.listing.wire`.
+
+    Args:
+        struct: its fields carry their descriptions and examples.
+        replaced: models in the place of structs, by the name of the field that holds one or null.
+    """
+    hints = get_type_hints(struct, include_extras=True)
+    for name, model in replaced.items():
+        hints[name] = Annotated[model | None, *get_args(hints[name])[1:]]
+    fields: dict[str, Any] = {name: (hint, ...) for name, hint in hints.items()}
+    return create_model(struct.__name__, __base__=_Wire, __doc__=struct.__doc__, **fields)
+
+
+ResourceUsage = _documented(wire.ResourceUsage)
+Job = _documented(wire.Job, resource_usage=ResourceUsage)
 JOB_EXAMPLE: dict[str, JsonValue] = {
-    "jobId": "141",
-    "status": "RUNNING",
-    "name": "pmo-2026-11",
-    "startTime": "2026-11-22T12:00:03.000Z",
-    "lastStatusUpdateTime": "2026-11-22T12:00:03.000Z",
-    "endTime": None,
-    "clusterId": "1",
-    "workingDirectory": "/home/ana/estudos/pmo-2026-11",
-    "reservedSlots": 16,
-    "scriptFile": "/home/pem/rotinas/tuber/jobs/mpi_newave.job",
-    "args": ["28.16", "16"],
-    "resourceUsage": {
-        "cpuSeconds": 57423.2,
-        "memoryCpuSeconds": 0.0,
-        "instantTotalMemory": 21.4,
-        "maxTotalMemory": 23.9,
-        "processIO": 3.1,
-        "processIOWaiting": 0.0,
-        "timeInstant": "2026-11-22T13:00:00.000Z",
-        "unknown": ["memoryCpuSeconds", "processIOWaiting"],
-    },
-    "uid": "7d9f0c6e-2f6b-4d0e-9d5c-1f1f6a1f2b3c",
-    "state": "RUNNING",
-    "nativeState": "RUNNING",
-    "stateReason": None,
-    "failureKind": None,
-    "exitCode": None,
-    "exitSignal": None,
-    "submitTime": "2026-11-22T11:58:41.000Z",
-    "owner": "ana",
-    "queue": "batch",
-    "account": "pem",
-    "hosts": ["node07"],
-    "wallTimeLimit": 43200,
-    "memoryLimit": 64.0,
-    "stdoutPath": "/home/ana/estudos/pmo-2026-11/pmo-2026-11.o141",
-    "stderrPath": "/home/ana/estudos/pmo-2026-11/pmo-2026-11.e141",
-    "arrayJobId": None,
-    "arrayTaskId": None,
-    "dependsOn": None,
-    "elapsed": 3600,
-    "asOf": "2026-11-22T13:00:03.000Z",
-    "stale": False,
+    wire_name(name): (field.examples or [None])[0] for name, field in Job.model_fields.items()
 }
-
-
-UsageFigure = Literal[
-    "cpuSeconds",
-    "memoryCpuSeconds",
-    "instantTotalMemory",
-    "maxTotalMemory",
-    "processIO",
-    "processIOWaiting",
-]
-
-
-class ResourceUsage(_Wire):
-    """What a job has used. All figures are numbers; those in `unknown` were not measured."""
-
-    cpu_seconds: float = Field(description="CPU time, s.")
-    memory_cpu_seconds: float = Field(description="Memory integrated over CPU time, GB·s.")
-    instant_total_memory: float = Field(
-        description="Memory at `timeInstant`, GB; 0.0 once the job is over."
-    )
-    max_total_memory: float = Field(description="The most memory so far, GB.")
-    process_io: float = Field(alias="processIO", description="Read and written, GB.")
-    process_io_waiting: float = Field(
-        alias="processIOWaiting", description="Time spent waiting for it, s."
-    )
-    time_instant: Time = Field(description="When the figures were taken.")
-    unknown: list[UsageFigure] = Field(
-        description="The figures that the scheduler does not give; they are 0.0."
-    )
-
-
-class Job(_Wire):
-    """A job. All fields are present in every answer, null when unknown."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]})
-
-    job_id: str | None = Field(description="The scheduler's own id.")
-    status: JobStatus
-    name: str | None
-    start_time: Time | None = Field(description="When it started.")
-    last_status_update_time: Time = Field(description="When its status last changed.")
-    end_time: Time | None = Field(description="When it ended.")
-    cluster_id: str
-    working_directory: str | None
-    reserved_slots: int | None
-    script_file: str | None
-    args: list[str] | None
-    resource_usage: ResourceUsage | None = Field(
-        description="null in listings without `expand`, and when nothing is known of it."
-    )
-    uid: str = Field(description="Permanent; given by this service before the submission.")
-    state: JobState
-    native_state: str | None = Field(description="The scheduler's own word.")
-    state_reason: str | None = Field(description="Why pending, why failed, in words.")
-    failure_kind: FailureKind | None
-    exit_code: int | None
-    exit_signal: int | None
-    submit_time: Time
-    owner: str | None
-    queue: str | None
-    account: str | None
-    hosts: list[str] | None
-    wall_time_limit: int | None = Field(description="s.")
-    memory_limit: float | None = Field(description="GB, whole job.")
-    stdout_path: str | None
-    stderr_path: str | None
-    array_job_id: str | None
-    array_task_id: int | None
-    depends_on: list[str] | None
-    elapsed: int | None = Field(description="From the start until now or the end, s.")
-    as_of: Time | None = Field(description="When the scheduler last confirmed this.")
-    stale: bool = Field(description="Whether it has not done so within the allowed age.")
+Job.model_config["json_schema_extra"] = {"examples": [JOB_EXAMPLE]}
+# As values: type checkers take no variable for a type.
+JobList = GenericAlias(list, (Job,))
+UsageList = GenericAlias(list, (ResourceUsage,))
 
 
 class Submitted(_Wire):
@@ -231,7 +133,7 @@ class ProgramOut(_Wire):
 
 
 class CircuitOut(_Wire):
-    """Whether one part of the scheduler answers, and when it is asked next."""
+    """The circuit of one part of the scheduler: does it answer, and when is it asked next?"""
 
     state: Literal["closed", "open", "half_open"] = Field(
         description="`closed`: it answers. `open`: it did not, and is left in peace. `half_open`: "
@@ -242,7 +144,7 @@ class CircuitOut(_Wire):
 
 
 class Health(_Wire):
-    """Whether the service works."""
+    """The health of the service."""
 
     status: str = Field(examples=["ready"])
     scheduler: str | None = Field(default=None, examples=["LOCAL"])

@@ -1,4 +1,4 @@
-"""Starting the service: settings, then the socket, then the rest."""
+"""The start of the service: settings, then the socket, then everything else."""
 
 import contextlib
 import gc
@@ -12,7 +12,14 @@ from types import FrameType
 
 from hpcq.config import Settings, SettingsError, load_settings, prepare_state_directory
 
-__all__ = ["COLLECT_SELDOM", "EXIT_SETTINGS", "EXIT_SOCKET", "EXIT_START", "open_socket", "serve"]
+__all__ = [
+    "EXIT_SETTINGS",
+    "EXIT_SOCKET",
+    "EXIT_START",
+    "GARBAGE_THRESHOLDS",
+    "open_socket",
+    "serve",
+]
 
 EXIT_SOCKET = 1
 EXIT_SETTINGS = 2
@@ -20,18 +27,18 @@ EXIT_START = 3
 
 _BACKLOG = 2048
 
-# A snapshot of 100,000 jobs is a million objects, none of them garbage: with Python's own (700,
-# 10, 10) looking through them held every request up for 0.3 s (bench/scale.py), with these 0.1 s.
-COLLECT_SELDOM = (100_000, 50, 100)
+# A table of 100,000 jobs is a million objects, none of them garbage. With Python's own thresholds
+# (700, 10, 10) a collection delayed every request by 0.3 s (bench/scale.py), with these by 0.1 s.
+GARBAGE_THRESHOLDS = (100_000, 50, 100)
 
 
 def serve(folder: Path) -> int:
-    """Run the service until it is told to stop, and return the process's exit status.
+    """Run the service until a signal stops it; return the exit status of the process.
 
     Args:
         folder: the installation folder; its ``.env`` is read.
     """
-    _speak_utf8()
+    _restart_in_utf8()
     try:
         settings = load_settings(folder / ".env")
         prepare_state_directory(settings)
@@ -41,22 +48,21 @@ def serve(folder: Path) -> int:
     try:
         listener = open_socket(settings.host, settings.port)
     except OSError as error:
-        print(_refusal(settings, error), file=sys.stderr)
+        print(_socket_error(settings, error), file=sys.stderr)
         return EXIT_SOCKET
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
-    with _without_collections():
-        # Imported here because it takes long: a mistake in the settings is told before.
+        signal.signal(number, _exit)
+    with _without_garbage_collection():
+        # Imported late because this is slow: a mistake in the settings shows first.
         from hpcq.cli.server import run
     with listener:
         return 0 if run(settings, listener) else EXIT_START
 
 
-def _speak_utf8() -> None:
-    """Start this program anew with paths and arguments in UTF-8, unless they are already.
+def _restart_in_utf8() -> None:
+    """Start this program again with paths and arguments in UTF-8, unless they already are.
 
-    In a locale such as ``pt_BR.ISO-8859-1`` Python would give programs other bytes than clients
-    sent.
+    In a locale such as ``pt_BR.ISO-8859-1`` Python would change the bytes that clients send.
     """
     if sys.getfilesystemencoding() != "utf-8":
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
@@ -65,8 +71,8 @@ def _speak_utf8() -> None:
 def open_socket(host: str, port: int) -> socket.socket:
     """Return a socket that listens on the first address of ``host``.
 
-    It listens at once, before the application is loaded, so that a taken port is known early and
-    a client that comes early waits instead of being refused.
+    It listens before the application is loaded, so that a taken port shows early, and an early
+    client waits instead of being refused.
 
     Raises:
         OSError: the address does not exist, is taken, or may not be used.
@@ -76,7 +82,7 @@ def open_socket(host: str, port: int) -> socket.socket:
     )[0]
     listener = socket.socket(family, kind, protocol)
     try:
-        # A restart must not wait for the connections of the service before it to be forgotten.
+        # A restart must not wait until the kernel forgets the connections of the last service.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
@@ -87,23 +93,23 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _without_collections() -> Iterator[None]:
-    """Load code without looking for garbage in it: a tenth less time, then and at every look."""
+def _without_garbage_collection() -> Iterator[None]:
+    """Load code without garbage collections, and exclude it from later ones: a tenth less time."""
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.set_threshold(*COLLECT_SELDOM)
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
         gc.enable()
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    # uvicorn stops gracefully first and then raises the signal again: that is a good end.
+def _exit(_number: int, _frame: FrameType | None) -> None:
+    # uvicorn stops gracefully and then raises the signal again: this is a good end.
     raise SystemExit(0)
 
 
-def _refusal(settings: Settings, error: OSError) -> str:
+def _socket_error(settings: Settings, error: OSError) -> str:
     reason = error.strerror or str(error)
     return (
         f"Cannot listen on HOST={settings.host!r}, PORT={settings.port}: {reason}. "

@@ -19,17 +19,17 @@ _SHUTDOWN_SECONDS = 5
 
 
 def run(settings: Settings, listener: socket.socket) -> bool:
-    """Serve until a signal ends it; answers under way are finished first.
+    """Serve until a signal; finish answers under way first.
 
     Returns:
-        Whether it could start; if not, the log says why.
+        Whether the service could start; if not, the log says why.
 
     Args:
-        settings: of the whole service.
+        settings: the settings of the whole service.
         listener: a socket that listens already.
     """
     configure_logging(settings.log_format, settings.log_level)
-    _warn_of_strangers(*listener.getsockname()[:2])
+    _warn_of_open_address(*listener.getsockname()[:2])
     config = uvicorn.Config(
         create_app(settings),
         loop="uvloop",
@@ -46,7 +46,7 @@ def run(settings: Settings, listener: socket.socket) -> bool:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn leaves its last start-up line out when it is given a socket."""
+    """A uvicorn server that logs its address, also with a socket of ours."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -58,7 +58,7 @@ class _Server(uvicorn.Server):
             )
 
 
-def _warn_of_strangers(host: str, port: int) -> None:
+def _warn_of_open_address(host: str, port: int) -> None:
     if ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         return
     structlog.get_logger("hpcq.serve").warning(

@@ -4,7 +4,7 @@ Every setting has a default that works. Nothing is guessed: a value that is unkn
 raises `SettingsError`, whose text names the variable, the value and what is allowed.
 """
 
-from hpcq.config.settings import ProgramPathRule, Settings
+from hpcq.config.settings import Settings
 from hpcq.config.sources import (
     SettingsError,
     job_environment,
@@ -14,7 +14,6 @@ from hpcq.config.sources import (
 )
 
 __all__ = [
-    "ProgramPathRule",
     "Settings",
     "SettingsError",
     "job_environment",

@@ -1,4 +1,4 @@
-"""Where settings come from, and what becomes of them outside this process."""
+"""The sources of settings, and their effects outside this process."""
 
 import difflib
 import os
@@ -11,8 +11,10 @@ from dotenv.parser import parse_stream
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from hpcq.config.settings import Settings
+from hpcq.config.settings import Settings, with_plugins
+from hpcq.schedulers import registry
 from hpcq.schedulers.base import ACCOUNT_VARIABLES
+from hpcq.settings import details
 
 __all__ = [
     "SettingsError",
@@ -22,22 +24,10 @@ __all__ = [
     "scheduler_environment",
 ]
 
-_FIELDS = {name.upper(): name for name in Settings.model_fields}
 # What a login gives an ordinary account; the service's own PATH may lead into its virtual
 # environment, which is no business of its jobs.
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 _PASSWORD = re.compile(r"(?<=[^:/]):(?!//).*@")
-_SCHEDULER_SETTINGS = (
-    "sge_root",
-    "sge_cell",
-    "sge_cluster_name",
-    "sge_qmaster_port",
-    "sge_execd_port",
-    "slurm_conf",
-    "pbs_default",
-    "pbs_conf_file",
-    "pbs_server",
-)
 
 
 class SettingsError(Exception):
@@ -60,13 +50,22 @@ def load_settings(env_file: Path, environ: Mapping[str, str] = os.environ) -> Se
     Raises:
         SettingsError: something cannot be used; all problems are in it.
     """
-    from_file, problems = _read_env_file(env_file)
-    from_environment = {name: environ[name] for name in _FIELDS if name in environ}
-    values = {name: text for name, text in from_file.items() if name in _FIELDS} | from_environment
+    model = Settings
+    from_file, problems = _read_env_file(env_file, model)
+    scheduler = environ.get("SCHEDULER", from_file.get("SCHEDULER", "LOCAL"))
+    if problems or not registry.is_built_in(scheduler):
+        try:
+            model = with_plugins(registry.load_plugin_settings())
+        except (ImportError, AttributeError, TypeError) as error:
+            raise SettingsError(f"The settings of a plugin cannot be used: {error}.") from error
+        from_file, problems = _read_env_file(env_file, model)
+    known = {name.upper(): name for name in model.model_fields}
+    from_environment = {name: environ[name] for name in known if name in environ}
+    values = from_file | from_environment
     try:
-        settings = Settings.model_validate({_FIELDS[name]: text for name, text in values.items()})
+        settings = model.model_validate({known[name]: text for name, text in values.items()})
     except ValidationError as error:
-        problems += [_problem(details, from_environment, env_file) for details in error.errors()]
+        problems += [_problem(e, model, from_environment, env_file) for e in error.errors()]
     if problems:
         raise SettingsError(*problems)
     _check_catalogue(settings)
@@ -116,10 +115,10 @@ def scheduler_environment(settings: Settings, environ: Mapping[str, str]) -> dic
         environ: the process's environment.
     """
     kept = {name: environ[name] for name in ACCOUNT_VARIABLES if environ.get(name)}
-    for field in _SCHEDULER_SETTINGS:
-        value = getattr(settings, field) or environ.get(field.upper())
-        if value:
-            kept[field.upper()] = str(value)
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name) or environ.get(name.upper())
+        if value and details(field)["exported"]:
+            kept[name.upper()] = str(value)
     kept["PATH"] = settings.scheduler_path or _DEFAULT_PATH
     return kept
 
@@ -145,7 +144,7 @@ def job_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str,
     return given if settings.job_path is None else {**given, "PATH": settings.job_path}
 
 
-def _read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
+def _read_env_file(path: Path, model: type[Settings]) -> tuple[dict[str, str], list[str]]:
     """Return the file's variables, and a problem for each line that does not set a known one."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -153,6 +152,7 @@ def _read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
         return {}, []
     except (OSError, UnicodeError) as error:
         return {}, [f"{path} cannot be read: {error}."]
+    known = [name.upper() for name in model.model_fields]
     values: dict[str, str] = {}
     problems: list[str] = []
     for binding in parse_stream(StringIO(text)):
@@ -163,8 +163,10 @@ def _read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
         where = f"{path}, line {original.line + blank_lines}"
         if binding.error or binding.key is None or binding.value is None:
             problems.append(f"{where}: {original.string.strip()!r} is not NAME=value.")
-        elif binding.key not in _FIELDS:
-            problems.append(f"{where}: {binding.key} is not a setting.{_suggestion(binding.key)}")
+        elif binding.key not in known:
+            close = difflib.get_close_matches(binding.key.upper(), known, n=1)
+            suggestion = f" Did you mean {close[0]}?" if close else ""
+            problems.append(f"{where}: {binding.key} is not a setting.{suggestion}")
         elif binding.key in values:
             problems.append(f"{where}: {binding.key} is set a second time.")
         else:
@@ -172,21 +174,20 @@ def _read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
     return values, problems
 
 
-def _suggestion(name: str) -> str:
-    close = difflib.get_close_matches(name.upper(), _FIELDS, n=1)
-    return f" Did you mean {close[0]}?" if close else ""
-
-
-def _problem(details: ErrorDetails, from_environment: Mapping[str, str], env_file: Path) -> str:
+def _problem(
+    error: ErrorDetails,
+    model: type[Settings],
+    from_environment: Mapping[str, str],
+    env_file: Path,
+) -> str:
     """Return one sentence for one of pydantic's errors: variable, value, what is allowed."""
-    reason = str(details.get("ctx", {}).get("error", ""))
-    if not details["loc"]:
+    reason = str(error.get("ctx", {}).get("error", ""))
+    if not error["loc"]:
         return f"{reason}."
-    field = str(details["loc"][0])
+    field = str(error["loc"][0])
     name = field.upper()
     source = "the environment" if name in from_environment else str(env_file)
-    value = _PASSWORD.sub(":***@", str(from_environment.get(name, details["input"])))
-    extra = Settings.model_fields[field].json_schema_extra
-    allowed = extra["allowed"] if isinstance(extra, dict) else ""
+    value = _PASSWORD.sub(":***@", str(from_environment.get(name, error["input"])))
+    allowed = details(model.model_fields[field])["allowed"]
     because = f": {reason}" if reason else ""
     return f"{name}={value!r} (from {source}) is not allowed{because}. Allowed: {allowed}."

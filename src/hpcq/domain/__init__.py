@@ -1,1 +1,1 @@
-"""What a job is. Imports the standard library only."""
+"""The domain: jobs and programs. Imports the standard library only."""

@@ -6,18 +6,18 @@ from datetime import datetime
 from hpcq.domain.jobs import NativeId, Observation, Usage
 from hpcq.domain.states import JobState, Stage
 
-__all__ = ["is_whole", "whole"]
+__all__ = ["is_whole_array", "summarize_array"]
 
 _MOST_NAMED = 8
 
 
-def is_whole(seen: Observation) -> bool:
-    """Whether an observation is known to be about a whole array, not about one of its tasks."""
+def is_whole_array(seen: Observation) -> bool:
+    """Return whether an observation is about a whole array, not about one of its tasks."""
     named = seen.array_task_id is None and seen.array_job_id == seen.native_id
     return seen.is_array is True or named
 
 
-def whole(native_id: NativeId, tasks: Sequence[Observation]) -> Observation:
+def summarize_array(native_id: NativeId, tasks: Sequence[Observation]) -> Observation:
     """Return what is to be said of an array.
 
     It runs from the start of its first task to the end of its last, is ``DONE`` when all tasks
@@ -109,7 +109,7 @@ def _hosts(tasks: Sequence[Observation]) -> tuple[str, ...] | None:
 
 
 def _usage(tasks: Sequence[Observation]) -> Usage | None:
-    """Return what all tasks used together; None while one that is over has not told its own."""
+    """Return the usage of all tasks together; None while that of an ended one is unknown."""
     if any(t.usage is None for t in tasks if t.state.is_final and t.start_time is not None):
         return None
     known = [task.usage for task in tasks if task.usage is not None]

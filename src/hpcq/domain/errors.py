@@ -19,7 +19,7 @@
         ├── CommandTimedOut         it did not answer within the limit
         ├── OutputParseError        it answered something unreadable
         └── SchedulerUnavailable    it is not there
-            └── NotAsked                it was left in peace, for it did not answer lately
+            └── CircuitOpen                it was left in peace, for it did not answer lately
                 └── CommandMissing          its command is not there
 
 Errors carry fields, not prose; HTTP codes are chosen in ``hpcq.api.problems`` alone.
@@ -28,6 +28,7 @@ Errors carry fields, not prose; HTTP codes are chosen in ``hpcq.api.problems`` a
 from collections.abc import Sequence
 
 __all__ = [
+    "CircuitOpen",
     "CommandFailed",
     "CommandMissing",
     "CommandTimedOut",
@@ -36,7 +37,6 @@ __all__ = [
     "InvalidSpec",
     "JobNotFound",
     "LeaseLost",
-    "NotAsked",
     "NotAuthorized",
     "OutputParseError",
     "QuotaExceeded",
@@ -282,11 +282,11 @@ class SchedulerUnavailable(SchedulerError):
         self.retry_after_seconds = retry_after_seconds
 
 
-class NotAsked(SchedulerUnavailable):
+class CircuitOpen(SchedulerUnavailable):
     """Nothing has reached the scheduler."""
 
     reached_scheduler = False
 
 
-class CommandMissing(NotAsked):
+class CommandMissing(CircuitOpen):
     """A scheduler's command could not be started at all."""

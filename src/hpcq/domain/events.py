@@ -1,4 +1,4 @@
-"""What happened to a job: the difference between two versions of its record, in the wire's words.
+"""Events: the differences between two versions of a record, in the wire's words.
 
 Pure. Who writes a record writes what happened with it, and gives it its number.
 """
@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from hpcq.domain.contradictions import Contradiction
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Usage
-from hpcq.domain.states import JobState
 from hpcq.domain.units import format_time, gibibytes
 
 __all__ = [
-    "Contradiction",
     "Event",
+    "EventDraft",
     "EventKind",
-    "Happening",
-    "between",
-    "contradicted",
-    "sampled",
+    "contradiction_event",
+    "diff",
+    "usage_event",
 ]
 
 
@@ -39,7 +38,7 @@ class EventKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Happening:
+class EventDraft:
     """One thing that happened to one job.
 
     Attributes:
@@ -68,30 +67,11 @@ class Event:
     data: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contradiction:
-    """Something a scheduler said of a job that no legal life explains.
-
-    Attributes:
-        held: the state that the record has, and keeps.
-        said: the state that the scheduler told.
-        native_state: the scheduler's raw word for it.
-        reason: why it cannot be, in words.
-    """
-
-    uid: JobUid
-    native_id: NativeId
-    held: JobState
-    said: JobState
-    native_state: str | None
-    reason: str
-
-
-def between(old: JobRecord | None, new: JobRecord, at: datetime) -> tuple[Happening, ...]:
+def diff(old: JobRecord | None, new: JobRecord, at: datetime) -> tuple[EventDraft, ...]:
     """Return what happened to a job from one version of its record to the next, in its order.
 
     An intent that no scheduler has taken yet is nothing that happened. Samples of usage are not
-    among the answers: how many of them are kept is not a matter of the record, see `sampled`.
+    among the answers: how many of them are kept is not a matter of the record, see `usage_event`.
 
     Args:
         old: the version before; None when there was none.
@@ -107,10 +87,10 @@ def between(old: JobRecord | None, new: JobRecord, at: datetime) -> tuple[Happen
         kinds.append(EventKind.STATE)
     if new.removed_at is not None and (old is None or old.removed_at is None):
         kinds.append(EventKind.DELETED)
-    return tuple(Happening(uid=new.uid, kind=kind, at=at, data=_data(old, new)) for kind in kinds)
+    return tuple(EventDraft(uid=new.uid, kind=kind, at=at, data=_data(old, new)) for kind in kinds)
 
 
-def sampled(record: JobRecord, usage: Usage, at: datetime) -> Happening:
+def usage_event(record: JobRecord, usage: Usage, at: datetime) -> EventDraft:
     """Return that a job's usage was measured, with the figures as in ``resourceUsage``."""
     data = {
         "jobId": _text(record.native_id),
@@ -122,10 +102,10 @@ def sampled(record: JobRecord, usage: Usage, at: datetime) -> Happening:
         "processIOWaiting": usage.io_wait_seconds,
         "timeInstant": _time(usage.sampled_at),
     }
-    return Happening(uid=record.uid, kind=EventKind.USAGE, at=at, data=data)
+    return EventDraft(uid=record.uid, kind=EventKind.USAGE, at=at, data=data)
 
 
-def contradicted(contradiction: Contradiction, at: datetime) -> Happening:
+def contradiction_event(contradiction: Contradiction, at: datetime) -> EventDraft:
     """Return that the scheduler said something of a job that cannot be."""
     data = {
         "jobId": _text(contradiction.native_id),
@@ -134,7 +114,7 @@ def contradicted(contradiction: Contradiction, at: datetime) -> Happening:
         "nativeState": contradiction.native_state,
         "reason": contradiction.reason,
     }
-    return Happening(uid=contradiction.uid, kind=EventKind.CONTRADICTION, at=at, data=data)
+    return EventDraft(uid=contradiction.uid, kind=EventKind.CONTRADICTION, at=at, data=data)
 
 
 def _whereabouts(record: JobRecord) -> tuple[object, ...]:

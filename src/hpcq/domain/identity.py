@@ -1,4 +1,4 @@
-"""Which job an observation is about.
+"""Identity: the job that an observation is about.
 
 Schedulers use ids again (openpbs PR 686); so a key, the submission time, the owner or the name
 has to agree as well.
@@ -21,12 +21,12 @@ _PUT_BACK = (JobState.REQUEUED, JobState.REQUEUED_HELD)
 
 
 def same_job(record: JobRecord, seen: Observation) -> bool:
-    """Whether an observation is about the record's job, as far as it can be told."""
+    """Return whether an observation is about the record's job, as far as it is known."""
     if record.native_id is not None and seen.native_id != record.native_id:
         return False
     if seen.submission_key is not None:
-        return record.is_ours and seen.submission_key == record.key
-    if seen.is_keyless and record.is_ours:
+        return record.submitted_here and seen.submission_key == record.key
+    if seen.is_keyless and record.submitted_here:
         return False
     known = record.seen
     if known is not None and known.owner and seen.owner and known.owner != seen.owner:
@@ -40,7 +40,7 @@ def same_job(record: JobRecord, seen: Observation) -> bool:
 
 
 def surely_same_job(record: JobRecord, seen: Observation) -> bool:
-    """Whether an observation proves to be about the record's job.
+    """Return whether an observation proves to be about the record's job.
 
     Its key does so, or its id, owner and submission time together.
     """
@@ -55,7 +55,7 @@ def surely_same_job(record: JobRecord, seen: Observation) -> bool:
 
 
 def is_task_of(parent: JobRecord, seen: Observation) -> bool:
-    """Whether an observation is about a task of the record's array, as far as it can be told.
+    """Return whether an observation is about a task of the record's array, as far as is known.
 
     A task carries its array's key where the scheduler shows any; a script may have made an array
     of a job that was submitted as one job.
@@ -65,7 +65,7 @@ def is_task_of(parent: JobRecord, seen: Observation) -> bool:
     if parent.native_id is not None and seen.array_job_id != parent.native_id:
         return False
     if seen.submission_key is not None:
-        return parent.is_ours and seen.submission_key == parent.key
+        return parent.submitted_here and seen.submission_key == parent.key
     if parent.native_id is None:
         return False
     submitted = seen.submit_time
@@ -80,7 +80,7 @@ def _same_time(one: datetime | None, other: datetime | None) -> bool:
 
 
 def _is_another_run_of_another_name(known: Observation, seen: Observation) -> bool:
-    """Whether a sight without a submission time shows neither the name nor the start known.
+    """Return whether a sight without a submission time shows neither the name nor the start known.
 
     Grid Engine lists running jobs so. A job may be renamed, but its start then stays.
     """
@@ -94,7 +94,7 @@ def _submitted_between(record: JobRecord) -> tuple[datetime, datetime]:
     known = record.seen
     if known is not None and known.submit_time is not None:
         return known.submit_time - _SAME_CLOCK, known.submit_time + _SAME_CLOCK
-    earliest = record.created_at - _OTHER_CLOCK if record.is_ours else _ANY_TIME
+    earliest = record.created_at - _OTHER_CLOCK if record.submitted_here else _ANY_TIME
     latest = record.created_at
     if known is not None:
         latest = max(latest, known.start_time or latest)

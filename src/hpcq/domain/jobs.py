@@ -1,13 +1,12 @@
 """A job: what was asked for, what the scheduler says, and our record of both."""
 
-import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Self
 
+from hpcq.domain.ids import JobUid, NativeId, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState, JobStatus, Stage, status_of
 
 __all__ = [
@@ -26,105 +25,8 @@ __all__ = [
 ]
 
 
-class NativeId(str):
-    """The scheduler's own id of one job: ``155``, ``12_3``, ``9[2]``, ``45.server``, ``123+0``.
-
-    The grammar is what all schedulers here share: a number, then at most one array task or
-    component, then at most a host. It cannot be empty, cannot be a word (``all``) and cannot be
-    a whole array (``45[]``), so that no command meant for one job can reach all of them.
-
-    Raises:
-        ValueError: the text is not such an id.
-    """
-
-    __slots__ = ()
-    _GRAMMAR = re.compile(
-        r"[0-9]{1,18}(?:_[0-9]{1,9}|\[[0-9]{1,9}\]|\+[0-9]{1,9})?(?:\.[A-Za-z][A-Za-z0-9.-]{0,252})?"
-    )
-
-    def __new__(cls, text: str) -> Self:
-        if cls._GRAMMAR.fullmatch(text) is None:
-            raise ValueError(f"not a job id: {text!r}")
-        return super().__new__(cls, text)
-
-
-class JobUid(str):
-    """The permanent id that this service gives a job; a lower-case UUID.
-
-    Raises:
-        ValueError: the text is not a UUID in its canonical form.
-    """
-
-    __slots__ = ()
-    _GRAMMAR = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-    _FOREIGN = uuid.UUID("3d6f7a52-0c0b-5b7e-9b57-6d1f3b9a7c11")
-    _TASK = uuid.UUID("5b1c0f0e-8a57-5c9d-8f0a-2f6b8f2f7a63")
-
-    def __new__(cls, text: str) -> Self:
-        if cls._GRAMMAR.fullmatch(text) is None:
-            raise ValueError(f"not a job uid: {text!r}")
-        return super().__new__(cls, text)
-
-    @classmethod
-    def new(cls) -> Self:
-        """Return an id never given before."""
-        return cls(str(uuid.uuid4()))
-
-    @classmethod
-    def of_foreign(
-        cls, cluster_id: str, native_id: NativeId, submitted: datetime | None, owner: str | None
-    ) -> Self:
-        """Return the id of a job that was not submitted through this service.
-
-        The same job gets the same id from every process, without one being stored; a number
-        that the scheduler uses again gets another, because its submission time differs.
-        """
-        moment = "" if submitted is None else str(int(submitted.timestamp()))
-        words = "\x1f".join((cluster_id, native_id, moment, owner or ""))
-        return cls(str(uuid.uuid5(cls._FOREIGN, words)))
-
-    def of_task(self, number: int) -> "JobUid":
-        """Return the id of one task of this array; every process gives it the same."""
-        return JobUid(str(uuid.uuid5(self._TASK, f"{self}\x1f{number}")))
-
-
-class SubmissionKey(str):
-    """The mark a job carries in the scheduler, by which its submission is found again.
-
-    Letters, digits and hyphens only, so that every scheduler's comment, context and account
-    fields take it as it is.
-
-    Raises:
-        ValueError: the text is not such a key.
-    """
-
-    __slots__ = ()
-    _GRAMMAR = re.compile(r"hpcq-[0-9a-f]{32}")
-
-    def __new__(cls, text: str) -> Self:
-        if cls._GRAMMAR.fullmatch(text) is None:
-            raise ValueError(f"not a submission key: {text!r}")
-        return super().__new__(cls, text)
-
-    @classmethod
-    def for_uid(cls, uid: JobUid) -> Self:
-        """Return the key under which the job with this ``uid`` is submitted."""
-        return cls("hpcq-" + uid.replace("-", ""))
-
-    @property
-    def uid(self) -> JobUid:
-        """The job that carries this key."""
-        return JobUid(str(uuid.UUID(self.removeprefix("hpcq-"))))
-
-    @classmethod
-    def find_in(cls, text: str | None) -> Self | None:
-        """Return the key that stands in a scheduler's comment or context, or None."""
-        match = cls._GRAMMAR.search(text or "")
-        return None if match is None else cls(match[0])
-
-
 class DependencyCondition(StrEnum):
-    """What has to have become of a job before another one starts."""
+    """The condition that a job has to meet before another one starts."""
 
     SUCCESS = "success"
     """It is ``DONE``."""
@@ -182,7 +84,7 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """What a user asks a scheduler to run. Field names follow PSI/J and the contract.
+    """A user's request for a job. Field names follow PSI/J and the contract.
 
     Attributes:
         name: as the user gave it; each scheduler's package makes it acceptable there. Empty until
@@ -221,7 +123,7 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a job has used so far. A figure the scheduler does not give is None, never 0.
+    """The resources that a job has used so far; a figure that is not known is None, never 0.
 
     Attributes:
         cpu_seconds: user and system time of all its processes.
@@ -244,7 +146,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What a scheduler said of one job, in one answer. All times are aware, all paths as printed.
+    """A scheduler's words about one job, in one answer; times are aware, paths as printed.
 
     Absent is None: an answer that has no word about a field changes nothing that is known.
 
@@ -296,7 +198,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandOver:
-    """How far the submission of a job to its scheduler has come.
+    """The progress of a job on its way to the scheduler.
 
     Attributes:
         began_at: when it was last handed over, or was about to be.
@@ -337,7 +239,7 @@ class JobRecord:
         removed_at: when a user took it out of the listing.
         confirmed_at: when the scheduler last said anything about it; None while it stands in
             the queue, where each listing of the queue confirms it anew.
-        abandoned_at: when this service stopped asking about a job that nobody knows of.
+        abandoned_at: when this service gave up the search for a vanished job.
         hand_over: how its submission stands; None once the scheduler has it, or surely never
             will.
         revision: how often it was written to the database.
@@ -371,7 +273,7 @@ class JobRecord:
 
     @property
     def is_array(self) -> bool:
-        """Whether it stands for all tasks of an array, or components of a heterogeneous job."""
+        """True when it stands for all tasks of an array, or components of a heterogeneous job."""
         if self.spec is not None and self.spec.array is not None:
             return True
         seen = self.seen
@@ -380,13 +282,13 @@ class JobRecord:
         return seen.is_array is True or seen.array_job_id == seen.native_id
 
     @property
-    def is_ours(self) -> bool:
-        """Whether it was submitted through this service."""
+    def submitted_here(self) -> bool:
+        """True when it was submitted through this service."""
         return self.spec is not None
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing more is asked about it."""
+        """True when nothing more is asked about it."""
         return self.state.is_final or self.abandoned_at is not None
 
     @property
@@ -398,7 +300,7 @@ class JobRecord:
 
     @property
     def submit_time(self) -> datetime:
-        """When it was submitted: the scheduler's word, or ours, never after what came of it."""
+        """The time of submission: the scheduler's word, or ours, never after what came of it."""
         seen = self.seen
         if seen is None:
             return self.created_at

@@ -12,7 +12,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?
 
 
 class ParameterType(StrEnum):
-    """What the value of a program's argument has to be."""
+    """The type of a program's argument."""
 
     INTEGER = "integer"
     NUMBER = "number"

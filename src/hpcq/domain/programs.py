@@ -9,7 +9,7 @@ __all__ = ["Installation", "Program", "ProgramKey"]
 
 
 class ProgramKey(NamedTuple):
-    """What a program's id belongs to, whatever else is installed.
+    """The owner of a program's id, whatever else is installed.
 
     Attributes:
         id_prefix: what its id begins with: ``NW``. The number after it belongs to this program
@@ -52,7 +52,7 @@ class Installation:
 
     @property
     def executable_path(self) -> str:
-        """Return the script and what it is told before the arguments, with blanks between."""
+        """Return the script and its first words, before the arguments, with blanks between."""
         return " ".join((self.script, *self.words))
 
 

@@ -1,4 +1,4 @@
-"""Which run of a job an observation is about: a job that is put back runs again.
+"""Runs of a job: a job that is put back runs again under the same id.
 
 Accounting may lag, show the run before last first, or show all of them. All times compared here
 are the scheduler's own; but its hosts' clocks may differ, so a run is told by the nearest start.
@@ -8,7 +8,7 @@ What ends after the newest start that is known is the newest run, whenever it is
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from hpcq.domain.arrays import is_whole
+from hpcq.domain.arrays import is_whole_array
 from hpcq.domain.identity import same_job, surely_same_job
 from hpcq.domain.jobs import JobRecord, Observation
 from hpcq.domain.states import JobState
@@ -26,7 +26,7 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 def newest(record: JobRecord, answers: Iterable[Observation]) -> Observation | None:
-    """Return the answer about the record's job that tells of its newest run.
+    """Return the answer about the newest run of the record's job.
 
     Args:
         record: the job.
@@ -45,7 +45,7 @@ def _age(seen: Observation) -> datetime:
 
 
 def is_of_earlier_run(record: JobRecord, seen: Observation) -> bool:
-    """Whether an observation tells of a run that is known to be over."""
+    """Return whether an observation is about a run that is known to have ended."""
     known = record.seen
     if known is None:
         return False
@@ -67,7 +67,7 @@ def is_of_earlier_run(record: JobRecord, seen: Observation) -> bool:
 
 
 def is_of_later_run(record: JobRecord, seen: Observation) -> bool:
-    """Whether an observation proves that a job whose end is known was put back since."""
+    """Return whether an observation proves that a finished job was requeued since."""
     known = record.seen
     if known is None or not surely_same_job(record, seen) or is_of_earlier_run(record, seen):
         return False
@@ -84,11 +84,11 @@ def is_of_later_run(record: JobRecord, seen: Observation) -> bool:
 
 
 def begins_again(known: Observation, seen: Observation) -> bool:
-    """Whether a job is seen in another run than before, without having been seen to wait.
+    """Return whether a job is seen in another run than before, without having been seen to wait.
 
     Of an array that began earlier only the newest tasks may be seen.
     """
-    if is_whole(seen):
+    if is_whole_array(seen):
         return False
     if known.start_time is None or seen.start_time is None:
         return False
@@ -96,14 +96,14 @@ def begins_again(known: Observation, seen: Observation) -> bool:
 
 
 def goes_on(start: datetime | None, seen: Observation) -> bool:
-    """Whether a job is seen in the run that began at ``start``."""
+    """Return whether a job is seen in the run that began at ``start``."""
     if start is None or seen.start_time is None:
         return False
     return abs(seen.start_time - start) < _RESOLUTION
 
 
 def _anew(old: Observation, new: Observation) -> bool:
-    """Whether ``new`` was put back, or submitted, after ``old`` was."""
+    """Return whether ``new`` was put back, or submitted, after ``old`` was."""
     if old.submit_time is None or new.submit_time is None:
         return False
     return new.submit_time > old.submit_time + _SUBMITTED_ANEW

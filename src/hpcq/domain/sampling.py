@@ -1,4 +1,4 @@
-"""Which figures of a running job's usage are kept, so that a long run takes no more room than 513.
+"""Samples of a running job's usage: at most 513 are kept, however long it runs.
 
 Pure. The longer a job runs, the further apart its samples stand: by its resolution, a power of two
 of seconds. Each stretch of that length has room for one sample, the first that came.
@@ -18,7 +18,7 @@ SAMPLES_AT_MOST = _STRETCHES + 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What a job was using at one moment of its run.
+    """The usage of a job at one moment of its run.
 
     Attributes:
         record: the job.
@@ -60,7 +60,12 @@ def sample(old: JobRecord | None, new: JobRecord, at: datetime) -> Sample | None
         at: the present, aware; for figures without a time.
     """
     seen = new.seen
-    if seen is None or seen.usage is None or not new.is_ours or new.state is not JobState.RUNNING:
+    if (
+        seen is None
+        or seen.usage is None
+        or not new.submitted_here
+        or new.state is not JobState.RUNNING
+    ):
         return None
     if old is not None and old.seen is not None and old.seen.usage == seen.usage:
         return None

@@ -6,10 +6,10 @@ __all__ = ["FailureKind", "JobState", "JobStatus", "Stage", "status_of"]
 
 
 class JobState(StrEnum):
-    """Where a job is in its life (DRMAA2, GFD.231, section 4.1)."""
+    """The state of a job (DRMAA2, GFD.231, section 4.1)."""
 
     UNDETERMINED = "UNDETERMINED"
-    """Nobody can say at present; the reason is kept beside the state."""
+    """Unknown at present; the reason is kept beside the state."""
     QUEUED = "QUEUED"
     QUEUED_HELD = "QUEUED_HELD"
     RUNNING = "RUNNING"
@@ -21,12 +21,12 @@ class JobState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether a job never leaves this state."""
+        """True when a job never leaves this state."""
         return self in _FINAL
 
     @property
     def is_queued(self) -> bool:
-        """Whether the job waits to be started, held or not."""
+        """True when the job waits to be started, held or not."""
         return self in _QUEUED
 
 

@@ -1,6 +1,28 @@
-"""How a job gets to its scheduler: intended, handed over, perhaps lost on the way, found again.
+"""The way of a job to its scheduler, as steps of its record; pure functions.
 
-Pure functions; every one returns a new record and never changes the one it was given.
+A record with a hand-over (`JobRecord.hand_over`) is on its way; without one it has arrived, or
+surely never will. It is *unclear* when an attempt ended without an answer that decides.
+
+============  ===========================================  =====================================
+Before        Event                                        After
+============  ===========================================  =====================================
+(nothing)     a request is accepted                        QUEUED, on its way: `intent`
+on its way    the scheduler gives an id                    QUEUED, arrived: `submitted`
+on its way    the scheduler surely refused                 FAILED: `failed`; the key is free
+on its way    no answer decides                            UNDETERMINED, unclear: `uncertain`
+on its way    its process died                             as unclear, once no command runs
+unclear       the key is found                             arrived: `submitted`; a wish to
+                                                           cancel it is carried out
+unclear       the key is surely absent, and the client     QUEUED, on its way, one attempt
+              counts on the job: `promised`                more: `handed_over_again`
+unclear       the key is surely absent otherwise: not      FAILED: `failed`
+              promised, refused, cancelled, too long
+              ago, or ten attempts
+unclear       the key is absent, but the job may have      UNDETERMINED, unclear: `doubted`
+              run and been forgotten
+FAILED        the queue shows it after all                 UNDETERMINED, arrived:
+                                                           `job_changes.reappeared`
+============  ===========================================  =====================================
 """
 
 import hashlib
@@ -31,7 +53,7 @@ _TAKEN_AFTER_ALL = "The scheduler took it; it has not said yet where it is."
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """What a client names one submission by, however often it has to be sent.
+    """A client's name for one submission, however often it has to be sent.
 
     Attributes:
         text: as in the ``Idempotency-Key`` header.
@@ -104,7 +126,7 @@ def uncertain(
         record: a job that was being handed over.
         reason: why it is not known, in words.
         at: when the command that handed it over had ended.
-        is_promised: whether its submitter is told to count on it.
+        is_promised: whether its client is told to count on it.
         refusal: what the scheduler's command said, if it said no.
     """
     if is_promised:
@@ -120,12 +142,12 @@ def uncertain(
 
 
 def doubted(record: JobRecord, reason: str, at: datetime) -> JobRecord:
-    """Return the record of a job that may have run under an id that nobody can tell."""
+    """Return the record of a job that may have run under an unknown id."""
     return record.changed(state=JobState.UNDETERMINED, state_reason=reason, state_changed_at=at)
 
 
 def promised(record: JobRecord) -> JobRecord:
-    """Return the record of a job whose submitter was told that it will be carried out."""
+    """Return the record of a job after its client was told to count on it."""
     if record.hand_over is None or record.hand_over.is_promised:
         return record
     return record.changed(hand_over=record.hand_over.changed(is_promised=True))

@@ -1,4 +1,4 @@
-"""Which states may follow which, as data.
+"""Transitions between states, as data.
 
 DRMAA2 (GFD.231, section 8.1) draws a job's states and the steps between them. This service looks
 at a scheduler now and then, and may miss states in between, so a row holds whatever can be
@@ -16,7 +16,7 @@ _REQUEUED, _REQUEUED_HELD = JobState.REQUEUED, JobState.REQUEUED_HELD
 _RUNNING, _SUSPENDED = JobState.RUNNING, JobState.SUSPENDED
 _UNDETERMINED, _DONE, _FAILED = JobState.UNDETERMINED, JobState.DONE, JobState.FAILED
 
-# Nobody can say of any job that is not over where it is while the scheduler does not tell.
+# The place of any job that is not over is unknown while the scheduler does not tell.
 _LATER = frozenset({_RUNNING, _SUSPENDED, _REQUEUED, _REQUEUED_HELD, _DONE, _FAILED, _UNDETERMINED})
 
 TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
@@ -42,5 +42,5 @@ WAITS_AGAIN: Mapping[JobState, JobState] = {_QUEUED: _REQUEUED, _QUEUED_HELD: _R
 
 
 def may_move(old: JobState, new: JobState) -> bool:
-    """Whether a job in one state may be seen in the other next; it may always stay."""
+    """Return whether a job in one state may be seen in the other next; it may always stay."""
     return new is old or new in TRANSITIONS[old]

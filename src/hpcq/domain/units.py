@@ -9,6 +9,7 @@ __all__ = [
     "format_time",
     "from_epoch",
     "gibibytes",
+    "now",
     "parse_clock",
     "parse_size",
 ]
@@ -23,6 +24,11 @@ _MULTIPLIER: dict[str, int] = {
 _CLOCK = re.compile(
     r"^(?:([0-9]{1,19})-)?(?:(?:([0-9]{1,19}):)?([0-9]{1,19}):)?([0-9]{1,19}(?:\.[0-9]+)?)$"
 )
+
+
+def now() -> datetime:
+    """Return the present, aware, in UTC."""
+    return datetime.now(UTC)
 
 
 def parse_size(text: str) -> float:

@@ -1,4 +1,4 @@
-"""Whether a `JobSpec` can be a job at all, whichever scheduler runs it."""
+"""Validation of a `JobSpec`, for every scheduler."""
 
 import re
 from collections.abc import Mapping

@@ -31,7 +31,7 @@ _REAP_SECONDS = 1.0
 
 
 class LocalRunner:
-    """Runs commands as children of this process, each in a session of its own."""
+    """Runner of commands as children of this process, each in a session of its own."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="command")
@@ -89,7 +89,7 @@ class LocalRunner:
 
 
 class _Output:
-    """What a process has printed so far.
+    """The output of a process so far.
 
     Attributes:
         left_open: whether the process ended while another of its group still held its output.
@@ -154,6 +154,9 @@ def _start(command: Command) -> subprocess.Popen[bytes]:
                 stderr=subprocess.PIPE,
                 cwd=command.cwd,
                 env=command.env,
+                # A child has it open although a shell gives it another standard input, and has
+                # it for standard input although another program closes all other files.
+                pass_fds=(stdin,) if command.mark else (),
                 start_new_session=True,
             )
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A command, what came of it, and who runs it."""
+"""Commands, their results, and the contract of what runs them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,8 +19,8 @@ class Command:
         search_path: where programs are looked up, as in ``PATH``; ``env["PATH"]`` when None.
         cwd: the directory it runs in.
         stdin: what it reads, also when it opens ``/dev/stdin``; empty by default.
-        mark: the name of its standard input, by which `hpcq.execution.leftovers` finds it and its
-            children, where a variable would reach a job; empty for none.
+        mark: the name of a file that the command and its children hold open, by which
+            `hpcq.execution.orphans` finds them; empty for none.
         timeout_seconds: when it has not ended by then, its whole process group is killed.
         output_limit_bytes: the most it may print on either stream.
     """

@@ -1,14 +1,13 @@
 """A site's own catalogue of programs: a TOML file of patterns."""
 
-import difflib
 import math
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -22,8 +21,14 @@ from pydantic import (
 
 from hpcq.domain.parameters import Parameter, ParameterType
 from hpcq.domain.programs import Installation
-from hpcq.programs.patterns import check_pattern
-from hpcq.programs.toml_lines import Lines
+from hpcq.programs.catalogue_errors import (
+    CatalogueError,
+    Lines,
+    describe,
+    problem,
+    syntax_problem,
+)
+from hpcq.programs.layouts import check_pattern
 
 __all__ = ["CatalogueEntry", "CatalogueError", "load_catalogue"]
 
@@ -32,28 +37,6 @@ _PLACEHOLDERS = ("version", "path")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_WORD = 255
 
-# Of what pydantic finds wrong, the kinds whose own words speak of Python.
-_IN_WORDS = {
-    "extra_forbidden": "there is no such key",
-    "missing": "it is missing",
-    "string_type": "it has to be text",
-    "list_type": "it has to be a list",
-    "model_type": "it has to be a table",
-    "too_short": "it is empty",
-}
-
-
-class CatalogueError(Exception):
-    """A catalogue file cannot be used.
-
-    Attributes:
-        problems: a sentence for each, with the file and the line.
-    """
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
-
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
@@ -61,7 +44,7 @@ class CatalogueEntry:
 
     Attributes:
         name: the program's.
-        pattern: where its versions lie, see `PatternReader`.
+        pattern: where its versions lie, see `PatternLayout`.
         make: from a version and its path to what is installed there.
         definition: what the file says of it, to tell an entry from a changed one.
     """
@@ -116,7 +99,7 @@ def _path_template(text: str) -> str:
 
 
 def _command(value: object) -> object:
-    """Return a script, and what it is told before the arguments, each of them checked."""
+    """Return a script and its first words, before the arguments, each of them checked."""
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise ValueError("it has to be text, or a list of texts")
@@ -277,49 +260,17 @@ def load_catalogue(path: Path) -> list[CatalogueEntry]:
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise CatalogueError([_syntax(path, text, str(error))]) from error
-    lines = Lines(text)
-
-    def problem(place: Sequence[str | int], why: str) -> str:
-        end = "" if why.endswith("?") else "."
-        return f"{path}, line {lines.of(tuple(place))}: {_named(place)}{why}{end}"
-
+        raise CatalogueError([syntax_problem(path, text, error)]) from error
     try:
         file = _File.model_validate(content)
+        problems = list(file.problems())
     except ValidationError as error:
-        raise CatalogueError(
-            [problem(one["loc"], _in_words(one)) for one in error.errors()]
-        ) from None
-    if problems := [problem(place, why) for place, why in file.problems()]:
-        raise CatalogueError(problems)
-    return [program.entry() for program in file.program]
-
-
-def _syntax(path: Path, text: str, message: str) -> str:
-    found = re.search(r" \(at line (\d+), column \d+\)$", message)
-    line = found[1] if found else str(max(1, len(text.splitlines())))
-    return f"{path}, line {line}: it is not TOML: {message.partition(' (at ')[0]}."
-
-
-def _named(place: Sequence[str | int]) -> str:
-    names = [part for part in place if isinstance(part, str)]
-    keys = [name for name in names if name not in ("program", "arguments")]
-    return f"{(keys or names[-1:])[0]}: "
-
-
-def _in_words(one: Any) -> str:
-    message = _IN_WORDS.get(one["type"])
-    if one["type"] == "extra_forbidden":
         known = [*_File.model_fields, *_Program.model_fields, *_Argument.model_fields]
-        close = difflib.get_close_matches(str(one["loc"][-1]), known, n=1)
-        return f"{message}; did you mean {close[0]}?" if close else f"{message}"
-    if one["type"] == "list_type" and one["loc"][-1] in ("program", "arguments"):
-        tables = "[[program]]" if one["loc"][-1] == "program" else "[[program.arguments]]"
-        return f"it has to be a list of tables; write {tables}"
-    if message is not None:
-        return message
-    words = str(one["msg"]).removeprefix("Value error, ")
-    return words.replace("Input should be", "it has to be")
+        problems = [(one["loc"], describe(one, known)) for one in error.errors()]
+    if problems:
+        lines = Lines(text)
+        raise CatalogueError([problem(path, lines, place, why) for place, why in problems])
+    return [program.entry() for program in file.program]
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:

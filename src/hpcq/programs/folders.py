@@ -1,7 +1,8 @@
-"""What folders hold, read again only when they have changed."""
+"""The content of folders, read again only after a change."""
 
 import errno
 import os
+import re
 import stat
 import time
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ __all__ = ["Entry", "Folders", "TooManyEntries", "enter", "is_certain", "shown"]
 _MOST_ENTRIES = 100_000
 # A file system may date changes no finer than this: a younger folder may change unnoticed.
 _COARSEST_TIME_NS = 3 * 10**9
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # A link that leads nowhere, or in a circle.
 _NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
@@ -74,9 +77,7 @@ class Entry(NamedTuple):
             self.name.encode()
         except UnicodeEncodeError:
             return "is not UTF-8"
-        if any(character < " " or character == "\x7f" for character in self.name):
-            return "holds a control character"
-        return None
+        return "holds a control character" if _CONTROL.search(self.name) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class Folders:
 
     def __init__(self) -> None:
         self._known: dict[str, _Listing] = {}
+        self._read: set[str] = set()
 
     def entries(self, folder: str) -> tuple[Entry, ...]:
         """Return what a folder holds, in the order of the names; while that stays, the same object.
@@ -98,6 +100,7 @@ class Folders:
         Raises:
             OSError: it cannot be read; `TooManyEntries` when there is too much in it.
         """
+        self._read.add(folder)
         status = os.stat(folder)
         signature = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
         known = self._known.get(folder)
@@ -111,9 +114,10 @@ class Folders:
         self._known[folder] = _Listing(signature, settled, entries)
         return entries
 
-    def forget_others(self, folders: set[str]) -> None:
-        """Forget all folders but these."""
-        for folder in self._known.keys() - folders:
+    def forget_unread(self) -> None:
+        """Forget the folders that were not requested since the last call."""
+        read, self._read = self._read, set()
+        for folder in self._known.keys() - read:
             self._known.pop(folder, None)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from hpcq.domain.programs import Installation
-from hpcq.programs.reading import Reading
+from hpcq.programs.scanner import Scan
 
 __all__ = ["ID_PREFIX", "find_modules", "signature_of"]
 
@@ -21,7 +21,7 @@ _MOST_PATHS = 100_000
 Signature = tuple[tuple[str, int, int], ...]
 
 
-def find_modules(listed: bytes, defaults: bytes, script: Path) -> Reading:
+def find_modules(listed: bytes, defaults: bytes, script: Path) -> Scan:
     """Return the modules, in the order of their names and versions.
 
     Args:
@@ -53,7 +53,7 @@ def find_modules(listed: bytes, defaults: bytes, script: Path) -> Reading:
             ),
         )
     ordered = sorted(found.values(), key=lambda one: (one.name, one.version))
-    return Reading(installations=tuple(ordered), problems=tuple(problems))
+    return Scan(installations=tuple(ordered), problems=tuple(problems))
 
 
 def _split(full_name: str) -> tuple[str, str]:

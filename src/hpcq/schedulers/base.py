@@ -1,10 +1,10 @@
-"""What a scheduler's adapter is: the backend contract and the data that crosses it."""
+"""Contract between the services and a scheduler's backend, and the data that crosses it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from hpcq.domain.errors import SchedulerError
 from hpcq.domain.ids import ANY_ID, IdForm
@@ -21,20 +21,20 @@ __all__ = [
     "KnowsEnds",
     "Listing",
     "Node",
+    "ParseFailure",
     "Queue",
     "SchedulerBackend",
     "SchedulerOptions",
     "ScriptDirectives",
-    "Unreadable",
 ]
 
 ACCOUNT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG")
-"""What a login gives an account; the rest of the service's environment is no job's business."""
+"""Variables that a login gives an account; a job gets no others of the service's environment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerOptions:
-    """What the settings say to a backend, whichever it is.
+    """Settings that every backend gets, whichever scheduler it is for.
 
     Attributes:
         cluster_id: this deployment's name.
@@ -45,13 +45,6 @@ class SchedulerOptions:
         command_path: the ``PATH`` in which the scheduler's commands are looked up.
         command_timeout_seconds: how long one command may take.
         listing_limit_bytes: the most a queue listing may print.
-        max_slots: slots of the LOCAL scheduler.
-        cancel_grace_seconds: LOCAL: from TERM to KILL.
-        parallel_environment: the Grid Engine parallel environment that slots are asked from.
-        torque_resources: the template by which Torque is asked for slots.
-        torque_slots_per_node: the slots of one of Torque's hosts; None: never mind.
-        torque_home: the folder of Torque's server, whose accounting logs are read.
-        pbs_resources: what PBS is asked for with ``-l``, see `hpcq.schedulers.pbs.resources`.
         job_shell: the interpreter of scripts without a ``#!`` line; None for the scheduler's own
             choice, and for ``/bin/bash`` where it has none.
     """
@@ -62,25 +55,18 @@ class SchedulerOptions:
     command_path: str
     command_timeout_seconds: float
     listing_limit_bytes: int
-    max_slots: int
-    cancel_grace_seconds: float
-    parallel_environment: str
-    torque_resources: str = "nodes={nodes}:ppn={ppn}"
-    torque_slots_per_node: int | None = None
-    torque_home: Path = Path("/var/spool/torque")
-    pbs_resources: str = "select=1:ncpus={slots}{memory}"
     job_shell: str | None = None
 
     @property
     def account_environment(self) -> dict[str, str]:
-        """What a job's environment starts with, without what belongs to the scheduler."""
+        """The first variables of a job's environment, without those of the scheduler."""
         known = self.environment
         return {name: known[name] for name in ACCOUNT_VARIABLES if name in known}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a scheduler can express; data, so that a client can ask before it tries.
+    """Fields and actions that a scheduler can express; data, so that clients can ask first.
 
     Attributes:
         fields: the optional fields of `JobSpec` that a submission may set.
@@ -120,13 +106,13 @@ class ScriptDirectives:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unreadable:
+class ParseFailure:
     """One record in a scheduler's answer that could not be read.
 
     Attributes:
         reason: what is wrong with it, in words.
         excerpt: its beginning, printable.
-        native_id: whose it is, when at least that could be read.
+        native_id: the job, when at least that could be read.
     """
 
     reason: str
@@ -136,20 +122,20 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """What a scheduler answered: the readable records and, beside them, the others.
+    """Answer of a scheduler: the records that could be read and, beside them, the others.
 
     Observations that did not change since the last listing may be the same objects.
 
     Attributes:
         observations: the readable records.
         unreadable: the others.
-        missing: the failure for which records may be absent that exist: a part of the scheduler
-            was away, and another one answered for it.
+        partial_reason: the failure for which records may be absent that exist: a part of the
+            scheduler was away, and another one answered for it.
     """
 
     observations: Sequence[Observation] = ()
-    unreadable: Sequence[Unreadable] = ()
-    missing: SchedulerError | None = None
+    unreadable: Sequence[ParseFailure] = ()
+    partial_reason: SchedulerError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +144,7 @@ class Queue:
 
     name: str
     is_open: bool
-    """Whether it takes and starts jobs."""
+    """True if it takes and starts jobs."""
     native_state: str | None = None
     slots_total: int | None = None
     slots_used: int | None = None
@@ -192,7 +178,7 @@ class SchedulerBackend(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can express."""
+        """The features of the scheduler."""
         ...
 
     async def start(self, wake: Callable[[], None]) -> None:
@@ -226,7 +212,7 @@ class SchedulerBackend(Protocol):
         Raises:
             InvalidSpec: the scheduler can never take this content.
             CommandFailed: it refused; the message is the scheduler's.
-            CommandTimedOut, OutputParseError: nobody knows whether the job exists: `find` it.
+            CommandTimedOut, OutputParseError: the job may exist: `find` it.
             SchedulerUnavailable: it is away.
         """
         ...
@@ -296,7 +282,7 @@ class SchedulerBackend(Protocol):
 
 @runtime_checkable
 class KnowsEnds(Protocol):
-    """A backend whose scheduler tells of ends without its accounting."""
+    """A backend for a scheduler that shows ends without its accounting."""
 
     async def ended(self, ids: Sequence[NativeId]) -> Listing:
         """Return those of these jobs that ended lately, as `SchedulerBackend.history` does.
@@ -308,9 +294,9 @@ class KnowsEnds(Protocol):
 
 @runtime_checkable
 class ForgetsKeys(Protocol):
-    """What a backend has besides whose scheduler keeps the end of a job longer than its key."""
+    """A backend for a scheduler that keeps the end of a job longer than its key."""
 
-    async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
+    async def find_similar_ended(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
         """Return jobs that ended and may have been submitted for this, although no key says so.
 
         Asked when `find` has found nothing, before that is taken for certain. As far as can be
@@ -344,7 +330,7 @@ class ChecksSubmission(Protocol):
         """Make sure that a plain job would be taken; submit nothing.
 
         Raises:
-            SchedulerError: no job would be, or nobody answers.
+            SchedulerError: no job would be, or the scheduler does not answer.
         """
         ...
 
@@ -352,10 +338,17 @@ class ChecksSubmission(Protocol):
 class BackendFactory(Protocol):
     """Makes a backend; starts nothing."""
 
-    def __call__(self, options: SchedulerOptions, runner: Runner) -> SchedulerBackend:
+    def __call__(
+        self, options: SchedulerOptions, runner: Runner, settings: Any
+    ) -> SchedulerBackend:
         """Return the backend, not started.
 
+        Args:
+            options: what every backend gets.
+            runner: runs commands.
+            settings: the section of settings that the scheduler's package declares, if it does.
+
         Raises:
-            ValueError: an option has a value that this scheduler cannot work with.
+            ValueError: a setting has a value that this scheduler cannot work with.
         """
         ...

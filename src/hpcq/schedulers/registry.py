@@ -1,25 +1,30 @@
-"""Which schedulers there are: the built-in ones and those that plugins add."""
+"""The schedulers: the built-in ones and those that plugins add."""
 
 from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from hpcq.schedulers.base import BackendFactory
+from hpcq.settings import Section
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["ENTRY_POINT_GROUP", "UnknownScheduler", "available", "is_available", "load"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "SETTINGS_GROUP",
+    "UnknownScheduler",
+    "available",
+    "is_available",
+    "is_built_in",
+    "load",
+    "load_plugin_settings",
+]
 
 ENTRY_POINT_GROUP = "hpcq.schedulers"
+SETTINGS_GROUP = "hpcq.settings"
 
-_BUILT_IN = {
-    "LOCAL": "hpcq.schedulers.local.backend:create",
-    "SLURM": "hpcq.schedulers.slurm.backend:create",
-    "SGE": "hpcq.schedulers.sge.backend:create",
-    "TORQUE": "hpcq.schedulers.torque.backend:create",
-    "PBS": "hpcq.schedulers.pbs.backend:create",
-}
+_BUILT_IN = ("LOCAL", "SLURM", "SGE", "TORQUE", "PBS")
 
 
 class UnknownScheduler(LookupError):
@@ -28,8 +33,13 @@ class UnknownScheduler(LookupError):
 
 def available() -> tuple[str, ...]:
     """Return the names that `load` takes: the built-in ones, then the plugins' by name."""
-    plugins = {point.name.upper() for point in _entry_points()}
+    plugins = {point.name.upper() for point in _entry_points(ENTRY_POINT_GROUP)}
     return (*_BUILT_IN, *sorted(plugins.difference(_BUILT_IN)))
+
+
+def is_built_in(name: str) -> bool:
+    """Return whether this value of ``SCHEDULER`` needs no plugin."""
+    return name.strip().upper() in ("INTERNAL", *_BUILT_IN)
 
 
 def is_available(name: str) -> bool:
@@ -49,13 +59,28 @@ def load(name: str) -> BackendFactory:
         ImportError, AttributeError: its package is broken.
     """
     if name in _BUILT_IN:
-        module, _, attribute = _BUILT_IN[name].partition(":")
-        return cast(BackendFactory, getattr(import_module(module), attribute))
+        module = import_module(f"hpcq.schedulers.{name.lower()}.backend")
+        return cast(BackendFactory, module.create)
     return cast(BackendFactory, _plugin(name).load())
 
 
+def load_plugin_settings() -> list[type[Section]]:
+    """Import the settings that plugins declare.
+
+    Raises:
+        ImportError, AttributeError, TypeError: a plugin is broken.
+    """
+    sections = []
+    for point in _entry_points(SETTINGS_GROUP):
+        section = point.load()
+        if not (isinstance(section, type) and issubclass(section, Section)):
+            raise TypeError(f"{point.value} is not a hpcq.settings.Section")
+        sections.append(section)
+    return sections
+
+
 def _plugin(name: str) -> "EntryPoint":
-    points = [point for point in _entry_points() if point.name.upper() == name]
+    points = [point for point in _entry_points(ENTRY_POINT_GROUP) if point.name.upper() == name]
     if not points:
         raise UnknownScheduler(f"There is no scheduler {name!r}; there are {_listed(available())}.")
     if len(points) > 1:
@@ -66,11 +91,11 @@ def _plugin(name: str) -> "EntryPoint":
     return points[0]
 
 
-def _entry_points() -> Sequence["EntryPoint"]:
+def _entry_points(group: str) -> Sequence["EntryPoint"]:
     # Imported here because it takes 20 ms that a start with a built-in scheduler can do without.
     from importlib.metadata import entry_points
 
-    return tuple(entry_points(group=ENTRY_POINT_GROUP))
+    return tuple(entry_points(group=group))
 
 
 def _listed(names: Sequence[str]) -> str:

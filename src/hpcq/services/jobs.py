@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 
-from hpcq.domain import life
+from hpcq.domain import identity, job_changes, job_merge
 from hpcq.domain.errors import (
     JobNotFound,
     SchedulerError,
@@ -21,18 +21,17 @@ from hpcq.domain.states import JobState
 from hpcq.domain.submission import IdempotencyKey
 from hpcq.domain.validation import check_content
 from hpcq.schedulers.base import SchedulerBackend
-from hpcq.services.archive import Archive
-from hpcq.services.bulletin import Bulletin
-from hpcq.services.dependencies import DependencyWish, resolve
-from hpcq.services.first_read import FirstReader
-from hpcq.services.from_program import FromProgram
-from hpcq.services.handing import Handing
-from hpcq.services.monitor import Monitor
-from hpcq.services.paths import PathChecker
-from hpcq.services.snapshot import Board, Entry
-from hpcq.services.submission import Submission, Submitter
-from hpcq.services.usage import UsageReader
-from hpcq.services.wire import WireFormat
+from hpcq.services.listing.job_lookup import JobLookup
+from hpcq.services.listing.job_table import JobEntry, JobTable
+from hpcq.services.listing.publisher import JobPublisher
+from hpcq.services.listing.wire import WireFormat, wire_name
+from hpcq.services.monitoring.job_details import DetailsReader, UsageReader
+from hpcq.services.monitoring.monitor import Monitor
+from hpcq.services.submission.attempt import SubmissionRunner
+from hpcq.services.submission.dependencies import DependencyRequest, resolve
+from hpcq.services.submission.paths import PathChecker
+from hpcq.services.submission.program_request import ProgramRequest
+from hpcq.services.submission.submitter import Submission, Submitter
 from hpcq.storage.jobs import JobStore
 
 __all__ = ["JobService"]
@@ -40,10 +39,6 @@ __all__ = ["JobService"]
 _ALWAYS_EXPRESSED = frozenset(
     {"name", "working_directory", "script_file", "args", "slots", "outputs"}
 )
-_WIRE_NAMES = {
-    "wall_time_limit_seconds": "wallTimeLimit",
-    "memory_limit_bytes": "memoryLimit",
-}
 _OPTIONAL_FIELDS = tuple(f.name for f in fields(JobSpec) if f.name not in _ALWAYS_EXPRESSED)
 
 
@@ -52,19 +47,19 @@ class JobService:
     """The use cases of jobs, over one scheduler.
 
     All methods that take an id accept the scheduler's own or the permanent uid, and raise
-    `JobNotFound` when nobody knows it.
+    `JobNotFound` when there is no such job.
     """
 
     backend: SchedulerBackend
     store: JobStore
-    board: Board
-    bulletin: Bulletin
+    table: JobTable
+    publisher: JobPublisher
     monitor: Monitor
-    handing: Handing
+    runner: SubmissionRunner
     submitter: Submitter
     usage: UsageReader
-    archive: Archive
-    first_reader: FirstReader
+    lookup: JobLookup
+    details_reader: DetailsReader
     wire: WireFormat
     paths: PathChecker
     clock: Callable[[], datetime]
@@ -73,10 +68,10 @@ class JobService:
         self,
         spec: JobSpec,
         key_text: str | None = None,
-        program: FromProgram | None = None,
-        depends_on: Sequence[DependencyWish] = (),
+        program: ProgramRequest | None = None,
+        depends_on: Sequence[DependencyRequest] = (),
     ) -> Submission:
-        """Hand a job to the scheduler; the intent is on disk before the scheduler is touched.
+        """Hand a job to the scheduler; the intent is on disk before the scheduler is asked.
 
         Args:
             spec: what is to run.
@@ -102,7 +97,7 @@ class JobService:
             spec = await program.complete(spec)
             check_content(spec)
         self._check_expressible(spec, depends_on)
-        self.handing.check_available()
+        self.runner.check_available()
         spec = replace(spec, depends_on=await resolve(depends_on, self._record))
         spec = await self.paths.check(spec)
         submission = await self.submitter.submit(spec, key)
@@ -110,33 +105,34 @@ class JobService:
             self.monitor.wake()
         return submission
 
-    def _check_expressible(self, spec: JobSpec, depends_on: Sequence[DependencyWish]) -> None:
+    def _check_expressible(self, spec: JobSpec, depends_on: Sequence[DependencyRequest]) -> None:
         expressible = self.backend.capabilities.fields
         asked = {name for name in _OPTIONAL_FIELDS if _is_set(getattr(spec, name))}
         if depends_on:
             asked.add("depends_on")
         for name in _OPTIONAL_FIELDS:
             if name in asked and name not in expressible:
-                raise UnsupportedCapability(_wire_name(name), self.backend.name)
+                field = wire_name(name.removesuffix("_seconds").removesuffix("_bytes"))
+                raise UnsupportedCapability(field, self.backend.name)
 
     async def _record(self, job_id: str) -> JobRecord:
         return (await self.find(job_id)).record
 
-    async def read(self, job_id: str) -> Entry:
+    async def read(self, job_id: str) -> JobEntry:
         """Return a job with all that can be known of it; its first reader waits for that."""
         entry = await self.find(job_id)
-        await self.first_reader.complete(entry.record)
-        return self.board.snapshot.entry(entry.record.uid) or entry
+        await self.details_reader.complete(entry.record)
+        return self.table.entry(entry.record.uid) or entry
 
-    async def find(self, job_id: str) -> Entry:
+    async def find(self, job_id: str) -> JobEntry:
         """Return a job, from memory when it is in the queue or ended lately."""
         parsed, is_array = self._parse_id(job_id)
-        entry = self.board.snapshot.entry(parsed)
+        entry = self.table.entry(parsed)
         if entry is None:
             found = await self._find_elsewhere(parsed, is_array=is_array)
-            entry = Entry(found, self.wire)
+            entry = JobEntry(found, self.wire)
         else:
-            self.usage.read(entry.record.uid)
+            self.usage.mark_viewed(entry.record.uid)
         if is_array and not entry.record.is_array:
             raise JobNotFound(job_id)
         return entry
@@ -155,23 +151,25 @@ class JobService:
         Only jobs that were submitted through this service have any.
         """
         record = (await self.find(job_id)).record
-        return await self.store.samples(record.uid) if record.is_ours else []
+        return await self.store.samples(record.uid) if record.submitted_here else []
 
     async def _find_elsewhere(
         self, job_id: JobUid | NativeId, *, is_array: bool = False
     ) -> JobRecord:
-        left = self.board.departed(job_id)
+        left = self.table.recently_left(job_id)
         if left is not None and left.native_id is not None:
             # It is the newest with this id; accounting may be late or away.
             with contextlib.suppress(SchedulerError):
-                record = await self.archive.look_up(left.native_id)
-                if record is not None and (record.seen is None or life.same_job(left, record.seen)):
+                record = await self.lookup.look_up(left.native_id)
+                if record is not None and (
+                    record.seen is None or identity.same_job(left, record.seen)
+                ):
                     return record
             return left
         if is_array and isinstance(job_id, NativeId):
-            record = await self.archive.find_array(job_id)
+            record = await self.lookup.find_array(job_id)
         else:
-            record = await self.archive.find(job_id)
+            record = await self.lookup.find(job_id)
         if record is not None:
             return record
         if not self.monitor.has_seen_queue:
@@ -189,7 +187,7 @@ class JobService:
         record = (await self.find(job_id)).record
         if not record.state.is_final:
             record = await self._cancel(record)
-        if record.is_ours and record.removed_at is None:
+        if record.submitted_here and record.removed_at is None:
             record = await self._remove(record)
         return record
 
@@ -197,7 +195,7 @@ class JobService:
         if record.native_id is None:
             # When it is found it is cancelled, and else not handed over again.
             at = self.clock()
-            record = await self._change(record, lambda r: life.cancel_requested(r, at))
+            record = await self._change(record, lambda r: job_changes.cancel_requested(r, at))
         if record.native_id is None or record.hand_over is not None:
             return record
         native_id = record.native_id
@@ -209,10 +207,10 @@ class JobService:
         at = self.clock()
 
         def asked(job: JobRecord) -> JobRecord:
-            job = life.cancel_requested(job, at)
-            return life.removed_while_queued(job, at) if never_ran else job
+            job = job_changes.cancel_requested(job, at)
+            return job_merge.removed_while_queued(job, at) if never_ran else job
 
-        changed = await self.bulletin.apply(record.uid, asked)
+        changed = await self.publisher.apply(record.uid, asked)
         self.monitor.wake()
         return changed or record
 
@@ -220,20 +218,20 @@ class JobService:
         at = self.clock()
 
         def with_array(task: JobRecord) -> JobRecord:
-            wished = task if task.state.is_final else life.cancel_requested(task, at)
+            wished = task if task.state.is_final else job_changes.cancel_requested(task, at)
             return wished.changed(removed_at=task.removed_at or at)
 
         if record.is_array:
-            records = self.board.snapshot.records()
+            records = self.table.records()
             tasks = [r.uid for r in records if r.parent_uid == record.uid]
-            await asyncio.gather(*(self.bulletin.apply(uid, with_array) for uid in tasks))
+            await asyncio.gather(*(self.publisher.apply(uid, with_array) for uid in tasks))
         return await self._change(record, lambda r: r.changed(removed_at=at))
 
     async def _change(
         self, record: JobRecord, change: Callable[[JobRecord], JobRecord]
     ) -> JobRecord:
-        """Change a job of ours, whether or not the board shows it."""
-        changed = await self.bulletin.apply(record.uid, change)
+        """Change a job of ours, whether or not the table shows it."""
+        changed = await self.publisher.apply(record.uid, change)
         return changed or await self.store.change(record.uid, change) or record
 
     async def hold(self, job_id: str) -> JobRecord:
@@ -241,7 +239,7 @@ class JobService:
         record = await self._waiting("hold", job_id)
         await self._tell(self.backend.hold, record)
         at = self.clock()
-        return await self.bulletin.apply(record.uid, lambda r: life.held(r, at)) or record
+        return await self.publisher.apply(record.uid, lambda r: job_changes.held(r, at)) or record
 
     async def release(self, job_id: str) -> JobRecord:
         """Let a held job start."""
@@ -249,7 +247,9 @@ class JobService:
         await self._tell(self.backend.release, record)
         self.monitor.wake()
         at = self.clock()
-        return await self.bulletin.apply(record.uid, lambda r: life.released(r, at)) or record
+        return (
+            await self.publisher.apply(record.uid, lambda r: job_changes.released(r, at)) or record
+        )
 
     async def _tell(self, change: Callable[[NativeId], Awaitable[None]], record: JobRecord) -> None:
         """Have the scheduler change a job that we know, and that it may not know any more."""
@@ -291,7 +291,7 @@ def _is_set(value: object) -> bool:
 
 
 def _beyond(
-    program: FromProgram | None, depends_on: Sequence[DependencyWish]
+    program: ProgramRequest | None, depends_on: Sequence[DependencyRequest]
 ) -> Mapping[str, object]:
     """Return what a submission asks for that its `JobSpec` does not say yet."""
     asked: dict[str, object] = {}
@@ -300,10 +300,3 @@ def _beyond(
     if depends_on:
         asked["depends_on"] = [asdict(wish) for wish in depends_on]
     return asked
-
-
-def _wire_name(field: str) -> str:
-    if field in _WIRE_NAMES:
-        return _WIRE_NAMES[field]
-    first, *rest = field.split("_")
-    return first + "".join(word.capitalize() for word in rest)

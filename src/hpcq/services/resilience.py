@@ -1,23 +1,20 @@
-"""A scheduler that hiccups or dies: reads are asked again, a dead one is left in peace.
+"""A scheduler that hiccups or dies: reads are repeated, a dead scheduler is left in peace.
 
-Only what changes nothing is asked again. A submission, a deletion, hold and release are carried
-out once; what becomes of one that was not answered is not decided here.
+Only commands that change nothing are repeated. A submission, a deletion, hold and release are
+carried out once; `hpcq.services.submission` decides about one that was not answered.
 """
 
-import time
+import asyncio
+import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from time import monotonic
 from typing import TypeVar
 
 import structlog
 
-from hpcq.domain.errors import (
-    CommandTimedOut,
-    NotAsked,
-    SchedulerError,
-    SchedulerUnavailable,
-)
+from hpcq.domain.errors import CircuitOpen, CommandTimedOut, SchedulerError, SchedulerUnavailable
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.schedulers.base import (
     Capabilities,
@@ -31,7 +28,7 @@ from hpcq.schedulers.base import (
     SchedulerBackend,
     ScriptDirectives,
 )
-from hpcq.services.circuit import Circuit, is_away
+from hpcq.services.circuit_breaker import CircuitBreaker, is_away
 
 __all__ = ["ResilientBackend"]
 
@@ -39,11 +36,9 @@ _log = structlog.get_logger("hpcq.scheduler")
 
 _T = TypeVar("_T")
 
-_ATTEMPTS = 3
-_FIRST_WAIT_SECONDS = 0.2
-_LONGEST_WAIT_SECONDS = 1.0
+_PAUSES_SECONDS = (0.2, 0.4)
 _JITTER_SECONDS = 0.3
-# No read is asked again when so much time has gone by: whoever waits for it has waited enough.
+# No read is repeated after so much time: its caller has waited enough.
 _NO_LATER_THAN_SECONDS = 3.0
 # The accounting has no question of its own that comes with every interval.
 _ACCOUNTING_INTERVALS = 6
@@ -54,7 +49,7 @@ class ResilientBackend:
 
     The queue and all commands share one circuit, the accounting has its own: submissions go on
     without it. While the first is open, `jobs` alone is let through; the monitor calls it once an
-    interval, so recovery is seen within one. Should nobody call it, something else is let through
+    interval, so recovery is seen within one. Should that call not come, another is let through
     an interval later.
 
     Args:
@@ -70,29 +65,29 @@ class ResilientBackend:
         self, wrapped: SchedulerBackend, *, failures: int, interval_seconds: float
     ) -> None:
         self.wrapped = wrapped
-        self._scheduler = Circuit(
+        self._scheduler = CircuitBreaker(
             name="scheduler",
             subject=f"The {wrapped.name} scheduler",
             failures=failures,
-            asked_again_seconds=interval_seconds,
+            probe_seconds=interval_seconds,
             patience_seconds=interval_seconds,
             concerns=lambda error: not error.of_accounting,
         )
-        self._accounting = Circuit(
+        self._accounting = CircuitBreaker(
             name="accounting",
             subject=f"The accounting of the {wrapped.name} scheduler",
             failures=failures,
-            asked_again_seconds=_ACCOUNTING_INTERVALS * interval_seconds,
+            probe_seconds=_ACCOUNTING_INTERVALS * interval_seconds,
         )
 
     @property
-    def circuits(self) -> Mapping[str, Circuit]:
+    def circuits(self) -> Mapping[str, CircuitBreaker]:
         """The circuits, under the names that ``/health/ready`` gives them."""
         return {"scheduler": self._scheduler, "accounting": self._accounting}
 
-    def refusal(self) -> NotAsked | None:
+    def rejection(self) -> CircuitOpen | None:
         """Return why nothing is to be submitted now; None when it may be."""
-        return self._scheduler.refusal()
+        return self._scheduler.rejection()
 
     @property
     def name(self) -> str:
@@ -118,19 +113,19 @@ class ResilientBackend:
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Hand the job over, once."""
-        with self._scheduler.asked():
+        with self._scheduler.ask():
             return await self.wrapped.submit(spec, key)
 
     async def find(self, key: SubmissionKey) -> NativeId | None:
         """Look for the key, if both the queue and the accounting can be asked."""
-        refusal = self._accounting.refusal()
-        if refusal is not None:
-            raise refusal
+        rejection = self._accounting.rejection()
+        if rejection is not None:
+            raise rejection
         try:
             return await self._read(self._scheduler, lambda: self.wrapped.find(key))
         except SchedulerError as error:
             if error.of_accounting:
-                self._accounting.unanswered(error)
+                self._accounting.record_failure(error)
             raise
 
     async def check_submission(self) -> None:
@@ -138,12 +133,12 @@ class ResilientBackend:
         if isinstance(self.wrapped, ChecksSubmission):
             await self.wrapped.check_submission()
 
-    async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
+    async def find_similar_ended(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
         """Ask the wrapped one, if it can be asked; see `ForgetsKeys`."""
         wrapped = self.wrapped
         if not isinstance(wrapped, ForgetsKeys):
             return ()
-        return await self._read(self._scheduler, lambda: wrapped.lookalikes(spec, since))
+        return await self._read(self._scheduler, lambda: wrapped.find_similar_ended(spec, since))
 
     async def forget(self, before: datetime) -> int:
         """Have the wrapped one delete what it keeps; see `KeepsRecords`."""
@@ -152,7 +147,7 @@ class ResilientBackend:
 
     async def jobs(self) -> Listing:
         """List the queue; asked also while the circuit is open."""
-        return await self._read(self._scheduler, self.wrapped.jobs, anyway=True)
+        return await self._read(self._scheduler, self.wrapped.jobs, probe=True)
 
     async def history(self, ids: Sequence[NativeId]) -> Listing:
         """Ask the accounting.
@@ -160,19 +155,19 @@ class ResilientBackend:
         What the rest of the scheduler says in its stead is an answer, unless it took the whole
         limit of a command to get it. While the accounting is left in peace the rest is asked.
         """
-        wrapped, refusal = self.wrapped, self._accounting.refusal()
-        if refusal is not None and isinstance(wrapped, KnowsEnds):
+        wrapped, rejection = self.wrapped, self._accounting.rejection()
+        if rejection is not None and isinstance(wrapped, KnowsEnds):
             listing = await self._read(self._scheduler, lambda: wrapped.ended(ids))
-            return replace(listing, missing=refusal)
+            return replace(listing, partial_reason=rejection)
 
         async def once() -> Listing:
-            with self._accounting.asked() as question:
+            with self._accounting.ask() as question:
                 listing = await self.wrapped.history(ids)
-                if isinstance(listing.missing, CommandTimedOut):
-                    question.failure = listing.missing
+                if isinstance(listing.partial_reason, CommandTimedOut):
+                    question.failure = listing.partial_reason
                 return listing
 
-        return await _patiently(once, self._accounting)
+        return await _with_retry(once, self._accounting)
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:
         """Ask the queue for more."""
@@ -180,17 +175,17 @@ class ResilientBackend:
 
     async def cancel(self, native_id: NativeId) -> bool:
         """End the job; asked once."""
-        with self._scheduler.asked():
+        with self._scheduler.ask():
             return await self.wrapped.cancel(native_id)
 
     async def hold(self, native_id: NativeId) -> None:
         """Hold the job; asked once."""
-        with self._scheduler.asked():
+        with self._scheduler.ask():
             await self.wrapped.hold(native_id)
 
     async def release(self, native_id: NativeId) -> None:
         """Release the job; asked once."""
-        with self._scheduler.asked():
+        with self._scheduler.ask():
             await self.wrapped.release(native_id)
 
     async def queues(self) -> Sequence[Queue]:
@@ -203,58 +198,32 @@ class ResilientBackend:
 
     async def version(self) -> str:
         """Ask the client for the version, which is no sign that the scheduler is there."""
-        refusal = self._scheduler.refusal()
-        if refusal is not None:
-            raise refusal
-        return await _patiently(self.wrapped.version, self._scheduler)
+        rejection = self._scheduler.rejection()
+        if rejection is not None:
+            raise rejection
+        return await _with_retry(self.wrapped.version, self._scheduler)
 
     async def _read(
-        self, circuit: Circuit, ask: Callable[[], Awaitable[_T]], *, anyway: bool = False
+        self, circuit: CircuitBreaker, ask: Callable[[], Awaitable[_T]], *, probe: bool = False
     ) -> _T:
         async def once() -> _T:
-            with circuit.asked(anyway=anyway):
+            with circuit.ask(probe=probe):
                 return await ask()
 
-        return await _patiently(once, circuit)
+        return await _with_retry(once, circuit)
 
 
-async def _patiently(ask: Callable[[], Awaitable[_T]], circuit: Circuit) -> _T:
+async def _with_retry(ask: Callable[[], Awaitable[_T]], circuit: CircuitBreaker) -> _T:
     """Ask, and ask again where that may help."""
-    began = time.monotonic()
-    try:
-        return await ask()
-    except SchedulerUnavailable as error:
-        if not _may_mend(error, circuit) or time.monotonic() - began > _NO_LATER_THAN_SECONDS:
-            raise
-        failure = error
-    return await _again(failure, ask, lambda error: _may_mend(error, circuit))
-
-
-def _may_mend(error: Exception, circuit: Circuit) -> bool:
-    """Return whether it is worth while to ask again soon. A timeout has cost its whole limit."""
-    return isinstance(error, SchedulerUnavailable) and is_away(error) and circuit.is_closed
-
-
-async def _again(
-    failure: Exception, ask: Callable[[], Awaitable[_T]], may_mend: Callable[[Exception], bool]
-) -> _T:
-    """Ask again, now and then, after a first failure."""
-    # Imported here because it takes 10 ms that a service whose scheduler answers can do without.
-    import stamina
-
-    # Its own hooks would log each wait at the level of a warning, under their own names.
-    stamina.instrumentation.set_on_retry_hooks([])
-    async for attempt in stamina.retry_context(
-        on=may_mend,
-        attempts=_ATTEMPTS,
-        timeout=_NO_LATER_THAN_SECONDS,
-        wait_initial=_FIRST_WAIT_SECONDS,
-        wait_max=_LONGEST_WAIT_SECONDS,
-        wait_jitter=_JITTER_SECONDS,
-    ):
-        with attempt:
-            if attempt.num == 1:
-                raise failure
-            _log.debug("scheduler.asked_again", attempt=attempt.num, problem=str(failure))
+    began = monotonic()
+    for pause in _PAUSES_SECONDS:
+        try:
             return await ask()
-    raise AssertionError("unreachable")
+        except SchedulerUnavailable as error:
+            # After a timeout, which has cost its whole limit, or behind an open circuit: no use.
+            is_retryable = is_away(error) and circuit.is_closed
+            if not is_retryable or monotonic() - began > _NO_LATER_THAN_SECONDS:
+                raise
+            _log.debug("scheduler.asked_again", problem=error.detail)
+        await asyncio.sleep(pause + random.uniform(0, _JITTER_SECONDS))  # noqa: S311
+    return await ask()

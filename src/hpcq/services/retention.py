@@ -1,17 +1,17 @@
-"""How long things are kept: what is older is taken out of the records, little by little."""
+"""Retention: what is older than its time is deleted from the records, little by little."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
 
 from hpcq.domain.errors import LeaseLost, SchedulerError, StoreUnavailable
 from hpcq.schedulers.base import KeepsRecords, SchedulerBackend
+from hpcq.services.settings import ServiceSettings
 from hpcq.storage.pruning import Pruner
 
-__all__ = ["Retention", "RetentionOptions"]
+__all__ = ["Retention"]
 
 _log = structlog.get_logger("hpcq.retention")
 
@@ -20,32 +20,15 @@ _EVERY = timedelta(hours=1)
 _OTHERS_KEPT = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetentionOptions:
-    """For how long things are kept.
-
-    Attributes:
-        records: records of our own jobs after their end; None for ever.
-        events: events.
-        keys: idempotency keys. A record stays as long as its key is remembered.
-        listed: how long a finished job stays in the listing; its record does so too.
-    """
-
-    records: timedelta | None
-    events: timedelta
-    keys: timedelta
-    listed: timedelta
-
-
 class Retention:
-    """Looks soon after the start, and then every hour, what has been kept for long enough.
+    """Deletes, soon after the start and then every hour, what has been kept for long enough.
 
     Args:
-        pruner: deletes one batch at a time, so that whoever wants to write in between can.
-        backend: the scheduler, whose own records are kept as long if it has any.
-        open_since: says when the oldest submission began whose job the scheduler may have or not;
-            the scheduler must be able to say that it ran.
-        options: see there.
+        pruner: deletes one batch at a time, so that others can write in between.
+        backend: the scheduler; its own records, if it has any, are kept as long.
+        open_since: returns the beginning of the oldest unclear submission; the scheduler must
+            keep its records until that is decided.
+        settings: for how long things are kept.
         clock: the present, aware.
     """
 
@@ -54,13 +37,13 @@ class Retention:
         pruner: Pruner,
         backend: SchedulerBackend,
         open_since: Callable[[], datetime | None],
-        options: RetentionOptions,
+        settings: ServiceSettings,
         clock: Callable[[], datetime],
     ) -> None:
         self._pruner = pruner
         self._backend = backend
         self._open_since = open_since
-        self._options = options
+        self._settings = settings
         self._now = clock
 
     async def run(self) -> None:
@@ -76,7 +59,7 @@ class Retention:
         try:
             await self.sweep()
         except LeaseLost:
-            # Whoever asks the scheduler sees to this too.
+            # The replica that polls the scheduler does this too.
             return
         except (SchedulerError, StoreUnavailable) as error:
             _log.warning("retention.behind", problem=error.detail)
@@ -91,16 +74,19 @@ class Retention:
             SchedulerError: the scheduler's records cannot.
             LeaseLost: that is another replica's task now.
         """
-        options, pruner, at = self._options, self._pruner, self._now()
-        if options.records is not None:
-            kept = max(options.records, options.keys, options.listed)
+        settings, pruner, at = self._settings, self._pruner, self._now()
+        listed = timedelta(seconds=settings.finished_jobs_listed_seconds)
+        keys = timedelta(seconds=settings.idempotency_keys_kept_seconds)
+        if settings.records_kept_days is not None:
+            kept = max(timedelta(days=settings.records_kept_days), keys, listed)
             await self._empty("records", pruner.prune_jobs, at - kept)
             if isinstance(self._backend, KeepsRecords):
                 before = min(at - kept, self._open_since() or at)
                 await self._empty("scheduler", self._backend.forget, before)
-        await self._empty("others", pruner.prune_others, at - max(_OTHERS_KEPT, options.listed))
-        await self._empty("keys", pruner.prune_keys, at - options.keys)
-        await self._empty("events", pruner.prune_events, at - options.events)
+        await self._empty("others", pruner.prune_others, at - max(_OTHERS_KEPT, listed))
+        await self._empty("keys", pruner.prune_keys, at - keys)
+        events = timedelta(days=settings.events_kept_days)
+        await self._empty("events", pruner.prune_events, at - events)
 
     async def _empty(
         self, what: str, prune: Callable[[datetime], Awaitable[int]], before: datetime

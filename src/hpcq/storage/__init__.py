@@ -1,1 +1,1 @@
-"""Where this service keeps what it must not forget."""
+"""Storage: the records that outlive the service."""

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpcq.domain.errors import StoreUnavailable
-from hpcq.domain.events import Happening
+from hpcq.domain.events import EventDraft
 from hpcq.storage.documents import to_json
 from hpcq.storage.explain import explain
 from hpcq.storage.migrate import Deployment, bring_up_to_date
@@ -45,19 +45,19 @@ _POSTGRESQL_OPTIONS = {
 
 @dataclass(slots=True)
 class Transaction:
-    """What one transaction has written so far.
+    """One transaction, as far as it has come.
 
     Attributes:
         connection: to write with.
-        deployment_id: whose records these are.
+        deployment_id: the owner of the records.
         change: its own number; those of earlier transactions are lower.
-        happenings: what it has to tell, in order; they become events when it ends.
+        event_drafts: what it has to tell, in order; they become events when it ends.
     """
 
     connection: sa.Connection
     deployment_id: int
     change: int
-    happenings: list[Happening] = field(default_factory=list)
+    event_drafts: list[EventDraft] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class Database:
 
     Args:
         url: ``sqlite:///PATH`` or ``postgresql://…``.
-        deployment: whose records are read and written.
+        deployment: the owner of the records.
 
     Attributes:
         is_shared: whether other processes may use it too.
@@ -241,7 +241,7 @@ def _engine(url: sa.URL) -> sa.Engine:
 
 
 def _on_connect(connection: Any, _record: object) -> None:
-    # A number of an event that somebody has seen must not be given again after a power failure.
+    # The number of an event that a client has seen must not be given again after a power failure.
     connection.execute("PRAGMA synchronous=FULL")
 
 
@@ -323,7 +323,7 @@ def _done(index: int, work: _Work, transaction: Transaction) -> Any:
 
 def _tell(transaction: Transaction, last_event: int) -> None:
     """Number what happened and write it down as events."""
-    if not transaction.happenings:
+    if not transaction.event_drafts:
         return
     rows = [
         {
@@ -334,7 +334,7 @@ def _tell(transaction: Transaction, last_event: int) -> None:
             "at": what.at.timestamp(),
             "data": to_json(what.data),
         }
-        for number, what in enumerate(transaction.happenings, last_event + 1)
+        for number, what in enumerate(transaction.event_drafts, last_event + 1)
     ]
     transaction.connection.execute(events.insert(), rows)
     transaction.connection.execute(

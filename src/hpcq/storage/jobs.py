@@ -5,7 +5,7 @@ A record and what its change means to those who follow it are written in one tra
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,42 +13,45 @@ import sqlalchemy as sa
 import structlog
 
 from hpcq.domain.errors import RecordDamaged
-from hpcq.domain.events import Event, EventKind, Happening, between, sampled
+from hpcq.domain.events import Event, EventDraft, EventKind
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Usage
 from hpcq.domain.sampling import Sample
 from hpcq.domain.submission import IdempotencyKey
 from hpcq.domain.units import from_epoch
 from hpcq.storage.database import Database, Transaction
-from hpcq.storage.documents import decode, encode
+from hpcq.storage.idempotency import Claim, find_claim, free_key, write_claim
+from hpcq.storage.job_rows import (
+    batches,
+    keep_samples,
+    mark_as_gone,
+    read_one,
+    read_record,
+    select_ended,
+    select_records,
+    still_current,
+    write_answer_of_scheduler,
+    write_records,
+)
 from hpcq.storage.leases import check_lease
-from hpcq.storage.samples import read_samples, write_samples
-from hpcq.storage.schema import deployments, events, idempotency_keys, jobs
+from hpcq.storage.samples import read_samples
+from hpcq.storage.schema import deployments, events, jobs
 
 __all__ = ["Claim", "JobStore", "News"]
 
 _log = structlog.get_logger("hpcq.store")
 
-_IDS_IN_ONE_QUERY = 500
 _NEWS_AT_ONCE = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A job that was submitted under an idempotency key before."""
-
-    uid: JobUid
-    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
-    """What other processes, and this one, have written lately.
+    """The newest writes of all processes.
 
     Attributes:
         changed: records, as they are now.
         gone: other people's jobs that left the queue.
         change: the newest transaction that is in it.
-        as_of: when the scheduler last answered whoever asks it.
+        as_of: the time of the scheduler's newest answer.
         problem: why it has not answered since, in words.
     """
 
@@ -81,7 +84,7 @@ class JobStore:
 
     @property
     def is_shared(self) -> bool:
-        """Whether other processes may write to it too."""
+        """True when other processes may write to it too."""
         return self._database.is_shared
 
     async def create(self, record: JobRecord, key: IdempotencyKey | None = None) -> Claim | None:
@@ -95,11 +98,11 @@ class JobStore:
             if key is not None:
                 connection, deployment = transaction.connection, transaction.deployment_id
                 horizon = self._now() - self._keys_kept
-                claim = _find_claim(connection, deployment, key.text, horizon)
+                claim = find_claim(connection, deployment, key.text, horizon)
                 if claim is not None:
                     return claim
-                _claim(transaction, key, record)
-            _write(transaction, [(None, record)], self._now())
+                write_claim(transaction, key, record)
+            write_records(transaction, [(None, record)], self._now())
             return None
 
         return await self._database.write(do)
@@ -108,7 +111,7 @@ class JobStore:
         """Return the job that was submitted under a key before, or None."""
         horizon = self._now() - self._keys_kept
         return await self._database.read(
-            lambda connection, deployment: _find_claim(connection, deployment, key.text, horizon)
+            lambda connection, deployment: find_claim(connection, deployment, key.text, horizon)
         )
 
     async def change(
@@ -117,7 +120,7 @@ class JobStore:
         """Change one record, as it is in the database at that moment.
 
         Args:
-            uid: whose.
+            uid: the job's.
             change: returns the record as it is to be; may be called more than once.
             frees_key: whether the idempotency key of the job may be used for another, should the
                 change make a difference.
@@ -127,15 +130,15 @@ class JobStore:
         """
 
         def do(transaction: Transaction) -> JobRecord | None:
-            old = _read_one(transaction.connection, jobs.c.uid == str(uid))
+            old = read_one(transaction.connection, jobs.c.uid == str(uid))
             if old is None:
                 return None
             new = change(old)
             if new != old:
                 new = new.changed(revision=old.revision + 1)
-                _write(transaction, [(old, new)], self._now())
+                write_records(transaction, [(old, new)], self._now())
                 if frees_key:
-                    _free_key(transaction, uid)
+                    free_key(transaction, uid)
             return new
 
         return await self._database.write(do)
@@ -146,7 +149,7 @@ class JobStore:
         *,
         holder: str | None,
         gone: Iterable[JobUid] = (),
-        happenings: Sequence[Happening] = (),
+        event_drafts: Sequence[EventDraft] = (),
         samples: Sequence[Sample] = (),
         as_of: datetime | None = None,
         problem: str | None = None,
@@ -157,7 +160,7 @@ class JobStore:
             changes: records before and after; before is None for a new one.
             holder: the process that holds the lease, and so may write; None where there is none.
             gone: other people's jobs that left the queue.
-            happenings: what else there is to tell.
+            event_drafts: what else there is to tell.
             samples: what the jobs of some of the changes use; those for which there is room are
                 kept, and told.
             as_of: when the scheduler answered, if it did.
@@ -174,12 +177,12 @@ class JobStore:
         def do(transaction: Transaction) -> list[JobRecord]:
             if holder is not None:
                 check_lease(transaction, holder)
-            fresh = _still_current(transaction, changes)
-            _write(transaction, fresh, self._now())
-            _forget(transaction, gone, self._now())
-            transaction.happenings.extend(happenings)
-            _keep_samples(transaction, samples, fresh, self._now())
-            _note(transaction, as_of, problem)
+            fresh = still_current(transaction, changes)
+            write_records(transaction, fresh, self._now())
+            mark_as_gone(transaction, gone, self._now())
+            transaction.event_drafts.extend(event_drafts)
+            keep_samples(transaction, samples, fresh, self._now())
+            write_answer_of_scheduler(transaction, as_of, problem)
             return [new for _, new in fresh]
 
         return await self._database.write(do)
@@ -187,7 +190,7 @@ class JobStore:
     async def by_uid(self, uid: JobUid) -> JobRecord | None:
         """Return the record with this uid, or None."""
         return await self._database.read(
-            lambda connection, deployment: _read_one(
+            lambda connection, deployment: read_one(
                 connection, jobs.c.uid == str(uid), jobs.c.deployment_id == deployment
             )
         )
@@ -198,10 +201,10 @@ class JobStore:
         def read(connection: sa.Connection, deployment: int) -> list[JobRecord]:
             return [
                 record
-                for batch in _batches([str(uid) for uid in uids])
+                for batch in batches([str(uid) for uid in uids])
                 for record in self._whole(
                     connection.execute(
-                        _select(jobs.c.uid.in_(batch), jobs.c.deployment_id == deployment)
+                        select_records(jobs.c.uid.in_(batch), jobs.c.deployment_id == deployment)
                     )
                 )
             ]
@@ -213,12 +216,14 @@ class JobStore:
 
         def read(connection: sa.Connection, deployment: int) -> JobRecord | None:
             newest = (
-                _select(jobs.c.deployment_id == deployment, jobs.c.native_id == str(native_id))
+                select_records(
+                    jobs.c.deployment_id == deployment, jobs.c.native_id == str(native_id)
+                )
                 .order_by(jobs.c.created_at.desc())
                 .limit(1)
             )
             row = connection.execute(newest).one_or_none()
-            return None if row is None else _record(row)
+            return None if row is None else read_record(row)
 
         return await self._database.read(read)
 
@@ -234,8 +239,8 @@ class JobStore:
         """
 
         def read(connection: sa.Connection, deployment: int) -> list[JobRecord]:
-            still_open = _select(jobs.c.deployment_id == deployment, ~jobs.c.is_settled)
-            newest = _ended(deployment).where(jobs.c.changed_at >= since.timestamp())
+            still_open = select_records(jobs.c.deployment_id == deployment, ~jobs.c.is_settled)
+            newest = select_ended(deployment).where(jobs.c.changed_at >= since.timestamp())
             found = [
                 *self._whole(connection.execute(still_open)),
                 *self._whole(connection.execute(newest.limit(at_most))),
@@ -256,7 +261,7 @@ class JobStore:
         """
 
         def read(connection: sa.Connection, deployment: int) -> list[JobRecord]:
-            query = _ended(deployment).where(jobs.c.changed_at >= since.timestamp())
+            query = select_ended(deployment).where(jobs.c.changed_at >= since.timestamp())
             if before is not None:
                 query = query.where(sa.tuple_(jobs.c.changed_at, jobs.c.uid) < before)
             return self._whole(connection.execute(query.limit(limit)))
@@ -291,7 +296,7 @@ class JobStore:
                     jobs.c.change <= change,
                 )
                 forgotten = ~jobs.c.is_ours & jobs.c.is_removed
-                changed = self._whole(connection.execute(_select(*later, ~forgotten)))
+                changed = self._whole(connection.execute(select_records(*later, ~forgotten)))
                 uids = connection.execute(sa.select(jobs.c.uid).where(*later, forgotten))
                 gone = [JobUid(uid) for uid in uids.scalars()]
             return News(
@@ -335,127 +340,12 @@ class JobStore:
         found = []
         for row in rows:
             try:
-                found.append(_record(row))
+                found.append(read_record(row))
             except RecordDamaged as error:
                 if row.uid not in self._damaged:
                     self._damaged.add(row.uid)
                     _log.error("record.damaged", uid=row.uid, problem=error.detail)
         return found
-
-
-def _select(*where: sa.ColumnElement[bool]) -> sa.Select[tuple[str, int, bytes]]:
-    return sa.select(jobs.c.uid, jobs.c.revision, jobs.c.document).where(*where)
-
-
-def _ended(deployment: int) -> sa.Select[tuple[str, int, bytes]]:
-    return _select(
-        jobs.c.deployment_id == deployment, jobs.c.is_settled, ~jobs.c.is_removed
-    ).order_by(jobs.c.changed_at.desc(), jobs.c.uid.desc())
-
-
-def _record(row: Any) -> JobRecord:
-    """Return the record of a row.
-
-    Raises:
-        RecordDamaged: it cannot be read.
-    """
-    try:
-        record = decode(row.document)
-    except ValueError as error:
-        raise RecordDamaged(row.uid, str(error)) from error
-    # A copy takes half as long as the reading, and only few records differ.
-    return record if record.revision == row.revision else replace(record, revision=row.revision)
-
-
-def _read_one(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> JobRecord | None:
-    row = connection.execute(_select(*where)).one_or_none()
-    return None if row is None else _record(row)
-
-
-def _batches(values: Sequence[str]) -> Iterable[Sequence[str]]:
-    for start in range(0, len(values), _IDS_IN_ONE_QUERY):
-        yield values[start : start + _IDS_IN_ONE_QUERY]
-
-
-def _row(transaction: Transaction, record: JobRecord) -> dict[str, Any]:
-    return {
-        "uid": str(record.uid),
-        "deployment_id": transaction.deployment_id,
-        "native_id": record.native_id and str(record.native_id),
-        "is_ours": record.is_ours,
-        "is_settled": record.is_settled,
-        "is_removed": record.removed_at is not None,
-        "changed_at": record.state_changed_at.timestamp(),
-        "created_at": record.created_at.timestamp(),
-        "revision": record.revision,
-        "change": transaction.change,
-        "document": encode(record),
-    }
-
-
-def _write(
-    transaction: Transaction,
-    changes: Sequence[tuple[JobRecord | None, JobRecord]],
-    at: datetime,
-) -> None:
-    """Write records, and what their change means to those who follow them."""
-    connection = transaction.connection
-    new = [_row(transaction, record) for old, record in changes if old is None]
-    changed = [
-        {f"new_{name}": value for name, value in _row(transaction, record).items()}
-        for old, record in changes
-        if old is not None
-    ]
-    if new:
-        connection.execute(jobs.insert(), new)
-    if changed:
-        connection.execute(_UPDATE, changed)
-    for old, record in changes:
-        if record.is_ours:
-            transaction.happenings += between(old, record, at)
-
-
-_UPDATE = (
-    jobs.update()
-    .where(jobs.c.uid == sa.bindparam("new_uid"))
-    .values({c.name: sa.bindparam(f"new_{c.name}") for c in jobs.c if c.name != "uid"})
-)
-
-
-def _still_current(
-    transaction: Transaction, changes: Sequence[tuple[JobRecord | None, JobRecord]]
-) -> list[tuple[JobRecord | None, JobRecord]]:
-    """Return the changes of records that nobody else has changed, with their next revision."""
-    written: dict[str, Any] = {}
-    for batch in _batches([str(new.uid) for _, new in changes]):
-        query = sa.select(
-            jobs.c.uid, jobs.c.revision, (~jobs.c.is_ours & jobs.c.is_removed).label("is_forgotten")
-        ).where(jobs.c.uid.in_(batch))
-        written.update((row.uid, row) for row in transaction.connection.execute(query))
-    fresh: list[tuple[JobRecord | None, JobRecord]] = []
-    for old, new in changes:
-        row = written.get(str(new.uid))
-        if row is None:
-            if old is None:
-                fresh.append((None, new))
-        elif row.is_forgotten:
-            # Somebody else's job that had left the queue, and is in it again.
-            fresh.append((new, new.changed(revision=row.revision + 1)))
-        elif old is not None and old.revision == row.revision:
-            fresh.append((old, new.changed(revision=row.revision + 1)))
-    return fresh
-
-
-def _keep_samples(
-    transaction: Transaction,
-    samples: Sequence[Sample],
-    written: Sequence[tuple[JobRecord | None, JobRecord]],
-    at: datetime,
-) -> None:
-    uids = {record.uid for _, record in written}
-    wanted = [sample for sample in samples if sample.record.uid in uids]
-    for kept in write_samples(transaction, wanted):
-        transaction.happenings.append(sampled(kept.record, kept.usage, at))
 
 
 def _end_of_part(connection: sa.Connection, deployment: int, since: int) -> int | None:
@@ -467,74 +357,6 @@ def _end_of_part(connection: sa.Connection, deployment: int, since: int) -> int 
         .offset(_NEWS_AT_ONCE)
         .limit(1)
     ).scalar()
-
-
-def _forget(transaction: Transaction, gone: Iterable[JobUid], at: datetime) -> None:
-    for batch in _batches([str(uid) for uid in gone]):
-        transaction.connection.execute(
-            jobs.update()
-            .where(jobs.c.uid.in_(batch), ~jobs.c.is_ours)
-            .values(
-                is_settled=True,
-                is_removed=True,
-                changed_at=at.timestamp(),
-                change=transaction.change,
-            )
-        )
-
-
-def _note(transaction: Transaction, as_of: datetime | None, problem: str | None) -> None:
-    """Write down how the scheduler is, if it was asked."""
-    if as_of is None and problem is None:
-        return
-    # No text of PostgreSQL's holds a NUL, nor half a surrogate pair.
-    said = problem and problem.replace("\0", "").encode("utf-8", "replace").decode()
-    values: dict[str, Any] = {"problem": said}
-    if as_of is not None:
-        values["as_of"] = as_of.timestamp()
-    transaction.connection.execute(
-        deployments.update().where(deployments.c.id == transaction.deployment_id).values(values)
-    )
-
-
-def _find_claim(
-    connection: sa.Connection, deployment: int, key: str, horizon: datetime
-) -> Claim | None:
-    row = connection.execute(
-        sa.select(idempotency_keys.c.uid, idempotency_keys.c.fingerprint).where(
-            idempotency_keys.c.deployment_id == deployment,
-            idempotency_keys.c.key == key,
-            idempotency_keys.c.created_at >= horizon.timestamp(),
-        )
-    ).one_or_none()
-    return None if row is None else Claim(JobUid(row[0]), row[1])
-
-
-def _claim(transaction: Transaction, key: IdempotencyKey, record: JobRecord) -> None:
-    connection = transaction.connection
-    # One that is no longer remembered may be there still.
-    connection.execute(
-        idempotency_keys.delete().where(
-            idempotency_keys.c.deployment_id == transaction.deployment_id,
-            idempotency_keys.c.key == key.text,
-        )
-    )
-    connection.execute(
-        idempotency_keys.insert(),
-        {
-            "deployment_id": transaction.deployment_id,
-            "key": key.text,
-            "fingerprint": key.fingerprint,
-            "uid": str(record.uid),
-            "created_at": record.created_at.timestamp(),
-        },
-    )
-
-
-def _free_key(transaction: Transaction, uid: JobUid) -> None:
-    transaction.connection.execute(
-        idempotency_keys.delete().where(idempotency_keys.c.uid == str(uid))
-    )
 
 
 def _event(number: int, uid: str, kind: str, at: float, data: bytes) -> Event:

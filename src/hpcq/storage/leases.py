@@ -1,4 +1,4 @@
-"""Which of several replicas asks the scheduler: the one that holds the lease."""
+"""Leases: one of several replicas holds one, and asks the scheduler."""
 
 from datetime import timedelta
 
@@ -61,7 +61,7 @@ class Lease:
 
 
 def check_lease(transaction: Transaction, holder: str) -> None:
-    """Make sure that a replica still holds the lease, before it writes what it was told.
+    """Make sure that a replica still holds the lease, before it writes the scheduler's answer.
 
     Raises:
         LeaseLost: it does not.

@@ -25,7 +25,7 @@ _NEWER = (
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Whose records these are: one service, or several replicas of it, before one scheduler."""
+    """The owner of records: one service, or several replicas of it, before one scheduler."""
 
     cluster_id: str
     scheduler: str

@@ -1,4 +1,4 @@
-"""The tables; what made them so is told by the migrations."""
+"""The tables; the migrations tell their history."""
 
 import sqlalchemy as sa
 

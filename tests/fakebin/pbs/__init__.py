@@ -28,10 +28,10 @@ class Pbs:
 
     Args:
         directory: where it lives.
-        config: ``history`` (finished jobs are kept), ``json`` (``-F json`` is known), ``ncpus``,
+        config: ``history`` (finished jobs are kept), ``dsv`` (``-F dsv`` is known), ``ncpus``,
             ``kill_delay_seconds``, ``exit_seconds`` (how long a job is in state E), ``groups_ids``
-            (``qstat -E`` is known), ``limits_arrays`` (``-J 1-5%2`` is known), ``release`` (JSON as
-            the release of June 2023 writes it, not as the build of April 2026 does).
+            (``qstat -E`` is known), ``limits_arrays`` (``-J 1-5%2`` is known), ``release`` (bytes
+            printed as the release of June 2023 does, not as the build of April 2026 does).
     """
 
     def __init__(self, directory: Path, **config: object) -> None:

@@ -871,59 +871,47 @@ def array_attributes(server, job):
     ]
 
 
-def header():
-    return [("timestamp", int(time.time())), ("pbs_version", "23.06.06"), ("pbs_server", HOST)]
-
-
 def qstat(server, argv):
-    """Answer ``qstat -f`` of all jobs or some, as JSON or text; ``-Q`` of the queues."""
+    """Answer ``qstat -f`` of all jobs or some, delimited or as text; ``-Q`` of the queues."""
     if argv == ["--version"]:
         print("pbs_version = 23.06.06")
         return
-    groups_ids = server.config.get("json", True) and server.config.get("groups_ids", True)
-    known = "BfF:Qtwx" + ("E" if groups_ids else "")
+    knows_dsv = server.config.get("dsv", True)
+    groups_ids = knows_dsv and server.config.get("groups_ids", True)
+    known = "BfQtwx" + ("F:D:" if knows_dsv else "") + ("E" if groups_ids else "")
     try:
         options, ids = getopt.getopt(argv, known)
     except getopt.GetoptError as error:
         raise Refused(2, f"qstat: invalid option -- '{error.opt}'\nusage: \nqstat [-f]") from None
     given = dict(options)
-    as_json = given.get("-F") == "json"
-    if as_json and not server.config.get("json", True):
-        raise Refused(2, "qstat: invalid option -- 'F'\nusage: \nqstat [-f]")
-    if as_json and "-f" not in given:
+    delimiter = given.get("-D", "|") if given.get("-F") == "dsv" else None
+    if delimiter is not None and "-f" not in given:
         raise Refused(2, "qstat: conflicting options.")
-    complaints = []
-    found = []
-    try:
-        server.check_up(255, f"qstat: cannot connect to server {HOST} (errno=15010)")
-        if "-x" in given and not server.config.get("history", True):
-            raise Refused(36, "qstat: PBS is not configured to maintain job history")
-        if "-Q" in given:
-            print_all(server, as_json, "Queue", "Queue: ", queue_attributes(server))
-            return
-        with server.locked():
-            finished = "-x" in given
-            found, complaints = selected(server, ids, finished=finished, quiet="-E" in given)
-            if "-t" in given:
-                found = [one_of for job in found for one_of in with_tasks(server, job)]
-            members = [(f"{job['id']}.{HOST}", job_attributes(server, job)) for job in found]
-    except Refused as refusal:
-        if as_json:
-            print_all(server, True, "Jobs", "", [])
-        raise refusal from None
-    print_all(server, as_json, "Jobs", "Job Id: ", members)
+    server.check_up(255, f"qstat: cannot connect to server {HOST} (errno=15010)")
+    if "-x" in given and not server.config.get("history", True):
+        raise Refused(36, "qstat: PBS is not configured to maintain job history")
+    if "-Q" in given:
+        print_all(server, delimiter, "Queue: ", queue_attributes(server))
+        return
+    with server.locked():
+        finished = "-x" in given
+        found, complaints = selected(server, ids, finished=finished, quiet="-E" in given)
+        if "-t" in given:
+            found = [one_of for job in found for one_of in with_tasks(server, job)]
+        members = [(f"{job['id']}.{HOST}", job_attributes(server, job)) for job in found]
+    print_all(server, delimiter, "Job Id: ", members)
     if complaints:
         raise Refused(complaints[-1][0], "\n".join(words for _, words in complaints))
 
 
-def print_all(server, as_json, section, heading, members):
-    if as_json:
-        is_release = server.config.get("release", False)
-        render = output.render_release_json if is_release else output.render_json
-        text = render([*header(), *([(section, members)] if members else [])])
-    else:
-        text = "".join(output.render_text(f"{heading}{name}", told) for name, told in members)
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+def print_all(server, delimiter, heading, members):
+    for name, told in members:
+        if delimiter is None:
+            text = output.render_text(f"{heading}{name}", told)
+        else:
+            is_release = server.config.get("release", False)
+            text = output.render_dsv(f"{heading}{name}", told, delimiter, release=is_release)
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
 
 
 def selected(server, ids, *, finished, quiet):
@@ -1007,10 +995,7 @@ def pbsnodes(server, argv):
         ("resv_enable", "True"),
         ("sharing", "default_shared"),
     ]
-    if "json" in argv:
-        print(output.render_json([*header(), ("nodes", [(HOST, told)])]), end="")
-    else:
-        print(output.render_text(HOST, told), end="")
+    print(output.render_text(HOST, told), end="")
 
 
 # ---- changes

@@ -1,4 +1,4 @@
-"""How OpenPBS's commands print what they know; pure, the standard library only.
+"""The output of OpenPBS's commands; pure, the standard library only.
 
 Attributes are pairs of names and values, all text, bytes that are no UTF-8 as surrogates; a value
 may be a list of pairs (``Resource_List``).
@@ -10,101 +10,43 @@ from typing import Any
 Members = list[tuple[str, Any]]
 
 LINE = 78
-_NUMBER = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_ALWAYS_TEXT = frozenset({"Job_Name", "Submit_arguments"})
-_ESCAPES = {
-    '"': '\\"',
-    "\\": "\\\\",
-    "\b": "\\b",
-    "\f": "\\f",
-    "\n": "\\n",
-    "\r": "\\r",
-    "\t": "\\t",
-}
+# The server has put a backslash before these itself.
+_ESCAPED_ALREADY = ",\"'"
 
 
-def render_json(members: Members) -> str:
-    """Return a document of ``-F json``: text.
+def render_dsv(
+    heading: str, attributes: Members, delimiter: str = "|", *, release: bool = False
+) -> str:
+    """Return a record of ``-F dsv``: text.
 
     Args:
-        members: pairs; the values are texts, numbers or lists of pairs.
+        heading: ``Job Id: 36.pbshead``.
+        attributes: pairs; the values are texts or lists of pairs.
+        delimiter: what ``-D`` says.
+        release: whether bytes that are no ASCII are printed as the release of June 2023 does, each
+            as a caret and the byte 64 higher; the byte 0xCA thus becomes a newline.
     """
-    return "{\n" + _members(members, 1) + "\n}\n"
-
-
-def _members(members: Members, depth: int) -> str:
-    tabs = "\t" * depth
-    return ",\n".join(
-        f"{tabs}{_quoted(name)}:\t{_value(name, value, depth)}" for name, value in members
-    )
-
-
-def _value(name: str, value: Any, depth: int) -> str:
-    if isinstance(value, list):
-        inner = _members(value, depth + 1)
-        return "{\n" + (inner + "\n" if inner else "") + "\t" * depth + "}"
-    if isinstance(value, int):
-        return str(value)
-    if _NUMBER.fullmatch(value) and name not in _ALWAYS_TEXT:
-        return _number(float(value))
-    return _quoted(value)
-
-
-def _number(figure: float) -> str:
-    if figure in (float("inf"), float("-inf")):
-        return "null"
-    return str(int(figure)) if figure == int(figure) and abs(figure) < 1e15 else repr(figure)
-
-
-def _quoted(text: str) -> str:
-    return (
-        '"' + "".join(_ESCAPES.get(c) or (f"\\u{ord(c):04x}" if c < " " else c) for c in text) + '"'
-    )
-
-
-def render_release_json(members: Members) -> str:
-    """Return a document as the release of June 2023 writes it.
-
-    It calls itself by the same version as later builds, indents by four blanks, takes every text
-    that looks like a number for one, writes a variable that follows an empty one into that one's
-    value, and prints a byte that is no printable ASCII as a caret and the byte 64 higher
-    (recordings of 23.06.06).
-    """
-    return "{\n" + _release_members(members, 1) + "\n}\n"
-
-
-def _release_members(members: Members, depth: int) -> str:
-    blanks = "    " * depth
-    return ",\n".join(
-        f'{blanks}"{name}":{_release_value(name, value, depth)}' for name, value in members
-    )
-
-
-def _release_value(name: str, value: Any, depth: int) -> str:
-    if isinstance(value, list):
-        pairs = _swallowed(value) if name == "Variable_List" else value
-        return "{\n" + _release_members(pairs, depth + 1) + "\n" + "    " * depth + "}"
-    text = str(value)
-    is_number = _NUMBER.fullmatch(text) and not re.match("-?0[0-9]", text)
-    return text if is_number else f'"{_careted(text)}"'
-
-
-def _swallowed(pairs: Members) -> Members:
-    written: Members = []
-    for name, value in pairs:
-        if written and written[-1][1] == "":
-            written[-1] = (written[-1][0], f",{name}={value}")
+    fields = [heading]
+    for name, value in attributes:
+        if name == "Variable_List":
+            pairs = (f"{k}={v}".replace(",", "\\,") for k, v in value)
+            text = value if isinstance(value, str) else ",".join(pairs)
+            fields.append(f"{name}={_delimited(text, delimiter, release)}")
+        elif isinstance(value, list):
+            fields += [f"{name}.{k}={_delimited(str(v), delimiter, release)}" for k, v in value]
         else:
-            written.append((name, value))
-    return written
+            fields.append(f"{name}={_delimited(str(value), delimiter, release)}")
+    return delimiter.join(fields) + "\n"
 
 
-def _careted(text: str) -> str:
-    """Return a text as it stands in a string; carets come last, so they may break it."""
-    escaped = "".join(_ESCAPES.get(c, c) if c in '"\\\n\r\t' else c for c in text)
+def _delimited(text: str, delimiter: str, release: bool) -> str:
+    escaped = re.sub(rf"\\(?![{_ESCAPED_ALREADY}])|{re.escape(delimiter)}", r"\\\g<0>", text)
+    escaped = escaped.replace("\n", "\\n").replace("\f", "\\f")
     raw = escaped.encode("utf-8", "surrogateescape")
+    last = 127 if release else 256
     written = b"".join(
-        bytes([byte]) if 32 <= byte < 127 else b"^" + bytes([(byte + 64) % 256]) for byte in raw
+        bytes([byte]) if 32 <= byte < last or byte == 9 else b"^" + bytes([(byte + 64) % 256])
+        for byte in raw
     )
     return written.decode("utf-8", "surrogateescape")
 

@@ -67,7 +67,7 @@ class Failed(Exception):
 
 
 class State:
-    """What the server knows, while it is locked."""
+    """The state of the server, while it is locked."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -246,7 +246,7 @@ def state_of_array(tasks: list[Job]) -> str:
 
 
 def fulfilled(kind: str, of: list[Job], count: int | None) -> bool | None:
-    """Whether so many of these jobs, or all, are as a dependency asks; None while that is open."""
+    """Return whether enough of these jobs meet a dependency; None while that is open."""
     how = kind.removeprefix("after").removesuffix("array")
     enough = len(of) if count is None else count
     if how in ("", "start"):
@@ -357,7 +357,7 @@ def attributes_of(job: Job, when: Callable[[int], str] = str) -> Pairs:
 
 
 def as_before_6(pairs: Pairs) -> Pairs:
-    """What 4.2 prints, by its users' transcripts: fewer attributes, a host for each slot."""
+    """Return 4.2's output, by its users' transcripts: fewer attributes, a host for each slot."""
     later = ("resources_used.energy_used", "request_version")
     shown: Pairs = []
     for name, value in pairs:
@@ -1009,7 +1009,7 @@ def spawn(state: State, job: Job) -> "subprocess.Popen[bytes]":
 
 
 def written_to(spool: Path, job: Job, suffix: str, key: str) -> Path:
-    """Where a job's output goes while it runs: what is kept on its host is there at once."""
+    """Return the path of a job's output while it runs; output kept on the host is there at once."""
     suffix, key = JOINED.get(job["join"], (suffix, key))
     if key in job["kept"]:
         return Path(job[key].partition(":")[2])

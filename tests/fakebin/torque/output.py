@@ -1,4 +1,4 @@
-"""How Torque's commands print what they know; pure, the standard library only."""
+"""The output of Torque's commands; pure, the standard library only."""
 
 import html
 from collections.abc import Iterable, Sequence

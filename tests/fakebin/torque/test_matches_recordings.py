@@ -11,9 +11,9 @@ import pytest
 from tests.fakebin.torque import COMMANDS, Torque
 from tests.fakebin.torque.output import render_text, render_xml
 from tests.unit.schedulers.torque.recorded import cases, recorded
-from tests.waiting import PATIENCE_SECONDS, until
 
 from hpcq.schedulers.pbs_family.text import parse_text_records
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
 from hpcq.schedulers.torque.parse import xml_attributes
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]

@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
-from hpcq.schedulers.pbs.commands import build_qstat, build_qsub, build_stdin
 from hpcq.schedulers.pbs.conf import command_path
-from hpcq.schedulers.pbs.parse import Reader
-from hpcq.schedulers.pbs.records import Record
+from hpcq.schedulers.pbs.parse import Reader, new_delimiter
+from hpcq.schedulers.pbs.qstat_job import Record
 from hpcq.schedulers.pbs.script import choose
+from hpcq.schedulers.pbs.submit import build_qstat, build_qsub, build_stdin
 
 HERE = Path(__file__).resolve().parent
 KEY = SubmissionKey("hpcq-00000000000000000000000000000001")
@@ -101,8 +101,9 @@ class Recorder:
         )
 
     def job(self, job_id: str) -> Record | None:
-        done = self.run(build_qstat([job_id], history=True))
-        records = Reader(None).read(done.stdout).records
+        delimiter = new_delimiter()
+        done = self.run(build_qstat([job_id], delimiter, history=True))
+        records = Reader(None).read(done.stdout, delimiter, None).records
         return records[0] if records else None
 
     def until(self, job_id: str, holds: Callable[[Record], bool]) -> None:
@@ -116,8 +117,8 @@ class Recorder:
         """Record what is told of a job that has ended, in every form."""
         self.until(job_id, lambda job: job.is_over)
         tasks = "[]" in job_id
-        ask = build_qstat([job_id], history=True, grouped=not tasks)
-        self.record(f"qstat-x-f-json.{case}", ask)
+        ask = build_qstat([job_id], new_delimiter(), history=True, tasks=tasks)
+        self.record(f"qstat-x-f-dsv.{case}", ask)
         self.record(f"qstat-x-f.{case}", ["qstat", "-x", *(["-t"] if tasks else []), "-f", job_id])
         self.record(f"tracejob.{case}", ["tracejob", job_id])
 
@@ -130,23 +131,23 @@ def main(version: str) -> None:
     """Record everything that the tests ask for, in a few minutes."""
     to = Recorder(version)
     to.record("version.qstat", ["qstat", "--version"])
-    to.record("qstat-f-json.empty", build_qstat())
+    to.record("qstat-f-dsv.empty", build_qstat([], new_delimiter()))
     for case, options in REFUSALS.items():
         to.record(f"qsub.{case}", ["qsub", "-f", *options], b"true\n")
     ended = {case: to.submit(case, body) for case, body in ENDS.items()}
     held = to.submit("deleted-held", "exit 0", "-h")
     hopeless = to.submit("dependency", "exit 0", "-W", f"depend=afterok:{held}")
-    to.record("qstat-f-json.held", build_qstat([held]))
-    to.record("qstat-f-json.held-by-dependency", build_qstat([hopeless]))
+    to.record("qstat-f-dsv.held", build_qstat([held], new_delimiter()))
+    to.record("qstat-f-dsv.held-by-dependency", build_qstat([hopeless], new_delimiter()))
     to.record("qdel.held", ["qdel", held])
     ended |= {"deleted-held": held}
     for case, body in (("deleted-running", WAITS), ("deleted-exits-with-0", PEACEFUL)):
         ended[case] = to.submit(case, body)
         to.until(ended[case], _is_running)
-        to.record(f"qstat-f-json.{case}", build_qstat([ended[case]]))
+        to.record(f"qstat-f-dsv.{case}", build_qstat([ended[case]], new_delimiter()))
         to.record(f"qstat-f.{case}", ["qstat", "-f", ended[case]])
         to.record(f"qdel.{case}", ["qdel", ended[case]])
-    to.record("qstat-t-f-json.mixed", build_qstat())
+    to.record("qstat-t-f-dsv.mixed", build_qstat([], new_delimiter()))
     for case, job_id in ended.items():
         to.end(case, job_id)
     to.record("qdel.finished", ["qdel", ended["ok"]])

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hpcq.domain.jobs import JobSpec, SubmissionKey
-from hpcq.schedulers.sge.commands import build_change, build_qsub
+from hpcq.schedulers.sge.submit import build_change, build_qsub
 
 HERE = Path(__file__).resolve().parent
 CLUSTER = HERE.parents[1] / "clusters" / "sge.py"

@@ -30,12 +30,13 @@ from hpcq.domain.errors import CommandTimedOut
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.protocol import Command, Completed
-from hpcq.schedulers.slurm import commands, queries
+from hpcq.schedulers.slurm import commands
+from hpcq.schedulers.slurm.submit import Submission, build_sbatch
 
 HERE = Path(__file__).resolve().parent
 CLUSTER = HERE.parents[1] / "clusters" / "slurm.py"
 WORK = Path("/tmp/hpcq-recording")
-MARKS = queries.Marks(free="\x1e0123456789abcdef\x1e", end="\x1d0123456789abcdef\x1d")
+MARKS = commands.Marks(free="\x1e0123456789abcdef\x1e", end="\x1d0123456789abcdef\x1d")
 DELIMITER = "\x1f0123456789abcdef\x1f"
 KEY = SubmissionKey("hpcq-00000000000000000000000000000001")
 STRANGER = "games"
@@ -136,10 +137,10 @@ class Recorder:
             out = self.run(built.argv, environment, stdin=built.stdin).stdout
         return out.decode().strip()
 
-    def built(self, spec: JobSpec) -> commands.Submission:
+    def built(self, spec: JobSpec) -> Submission:
         script = Path(spec.script_file)
         content = script.read_bytes() if script.exists() else b"#!/bin/sh\n"
-        return commands.build_sbatch(spec, KEY, content, account=self.environment)
+        return build_sbatch(spec, KEY, content, account=self.environment)
 
     def sbatch(self, *options: str, user: str | None = None, body: str = "true") -> str:
         """A submission that does not come from the adapter."""
@@ -155,15 +156,15 @@ class Recorder:
         wait(f"{job} {states}", lambda: self.state(job) in states)
 
     def listing(self, case: str) -> None:
-        self.record(case, *queries.build_listing(MARKS))
+        self.record(case, *commands.build_listing(MARKS))
 
     def details(self, case: str, *ids: str, finished: bool = False) -> None:
-        built = queries.build_details(map(NativeId, ids), MARKS, finished=finished)
+        built = commands.build_details(map(NativeId, ids), MARKS, finished=finished)
         self.record(case, *built)
 
     def history(self, case: str, *ids: str) -> None:
-        argv = queries.build_history(map(NativeId, ids), DELIMITER)
-        self.record(case, argv, queries.EPOCH_TIMES)
+        argv = commands.build_history(map(NativeId, ids), DELIMITER)
+        self.record(case, argv, commands.EPOCH_TIMES)
 
     def settle(self, *jobs: str) -> None:
         """Waits until accounting has the last word on these jobs."""
@@ -184,7 +185,7 @@ class Recorder:
 
 
 def is_settled(stdout: bytes) -> bool:
-    """Whether the end is known and, unlike at first, the partition too."""
+    """Return whether the end is known and, unlike at first, the partition too."""
     lines = [line.split(b"|") for line in stdout.splitlines()]
     return bool(lines) and all(b"20" in end and partition for end, partition, _ in lines)
 
@@ -249,11 +250,11 @@ def record_queue(r: Recorder) -> None:
     ]
     wait("reasons", lambda: b"Resources" in r.run(["squeue", "-h", "-o", "%r"]).stdout)
     r.listing("listing-many")
-    r.record("find-in-queue", *queries.build_find_in_queue(MARKS))
+    r.record("find-in-queue", *commands.build_find_in_queue(MARKS))
     r.details("details-many", *(j for j in jobs if j), "99999")
-    r.record("usage", queries.build_usage([NativeId(long)]))
-    r.record("sinfo-queues", queries.build_queues())
-    r.record("sinfo-nodes", queries.build_nodes())
+    r.record("usage", commands.build_usage([NativeId(long)]))
+    r.record("sinfo-queues", commands.build_queues())
+    r.record("sinfo-nodes", commands.build_nodes())
     r.drop(*jobs)
     wait("the end", lambda: not r.run(["squeue", "-h"]).stdout)
     r.settle(long)
@@ -303,14 +304,14 @@ def record_ends(r: Recorder) -> None:
     r.history("history-requeued", again)
     built = r.built(r.spec())
     r.settle(r.run(built.argv, stdin=built.stdin, user=STRANGER).stdout.decode().strip())
-    r.record("find-in-accounting", queries.build_find_in_accounting(DELIMITER, STRANGER))
+    r.record("find-in-accounting", commands.build_find_in_accounting(DELIMITER, STRANGER))
     # Comments are kept when a job ends: of one that runs there is the line alone, as where a site
     # keeps none.
     body = "#!/bin/sh\nsleep 20\n"
     runs = r.submit(r.spec(body, environment={"LD_LIBRARY_PATH": "/x"}, args=("a", "b")))
     r.until(runs, "RUNNING")
     r.record(
-        "find-in-accounting-without-comments", queries.build_find_in_accounting(DELIMITER, "root")
+        "find-in-accounting-without-comments", commands.build_find_in_accounting(DELIMITER, "root")
     )
     r.run(["scontrol", "update", f"jobid={runs}", "comment=see ticket 12"])
     r.listing("listing-changed-comment")
@@ -362,7 +363,7 @@ def record_actions(r: Recorder) -> None:
     r.record("scancel-verbose-running", commands.build_scancel(NativeId(running)))
     r.record("scancel-malformed", ["scancel", "--verbose", "all"])
     r.details("details-unknown", "99999")
-    r.record("usage-nothing-runs", queries.build_usage([NativeId(held)]))
+    r.record("usage-nothing-runs", commands.build_usage([NativeId(held)]))
 
 
 def stop_daemon(name: str) -> None:
@@ -382,7 +383,7 @@ def cmdline(pid: int) -> bytes:
 
 
 def record_limits(r: Recorder) -> None:
-    """What sbatch says when a limit of the site is reached, in a configuration of its own."""
+    """Record the words of sbatch at a limit of the site, with a configuration for that."""
     conf = r.conf.read_text()
     enforced = conf.replace("MaxJobCount=200000", "MaxJobCount=6")
     restart(r, enforced + "AccountingStorageEnforce=limits,qos\n")
@@ -425,7 +426,7 @@ def record_outages(r: Recorder) -> None:
     r.settle(done)
     stop_daemon("slurmdbd")
     r.history("history-database-down", done)
-    r.record("find-in-accounting-down", queries.build_find_in_accounting(DELIMITER, None))
+    r.record("find-in-accounting-down", commands.build_find_in_accounting(DELIMITER, None))
     r.details("details-database-down", done, finished=True)
     stop_daemon("slurmctld")
     r.submit(r.spec(), "sbatch-controller-down")
@@ -435,8 +436,8 @@ def record_outages(r: Recorder) -> None:
         commands.build_scancel(NativeId(done)),
         commands.build_hold(NativeId(done)),
         commands.build_release(NativeId(done)),
-        queries.build_usage([NativeId(done)]),
-        queries.build_queues(),
+        commands.build_usage([NativeId(done)]),
+        commands.build_queues(),
     ):
         r.record(f"{argv[0]}-{argv[1].strip('-')}-controller-down", argv)
 

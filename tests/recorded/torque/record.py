@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from hpcq.domain.jobs import ArrayRange, JobSpec, NativeId, SubmissionKey
-from hpcq.schedulers.torque.commands import build_change, build_qstat, build_qsub
 from hpcq.schedulers.torque.script import choose
+from hpcq.schedulers.torque.submit import build_change, build_qstat, build_qsub
 
 HERE = Path(__file__).resolve().parent
 KEY = SubmissionKey("hpcq-00000000000000000000000000000001")

@@ -8,15 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
-import stamina
-from tests.waiting import eventually
 
 from hpcq.api.app import create_app
 from hpcq.config import Settings
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.testing import FakeScheduler
-from hpcq.services.monitor import Health
+from hpcq.schedulers.testing.waiting import eventually
+from hpcq.services.monitoring.monitor import Health
 
 _METADATA = "Metadata-Version: 2.1\nName: fake-scheduler\nVersion: 1\n"
 _ENTRY_POINTS = "[hpcq.schedulers]\nfake = hpcq.schedulers.testing:create\n"
@@ -36,7 +35,7 @@ class App:
     body: dict[str, Any]
 
     async def asked_again(self) -> None:
-        """Wait until the scheduler was asked for its queue, and the answer is on the board."""
+        """Wait until the scheduler was asked for its queue, and the answer is on the table."""
         answer = self.scheduler.hold_back_next("jobs")
         self.context.monitor.wake()
         await answer.ready.wait()
@@ -94,7 +93,8 @@ async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[App]:
         Settings(scheduler="fake", state_directory=folder, poll_interval_seconds=0.1, **settings)
     )
     # A failure that a test scripts is answered with, and not asked away.
-    with stamina.set_testing(True):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hpcq.services.resilience._PAUSES_SECONDS", ())
         async with application.router.lifespan_context(application):
             context = application.state.context
             await eventually(lambda: _was_asked(context))

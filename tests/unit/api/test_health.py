@@ -1,4 +1,4 @@
-"""What ``/health/ready`` says of the circuits."""
+"""The circuits in ``/health/ready``."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which HTTP code an error has."""
+"""The HTTP codes of errors."""
 
 import inspect
 from typing import Any

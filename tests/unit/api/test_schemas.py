@@ -1,4 +1,4 @@
-"""What the documentation shows is what answers look like."""
+"""The schemas of the documentation, against real answers."""
 
 from hpcq.api.schemas import JOB_EXAMPLE, Job
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.waiting import PATIENCE_SECONDS
 from typer.testing import CliRunner
 
 from hpcq import __version__
 from hpcq.cli.main import app
 from hpcq.cli.serve import EXIT_SETTINGS, EXIT_SOCKET, open_socket, serve
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[3]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.domain.arrays import whole
+from hpcq.domain.arrays import summarize_array
 from hpcq.domain.jobs import NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState
 
@@ -44,17 +44,17 @@ def task(number: int, state: JobState, **fields: object) -> Observation:
     ],
 )
 def test_where_an_array_is(states: list[JobState], state: JobState) -> None:
-    assert whole(ARRAY, [task(n, s) for n, s in enumerate(states)]).state is state
+    assert summarize_array(ARRAY, [task(n, s) for n, s in enumerate(states)]).state is state
 
 
 @given(st.lists(st.sampled_from(JobState), min_size=1, max_size=6))
 def test_it_is_over_when_all_its_tasks_are(states: list[JobState]) -> None:
-    state = whole(ARRAY, [task(n, s) for n, s in enumerate(states)]).state
+    state = summarize_array(ARRAY, [task(n, s) for n, s in enumerate(states)]).state
     assert state.is_final == all(s.is_final for s in states)
 
 
 def test_it_ends_as_the_first_of_its_tasks_that_failed() -> None:
-    ended = whole(
+    ended = summarize_array(
         ARRAY,
         [
             task(3, S.FAILED, exit_code=9, failure_kind=FailureKind.NON_ZERO_EXIT),
@@ -84,15 +84,15 @@ def test_it_runs_from_its_first_start_to_its_last_end_on_all_hosts() -> None:
             usage=Usage(cpu_seconds=10.0, max_memory_bytes=number * 100.0),
         )
 
-    ended = whole(ARRAY, [ran(1, 5, 9), ran(2, 1, 20)])
+    ended = summarize_array(ARRAY, [ran(1, 5, 9), ran(2, 1, 20)])
     assert ended.start_time == T0 + timedelta(seconds=1)
     assert ended.end_time == T0 + timedelta(seconds=20)
     assert ended.hosts == ("node1", "node2")
     assert ended.usage == Usage(cpu_seconds=20.0, max_memory_bytes=200.0)
-    assert whole(ARRAY, [ran(1, 5, 9), task(2, S.QUEUED)]).end_time is None
+    assert summarize_array(ARRAY, [ran(1, 5, 9), task(2, S.QUEUED)]).end_time is None
 
 
 def test_what_it_used_is_not_known_before_all_its_ended_tasks_have_told() -> None:
     told = task(1, S.DONE, start_time=T0, usage=Usage(cpu_seconds=1.0))
-    assert whole(ARRAY, [told, task(2, S.DONE, start_time=T0)]).usage is None
-    assert whole(ARRAY, [told, task(2, S.FAILED)]).usage == Usage(cpu_seconds=1.0)
+    assert summarize_array(ARRAY, [told, task(2, S.DONE, start_time=T0)]).usage is None
+    assert summarize_array(ARRAY, [told, task(2, S.FAILED)]).usage == Usage(cpu_seconds=1.0)

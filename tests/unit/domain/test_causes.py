@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hpcq.domain import life, submission
+from hpcq.domain import job_changes, job_merge, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, Stage
 
@@ -18,7 +18,7 @@ RUNS = Observation(native_id=ID, state=JobState.RUNNING, start_time=T0)
 def running(seen: Observation = RUNS, **fields: object) -> JobRecord:
     spec = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh", **fields)  # type: ignore[arg-type]
     intent = submission.intent(JobUid.new(), spec, T0, by="test", is_promised=False)
-    return life.observe(submission.submitted(intent, ID, T0), seen, T0)
+    return job_merge.observe(submission.submitted(intent, ID, T0), seen, T0)
 
 
 def killed(seconds: float = 60, signal: int = 9, peak: float | None = None) -> Observation:
@@ -47,23 +47,23 @@ def killed(seconds: float = 60, signal: int = 9, peak: float | None = None) -> O
 def test_kill_at_a_limit_that_only_the_record_knows(
     fields: dict[str, Any], end: Observation, kind: FailureKind
 ) -> None:
-    record = life.observe(running(**fields), end, T0)
+    record = job_merge.observe(running(**fields), end, T0)
     assert record.failure_kind is kind
 
 
 def test_limit_of_the_script_itself_is_known_from_the_queue() -> None:
     record = running(replace(RUNS, wall_time_limit_seconds=60))
-    assert life.observe(record, killed(61), T0).failure_kind is FailureKind.TIME_LIMIT
+    assert job_merge.observe(record, killed(61), T0).failure_kind is FailureKind.TIME_LIMIT
 
 
 def test_signal_of_a_job_that_the_queue_showed_as_dr_is_its_own() -> None:
     # Grid Engine shows a job whose own process a signal ended so, for a moment after its end.
     record = running(replace(RUNS, native_state="dr", stage=Stage.CANCELLING))
-    lost = life.vanished(record, "It left the queue.", last_seen=T0, at=T0)
-    assert life.observe(lost, killed(), T0).failure_kind is FailureKind.SIGNAL
+    lost = job_changes.vanished(record, "It left the queue.", last_seen=T0, at=T0)
+    assert job_merge.observe(lost, killed(), T0).failure_kind is FailureKind.SIGNAL
 
 
 def test_exit_of_a_job_that_was_to_be_deleted_is_its_own() -> None:
     record = running(replace(RUNS, stage=Stage.CANCELLING))
     end = replace(killed(), failure_kind=FailureKind.NON_ZERO_EXIT, exit_code=3, exit_signal=None)
-    assert life.observe(record, end, T0).failure_kind is FailureKind.NON_ZERO_EXIT
+    assert job_merge.observe(record, end, T0).failure_kind is FailureKind.NON_ZERO_EXIT

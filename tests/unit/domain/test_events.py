@@ -4,15 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hpcq.domain import life, submission
-from hpcq.domain.events import (
-    Contradiction,
-    EventKind,
-    Happening,
-    between,
-    contradicted,
-    sampled,
-)
+from hpcq.domain import job_changes, job_merge, submission
+from hpcq.domain.contradictions import Contradiction
+from hpcq.domain.events import EventDraft, EventKind, contradiction_event, diff, usage_event
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, Stage
 
@@ -28,12 +22,12 @@ def after(seconds: float) -> datetime:
 
 INTENT = submission.intent(UID, SPEC, T0, by="test", is_promised=False)
 TAKEN = submission.submitted(INTENT, ID, after(1))
-RUNNING = life.observe(
+RUNNING = job_merge.observe(
     TAKEN,
     Observation(native_id=ID, state=JobState.RUNNING, native_state="r", start_time=after(4)),
     after(5),
 )
-ENDED = life.observe(
+ENDED = job_merge.observe(
     RUNNING,
     Observation(
         native_id=ID,
@@ -47,27 +41,27 @@ ENDED = life.observe(
 
 
 def kinds(old: JobRecord | None, new: JobRecord) -> list[EventKind]:
-    return [happening.kind for happening in between(old, new, after(20))]
+    return [happening.kind for happening in diff(old, new, after(20))]
 
 
 def test_an_intent_is_nothing_that_happened() -> None:
-    assert between(None, INTENT, T0) == ()
+    assert diff(None, INTENT, T0) == ()
 
 
 def test_a_job_is_submitted_when_its_id_becomes_known() -> None:
-    (happening,) = between(INTENT, TAKEN, after(1))
+    (happening,) = diff(INTENT, TAKEN, after(1))
     assert (happening.uid, happening.kind, happening.at) == (UID, "job.submitted", after(1))
     assert (happening.data["jobId"], happening.data["state"]) == ("155", "QUEUED")
 
 
 def test_a_job_of_somebody_else_is_submitted_when_it_is_first_seen() -> None:
     seen = Observation(native_id=ID, state=JobState.RUNNING, submit_time=T0, owner="ana")
-    record = life.first_sight("1", seen, T0)
+    record = job_merge.foreign_record("1", seen, T0)
     assert kinds(None, record) == [EventKind.SUBMITTED]
 
 
 def test_an_end_says_all_that_is_known_of_it() -> None:
-    (happening,) = between(RUNNING, ENDED, after(10))
+    (happening,) = diff(RUNNING, ENDED, after(10))
     assert happening.kind is EventKind.STATE
     assert happening.data == {
         "jobId": "155",
@@ -87,7 +81,7 @@ def test_an_end_says_all_that_is_known_of_it() -> None:
 
 def test_a_refused_submission_fails_without_ever_having_been_submitted() -> None:
     failed = submission.failed(INTENT, "unknown queue", after(1))
-    (happening,) = between(INTENT, failed, after(1))
+    (happening,) = diff(INTENT, failed, after(1))
     assert (happening.kind, happening.data["jobId"]) == (EventKind.STATE, None)
     assert happening.data["failureKind"] == "SCHEDULER_ERROR"
 
@@ -98,7 +92,7 @@ def test_a_refused_submission_fails_without_ever_having_been_submitted() -> None
         (RUNNING, []),
         (RUNNING.changed(confirmed_at=after(9)), []),
         (RUNNING.changed(stage=Stage.EXITING), [EventKind.STATE]),
-        (life.cancel_requested(RUNNING, after(6)), [EventKind.STATE]),
+        (job_changes.cancel_requested(RUNNING, after(6)), [EventKind.STATE]),
         (RUNNING.changed(removed_at=after(6)), [EventKind.DELETED]),
         (ENDED.changed(removed_at=after(20)), [EventKind.STATE, EventKind.DELETED]),
     ],
@@ -110,8 +104,8 @@ def test_only_what_happened_is_told(new: JobRecord, expected: list[EventKind]) -
 def test_a_cause_that_changes_after_the_end_is_told() -> None:
     assert ENDED.seen is not None
     killed = ENDED.changed(seen=replace(ENDED.seen, failure_kind=FailureKind.SIGNAL))
-    blamed = life.cancel_requested(killed, after(11))
-    (happening,) = between(killed, blamed, after(11))
+    blamed = job_changes.cancel_requested(killed, after(11))
+    (happening,) = diff(killed, blamed, after(11))
     assert (happening.kind, happening.data["failureKind"]) == (EventKind.STATE, "CANCELLED")
 
 
@@ -133,26 +127,26 @@ CONTRADICTION = Contradiction(
 @pytest.mark.parametrize(
     "happening",
     [
-        *between(INTENT, TAKEN, after(1)),
-        *between(RUNNING, ENDED, after(10)),
-        sampled(RUNNING, Usage(cpu_seconds=1.5, memory_bytes=2**30, sampled_at=T0), after(6)),
-        contradicted(CONTRADICTION, after(11)),
+        *diff(INTENT, TAKEN, after(1)),
+        *diff(RUNNING, ENDED, after(10)),
+        usage_event(RUNNING, Usage(cpu_seconds=1.5, memory_bytes=2**30, sampled_at=T0), after(6)),
+        contradiction_event(CONTRADICTION, after(11)),
     ],
 )
-def test_data_are_plain_json(happening: Happening) -> None:
+def test_data_are_plain_json(happening: EventDraft) -> None:
     assert json.loads(json.dumps(happening.data)) == happening.data
     assert all(type(value) in (str, int, float, type(None)) for value in happening.data.values())
 
 
 def test_a_sample_has_the_figures_of_the_wire() -> None:
     usage = Usage(cpu_seconds=1.5, memory_bytes=2**30, sampled_at=T0)
-    data = sampled(RUNNING, usage, after(6)).data
+    data = usage_event(RUNNING, usage, after(6)).data
     assert (data["cpuSeconds"], data["instantTotalMemory"]) == (1.5, 1.0)
     assert (data["timeInstant"], data["processIO"]) == ("2026-01-05T12:00:00.000Z", None)
 
 
 def test_a_contradiction_keeps_both_words() -> None:
-    happening = contradicted(CONTRADICTION, after(11))
+    happening = contradiction_event(CONTRADICTION, after(11))
     assert (happening.uid, happening.kind) == (UID, EventKind.CONTRADICTION)
     assert happening.data == {
         "jobId": "155",

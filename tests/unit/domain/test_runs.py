@@ -1,11 +1,11 @@
-"""Which run of a job an end belongs to."""
+"""The run of a job that an end belongs to."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hpcq.domain import life, runs, submission
+from hpcq.domain import job_merge, runs, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 
@@ -32,27 +32,27 @@ def ended(start: float, end: float) -> Observation:
 
 
 def test_array_whose_tasks_run_in_turn_ends() -> None:
-    record = life.observe(taken(), array(JobState.RUNNING, start_time=after(4)), after(5))
-    record = life.observe(record, array(JobState.RUNNING, start_time=after(20)), after(21))
+    record = job_merge.observe(taken(), array(JobState.RUNNING, start_time=after(4)), after(5))
+    record = job_merge.observe(record, array(JobState.RUNNING, start_time=after(20)), after(21))
     assert record.seen is not None
     assert (record.seen.start_time, record.earlier_start) == (after(4), None)
     assert not runs.is_of_earlier_run(record, ended(4, 30))
-    assert life.observe(record, ended(4, 30), after(31)).state is JobState.DONE
+    assert job_merge.observe(record, ended(4, 30), after(31)).state is JobState.DONE
 
 
 def test_array_between_two_tasks_runs_and_ends() -> None:
-    record = life.observe(taken(), array(JobState.RUNNING, start_time=after(4)), after(5))
-    record = life.observe(record, array(JobState.QUEUED, submit_time=after(1)), after(19))
+    record = job_merge.observe(taken(), array(JobState.RUNNING, start_time=after(4)), after(5))
+    record = job_merge.observe(record, array(JobState.QUEUED, submit_time=after(1)), after(19))
     assert record.state is JobState.RUNNING
-    assert life.observe(record, ended(4, 30), after(31)).state is JobState.DONE
+    assert job_merge.observe(record, ended(4, 30), after(31)).state is JobState.DONE
 
 
 @pytest.mark.parametrize("submitted", [None, after(-4), after(3)])
 def test_job_rescheduled_within_seconds_of_its_start_ends(submitted: datetime | None) -> None:
     seen = Observation(native_id=ID, state=JobState.RUNNING, start_time=after(4))
-    record = life.observe(taken(), seen, after(5))
+    record = job_merge.observe(taken(), seen, after(5))
     # Its host's clock says that it began a little earlier than the queue does.
-    record = life.observe(record, replace(seen, start_time=after(7)), after(8))
+    record = job_merge.observe(record, replace(seen, start_time=after(7)), after(8))
     over = replace(
         seen,
         state=JobState.DONE,
@@ -62,13 +62,13 @@ def test_job_rescheduled_within_seconds_of_its_start_ends(submitted: datetime | 
         exit_code=0,
     )
     assert not runs.is_of_earlier_run(record, over)
-    assert life.observe(record, over, after(16)).state is JobState.DONE
+    assert job_merge.observe(record, over, after(16)).state is JobState.DONE
 
 
 def test_end_before_the_start_known_now_is_that_of_an_earlier_run() -> None:
     seen = Observation(native_id=ID, state=JobState.RUNNING, start_time=after(4))
-    record = life.observe(taken(), seen, after(5))
-    record = life.observe(record, replace(seen, start_time=after(20)), after(21))
+    record = job_merge.observe(taken(), seen, after(5))
+    record = job_merge.observe(record, replace(seen, start_time=after(20)), after(21))
     over = replace(seen, state=JobState.DONE, start_time=after(4), end_time=after(19), exit_code=0)
     assert runs.is_of_earlier_run(record, over)
-    assert life.observe(record, over, after(22)) is record
+    assert job_merge.observe(record, over, after(22)) is record

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.domain import life, submission
+from hpcq.domain import job_merge, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
 from hpcq.domain.sampling import SAMPLES_AT_MOST, resolution, sample, thinned
 from hpcq.domain.states import JobState
@@ -35,7 +35,7 @@ def running(second: float, *, start: bool = True, **usage: float) -> JobRecord:
         start_time=T0 if start else None,
         usage=Usage(cpu_seconds=second, sampled_at=at),
     )
-    return life.observe(record, seen, at)
+    return job_merge.observe(record, seen, at)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.services.kit import T0
 
-from hpcq.domain import life, submission
+from hpcq.domain import job_changes, submission
 from hpcq.domain.jobs import (
     ArrayRange,
     Dependency,
@@ -109,7 +109,7 @@ def test_a_job_that_was_taken_is_no_longer_handed_over() -> None:
 
 
 def test_a_wish_to_end_it_outlives_its_being_taken() -> None:
-    asked = life.cancel_requested(intended(), LATER)
+    asked = job_changes.cancel_requested(intended(), LATER)
     assert submission.submitted(asked, NativeId("7"), LATER).hand_over is not None
 
 

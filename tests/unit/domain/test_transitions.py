@@ -1,4 +1,4 @@
-"""Which states may follow which: GFD.231's steps, what polling misses, and two exceptions."""
+"""Changes of state: GFD.231's steps, what polling misses, and two exceptions."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ ARROWS = {
 
 
 def reachable(state: JobState) -> set[JobState]:
-    """Where a job may be at the next look, however many steps it made meanwhile."""
+    """Return the states that may show at the next poll, after any number of steps."""
     found: set[JobState] = set()
     ahead = set(ARROWS[state])
     while ahead:
@@ -83,6 +83,6 @@ def test_the_documentation_explains_every_state() -> None:
 def test_the_documentation_has_the_table() -> None:
     documented = {
         JobState(first): set(re.findall(r"`([A-Z_]+)`", second))
-        for first, second in rows("What may follow what").items()
+        for first, second in rows("Changes of state").items()
     }
     assert documented == TRANSITIONS

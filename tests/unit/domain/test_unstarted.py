@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hpcq.domain import life, submission
+from hpcq.domain import job_changes, job_merge, submission
 from hpcq.domain.jobs import (
     Dependency,
     DependencyCondition,
@@ -48,7 +48,9 @@ def test_no_exit_status_is_believed_of_a_job_that_never_started(
     said: dict[str, Any], kind: str, is_ours: bool
 ) -> None:
     seen = _end(end_time=T0, **said)
-    record = life.observe(_ours(), seen, T0) if is_ours else life.first_sight("1", seen, T0)
+    record = (
+        job_merge.observe(_ours(), seen, T0) if is_ours else job_merge.foreign_record("1", seen, T0)
+    )
     assert record.seen is not None
     assert record.failure_kind == kind
     assert (record.seen.exit_code, record.seen.exit_signal) == (None, None)
@@ -62,15 +64,15 @@ def test_a_dependency_that_can_never_be_met_is_told_as_the_reason() -> None:
     waits = waits.changed(spec=replace(SPEC, depends_on=(first,)))
     # What Slurm's accounting tells of it.
     seen = _end(failure_kind=FailureKind.CANCELLED, state_reason="It was cancelled.", end_time=T0)
-    assert "a job that it depends on" in (life.observe(waits, seen, T0).state_reason or "")
-    deleted = life.cancel_requested(waits, T0)
-    assert life.observe(deleted, seen, T0).state_reason == "It was cancelled."
+    assert "a job that it depends on" in (job_merge.observe(waits, seen, T0).state_reason or "")
+    deleted = job_changes.cancel_requested(waits, T0)
+    assert job_merge.observe(deleted, seen, T0).state_reason == "It was cancelled."
 
 
 @pytest.mark.parametrize("proof", [{"start_time": T0}, {"hosts": ("node1",)}])
 def test_the_exit_status_of_a_job_that_had_a_host_is_believed(proof: dict[str, Any]) -> None:
     seen = _end(failure_kind=FailureKind.NON_ZERO_EXIT, exit_code=3, **proof)
-    record = life.observe(_ours(), seen, T0)
+    record = job_merge.observe(_ours(), seen, T0)
     assert record.seen is not None
     assert (record.seen.exit_code, record.failure_kind) == (3, "NON_ZERO_EXIT")
 
@@ -78,6 +80,6 @@ def test_the_exit_status_of_a_job_that_had_a_host_is_believed(proof: dict[str, A
 def test_the_exit_status_of_a_job_that_was_seen_running_is_believed() -> None:
     runs = Observation(native_id=NativeId("1"), state=JobState.RUNNING, owner="ana")
     seen = _end(failure_kind=FailureKind.NON_ZERO_EXIT, exit_code=3)
-    record = life.observe(life.observe(_ours(), runs, T0), seen, T0)
+    record = job_merge.observe(job_merge.observe(_ours(), runs, T0), seen, T0)
     assert record.seen is not None
     assert record.seen.exit_code == 3

@@ -251,3 +251,13 @@ async def test_the_event_loop_goes_on_meanwhile(runner: LocalRunner, tmp_path: P
     running = asyncio.create_task(runner.run(sh("read x < fifo; echo $x", cwd=str(tmp_path))))
     await asyncio.to_thread((tmp_path / "fifo").write_text, "go\n")
     assert (await running).stdout == b"go\n"
+
+
+async def test_marked_command_and_its_children_hold_the_file_open(runner: LocalRunner) -> None:
+    # A shell gives what it runs in the background another standard input.
+    script = "cat; ls -l /proc/self/fd & wait"
+    done = await runner.run(sh(script, stdin=b"input\n", mark="hpcq-mark"))
+    assert done.stdout.startswith(b"input\n")
+    assert b"/memfd:hpcq-mark (deleted)" in done.stdout
+    plain = await runner.run(sh(script, stdin=b"input\n"))
+    assert b"/memfd" not in plain.stdout

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcq.programs import Reading
 from hpcq.programs.catalogue import CatalogueError, load_catalogue
-from hpcq.programs.patterns import PatternReader
+from hpcq.programs.layouts import PatternLayout
+from hpcq.programs.scanner import Scan, Scanner
 
 COMPLETE = """\
 # programs of the site
@@ -43,14 +43,14 @@ executable = "{path}"
 
 
 @pytest.fixture
-def read(tmp_path: Path) -> Callable[[str], list[Reading]]:
+def read(tmp_path: Path) -> Callable[[str], list[Scan]]:
     """Write a catalogue whose ROOT is the test's folder, and read all its programs."""
 
-    def write_and_read(text: str) -> list[Reading]:
+    def write_and_read(text: str) -> list[Scan]:
         file = tmp_path / "programs.toml"
         file.write_text(text.replace("ROOT", str(tmp_path)))
         return [
-            PatternReader(entry.name, entry.pattern, entry.make, 10).read()
+            Scanner(entry.name, PatternLayout(entry.name, entry.pattern, entry.make), 10).scan()
             for entry in load_catalogue(file)
         ]
 
@@ -63,7 +63,7 @@ def make(path: Path) -> None:
 
 
 def test_a_program_is_found_where_its_pattern_says(
-    read: Callable[[str], list[Reading]], tmp_path: Path
+    read: Callable[[str], list[Scan]], tmp_path: Path
 ) -> None:
     make(tmp_path / "gromacs" / "gromacs-2024.1" / "bin" / "gmx_mpi")
     make(tmp_path / "gromacs" / "gromacs-2023" / "bin" / "gmx")
@@ -93,7 +93,7 @@ def test_a_program_is_found_where_its_pattern_says(
 
 
 def test_a_file_may_be_the_version_and_the_executable(
-    read: Callable[[str], list[Reading]], tmp_path: Path
+    read: Callable[[str], list[Scan]], tmp_path: Path
 ) -> None:
     make(tmp_path / "tools" / "a" / "tool_1")
     make(tmp_path / "tools" / "b" / "tool_2")
@@ -114,7 +114,7 @@ def test_a_file_may_be_the_version_and_the_executable(
 
 
 def test_a_pattern_that_fits_a_version_twice_leaves_it_out(
-    read: Callable[[str], list[Reading]], tmp_path: Path
+    read: Callable[[str], list[Scan]], tmp_path: Path
 ) -> None:
     for name in ("gmx", "gmx_mpi"):
         make(tmp_path / "gromacs" / "gromacs-1" / "bin" / name)
@@ -128,7 +128,7 @@ def test_a_pattern_that_fits_a_version_twice_leaves_it_out(
 
 
 def test_a_version_that_may_not_be_looked_into_is_told(
-    read: Callable[[str], list[Reading]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    read: Callable[[str], list[Scan]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path / "gromacs" / "gromacs-1" / "bin" / "gmx")
     make(tmp_path / "gromacs" / "gromacs-2" / "bin" / "gmx")
@@ -294,7 +294,7 @@ ARGUMENT = PROGRAM + "[[program.arguments]]\nname = 'N'\n"
     ],
 )
 def test_errors_name_the_file_the_line_and_the_key(
-    text: str, said: list[str], read: Callable[[str], list[Reading]], tmp_path: Path
+    text: str, said: list[str], read: Callable[[str], list[Scan]], tmp_path: Path
 ) -> None:
     with pytest.raises(CatalogueError) as caught:
         read(text)

@@ -1,12 +1,12 @@
-"""What ``module avail`` of Environment Modules 5.2.0 and Lmod 8.6.19 printed, and worse."""
+"""The output of ``module avail`` of Environment Modules 5.2.0 and Lmod 8.6.19, and worse."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from hpcq.programs import Reading
 from hpcq.programs.modules import find_modules, signature_of
+from hpcq.programs.scanner import Scan
 
 SCRIPT = Path("/jobs/module.job")
 MODULES = b"""\
@@ -36,7 +36,7 @@ single
 """
 
 
-def shown(reading: Reading) -> list[tuple[str, str, str, bool | None]]:
+def shown(reading: Scan) -> list[tuple[str, str, str, bool | None]]:
     found = reading.installations
     return [(one.name, one.version, one.directory, one.is_default) for one in found]
 
@@ -69,7 +69,7 @@ def test_a_name_may_hold_a_colon_but_not_end_with_one() -> None:
 
 
 def test_nothing_printed_is_no_modules() -> None:
-    assert find_modules(b"", b"", SCRIPT) == Reading(installations=())
+    assert find_modules(b"", b"", SCRIPT) == Scan(installations=())
 
 
 def test_a_line_that_is_no_module_is_told_and_hides_no_other() -> None:

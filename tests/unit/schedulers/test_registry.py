@@ -13,7 +13,7 @@ def plugin(name: str, value: str = "json:loads") -> EntryPoint:
 @pytest.fixture
 def plugins(monkeypatch: pytest.MonkeyPatch) -> list[EntryPoint]:
     installed: list[EntryPoint] = []
-    monkeypatch.setattr(registry, "_entry_points", lambda: installed)
+    monkeypatch.setattr(registry, "_entry_points", lambda _group: installed)
     return installed
 
 
@@ -59,7 +59,7 @@ def test_an_unknown_name_lists_what_there_is(plugins: list[EntryPoint]) -> None:
 def test_built_in_names_need_no_search_of_installed_packages(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_entry_points", lambda: pytest.fail("searched"))
+    monkeypatch.setattr(registry, "_entry_points", lambda _group: pytest.fail("searched"))
 
     assert registry.is_available(name)
 

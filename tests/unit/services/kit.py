@@ -1,21 +1,19 @@
 """The services over a scheduler in memory, wired as the application wires them."""
 
 import errno
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from tests.waiting import PATIENCE_SECONDS
-
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId
 from hpcq.schedulers.testing import FakeScheduler
-from hpcq.services.assembly import ServiceOptions, assemble
-from hpcq.services.handing import SubmissionOptions
-from hpcq.services.paths import PathChecker
-from hpcq.services.wire import WireFormat
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
+from hpcq.services.listing.wire import WireFormat
+from hpcq.services.settings import ServiceSettings
+from hpcq.services.submission.paths import PathChecker
+from hpcq.services.wiring import assemble
 from hpcq.storage.database import Database
 from hpcq.storage.migrate import Deployment
 
@@ -59,7 +57,7 @@ class World:
     scheduler: FakeScheduler = field(init=False)
     interval_seconds: float = 5.0
     usage_interval_seconds: float = 15.0
-    records_kept: timedelta | None = None
+    records_kept_days: float | None = None
 
     def __post_init__(self) -> None:
         self.scheduler = FakeScheduler(self.clock)
@@ -76,26 +74,26 @@ class World:
             f"sqlite:///{self.directory / 'jobs.sqlite3'}", Deployment(CLUSTER, "FAKE")
         )
         self.paths = PathChecker(self.scheduler, PATIENCE_SECONDS)
-        options = ServiceOptions(
-            wire=WIRE,
-            me=uuid.uuid4().hex,
-            interval=timedelta(seconds=self.interval_seconds),
-            usage_interval=timedelta(seconds=self.usage_interval_seconds),
-            listed_for=timedelta(days=1),
-            rechecked_for=timedelta(days=7),
-            keys_kept=timedelta(days=1),
-            records_kept=self.records_kept,
-            events_kept=timedelta(days=30),
-            lease=timedelta(seconds=3),
-            submission=SubmissionOptions(
-                command_seconds=30, wait_seconds=0, settle=timedelta(seconds=60)
-            ),
+        # Intervals that no site may have are fine here.
+        settings = ServiceSettings(submission_wait_seconds=0).model_copy(
+            update={
+                "poll_interval_seconds": self.interval_seconds,
+                "usage_interval_seconds": self.usage_interval_seconds,
+                "records_kept_days": self.records_kept_days,
+            }
         )
-        services = assemble(self.scheduler, self.database, self.paths, options, self.clock)
-        self.store, self.board, self.jobs = services.store, services.board, services.jobs
-        self.archive, self.retention = services.jobs.archive, services.retention
+        services = assemble(
+            self.scheduler,
+            self.database,
+            self.paths,
+            settings,
+            WIRE,
+            self.clock,
+        )
+        self.store, self.table, self.jobs = services.store, services.table, services.jobs
+        self.lookup, self.retention = services.jobs.lookup, services.retention
         self.monitor, self.usage = services.monitor, services.usage
-        self.handing, self.settler = services.jobs.handing, services.monitor._settler
+        self.runner, self.recovery = services.jobs.runner, services.monitor._recovery
 
     async def __aenter__(self) -> Self:
         await self.database.open()
@@ -115,7 +113,7 @@ class World:
 
     async def submit(self, **fields: Any) -> JobRecord:
         record = (await self.jobs.submit(replace(self.spec, **fields))).record
-        await self.handing.written()
+        await self.runner.drain()
         stored = await self.store.by_uid(record.uid)
         assert stored is not None
         return stored if stored.native_id == record.native_id else record
@@ -136,11 +134,11 @@ class World:
         await self.monitor.tick()
 
     def job(self, job_id: str) -> JobRecord:
-        """A job on the board."""
+        """A job on the table."""
         known = JobUid(job_id) if "-" in job_id else NativeId(job_id)
-        entry = self.board.snapshot.entry(known)
-        assert entry is not None, f"{job_id} is not on the board"
+        entry = self.table.entry(known)
+        assert entry is not None, f"{job_id} is not on the table"
         return entry.record
 
     def on_board(self) -> list[str | None]:
-        return [record.native_id for record in self.board.snapshot.records()]
+        return [record.native_id for record in self.table.records()]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.unit.services.kit import World
 
-from hpcq.domain.arrays import whole
+from hpcq.domain.arrays import summarize_array
 from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import ArrayRange, JobRecord, NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
@@ -20,7 +20,7 @@ FORMS = ["{}_{}", "{}[{}]", "{}+{}"]
 def _task(
     world: World, array: JobRecord, number: int, form: str = "{}_{}", **fields: Any
 ) -> Observation:
-    """What the queue says of a task; it carries its array's key."""
+    """Return the queue's observation of a task; it carries its array's key."""
     assert array.native_id is not None
     parent = world.scheduler.queue.get(array.native_id)
     task = Observation(
@@ -41,7 +41,7 @@ def _show(world: World, *tasks: Observation) -> None:
     for task in tasks:
         world.scheduler.queue[task.native_id] = task
     parent = NativeId(tasks[0].array_job_id or "")
-    together = whole(parent, tasks)
+    together = summarize_array(parent, tasks)
     world.scheduler.queue[parent] = replace(together, name="study")
 
 
@@ -56,7 +56,7 @@ async def test_a_task_of_an_array_of_ours_is_ours(
     await world.tick(5)
     tasks = [world.job(form.format(array.native_id, number)) for number in (1, 2)]
     for number, task in enumerate(tasks, start=1):
-        assert task.is_ours
+        assert task.submitted_here
         assert (task.uid, task.parent_uid) == (array.uid.of_task(number), array.uid)
         assert task.spec is not None
         assert (task.spec.args, task.spec.array) == (("a", "b"), None)
@@ -91,7 +91,7 @@ async def test_a_task_that_ended_stays_listed_with_what_it_was(world: World) -> 
     assert (task.state, task.seen and task.seen.exit_code) == (JobState.FAILED, 3)
     assert task.spec is not None
     assert task.spec.args == ("a",)
-    listed = [entry.record.uid for entry in await world.board.snapshot.in_order()]
+    listed = [entry.record.uid for entry in await world.table.listing.in_order()]
     assert listed == [array.uid, array.uid.of_task(1), array.uid.of_task(2)]
     await world.restart()
     assert world.job(first.native_id).seen == task.seen
@@ -108,7 +108,7 @@ async def test_a_task_seen_before_its_arrays_id_was_known_becomes_ours(world: Wo
     task = replace(stranger, native_id=NativeId("1_1"), array_job_id=native_id, array_task_id=1)
     world.scheduler.queue[task.native_id] = task
     await world.tick(5)
-    assert not world.job("1_1").is_ours
+    assert not world.job("1_1").submitted_here
     answer.let_go()
     array = await submitting
     await world.tick(5)
@@ -127,7 +127,7 @@ async def test_a_strangers_array_under_the_number_of_ours_keeps_its_tasks(world:
     )
     world.scheduler.queue[later.native_id] = later
     await world.tick(3600)
-    assert not world.job(later.native_id).is_ours
+    assert not world.job(later.native_id).submitted_here
 
 
 async def test_deleting_a_task_cancels_that_task_only(world: World) -> None:
@@ -172,7 +172,7 @@ async def test_a_task_that_no_listing_showed_is_told_by_the_accounting(world: Wo
         for n in (1, 2)
     ]
     del world.scheduler.queue[array.native_id]
-    world.scheduler.accounting[array.native_id] += [whole(array.native_id, tasks), *tasks]
+    world.scheduler.accounting[array.native_id] += [summarize_array(array.native_id, tasks), *tasks]
     await world.tick(5)
     assert world.job(array.uid).state is JobState.FAILED
     ended = [world.job(task.native_id) for task in tasks]

@@ -11,16 +11,15 @@ from structlog.testing import capture_logs
 
 from hpcq.domain.programs import ProgramKey
 from hpcq.programs.catalogue import CatalogueError, load_catalogue
-from hpcq.services import catalogue_file
-from hpcq.services.catalogue_file import CatalogueFile
+from hpcq.services import program_sources
+from hpcq.services.program_sources import CatalogueFile
 from hpcq.services.programs import Catalogue, ProgramService
 
 IN_FORCE = "The catalogue stays as it was before."
 
 
-class Numbered:
-    async def of(self, programs: Sequence[ProgramKey]) -> Mapping[ProgramKey, int]:
-        return dict.fromkeys(programs, 0)
+async def numbered(programs: Sequence[ProgramKey]) -> Mapping[ProgramKey, int]:
+    return dict.fromkeys(programs, 0)
 
 
 class Site:
@@ -44,7 +43,7 @@ class Site:
         )
 
     def service(self) -> ProgramService:
-        return ProgramService([], Numbered(), timeout_seconds=10, guide=CatalogueFile(self.file, 8))
+        return ProgramService(CatalogueFile(self.file, 8), numbered, timeout_seconds=10)
 
 
 @pytest.fixture
@@ -117,7 +116,7 @@ def test_programs_that_have_not_changed_are_not_looked_at_anew(site: Site) -> No
 
 
 def test_an_old_file_is_read_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue_file, "_COARSEST_TIME_NS", -(10**12))
+    monkeypatch.setattr(program_sources, "_COARSEST_TIME_NS", -(10**12))
     calls = 0
 
     def counted(path: Path) -> object:
@@ -125,7 +124,7 @@ def test_an_old_file_is_read_once(site: Site, monkeypatch: pytest.MonkeyPatch) -
         calls += 1
         return load_catalogue(path)
 
-    monkeypatch.setattr(catalogue_file, "load_catalogue", counted)
+    monkeypatch.setattr(program_sources, "load_catalogue", counted)
 
     async def ask() -> None:
         programs = site.service()

@@ -14,15 +14,15 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.jobs import Dependency, DependencyCondition, JobRecord
 from hpcq.domain.states import FailureKind, JobState
-from hpcq.services.dependencies import DependencyWish
+from hpcq.services.submission.dependencies import DependencyRequest
 
 pytestmark = pytest.mark.anyio
 
 C = DependencyCondition
 
 
-def wish(job_id: str, condition: DependencyCondition = C.SUCCESS) -> DependencyWish:
-    return DependencyWish(job_id=job_id, condition=condition)
+def wish(job_id: str, condition: DependencyCondition = C.SUCCESS) -> DependencyRequest:
+    return DependencyRequest(job_id=job_id, condition=condition)
 
 
 async def first_job(world: World, state: JobState | None = None) -> JobRecord:
@@ -38,8 +38,10 @@ async def first_job(world: World, state: JobState | None = None) -> JobRecord:
     return record
 
 
-async def waits_for(world: World, *wishes: DependencyWish) -> tuple[Dependency, ...]:
-    submission = await world.jobs.submit(world.spec, depends_on=wishes)
+async def waits_for(
+    world: World, *dependency_requests: DependencyRequest
+) -> tuple[Dependency, ...]:
+    submission = await world.jobs.submit(world.spec, depends_on=dependency_requests)
     return world.scheduler.submitted[submission.record.key].depends_on
 
 
@@ -110,7 +112,7 @@ async def test_a_scheduler_that_cannot_wait_says_so(
 async def test_a_key_stands_for_what_was_to_be_waited_for(world: World) -> None:
     first = await first_job(world)
     waiting = (await world.jobs.submit(world.spec, "a", depends_on=[wish(first.uid)])).record
-    await world.handing.written()
+    await world.runner.drain()
     again = await world.jobs.submit(world.spec, "a", depends_on=[wish(first.uid)])
     assert (again.is_replay, again.record.uid) == (True, waiting.uid)
     with pytest.raises(IdempotencyKeyReused):
@@ -129,7 +131,7 @@ async def test_a_job_handed_over_again_waits_for_what_still_can_come(
     world.scheduler.end(first.native_id, state=ended, failure_kind=kind)
     for _ in range(3):
         await world.tick(61)
-        await world.handing.written()
+        await world.runner.drain()
     now = world.job(record.uid)
     if ended is JobState.DONE:
         assert world.scheduler.submitted[record.key].depends_on == ()

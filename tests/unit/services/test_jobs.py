@@ -157,8 +157,8 @@ async def test_a_request_that_is_given_up_does_not_lose_the_job(world: World, fu
     world.database.full = False
     await world.tick(1)
     await world.tick(5)
-    (record,) = world.board.snapshot.records()
-    assert (record.is_ours, record.native_id, record.state) == (True, "1", JobState.QUEUED)
+    (record,) = world.table.records()
+    assert (record.submitted_here, record.native_id, record.state) == (True, "1", JobState.QUEUED)
 
 
 async def test_a_defect_of_the_adapter_does_not_lose_the_job(world: World) -> None:
@@ -167,7 +167,7 @@ async def test_a_defect_of_the_adapter_does_not_lose_the_job(world: World) -> No
         await world.submit()
     await world.tick(1)
     await world.tick(5)
-    assert world.job("1").is_ours
+    assert world.job("1").submitted_here
 
 
 async def test_a_full_disk_refuses_a_submission_before_it_begins(world: World) -> None:

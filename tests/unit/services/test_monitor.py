@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.services.kit import World
 
-from hpcq.domain import life
+from hpcq.domain import job_changes
 from hpcq.domain.errors import (
     CommandTimedOut,
     HpcqError,
@@ -21,7 +21,7 @@ from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import JobUid, NativeId, Usage
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 from hpcq.domain.units import format_time
-from hpcq.schedulers.base import Unreadable
+from hpcq.schedulers.base import ParseFailure
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +52,7 @@ async def test_a_job_that_vanished_is_undetermined_until_accounting_shows_it(wor
     assert native_id is not None
     world.scheduler.run(native_id)
     await world.tick()
-    last_seen = world.board.snapshot.as_of
+    last_seen = world.table.as_of
     world.scheduler.end(
         native_id,
         accounted=False,
@@ -116,8 +116,8 @@ async def test_a_job_that_cannot_be_read_is_in_the_queue_all_the_same(world: Wor
     job = world.scheduler.queue.pop(native_id)
     foreign = world.scheduler.enqueue()
     world.scheduler.unreadable = [
-        Unreadable(reason="no state in it", excerpt="<job/>", native_id=native_id),
-        Unreadable(reason="no id in it", excerpt="<job>"),
+        ParseFailure(reason="no state in it", excerpt="<job/>", native_id=native_id),
+        ParseFailure(reason="no id in it", excerpt="<job>"),
     ]
     await world.tick(5)
     assert world.job(native_id).state is JobState.RUNNING
@@ -158,17 +158,17 @@ async def test_a_scheduler_that_is_away_changes_no_job(world: World) -> None:
     assert native_id is not None
     world.scheduler.run(native_id)
     await world.tick()
-    before = world.board.snapshot
+    before = world.table.listing
     for error in (AWAY, CommandTimedOut(("qstat",), 30), OutputParseError("qstat", "cut", b"<")):
         world.scheduler.fail_next("jobs", error)
         with pytest.raises(type(error)):
             await world.tick(600)
-    assert world.board.snapshot is before
+    assert world.table.listing is before
     allowed = timedelta(seconds=30)
-    assert world.board.snapshot.freshness(world.clock(), allowed).stale
+    assert world.table.freshness(world.clock(), allowed).stale
     await world.tick(5)
     assert world.job(native_id).state is JobState.RUNNING
-    assert not world.board.snapshot.freshness(world.clock(), allowed).stale
+    assert not world.table.freshness(world.clock(), allowed).stale
 
 
 async def test_jobs_that_ended_during_an_outage_are_resolved_after_it(world: World) -> None:
@@ -224,7 +224,7 @@ async def test_what_goes_wrong_beside_the_queue_keeps_no_news_of_it_back(
         assert not isinstance(error, HpcqError)
     assert world.job(news).state is JobState.QUEUED
     assert world.job(running.native_id).state is JobState.RUNNING
-    assert world.board.snapshot.as_of is not None
+    assert world.table.as_of is not None
 
 
 async def test_a_slow_accounting_does_not_hold_up_the_news_of_the_queue(world: World) -> None:
@@ -232,7 +232,7 @@ async def test_a_slow_accounting_does_not_hold_up_the_news_of_the_queue(world: W
     assert native_id is not None
     world.scheduler.run(native_id)
     await world.tick()
-    last_seen = world.board.snapshot.as_of
+    last_seen = world.table.as_of
     world.scheduler.end(native_id)
     other = world.scheduler.enqueue()
     answer = world.scheduler.hold_back_next("history")
@@ -274,15 +274,15 @@ async def test_before_the_first_answer_what_is_remembered_is_shown_and_stale(wor
     record = await world.submit()
     assert record.native_id is not None
     await world.tick()
-    as_of = world.board.snapshot.as_of
+    as_of = world.table.as_of
     await world.restart()
     world.scheduler.fail_next("jobs", AWAY)
     with pytest.raises(SchedulerUnavailable):
         await world.tick()
     assert world.job(record.native_id).uid == record.uid
-    assert world.board.snapshot.as_of == as_of
+    assert world.table.as_of == as_of
     world.clock.forward(60)
-    assert world.board.snapshot.freshness(world.clock(), timedelta(seconds=30)).stale
+    assert world.table.freshness(world.clock(), timedelta(seconds=30)).stale
     assert not world.monitor.health.answered
     await world.tick()
     assert world.job(record.native_id).uid == record.uid
@@ -312,12 +312,12 @@ async def test_a_job_listed_before_its_submission_returned_is_one_job_and_ours(
     submitting = asyncio.create_task(world.submit())
     await answer.ready.wait()
     await world.tick()
-    assert [record.is_ours for record in world.board.snapshot.records()] == [shows_keys]
+    assert [record.submitted_here for record in world.table.records()] == [shows_keys]
     answer.let_go()
     record = await submitting
-    assert [r.uid for r in world.board.snapshot.records()] == [record.uid]
+    assert [r.uid for r in world.table.records()] == [record.uid]
     await world.tick(5)
-    assert [r.uid for r in world.board.snapshot.records()] == [record.uid]
+    assert [r.uid for r in world.table.records()] == [record.uid]
     assert world.job(record.uid).seen is not None
 
 
@@ -380,8 +380,8 @@ async def test_what_a_disbelieved_listing_said_is_taken_from_the_next(world: Wor
     answer = world.scheduler.hold_back_next("jobs")
     ticking = asyncio.create_task(world.tick(5))
     await answer.ready.wait()
-    await world.jobs.bulletin.apply(
-        world.job(native_id).uid, lambda r: life.cancel_requested(r, world.clock())
+    await world.jobs.publisher.apply(
+        world.job(native_id).uid, lambda r: job_changes.cancel_requested(r, world.clock())
     )
     answer.let_go()
     await ticking
@@ -413,11 +413,11 @@ async def test_a_job_whose_answer_was_lost_is_found_by_its_key(
     world.scheduler.fail_next("submit", CommandTimedOut(("qsub",), 30), after_effect=True)
     world.scheduler.fail_next("find", AWAY)
     await world.submit()
-    (record,) = world.board.snapshot.records()
+    (record,) = world.table.records()
     assert (record.state, record.native_id) == (JobState.UNDETERMINED, None)
     await world.tick(1)
     await world.tick(5)
-    (found,) = world.board.snapshot.records()
+    (found,) = world.table.records()
     assert (found.uid, found.native_id) == (record.uid, NativeId("1"))
     assert found.state is JobState.QUEUED
     assert world.scheduler.calls["submit"] == 1
@@ -431,8 +431,8 @@ async def test_an_intent_found_after_a_crash_is_one_job(world: World) -> None:
     await world.restart()  # the answer never came
     await world.tick()
     await world.tick(5)
-    (record,) = world.board.snapshot.records()
-    assert record.is_ours
+    (record,) = world.table.records()
+    assert record.submitted_here
     assert (record.native_id, record.state) == (NativeId("1"), JobState.QUEUED)
     submitting.cancel()
 
@@ -454,7 +454,7 @@ async def test_an_intent_of_a_service_that_died_is_given_up_in_the_end(world: Wo
     world.scheduler.fail_next("submit", ZeroDivisionError("a defect"))
     with pytest.raises(ZeroDivisionError):
         await world.submit()
-    (record,) = world.board.snapshot.records()
+    (record,) = world.table.records()
     await world.tick(5)
     assert world.job(record.uid).state is JobState.UNDETERMINED
     await world.tick(200)
@@ -468,7 +468,7 @@ async def test_a_submission_given_up_for_lost_that_turns_up_is_followed(world: W
     world.scheduler.fail_next("submit", ZeroDivisionError("a defect"), after_effect=True)
     with pytest.raises(ZeroDivisionError):
         await world.submit()
-    (record,) = world.board.snapshot.records()
+    (record,) = world.table.records()
     late = world.scheduler.queue.pop(NativeId("1"))
     await world.tick(200)
     await world.tick(20)
@@ -476,7 +476,7 @@ async def test_a_submission_given_up_for_lost_that_turns_up_is_followed(world: W
     world.scheduler.queue[NativeId("1")] = late
     await world.tick(5)
     await world.tick(5)
-    assert [r.uid for r in world.board.snapshot.records()] == [record.uid]
+    assert [r.uid for r in world.table.records()] == [record.uid]
     assert world.job("1").state is JobState.QUEUED
     assert await world.store.by_uid(record.uid) == world.job("1")
 
@@ -588,8 +588,8 @@ async def test_text_that_is_no_utf8_stops_nothing(world: World) -> None:
     foreign = world.scheduler.enqueue(name="estudo\udce7", slots=10**30)
     await world.tick(5)
     assert await world.store.by_uid(record.uid) == world.job(record.uid)
-    freshness = world.board.snapshot.freshness(world.clock(), timedelta(seconds=30))
-    body = await world.board.snapshot.listing(freshness, usage=False, gzip=False)
+    freshness = world.table.freshness(world.clock(), timedelta(seconds=30))
+    body = await world.table.listing.json(freshness, usage=False, gzip=False)
     assert foreign.encode() in body
     await world.restart()
     assert world.job(record.uid).seen is not None
@@ -624,12 +624,12 @@ async def test_details_that_say_nothing_new_make_no_new_version(world: World) ->
     world.scheduler.run(native_id)
     world.scheduler.extras[native_id] = {"usage": Usage(cpu_seconds=3.0)}
     await world.tick()
-    version = world.board.snapshot.version
+    version = world.table.version
     await world.tick(60)
-    assert world.board.snapshot.version == version
+    assert world.table.version == version
     world.scheduler.extras[native_id] = {"usage": Usage(cpu_seconds=4.0)}
     await world.tick(60)
-    assert world.board.snapshot.version != version
+    assert world.table.version != version
 
 
 async def test_foreign_jobs_are_asked_about_only_while_somebody_reads_them(world: World) -> None:
@@ -653,7 +653,7 @@ async def test_new_figures_of_our_running_jobs_are_kept_as_samples(world: World)
     for native_id in (ours, theirs):
         world.scheduler.run(native_id)
     await world.tick()
-    world.usage.read_all()
+    world.usage.mark_all_viewed()
     for figure in (3.0, 4.0, 4.0):
         for native_id in (ours, theirs):
             world.scheduler.extras[native_id] = {"usage": Usage(cpu_seconds=figure)}
@@ -670,7 +670,7 @@ async def test_reading_all_usage_asks_about_all_running_jobs(world: World) -> No
     world.scheduler.run(running)
     for native_id in (running, waiting):
         world.scheduler.extras[native_id] = {"usage": Usage(cpu_seconds=1.0)}
-    world.usage.read_all()
+    world.usage.mark_all_viewed()
     await world.tick()
     first, second = world.job(running).seen, world.job(waiting).seen
     assert first is not None
@@ -706,7 +706,7 @@ async def test_a_job_put_up_again_while_its_change_is_written_is_not_left_behind
     async def meanwhile(*changes: Any, **rest: Any) -> Any:
         written = await publish(*changes, **rest)
         # As a request does that learns late what became of its submission.
-        world.jobs.bulletin.adopt(world.job(native_id))
+        world.jobs.publisher.show(world.job(native_id))
         return written
 
     world.scheduler.end(native_id, exit_code=0)
@@ -761,7 +761,7 @@ async def test_complaints_are_made_once(world: World, capsys: pytest.CaptureFixt
     await world.tick()
     await world.jobs.cancel(native_id)
     world.scheduler.queue[native_id] = replace(stays, state=JobState.RUNNING)
-    world.scheduler.unreadable = [Unreadable(reason="cut", excerpt="<job")]
+    world.scheduler.unreadable = [ParseFailure(reason="cut", excerpt="<job")]
     for _ in range(5):
         await world.tick(5)
     said = capsys.readouterr().out
@@ -787,12 +787,12 @@ async def test_what_is_remembered_does_not_grow_with_the_jobs_that_come_and_go(
         await world.tick(5)
     memory = world.monitor._memory
     assert (memory.last, memory.missing, memory.unanswered) == ({}, [], [])
-    assert world.jobs.bulletin._touched == {}
-    assert world.monitor._resolver._rechecks == {}
-    assert world.usage._interest == {}
-    assert not world.handing._under_way
-    assert len(world.board.snapshot.entries) == 0
-    assert len(world.board.snapshot.by_native) == 0
+    assert world.jobs.publisher._locally_changed == {}
+    assert world.monitor._vanished._rechecks == {}
+    assert world.usage._viewed_at == {}
+    assert not world.runner._under_way
+    assert len(world.table.entries) == 0
+    assert len(world.table.by_native) == 0
 
 
 async def test_a_uid_survives_a_restart(world: World) -> None:
@@ -802,7 +802,7 @@ async def test_a_uid_survives_a_restart(world: World) -> None:
     uids = {world.job(str(ours.native_id)).uid, world.job(foreign).uid}
     await world.restart()
     await world.tick()
-    assert {r.uid for r in world.board.snapshot.records()} == uids
+    assert {r.uid for r in world.table.records()} == uids
     assert all(isinstance(uid, JobUid) for uid in uids)
 
 
@@ -812,14 +812,14 @@ async def test_usage_that_only_the_accounting_knows_is_told_when_it_is_back(worl
     world.scheduler.run(native_id)
     await world.tick()
     world.scheduler.end(native_id, exit_code=3, state=JobState.FAILED)
-    world.scheduler.missing = SchedulerUnavailable("slurmdbd is down.")
+    world.scheduler.partial_reason = SchedulerUnavailable("slurmdbd is down.")
     await world.tick(5)
     ended = world.job(native_id)
     assert (ended.state, ended.seen and ended.seen.exit_code) == (JobState.FAILED, 3)
     (known,) = world.scheduler.accounting[native_id]
     usage = Usage(cpu_seconds=7.0, sampled_at=known.end_time)
     world.scheduler.accounting[native_id] = [replace(known, usage=usage, exit_code=4)]
-    world.scheduler.missing = None
+    world.scheduler.partial_reason = None
     await world.tick(60)
     whole = world.job(native_id)
     assert whole.seen is not None
@@ -865,5 +865,5 @@ async def test_a_job_that_nobody_knows_leaves_the_listing_when_it_is_deleted(wor
     await world.tick(5)
     await world.jobs.cancel(record.uid)
     assert world.job(record.uid).state is JobState.UNDETERMINED
-    assert await world.board.snapshot.in_order() == []
+    assert await world.table.listing.in_order() == []
     assert (await world.jobs.find(record.uid)).record.uid == record.uid

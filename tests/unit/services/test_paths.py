@@ -11,7 +11,7 @@ from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec, Outputs
 from hpcq.schedulers.base import ScriptDirectives
 from hpcq.schedulers.testing import FakeScheduler
-from hpcq.services.paths import PathChecker
+from hpcq.services.submission.paths import PathChecker
 
 
 class Directing(FakeScheduler):

@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 import structlog
 from structlog.testing import capture_logs
-from tests.waiting import PATIENCE_SECONDS
 
-from hpcq.api.program_sources import program_sources
-from hpcq.config import ProgramPathRule, Settings
+from hpcq.config import Settings
 from hpcq.domain.errors import CommandFailed, StoreUnavailable
 from hpcq.domain.programs import Installation, ProgramKey
 from hpcq.execution.local import LocalRunner
-from hpcq.programs import Reading
-from hpcq.services.programs import Catalogue, ProgramService, Source, in_thread
+from hpcq.programs.scanner import Scan
+from hpcq.programs.settings import ProgramPathRule
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
+from hpcq.services.program_sources import CatalogueFile, Source, in_thread, program_sources
+from hpcq.services.programs import Catalogue, ProgramService
 
 
 def installed(name: str, version: str) -> Installation:
@@ -24,8 +25,8 @@ def installed(name: str, version: str) -> Installation:
     )
 
 
-NEWAVE = Reading(installations=(installed("NEWAVE", "v1"), installed("NEWAVE", "v2")))
-DECOMP = Reading(installations=(installed("DECOMP", "v1"),), problems=("v9 is left out.",))
+NEWAVE = Scan(installations=(installed("NEWAVE", "v1"), installed("NEWAVE", "v2")))
+DECOMP = Scan(installations=(installed("DECOMP", "v1"),), problems=("v9 is left out.",))
 
 
 class CountedNumbers:
@@ -44,12 +45,14 @@ class CountedNumbers:
 
 
 def service(
-    *readers: Callable[[], Reading],
+    *readers: Callable[[], Scan],
     timeout_seconds: float = 2.0,
     numbers: CountedNumbers | None = None,
 ) -> ProgramService:
     sources = [Source(f"place {n}", in_thread(read)) for n, read in enumerate(readers)]
-    return ProgramService(sources, numbers or CountedNumbers(), timeout_seconds=timeout_seconds)
+    return ProgramService(
+        sources, (numbers or CountedNumbers()).of, timeout_seconds=timeout_seconds
+    )
 
 
 def shown(catalogue: Catalogue) -> list[str]:
@@ -60,12 +63,12 @@ def shown(catalogue: Catalogue) -> list[str]:
 class Hanging:
     """A place whose file server answers once ``answer`` is set."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Scan) -> None:
         self.reading = reading
         self.answer = threading.Event()
         self.calls = 0
 
-    def __call__(self) -> Reading:
+    def __call__(self) -> Scan:
         self.calls += 1
         self.answer.wait(PATIENCE_SECONDS)
         return self.reading
@@ -96,7 +99,7 @@ def test_places_are_listed_in_their_order_and_problems_are_told() -> None:
 def test_callers_at_the_same_time_share_one_look_and_later_ones_look_again() -> None:
     calls = 0
 
-    def read() -> Reading:
+    def read() -> Scan:
         nonlocal calls
         calls += 1
         return NEWAVE
@@ -169,7 +172,7 @@ def test_an_answer_that_came_too_late_serves_a_later_caller(hanging: Hanging) ->
     async def ask() -> Catalogue:
         programs = service(lambda: NEWAVE, hanging)
         await programs.catalogue()
-        late = programs._sources[1]._running
+        late = programs._states[1]._running
         assert late is not None
         hanging.answer.set()
         await late
@@ -225,7 +228,7 @@ def test_the_same_problems_are_logged_once() -> None:
 
 
 def test_thousands_of_problems_do_not_fill_the_log() -> None:
-    many = Reading(installations=(), problems=tuple(f"v{n} is left out." for n in range(1000)))
+    many = Scan(installations=(), problems=tuple(f"v{n} is left out." for n in range(1000)))
 
     with capture_logs() as logs:
         asyncio.run(service(lambda: many).catalogue())
@@ -235,7 +238,7 @@ def test_thousands_of_problems_do_not_fill_the_log() -> None:
 
 
 def test_an_unexpected_error_reaches_the_caller() -> None:
-    def read() -> Reading:
+    def read() -> Scan:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -245,7 +248,7 @@ def test_an_unexpected_error_reaches_the_caller() -> None:
 def test_a_place_that_fails_later_gives_what_it_gave_last_and_the_reason() -> None:
     failing = False
 
-    def read() -> Reading:
+    def read() -> Scan:
         if failing:
             raise CommandFailed(("module",), 1, b"no such thing")
         return NEWAVE
@@ -271,7 +274,7 @@ def test_programs_without_an_id_are_left_out_until_they_get_one() -> None:
         nonlocal reading
         programs = service(lambda: reading, numbers=numbers)
         before = await programs.catalogue()
-        reading = Reading(installations=(installed("NEWAVE", "v0"), *NEWAVE.installations))
+        reading = Scan(installations=(installed("NEWAVE", "v0"), *NEWAVE.installations))
         numbers.away = True
         meanwhile = await programs.catalogue()
         numbers.away = False
@@ -301,7 +304,7 @@ def test_both_rules_of_the_contract_read_all_three_programs(
     async def ask() -> Catalogue:
         numbers = CountedNumbers()
         return await ProgramService(
-            program_sources(settings, LocalRunner()), numbers, timeout_seconds=PATIENCE_SECONDS
+            program_sources(settings, LocalRunner()), numbers.of, timeout_seconds=PATIENCE_SECONDS
         ).catalogue()
 
     catalogue = asyncio.run(ask())
@@ -313,4 +316,6 @@ def test_both_rules_of_the_contract_read_all_three_programs(
 def test_a_program_that_the_site_does_not_have_is_not_looked_for() -> None:
     settings = Settings.model_validate({"tuber_dessem_root": "", "tuber_decomp_root": None})
 
-    assert [source.name for source in program_sources(settings, LocalRunner())] == ["NEWAVE"]
+    sources = program_sources(settings, LocalRunner())
+    assert not isinstance(sources, CatalogueFile)
+    assert [source.name for source in sources] == ["NEWAVE"]

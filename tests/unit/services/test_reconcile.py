@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.services.kit import CLUSTER, T0, WIRE
 
-from hpcq.domain import life, submission
+from hpcq.domain import job_merge, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
-from hpcq.schedulers.base import Listing, Unreadable
-from hpcq.services.reconcile import Comparison, compare
-from hpcq.services.snapshot import Board, Snapshot
+from hpcq.schedulers.base import Listing, ParseFailure
+from hpcq.services.listing.job_table import JobIndex, JobTable
+from hpcq.services.monitoring.reconcile import Comparison, compare
 
 SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
 DAY = timedelta(days=1)
@@ -25,13 +25,13 @@ class Case:
     """One number: what is known under it, and what a listing says of it."""
 
     number: int
-    is_ours: bool
+    submitted_here: bool
     answered: bool
     known: JobState | None
     ended_days_ago: int
     listed: JobState | None
     unreadable: bool
-    touched: bool
+    locally_changed: bool
     repeated: bool
 
     @property
@@ -45,8 +45,8 @@ class Case:
     def record(self) -> JobRecord | None:
         if self.known is None:
             return None
-        if not self.is_ours:
-            return life.first_sight(CLUSTER, observation(self.native_id, self.known), T0)
+        if not self.submitted_here:
+            return job_merge.foreign_record(CLUSTER, observation(self.native_id, self.known), T0)
         intent = submission.intent(
             JobUid(f"00000000-0000-4000-8000-{self.number:012}"),
             SPEC,
@@ -58,7 +58,7 @@ class Case:
             return intent
         record = submission.submitted(intent, self.native_id, T0)
         at = T0 - timedelta(days=self.ended_days_ago)
-        return life.observe(record, observation(self.native_id, self.known), at)
+        return job_merge.observe(record, observation(self.native_id, self.known), at)
 
 
 def observation(native_id: NativeId, state: JobState) -> Observation:
@@ -68,26 +68,26 @@ def observation(native_id: NativeId, state: JobState) -> Observation:
 CASES = st.builds(
     Case,
     number=st.integers(1, 10**6),
-    is_ours=st.booleans(),
+    submitted_here=st.booleans(),
     answered=st.booleans(),
     known=st.none() | st.sampled_from([*LIVE, JobState.DONE, JobState.FAILED]),
     ended_days_ago=st.sampled_from([0, 2]),
     listed=st.none() | st.sampled_from([*LIVE, JobState.DONE]),
     unreadable=st.booleans(),
-    touched=st.booleans(),
+    locally_changed=st.booleans(),
     repeated=st.booleans(),
 )
 QUEUES = st.lists(CASES, unique_by=lambda case: case.number, max_size=12)
 
 
-def compared(cases: list[Case]) -> tuple[Snapshot, Comparison]:
-    board = Board(WIRE)
+def compared(cases: list[Case]) -> tuple[JobIndex, Comparison]:
+    table = JobTable(WIRE)
     records = {case: case.record() for case in cases}
-    board.put([record for record in records.values() if record is not None])
+    table.apply([record for record in records.values() if record is not None])
     listing = Listing(
         observations=[case.observation for case in cases if case.observation],
         unreadable=[
-            Unreadable(reason="cut", excerpt="", native_id=case.native_id)
+            ParseFailure(reason="cut", excerpt="", native_id=case.native_id)
             for case in cases
             if case.unreadable
         ],
@@ -95,9 +95,11 @@ def compared(cases: list[Case]) -> tuple[Snapshot, Comparison]:
     last = {
         case.native_id: case.observation for case in cases if case.repeated and case.observation
     }
-    touched = {r.uid for case, r in records.items() if r is not None and case.touched}
-    result = compare(board.snapshot, listing, last, touched, CLUSTER, T0, DAY, MANY)
-    return board.snapshot, result
+    locally_changed = {
+        r.uid for case, r in records.items() if r is not None and case.locally_changed
+    }
+    result = compare(table, listing, last, locally_changed, CLUSTER, T0, DAY, MANY)
+    return table, result
 
 
 def expected(case: Case) -> str:
@@ -106,9 +108,9 @@ def expected(case: Case) -> str:
     if record is None or record.native_id is None:
         fate = "nothing" if case.listed is None else "changed"
         # An intent without an id is not known by a number; it waits for its own answer.
-        waits = record is not None and not case.touched
+        waits = record is not None and not case.locally_changed
         return f"{fate}, unanswered" if waits else fate
-    if case.touched:
+    if case.locally_changed:
         return "nothing"
     if case.listed is not None:
         if record.state.is_final:
@@ -116,14 +118,14 @@ def expected(case: Case) -> str:
         return "nothing" if case.listed is record.state else "changed"
     if case.unreadable:
         return "nothing"
-    if not case.is_ours:
+    if not case.submitted_here:
         return "gone"
     if record.state.is_final:
         return "gone" if case.ended_days_ago else "nothing"
     return "vanished"
 
 
-def found(case: Case, snapshot: Snapshot, result: Comparison) -> str:
+def found(case: Case, index: JobIndex, result: Comparison) -> str:
     record = case.record()
     uid = None if record is None else record.uid
     words = []
@@ -144,8 +146,8 @@ def found(case: Case, snapshot: Snapshot, result: Comparison) -> str:
 
 @given(QUEUES)
 def test_every_number_has_the_fate_of_the_model(cases: list[Case]) -> None:
-    snapshot, result = compared(cases)
-    fates = {case: found(case, snapshot, result) for case in cases}
+    index, result = compared(cases)
+    fates = {case: found(case, index, result) for case in cases}
     assert fates == {case: expected(case) for case in cases}
 
 
@@ -158,7 +160,7 @@ def test_a_job_that_changed_is_where_the_listing_says(cases: list[Case]) -> None
         case = by_id[record.native_id]
         assert case.listed is not None
         ran = case.known in (JobState.RUNNING, JobState.SUSPENDED)
-        is_known = not case.is_ours or case.answered
+        is_known = not case.submitted_here or case.answered
         waits = {JobState.QUEUED: JobState.REQUEUED, JobState.QUEUED_HELD: JobState.REQUEUED_HELD}
         again = waits.get(case.listed) if ran and is_known else None
         assert record.state is (again or case.listed)
@@ -166,47 +168,45 @@ def test_a_job_that_changed_is_where_the_listing_says(cases: list[Case]) -> None
 
 @given(QUEUES)
 def test_what_was_published_is_no_news_the_next_time(cases: list[Case]) -> None:
-    board = Board(WIRE)
-    board.put([r for r in (case.record() for case in cases) if r is not None])
+    table = JobTable(WIRE)
+    table.apply([r for r in (case.record() for case in cases) if r is not None])
     listing = Listing(observations=[c.observation for c in cases if c.observation])
-    first = compare(board.snapshot, listing, {}, set(), CLUSTER, T0, DAY, MANY)
-    board.put(first.changed, first.gone, T0)
-    second = compare(board.snapshot, listing, first.last, set(), CLUSTER, T0, DAY, MANY)
+    first = compare(table, listing, {}, set(), CLUSTER, T0, DAY, MANY)
+    table.apply(first.changed, first.gone, T0)
+    second = compare(table, listing, first.last, set(), CLUSTER, T0, DAY, MANY)
     assert (second.changed, second.gone) == ([], [])
     assert second.contradictions == first.contradictions
 
 
 @given(QUEUES)
 def test_an_empty_listing_ends_no_job_of_ours(cases: list[Case]) -> None:
-    board = Board(WIRE)
-    board.put([r for r in (case.record() for case in cases) if r is not None])
-    result = compare(board.snapshot, Listing(), {}, set(), CLUSTER, T0, DAY, MANY)
-    alive = {r.uid for r in board.snapshot.records() if r.is_ours and not r.state.is_final}
+    table = JobTable(WIRE)
+    table.apply([r for r in (case.record() for case in cases) if r is not None])
+    result = compare(table, Listing(), {}, set(), CLUSTER, T0, DAY, MANY)
+    alive = {r.uid for r in table.records() if r.submitted_here and not r.state.is_final}
     assert result.changed == []
     assert not alive & set(result.gone)
     assert alive == {r.uid for r in [*result.vanished, *result.unanswered]}
 
 
 def test_a_key_leads_to_its_job_whatever_the_number_meant_before() -> None:
-    board = Board(WIRE)
-    old = life.first_sight(CLUSTER, observation(NativeId("5"), JobState.RUNNING), T0)
+    table = JobTable(WIRE)
+    old = job_merge.foreign_record(CLUSTER, observation(NativeId("5"), JobState.RUNNING), T0)
     unclear = submission.intent(JobUid.new(), SPEC, T0, by="test", is_promised=False)
-    board.put([old, unclear])
+    table.apply([old, unclear])
     seen = Observation(
         native_id=NativeId("5"), state=JobState.QUEUED, submission_key=unclear.key, submit_time=T0
     )
-    result = compare(
-        board.snapshot, Listing(observations=[seen]), {}, set(), CLUSTER, T0, DAY, MANY
-    )
+    result = compare(table, Listing(observations=[seen]), {}, set(), CLUSTER, T0, DAY, MANY)
     assert [(r.uid, r.native_id) for r in result.changed] == [(unclear.uid, "5")]
     assert result.unanswered == []
     assert result.gone == [old.uid]
 
 
 def test_a_listing_that_names_a_job_twice_keeps_it_once() -> None:
-    board = Board(WIRE)
+    table = JobTable(WIRE)
     seen = observation(NativeId("5"), JobState.RUNNING)
     listing = Listing(observations=[seen, seen])
-    result = compare(board.snapshot, listing, {}, set(), CLUSTER, T0, DAY, MANY)
-    board.put(result.changed, result.gone, T0)
-    assert [r.native_id for r in board.snapshot.records()] == ["5"]
+    result = compare(table, listing, {}, set(), CLUSTER, T0, DAY, MANY)
+    table.apply(result.changed, result.gone, T0)
+    assert [r.native_id for r in table.records()] == ["5"]

@@ -1,4 +1,4 @@
-"""A board that follows a scheduler through anything keeps one record for each job, and no other.
+"""A table that follows a scheduler through anything keeps one record for each job, and no other.
 
 Jobs of ours and of others come, run, end and are put back; answers to submissions are late, numbers
 are used again, the scheduler's clock is minutes away, and some schedulers show neither keys nor,
@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.unit.services.kit import CLUSTER, T0, WIRE
 
-from hpcq.domain import life, runs, submission
+from hpcq.domain import job_changes, job_merge, runs, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.domain.transitions import WAITS_AGAIN, may_move
-from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.testing import FakeScheduler
-from hpcq.services.reconcile import Comparison, compare
-from hpcq.services.snapshot import Board
+from hpcq.services.listing.job_table import JobTable
+from hpcq.services.monitoring.reconcile import Comparison, compare
 
 SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
 DAY = timedelta(days=1)
@@ -40,7 +40,7 @@ class Job:
 
 
 class Following(RuleBasedStateMachine):
-    """A scheduler, what is true of its jobs, and the board that follows it."""
+    """A scheduler, what is true of its jobs, and the table that follows it."""
 
     @initialize(ahead=st.integers(-300, 300), shows_keys=st.booleans())
     def begin(self, ahead: int, shows_keys: bool) -> None:
@@ -48,7 +48,7 @@ class Following(RuleBasedStateMachine):
         self.ahead = timedelta(seconds=ahead)
         self.scheduler = FakeScheduler(clock=lambda: self.now + self.ahead)
         self.scheduler.shows_keys = shows_keys
-        self.board = Board(WIRE)
+        self.table = JobTable(WIRE)
         self.last: dict[NativeId, Observation] = {}
         self.jobs: list[Job] = []
         self.count = 0
@@ -65,17 +65,17 @@ class Following(RuleBasedStateMachine):
 
     def put(self, *records: JobRecord) -> None:
         for new in records:
-            entry = self.board.snapshot.entries.get(new.uid)
+            entry = self.table.entries.get(new.uid)
             if entry is not None:
                 old = entry.record
                 assert may_move(old.state, new.state), (old.state, new.state)
-        self.board.put(records)
+        self.table.apply(records)
 
     # What happens at the scheduler
 
     @rule(is_ours=st.booleans(), hold=st.booleans(), owner=st.sampled_from(["ana", "rui"]))
     def submit(self, is_ours: bool, hold: bool, owner: str) -> None:
-        """A job comes; one of ours is on the board before, its number only later."""
+        """A job comes; one of ours is on the table before, its number only later."""
         self.pass_time(3)
         self.count += 1
         name = f"job{self.count}"
@@ -100,7 +100,7 @@ class Following(RuleBasedStateMachine):
         job = self.pick(data, waiting)
         assert job.uid is not None
         job.is_known = True
-        record = self.board.snapshot.entries[job.uid].record
+        record = self.table.entries[job.uid].record
         if record.native_id is None:
             self.put(submission.submitted(record, job.number, self.now))
 
@@ -156,7 +156,7 @@ class Following(RuleBasedStateMachine):
     def was_known_well(self, job: Job) -> bool:
         if job.uid is None:
             return True
-        entry = self.board.snapshot.entries.get(job.uid)
+        entry = self.table.entries.get(job.uid)
         seen = None if entry is None else entry.record.seen
         return job.is_known and seen is not None and seen.submit_time is not None
 
@@ -169,8 +169,8 @@ class Following(RuleBasedStateMachine):
             assert job.uid is not None
             self.scheduler.lose(job.number)
             job.deleted = True
-            record = self.board.snapshot.entries[job.uid].record
-            self.put(life.removed_while_queued(record, self.now))
+            record = self.table.entries[job.uid].record
+            self.put(job_merge.removed_while_queued(record, self.now))
 
     # What the service does
 
@@ -185,7 +185,7 @@ class Following(RuleBasedStateMachine):
         listing = self.listing()
         if spoilt and listing.observations:
             first, *rest = listing.observations
-            bad = Unreadable(reason="cut", excerpt="", native_id=first.native_id)
+            bad = ParseFailure(reason="cut", excerpt="", native_id=first.native_id)
             listing = Listing(observations=rest, unreadable=[bad])
         comparison = self.compare(listing)
         if spoilt:
@@ -210,11 +210,13 @@ class Following(RuleBasedStateMachine):
 
     def compare(self, listing: Listing) -> Comparison:
         comparison = compare(
-            self.board.snapshot, listing, self.last, set(), CLUSTER, self.now, DAY, MANY
+            self.table.copy(), listing, self.last, set(), CLUSTER, self.now, DAY, MANY
         )
-        ours = [r for r in comparison.changed if r.is_ours]
+        ours = [r for r in comparison.changed if r.submitted_here]
         self.put(*ours)
-        self.board.put([r for r in comparison.changed if not r.is_ours], comparison.gone, self.now)
+        self.table.apply(
+            [r for r in comparison.changed if not r.submitted_here], comparison.gone, self.now
+        )
         self.last = comparison.last
         assert comparison.contradictions == []
         return comparison
@@ -224,21 +226,21 @@ class Following(RuleBasedStateMachine):
             assert record.native_id is not None
             told = self.scheduler.accounting[record.native_id] if answers else []
             newest = runs.newest(record, told)
-            missed = life.missed(record, self.now)
+            missed = job_changes.missed(record, self.now)
             if newest is None:
-                lost = life.vanished(missed, "It left.", last_seen=self.now, at=self.now)
+                lost = job_changes.vanished(missed, "It left.", last_seen=self.now, at=self.now)
                 self.put(lost)
             else:
-                self.put(life.observe(missed, newest, self.now))
+                self.put(job_merge.observe(missed, newest, self.now))
 
     # What has to be true
 
     def each_job_of_the_queue_has_one_true_record(self) -> None:
-        snapshot = self.board.snapshot
-        held = [r for r in snapshot.records() if r.native_id in self.scheduler.queue]
+        table = self.table
+        held = [r for r in table.records() if r.native_id in self.scheduler.queue]
         for job in self.live:
             seen = self.scheduler.queue[job.number]
-            entry = snapshot.entry(job.number)
+            entry = table.entry(job.number)
             assert entry is not None
             record = entry.record
             assert record.seen is not None
@@ -246,18 +248,18 @@ class Following(RuleBasedStateMachine):
             if job.uid is not None and (job.is_known or self.scheduler.shows_keys):
                 assert record.uid == job.uid
             else:
-                assert not record.is_ours
+                assert not record.submitted_here
             assert record.state in (seen.state, WAITS_AGAIN.get(seen.state))
             mine = [r for r in held if r.seen is not None and r.seen.name == job.name]
             assert mine == [record]
 
     @invariant()
     def no_job_of_ours_is_lost_or_ends_as_another_did(self) -> None:
-        snapshot = self.board.snapshot
+        table = self.table
         for job in self.jobs:
             if job.uid is None:
                 continue
-            record = snapshot.entries[job.uid].record
+            record = table.entries[job.uid].record
             assert record.native_id in (None, job.number)
             if job.ended is None and not job.deleted:
                 assert not record.state.is_final
@@ -273,7 +275,7 @@ class Following(RuleBasedStateMachine):
             return
         for job in self.jobs:
             if job.uid is not None and not job.is_known:
-                record = self.board.snapshot.entries[job.uid].record
+                record = self.table.entries[job.uid].record
                 if record.native_id is None:
                     self.put(submission.submitted(record, job.number, self.now))
                 job.is_known = True
@@ -282,7 +284,7 @@ class Following(RuleBasedStateMachine):
         self.each_job_of_the_queue_has_one_true_record()
         for job in self.jobs:
             if job.uid is not None and (job.ended is not None or job.deleted):
-                assert self.board.snapshot.entries[job.uid].record.state.is_final
+                assert self.table.entries[job.uid].record.state.is_final
         self.no_job_of_ours_is_lost_or_ends_as_another_did()
 
 

@@ -1,20 +1,19 @@
 """Reads are asked again, changes never; a scheduler that is away is left in peace."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
-import stamina
 from structlog.testing import capture_logs
 
 from hpcq.domain.errors import (
+    CircuitOpen,
     CommandFailed,
     CommandMissing,
     CommandTimedOut,
     HpcqError,
     InvalidSpec,
     JobNotFound,
-    NotAsked,
     OutputParseError,
     QuotaExceeded,
     SchedulerError,
@@ -75,7 +74,7 @@ def anyio_backend() -> str:
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     time = Time()
-    monkeypatch.setattr("circuitbreaker.monotonic", time)
+    monkeypatch.setattr("hpcq.services.circuit_breaker.monotonic", time)
     return time
 
 
@@ -87,10 +86,13 @@ def scheduler() -> FakeScheduler:
 
 
 @pytest.fixture
-def backend(scheduler: FakeScheduler, time: Time) -> Iterator[ResilientBackend]:
+def backend(
+    scheduler: FakeScheduler, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> ResilientBackend:
     """Before the scheduler; what is asked again is asked at once."""
-    with stamina.set_testing(True, attempts=3):
-        yield ResilientBackend(scheduler, failures=FAILURES, interval_seconds=INTERVAL_SECONDS)
+    monkeypatch.setattr("hpcq.services.resilience._JITTER_SECONDS", 0.0)
+    monkeypatch.setattr("hpcq.services.resilience._PAUSES_SECONDS", (0.0, 0.0))
+    return ResilientBackend(scheduler, failures=FAILURES, interval_seconds=INTERVAL_SECONDS)
 
 
 def state(backend: ResilientBackend, circuit: str = "scheduler") -> tuple[str, int]:
@@ -361,9 +363,9 @@ async def test_an_accounting_that_others_answer_for_is_left_in_peace_when_it_han
     missing: SchedulerError,
     opens: bool,
 ) -> None:
-    scheduler.missing = missing
+    scheduler.partial_reason = missing
     for _ in range(FAILURES):
-        assert (await backend.history([ID])).missing is missing
+        assert (await backend.history([ID])).partial_reason is missing
     assert state(backend, "accounting") == (("open", FAILURES) if opens else ("closed", 0))
 
 
@@ -386,7 +388,7 @@ async def test_ends_are_told_by_the_rest_of_the_scheduler_while_accounting_is_aw
     asked = scheduler.calls["history"]
     listing = await backend.history([native_id])
     assert [seen.state for seen in listing.observations] == [JobState.DONE]
-    assert isinstance(listing.missing, NotAsked)
+    assert isinstance(listing.partial_reason, CircuitOpen)
     assert (scheduler.calls["history"], scheduler.calls["ended"]) == (asked, 1)
 
 

@@ -1,4 +1,4 @@
-"""How long things are kept."""
+"""Retention of records, events and keys."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ async def finished(world: World) -> JobUid:
     world.scheduler.run(record.native_id)
     world.scheduler.end(record.native_id)
     await world.tick(30)
-    await world.handing.written()
+    await world.runner.drain()
     assert world.job(str(record.uid)).state.is_final
     return record.uid
 
@@ -38,14 +38,14 @@ async def test_records_are_kept_for_ever_unless_told_otherwise(world: World) -> 
 @pytest.fixture
 async def tidy(tmp_path: Path) -> AsyncIterator[World]:
     """A service that keeps records for three days."""
-    async with World(directory=tmp_path, records_kept=timedelta(days=3)) as world:
+    async with World(directory=tmp_path, records_kept_days=3) as world:
         yield world
 
 
 async def test_records_go_in_time_and_open_jobs_never(tidy: World) -> None:
     uid = await finished(tidy)
     still_open = await tidy.submit()
-    await tidy.handing.written()
+    await tidy.runner.drain()
     tidy.clock.forward(2 * 86400)
     await tidy.retention.sweep()
     assert await tidy.store.by_uid(uid) is not None
@@ -99,7 +99,7 @@ async def test_records_of_the_scheduler_s_own_stay_while_a_submission_is_open(
 
 
 async def test_a_record_is_never_shorter_kept_than_it_is_listed(tmp_path: Path) -> None:
-    async with World(directory=tmp_path, records_kept=timedelta(seconds=1)) as world:
+    async with World(directory=tmp_path, records_kept_days=1 / 86400) as world:
         uid = await finished(world)
         world.clock.forward(86000)
         await world.retention.sweep()

@@ -7,12 +7,12 @@ import pytest
 from tests.unit.services.kit import World
 
 from hpcq.domain.errors import (
+    CircuitOpen,
     CommandFailed,
     CommandMissing,
     CommandTimedOut,
     HpcqError,
     IdempotencyKeyReused,
-    NotAsked,
     OutputParseError,
     QuotaExceeded,
     SchedulerError,
@@ -23,7 +23,7 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
-from hpcq.services.submission import Submission
+from hpcq.services.submission.submitter import Submission
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +44,7 @@ def name_of(error: object) -> str:
 
 async def submitted(world: World, key: str | None = KEY) -> Submission:
     answer = await world.jobs.submit(world.spec, key)
-    await world.handing.written()
+    await world.runner.drain()
     return answer
 
 
@@ -52,7 +52,7 @@ async def settled(world: World) -> None:
     """Let so much time pass that whatever is absent surely is."""
     await world.tick()
     await world.tick(SETTLED)
-    await world.handing.written()
+    await world.runner.drain()
     await world.tick(1)
 
 
@@ -119,7 +119,7 @@ async def test_a_refusal_is_told_and_frees_the_key(world: World) -> None:
     world.scheduler.fail_next("submit", REFUSED)
     with pytest.raises(CommandFailed):
         await submitted(world)
-    (failed,) = world.board.snapshot.records()
+    (failed,) = world.table.records()
     assert (failed.state, failed.state_reason) == (JobState.FAILED, REFUSED.detail)
     again = await submitted(world)
     assert (again.is_replay, again.record.native_id) == (False, "1")
@@ -145,10 +145,10 @@ async def test_a_refusal_that_cannot_be_checked_is_left_open_and_then_told(world
 
 
 @pytest.mark.parametrize(
-    "error", [CommandMissing("There is no qsub."), NotAsked("Away.")], ids=name_of
+    "error", [CommandMissing("There is no qsub."), CircuitOpen("Away.")], ids=name_of
 )
 async def test_what_never_reached_the_scheduler_is_not_looked_for(
-    world: World, error: NotAsked
+    world: World, error: CircuitOpen
 ) -> None:
     world.scheduler.fail_next("submit", error)
     with pytest.raises(type(error)):
@@ -223,10 +223,10 @@ async def test_what_may_have_been_forgotten_is_not_handed_over_again(world: Worl
 
 
 @pytest.mark.parametrize(
-    "error", [CommandMissing("There is no qsub."), NotAsked("Away.")], ids=name_of
+    "error", [CommandMissing("There is no qsub."), CircuitOpen("Away.")], ids=name_of
 )
 async def test_a_promise_outlives_a_scheduler_that_is_not_there_the_second_time(
-    world: World, error: NotAsked
+    world: World, error: CircuitOpen
 ) -> None:
     world.scheduler.fail_next("submit", TIMED_OUT)
     world.scheduler.fail_next("submit", error)
@@ -269,8 +269,8 @@ async def test_a_certain_absence_interrupted_submission_is_carried_out_at_once(
     await certain.restart()
     submitting.cancel()
     await certain.tick()
-    await certain.handing.written()
-    (record,) = certain.board.snapshot.records()
+    await certain.runner.drain()
+    (record,) = certain.table.records()
     assert [record.native_id] == in_scheduler(certain, record.uid) == ["2"]
 
 
@@ -344,7 +344,7 @@ async def test_without_a_key_nothing_is_promised_that_cannot_be_written(
     assert TIMED_OUT.detail in caught.value.detail
     world.database.full = False
     await settled(world)
-    assert world.job("1").is_ours, "it is looked for all the same"
+    assert world.job("1").submitted_here, "it is looked for all the same"
 
 
 async def test_a_refusal_that_cannot_be_written_is_told_and_written_later(world: World) -> None:
@@ -356,7 +356,7 @@ async def test_a_refusal_that_cannot_be_written_is_told_and_written_later(world:
     answer.let_go(REFUSED)
     with pytest.raises(CommandFailed):
         await submitting
-    (failed,) = world.board.snapshot.records()
+    (failed,) = world.table.records()
     assert failed.state is JobState.FAILED
     with pytest.raises(SubmissionInProgress):
         await submitted(world)
@@ -374,7 +374,7 @@ async def test_an_id_that_cannot_be_written_is_answered_and_written_later(world:
     world.database.full = True
     answer.let_go()
     record = (await submitting).record
-    await world.handing.written()
+    await world.runner.drain()
     world.database.full = False
     await world.tick(1)
     assert (await on_disk(world, record.uid)).native_id == record.native_id == "1"
@@ -410,7 +410,7 @@ async def test_a_request_that_is_given_up_while_its_intent_is_written_is_carried
     submitting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await submitting
-    await world.handing.written()
+    await world.runner.drain()
     again = await submitted(world)
     assert (again.is_replay, again.record.native_id) == (True, "1")
 
@@ -440,7 +440,7 @@ async def test_a_repetition_that_is_overtaken_while_it_reads_is_not_answered_wit
         record = await read(uid)
         answer.let_go()
         await first
-        while world.handing.unwritten(uid):
+        while world.runner.unwritten(uid):
             await read(uid)
         return record
 
@@ -479,7 +479,7 @@ async def test_a_key_is_remembered_across_restarts_for_as_long_as_the_setting_sa
 async def test_a_repetition_needs_neither_the_files_nor_the_scheduler(world: World) -> None:
     first = (await submitted(world)).record
     (world.directory / "run.sh").unlink()
-    world.handing._refusal = lambda: NotAsked("It is away.")
+    world.runner._rejection = lambda: CircuitOpen("It is away.")
     assert (await submitted(world)).record.uid == first.uid
 
 
@@ -522,7 +522,7 @@ async def test_a_job_deleted_while_it_is_handed_over_again_is_cancelled(world: W
     await answer.ready.wait()
     await world.jobs.cancel(record.uid)
     answer.let_go()
-    await world.handing.written()
+    await world.runner.drain()
     await world.tick(1)
     await world.tick(1)
     assert world.scheduler.queue == {}
@@ -530,9 +530,9 @@ async def test_a_job_deleted_while_it_is_handed_over_again_is_cancelled(world: W
 
 
 async def test_a_job_deleted_as_its_id_is_being_written_is_cancelled(world: World) -> None:
-    """The board may show a record from before another process learnt its id."""
+    """The table may show a record from before another process learnt its id."""
     record = (await submitted(world)).record
-    world.board.put([record.changed(native_id=None)])
+    world.table.apply([record.changed(native_id=None)])
     await world.jobs.cancel(record.uid)
     await world.tick(1)
     assert world.scheduler.queue == {}
@@ -594,7 +594,7 @@ async def test_time_counts_from_when_the_commands_of_the_dead_service_were_ended
     async def end_leftovers(key: SubmissionKey) -> None:
         ended.append(key)
 
-    world.settler._end_leftovers = end_leftovers
+    world.recovery._end_orphans = end_leftovers
     world.clock.forward(3600)
     await world.tick()
     await world.tick(LATER)
@@ -612,7 +612,7 @@ async def test_nothing_is_handed_over_while_a_command_of_the_dead_service_does_n
     async def cannot(_key: SubmissionKey) -> None:
         raise SchedulerError("It does not end.")
 
-    world.settler._end_leftovers = cannot
+    world.recovery._end_orphans = cannot
     await settled(world)
     assert world.scheduler.calls["submit"] == 1
 
@@ -620,8 +620,8 @@ async def test_nothing_is_handed_over_while_a_command_of_the_dead_service_does_n
 async def test_no_submission_is_begun_while_the_scheduler_is_known_to_be_away(
     world: World,
 ) -> None:
-    world.handing._refusal = lambda: NotAsked("It is away.")
-    with pytest.raises(NotAsked):
+    world.runner._rejection = lambda: CircuitOpen("It is away.")
+    with pytest.raises(CircuitOpen):
         await submitted(world)
-    assert list(world.board.snapshot.records()) == []
+    assert list(world.table.records()) == []
     assert world.scheduler.calls["submit"] == 0

@@ -33,7 +33,7 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, SubmissionKey
 from hpcq.domain.states import JobState
-from hpcq.services import handing
+from hpcq.services.submission import attempt
 
 KEYS = st.sampled_from([None, None, "a", "b", "c"])
 UNSAID = [
@@ -50,7 +50,7 @@ REFUSALS = (CommandFailed, CommandMissing)
 
 @dataclass
 class Intent:
-    """What a client was told of one submission, or of all that it sent under one key.
+    """The answers of one submission, or of all submissions under one key.
 
     Attributes:
         uid: the permanent id that it was told.
@@ -68,8 +68,8 @@ class Submitting(RuleBasedStateMachine):
 
     @initialize(shows_keys=st.booleans())
     def begin(self, shows_keys: bool) -> None:
-        self.patience = handing._SECOND_LOOK_SECONDS
-        handing._SECOND_LOOK_SECONDS = 0.0
+        self.patience = attempt._SECOND_LOOK_SECONDS
+        attempt._SECOND_LOOK_SECONDS = 0.0
         # What is drawn, and in which order jobs are looked at, is to depend on nothing by chance.
         numbers = (uuid.UUID(int=number, version=4) for number in itertools.count())
         self.ids = patch("uuid.uuid4", lambda: next(numbers))
@@ -92,7 +92,7 @@ class Submitting(RuleBasedStateMachine):
         self.runner.close()
         self.folder.cleanup()
         self.ids.stop()
-        handing._SECOND_LOOK_SECONDS = self.patience
+        attempt._SECOND_LOOK_SECONDS = self.patience
 
     # What clients do
 
@@ -116,7 +116,7 @@ class Submitting(RuleBasedStateMachine):
         except HpcqError as error:
             raise AssertionError("no other answer is a submission's") from error
         finally:
-            await world.handing.written()
+            await world.runner.drain()
         record = answer.record
         intent = self.intents.setdefault(record.uid, Intent(record.uid))
         if record.native_id is not None:
@@ -128,11 +128,11 @@ class Submitting(RuleBasedStateMachine):
                 self.keys[key] = record.uid
 
     async def was_refused(self, uid: JobUid) -> bool:
-        """Whether a promised job was refused later: then its key is free."""
+        """True if a promised job was refused later: then its key is free."""
         return (await self.stored(uid)).state is JobState.FAILED and not self.jobs_of(uid)
 
     async def stored(self, uid: JobUid) -> JobRecord:
-        """Return a record; deleted ones are on no board."""
+        """Return a record; deleted ones are on no table."""
         record = await self.world.store.by_uid(uid)
         assert record is not None
         return record
@@ -201,7 +201,7 @@ class Submitting(RuleBasedStateMachine):
                 for native_id in set(self.scheduler.queue) - before:
                     del self.scheduler.queue[native_id]
             self.world.database.full = fills
-            ended = self.world.handing
+            ended = self.world.runner
             await self.world.restart()
             for one in ended._tasks:
                 one.cancel()
@@ -227,7 +227,7 @@ class Submitting(RuleBasedStateMachine):
             await self.world.tick(seconds)
         except HpcqError:
             assert self.world.database.full
-        await self.world.handing.written()
+        await self.world.runner.drain()
 
     # What jobs do
 
@@ -279,7 +279,7 @@ class Submitting(RuleBasedStateMachine):
         self.accounting_catches_up()
         for _ in range(4):
             self.runner.run(self.tick(61))
-        for record in self.world.board.snapshot.records():
+        for record in self.world.table.records():
             assert record.hand_over is None or record.state.is_final, f"still open: {record}"
         for uid, intent in self.intents.items():
             record = self.runner.run(self.stored(uid))

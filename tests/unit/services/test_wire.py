@@ -12,13 +12,13 @@ import pytest
 from tests.unit.services.kit import T0, WIRE
 
 from hpcq.api.schemas import Job, ResourceUsage
-from hpcq.domain import life, submission
+from hpcq.domain import job_changes, job_merge, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.domain.units import format_local_time
-from hpcq.services import wire
-from hpcq.services.snapshot import Board, Entry, Freshness
-from hpcq.services.wire import WireFormat
+from hpcq.services.listing import wire
+from hpcq.services.listing.job_table import Freshness, JobEntry, JobTable
+from hpcq.services.listing.wire import WireFormat
 
 ID = NativeId("12_3")
 ORIGINAL = WireFormat("1", is_original=True)
@@ -55,12 +55,12 @@ INTENT = submission.intent(
     JobUid("3d6f7a52-0c0b-4b7e-9b57-6d1f3b9a7c11"), SPEC, T0, by="test", is_promised=False
 )
 TAKEN = submission.submitted(INTENT, ID, T0)
-RUNNING = life.observe(TAKEN, SEEN, T0 + timedelta(seconds=12))
+RUNNING = job_merge.observe(TAKEN, SEEN, T0 + timedelta(seconds=12))
 
 
 def ended(state: JobState, **more: object) -> JobRecord:
     end = replace(SEEN, state=state, end_time=T0 + timedelta(seconds=70), **more)  # type: ignore[arg-type]
-    return life.observe(RUNNING, end, T0 + timedelta(seconds=90))
+    return job_merge.observe(RUNNING, end, T0 + timedelta(seconds=90))
 
 
 # One record of every kind that there can be.
@@ -69,22 +69,22 @@ KINDS = {
     "refused": submission.failed(INTENT, "no such queue", T0),
     "uncertain": submission.uncertain(INTENT, "no answer", T0, is_promised=False),
     "taken": TAKEN,
-    "held": life.held(TAKEN, T0),
+    "held": job_changes.held(TAKEN, T0),
     "running": RUNNING,
-    "exiting": life.observe(RUNNING, replace(SEEN, stage=Stage.EXITING), T0),
-    "being cancelled": life.cancel_requested(RUNNING, T0),
-    "removed while queued": life.removed_while_queued(TAKEN, T0),
-    "missed": life.missed(RUNNING, T0),
-    "vanished": life.vanished(RUNNING, "gone", last_seen=T0, at=T0),
+    "exiting": job_merge.observe(RUNNING, replace(SEEN, stage=Stage.EXITING), T0),
+    "being cancelled": job_changes.cancel_requested(RUNNING, T0),
+    "removed while queued": job_merge.removed_while_queued(TAKEN, T0),
+    "missed": job_changes.missed(RUNNING, T0),
+    "vanished": job_changes.vanished(RUNNING, "gone", last_seen=T0, at=T0),
     "done": ended(JobState.DONE, exit_code=0),
     "failed": ended(JobState.FAILED, exit_signal=9, failure_kind=FailureKind.SIGNAL),
     "failed, nobody knows why": ended(JobState.FAILED),
     "removed": ended(JobState.DONE).changed(removed_at=T0),
-    "foreign": life.first_sight("1", SEEN, T0),
-    "foreign, hardly known": life.first_sight(
+    "foreign": job_merge.foreign_record("1", SEEN, T0),
+    "foreign, hardly known": job_merge.foreign_record(
         "1", Observation(native_id=ID, state=JobState.UNDETERMINED), T0
     ),
-    "no UTF-8, and too large": life.first_sight(
+    "no UTF-8, and too large": job_merge.foreign_record(
         "1", replace(SEEN, name="a\udcff", hosts=("\udc80",), args=("\ud800",), slots=10**30), T0
     ),
 }
@@ -97,7 +97,7 @@ FRESHNESS = [FRESH, Freshness(T0, stale=True), Freshness(None, stale=True)]
 def test_a_job_of_every_kind_matches_the_documented_schema(
     record: JobRecord, freshness: Freshness
 ) -> None:
-    body = Entry(record, WIRE).json(freshness)
+    body = JobEntry(record, WIRE).json(freshness)
     job = Job.model_validate_json(body)
     given = json.loads(body)
     # Every field is there, in the order of the contract, and none besides.
@@ -110,12 +110,12 @@ def test_a_job_of_every_kind_matches_the_documented_schema(
 @pytest.mark.parametrize("usage", [True, False])
 @pytest.mark.anyio
 async def test_a_listing_is_valid_json_packed_or_not(usage: bool) -> None:
-    board = Board(WIRE)
+    table = JobTable(WIRE)
     for number, record in enumerate(KINDS.values(), 1):
         native_id = None if record.native_id is None else NativeId(str(number))
-        board.put([record.changed(uid=JobUid.new(), native_id=native_id)], as_of=T0)
-    plain = await board.snapshot.listing(FRESH, usage=usage, gzip=False)
-    packed = await board.snapshot.listing(FRESH, usage=usage, gzip=True)
+        table.apply([record.changed(uid=JobUid.new(), native_id=native_id)], as_of=T0)
+    plain = await table.listing.json(FRESH, usage=usage, gzip=False)
+    packed = await table.listing.json(FRESH, usage=usage, gzip=True)
     assert gzip.decompress(packed) == plain
     jobs = [Job.model_validate(job) for job in json.loads(plain)]
     hidden = {"intent", "refused", "uncertain", "removed"}
@@ -126,11 +126,11 @@ async def test_a_listing_is_valid_json_packed_or_not(usage: bool) -> None:
 
 @pytest.mark.anyio
 async def test_an_empty_queue_is_an_empty_list() -> None:
-    assert await Board(WIRE).snapshot.listing(FRESH, usage=False, gzip=False) == b"[]"
+    assert await JobTable(WIRE).listing.json(FRESH, usage=False, gzip=False) == b"[]"
 
 
 def of(record: JobRecord, freshness: Freshness = FRESH) -> dict[str, object]:
-    body: dict[str, object] = json.loads(Entry(record, WIRE).json(freshness))
+    body: dict[str, object] = json.loads(JobEntry(record, WIRE).json(freshness))
     return body
 
 
@@ -209,7 +209,7 @@ def test_samples_are_written_as_usage_is() -> None:
 
 
 def original(record: JobRecord, freshness: Freshness = FRESH) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(Entry(record, ORIGINAL).json(freshness))
+    body: dict[str, Any] = json.loads(JobEntry(record, ORIGINAL).json(freshness))
     return body
 
 
@@ -278,11 +278,11 @@ def test_a_job_of_the_original_has_the_same_fields(record: JobRecord, freshness:
 
 @pytest.mark.anyio
 async def test_the_listing_of_the_original_holds_active_jobs_only() -> None:
-    board = Board(ORIGINAL)
+    table = JobTable(ORIGINAL)
     for number, record in enumerate(KINDS.values(), 1):
         native_id = None if record.native_id is None else NativeId(str(number))
-        board.put([record.changed(uid=JobUid.new(), native_id=native_id)], as_of=T0)
-    jobs = json.loads(await board.snapshot.listing(FRESH, usage=False, gzip=False))
+        table.apply([record.changed(uid=JobUid.new(), native_id=native_id)], as_of=T0)
+    jobs = json.loads(await table.listing.json(FRESH, usage=False, gzip=False))
     assert {job["status"] for job in jobs} == {
         "START_REQUESTED",
         "RUNNING",

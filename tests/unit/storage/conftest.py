@@ -20,7 +20,7 @@ async def store(database: Database) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where an SQLite database is to be."""
+    """The path for an SQLite database."""
     return tmp_path / "jobs.sqlite3"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from hpcq.domain import life, submission
+from hpcq.domain import job_merge, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.domain.submission import IdempotencyKey
@@ -83,17 +83,17 @@ def ended(record: JobRecord, seconds: float) -> JobRecord:
     at = T0 + timedelta(seconds=seconds)
     assert record.native_id is not None
     end = Observation(native_id=record.native_id, state=JobState.DONE, end_time=at)
-    return life.observe(record, end, at)
+    return job_merge.observe(record, end, at)
 
 
 def foreign(number: int) -> JobRecord:
     """A job that somebody else submitted, as the queue shows it."""
     seen = Observation(native_id=NativeId(str(number)), state=JobState.RUNNING, submit_time=T0)
-    return life.first_sight("1", seen, T0)
+    return job_merge.foreign_record("1", seen, T0)
 
 
 def key(text: str = "a", spec: JobSpec = SPEC) -> IdempotencyKey:
-    """What a client names a submission by."""
+    """The idempotency key of a client's submission."""
     return IdempotencyKey.of(text, spec)
 
 

@@ -9,7 +9,7 @@ from tests.databases import Database as Place
 from tests.unit.storage.kit import T0, Store, add, ended, foreign, job, key, several
 
 from hpcq.domain.errors import StoreUnavailable
-from hpcq.domain.events import EventKind, Happening
+from hpcq.domain.events import EventDraft, EventKind
 from hpcq.domain.jobs import JobRecord, JobUid
 from hpcq.storage import database
 from hpcq.storage.database import Transaction
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.anyio
 _EACH = 25
 
 
-def happening(number: int = 0) -> Happening:
-    return Happening(
+def happening(number: int = 0) -> EventDraft:
+    return EventDraft(
         uid=JobUid.new(), kind=EventKind.CONTRADICTION, at=T0, data={"number": number, "é": None}
     )
 
@@ -59,14 +59,14 @@ async def test_events_are_read_from_where_a_reader_was(store: Store) -> None:
 
 async def test_what_else_is_told_comes_with_it(store: Store) -> None:
     told = happening(4)
-    await store.jobs.publish([], holder=None, happenings=[told])
+    await store.jobs.publish([], holder=None, event_drafts=[told])
     (event,) = await store.jobs.events(0, 9)
     assert (event.uid, event.kind, event.at, event.data) == (told.uid, told.kind, T0, told.data)
 
 
 async def test_work_that_was_undone_leaves_no_gap(store: Store) -> None:
     def fails(transaction: Transaction) -> None:
-        transaction.happenings.append(happening())
+        transaction.event_drafts.append(happening())
         raise LookupError
 
     await add(store, [job(1)])
@@ -83,7 +83,7 @@ async def test_work_that_was_undone_leaves_no_gap(store: Store) -> None:
 
 async def test_a_transaction_that_the_database_undid_leaves_no_gap(store: Store) -> None:
     def fails(transaction: Transaction) -> None:
-        transaction.happenings.append(happening())
+        transaction.event_drafts.append(happening())
         transaction.connection.exec_driver_sql("INSERT INTO nowhere VALUES (1)")
 
     outcomes = await asyncio.gather(
@@ -124,7 +124,7 @@ async def test_several_services_number_together_and_readers_see_no_gap(shared: P
 
 
 def _told_and_undone(transaction: Transaction) -> None:
-    transaction.happenings.append(happening())
+    transaction.event_drafts.append(happening())
     raise LookupError
 
 

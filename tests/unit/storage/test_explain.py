@@ -1,4 +1,4 @@
-"""What is said of a database that cannot be used, to what its driver said."""
+"""The messages about an unusable database, for each message of its driver."""
 
 import pytest
 import sqlalchemy as sa

@@ -1,4 +1,4 @@
-"""What can be wrong with a database, and what is said of it."""
+"""Faults of a database, and the messages about them."""
 
 import asyncio
 import fcntl

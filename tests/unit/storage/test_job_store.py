@@ -25,7 +25,7 @@ from tests.unit.storage.kit import (
     opened,
 )
 
-from hpcq.domain import life, submission
+from hpcq.domain import job_merge, submission
 from hpcq.domain.errors import RecordDamaged, StoreUnavailable
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, Stage
@@ -33,7 +33,7 @@ from hpcq.storage.migrate import Deployment
 
 pytestmark = pytest.mark.anyio
 
-FULL = life.observe(
+FULL = job_merge.observe(
     job(
         5,
         name='a "study" é\n',

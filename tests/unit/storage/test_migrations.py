@@ -19,12 +19,12 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from tests.databases import Database as Place
-from tests.service import INSTALLATION
 from tests.unit.storage.kit import DEPLOYMENT, LONG_AGO, execute, opened
 
 from hpcq.domain.errors import StoreUnavailable
 from hpcq.domain.jobs import HandOver, JobRecord, JobUid, NativeId
 from hpcq.domain.states import JobState
+from hpcq.schedulers.testing.service import INSTALLATION
 from hpcq.storage import schema
 from hpcq.storage.database import Database
 

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from tests.unit.storage.kit import T0, Store, add, ended, job
 
-from hpcq.domain import life, sampling
+from hpcq.domain import job_merge, sampling
 from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import JobRecord, NativeId, Observation, Usage
 from hpcq.domain.sampling import SAMPLES_AT_MOST, Sample
@@ -33,7 +33,7 @@ def running(record: JobRecord, second: float, start: float = 0, **figures: float
         start_time=T0 + timedelta(seconds=start),
         usage=Usage(sampled_at=at, **figures),
     )
-    return life.observe(record, seen, at)
+    return job_merge.observe(record, seen, at)
 
 
 async def publish(store: Store, old: JobRecord, new: JobRecord) -> JobRecord:

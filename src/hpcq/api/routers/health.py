@@ -6,9 +6,9 @@ from fastapi.responses import Response
 from hpcq.api.context import Context, ContextDependency
 from hpcq.api.problems import plain_problem, responses
 from hpcq.api.schemas import CircuitOut, Health
-from hpcq.services.circuit import CircuitState
-from hpcq.services.clock import now
-from hpcq.services.snapshot import Freshness
+from hpcq.domain.units import now
+from hpcq.services.circuit_breaker import CircuitState
+from hpcq.services.listing.job_table import Freshness
 
 __all__ = ["router"]
 
@@ -36,7 +36,7 @@ async def ready(context: ContextDependency) -> Health | Response:
     An accounting that is away is told in `circuits`; the service can do without for a while.
     """
     circuits = {name: _out(circuit.state) for name, circuit in context.circuits.items()}
-    freshness = context.board.snapshot.freshness(now(), context.stale_after)
+    freshness = context.table.freshness(now(), context.stale_after)
     problem = _problem(context, freshness)
     if problem is not None or freshness.as_of is None:
         shown = {name: circuit.model_dump(by_alias=True) for name, circuit in circuits.items()}

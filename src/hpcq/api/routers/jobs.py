@@ -8,18 +8,17 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import Field, field_validator
 
-from hpcq.api.conditional import SMALLEST_PACKED_BYTES, accepts_gzip, is_known
 from hpcq.api.context import ContextDependency
+from hpcq.api.http_cache import SMALLEST_PACKED_BYTES, accepts_gzip, is_known
 from hpcq.api.job_submission import JobSubmission
 from hpcq.api.problems import responses
 from hpcq.api.requests import RequestModel
-from hpcq.api.schemas import Accepted, Job, ResourceUsage, Submitted
+from hpcq.api.schemas import Accepted, Job, JobList, Submitted, UsageList
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.jobs import JobRecord
-from hpcq.domain.units import format_time
-from hpcq.services.clock import now
-from hpcq.services.pages import Cursor, read_cursor, write_cursor
-from hpcq.services.snapshot import Freshness, as_list, pack
+from hpcq.domain.units import format_time, now
+from hpcq.services.listing.job_table import Freshness, as_list, pack
+from hpcq.services.listing.pagination import Cursor, read_cursor, write_cursor
 
 __all__ = ["router"]
 
@@ -55,7 +54,7 @@ class NoQuery(RequestModel):
 
 
 class JobQuery(RequestModel):
-    """How a listing is to look."""
+    """The query parameters of a listing."""
 
     expand: Literal["resourceUsage"] | None = None
     limit: int | None = Field(
@@ -80,12 +79,12 @@ class JobQuery(RequestModel):
 
     @property
     def place(self) -> Cursor | None:
-        """Where the page begins; None for the first."""
+        """The beginning of the page; None for the first."""
         return None if self.cursor is None else read_cursor(self.cursor)
 
     @property
     def length(self) -> int | None:
-        """How many jobs a page may hold; None when the whole listing was asked for."""
+        """The most jobs that a page may hold; None when the whole listing was asked for."""
         return _LONGEST_PAGE if self.limit is None and self.cursor is not None else self.limit
 
 
@@ -126,7 +125,7 @@ async def submit_job(
         body.to_spec(context.wire.cluster_id),
         idempotency_key,
         body.from_program(context.programs),
-        body.wishes(),
+        body.dependency_requests(),
     )
     record = submission.record
     if record.native_id is None:
@@ -142,7 +141,7 @@ async def submit_job(
     "/jobs",
     operation_id="listJobs",
     summary="List jobs",
-    response_model=list[Job],
+    response_model=JobList,
     responses={
         200: {
             "description": "Jobs; the first to come stand first.",
@@ -176,15 +175,15 @@ async def list_jobs(
     """
     usage = query.expand is not None
     if usage:
-        context.usage.read_all()
-    snapshot = context.board.snapshot
-    if snapshot.as_of is None and not await snapshot.in_order():
+        context.usage.mark_all_viewed()
+    listing = context.table.listing
+    freshness = context.table.freshness(now(), context.stale_after)
+    if listing.as_of is None and not await listing.in_order():
         raise SchedulerUnavailable(_NEVER_HEARD)
-    freshness = snapshot.freshness(now(), context.stale_after)
     length = query.length
     page = None if length is None else await context.pages.page(query.place, length)
-    version = snapshot.version if page is None else page.version
-    following = context.pages.rest(snapshot) if page is None else page.following
+    version = listing.version if page is None else page.version
+    following = context.pages.rest(listing) if page is None else page.following
     tag = f'W/"{version}{"u" * usage}{"s" * freshness.stale}{"m" * (following is not None)}"'
     headers = _age(freshness) | {"ETag": tag, "Vary": "Accept-Encoding"}
     if following is not None:
@@ -192,12 +191,12 @@ async def list_jobs(
     if is_known(tag, if_none_match):
         return Response(status_code=304, headers=headers)
     if page is None:
-        body = await snapshot.listing(freshness, usage=usage, gzip=False)
+        body = await listing.json(freshness, usage=usage, gzip=False)
     else:
         body = await asyncio.to_thread(as_list, page.entries, freshness, usage=usage)
     if len(body) >= SMALLEST_PACKED_BYTES and accepts_gzip(accept_encoding):
         if page is None:
-            body = await snapshot.listing(freshness, usage=usage, gzip=True)
+            body = await listing.json(freshness, usage=usage, gzip=True)
         else:
             body = await asyncio.to_thread(pack, body)
         headers["Content-Encoding"] = "gzip"
@@ -226,7 +225,7 @@ async def get_job(
 ) -> Response:
     """Read one job, queued, running or finished, however long ago."""
     entry = await context.jobs.read(job_id)
-    freshness = context.board.snapshot.freshness(now(), context.stale_after)
+    freshness = context.table.freshness(now(), context.stale_after)
     return Response(entry.json(freshness), media_type="application/json", headers=_age(freshness))
 
 
@@ -234,7 +233,7 @@ async def get_job(
     "/jobs/{jobId}/usage",
     operation_id="getJobUsage",
     summary="Read a job's usage over time",
-    response_model=list[ResourceUsage],
+    response_model=UsageList,
     responses=responses(404, 502, 503, 504),
 )
 async def get_job_usage(

@@ -8,14 +8,14 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
 from pydantic import Field, field_validator
 
-from hpcq.api.conditional import SMALLEST_PACKED_BYTES, accepts_gzip, is_known
 from hpcq.api.context import ContextDependency
+from hpcq.api.http_cache import SMALLEST_PACKED_BYTES, accepts_gzip, is_known
 from hpcq.api.problems import responses
 from hpcq.api.program_listing import as_array
 from hpcq.api.requests import RequestModel
 from hpcq.api.schemas import ProgramOut
 from hpcq.domain.programs import Program
-from hpcq.services.snapshot import pack
+from hpcq.services.listing.job_table import pack
 
 __all__ = ["INCOMPLETE", "router"]
 
@@ -39,7 +39,7 @@ _HEADERS = {
 
 
 class ProgramQuery(RequestModel):
-    """Which programs; what is given is matched exactly, capital letters included."""
+    """Filters, each matched exactly, capital letters included."""
 
     program_id: str | None = Field(default=None, examples=["NW0"])
     name: str | None = Field(default=None, examples=["NEWAVE"])

@@ -1,16 +1,16 @@
-"""LOCAL behind the backend contract."""
+"""The LOCAL backend: the contract `SchedulerBackend`, met by the embedded scheduler."""
 
 import asyncio
 import os
 import re
 import socket
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from hpcq import __version__
-from hpcq.domain.errors import JobNotFound, SchedulerError
+from hpcq.domain.errors import InvalidSpec, JobNotFound, SchedulerError, UnsupportedCapability
 from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.domain.outputs import as_pattern, default_name
@@ -24,17 +24,25 @@ from hpcq.schedulers.base import (
     SchedulerOptions,
     ScriptDirectives,
 )
-from hpcq.schedulers.cli import read_script
-from hpcq.schedulers.local import account
-from hpcq.schedulers.local.admission import check
+from hpcq.schedulers.command_line import read_script
 from hpcq.schedulers.local.engine import Engine
-from hpcq.schedulers.local.entry import QUEUE_NAME, Entry, Site, file_name, finished, usage
-from hpcq.schedulers.local.processes import boot_id as boot_id_of_this_machine
-from hpcq.schedulers.local.spool import Phase
+from hpcq.schedulers.local.environment import account_name
+from hpcq.schedulers.local.files import encode_path
+from hpcq.schedulers.local.job import (
+    QUEUE_NAME,
+    LocalJob,
+    Phase,
+    Site,
+    build_usage,
+    file_name,
+    finished_job,
+)
+from hpcq.schedulers.local.processes import boot_id as read_boot_id
+from hpcq.schedulers.local.settings import LocalSettings
 
 __all__ = ["LocalBackend", "create"]
 
-_QUICKLY_READ = 50
+_BUILT_ON_THE_LOOP = 50
 
 _CAPABILITIES = Capabilities(
     id_forms=(IdForm(re.compile(r"([0-9]+)")),),
@@ -56,28 +64,29 @@ _CAPABILITIES = Capabilities(
 )
 
 
-def create(options: SchedulerOptions, runner: Runner) -> SchedulerBackend:
+def create(options: SchedulerOptions, runner: Runner, settings: LocalSettings) -> SchedulerBackend:
     """Return the embedded scheduler, not started. It runs no commands of a cluster.
 
     Raises:
-        ValueError: there is not even one slot, or this system cannot run it.
+        ValueError: this system cannot run it.
     """
-    if options.max_slots < 1:
-        raise ValueError("the LOCAL scheduler needs at least one slot")
     if not hasattr(os, "pidfd_open"):
         raise ValueError("the LOCAL scheduler needs Linux 5.3 or newer")
-    return LocalBackend(options)
+    return LocalBackend(options, settings)
 
 
 class LocalBackend:
     """The batch scheduler of one machine; see `hpcq.schedulers.base.SchedulerBackend`."""
 
     def __init__(
-        self, options: SchedulerOptions, boot_id: Callable[[], str] = boot_id_of_this_machine
+        self,
+        options: SchedulerOptions,
+        settings: LocalSettings,
+        boot_id: Callable[[], str] = read_boot_id,
     ) -> None:
-        self._slots = options.max_slots
-        self._engine = Engine(options, boot_id)
-        self._site = Site(socket.gethostname(), account.owner())
+        self._slots = settings.internal_scheduler_max_slots
+        self._engine = Engine(options, settings, boot_id)
+        self._site = Site(socket.gethostname(), account_name())
 
     @property
     def name(self) -> str:
@@ -86,11 +95,11 @@ class LocalBackend:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can express."""
+        """The features of LOCAL."""
         return _CAPABILITIES
 
     async def start(self, wake: Callable[[], None]) -> None:
-        """Take the spool and go on with its jobs.
+        """Open the spool and go on with its jobs.
 
         Raises:
             SchedulerUnavailable: another service uses the spool, or it cannot be used.
@@ -107,8 +116,13 @@ class LocalBackend:
         return ScriptDirectives(stdout=f"{stem}.o%j", stderr=f"{stem}.e%j")
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
-        """Take a job. Harmless when repeated: a key is taken once."""
-        script = await asyncio.to_thread(_admissible, spec, self._slots)
+        """Take a job. Harmless when repeated: each key is taken once."""
+
+        def read() -> bytes:
+            _check(spec, self._slots)
+            return read_script(spec.script_file)
+
+        script = await asyncio.to_thread(read)
         return NativeId(str(await self._engine.admit(spec, key, script)))
 
     async def find(self, key: SubmissionKey) -> NativeId | None:
@@ -117,30 +131,25 @@ class LocalBackend:
 
     async def jobs(self) -> Listing:
         site = self._site
-        return Listing(
-            observations=[entry.observe(site) for entry in self._engine.entries.values()]
-        )
+        return Listing(observations=[job.observe(site) for job in self._engine.jobs.values()])
 
     async def history(self, ids: Sequence[NativeId]) -> Listing:
         numbers = [number for number in map(_number, ids) if number is not None]
         rows = await self._engine.spool.finished(numbers)
-        site = self._site
-        if len(rows) <= _QUICKLY_READ:
-            return Listing(observations=[finished(row, site) for row in rows])
-        return Listing(
-            observations=await asyncio.to_thread(lambda: [finished(row, site) for row in rows])
-        )
+
+        def build() -> Listing:
+            return Listing(observations=[finished_job(row, self._site) for row in rows])
+
+        return build() if len(rows) <= _BUILT_ON_THE_LOOP else await asyncio.to_thread(build)
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:
-        known = [self._entry(native_id) for native_id in ids]
-        entries = [entry for entry in known if entry is not None]
-        running = [entry for entry in entries if entry.phase == Phase.DISPATCHED]
+        jobs = [job for job in map(self._job, ids) if job is not None]
+        running = [job for job in jobs if job.phase == Phase.DISPATCHED]
         samples = await self._engine.runs.samples(running) if running else []
-        usages = {e.number: usage(s) for e, s in zip(running, samples, strict=True)}
+        usages = {j.number: build_usage(s) for j, s in zip(running, samples, strict=True)}
         return Listing(
             observations=[
-                replace(entry.observe(self._site), usage=usages.get(entry.number))
-                for entry in entries
+                replace(job.observe(self._site), usage=usages.get(job.number)) for job in jobs
             ]
         )
 
@@ -149,11 +158,11 @@ class LocalBackend:
         return await self._engine.spool.forget(before.timestamp())
 
     async def cancel(self, native_id: NativeId) -> bool:
-        entry = self._entry(native_id)
-        if entry is None:
+        job = self._job(native_id)
+        if job is None:
             await self._require_finished(native_id)
             return False
-        return await self._engine.cancel(entry)
+        return await self._engine.cancel(job)
 
     async def hold(self, native_id: NativeId) -> None:
         await self._engine.hold(await self._waiting(native_id))
@@ -181,16 +190,16 @@ class LocalBackend:
     async def version(self) -> str:
         return f"hpcq LOCAL {__version__} (SQLite {sqlite3.sqlite_version})"
 
-    def _entry(self, native_id: NativeId) -> Entry | None:
+    def _job(self, native_id: NativeId) -> LocalJob | None:
         number = _number(native_id)
-        return None if number is None else self._engine.entries.get(number)
+        return None if number is None else self._engine.jobs.get(number)
 
-    async def _waiting(self, native_id: NativeId) -> Entry:
-        entry = self._entry(native_id)
-        if entry is None:
+    async def _waiting(self, native_id: NativeId) -> LocalJob:
+        job = self._job(native_id)
+        if job is None:
             await self._require_finished(native_id)
             raise SchedulerError(f"Job {native_id} has ended.")
-        return entry
+        return job
 
     async def _require_finished(self, native_id: NativeId) -> None:
         number = _number(native_id)
@@ -198,11 +207,52 @@ class LocalBackend:
             raise JobNotFound(native_id)
 
 
-def _admissible(spec: JobSpec, total_slots: int) -> bytes:
-    check(spec, total_slots)
-    return read_script(spec.script_file)
+def _check(spec: JobSpec, total_slots: int) -> None:
+    """Raise if a job can never run here. Reads files: not for the event loop.
+
+    Raises:
+        InvalidSpec: this machine cannot run it.
+        UnsupportedCapability: it asks for something that LOCAL does not have.
+    """
+    _check_text("name", [spec.name])
+    _check_text("workingDirectory", [spec.working_directory])
+    _check_text("scriptFile", [spec.script_file])
+    _check_text("args", spec.args)
+    _check_text("environment", (*spec.environment, *spec.environment.values()))
+    _check_text("stdoutPath", [spec.stdout_path or ""])
+    _check_text("stderrPath", [spec.stderr_path or ""])
+    for field, value in (("account", spec.account), ("priority", spec.priority)):
+        if value is not None:
+            raise UnsupportedCapability(field, "LOCAL")
+    if spec.queue not in (None, QUEUE_NAME):
+        raise InvalidSpec(f"The only queue is {QUEUE_NAME!r}.", field="queue")
+    if spec.slots > total_slots:
+        raise InvalidSpec(
+            f"The job asks for {spec.slots} slots and the machine has {total_slots}.",
+            field="reservedSlots",
+        )
+    if not os.path.isdir(encode_path(spec.working_directory)):
+        raise InvalidSpec(
+            f"There is no directory {spec.working_directory!r}.", field="workingDirectory"
+        )
+    if any(not name or "=" in name for name in spec.environment):
+        raise InvalidSpec(
+            "The name of an environment variable is empty or holds '='.", field="environment"
+        )
+
+
+def _check_text(field: str, texts: Iterable[str]) -> None:
+    for text in texts:
+        try:
+            encoded = text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            encoded = b"\0"
+        if b"\0" in encoded:
+            raise InvalidSpec(
+                f"{text!r} holds a NUL or a character that no program can be given.", field=field
+            )
 
 
 def _number(native_id: NativeId) -> int | None:
-    """Return the number of one of our jobs; None for ids that LOCAL never gives."""
+    """Return the number in a job's id; None for an id that LOCAL never gives."""
     return int(native_id) if native_id.isdecimal() and not native_id.startswith("0") else None

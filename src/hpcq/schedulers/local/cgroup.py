@@ -1,31 +1,42 @@
-"""The control group (cgroup v2) of one job: its figures, its memory limit, its end.
+"""Control groups: the group of a process, and the group (cgroup v2) of one job.
 
-The core files, ``cpu.stat``, ``cgroup.procs`` and ``cgroup.kill`` (Linux 5.14), are in every group;
-``memory.*`` and ``io.stat`` are there where `hpcq.schedulers.local.delegation` could switch on the
-controller. A figure whose file is missing is None, and the caller has another way to it. See
+A job's group gives its figures, its memory limit and a way to end all its processes. The core
+files, ``cpu.stat``, ``cgroup.procs`` and ``cgroup.kill`` (Linux 5.14), are in every group;
+``memory.*`` and ``io.stat`` are there where `hpcq.schedulers.local.cgroup_setup` could switch on
+the controller. A figure with a missing file is None, and the caller has another source for it. See
 Documentation/admin-guide/cgroup-v2.rst of the kernel. Standard library only.
 """
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
-__all__ = ["Figures", "Leaf", "flat_keyed", "nested_total", "remove_group", "write"]
+__all__ = [
+    "CgroupNotFound",
+    "CgroupUsage",
+    "JobCgroup",
+    "ProcessCgroup",
+    "find_cgroup",
+    "flat_keyed",
+    "nested_total",
+    "remove_cgroup",
+    "write",
+]
 
 _KILL = "cgroup.kill"
 _PROCESSES = "cgroup.procs"
 
 
-class Figures(NamedTuple):
-    """What all processes that ever were in a group have used; None where nothing tells.
+class CgroupUsage(NamedTuple):
+    """Resources used by all processes that ever were in a group; None where a file is missing.
 
     Attributes:
-        cpu_seconds: user and system time, exact, processes nobody waited for included.
-        memory_bytes: charged now, without page cache that the kernel can drop.
-        max_memory_bytes: the most that ever was, without such cache as far as it was seen.
-        io_bytes: read from and written to block devices.
+        cpu_seconds: user and system time, exact, also of processes that were not waited for.
+        memory_bytes: memory charged now, without page cache that the kernel can drop.
+        max_memory_bytes: the highest memory so far, without such cache as far as it was seen.
+        io_bytes: bytes read from and written to block devices.
     """
 
     cpu_seconds: float | None = None
@@ -34,8 +45,8 @@ class Figures(NamedTuple):
     io_bytes: float | None = None
 
 
-class Leaf:
-    """A job's group. Made by its shepherd, which stays outside."""
+class JobCgroup:
+    """The group of one job. Its shepherd makes it and stays outside."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -47,18 +58,18 @@ class Leaf:
 
     @classmethod
     def make(cls, path: Path, limit_bytes: float | None) -> Self | None:
-        """Make a group, with a memory limit where there is the controller; None if it cannot be."""
+        """Make a group, with a memory limit if the controller is on; None if it cannot be made."""
         try:
             path.mkdir(0o755, exist_ok=True)
         except OSError:
             return None
-        leaf = cls(path)
-        leaf._set_up_memory(limit_bytes)
-        return leaf
+        group = cls(path)
+        group._set_up_memory(limit_bytes)
+        return group
 
     @property
     def limits_memory(self) -> bool:
-        """Whether the kernel keeps the job below its memory limit."""
+        """True if the kernel keeps the job below its memory limit."""
         return self._limit_bytes is not None and self._memory is not None
 
     def join(self) -> None:
@@ -71,7 +82,7 @@ class Leaf:
 
     def members(self) -> list[int]:
         """Return the pids of the processes in the group."""
-        # A process of another pid namespace is told as 0.
+        # The kernel writes a process of another pid namespace as 0.
         return [int(pid) for pid in _read(self.path / _PROCESSES).split() if pid != "0"]
 
     def kill(self) -> None:
@@ -79,12 +90,12 @@ class Leaf:
         with contextlib.suppress(OSError):
             write(self.path / _KILL, "1")
 
-    def figures(self) -> Figures:
-        """Return what the job has used."""
+    def usage(self) -> CgroupUsage:
+        """Return the resources that the job has used."""
         cpu = flat_keyed(_read(self.path / "cpu.stat")).get("usage_usec")
         io = _read(self.path / "io.stat")
-        held, peak = self._memory_figures()
-        return Figures(
+        held, peak = self._memory_usage()
+        return CgroupUsage(
             cpu_seconds=None if cpu is None else cpu / 1e6,
             memory_bytes=held,
             max_memory_bytes=peak,
@@ -92,7 +103,7 @@ class Leaf:
         )
 
     def out_of_memory(self) -> str | None:
-        """Return why the kernel killed the job for want of memory, in a sentence; None if not."""
+        """Return the reason for an out-of-memory kill, in a sentence; None if there was none."""
         events = flat_keyed(_read(self.path / "memory.events"))
         if not events.get("oom_kill"):
             return None
@@ -106,7 +117,7 @@ class Leaf:
         if self._memory is not None:
             os.close(self._memory)
             self._memory = None
-        remove_group(self.path)
+        remove_cgroup(self.path)
 
     def _set_up_memory(self, limit_bytes: float | None) -> None:
         if self._memory is None:
@@ -123,7 +134,7 @@ class Leaf:
         with contextlib.suppress(OSError):
             write(self.path / "memory.swap.max", "0")
 
-    def _memory_figures(self) -> tuple[float | None, float | None]:
+    def _memory_usage(self) -> tuple[float | None, float | None]:
         current = self._current_bytes()
         if current is None:
             return None, None
@@ -143,10 +154,82 @@ class Leaf:
         try:
             return int(os.pread(self._memory, 32, 0))
         except (OSError, ValueError):
-            # The controller was switched off; if it comes back it will not know what was before.
+            # The controller was switched off; when it comes back its count begins anew.
             os.close(self._memory)
             self._memory = None
             return None
+
+
+class CgroupNotFound(Exception):
+    """The group of a process cannot be seen; the message is a sentence that says why."""
+
+
+class ProcessCgroup(NamedTuple):
+    """The control group of a process.
+
+    Attributes:
+        path: its directory.
+        name: its path as the kernel gives it, ``/`` for the top of what can be seen.
+    """
+
+    path: Path
+    name: str
+
+
+def find_cgroup(process: Path, controller: str | None = None) -> ProcessCgroup:
+    """Return the group of a process.
+
+    Args:
+        process: its directory in ``/proc``.
+        controller: a controller of cgroup v1, for its tree; None for the one tree of v2.
+
+    Raises:
+        CgroupNotFound: there is no such tree, or its group cannot be seen.
+    """
+    version = "v2" if controller is None else f"v1 with {controller!r}"
+    name = _cgroup_name((process / "cgroup").read_text("utf-8", "surrogateescape"), controller)
+    if name is None:
+        raise CgroupNotFound(f"This kernel has no cgroup {version}.")
+    mounts = (process / "mountinfo").read_text("utf-8", "surrogateescape")
+    for root, point in _cgroup_mounts(mounts, controller):
+        path = Path(os.path.normpath(f"{point}/{os.path.relpath(name, root)}"))
+        # The kernel writes a group outside the namespace's own as "/../…".
+        is_below = os.path.commonpath((root, name)) == root and ".." not in name.split("/")
+        if is_below and path.is_dir():
+            return ProcessCgroup(path, name)
+    raise CgroupNotFound(
+        f"The cgroup {version} tree is not mounted where this service can see its group."
+    )
+
+
+def _cgroup_name(text: str, controller: str | None) -> str | None:
+    # proc_pid_cgroup(5): ID:CONTROLLER,CONTROLLER:PATH, and 0::PATH for v2.
+    for line in text.splitlines():
+        number, controllers, name = line.split(":", 2)
+        if number == "0" if controller is None else controller in controllers.split(","):
+            return name
+    return None
+
+
+def _cgroup_mounts(text: str, controller: str | None) -> Iterator[tuple[str, str]]:
+    """Yield the root and the mount point of each mount of a tree, see proc_pid_mountinfo(5)."""
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        is_wanted = (
+            kind == "cgroup2"
+            if controller is None
+            else kind == "cgroup" and controller in options.split(",")
+        )
+        if is_wanted:
+            root, point = before.split(" ")[3:5]
+            yield _unescape(root), _unescape(point)
+
+
+def _unescape(text: str) -> str:
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, character)
+    return text
 
 
 def flat_keyed(text: str) -> dict[str, int]:
@@ -179,7 +262,7 @@ def write(path: Path, text: str) -> None:
         os.close(descriptor)
 
 
-def remove_group(path: Path) -> None:
+def remove_cgroup(path: Path) -> None:
     """Remove a group and those that were made below it; those that hold processes stay."""
     for directory, _, _ in os.walk(path, topdown=False):
         with contextlib.suppress(OSError):

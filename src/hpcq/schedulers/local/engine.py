@@ -1,315 +1,299 @@
-"""The engine: takes jobs from the queue, starts them, and notes how they end.
+"""The engine: takes jobs from the queue, starts them, and records their ends.
 
-Crash-only: every step is first written to the spool or the run directory, and a start after a
-stop does exactly what a start after a crash does.
+Crash-only: each step is first written to the spool or the run directory, and a start after a stop
+does exactly the same as a start after a crash.
 """
 
 import asyncio
 import contextlib
-import json
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from hpcq.domain.errors import SchedulerError, SchedulerUnavailable
 from hpcq.domain.jobs import JobSpec, SubmissionKey
 from hpcq.schedulers.base import SchedulerOptions
-from hpcq.schedulers.local import recovery
-from hpcq.schedulers.local.entry import Entry, spec_to_json
-from hpcq.schedulers.local.files import Result, Started
-from hpcq.schedulers.local.lock import SpoolLock
-from hpcq.schedulers.local.processes import Process, open_pidfd
+from hpcq.schedulers.local.files import Result, ShepherdStart
+from hpcq.schedulers.local.job import LocalJob, Phase, SpoolRow, spec_to_json
+from hpcq.schedulers.local.processes import Process
+from hpcq.schedulers.local.queue import JobQueue
+from hpcq.schedulers.local.recovery import never_started
 from hpcq.schedulers.local.runs import Runs
-from hpcq.schedulers.local.spool import Phase, Row, Spool
-from hpcq.schedulers.local.tasks import Tasks
-from hpcq.schedulers.local.waitlist import Waitlist
+from hpcq.schedulers.local.settings import LocalSettings
+from hpcq.schedulers.local.spool import Spool
 
 __all__ = ["Engine"]
 
-_LOCK_PATIENCE_SECONDS = 5.0
 _PAUSE_SECONDS = 2.0
-_SETTLE_SECONDS = 2.0
+_DRAIN_SECONDS = 2.0
+
+_T = TypeVar("_T")
 
 
 class Engine:
-    """Runs the jobs of one spool. Everything but file work happens on the event loop."""
+    """Runs the jobs of one spool. All but file work happens on the event loop.
 
-    def __init__(self, options: SchedulerOptions, boot_id: Callable[[], str]) -> None:
-        self.entries: dict[int, Entry] = {}
+    Changes are tasks of their own, so that each runs to its end even if its caller is cancelled.
+    """
+
+    def __init__(
+        self, options: SchedulerOptions, settings: LocalSettings, boot_id: Callable[[], str]
+    ) -> None:
+        self.jobs: dict[int, LocalJob] = {}
         directory = options.state_directory / "local"
-        self.spool = Spool(directory / "spool.db")
-        self.runs = Runs(directory / "runs", options)
-        self._directory = directory
+        self.spool = Spool(directory)
+        self.runs = Runs(directory / "runs", options, settings.cancel_grace_seconds)
         self._boot_id = boot_id
-        self._lock = SpoolLock(directory / "lock")
-        self._waitlist = Waitlist(options.max_slots)
-        self._holding: dict[int, Entry] = {}
-        self._tasks = Tasks()
+        self._queue = JobQueue(settings.internal_scheduler_max_slots)
+        self._holding: dict[int, LocalJob] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._wake: Callable[[], None] = lambda: None
         self._boot = ""
         self._is_open = self._is_stopped = False
-        self._is_kicked = False
+        self._is_dispatch_due = False
         self._pauses = 0
 
     @property
     def slots_used(self) -> int:
-        """How many slots jobs hold now."""
-        return sum(entry.spec.slots for entry in self._holding.values())
+        """The number of slots that jobs hold now."""
+        return sum(job.spec.slots for job in self._holding.values())
 
     async def start(self, wake: Callable[[], None]) -> None:
-        """Take the spool, find out what became of its jobs, and go on with them.
+        """Open the spool, recover its jobs, and go on with them.
 
         Raises:
             SchedulerUnavailable: another service uses the spool, or it cannot be used.
         """
         self._wake = wake
         self._boot = self._boot_id()
-        await asyncio.to_thread(self._directory.mkdir, 0o700, parents=True, exist_ok=True)
-        await self._lock.acquire(_LOCK_PATIENCE_SECONDS)
+        lock = await self.spool.lock()
         try:
-            await self.runs.start(self._lock.descriptor)
-            rows = await self.spool.open()
-            await self._recover(rows)
+            await self.runs.start(lock)
+            await self._recover(await self.spool.open())
         except BaseException:
             await self.stop()
             raise
         self._is_open = True
-        self._kick()
+        self._dispatch_soon()
 
     async def stop(self) -> None:
         """Leave the spool; jobs go on. Harmless when repeated."""
         if self._is_stopped:
             return
         self._is_open, self._is_stopped = False, True
-        await self._tasks.settle(_SETTLE_SECONDS)
-        for entry in self._holding.values():
-            self._unwatch(entry)
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=_DRAIN_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         await self.runs.stop()
         await self.spool.close()
-        self._lock.release()
 
     async def admit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> int:
         """Put a job into the spool and the queue; return its number."""
-        return await self._tasks.surely(self._admit(spec, key, script))
+        return await self._complete(self._admit(spec, key, script))
 
-    async def hold(self, entry: Entry) -> None:
+    async def hold(self, job: LocalJob) -> None:
         """Keep a queued job from starting.
 
         Raises:
             SchedulerError: it has started.
         """
-        if entry.phase == Phase.DISPATCHED or entry.is_ending:
-            raise SchedulerError(f"Job {entry.number} has started and can no longer be held.")
-        await self._tasks.surely(self._move(entry, Phase.HELD))
+        if job.phase == Phase.DISPATCHED or job.is_ending:
+            raise SchedulerError(f"Job {job.number} has started and can no longer be held.")
+        await self._complete(self._move(job, Phase.HELD))
 
-    async def release(self, entry: Entry) -> None:
+    async def release(self, job: LocalJob) -> None:
         """Let a held job start, at the place in the queue that it had."""
-        if entry.phase == Phase.HELD and not entry.is_ending:
-            await self._tasks.surely(self._move(entry, Phase.QUEUED))
+        if job.phase == Phase.HELD and not job.is_ending:
+            await self._complete(self._move(job, Phase.QUEUED))
 
-    async def cancel(self, entry: Entry) -> bool:
-        """End a job: at once if it has not started, else ask its shepherd to.
+    async def cancel(self, job: LocalJob) -> bool:
+        """End a job: at once if it has not started, else through its shepherd.
 
         Returns:
             Whether it had not started.
         """
-        return await self._tasks.surely(self._cancel(entry))
+        return await self._complete(self._cancel(job))
 
     # Starting jobs
 
-    def _kick(self) -> None:
-        if self._is_open and not self._is_kicked:
-            self._is_kicked = True
+    def _dispatch_soon(self) -> None:
+        if self._is_open and not self._is_dispatch_due:
+            self._is_dispatch_due = True
             asyncio.get_running_loop().call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
-        self._is_kicked = False
+        self._is_dispatch_due = False
         if not self._is_open or self._pauses:
             return
-        for entry in self._waitlist.take(self._holding.values()):
-            self._holding[entry.number] = entry
-            entry.phase, entry.note, entry.attempt = Phase.DISPATCHED, None, entry.attempt + 1
-            entry.launching = self._tasks.spawn(self._launch(entry))
-            self._tell(entry)
+        for job in self._queue.take(self._holding.values()):
+            self._holding[job.number] = job
+            job.phase, job.note, job.attempt = Phase.DISPATCHED, None, job.attempt + 1
+            job.launching = self._spawn(self._launch(job))
+            self._publish(job)
 
-    async def _launch(self, entry: Entry) -> None:
+    async def _launch(self, job: LocalJob) -> None:
         try:
-            script = await self.spool.dispatch(entry.number, entry.attempt, self._boot)
-            started = await self.runs.begin(entry, script)
+            script = await self.spool.dispatch(job.number, job.attempt, self._boot)
+            started = await self.runs.begin(job, script)
         except (SchedulerUnavailable, OSError) as error:
-            await self._put_back(entry, f"It could not be started yet: {error}")
+            await self._requeue(job, f"It could not be started yet: {error}")
         else:
-            self._watch(entry, started)
+            self._watch(job, started)
         finally:
-            entry.launching = None
+            job.launching = None
 
-    async def _put_back(self, entry: Entry, why: str) -> None:
-        del self._holding[entry.number]
-        entry.phase, entry.note = Phase.QUEUED, why
-        self._waitlist.add(entry)
-        self._tell(entry)
+    async def _requeue(self, job: LocalJob, reason: str) -> None:
+        del self._holding[job.number]
+        job.phase, job.note = Phase.QUEUED, reason
+        self._queue.add(job)
+        self._publish(job)
         self._pauses += 1
         asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self._end_pause)
-        await self.runs.remove(entry)
+        await self.runs.remove(job)
         # If this is not written the next start finds no mark of a shepherd, and does the same.
         with contextlib.suppress(SchedulerUnavailable):
-            await self.spool.move(entry.number, Phase.QUEUED)
+            await self.spool.move(job.number, Phase.QUEUED)
 
     def _end_pause(self) -> None:
         # Counted, not compared with the clock, which rounds differently from timers.
         self._pauses -= 1
-        self._kick()
+        self._dispatch_soon()
 
-    # Watching them
+    # Watching jobs that run
 
-    def _watch(self, entry: Entry, started: Started) -> None:
-        entry.shepherd = Process(started["pid"], started["start_ticks"])
-        entry.start_time, entry.began = started["start_time"], started.get("began")
-        loop = asyncio.get_running_loop()
+    def _watch(self, job: LocalJob, started: ShepherdStart) -> None:
+        job.shepherd = Process(started["pid"], started["start_ticks"])
+        job.start_time, job.began = started["start_time"], started.get("began")
+        self._publish(job)
         try:
-            entry.descriptor = open_pidfd(entry.shepherd)
+            self.runs.watch(job.shepherd, lambda: self._on_shepherd_ended(job))
         except OSError:
             # No descriptor is free; the job goes on, and its end is seen a little later.
-            loop.call_later(_PAUSE_SECONDS, self._watch, entry, started)
-            return
-        self._tell(entry)
-        if entry.descriptor is None:
-            self._on_shepherd_ended(entry)
-        else:
-            loop.add_reader(entry.descriptor, self._on_shepherd_ended, entry)
+            loop = asyncio.get_running_loop()
+            loop.call_later(_PAUSE_SECONDS, self._watch, job, started)
 
-    def _unwatch(self, entry: Entry) -> None:
-        if entry.descriptor is not None:
-            asyncio.get_running_loop().remove_reader(entry.descriptor)
-            os.close(entry.descriptor)
-            entry.descriptor = None
+    def _on_shepherd_ended(self, job: LocalJob) -> None:
+        job.is_ending = True
+        self._publish(job)
+        self._spawn(self._finish(job))
 
-    def _on_shepherd_ended(self, entry: Entry) -> None:
-        self._unwatch(entry)
-        entry.is_ending = True
-        self._tell(entry)
-        self._tasks.spawn(self._conclude(entry))
-
-    async def _conclude(self, entry: Entry) -> None:
-        result = await self._outcome(entry)
-        del self._holding[entry.number]
-        self._kick()
-        await self._finish(entry, result)
-        await self.runs.remove(entry)
-
-    async def _outcome(self, entry: Entry) -> Result:
+    async def _finish(self, job: LocalJob) -> None:
+        result = await self._result(job)
+        del self._holding[job.number]
+        self._dispatch_soon()
         while True:
             try:
-                return await self.runs.outcome(entry)
-            except OSError as error:
-                # The result is on disk and cannot be read now; nothing else is the truth.
-                entry.note = f"Its result cannot be read: {error}"
-                self._tell(entry)
-                await asyncio.sleep(_PAUSE_SECONDS)
-
-    async def _finish(self, entry: Entry, result: Result) -> None:
-        text = json.dumps(result)
-        while True:
-            try:
-                await self.spool.finish(entry.number, result["end_time"], text)
+                await self.spool.finish(job.number, result)
             except SchedulerUnavailable:
                 # A full disk; the result also stands in the run directory until this is done.
                 await asyncio.sleep(_PAUSE_SECONDS)
             else:
                 break
-        self._leave(entry)
+        self._remove(job)
+        await self.runs.remove(job)
 
-    def _leave(self, entry: Entry) -> None:
-        del self.entries[entry.number]
-        self._wake()
+    async def _result(self, job: LocalJob) -> Result:
+        while True:
+            try:
+                return await self.runs.result(job)
+            except OSError as error:
+                # The result is on disk and cannot be read now; nothing else is the truth.
+                job.note = f"Its result cannot be read: {error}"
+                self._publish(job)
+                await asyncio.sleep(_PAUSE_SECONDS)
 
-    # What users ask for
+    # Requests
 
     async def _admit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> int:
         phase = Phase.HELD if spec.hold else Phase.QUEUED
         now = time.time()
         number, is_new = await self.spool.add(key, spec_to_json(spec), script, now, phase)
         if is_new:
-            self._enter(Entry(number=number, key=key, spec=spec, submitted=now, phase=phase))
+            self._add(LocalJob(number=number, key=key, spec=spec, submitted=now, phase=phase))
             self._wake()
-            self._kick()
+            self._dispatch_soon()
         return number
 
-    async def _move(self, entry: Entry, phase: str) -> None:
-        before = entry.phase
-        self._set_phase(entry, phase)
+    async def _move(self, job: LocalJob, phase: str) -> None:
+        before = job.phase
+        self._set_phase(job, phase)
         try:
-            await self.spool.move(entry.number, phase)
+            await self.spool.move(job.number, phase)
         except SchedulerUnavailable:
-            if entry.phase == phase:
-                self._set_phase(entry, before)
+            if job.phase == phase:
+                self._set_phase(job, before)
             raise
 
-    def _set_phase(self, entry: Entry, phase: str) -> None:
-        self._waitlist.discard(entry)
-        entry.phase = phase
+    def _set_phase(self, job: LocalJob, phase: str) -> None:
+        self._queue.discard(job)
+        job.phase = phase
         if phase == Phase.QUEUED:
-            self._waitlist.add(entry)
-        self._tell(entry)
-        self._kick()
+            self._queue.add(job)
+        self._publish(job)
+        self._dispatch_soon()
 
-    async def _cancel(self, entry: Entry) -> bool:
-        if entry.launching is not None:
-            entry.cancel_requested = True
-            self._tell(entry)
-            await asyncio.wait([entry.launching])
-        if entry.is_ending:
+    async def _cancel(self, job: LocalJob) -> bool:
+        if job.launching is not None:
+            job.cancel_requested = True
+            self._publish(job)
+            await asyncio.wait([job.launching])
+        if job.is_ending:
             return False
-        if entry.phase == Phase.DISPATCHED:
-            entry.cancel_requested = True
-            self._tell(entry)
-            await self.runs.request_end(entry)
+        if job.phase == Phase.DISPATCHED:
+            job.cancel_requested = True
+            self._publish(job)
+            await self.runs.request_end(job)
             return False
-        await self._give_up(entry)
-        return True
-
-    async def _give_up(self, entry: Entry) -> None:
-        """End a job that has not started, unless that cannot be written down."""
-        self._waitlist.discard(entry)
-        entry.is_ending = True
-        self._tell(entry)
-        self._kick()
-        result = recovery.never_started()
+        self._queue.discard(job)
+        job.is_ending = True
+        self._publish(job)
+        self._dispatch_soon()
         try:
-            await self.spool.finish(entry.number, result["end_time"], json.dumps(result))
+            await self.spool.finish(job.number, never_started())
         except SchedulerUnavailable:
-            entry.is_ending = False
-            self._set_phase(entry, entry.phase)
+            job.is_ending = False
+            self._set_phase(job, job.phase)
             raise
-        self._leave(entry)
+        self._remove(job)
+        return True
 
     # After a restart
 
-    async def _recover(self, rows: Sequence[Row]) -> None:
-        for entry, found in await self.runs.fates(rows, self._boot):
-            if found is not None and (found.has_ended or found.started):
-                self._resume(entry, found)
+    async def _recover(self, rows: Sequence[SpoolRow]) -> None:
+        for job, found in await self.runs.recover(rows, self._boot):
+            if found is None or not (found.has_ended or found.started):
+                if job.phase == Phase.DISPATCHED:
+                    job.phase = Phase.QUEUED
+                    await self.spool.move(job.number, Phase.QUEUED)
+                self._add(job)
                 continue
-            if entry.phase == Phase.DISPATCHED:
-                entry.phase = Phase.QUEUED
-                await self.spool.move(entry.number, Phase.QUEUED)
-            self._enter(entry)
+            self.jobs[job.number] = self._holding[job.number] = job
+            if found.started is not None and not found.has_ended:
+                self._watch(job, found.started)
+            else:
+                self._on_shepherd_ended(job)
         await self.runs.keep_only(self._holding.values())
 
-    def _resume(self, entry: Entry, found: recovery.Fate) -> None:
-        self.entries[entry.number] = self._holding[entry.number] = entry
-        if found.started is not None and not found.has_ended:
-            self._watch(entry, found.started)
-        else:
-            self._on_shepherd_ended(entry)
+    def _add(self, job: LocalJob) -> None:
+        self.jobs[job.number] = job
+        if job.phase == Phase.QUEUED:
+            self._queue.add(job)
 
-    def _enter(self, entry: Entry) -> None:
-        self.entries[entry.number] = entry
-        if entry.phase == Phase.QUEUED:
-            self._waitlist.add(entry)
-
-    # Plumbing
-
-    def _tell(self, entry: Entry) -> None:
-        entry.changed()
+    def _remove(self, job: LocalJob) -> None:
+        del self.jobs[job.number]
         self._wake()
+
+    def _publish(self, job: LocalJob) -> None:
+        job.changed()
+        self._wake()
+
+    def _spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _complete(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return await asyncio.shield(self._spawn(work))

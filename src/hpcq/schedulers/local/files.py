@@ -1,15 +1,15 @@
-"""The run directory: what the service and the shepherd of one job tell each other on disk.
+"""The run directory: the files through which the service and the shepherd of a job communicate.
 
 ========================  ==========  ====================================================
 file                      written by  content
 ========================  ==========  ====================================================
-``job.json``              service     what to run: `Order`
+``job.json``              service     the job to run: `JobOrder`
 ``script``                service     the job's script, as it was when the job was submitted
-``started.json``          shepherd    its pid, start time and boot: `Started`
+``started.json``          shepherd    its pid, start time and boot: `ShepherdStart`
 ``usage.json``            shepherd    the last sample: figures and processes
 ``cancel``                service     exists when the job is to be ended
-``result.json``           shepherd    how it ended: `Result`
-``shepherd.log``          shepherd    why it broke, if it ever does
+``result.json``           shepherd    the end of the job: `Result`
+``shepherd.log``          shepherd    the traceback, if the shepherd ever fails
 ========================  ==========  ====================================================
 
 A shepherd outlives the service that started it, so a newer version reads what an older one
@@ -21,27 +21,31 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import NotRequired, TypedDict, cast
 
 __all__ = [
     "CANCEL",
-    "JOB",
     "LOG",
     "RESULT",
     "SCRIPT",
     "STARTED",
     "USAGE",
-    "Order",
+    "JobOrder",
     "Result",
     "Sample",
-    "Started",
+    "ShepherdStart",
     "encode_path",
-    "read_json",
+    "make_run_directory",
+    "read_order",
+    "read_result",
+    "read_sample",
+    "read_started",
+    "remove_run_directory",
     "remove_tree",
     "write_json",
 ]
 
-JOB = "job.json"
+_JOB = "job.json"
 SCRIPT = "script"
 STARTED = "started.json"
 USAGE = "usage.json"
@@ -50,8 +54,8 @@ RESULT = "result.json"
 LOG = "shepherd.log"
 
 
-class Order(TypedDict):
-    """What a shepherd is to run. Text is UTF-8, other bytes as surrogate escapes.
+class JobOrder(TypedDict):
+    """A job for a shepherd to run. Text is UTF-8, other bytes are surrogate escapes.
 
     ``cgroup`` is the directory of the job's control group, to be made by the shepherd. ``shell``
     runs a script without a ``#!`` line. ``folder`` is the job's own, to be removed at its end: it
@@ -71,11 +75,11 @@ class Order(TypedDict):
     folder: NotRequired[str]
 
 
-class Started(TypedDict):
-    """Who the shepherd is.
+class ShepherdStart(TypedDict):
+    """The identity of a shepherd, and the start of its job.
 
-    ``start_time`` is in seconds since the epoch, ``began`` the same moment by the monotonic clock
-    of this boot, which nobody sets.
+    ``start_time`` is in seconds since the epoch, ``began`` is the same moment by the monotonic
+    clock of this boot, which cannot be set.
     """
 
     pid: int
@@ -86,7 +90,7 @@ class Started(TypedDict):
 
 
 class Sample(TypedDict):
-    """What the job has used until ``sampled_at``."""
+    """The resources that the job has used until ``sampled_at``."""
 
     cpu_seconds: float
     memory_byte_seconds: float | None
@@ -99,7 +103,7 @@ class Sample(TypedDict):
 
 
 class Result(TypedDict):
-    """How the job ended; ``failure_kind`` is a `hpcq.domain.states.FailureKind` or None."""
+    """The end of a job; ``failure_kind`` is a `hpcq.domain.states.FailureKind` or None."""
 
     exit_code: int | None
     exit_signal: int | None
@@ -115,7 +119,7 @@ def write_json(path: Path, content: object, *, durable: bool) -> None:
 
     Args:
         path: the file.
-        content: what ``json`` takes.
+        content: an object that ``json`` can write.
         durable: whether it has to survive the machine losing power right after.
     """
     temporary = path.with_name(path.name + ".new")
@@ -132,7 +136,7 @@ def write_json(path: Path, content: object, *, durable: bool) -> None:
         _sync_directory(path.parent)
 
 
-def read_json(path: Path) -> object | None:
+def _read_json(path: Path) -> object | None:
     """Return the content of a file that `write_json` wrote; None if there is none.
 
     A file that was not made durable may be empty after the machine lost power: that is none.
@@ -144,8 +148,45 @@ def read_json(path: Path) -> object | None:
     return content
 
 
+def read_order(directory: Path) -> JobOrder | None:
+    """Return the job that a run directory is for."""
+    return cast(JobOrder | None, _read_json(directory / _JOB))
+
+
+def read_started(directory: Path) -> ShepherdStart | None:
+    """Return the shepherd of a run directory; None if there never was one."""
+    return cast(ShepherdStart | None, _read_json(directory / STARTED))
+
+
+def read_sample(directory: Path) -> Sample | None:
+    """Return the last sample of a run directory."""
+    return cast(Sample | None, _read_json(directory / USAGE))
+
+
+def read_result(directory: Path) -> Result | None:
+    """Return the result of a run directory; None as long as there is none."""
+    return cast(Result | None, _read_json(directory / RESULT))
+
+
+def make_run_directory(directory: Path, order: JobOrder, script: bytes) -> None:
+    """Make the run directory that a shepherd needs."""
+    directory.mkdir(mode=0o700)
+    path = directory / SCRIPT
+    path.write_bytes(script)
+    path.chmod(0o700)
+    (directory / _JOB).write_text(json.dumps(order), "ascii")
+
+
+def remove_run_directory(directory: Path) -> None:
+    """Remove a run directory, and the job's own folder if its shepherd could not."""
+    order = read_order(directory)
+    if order is not None and "folder" in order:
+        remove_tree(encode_path(order["folder"]))
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 def encode_path(path: str) -> bytes:
-    """Return a path as the system knows it, whatever the locale; text is UTF-8."""
+    """Return a path in the system's bytes, whatever the locale; text is UTF-8."""
     return path.encode("utf-8", "surrogateescape")
 
 

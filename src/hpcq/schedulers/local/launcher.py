@@ -1,14 +1,14 @@
 """The launcher: a process that forks one shepherd for each job, in a few milliseconds.
 
-Run as a program, with two descriptors: its end of a packet socket, and the lock on the spool. It
-reads the name of one run directory per packet, and ends when the service does. A shepherd keeps
-both descriptors until it is on disk who it is. So whoever sees the end of the socket, or gets the
-lock, knows that every shepherd there will ever be has left its mark.
+It runs as a program, with two descriptors: its end of a packet socket, and the lock on the spool.
+It reads the path of one run directory per packet, and ends when the service does. A shepherd keeps
+both descriptors until its ``started.json`` is written. So when the socket ends, or when the lock is
+free, every shepherd that will ever exist has written its file.
 
-If jobs have control groups it is also given the group of these groups, and the controllers to
-switch off when the service has ended, however that ended: see `delegation.release`.
+If jobs have control groups, further arguments are the group of these groups and the controllers to
+switch off after the service has ended in any way: see `cgroup_setup.release`.
 
-Standard library only; reads nothing of the service's environment.
+Standard library only; the launcher reads nothing of the service's environment.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ if __name__ == "__main__":
     # Isolated mode (-I -S) knows the standard library only; this package comes after it.
     sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from hpcq.schedulers.local import delegation, files
-from hpcq.schedulers.local.shepherd import SIGNALS, tend
+from hpcq.schedulers.local import cgroup_setup, files
+from hpcq.schedulers.local.shepherd import SIGNALS, supervise
 
 __all__ = ["PACKET_BYTES", "RETIRE", "main"]
 
@@ -44,11 +44,11 @@ def main(channel_descriptor: int, lock_descriptor: int, groups: Sequence[str] = 
     Args:
         channel_descriptor: to the service.
         lock_descriptor: of the spool.
-        groups: what `delegation.release` takes: the group of the groups, and controllers.
+        groups: the arguments of `cgroup_setup.release`: the group of groups, and controllers.
     """
     channel = socket.socket(fileno=channel_descriptor)
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    # Shepherds are waited for by the kernel; the service watches them by itself.
+    # The kernel waits for shepherds; the service watches them itself.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.freeze()
     while packet := channel.recv(PACKET_BYTES):
@@ -63,18 +63,18 @@ def main(channel_descriptor: int, lock_descriptor: int, groups: Sequence[str] = 
         if pid == 0:
             _become_shepherd(directory, channel, lock_descriptor)
     if groups:
-        delegation.release(Path(groups[0]), groups[1:])
+        cgroup_setup.release(Path(groups[0]), groups[1:])
 
 
 def _become_shepherd(directory: Path, channel: socket.socket, lock_descriptor: int) -> NoReturn:
-    def announce(started: files.Started) -> None:
+    def announce(started: files.ShepherdStart) -> None:
         _answer(channel, directory, {"started": started})
         channel.close()
         os.close(lock_descriptor)
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        tend(directory, announce)
+        supervise(directory, announce)
     except BaseException as error:
         _answer(channel, directory, {"error": f"{type(error).__name__}: {error}"})
         # The disk may be full.

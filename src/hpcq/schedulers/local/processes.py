@@ -1,7 +1,7 @@
-"""What the kernel tells of processes, and how to signal the right one.
+"""Processes: the kernel's figures about them, and signals to the right one.
 
-Standard library only: every shepherd imports it. A process is its pid *and* its start time, so
-that a pid that was used again is never taken for the process that had it before.
+Standard library only: every shepherd imports this. A process is its pid *and* its start time, so
+that a pid that was used again is never taken for the earlier process.
 """
 
 import contextlib
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 __all__ = [
-    "Measure",
     "Process",
+    "ProcessUsage",
     "boot_id",
     "children_io_bytes",
     "counts_io_wait",
@@ -46,13 +46,13 @@ class Process(NamedTuple):
     start_ticks: int
 
 
-class Measure(NamedTuple):
-    """What some processes use.
+class ProcessUsage(NamedTuple):
+    """The resources that some processes use.
 
     Attributes:
-        cpu_seconds: user and system time, that of the children they waited for included.
-        memory_bytes: resident now; shared pages count once for each process.
-        io_bytes: read and written, that of the children they waited for included.
+        cpu_seconds: user and system time, with the children that they waited for.
+        memory_bytes: memory resident now; shared pages count once for each process.
+        io_bytes: bytes read and written, with the children that they waited for.
     """
 
     cpu_seconds: float
@@ -61,12 +61,12 @@ class Measure(NamedTuple):
 
 
 def boot_id() -> str:
-    """Return what tells one boot of this machine from another."""
+    """Return the id of this boot of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
 
 
 def identify(pid: int) -> Process | None:
-    """Return the process that has this pid now, dead but not waited for included."""
+    """Return the process that has this pid now, even if it is dead and was not waited for."""
     fields = _stat(pid)
     return None if fields is None else Process(pid, int(fields[_START_TICKS]))
 
@@ -120,8 +120,8 @@ def descendants(root: int) -> list[Process]:
     return found
 
 
-def measure(processes: Iterable[Process]) -> Measure:
-    """Return what these processes use together."""
+def measure(processes: Iterable[Process]) -> ProcessUsage:
+    """Return the resources that these processes use together."""
     ticks = pages = transferred = 0
     for process in processes:
         fields = _stat(process.pid)
@@ -129,7 +129,7 @@ def measure(processes: Iterable[Process]) -> Measure:
             ticks += sum(map(int, fields[_CPU_TICKS]))
             pages += int(fields[_RESIDENT_PAGES])
             transferred += _io_bytes(f"/proc/{process.pid}/io")
-    return Measure(ticks / _TICKS_PER_SECOND, pages * _PAGE_BYTES, transferred)
+    return ProcessUsage(ticks / _TICKS_PER_SECOND, pages * _PAGE_BYTES, transferred)
 
 
 def proportional_memory(processes: Iterable[Process]) -> int:
@@ -144,15 +144,15 @@ def proportional_memory(processes: Iterable[Process]) -> int:
 
 
 def counts_io_wait() -> bool:
-    """Return whether the kernel counts how long programs wait for block devices.
+    """Return whether the kernel counts the time that programs wait for block devices.
 
-    Off unless somebody switched it on since Linux 5.14 (``kernel.task_delayacct``).
+    Since Linux 5.14 it does so only if ``kernel.task_delayacct`` is switched on.
     """
     return _read("/proc/sys/kernel/task_delayacct").strip() == b"1"
 
 
 def io_wait_seconds(process: Process) -> float:
-    """Return how long the threads of a process have waited for block devices, also a dead one's."""
+    """Return the time that a process's threads waited for block devices; it may be dead."""
     try:
         threads = os.listdir(f"/proc/{process.pid}/task")
     except OSError:
@@ -165,7 +165,7 @@ def io_wait_seconds(process: Process) -> float:
 
 
 def children_io_bytes() -> int:
-    """Return what the children this process waited for, and theirs, read and wrote.
+    """Return the bytes that children and their children read and wrote, once waited for.
 
     The kernel adds a child's figures to its parent's process-wide ones, not to the thread's
     (``task_io_accounting_add`` in kernel/exit.c). For single-threaded processes.
@@ -202,7 +202,7 @@ def _children(pid: int) -> Iterator[int]:
 
 def _io_bytes(path: str) -> int:
     lines = _read(path).splitlines()
-    # rchar and wchar: what read() and write() moved, as Grid Engine counts a job's io.
+    # rchar and wchar: the bytes of read() and write(), as Grid Engine counts a job's io.
     return sum(int(line.split()[1]) for line in lines[:2])
 
 

@@ -1,14 +1,14 @@
-"""Which of the waiting jobs start now: first in, first out, with bounded overtaking. Pure.
+"""The queue: waiting jobs, and which of them start now. First in, first out, bounded overtaking.
 
 The first waiting job that does not fit is the *head*. Later jobs may start before it in two
 ways, so that slots do not lie idle while it waits:
 
-* **Backfill** (as in the EASY scheduler: Lifka, JSSPP 1995). When the wall time limits of the
-  running jobs say when the head can start at the latest, a later job starts now if by its own
-  limit it ends before that moment, or needs only slots that the head leaves free then. The head
-  is not delayed by it, so this is not bounded.
+* **Backfill** (as in the EASY scheduler: Lifka, JSSPP 1995). The wall time limits of the running
+  jobs may say when the head can start at the latest. A later job then starts now if its own limit
+  ends it before that moment, or if it needs only slots that the head leaves free then. The head
+  is not delayed, so this is not bounded.
 * **Overtaking.** When that moment is not known, because a running job has no limit, at most
-  `MAX_OVERTAKES` jobs start before the head. After that, slots are kept for it.
+  `MAX_OVERTAKES` jobs start before the head. After that, slots are kept for the head.
 
 Every running job that has a limit ends, and the others are overtaken a bounded number of times:
 each job starts once the jobs that run now have ended.
@@ -18,28 +18,39 @@ one (as Slurm's ``bf_max_job_test``).
 """
 
 import math
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-__all__ = ["BACKFILL_DEPTH", "MAX_OVERTAKES", "Choice", "Running", "Waiting", "choose"]
+from hpcq.schedulers.local.job import LocalJob
+
+__all__ = [
+    "BACKFILL_DEPTH",
+    "MAX_OVERTAKES",
+    "Choice",
+    "JobQueue",
+    "RunningJob",
+    "WaitingJob",
+    "choose",
+]
 
 MAX_OVERTAKES = 16
-"""How many jobs may start before one that waits for slots, when nobody knows how long."""
+"""The most jobs that start before the head when the moment it can start at is not known."""
 
 BACKFILL_DEPTH = 500
-"""How many jobs behind the head are considered."""
+"""The number of jobs behind the head that are considered."""
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingJob:
     """A job that could start.
 
     Attributes:
         job: its number; a smaller one came earlier.
-        slots: how many it needs, at most what the machine has.
+        slots: the slots it needs, at most those of the machine.
         limit_seconds: its wall time limit; None for none.
-        overtaken: how many later jobs have already started before it.
+        overtaken: the number of later jobs that have already started before it.
     """
 
     job: int
@@ -49,12 +60,12 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningJob:
     """A job that holds slots.
 
     Attributes:
-        slots: how many.
-        seconds_left: until its wall time limit ends it, 0 when that is overdue; None for no limit.
+        slots: the slots it holds.
+        seconds_left: time until its wall time limit, 0 when that is overdue; None for no limit.
     """
 
     slots: int
@@ -63,12 +74,12 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to do now.
+    """The jobs that start now.
 
     Attributes:
-        start: the jobs to start, in this order.
+        start: their numbers, in the order to start them.
         head: the first job that has to wait for slots; None when all start.
-        overtakes: how many of ``start`` overtake the head without a promise that it loses nothing.
+        overtakes: the number of jobs in ``start`` that may delay the head.
     """
 
     start: tuple[int, ...] = ()
@@ -76,13 +87,15 @@ class Choice:
     overtakes: int = 0
 
 
-def choose(waiting: Iterable[Waiting], running: Iterable[Running], total_slots: int) -> Choice:
-    """Return which jobs start now.
+def choose(
+    waiting: Iterable[WaitingJob], running: Iterable[RunningJob], total_slots: int
+) -> Choice:
+    """Choose the jobs that start now.
 
     Args:
         waiting: the jobs that could start, earliest first; read only as far as needed.
         running: the jobs that hold slots.
-        total_slots: slots of the machine.
+        total_slots: the slots of the machine.
     """
     holding = list(running)
     free = total_slots - sum(job.slots for job in holding)
@@ -90,15 +103,17 @@ def choose(waiting: Iterable[Waiting], running: Iterable[Running], total_slots: 
     remaining = iter(waiting)
     for job in remaining:
         if job.slots > free:
-            later = _fill(job, islice(remaining, BACKFILL_DEPTH), holding, free)
+            later = _backfill(job, islice(remaining, BACKFILL_DEPTH), holding, free)
             return Choice((*start, *later.start), job.job, later.overtakes)
         free -= job.slots
-        holding.append(Running(job.slots, job.limit_seconds))
+        holding.append(RunningJob(job.slots, job.limit_seconds))
         start.append(job.job)
     return Choice(tuple(start))
 
 
-def _fill(head: Waiting, later: Iterator[Waiting], holding: list[Running], free: int) -> Choice:
+def _backfill(
+    head: WaitingJob, later: Iterator[WaitingJob], holding: list[RunningJob], free: int
+) -> Choice:
     moment, spare = _reservation(holding, free, head.slots)
     allowed = MAX_OVERTAKES - head.overtaken
     start: list[int] = []
@@ -120,16 +135,63 @@ def _fill(head: Waiting, later: Iterator[Waiting], holding: list[Running], free:
     return Choice(tuple(start), head.job, overtakes)
 
 
-def _reservation(holding: Iterable[Running], free: int, needed: int) -> tuple[float | None, int]:
-    """Return in how many seconds the head can start at the latest, and what it leaves free then."""
-    for job in sorted(holding, key=lambda job: _or_never(job.seconds_left)):
-        if job.seconds_left is None:
+def _reservation(holding: Iterable[RunningJob], free: int, needed: int) -> tuple[float | None, int]:
+    """Return the seconds until the head can start at the latest, and the slots free beside it."""
+    ends = ((math.inf if job.seconds_left is None else job.seconds_left, job) for job in holding)
+    for seconds, job in sorted(ends, key=lambda end: end[0]):
+        if seconds == math.inf:
             break
         free += job.slots
         if free >= needed:
-            return job.seconds_left, free - needed
+            return seconds, free - needed
     return None, 0
 
 
-def _or_never(seconds: float | None) -> float:
-    return math.inf if seconds is None else seconds
+class JobQueue:
+    """The queued jobs, by number. A job that comes back takes the place it had.
+
+    A job that asks for more slots than the machine has waits outside the queue, so that no other
+    job waits for it. The service took it when the machine had more slots; the next start of the
+    service looks again.
+    """
+
+    def __init__(self, total_slots: int) -> None:
+        self._total_slots = total_slots
+        self._jobs: dict[int, LocalJob] = {}
+
+    def add(self, job: LocalJob) -> None:
+        """Put a job in its place, or outside if it cannot start with the slots there are."""
+        if job.spec.slots > self._total_slots:
+            job.note = (
+                f"It asks for {job.spec.slots} slots and the machine has {self._total_slots} "
+                "now. It waits until INTERNAL_SCHEDULER_MAX_SLOTS is as large, or until it is "
+                "deleted; other jobs go before it."
+            )
+            return
+        is_last = not self._jobs or job.number > next(reversed(self._jobs))
+        self._jobs[job.number] = job
+        if not is_last:
+            self._jobs = dict(sorted(self._jobs.items()))
+
+    def discard(self, job: LocalJob) -> None:
+        """Take a job out, if it is there."""
+        self._jobs.pop(job.number, None)
+
+    def take(self, holding: Iterable[LocalJob]) -> list[LocalJob]:
+        """Take out the jobs that start now, given those that hold slots."""
+        choice = choose(
+            map(_waiting, self._jobs.values()), map(_running, holding), self._total_slots
+        )
+        if choice.head is not None:
+            self._jobs[choice.head].overtaken += choice.overtakes
+        return [self._jobs.pop(number) for number in choice.start]
+
+
+def _waiting(job: LocalJob) -> WaitingJob:
+    return WaitingJob(job.number, job.spec.slots, job.spec.wall_time_limit_seconds, job.overtaken)
+
+
+def _running(job: LocalJob) -> RunningJob:
+    limit = job.spec.wall_time_limit_seconds
+    spent = 0.0 if job.began is None else time.monotonic() - job.began
+    return RunningJob(job.spec.slots, None if limit is None else max(0.0, limit - spent))

@@ -1,10 +1,10 @@
 """The shepherd: one small process for each job, which outlives the service.
 
-It starts the script, waits for it and all its descendants, enforces its limits, ends it when
-asked to, and leaves the result on disk. As a subreaper it becomes the parent of every descendant
-whose own parent ends, so none can leave its sight, daemons in sessions of their own included.
+A shepherd starts the script, waits for it and all its descendants, enforces the limits, ends the
+job on request, and leaves the result on disk. As a subreaper it becomes the parent of a descendant
+when that one's own parent ends, so no process can get away, not even a daemon in its own session.
 
-Standard library only, no threads, and no signal handlers: all signals it minds are blocked and
+Standard library only, no threads, and no signal handlers: the signals that matter are blocked and
 fetched one by one.
 """
 
@@ -15,16 +15,15 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 from hpcq.schedulers.local import files
-from hpcq.schedulers.local.cgroup import Leaf
-from hpcq.schedulers.local.files import Order, Result, Sample, Started
-from hpcq.schedulers.local.meter import Meter
+from hpcq.schedulers.local.cgroup import JobCgroup
+from hpcq.schedulers.local.files import JobOrder, Result, Sample, ShepherdStart
 from hpcq.schedulers.local.processes import Process, boot_id, descendants, identify, send
-from hpcq.schedulers.local.script import Script, control, start_script
+from hpcq.schedulers.local.script_process import ScriptProcess, control, start_script
+from hpcq.schedulers.local.usage_meter import UsageMeter
 
-__all__ = ["CANCEL", "REQUEST", "SIGNALS", "Shepherd", "tend"]
+__all__ = ["CANCEL", "REQUEST", "SIGNALS", "Shepherd", "supervise"]
 
 REQUEST = signal.SIGUSR1
 """Sent by the service after it wrote a request into the run directory."""
@@ -33,7 +32,7 @@ CANCEL = signal.SIGUSR2
 """Sent by the service when it cannot write the request to end the job: the disk is full."""
 
 SIGNALS = frozenset({signal.SIGCHLD, REQUEST, CANCEL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-"""What a shepherd fetches; blocked before it is born, so that none is lost or kills it."""
+"""The signals that a shepherd fetches; blocked before it is forked, so that none is lost."""
 
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
@@ -46,20 +45,20 @@ _KILL_AGAIN_SECONDS = 0.05
 _DISK_FULL_PAUSE_SECONDS = 1.0
 
 
-def tend(directory: Path, announce: Callable[[Started], None]) -> None:
+def supervise(directory: Path, announce: Callable[[ShepherdStart], None]) -> None:
     """Run the job of a run directory to its end. To be called in a process of its own.
 
     Args:
         directory: holds the order and the script; gets the result.
-        announce: called once it is on disk who the shepherd is, before the script starts.
+        announce: called when ``started.json`` is written, before the script starts.
     """
     os.setsid()
     control(_PR_SET_NAME, b"hpcq-shepherd")
     control(_PR_SET_CHILD_SUBREAPER, 1)
-    order = cast(Order, files.read_json(directory / files.JOB))
-    me = identify(os.getpid())
+    order, me = files.read_order(directory), identify(os.getpid())
+    assert order is not None  # noqa: S101 - the service has written it
     assert me is not None  # noqa: S101 - /proc always has the process that reads it
-    started = Started(
+    started = ShepherdStart(
         pid=me.pid,
         start_ticks=me.start_ticks,
         boot_id=boot_id(),
@@ -68,17 +67,17 @@ def tend(directory: Path, announce: Callable[[Started], None]) -> None:
     )
     files.write_json(directory / files.STARTED, started, durable=False)
     announce(started)
-    _leave(directory, Shepherd(directory, order, started).run())
+    _write_result(directory, Shepherd(directory, order, started).run())
     if "folder" in order:
         files.remove_tree(files.encode_path(order["folder"]))
 
 
-def _leave(directory: Path, result: Result) -> None:
+def _write_result(directory: Path, result: Result) -> None:
     while True:
         try:
             files.write_json(directory / files.RESULT, result, durable=True)
         except OSError as error:
-            # A full disk is emptied one day; the exit status cannot be had again.
+            # A full disk is emptied one day; the exit status cannot be read again.
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             time.sleep(_DISK_FULL_PAUSE_SECONDS)
@@ -89,14 +88,14 @@ def _leave(directory: Path, result: Result) -> None:
 class Shepherd:
     """Watches one job."""
 
-    def __init__(self, directory: Path, order: Order, started: Started) -> None:
+    def __init__(self, directory: Path, order: JobOrder, started: ShepherdStart) -> None:
         self._directory = directory
         self._order = order
         self._start_time = started["start_time"]
         self._began = started["began"]
-        self._leaf: Leaf | None = None
-        self._meter = Meter(now=self._present)
-        self._script: Script | None = None
+        self._group: JobCgroup | None = None
+        self._meter = UsageMeter(now=self._now)
+        self._script: ScriptProcess | None = None
         self._has_begun = False
         self._exit_code: int | None = None
         self._exit_signal: int | None = None
@@ -105,26 +104,26 @@ class Shepherd:
         self._sample_at = self._began
 
     def run(self) -> Result:
-        """Start the script and return how it ended, once none of its processes is left."""
+        """Run the script and return its result, once none of its processes is left."""
         if self._is_cancelled():
             self._failure = ("CANCELLED", "It was cancelled before it started.")
             return self._result(None)
         self._start()
         self._watch()
         result = self._result(self._meter.final() if self._has_begun else None)
-        if self._leaf is not None:
-            self._leaf.remove()
+        if self._group is not None:
+            self._group.remove()
         return result
 
     def _start(self) -> None:
         path = self._order.get("cgroup")
         limit = self._order["memory_limit_bytes"]
-        leaf = None if path is None else Leaf.make(Path(path), limit)
-        self._script = start_script(self._directory, self._order, leaf)
-        if leaf is not None and self._script.has_joined:
-            self._leaf, self._meter = leaf, Meter(leaf, self._present)
-        elif leaf is not None:
-            leaf.remove()
+        group = None if path is None else JobCgroup.make(Path(path), limit)
+        self._script = start_script(self._directory, self._order, group)
+        if group is not None and self._script.has_joined:
+            self._group, self._meter = group, UsageMeter(group, self._now)
+        elif group is not None:
+            group.remove()
         self._sample_at = self._began + min(_FIRST_SAMPLE_SECONDS, self._pause)
 
     def _watch(self) -> None:
@@ -132,7 +131,7 @@ class Shepherd:
             if self._script is None and self._kill_at is None:
                 self._end(_LEFT_OVER_GRACE_SECONDS)
             pause = max(0.0, self._next_moment() - time.monotonic())
-            self._heed(signal.sigtimedwait(SIGNALS, pause))
+            self._handle(signal.sigtimedwait(SIGNALS, pause))
             now = time.monotonic()
             self._enforce_wall_time(now)
             if now >= self._sample_at:
@@ -142,7 +141,7 @@ class Shepherd:
                 self._kill_at = now + _KILL_AGAIN_SECONDS
 
     def _reap(self) -> bool:
-        """Take note of every process that ended; return whether any is left."""
+        """Wait for every process that ended; return whether any is left."""
         while True:
             try:
                 dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -170,8 +169,8 @@ class Shepherd:
             moments.append(self._wall_time_end)
         return min(moments)
 
-    def _heed(self, seen: signal.struct_siginfo | None) -> None:
-        number = None if seen is None else seen.si_signo
+    def _handle(self, received: signal.struct_siginfo | None) -> None:
+        number = None if received is None else received.si_signo
         if number == CANCEL or (number == REQUEST and self._is_cancelled()):
             self._fail("CANCELLED", "It was cancelled.")
         elif number == signal.SIGTERM:
@@ -190,8 +189,8 @@ class Shepherd:
 
     @property
     def _limit_to_watch(self) -> float | None:
-        """The memory limit, unless the kernel keeps the job below it."""
-        if self._leaf is not None and self._leaf.limits_memory:
+        """The memory limit, unless the kernel enforces it."""
+        if self._group is not None and self._group.limits_memory:
             return None
         return self._order["memory_limit_bytes"]
 
@@ -200,19 +199,16 @@ class Shepherd:
         return _SAMPLE_SECONDS if self._limit_to_watch is None else _LIMITED_SAMPLE_SECONDS
 
     def _take_sample(self, now: float) -> None:
-        seen = self._meter.sample(descendants(os.getpid()))
+        sample = self._meter.sample(descendants(os.getpid()))
         self._sample_at = now + self._pause
-        self._publish(seen)
+        # A job goes on when its sample cannot be written.
+        with contextlib.suppress(OSError):
+            files.write_json(self._directory / files.USAGE, sample, durable=False)
         limit = self._limit_to_watch
-        if limit is not None and self._meter.is_over(limit, seen):
+        if limit is not None and self._meter.is_over(limit, sample):
             self._fail(
                 "OUT_OF_MEMORY", f"It used more than its memory limit of {limit:.0f} bytes.", 0
             )
-
-    def _publish(self, seen: Sample) -> None:
-        # A sample that cannot be written is not worth a job.
-        with contextlib.suppress(OSError):
-            files.write_json(self._directory / files.USAGE, seen, durable=False)
 
     def _fail(self, kind: str, reason: str, grace_seconds: float | None = None) -> None:
         """End the job for a reason, unless its script has ended or it is being ended already."""
@@ -220,7 +216,7 @@ class Shepherd:
             return
         self._failure = (kind, reason)
         if self._script.is_preparing:
-            # No program of the job's runs that could end in good order.
+            # No program of the job runs yet that could end in good order.
             grace_seconds = 0
         self._end(self._order["grace_seconds"] if grace_seconds is None else grace_seconds)
 
@@ -231,9 +227,9 @@ class Shepherd:
             self._signal_all(signal.SIGCONT)
 
     def _kill(self) -> None:
-        if self._leaf is not None:
-            self._leaf.kill()
-        # Those that have left the group, or all if the kernel cannot kill a group.
+        if self._group is not None:
+            self._group.kill()
+        # For processes that have left the group, and for kernels that cannot kill a group.
         self._signal_all(signal.SIGKILL)
 
     def _signal_all(self, number: signal.Signals) -> None:
@@ -244,9 +240,9 @@ class Shepherd:
 
     def _processes(self) -> list[Process]:
         found = descendants(os.getpid())
-        if self._leaf is not None:
+        if self._group is not None:
             known = {process.pid for process in found}
-            others = (identify(pid) for pid in self._leaf.members() if pid not in known)
+            others = (identify(pid) for pid in self._group.members() if pid not in known)
             found.extend(process for process in others if process is not None)
         return found
 
@@ -254,31 +250,31 @@ class Shepherd:
         return (self._directory / files.CANCEL).exists()
 
     def _result(self, usage: Sample | None) -> Result:
-        kind, reason = self._failure or self._out_of_memory() or self._verdict()
+        kind, reason = self._failure or self._out_of_memory() or self._exit_failure()
         return Result(
             exit_code=self._exit_code,
             exit_signal=self._exit_signal,
             failure_kind=kind,
             reason=reason,
             start_time=self._start_time,
-            end_time=self._present(),
+            end_time=self._now(),
             usage=usage,
         )
 
-    def _present(self) -> float:
-        """Return the time, in seconds since the epoch.
+    def _now(self) -> float:
+        """Return the time in seconds since the epoch, by the clock as it was when the job began.
 
-        The clock may have been set since the job began; it lasts as long as it does all the same.
+        Setting the clock meanwhile does not change how long the job lasts.
         """
         return self._start_time + time.monotonic() - self._began
 
     def _out_of_memory(self) -> tuple[str, str] | None:
-        if self._exit_code == 0 or self._leaf is None:
+        if self._exit_code == 0 or self._group is None:
             return None
-        reason = self._leaf.out_of_memory()
+        reason = self._group.out_of_memory()
         return None if reason is None else ("OUT_OF_MEMORY", reason)
 
-    def _verdict(self) -> tuple[str | None, str | None]:
+    def _exit_failure(self) -> tuple[str | None, str | None]:
         if self._exit_signal is not None:
             return "SIGNAL", f"Signal {self._exit_signal} ended it."
         if self._exit_code:

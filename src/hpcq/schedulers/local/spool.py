@@ -1,23 +1,27 @@
-"""The spool: every job of this machine, queued, running or finished, in one SQLite file.
+"""The spool: all jobs of this machine, queued, running or finished, in one SQLite file.
 
-One transaction makes each step of a job's life durable, and steps asked for at the same time
-share one: whatever moment the power fails at, the file holds a legal state. Numbers are given by
-``AUTOINCREMENT``, which never repeats one, deleted jobs included. Finished jobs stay in the same
-table, outside the small index that a start reads.
+A transaction makes each step of a job's life durable, and steps requested at the same time share
+one: at whatever moment the power fails, the file holds a legal state. ``AUTOINCREMENT`` gives the
+numbers and never repeats one, not even that of a deleted job. Finished jobs stay in the same table,
+outside the small index that a start reads.
 """
 
 import asyncio
 import contextlib
+import fcntl
+import json
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from hpcq.domain.errors import SchedulerUnavailable
+from hpcq.schedulers.local.files import Result
+from hpcq.schedulers.local.job import SpoolRow
 
-__all__ = ["NothingWritten", "Phase", "Row", "Spool"]
+__all__ = ["NothingWritten", "Spool"]
 
 _T = TypeVar("_T")
 _Step = Callable[[sqlite3.Connection], _T]
@@ -42,48 +46,63 @@ CREATE TABLE script (id INTEGER PRIMARY KEY REFERENCES job, content BLOB NOT NUL
 _COLUMNS = "id, key, phase, attempt, boot_id, submitted, spec, result"
 _IDS_PER_QUERY = 500
 _FORGOTTEN_AT_ONCE = 500
+_LOCK_PATIENCE_SECONDS = 5.0
 
 
 class NothingWritten(SchedulerUnavailable):
-    """The disk is full: what was to be written surely was not."""
+    """The disk is full, and the step was certainly not written."""
 
     reached_scheduler = False
 
 
-class Phase:
-    """Where a job is, as far as the spool knows."""
-
-    HELD = "held"
-    QUEUED = "queued"
-    DISPATCHED = "dispatched"
-    FINISHED = "finished"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One job as the spool holds it; ``spec`` and ``result`` are JSON."""
-
-    id: int
-    key: str
-    phase: str
-    attempt: int
-    boot_id: str | None
-    submitted: float
-    spec: str
-    result: str | None
-
-
 class Spool:
-    """The file, and the one thread that uses it."""
+    """The file ``spool.db``, the lock on its directory, and the one thread that uses the file.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    One service at a time has the lock. Launchers share it (see `launcher`), so that no shepherd of
+    an earlier service is on its way when the lock is free.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock: int | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hpcq-spool")
         self._connection: sqlite3.Connection | None = None
         self._steps: list[tuple[_Step[object], asyncio.Future[object]]] = []
         self._writer: asyncio.Task[None] | None = None
 
-    async def open(self) -> list[Row]:
+    async def lock(self) -> int:
+        """Make the directory and take the lock; wait for a service that is just ending.
+
+        Returns:
+            The descriptor of the lock file.
+
+        Raises:
+            SchedulerUnavailable: another service holds the lock.
+        """
+        await asyncio.to_thread(self._directory.mkdir, 0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(self._directory / "lock", flags, 0o600)
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + _LOCK_PATIENCE_SECONDS
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if loop.time() >= give_up:
+                holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+                os.close(descriptor)
+                raise SchedulerUnavailable(
+                    f"Another service (process {holder or 'unknown'}) uses the spool "
+                    f"{str(self._directory)!r}. Stop it, or give this one another directory."
+                )
+            # flock(2) cannot be awaited, and a thread that blocks in it cannot be cancelled.
+            await asyncio.sleep(0.01)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        self._lock = descriptor
+        return descriptor
+
+    async def open(self) -> list[SpoolRow]:
         """Open the file, making it if there is none, and return the jobs that are not finished.
 
         Raises:
@@ -93,12 +112,16 @@ class Spool:
         return await loop.run_in_executor(self._thread, self._open)
 
     async def close(self) -> None:
-        """Close the file once what was asked for is done."""
+        """Close the file once all steps are written, and release the lock."""
         while self._writer is not None:
             await self._writer
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._close)
+        if self._connection is not None:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, self._connection.close)
         self._thread.shutdown()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     async def add(
         self, key: str, spec: str, script: bytes, submitted: float, phase: str
@@ -119,7 +142,7 @@ class Spool:
         return await self._do(step)
 
     async def dispatch(self, number: int, attempt: int, boot_id: str) -> bytes:
-        """Note that a job is about to be started; return its script."""
+        """Record that a job is about to start; return its script."""
 
         def step(connection: sqlite3.Connection) -> bytes:
             connection.execute(
@@ -132,20 +155,20 @@ class Spool:
         return await self._do(step)
 
     async def move(self, number: int, phase: str) -> None:
-        """Note that a job that has not started is held, or queued."""
+        """Record that a job that has not started is held, or queued."""
         await self._do(
             lambda connection: connection.execute(
                 "UPDATE job SET phase = ? WHERE id = ?", (phase, number)
             )
         )
 
-    async def finish(self, number: int, ended: float, result: str) -> None:
-        """Note how a job ended."""
+    async def finish(self, number: int, result: Result) -> None:
+        """Record the end of a job."""
 
         def step(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "UPDATE job SET phase = 'finished', ended = ?, result = ? WHERE id = ?",
-                (ended, result, number),
+                (result["end_time"], json.dumps(result), number),
             )
             connection.execute("DELETE FROM script WHERE id = ?", (number,))
 
@@ -160,39 +183,39 @@ class Spool:
 
         return await self._do(step)
 
-    async def finished(self, numbers: Sequence[int]) -> list[Row]:
+    async def finished(self, numbers: Sequence[int]) -> list[SpoolRow]:
         """Return those of these jobs that are finished."""
 
-        def step(connection: sqlite3.Connection) -> list[Row]:
-            rows: list[Row] = []
+        def step(connection: sqlite3.Connection) -> list[SpoolRow]:
+            rows: list[SpoolRow] = []
             for first in range(0, len(numbers), _IDS_PER_QUERY):
                 some = numbers[first : first + _IDS_PER_QUERY]
                 marks = ",".join("?" * len(some))
                 query = f"SELECT {_COLUMNS} FROM job WHERE phase = 'finished' AND id IN ({marks})"  # noqa: S608 - question marks
-                rows += [Row(*row) for row in connection.execute(query, some)]
+                rows += [SpoolRow(*row) for row in connection.execute(query, some)]
             return rows
 
         return await self._do(step)
 
     async def forget(self, before: float) -> int:
-        """Delete some of the jobs that ended before a moment; return how many, 0 when none is left.
+        """Delete some of the jobs that ended before a moment; return their number, 0 at the end.
 
-        Their arguments and environments are overwritten in the file, not only let go.
+        Their arguments and environments are overwritten in the file, not only released.
         """
 
         def step(connection: sqlite3.Connection) -> int:
             old = "SELECT id FROM job WHERE phase = 'finished' AND ended < ? LIMIT ?"
-            deleted = connection.execute(
+            return connection.execute(
                 f"DELETE FROM job WHERE id IN ({old})",  # noqa: S608 - two question marks
                 (before, _FORGOTTEN_AT_ONCE),
             ).rowcount
-            return deleted
 
         deleted = await self._do(step)
-        if deleted:
-            loop = asyncio.get_running_loop()
-            # What was overwritten still stands in the journal.
-            await loop.run_in_executor(self._thread, self._empty_journal)
+        if deleted and self._connection is not None:
+            loop, empty_journal = asyncio.get_running_loop(), "PRAGMA wal_checkpoint(TRUNCATE)"
+            # The journal still holds the deleted content.
+            with contextlib.suppress(sqlite3.Error):
+                await loop.run_in_executor(self._thread, self._connection.execute, empty_journal)
         return deleted
 
     async def _do(self, step: _Step[_T]) -> _T:
@@ -206,20 +229,20 @@ class Spool:
         loop = asyncio.get_running_loop()
         while self._steps:
             batch, self._steps = self._steps, []
-            outcomes = await loop.run_in_executor(self._thread, self._carry_out, batch)
-            for (_, future), outcome in zip(batch, outcomes, strict=True):
-                _settle(future, outcome)
+            results = await loop.run_in_executor(self._thread, self._run_batch, batch)
+            for (_, future), result in zip(batch, results, strict=True):
+                _set_result(future, result)
         self._writer = None
 
-    def _carry_out(self, batch: Sequence[tuple[_Step[object], object]]) -> list[object]:
-        """Return what each step returned or raised."""
+    def _run_batch(self, batch: Sequence[tuple[_Step[object], object]]) -> list[object]:
+        """Return the result or the error of each step."""
         try:
             return self._commit(batch)
         except Exception as error:
             if len(batch) == 1:
                 return [error]
-        # One that fails, because it is large, say, takes no other with it.
-        return [outcome for alone in batch for outcome in self._carry_out([alone])]
+        # A step that fails, because it is large for example, fails no other step.
+        return [result for alone in batch for result in self._run_batch([alone])]
 
     def _commit(self, batch: Sequence[tuple[_Step[object], object]]) -> list[object]:
         connection = self._connection
@@ -235,24 +258,15 @@ class Spool:
             raise
         return results
 
-    def _open(self) -> list[Row]:
+    def _open(self) -> list[SpoolRow]:
         try:
-            self._connection = _connect(self._path)
+            self._connection = _connect(self._directory / "spool.db")
             query = f"SELECT {_COLUMNS} FROM job WHERE phase <> 'finished' ORDER BY id"  # noqa: S608
-            return [Row(*row) for row in self._connection.execute(query)]
+            return [SpoolRow(*row) for row in self._connection.execute(query)]
         except sqlite3.Error as error:
             raise SchedulerUnavailable(
-                f"The spool {str(self._path)!r} cannot be used: {error}."
+                f"The spool {str(self._directory / 'spool.db')!r} cannot be used: {error}."
             ) from error
-
-    def _empty_journal(self) -> None:
-        if self._connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -271,14 +285,14 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _settle(future: asyncio.Future[object], outcome: object) -> None:
+def _set_result(future: asyncio.Future[object], result: object) -> None:
     if future.done():
         return
-    if isinstance(outcome, sqlite3.Error):
-        is_full = getattr(outcome, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    if isinstance(result, sqlite3.Error):
+        is_full = getattr(result, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
         kind = NothingWritten if is_full else SchedulerUnavailable
-        outcome = kind(f"The spool cannot be used: {outcome}.")
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
+        result = kind(f"The spool cannot be used: {result}.")
+    if isinstance(result, Exception):
+        future.set_exception(result)
     else:
-        future.set_result(outcome)
+        future.set_result(result)

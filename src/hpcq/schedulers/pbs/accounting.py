@@ -1,22 +1,27 @@
-"""How jobs ended, by PBS's accounting logs: for a server that keeps no finished jobs."""
+"""Ends of jobs by PBS's accounting logs: for a server that keeps no finished jobs."""
 
+import asyncio
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from hpcq.domain.errors import excerpt
-from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
-from hpcq.domain.states import FailureKind, JobState
+from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey, Usage
+from hpcq.domain.states import FailureKind
 from hpcq.domain.units import from_epoch
-from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.base import Listing, ParseFailure
+from hpcq.schedulers.meanings import Outcome
+from hpcq.schedulers.pbs.arrays import as_task, whole_of
 from hpcq.schedulers.pbs.conf import read_conf
-from hpcq.schedulers.pbs.records import slots_asked
-from hpcq.schedulers.pbs.states import End, end_of
+from hpcq.schedulers.pbs.qstat_job import group_of, slots_asked
+from hpcq.schedulers.pbs.script import acceptable_name
+from hpcq.schedulers.pbs.states import outcome_of
 from hpcq.schedulers.pbs_family.accounting import (
     AccountingLine,
+    AccountingLogs,
     local_moment,
     parse_accounting_line,
 )
@@ -31,14 +36,91 @@ from hpcq.schedulers.pbs_family.values import (
     slots_in,
 )
 
-__all__ = ["accounting_folder", "parse_accounting"]
+__all__ = ["Accounting", "accounting_folder", "parse_accounting"]
+
+_OTHER_CLOCK = timedelta(minutes=10)
+"""The server's may be so far away from ours."""
 
 _TOLD = frozenset("EDAR")
-_ASKED, _USED = "Resource_List.", "resources_used."
 _HOPELESS = re.compile(r"dependency|Reject reply .*Unknown Job Id")
-_UNKNOWN = End(
-    JobState.FAILED, FailureKind.UNKNOWN, "the record of its end does not say how it ended"
-)
+_UNKNOWN = Outcome(FailureKind.UNKNOWN, "the record of its end does not say how it ended")
+
+
+class Accounting:
+    """PBS's accounting logs, as far as this account may read them.
+
+    Args:
+        environment: says where PBS is configured.
+        owner: the service's account.
+    """
+
+    def __init__(self, environment: Mapping[str, str], owner: str | None) -> None:
+        self._environment = environment
+        self._owner = owner
+        self._logs: AccountingLogs | None = None
+
+    async def logs(self) -> AccountingLogs | None:
+        """Return the accounting logs, if this account may read them."""
+        folder = await asyncio.to_thread(accounting_folder, self._environment)
+        if folder is None:
+            return None
+        if self._logs is None or self._logs.directory != folder:
+            self._logs = AccountingLogs(folder)
+        return self._logs
+
+    async def ended(self, wanted: Sequence[NativeId]) -> Listing | None:
+        """Return what the accounting tells of jobs, and of arrays by their tasks.
+
+        Returns:
+            None where it cannot be read.
+        """
+        logs = await self.logs()
+        if logs is None:
+            return None
+        numbers = dict.fromkeys(native_id.partition("[")[0] for native_id in wanted)
+        lines = await asyncio.to_thread(logs.lines, numbers)
+        told = parse_accounting(lines, None)
+        tasks = [seen for seen in told.observations if seen.array_job_id is not None]
+        ends = {
+            seen.native_id: whole_of(
+                seen, [task for task in tasks if task.array_job_id == seen.native_id]
+            )
+            for seen in told.observations
+        }
+        known = (ends.get(native_id) or as_task(native_id, ends) for native_id in wanted)
+        return Listing(
+            observations=[seen for seen in known if seen is not None], unreadable=told.unreadable
+        )
+
+    async def find(self, key: SubmissionKey) -> NativeId | None:
+        """Look for a job whose account is the key."""
+        logs = await self.logs()
+        if logs is None:
+            return None
+        line = await asyncio.to_thread(logs.find, f'account="{key}"'.encode())
+        return None if line is None else parse_job_id(parse_accounting_line(line).job_id).short
+
+    async def find_similar_ended(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
+        """Look in the accounting for ended jobs of this account with this name, and no key.
+
+        Args:
+            spec: names the job.
+            since: not before then, by this machine's clock.
+        """
+        logs = await self.logs()
+        if logs is None:
+            return ()
+        mark = f" jobname={acceptable_name(spec.name)} ".encode()
+        lines = await asyncio.to_thread(logs.having, mark)
+        told = parse_accounting([line for line in lines if b' account="hpcq-' not in line], None)
+        earliest = since - _OTHER_CLOCK
+        return [
+            seen.native_id
+            for seen in told.observations
+            if seen.array_task_id is None
+            and self._owner in (None, seen.owner)
+            and (seen.submit_time is None or seen.submit_time >= earliest)
+        ]
 
 
 def accounting_folder(environment: Mapping[str, str]) -> Path | None:
@@ -70,7 +152,7 @@ def parse_accounting(lines: Iterable[bytes], wanted: Sequence[NativeId] | None) 
     last: dict[NativeId, Observation] = {}
     requestors: dict[NativeId, str] = {}
     arrays: set[NativeId] = set()
-    unreadable: list[Unreadable] = []
+    unreadable: list[ParseFailure] = []
     for raw in filter(bytes.strip, lines):
         try:
             line = parse_accounting_line(raw)
@@ -84,17 +166,17 @@ def parse_accounting(lines: Iterable[bytes], wanted: Sequence[NativeId] | None) 
                 continue
             if line.kind == "D":
                 requestors[native_id] = line.attributes.get("requestor", "")
-                end = _deleted(native_id, requestors[native_id])
-                last.setdefault(native_id, _of_task(end, job, line.moment))
+                seen = _deleted(native_id, requestors[native_id])
+                last.setdefault(native_id, _of_task(seen, job, line.moment))
             elif line.kind == "A":
-                end = _aborted(native_id, raw)
-                last.setdefault(native_id, _of_task(end, job, line.moment))
+                seen = _aborted(native_id, raw)
+                last.setdefault(native_id, _of_task(seen, job, line.moment))
             elif line.kind == "R":
                 last.pop(native_id, None)
             elif line.kind == "E":
                 last[native_id] = _ended(native_id, line, requestors.get(native_id))
         except ValueError as error:
-            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(raw)))
+            unreadable.append(ParseFailure(reason=str(error), excerpt=excerpt(raw)))
     return Listing(
         observations=[
             replace(seen, is_array=True) if native_id in arrays else seen
@@ -115,31 +197,31 @@ def _of_task(end: Observation, job: JobId, moment: str) -> Observation:
 
 
 def _deleted(native_id: NativeId, requestor: str) -> Observation:
-    end = end_of(
+    outcome = outcome_of(
         None, comment=f"x and terminated by {requestor}" if requestor else "", substate="91"
     )
     return Observation(
         native_id=native_id,
-        state=end.state,
+        state=outcome.state,
         native_state="D",
-        state_reason=end.reason,
-        failure_kind=end.kind,
+        state_reason=outcome.reason,
+        failure_kind=outcome.failure_kind,
     )
 
 
 def _aborted(native_id: NativeId, raw: bytes) -> Observation:
     said = excerpt(raw.partition(b";A;")[2].partition(b";")[2])
     if _HOPELESS.search(said):
-        end = end_of(None, has_dependency=True)
+        outcome = outcome_of(None, has_dependency=True)
     else:
         reason = f"aborted by PBS: {said}" if said else "aborted by PBS"
-        end = End(JobState.FAILED, FailureKind.SCHEDULER_ERROR, reason)
+        outcome = Outcome(FailureKind.SCHEDULER_ERROR, reason)
     return Observation(
         native_id=native_id,
-        state=end.state,
+        state=outcome.state,
         native_state="A",
-        state_reason=end.reason,
-        failure_kind=end.kind,
+        state_reason=outcome.reason,
+        failure_kind=outcome.failure_kind,
     )
 
 
@@ -147,22 +229,21 @@ def _ended(native_id: NativeId, line: AccountingLine, requestor: str | None) -> 
     told = line.attributes
     status = parse_whole(told.get("Exit_status"))
     comment = "" if requestor is None else f"x and terminated by {requestor}"
-    asked = {n.removeprefix(_ASKED): told[n] for n in told if n.startswith(_ASKED)}
-    used = {n.removeprefix(_USED): told[n] for n in told if n.startswith(_USED)}
-    end = _UNKNOWN
+    asked, used = group_of(told, "Resource_List"), group_of(told, "resources_used")
+    outcome = _UNKNOWN
     if status is not None:
-        end = end_of(status, comment=comment, asked=asked, used=used)
+        outcome = outcome_of(status, comment=comment, asked=asked, used=used)
     ended_at = _moment(told.get("end")) or local_moment(line.moment)
     job, wall_time = parse_job_id(line.job_id), read_figure(parse_duration, asked.get("walltime"))
     account = told.get("account")
     return Observation(
         native_id=native_id,
-        state=end.state,
+        state=outcome.state,
         native_state="E",
-        state_reason=end.reason,
-        failure_kind=end.kind,
-        exit_code=end.exit_code,
-        exit_signal=end.exit_signal,
+        state_reason=outcome.reason,
+        failure_kind=outcome.failure_kind,
+        exit_code=outcome.exit_code,
+        exit_signal=outcome.exit_signal,
         name=told.get("jobname") or None,
         owner=told.get("user") or None,
         queue=told.get("queue") or None,

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from hpcq.domain.arrays import whole
+from hpcq.domain.arrays import summarize_array
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
-from hpcq.schedulers.pbs.records import Record
+from hpcq.schedulers.pbs.qstat_job import Record
 from hpcq.schedulers.pbs_family.values import parse_job_id
 
 __all__ = ["as_task", "whole_of", "with_tasks"]
@@ -57,7 +57,7 @@ def _with(array: Record, tasks: Sequence[Observation]) -> Record:
     if not tasks:
         return array
     seen = array.observation
-    together = whole(seen.native_id, tasks)
+    together = summarize_array(seen.native_id, tasks)
     return replace(array, observation=replace(seen, hosts=together.hosts), usage=together.usage)
 
 
@@ -71,7 +71,7 @@ def whole_of(array: Observation, tasks: Sequence[Observation]) -> Observation:
     ended = [task for task in tasks if task.state.is_final]
     if not ended:
         return array
-    of_tasks = whole(array.native_id, ended)
+    of_tasks = summarize_array(array.native_id, ended)
     # A task that is not among them may be the one that failed.
     if array.state is JobState.FAILED and of_tasks.state is not JobState.FAILED:
         return replace(array, usage=of_tasks.usage)

@@ -1,25 +1,20 @@
 """PBS behind the backend contract."""
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from hpcq.domain.errors import (
-    CommandFailed,
-    InvalidSpec,
-    OutputParseError,
-    WrongState,
-)
+from hpcq.domain.errors import CommandFailed, InvalidSpec, WrongState
 from hpcq.domain.jobs import (
     DependencyCondition,
     JobSpec,
     NativeId,
     SubmissionKey,
 )
-from hpcq.execution.leftovers import marked
-from hpcq.execution.protocol import Completed, Runner
+from hpcq.execution.protocol import Runner
 from hpcq.schedulers.base import (
     Capabilities,
     Listing,
@@ -28,80 +23,62 @@ from hpcq.schedulers.base import (
     SchedulerOptions,
     ScriptDirectives,
 )
-from hpcq.schedulers.cli import CommandLine, read_script
-from hpcq.schedulers.pbs import answers, commands, parse
+from hpcq.schedulers.command_errors import ErrorKind
+from hpcq.schedulers.command_line import CommandLineBackend, read_script
+from hpcq.schedulers.pbs import parse, submit
+from hpcq.schedulers.pbs.accounting import Accounting
 from hpcq.schedulers.pbs.arrays import with_tasks
 from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
 from hpcq.schedulers.pbs.conf import command_path
-from hpcq.schedulers.pbs.logs import Logs
+from hpcq.schedulers.pbs.errors import ERRORS, parse_qsub
 from hpcq.schedulers.pbs.qstat import Qstat
-from hpcq.schedulers.pbs.records import Record
-from hpcq.schedulers.pbs.resources import check_resources, has_memory
+from hpcq.schedulers.pbs.qstat_job import Record
+from hpcq.schedulers.pbs.resources import has_memory
 from hpcq.schedulers.pbs.script import choose, tasks_of
-from hpcq.schedulers.pbs.traces import Traces
-from hpcq.schedulers.pbs_family.values import ID_FORMS
+from hpcq.schedulers.pbs.settings import PbsSettings
+from hpcq.schedulers.pbs.tracejob import Tracejob
+from hpcq.schedulers.pbs_family.values import FIELDS, ID_FORMS
 
 __all__ = ["PbsBackend", "create"]
 
-_FIELDS = frozenset(
-    {
-        "queue",
-        "account",
-        "priority",
-        "wall_time_limit_seconds",
-        "environment",
-        "stdout_path",
-        "stderr_path",
-        "hold",
-        "depends_on",
-        "array",
-    }
-)
 # What depends on how a job ended.
 _JUDGED = frozenset({DependencyCondition.SUCCESS, DependencyCondition.FAILURE})
 _NO_LIMIT_OF_TASKS = re.compile(rb"illegal -J value|illegal -W value|max_run_subjobs")
 
 
-class PbsBackend:
+class PbsBackend(CommandLineBackend):
     """OpenPBS 23.06 and PBS Professional, through their commands.
 
     Every method runs the commands named in ``docs/schedulers/pbs.md``. What a server can do is
-    learnt from its answers, not from its version: two builds that call themselves 23.06.06 print
-    different JSON.
+    learnt from its answers, not from its version: two builds call themselves 23.06.06.
     """
 
     name = "PBS"
+    errors = ERRORS
 
-    def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
-        self._cli = CommandLine(options, runner)
+    def __init__(self, options: SchedulerOptions, runner: Runner, settings: PbsSettings) -> None:
+        super().__init__(options, runner)
         owner = options.environment.get("USER")
-        self._resources = options.pbs_resources
+        self._resources = settings.pbs_resources
         self._environment = options.environment
         self._job_shell = options.job_shell
         self._qstat = Qstat(self._cli, owner)
-        self._logs = Logs(options.environment, owner)
-        self._listing = asyncio.Lock()
+        self._accounting = Accounting(options.environment, owner)
         self._listed: dict[NativeId, Record] = {}
         self._ended_tasks: dict[NativeId, Record] = {}
-        self._traces = Traces(self._cli, self._qstat.arrays)
+        self._tracejob = Tracejob(self._cli, self._qstat.arrays)
 
     @property
     def capabilities(self) -> Capabilities:
-        """What PBS can express with the site's resources."""
+        """Capabilities of PBS with the site's resources."""
         memory = {"memory_limit_bytes"} if has_memory(self._resources) else set()
         return Capabilities(
             id_forms=ID_FORMS,
-            fields=_FIELDS | memory,
+            fields=FIELDS | memory,
             actions=frozenset({"hold", "release"}),
             accounting=True,
             memory_enforced=False,
         )
-
-    async def start(self, wake: Callable[[], None]) -> None:
-        """Do nothing: PBS tells nobody when its queue changes."""
-
-    async def stop(self) -> None:
-        """Do nothing."""
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Return what the script's ``#PBS`` lines decide; see `SchedulerBackend.check_script`."""
@@ -112,22 +89,22 @@ class PbsBackend:
         await self._check_dependencies(spec)
         script = await asyncio.to_thread(read_script, spec.script_file)
         choices = choose(spec, script, self._resources, self._environment)
-        argv = commands.build_qsub(
+        argv = submit.build_qsub(
             spec,
             choices,
             key,
-            key_is_account=await self._logs.accounting() is not None,
+            key_is_account=await self._accounting.logs() is not None,
             arrays=self._qstat.arrays,
             login_shell=self._environment.get("SHELL"),
         )
         done = await self._cli.run(
             argv,
-            stdin=commands.build_stdin(spec, choices, script, self._job_shell),
+            stdin=submit.build_stdin(spec, choices, script, self._job_shell),
             cwd=spec.working_directory,
-            extra_environment=marked(key),
+            mark=key,
         )
         try:
-            native_id, is_array = answers.parse_qsub(done, self._cli.locate("qsub"))
+            native_id, is_array = parse_qsub(done, self._cli.locate("qsub"))
         except (CommandFailed, InvalidSpec) as error:
             limited = spec.array is not None and spec.array.max_running is not None
             if limited and _NO_LIMIT_OF_TASKS.search(done.stderr):
@@ -139,7 +116,7 @@ class PbsBackend:
             raise
         if is_array:
             self._qstat.arrays.add(native_id)
-            self._traces.expect(native_id, tasks_of(native_id, choices.array))
+            self._tracejob.expect(native_id, tasks_of(native_id, choices.array))
         return native_id
 
     async def find(self, key: SubmissionKey) -> NativeId | None:
@@ -148,15 +125,19 @@ class PbsBackend:
         finished = None if found is not None else await self._qstat.history(())
         if finished is not None:
             found = _with_key(finished, key)
-        return found or await self._logs.find(key)
+        return found or await self._accounting.find(key)
 
-    async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
+    async def find_similar_ended(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
         """Look in the accounting logs for ended jobs of this account with this name.
 
         Without history PBS forgets a job's variables with the job, and its account, which the
         logs keep, may be the user's own. With history it forgets nothing so soon.
         """
-        return () if self._qstat.keeps_history else await self._logs.lookalikes(spec, since)
+        return (
+            ()
+            if self._qstat.keeps_history
+            else await self._accounting.find_similar_ended(spec, since)
+        )
 
     async def jobs(self) -> Listing:
         """Run one ``qstat`` for all users' jobs, array tasks included.
@@ -175,7 +156,7 @@ class PbsBackend:
                 if record.is_over and record.observation.array_task_id is not None
             }
             self._qstat.arrays |= {seen for seen, record in self._listed.items() if record.is_array}
-            self._traces.remember(records)
+            self._tracejob.remember(records)
         return Listing(
             observations=[record.observation for record in going_on],
             unreadable=answer.unreadable,
@@ -197,12 +178,12 @@ class PbsBackend:
 
     async def _logged(self, missing: Sequence[NativeId]) -> Listing:
         """Return what the logs tell of jobs that ``qstat`` does not know."""
-        accounted = await self._logs.ended(missing)
+        accounted = await self._accounting.ended(missing)
         if accounted is not None:
             return accounted
         if self._qstat.keeps_history:
             return Listing()
-        return Listing(observations=await self._traces.ended(missing))
+        return Listing(observations=await self._tracejob.ended(missing))
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:
         """Return what the last `jobs` told of these: ``qstat -f`` always tells everything."""
@@ -213,59 +194,38 @@ class PbsBackend:
 
     async def cancel(self, native_id: NativeId) -> bool:
         """Run ``qdel``; it is silent, so what became of the job is seen later."""
-        done = await self._change("qdel", native_id)
-        if not answers.is_past_changing(done):
-            answers.check_change(done, native_id)
+        with contextlib.suppress(WrongState):
+            await self._change("qdel", native_id)
         return False
 
     async def hold(self, native_id: NativeId) -> None:
         """Run ``qhold``: a user's hold. A running job goes on, and is held if it is put back."""
-        done = await self._change("qhold", native_id)
-        if answers.is_past_changing(done):
-            raise WrongState(f"The job {native_id} has ended, or is about to.")
-        answers.check_change(done, native_id)
+        await self._change("qhold", native_id)
 
     async def release(self, native_id: NativeId) -> None:
         """Run ``qrls``: lifts a user's hold; a job that has ended meanwhile has none."""
-        done = await self._change("qrls", native_id)
-        if not answers.is_past_changing(done):
-            answers.check_change(done, native_id)
+        with contextlib.suppress(WrongState):
+            await self._change("qrls", native_id)
 
     async def queues(self) -> Sequence[Queue]:
-        """Run ``qstat -Q``."""
-        return parse_queues(await self._as_json_or_text("qstat", "-Q", "-f"))
+        """Run ``qstat -Q -f``."""
+        return parse_queues(await self._cli.check_output(("qstat", "-Q", "-f"), listing=True))
 
     async def nodes(self) -> Sequence[Node]:
-        """Run ``pbsnodes``."""
-        return parse_nodes(await self._as_json_or_text("pbsnodes", "-a"))
+        """Run ``pbsnodes -a``."""
+        return parse_nodes(await self._cli.check_output(("pbsnodes", "-a"), listing=True))
 
-    async def version(self) -> str:
-        """Return what ``qstat --version`` says: ``pbs_version = 23.06.06``."""
-        done = await self._cli.run(("qstat", "--version"))
-        first, _, _ = (done.stdout or done.stderr).decode("utf-8", "replace").partition("\n")
-        if not first.strip():
-            raise OutputParseError("qstat --version", "it printed nothing", b"")
-        return first.strip()
-
-    async def _as_json_or_text(self, *argv: str) -> bytes:
-        done = await self._cli.run((*argv, "-F", "json"), listing=True)
-        if answers.has_no_json(done):
-            done = await self._cli.run(argv, listing=True)
-        answers.check_completed(done)
-        return done.stdout
-
-    async def _change(self, command: str, native_id: NativeId) -> Completed:
+    async def _change(self, command: str, native_id: NativeId) -> None:
         """Run a command on one job; once more with brackets if that is an array's way to exist."""
-        word = commands.job_word(native_id, self._qstat.arrays)
-        done = await self._cli.run(commands.build_change(command, word))
-        could_be_array = native_id.isdigit() and native_id not in self._qstat.arrays
-        if done.exit_code != 0 and could_be_array and answers.is_unknown_job(done):
-            array = commands.job_word(native_id, {native_id})
-            again = await self._cli.run(commands.build_change(command, array))
-            if not answers.is_unknown_job(again):
-                self._qstat.arrays.add(native_id)
-                return again
-        return done
+        arrays = self._qstat.arrays
+        done = await self._cli.run((command, submit.job_word(native_id, arrays)))
+        could_be_array = native_id.isdigit() and native_id not in arrays
+        if could_be_array and ERRORS.kind_of(done) is ErrorKind.UNKNOWN_JOB:
+            again = await self._cli.run((command, submit.job_word(native_id, {native_id})))
+            if ERRORS.kind_of(again) is not ErrorKind.UNKNOWN_JOB:
+                arrays.add(native_id)
+                done = again
+        ERRORS.check(done, native_id)
 
     async def _check_dependencies(self, spec: JobSpec) -> None:
         """Make sure that what a job waits for is still known to PBS.
@@ -302,15 +262,10 @@ class PbsBackend:
                 )
 
 
-def create(options: SchedulerOptions, runner: Runner) -> PbsBackend:
-    """Return the backend, not started.
-
-    Raises:
-        ValueError: the site's resources are no template for ``-l``.
-    """
-    check_resources(options.pbs_resources)
+def create(options: SchedulerOptions, runner: Runner, settings: PbsSettings) -> PbsBackend:
+    """Return the backend, not started."""
     path = command_path(options.command_path, options.environment)
-    return PbsBackend(replace(options, command_path=path), runner)
+    return PbsBackend(replace(options, command_path=path), runner, settings)
 
 
 def _with_key(answer: parse.Answer, key: SubmissionKey) -> NativeId | None:

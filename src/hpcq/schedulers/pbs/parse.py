@@ -1,33 +1,49 @@
-"""From what ``qstat`` prints to observations: pure functions over bytes."""
+r"""The jobs in what ``qstat -f`` prints, in its delimiter format or as text.
+
+The delimiter format (``-F dsv -D DELIMITER``) has one record a job: ``Job Id: 36.host``, and then
+``NAME=VALUE`` for each attribute, all with the delimiter between them. Each call has a random
+delimiter, which no user can have put into a value. A record begins with ``Job Id:`` in a new line,
+an id, the delimiter and ``Job_Name=``, which is the first attribute of every job: nothing else is
+believed to be a heading, although the release of June 2023 prints the byte 0xCA as a caret and a
+newline. Values are printed as the server has them: no type is guessed. A backslash in them is
+doubled, except before a comma or a quotation mark, which the server itself escapes in
+``Variable_List``; a newline is ``\n``, a form feed ``\f`` (recordings qstat-f-dsv.*; prt_attr in
+OpenPBS's qstat.c).
+"""
 
 import re
+import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId
-from hpcq.domain.units import from_epoch
-from hpcq.schedulers.base import Unreadable
-from hpcq.schedulers.pbs.json import Attributes, Member, document, member_attributes
-from hpcq.schedulers.pbs.records import Record, record_of
+from hpcq.schedulers.base import ParseFailure
+from hpcq.schedulers.pbs.qstat_job import Record, record_of
 from hpcq.schedulers.pbs_family.text import parse_text_records
-from hpcq.schedulers.pbs_family.values import parse_job_id
+from hpcq.schedulers.pbs_family.values import parse_job_id, restored
 
-__all__ = ["Answer", "Reader", "nested", "read_text"]
+__all__ = ["Answer", "Reader", "new_delimiter", "read_text"]
 
-# A comma in a value has a backslash before it (recording qstat-f.long-workdir.LANG-C).
-_COMMA = re.compile(r"(?<!\\),")
 _HEADING = re.compile(rb"^[ \t]*Job Id: ", re.MULTILINE)
+_ESCAPE = re.compile(r"\\([\\nf])")
+_ESCAPED = {"\\": "\\", "n": "\n", "f": "\f"}
+
+
+def new_delimiter() -> str:
+    """Return a delimiter for one call of ``qstat``, with 64 random bits."""
+    return f"\x1f{secrets.token_hex(8)}\x1f"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one ``qstat`` told of jobs."""
+    """Jobs that one ``qstat`` told of."""
 
     records: tuple[Record, ...]
-    unreadable: tuple[Unreadable, ...]
+    unreadable: tuple[ParseFailure, ...]
 
     def only(self, names: Collection[str]) -> "Answer":
         """Return what it tells of these jobs, the ones that were asked about."""
@@ -54,6 +70,102 @@ class Answer:
         )
 
 
+class _Printed(Protocol):
+    """One job as it was printed, in either form."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def raw(self) -> bytes: ...
+    @property
+    def is_whole(self) -> bool: ...
+    @property
+    def attributes(self) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _DelimitedJob:
+    """One record of the delimiter format, NUL in place of the delimiter."""
+
+    name: str
+    raw: bytes
+    is_whole: bool
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Its attributes, names as printed (``Resource_List.ncpus``); of two the first counts."""
+        pairs = (field.partition(b"=") for field in reversed(self.raw.split(b"\0")[1:]))
+        return {name.decode("utf-8", "replace"): _value(value) for name, _, value in pairs}
+
+
+def _value(raw: bytes) -> str:
+    text = restored(raw).decode("utf-8", "replace")
+    return _ESCAPE.sub(lambda found: _ESCAPED[found[1]], text) if "\\" in text else text
+
+
+class Reader:
+    """Reads the delimiter format; a job whose text did not change is not read again.
+
+    Args:
+        owner: the service's account. Only its jobs can carry a submission's key: anyone can put
+            a key into the environment of a job.
+        command: the program that prints it, for messages.
+    """
+
+    def __init__(self, owner: str | None, command: str = "qstat") -> None:
+        self._owner = owner
+        self._command = command
+        self._known: dict[str, tuple[bytes, Record]] = {}
+
+    def read(
+        self, output: bytes, delimiter: str, sampled: datetime | None, *, remember: bool = False
+    ) -> Answer:
+        """Return the jobs of an answer, in its order; none for an empty one.
+
+        Args:
+            output: what ``qstat`` printed, with ``TZ=UTC``.
+            delimiter: what it was told to put between attributes.
+            sampled: when it was asked.
+            remember: whether it is the listing that comes again and again.
+
+        Raises:
+            OutputParseError: it is something else, or its end is missing: what should follow
+                exists and is not known.
+        """
+        known: dict[str, tuple[bytes, Record]] = {}
+
+        def read(job: _Printed) -> Record:
+            seen = self._known.get(job.name)
+            if seen is None or seen[0] != job.raw:
+                seen = (job.raw, record_of(job.name, job.attributes, self._owner, sampled))
+            known[job.name] = seen
+            return seen[1]
+
+        answer = _read_all(_split(output, delimiter, self._command), read)
+        if remember:
+            self._known = known
+        return answer
+
+
+def _split(output: bytes, delimiter: str, command: str) -> list[_DelimitedJob]:
+    text = output.replace(b"\0", "\ufffd".encode()).replace(delimiter.encode(), b"\0")
+    _, *pieces = (b"\n" + text).split(b"\nJob Id: ")
+    raws: list[bytes] = []
+    for piece in pieces:
+        if b"\0Job_Name=" in piece[: piece.find(b"=") + 1]:
+            raws.append(piece)
+        elif raws:
+            raws[-1] += b"\nJob Id: " + piece
+    if text.strip() and not raws:
+        raise OutputParseError(command, "no line begins with 'Job Id: ' and an id", output)
+    if raws and not raws[-1].endswith(b"\n"):
+        raise OutputParseError(command, "its end is missing", output[-400:])
+    return [
+        _DelimitedJob(raw[: raw.find(b"\0")].decode("utf-8", "replace"), raw.rstrip(b"\r\n"), True)
+        for raw in raws
+    ]
+
+
 def read_text(
     output: bytes,
     known: Collection[str] | None,
@@ -63,7 +175,7 @@ def read_text(
     is_single: bool = False,
     command: str = "qstat",
 ) -> Answer:
-    """Return the jobs in the text of ``qstat -f``, for a PBS that prints no JSON.
+    """Return the jobs in the text of ``qstat -f``, for a PBS without the delimiter format.
 
     Args:
         output: what it printed, with ``TZ=UTC``.
@@ -78,97 +190,35 @@ def read_text(
     """
     if output.strip() and _HEADING.search(output) is None:
         raise OutputParseError(command, "no line begins with 'Job Id: '", output)
-    found = parse_text_records(output, known=known, is_single=is_single)
-    members = [Member(record.name, record.raw, record.is_whole) for record in found]
-    texts = dict(zip(map(id, members), found, strict=True))
 
-    def read(member: Member) -> Record:
-        if not member.is_whole:
+    def read(job: _Printed) -> Record:
+        if not job.is_whole:
             raise ValueError("its end is missing")
-        attributes = nested(texts[id(member)].attributes)
-        return record_of(member.name, attributes, owner, sampled)
+        return record_of(job.name, job.attributes, owner, sampled)
 
-    return read_all(members, read)
-
-
-def nested(flat: Mapping[str, str]) -> Attributes:
-    """Return attributes as JSON has them: ``Resource_List.ncpus`` in a group of its own."""
-    attributes: Attributes = {}
-    for name, value in flat.items():
-        group, dot, inner = name.partition(".")
-        if name == "Variable_List":
-            pairs = (pair.partition("=") for pair in _COMMA.split(value))
-            attributes[name] = {v.strip(): text.replace("\\,", ",") for v, _, text in pairs}
-        elif dot:
-            nested = attributes.setdefault(group, {})
-            if isinstance(nested, dict):
-                nested.setdefault(inner, value)
-        else:
-            attributes.setdefault(name, value)
-    return attributes
+    return _read_all(parse_text_records(output, known=known, is_single=is_single), read)
 
 
-class Reader:
-    """Reads ``qstat -f -F json``; a job whose text did not change is not read again.
+def _read_all(jobs: Iterable[_Printed], read: Callable[[_Printed], Record]) -> Answer:
+    """Read each job; one that cannot be read is reported beside the others.
 
-    Args:
-        owner: the service's account. Only its jobs can carry a submission's key: anyone can put
-            a key into the environment of a job.
-        command: the program that prints it, for messages.
+    Two records under one id are both unreadable: one of them is made up by a user, and nobody can
+    say which.
     """
-
-    def __init__(self, owner: str | None, command: str = "qstat") -> None:
-        self._owner = owner
-        self._command = command
-        self._known: dict[str, tuple[bytes, Record]] = {}
-
-    def read(self, output: bytes, *, remember: bool = False) -> Answer:
-        """Return the jobs of an answer, in its order.
-
-        Two records under one id are both unreadable: one of them is made up by a user, and
-        nobody can say which.
-
-        Args:
-            output: what ``qstat`` printed, with ``TZ=UTC``.
-            remember: whether it is the listing that comes again and again.
-
-        Raises:
-            OutputParseError: it is no such document.
-        """
-        found = document(self._command, output, "Jobs")
-        sampled = from_epoch(found.timestamp)
-        known: dict[str, tuple[bytes, Record]] = {}
-
-        def read(member: Member) -> Record:
-            seen = self._known.get(member.name)
-            if seen is None or seen[0] != member.text:
-                record = record_of(member.name, member_attributes(member), self._owner, sampled)
-                seen = (member.text, record)
-            known[member.name] = seen
-            return seen[1]
-
-        answer = read_all(found.members, read)
-        if remember:
-            self._known = known
-        return answer
-
-
-def read_all(members: Iterable[Member], read: Callable[[Member], Record]) -> Answer:
-    """Read each member; one that cannot be read is reported beside the others."""
-    named = [(member, _known_id(member.name)) for member in members]
+    named = [(job, _known_id(job.name)) for job in jobs]
     times = Counter(native_id for _, native_id in named)
     records: list[Record] = []
-    unreadable: list[Unreadable] = []
-    for member, native_id in named:
+    unreadable: list[ParseFailure] = []
+    for job, native_id in named:
         try:
             if native_id is not None and times[native_id] > 1:
                 raise ValueError("there is more than one record under its id")
-            records.append(read(member))
+            records.append(read(job))
         except ValueError as error:
             unreadable.append(
-                Unreadable(
-                    reason=f"{excerpt(member.name, 80)}: {error}",
-                    excerpt=excerpt(member.text),
+                ParseFailure(
+                    reason=f"{excerpt(job.name, 80)}: {error}",
+                    excerpt=excerpt(job.raw),
                     native_id=native_id,
                 )
             )

@@ -1,27 +1,37 @@
-"""Asking ``qstat``, in the words that the site's PBS understands."""
+"""Queries to ``qstat``, in the words that the site's PBS understands."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from hpcq.domain.jobs import NativeId, Observation
-from hpcq.schedulers.base import Listing, Unreadable
-from hpcq.schedulers.cli import CommandLine
-from hpcq.schedulers.pbs import answers, commands, parse
+from hpcq.execution.protocol import Completed
+from hpcq.schedulers.base import Listing, ParseFailure
+from hpcq.schedulers.command_line import CommandLine, batches
+from hpcq.schedulers.pbs import parse, submit
 from hpcq.schedulers.pbs.arrays import as_task, whole_of
-from hpcq.schedulers.pbs.records import Record
+from hpcq.schedulers.pbs.errors import check_qstat, lacks_dsv, lacks_history
+from hpcq.schedulers.pbs.qstat_job import Record
 from hpcq.schedulers.pbs_family.values import parse_job_id
 
 __all__ = ["Qstat"]
 
 _IDS_IN_ONE_COMMAND = 500
 _ASKED_ALONE = 10
-"""So many jobs of which an answer tells twice are asked about one by one."""
+"""So many jobs of which a text tells twice are asked about one by one."""
 _HISTORY_ASKED_AGAIN_SECONDS = 600.0
 
 
+class _NoHistory(Exception):
+    """The server keeps no jobs that have ended."""
+
+
 class Qstat:
-    """What ``qstat`` tells of jobs, in JSON or in text; which of them is learnt from its answers.
+    """Jobs that ``qstat`` tells of, in the form that the site's PBS prints.
+
+    That is the delimiter format. Where ``qstat`` does not know it, its text is read: ``qselect``
+    tells which ids exist, for users can put whole records into a text. Which options ``qstat``
+    knows is learnt from its answers.
 
     Args:
         cli: runs commands.
@@ -36,14 +46,14 @@ class Qstat:
         self._owner = owner
         self._program = cli.locate("qstat")
         self._reader = parse.Reader(owner, self._program)
-        self._prints_json = True
+        self._knows_dsv = True
         self._groups_ids = True
         self._no_history_until = 0.0
         self.arrays: set[NativeId] = set()
 
     @property
     def keeps_history(self) -> bool:
-        """Whether the server keeps jobs that have ended, as far as is known."""
+        """True while the server is believed to keep jobs that have ended."""
         return asyncio.get_running_loop().time() >= self._no_history_until
 
     async def queue(self, *, remember: bool = False) -> parse.Answer:
@@ -52,100 +62,101 @@ class Qstat:
         Args:
             remember: whether it is the listing that comes again and again.
         """
-        if self._prints_json:
-            done = await self._cli.run(commands.build_qstat(), listing=True)
-            self._prints_json = not answers.has_no_json(done)
-        if not self._prints_json:
-            return await self._settled(await self._text())
-        answers.check_qstat(done)
-        answer = await asyncio.to_thread(self._reader.read, done.stdout, remember=remember)
-        return await self._settled(answer)
-
-    async def _text(self) -> parse.Answer:
-        """Run ``qstat -f``, and ``qselect`` for the ids: no user can add to those."""
-        done = await self._cli.run(("qstat", "-f"), listing=True)
-        answers.check_qstat(done)
-        known = await self._selected()
-        return await self._read_text(done.stdout, known)
-
-    async def _settled(self, answer: parse.Answer, *, history: bool = False) -> parse.Answer:
-        """Ask alone about jobs of which an answer tells twice: nobody can stand for them there."""
-        for native_id in answer.contradicted[:_ASKED_ALONE]:
-            word = commands.job_word(native_id, self.arrays)
-            if self._prints_json:
-                done = await self._cli.run(commands.build_qstat([word], history=history))
-                answers.check_qstat(done)
-                alone = await asyncio.to_thread(self._reader.read, done.stdout)
-            else:
-                done = await self._cli.run(("qstat", *(["-x"] if history else []), "-f", word))
-                answers.check_qstat(done)
-                alone = await self._read_text(done.stdout, None, is_single=True)
-            answer = answer.replaced(native_id, alone.only([word]))
-        return answer
-
-    async def _selected(self, *options: str) -> list[str]:
-        found = await self._cli.check(("qselect", *options), listing=True)
-        return found.decode("ascii", "replace").split()
-
-    async def _read_text(
-        self, output: bytes, known: Sequence[str] | None, *, is_single: bool = False
-    ) -> parse.Answer:
-        sampled = datetime.now(UTC)
-        return await asyncio.to_thread(
-            parse.read_text,
-            output,
-            known,
-            self._owner,
-            sampled,
-            is_single=is_single,
-            command=self._program,
-        )
+        answer = await self._delimited((), remember=remember)
+        return await self._text() if answer is None else answer
 
     async def history(self, words: Sequence[str], *, tasks: bool = False) -> parse.Answer | None:
-        """Run ``qstat -x`` for all jobs or these; None where the server keeps none."""
+        """Ask for the jobs that have ended too, all or these; None where the server keeps none.
+
+        Args:
+            words: the ids as PBS has them.
+            tasks: whether one whole array is asked about with its tasks.
+        """
         if not self.keeps_history:
             return None
-        if self._prints_json and words and not tasks and not self._groups_ids:
-            return await self._one_by_one(words)
-        if not self._prints_json:
-            done = await self._cli.run(("qstat", "-x", "-f", *words), listing=True)
-        else:
-            argv = commands.build_qstat(words, history=True, grouped=not tasks)
-            done = await self._cli.run(argv, listing=True)
-        if answers.has_no_history(done):
+        try:
+            answer = await self._delimited(words, history=True, tasks=tasks)
+            if answer is None:
+                answer = await (self._alone(words, "-x") if words else self._text("-x"))
+        except _NoHistory:
             now = asyncio.get_running_loop().time()
             self._no_history_until = now + _HISTORY_ASKED_AGAIN_SECONDS
             return None
-        if self._prints_json and words and not tasks and answers.has_no_json(done):
-            self._groups_ids = False
-            return await self._one_by_one(words)
-        answers.check_qstat(done)
-        if words and not self._prints_json:
-            answer = await self._read_text(done.stdout, None, is_single=True)
-            return answer.only(words)
-        if self._prints_json:
-            answer = await asyncio.to_thread(self._reader.read, done.stdout)
-        else:
-            answer = await self._read_text(done.stdout, await self._selected("-x"))
-        return await self._settled(answer, history=True)
+        return answer
 
-    async def _one_by_one(self, words: Sequence[str]) -> parse.Answer | None:
-        """Ask about each job by itself, where ``qstat`` does not know ``-E``."""
-        told = [await self.history([word], tasks=True) for word in words]
-        known = [answer for answer in told if answer is not None]
-        if len(known) < len(told):
-            return None
-        return parse.Answer(
-            tuple(record for answer in known for record in answer.records),
-            tuple(bad for answer in known for bad in answer.unreadable),
+    async def _delimited(
+        self,
+        words: Sequence[str],
+        *,
+        history: bool = False,
+        tasks: bool = False,
+        remember: bool = False,
+    ) -> parse.Answer | None:
+        """Ask in the delimiter format; None where ``qstat`` does not know it."""
+        while self._knows_dsv:
+            delimiter = parse.new_delimiter()
+            groups = self._groups_ids and bool(words) and not tasks
+            done = await self._run(
+                submit.build_qstat(words, delimiter, history=history, tasks=tasks, grouped=groups)
+            )
+            if not lacks_dsv(done):
+                check_qstat(done)
+                now = datetime.now(UTC)
+                return await asyncio.to_thread(
+                    self._reader.read, done.stdout, delimiter, now, remember=remember
+                )
+            if groups:
+                self._groups_ids = False
+            else:
+                self._knows_dsv = False
+        return None
+
+    async def _text(self, *options: str) -> parse.Answer:
+        """Ask for all jobs as text; those of which it tells twice are asked about alone."""
+        done = await self._run(("qstat", *options, "-f"))
+        check_qstat(done)
+        known = await self._cli.check_output(("qselect", *options), listing=True)
+        answer = await self._read_text(done, known.decode("ascii", "replace").split())
+        for native_id in answer.contradicted[:_ASKED_ALONE]:
+            alone = await self._alone([submit.job_word(native_id, self.arrays)], *options)
+            answer = answer.replaced(native_id, alone)
+        return answer
+
+    async def _alone(self, words: Sequence[str], *options: str) -> parse.Answer:
+        """Ask about each job by itself, as text: nobody can stand for it there."""
+        told = parse.Answer((), ())
+        for word in words:
+            done = await self._run(("qstat", *options, "-f", word))
+            check_qstat(done)
+            one = (await self._read_text(done, None, is_single=True)).only([word])
+            told = parse.Answer(told.records + one.records, told.unreadable + one.unreadable)
+        return told
+
+    async def _run(self, argv: Sequence[str]) -> Completed:
+        done = await self._cli.run(argv, listing=True)
+        if lacks_history(done):
+            raise _NoHistory
+        return done
+
+    async def _read_text(
+        self, done: Completed, known: Sequence[str] | None, *, is_single: bool = False
+    ) -> parse.Answer:
+        return await asyncio.to_thread(
+            parse.read_text,
+            done.stdout,
+            known,
+            self._owner,
+            datetime.now(UTC),
+            is_single=is_single,
+            command=self._program,
         )
 
     async def ended(self, ids: Sequence[NativeId]) -> Listing:
         """Ask ``qstat -x`` about jobs, and once more about those that may be whole arrays."""
         observations: list[Observation] = []
-        unreadable: list[Unreadable] = []
-        for batch in _batches(ids, _IDS_IN_ONE_COMMAND if self._prints_json else 1):
-            words = [commands.job_word(native_id, self.arrays) for native_id in batch]
+        unreadable: list[ParseFailure] = []
+        for batch in batches(ids, _IDS_IN_ONE_COMMAND):
+            words = [submit.job_word(native_id, self.arrays) for native_id in batch]
             told = await self.history(words)
             if told is None:
                 return Listing()
@@ -154,7 +165,7 @@ class Qstat:
             known = {record.observation.native_id for record in records}
             unknown = [i for i in batch if i not in known | self.arrays and i.isdigit()]
             if unknown:
-                more = await self.history([commands.job_word(i, {i}) for i in unknown])
+                more = await self.history([submit.job_word(i, {i}) for i in unknown])
                 records += more.records if more is not None else ()
             over = [record for record in records if record.is_over]
             self.arrays |= {record.observation.native_id for record in over if record.is_array}
@@ -168,7 +179,7 @@ class Qstat:
         self,
         ids: Sequence[NativeId],
         told: Sequence[Observation],
-        unreadable: Sequence[Unreadable],
+        unreadable: Sequence[ParseFailure],
     ) -> list[Observation]:
         """Return the ends of tasks of which PBS keeps no record, by those of their arrays."""
         known = {seen.native_id for seen in told} | {bad.native_id for bad in unreadable}
@@ -192,8 +203,3 @@ class Qstat:
         return whole_of(
             seen, [r.complete for r in records if r.observation.array_job_id == seen.native_id]
         )
-
-
-def _batches(ids: Sequence[NativeId], size: int) -> Iterator[Sequence[NativeId]]:
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]

@@ -1,54 +1,28 @@
 """Resources for ``qsub -l``: those of the request, and what its script asks for besides; pure."""
 
-import re
-import string
 from collections.abc import Iterator
 
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.units import format_clock
-from hpcq.schedulers.pbs.records import slots_asked
-from hpcq.schedulers.pbs_family.directives import Option, split_list, unquote
+from hpcq.schedulers.pbs.qstat_job import slots_asked
+from hpcq.schedulers.pbs_family.directives import Option, read_resources
 from hpcq.schedulers.pbs_family.values import parse_pbs_size
 
-__all__ = ["check_resources", "choose_requests", "has_memory"]
+__all__ = ["choose_requests", "has_memory"]
 
 _SLOTS = frozenset({"select", "nodes", "ncpus", "mpiprocs", "ompthreads", "nodect"})
 _OF_SLOTS = frozenset({"ncpus", "mpiprocs", "ompthreads", "ppn"})
-_PLACEHOLDERS = frozenset({"slots", "memory", "memory_per_slot"})
 _KIBIBYTE = 1024
 
 
-def check_resources(template: str) -> None:
-    """Check a template for ``-l``: ``select=1:ncpus={slots}{memory}``.
-
-    ``{slots}`` is the number of slots, ``{memory}`` is ``:mem=…kb`` where a job has a limit of
-    memory and nothing where it has none, ``{memory_per_slot}`` the same divided by the slots.
-
-    Raises:
-        ValueError: it has another placeholder, none for the slots, or is no request.
-    """
-    fields = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
-    if fields - _PLACEHOLDERS:
-        raise ValueError(f"{sorted(fields - _PLACEHOLDERS)[0]!r} is not one of its placeholders")
-    if "slots" not in fields:
-        raise ValueError("it has no {slots}")
-    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_.]*=[A-Za-z0-9_.:=+{}-]+", template) is None:
-        raise ValueError("it is not a resource request such as select=1:ncpus={slots}")
-
-
 def has_memory(template: str) -> bool:
-    """Whether a job's limit of memory can be expressed with a template."""
+    """Return whether a job's limit of memory can be expressed with a template."""
     return "{memory" in template or not template.startswith("select=")
 
 
 def choose_requests(spec: JobSpec, options: list[Option], resources: str) -> Iterator[str]:
     """Yield the values of ``-l``: the site's template with the slots, then what else is asked."""
-    asked = {
-        unquote(name): (unquote(value), option)
-        for option in options
-        if option.letter == "l"
-        for name, _, value in (item.partition("=") for item in split_list(option.raw))
-    }
+    asked = read_resources(options)
     memory = spec.memory_limit_bytes
     if memory is None and "mem" in asked:
         memory = _size(*asked["mem"])

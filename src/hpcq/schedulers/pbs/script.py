@@ -1,7 +1,7 @@
 """Choices for a job: those of the request, and where it is silent those of the script.
 
 What the request says wins; what it does not say, the script's ``#PBS`` lines decide; what cannot
-be honoured is refused. ``qsub`` gets all of it as options, for the carrier that it reads has no
+be honoured is refused. ``qsub`` gets all of it as options, for the wrapper that it reads has no
 directives.
 """
 
@@ -13,26 +13,29 @@ from dataclasses import dataclass
 from hpcq.domain.jobs import ArrayRange, JobSpec, NativeId
 from hpcq.domain.outputs import UNKNOWN, as_pattern, default_name
 from hpcq.schedulers.base import ScriptDirectives
-from hpcq.schedulers.pbs.records import PLACEHOLDER
+from hpcq.schedulers.pbs.qstat_job import PLACEHOLDER
 from hpcq.schedulers.pbs.resources import choose_requests
-from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX
 from hpcq.schedulers.pbs_family.directives import (
+    NEVER_INTERACTIVE,
     Option,
-    read_attributes,
+    job_attributes,
+    joined_streams,
     read_options,
     read_shell,
     read_variables,
 )
 from hpcq.schedulers.pbs_family.values import path_of
+from hpcq.schedulers.pbs_family.wrapper_script import ARRAY_INDEX
 
 __all__ = ["Choices", "Output", "acceptable_name", "choose", "tasks_of"]
 
 LETTERS = "a:A:c:C:e:fGhIj:J:k:l:m:M:N:o:p:P:q:r:R:S:u:VW:v:Xz"
 """The options of OpenPBS's ``qsub`` (recording qsub.bad-option)."""
 _AS_THEY_ARE = frozenset("acmMPrRu")
-_NOT_NEEDED = frozenset("fVz")
-"""Options that are about ``qsub`` itself. ``-V`` would hand over the environment of the service's
-commands: a job has the request's variables, and those of ``JOB_ENVIRONMENT``."""
+_REFUSED = {
+    **dict.fromkeys("IXG", NEVER_INTERACTIVE),
+    "C": "Which lines are directives cannot change among them; remove it.",
+}
 _NAME_LIMIT = 230
 """Characters of a job name (recording qsub.name-too-long-231)."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")
@@ -48,7 +51,7 @@ class Output:
     Attributes:
         option: what ``-o`` or ``-e`` says; None for PBS's own choice.
         own: the path that the job writes itself, where PBS would misread it; see
-            `hpcq.schedulers.pbs_family.carrier`.
+            `hpcq.schedulers.pbs_family.wrapper_script`.
         pattern: where it can be read, as `hpcq.domain.outputs` has it.
     """
 
@@ -59,7 +62,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """What a job is submitted with.
+    """Choices for one job.
 
     Attributes:
         name: complete, as the user gave it.
@@ -110,9 +113,7 @@ def choose(spec: JobSpec, script: bytes, resources: str, environment: Mapping[st
     Raises:
         InvalidSpec: a directive cannot be honoured.
     """
-    options = read_options(script, LETTERS, environment.get("PBS_DPREFIX") or "#PBS")
-    for option in options:
-        _refuse_unfit(option)
+    options = read_options(script, LETTERS, _REFUSED, environment.get("PBS_DPREFIX") or "#PBS")
     last = {option.letter: option for option in options}
 
     def said(letter: str, request: str | None) -> str | None:
@@ -175,20 +176,9 @@ def acceptable_name(name: str) -> str:
     return "_" + cleaned[1:] if not cleaned or cleaned.startswith("-") else cleaned
 
 
-def _refuse_unfit(option: Option) -> None:
-    if option.letter in "IXG":
-        raise option.refused("A job that is submitted here is never interactive; remove it.")
-    if option.letter == "C":
-        raise option.refused("Which lines are directives cannot change among them; remove it.")
-    if option.letter == "W":
-        for name, value in read_attributes(option):
-            if name == "block" and value.lower() in ("true", "t", "1", "yes", "y"):
-                raise option.refused("A submission here never waits for the job's end; remove it.")
-            if name == "interactive":
-                raise option.refused("A job that is submitted here is never interactive.")
-
-
 def _others(spec: JobSpec, options: list[Option]) -> Iterator[str]:
+    # Left out are -f and -z, which are about qsub itself, and -V, which would hand over the
+    # environment of the service's commands.
     for option in options:
         if option.letter in _AS_THEY_ARE:
             yield from (f"-{option.letter}", option.value)
@@ -196,9 +186,7 @@ def _others(spec: JobSpec, options: list[Option]) -> Iterator[str]:
             kept = _kept_letters(spec, option)
             yield from ("-k", kept) if kept else ()
         elif option.letter == "W":
-            for name, value in read_attributes(option):
-                if name != "block" and not (name == "depend" and spec.depends_on):
-                    yield from ("-W", f"{name}={value}")
+            yield from job_attributes(option, has_dependencies=bool(spec.depends_on))
 
 
 # ---- outputs
@@ -210,14 +198,10 @@ def _outputs(
     """Return stdout, stderr, and whether stderr goes where stdout goes."""
     out = _output(spec, spec.stdout_path, last, "o", name, is_array)
     err = _output(spec, spec.stderr_path, last, "e", name, is_array)
-    asked = (spec.stdout_path, spec.stderr_path)
-    joined = last["j"].value if "j" in last else "n"
-    if joined not in ("oe", "eo", "n"):
-        raise last["j"].refused("It is none of oe, eo, n.")
-    if joined == "oe" and asked[1] is None:
-        return out, out, True
-    if joined == "eo" and asked[0] is None:
-        return err, err, True
+    joined = joined_streams(last, spec)
+    if joined is not None:
+        both = out if joined == "o" else err
+        return both, both, True
     # The default names differ, so the same path was given for both.
     if out.pattern == err.pattern and out.pattern != UNKNOWN:
         return out, out, True

@@ -1,36 +1,27 @@
-"""What PBS's state letters and exit statuses mean."""
+"""Meanings of PBS's state letters and exit statuses."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.schedulers.meanings import Outcome, StateMeaning
 from hpcq.schedulers.pbs_family.values import parse_duration, read_figure
 
-__all__ = ["End", "StateWord", "end_of", "is_over", "state_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class StateWord:
-    """What one state letter says."""
-
-    state: JobState
-    stage: Stage | None = None
-    reason: str | None = None
+__all__ = ["is_over", "outcome_of", "state_of"]
 
 
 # qstat(1B), "Job States"; each but M and U was seen on 23.06 (recordings).
-_WORDS: dict[str, StateWord] = {
-    "B": StateWord(JobState.RUNNING, None, "at least one task of the array has begun"),
-    "E": StateWord(JobState.RUNNING, Stage.EXITING),
-    "H": StateWord(JobState.QUEUED_HELD),
-    "M": StateWord(JobState.UNDETERMINED, None, "moved to another server, which was not asked"),
-    "Q": StateWord(JobState.QUEUED),
-    "R": StateWord(JobState.RUNNING),
-    "S": StateWord(JobState.SUSPENDED, None, "suspended by PBS or by an operator"),
-    "T": StateWord(JobState.QUEUED, Stage.DISPATCHING, "on its way to another queue"),
-    "U": StateWord(JobState.SUSPENDED, None, "suspended while somebody uses the workstation"),
-    "W": StateWord(JobState.QUEUED, None, "waits for the time that it was submitted for"),
+_MEANINGS: dict[str, StateMeaning] = {
+    "B": StateMeaning(JobState.RUNNING, reason="at least one task of the array has begun"),
+    "E": StateMeaning(JobState.RUNNING, Stage.EXITING),
+    "H": StateMeaning(JobState.QUEUED_HELD),
+    "M": StateMeaning(JobState.UNDETERMINED, reason="moved to another server, which was not asked"),
+    "Q": StateMeaning(JobState.QUEUED),
+    "R": StateMeaning(JobState.RUNNING),
+    "S": StateMeaning(JobState.SUSPENDED, reason="suspended by PBS or by an operator"),
+    "T": StateMeaning(JobState.QUEUED, Stage.DISPATCHING, reason="on its way to another queue"),
+    "U": StateMeaning(JobState.SUSPENDED, reason="suspended while somebody uses the workstation"),
+    "W": StateMeaning(JobState.QUEUED, reason="waits for the time that it was submitted for"),
 }
 _REQUEUED = {
     JobState.QUEUED: JobState.REQUEUED,
@@ -40,11 +31,11 @@ _TERMINATED = "91"  # JOB_SUBSTATE_TERMINATED: deleted by someone
 
 
 def is_over(letter: str) -> bool:
-    """Whether a job in this state has ended: ``F``, and ``X`` for a task of an array."""
+    """Return whether a job in this state has ended: ``F``, and ``X`` for a task of an array."""
     return letter in ("F", "X")
 
 
-def state_of(letter: str, *, has_run: bool = False) -> StateWord:
+def state_of(letter: str, *, has_run: bool = False) -> StateMeaning:
     """Return what a state of ``qstat`` says of a job that has not ended.
 
     Args:
@@ -52,25 +43,15 @@ def state_of(letter: str, *, has_run: bool = False) -> StateWord:
         has_run: whether a run of it was counted before (``run_count``), which makes a waiting
             job one that was put back.
     """
-    word = _WORDS.get(letter)
-    if word is None:
-        return StateWord(
-            JobState.UNDETERMINED, None, f"the state {letter!r} of PBS is not a known one"
+    meaning = _MEANINGS.get(letter)
+    if meaning is None:
+        return StateMeaning(
+            JobState.UNDETERMINED, reason=f"the state {letter!r} of PBS is not a known one"
         )
-    if has_run and word.state in _REQUEUED:
-        return StateWord(_REQUEUED[word.state], word.stage, "it ran before and was put back")
-    return word
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """How a job ended."""
-
-    state: JobState
-    kind: FailureKind | None = None
-    reason: str | None = None
-    exit_code: int | None = None
-    exit_signal: int | None = None
+    if has_run and meaning.state in _REQUEUED:
+        state, reason = _REQUEUED[meaning.state], "it ran before and was put back"
+        return StateMeaning(state, meaning.stage, reason=reason)
+    return meaning
 
 
 _FAULT, _NODE = FailureKind.SCHEDULER_ERROR, FailureKind.NODE_FAILURE
@@ -126,7 +107,7 @@ _OVER_TIME = frozenset({"walltime", "cput", "pcput"})
 _DELETED = re.compile(r" and terminated(?: by (\S+))?$")
 
 
-def end_of(
+def outcome_of(
     status: int | None,
     *,
     substate: str = "",
@@ -135,7 +116,7 @@ def end_of(
     began: bool = False,
     asked: Mapping[str, str] | None = None,
     used: Mapping[str, str] | None = None,
-) -> End:
+) -> Outcome:
     """Return how a job ended whose state is ``F`` or ``X``.
 
     Args:
@@ -157,27 +138,27 @@ def end_of(
     limit = None if exceeded is None else exceeded[1]
     if limit in _OVER_MEMORY | _OVER_TIME:
         kind = FailureKind.OUT_OF_MEMORY if limit in _OVER_MEMORY else FailureKind.TIME_LIMIT
-        return End(JobState.FAILED, kind, f"exceeded its limit of {limit}", code, signal)
+        return Outcome(kind, f"exceeded its limit of {limit}", code, signal)
     if deleted:
         # Its last status may well be 0: a script can end in peace when it is asked to.
-        return End(JobState.FAILED, FailureKind.CANCELLED, f"deleted{by}", code, signal)
+        return Outcome(FailureKind.CANCELLED, f"deleted{by}", code, signal)
     if status < 0:
         kind, reason = _NEGATIVE.get(
             status, (FailureKind.UNKNOWN, f"ended with the code {status} of PBS")
         )
-        return End(JobState.FAILED, kind, reason)
+        return Outcome(kind, reason)
     limit = None if signal is None else _limit_reached(signal, asked or {}, used or {})
     if limit is not None:
         reason = f"ended by signal {signal} at its limit of {limit}"
-        return End(JobState.FAILED, FailureKind.TIME_LIMIT, reason, None, signal)
+        return Outcome(FailureKind.TIME_LIMIT, reason, None, signal)
     if signal is not None:
-        return End(JobState.FAILED, FailureKind.SIGNAL, f"ended by signal {signal}", None, signal)
+        return Outcome(FailureKind.SIGNAL, f"ended by signal {signal}", None, signal)
     if status == 0:
-        return End(JobState.DONE, exit_code=0)
+        return Outcome(exit_code=0)
     reason = f"ended with exit status {status}"
     if status == _CANNOT_EXECUTE:
         reason += ", which PBS also says when a job's shell cannot be executed"
-    return End(JobState.FAILED, FailureKind.NON_ZERO_EXIT, reason, code)
+    return Outcome(FailureKind.NON_ZERO_EXIT, reason, code)
 
 
 def _limit_reached(signal: int, asked: Mapping[str, str], used: Mapping[str, str]) -> str | None:
@@ -202,15 +183,15 @@ def _limit_reached(signal: int, asked: Mapping[str, str], used: Mapping[str, str
     return None
 
 
-def _without_status(deleted: bool, by: str, has_dependency: bool, began: bool) -> End:
+def _without_status(deleted: bool, by: str, has_dependency: bool, began: bool) -> Outcome:
     if deleted:
         reason = f"deleted{by}" if began else f"deleted{by} before it began"
-        return End(JobState.FAILED, FailureKind.CANCELLED, reason)
+        return Outcome(FailureKind.CANCELLED, reason)
     if has_dependency and not began:
         reason = "never began: what it depends on did not end as it has to"
-        return End(JobState.FAILED, FailureKind.CANCELLED, reason)
+        return Outcome(FailureKind.CANCELLED, reason)
     reason = "left the queue without an exit status"
-    return End(JobState.FAILED, FailureKind.SCHEDULER_ERROR, reason)
+    return Outcome(FailureKind.SCHEDULER_ERROR, reason)
 
 
 def _split(status: int) -> tuple[int | None, int | None]:

@@ -1,1 +1,1 @@
-"""What Torque and OpenPBS share: ids, units, text of ``qstat -f``, accounting lines, carriers."""
+"""Parts that Torque and OpenPBS share: ids, units, text of ``qstat -f``, accounting, wrapper."""

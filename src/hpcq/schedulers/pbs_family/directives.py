@@ -10,16 +10,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import JobSpec
 from hpcq.schedulers.directives import Directive, refuse_directive
 
 __all__ = [
+    "NEVER_INTERACTIVE",
     "Option",
-    "read_attributes",
+    "job_attributes",
+    "joined_streams",
     "read_options",
+    "read_resources",
     "read_shell",
     "read_variables",
-    "split_list",
-    "unquote",
 ]
 
 PREFIX = "#PBS"
@@ -28,6 +30,12 @@ _WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"[^"]*")+""")
 _ITEM = re.compile(r"""(?:[^,'"\\]|\\.|'[^']*'|"[^"]*")+""")
 _ATTRIBUTE = re.compile(r"(?:^|,)([A-Za-z_]+)=")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TRUE = frozenset({"true", "t", "1", "yes", "y"})
+NEVER_INTERACTIVE = "A job that is submitted here is never interactive; remove it."
+_NEVER_TRUE = {
+    "block": "A submission here never waits for the job's end; remove it.",
+    "interactive": NEVER_INTERACTIVE,
+}
 _QUOTED = re.compile(r"""\\(.)|'([^']*)'|"([^"]*)\"""", re.DOTALL)
 
 
@@ -60,27 +68,39 @@ class Option:
         return refuse_directive(self.directive, self.written, reason)
 
 
-def read_options(script: bytes, letters: str, prefix: str = PREFIX) -> list[Option]:
+def read_options(
+    script: bytes, letters: str, refused: Mapping[str, str], prefix: str = PREFIX
+) -> list[Option]:
     """Return the options of a script's directives, in their order.
 
     Args:
         script: its content.
         letters: the options that ``qsub`` knows, as for ``getopt``: a colon behind a letter that
             takes a value.
+        refused: the letters of options that cannot be honoured, and why.
         prefix: the mark of a directive.
 
     Raises:
-        InvalidSpec: a directive holds something else, or a quotation that does not end.
+        InvalidSpec: a directive holds something else, a quotation that does not end, or an option
+            that cannot be honoured.
     """
     found: list[Option] = []
     for directive in _directives(script, prefix):
         found += _options(directive, letters)
+    for option in found:
+        if option.letter in refused:
+            raise option.refused(refused[option.letter])
     return found
 
 
-def split_list(raw: str) -> list[str]:
-    """Return the items between the commas of a list, quotation marks included."""
-    return _ITEM.findall(raw)
+def read_resources(options: Iterable[Option]) -> dict[str, tuple[str, Option]]:
+    """Return what ``-l NAME=VALUE,…`` asks for: value and option by name; the last one wins."""
+    asked: dict[str, tuple[str, Option]] = {}
+    for option in options:
+        for item in _ITEM.findall(option.raw) if option.letter == "l" else ():
+            name, _, value = item.partition("=")
+            asked[unquote(name)] = unquote(value), option
+    return asked
 
 
 def unquote(raw: str) -> str:
@@ -88,17 +108,48 @@ def unquote(raw: str) -> str:
     return _QUOTED.sub(lambda part: part[1] or part[2] or part[3] or "", raw)
 
 
-def read_attributes(option: Option) -> Iterator[tuple[str, str]]:
-    """Yield the names and values of ``-W NAME=VALUE,NAME=VALUE``; values may hold commas.
+def job_attributes(option: Option, *, has_dependencies: bool) -> Iterator[str]:
+    """Yield the options for what ``-W NAME=VALUE,NAME=VALUE`` says of the job.
+
+    Args:
+        option: the script's; its values may hold commas.
+        has_dependencies: whether the request names jobs to wait for, which then win.
 
     Raises:
-        InvalidSpec: it is something else.
+        InvalidSpec: it is something else, or cannot be honoured.
     """
     starts = list(_ATTRIBUTE.finditer(option.value))
     if not starts or starts[0].start() != 0:
         raise option.refused("It is not NAME=VALUE.")
     for start, end in zip(starts, [*starts[1:], None], strict=True):
-        yield start[1], option.value[start.end() : None if end is None else end.start()]
+        name = start[1]
+        value = option.value[start.end() : None if end is None else end.start()]
+        if name in _NEVER_TRUE:
+            if value.lower() in _TRUE:
+                raise option.refused(_NEVER_TRUE[name])
+        elif name != "depend" or not has_dependencies:
+            yield from ("-W", f"{name}={value}")
+
+
+def joined_streams(last: Mapping[str, Option], spec: JobSpec) -> str | None:
+    """Return the stream's letter, ``o`` or ``e``, whose file gets both; None for a file each.
+
+    Args:
+        last: the script's options by their letters. Its ``-j`` stands unless the request names the
+            file that would be joined.
+        spec: the request.
+
+    Raises:
+        InvalidSpec: the script's ``-j`` cannot be read.
+    """
+    joined = last["j"].value if "j" in last else "n"
+    if joined not in ("oe", "eo", "n"):
+        raise last["j"].refused("It is none of oe, eo, n.")
+    if joined == "oe" and spec.stderr_path is None:
+        return "o"
+    if joined == "eo" and spec.stdout_path is None:
+        return "e"
+    return None
 
 
 def read_variables(
@@ -116,7 +167,7 @@ def read_variables(
     """
     found: dict[str, str] = {}
     for option in options:
-        for item in split_list(option.raw) if option.letter == "v" else ():
+        for item in _ITEM.findall(option.raw) if option.letter == "v" else ():
             name, has_value, value = unquote(item).partition("=")
             name = name.strip()
             if _VARIABLE.fullmatch(name) is None:

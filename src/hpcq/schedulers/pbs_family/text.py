@@ -117,13 +117,13 @@ def parse_text_records(
 
 
 def _follows_gap(output: bytes, match: re.Match[bytes]) -> bool:
-    """Whether the line before a heading is empty."""
+    """Return whether the line before a heading is empty."""
     end = match.start() - 1
     return not output[output.rfind(b"\n", 0, max(end, 0)) + 1 : max(end, 0)].strip()
 
 
 def _has_end(records: list[TextRecord]) -> bool:
-    """Whether the last record ends: with an empty line, or with what nothing follows in the others.
+    """Return whether the last record ends: with an empty line, or with an attribute that is last.
 
     Whoever keeps an answer often loses the newlines at its end.
     """

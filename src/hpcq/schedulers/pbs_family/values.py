@@ -12,6 +12,7 @@ from hpcq.domain.jobs import NativeId
 from hpcq.domain.units import from_epoch
 
 __all__ = [
+    "FIELDS",
     "ID_FORMS",
     "JobId",
     "hosts_in",
@@ -36,6 +37,10 @@ ID_FORMS = (
     IdForm(re.compile(rf"([0-9]+)\[\]{_SERVER}"), is_array=True),
 )
 """``45``, ``45[2]`` and the array ``45[]``, each with the server's name or without."""
+
+FIELDS = frozenset({"queue", "account", "priority", "wall_time_limit_seconds", "environment"})
+FIELDS |= {"stdout_path", "stderr_path", "hold", "depends_on", "array"}
+"""The optional fields of a submission that both schedulers can express."""
 
 _JOB_ID = re.compile(
     r"([0-9]{1,18})(?:\[([0-9]{0,9})\]|-([0-9]{1,9}))?"
@@ -76,7 +81,7 @@ class JobId:
 
     @property
     def is_array(self) -> bool:
-        """Whether it names a whole array: commands must not get it where one job is meant."""
+        """True for a whole array: commands must not get it where one job is meant."""
         return self.task == ""
 
     @property

@@ -1,5 +1,1 @@
 """Grid Engine: Son of Grid Engine 8.1, OGS/GE 2011.11, Sun Grid Engine 6.2."""
-
-from hpcq.schedulers.sge.backend import SgeBackend, create
-
-__all__ = ["SgeBackend", "create"]

@@ -1,4 +1,4 @@
-"""The accounting file, followed as it grows, so that nobody has to read years of it again.
+"""The accounting file, followed as it grows: no part of it is read twice.
 
 ``$SGE_ROOT/$SGE_CELL/common/accounting``: one line a record, fields between colons, raw units
 (accounting(5)). ``qacct`` reads all of it at every call.
@@ -15,8 +15,8 @@ from typing import BinaryIO
 from hpcq.domain.errors import excerpt
 from hpcq.domain.jobs import NativeId, SubmissionKey
 from hpcq.domain.units import GIBIBYTE, from_epoch
-from hpcq.schedulers.base import Unreadable
-from hpcq.schedulers.sge.entries import Entry
+from hpcq.schedulers.base import ParseFailure
+from hpcq.schedulers.sge.accounting_record import AccountingRecord
 
 __all__ = ["AccountingFile", "parse_accounting_line"]
 
@@ -32,7 +32,7 @@ _SLAVE = re.compile(r"NONE|[0-9]+\.[^:]+")
 
 
 class AccountingFile:
-    """Answers which records there are of some jobs. Not async: call it in a thread.
+    """Reader of the records of some jobs. Not async: call it in a thread.
 
     The last part of the file is read once and kept by job number; from then on only what was
     appended. What lies before that part is searched for a number at most once.
@@ -60,7 +60,7 @@ class AccountingFile:
             self._lines.clear()
             self._count = 0
 
-    def records(self, numbers: Iterable[str]) -> tuple[list[Entry], list[Unreadable]]:
+    def records(self, numbers: Iterable[str]) -> tuple[list[AccountingRecord], list[ParseFailure]]:
         """Return the records of these job numbers, in the file's order, and the unreadable ones.
 
         Raises:
@@ -72,7 +72,7 @@ class AccountingFile:
         return _parsed(lines)
 
     def find(self, key: SubmissionKey) -> NativeId | None:
-        """Return the number of the job whose account string is the key; None if there is none.
+        """Return the number of the job with the key as its account string; None if there is none.
 
         Raises:
             OSError: the file cannot be read.
@@ -82,8 +82,8 @@ class AccountingFile:
             self._catch_up()
             kept = (line for lines in self._lines.values() for line in lines if mark in line)
             line = next(kept, None) or next(self._search_before(mark), None)
-        entries, _ = _parsed([] if line is None else [line])
-        return NativeId(entries[0].number) if entries else None
+        records, _ = _parsed([] if line is None else [line])
+        return NativeId(records[0].number) if records else None
 
     def _lines_of(self, number: bytes) -> Sequence[bytes]:
         if number not in self._searched and self._start > 0:
@@ -167,7 +167,7 @@ class AccountingFile:
             self._start = max(self._start, self._offset)
 
 
-def parse_accounting_line(line: bytes) -> Entry:
+def parse_accounting_line(line: bytes) -> AccountingRecord:
     """Return the record in one line of the accounting file.
 
     Raises:
@@ -179,7 +179,7 @@ def parse_accounting_line(line: bytes) -> Entry:
     fields = _with_tail(_without_stray_colons(fields))
     task = int(fields[35])
     more = fields[_CATEGORY + 1 :] + [""] * 3
-    return Entry(
+    return AccountingRecord(
         number=NativeId(fields[5]),
         task=task or None,
         is_slave=_word(more[1:2]) is not None,
@@ -229,14 +229,14 @@ def _with_tail(fields: list[str]) -> list[str]:
     return fields
 
 
-def _parsed(lines: Iterable[bytes]) -> tuple[list[Entry], list[Unreadable]]:
-    entries, unreadable = [], []
+def _parsed(lines: Iterable[bytes]) -> tuple[list[AccountingRecord], list[ParseFailure]]:
+    records, unreadable = [], []
     for line in lines:
         try:
-            entries.append(parse_accounting_line(line))
+            records.append(parse_accounting_line(line))
         except ValueError as error:
-            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(line)))
-    return entries, unreadable
+            unreadable.append(ParseFailure(reason=str(error), excerpt=excerpt(line)))
+    return records, unreadable
 
 
 def _word(texts: Sequence[str]) -> str | None:

@@ -1,19 +1,17 @@
-"""Grid Engine behind the backend contract."""
+"""Backend of Grid Engine."""
 
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
-from hpcq.domain.arrays import is_whole
+from hpcq.domain.arrays import is_whole_array
 from hpcq.domain.errors import JobNotFound, OutputParseError, SchedulerError
 from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.outputs import default_name
-from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import (
     Capabilities,
@@ -22,31 +20,36 @@ from hpcq.schedulers.base import (
     Queue,
     SchedulerOptions,
     ScriptDirectives,
-    Unreadable,
 )
-from hpcq.schedulers.cli import CommandLine, read_script
-from hpcq.schedulers.sge.answers import check_completed, never_ran, parse_qsub
-from hpcq.schedulers.sge.carrier import build_carrier
+from hpcq.schedulers.command_line import (
+    CommandLineBackend,
+    ParseCache,
+    batches,
+    join_listings,
+    read_script,
+)
 from hpcq.schedulers.sge.cluster import parse_qhost_xml, parse_queue_limits, parse_queue_summary
-from hpcq.schedulers.sge.commands import (
+from hpcq.schedulers.sge.details import find_key, parse_qstat_details
+from hpcq.schedulers.sge.errors import ERRORS, never_ran, parse_qsub
+from hpcq.schedulers.sge.history import History, accounting_path
+from hpcq.schedulers.sge.outputs import place_outputs
+from hpcq.schedulers.sge.parse import parse_element, parse_qstat_xml, with_arrays
+from hpcq.schedulers.sge.script import read_options
+from hpcq.schedulers.sge.settings import SgeSettings
+from hpcq.schedulers.sge.states import is_in_error
+from hpcq.schedulers.sge.submit import (
     acceptable_name,
     build_change,
     build_qsub,
     is_job_id,
     job_number,
 )
-from hpcq.schedulers.sge.details import find_key, parse_qstat_details
-from hpcq.schedulers.sge.history import History
-from hpcq.schedulers.sge.parse import QueueMemo, parse_qstat_xml, with_arrays
-from hpcq.schedulers.sge.script import place_script_outputs, read_options
-from hpcq.schedulers.sge.states import is_in_error
+from hpcq.schedulers.sge.wrapper_script import build_wrapper
 
 __all__ = ["SgeBackend", "create"]
 
 _QSTAT = ("qstat", "-u", "*", "-xml")
 _IDS_IN_ONE_COMMAND = 500
-_SET_FOR_COMMANDS = ("TZ", "LC_ALL")  # by `CommandLine`
-_DEBIAN_ROOT = "/var/lib/gridengine"
 
 _ID_FORMS = (
     IdForm(re.compile(r"([0-9]+(?:\[[0-9]+\])?)")),
@@ -76,32 +79,26 @@ _CAPABILITIES = Capabilities(
 )
 
 
-class SgeBackend:
+class SgeBackend(CommandLineBackend):
     """Grid Engine: Son of Grid Engine 8.1, OGS/GE 2011.11, Sun Grid Engine 6.2.
 
     Every method runs the commands named in ``docs/schedulers/sge.md``.
     """
 
     name = "SGE"
+    capabilities = _CAPABILITIES
+    errors = ERRORS
+    version_command = ("qstat", "-help")
 
-    def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
-        self._cli = CommandLine(options, runner)
-        self._parallel_environment = options.parallel_environment
+    def __init__(self, options: SchedulerOptions, runner: Runner, settings: SgeSettings) -> None:
+        super().__init__(options, runner)
+        self._parallel_environment = settings.sge_parallel_environment
         self._job_shell = options.job_shell
         self._account = options.account_environment
-        self._history = History(self._cli, _accounting_path(options.environment), _now)
-        self._memo = QueueMemo()
-        self._listing = asyncio.Lock()
+        self._history = History(self._cli, accounting_path(options.environment), _now)
+        self._cache = ParseCache(parse_element)
         self._listed: Mapping[NativeId, Observation] | None = None
         self._errors: dict[NativeId, str | None] = {}
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What Grid Engine can express."""
-        return _CAPABILITIES
-
-    async def start(self, wake: Callable[[], None]) -> None:
-        """Do nothing: Grid Engine tells nobody when its queue changes."""
 
     async def stop(self) -> None:
         """Let go of the accounting file."""
@@ -111,12 +108,11 @@ class SgeBackend:
         """Return what the script's ``#$`` lines decide; see `SchedulerBackend.check_script`."""
         options = read_options(script)
         stem = acceptable_name(spec.name or options.name or default_name(spec.working_directory))
-        stdout, stderr = place_script_outputs(spec, stem, options, self._account)
+        stdout, stderr = place_outputs(spec, stem, options, self._account)
         return ScriptDirectives(name=options.name, stdout=stdout, stderr=stderr)
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
         """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""
-        mark = marked(key)
         script = await asyncio.to_thread(read_script, spec.script_file)
         submission = build_qsub(
             spec,
@@ -124,14 +120,13 @@ class SgeBackend:
             script,
             parallel_environment=self._parallel_environment,
             job_shell=self._job_shell,
-            mark=[*mark, *_SET_FOR_COMMANDS],
         )
-        carried = submission.carried
+        wrapped = submission.wrapped
         done = await self._cli.run(
             submission.argv,
-            stdin=b"" if carried is None else build_carrier(script, carried),
+            stdin=b"" if wrapped is None else build_wrapper(script, wrapped),
             cwd=spec.working_directory,
-            extra_environment=mark,
+            mark=key,
         )
         return parse_qsub(done)
 
@@ -148,7 +143,8 @@ class SgeBackend:
                 raise OutputParseError("qstat", f"{bad.reason}, in one of its jobs", bad.excerpt)
             ids.append(bad.native_id)
         numbers = sorted({int(job_number(native_id)) for native_id in ids}, reverse=True)
-        for batch in _batches([NativeId(str(number)) for number in numbers]):
+        newest_first = [NativeId(str(number)) for number in numbers]
+        for batch in batches(newest_first, _IDS_IN_ONE_COMMAND):
             found = find_key(await self._qstat_j(batch), key)
             if found is not None:
                 return found
@@ -160,9 +156,8 @@ class SgeBackend:
         Jobs that came into the error state since are asked about with one ``qstat -j``.
         """
         async with self._listing:
-            done = await self._cli.run(_QSTAT, listing=True)
-            check_completed(done)
-            listing = await asyncio.to_thread(parse_qstat_xml, done.stdout, self._memo)
+            output = await self._cli.check_output(_QSTAT, listing=True)
+            listing = await asyncio.to_thread(parse_qstat_xml, output, self._cache)
             listed = {seen.native_id: seen for seen in listing.observations}
             if self._listed is not None:
                 self._history.departures.note(self._listed, listed, _now())
@@ -201,7 +196,7 @@ class SgeBackend:
                 for seen in with_arrays(ends)
                 if seen.native_id in ids
                 and seen.native_id not in listed
-                and not (is_whole(seen) and seen.native_id in late)
+                and not (is_whole_array(seen) and seen.native_id in late)
             ],
             unreadable=unreadable,
         )
@@ -213,7 +208,7 @@ class SgeBackend:
         return self._listed or {}
 
     async def _in_queue(self, arrays: Collection[str]) -> set[str]:
-        """Return which arrays still have tasks there, whatever became of the others."""
+        """Return the arrays that still have tasks there, whatever became of the others."""
         if not arrays:
             return set()
         ids = [NativeId(number) for number in arrays]
@@ -230,14 +225,12 @@ class SgeBackend:
         if any(native_id not in listed for native_id in ids):
             await self.jobs()
             listed = await self._known_queue()
-        observations: list[Observation] = []
-        unreadable: list[Unreadable] = []
-        for batch in _batches(ids):
-            output = await self._qstat_j(batch)
-            listing = parse_qstat_details(output, batch, listed)
-            observations += listing.observations
-            unreadable += listing.unreadable
-        return Listing(observations=observations, unreadable=unreadable)
+        return join_listings(
+            [
+                parse_qstat_details(await self._qstat_j(batch), batch, listed)
+                for batch in batches(ids, _IDS_IN_ONE_COMMAND)
+            ]
+        )
 
     async def cancel(self, native_id: NativeId) -> bool:
         """Run ``qdel``; return whether the job was still waiting, and so leaves no record.
@@ -261,28 +254,17 @@ class SgeBackend:
 
     async def queues(self) -> Sequence[Queue]:
         """Run ``qstat -g c``, and ``qconf -sq`` for their time limits where that is allowed."""
-        done = await self._cli.run(("qstat", "-g", "c", "-xml"), listing=True)
-        check_completed(done)
-        names = [queue.name for queue in parse_queue_summary(done.stdout, {})]
+        output = await self._cli.check_output(("qstat", "-g", "c", "-xml"), listing=True)
+        names = [queue.name for queue in parse_queue_summary(output, {})]
         limits: dict[str, int] = {}
         if names:
             shown = await self._cli.run(("qconf", "-sq", ",".join(names)), listing=True)
             limits = parse_queue_limits(shown.stdout) if shown.exit_code == 0 else {}
-        return parse_queue_summary(done.stdout, limits)
+        return parse_queue_summary(output, limits)
 
     async def nodes(self) -> Sequence[Node]:
         """Run ``qhost -q``."""
-        done = await self._cli.run(("qhost", "-q", "-xml"), listing=True)
-        check_completed(done)
-        return parse_qhost_xml(done.stdout)
-
-    async def version(self) -> str:
-        """Return the first line of ``qstat -help``: ``SGE 8.1.9``."""
-        done = await self._cli.run(("qstat", "-help"))
-        first, _, _ = (done.stdout or done.stderr).decode("utf-8", "replace").partition("\n")
-        if not first.strip():
-            raise OutputParseError("qstat -help", "it printed nothing", b"")
-        return first.strip()
+        return parse_qhost_xml(await self._cli.check_output(("qhost", "-q", "-xml"), listing=True))
 
     async def _change(self, command: str, native_id: NativeId) -> Completed:
         try:
@@ -290,42 +272,23 @@ class SgeBackend:
         except ValueError:
             raise JobNotFound(native_id) from None
         done = await self._cli.run(argv)
-        check_completed(done, native_id)
+        ERRORS.check(done, native_id)
         return done
 
     async def _qstat_j(self, ids: Iterable[NativeId]) -> bytes:
         argv = ("qstat", "-j", ",".join(_numbers(ids)), "-xml")
-        done = await self._cli.run(argv, listing=True)
-        check_completed(done)
-        return done.stdout
+        return await self._cli.check_output(argv, listing=True)
 
 
-def create(options: SchedulerOptions, runner: Runner) -> SgeBackend:
-    """Return the backend, not started.
-
-    Raises:
-        ValueError: the parallel environment is not a name.
-    """
-    name = options.parallel_environment
-    if not name or name.startswith("-") or not name.isprintable() or " " in name:
-        raise ValueError(f"{name!r} cannot be the name of a Grid Engine parallel environment")
-    return SgeBackend(options, runner)
+def create(options: SchedulerOptions, runner: Runner, settings: SgeSettings) -> SgeBackend:
+    """Return the backend, not started."""
+    return SgeBackend(options, runner, settings)
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _accounting_path(environment: Mapping[str, str]) -> Path:
-    root = environment.get("SGE_ROOT") or _DEBIAN_ROOT
-    return Path(root) / (environment.get("SGE_CELL") or "default") / "common" / "accounting"
-
-
 def _numbers(ids: Iterable[NativeId]) -> list[str]:
     """Return the numbers of jobs, each once; what is no id of Grid Engine's names no job."""
     return list(dict.fromkeys(job_number(i) for i in ids if is_job_id(i)))
-
-
-def _batches(ids: Sequence[NativeId]) -> Iterator[Sequence[NativeId]]:
-    for start in range(0, len(ids), _IDS_IN_ONE_COMMAND):
-        yield ids[start : start + _IDS_IN_ONE_COMMAND]

@@ -1,47 +1,36 @@
-"""``qstat -j IDS -xml``: what the queue knows of some jobs beyond the listing.
-
-The document holds each job's whole environment, secrets included. It is cut out before anything
-else is read.
-"""
+"""``qstat -j IDS -xml``: what the queue knows of some jobs beyond the listing."""
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import zip_longest
 from xml.etree import ElementTree
 
 from hpcq.domain.errors import OutputParseError, SchedulerUnavailable, excerpt
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
 from hpcq.domain.states import JobState
 from hpcq.domain.units import GIBIBYTE, from_epoch
-from hpcq.schedulers.base import Listing, Unreadable
-from hpcq.schedulers.sge.commands import job_number
-from hpcq.schedulers.sge.parse import mend_less_than, text_of
-from hpcq.schedulers.sge.script import PATH_VARIABLE
+from hpcq.schedulers.base import Listing, ParseFailure
+from hpcq.schedulers.sge.outputs import PATH_VARIABLE
+from hpcq.schedulers.sge.qstat_xml import (
+    Remarks,
+    job_elements,
+    parse_job,
+    parse_remarks,
+    text_of,
+    texts_of,
+    without_environment,
+)
+from hpcq.schedulers.sge.submit import job_number
 
 __all__ = ["find_key", "parse_qstat_details"]
 
-_ENVIRONMENT = re.compile(rb"<JB_env_list\b.*?</JB_env_list>", re.DOTALL)
-# Releases differ in the name of the element around a job; 2011.11 has elements without any name.
-_JOB = re.compile(rb"<([^<>/\s]*)[^<>]*>\s*(?=<JB_job_number>)")
-_NAMELESS = re.compile(rb"<(/?)>")
-_MESSAGES = re.compile(rb"<messages>.*?</messages>", re.DOTALL)
-_NOT_IN_XML = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _COMMUNICATION_ERROR = re.compile(rb"<com+unication_error\b.*?<AN_text>(.*?)</AN_text>", re.DOTALL)
 _REASON_CHARACTERS = 500
 
 # JAT_status (sge_jobL.h): a task that is not idle stands on a host.
 _ON_A_HOST = 128 | 256 | 512
-
-
-@dataclass(frozen=True, slots=True)
-class _Reasons:
-    """The scheduler's remarks: by job number, and those about every pending job."""
-
-    of_jobs: Mapping[str, Sequence[str]]
-    of_all: Sequence[str]
 
 
 def parse_qstat_details(
@@ -68,29 +57,29 @@ def parse_qstat_details(
         raise SchedulerUnavailable(
             f"The Grid Engine qmaster does not answer: {message}", scheduler_message=message
         )
-    document = mend_less_than(_ENVIRONMENT.sub(b"", output))
+    document = without_environment(output)
     if b"<unknown_jobs" in document and b"<JB_job_number>" not in document:
         return Listing()
-    if b"<djob_info" not in document and _JOB.search(document) is None:
+    if b"<djob_info" not in document and b"<JB_job_number>" not in document:
         raise OutputParseError("qstat -j", "there is no job in it", document)
-    reasons = _reasons(document)
+    remarks = parse_remarks(document)
     moment = now or datetime.now(UTC)
     by_number: dict[str, list[NativeId]] = {}
     for native_id in wanted:
         by_number.setdefault(job_number(native_id), []).append(native_id)
     observations: list[Observation] = []
-    unreadable: list[Unreadable] = []
-    for chunk in _job_chunks(document):
+    unreadable: list[ParseFailure] = []
+    for chunk in job_elements(document):
         try:
-            job = _parsed(chunk)
+            job = parse_job(chunk)
             number = (job.findtext("JB_job_number") or "").strip()
             observations += [
-                _observation(job, native_id, listed.get(native_id), reasons, moment)
+                _observation(job, native_id, listed.get(native_id), remarks, moment)
                 for native_id in by_number.get(number, ())
-                if native_id in listed or _has_task(job, native_id)
+                if native_id in listed or "[" not in native_id or _tasks(job, _task(native_id))
             ]
         except (ElementTree.ParseError, ValueError) as error:
-            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(chunk)))
+            unreadable.append(ParseFailure(reason=str(error), excerpt=excerpt(chunk)))
     return Listing(observations=observations, unreadable=unreadable)
 
 
@@ -107,13 +96,13 @@ def find_key(output: bytes, key: SubmissionKey) -> NativeId | None:
     """
     if key.encode() not in output:
         return None
-    document = mend_less_than(_ENVIRONMENT.sub(b"", output))
+    document = without_environment(output)
     understood = 0
-    for chunk in _job_chunks(document):
+    for chunk in job_elements(document):
         if key.encode() not in chunk:
             continue
         try:
-            job = _parsed(chunk)
+            job = parse_job(chunk)
         except ElementTree.ParseError as error:
             raise OutputParseError("qstat -j", str(error), chunk) from error
         if _key(job) == key:
@@ -125,66 +114,35 @@ def find_key(output: bytes, key: SubmissionKey) -> NativeId | None:
     return None
 
 
-def _parsed(chunk: bytes) -> ElementTree.Element:
-    return ElementTree.fromstring(chunk)  # noqa: S314 - no document type, so no entities
-
-
-def _job_chunks(document: bytes) -> Iterator[bytes]:
-    """Yield each job's element by itself, under one name and without what is no XML.
-
-    Raises:
-        OutputParseError: there are jobs in it that do not stand in elements of their own.
-    """
-    body = document.partition(b"<messages")[0]
-    starts = list(_JOB.finditer(body))
-    if body.count(b"<JB_job_number>") != len(starts):
-        raise OutputParseError("qstat -j", "its jobs cannot be told apart", document)
-    for start, following in zip_longest(starts, starts[1:]):
-        part = body[start.end() : following.start() if following else len(body)]
-        inner, closing, _ = part.rpartition(b"</" + start[1] + b">")
-        clean = _NOT_IN_XML.sub(b"?", inner if closing else part)
-        named = _NAMELESS.sub(rb"<\1element>", clean).decode("utf-8", "replace").encode()
-        yield b"<job>" + named + b"</job>"
-
-
-def _has_task(job: ElementTree.Element, native_id: NativeId) -> bool:
-    """Whether the job has the array task that an id names; True for an id without a task."""
-    task = _task_number(native_id)
-    return task is None or any(_int(t.findtext("JAT_task_number")) == task for t in _tasks(job))
-
-
-def _task_number(native_id: NativeId) -> int | None:
+def _task(native_id: NativeId) -> int | None:
     _, _, task = native_id.partition("[")
     return int(task[:-1]) if task else None
 
 
-def _tasks(job: ElementTree.Element) -> list[ElementTree.Element]:
-    holder = job.find("JB_ja_tasks")
-    return [] if holder is None else list(holder)
+def _tasks(job: ElementTree.Element, wanted: int | None) -> list[ElementTree.Element]:
+    """Return the array task with this number, or all: a job that is no array has one."""
+    tasks = job.iterfind("JB_ja_tasks/*")
+    return [t for t in tasks if wanted in (None, _int(t.findtext("JAT_task_number")))]
 
 
 def _observation(
     job: ElementTree.Element,
     native_id: NativeId,
     listed: Observation | None,
-    reasons: _Reasons,
+    remarks: Remarks,
     now: datetime,
 ) -> Observation:
-    wanted = _task_number(native_id)
-    tasks = [
-        task
-        for task in _tasks(job)
-        if wanted is None or _int(task.findtext("JAT_task_number")) == wanted
-    ]
+    wanted = _task(native_id)
+    tasks = _tasks(job, wanted)
     is_array = wanted is not None or _is_array(job)
     base = _state(native_id, tasks, listed)
     stdout = _output_path(job, "JB_stdout_path_list", "o", native_id)
     joins = _text(job, "JB_merge_stderr") == "true"
-    # Submitted through a carrier: the arguments stand in the script, the queue knows none.
+    # Submitted through a wrapper: the arguments stand in the script, the queue knows none.
     was_piped = _text(job, "JB_script_file") == "STDIN"
     return replace(
         base,
-        state_reason=_state_reason(native_id, base, tasks, reasons),
+        state_reason=_state_reason(native_id, base, tasks, remarks),
         name=_text(job, "JB_job_name") or base.name,
         owner=_text(job, "JB_owner") or base.owner,
         account=_text(job, "JB_project"),
@@ -228,32 +186,16 @@ def _state_reason(
     native_id: NativeId,
     base: Observation,
     tasks: Sequence[ElementTree.Element],
-    reasons: _Reasons,
+    remarks: Remarks,
 ) -> str | None:
-    errors = [text for task in tasks for text in _texts(task, ".//QIM_message")]
+    errors = [text for task in tasks for text in texts_of(task, ".//QIM_message")]
     if errors:
-        return "; ".join(filter(None, (base.state_reason, *errors)))[:_REASON_CHARACTERS]
-    if not base.state.is_queued:
+        told = f"Grid Engine says: {'; '.join(errors)}"
+        return " ".join(filter(None, (base.state_reason, told)))[:_REASON_CHARACTERS]
+    said = remarks.of_jobs.get(job_number(native_id)) or remarks.of_all
+    if not base.state.is_queued or not said:
         return base.state_reason
-    said = reasons.of_jobs.get(job_number(native_id)) or reasons.of_all
-    return "; ".join(dict.fromkeys(said))[:_REASON_CHARACTERS] or base.state_reason
-
-
-def _reasons(document: bytes) -> _Reasons:
-    of_jobs: dict[str, list[str]] = {}
-    of_all: list[str] = []
-    for block in _MESSAGES.findall(document):
-        clean = _NOT_IN_XML.sub(b"?", block).decode("utf-8", "replace").encode()
-        try:
-            root = ElementTree.fromstring(clean)  # noqa: S314 - as above
-        except ElementTree.ParseError:
-            continue
-        for remark in root.iterfind(".//SME_message_list/*"):
-            text = (remark.findtext("MES_message") or "").strip()
-            for number in remark.iterfind("MES_job_number_list//ULNG_value"):
-                of_jobs.setdefault((number.text or "").strip(), []).append(text)
-        of_all += _texts(root, ".//SME_global_message_list//MES_message")
-    return _Reasons(of_jobs, of_all)
+    return f"It waits: {'; '.join(dict.fromkeys(said))}."[:_REASON_CHARACTERS]
 
 
 def _usage(tasks: Sequence[ElementTree.Element], now: datetime) -> Usage | None:
@@ -312,9 +254,9 @@ def _memory_limit(job: ElementTree.Element, slots: int | None) -> int | None:
 def _output_path(
     job: ElementTree.Element, holder: str, letter: str, native_id: NativeId
 ) -> str | None:
-    """Return where a stream goes, when that can be told before the job has run."""
+    """Return the path of a stream, if it is known before the job has run."""
     directory, name = _text(job, "JB_cwd"), _text(job, "JB_job_name")
-    task = _task_number(native_id)
+    task = _task(native_id)
     if directory is None or name is None or (_is_array(job) and task is None):
         return None
     path = job.findtext(f"{holder}/*/PN_path")
@@ -329,16 +271,12 @@ def _output_path(
 
 
 def _key(job: ElementTree.Element) -> SubmissionKey | None:
-    context = " ".join(_texts(job, "JB_context//VA_value"))
+    context = " ".join(texts_of(job, "JB_context//VA_value"))
     return SubmissionKey.find_in(context) or SubmissionKey.find_in(_text(job, "JB_account"))
 
 
 def _text(element: ElementTree.Element, path: str) -> str | None:
     return element.findtext(path) or None
-
-
-def _texts(element: ElementTree.Element, path: str) -> list[str]:
-    return [found.text.strip() for found in element.iterfind(path) if found.text]
 
 
 def _int(text: str | None) -> int | None:

@@ -5,26 +5,19 @@ parser: control characters, broken UTF-8 or a stray ``&`` of one job spoil that 
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from html import unescape
 
-from hpcq.domain.arrays import is_whole, whole
+from hpcq.domain.arrays import is_whole_array, summarize_array
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import Stage
-from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.base import Listing, ParseFailure
+from hpcq.schedulers.command_line import ParseCache
+from hpcq.schedulers.sge.qstat_xml import mend_less_than, parse_xml_time, text_of
 from hpcq.schedulers.sge.states import state_of
 
-__all__ = [
-    "QueueMemo",
-    "mend_less_than",
-    "parse_qstat_xml",
-    "parse_xml_time",
-    "text_of",
-    "with_arrays",
-]
+__all__ = ["parse_element", "parse_qstat_xml", "with_arrays"]
 
 _VOLATILE = re.compile(rb"<JAT_prio>[^<]*</JAT_prio>\s*")
 _LEAF = re.compile(rb"<([A-Za-z_]+)[^<>]*>([^<]*)</\1>")
@@ -35,36 +28,10 @@ _TASKS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?")
 _TASKS_TOLD_APART = 1000
 """As many tasks of an array that wait together are jobs of their own; others are a range."""
 
-_Read = tuple[Observation, ...] | Unreadable
+_Parsed = tuple[Observation, ...] | ParseFailure
 
 
-class QueueMemo:
-    """What each ``job_list`` element of the last listing was read as.
-
-    With many thousands of jobs nearly every element is the same from one poll to the next; those
-    are looked up instead of read, and give the very same objects. Priorities, which the
-    scheduler changes at every run, are left out of the comparison.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, _Read] = {}
-
-    def read(self, elements: Iterable[bytes]) -> list[_Read]:
-        """Return what each element says; forget those that are not among them."""
-        known = self._known
-        current: dict[bytes, _Read] = {}
-        result = []
-        for element in elements:
-            read = known.get(element)
-            if read is None:
-                read = _read_element(element)
-            current[element] = read
-            result.append(read)
-        self._known = current
-        return result
-
-
-def parse_qstat_xml(output: bytes, memo: QueueMemo | None = None) -> Listing:
+def parse_qstat_xml(output: bytes, cache: ParseCache[_Parsed] | None = None) -> Listing:
     """Return one observation for each job, each array (``9``) and each task of it (``9[2]``).
 
     Pending tasks of an array come as a range. In one of more than a thousand they are not told
@@ -72,7 +39,8 @@ def parse_qstat_xml(output: bytes, memo: QueueMemo | None = None) -> Listing:
 
     Args:
         output: what ``qstat -u '*' -xml`` printed with ``TZ=UTC``.
-        memo: remembered from the listing before; it is brought up to date.
+        cache: of `parse_element`, from the listing before. Priorities, which the scheduler changes
+            at every run, are left out of its comparison.
 
     Raises:
         OutputParseError: it is no listing, or it breaks off: jobs missing from half a listing
@@ -84,39 +52,16 @@ def parse_qstat_xml(output: bytes, memo: QueueMemo | None = None) -> Listing:
     document = mend_less_than(_VOLATILE.sub(b"", output[start:].rstrip()))
     if not document.endswith(_END):
         raise OutputParseError("qstat", "the document is cut off", document[-400:])
-    reads = (memo or QueueMemo()).read(document.split(_OPEN)[1:])
-    observations = [seen for read in reads if isinstance(read, tuple) for seen in read]
+    parsed = (cache or ParseCache(parse_element)).read(document.split(_OPEN)[1:])
+    observations = [seen for jobs in parsed if isinstance(jobs, tuple) for seen in jobs]
     return Listing(
         observations=with_arrays(observations),
-        unreadable=[read for read in reads if isinstance(read, Unreadable)],
+        unreadable=[bad for bad in parsed if isinstance(bad, ParseFailure)],
     )
 
 
-def parse_xml_time(text: str | None) -> datetime | None:
-    """Return a time of ``qstat -xml`` (``2024-01-10T10:00:00``, UTC by ``TZ``), or None."""
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text.strip()).replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    return moment if moment.year > 1970 else None
-
-
-def mend_less_than(document: bytes) -> bytes:
-    """Put ``&lt;`` where 8.1.9 writes ``%lt;`` for a less-than sign (recording qstat_xml_mixed).
-
-    The same four characters in a name of a job cannot be told apart, and are rarer.
-    """
-    return document.replace(b"%lt;", b"&lt;")
-
-
-def text_of(raw: bytes) -> str:
-    """Return an element's content: references resolved, undecodable bytes replaced."""
-    return unescape(raw.decode("utf-8", "replace")).strip()
-
-
-def _read_element(element: bytes) -> _Read:
+def parse_element(element: bytes) -> _Parsed:
+    """Return the jobs and array tasks of one ``job_list`` element."""
     number = _NUMBER.search(element)
     native_id = NativeId(number[1].decode()) if number and len(number[1]) <= 18 else None
     if _CLOSE not in element:
@@ -132,8 +77,8 @@ def _read_element(element: bytes) -> _Read:
         return _unreadable(str(error), element, native_id)
 
 
-def _unreadable(reason: str, element: bytes, native_id: NativeId | None) -> Unreadable:
-    return Unreadable(reason=reason, excerpt=excerpt(element), native_id=native_id)
+def _unreadable(reason: str, element: bytes, native_id: NativeId | None) -> ParseFailure:
+    return ParseFailure(reason=reason, excerpt=excerpt(element), native_id=native_id)
 
 
 def _observations(number: NativeId, fields: dict[str, str]) -> tuple[Observation, ...]:
@@ -196,6 +141,8 @@ def with_arrays(observations: Sequence[Observation]) -> list[Observation]:
             if seen.array_task_id is not None:
                 result.append(seen)
     for number, parts in arrays.items():
-        alone = parts[0] if len(parts) == 1 and is_whole(parts[0]) else None
-        result.append(alone or replace(whole(NativeId(number), parts), array_job_id=number))
+        alone = parts[0] if len(parts) == 1 and is_whole_array(parts[0]) else None
+        result.append(
+            alone or replace(summarize_array(NativeId(number), parts), array_job_id=number)
+        )
     return result

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId
 from hpcq.domain.units import GIBIBYTE, parse_size
-from hpcq.schedulers.base import Unreadable
-from hpcq.schedulers.sge.entries import Entry
+from hpcq.schedulers.base import ParseFailure
+from hpcq.schedulers.sge.accounting_record import AccountingRecord
 
 __all__ = ["parse_qacct"]
 
@@ -30,7 +30,7 @@ _DATE_FORMATS = (
 )
 
 
-def parse_qacct(output: bytes) -> tuple[list[Entry], list[Unreadable]]:
+def parse_qacct(output: bytes) -> tuple[list[AccountingRecord], list[ParseFailure]]:
     """Return the records, in the order printed, and those that could not be read.
 
     8.1.9 prints units (``cpu 22.465s``, ``mem 614.456MBs``, ``io 1.681MB``), with multiples of
@@ -43,21 +43,21 @@ def parse_qacct(output: bytes) -> tuple[list[Entry], list[Unreadable]]:
     Raises:
         OutputParseError: there is no record in it, and it does not say that there is none.
     """
-    records, totals = _TOTALS.subn(b"", output, count=1)
-    blocks = _SEPARATOR.split(records)[1:]
+    text, totals = _TOTALS.subn(b"", output, count=1)
+    blocks = _SEPARATOR.split(text)[1:]
     if not blocks and not totals:
         raise OutputParseError("qacct", "there is no record in it", output)
-    entries, unreadable = [], []
+    records, unreadable = [], []
     for block in blocks:
-        text = block.decode("utf-8", "replace")
-        fields = dict(_pair(line) for line in text.splitlines() if line.strip())
+        lines = block.decode("utf-8", "replace").splitlines()
+        fields = dict(_pair(line) for line in lines if line.strip())
         try:
-            entries.append(_entry(fields))
+            records.append(_record(fields))
         except (KeyError, ValueError) as error:
             unreadable.append(
-                Unreadable(reason=f"{type(error).__name__}: {error}", excerpt=excerpt(text))
+                ParseFailure(reason=f"{type(error).__name__}: {error}", excerpt=excerpt(block))
             )
-    return entries, unreadable
+    return records, unreadable
 
 
 def _pair(line: str) -> tuple[str, str]:
@@ -65,10 +65,10 @@ def _pair(line: str) -> tuple[str, str]:
     return name, rest[0].strip() if rest else ""
 
 
-def _entry(fields: Mapping[str, str]) -> Entry:
+def _record(fields: Mapping[str, str]) -> AccountingRecord:
     number = NativeId(fields["jobnumber"])
     task = fields.get("taskid", "undefined")
-    return Entry(
+    return AccountingRecord(
         number=number,
         task=int(task) if task.isdecimal() and task != "0" else None,
         is_slave=_word(fields.get("pe_taskid")) is not None,

@@ -4,22 +4,12 @@ Seen on 8.1.9: what the command says replaces what the script says, one ``-l`` r
 variable and ``-ac`` variable at a time; job ids after ``-hold_jid`` come together from both.
 """
 
-import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hpcq.domain.jobs import JobSpec
-from hpcq.domain.outputs import UNKNOWN, as_pattern
 from hpcq.schedulers.directives import Directive, read_directives, refuse_directive
 
-__all__ = [
-    "CONTEXT_VARIABLE",
-    "PATH_VARIABLE",
-    "ScriptOptions",
-    "place_script_outputs",
-    "read_options",
-]
+__all__ = ["CONTEXT_VARIABLE", "ScriptOptions", "read_options"]
 
 CONTEXT_VARIABLE = "hpcq_key"
 """The context variable that holds a job's mark, and that ``qstat -j`` shows."""
@@ -48,16 +38,14 @@ _ALLOWED_VALUES = {
     "-w": ("e", "w", "n"),
     "-C": ("#$",),
 }
-# What 8.1.9 puts in their place in output paths; two dollars are one.
-PATH_VARIABLE = re.compile(r"\$(\$|HOME|USER|JOB_ID|JOB_NAME|HOSTNAME|TASK_ID)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptOptions:
-    """What a script asks ``qsub`` for; None, or False, for what it does not mention.
+    """The ``qsub`` options of a script; None, or False, for options that it does not set.
 
     Attributes:
-        stdout, stderr: paths in Grid Engine's own writing, see `output_pattern`.
+        stdout, stderr: paths in Grid Engine's own writing, see `hpcq.schedulers.sge.outputs`.
         joins: whether the standard error goes to the standard output's file.
         is_array: whether it asks for an array.
         parallel_environment: the name of one.
@@ -110,55 +98,3 @@ def _options(directive: Directive) -> Iterator[tuple[str, str]]:
         count = 0 if option in _WITHOUT_VALUE else 2 if option in _WITH_TWO else 1
         yield option, " ".join(words[:count])
         del words[:count]
-
-
-def place_script_outputs(
-    spec: JobSpec, stem: str, options: ScriptOptions, account: Mapping[str, str]
-) -> tuple[str, str]:
-    """Return the patterns of both outputs' paths where the request gives none.
-
-    Args:
-        spec: the job.
-        stem: the job's name in Grid Engine.
-        options: what its script asks for.
-        account: the variables ``HOME`` and ``USER`` of the account that jobs run as.
-    """
-    stdout, stderr = (
-        _place(own, letter, spec.working_directory, stem, options, account)
-        for own, letter in ((options.stdout, "o"), (options.stderr, "e"))
-    )
-    if options.joins and spec.stderr_path is None:
-        stderr = stdout if spec.stdout_path is None else as_pattern(spec.stdout_path)
-    return stdout, stderr
-
-
-def _place(
-    path: str | None,
-    letter: str,
-    directory: str,
-    stem: str,
-    options: ScriptOptions,
-    account: Mapping[str, str],
-) -> str:
-    """Return the pattern of a path as written behind ``-o``, or of the default.
-
-    It may be ``host:/logs/$JOB_ID``, relative to the directory, or a folder, on this machine.
-    """
-    file = f"{as_pattern(stem)}.{letter}%j" + (".%a" if options.is_array else "")
-    if path is None:
-        return file
-    host, colon, behind = path.partition(":")
-    place = behind if colon else path
-    values = {
-        "$": "$",
-        "JOB_ID": "%j",
-        "JOB_NAME": as_pattern(stem),
-        "TASK_ID": "%a" if options.is_array else "0",
-        **{name: as_pattern(value) for name, value in account.items() if name in ("HOME", "USER")},
-    }
-    unknown = any(found[1] not in values for found in PATH_VARIABLE.finditer(place))
-    if unknown or "," in path or (colon and host):
-        return UNKNOWN
-    is_folder = place.endswith("/") or os.path.isdir(os.path.join(directory, place))
-    pattern = PATH_VARIABLE.sub(lambda found: values[found[1]], as_pattern(place))
-    return os.path.join(pattern, file) if is_folder else pattern

@@ -1,14 +1,14 @@
-"""What Grid Engine's state letters and failure codes mean."""
+"""Meanings of Grid Engine's state letters and failure codes."""
 
 from dataclasses import dataclass
 
 from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.schedulers.meanings import StateMeaning
 
 __all__ = [
     "INTERMEDIATE_FAILURES",
     "NO_FAILURE",
     "Failure",
-    "StateWord",
     "failure_of",
     "is_in_error",
     "signal_of",
@@ -16,27 +16,18 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class StateWord:
-    """What one combination of state letters says."""
-
-    state: JobState
-    stage: Stage | None = None
-    reason: str | None = None
-
-
 _QUEUED, _HELD = JobState.QUEUED, JobState.QUEUED_HELD
 _REQUEUED, _REQUEUED_HELD = JobState.REQUEUED, JobState.REQUEUED_HELD
 _RUNNING, _SUSPENDED = JobState.RUNNING, JobState.SUSPENDED
 
-_BY_OWNER = "suspended by its owner or an operator"
-_BY_QUEUE = "suspended together with its queue"
-_BY_ALARM = "suspended because the host's load is above the queue's suspend threshold"
+_BY_OWNER = "It was suspended by its owner or an operator."
+_BY_QUEUE = "It was suspended together with its queue."
+_BY_ALARM = "It was suspended: its host's load is above the queue's suspend threshold."
 
 # sge_status(5), qstat(1), and what 8.1.9 really printed (recordings). The order of the letters
 # differs between releases (``hRwq`` in the manual, ``hRqw`` and ``Rq`` on the screen), hence sets.
-_WORDS: dict[frozenset[str], StateWord] = {
-    frozenset(letters): StateWord(state, stage, reason)
+_WORDS: dict[frozenset[str], StateMeaning] = {
+    frozenset(letters): StateMeaning(state, stage, reason=reason)
     for letters, state, stage, reason in (
         # pending
         ("qw", _QUEUED, None, None),
@@ -47,10 +38,10 @@ _WORDS: dict[frozenset[str], StateWord] = {
         ("hw", _HELD, None, None),
         ("h", _HELD, None, None),
         # pending again: rescheduled, its host died, or it ended with 99
-        ("Rqw", _REQUEUED, None, "rescheduled"),
-        ("Rq", _REQUEUED, None, "rescheduled"),
-        ("hRqw", _REQUEUED_HELD, None, "rescheduled"),
-        ("hRq", _REQUEUED_HELD, None, "rescheduled"),
+        ("Rqw", _REQUEUED, None, "It was put back into the queue."),
+        ("Rq", _REQUEUED, None, "It was put back into the queue."),
+        ("hRqw", _REQUEUED_HELD, None, "It was put back into the queue."),
+        ("hRq", _REQUEUED_HELD, None, "It was put back into the queue."),
         # sent to a host, which has not confirmed it yet
         ("t", _RUNNING, Stage.DISPATCHING, None),
         ("Rt", _RUNNING, Stage.DISPATCHING, None),
@@ -84,11 +75,11 @@ _WORDS: dict[frozenset[str], StateWord] = {
     )
 }
 
-_IN_ERROR = "error state: Grid Engine could not start it and holds it until the error is cleared"
+_IN_ERROR = "Grid Engine could not start it, and holds it until the error is cleared."
 
 
-def state_of(word: str) -> StateWord:
-    """Return what a state of ``qstat`` (``hqw``, ``Rr``, ``dt``, ``Eqw``) says.
+def state_of(word: str) -> StateMeaning:
+    """Return the meaning of a state of ``qstat`` (``hqw``, ``Rr``, ``dt``, ``Eqw``).
 
     ``d`` may stand in any state: deletion was asked for. ``E`` may stand in any pending one: a
     start failed, and the job waits until someone clears the error (``qmod -cj``) or deletes it;
@@ -97,8 +88,8 @@ def state_of(word: str) -> StateWord:
     letters = frozenset(word)
     known = _WORDS.get(letters - {"d", "E"})
     if known is None or len(letters) != len(word):
-        return StateWord(
-            JobState.UNDETERMINED, None, f"Grid Engine's state {word!r} is not a known one"
+        return StateMeaning(
+            JobState.UNDETERMINED, reason=f"Grid Engine's state {word!r} is not a known one."
         )
     state, stage, reason = known.state, known.stage, known.reason
     if "E" in letters:
@@ -106,11 +97,11 @@ def state_of(word: str) -> StateWord:
         reason = _IN_ERROR
     if "d" in letters:
         stage = Stage.CANCELLING
-    return StateWord(state, stage, reason)
+    return StateMeaning(state, stage, reason=reason)
 
 
 def is_in_error(word: str | None) -> bool:
-    """Whether a state of ``qstat`` is an error state: ``Eqw``, ``EhRqw``."""
+    """Return whether a state of ``qstat`` is an error state: ``Eqw``, ``EhRqw``."""
     return word is not None and "E" in word
 
 
@@ -119,7 +110,7 @@ class Failure:
     """One value of the accounting field ``failed``.
 
     Attributes:
-        words: what it means, for a person.
+        words: its meaning as a sentence without a full stop.
         kind: what it counts as.
         ran: whether the job itself ran, so that its usage and exit status are its own.
     """
@@ -138,55 +129,55 @@ _NOT_STARTED = FailureKind.SCHEDULER_ERROR
 
 # sge_status(5) of 8.1.9; 2011.11 has the same numbers up to 37.
 _FAILURES: dict[int, Failure] = {
-    1: Failure("failed early in the execution daemon", _NOT_STARTED, ran=False),
-    3: Failure("the execution host could not set up its spool directory", _NOT_STARTED, ran=False),
-    4: Failure("the shepherd could not record its process id", _NOT_STARTED, ran=False),
-    5: Failure("the execution host could not read its configuration", _NOT_STARTED, ran=False),
-    6: Failure("the processor set could not be set up", _NOT_STARTED, ran=False),
-    7: Failure("failed before the prolog", _NOT_STARTED, ran=False),
-    8: Failure("the prolog failed", _NOT_STARTED, ran=False),
-    9: Failure("failed before the start of the parallel environment", _NOT_STARTED, ran=False),
-    10: Failure("the start of the parallel environment failed", _NOT_STARTED, ran=False),
-    11: Failure("the shepherd failed before it started the job", _NOT_STARTED, ran=False),
-    12: Failure("failed before the stop of the parallel environment", _NOT_STARTED, ran=True),
-    13: Failure("the stop of the parallel environment failed", _NOT_STARTED, ran=True),
-    14: Failure("failed before the epilog", _NOT_STARTED, ran=True),
-    15: Failure("the epilog failed", _NOT_STARTED, ran=True),
-    16: Failure("the processor set could not be released", _NOT_STARTED, ran=True),
-    17: Failure("ended by a signal", FailureKind.SIGNAL, ran=True),
-    18: Failure("the shepherd died", FailureKind.NODE_FAILURE, ran=False),
+    1: Failure("It failed early in the execution daemon", _NOT_STARTED, ran=False),
+    3: Failure("The execution host could not set up its spool directory", _NOT_STARTED, ran=False),
+    4: Failure("The shepherd could not record its process id", _NOT_STARTED, ran=False),
+    5: Failure("The execution host could not read its configuration", _NOT_STARTED, ran=False),
+    6: Failure("The processor set could not be set up", _NOT_STARTED, ran=False),
+    7: Failure("It failed before the prolog", _NOT_STARTED, ran=False),
+    8: Failure("The prolog failed", _NOT_STARTED, ran=False),
+    9: Failure("It failed before the start of the parallel environment", _NOT_STARTED, ran=False),
+    10: Failure("The start of the parallel environment failed", _NOT_STARTED, ran=False),
+    11: Failure("The shepherd failed before it started the job", _NOT_STARTED, ran=False),
+    12: Failure("It failed before the stop of the parallel environment", _NOT_STARTED, ran=True),
+    13: Failure("The stop of the parallel environment failed", _NOT_STARTED, ran=True),
+    14: Failure("It failed before the epilog", _NOT_STARTED, ran=True),
+    15: Failure("The epilog failed", _NOT_STARTED, ran=True),
+    16: Failure("The processor set could not be released", _NOT_STARTED, ran=True),
+    17: Failure("It was ended by a signal", FailureKind.SIGNAL, ran=True),
+    18: Failure("The shepherd died", FailureKind.NODE_FAILURE, ran=False),
     19: Failure(
-        "the host or the shepherd crashed before the exit status was written",
+        "The host or the shepherd crashed before the exit status was written",
         FailureKind.NODE_FAILURE,
         ran=False,
     ),
-    20: Failure("the shepherd met a problem", _NOT_STARTED, ran=False),
-    21: Failure("the execution host no longer knew the job", FailureKind.NODE_FAILURE, ran=False),
-    24: Failure("migrating to another host", _NOT_STARTED, ran=True),
-    25: Failure("rescheduled", _NOT_STARTED, ran=True),
-    26: Failure("its output file could not be opened", _NOT_STARTED, ran=False),
-    27: Failure("its shell or interpreter was not found", _NOT_STARTED, ran=False),
-    28: Failure("its working directory could not be entered", _NOT_STARTED, ran=False),
-    29: Failure("the AFS security could not be set up", _NOT_STARTED, ran=False),
+    20: Failure("The shepherd met a problem", _NOT_STARTED, ran=False),
+    21: Failure("The execution host no longer knew the job", FailureKind.NODE_FAILURE, ran=False),
+    24: Failure("It was moved to another host", _NOT_STARTED, ran=True),
+    25: Failure("It was put back into the queue", _NOT_STARTED, ran=True),
+    26: Failure("Its output file could not be opened", _NOT_STARTED, ran=False),
+    27: Failure("Its shell or interpreter was not found", _NOT_STARTED, ran=False),
+    28: Failure("Its working directory could not be entered", _NOT_STARTED, ran=False),
+    29: Failure("The AFS security could not be set up", _NOT_STARTED, ran=False),
     30: Failure(
-        "it ended with 100, which asks Grid Engine to keep it in the error state",
+        "It ended with 100, which asks Grid Engine to keep it in the error state",
         FailureKind.NON_ZERO_EXIT,
         ran=True,
     ),
-    31: Failure("the password file could not be read", _NOT_STARTED, ran=False),
-    32: Failure("its owner is missing in the password file", _NOT_STARTED, ran=False),
-    33: Failure("its owner's password is wrong", _NOT_STARTED, ran=False),
-    34: Failure("the helper service could not be reached", _NOT_STARTED, ran=False),
-    35: Failure("the helper service failed before the job", _NOT_STARTED, ran=False),
-    36: Failure("the remote start-up daemon is not configured", _NOT_STARTED, ran=False),
-    37: Failure("ended because it exceeded a limit", FailureKind.TIME_LIMIT, ran=True),
-    38: Failure("the supplementary group could not be added", _NOT_STARTED, ran=False),
-    100: Failure("ended by a signal, or lost with its host", FailureKind.SIGNAL, ran=True),
+    31: Failure("The password file could not be read", _NOT_STARTED, ran=False),
+    32: Failure("Its owner is missing in the password file", _NOT_STARTED, ran=False),
+    33: Failure("Its owner's password is wrong", _NOT_STARTED, ran=False),
+    34: Failure("The helper service could not be reached", _NOT_STARTED, ran=False),
+    35: Failure("The helper service failed before the job", _NOT_STARTED, ran=False),
+    36: Failure("The remote start-up daemon is not configured", _NOT_STARTED, ran=False),
+    37: Failure("It exceeded a limit", FailureKind.TIME_LIMIT, ran=True),
+    38: Failure("The supplementary group could not be added", _NOT_STARTED, ran=False),
+    100: Failure("It was ended by a signal, or lost with its host", FailureKind.SIGNAL, ran=True),
 }
 
 
 def failure_of(code: int) -> Failure:
-    """Return what a ``failed`` value means; an unlisted one is a failure of unknown kind."""
+    """Return the meaning of a ``failed`` value; an unlisted one is a failure of unknown kind."""
     return _FAILURES.get(
         code, Failure(f"Grid Engine's failure code {code}", FailureKind.UNKNOWN, ran=False)
     )

@@ -7,24 +7,23 @@ from datetime import datetime, timedelta
 
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
-from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.slurm import fields
-from hpcq.schedulers.slurm.hostlist import expand_hosts
+from hpcq.schedulers.slurm.commands import FIND_COLUMNS, HISTORY_COLUMNS
 from hpcq.schedulers.slurm.outcome import (
     NEVER_SATISFIED,
     outcome_of,
     recognise_memory_kill,
 )
-from hpcq.schedulers.slurm.queries import FIND_COLUMNS, HISTORY_COLUMNS
 from hpcq.schedulers.slurm.states import STATES, meaning_of
 from hpcq.schedulers.slurm.usage import final_usage
 
-__all__ = ["History", "find_key", "parse_history"]
+__all__ = ["AccountedJobs", "find_key", "parse_history"]
 
 _REQUEUE_GAP = timedelta(seconds=5)
 _KEY_OPTION = re.compile(r"(?:^|\s)--comment[= ](\S+)")
 _YEAR_MINUTES = "525600"
-"""What a job is given that asked for no limit, and that backfill starts."""
+"""Limit of a job that asked for none, and that backfill starts."""
 
 
 @dataclass(slots=True)
@@ -36,8 +35,8 @@ class _Run:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
-    """What accounting tells of some jobs.
+class AccountedJobs:
+    """Answer of accounting about some jobs.
 
     Attributes:
         listing: those that are over.
@@ -50,11 +49,11 @@ class History:
     known: frozenset[str] = frozenset()
 
 
-def parse_history(stdout: bytes, delimiter: str, wanted: Collection[NativeId]) -> History:
-    """Return what accounting tells of these jobs.
+def parse_history(stdout: bytes, delimiter: str, wanted: Collection[NativeId]) -> AccountedJobs:
+    """Return the accounting records of these jobs.
 
     Args:
-        stdout: what `queries.build_history` made sacct print: a row for each run of a job, then
+        stdout: what `commands.build_history` made sacct print: a row for each run of a job, then
             rows for its steps; every field ends with the delimiter.
         delimiter: the one given to it.
         wanted: the ids that were asked for. A row for several tasks of an array that never ran
@@ -82,16 +81,16 @@ def parse_history(stdout: bytes, delimiter: str, wanted: Collection[NativeId]) -
                 unfinished |= {base, *ids}
         except ValueError as error:
             excerpt = fields.unreadable_excerpt(" ".join(run.row.values()).encode())
-            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt))
+            unreadable.append(ParseFailure(reason=str(error), excerpt=excerpt))
     listing = Listing(observations=tuple(observations), unreadable=tuple(unreadable))
-    return History(listing, frozenset(unfinished), frozenset(known))
+    return AccountedJobs(listing, frozenset(unfinished), frozenset(known))
 
 
 def find_key(stdout: bytes, delimiter: str, key: SubmissionKey) -> NativeId | None:
     """Return the job that carries the key, by the id that sbatch printed; the newest of several.
 
     Args:
-        stdout: what `queries.build_find_in_accounting` made sacct print.
+        stdout: what `commands.build_find_in_accounting` made sacct print.
         delimiter: the one given to it.
         key: stands in the line that submitted the job or, where that is not kept, in its comment.
 
@@ -159,7 +158,7 @@ def _follows(run: _Run, submitted: datetime) -> bool:
 
 
 def _ids(text: str, wanted: Collection[NativeId]) -> list[NativeId]:
-    """Return the jobs that a row tells of.
+    """Return the jobs of a row.
 
     It may stand for tasks that never ran one by one (``12_[1-4%2]``) and, since 24.11, for all
     components of a heterogeneous job.
@@ -168,7 +167,7 @@ def _ids(text: str, wanted: Collection[NativeId]) -> list[NativeId]:
     if not bracket:
         components = [i for i in wanted if i.startswith(f"{text}+")]
         return [NativeId(text), *components]
-    numbers = expand_hosts(f"[{tasks.split('%')[0].rstrip(']')}]")
+    numbers = fields.expand_hosts(f"[{tasks.split('%')[0].rstrip(']')}]")
     if array in wanted:
         return [NativeId(f"{array}_{number}") for number in numbers]
     tasks_of_row = {f"{array}_{number}" for number in numbers}
@@ -201,7 +200,7 @@ def _observe(native_id: NativeId, run: _Run) -> Observation | None:
         # A job that never ran is given its end as its start.
         start_time=fields.moment(row["Start"]) if hosts else None,
         end_time=fields.moment(row["End"]),
-        hosts=None if hosts is None else expand_hosts(hosts),
+        hosts=None if hosts is None else fields.expand_hosts(hosts),
         usage=final_usage(run.row, run.steps) if hosts else None,
         array_job_id=array,
         array_task_id=task,

@@ -1,16 +1,16 @@
-"""Arrays and heterogeneous jobs as wholes, besides the tasks and components that Slurm tells of."""
+"""Arrays and heterogeneous jobs as wholes, besides Slurm's tasks and components."""
 
 import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from hpcq.domain.arrays import whole
+from hpcq.domain.arrays import summarize_array
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
-from hpcq.schedulers.slurm.accounting import History
+from hpcq.schedulers.slurm.accounting import AccountedJobs
 
-__all__ = ["Wholes", "ended_wholes"]
+__all__ = ["ArraySummaries", "ended_arrays"]
 
 _MOST_LEFT = 20_000
 """So many tasks that left the queue while they waited are remembered, the newest."""
@@ -18,7 +18,7 @@ _MOST_LEFT = 20_000
 
 @dataclass(slots=True)
 class _Known:
-    """What the newest listing said of one array.
+    """One array in the newest listing.
 
     Attributes:
         tasks: those that were in the queue.
@@ -31,10 +31,10 @@ class _Known:
     began: datetime | None
 
 
-class Wholes:
-    """Adds to a listing of the queue what its tasks say of each array.
+class ArraySummaries:
+    """Summaries of arrays, by what a listing of the queue says of their tasks.
 
-    A whole whose tasks did not change is the same object again.
+    The summary of an array whose tasks did not change is the same object again.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Wholes:
         self._left_waiting: dict[NativeId, Observation] = {}
 
     def add(self, observations: Sequence[Observation]) -> list[Observation]:
-        """Return the observations and, behind them, one for each array of which tasks are there."""
+        """Return the observations and, after them, one for each array of their tasks."""
         known, self._known = self._known, {}
         for parent, tasks in _by_parent(observations).items():
             key = (parent, tasks[0].submit_time)
@@ -65,8 +65,8 @@ class Wholes:
         )
         return [*observations, *(one.whole for one in looks)]
 
-    def lost(
-        self, ids: Collection[NativeId], told: Collection[NativeId], history: History
+    def cancelled_while_waiting(
+        self, ids: Collection[NativeId], told: Collection[NativeId], history: AccountedJobs
     ) -> list[Observation]:
         """Return the tasks that were cancelled one by one while they waited.
 
@@ -113,7 +113,7 @@ def _look_again(before: _Known | None, parent: str, tasks: Sequence[Observation]
     old = () if before is None else before.tasks
     if before is not None and len(old) == len(tasks) and all(map(operator.is_, old, tasks)):
         return before
-    seen = whole(NativeId(parent), tasks)
+    seen = summarize_array(NativeId(parent), tasks)
     starts = [seen.start_time, None if before is None else before.began]
     began = min((start for start in starts if start is not None), default=None)
     # Some tasks are over, others wait: it runs, although no task does at this moment.
@@ -121,10 +121,10 @@ def _look_again(before: _Known | None, parent: str, tasks: Sequence[Observation]
     return _Known(tasks, replace(seen, state=state, start_time=began), began)
 
 
-def ended_wholes(
+def ended_arrays(
     ids: Iterable[NativeId],
     ended: Sequence[Observation],
-    history: History,
+    history: AccountedJobs,
     seen: Sequence[Observation],
 ) -> list[Observation]:
     """Return the arrays among these ids that are over, all their tasks being so.
@@ -139,7 +139,7 @@ def ended_wholes(
     unfinished = {*history.unfinished, *(o.array_job_id for o in seen if o.native_id not in over)}
     parts = _by_parent(ended)
     return [
-        whole(native_id, parts[native_id])
+        summarize_array(native_id, parts[native_id])
         for native_id in ids
         if native_id in parts and native_id not in over and native_id not in unfinished
     ]

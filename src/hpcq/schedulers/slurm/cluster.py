@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from hpcq.schedulers.base import Node, Queue
 from hpcq.schedulers.slurm import fields
-from hpcq.schedulers.slurm.queries import FIELD
+from hpcq.schedulers.slurm.commands import FIELD
 
 __all__ = ["parse_nodes", "parse_queues"]
 
@@ -19,7 +19,7 @@ _TAKEN_BACK = "*~%^@"
 
 
 def parse_queues(stdout: bytes) -> Sequence[Queue]:
-    """Return partitions from what `queries.build_queues` made sinfo print.
+    """Return partitions from what `commands.build_queues` made sinfo print.
 
     A partition is a line: name, availability, CPUs, time limit. A line of another shape is
     nothing that could be shown and is left out.
@@ -39,7 +39,7 @@ def parse_queues(stdout: bytes) -> Sequence[Queue]:
 
 
 def parse_nodes(stdout: bytes) -> Sequence[Node]:
-    """Return nodes from what `queries.build_nodes` made sinfo print.
+    """Return nodes from what `commands.build_nodes` made sinfo print.
 
     A node stands once for each of its partitions: name, state, CPUs, memory in MiB, partition.
     """

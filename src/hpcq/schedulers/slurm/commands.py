@@ -1,242 +1,249 @@
-"""Slurm's orders as argv: submit, end, hold, release. Pure functions, nothing is run here."""
+"""Slurm's commands but ``sbatch`` as argv; pure.
 
-import os
-import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+What a user can type never decides where a field or a record of Slurm's output ends: free text is
+fenced by random marks (`Marks`) that no user can have put into a job's name beforehand.
+"""
 
-from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import DependencyCondition, JobSpec, NativeId, SubmissionKey
-from hpcq.domain.outputs import default_name, place_outputs
-from hpcq.domain.units import format_clock
-from hpcq.schedulers.base import ScriptDirectives
-from hpcq.schedulers.slurm.naming import job_name, output_options, output_patterns
-from hpcq.schedulers.slurm.script import MEMORY_OPTIONS, read_options, without_options
-from hpcq.schedulers.slurm.wrapper import build_wrapper
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hpcq.domain.jobs import NativeId
 
 __all__ = [
-    "Submission",
+    "DETAIL_COLUMNS",
+    "EPOCH_TIMES",
+    "FIELD",
+    "FIND_COLUMNS",
+    "FREE_DETAIL_COLUMNS",
+    "FREE_QUEUE_COLUMNS",
+    "HISTORY_COLUMNS",
+    "QUEUE_COLUMNS",
+    "USAGE_COLUMNS",
+    "Marks",
+    "build_details",
+    "build_find_in_accounting",
+    "build_find_in_queue",
+    "build_history",
     "build_hold",
+    "build_listing",
+    "build_nodes",
+    "build_queues",
     "build_release",
-    "build_sbatch",
     "build_scancel",
-    "build_trial",
-    "check_script",
+    "build_usage",
+    "new_delimiter",
+    "new_marks",
 ]
 
-MEBIBYTE = 1 << 20
-MAX_ARGUMENT_BYTES = 131071
-"""Linux takes no longer string in an argv (MAX_ARG_STRLEN, binfmts.h)."""
-MAX_ARGUMENTS_BYTES = 1_000_000
-_MAX_VARIABLE_NAME_BYTES = 255
-"""Slurm drops variables with a longer name (_env_array_entry_splitter in env.c)."""
-_SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SET_ON_NODE = re.compile(
-    # Slurm's commands and what they load obey these …
-    r"_?SLURM.*|S(?:BATCH|PANK)_.*|MUNGE_.*|HOME|TZ(?:DIR)?"
-    # … the C library these …
-    r"|LD_.*|GLIBC_TUNABLES|GCONV_PATH|LOCPATH|NLSPATH|MALLOC_.*|RES_OPTIONS|HOSTALIASES"
-    r"|LOCALDOMAIN|RESOLV_.*"
-    # … and a script that a site puts before sbatch these.
-    r"|BASH_.*|BASHOPTS|SHELLOPTS|ENV|IFS|PYTHON.*|PERL.*|LUA_.*|SGE_.*|PBS_.*"
-    # Slurm sets these itself.
-    r"|HOSTNAME|ENVIRONMENT",
-    re.DOTALL,
-)
+FIELD = "\x1f"
+"""Stands between the fields of one record (ASCII unit separator)."""
 
-_CONDITIONS = {
-    DependencyCondition.SUCCESS: "afterok",
-    DependencyCondition.FAILURE: "afternotok",
-    DependencyCondition.ANY: "afterany",
-    DependencyCondition.STARTED: "after",
+EPOCH_TIMES = {"SLURM_TIME_FORMAT": "%s"}
+"""Makes squeue and sacct print times as seconds since 1970, free of any zone."""
+
+FIND_DAYS = 7
+"""Days of accounting that are searched for a submission of unknown outcome."""
+
+_UNTIL = "--endtime=now+1days"
+"""sacct leaves out what began after its end time, which is the present unless it is told: all of
+the last minutes' jobs where the controller's clock is ahead of this machine's (seen in 22.05)."""
+
+# Columns in the order in which they are asked for; the free text comes last.
+FREE_QUEUE_COLUMNS = 4
+QUEUE_COLUMNS: Mapping[str, str] = {
+    "id": "JobArrayID",
+    "state": "State",
+    "reason": "Reason",
+    "owner": "UserName",
+    "queue": "Partition",
+    "account": "Account",
+    "submit": "SubmitTime",
+    "start": "StartTime",
+    "limit": "TimeLimit",
+    "slots": "NumCPUs",
+    "hosts": "NodeList",
+    "depends": "Dependency",
+    "restarts": "RestartCnt",
+    "comment": "Comment",
+    "directory": "WorkDir",
+    "command": "Command",
+    "name": "Name",
 }
+"""squeue -O: only what stays the same while a job stays in its state (no elapsed time, no
+priority), so that a record that did not change is the same bytes again."""
+
+FREE_DETAIL_COLUMNS = 6
+
+DETAIL_COLUMNS: Mapping[str, str] = {
+    "id": "JobArrayID",
+    "state": "State",
+    "reason": "Reason",
+    "owner": "UserName",
+    "queue": "Partition",
+    "account": "Account",
+    "submit": "SubmitTime",
+    "start": "StartTime",
+    "end": "EndTime",
+    "limit": "TimeLimit",
+    "slots": "NumCPUs",
+    "hosts": "NodeList",
+    "depends": "Dependency",
+    "restarts": "RestartCnt",
+    "exit": "exit_code",
+    "tres": "tres-alloc",
+    "raw_id": "JobID",
+    "het": "HetJobOffset",
+    "comment": "Comment",
+    "directory": "WorkDir",
+    "command": "Command",
+    "stdout": "STDOUT",
+    "stderr": "STDERR",
+    "name": "Name",
+}
+"""squeue -O: all that the controller can tell of a job that is of use here."""
+
+HISTORY_COLUMNS: Sequence[str] = (
+    "JobID",
+    "JobIDRaw",
+    "State",
+    "ExitCode",
+    "Submit",
+    "Start",
+    "End",
+    "User",
+    "Account",
+    "Partition",
+    "ReqCPUS",
+    "AllocCPUS",
+    "ReqTRES",
+    "NodeList",
+    "TimelimitRaw",
+    "TotalCPU",
+    "MaxRSS",
+    "TRESUsageInTot",
+    "TRESUsageOutTot",
+    "Reason",
+    "Comment",
+    "SubmitLine",
+    "WorkDir",
+    "JobName",
+)
+"""sacct -o, for allocations and their steps."""
+
+FIND_COLUMNS: Sequence[str] = ("JobID", "Submit", "Comment", "SubmitLine")
+"""sacct -o, for what this account submitted."""
+
+USAGE_COLUMNS: Sequence[str] = ("JobID", "MaxRSS", "TRESUsageInTot", "TRESUsageOutTot")
+"""sstat -o, for the steps of running jobs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """A submission ready to run.
+class Marks:
+    """Fences of free text in squeue's answer.
 
     Attributes:
-        argv: sbatch and its arguments.
-        environment: sbatch's whole environment but for ``SLURM_CONF``; the job gets it.
-        stdin: the script, where it is not the user's file as it is.
+        free: stands before every column of free text.
+        end: ends a record, before its newline.
     """
 
-    argv: tuple[str, ...]
-    environment: Mapping[str, str]
-    stdin: bytes = b""
+    free: str
+    end: str
 
 
-def build_sbatch(
-    spec: JobSpec,
-    key: SubmissionKey,
-    script: bytes,
-    *,
-    account: Mapping[str, str],
-    interpreter: str = "/bin/bash",
-) -> Submission:
-    """Return the submission of one job.
+def new_marks() -> Marks:
+    """Return marks with 64 random bits, the same for both."""
+    secret = secrets.token_hex(8)
+    return Marks(free=f"\x1e{secret}\x1e", end=f"\x1d{secret}\x1d")
+
+
+def new_delimiter() -> str:
+    """Return a field delimiter for one call of sacct, with 64 random bits."""
+    return f"\x1f{secrets.token_hex(8)}\x1f"
+
+
+def build_listing(marks: Marks) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return argv and environment of the whole queue's listing.
+
+    The format goes through the environment, which other users cannot read as they can an argv:
+    the marks stay secret.
+    """
+    form = _form(QUEUE_COLUMNS, FREE_QUEUE_COLUMNS, marks)
+    return ("squeue", "--noheader", "--all", "--array"), {"SQUEUE_FORMAT2": form, **EPOCH_TIMES}
+
+
+def build_details(
+    ids: Iterable[NativeId], marks: Marks, *, finished: bool = False
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return argv and environment of the listing of some jobs, with all that is known.
 
     Args:
-        spec: what to run.
-        key: put into the job's comment, where `find` looks for it.
-        script: the content of the script file.
-        account: what every job of this service starts with (``PATH``, ``HOME`` …); the request's
-            own variables win over it.
-        interpreter: runs a script that has no ``#!`` line, which sbatch does not take.
-
-    With ``--export=ALL`` a job gets sbatch's own environment, byte for byte, in every version
-    (``--export-file`` is missing in 23.11; any other ``--export`` makes Slurm load a login
-    environment on the node). What would steer sbatch there, and what Slurm replaces, is set on the
-    node instead (`wrapper`).
-
-    Raises:
-        InvalidSpec: a directive of the script cannot be honoured; or something that no process can
-            be given: a NUL, text that is not Unicode, an argument above 128 KiB.
+        ids: the jobs.
+        marks: fence the free text.
+        finished: also jobs that ended a short while ago (``MinJobAge``).
     """
-    options = read_options(script)
-    options.check()
-    environment = {**account, **options.environment, **spec.environment}
-    carried = {
-        name: value
-        for name, value in environment.items()
-        if _is_set_on_node(name) and account.get(name) != value
-    }
-    outputs = spec.outputs or place_outputs(spec, *output_patterns(spec, options, account))
-    told, written = output_options(outputs, spec, options)
-    submitted = script
-    if not script.startswith(b"#!"):
-        submitted = b"#!" + os.fsencode(interpreter) + b"\n" + script
-    if spec.memory_limit_bytes is not None:
-        submitted = without_options(submitted, MEMORY_OPTIONS)
-    if carried or written:
-        # The shell that runs the wrapper drops variables whose names it cannot have.
-        carried |= {n: v for n, v in environment.items() if _SHELL_NAME.fullmatch(n) is None}
-        submitted = build_wrapper(submitted, carried, **written, is_array=options.is_array)
-    argv = (
-        "sbatch",
-        "--parsable",
-        # First: what a user can write stands behind it in the accounting's line.
-        f"--comment={' '.join(filter(None, (key, options.values.get('comment'))))}",
-        f"--job-name={job_name(spec.name)}",
-        f"--chdir={spec.working_directory}",
-        f"--ntasks={options.tasks(spec.slots)}",
-        *told,
-        "--export=ALL",
-        # The service's own ulimits are no concern of a job's.
-        *(() if "propagate" in options.values else ("--propagate=NONE",)),
-        *_optional(spec),
-        "--",
-        spec.script_file if submitted == script else "/dev/stdin",
-        *spec.args,
-    )
-    _check_arguments(argv)
-    _check_environment(environment)
-    return Submission(
-        argv=argv,
-        environment={name: environment[name] for name in environment.keys() - carried.keys()},
-        stdin=b"" if submitted == script else submitted,
+    form = _form(DETAIL_COLUMNS, FREE_DETAIL_COLUMNS, marks)
+    argv = ["squeue", "--noheader", "--all", "--array", f"--jobs={','.join(ids)}"]
+    if finished:
+        argv.append("--states=all")
+    return tuple(argv), {"SQUEUE_FORMAT2": form, **EPOCH_TIMES}
+
+
+def _form(names: Mapping[str, str], free: int, marks: Marks) -> str:
+    """Return a format in which a plain fence or, before free text, a mark stands behind columns."""
+    *columns, last = names.values()
+    fences = [FIELD] * (len(columns) - free) + [marks.free] * free
+    parts = [f"{column}:{fence}" for column, fence in zip(columns, fences, strict=True)]
+    return ",".join([*parts, f"{last}:{marks.end}"])
+
+
+def build_find_in_queue(marks: Marks) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return argv and environment of the listing of this account's jobs and their comments."""
+    argv = ("squeue", "--noheader", "--all", "--array", "--me", "--states=all")
+    return argv, {"SQUEUE_FORMAT": f"%i{marks.free}%k{marks.end}"}
+
+
+def build_find_in_accounting(delimiter: str, owner: str | None) -> tuple[str, ...]:
+    """Return the argv that lists what this account submitted in the last days, with comments."""
+    whose = () if owner is None else (f"--user={owner}",)
+    return (
+        *("sacct", "--allocations", "--duplicates", "--noheader", "--parsable"),
+        *(f"--delimiter={delimiter}", f"--starttime=now-{FIND_DAYS}days", _UNTIL, *whose),
+        f"--format={','.join(FIND_COLUMNS)}",
     )
 
 
-def build_trial(account: Mapping[str, str]) -> Submission:
-    """Return what tells whether sbatch takes the options of `build_sbatch`; it submits nothing.
+def build_history(ids: Iterable[NativeId], delimiter: str) -> tuple[str, ...]:
+    """Return the argv that asks accounting for these jobs and their steps.
 
-    Args:
-        account: as there.
+    ``--parsable`` (not ``--parsable2``) ends every field with the delimiter, the last one too:
+    a newline in a name can then be told from the one that ends a record.
     """
-    options = ("--comment=hpcq", "--job-name=hpcq", "--chdir=/", "--ntasks=1")
-    outputs = ("--output=/dev/null", "--error=/dev/null")
-    always = ("--export=ALL", "--propagate=NONE", "--kill-on-invalid-dep=yes")
-    return Submission(
-        argv=("sbatch", "--parsable", "--test-only", *options, *outputs, *always, "/dev/stdin"),
-        environment=account,
-        stdin=b"#!/bin/sh\n",
+    return (
+        *("sacct", "--duplicates", "--noheader", "--parsable", f"--delimiter={delimiter}"),
+        *(f"--jobs={','.join(ids)}", _UNTIL),
+        f"--format={','.join(HISTORY_COLUMNS)}",
     )
 
 
-def check_script(spec: JobSpec, script: bytes, account: Mapping[str, str]) -> ScriptDirectives:
-    """Return what the script decides; see `SchedulerBackend.check_script`.
-
-    Raises:
-        InvalidSpec: a directive cannot be honoured; it is named, with its line.
-    """
-    options = read_options(script)
-    options.check()
-    options.tasks(spec.slots)
-    name = options.values.get("job-name")
-    named = spec if spec.name else replace(spec, name=name or default_name(spec.working_directory))
-    stdout, stderr = output_patterns(named, options, account)
-    return ScriptDirectives(name=name, stdout=stdout, stderr=stderr)
+def build_usage(ids: Iterable[NativeId]) -> tuple[str, ...]:
+    """Return the argv that asks the nodes what running jobs use; nothing in it is free text."""
+    return (
+        *("sstat", "--allsteps", "--noheader", "--parsable2"),
+        f"--jobs={','.join(ids)}",
+        f"--format={','.join(USAGE_COLUMNS)}",
+    )
 
 
-def _is_set_on_node(name: str) -> bool:
-    """Return whether a variable is kept from sbatch, and set where the job runs.
-
-    It would steer sbatch or what a site runs in its place (a script), or Slurm replaces or loses
-    it on its way.
-    """
-    is_long = len(name.encode("utf-8", "replace")) > _MAX_VARIABLE_NAME_BYTES
-    return is_long or _SET_ON_NODE.fullmatch(name) is not None
+def build_queues() -> tuple[str, ...]:
+    """Return the argv that lists partitions: name, availability, CPUs, time limit."""
+    return ("sinfo", "--noheader", "--all", f"--format=%R{FIELD}%a{FIELD}%C{FIELD}%l")
 
 
-def _optional(spec: JobSpec) -> list[str]:
-    options = []
-    if spec.queue is not None:
-        options.append(f"--partition={spec.queue}")
-    if spec.account is not None:
-        options.append(f"--account={spec.account}")
-    if spec.wall_time_limit_seconds is not None:
-        # 0 would mean "no limit" (sbatch(1)).
-        options.append(f"--time={format_clock(max(spec.wall_time_limit_seconds, 1))}")
-    if spec.memory_limit_bytes is not None:
-        options.append(_memory_option(spec.memory_limit_bytes, spec.slots))
-    if spec.priority:
-        # --priority is ignored for all but operators, without a word; --nice is not.
-        options.append(f"--nice={-spec.priority}")
-    if spec.hold:
-        options.append("--hold")
-    if spec.depends_on:
-        wanted = (f"{_CONDITIONS[job.condition]}:{job.native_id}" for job in spec.depends_on)
-        # A job that can never start is ended, as other schedulers do.
-        options += [f"--dependency={','.join(wanted)}", "--kill-on-invalid-dep=yes"]
-    return options
-
-
-def _memory_option(memory_bytes: int, slots: int) -> str:
-    # --mem is per node. The limit is the whole job's, whose slots may lie on several nodes.
-    # 0 would mean "all memory of the node".
-    mebibytes = max(-(-memory_bytes // (slots * MEBIBYTE)), 1)
-    return f"--mem={mebibytes}M" if slots == 1 else f"--mem-per-cpu={mebibytes}M"
-
-
-def _check_arguments(argv: Collection[str]) -> None:
-    sizes = [len(_encode(text, None)) for text in argv]
-    if max(sizes) > MAX_ARGUMENT_BYTES or sum(sizes) > MAX_ARGUMENTS_BYTES:
-        raise InvalidSpec(
-            "The arguments are too long: 128 KiB each, 1 MB all together.", field="args"
-        )
-
-
-def _check_environment(variables: Mapping[str, str]) -> None:
-    if any(not name or "=" in name for name in variables):
-        raise InvalidSpec("A variable's name is empty or holds '='.", field="environment")
-    sizes = [len(_encode(f"{n}={v}", "environment")) for n, v in variables.items()]
-    if max(sizes, default=0) > MAX_ARGUMENT_BYTES or sum(sizes) > MAX_ARGUMENTS_BYTES:
-        raise InvalidSpec(
-            "The environment is too large: 128 KiB a variable, 1 MB all together.",
-            field="environment",
-        )
-
-
-def _encode(text: str, field: str | None) -> bytes:
-    try:
-        data = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        raise InvalidSpec("The text is not valid Unicode.", field=field) from None
-    if b"\0" in data:
-        raise InvalidSpec("The text holds a NUL character.", field=field)
-    return data
+def build_nodes() -> tuple[str, ...]:
+    """Return the argv that lists nodes, one line for each partition a node is in."""
+    columns = FIELD.join(("%N", "%T", "%C", "%m", "%R"))
+    return ("sinfo", "--noheader", "--all", "--Node", f"--format={columns}")
 
 
 def build_scancel(native_id: NativeId) -> tuple[str, ...]:

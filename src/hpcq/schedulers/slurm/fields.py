@@ -1,7 +1,9 @@
-"""Single fields of Slurm's answers: ids, times, sizes, paths."""
+"""Single fields of Slurm's answers: ids, times, sizes, node lists."""
 
 import functools
+import itertools
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from hpcq.domain.errors import excerpt
@@ -9,12 +11,13 @@ from hpcq.domain.jobs import NativeId
 from hpcq.domain.units import from_epoch, parse_clock, parse_size
 
 __all__ = [
+    "MAX_HOSTS",
     "array_of",
     "base_id",
     "decode",
     "dependencies",
     "exit_status",
-    "expand_output_path",
+    "expand_hosts",
     "integer",
     "is_job_id",
     "known",
@@ -43,12 +46,16 @@ _NOTHING = frozenset(
         "Partition Limit",
     }
 )
+MAX_HOSTS = 10_000
+"""A list that stands for more than this is left as printed."""
+
+_PART = re.compile(r"[^,\[]*(?:\[[^\]]*\][^,\[]*)*")
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _JOB_ID = re.compile(r"([1-9][0-9]{0,9})(?:([_+])([0-9]{1,9}))?")
 _LARGEST_JOB_ID = 0xFFFF_FFFD
 """The numbers behind it are marks of Slurm's (NO_VAL in slurm.h); sacct takes 2^32 for all jobs."""
 _YEAR_SECONDS = 365 * 86400
 _DEPENDENCY_ID = re.compile(r"[:?,]([0-9]+(?:_[0-9]+)?)(?![0-9])")
-_SUBSTITUTE = re.compile(r"%(?:([0-9]+)?([AajuxNJnstb%])|(.?))")
 
 
 def decode(data: bytes) -> str:
@@ -156,49 +163,45 @@ def dependencies(text: str) -> tuple[str, ...] | None:
     return tuple(_DEPENDENCY_ID.findall(text)) or None
 
 
-def expand_output_path(
-    pattern: str,
-    native_id: NativeId,
-    raw_id: str,
-    name: str,
-    owner: str | None,
-    directory: str | None = None,
-) -> str | None:
-    """Return the path that an output file gets (sbatch(1), FILENAME PATTERN).
+@functools.lru_cache(maxsize=4096)
+def expand_hosts(text: str) -> tuple[str, ...]:
+    """Return the single names of ``n[01-03,7],gpu1``, in order; the text where it is no such list.
 
-    Args:
-        pattern: as squeue prints it; with patterns and relative by version.
-        native_id: the job, as users know it.
-        raw_id: the number that Slurm gives each array task.
-        name: the job's name.
-        owner: the user's name.
-        directory: where a relative one begins.
-
-    None when it depends on more than that, such as the node.
+    Several brackets in a name multiply out (``r[1-2]n[1-2]``); leading zeros are kept.
     """
-    if known(pattern) is None:
-        return None
-    if not pattern.startswith("/"):
-        path = expand_output_path(f"/{pattern}", native_id, raw_id, name, owner, None)
-        return None if path is None or directory is None else directory.rstrip("/") + path
-    if "\\" in pattern:
-        return re.sub(r"\\(.?)", r"\1", pattern)
-    _, task = array_of(native_id)
-    values = {
-        "A": base_id(native_id),
-        "a": str(task or 0),
-        "j": raw_id,
-        "x": name,
-        "u": owner,
-        "%": "%",
-    }
-    parts, position = [], 0
-    for match in _SUBSTITUTE.finditer(pattern):
-        value = values.get(match[2])
-        if value is None and match[2] is not None:
-            return None
-        width = min(int(match[1] or 0), 10)
-        text = match[0] if value is None else value.zfill(width) if match[2] in "Aaj" else value
-        parts += [pattern[position : match.start()], text]
-        position = match.end()
-    return "".join([*parts, pattern[position:]])
+    if "[" not in text:
+        return tuple(text.split(","))
+    try:
+        names = tuple(itertools.islice(_expand(text), MAX_HOSTS + 1))
+    except ValueError:
+        return (text,)
+    return names if len(names) <= MAX_HOSTS else (text,)
+
+
+def _expand(text: str) -> Iterator[str]:
+    position = 0
+    while position <= len(text):
+        match = _PART.match(text, position)
+        if match is None or (match.end() < len(text) and text[match.end()] != ","):
+            raise ValueError(f"not a node list: {text!r}")
+        yield from _multiply(match[0])
+        position = match.end() + 1
+
+
+def _multiply(part: str) -> Iterator[str]:
+    pieces = re.split(r"\[([^\]]*)\]", part)
+    choices = [_numbers(p) if i % 2 else [p] for i, p in enumerate(pieces)]
+    return map("".join, itertools.product(*choices))
+
+
+def _numbers(ranges: str) -> list[str]:
+    names: list[str] = []
+    for item in ranges.split(","):
+        match = _RANGE.fullmatch(item)
+        if match is None:
+            raise ValueError(f"not a range: {item!r}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last - first > MAX_HOSTS:
+            raise ValueError(f"too long a range: {item!r}")
+        names.extend(str(number).zfill(len(match[1])) for number in range(first, last + 1))
+    return names

@@ -1,12 +1,13 @@
-"""How a job ended: from a state word and an exit status to a failure and its reason."""
+"""Outcome of a job: from a state word and an exit status to a failure and its reason."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hpcq.domain.jobs import Observation
 from hpcq.domain.states import FailureKind, JobState
+from hpcq.schedulers.meanings import Outcome
 from hpcq.schedulers.slurm.states import describe_reason, describe_signal, meaning_of
 
-__all__ = ["NEVER_SATISFIED", "Outcome", "is_refused", "outcome_of", "recognise_memory_kill"]
+__all__ = ["NEVER_SATISFIED", "is_refused", "outcome_of", "recognise_memory_kill"]
 
 _LAST_SIGNAL = 64
 _LAUNCH_FAILED = 53
@@ -15,23 +16,6 @@ working directory (seen in 22.05; SLURM_ERROR codes of ``slurmstepd/mgr.c``)."""
 _MEMORY_KILL = 9
 NEVER_SATISFIED = "DependencyNeverSatisfied"
 """Slurm's reason for a job that it ends because the job it depends on did not end as required."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a job ended.
-
-    Attributes:
-        failure_kind: None for success.
-        reason: in words; None for success.
-        exit_code: the script's, where it ended by itself.
-        exit_signal: what ended it.
-    """
-
-    failure_kind: FailureKind | None = None
-    reason: str | None = None
-    exit_code: int | None = None
-    exit_signal: int | None = None
 
 
 def outcome_of(
@@ -93,7 +77,7 @@ def is_refused(seen: Observation) -> bool:
 
 
 def recognise_memory_kill(seen: Observation) -> Observation:
-    """Return the end of a job, told as such when it was its memory that ended it.
+    """Return the end of a job, with its memory as the reason if that ended it.
 
     Without cgroups (``JobAcctGatherParams=OverMemoryKill``) Slurm says ``FAILED`` and ``0:9`` of
     such a job, as of any that was killed; its greatest sampled memory tells (seen in 22.05).

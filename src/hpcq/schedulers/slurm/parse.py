@@ -1,16 +1,16 @@
-"""squeue's answers as observations; pure, except for the memory of `ListingReader`."""
+"""squeue's answers as observations; pure."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
 from hpcq.domain.states import JobState
-from hpcq.schedulers.base import Listing, Unreadable
+from hpcq.schedulers.base import Listing, ParseFailure
+from hpcq.schedulers.command_line import ParseCache
 from hpcq.schedulers.slurm import fields
-from hpcq.schedulers.slurm.hostlist import expand_hosts
-from hpcq.schedulers.slurm.outcome import outcome_of
-from hpcq.schedulers.slurm.queries import (
+from hpcq.schedulers.slurm.commands import (
     DETAIL_COLUMNS,
     FIELD,
     FREE_DETAIL_COLUMNS,
@@ -18,14 +18,16 @@ from hpcq.schedulers.slurm.queries import (
     QUEUE_COLUMNS,
     Marks,
 )
+from hpcq.schedulers.slurm.outcome import outcome_of
+from hpcq.schedulers.slurm.outputs import expand_output_path
 from hpcq.schedulers.slurm.states import describe_reason, meaning_of
 
 __all__ = [
-    "ListingReader",
     "find_key",
     "parse_details",
     "parse_job_id",
     "parse_listing",
+    "parse_record",
     "raw_ids",
 ]
 
@@ -38,56 +40,33 @@ _PUT_BACK = {
 }
 
 
-class ListingReader:
-    """Reads the queue again and again, and parses only what changed since the last time.
-
-    A record that did not change is the same bytes; its observation is then the same object.
-    """
-
-    def __init__(self, marks: Marks) -> None:
-        self._marks = marks
-        self._seen: dict[bytes, Observation] = {}
-
-    def read(self, stdout: bytes) -> Listing:
-        """Return what `parse_listing` returns for the same bytes.
-
-        Raises:
-            OutputParseError: as `parse_listing`.
-        """
-        seen, now = self._seen, {}
-        unreadable = []
-        for record in _records(stdout, self._marks, "squeue"):
-            observation = seen.get(record)
-            if observation is None:
-                found = _read_listed(record, self._marks)
-                if isinstance(found, Unreadable):
-                    unreadable.append(found)
-                    continue
-                observation = found
-            now[record] = observation
-        self._seen = now
-        return Listing(observations=tuple(now.values()), unreadable=tuple(unreadable))
-
-
-def parse_listing(stdout: bytes, marks: Marks) -> Listing:
+def parse_listing(
+    stdout: bytes, marks: Marks, cache: ParseCache[Observation | ParseFailure] | None = None
+) -> Listing:
     """Return the queue.
 
     Args:
-        stdout: what `queries.build_listing` made squeue print: one record per job or array
+        stdout: what `commands.build_listing` made squeue print: one record per job or array
             task, its columns in the order of ``QUEUE_COLUMNS``.
         marks: those given to it.
+        cache: of `parse_record`, from the listing before.
 
     Raises:
         OutputParseError: the output is cut off.
     """
-    return ListingReader(marks).read(stdout)
+    cache = cache or ParseCache(partial(parse_record, marks=marks))
+    found = cache.read(_records(stdout, marks, "squeue"))
+    return Listing(
+        observations=tuple(seen for seen in found if isinstance(seen, Observation)),
+        unreadable=tuple(bad for bad in found if isinstance(bad, ParseFailure)),
+    )
 
 
 def parse_details(stdout: bytes, marks: Marks) -> Listing:
     """Return what the controller knows of some jobs, ended ones included.
 
     Args:
-        stdout: what `queries.build_details` made squeue print.
+        stdout: what `commands.build_details` made squeue print.
         marks: those given to it.
 
     Raises:
@@ -119,7 +98,7 @@ def find_key(stdout: bytes, key: SubmissionKey, marks: Marks) -> NativeId | None
     """Return the job that carries the key, by the id that sbatch printed.
 
     Args:
-        stdout: what `queries.build_find_in_queue` made squeue print.
+        stdout: what `commands.build_find_in_queue` made squeue print.
         key: begins the job's comment.
         marks: those given to squeue.
 
@@ -167,19 +146,20 @@ def _columns(record: bytes, names: Sequence[str], free: int, marks: Marks) -> di
     return dict(zip(names, values, strict=True))
 
 
-def _read_listed(record: bytes, marks: Marks) -> Observation | Unreadable:
+def parse_record(record: bytes, marks: Marks) -> Observation | ParseFailure:
+    """Return what one record of the queue's listing says."""
     try:
         return _observe(_columns(record, _QUEUE_NAMES, FREE_QUEUE_COLUMNS, marks))
     except ValueError as error:
         return _unreadable(record, error)
 
 
-def _unreadable(record: bytes, error: ValueError) -> Unreadable:
+def _unreadable(record: bytes, error: ValueError) -> ParseFailure:
     try:
         native_id = NativeId(fields.decode(record.split(FIELD.encode(), 1)[0]))
     except ValueError:
         native_id = None
-    return Unreadable(
+    return ParseFailure(
         reason=str(error), excerpt=fields.unreadable_excerpt(record), native_id=native_id
     )
 
@@ -209,7 +189,7 @@ def _observe(columns: dict[str, str]) -> Observation:
         working_directory=fields.known(columns["directory"]),
         script_file=_script_of(command),
         slots=fields.integer(columns["slots"]),
-        hosts=None if hosts is None else expand_hosts(hosts),
+        hosts=None if hosts is None else fields.expand_hosts(hosts),
         wall_time_limit_seconds=fields.limit_seconds(columns["limit"]),
         array_job_id=array,
         array_task_id=task,
@@ -229,7 +209,7 @@ def _observe_details(columns: dict[str, str]) -> Observation:
     listed = _observe(columns)
     memory = fields.tres_bytes(fields.tres(columns["tres"]), "mem")
     stdout, stderr = (
-        fields.expand_output_path(
+        expand_output_path(
             columns[stream],
             listed.native_id,
             columns["raw_id"],

@@ -90,7 +90,7 @@ class ScriptOptions:
 
     @property
     def is_array(self) -> bool:
-        """Whether it runs once for each of many numbers."""
+        """True for a script that runs once for each of many numbers."""
         return "array" in self.values
 
     @property

@@ -1,4 +1,4 @@
-"""Slurm's words for where a job is and why it waits, and what they mean here.
+"""Meanings of Slurm's words for where a job is and why it waits.
 
 Sources: squeue(1) and sacct(1), JOB STATE CODES and JOB REASON CODES, of 22.05 to 24.11;
 ``src/common/slurm_protocol_defs.c`` (``job_state_string``, ``job_reason_string``).
@@ -7,75 +7,58 @@ Sources: squeue(1) and sacct(1), JOB STATE CODES and JOB REASON CODES, of 22.05 
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.schedulers.meanings import StateMeaning
 
-__all__ = ["STATES", "Meaning", "describe_reason", "describe_signal", "meaning_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """What one of Slurm's state words says.
-
-    Attributes:
-        state: the DRMAA2 state.
-        stage: the finer point of it.
-        failure_kind: for FAILED; None where the exit status decides.
-        reason: for a person, where the word alone says it.
-    """
-
-    state: JobState
-    stage: Stage | None = None
-    failure_kind: FailureKind | None = None
-    reason: str | None = None
+__all__ = ["STATES", "describe_reason", "describe_signal", "meaning_of"]
 
 
-def _failed(kind: FailureKind | None, reason: str | None = None) -> Meaning:
-    return Meaning(JobState.FAILED, None, kind, reason)
+def _failed(kind: FailureKind | None, reason: str | None = None) -> StateMeaning:
+    return StateMeaning(JobState.FAILED, None, kind, reason)
 
 
-STATES: Mapping[str, Meaning] = {
+STATES: Mapping[str, StateMeaning] = {
     # Waiting. The reason decides between QUEUED and QUEUED_HELD, see `meaning_of`.
-    "PENDING": Meaning(JobState.QUEUED),
+    "PENDING": StateMeaning(JobState.QUEUED),
     # Held, because the reservation it asked for was deleted.
-    "RESV_DEL_HOLD": Meaning(
+    "RESV_DEL_HOLD": StateMeaning(
         JobState.QUEUED_HELD, reason="Held: its reservation was deleted (RESV_DEL_HOLD)."
     ),
     # Put back into the queue of another cluster of the federation.
-    "REQUEUE_FED": Meaning(JobState.REQUEUED),
+    "REQUEUE_FED": StateMeaning(JobState.REQUEUED),
     # Put back into the queue and held, after an error or by an administrator.
-    "REQUEUE_HOLD": Meaning(
+    "REQUEUE_HOLD": StateMeaning(
         JobState.REQUEUED_HELD, reason="Put back into the queue and held (REQUEUE_HOLD)."
     ),
     # Being put back; sacct keeps the run that was broken off under this word.
-    "REQUEUED": Meaning(JobState.REQUEUED),
+    "REQUEUED": StateMeaning(JobState.REQUEUED),
     # Requeued and held with a mark that the site gives certain exit codes
     # (RequeueExitHold in slurm.conf(5)).
-    "SPECIAL_EXIT": Meaning(
+    "SPECIAL_EXIT": StateMeaning(
         JobState.REQUEUED_HELD, reason="Put back and held for its exit code (SPECIAL_EXIT)."
     ),
     # Nodes are allocated and being booted or prepared.
-    "CONFIGURING": Meaning(JobState.QUEUED, Stage.DISPATCHING),
+    "CONFIGURING": StateMeaning(JobState.QUEUED, Stage.DISPATCHING),
     # Nodes are being powered up for it (24.05).
-    "POWER_UP_NODE": Meaning(JobState.QUEUED, Stage.DISPATCHING),
-    "RUNNING": Meaning(JobState.RUNNING),
+    "POWER_UP_NODE": StateMeaning(JobState.QUEUED, Stage.DISPATCHING),
+    "RUNNING": StateMeaning(JobState.RUNNING),
     # It is about to change size; its processes run.
-    "RESIZING": Meaning(JobState.RUNNING),
+    "RESIZING": StateMeaning(JobState.RUNNING),
     # It is being sent a signal; its processes run.
-    "SIGNALING": Meaning(JobState.RUNNING),
+    "SIGNALING": StateMeaning(JobState.RUNNING),
     # Its run is given priority over all else (24.11).
-    "EXPEDITING": Meaning(JobState.QUEUED, Stage.DISPATCHING),
+    "EXPEDITING": StateMeaning(JobState.QUEUED, Stage.DISPATCHING),
     # The script is gone; processes and epilog are being cleaned up. The outcome is not out yet.
-    "COMPLETING": Meaning(JobState.RUNNING, Stage.EXITING),
+    "COMPLETING": StateMeaning(JobState.RUNNING, Stage.EXITING),
     # The burst buffer is being written back.
-    "STAGE_OUT": Meaning(JobState.RUNNING, Stage.EXITING),
+    "STAGE_OUT": StateMeaning(JobState.RUNNING, Stage.EXITING),
     # SIGSTOP, keeps its CPUs.
-    "STOPPED": Meaning(JobState.SUSPENDED),
+    "STOPPED": StateMeaning(JobState.SUSPENDED),
     # Gave its CPUs back.
-    "SUSPENDED": Meaning(JobState.SUSPENDED),
+    "SUSPENDED": StateMeaning(JobState.SUSPENDED),
     # All processes of the script exited with 0.
-    "COMPLETED": Meaning(JobState.DONE),
+    "COMPLETED": StateMeaning(JobState.DONE),
     # A non-zero exit code, a signal or a failed launch: the exit status tells.
     "FAILED": _failed(None),
     "CANCELLED": _failed(FailureKind.CANCELLED, "It was cancelled."),
@@ -95,7 +78,7 @@ STATES: Mapping[str, Meaning] = {
     # Ended to make room; where the site requeues instead, the word is REQUEUED.
     "PREEMPTED": _failed(FailureKind.CANCELLED, "It was ended to make room for another job."),
     # Another cluster of the federation runs it: here nobody can say what becomes of it.
-    "REVOKED": Meaning(
+    "REVOKED": StateMeaning(
         JobState.UNDETERMINED, reason="Another cluster of the federation took it over (REVOKED)."
     ),
 }
@@ -187,8 +170,8 @@ _SIGNALS: Mapping[int, str] = {
 
 
 @functools.lru_cache(maxsize=1024)
-def meaning_of(word: str, reason: str | None = None) -> Meaning:
-    """Return what a state means.
+def meaning_of(word: str, reason: str | None = None) -> StateMeaning:
+    """Return the meaning of a state.
 
     Args:
         word: as squeue or sacct print it, without ``by UID``.
@@ -198,9 +181,9 @@ def meaning_of(word: str, reason: str | None = None) -> Meaning:
     """
     meaning = STATES.get(word)
     if meaning is None:
-        return Meaning(JobState.UNDETERMINED, reason=f"Slurm calls its state {word!r}.")
+        return StateMeaning(JobState.UNDETERMINED, reason=f"Slurm calls its state {word!r}.")
     if word == "PENDING" and _normal(reason) in _HELD:
-        return Meaning(JobState.QUEUED_HELD)
+        return StateMeaning(JobState.QUEUED_HELD)
     return meaning
 
 

@@ -1,4 +1,4 @@
-"""What jobs use, in sacct's and sstat's answers; pure."""
+"""The usage of jobs in the answers of sacct and sstat; pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 from hpcq.domain.jobs import NativeId, Usage
 from hpcq.domain.units import parse_clock
 from hpcq.schedulers.slurm import fields
-from hpcq.schedulers.slurm.queries import USAGE_COLUMNS
+from hpcq.schedulers.slurm.commands import USAGE_COLUMNS
 
 __all__ = ["final_usage", "parse_usage"]
 
@@ -15,7 +15,7 @@ def parse_usage(stdout: bytes, ids: Mapping[str, NativeId], now: datetime) -> di
     """Return what running jobs use.
 
     Args:
-        stdout: what `queries.build_usage` made sstat print, one line per step.
+        stdout: what `commands.build_usage` made sstat print, one line per step.
         ids: each job by the number sstat calls it.
         now: when it was asked.
 

@@ -1,4 +1,4 @@
-"""How jobs ended: from the accounting logs, else from what ``tracejob`` finds in the logs."""
+"""Ends of jobs: from the accounting logs, else from what ``tracejob`` finds in the logs."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -7,9 +7,10 @@ from datetime import datetime
 
 from hpcq.domain.errors import excerpt
 from hpcq.domain.jobs import NativeId, Observation
-from hpcq.domain.states import FailureKind, JobState
+from hpcq.domain.states import FailureKind
 from hpcq.domain.units import from_epoch
-from hpcq.schedulers.base import Unreadable
+from hpcq.schedulers.base import ParseFailure
+from hpcq.schedulers.meanings import Outcome
 from hpcq.schedulers.pbs_family.accounting import (
     AccountingLine,
     local_moment,
@@ -17,13 +18,13 @@ from hpcq.schedulers.pbs_family.accounting import (
     parse_attributes,
 )
 from hpcq.schedulers.pbs_family.values import JobId, hosts_in, parse_job_id, parse_whole
-from hpcq.schedulers.torque.attributes import (
+from hpcq.schedulers.torque.qstat_job import (
     memory_limit_of,
     slots_of,
     usage_of,
     wall_time_limit_of,
 )
-from hpcq.schedulers.torque.states import Ending, ending_of
+from hpcq.schedulers.torque.states import outcome_of
 
 __all__ = ["KINDS", "arrays_not_over", "observe_lines", "parse_tracejob"]
 
@@ -43,8 +44,8 @@ _FROM_SERVER_LOG = "(from the server's log; the accounting logs cannot be read)"
 
 
 def observe_lines(
-    lines: Iterable[bytes], carried: Collection[str] = (), gone: Collection[str] = ()
-) -> tuple[list[Observation], list[Unreadable]]:
+    lines: Iterable[bytes], wrapped: Collection[str] = (), gone: Collection[str] = ()
+) -> tuple[list[Observation], list[ParseFailure]]:
     """Return the ends that lines of the accounting logs tell, and the lines that are none.
 
     A job has ended when its last record is ``E``, or ``D`` or ``A`` without one; after ``R`` or
@@ -52,7 +53,7 @@ def observe_lines(
 
     Args:
         lines: in the order they were written.
-        carried: the ids of jobs and arrays whose scripts a carrier runs, see `ending_of`.
+        wrapped: the ids of jobs and arrays whose scripts a wrapper runs, see `outcome_of`.
         gone: the numbers of arrays that Torque no longer has. Of a job that waited when its array
             was deleted it writes no record (recording accounting.20261122, ``46[2]``).
     """
@@ -61,13 +62,13 @@ def observe_lines(
     for name, ours in records.items():
         try:
             job_id = parse_job_id(name)
-            is_carried = job_id.short in carried or job_id.number in carried
-            ends = _ends_of(job_id, ours, is_carried)
+            is_wrapped = job_id.short in wrapped or job_id.number in wrapped
+            ends = _ends_of(job_id, ours, is_wrapped)
             if not ends and job_id.task and job_id.number in gone:
                 ends = [_vanished(job_id, ours[-1])]
             observations += ends
         except ValueError as error:
-            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(name)))
+            unreadable.append(ParseFailure(reason=str(error), excerpt=excerpt(name)))
     return observations, unreadable
 
 
@@ -83,14 +84,14 @@ def arrays_not_over(lines: Iterable[bytes]) -> set[str]:
 
 def _records_of_jobs(
     lines: Iterable[bytes],
-) -> tuple[dict[str, list[AccountingLine]], list[Unreadable]]:
+) -> tuple[dict[str, list[AccountingLine]], list[ParseFailure]]:
     records: dict[str, list[AccountingLine]] = {}
-    unreadable: list[Unreadable] = []
+    unreadable: list[ParseFailure] = []
     for line in filter(bytes.strip, lines):
         try:
             record = parse_accounting_line(line)
         except ValueError as error:
-            unreadable.append(Unreadable(reason=str(error), excerpt=excerpt(line)))
+            unreadable.append(ParseFailure(reason=str(error), excerpt=excerpt(line)))
         else:
             if record.kind in KINDS:
                 records.setdefault(record.job_id, []).append(record)
@@ -98,7 +99,7 @@ def _records_of_jobs(
 
 
 def parse_tracejob(
-    output: bytes, wanted: JobId, carried: Collection[str] = ()
+    output: bytes, wanted: JobId, wrapped: Collection[str] = ()
 ) -> Observation | None:
     """Return how a job ended by what ``tracejob`` prints; None when that does not tell.
 
@@ -110,7 +111,7 @@ def parse_tracejob(
     Args:
         output: what it printed; its times are the server's local ones, taken for this machine's.
         wanted: whose end is asked for.
-        carried: see `observe_lines`.
+        wrapped: see `observe_lines`.
     """
     attributes: dict[str, str] = {}
     deleted: datetime | None = None
@@ -136,12 +137,12 @@ def parse_tracejob(
     if not attributes and deleted is None:
         return None
     status = parse_whole(attributes.get("Exit_status"))
-    is_carried = wanted.short in carried or wanted.number in carried
-    ending = ending_of(status, started=bool(attributes), carried=is_carried)
+    is_wrapped = wanted.short in wrapped or wanted.number in wrapped
+    outcome = outcome_of(status, started=bool(attributes), wrapped=is_wrapped)
     if deleted is not None and (status is None or status >= 0):
         when = "while it ran" if attributes else "before it started"
-        ending = replace(ending, kind=FailureKind.CANCELLED, reason=f"deleted {when}")
-    seen = _observation(wanted, attributes, ending, ended or deleted)
+        outcome = replace(outcome, failure_kind=FailureKind.CANCELLED, reason=f"deleted {when}")
+    seen = _observation(wanted, attributes, outcome, ended or deleted)
     if is_accounting:
         return seen
     return replace(
@@ -150,7 +151,7 @@ def parse_tracejob(
 
 
 def _ends_of(
-    job_id: JobId, records: Sequence[AccountingLine], is_carried: bool
+    job_id: JobId, records: Sequence[AccountingLine], is_wrapped: bool
 ) -> list[Observation]:
     ends: list[tuple[str | None, Observation]] = []
     start: AccountingLine | None = None
@@ -170,7 +171,7 @@ def _ends_of(
             created = record.attributes.get("ctime")
             if ends and ends[-1][0] == created:
                 ends.pop()
-            ends.append((created, _ended(job_id, record, removal, is_carried)))
+            ends.append((created, _ended(job_id, record, removal, is_wrapped)))
             start = removal = None
     if removal is not None:
         ends.append((None, _removed(job_id, removal, start)))
@@ -178,38 +179,38 @@ def _ends_of(
 
 
 def _ended(
-    job_id: JobId, record: AccountingLine, removal: AccountingLine | None, is_carried: bool
+    job_id: JobId, record: AccountingLine, removal: AccountingLine | None, is_wrapped: bool
 ) -> Observation:
     status = parse_whole(record.attributes.get("Exit_status"))
-    ending = ending_of(status, started=True, carried=is_carried)
+    outcome = outcome_of(status, started=True, wrapped=is_wrapped)
     # Torque itself ends it at a limit, whoever deletes it meanwhile.
     if removal is not None and removal.kind == "D" and (status is None or status >= 0):
         reason = f"{_deleted_by(removal)} while it ran"
-        ending = replace(ending, kind=FailureKind.CANCELLED, reason=reason)
-    return _observation(job_id, record.attributes, ending, local_moment(record.moment))
+        outcome = replace(outcome, failure_kind=FailureKind.CANCELLED, reason=reason)
+    return _observation(job_id, record.attributes, outcome, local_moment(record.moment))
 
 
 def _vanished(job_id: JobId, last: AccountingLine) -> Observation:
     """Return the end of a job of an array that is gone, of which no record tells."""
     if last.kind == "Q":
-        ending = Ending(FailureKind.CANCELLED, reason="deleted with its array before it started")
-        return _observation(job_id, {}, ending, None)
-    ending = Ending(FailureKind.UNKNOWN, reason="Torque has written no record of its end")
-    return _observation(job_id, last.attributes, ending, None)
+        outcome = Outcome(FailureKind.CANCELLED, "deleted with its array before it started")
+        return _observation(job_id, {}, outcome, None)
+    outcome = Outcome(FailureKind.UNKNOWN, "Torque has written no record of its end")
+    return _observation(job_id, last.attributes, outcome, None)
 
 
 def _removed(job_id: JobId, removal: AccountingLine, start: AccountingLine | None) -> Observation:
     """Return the end of a job that Torque removed without a record of its end."""
     when = "before it started" if start is None else "while it ran"
     if removal.kind == "D":
-        ending = Ending(FailureKind.CANCELLED, reason=f"{_deleted_by(removal)} {when}")
+        outcome = Outcome(FailureKind.CANCELLED, f"{_deleted_by(removal)} {when}")
     elif start is None:
         # The record is empty, whatever the reason; seen of jobs whose dependency failed.
-        ending = Ending(FailureKind.CANCELLED, reason=f"aborted by Torque {when}: {_WHY_ABORTED}")
+        outcome = Outcome(FailureKind.CANCELLED, f"aborted by Torque {when}: {_WHY_ABORTED}")
     else:
-        ending = Ending(FailureKind.SCHEDULER_ERROR, reason=f"aborted by Torque {when}")
+        outcome = Outcome(FailureKind.SCHEDULER_ERROR, f"aborted by Torque {when}")
     attributes = {} if start is None else start.attributes
-    return _observation(job_id, attributes, ending, local_moment(removal.moment))
+    return _observation(job_id, attributes, outcome, local_moment(removal.moment))
 
 
 def _deleted_by(removal: AccountingLine) -> str:
@@ -218,7 +219,7 @@ def _deleted_by(removal: AccountingLine) -> str:
 
 
 def _observation(
-    job_id: JobId, attributes: Mapping[str, str], ending: Ending, at: datetime | None
+    job_id: JobId, attributes: Mapping[str, str], outcome: Outcome, at: datetime | None
 ) -> Observation:
     status = parse_whole(attributes.get("Exit_status"))
     end = from_epoch(parse_whole(attributes.get("end"))) or at
@@ -226,12 +227,12 @@ def _observation(
     has_run = start is not None or status is not None
     return Observation(
         native_id=NativeId(job_id.short),
-        state=JobState.DONE if ending.kind is None else JobState.FAILED,
+        state=outcome.state,
         native_state="C" if status is None else f"exit_status={status}",
-        state_reason=ending.reason,
-        failure_kind=ending.kind,
-        exit_code=ending.code,
-        exit_signal=ending.signal,
+        state_reason=outcome.reason,
+        failure_kind=outcome.failure_kind,
+        exit_code=outcome.exit_code,
+        exit_signal=outcome.exit_signal,
         name=attributes.get("jobname") or None,
         owner=attributes.get("user") or None,
         queue=attributes.get("queue") or None,

@@ -5,20 +5,19 @@ import contextlib
 import os
 import pwd
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from hpcq.domain.errors import (
-    CommandFailed,
     InvalidSpec,
     JobNotFound,
     OutputParseError,
     WrongState,
 )
 from hpcq.domain.jobs import Dependency, JobSpec, NativeId, Observation, SubmissionKey
-from hpcq.execution.leftovers import marked
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import (
     Capabilities,
@@ -28,29 +27,19 @@ from hpcq.schedulers.base import (
     SchedulerOptions,
     ScriptDirectives,
 )
-from hpcq.schedulers.cli import CommandLine, read_script
+from hpcq.schedulers.command_errors import ErrorKind
+from hpcq.schedulers.command_line import CommandLineBackend, read_script
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs
-from hpcq.schedulers.pbs_family.values import ID_FORMS, parse_job_id
+from hpcq.schedulers.pbs_family.values import FIELDS, ID_FORMS, parse_job_id
 from hpcq.schedulers.torque.accounting import KINDS
-from hpcq.schedulers.torque.answers import (
-    Meaning,
-    check_completed,
-    check_is_torque,
-    check_refusal,
-    meaning_of,
-    parse_qsub,
-)
 from hpcq.schedulers.torque.arrays import Arrays
 from hpcq.schedulers.torque.cluster import parse_pbsnodes, parse_queues
-from hpcq.schedulers.torque.commands import (
-    build_change,
-    build_qstat,
-    build_qsub,
-)
+from hpcq.schedulers.torque.errors import ERRORS, check_completed, check_is_torque, parse_qsub
 from hpcq.schedulers.torque.logs import Logs
 from hpcq.schedulers.torque.parse import Reader
-from hpcq.schedulers.torque.resources import check_template
-from hpcq.schedulers.torque.script import Choices, choose
+from hpcq.schedulers.torque.script import choose
+from hpcq.schedulers.torque.settings import TorqueSettings
+from hpcq.schedulers.torque.submit import build_change, build_qstat, build_qsub
 
 __all__ = ["TorqueBackend", "create"]
 
@@ -61,68 +50,53 @@ _VERSION = re.compile(r"^version:\s*", re.IGNORECASE)
 
 _CAPABILITIES = Capabilities(
     id_forms=ID_FORMS,
-    fields=frozenset(
-        {
-            "queue",
-            "account",
-            "priority",
-            "wall_time_limit_seconds",
-            "memory_limit_bytes",
-            "environment",
-            "stdout_path",
-            "stderr_path",
-            "hold",
-            "depends_on",
-            "array",
-        }
-    ),
+    fields=FIELDS | {"memory_limit_bytes"},
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,
 )
 
 
-class TorqueBackend:
+class TorqueBackend(CommandLineBackend):
     """Torque 6.1, and older releases that print the same.
 
     Every method runs the commands named in ``docs/schedulers/torque.md``.
     """
 
     name = "TORQUE"
+    errors = ERRORS
 
-    def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
-        self._cli = CommandLine(options, runner)
-        self._template = options.torque_resources
-        self._slots_per_node = options.torque_slots_per_node
-        self._environment = options.environment
+    def __init__(self, options: SchedulerOptions, runner: Runner, settings: TorqueSettings) -> None:
+        super().__init__(options, runner)
+        self._choose = partial(
+            choose,
+            template=settings.torque_resources,
+            slots_per_node=settings.torque_slots_per_node,
+            environment=options.environment,
+        )
         self._job_shell = options.job_shell
         account = _account()
         self._qstat = self._cli.locate("qstat")
         self._is_torque = False
         self._reader = Reader(account, self._qstat)
-        accounting = AccountingLogs(options.torque_home / "server_priv" / "accounting", kinds=KINDS)
+        accounting = AccountingLogs(
+            settings.torque_home / "server_priv" / "accounting", kinds=KINDS
+        )
         self._logs = Logs(accounting, self._cli, account)
         self._arrays = Arrays(accounting)
         self._listed: Mapping[NativeId, Observation] = {}
-        self._listing = asyncio.Lock()
 
     @property
     def capabilities(self) -> Capabilities:
-        """What Torque can express."""
+        """Capabilities of Torque."""
         return _CAPABILITIES
-
-    async def start(self, wake: Callable[[], None]) -> None:
-        """Do nothing: Torque tells nobody when its queue changes."""
-
-    async def stop(self) -> None:
-        """Do nothing: nothing is held open."""
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Return what the script's ``#PBS`` lines decide; see `SchedulerBackend.check_script`."""
         return self._choose(spec, script).directives
 
     async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
-        """Run ``qsub`` with a carrier on its standard input; see `SchedulerBackend.submit`."""
+        """Run ``qsub`` with a wrapper on its standard input; see `SchedulerBackend.submit`."""
         await self._look_up(spec.depends_on)
         script = await asyncio.to_thread(read_script, spec.script_file)
         submission = build_qsub(
@@ -134,16 +108,9 @@ class TorqueBackend:
             job_shell=self._job_shell,
         )
         done = await self._run(
-            submission.argv,
-            stdin=submission.stdin,
-            cwd=submission.cwd,
-            extra_environment=marked(key),
+            submission.argv, stdin=submission.stdin, cwd=submission.cwd, mark=key
         )
-        try:
-            job_id = parse_qsub(done)
-        except CommandFailed as error:
-            check_refusal(error)
-            raise
+        job_id = parse_qsub(done)
         self._logs.server = job_id.server or self._logs.server
         self._logs.remember([job_id.short])
         if job_id.is_array:
@@ -165,12 +132,12 @@ class TorqueBackend:
             raise OutputParseError(self._qstat, reason, b"")
         return None
 
-    async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
+    async def find_similar_ended(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
         """Look in the accounting logs for ended jobs of this account with this name.
 
         Torque forgets a job's variables, and with them its key, when it forgets the job.
         """
-        return await self._logs.lookalikes(spec, since)
+        return await self._logs.find_similar_ended(spec, since)
 
     async def jobs(self) -> Listing:
         """Run one ``qstat`` for all users' jobs, each job of an array for itself.
@@ -217,10 +184,8 @@ class TorqueBackend:
 
     async def cancel(self, native_id: NativeId) -> bool:
         """Run ``qdel``. It does not say whether the job had started: the queue shows it."""
-        try:
+        with contextlib.suppress(WrongState):
             await self._change("qdel", native_id)
-        except WrongState:
-            return False  # it has ended, or is about to
         return False
 
     async def hold(self, native_id: NativeId) -> None:
@@ -242,33 +207,15 @@ class TorqueBackend:
 
     async def queues(self) -> Sequence[Queue]:
         """Run ``qstat -Q -f``."""
-        done = await self._cli.run(("qstat", "-Q", "-f"), listing=True)
-        check_completed(done)
-        return parse_queues(done.stdout)
+        return parse_queues(await self._cli.check_output(("qstat", "-Q", "-f"), listing=True))
 
     async def nodes(self) -> Sequence[Node]:
         """Run ``pbsnodes -x``."""
-        done = await self._cli.run(("pbsnodes", "-x"), listing=True)
-        check_completed(done)
-        return parse_pbsnodes(done.stdout)
+        return parse_pbsnodes(await self._cli.check_output(("pbsnodes", "-x"), listing=True))
 
     async def version(self) -> str:
         """Return what ``qstat --version`` says: ``Torque 6.1.3.h5``."""
-        done = await self._cli.run(("qstat", "--version"))
-        said = (done.stdout or done.stderr).decode("utf-8", "replace").strip()
-        first = _VERSION.sub("", said.partition("\n")[0])
-        if not first:
-            raise OutputParseError("qstat --version", "it printed nothing", b"")
-        return f"Torque {first}"
-
-    def _choose(self, spec: JobSpec, script: bytes) -> Choices:
-        return choose(
-            spec,
-            script,
-            template=self._template,
-            slots_per_node=self._slots_per_node,
-            environment=self._environment,
-        )
+        return f"Torque {_VERSION.sub('', await super().version())}"
 
     async def _run(self, argv: Sequence[str], **options: Any) -> Completed:
         """Run a command, once it is known that the commands found are Torque's.
@@ -283,7 +230,7 @@ class TorqueBackend:
     async def _ask(self, argv: Sequence[str]) -> Listing:
         """Run ``qstat`` for some jobs; those that it does not know are absent."""
         done = await self._run(argv, listing=True)
-        if meaning_of(done) is not Meaning.UNKNOWN_JOB:
+        if ERRORS.kind_of(done) is not ErrorKind.UNKNOWN_JOB:
             check_completed(done)
         return self._reader.read(done.stdout)
 
@@ -334,21 +281,16 @@ class TorqueBackend:
             raise JobNotFound(native_id) from None
         is_array = native_id in self._arrays.ids
         done = await self._run(build_change(command, native_id, is_array=is_array))
-        if meaning_of(done) is Meaning.UNKNOWN_JOB and parsed.task is None and not is_array:
+        if ERRORS.kind_of(done) is ErrorKind.UNKNOWN_JOB and parsed.task is None and not is_array:
             # An array that no listing has shown yet.
             done = await self._run(build_change(command, native_id, is_array=True))
         check_completed(done, native_id)
         return done
 
 
-def create(options: SchedulerOptions, runner: Runner) -> TorqueBackend:
-    """Return the backend, not started.
-
-    Raises:
-        ValueError: the template for resources cannot be used.
-    """
-    check_template(options.torque_resources)
-    return TorqueBackend(options, runner)
+def create(options: SchedulerOptions, runner: Runner, settings: TorqueSettings) -> TorqueBackend:
+    """Return the backend, not started."""
+    return TorqueBackend(options, runner, settings)
 
 
 def _account() -> str | None:

@@ -1,4 +1,4 @@
-"""What Torque's logs tell of jobs that it has forgotten."""
+"""Queries to Torque's logs about jobs that it has forgotten."""
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from hpcq.domain.errors import CommandMissing
 from hpcq.domain.jobs import JobSpec, NativeId, Observation
 from hpcq.schedulers.base import Listing
-from hpcq.schedulers.cli import CommandLine
+from hpcq.schedulers.command_line import CommandLine
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs
 from hpcq.schedulers.pbs_family.values import parse_job_id
 from hpcq.schedulers.torque.accounting import arrays_not_over, observe_lines, parse_tracejob
-from hpcq.schedulers.torque.answers import check_completed
+from hpcq.schedulers.torque.errors import check_completed
 from hpcq.schedulers.torque.parse import wholes
 from hpcq.schedulers.torque.script import acceptable_name
 
@@ -34,7 +34,7 @@ class Logs:
 
     Attributes:
         server: whose jobs ``tracejob`` is asked about; None until it is known.
-        carried: the jobs and arrays of ours that were seen, the latest last.
+        wrapped: the jobs and arrays of ours that were seen, the latest last.
     """
 
     def __init__(self, accounting: AccountingLogs, cli: CommandLine, account: str | None) -> None:
@@ -43,13 +43,13 @@ class Logs:
         self._account = account
         self._tracing = asyncio.Semaphore(_TRACED_AT_ONCE)
         self.server: str | None = None
-        self.carried: dict[NativeId, None] = {}
+        self.wrapped: dict[NativeId, None] = {}
 
     def remember(self, ids: Iterable[NativeId]) -> None:
         """Remember that these jobs are ours."""
-        self.carried.update(dict.fromkeys(ids))
-        while len(self.carried) > _MOST_REMEMBERED:
-            del self.carried[next(iter(self.carried))]
+        self.wrapped.update(dict.fromkeys(ids))
+        while len(self.wrapped) > _MOST_REMEMBERED:
+            del self.wrapped[next(iter(self.wrapped))]
 
     async def history(self, ids: Sequence[NativeId], gone: Collection[str] = ()) -> Listing:
         """Return how these jobs ended, as far as that is told.
@@ -66,7 +66,7 @@ class Logs:
         except OSError:
             traced = await asyncio.gather(*map(self._trace, ids))
             return Listing(observations=[seen for seen in traced if seen is not None])
-        observations, unreadable = observe_lines(lines, self.carried, gone)
+        observations, unreadable = observe_lines(lines, self.wrapped, gone)
         asked = set(ids)
         not_over = arrays_not_over(lines).difference(gone)
         observations += [seen for seen in wholes(observations) if seen.native_id not in not_over]
@@ -83,7 +83,7 @@ class Logs:
             return set()
         return arrays_not_over(lines)
 
-    async def lookalikes(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
+    async def find_similar_ended(self, spec: JobSpec, since: datetime) -> Sequence[NativeId]:
         """Return the ended jobs of this account with this name, by the accounting alone.
 
         Args:
@@ -118,7 +118,7 @@ class Logs:
             except CommandMissing:
                 return None  # not every installation of the client has it
         check_completed(done)
-        return parse_tracejob(done.stdout, wanted, self.carried)
+        return parse_tracejob(done.stdout, wanted, self.wrapped)
 
 
 def _numbers(ids: Sequence[NativeId]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where Torque, or the job itself, writes a job's output."""
+"""Paths to which Torque, or the job itself, writes a job's output."""
 
 import os.path
 import re
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.outputs import UNKNOWN, as_pattern
-from hpcq.schedulers.pbs_family.carrier import ARRAY_INDEX, JOB_NUMBER
-from hpcq.schedulers.pbs_family.directives import Option
+from hpcq.schedulers.pbs_family.directives import Option, joined_streams
 from hpcq.schedulers.pbs_family.values import path_of
+from hpcq.schedulers.pbs_family.wrapper_script import ARRAY_INDEX, JOB_NUMBER
 
 __all__ = ["Outputs", "is_simple", "place"]
 
@@ -21,7 +21,7 @@ _THROWN_AWAY = "/dev/null"
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Where both streams go.
+    """Paths of both streams.
 
     Attributes:
         options: what ``qsub`` is told.
@@ -40,7 +40,7 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
-    """Where one stream goes: by Torque's option, to Torque's file at home, or by itself."""
+    """Path of one stream: by Torque's option, to Torque's file at home, or by itself."""
 
     option: str | None
     is_kept: bool
@@ -62,27 +62,21 @@ def place(spec: JobSpec, last: Mapping[str, Option], name: str, *, is_array: boo
     """
     out = _stream(spec, spec.stdout_path, last, "o", name, is_array)
     err = _stream(spec, spec.stderr_path, last, "e", name, is_array)
-    joined = last["j"].value if "j" in last else "n"
-    if joined not in ("oe", "eo", "n"):
-        raise last["j"].refused("It is none of oe, eo, n.")
-    if joined == "oe" and spec.stderr_path is None:
-        err = out
-    elif joined == "eo" and spec.stdout_path is None:
-        out = err
-    elif out.pattern != UNKNOWN and _is_same(spec.working_directory, out, err):
-        # The default names differ, so the same path was given for both.
-        joined, err = "oe", out
-    else:
-        joined = "n"
+    joined = joined_streams(last, spec)
+    is_same = out.pattern != UNKNOWN and _is_same(spec.working_directory, out, err)
+    if joined is None and is_same:
+        joined = "o"  # the default names differ, so the same path was given for both
+    if joined is not None:
+        out = err = out if joined == "o" else err
     options: list[str] = []
     for letter, stream in (("o", out), ("e", err)):
-        is_other = joined != "n" and letter != joined[0]
+        is_other = joined is not None and letter != joined
         if stream.option is not None and not (is_other and stream.own is None):
             options += [f"-{letter}", stream.option]
     kept = "".join(letter for letter, stream in (("o", out), ("e", err)) if stream.is_kept)
     options += ["-k", kept] if kept else []
-    if joined != "n" and out.own is None:
-        options += ["-j", joined]
+    if joined is not None and out.own is None:
+        options += ["-j", "oe" if joined == "o" else "eo"]
     return Outputs(tuple(options), out.own, err.own, out.pattern, err.pattern)
 
 
@@ -128,5 +122,5 @@ def _stream(
 
 
 def is_simple(path: str) -> bool:
-    """Whether Torque takes an absolute path as it is."""
+    """Return whether Torque takes an absolute path as it is."""
     return _SIMPLE_PATH.fullmatch(path) is not None and all(len(p) < 256 for p in path.split("/"))

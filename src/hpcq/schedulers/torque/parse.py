@@ -1,10 +1,9 @@
-"""``qstat -x`` and ``qstat -f``: every job that can be read, and each that cannot for itself.
+"""The jobs in what ``qstat -x`` prints: each that can be read, and each that cannot for itself.
 
-The service reads ``qstat -x``. Torque writes ``<``, ``>``, ``&`` and quotes in every value as
+Torque writes ``<``, ``>``, ``&`` and quotes in every value as
 references, so no value can close an element, and jobs are cut apart as bytes before anything is
 decoded: a byte that is not UTF-8, or a control character, which would make the whole document
-unreadable to an XML parser, is replaced in its own value. Times are epoch seconds. In the text of
-``qstat -f`` a user's variables can hold whole records, see `hpcq.schedulers.pbs_family.text`.
+unreadable to an XML parser, is replaced in its own value. Times are epoch seconds.
 """
 
 import html
@@ -15,18 +14,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from hpcq.domain.arrays import whole
+from hpcq.domain.arrays import summarize_array
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId, Observation
-from hpcq.schedulers.base import Listing, Unreadable
-from hpcq.schedulers.pbs_family.text import TextRecord, parse_text_records
+from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.pbs_family.values import JobId, parse_job_id, printable
-from hpcq.schedulers.torque.attributes import observe
+from hpcq.schedulers.torque.qstat_job import observe
 
 __all__ = [
     "Reader",
     "array_of",
-    "parse_qstat_text",
     "parse_qstat_xml",
     "wholes",
     "xml_attributes",
@@ -124,30 +121,6 @@ def _elements(output: bytes, program: str) -> list[bytes]:
     return elements
 
 
-def parse_qstat_text(
-    output: bytes, account: str | None = None, now: datetime | None = None
-) -> Listing:
-    """Return one observation for each job of ``qstat -f``, printed with ``TZ=UTC``.
-
-    Raises:
-        OutputParseError: it is no listing, or its last job is cut off.
-    """
-    records = parse_text_records(output)
-    if output.strip() and not records:
-        raise OutputParseError("qstat", "there is no job in it", output)
-    if records and not records[-1].is_whole:
-        raise OutputParseError("qstat", "its last job is cut off", output[-400:])
-    at = now or datetime.now(UTC)
-    return _listing(
-        (record.name, partial(_of_record, record, account, at), record.name.encode())
-        for record in records
-    )
-
-
-def _of_record(record: TextRecord, account: str | None, at: datetime) -> Observation:
-    return observe({**record.attributes, "Job_Id": record.name}, account, at)
-
-
 def xml_attributes(element: bytes) -> dict[str, str]:
     """Return the values in an element's content, by the names of the elements around them.
 
@@ -195,7 +168,7 @@ def _listing(sources: Iterable[_Source]) -> Listing:
     ids = _native_ids([name for name, _, _ in listed])
     counts = Counter(ids)
     observations: list[Observation] = []
-    unreadable: list[Unreadable] = []
+    unreadable: list[ParseFailure] = []
     for native_id, (_, read, raw) in zip(ids, listed, strict=True):
         try:
             if native_id is not None and counts[native_id] > 1:
@@ -206,7 +179,7 @@ def _listing(sources: Iterable[_Source]) -> Listing:
             observations.append(seen)
         except ValueError as error:
             unreadable.append(
-                Unreadable(reason=str(error), excerpt=excerpt(raw), native_id=native_id)
+                ParseFailure(reason=str(error), excerpt=excerpt(raw), native_id=native_id)
             )
     return Listing(observations=_with_arrays(observations), unreadable=unreadable)
 
@@ -256,7 +229,7 @@ def wholes(tasks: Iterable[Observation]) -> list[Observation]:
 
 def array_of(number: str, tasks: Sequence[Observation]) -> Observation:
     """Return an array, of which these tasks are known; Torque adds an index to its name."""
-    seen = whole(NativeId(number), tasks)
+    seen = summarize_array(NativeId(number), tasks)
     name, dash, index = (seen.name or "").rpartition("-")
     key = next((task.submission_key for task in tasks if task.submission_key is not None), None)
     return replace(seen, name=name if dash and index.isdecimal() else seen.name, submission_key=key)

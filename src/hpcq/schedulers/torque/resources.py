@@ -22,8 +22,8 @@ def resources(template: str, slots: int, slots_per_node: int | None) -> str:
     return template.format(slots=slots, nodes=nodes, ppn=-(-slots // nodes))
 
 
-def check_template(template: str) -> None:
-    """Return if a template can be used.
+def check_template(template: str) -> str:
+    """Return the template if it can be used.
 
     Raises:
         ValueError: it says in words why not.
@@ -36,6 +36,7 @@ def check_template(template: str) -> None:
         raise ValueError("it holds none of {slots}, {nodes} and {ppn}: every job would be alike")
     if _TEMPLATE.fullmatch(template) is None or template.startswith("-"):
         raise ValueError("it is not a resource list such as nodes={nodes}:ppn={ppn}")
+    return template
 
 
 def memory_request(size_bytes: int) -> str:

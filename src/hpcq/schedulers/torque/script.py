@@ -1,7 +1,7 @@
 """Choices for a job: those of the request, and where it is silent those of the script.
 
 What the request says wins; what it does not say, the script's ``#PBS`` lines decide; what cannot
-be honoured is refused. ``qsub`` gets all of it as options, for the carrier that it reads has no
+be honoured is refused. ``qsub`` gets all of it as options, for the wrapper that it reads has no
 directives.
 """
 
@@ -14,16 +14,16 @@ from hpcq.domain.jobs import JobSpec
 from hpcq.domain.outputs import default_name
 from hpcq.schedulers.base import ScriptDirectives
 from hpcq.schedulers.pbs_family.directives import (
+    NEVER_INTERACTIVE,
     Option,
-    read_attributes,
+    job_attributes,
     read_options,
+    read_resources,
     read_shell,
     read_variables,
-    split_list,
-    unquote,
 )
-from hpcq.schedulers.torque.attributes import slots_of
 from hpcq.schedulers.torque.outputs import Outputs, place
+from hpcq.schedulers.torque.qstat_job import slots_of
 from hpcq.schedulers.torque.resources import memory_request, resources
 
 __all__ = ["Choices", "acceptable_name", "choose"]
@@ -32,9 +32,7 @@ LETTERS = "a:A:b:c:C:d:D:e:EfF:hIj:J:k:K:l:L:m:M:nN:o:p:P:q:r:S:t:T:u:v:Vw:W:xXz
 """The options of Torque's ``qsub`` (recording qsub.unknown-option, and its manual)."""
 _AS_THEY_ARE = frozenset("acEKmMnrTu")
 _REFUSED = {
-    "I": "A job that is submitted here is never interactive; remove it.",
-    "X": "A job that is submitted here is never interactive; remove it.",
-    "x": "A job that is submitted here is never interactive; remove it.",
+    **dict.fromkeys("IXx", NEVER_INTERACTIVE),
     "C": "Which lines are directives cannot change among them; remove it.",
     "D": "The script is not found below another root directory; remove it.",
     "L": "Torque does not take it together with the slots of a request; use -l.",
@@ -46,12 +44,11 @@ _NAME_LIMIT = 200
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")
 _SLOTS = ("nodes", "procs", "ncpus")
 _PLAIN_CHUNK = re.compile(r"[0-9]+(?::ppn=[0-9]+)?(?:\+[0-9]+(?::ppn=[0-9]+)?)*")
-_TRUE = frozenset({"true", "t", "1", "yes", "y"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """What a job is submitted with.
+    """Choices for one job.
 
     Attributes:
         name: complete, as the user gave it.
@@ -110,9 +107,7 @@ def choose(
     Raises:
         InvalidSpec: a directive cannot be honoured.
     """
-    options = read_options(script, LETTERS, environment.get("PBS_DPREFIX") or "#PBS")
-    for option in options:
-        _check(option)
+    options = read_options(script, LETTERS, _REFUSED, environment.get("PBS_DPREFIX") or "#PBS")
     last = {option.letter: option for option in options}
     values = {letter: option.value for letter, option in last.items()}
     named = values.get("N") or None
@@ -147,17 +142,6 @@ def acceptable_name(name: str) -> str:
     return cleaned[:_NAME_LIMIT]
 
 
-def _check(option: Option) -> None:
-    if option.letter in _REFUSED:
-        raise option.refused(_REFUSED[option.letter])
-    if option.letter == "W":
-        for name, value in read_attributes(option):
-            if name == "block" and value.lower() in _TRUE:
-                raise option.refused("A submission here never waits for the job's end; remove it.")
-            if name == "interactive" and value.lower() in _TRUE:
-                raise option.refused(_REFUSED["I"])
-
-
 def _others(spec: JobSpec, options: list[Option]) -> Iterator[str]:
     for option in options:
         if option.letter in _AS_THEY_ARE:
@@ -165,10 +149,7 @@ def _others(spec: JobSpec, options: list[Option]) -> Iterator[str]:
             if option.raw:
                 yield option.value
         elif option.letter == "W":
-            for name, value in read_attributes(option):
-                is_decided = name == "depend" and spec.depends_on
-                if name not in ("block", "interactive") and not is_decided:
-                    yield from ("-W", f"{name}={value}")
+            yield from job_attributes(option, has_dependencies=bool(spec.depends_on))
 
 
 def _args(option: Option | None) -> tuple[str, ...]:
@@ -185,12 +166,7 @@ def _requests(
     spec: JobSpec, options: list[Option], template: str, slots_per_node: int | None
 ) -> Iterator[str]:
     """Yield the items of ``-l``: the slots, the limits, then what else the script asks for."""
-    asked = {
-        unquote(name): (unquote(value), option)
-        for option in options
-        if option.letter == "l"
-        for name, _, value in (item.partition("=") for item in split_list(option.raw))
-    }
+    asked = read_resources(options)
     layout = next((name for name in _SLOTS if name in asked), None)
     value, option = asked[layout] if layout is not None else ("", None)
     if layout is not None and slots_of({f"Resource_List.{layout}": value}) == spec.slots:

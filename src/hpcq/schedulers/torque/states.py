@@ -1,31 +1,24 @@
-"""What Torque's state letters, holds and exit statuses mean."""
+"""Meanings of Torque's state letters, holds and exit statuses."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.schedulers.meanings import Outcome, StateMeaning
 
-__all__ = ["CARRIED_SIGNAL", "Ending", "Word", "ending_of", "state_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """What a state letter says."""
-
-    state: JobState
-    stage: Stage | None = None
-    reason: str | None = None
+__all__ = ["WRAPPED_SIGNAL", "outcome_of", "state_of"]
 
 
-# qstat(1B) of 6.1.3, "STATE". C is `ending_of`'s.
-_STATES: Mapping[str, Word] = {
-    "Q": Word(JobState.QUEUED),
-    "H": Word(JobState.QUEUED_HELD),
-    "W": Word(JobState.QUEUED, None, "waits for the time that it is not to start before"),
-    "T": Word(JobState.QUEUED, Stage.DISPATCHING, "on its way to another queue or server"),
-    "R": Word(JobState.RUNNING),
-    "E": Word(JobState.RUNNING, Stage.EXITING),
-    "S": Word(JobState.SUSPENDED, None, "suspended by Torque"),
+# qstat(1B) of 6.1.3, "STATE". C is `outcome_of`'s.
+_STATES: Mapping[str, StateMeaning] = {
+    "Q": StateMeaning(JobState.QUEUED),
+    "H": StateMeaning(JobState.QUEUED_HELD),
+    "W": StateMeaning(JobState.QUEUED, reason="waits for the time that it is not to start before"),
+    "T": StateMeaning(
+        JobState.QUEUED, Stage.DISPATCHING, reason="on its way to another queue or server"
+    ),
+    "R": StateMeaning(JobState.RUNNING),
+    "E": StateMeaning(JobState.RUNNING, Stage.EXITING),
+    "S": StateMeaning(JobState.SUSPENDED, reason="suspended by Torque"),
 }
 # qhold(1B), "-h hold_list".
 _HOLDS = {
@@ -36,7 +29,7 @@ _HOLDS = {
 }
 
 
-def state_of(letter: str, holds: str = "", depend: str = "", start_count: int = 0) -> Word:
+def state_of(letter: str, holds: str = "", depend: str = "", start_count: int = 0) -> StateMeaning:
     """Return what a state of a job that has not ended says; an unlisted one is UNDETERMINED.
 
     Args:
@@ -47,17 +40,17 @@ def state_of(letter: str, holds: str = "", depend: str = "", start_count: int = 
     """
     word = _STATES.get(letter)
     if word is None:
-        return Word(
-            JobState.UNDETERMINED, None, f"Torque's state {letter[:20]!r} is not a known one"
+        return StateMeaning(
+            JobState.UNDETERMINED, reason=f"Torque's state {letter[:20]!r} is not a known one"
         )
     if letter == "H" and holds == "l":
-        word = Word(JobState.QUEUED, None, "waits until fewer jobs of its array run")
+        word = StateMeaning(JobState.QUEUED, reason="waits until fewer jobs of its array run")
     elif letter == "H":
-        word = Word(word.state, None, _hold_reason(holds, depend))
+        word = StateMeaning(word.state, reason=_hold_reason(holds, depend))
     if start_count > 0 and word.state is JobState.QUEUED:
-        return Word(JobState.REQUEUED, word.stage, word.reason)
+        return StateMeaning(JobState.REQUEUED, word.stage, reason=word.reason)
     if start_count > 0 and word.state is JobState.QUEUED_HELD:
-        return Word(JobState.REQUEUED_HELD, word.stage, word.reason)
+        return StateMeaning(JobState.REQUEUED_HELD, word.stage, reason=word.reason)
     return word
 
 
@@ -66,16 +59,6 @@ def _hold_reason(holds: str, depend: str) -> str:
         return "waits for the jobs that it depends on"
     words = [_HOLDS[letter] for letter in holds if letter in _HOLDS]
     return ", ".join(words) or "held"
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a job ended; without a kind it was well."""
-
-    kind: FailureKind | None = None
-    code: int | None = None
-    signal: int | None = None
-    reason: str | None = None
 
 
 _ERROR = FailureKind.SCHEDULER_ERROR
@@ -100,46 +83,46 @@ _BAD_SHELL = 254
 _LAST_SIGNAL = 64
 _BY_TORQUE = 256
 _DELETED_BY = (9, 15)
-CARRIED_SIGNAL = 34
-"""The carrier adds this to a signal that ended the script; 15 alone would be a deletion."""
-_BY_CARRIER = range(_BY_TORQUE + CARRIED_SIGNAL + 1, _BY_TORQUE + _LAST_SIGNAL + 1)
+WRAPPED_SIGNAL = 34
+"""The wrapper adds this to a signal that ended the script; 15 alone would be a deletion."""
+_BY_WRAPPER = range(_BY_TORQUE + WRAPPED_SIGNAL + 1, _BY_TORQUE + _LAST_SIGNAL + 1)
 
 
-def ending_of(exit_status: int | None, *, started: bool, carried: bool = False) -> Ending:
+def outcome_of(exit_status: int | None, *, started: bool, wrapped: bool = False) -> Outcome:
     """Return how a job in state C, or in an accounting record of its end, ended.
 
     Args:
         exit_status: as printed. None for one that was deleted while it waited.
         started: whether it ever ran; of one that did not, no exit status is believed but those
             by which Torque says that it could not be started.
-        carried: whether a carrier of ours ran the script. It tells a signal apart from an exit
+        wrapped: whether a wrapper of ours ran the script. It tells a signal apart from an exit
             status of 128 and more; without it Torque's shell tells both alike, and the signal is
             by far the more frequent.
     """
     if exit_status is not None and exit_status < 0:
         kind, words = _NEGATIVE.get(exit_status, (FailureKind.UNKNOWN, "ended by Torque"))
-        return Ending(kind, reason=f"{words} (exit status {exit_status})")
+        return Outcome(kind, f"{words} (exit status {exit_status})")
     if not started:
-        return Ending(FailureKind.CANCELLED, reason="deleted before it started")
+        return Outcome(FailureKind.CANCELLED, "deleted before it started")
     if exit_status is None:
-        return Ending(FailureKind.UNKNOWN, reason="Torque does not say how it ended")
+        return Outcome(FailureKind.UNKNOWN, "Torque does not say how it ended")
     if exit_status == 0:
-        return Ending(code=0)
-    if exit_status in _BY_CARRIER:
-        return _ended_by(exit_status - _BY_TORQUE - CARRIED_SIGNAL)
+        return Outcome(exit_code=0)
+    if exit_status in _BY_WRAPPER:
+        return _ended_by(exit_status - _BY_TORQUE - WRAPPED_SIGNAL)
     if exit_status >= _BY_TORQUE:
         signal = exit_status - _BY_TORQUE
         if signal in _DELETED_BY:
             reason = f"deleted, or ended by signal {signal} (exit status {exit_status})"
-            return Ending(FailureKind.CANCELLED, signal=signal, reason=reason)
+            return Outcome(FailureKind.CANCELLED, reason, exit_signal=signal)
         return _ended_by(signal)
-    if 128 < exit_status <= 128 + _LAST_SIGNAL and not carried:
+    if 128 < exit_status <= 128 + _LAST_SIGNAL and not wrapped:
         return _ended_by(exit_status - 128)
     reason = f"ended with exit status {exit_status}"
     if exit_status == _BAD_SHELL:
         reason += ", as one does whose shell could not be started"
-    return Ending(FailureKind.NON_ZERO_EXIT, exit_status, reason=reason)
+    return Outcome(FailureKind.NON_ZERO_EXIT, reason, exit_status)
 
 
-def _ended_by(signal: int) -> Ending:
-    return Ending(FailureKind.SIGNAL, signal=signal, reason=f"ended by signal {signal}")
+def _ended_by(signal: int) -> Outcome:
+    return Outcome(FailureKind.SIGNAL, f"ended by signal {signal}", exit_signal=signal)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.schedulers.local.cgroup import Leaf, flat_keyed, nested_total
-from hpcq.schedulers.local.meter import Meter
+from hpcq.schedulers.local.cgroup import JobCgroup, flat_keyed, nested_total
+from hpcq.schedulers.local.usage_meter import UsageMeter
 
 MIB = 1 << 20
 
@@ -43,27 +43,27 @@ def group(path: Path, *parts: dict[str, str]) -> Path:
     return path
 
 
-def leaf(path: Path, limit_bytes: float | None = None) -> Leaf:
-    made = Leaf.make(path, limit_bytes)
+def leaf(path: Path, limit_bytes: float | None = None) -> JobCgroup:
+    made = JobCgroup.make(path, limit_bytes)
     assert made is not None
     return made
 
 
 def test_what_is_not_there_is_none(tmp_path: Path) -> None:
     job = leaf(group(tmp_path / "1.1"), 100 * MIB)
-    assert job.figures() == (2.5, None, None, None)
+    assert job.usage() == (2.5, None, None, None)
     assert not job.limits_memory
     assert job.out_of_memory() is None
-    assert leaf(tmp_path / "empty").figures() == (None, None, None, None)
+    assert leaf(tmp_path / "empty").usage() == (None, None, None, None)
 
 
 def test_a_group_that_cannot_be_made_is_none(tmp_path: Path) -> None:
-    assert Leaf.make(tmp_path / "no" / "such", None) is None
+    assert JobCgroup.make(tmp_path / "no" / "such", None) is None
 
 
 def test_page_cache_is_not_the_jobs_memory_but_shared_memory_is(tmp_path: Path) -> None:
     path = group(tmp_path, memory(900 * MIB, file=800 * MIB, shmem=50 * MIB, peak=1000 * MIB))
-    seen = leaf(path).figures()
+    seen = leaf(path).usage()
     assert seen.memory_bytes == 150 * MIB
     assert seen.max_memory_bytes == 250 * MIB
 
@@ -71,13 +71,13 @@ def test_page_cache_is_not_the_jobs_memory_but_shared_memory_is(tmp_path: Path) 
 def test_the_peak_is_the_highest_that_was_seen_or_told(tmp_path: Path) -> None:
     path = group(tmp_path, memory(300 * MIB))
     job = leaf(path)
-    assert job.figures().max_memory_bytes == 300 * MIB
+    assert job.usage().max_memory_bytes == 300 * MIB
     # Between two samples it was higher, which only the kernel saw.
     group(path, memory(10 * MIB, peak=500 * MIB))
-    assert job.figures() == (2.5, 10 * MIB, 500 * MIB, None)
+    assert job.usage() == (2.5, 10 * MIB, 500 * MIB, None)
     # Before Linux 5.19.
     (path / "memory.peak").unlink()
-    assert job.figures().max_memory_bytes == 300 * MIB
+    assert job.usage().max_memory_bytes == 300 * MIB
 
 
 def test_a_limit_is_set_for_the_whole_group(tmp_path: Path) -> None:
@@ -114,19 +114,19 @@ def test_a_kill_for_want_of_memory_is_told(
 def test_a_controller_that_was_switched_off_never_counts_again(tmp_path: Path) -> None:
     path = group(tmp_path, memory(300 * MIB))
     job = leaf(path, 400 * MIB)
-    meter = Meter(job)
+    meter = UsageMeter(job)
     assert meter.sample([])["memory_bytes"] == 300 * MIB
     (path / "memory.current").write_text("")
     assert not meter.sample([])["memory_bytes"]
     assert not job.limits_memory
     (path / "memory.current").write_text("5\n")
-    assert job.figures().memory_bytes is None
+    assert job.usage().memory_bytes is None
     assert meter.final()["max_memory_bytes"] >= 300 * MIB
 
 
 def test_each_figure_comes_from_the_group_where_it_has_it(tmp_path: Path) -> None:
     job = leaf(group(tmp_path, memory(300 * MIB), {"io.stat": IO_STAT}))
-    meter = Meter(job)
+    meter = UsageMeter(job)
     during, final = meter.sample([]), meter.final()
     for seen in (during, final):
         assert seen["cpu_seconds"] == 2.5

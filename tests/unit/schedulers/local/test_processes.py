@@ -88,10 +88,12 @@ def test_a_boot_has_an_id() -> None:
 
 
 def test_a_file_is_seen_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "x.json"
-    assert files.read_json(path) is None
-    files.write_json(path, {"a": "\udcff"}, durable=True)
-    assert files.read_json(path) == {"a": "\udcff"}
-    assert os.listdir(tmp_path) == ["x.json"]
+    path = tmp_path / files.RESULT
+    assert files.read_result(tmp_path) is None
+    files.write_json(path, {"reason": "\udcff"}, durable=True)
+    content = files.read_result(tmp_path)
+    assert content is not None
+    assert content["reason"] == "\udcff"
+    assert os.listdir(tmp_path) == [files.RESULT]
     path.write_bytes(b"")
-    assert files.read_json(path) is None
+    assert files.read_result(tmp_path) is None

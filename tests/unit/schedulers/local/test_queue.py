@@ -1,38 +1,51 @@
+"""The queue of LOCAL: the choice of the jobs that start now."""
+
 import heapq
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.schedulers.local.queue import MAX_OVERTAKES, Choice, Running, Waiting, choose
+from hpcq.domain.jobs import JobSpec, JobUid, SubmissionKey
+from hpcq.schedulers.local.job import LocalJob, Phase
+from hpcq.schedulers.local.queue import (
+    MAX_OVERTAKES,
+    Choice,
+    JobQueue,
+    RunningJob,
+    WaitingJob,
+    choose,
+)
 
 TOTAL = 8
 
 
 def test_jobs_start_in_the_order_they_came() -> None:
-    waiting = [Waiting(1, 3), Waiting(2, 3), Waiting(3, 2), Waiting(4, 1)]
+    waiting = [WaitingJob(1, 3), WaitingJob(2, 3), WaitingJob(3, 2), WaitingJob(4, 1)]
     assert choose(waiting, [], TOTAL) == Choice((1, 2, 3), head=4)
 
 
 def test_a_later_job_that_ends_in_time_starts_before_the_head() -> None:
-    waiting = [Waiting(1, 8), Waiting(2, 2, limit_seconds=60)]
-    assert choose(waiting, [Running(6, seconds_left=60)], TOTAL) == Choice((2,), head=1)
+    waiting = [WaitingJob(1, 8), WaitingJob(2, 2, limit_seconds=60)]
+    assert choose(waiting, [RunningJob(6, seconds_left=60)], TOTAL) == Choice((2,), head=1)
 
 
 def test_a_later_job_that_would_delay_the_head_waits() -> None:
-    waiting = [Waiting(1, 8), Waiting(2, 2, limit_seconds=61), Waiting(3, 2)]
-    assert choose(waiting, [Running(6, seconds_left=60)], TOTAL) == Choice((), head=1)
+    waiting = [WaitingJob(1, 8), WaitingJob(2, 2, limit_seconds=61), WaitingJob(3, 2)]
+    assert choose(waiting, [RunningJob(6, seconds_left=60)], TOTAL) == Choice((), head=1)
 
 
 def test_slots_that_the_head_leaves_free_are_used_for_any_time() -> None:
-    waiting = [Waiting(1, 6), Waiting(2, 2), Waiting(3, 1)]
-    assert choose(waiting, [Running(4, seconds_left=60)], TOTAL) == Choice((2,), head=1)
+    waiting = [WaitingJob(1, 6), WaitingJob(2, 2), WaitingJob(3, 1)]
+    assert choose(waiting, [RunningJob(4, seconds_left=60)], TOTAL) == Choice((2,), head=1)
 
 
 def test_without_time_limits_the_head_is_overtaken_a_bounded_number_of_times() -> None:
-    waiting = [Waiting(1, 8), *(Waiting(n, 1) for n in range(2, 9))]
-    running = [Running(1)]
+    waiting = [WaitingJob(1, 8), *(WaitingJob(n, 1) for n in range(2, 9))]
+    running = [RunningJob(1)]
     assert choose(waiting, running, TOTAL).overtakes == 7
     waiting[0] = replace(waiting[0], overtaken=MAX_OVERTAKES - 3)
     assert choose(waiting, running, TOTAL) == Choice((2, 3, 4), head=1, overtakes=3)
@@ -43,11 +56,11 @@ def test_without_time_limits_the_head_is_overtaken_a_bounded_number_of_times() -
 def test_no_more_of_the_queue_is_read_than_there_are_slots() -> None:
     read = 0
 
-    def endless() -> Iterator[Waiting]:
+    def endless() -> Iterator[WaitingJob]:
         nonlocal read
         while True:
             read += 1
-            yield Waiting(read, 1)
+            yield WaitingJob(read, 1)
 
     assert choose(endless(), [], TOTAL).start == tuple(range(1, TOTAL + 1))
     assert read == TOTAL + 1
@@ -58,29 +71,33 @@ limits = st.none() | st.integers(1, 20)
 
 
 @st.composite
-def queues(draw: st.DrawFn) -> list[Waiting]:
+def queues(draw: st.DrawFn) -> list[WaitingJob]:
     shapes = draw(st.lists(st.tuples(slots, limits, st.integers(0, MAX_OVERTAKES)), max_size=30))
-    return [Waiting(number, *shape) for number, shape in enumerate(shapes)]
+    return [WaitingJob(number, *shape) for number, shape in enumerate(shapes)]
 
 
 @st.composite
-def machines(draw: st.DrawFn) -> list[Running]:
-    running: list[Running] = []
+def machines(draw: st.DrawFn) -> list[RunningJob]:
+    running: list[RunningJob] = []
     for taken, left in draw(st.lists(st.tuples(slots, limits), max_size=TOTAL)):
         if sum(job.slots for job in running) + taken <= TOTAL:
-            running.append(Running(taken, left))
+            running.append(RunningJob(taken, left))
     return running
 
 
 @given(queues(), machines())
-def test_never_more_slots_than_there_are(waiting: list[Waiting], running: list[Running]) -> None:
+def test_never_more_slots_than_there_are(
+    waiting: list[WaitingJob], running: list[RunningJob]
+) -> None:
     started = set(choose(waiting, running, TOTAL).start)
     taken = sum(job.slots for job in running)
     assert taken + sum(job.slots for job in waiting if job.job in started) <= TOTAL
 
 
 @given(queues(), machines())
-def test_first_in_first_out_among_equals(waiting: list[Waiting], running: list[Running]) -> None:
+def test_first_in_first_out_among_equals(
+    waiting: list[WaitingJob], running: list[RunningJob]
+) -> None:
     started = set(choose(waiting, running, TOTAL).start)
     for earlier in waiting:
         for later in waiting[earlier.job + 1 :]:
@@ -90,7 +107,7 @@ def test_first_in_first_out_among_equals(waiting: list[Waiting], running: list[R
 
 @given(queues(), machines())
 def test_no_slot_lies_idle_that_the_first_job_could_use(
-    waiting: list[Waiting], running: list[Running]
+    waiting: list[WaitingJob], running: list[RunningJob]
 ) -> None:
     choice = choose(waiting, running, TOTAL)
     if waiting and waiting[0].slots <= TOTAL - sum(job.slots for job in running):
@@ -134,7 +151,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.now = 0
-        self.waiting: list[Waiting] = []
+        self.waiting: list[WaitingJob] = []
         self.running: list[tuple[int, int, Arrival]] = []
         self.started: set[int] = set()
         self.jobs: list[Arrival] = []
@@ -143,14 +160,14 @@ class Machine:
         if len(self.waiting) > 40:
             return
         for job in jobs:
-            self.waiting.append(Waiting(len(self.jobs), job.slots, job.limit))
+            self.waiting.append(WaitingJob(len(self.jobs), job.slots, job.limit))
             self.jobs.append(job)
 
     def step(self) -> None:
         while self.running and self.running[0][0] <= self.now:
             heapq.heappop(self.running)
         held = [
-            Running(job.slots, None if job.limit is None else job.limit - (self.now - begin))
+            RunningJob(job.slots, None if job.limit is None else job.limit - (self.now - begin))
             for _, begin, job in ((e, e - j.seconds, j) for e, _, j in self.running)
         ]
         choice = choose(self.waiting, held, TOTAL)
@@ -164,3 +181,41 @@ class Machine:
             if w.job not in choice.start
         ]
         self.now += 1
+
+
+def local_job(
+    number: int, slots: int, limit: int | None = None, began: float | None = None
+) -> LocalJob:
+    spec = JobSpec(
+        name="job",
+        working_directory="/",
+        script_file="/bin/true",
+        slots=slots,
+        wall_time_limit_seconds=limit,
+    )
+    key = SubmissionKey.for_uid(JobUid.new())
+    phase = Phase.QUEUED if began is None else Phase.DISPATCHED
+    return LocalJob(number=number, key=key, spec=spec, submitted=0.0, phase=phase, began=began)
+
+
+@pytest.mark.parametrize("step", [-(10**8), -3600.0, 3600.0, 10**8])
+def test_backfill_clock_set_while_jobs_run(monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+    """The head can start in 60 s at the latest, whatever the clock is set to meanwhile."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + step)
+    queue = JobQueue(4)
+    running = local_job(1, 3, limit=100, began=time.monotonic() - 40)
+    running.start_time = now - 40
+    for waiting in (local_job(2, 4), local_job(3, 1, limit=90), local_job(4, 1, limit=50)):
+        queue.add(waiting)
+    assert [job.number for job in queue.take([running])] == [4]
+
+
+def test_a_job_too_large_waits_apart_and_says_why() -> None:
+    queue = JobQueue(4)
+    large = local_job(1, 5)
+    queue.add(large)
+    queue.add(local_job(2, 4))
+    assert [job.number for job in queue.take([])] == [2]
+    assert "asks for 5 slots and the machine has 4 now" in (large.note or "")
+    queue.discard(large)

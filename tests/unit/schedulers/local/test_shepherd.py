@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from hpcq.schedulers.local.files import Order, Result
-from hpcq.schedulers.local.recovery import prepare, read_result
-from hpcq.schedulers.local.shepherd import SIGNALS, tend
+from hpcq.schedulers.local.files import JobOrder, Result, make_run_directory, read_result
+from hpcq.schedulers.local.shepherd import SIGNALS, supervise
 
 
 def run(directory: Path, script: str, step: float, limit: float | None = None) -> Result:
     """Run a job while the clock is set by so many seconds right after its start."""
-    order = Order(
+    order = JobOrder(
         args=[],
         environment={"PATH": "/usr/bin:/bin"},
         working_directory=str(directory),
@@ -25,7 +24,7 @@ def run(directory: Path, script: str, step: float, limit: float | None = None) -
         grace_seconds=60.0,
     )
     place = directory / "run"
-    prepare(place, order, b"#!/bin/sh\n" + script.encode())
+    make_run_directory(place, order, b"#!/bin/sh\n" + script.encode())
     pid = os.fork()
     if pid == 0:
         _tend(place, step)
@@ -45,7 +44,7 @@ def _tend(place: Path, step: float) -> None:
 
     status = 1
     try:
-        tend(place, set_the_clock)
+        supervise(place, set_the_clock)
         status = 0
     finally:
         os._exit(status)

@@ -1,4 +1,6 @@
 import asyncio
+import json
+import os
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -6,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from hpcq.domain.errors import SchedulerUnavailable
-from hpcq.schedulers.local.lock import SpoolLock
-from hpcq.schedulers.local.spool import NothingWritten, Phase, Spool
+from hpcq.schedulers.local.files import Result
+from hpcq.schedulers.local.job import Phase
+from hpcq.schedulers.local.spool import NothingWritten, Spool
 
 
 def with_spool(path: Path, work: Callable[[Spool], Awaitable[None]]) -> None:
     async def run() -> None:
-        spool = Spool(path / "spool.db")
+        spool = Spool(path)
         await spool.open()
         try:
             await work(spool)
@@ -20,6 +23,18 @@ def with_spool(path: Path, work: Callable[[Spool], Awaitable[None]]) -> None:
             await spool.close()
 
     asyncio.run(run())
+
+
+def ended(moment: float) -> Result:
+    return Result(
+        exit_code=0,
+        exit_signal=None,
+        failure_kind=None,
+        reason=None,
+        start_time=1.0,
+        end_time=moment,
+        usage=None,
+    )
 
 
 def delete_all(path: Path) -> None:
@@ -64,14 +79,14 @@ def test_a_finished_job_is_read_by_number_and_not_at_the_start(tmp_path: Path) -
             await add(spool, key)
         assert await spool.dispatch(2, 1, "boot") == b"#!/bin/sh\n"
         await spool.move(3, Phase.HELD)
-        await spool.finish(1, 2.0, '{"exit_code": 0}')
+        await spool.finish(1, ended(2.0))
         (row,) = await spool.finished([1, 2, 99])
-        assert (row.id, row.result) == (1, '{"exit_code": 0}')
+        assert (row.id, json.loads(row.result or "")) == (1, ended(2.0))
 
     with_spool(tmp_path, work)
 
     async def reopened() -> None:
-        spool = Spool(tmp_path / "spool.db")
+        spool = Spool(tmp_path)
         rows = await spool.open()
         assert [(r.id, r.phase, r.attempt, r.boot_id) for r in rows] == [
             (2, "dispatched", 1, "boot"),
@@ -134,8 +149,8 @@ def test_forget_leaves_nothing_of_what_ended_before(tmp_path: Path) -> None:
     async def work(spool: Spool) -> None:
         for number in range(3):
             await spool.add(f"k{number}", f'{{"s": "{given}"}}', b"#!", 1.0, Phase.QUEUED)
-        await spool.finish(1, 100.0, '{"n": 1}')
-        await spool.finish(2, 200.0, '{"n": 2}')
+        await spool.finish(1, ended(100.0))
+        await spool.finish(2, ended(200.0))
         assert await spool.forget(200.0) == 1
         assert await spool.forget(200.0) == 0
         assert [row.id for row in await spool.finished([1, 2, 3])] == [2]
@@ -152,7 +167,7 @@ def test_forget_goes_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     async def work(spool: Spool) -> None:
         for number in range(1, 4):
-            await spool.finish(await add(spool, f"k{number}"), 1.0, "{}")
+            await spool.finish(await add(spool, f"k{number}"), ended(1.0))
         assert [await spool.forget(2.0) for _ in range(3)] == [2, 1, 0]
         assert await add(spool, "next") == 4
 
@@ -171,16 +186,20 @@ def test_a_spool_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
         with_spool(tmp_path, work)
 
 
-def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
+def test_lock_second_service_waits_and_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def work() -> None:
-        first, second = SpoolLock(tmp_path / "lock"), SpoolLock(tmp_path / "lock")
-        await first.acquire(0)
-        with pytest.raises(SchedulerUnavailable):
-            await second.acquire(0.02)
-        waiting = asyncio.create_task(second.acquire(10))
+        first, second, third = (Spool(tmp_path) for _ in range(3))
+        await first.lock()
+        with monkeypatch.context() as patch:
+            patch.setattr("hpcq.schedulers.local.spool._LOCK_PATIENCE_SECONDS", 0.02)
+            with pytest.raises(SchedulerUnavailable, match=f"process {os.getpid()}"):
+                await second.lock()
+        waiting = asyncio.create_task(third.lock())
         await asyncio.sleep(0)
-        first.release()
+        await first.close()
         await waiting
-        second.release()
+        await third.close()
 
     asyncio.run(work())

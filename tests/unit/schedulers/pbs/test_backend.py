@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from tests.fakebin.pbs import Pbs
-from tests.waiting import PATIENCE_SECONDS, eventually
 
 from hpcq.domain.errors import (
     InvalidSpec,
@@ -31,6 +30,8 @@ from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.pbs.backend import PbsBackend, create
+from hpcq.schedulers.pbs.settings import PbsSettings
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -47,11 +48,8 @@ def _backend(fake: Pbs, *, accounting: bool = False) -> PbsBackend:
         command_path=settings["SCHEDULER_PATH"],
         command_timeout_seconds=PATIENCE_SECONDS,
         listing_limit_bytes=1 << 26,
-        max_slots=1,
-        cancel_grace_seconds=1,
-        parallel_environment="orte",
     )
-    return create(options, LocalRunner())
+    return create(options, LocalRunner(), PbsSettings())
 
 
 def _account() -> str:
@@ -89,9 +87,9 @@ async def _ended(backend: PbsBackend, native_id: NativeId) -> Observation | None
     ("config", "accounting"),
     [
         ({}, False),
-        ({"json": False}, False),
+        ({"dsv": False}, False),
         ({"history": False}, True),
-        ({"history": False, "json": False}, True),
+        ({"history": False, "dsv": False}, True),
         ({"release": True}, False),
     ],
     ids=["usual", "text", "accounting", "text-accounting", "release"],
@@ -153,8 +151,8 @@ async def test_a_job_whose_key_was_forgotten_with_it_is_told_by_its_name(tmp_pat
     # Its account is its key: nobody has to guess whose it is.
     await _ended(backend, await backend.submit(_spec(tmp_path, "exit 0"), _key()))
     assert await backend.find(key) is None
-    assert await backend.lookalikes(spec, since) == [native_id]
-    assert await backend.lookalikes(spec, since + timedelta(days=1)) == []
+    assert await backend.find_similar_ended(spec, since) == [native_id]
+    assert await backend.find_similar_ended(spec, since + timedelta(days=1)) == []
 
 
 def _files(folder: Path, pattern: str) -> list[str]:

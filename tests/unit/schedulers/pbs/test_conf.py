@@ -1,4 +1,4 @@
-"""What ``pbs.conf`` tells."""
+"""The content of ``pbs.conf``."""
 
 from pathlib import Path
 

@@ -1,25 +1,25 @@
 """Ends of jobs: each event has one meaning, whichever of PBS's sources tells of it."""
 
-import json
 import re
 
 import pytest
-from tests.unit.schedulers.pbs.recorded import recorded
+from tests.unit.schedulers.pbs.recorded import DELIMITER, as_dsv, read, recorded
 
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
+from hpcq.schedulers.meanings import Outcome
 from hpcq.schedulers.pbs.accounting import parse_accounting
 from hpcq.schedulers.pbs.arrays import whole_of
 from hpcq.schedulers.pbs.parse import Reader
-from hpcq.schedulers.pbs.states import End, end_of
-from hpcq.schedulers.pbs.trace import parse_tracejob
+from hpcq.schedulers.pbs.states import outcome_of
+from hpcq.schedulers.pbs.tracejob import parse_tracejob
 
 _CANCELLED = (JobState.FAILED, FailureKind.CANCELLED)
 _ACCOUNTED = recorded("accounting.selected-jobs").stdout.splitlines()
 
 
 def _ended(text: bytes) -> Observation:
-    (record,) = Reader(None).read(text).records
+    (record,) = read(text).records
     return record.complete
 
 
@@ -30,9 +30,8 @@ def _accounted(lines: list[bytes], job: str = "146") -> Observation:
     return seen
 
 
-def _how(end: Observation | End) -> tuple[object, object, object]:
-    kind = end.failure_kind if isinstance(end, Observation) else end.kind
-    return kind, end.exit_code, end.exit_signal
+def _how(end: Observation | Outcome) -> tuple[object, object, object]:
+    return end.failure_kind, end.exit_code, end.exit_signal
 
 
 def test_end_of_a_job_deleted_while_running_that_exits_with_0() -> None:
@@ -126,11 +125,11 @@ def test_end_of_a_job_removed_by_an_administrator_while_queued() -> None:
     ],
 )
 def test_end_with_the_status(status: int, how: tuple[object, object, object]) -> None:
-    assert _how(end_of(status)) == how
+    assert _how(outcome_of(status)) == how
 
 
 def test_end_by_a_shell_that_cannot_be_executed_says_so() -> None:
-    reason = end_of(254, began=True).reason
+    reason = outcome_of(254, began=True).reason
     assert reason is not None
     assert "cannot be executed" in reason
 
@@ -152,7 +151,7 @@ def test_end_by_a_shell_that_cannot_be_executed_says_so() -> None:
 def test_end_by_a_signal_at_a_limit(
     status: int, asked: dict[str, str], used: dict[str, str], kind: FailureKind
 ) -> None:
-    end = end_of(status, asked=asked, used=used)
+    end = outcome_of(status, asked=asked, used=used)
     assert _how(end) == (kind, None, status - 256)
 
 
@@ -167,7 +166,7 @@ def test_end_of_an_array_of_which_one_task_failed_and_pbs_says_0() -> None:
     told = told.replace(b"and terminated by alice@pbshead", b"and finished")
     told = told.replace(b'"Exit_status":\t271', b'"Exit_status":\t0')
     told = told.replace(b'"substate":\t91', b'"substate":\t92')
-    array, *tasks = (record.complete for record in Reader(None).read(told).records)
+    array, *tasks = (record.complete for record in read(told).records)
     assert array.state is JobState.DONE
     whole = whole_of(array, tasks)
     assert (whole.state, _how(whole)) == (
@@ -201,9 +200,12 @@ def test_end_with_an_unreadable_figure_of_usage(name: str, figure: str) -> None:
     )
     assert traced is not None
     assert (traced.exit_code, traced.usage is not None) == (3, True)
-    document = json.loads(recorded("qstat-x-f-json.finished-exit3").stdout)
-    document["Jobs"]["142.pbshead"]["resources_used"][name] = figure
-    listed = _ended(json.dumps(document, indent=4).encode())
+    told = as_dsv(recorded("qstat-x-f-json.finished-exit3").stdout)
+    pattern = rf"(?<=\x1fresources_used\.{name}=)[^\x1f]*"
+    (record,) = (
+        Reader(None).read(re.sub(pattern.encode(), figure.encode(), told), DELIMITER, None).records
+    )
+    listed = record.complete
     assert (listed.exit_code, listed.usage is not None) == (3, True)
 
 

@@ -5,21 +5,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.waiting import PATIENCE_SECONDS
 
 from hpcq.domain.jobs import NativeId
 from hpcq.domain.states import JobState
 from hpcq.execution.protocol import Command, Completed
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.pbs.backend import PbsBackend, create
+from hpcq.schedulers.pbs.settings import PbsSettings
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
-_JOB = (
-    '        "{}.s":{{\n            "Job_Owner":"{}@s",\n            "job_state":"{}"\n        }}'
-)
 _TEXT = "Job Id: {}.s\n    Job_Owner = {}@s\n    job_state = {}\n    project = p\n\n"
-_NO_JSON = (b"", b"qstat: invalid option -- 'F'\nusage: qstat [-f]\n", 2)
+_NO_DSV = (b"", b"qstat: invalid option -- 'F'\nusage: qstat [-f]\n", 2)
 
 
 @dataclass
@@ -30,9 +28,11 @@ class _Canned:
     asked: list[str] = field(default_factory=list)
 
     async def run(self, command: Command) -> Completed:
-        words = " ".join(command.argv)
+        words = " ".join(word for word in command.argv if "\x1f" not in word)
         self.asked.append(words)
         stdout, stderr, status = self.answers[words]
+        delimiters = [word for word in command.argv if "\x1f" in word]
+        stdout = stdout.replace(b"|", "".join(delimiters).encode())
         return Completed(argv=command.argv, exit_code=status, stdout=stdout, stderr=stderr)
 
 
@@ -44,16 +44,8 @@ def _backend(runner: _Canned) -> PbsBackend:
         command_path="/nonexistent",
         command_timeout_seconds=PATIENCE_SECONDS,
         listing_limit_bytes=1 << 26,
-        max_slots=1,
-        cancel_grace_seconds=1,
-        parallel_environment="orte",
     )
-    return create(options, runner)
-
-
-def _document(*jobs: str) -> tuple[bytes, bytes, int]:
-    text = '{\n    "timestamp":1,\n    "Jobs":{\n' + ",\n".join(jobs) + "\n    }\n}\n"
-    return text.encode(), b"", 0
+    return create(options, runner, PbsSettings())
 
 
 async def _states(backend: PbsBackend) -> dict[str, tuple[JobState, str | None]]:
@@ -62,53 +54,12 @@ async def _states(backend: PbsBackend) -> dict[str, tuple[JobState, str | None]]
     return {seen.native_id: (seen.state, seen.owner) for seen in listing.observations}
 
 
-async def test_a_job_that_a_document_tells_of_twice_is_asked_about_alone() -> None:
-    true, forged = _JOB.format(1, "ana", "R"), _JOB.format(1, "eve", "F")
-    runner = _Canned(
-        {
-            "qstat -t -f -F json": _document(true, _JOB.format(2, "eve", "Q"), forged),
-            "qstat -E -f -F json 1": _document(true),
-        }
-    )
-    assert await _states(_backend(runner)) == {
-        "1": (JobState.RUNNING, "ana"),
-        "2": (JobState.QUEUED, "eve"),
-    }
-    assert len(runner.asked) == 2
-
-
-async def test_a_job_that_is_gone_is_told_of_by_nobody() -> None:
-    forged = [_JOB.format(1, "eve", letter) for letter in "RQ"]
-    runner = _Canned(
-        {
-            "qstat -t -f -F json": _document(_JOB.format(2, "eve", "Q"), *forged),
-            "qstat -E -f -F json 1": (*_document()[:1], b"qstat: Unknown Job Id 1.s\n", 153),
-        }
-    )
-    assert await _states(_backend(runner)) == {"2": (JobState.QUEUED, "eve")}
-
-
-async def test_an_end_that_is_told_twice_is_asked_about_alone() -> None:
-    end = _JOB.format(1, "ana", "F")
-    runner = _Canned(
-        {
-            "qstat -x -E -f -F json 1 2": _document(
-                end, _JOB.format(2, "eve", "F"), _JOB.format(1, "eve", "F")
-            ),
-            "qstat -x -E -f -F json 1": _document(end),
-        }
-    )
-    listing = await _backend(runner).history([NativeId("1"), NativeId("2")])
-    assert list(listing.unreadable) == []
-    assert {seen.native_id: seen.owner for seen in listing.observations} == {"1": "ana", "2": "eve"}
-
-
 async def test_a_job_that_a_text_tells_of_twice_is_asked_about_alone() -> None:
     true, other = _TEXT.format(1, "ana", "R"), _TEXT.format(2, "eve", "Q")
     forged, unknown = _TEXT.format(1, "eve", "E"), _TEXT.format(9, "eve", "R")
     runner = _Canned(
         {
-            "qstat -t -f -F json": _NO_JSON,
+            "qstat -t -f -F dsv -D": _NO_DSV,
             "qstat -f": ((true + other + forged + unknown).encode(), b"", 0),
             "qselect": (b"1.s\n2.s\n", b"", 0),
             "qstat -f 1": ((true + forged).encode(), b"", 0),
@@ -120,13 +71,48 @@ async def test_a_job_that_a_text_tells_of_twice_is_asked_about_alone() -> None:
     }
 
 
-async def test_queues_and_hosts_of_a_pbs_without_json() -> None:
+async def test_a_job_that_is_gone_is_told_of_by_nobody() -> None:
+    forged = _TEXT.format(1, "eve", "R") + _TEXT.format(1, "eve", "Q")
+    runner = _Canned(
+        {
+            "qstat -t -f -F dsv -D": _NO_DSV,
+            "qstat -f": ((_TEXT.format(2, "eve", "Q") + forged).encode(), b"", 0),
+            "qselect": (b"1.s\n2.s\n", b"", 0),
+            "qstat -f 1": (b"", b"qstat: Unknown Job Id 1.s\n", 153),
+        }
+    )
+    assert await _states(_backend(runner)) == {"2": (JobState.QUEUED, "eve")}
+
+
+async def test_ends_are_asked_for_one_by_one_where_only_a_text_tells_of_them() -> None:
+    end, forged = _TEXT.format(1, "ana", "F"), _TEXT.format(1, "eve", "F")
+    runner = _Canned(
+        {
+            "qstat -x -E -f -F dsv -D 1 2": _NO_DSV,
+            "qstat -x -f -F dsv -D 1 2": _NO_DSV,
+            "qstat -x -f 1": (end.encode(), b"", 0),
+            "qstat -x -f 2": ((_TEXT.format(2, "eve", "F") + forged).encode(), b"", 0),
+        }
+    )
+    listing = await _backend(runner).history([NativeId("1"), NativeId("2")])
+    assert list(listing.unreadable) == []
+    assert {seen.native_id: seen.owner for seen in listing.observations} == {"1": "ana", "2": "eve"}
+
+
+async def test_several_ids_are_asked_about_without_e_where_it_is_not_known() -> None:
+    ends = b"Job Id: 1.s|Job_Name=n|job_state=F\nJob Id: 2.s|Job_Name=n|job_state=F\n"
+    runner = _Canned(
+        {"qstat -x -E -f -F dsv -D 1 2": _NO_DSV, "qstat -x -f -F dsv -D 1 2": (ends, b"", 0)}
+    )
+    listing = await _backend(runner).history([NativeId("1"), NativeId("2")])
+    assert [seen.native_id for seen in listing.observations] == ["1", "2"]
+
+
+async def test_queues_and_hosts() -> None:
     queue = b"Queue: q\n    enabled = True\n    started = True\n\n"
     runner = _Canned(
         {
-            "qstat -Q -f -F json": _NO_JSON,
             "qstat -Q -f": (queue, b"", 0),
-            "pbsnodes -a -F json": (b"", b"pbsnodes: invalid option -- 'F'\n", 1),
             "pbsnodes -a": (b"n1\n     state = free\n\n", b"", 0),
         }
     )

@@ -16,7 +16,7 @@ from hpcq.domain.jobs import (
     SubmissionKey,
 )
 from hpcq.domain.outputs import UNKNOWN
-from hpcq.schedulers.pbs import commands
+from hpcq.schedulers.pbs import submit
 from hpcq.schedulers.pbs.script import Choices, choose
 
 _KEY = SubmissionKey("hpcq-00000000000000000000000000000001")
@@ -32,7 +32,7 @@ def _choose(directives: str, spec: JobSpec = _SILENT, resources: str = _SELECT) 
 
 def _argv(directives: str, spec: JobSpec = _SILENT) -> list[str]:
     choices = _choose(directives, spec)
-    return list(commands.build_qsub(spec, choices, _KEY, key_is_account=False))
+    return list(submit.build_qsub(spec, choices, _KEY, key_is_account=False))
 
 
 def _all(argv: list[str], option: str) -> list[str]:
@@ -196,16 +196,16 @@ def test_script_variable_gives_way_to_the_request_s() -> None:
 def test_script_shell_runs_the_script() -> None:
     script = b"#PBS -S /bin/csh\necho $0\n"
     choices = choose(_SILENT, script, _SELECT, {})
-    argv = commands.build_qsub(_SILENT, choices, _KEY, key_is_account=False)
+    argv = submit.build_qsub(_SILENT, choices, _KEY, key_is_account=False)
     assert "-S" not in argv
-    assert b"'/bin/csh'" in commands.build_stdin(_SILENT, choices, script)
+    assert b"'/bin/csh'" in submit.build_stdin(_SILENT, choices, script)
 
 
 def test_script_without_interpreter_runs_in_the_account_s_shell_or_the_site_s() -> None:
     choices = choose(_SILENT, b"echo\n", _SELECT, {})
-    assert b'"${SHELL:-/bin/sh}"' in commands.build_stdin(_SILENT, choices, b"echo\n")
-    assert b"'/bin/bash'" in commands.build_stdin(_SILENT, choices, b"echo\n", "/bin/bash")
-    with_one = commands.build_stdin(_SILENT, choices, b"#!/bin/ksh\n", "/bin/bash")
+    assert b'"${SHELL:-/bin/sh}"' in submit.build_stdin(_SILENT, choices, b"echo\n")
+    assert b"'/bin/bash'" in submit.build_stdin(_SILENT, choices, b"echo\n", "/bin/bash")
+    with_one = submit.build_stdin(_SILENT, choices, b"#!/bin/ksh\n", "/bin/bash")
     assert b"'/bin/ksh'" in with_one
     assert b"/bin/bash" not in with_one
 
@@ -213,11 +213,11 @@ def test_script_without_interpreter_runs_in_the_account_s_shell_or_the_site_s() 
 @pytest.mark.parametrize(
     ("login_shell", "told"), [("/bin/tcsh", True), ("/bin/bash", False), (None, False)]
 )
-def test_carrier_is_given_to_a_shell_that_can_read_it(login_shell: str | None, told: bool) -> None:
+def test_wrapper_script_is_given_to_a_shell_that_can_read_it(
+    login_shell: str | None, told: bool
+) -> None:
     choices = _choose("")
-    argv = commands.build_qsub(
-        _SILENT, choices, _KEY, key_is_account=False, login_shell=login_shell
-    )
+    argv = submit.build_qsub(_SILENT, choices, _KEY, key_is_account=False, login_shell=login_shell)
     assert (("-S", "/bin/sh") in pairwise(argv)) is told
 
 
@@ -282,8 +282,8 @@ def test_script_output_pattern(
 def test_script_output_that_pbs_would_misread_is_written_by_the_job() -> None:
     choices = _choose("#PBS -o 'out file' -j oe")
     assert _all(_argv("#PBS -o 'out file' -j oe"), "-o") == ["/dev/null"]
-    carrier = commands.build_stdin(_SILENT, choices, b"#!/bin/sh\n")
-    assert b"exec > '/study/case/out file' 2>&1 ||" in carrier
+    wrapper = submit.build_stdin(_SILENT, choices, b"#!/bin/sh\n")
+    assert b"exec > '/study/case/out file' 2>&1 ||" in wrapper
     assert choices.directives.stderr == "/study/case/out file"
 
 
@@ -297,5 +297,5 @@ def test_same_file_for_both_outputs_is_joined() -> None:
 def test_same_odd_file_for_both_outputs_is_opened_once() -> None:
     spec = replace(_SILENT, stdout_path="a b", stderr_path="a b")
     choices = _choose("", spec)
-    carrier = commands.build_stdin(spec, choices, b"#!/bin/sh\n")
-    assert b"exec > '/study/case/a b' 2>&1 ||" in carrier
+    wrapper = submit.build_stdin(spec, choices, b"#!/bin/sh\n")
+    assert b"exec > '/study/case/a b' 2>&1 ||" in wrapper

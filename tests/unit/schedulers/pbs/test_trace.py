@@ -1,4 +1,4 @@
-"""What ``tracejob`` tells of the end of a job, for those who may not read the accounting."""
+"""The end of a job from ``tracejob``, for accounts that may not read the accounting."""
 
 from datetime import UTC, datetime
 
@@ -7,7 +7,7 @@ from tests.unit.schedulers.pbs.recorded import recorded
 
 from hpcq.domain.jobs import NativeId
 from hpcq.domain.states import FailureKind, JobState
-from hpcq.schedulers.pbs.trace import parse_tracejob
+from hpcq.schedulers.pbs.tracejob import parse_tracejob
 
 _DONE = (JobState.DONE, None, 0, None)
 _CANCELLED = (JobState.FAILED, FailureKind.CANCELLED, None, None)

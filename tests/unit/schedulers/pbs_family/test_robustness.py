@@ -5,20 +5,21 @@ from collections.abc import Callable
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.fakebin.pbs.output import render_dsv
 
 from hpcq.domain.errors import HpcqError
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.execution.protocol import Completed
 from hpcq.schedulers.pbs import accounting as pbs_accounting
-from hpcq.schedulers.pbs import answers as pbs_answers
 from hpcq.schedulers.pbs import cluster as pbs_cluster
-from hpcq.schedulers.pbs.parse import Answer, Reader, read_text
+from hpcq.schedulers.pbs import errors as pbs_errors
+from hpcq.schedulers.pbs.parse import Answer, Reader, new_delimiter, read_text
 from hpcq.schedulers.pbs_family.text import parse_text_records
 from hpcq.schedulers.pbs_family.values import hosts_in, parse_job_id, path_of, printable, slots_in
 from hpcq.schedulers.torque import accounting as torque_accounting
-from hpcq.schedulers.torque import answers as torque_answers
 from hpcq.schedulers.torque import cluster as torque_cluster
-from hpcq.schedulers.torque.parse import parse_qstat_text, parse_qstat_xml
+from hpcq.schedulers.torque import errors as torque_errors
+from hpcq.schedulers.torque.parse import parse_qstat_xml
 
 _WORDS = [
     *(
@@ -54,24 +55,7 @@ _WORDS = [
         b"&#xD800;",
     ),
     *(b"<![CDATA[", b"]]>", b"<!--", b"<nodes>2:ppn=4</nodes>", b"<ctime>99999999999999</ctime>"),
-    *(
-        b'{\n    "Jobs":{\n',
-        b'        "1.s":{\n',
-        b'            "job_state":"R",\n',
-        b"        },\n",
-    ),
-    *(
-        b"    }\n}\n",
-        b'"nodes":{',
-        b'"Queue":{',
-        b'"a":',
-        b'"\\ud800"',
-        b"[[",
-        b"{",
-        b"}",
-        b",",
-        b'"',
-    ),
+    *(b"\x1fJob_Name=a", b"\x1fjob_state=R", b"\x1f", b"^\n", b"\\n", b"a", b",", b'"'),
     *(
         b"1e400",
         b"0010",
@@ -99,12 +83,11 @@ _ANYTHING = st.binary() | st.lists(st.sampled_from(_WORDS), max_size=40).map(b""
 
 _PARSERS: dict[str, Callable[[bytes], object]] = {
     "torque qstat -x": parse_qstat_xml,
-    "torque qstat -f": parse_qstat_text,
     "torque pbsnodes": torque_cluster.parse_pbsnodes,
     "torque qstat -Q": torque_cluster.parse_queues,
     "torque accounting": lambda output: torque_accounting.observe_lines(output.split(b"\n")),
     "torque tracejob": lambda output: torque_accounting.parse_tracejob(output, parse_job_id("1")),
-    "pbs json": lambda output: Reader("a").read(output),
+    "pbs dsv": lambda output: Reader("a").read(output, "\x1f", None),
     "pbs text": lambda output: read_text(output, None, "a", None),
     "pbs one text": lambda output: read_text(output, ["1.s"], "a", None, is_single=True),
     "pbs pbsnodes": pbs_cluster.parse_nodes,
@@ -131,12 +114,12 @@ def test_nothing_that_is_printed_is_an_accident(name: str, output: bytes) -> Non
 def test_no_answer_of_a_command_is_an_accident(stdout: bytes, stderr: bytes, status: int) -> None:
     done = Completed(argv=("qsub",), exit_code=status, stdout=stdout, stderr=stderr)
     for check in (
-        torque_answers.parse_qsub,
-        lambda d: torque_answers.check_completed(d, NativeId("1")),
-        pbs_answers.parse_qsub,
-        pbs_answers.check_qstat,
-        pbs_answers.check_completed,
-        lambda d: pbs_answers.check_change(d, NativeId("1")),
+        torque_errors.parse_qsub,
+        lambda d: torque_errors.check_completed(d, NativeId("1")),
+        pbs_errors.parse_qsub,
+        pbs_errors.check_qstat,
+        pbs_errors.ERRORS.check,
+        lambda d: pbs_errors.ERRORS.check(d, NativeId("1")),
     ):
         try:
             check(done)
@@ -228,23 +211,25 @@ def _others_in(answer: Answer) -> dict[str, tuple[str, str | None]]:
     return told
 
 
-@given(_HOSTILE)
-@example('x"},"job_state":"F","B":{"y":"')
-@example('x"}},"1.s":{"job_state":"F","B":{"y":"')
-def test_no_value_changes_another_job_in_json(value: str) -> None:
-    """Its writers escape newlines, and nothing else reliably."""
-    told = '            "Job_Owner":"{}@s",\n            "job_state":"{}"{}'
-    job = '        "{}.s":{{\n' + told + "\n        }}"
-    variables = f',\n            "Variable_List":{{\n                "A":"{value}"\n            }}'
-    document = '{{\n    "timestamp":1,\n    "Jobs":{{\n{},\n{},\n{}\n    }}\n}}\n'.format(
-        job.format(1, "ana", "R", ""),
-        job.format(2, "eve", "Q", variables),
-        job.format(3, "rui", "Q", ""),
-    )
-    answer = Reader(None).read(document.encode("utf-8", "surrogatepass"))
-    assert _others_in(answer) == _OTHERS
-    assert len(answer.records) + len(answer.unreadable) == 3
-    assert {bad.native_id for bad in answer.unreadable} <= {"2"}
+@given(_HOSTILE | _HOSTILE_LINES | st.text(), st.booleans())
+@example("\nJob Id: 1.s", False)
+@example("\u028a", True)
+@example("\u028aJob Id: 1.s", True)
+def test_no_value_changes_another_job_in_the_delimiter_format(value: str, release: bool) -> None:
+    delimiter = new_delimiter()
+
+    def line(number: int, owner: str, state: str, value: str) -> str:
+        told = [("Job_Name", "n"), ("Job_Owner", f"{owner}@s"), ("job_state", state)]
+        told += [("Variable_List", f"A={value}"), ("Submit_arguments", value), ("project", "p")]
+        return render_dsv(f"Job Id: {number}.s", told, delimiter, release=release)
+
+    value = value.encode("utf-8", "replace").decode().replace("\0", "")
+    output = line(1, "ana", "R", "x") + line(2, "eve", "Q", value) + line(3, "rui", "Q", "x")
+    raw = output.encode("utf-8", "surrogateescape")
+    answer = Reader(None).read(raw, delimiter, None)
+    assert answer.unreadable == ()
+    told = _told([record.observation for record in answer.records])
+    assert told == _OTHERS | {"2": ("QUEUED", "eve")}
 
 
 @given(_HOSTILE | _HOSTILE_LINES)

@@ -1,4 +1,4 @@
-"""What real Grid Engine commands printed: ``tests/recorded/sge/VERSION/CASE``."""
+"""The output of real Grid Engine commands: ``tests/recorded/sge/VERSION/CASE``."""
 
 from tests.recordings import RECORDED, read_case
 

@@ -16,8 +16,8 @@ from hpcq.domain.jobs import Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.domain.units import GIBIBYTE
 from hpcq.schedulers.sge.accounting import AccountingFile, parse_accounting_line
-from hpcq.schedulers.sge.ends import Used, end_of, memory_specifier
-from hpcq.schedulers.sge.entries import Entry, observe
+from hpcq.schedulers.sge.accounting_record import AccountingRecord, observe
+from hpcq.schedulers.sge.outcome import Used, memory_specifier, outcome_of
 from hpcq.schedulers.sge.parse import with_arrays
 from hpcq.schedulers.sge.qacct import parse_qacct
 
@@ -29,7 +29,7 @@ def lines(version: str) -> list[bytes]:
     return [line for line in content.splitlines() if not line.startswith(b"#")]
 
 
-def ends(entries: Iterable[Entry]) -> dict[str, list[Observation]]:
+def ends(entries: Iterable[AccountingRecord]) -> dict[str, list[Observation]]:
     found: dict[str, list[Observation]] = {}
     for seen in with_arrays(observe(entries)):
         found.setdefault(str(seen.name), []).append(seen)
@@ -143,7 +143,7 @@ def test_slave_tasks_are_added_to_their_job() -> None:
     assert seen.hosts == ("node07.cluster", "node08.cluster", "node09.cluster")
 
 
-def entries_of(case: str, version: str = "8.1.9") -> list[Entry]:
+def entries_of(case: str, version: str = "8.1.9") -> list[AccountingRecord]:
     content = recorded(case, version).stdout
     if case.endswith("accounting") or case.startswith("accounting"):
         return [parse_accounting_line(line) for line in content.splitlines() if line[:1] != b"#"]
@@ -251,7 +251,7 @@ def test_limits_recorded_on_819(
 def test_end_by_a_limit(
     limits: dict[str, float], used: Used, signal: int, kind: FailureKind
 ) -> None:
-    assert end_of(100, 128 + signal, used, limits).kind is kind
+    assert outcome_of(100, 128 + signal, used, limits).failure_kind is kind
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.protocol import Command, Completed
 from hpcq.schedulers.base import SchedulerOptions
-from hpcq.schedulers.sge import SgeBackend, create, departures
 from hpcq.schedulers.sge import backend as backend_module
+from hpcq.schedulers.sge import history
+from hpcq.schedulers.sge.backend import SgeBackend, create
+from hpcq.schedulers.sge.settings import SgeSettings
 
 T = TypeVar("T")
 KEY = SubmissionKey("hpcq-0123456789abcdef0123456789abcdef")
@@ -67,11 +69,8 @@ def backend(site: Site) -> Iterator[SgeBackend]:
         command_path="/usr/bin",
         command_timeout_seconds=10,
         listing_limit_bytes=1 << 28,
-        max_slots=1,
-        cancel_grace_seconds=1,
-        parallel_environment="orte",
     )
-    backend = create(options, site)
+    backend = create(options, site, SgeSettings())
     yield backend
     run(backend.stop())
 
@@ -109,7 +108,7 @@ def test_reason_of_an_error_state_that_is_not_told_costs_nothing_else(
     site.repeats("qstat -j", "qstat_j_xml_down")
     listing = run(backend.jobs())
     failed = next(one for one in listing.observations if one.native_id == "58")
-    assert "error state" in (failed.state_reason or "")
+    assert "holds it until the error is cleared" in (failed.state_reason or "")
 
 
 @pytest.mark.parametrize("wrapper", ["element", "qmaster_response", "ulong_sublist", "", "x y='z'"])
@@ -203,7 +202,7 @@ def test_queued_job_removed_by_an_administrator(
         site.says("qstat -u", EMPTY)
         await backend.jobs()
         early = await seen(backend, "55")
-        monkeypatch.setattr(departures, "_ON_ITS_WAY_SECONDS", -3600.0)
+        monkeypatch.setattr(history, "_ON_ITS_WAY_SECONDS", -3600.0)
         return early, await seen(backend, "55")
 
     early, late = run(steps())
@@ -230,7 +229,7 @@ def test_job_that_may_have_run_is_not_told_as_removed(
     configuration: bytes,
     job: str,
 ) -> None:
-    monkeypatch.setattr(departures, "_ON_ITS_WAY_SECONDS", -3600.0)
+    monkeypatch.setattr(history, "_ON_ITS_WAY_SECONDS", -3600.0)
     site.says("qconf -sconf", configuration)
 
     async def steps() -> Observation | None:
@@ -247,7 +246,7 @@ def test_job_that_may_have_run_is_not_told_as_removed(
 def test_job_that_ran_after_it_was_seen_waiting_has_its_own_end(
     site: Site, backend: SgeBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(departures, "_ON_ITS_WAY_SECONDS", -3600.0)
+    monkeypatch.setattr(history, "_ON_ITS_WAY_SECONDS", -3600.0)
     lines = recorded("accounting_file", "2011.11").stdout.splitlines(keepends=True)
     fields = next(line for line in lines if b":exit3:67:" in line).split(b":")
 
@@ -295,7 +294,7 @@ def test_record_that_is_written_while_the_configuration_is_asked_for_is_not_miss
 def test_array_whose_waiting_tasks_were_removed_is_not_done(
     site: Site, backend: SgeBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(departures, "_ON_ITS_WAY_SECONDS", -3600.0)
+    monkeypatch.setattr(history, "_ON_ITS_WAY_SECONDS", -3600.0)
     lines = recorded("accounting_file", "2011.11").stdout.splitlines(keepends=True)
     ran = [line.replace(b":arr:46:", b":array:59:") for line in lines if b":arr:46:" in line][:2]
 

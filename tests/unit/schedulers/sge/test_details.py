@@ -56,7 +56,9 @@ def test_environment_never_leaves_the_parser() -> None:
 def test_pending_job_has_the_scheduler_s_reason() -> None:
     seen = detail("qstat_j_xml_pending", "35")
     assert seen.state is JobState.QUEUED
-    assert seen.state_reason == 'cannot run in PE "orte" because it only offers 122 slots'
+    assert (
+        seen.state_reason == 'It waits: cannot run in PE "orte" because it only offers 122 slots.'
+    )
     assert seen.usage is None
 
 

@@ -8,7 +8,8 @@ from tests.unit.schedulers.sge.recorded import recorded
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import Observation
 from hpcq.domain.states import JobState, Stage
-from hpcq.schedulers.sge.parse import QueueMemo, parse_qstat_xml
+from hpcq.schedulers.command_line import ParseCache
+from hpcq.schedulers.sge.parse import parse_element, parse_qstat_xml
 
 
 def listed(case: str, version: str = "8.1.9") -> dict[str, Observation]:
@@ -198,11 +199,11 @@ def test_noise_before_the_document_is_skipped() -> None:
 
 
 def test_unchanged_jobs_are_the_same_objects_and_priorities_do_not_count() -> None:
-    memo = QueueMemo()
-    first = parse_qstat_xml(document(GOOD), memo).observations[0]
-    again = parse_qstat_xml(document(GOOD.replace("0.5", "0.6")), memo).observations[0]
+    cache = ParseCache(parse_element)
+    first = parse_qstat_xml(document(GOOD), cache).observations[0]
+    again = parse_qstat_xml(document(GOOD.replace("0.5", "0.6")), cache).observations[0]
     assert again is first
-    changed = parse_qstat_xml(document(GOOD.replace("qw", "hqw")), memo).observations[0]
+    changed = parse_qstat_xml(document(GOOD.replace("qw", "hqw")), cache).observations[0]
     assert changed.state is JobState.QUEUED_HELD
 
 

@@ -7,7 +7,8 @@ import pytest
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.outputs import UNKNOWN
-from hpcq.schedulers.sge.script import ScriptOptions, place_script_outputs, read_options
+from hpcq.schedulers.sge.outputs import place_outputs
+from hpcq.schedulers.sge.script import ScriptOptions, read_options
 
 ACCOUNT = {"HOME": "/home/100%", "USER": "alice", "PATH": "/bin"}
 
@@ -83,7 +84,7 @@ def test_directive_that_is_honoured_is_left_alone(line: str) -> None:
 )
 def test_output_path_of_the_script(path: str | None, pattern: str) -> None:
     spec = JobSpec(name="", working_directory="/nonexistent", script_file="/job.sh")
-    stdout, _ = place_script_outputs(spec, "case", ScriptOptions(stdout=path), ACCOUNT)
+    stdout, _ = place_outputs(spec, "case", ScriptOptions(stdout=path), ACCOUNT)
     assert stdout == pattern
 
 
@@ -91,7 +92,7 @@ def test_output_path_that_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     spec = JobSpec(name="", working_directory=str(tmp_path), script_file="/job.sh")
     options = ScriptOptions(stdout="logs", stderr=str(tmp_path / "logs"))
-    assert place_script_outputs(spec, "case", options, ACCOUNT) == (
+    assert place_outputs(spec, "case", options, ACCOUNT) == (
         "logs/case.o%j",
         f"{tmp_path}/logs/case.e%j",
     )
@@ -100,7 +101,7 @@ def test_output_path_that_is_a_folder(tmp_path: Path) -> None:
 def test_each_task_of_an_array_has_its_own_output() -> None:
     spec = JobSpec(name="", working_directory="/w", script_file="/job.sh")
     options = ScriptOptions(is_array=True, stderr="$JOB_ID.$TASK_ID")
-    assert place_script_outputs(spec, "case", options, ACCOUNT) == ("case.o%j.%a", "%j.%a")
+    assert place_outputs(spec, "case", options, ACCOUNT) == ("case.o%j.%a", "%j.%a")
 
 
 @pytest.mark.parametrize(
@@ -113,4 +114,4 @@ def test_each_task_of_an_array_has_its_own_output() -> None:
 )
 def test_joined_output(asked: dict[str, str], stderr: str) -> None:
     spec = JobSpec(name="", working_directory="/w", script_file="/job.sh", **asked)  # type: ignore[arg-type]
-    assert place_script_outputs(spec, "case", ScriptOptions(joins=True), ACCOUNT)[1] == stderr
+    assert place_outputs(spec, "case", ScriptOptions(joins=True), ACCOUNT)[1] == stderr

@@ -1,9 +1,9 @@
-"""What real Slurm commands printed: ``tests/recorded/slurm/VERSION/CASE``."""
+"""The output of real Slurm commands: ``tests/recorded/slurm/VERSION/CASE``."""
 
 from tests.recordings import RECORDED, read_case
 
 from hpcq.execution.protocol import Completed
-from hpcq.schedulers.slurm.queries import Marks
+from hpcq.schedulers.slurm.commands import Marks
 
 ROOT = RECORDED / "slurm"
 MARKS = Marks(free="\x1e0123456789abcdef\x1e", end="\x1d0123456789abcdef\x1d")

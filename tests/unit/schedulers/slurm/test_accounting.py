@@ -10,7 +10,7 @@ from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.schedulers.slurm import accounting
-from hpcq.schedulers.slurm.queries import HISTORY_COLUMNS
+from hpcq.schedulers.slurm.commands import HISTORY_COLUMNS
 from hpcq.schedulers.slurm.usage import parse_usage
 
 

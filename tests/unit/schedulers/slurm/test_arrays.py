@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.schedulers.base import Listing
-from hpcq.schedulers.slurm.accounting import History
-from hpcq.schedulers.slurm.arrays import Wholes, ended_wholes
+from hpcq.schedulers.slurm.accounting import AccountedJobs
+from hpcq.schedulers.slurm.arrays import ArraySummaries, ended_arrays
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -30,26 +30,26 @@ def plain(job: str) -> Observation:
     return Observation(native_id=NativeId(job), state=JobState.RUNNING)
 
 
-def history(*observations: Observation, unfinished: frozenset[str] = frozenset()) -> History:
-    return History(Listing(observations=observations), unfinished, frozenset({"31"}))
+def history(*observations: Observation, unfinished: frozenset[str] = frozenset()) -> AccountedJobs:
+    return AccountedJobs(Listing(observations=observations), unfinished, frozenset({"31"}))
 
 
 def test_an_array_stands_beside_its_tasks() -> None:
     tasks = [task(1, JobState.RUNNING), task(2, JobState.QUEUED)]
-    seen = Wholes().add([*tasks, plain("7")])
+    seen = ArraySummaries().add([*tasks, plain("7")])
     assert [one.native_id for one in seen] == ["31_1", "31_2", "7", "31"]
     assert seen[-1].state is JobState.RUNNING
 
 
 def test_an_array_that_did_not_change_is_the_same_object() -> None:
-    wholes, tasks = Wholes(), [task(1, JobState.QUEUED), task(2, JobState.QUEUED)]
+    wholes, tasks = ArraySummaries(), [task(1, JobState.QUEUED), task(2, JobState.QUEUED)]
     first = wholes.add(tasks)[-1]
     assert wholes.add(list(tasks))[-1] is first
     assert wholes.add([replace(tasks[0]), tasks[1]])[-1] is not first
 
 
 def test_an_array_between_two_tasks_runs() -> None:
-    wholes = Wholes()
+    wholes = ArraySummaries()
     wholes.add([task(1, JobState.RUNNING), task(2, JobState.QUEUED)])
     seen = wholes.add([task(2, JobState.QUEUED)])[-1]
     assert seen.state is JobState.RUNNING
@@ -59,12 +59,12 @@ def test_an_array_between_two_tasks_runs() -> None:
 
 
 def test_details_of_one_task_are_none_of_the_array() -> None:
-    assert len(Wholes().complete([NativeId("31_1")], [task(1, JobState.RUNNING)])) == 1
+    assert len(ArraySummaries().complete([NativeId("31_1")], [task(1, JobState.RUNNING)])) == 1
 
 
 def test_an_array_ends_when_all_its_tasks_have() -> None:
     ended = [task(1, JobState.FAILED), task(2, JobState.DONE)]
-    (seen,) = ended_wholes([NativeId("31")], ended, history(*ended), [])
+    (seen,) = ended_arrays([NativeId("31")], ended, history(*ended), [])
     assert (seen.native_id, seen.state) == ("31", JobState.FAILED)
     assert seen.end_time == ended[1].end_time
 
@@ -73,30 +73,32 @@ def test_an_array_with_a_task_that_waits_has_no_end() -> None:
     ended = [task(1, JobState.DONE)]
     asked = [NativeId("31")]
     waits = history(*ended, unfinished=frozenset({"31", "31_2"}))
-    assert ended_wholes(asked, ended, waits, []) == []
-    assert ended_wholes(asked, ended, history(*ended), [task(2, JobState.RUNNING)]) == []
-    assert ended_wholes([NativeId("31_1")], ended, history(*ended), []) == []
+    assert ended_arrays(asked, ended, waits, []) == []
+    assert ended_arrays(asked, ended, history(*ended), [task(2, JobState.RUNNING)]) == []
+    assert ended_arrays([NativeId("31_1")], ended, history(*ended), []) == []
 
 
 def test_a_task_that_was_cancelled_while_it_waited_is_told_so() -> None:
-    wholes = Wholes()
+    wholes = ArraySummaries()
     wholes.add([task(1, JobState.RUNNING), task(2, JobState.QUEUED), task(3, JobState.QUEUED)])
     wholes.add([task(1, JobState.RUNNING), task(3, JobState.QUEUED)])
     ids = [NativeId("31_2"), NativeId("31_99")]
-    (seen,) = wholes.lost(ids, [], history())
+    (seen,) = wholes.cancelled_while_waiting(ids, [], history())
     assert (seen.native_id, seen.failure_kind) == ("31_2", FailureKind.CANCELLED)
     assert (seen.start_time, seen.exit_code) == (None, None)
-    assert [one.native_id for one in wholes.lost([NativeId("31")], [], history())] == ["31_2"]
+    assert [
+        one.native_id for one in wholes.cancelled_while_waiting([NativeId("31")], [], history())
+    ] == ["31_2"]
 
 
 def test_a_task_that_somebody_tells_of_is_not_lost() -> None:
-    wholes = Wholes()
+    wholes = ArraySummaries()
     wholes.add([task(2, JobState.QUEUED), task(3, JobState.QUEUED)])
     wholes.add([task(3, JobState.QUEUED)])
     ids = [NativeId("31_2")]
-    assert wholes.lost(ids, ids, history()) == []
-    assert wholes.lost(ids, [], history(unfinished=frozenset({"31_2"}))) == []
+    assert wholes.cancelled_while_waiting(ids, ids, history()) == []
+    assert wholes.cancelled_while_waiting(ids, [], history(unfinished=frozenset({"31_2"}))) == []
     # Accounting does not know the array, so it cannot know the task either.
-    assert wholes.lost(ids, [], History()) == []
+    assert wholes.cancelled_while_waiting(ids, [], AccountedJobs()) == []
     wholes.add([task(2, JobState.QUEUED), task(3, JobState.QUEUED)])
-    assert wholes.lost(ids, [], history()) == []
+    assert wholes.cancelled_while_waiting(ids, [], history()) == []

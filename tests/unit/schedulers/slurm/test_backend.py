@@ -22,13 +22,15 @@ from hpcq.domain.errors import (
     QuotaExceeded,
     SchedulerError,
     SchedulerUnavailable,
+    WrongState,
 )
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.states import JobState
 from hpcq.execution.protocol import Command, Completed
 from hpcq.schedulers.base import SchedulerOptions
-from hpcq.schedulers.slurm import parse, queries
+from hpcq.schedulers.slurm import commands, parse
 from hpcq.schedulers.slurm.backend import SlurmBackend, create
+from hpcq.schedulers.slurm.settings import SlurmSettings
 
 T = TypeVar("T")
 
@@ -60,7 +62,9 @@ class Recorded:
 
 
 def answer(stdout: str = "", stderr: str = "", exit_code: int = 0) -> Completed:
-    return Completed(argv=(), exit_code=exit_code, stdout=stdout.encode(), stderr=stderr.encode())
+    return Completed(
+        argv=("sbatch",), exit_code=exit_code, stdout=stdout.encode(), stderr=stderr.encode()
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -72,8 +76,8 @@ def _script(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _marks_of_the_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "new_marks", lambda: MARKS)
-    monkeypatch.setattr(queries, "new_delimiter", lambda: DELIMITER)
+    monkeypatch.setattr(commands, "new_marks", lambda: MARKS)
+    monkeypatch.setattr(commands, "new_delimiter", lambda: DELIMITER)
 
 
 def backend(runner: Recorded) -> SlurmBackend:
@@ -84,11 +88,8 @@ def backend(runner: Recorded) -> SlurmBackend:
         command_path="/opt/slurm/bin",
         command_timeout_seconds=5,
         listing_limit_bytes=1 << 20,
-        max_slots=1,
-        cancel_grace_seconds=1,
-        parallel_environment="orte",
     )
-    return create(options, runner)
+    return create(options, runner, SlurmSettings())
 
 
 def run(work: Awaitable[T]) -> T:
@@ -193,7 +194,7 @@ def test_a_full_queue_that_sbatch_waits_for_is_a_quota() -> None:
     for version in versions("sbatch-queue-full"):
         done = recorded("sbatch-queue-full", version)
         ended = CommandTimedOut(done.argv, 5, done.stdout, done.stderr)
-        with pytest.raises(QuotaExceeded, match="no room"):
+        with pytest.raises(QuotaExceeded, match="takes no more jobs at present"):
             run(backend(Recorded(sbatch=ended)).submit(SPEC, SubmissionKey(KEY)))
 
 
@@ -342,7 +343,7 @@ def test_a_stranger_s_job_cannot_be_cancelled() -> None:
         ("scontrol-uhold-unknown", JobNotFound),
         ("scontrol-release-unknown", JobNotFound),
         ("scontrol-uhold-stranger", NotAuthorized),
-        ("scontrol-uhold-finished", CommandFailed),
+        ("scontrol-uhold-finished", WrongState),
         ("scontrol-uhold-controller-down", SchedulerUnavailable),
     ],
 )
@@ -384,8 +385,8 @@ def test_what_accounting_could_not_be_asked_about_is_not_said_to_be_unknown_to_i
     )
     listing = run(backend(runner).history([NativeId("1"), NativeId("99999")]))
     assert len(listing.observations) == 1
-    assert listing.missing is not None
-    assert "Problem talking to the database" in listing.missing.detail
+    assert listing.partial_reason is not None
+    assert "Problem talking to the database" in listing.partial_reason.detail
     with pytest.raises(SchedulerUnavailable, match="Problem talking to the database"):
         history(recorded("details-unknown"), recorded("history-database-down"), "99999")
 
@@ -406,7 +407,7 @@ def test_a_clock_that_is_ahead_delays_no_end(
     waits_seconds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "hpcq.schedulers.slurm.backend._ACCOUNTING_GRACE", timedelta(seconds=waits_seconds)
+        "hpcq.schedulers.slurm.history._ACCOUNTING_GRACE", timedelta(seconds=waits_seconds)
     )
     done = recorded("details-finished")
     first = parse.parse_details(done.stdout, MARKS).observations[0]
@@ -437,8 +438,8 @@ def test_what_the_controller_alone_says_may_not_be_all() -> None:
         squeue=recorded("details-database-down"), sacct=recorded("history-database-down")
     )
     listing = run(backend(runner).history([NativeId("1")]))
-    assert isinstance(listing.missing, SchedulerUnavailable)
-    assert listing.missing.of_accounting
+    assert isinstance(listing.partial_reason, SchedulerUnavailable)
+    assert listing.partial_reason.of_accounting
 
 
 def test_a_job_that_only_accounting_could_know_is_not_said_to_be_unknown() -> None:

@@ -8,7 +8,8 @@ from tests.unit.schedulers.slurm.recorded import recorded
 from hpcq.domain.jobs import NativeId
 from hpcq.schedulers.slurm import fields
 from hpcq.schedulers.slurm.cluster import parse_nodes, parse_queues
-from hpcq.schedulers.slurm.hostlist import MAX_HOSTS, expand_hosts
+from hpcq.schedulers.slurm.fields import MAX_HOSTS, expand_hosts
+from hpcq.schedulers.slurm.outputs import expand_output_path
 
 
 @pytest.mark.parametrize(
@@ -96,11 +97,11 @@ def test_dependencies_are_named(text: str, ids: tuple[str, ...] | None) -> None:
     ],
 )
 def test_output_files_are_named(pattern: str, job: str, path: str | None) -> None:
-    assert fields.expand_output_path(pattern, NativeId(job), "99", "name", "me", "/srv") == path
+    assert expand_output_path(pattern, NativeId(job), "99", "name", "me", "/srv") == path
 
 
 def test_a_relative_output_without_a_folder_is_not_known() -> None:
-    assert fields.expand_output_path("x.o%j", NativeId("15"), "99", "name", "me", None) is None
+    assert expand_output_path("x.o%j", NativeId("15"), "99", "name", "me", None) is None
 
 
 @pytest.mark.parametrize(

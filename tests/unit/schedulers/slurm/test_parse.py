@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -9,8 +10,10 @@ from tests.unit.schedulers.slurm.recorded import KEY, MARKS, recorded
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.schedulers.base import Listing
+from hpcq.schedulers.command_line import ParseCache
 from hpcq.schedulers.slurm import parse
-from hpcq.schedulers.slurm.queries import FIELD
+from hpcq.schedulers.slurm.commands import FIELD
 
 
 def listed(case: str) -> Sequence[Observation]:
@@ -237,12 +240,16 @@ def test_times_are_read_as_seconds_or_as_utc() -> None:
 
 
 def test_records_that_did_not_change_are_the_same_objects() -> None:
-    reader = parse.ListingReader(MARKS)
-    first = reader.read((record(job="1") + record(job="2")).encode())
-    second = reader.read((record(job="2") + record(job="1", name="other")).encode())
+    cache = ParseCache(partial(parse.parse_record, marks=MARKS))
+
+    def read(records: str) -> Listing:
+        return parse.parse_listing(records.encode(), MARKS, cache)
+
+    first = read(record(job="1") + record(job="2"))
+    second = read(record(job="2") + record(job="1", name="other"))
     assert second.observations[0] is first.observations[1]
     assert second.observations[1].name == "other"
-    third = reader.read(record(job="3").encode())
+    third = read(record(job="3"))
     assert [seen.native_id for seen in third.observations] == ["3"]
 
 

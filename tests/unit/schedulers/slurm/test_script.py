@@ -8,7 +8,7 @@ from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec, SubmissionKey
 from hpcq.domain.outputs import UNKNOWN
 from hpcq.schedulers.base import ScriptDirectives
-from hpcq.schedulers.slurm import commands
+from hpcq.schedulers.slurm import submit
 from hpcq.schedulers.slurm.script import read_options
 
 KEY = SubmissionKey("hpcq-00000000000000000000000000000001")
@@ -21,12 +21,12 @@ def script(*directives: str) -> bytes:
 
 def decide(*directives: str, **fields: object) -> ScriptDirectives:
     spec = replace(SPEC, **fields)  # type: ignore[arg-type]
-    return commands.check_script(spec, script(*directives), {"USER": "me"})
+    return submit.directives_of(spec, script(*directives), {"USER": "me"})
 
 
 def options(*directives: str, **fields: object) -> set[str]:
     spec = replace(SPEC, **{"name": "demo", **fields})  # type: ignore[arg-type]
-    argv = commands.build_sbatch(spec, KEY, script(*directives), account={"USER": "me"}).argv
+    argv = submit.build_sbatch(spec, KEY, script(*directives), account={"USER": "me"}).argv
     return set(argv[: argv.index("--")])
 
 
@@ -138,17 +138,17 @@ def test_tasks_of_an_array_have_outputs_of_their_own() -> None:
 def test_memory_in_the_script_gives_way_to_the_request_s() -> None:
     text = script("#SBATCH --mem=1G -p debug", "#SBATCH --mem-per-cpu 2G")
     spec = replace(SPEC, name="demo", memory_limit_bytes=1 << 30, slots=2)
-    built = commands.build_sbatch(spec, KEY, text, account={})
+    built = submit.build_sbatch(spec, KEY, text, account={})
     assert "--mem-per-cpu=512M" in built.argv
     assert built.stdin == script("#SBATCH -p debug", "#")
-    silent = commands.build_sbatch(replace(SPEC, name="demo"), KEY, text, account={})
+    silent = submit.build_sbatch(replace(SPEC, name="demo"), KEY, text, account={})
     assert silent.stdin == b""
 
 
 def test_variables_that_the_script_exports_arrive() -> None:
     spec = replace(SPEC, name="demo", environment={"A": "request"})
     line = "#SBATCH --export=ALL,A=1,B='x y',C"
-    built = commands.build_sbatch(spec, KEY, script(line), account={"PATH": "/bin"})
+    built = submit.build_sbatch(spec, KEY, script(line), account={"PATH": "/bin"})
     assert built.environment == {"PATH": "/bin", "A": "request", "B": "x y"}
     assert "--export=ALL" in built.argv
 

@@ -9,7 +9,7 @@ from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.schedulers.slurm import accounting, parse
 from hpcq.schedulers.slurm.cluster import parse_nodes, parse_queues
-from hpcq.schedulers.slurm.merge import combine
+from hpcq.schedulers.slurm.history import combine
 
 VERSIONS = sorted(folder.name for folder in ROOT.iterdir() if folder.is_dir())
 SINCE_23 = [version for version in VERSIONS if version > "22.05"]
@@ -35,7 +35,7 @@ def listed(case: str, version: str) -> dict[str, Observation]:
     return {seen.native_id: seen for seen in listing.observations}
 
 
-def accounted(case: str, version: str) -> accounting.History:
+def accounted(case: str, version: str) -> accounting.AccountedJobs:
     done = recorded(case, version)
     history = accounting.parse_history(done.stdout, DELIMITER, asked(done.argv))
     assert not history.listing.unreadable

@@ -3,13 +3,14 @@
 from datetime import UTC, datetime
 
 import pytest
+from tests.unit.schedulers.torque.recorded import read_text
 
 from hpcq.domain.jobs import Observation
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.schedulers.pbs_family.values import parse_job_id
 from hpcq.schedulers.torque.accounting import observe_lines, parse_tracejob
 from hpcq.schedulers.torque.cluster import parse_pbsnodes, parse_queues
-from hpcq.schedulers.torque.parse import Reader, parse_qstat_text, parse_qstat_xml
+from hpcq.schedulers.torque.parse import Reader, parse_qstat_xml
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 TWO = b"""\
@@ -75,7 +76,7 @@ def _indented(text: bytes) -> bytes:
     ids=["plain", "stripped", "one newline", "DOS", "blanks", "prompt", "indented", "both", "tabs"],
 )
 def test_a_text_that_came_through_other_hands(output: bytes) -> None:
-    listing = parse_qstat_text(output, now=NOW)
+    listing = read_text(output, now=NOW)
     assert listing.unreadable == []
     seven, eight = listing.observations
     assert (seven.native_id, seven.owner, seven.queue) == ("7", "ana", "long")

@@ -3,14 +3,14 @@
 from datetime import UTC, datetime
 
 import pytest
-from tests.unit.schedulers.torque.recorded import recorded
+from tests.unit.schedulers.torque.recorded import read_text, recorded
 
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.schedulers.pbs_family.values import parse_job_id
 from hpcq.schedulers.torque.accounting import observe_lines, parse_tracejob
-from hpcq.schedulers.torque.parse import Reader, parse_qstat_text, parse_qstat_xml
+from hpcq.schedulers.torque.parse import Reader, parse_qstat_xml
 
 KEY = "hpcq-" + "a" * 32
 JOB = b"<Job><Job_Id>%d.vm</Job_Id><Job_Owner>%s@vm</Job_Owner><job_state>Q</job_state>%s</Job>"
@@ -65,7 +65,7 @@ def test_waiting_jobs_say_why() -> None:
     ],
 )
 def test_ends(case: str, kind: FailureKind | None, code: int | None, signal: int | None) -> None:
-    (seen,) = parse_qstat_text(recorded(f"qstat-f.{case}").stdout).observations
+    (seen,) = read_text(recorded(f"qstat-f.{case}").stdout).observations
     assert seen.state is (JobState.DONE if kind is None else JobState.FAILED)
     assert (seen.failure_kind, seen.exit_code, seen.exit_signal) == (kind, code, signal)
     assert seen.end_time is not None
@@ -73,7 +73,7 @@ def test_ends(case: str, kind: FailureKind | None, code: int | None, signal: int
 
 
 def test_a_job_that_runs_again_does_not_show_its_last_end() -> None:
-    (seen,) = parse_qstat_text(recorded("qstat-f.rerun").stdout).observations
+    (seen,) = read_text(recorded("qstat-f.rerun").stdout).observations
     assert (seen.state, seen.exit_code, seen.end_time) == (JobState.RUNNING, None, None)
 
 
@@ -111,15 +111,13 @@ def test_two_records_of_one_id_are_believed_neither() -> None:
     assert [bad.native_id for bad in listing.unreadable] == ["1", "1"]
 
 
-def test_an_empty_queue_in_both_forms_and_half_a_document() -> None:
+def test_an_empty_queue_and_half_a_document() -> None:
     assert parse_qstat_xml(recorded("qstat-x.empty").stdout).observations == []
     assert parse_qstat_xml(b"").observations == []
     whole = recorded("qstat-x.mixed").stdout
     for broken in (whole[:-20], whole[:4000], b"Welcome to Stampede3\n", b"<html></html>"):
         with pytest.raises(OutputParseError):
             parse_qstat_xml(broken)
-    with pytest.raises(OutputParseError):
-        parse_qstat_text(recorded("qstat-f.mixed").stdout[:-60])
 
 
 def test_noise_before_the_document_is_passed_over() -> None:
@@ -197,14 +195,6 @@ def test_a_key_that_was_handed_on_with_qsub_v_is_not_the_job_s_own() -> None:
 def test_an_element_that_is_not_known_is_no_empty_queue(document: bytes) -> None:
     with pytest.raises(OutputParseError, match="not known"):
         parse_qstat_xml(document)
-
-
-@pytest.mark.parametrize(
-    "text", [b"Job ID: 1.vm\n    job_state = R\n\n", b"Array Id: 1[].vm\n    x = y\n\n", b"none\n"]
-)
-def test_a_text_with_an_unknown_heading_is_no_empty_queue(text: bytes) -> None:
-    with pytest.raises(OutputParseError):
-        parse_qstat_text(text)
 
 
 def test_an_answer_that_cannot_be_read_names_the_program() -> None:

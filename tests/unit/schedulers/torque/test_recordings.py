@@ -4,7 +4,7 @@ import re
 from collections import Counter
 
 import pytest
-from tests.unit.schedulers.torque.recorded import cases, recorded
+from tests.unit.schedulers.torque.recorded import cases, read_text, recorded
 
 from hpcq.domain.errors import HpcqError
 from hpcq.domain.jobs import NativeId, Observation
@@ -13,9 +13,9 @@ from hpcq.schedulers.base import Listing
 from hpcq.schedulers.pbs_family.text import parse_text_records
 from hpcq.schedulers.pbs_family.values import parse_job_id
 from hpcq.schedulers.torque.accounting import observe_lines, parse_tracejob
-from hpcq.schedulers.torque.answers import check_completed, parse_qsub
 from hpcq.schedulers.torque.cluster import parse_pbsnodes, parse_queues
-from hpcq.schedulers.torque.parse import parse_qstat_text, parse_qstat_xml
+from hpcq.schedulers.torque.errors import check_completed, parse_qsub
+from hpcq.schedulers.torque.parse import parse_qstat_xml
 
 _HEADING = re.compile(rb"^Job Id: ([0-9]+(?:\[[0-9]*\])?\.vm)$", re.MULTILINE)
 _JOB_ID = re.compile(rb"<Job_Id>([^<]*)</Job_Id>")
@@ -50,7 +50,7 @@ def test_no_job_of_qstat_x_is_lost(case: str) -> None:
 def test_no_job_of_qstat_f_is_lost_and_none_is_invented(case: str) -> None:
     output = recorded(case).stdout
     expected = _short(_HEADING.findall(output))
-    found = _ids(parse_qstat_text(output))
+    found = _ids(read_text(output))
     arrays = {i.partition("[")[0] for i in expected if "[" in i}
     assert found == expected | arrays
     assert "1" not in found
@@ -59,7 +59,7 @@ def test_no_job_of_qstat_f_is_lost_and_none_is_invented(case: str) -> None:
 @pytest.mark.parametrize("case", [c for c in _XML if c.replace("qstat-x", "qstat-f") in _TEXT])
 def test_both_forms_say_the_same(case: str) -> None:
     xml = parse_qstat_xml(recorded(case).stdout).observations
-    text = parse_qstat_text(recorded(case.replace("qstat-x", "qstat-f")).stdout).observations
+    text = read_text(recorded(case.replace("qstat-x", "qstat-f")).stdout).observations
     if "saopaulo" not in case:  # the text's times are those of the caller
         assert list(map(_steady, xml)) == list(map(_steady, text))
 
@@ -74,7 +74,7 @@ def _steady(seen: Observation) -> tuple[object, ...]:
 
 
 def test_what_an_environment_invented_is_believed_nowhere() -> None:
-    for case, parse in (("qstat-f.oddenv", parse_qstat_text), ("qstat-x.oddenv", parse_qstat_xml)):
+    for case, parse in (("qstat-f.oddenv", read_text), ("qstat-x.oddenv", parse_qstat_xml)):
         (seen,) = parse(recorded(case).stdout).observations
         assert (seen.native_id, seen.native_state, seen.owner) == ("881", "H", "alice")
         assert seen.working_directory == "/home/alice/tq"

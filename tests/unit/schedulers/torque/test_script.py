@@ -16,8 +16,8 @@ from hpcq.domain.jobs import (
     SubmissionKey,
 )
 from hpcq.domain.outputs import UNKNOWN, fill_pattern, place_outputs
-from hpcq.schedulers.torque.commands import Submission, build_qsub
 from hpcq.schedulers.torque.script import Choices, choose
+from hpcq.schedulers.torque.submit import Submission, build_qsub
 
 KEY = SubmissionKey("hpcq-" + "0" * 32)
 
@@ -237,7 +237,7 @@ def test_outputs_of_each_job_of_an_array(
     assert _files(directives, _spec(name="run", **fields), 2) == files
 
 
-def test_outputs_in_an_odd_folder_are_the_carrier_s() -> None:
+def test_outputs_in_an_odd_folder_are_the_wrapper_s() -> None:
     outputs = _choose("-j oe\n-N theirs", _spec("/PLD +20%Norte")).outputs
     assert outputs.options == ("-o", "/dev/null", "-e", "/dev/null")
     assert outputs.stdout_path == outputs.stderr_path == "theirs.o\0"

@@ -3,7 +3,7 @@
 import pytest
 
 from hpcq.domain.states import FailureKind, JobState, Stage
-from hpcq.schedulers.torque.states import ending_of, state_of
+from hpcq.schedulers.torque.states import outcome_of, state_of
 
 
 @pytest.mark.parametrize(
@@ -73,18 +73,22 @@ def test_holds(holds: str, depend: str, reason: str) -> None:
 def test_ends(
     status: int | None, kind: FailureKind | None, code: int | None, signal: int | None
 ) -> None:
-    ending = ending_of(status, started=True)
-    assert (ending.kind, ending.code, ending.signal) == (kind, code, signal)
-    assert (ending.reason is None) == (kind is None)
+    outcome = outcome_of(status, started=True)
+    assert (outcome.failure_kind, outcome.exit_code, outcome.exit_signal) == (kind, code, signal)
+    assert (outcome.reason is None) == (kind is None)
 
 
 @pytest.mark.parametrize("status", [None, 0, 1, 271])
 def test_no_exit_status_is_believed_of_a_job_that_never_started(status: int | None) -> None:
-    ending = ending_of(status, started=False)
-    assert (ending.kind, ending.code, ending.signal) == (FailureKind.CANCELLED, None, None)
+    outcome = outcome_of(status, started=False)
+    assert (outcome.failure_kind, outcome.exit_code, outcome.exit_signal) == (
+        FailureKind.CANCELLED,
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize("status", [129, 137, 143, 192])
 def test_an_exit_status_of_a_carried_script_is_no_signal(status: int) -> None:
-    ending = ending_of(status, started=True, carried=True)
-    assert (ending.kind, ending.code) == (FailureKind.NON_ZERO_EXIT, status)
+    outcome = outcome_of(status, started=True, wrapped=True)
+    assert (outcome.failure_kind, outcome.exit_code) == (FailureKind.NON_ZERO_EXIT, status)

@@ -1,0 +1,97 @@
+"""Changes to a job's record that no observation brings: a user's wish, or the scheduler's silence.
+
+Pure functions: each returns a new record and never changes the one it was given.
+"""
+
+from datetime import UTC, datetime
+
+from hpcq.domain.job_merge import attribute_end
+from hpcq.domain.jobs import JobRecord, Observation
+from hpcq.domain.states import JobState
+
+__all__ = [
+    "cancel_requested",
+    "held",
+    "last_sight",
+    "missed",
+    "reappeared",
+    "released",
+    "vanished",
+]
+
+
+def reappeared(record: JobRecord, seen: Observation, at: datetime) -> JobRecord:
+    """Return the record of a job that was held never to have been taken, and now is seen.
+
+    Where it is, the next sight tells.
+    """
+    return record.changed(
+        native_id=seen.native_id,
+        state=JobState.UNDETERMINED,
+        state_reason="The scheduler has it, although it did not seem to have taken it.",
+        state_changed_at=at,
+    )
+
+
+def missed(record: JobRecord, last_seen: datetime | None) -> JobRecord:
+    """Return the record of a job that is not in the queue any more; where it is, is not said."""
+    if record.confirmed_at is not None:
+        return record
+    return record.changed(confirmed_at=last_seen or record.state_changed_at)
+
+
+def vanished(
+    record: JobRecord, reason: str, *, last_seen: datetime | None, at: datetime
+) -> JobRecord:
+    """Return the record of a job that left the queue and is not in the accounting (yet)."""
+    if record.state is JobState.UNDETERMINED or record.state.is_final:
+        return record
+    confirmed = record.changed(confirmed_at=record.confirmed_at or last_seen)
+    return confirmed.changed(
+        state=JobState.UNDETERMINED,
+        stage=None,
+        state_reason=reason + last_sight(confirmed),
+        state_changed_at=at,
+    )
+
+
+def last_sight(record: JobRecord) -> str:
+    """Return a sentence on when, and how, a job that left the queue was last seen in it.
+
+    It begins with a blank; empty when that is not known.
+    """
+    if record.seen is None or record.confirmed_at is None:
+        return ""
+    return (
+        f" All that is known of it is this service's own last sight: {record.seen.state} at"
+        f" {record.confirmed_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC."
+    )
+
+
+def cancel_requested(record: JobRecord, at: datetime) -> JobRecord:
+    """Return the record after the scheduler was asked to end the job.
+
+    One that ended before the answer came is held to have ended for that reason.
+    """
+    if record.cancel_requested_at is not None:
+        return record
+    asked = record.changed(cancel_requested_at=at)
+    return asked if record.seen is None else asked.changed(seen=attribute_end(asked, record.seen))
+
+
+def held(record: JobRecord, at: datetime) -> JobRecord:
+    """Return the record after the scheduler was asked to keep a queued job from starting."""
+    now = {
+        JobState.QUEUED: JobState.QUEUED_HELD,
+        JobState.REQUEUED: JobState.REQUEUED_HELD,
+    }.get(record.state)
+    return record if now is None else record.changed(state=now, state_changed_at=at)
+
+
+def released(record: JobRecord, at: datetime) -> JobRecord:
+    """Return the record after the scheduler was asked to let a held job start."""
+    now = {
+        JobState.QUEUED_HELD: JobState.QUEUED,
+        JobState.REQUEUED_HELD: JobState.REQUEUED,
+    }.get(record.state)
+    return record if now is None else record.changed(state=now, state_changed_at=at)

@@ -1,0 +1,114 @@
+"""The surroundings of a job: its environment variables, and a folder of its own.
+
+Jobs run under the service's own account. Scripts that were written for another scheduler find the
+variables that they know, except those that make an MPI library take this machine for a cluster:
+with ``SLURM_JOB_ID`` Open MPI calls ``srun``; with ``PBS_JOBID`` and ``PBS_ENVIRONMENT``, or
+``SGE_ROOT`` and ``ARC``, it may ask their daemons.
+"""
+
+import os
+import pwd
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hpcq.schedulers.local.files import encode_path
+from hpcq.schedulers.local.job import QUEUE_NAME, LocalJob
+
+__all__ = ["JobEnvironment", "account_name", "login_environment", "make_job_folder"]
+
+_HOSTS_WITH_SLOTS = "pe_hostfile"
+_HOST_FOR_EACH_SLOT = "nodefile"
+_TEMPORARY = "tmp"
+_KEY_CHARACTERS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEnvironment:
+    """The part of the environment that all jobs share.
+
+    Attributes:
+        inherited: the variables that every job starts from.
+        host: the name of this machine.
+    """
+
+    inherited: Mapping[str, str]
+    host: str
+
+    def folder(self, job: LocalJob) -> str:
+        """Return the path of the job's own folder; others cannot guess it."""
+        base = os.fsencode(tempfile.gettempdir()).decode("utf-8", "surrogateescape")
+        return f"{base}/hpcq-{job.run_name}-{job.key[-_KEY_CHARACTERS:]}"
+
+    def environment(self, job: LocalJob, folder: str) -> dict[str, str]:
+        """Return the environment of a job, given the path of its folder."""
+        spec, number = job.spec, str(job.number)
+        return {
+            **self.inherited,
+            "JOB_ID": number,
+            "JOB_NAME": spec.name,
+            "NSLOTS": str(spec.slots),
+            "NHOSTS": "1",
+            "QUEUE": QUEUE_NAME,
+            "TMPDIR": f"{folder}/{_TEMPORARY}",
+            "PE_HOSTFILE": f"{folder}/{_HOSTS_WITH_SLOTS}",
+            "PBS_NODEFILE": f"{folder}/{_HOST_FOR_EACH_SLOT}",
+            "PBS_O_WORKDIR": spec.working_directory,
+            "SGE_O_WORKDIR": spec.working_directory,
+            "SLURM_SUBMIT_DIR": spec.working_directory,
+            **spec.environment,
+            "HPCQ_JOB_ID": number,
+            "HPCQ_JOB_KEY": job.key,
+            "HPCQ_JOB_NAME": spec.name,
+            "HPCQ_SLOTS": str(spec.slots),
+        }
+
+
+def make_job_folder(path: str, host: str, slots: int) -> None:
+    """Make a job's own folder, with the list of its hosts as Grid Engine and PBS write it.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    os.mkdir(encode_path(path), 0o700)
+    os.mkdir(encode_path(f"{path}/{_TEMPORARY}"), 0o700)
+    for name, content in (
+        # sge_pe(5): host, slots, queue, processors.
+        (_HOSTS_WITH_SLOTS, f"{host} {slots} {QUEUE_NAME}@{host} UNDEFINED\n"),
+        (_HOST_FOR_EACH_SLOT, f"{host}\n" * slots),
+    ):
+        with open(encode_path(f"{path}/{name}"), "w", encoding="utf-8") as file:
+            file.write(content)
+
+
+def account_name() -> str:
+    """Return the name of the service's account; its number if it has no name."""
+    account = _account()
+    return str(os.geteuid()) if account is None else account.pw_name
+
+
+def login_environment(known: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that every job starts from.
+
+    Args:
+        known: the account's variables (`SchedulerOptions.account_environment`). ``HOME``,
+            ``USER``, ``LOGNAME`` and ``SHELL`` are added as after a login if they are missing.
+    """
+    account = _account()
+    if account is None:
+        return dict(known)
+    after_login = {
+        "HOME": account.pw_dir,
+        "USER": account.pw_name,
+        "LOGNAME": account.pw_name,
+        "SHELL": account.pw_shell or "/bin/sh",
+    }
+    return {**after_login, **known}
+
+
+def _account() -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwuid(os.geteuid())
+    except KeyError:
+        # Containers run under numbers that belong to no account.
+        return None

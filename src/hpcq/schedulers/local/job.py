@@ -1,0 +1,240 @@
+"""A job in memory, its row in the spool, and its observation for the service."""
+
+import asyncio
+import json
+import os
+import re
+from dataclasses import dataclass, field, fields, replace
+from typing import cast
+
+from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey, Usage
+from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.domain.units import from_epoch
+from hpcq.schedulers.local.files import Result, Sample
+from hpcq.schedulers.local.processes import Process
+
+__all__ = [
+    "QUEUE_NAME",
+    "LocalJob",
+    "Phase",
+    "Site",
+    "SpoolRow",
+    "build_usage",
+    "file_name",
+    "finished_job",
+    "output_paths",
+    "spec_from_json",
+    "spec_to_json",
+]
+
+QUEUE_NAME = "local"
+
+_UNSAFE_IN_FILE_NAMES = re.compile(r"[/\x00-\x1f\x7f]")
+_LONGEST_FILE_NAME_BYTES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The host and the account that jobs run on and under."""
+
+    host: str
+    owner: str
+
+
+class Phase:
+    """The states of a job in the spool."""
+
+    HELD = "held"
+    QUEUED = "queued"
+    DISPATCHED = "dispatched"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolRow:
+    """One job as the spool holds it; ``spec`` and ``result`` are JSON."""
+
+    id: int
+    key: str
+    phase: str
+    attempt: int
+    boot_id: str | None
+    submitted: float
+    spec: str
+    result: str | None
+
+
+@dataclass(slots=True, kw_only=True)
+class LocalJob:
+    """A job that is not finished.
+
+    Attributes:
+        phase: as in the spool, see `Phase`.
+        start_time: the time it started, in seconds since the epoch.
+        began: the same by the monotonic clock; None when a shepherd of an older version runs it.
+        shepherd: the process that watches it, once started.
+        launching: the task that starts it, while that runs.
+        is_ending: it has ended, or will never start, and the spool does not say so yet.
+        overtaken: the number of later jobs that started before it.
+        note: the reason why it does not start, or end, although it could.
+    """
+
+    number: int
+    key: SubmissionKey
+    spec: JobSpec
+    submitted: float
+    phase: str
+    attempt: int = 0
+    start_time: float | None = None
+    began: float | None = None
+    shepherd: Process | None = None
+    launching: asyncio.Task[None] | None = field(default=None, repr=False)
+    cancel_requested: bool = False
+    is_ending: bool = False
+    overtaken: int = 0
+    note: str | None = None
+    _observation: Observation | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_row(cls, row: SpoolRow) -> "LocalJob":
+        """Return the job that a row of the spool holds."""
+        return cls(
+            number=row.id,
+            key=SubmissionKey(row.key),
+            spec=spec_from_json(row.spec),
+            submitted=row.submitted,
+            phase=row.phase,
+            attempt=row.attempt,
+        )
+
+    @property
+    def run_name(self) -> str:
+        """The name of its run directory; another one for each attempt to start it."""
+        return f"{self.number}.{self.attempt}"
+
+    def changed(self) -> None:
+        """Discard the observation made before."""
+        self._observation = None
+
+    def observe(self, site: Site) -> Observation:
+        """Return the job as the service sees it; the same object until something changes."""
+        if self._observation is None:
+            state, stage, word, reason = self._state()
+            self._observation = replace(
+                _build_observation(self.number, self.key, self.spec, self.submitted, site),
+                state=state,
+                stage=stage,
+                native_state=word,
+                state_reason=reason,
+                start_time=from_epoch(self.start_time),
+                hosts=(site.host,) if self.phase == Phase.DISPATCHED else None,
+            )
+        return self._observation
+
+    def _state(self) -> tuple[JobState, Stage | None, str, str | None]:
+        leaving = Stage.CANCELLING if self.is_ending else None
+        if self.phase == Phase.HELD:
+            return JobState.QUEUED_HELD, leaving, "held", "It is held until someone releases it."
+        if self.phase == Phase.QUEUED:
+            slots = self.spec.slots
+            free = f"It waits for {slots} free slot{'s' if slots > 1 else ''}."
+            return JobState.QUEUED, leaving, "queued", self.note or free
+        if self.is_ending:
+            return JobState.RUNNING, Stage.EXITING, "exiting", self.note
+        if self.cancel_requested:
+            return JobState.RUNNING, Stage.CANCELLING, "cancelling", None
+        if self.shepherd is None:
+            return JobState.RUNNING, Stage.DISPATCHING, "starting", None
+        return JobState.RUNNING, None, "running", None
+
+
+def finished_job(row: SpoolRow, site: Site) -> Observation:
+    """Return a finished job as the service sees it."""
+    result = cast(Result, json.loads(row.result or "{}"))
+    kind = result["failure_kind"]
+    began = result["start_time"]
+    return replace(
+        _build_observation(
+            row.id, SubmissionKey(row.key), spec_from_json(row.spec), row.submitted, site
+        ),
+        state=JobState.DONE if kind is None else JobState.FAILED,
+        native_state="finished",
+        state_reason=result["reason"],
+        failure_kind=None if kind is None else FailureKind(kind),
+        exit_code=result["exit_code"],
+        exit_signal=result["exit_signal"],
+        start_time=from_epoch(began),
+        end_time=from_epoch(result["end_time"]),
+        hosts=None if began is None else (site.host,),
+        usage=build_usage(result["usage"]),
+    )
+
+
+def build_usage(sample: Sample | None) -> Usage | None:
+    """Return the figures of a shepherd in the domain's form."""
+    if sample is None:
+        return None
+    return Usage(
+        cpu_seconds=sample["cpu_seconds"],
+        memory_byte_seconds=sample["memory_byte_seconds"],
+        memory_bytes=sample["memory_bytes"],
+        max_memory_bytes=sample["max_memory_bytes"],
+        io_bytes=sample["io_bytes"],
+        io_wait_seconds=sample.get("io_wait_seconds"),
+        sampled_at=from_epoch(sample["sampled_at"]),
+    )
+
+
+def spec_to_json(spec: JobSpec) -> str:
+    """Return a spec as JSON; bytes that are not UTF-8 stay as they are."""
+    content = {field.name: getattr(spec, field.name) for field in fields(spec)}
+    return json.dumps({**content, "environment": dict(spec.environment), "outputs": None})
+
+
+def spec_from_json(text: str) -> JobSpec:
+    """Return the spec that `spec_to_json` wrote."""
+    content = json.loads(text)
+    content["args"] = tuple(content["args"])
+    # No job of this scheduler waits for another one.
+    content["depends_on"] = ()
+    return JobSpec(**content)
+
+
+def _build_observation(
+    number: int, key: SubmissionKey, spec: JobSpec, submitted: float, site: Site
+) -> Observation:
+    stdout_path, stderr_path = output_paths(number, spec)
+    return Observation(
+        native_id=NativeId(str(number)),
+        state=JobState.QUEUED,
+        name=spec.name,
+        owner=site.owner,
+        queue=QUEUE_NAME,
+        submit_time=from_epoch(submitted),
+        working_directory=spec.working_directory,
+        script_file=spec.script_file,
+        args=spec.args,
+        slots=spec.slots,
+        wall_time_limit_seconds=spec.wall_time_limit_seconds,
+        memory_limit_bytes=spec.memory_limit_bytes,
+        stdout_path=stdout_path,
+        stderr_path=stderr_path,
+        submission_key=key,
+    )
+
+
+def output_paths(number: int, spec: JobSpec) -> tuple[str, str]:
+    """Return the paths of a job's output and error output."""
+    stem = file_name(spec.name)
+    names = (spec.stdout_path or f"{stem}.o{number}", spec.stderr_path or f"{stem}.e{number}")
+    out, err = (os.path.join(spec.working_directory, name) for name in names)
+    return out, err
+
+
+def file_name(name: str) -> str:
+    """Return a job's name as one component of a path."""
+    safe = _UNSAFE_IN_FILE_NAMES.sub("_", name)[:_LONGEST_FILE_NAME_BYTES] or "job"
+    # Cut between characters, not between bytes.
+    while len(safe.encode("utf-8", "surrogateescape")) > _LONGEST_FILE_NAME_BYTES:
+        safe = safe[:-1]
+    return f"_{safe[1:]}" if safe.startswith(".") else safe

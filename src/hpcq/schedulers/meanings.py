@@ -1,0 +1,46 @@
+"""Meanings of a scheduler's own words: of a state, and of the end of a job."""
+
+from dataclasses import dataclass
+
+from hpcq.domain.states import FailureKind, JobState, Stage
+
+__all__ = ["Outcome", "StateMeaning"]
+
+
+@dataclass(frozen=True, slots=True)
+class StateMeaning:
+    """Meaning of one of a scheduler's state words.
+
+    Attributes:
+        state: the DRMAA2 state.
+        stage: the finer point of it.
+        failure_kind: for FAILED; None where the exit status decides.
+        reason: for a person, where the word alone says it.
+    """
+
+    state: JobState
+    stage: Stage | None = None
+    failure_kind: FailureKind | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """End of a job.
+
+    Attributes:
+        failure_kind: None for success.
+        reason: for a person; None for success.
+        exit_code: the script's, where it ended by itself.
+        exit_signal: the signal that ended it.
+    """
+
+    failure_kind: FailureKind | None = None
+    reason: str | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+
+    @property
+    def state(self) -> JobState:
+        """DONE for success, else FAILED."""
+        return JobState.DONE if self.failure_kind is None else JobState.FAILED

@@ -1,0 +1,62 @@
+"""Settings of Grid Engine."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from hpcq.settings import PATH, PORT, AbsolutePath, Port, Section, setting
+
+__all__ = ["SgeSettings"]
+
+
+class SgeSettings(Section):
+    """Its parallel environment, and the place of its installation."""
+
+    sge_parallel_environment: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.*?-]*$")] = (
+        setting(
+            "orte",
+            "SGE: the parallel environment for slots (`qconf -spl` lists them).",
+            allowed="a name of letters, digits and . _ - * ?",
+            example="mpi",
+        )
+    )
+    sge_root: AbsolutePath | None = setting(
+        None,
+        "SGE: its installation folder.",
+        allowed=PATH,
+        example="/opt/sge",
+        shown="",
+        exported=True,
+    )
+    sge_cell: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = setting(
+        None,
+        "SGE: the cell's name.",
+        allowed="a name of letters, digits and . _ -",
+        example="default",
+        shown="",
+        exported=True,
+    )
+    sge_cluster_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = setting(
+        None,
+        "SGE: the cluster's name.",
+        allowed="a name of letters, digits and . _ -",
+        example="p6444",
+        shown="",
+        exported=True,
+    )
+    sge_qmaster_port: Port | None = setting(
+        None,
+        "SGE: the port of sge_qmaster.",
+        allowed=PORT,
+        example="6444",
+        shown="",
+        exported=True,
+    )
+    sge_execd_port: Port | None = setting(
+        None,
+        "SGE: the port of sge_execd.",
+        allowed=PORT,
+        example="6445",
+        shown="",
+        exported=True,
+    )

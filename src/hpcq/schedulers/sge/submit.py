@@ -1,0 +1,237 @@
+"""From a job's description to the arguments of Grid Engine's commands; pure."""
+
+import re
+from dataclasses import dataclass
+
+from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
+from hpcq.domain.jobs import (
+    Dependency,
+    DependencyCondition,
+    JobSpec,
+    NativeId,
+    SubmissionKey,
+)
+from hpcq.domain.units import format_clock
+from hpcq.schedulers.command_line import COMMAND_ENVIRONMENT
+from hpcq.schedulers.sge.outputs import escaped, output_options
+from hpcq.schedulers.sge.script import CONTEXT_VARIABLE, read_options
+from hpcq.schedulers.sge.wrapper_script import (
+    LINE_LIMIT_BYTES,
+    Wrapped,
+    size,
+    split_environment,
+)
+
+__all__ = [
+    "Submission",
+    "acceptable_name",
+    "build_change",
+    "build_qsub",
+    "is_job_id",
+    "job_number",
+]
+
+_NAME_LIMIT = 200
+"""Characters of a job name: with ``.o`` and a number it still has to fit a file name."""
+
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")
+_RESERVED_NAMES = frozenset({"NONE", "ALL", "TEMPLATE"})
+
+_JOB_ID = re.compile(r"([0-9]{1,18})(?:\[[0-9]{1,18}\])?")
+_NAMES = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.@,+-]*")  # all.q, all.q@node7, a.q,b.q, @rack1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """One ``qsub``.
+
+    Attributes:
+        argv: the command; without the script when something is wrapped.
+        wrapped: what only a wrapper can bring (see `wrapper_script`); the script then goes to the
+            command's standard input.
+    """
+
+    argv: tuple[str, ...]
+    wrapped: Wrapped | None = None
+
+
+def build_qsub(
+    spec: JobSpec,
+    key: SubmissionKey,
+    script: bytes = b"#!/bin/sh\n",
+    *,
+    parallel_environment: str = "orte",
+    job_shell: str | None = None,
+) -> Submission:
+    """Return the ``qsub`` that submits a job, marked with its key.
+
+    The key is the account string (``-A``), which the accounting keeps, and a context variable
+    (``-ac``). The account asked for is the project (``-P``). Slots always come from the parallel
+    environment, one slot included.
+
+    Args:
+        spec: the job.
+        key: its mark.
+        script: the content of its script file.
+        parallel_environment: where the script names no other one.
+        job_shell: the interpreter of a script that names none; None for the queue's.
+
+    Raises:
+        InvalidSpec: a value that Grid Engine would read as something else, or a directive of the
+            script that cannot be honoured.
+    """
+    options = read_options(script)
+    plain, wrapped = split_environment(spec.environment)
+    shell = options.interpreter or (None if script.startswith(b"#!") else job_shell)
+    outputs, stdout, stderr = output_options(spec, acceptable_name(spec.name), options)
+    needs_wrapper = (
+        bool(wrapped)
+        or stdout is not None
+        or stderr is not None
+        or options.takes_environment
+        # Under ``shell_start_mode unix_behavior`` Grid Engine does not look at -S.
+        or (shell is not None and options.interpreter is None)
+        or any(_breaks_a_line(arg) for arg in spec.args)
+    )
+    if needs_wrapper:
+        # A POSIX shell drops variables with such names when it starts.
+        wrapped |= {
+            n: v for n, v in plain.items() if options.takes_environment or not n.isidentifier()
+        }
+        plain = {n: v for n, v in plain.items() if n not in wrapped}
+    argv = [
+        "qsub",
+        "-terse",
+        *("-sync", "n"),
+        *("-b", "n"),
+        *("-N", acceptable_name(spec.name)),
+        *("-wd", _directory(spec.working_directory)),
+        *("-A", key),
+        *("-ac", f"{CONTEXT_VARIABLE}={key}"),
+        *("-pe", options.parallel_environment or parallel_environment, str(spec.slots)),
+        *_requests(spec),
+        *outputs,
+        *(["-h"] if spec.hold else []),
+        *(["-v", ",".join(f"{n}={v}" for n, v in plain.items())] if plain else []),
+    ]
+    if needs_wrapper:
+        return Submission(
+            argv=(*argv, "-S", "/bin/sh"),
+            wrapped=Wrapped(
+                args=spec.args,
+                environment=wrapped,
+                dropped=tuple(COMMAND_ENVIRONMENT) if options.takes_environment else (),
+                stdout=stdout,
+                stderr=stderr,
+                interpreter=_first_path(shell) if shell else "/bin/sh",
+            ),
+        )
+    return Submission(argv=(*argv, _script(spec.script_file), *spec.args))
+
+
+def _first_path(shell: str) -> str:
+    """Return the path in a value of ``-S``: ``/bin/bash``, ``host:/bin/bash,/bin/sh``."""
+    return shell.split(",")[0].rpartition(":")[2]
+
+
+def acceptable_name(name: str) -> str:
+    r"""Return a job name that Grid Engine takes: ``2024/run 1`` becomes ``_2024_run_1``.
+
+    It refuses ``/ : @ * ? \`` and blanks, a leading digit, and the words NONE, ALL and
+    TEMPLATE; of other characters outside ASCII 8.1.9 even loses its own answer.
+    """
+    cleaned = _NOT_IN_NAMES.sub("_", name)[:_NAME_LIMIT]
+    if not cleaned or not (cleaned[0].isalpha() or cleaned[0] == "_"):
+        cleaned = "_" + cleaned
+    return cleaned + "_" if cleaned.upper() in _RESERVED_NAMES else cleaned
+
+
+def build_change(command: str, native_id: NativeId) -> tuple[str, ...]:
+    """Return ``qdel``, ``qhold`` or ``qrls`` of one job or of one array task (``9[2]``).
+
+    Raises:
+        ValueError: the id is not one of Grid Engine's.
+    """
+    number = job_number(native_id)
+    task = native_id.removeprefix(number)
+    return (command, f"{number}.{task[1:-1]}" if task else number)
+
+
+def is_job_id(native_id: str) -> bool:
+    """Return whether an id can be one of Grid Engine's: ``9`` or ``9[2]``."""
+    return _JOB_ID.fullmatch(native_id) is not None
+
+
+def job_number(native_id: str) -> str:
+    """Return the number of the job that an id belongs to: ``9`` of ``9[2]``.
+
+    Raises:
+        ValueError: the id is not one of Grid Engine's.
+    """
+    match = _JOB_ID.fullmatch(native_id)
+    if match is None:
+        raise ValueError(f"not a Grid Engine job id: {native_id!r}")
+    return match[1]
+
+
+def _breaks_a_line(arg: str) -> bool:
+    return "\n" in arg or size(arg) >= LINE_LIMIT_BYTES
+
+
+def _requests(spec: JobSpec) -> list[str]:
+    limits = []
+    if spec.wall_time_limit_seconds is not None:
+        limits.append(f"h_rt={format_clock(spec.wall_time_limit_seconds)}")
+    if spec.memory_limit_bytes is not None:
+        # h_vmem is counted per slot; rounded up, so that a job gets at least what it asked for.
+        limits.append(f"h_vmem={-(-spec.memory_limit_bytes // spec.slots)}")
+    return [
+        *(["-q", _word(spec.queue, "queue")] if spec.queue is not None else []),
+        *(["-P", _word(spec.account, "account")] if spec.account is not None else []),
+        *(["-p", str(spec.priority)] if spec.priority is not None else []),
+        *(["-l", ",".join(limits)] if limits else []),
+        *(["-hold_jid", ",".join(map(_predecessor, spec.depends_on))] if spec.depends_on else []),
+    ]
+
+
+def _predecessor(dependency: Dependency) -> str:
+    if dependency.condition is not DependencyCondition.ANY:
+        raise UnsupportedCapability(
+            "dependsOn",
+            "SGE",
+            "Grid Engine can wait for a job to be over, however it ended: the condition has to be "
+            f"'any', not {str(dependency.condition)!r}.",
+        )
+    if not dependency.native_id.isdigit():
+        raise UnsupportedCapability(
+            "dependsOn",
+            "SGE",
+            f"Grid Engine cannot wait for {dependency.native_id}, only for its whole array.",
+        )
+    return dependency.native_id
+
+
+def _directory(path: str) -> str:
+    _refuse(path, "workingDirectory", re.compile(r"[\x00-\x1f\x7f]"), "control characters")
+    return escaped(path)
+
+
+def _script(path: str) -> str:
+    _refuse(path, "scriptFile", re.compile("\0"), "a NUL character")
+    if not path.startswith("/"):
+        raise InvalidSpec("The script file must be an absolute path.", field="scriptFile")
+    return path
+
+
+def _word(text: str, wire: str) -> str:
+    """Refuse patterns (``*``, ``a|b``, ``!x``) too: they would mean any queue, not one."""
+    if _NAMES.fullmatch(text) is None:
+        raise InvalidSpec(f"{text!r} cannot be a name in Grid Engine.", field=wire)
+    return text
+
+
+def _refuse(text: str, wire: str, pattern: re.Pattern[str], what: str) -> None:
+    if not text:
+        raise InvalidSpec(f"The {wire} is empty.", field=wire)
+    if pattern.search(text):
+        raise InvalidSpec(f"Grid Engine cannot take {what} in {text!r}.", field=wire)

@@ -1,0 +1,109 @@
+"""One script, run once for each of many numbers."""
+
+from pathlib import Path
+
+from hpcq.schedulers.testing.backend import Backend
+from hpcq.schedulers.testing.jobs import Jobs, Json, Study, assert_problem
+from hpcq.schedulers.testing.service import Service
+
+NUMBER = 'task="${PBS_ARRAYID:-$PBS_ARRAY_INDEX}"\n'
+TASKS = {1, 3, 5}
+
+
+def _array(study: Study, body: str, **fields: object) -> Json:
+    return study.job(
+        study.script(NUMBER + body),
+        name="many",
+        array={"first": 1, "last": 6, "step": 2, **fields},
+    )
+
+
+def _accepted(service: Service, jobs: Jobs, backend: Backend, body: Json) -> str | None:
+    """Submit an array; None where the scheduler cannot have any, and said so."""
+    answer = service.client.post("/jobs", json=body)
+    if not backend.arrays:
+        assert assert_problem(answer, 501)["field"] == "array"
+        return None
+    assert answer.status_code == 201, answer.text
+    return jobs.accepted(answer)
+
+
+def _tasks(jobs: Jobs, array: str) -> dict[int, Json]:
+    listed = jobs.listed().values()
+    return {job["arrayTaskId"]: job for job in listed if job["arrayJobId"] == array}
+
+
+def _listed_with_its_tasks(jobs: Jobs, array: str) -> None:
+    """Wait until the queue was asked after the array was submitted."""
+    jobs.wait(array, lambda _: _tasks(jobs, array).keys() == TASKS)
+
+
+def test_an_array_is_a_job_and_so_is_each_of_its_tasks(
+    service: Service, jobs: Jobs, study: Study, backend: Backend
+) -> None:
+    body = _array(
+        study,
+        'echo "$task"; : > "began-$task"\n'
+        "until [ -e go ]; do sleep 0.2; done\n"
+        '[ "$task" != 3 ] || exit 4\n',
+    )
+    array = _accepted(service, jobs, backend, body)
+    if array is None:
+        return
+    _listed_with_its_tasks(jobs, array)
+    jobs.running(array)
+    for number in TASKS:
+        jobs.running(f"{array}[{number}]")
+    found = _tasks(jobs, array)
+    assert found.keys() == TASKS
+    assert {job["jobId"] for job in found.values()} == {f"{array}[{number}]" for number in TASKS}
+    (study.directory / "go").touch()
+    whole = jobs.ended(array)
+    assert (whole["state"], whole["failureKind"]) == ("FAILED", "NON_ZERO_EXIT")
+    assert (whole["exitCode"], whole["name"]) == (4, "many")
+    ends = {number: jobs.ended(f"{array}[{number}]") for number in TASKS}
+    assert {n: (job["state"], job["exitCode"]) for n, job in ends.items()} == {
+        1: ("DONE", 0),
+        3: ("FAILED", 4),
+        5: ("DONE", 0),
+    }
+    assert sorted(_printed(study)) == [1, 3, 5]
+
+
+def test_as_many_tasks_run_at_a_time_as_were_allowed(
+    service: Service, jobs: Jobs, study: Study, backend: Backend
+) -> None:
+    body = _array(
+        study,
+        ': > "runs-$task"; sleep 1; ls runs-* > "seen-$task"; /bin/rm "runs-$task"\n',
+        maxRunning=1,
+    )
+    array = _accepted(service, jobs, backend, body)
+    if array is None:
+        return
+    assert jobs.ended(array)["state"] == "DONE"
+    seen = {path.name: path.read_text() for path in study.directory.glob("seen-*")}
+    assert seen == {f"seen-{number}": f"runs-{number}\n" for number in TASKS}
+
+
+def test_an_array_is_ended_with_all_its_tasks_and_one_task_alone(
+    service: Service, jobs: Jobs, study: Study, backend: Backend
+) -> None:
+    array = _accepted(service, jobs, backend, _array(study, "exec sleep 600\n"))
+    if array is None:
+        return
+    _listed_with_its_tasks(jobs, array)
+    jobs.running(array)
+    jobs.running(f"{array}[1]")
+    jobs.delete(f"{array}[1]")
+    assert jobs.ended(f"{array}[1]")["failureKind"] == "CANCELLED"
+    assert jobs.running(array)
+    jobs.delete(array)
+    whole = jobs.ended(array)
+    assert (whole["state"], whole["failureKind"]) == ("FAILED", "CANCELLED")
+    assert not [job for job in _tasks(jobs, array).values() if job["status"] == "RUNNING"]
+
+
+def _printed(study: Study) -> list[int]:
+    files: list[Path] = list(study.directory.glob("many.o*"))
+    return [int(path.read_text()) for path in files]

@@ -1,0 +1,98 @@
+"""Scripts: what is checked before they are submitted, what they decide, and where output goes."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hpcq.schedulers.testing.backend import Backend
+from hpcq.schedulers.testing.jobs import Jobs, Study, assert_problem
+from hpcq.schedulers.testing.service import Service
+
+SPEAKS = "echo to stdout\necho to stderr >&2\n"
+FOLDERS = ["PLD +20%Norte", "100%j", "back\\slash", "two  blanks", "São José", "%x%%"]
+
+
+def _written(path: Path) -> str:
+    """Return what a job wrote, without the one line that slurmstepd adds on a slow machine."""
+    added = r"^slurmstepd-\S+: error: no task list created!\n"
+    return re.sub(added, "", path.read_text(), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_output_folder_is_taken_as_it_is(jobs: Jobs, study: Study, folder: str) -> None:
+    odd = Study(study.directory / folder)
+    job_id = jobs.submit(odd.job(odd.script(SPEAKS), name="run"))
+    told = jobs.read(job_id)
+    job = jobs.ended(job_id)
+    paths = (job["stdoutPath"], job["stderrPath"])
+    assert job["state"] == "DONE"
+    assert paths == (told["stdoutPath"], told["stderrPath"])
+    assert paths == (f"{odd.directory}/run.o{job_id}", f"{odd.directory}/run.e{job_id}")
+    assert [_written(Path(path)) for path in paths] == ["to stdout\n", "to stderr\n"]
+
+
+def test_output_path_that_is_relative_begins_at_the_directory(jobs: Jobs, study: Study) -> None:
+    (study.directory / "100% logs").mkdir()
+    script = study.script(SPEAKS)
+    job_id = jobs.submit(study.job(script, stdoutPath="100% logs/out", stderrPath="err"))
+    job = jobs.ended(job_id)
+    out, err = study.directory / "100% logs" / "out", study.directory / "err"
+    assert (job["state"], job["stdoutPath"], job["stderrPath"]) == ("DONE", str(out), str(err))
+    assert (_written(out), _written(err)) == ("to stdout\n", "to stderr\n")
+
+
+@pytest.mark.parametrize("stderr", ["both", "./both"])
+def test_output_of_both_streams_may_go_to_one_file(jobs: Jobs, study: Study, stderr: str) -> None:
+    script = study.script(SPEAKS * 3)
+    job_id = jobs.submit(study.job(script, stdoutPath="both", stderrPath=stderr))
+    assert jobs.ended(job_id)["state"] == "DONE"
+    assert _written(study.directory / "both") == "to stdout\nto stderr\n" * 3
+
+
+def test_script_with_dos_line_ends_is_refused(service: Service, study: Study) -> None:
+    script = study.directory / "dos.sh"
+    script.write_bytes(b"#!/bin/sh\r\necho\r\n")
+    problem = assert_problem(service.client.post("/jobs", json=study.job(script)), 400)
+    assert problem["field"] == "scriptFile"
+    assert "DOS line ends" in problem["detail"]
+
+
+def test_script_in_a_folder_that_may_not_be_written_to_is_refused(
+    service: Service, study: Study
+) -> None:
+    script = study.script("true\n")
+    study.directory.chmod(0o555)
+    problem = assert_problem(service.client.post("/jobs", json=study.job(script)), 400)
+    study.directory.chmod(0o755)
+    assert problem["field"] == "workingDirectory"
+    assert "may not be written to" in problem["detail"]
+
+
+def test_script_s_directives_stand_where_the_request_is_silent(
+    jobs: Jobs, study: Study, backend: Backend
+) -> None:
+    job_id = jobs.submit(study.job(_directing_script(study, backend)))
+    job = jobs.ended(job_id)
+    is_heard = backend.obeys_directives
+    out = "theirs.out" if is_heard else f"study.o{job_id}"
+    assert (job["state"], job["name"]) == ("DONE", "theirs" if is_heard else "study")
+    assert job["stdoutPath"] == f"{study.directory}/{out}"
+    assert _written(Path(job["stdoutPath"])) == "to stdout\n"
+    assert _written(Path(job["stderrPath"])) == "to stderr\n"
+
+
+def test_script_s_directives_give_way_to_the_request(
+    jobs: Jobs, study: Study, backend: Backend
+) -> None:
+    script = _directing_script(study, backend)
+    job_id = jobs.submit(study.job(script, name="ours", stdoutPath="ours.out"))
+    job = jobs.ended(job_id)
+    assert (job["state"], job["name"]) == ("DONE", "ours")
+    assert (study.directory / "ours.out").read_text() == "to stdout\n"
+    assert not (study.directory / "theirs.out").exists()
+
+
+def _directing_script(study: Study, backend: Backend) -> Path:
+    """Write a script that names itself and its output by directives."""
+    return study.script(backend.directives + SPEAKS)

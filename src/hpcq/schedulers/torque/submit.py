@@ -1,0 +1,221 @@
+"""From a job's description to the arguments of Torque's commands; pure."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import (
+    ArrayRange,
+    Dependency,
+    DependencyCondition,
+    JobSpec,
+    NativeId,
+    SubmissionKey,
+)
+from hpcq.schedulers.pbs_family.wrapper_script import build_wrapper
+from hpcq.schedulers.torque.outputs import is_simple
+from hpcq.schedulers.torque.qstat_job import KEY_VARIABLE
+from hpcq.schedulers.torque.script import Choices, acceptable_name
+from hpcq.schedulers.torque.states import WRAPPED_SIGNAL
+
+__all__ = [
+    "Submission",
+    "array_range",
+    "build_change",
+    "build_qstat",
+    "build_qsub",
+    "dependencies",
+]
+
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/+-]*")
+_LEAST_PRIORITY, _MOST_PRIORITY = -1024, 1023
+_LONGEST_RANGE = 60_000
+"""Characters of ``-t``: half of what one argument of a command may have."""
+_AFTER: Mapping[DependencyCondition, str] = {
+    DependencyCondition.SUCCESS: "afterok:{}",
+    DependencyCondition.FAILURE: "afternotok:{}",
+    DependencyCondition.ANY: "afterany:{}",
+    DependencyCondition.STARTED: "after:{}",
+}
+# An array has failed when one of its jobs has and all are over.
+_AFTER_ARRAY: Mapping[DependencyCondition, str] = {
+    DependencyCondition.SUCCESS: "afterokarray:{}",
+    DependencyCondition.FAILURE: "afternotokarray:{0}[1],afteranyarray:{0}",
+    DependencyCondition.ANY: "afteranyarray:{}",
+    DependencyCondition.STARTED: "afterstartarray:{}[1]",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """One ``qsub``.
+
+    Attributes:
+        argv: the command; it reads the script from its standard input.
+        cwd: where it runs.
+        stdin: what it reads.
+    """
+
+    argv: tuple[str, ...]
+    cwd: str
+    stdin: bytes
+
+
+def build_qsub(
+    spec: JobSpec,
+    key: SubmissionKey,
+    script: bytes,
+    choices: Choices,
+    *,
+    arrays: Collection[NativeId] = (),
+    job_shell: str | None = None,
+) -> Submission:
+    """Return the ``qsub`` that submits a job, marked with its key.
+
+    The key is a variable of the job (``-v``), which ``qstat`` shows there and in the command line
+    of the submission; the script does not get it. Arguments, variables, odd directories and odd
+    output paths are brought by a wrapper.
+
+    Args:
+        spec: the job.
+        key: its mark.
+        script: the content of its script file.
+        choices: what the request and the script decide.
+        arrays: which of the jobs that it depends on are arrays.
+        job_shell: the interpreter of a script that names none; None for the account's own.
+
+    Raises:
+        InvalidSpec: a value that Torque would read as something else.
+    """
+    environment = {**choices.variables, **spec.environment}
+    _check_environment(environment)
+    simple = is_simple(spec.working_directory)
+    queue, account, priority, array = _of_request(spec)
+    argv = (
+        "qsub",
+        *("-v", f"{KEY_VARIABLE}={key}"),
+        *("-N", acceptable_name(choices.name)),
+        *("-S", "/bin/sh"),
+        *(("-d", spec.working_directory) if simple else ()),
+        *("-l", ",".join(choices.requests)),
+        *_option("-q", queue or choices.queue),
+        *_option("-A", account or choices.account),
+        *_option("-p", priority or choices.priority),
+        *choices.outputs.options,
+        *(("-h",) if choices.hold else ()),
+        *_option("-t", array or choices.array),
+        *(("-W", f"depend={dependencies(spec.depends_on, arrays)}") if spec.depends_on else ()),
+        *choices.others,
+    )
+    wrapper = build_wrapper(
+        script,
+        choices.args,
+        {"PBS_O_WORKDIR": spec.working_directory, **environment},
+        directory=spec.working_directory,
+        stdout_path=choices.outputs.stdout_path,
+        stderr_path=choices.outputs.stderr_path,
+        forgotten=(KEY_VARIABLE,),
+        task="${PBS_ARRAYID:+-$PBS_ARRAYID}",
+        sweeps_home="-k" in choices.outputs.options,
+        signal_offset=WRAPPED_SIGNAL,
+        default_shell=choices.shell or job_shell,
+    )
+    return Submission(argv=argv, cwd=spec.working_directory if simple else "/", stdin=wrapper)
+
+
+def _of_request(spec: JobSpec) -> tuple[str | None, str | None, str | None, str | None]:
+    """Return queue, account, priority and array of a request, as options take them."""
+    return (
+        None if spec.queue is None else _word(spec.queue, "queue", _WORD),
+        None if spec.account is None else _word(spec.account, "account", _ACCOUNT),
+        None if spec.priority is None else _priority(spec.priority),
+        None if spec.array is None else array_range(spec.array),
+    )
+
+
+def _option(name: str, value: str | None) -> tuple[str, ...]:
+    return () if value is None else (name, value)
+
+
+def array_range(array: ArrayRange) -> str:
+    """Return what ``-t`` takes: ``1-5%2``; with a step a list, for Torque knows none.
+
+    Raises:
+        InvalidSpec: the list is too long for a command.
+    """
+    whole = f"{array.first}-{array.last}"
+    text = whole if array.step == 1 else ",".join(map(str, array.tasks))
+    if len(text) > _LONGEST_RANGE:
+        raise InvalidSpec(
+            "Torque knows no step, and the list of so many jobs is too long for it.",
+            field="array",
+        )
+    return text if array.max_running is None else f"{text}%{array.max_running}"
+
+
+def dependencies(depends_on: Iterable[Dependency], arrays: Collection[NativeId]) -> str:
+    """Return the value of ``depend``: ``afterok:45,afteranyarray:46[]``.
+
+    Args:
+        depends_on: the jobs that have to come first.
+        arrays: which of them are arrays.
+    """
+    return ",".join(
+        _AFTER_ARRAY[one.condition].format(_brackets(one.native_id))
+        if one.native_id in arrays
+        else _AFTER[one.condition].format(one.native_id)
+        for one in depends_on
+    )
+
+
+def _brackets(native_id: NativeId) -> str:
+    number, dot, server = native_id.partition(".")
+    return f"{number}[]{dot}{server}"
+
+
+def build_change(command: str, native_id: NativeId, *, is_array: bool) -> tuple[str, ...]:
+    """Return ``qdel``, ``qhold`` or ``qrls`` of one job, of one job of an array, or of an array.
+
+    These take ``45[]`` for that array; ``qstat`` without ``-t`` would show every job there is.
+    """
+    return (command, _brackets(native_id) if is_array else native_id)
+
+
+def build_qstat(*ids: NativeId, are_arrays: bool = False) -> tuple[str, ...]:
+    """Return the query for some jobs, or for the whole queue with each job of its arrays.
+
+    Args:
+        ids: the jobs; none for all.
+        are_arrays: whether they are arrays, all of whose jobs are meant: only together with
+            ``-t`` does ``45[]`` mean that array (recording qstat-f-t.id-array-parent).
+    """
+    if are_arrays:
+        return ("qstat", "-x", "-t", *map(_brackets, ids))
+    return ("qstat", "-x", *ids) if ids else ("qstat", "-x", "-t")
+
+
+def _check_environment(environment: Mapping[str, str]) -> None:
+    for name, value in environment.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise InvalidSpec(
+                f"{name!r} cannot be the name of an environment variable, or its value holds a"
+                " NUL character.",
+                field="environment",
+            )
+
+
+def _priority(priority: int) -> str:
+    if not _LEAST_PRIORITY <= priority <= _MOST_PRIORITY:
+        raise InvalidSpec(
+            f"The priority is {priority}; Torque takes {_LEAST_PRIORITY} to {_MOST_PRIORITY}.",
+            field="priority",
+        )
+    return str(priority)
+
+
+def _word(text: str, wire: str, pattern: re.Pattern[str]) -> str:
+    if pattern.fullmatch(text) is None:
+        raise InvalidSpec(f"{text!r} cannot be a name in Torque.", field=wire)
+    return text

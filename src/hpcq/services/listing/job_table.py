@@ -1,0 +1,316 @@
+"""The table of all jobs, and the listing made from it for all readers.
+
+The event loop owns the table and changes it in place. Readers get a `JobListing`: immutable, made
+when the first of them asks after a change, its JSON encoded once for all of them in a thread.
+"""
+
+import asyncio
+import secrets
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from operator import attrgetter
+
+from hpcq.domain import identity, job_changes
+from hpcq.domain.jobs import JobRecord, JobUid, NativeId
+from hpcq.services.listing.wire import WireFormat
+
+__all__ = [
+    "Freshness",
+    "JobEntry",
+    "JobIndex",
+    "JobListing",
+    "JobTable",
+    "SortKey",
+    "as_list",
+    "pack",
+]
+
+SortKey = tuple[datetime, int, str, str]
+"""The place of a job in the listing: when it came, and then its numbers."""
+
+# Level 1 packs a listing of similar jobs thirtyfold in a third of the default level's time.
+_GZIP_LEVEL = 1
+_GZIP_CONTAINER = 16 + zlib.MAX_WBITS
+_RECENTLY_LEFT_AT_MOST = 10_000
+_LEFT_THE_QUEUE = "It left the scheduler's queue, and nothing says how it ended."
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """The time of the scheduler's newest answer, and whether that is too long ago."""
+
+    as_of: datetime | None
+    stale: bool
+
+
+class JobEntry:
+    """One version of a job in the table, with its JSON as far as readers asked for it.
+
+    Attributes:
+        is_over: whether it was submitted here and nothing more is asked about it.
+    """
+
+    def __init__(self, record: JobRecord, wire: WireFormat) -> None:
+        self.record = record
+        # Every poll passes all entries by.
+        self.is_over = record.submitted_here and record.is_settled
+        self._wire = wire
+
+    @property
+    def is_listed(self) -> bool:
+        """True when the listing shows it."""
+        return self._wire.is_listed(self.record)
+
+    @cached_property
+    def sort_key(self) -> SortKey:
+        """Its place in the listing. Jobs that came together go by their numbers."""
+        record = self.record
+        native_id = record.native_id or ""
+        return record.created_at, len(native_id), native_id, record.uid
+
+    @cached_property
+    def _stable_json(self) -> bytes:
+        return self._wire.encode_stable(self.record, usage=True)
+
+    @cached_property
+    def _stable_json_without_usage(self) -> bytes:
+        return self._wire.encode_stable(self.record, usage=False)
+
+    def json(self, freshness: Freshness, *, usage: bool = True) -> bytes:
+        """Return the job's JSON; with ``usage``, ``resourceUsage`` is filled in."""
+        wire, record, seen = self._wire, self.record, self.record.seen
+        as_of = record.confirmed_at or freshness.as_of
+        stable = self._stable_json if usage else self._stable_json_without_usage
+        if wire.is_original:
+            # A change through this service may be newer than the last look at the queue.
+            changed_at = record.state_changed_at
+            stable = wire.fill_confirmed_at(stable, max(as_of or changed_at, changed_at))
+        start = None if seen is None else seen.start_time
+        if start is None and record.confirmed_at is None:
+            return stable + wire.volatile_of_waiting(as_of, stale=freshness.stale)
+        until = as_of if seen is None else seen.end_time or as_of
+        elapsed = None
+        if start is not None and until is not None:
+            elapsed = max(0, int((until - start).total_seconds()))
+        stale = freshness.stale and not record.state.is_final
+        return stable + wire.encode_volatile(elapsed, as_of, stale=stale)
+
+
+class JobIndex:
+    """Jobs by their uid, oldest in this service first, and by the scheduler's id."""
+
+    def __init__(self, entries: dict[JobUid, JobEntry], by_native: dict[NativeId, JobUid]) -> None:
+        self.entries = entries
+        self.by_native = by_native
+
+    def entry(self, job_id: JobUid | NativeId) -> JobEntry | None:
+        """Return the job with this uid or native id."""
+        uid = self.by_native.get(job_id) if isinstance(job_id, NativeId) else job_id
+        return None if uid is None else self.entries.get(uid)
+
+    def records(self) -> Iterator[JobRecord]:
+        """Yield the record of every job."""
+        return (entry.record for entry in self.entries.values())
+
+
+class JobListing:
+    """The listed jobs as of one moment; immutable.
+
+    Attributes:
+        version: changes whenever anything but the passage of time has changed.
+        as_of: the time of the scheduler's newest answer; None before its first.
+        complete_since: the listing holds all jobs submitted here that ended after this; None when
+            none was left out.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[JobEntry],
+        version: str,
+        as_of: datetime | None,
+        complete_since: datetime | None,
+    ) -> None:
+        self.version = version
+        self.as_of = as_of
+        self.complete_since = complete_since
+        self._entries = entries
+        self._sorted: asyncio.Future[Sequence[JobEntry]] | None = None
+        self._bodies: dict[tuple[bool, bool, bool], asyncio.Future[bytes]] = {}
+
+    def at(self, as_of: datetime | None) -> "JobListing":
+        """Return the same jobs as of another moment."""
+        later = JobListing(self._entries, self.version, as_of, self.complete_since)
+        later._sorted = self._sorted
+        return later
+
+    async def in_order(self) -> Sequence[JobEntry]:
+        """Return the listed jobs by `JobEntry.sort_key`, sorted once for all readers."""
+        if self._sorted is None:
+            self._sorted = asyncio.ensure_future(asyncio.to_thread(_in_order, self._entries))
+        return await asyncio.shield(self._sorted)
+
+    async def json(self, freshness: Freshness, *, usage: bool, gzip: bool) -> bytes:
+        """Return the JSON array of all listed jobs, encoded once for all readers.
+
+        Args:
+            freshness: of the table.
+            usage: whether ``resourceUsage`` is filled in.
+            gzip: whether to return it compressed.
+        """
+        wanted = (freshness.stale, usage, gzip)
+        body = self._bodies.get(wanted)
+        if body is None:
+            body = asyncio.ensure_future(self._encode(freshness, usage=usage, gzip=gzip))
+            self._bodies[wanted] = body
+        return await asyncio.shield(body)
+
+    async def _encode(self, freshness: Freshness, *, usage: bool, gzip: bool) -> bytes:
+        if gzip:
+            plain = await self.json(freshness, usage=usage, gzip=False)
+            return await asyncio.to_thread(pack, plain)
+        return await asyncio.to_thread(as_list, await self.in_order(), freshness, usage=usage)
+
+
+def _in_order(entries: Sequence[JobEntry]) -> Sequence[JobEntry]:
+    listed = [entry for entry in entries if entry.is_listed]
+    return sorted(listed, key=attrgetter("sort_key"))
+
+
+def as_list(entries: Iterable[JobEntry], freshness: Freshness, *, usage: bool) -> bytes:
+    """Return jobs as a JSON array."""
+    return b"[" + b",".join([entry.json(freshness, usage=usage) for entry in entries]) + b"]"
+
+
+def pack(body: bytes) -> bytes:
+    """Return a body compressed with gzip."""
+    packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_CONTAINER)
+    return packer.compress(body) + packer.flush()
+
+
+class JobTable(JobIndex):
+    """All jobs: those in the queue, and those submitted here that ended lately.
+
+    The event loop's thread alone uses it; a thread gets a `copy`.
+
+    Attributes:
+        as_of: the time of the scheduler's newest answer; None before its first.
+        shadowed: foreign records of jobs that turned out to be submitted here; the table does
+            not show them.
+    """
+
+    def __init__(self, wire: WireFormat) -> None:
+        super().__init__({}, {})
+        self._wire = wire
+        self._epoch = secrets.token_hex(4)
+        self._changes = 0
+        self._complete_since: datetime | None = None
+        self._recently_left: OrderedDict[NativeId, JobRecord] = OrderedDict()
+        self._listing: JobListing | None = None
+        self.as_of: datetime | None = None
+        self.shadowed: set[JobUid] = set()
+
+    @property
+    def version(self) -> str:
+        """A word that changes whenever anything but the passage of time has changed."""
+        return f"{self._epoch}-{self._changes}"
+
+    @property
+    def listing(self) -> JobListing:
+        """The listing as of now, the same for all readers until something changes."""
+        if self._listing is None:
+            entries = list(self.entries.values())
+            self._listing = JobListing(entries, self.version, self.as_of, self._complete_since)
+        return self._listing
+
+    def copy(self) -> JobIndex:
+        """Return a copy for a thread; 10 to 20 ms for 100,000 jobs."""
+        return JobIndex(self.entries.copy(), self.by_native.copy())
+
+    def freshness(self, now: datetime, allowed_age: timedelta) -> Freshness:
+        """Return how old the scheduler's newest answer is at ``now``."""
+        stale = self.as_of is None or now - self.as_of > allowed_age
+        return Freshness(self.as_of, stale)
+
+    def apply(
+        self,
+        changed: Iterable[JobRecord] = (),
+        gone: Iterable[JobUid] = (),
+        as_of: datetime | None = None,
+        complete_since: datetime | None = None,
+    ) -> None:
+        """Take in what changed.
+
+        Args:
+            changed: new and changed jobs; a job takes its native id over from an older one.
+            gone: jobs that leave the table.
+            as_of: the time of the scheduler's newest answer, if there was one.
+            complete_since: the end of the newest job that leaves although it belongs in the
+                listing, if any does.
+        """
+        before = self._changes
+        for uid in gone:
+            self._drop(uid)
+        for record in changed:
+            self._enter(record)
+        if complete_since is not None:
+            self._complete_since = max(self._complete_since or complete_since, complete_since)
+        self.as_of = as_of or self.as_of
+        if self._changes != before or complete_since is not None:
+            self._listing = None
+        elif self._listing is not None and self._listing.as_of != self.as_of:
+            self._listing = self._listing.at(self.as_of)
+
+    def recently_left(self, job_id: JobUid | NativeId) -> JobRecord | None:
+        """Return a foreign job that lately left the queue, as the queue last showed it."""
+        return self._recently_left.get(job_id) if isinstance(job_id, NativeId) else None
+
+    def _drop(self, uid: JobUid) -> None:
+        self.shadowed.discard(uid)
+        entry = self.entries.pop(uid, None)
+        if entry is None:
+            return
+        self._changes += 1
+        native_id = entry.record.native_id
+        if native_id is not None and self.by_native.get(native_id) == uid:
+            del self.by_native[native_id]
+            if not entry.record.submitted_here:
+                self._remember(native_id, entry.record)
+
+    def _remember(self, native_id: NativeId, record: JobRecord) -> None:
+        last_seen = self.as_of
+        self._recently_left[native_id] = job_changes.vanished(
+            record, _LEFT_THE_QUEUE, last_seen=last_seen, at=last_seen or record.state_changed_at
+        )
+        if len(self._recently_left) > _RECENTLY_LEFT_AT_MOST:
+            self._recently_left.popitem(last=False)
+
+    def _enter(self, record: JobRecord) -> None:
+        native_id = record.native_id
+        before = self.entries.get(record.uid)
+        holder = None if native_id is None else self.entry(native_id)
+        if holder is not None and holder.record.uid != record.uid:
+            if _is_same_job_seen_early(holder.record, record):
+                self.shadowed.add(record.uid)
+                return
+            if _is_same_job_seen_early(record, holder.record):
+                self.shadowed.add(holder.record.uid)
+                del self.entries[holder.record.uid]
+            elif before is not None and before.record.native_id == native_id:
+                # Its id was given to another job since, which keeps it.
+                native_id = None
+        self._changes += 1
+        self.entries[record.uid] = JobEntry(record, self._wire)
+        if native_id is not None:
+            self.by_native[native_id] = record.uid
+            self._recently_left.pop(native_id, None)
+
+
+def _is_same_job_seen_early(ours: JobRecord, other: JobRecord) -> bool:
+    """Return whether the queue showed our job, as the other, before its submission returned."""
+    if not ours.submitted_here or other.submitted_here or other.seen is None:
+        return False
+    return identity.same_job(ours, other.seen)

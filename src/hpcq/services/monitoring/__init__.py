@@ -1,0 +1,1 @@
+"""Monitoring: the scheduler's answers become records of jobs."""

@@ -1,0 +1,147 @@
+"""Settings of the services: submissions, the watch over the scheduler, and what is kept."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from hpcq.settings import DAYS, SECONDS, Days, JobEnvironment, Seconds, Section, setting
+
+__all__ = ["ServiceSettings"]
+
+
+class ServiceSettings(Section):
+    """Intervals, patience, the environment of jobs, and how long records are kept."""
+
+    idempotency_keys_kept_seconds: Seconds = setting(
+        86400.0,
+        "The time that the service remembers an `Idempotency-Key`.",
+        allowed=SECONDS,
+        example="604800",
+    )
+    records_kept_days: Days | None = setting(
+        None,
+        "The time that the service keeps the record of a job that was submitted through it "
+        "after the job's end, with the samples of its usage, and in the spool of LOCAL. "
+        "Unset: for ever. It is never shorter than FINISHED_JOBS_LISTED_SECONDS or "
+        "IDEMPOTENCY_KEYS_KEPT_SECONDS.",
+        allowed=DAYS,
+        example="3650",
+        shown="",
+    )
+    events_kept_days: Days = setting(
+        30.0,
+        "The time that the service keeps the events of jobs. Their numbers are never used again.",
+        allowed=DAYS,
+        example="7",
+    )
+    submission_wait_seconds: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] = setting(
+        5.0,
+        "The time that a request waits until its job is found, if the scheduler's answer to "
+        "the submission was lost, before you get 202.",
+        allowed="seconds, at least 0",
+        example="20",
+    )
+    submission_settle_seconds: Seconds = setting(
+        60.0,
+        "The time after an interrupted submission in which its job may show in the scheduler. "
+        "A job that does not show by then was certainly not taken; the service submits it "
+        "again or gives it up.",
+        allowed=SECONDS,
+        example="300",
+    )
+    undetermined_rechecked_seconds: Seconds = setting(
+        7 * 86400.0,
+        "The time that the service asks the scheduler about a job that left the queue and "
+        "that the accounting does not know.",
+        allowed=SECONDS,
+        example="86400",
+    )
+    replica_lease_seconds: Annotated[Seconds, Field(ge=0.5)] = setting(
+        3.0,
+        "PostgreSQL: the time that the replica that polls the scheduler may be silent before "
+        "another one takes over.",
+        allowed="seconds, at least 0.5",
+        example="10",
+    )
+    poll_interval_seconds: Annotated[Seconds, Field(ge=0.1)] = setting(
+        5.0,
+        "The interval at which the service polls the scheduler's queue, however many clients "
+        "there are.",
+        allowed="seconds, at least 0.1",
+        example="10",
+    )
+    usage_interval_seconds: Annotated[Seconds, Field(ge=0.1)] = setting(
+        15.0,
+        "The interval at which the service reads the resource usage of running jobs.",
+        allowed="seconds, at least 0.1",
+        example="60",
+    )
+    stale_after_seconds: Seconds = setting(
+        30.0,
+        "The age at which answers are marked `stale`; more than POLL_INTERVAL_SECONDS.",
+        allowed=SECONDS,
+        example="120",
+    )
+    command_timeout_seconds: Seconds = setting(
+        30.0,
+        "The longest time of one command of the scheduler; the service ends a command that "
+        "takes longer.",
+        allowed=SECONDS,
+        example="60",
+    )
+    circuit_breaker_failures: Annotated[int, Field(ge=1, le=10**6)] = setting(
+        5,
+        "The number of commands in a row without an answer after which the service stops "
+        "calling the scheduler: requests that need it fail at once with 503, and only the "
+        "query for the queue, once every POLL_INTERVAL_SECONDS, tries whether it is back.",
+        allowed="a whole number from 1 to 1000000",
+        example="3",
+    )
+    finished_jobs_listed_seconds: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] = (
+        setting(
+            86400.0,
+            "The time that a finished job stays in `GET /jobs`. You can always read its record by "
+            "id.",
+            allowed="seconds, at least 0",
+            example="3600",
+        )
+    )
+    job_environment: JobEnvironment | None = setting(
+        None,
+        "Variables of every job, on every scheduler; the request wins over them. A name alone "
+        "passes on the service's own value.",
+        allowed="names and NAME=value, separated by blanks or commas; quote a value that holds one",
+        example="OMP_NUM_THREADS=1,LC_NUMERIC=C",
+        shown="",
+    )
+    job_path: Annotated[str, Field(pattern=r"^/[^:\s]*(:/[^:\s]*)*$")] | None = setting(
+        None,
+        "The `PATH` of every job, on every scheduler; the request wins over it. Unset: the "
+        "scheduler's own; a plain system path on LOCAL and SLURM.",
+        allowed="absolute folders, separated by colons",
+        example="/opt/mpi/bin:/usr/local/bin:/usr/bin:/bin",
+        shown="",
+    )
+    path_check_timeout_seconds: Seconds = setting(
+        5.0,
+        "The longest time to look up a submitted directory or script (a slow NFS server).",
+        allowed=SECONDS,
+        example="20",
+    )
+    path_wait_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = setting(
+        1.0,
+        "The time that the service waits for a submitted directory or script that is not "
+        "there (a network file system shows changes of other machines a little later). 0: it "
+        "refuses at once.",
+        allowed="seconds, 0 to 60",
+        example="5",
+    )
+
+    @model_validator(mode="after")
+    def _check_stale_after(self) -> Self:
+        if self.stale_after_seconds <= self.poll_interval_seconds:
+            raise ValueError(
+                f"STALE_AFTER_SECONDS={self.stale_after_seconds:g} must be more than "
+                f"POLL_INTERVAL_SECONDS={self.poll_interval_seconds:g}, or every answer is stale"
+            )
+        return self

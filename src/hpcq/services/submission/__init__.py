@@ -1,0 +1,1 @@
+"""Submission: from a request to a job that the scheduler has, once."""

@@ -1,0 +1,230 @@
+"""Checks of the paths that a submission names; one that is missing may appear in a moment.
+
+An NFS client remembers for up to a minute (``acdirmax``, nfs(5)) that a name was not there. Reading
+the folder it should be in makes the client ask the server for the folder's attributes, and forget
+what it remembered of a folder that has changed.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import JobSpec
+from hpcq.domain.outputs import default_name, fill_pattern, place_outputs
+from hpcq.schedulers.base import SchedulerBackend
+from hpcq.schedulers.command_line import read_script
+from hpcq.services.submission.program_request import split_legacy_command
+
+__all__ = ["PathChecker"]
+
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 0.5
+_NOT_THERE = (errno.ENOENT, errno.ESTALE)
+
+
+class _NotThere(InvalidSpec):
+    """A path does not exist; it may come to."""
+
+
+class PathChecker:
+    """Looks at the folders and the script of a submission, in threads of its own.
+
+    A file system that hangs costs its own requests the time limit, and no other work a thread.
+    What is not there is waited for, without a thread: other requests do not notice.
+
+    Args:
+        backend: the scheduler, which knows its directives and how large a script may be.
+        timeout_seconds: how long a file system may take for one answer.
+        wait_seconds: how long what is not there may take to appear; 0 for not at all.
+    """
+
+    def __init__(
+        self, backend: SchedulerBackend, timeout_seconds: float, wait_seconds: float = 0.0
+    ) -> None:
+        self._backend = backend
+        self._timeout_seconds = timeout_seconds
+        self._wait_seconds = wait_seconds
+        self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="paths")
+
+    async def check(self, spec: JobSpec) -> JobSpec:
+        """Make sure that they are there and can be used, and that output has a place to go to.
+
+        Returns:
+            The job, complete: with its name, and with where its output goes; its script told from
+            its first argument where both came in one, see `split_legacy_command`.
+
+        Raises:
+            InvalidSpec: one of them is not; the field is named.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._wait_seconds
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await self._check_once(spec)
+            except _NotThere as missing:
+                left = deadline - clock()
+                if left <= 0:
+                    raise InvalidSpec(self._still(missing.detail), field=missing.field) from None
+            await asyncio.sleep(min(pause, left))
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _still(self, detail: str) -> str:
+        waited = self._wait_seconds
+        return f"{detail} It was waited for, {waited:g} s." if waited > 0 else detail
+
+    async def _check_once(self, spec: JobSpec) -> JobSpec:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await loop.run_in_executor(self._threads, _check, spec, self._backend)
+        except TimeoutError:
+            raise InvalidSpec(
+                f"The file system of {spec.working_directory!r} or {spec.script_file!r} did not "
+                f"answer within {self._timeout_seconds:g} s. Try again when it does.",
+                field="workingDirectory",
+            ) from None
+
+    def close(self) -> None:
+        """Let the threads go, without waiting for one that hangs."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _check(spec: JobSpec, backend: SchedulerBackend) -> JobSpec:
+    _check_directory(spec.working_directory)
+    spec = split_legacy_command(spec, _mode_if_there)
+    script = _read_script(spec.script_file, backend.capabilities.max_script_bytes)
+    said = backend.check_script(spec, script)
+    name = spec.name or said.name or default_name(spec.working_directory)
+    spec = replace(
+        spec,
+        name=name,
+        stdout_path=_absolute(spec, spec.stdout_path),
+        stderr_path=_absolute(spec, spec.stderr_path),
+    )
+    if spec.stdout_path and spec.stderr_path and _is_one_file(spec.stdout_path, spec.stderr_path):
+        # Schedulers join the streams where both have the same path, letter by letter.
+        spec = replace(spec, stderr_path=spec.stdout_path)
+    outputs = place_outputs(spec, said.stdout, said.stderr)
+    _check_output(outputs.stdout, _responsible("stdoutPath", spec.stdout_path, said.stdout))
+    _check_output(outputs.stderr, _responsible("stderrPath", spec.stderr_path, said.stderr))
+    return replace(spec, outputs=outputs)
+
+
+def _absolute(spec: JobSpec, path: str | None) -> str | None:
+    return None if path is None else os.path.join(spec.working_directory, path)
+
+
+def _is_one_file(one: str, other: str) -> bool:
+    """Return whether two absolute paths differ by nothing but ``//`` and ``/./``."""
+    first, second = ([p for p in path.split("/") if p not in ("", ".")] for path in (one, other))
+    return first == second
+
+
+def _responsible(field: str, asked: str | None, said: str | None) -> str:
+    """Return the field that an output's path comes from."""
+    if asked is not None:
+        return field
+    return "workingDirectory" if said is None or "/" not in said else "scriptFile"
+
+
+def _check_directory(path: str) -> None:
+    mode = _mode(path, "workingDirectory")
+    if not stat.S_ISDIR(mode):
+        raise InvalidSpec(f"{path!r} is not a directory.", field="workingDirectory")
+    if not os.access(path, os.X_OK):
+        raise InvalidSpec(f"The directory {path!r} may not be entered.", field="workingDirectory")
+
+
+def _read_script(path: str, most_bytes: int) -> bytes:
+    """Return the content of the script, if every scheduler can run such a text."""
+    if not stat.S_ISREG(_mode(path, "scriptFile")):
+        raise InvalidSpec(f"{path!r} is not a file.", field="scriptFile")
+    script = read_script(path, most_bytes)
+    # A program that is no text is the scheduler's to judge.
+    if b"\r\n" in script and b"\0" not in script:
+        raise InvalidSpec(
+            f"The script {path!r} has DOS line ends (CR LF), which no shell understands; save it "
+            "with Unix line ends.",
+            field="scriptFile",
+        )
+    return script
+
+
+def _check_output(pattern: str | None, field: str) -> None:
+    """Refuse what schedulers find out when it is too late.
+
+    Slurm 22.05 shows such a job as running until its time limit; Grid Engine holds it (``Eqw``).
+    """
+    folder = None if pattern is None else fill_pattern(os.path.dirname(pattern), None)
+    if folder is None:
+        # The scheduler alone knows it, or will.
+        return
+    if not stat.S_ISDIR(_mode(folder, field)):
+        raise InvalidSpec(f"{folder!r} is not a directory.", field=field)
+    path = fill_pattern(pattern, None)
+    if path is not None and os.path.isdir(path):
+        raise InvalidSpec(f"{path!r} is a directory; name a file.", field=field)
+    if path is not None and os.path.exists(path):
+        if not os.access(path, os.W_OK):
+            raise InvalidSpec(f"The file {path!r} may not be written to.", field=field)
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidSpec(
+            f"The job's output goes to the folder {folder!r}, which may not be written to.",
+            field=field,
+        )
+
+
+def _mode(path: str, field: str) -> int:
+    if not os.path.isabs(path):
+        raise InvalidSpec(f"{path!r} is not an absolute path.", field=field)
+    try:
+        return _stat_mode(path)
+    except OSError as error:
+        kind = _NotThere if error.errno in _NOT_THERE else InvalidSpec
+        raise kind(f"{path!r} cannot be used: {error.strerror}.", field=field) from None
+
+
+def _mode_if_there(path: str) -> int | None:
+    try:
+        return _stat_mode(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError:
+        return None
+
+
+def _stat_mode(path: str) -> int:
+    try:
+        return Path(path).stat().st_mode
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+    _look_afresh(path)
+    return Path(path).stat().st_mode
+
+
+def _look_afresh(path: str) -> None:
+    """Read the folders above a path, from the first that is there down to the last."""
+    missing = []
+    folder = os.path.dirname(path)
+    while not _read_folder(folder) and folder != os.path.dirname(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    for folder in reversed(missing):
+        if not _read_folder(folder):
+            break
+
+
+def _read_folder(path: str) -> bool:
+    """Read the beginning of a folder, which is enough; return whether it is there."""
+    with contextlib.suppress(OSError), os.scandir(path) as entries:
+        next(entries, None)
+        return True
+    return False

@@ -1,0 +1,182 @@
+"""The services before one scheduler, put together."""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from hpcq.domain.errors import CircuitOpen
+from hpcq.domain.jobs import SubmissionKey
+from hpcq.execution.orphans import end_orphans
+from hpcq.schedulers.base import SchedulerBackend
+from hpcq.services.jobs import JobService
+from hpcq.services.listing.job_lookup import JobLookup
+from hpcq.services.listing.job_table import JobTable
+from hpcq.services.listing.pagination import Pagination
+from hpcq.services.listing.publisher import JobPublisher
+from hpcq.services.listing.wire import WireFormat
+from hpcq.services.monitoring.job_details import DetailsReader, UsageReader
+from hpcq.services.monitoring.monitor import Monitor
+from hpcq.services.monitoring.vanished_jobs import VanishedJobs
+from hpcq.services.replicas import Replica
+from hpcq.services.retention import Retention
+from hpcq.services.settings import ServiceSettings
+from hpcq.services.submission.attempt import SubmissionRunner
+from hpcq.services.submission.paths import PathChecker
+from hpcq.services.submission.recovery import SubmissionRecovery
+from hpcq.services.submission.submitter import SubmissionCheck, Submitter
+from hpcq.storage.database import Database
+from hpcq.storage.jobs import JobStore
+from hpcq.storage.leases import Lease
+from hpcq.storage.pending_writes import PendingWrites
+from hpcq.storage.pruning import Pruner
+
+__all__ = ["Services", "assemble"]
+
+_INTEREST = timedelta(minutes=1)
+_LISTED_AT_MOST = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The services that the API uses.
+
+    Attributes:
+        submission_check: knows whether jobs can be submitted at all.
+        replica: takes turns with others in asking the scheduler; None where there are none.
+    """
+
+    store: JobStore
+    table: JobTable
+    pages: Pagination
+    monitor: Monitor
+    usage: UsageReader
+    jobs: JobService
+    retention: Retention
+    submission_check: SubmissionCheck
+    replica: Replica | None
+
+    async def watch(self, known: int) -> None:
+        """Keep everything up to date until cancelled.
+
+        Args:
+            known: the newest transaction that the table shows, as `Monitor.load` gave it.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.retention.run())
+            tasks.create_task(self.submission_check.run())
+            if self.replica is None:
+                tasks.create_task(self.monitor.run())
+            else:
+                tasks.create_task(self.replica.run(known))
+
+
+def assemble(
+    backend: SchedulerBackend,
+    database: Database,
+    paths: PathChecker,
+    settings: ServiceSettings,
+    wire: WireFormat,
+    clock: Callable[[], datetime],
+    rejection: Callable[[], CircuitOpen | None] = lambda: None,
+    *,
+    job_environment: Mapping[str, str] = MappingProxyType({}),
+    me: str | None = None,
+) -> Services:
+    """Return the services; nothing is opened or started.
+
+    Args:
+        backend: the scheduler.
+        database: where the records are kept.
+        paths: looks at what submissions name.
+        settings: see there.
+        wire: the form of jobs in answers, and the name of this deployment.
+        clock: the present, aware.
+        rejection: says why nothing is to be submitted now, or None.
+        job_environment: variables that the site gives to every job.
+        me: this process's name, which no other has; None for a random one.
+    """
+    me = me or uuid.uuid4().hex
+    interval = timedelta(seconds=settings.poll_interval_seconds)
+    listed_for = timedelta(seconds=settings.finished_jobs_listed_seconds)
+    keys_kept = timedelta(seconds=settings.idempotency_keys_kept_seconds)
+    store = JobStore(database, keys_kept, clock)
+    pending = PendingWrites(store)
+    table = JobTable(wire)
+    holder = me if store.is_shared else None
+    publisher = JobPublisher(store, pending, table, holder, clock)
+    runner = SubmissionRunner(
+        backend, store, pending, me, publisher.show, rejection, settings, job_environment, clock
+    )
+    recovery = SubmissionRecovery(backend, store, runner, publisher.show, _end_orphans, clock)
+    usage_interval = timedelta(seconds=settings.usage_interval_seconds)
+    usage = UsageReader(backend, table, usage_interval, _INTEREST, clock)
+    rechecked_for = timedelta(seconds=settings.undetermined_rechecked_seconds)
+    monitor = Monitor(
+        backend,
+        store,
+        publisher,
+        table,
+        recovery,
+        VanishedJobs(backend, table, interval, rechecked_for),
+        usage,
+        wire.cluster_id,
+        settings,
+        _LISTED_AT_MOST,
+        clock,
+    )
+    jobs = JobService(
+        backend=backend,
+        store=store,
+        table=table,
+        publisher=publisher,
+        monitor=monitor,
+        runner=runner,
+        submitter=Submitter(store, pending, runner, recovery, clock),
+        usage=usage,
+        lookup=JobLookup(backend, store, wire.cluster_id, settings.poll_interval_seconds, clock),
+        details_reader=DetailsReader(
+            backend,
+            table,
+            publisher,
+            settings.poll_interval_seconds,
+            clock,
+        ),
+        wire=wire,
+        paths=paths,
+        clock=clock,
+    )
+    retention = Retention(
+        Pruner(database, holder),
+        backend,
+        lambda: _open_since(table),
+        settings,
+        clock,
+    )
+    replica = None
+    if store.is_shared:
+        lease = Lease(database, me, timedelta(seconds=settings.replica_lease_seconds))
+        replica = Replica(store, lease, publisher, table, monitor, settings, _LISTED_AT_MOST, clock)
+    return Services(
+        store=store,
+        table=table,
+        pages=Pagination(table, store, wire, listed_for, clock),
+        monitor=monitor,
+        usage=usage,
+        jobs=jobs,
+        retention=retention,
+        submission_check=SubmissionCheck(backend),
+        replica=replica,
+    )
+
+
+def _open_since(table: JobTable) -> datetime | None:
+    entries = table.entries.values()
+    open_ones = [entry.record.hand_over for entry in entries if entry.record.hand_over]
+    return min((hand_over.began_at for hand_over in open_ones), default=None)
+
+
+async def _end_orphans(key: SubmissionKey) -> None:
+    await asyncio.to_thread(end_orphans, key)

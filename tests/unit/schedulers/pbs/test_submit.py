@@ -1,0 +1,196 @@
+"""From a job's description to ``qsub``."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import (
+    ArrayRange,
+    Dependency,
+    DependencyCondition,
+    JobSpec,
+    JobUid,
+    NativeId,
+    SubmissionKey,
+)
+from hpcq.schedulers.pbs import submit
+from hpcq.schedulers.pbs.script import acceptable_name, choose
+from hpcq.schedulers.pbs.settings import PbsSettings
+
+_KEY = SubmissionKey("hpcq-00000000000000000000000000000001")
+_SPEC = JobSpec(name="study", working_directory="/w", script_file="/w/s.sh")
+_SELECT = "select=1:ncpus={slots}{memory}"
+
+
+def _argv(
+    spec: JobSpec,
+    *,
+    script: bytes = b"",
+    resources: str = _SELECT,
+    key_is_account: bool = False,
+) -> tuple[str, ...]:
+    choices = choose(spec, script, resources, {})
+    return submit.build_qsub(spec, choices, _KEY, key_is_account=key_is_account)
+
+
+def _stdin(spec: JobSpec, script: bytes, environment: Mapping[str, str] | None = None) -> bytes:
+    return submit.build_stdin(spec, choose(spec, script, _SELECT, environment or {}), script)
+
+
+def test_a_plain_job() -> None:
+    expected = ("qsub", "-f", "-v", f"HPCQ_KEY={_KEY}", "-N", "study", "-l", "select=1:ncpus=1")
+    assert _argv(_SPEC) == expected
+
+
+def test_everything_that_can_be_asked_for() -> None:
+    spec = replace(
+        _SPEC,
+        slots=4,
+        queue="workq",
+        account="p1",
+        priority=-3,
+        wall_time_limit_seconds=3661,
+        memory_limit_bytes=(1 << 30) + 1,
+        stdout_path="/o/out.txt",
+        stderr_path="err.txt",
+        hold=True,
+    )
+    assert " ".join(_argv(spec)) == (
+        f"qsub -f -v HPCQ_KEY={_KEY} -N study -l select=1:ncpus=4:mem=1048577kb"
+        " -l walltime=1:01:01 -q workq -A p1 -p -3 -o /o/out.txt -e /w/err.txt -h"
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "requests"),
+    [
+        ("select={slots}:ncpus=1{memory_per_slot}", ["select=4:ncpus=1:mem=262144kb"]),
+        ("nodes=1:ppn={slots}", ["nodes=1:ppn=4", "mem=1048576kb"]),
+        ("nodes={slots}", ["nodes=4", "mem=1048576kb"]),
+    ],
+)
+def test_a_site_says_how_slots_are_asked_for(template: str, requests: list[str]) -> None:
+    PbsSettings(pbs_resources=template)
+    argv = _argv(replace(_SPEC, slots=4, memory_limit_bytes=1 << 30), resources=template)
+    assert [b for a, b in pairwise(argv) if a == "-l"] == requests
+
+
+@pytest.mark.parametrize(
+    "template", ["", "select=1", "select={cpus}", "select=1:ncpus={slots} -q x", "{slots}"]
+)
+def test_a_template_that_is_none_is_refused(template: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        PbsSettings(pbs_resources=template)
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("1e5", "1e5"),
+        ("two words", "two_words"),
+        ("a/b:c@d[e]", "a_b_c_d_e_"),
+        ("größe", "gr_e"),
+        ("-x", "_x"),
+        ("", "_"),
+        ("x" * 300, "x" * 230),
+        ("a;b\n#c,d=e|f$g", "a_b_c_d_e_f_g"),
+    ],
+)
+def test_a_name_is_made_acceptable(name: str, taken: str) -> None:
+    assert acceptable_name(name) == taken
+
+
+def test_the_key_is_the_account_only_where_there_is_none() -> None:
+    assert f"-A {_KEY}" in " ".join(_argv(_SPEC, key_is_account=True))
+    assert "-A p1" in " ".join(_argv(replace(_SPEC, account="p1"), key_is_account=True))
+
+
+def test_variables_that_the_script_names_stay() -> None:
+    script = b"#!/bin/sh\n#PBS -l walltime=1 -v A=1,B\n\n# x\necho\n#PBS -v LATE=1\n"
+    wrapper = _stdin(_SPEC, script, {"B": "two"})
+    assert b"'A=1' \\\n'B=two' \\\n" in wrapper
+    assert b"LATE=1' \\\n" not in wrapper
+
+
+@pytest.mark.parametrize("path", ["/o/a:b", "/o/a,b", "/o/a b", "/o/a\nb", "/o/^array_index^"])
+def test_an_output_that_pbs_would_misread_is_written_by_the_job(path: str) -> None:
+    spec = replace(_SPEC, stdout_path=path)
+    assert " ".join(_argv(spec)).count("-o /dev/null") == 1
+    assert b"exec > " in _stdin(spec, b"#!/bin/sh\n")
+    assert b"exec > " not in _stdin(_SPEC, b"#!/bin/sh\n")
+
+
+@pytest.mark.parametrize("wire", ["queue", "account"])
+@pytest.mark.parametrize("value", ["", "-x", "a b", "a\nb", "$(x)", "*"])
+def test_words_that_are_no_names_are_refused(wire: str, value: str) -> None:
+    spec = replace(_SPEC, queue=value) if wire == "queue" else replace(_SPEC, account=value)
+    with pytest.raises(InvalidSpec) as caught:
+        _argv(spec)
+    assert caught.value.field == wire
+
+
+@pytest.mark.parametrize("name", ["", "A=B", "A\0"])
+def test_what_no_environment_can_hold_is_refused(name: str) -> None:
+    with pytest.raises(InvalidSpec):
+        _stdin(replace(_SPEC, environment={name: "x"}), b"#!/bin/sh\n")
+
+
+def test_a_whole_array_is_named_only_when_it_is_known_to_be_one() -> None:
+    assert submit.job_word(NativeId("32"), {NativeId("32")}) == "32[]"
+    assert submit.job_word(NativeId("32[1]"), {NativeId("32")}) == "32[1]"
+    assert submit.job_word(NativeId("33"), {NativeId("32")}) == "33"
+
+
+def test_some_jobs_are_asked_for_with_e_and_all_with_t() -> None:
+    assert submit.build_qstat([], "|") == ("qstat", "-t", "-f", "-F", "dsv", "-D", "|")
+    assert submit.build_qstat(["1"], "|", history=True) == (
+        "qstat", "-x", "-E", "-f", "-F", "dsv", "-D", "|", "1",
+    )  # fmt: skip
+    assert "-E" not in submit.build_qstat(["1"], "|", grouped=False)
+    assert submit.build_qstat(["1[]"], "|", tasks=True)[1] == "-t"
+
+
+_WAITS = (
+    Dependency(native_id=NativeId("45"), uid=JobUid.new(), condition=DependencyCondition.SUCCESS),
+    Dependency(native_id=NativeId("46"), uid=JobUid.new(), condition=DependencyCondition.SUCCESS),
+    Dependency(native_id=NativeId("47[2]"), uid=JobUid.new(), condition=DependencyCondition.ANY),
+)
+
+
+def test_dependencies_name_whole_arrays_with_brackets() -> None:
+    waits = replace(_SPEC, depends_on=_WAITS)
+    choices = choose(waits, b"", _SELECT, {})
+    argv = submit.build_qsub(waits, choices, _KEY, key_is_account=False, arrays={NativeId("46")})
+    assert ("-W", "depend=afterok:45:46[],afterany:47[2]") in pairwise(argv)
+
+
+@pytest.mark.parametrize(
+    ("array", "word"),
+    [
+        (ArrayRange(first=0, last=9), "0-9"),
+        (ArrayRange(first=1, last=10, step=4, max_running=2), "1-10:4%2"),
+        (ArrayRange(first=7, last=7), "7-8:2"),
+        (ArrayRange(first=1, last=3, step=5), "1-2:2"),
+    ],
+)
+def test_tasks_of_an_array(array: ArrayRange, word: str) -> None:
+    argv = _argv(replace(_SPEC, array=array, stdout_path="out", stderr_path="/dev/null"))
+    assert ("-J", word) in pairwise(argv)
+    assert ("-o", "/w/out.^array_index^") in pairwise(argv)
+    assert ("-e", "/dev/null") in pairwise(argv)
+
+
+def test_a_request_for_slots_in_the_script_gives_way_to_that_of_the_job() -> None:
+    script = b"""#!/bin/sh
+#PBS -l nodes=1:ppn=4,walltime=1:00:00 -N mine
+#PBS -lselect=2:ncpus=8 -l mem=4gb
+#PBS -l ncpus=2
+"""
+    requests = [b for a, b in pairwise(_argv(_SPEC, script=script)) if a == "-l"]
+    assert requests == ["select=1:ncpus=1:mem=4194304kb", "walltime=1:00:00"]
+    limited = replace(_SPEC, memory_limit_bytes=1 << 30)
+    requests = [b for a, b in pairwise(_argv(limited, script=script)) if a == "-l"]
+    assert requests == ["select=1:ncpus=1:mem=1048576kb", "walltime=1:00:00"]

@@ -1,0 +1,228 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import (
+    Dependency,
+    DependencyCondition,
+    JobSpec,
+    JobUid,
+    NativeId,
+    SubmissionKey,
+)
+from hpcq.schedulers.slurm import commands, submit
+
+KEY = SubmissionKey("hpcq-00000000000000000000000000000001")
+SPEC = JobSpec(name="demo", working_directory="/srv", script_file="/srv/job.sh")
+SCRIPT = b"#!/bin/sh\ntrue\n"
+
+
+def build(
+    spec: JobSpec, account: dict[str, str] | None = None, script: bytes = SCRIPT
+) -> submit.Submission:
+    return submit.build_sbatch(spec, KEY, script, account=account or {})
+
+
+def options(**fields: object) -> list[str]:
+    spec = replace(SPEC, **fields)  # type: ignore[arg-type]
+    argv = build(spec).argv
+    return list(argv[: argv.index("--")])
+
+
+def test_a_plain_job_is_asked_for_in_full() -> None:
+    built = build(replace(SPEC, args=("a b", "")), {"PATH": "/bin"})
+    assert built.argv == (
+        "sbatch",
+        "--parsable",
+        f"--comment={KEY}",
+        "--job-name=demo",
+        "--chdir=/srv",
+        "--ntasks=1",
+        "--output=/srv/demo.o%j",
+        "--error=/srv/demo.e%j",
+        "--export=ALL",
+        "--propagate=NONE",
+        "--",
+        "/srv/job.sh",
+        "a b",
+        "",
+    )
+    assert built.environment == {"PATH": "/bin"}
+    assert built.stdin == b""
+
+
+def test_jobs_that_come_first_are_named_with_their_conditions() -> None:
+    conditions = ((1, "success"), (2, "failure"), (3, "any"), (4, "started"))
+    first = tuple(
+        Dependency(
+            native_id=NativeId(str(number)),
+            uid=JobUid.new(),
+            condition=DependencyCondition(condition),
+        )
+        for number, condition in conditions
+    )
+    assert options(depends_on=first)[-2:] == [
+        "--dependency=afterok:1,afternotok:2,afterany:3,after:4",
+        "--kill-on-invalid-dep=yes",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "option"),
+    [
+        ({"queue": "debug"}, "--partition=debug"),
+        ({"account": "physics"}, "--account=physics"),
+        ({"slots": 8}, "--ntasks=8"),
+        ({"hold": True}, "--hold"),
+        ({"wall_time_limit_seconds": 90061}, "--time=25:01:01"),
+        ({"wall_time_limit_seconds": 0}, "--time=0:00:01"),
+        ({"priority": 5}, "--nice=-5"),
+        ({"priority": -5}, "--nice=5"),
+        ({"memory_limit_bytes": 1 << 30}, "--mem=1024M"),
+        ({"memory_limit_bytes": (1 << 30) + 1}, "--mem=1025M"),
+        ({"memory_limit_bytes": 0}, "--mem=1M"),
+        ({"memory_limit_bytes": 1 << 30, "slots": 3}, "--mem-per-cpu=342M"),
+        ({"stdout_path": "/out/100%j"}, "--output=/out/100%%j"),
+        ({"stdout_path": "out"}, "--output=/srv/out"),
+        ({"stderr_path": r"/out/a\b%j"}, r"--error=/out/a\\b%j"),
+    ],
+)
+def test_a_field_becomes_an_option(fields: dict[str, object], option: str) -> None:
+    assert option in options(**fields)
+
+
+def test_no_priority_is_no_option() -> None:
+    assert not [option for option in options(priority=0) if "nice" in option]
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted", "output"),
+    [
+        ("plain", "plain", "plain.o%j"),
+        ("a/b", "a/b", "a_b.o%j"),
+        ("50%", "50%", "50%%.o%j"),
+        ("back\\slash", "back\\slash", "back_slash.o%j"),
+        ("new\nline\x1b", "new_line_", "new_line_.o%j"),
+        ("-x", "-x", "-x.o%j"),
+        ("", "job", "job.o%j"),
+        ("é" * 150, "é" * 100, "é" * 100 + ".o%j"),
+    ],
+)
+def test_a_name_is_made_acceptable(name: str, accepted: str, output: str) -> None:
+    assert f"--job-name={accepted}" in options(name=name)
+    assert f"--output=/srv/{output}" in options(name=name)
+
+
+def test_an_argument_is_never_an_option() -> None:
+    spec = replace(SPEC, script_file="/srv/--wrap", args=("--partition=evil", "--"))
+    argv = build(spec).argv
+    assert argv[argv.index("--") + 1 :] == ("/srv/--wrap", "--partition=evil", "--")
+
+
+def test_the_request_wins_over_the_base_environment() -> None:
+    built = build(replace(SPEC, environment={"LANG": "C"}), {"LANG": "pt_BR", "PATH": "/bin"})
+    assert built.environment == {"LANG": "C", "PATH": "/bin"}
+
+
+@given(
+    st.dictionaries(
+        st.text(st.characters(exclude_characters="=\0", exclude_categories=["Cs"]), min_size=1),
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+    )
+)
+def test_a_variable_goes_through_sbatch_or_past_it(environment: dict[str, str]) -> None:
+    built = build(replace(SPEC, environment=environment))
+    past = environment.keys() - built.environment.keys()
+    assert built.environment.items() <= environment.items()
+    assert bool(past) == bool(built.stdin)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SBATCH_PARTITION",
+        "SBATCH_EXPORT",
+        "SLURM_CLUSTERS",
+        "SLURM_CONF",
+        "SLURM_EXIT_ERROR",
+        "_SLURM_SPANK_OPTION_x",
+        "SPANK_X",
+        "LD_PRELOAD",
+        "LD_LIBRARY_PATH",
+        "LD_AUDIT",
+        "GLIBC_TUNABLES",
+        "BASH_ENV",
+        "BASH_FUNC_sbatch%%",
+        "PYTHONPATH",
+        "HOME",
+        "TZ",
+        "x" * 256,
+    ],
+)
+def test_a_variable_that_would_steer_sbatch_goes_past_it(name: str) -> None:
+    built = build(replace(SPEC, environment={name: "v", "PLAIN": "p"}), {"HOME": "/home/me"})
+    assert name not in built.environment or built.environment[name] != "v"
+    assert built.environment["PLAIN"] == "p"
+    assert built.argv[-1] == "/dev/stdin"
+
+
+def test_a_variable_with_the_account_s_own_value_steers_nothing_anew() -> None:
+    built = build(replace(SPEC, environment={"HOME": "/home/me"}), {"HOME": "/home/me"})
+    assert (built.environment, built.stdin) == ({"HOME": "/home/me"}, b"")
+
+
+def test_a_script_without_an_interpreter_gets_one() -> None:
+    built = submit.build_sbatch(SPEC, KEY, b"a=(1 2)\n", account={}, interpreter="/bin/zsh")
+    assert built.stdin == b"#!/bin/zsh\na=(1 2)\n"
+    assert built.argv[-1] == "/dev/stdin"
+    assert build(SPEC, script=b"true\n").stdin == b"#!/bin/bash\ntrue\n"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"environment": {"": "x"}},
+        {"environment": {"a=b": "x"}},
+        {"environment": {"a": "x\0"}},
+        {"environment": {"a": "\ud800"}},
+        {"args": ("x\0",)},
+        {"args": ("x" * (1 << 17),)},
+        {"args": ("x" * 100_000,) * 11},
+    ],
+)
+def test_what_no_process_can_be_given_is_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(InvalidSpec):
+        options(**fields)
+
+
+def test_actions_name_one_job() -> None:
+    job = NativeId("12_3")
+    assert commands.build_scancel(job) == ("scancel", "--verbose", "12_3")
+    assert commands.build_hold(job) == ("scontrol", "uhold", "12_3")
+    assert commands.build_release(job) == ("scontrol", "release", "12_3")
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "option"),
+    [
+        ("/x/PLD +20%Norte", "demo", "--output=/x/PLD +20%%Norte/demo.o%j"),
+        ("/x/%j", "50%", "--output=/x/%%j/50%%.o%j"),
+        ("/x/a b", "é", "--output=/x/a b/é.o%j"),
+    ],
+)
+def test_a_folder_is_taken_literally(folder: str, name: str, option: str) -> None:
+    assert option in options(working_directory=folder, name=name)
+
+
+def test_a_folder_with_a_backslash_is_opened_by_the_job() -> None:
+    built = build(replace(SPEC, working_directory="/x/a\\b"))
+    assert "--output=/dev/null" in built.argv
+    assert b"exec > '/x/a\\b/demo.o'\"$SLURM_JOB_ID\"'' || exit 126\n" in built.stdin
+
+
+def test_outputs_in_one_file_are_told_so() -> None:
+    given = options(stdout_path="both", stderr_path="both")
+    assert {"--output=/srv/both", "--error=/srv/both"} <= set(given)

@@ -1,0 +1,206 @@
+"""From a job's description to ``qsub``."""
+
+import pytest
+
+from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import (
+    ArrayRange,
+    Dependency,
+    DependencyCondition,
+    JobSpec,
+    JobUid,
+    NativeId,
+    SubmissionKey,
+)
+from hpcq.schedulers.torque.resources import check_template, resources
+from hpcq.schedulers.torque.script import Choices, acceptable_name, choose
+from hpcq.schedulers.torque.submit import (
+    Submission,
+    array_range,
+    build_change,
+    build_qstat,
+    build_qsub,
+    dependencies,
+)
+
+KEY = SubmissionKey("hpcq-" + "0" * 32)
+DEFAULT = "nodes={nodes}:ppn={ppn}"
+
+
+def _choices(spec: JobSpec) -> Choices:
+    return choose(spec, b"", template=DEFAULT, slots_per_node=None, environment={})
+
+
+def _spec(directory: str = "/work", **fields: object) -> JobSpec:
+    return JobSpec(name="run", working_directory=directory, script_file="/s", **fields)  # type: ignore[arg-type]
+
+
+def _qsub(directory: str = "/work", **fields: object) -> Submission:
+    spec = _spec(directory, **fields)
+    return build_qsub(spec, KEY, b"", _choices(spec))
+
+
+def test_the_plainest_job() -> None:
+    submission = _qsub()
+    assert submission.argv == (
+        *("qsub", "-v", f"HPCQ_KEY={KEY}"),
+        *("-N", "run", "-S", "/bin/sh", "-d", "/work", "-l", "nodes=1:ppn=1"),
+    )
+    assert submission.cwd == "/work"
+    assert b"PBS_O_WORKDIR=/work" in submission.stdin
+    assert _choices(_spec()).outputs.stdout_path is None
+
+
+def test_everything_that_can_be_asked_for() -> None:
+    argv = _qsub(
+        slots=4,
+        queue="long",
+        account="proj.x",
+        priority=-5,
+        wall_time_limit_seconds=90,
+        memory_limit_bytes=(1 << 30) + 1,
+        stdout_path="out.txt",
+        stderr_path="/other/err",
+        hold=True,
+    ).argv
+    text = " ".join(argv)
+    assert "-l nodes=1:ppn=4,walltime=90,mem=1048577kb" in text
+    assert "-q long -A proj.x -p -5 -o /work/out.txt -e /other/err -h" in text
+
+
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [
+        (ArrayRange(first=0, last=9), "0-9"),
+        (ArrayRange(first=1, last=5, step=2), "1,3,5"),
+        (ArrayRange(first=3, last=3, max_running=1), "3-3%1"),
+        (ArrayRange(first=1, last=6, step=3, max_running=2), "1,4%2"),
+    ],
+)
+def test_arrays(array: ArrayRange, text: str) -> None:
+    assert array_range(array) == text
+    assert " ".join(_qsub(array=array).argv).endswith(f" -t {text}")
+
+
+@pytest.mark.parametrize(
+    ("condition", "of_a_job", "of_an_array"),
+    [
+        (DependencyCondition.SUCCESS, "afterok:45", "afterokarray:45[]"),
+        (
+            DependencyCondition.FAILURE,
+            "afternotok:45",
+            "afternotokarray:45[][1],afteranyarray:45[]",
+        ),
+        (DependencyCondition.ANY, "afterany:45", "afteranyarray:45[]"),
+        (DependencyCondition.STARTED, "after:45", "afterstartarray:45[][1]"),
+    ],
+)
+def test_dependencies(condition: DependencyCondition, of_a_job: str, of_an_array: str) -> None:
+    first = Dependency(native_id=NativeId("45"), uid=JobUid.new(), condition=condition)
+    other = Dependency(native_id=NativeId("7[2]"), uid=JobUid.new(), condition=condition)
+    assert dependencies((first,), ()) == of_a_job
+    assert dependencies((first,), {NativeId("45")}) == of_an_array
+    assert dependencies((first, other), ()) == f"{of_a_job},{of_a_job.replace('45', '7[2]')}"
+    assert " ".join(_qsub(depends_on=(first,)).argv).endswith(f" -W depend={of_a_job}")
+
+
+def test_outputs_of_an_array_that_torque_cannot_write_are_kept_and_left_to_the_wrapper() -> None:
+    array = ArrayRange(first=1, last=2)
+    argv = " ".join(_qsub(array=array, stdout_path="/odd path", stderr_path="/dev/null").argv)
+    assert "-k oe" in argv
+    assert "/dev/null" not in argv
+    assert "-o /work/out -k e" in " ".join(
+        _qsub(array=array, stdout_path="out", stderr_path="/odd path").argv
+    )
+
+
+@pytest.mark.parametrize("directory", ["/a b", "/a,b", "/a:b", "/a\nb", "/é", "/$HOME", "/a'b"])
+def test_odd_places_are_left_to_the_wrapper(directory: str) -> None:
+    submission = _qsub(directory, stderr_path="/odd path")
+    assert "-d" not in submission.argv
+    assert submission.cwd == "/"
+    assert submission.argv.count("/dev/null") == 2
+    assert directory not in submission.argv
+    outputs = _choices(_spec(directory, stderr_path="/odd path")).outputs
+    assert outputs.stdout_path == "run.o\0"
+    assert outputs.stderr_path == "/odd path"
+
+
+def test_arguments_and_variables_never_stand_on_the_command_line() -> None:
+    submission = _qsub(args=("-h", "x"), environment={"A": "b,c"})
+    assert "x" not in submission.argv
+    assert not any("b,c" in word for word in submission.argv)
+    assert b"A=b,c" in submission.stdin
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("queue", "a@other"),
+        ("queue", "-q"),
+        ("account", "x y"),
+        ("account", ""),
+        ("priority", 1024),
+        ("environment", {"A=B": "x"}),
+        ("environment", {"A": "\0"}),
+    ],
+)
+def test_refused(field: str, value: object) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        _qsub("/work", **{field: value})
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted"),
+    [
+        ("run", "run"),
+        ("2024/run 1", "J2024_run_1"),
+        ("São João", "S_o_Jo_o"),
+        ("", "J"),
+        ("-x", "J-x"),
+        ("x" * 300, "x" * 200),
+    ],
+)
+def test_names(name: str, accepted: str) -> None:
+    assert acceptable_name(name) == accepted
+
+
+@pytest.mark.parametrize(
+    ("template", "slots", "per_node", "asked"),
+    [
+        (DEFAULT, 1, None, "nodes=1:ppn=1"),
+        (DEFAULT, 48, None, "nodes=1:ppn=48"),
+        (DEFAULT, 48, 24, "nodes=2:ppn=24"),
+        (DEFAULT, 8, 24, "nodes=1:ppn=8"),
+        (DEFAULT, 10, 4, "nodes=3:ppn=4"),
+        ("nodes={slots}", 3, 8, "nodes=3"),
+        ("procs={slots}", 3, None, "procs=3"),
+    ],
+)
+def test_slots(template: str, slots: int, per_node: int | None, asked: str) -> None:
+    check_template(template)
+    assert resources(template, slots, per_node) == asked
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["", "nodes=1", "nodes={n}", "nodes={slots", "{slots.__class__}", "-l {slots}"],
+)
+def test_templates_that_cannot_be_used(template: str) -> None:
+    with pytest.raises(ValueError, match="it "):
+        check_template(template)
+
+
+def test_changes_reach_one_job_or_one_array() -> None:
+    assert build_change("qdel", NativeId("45"), is_array=False) == ("qdel", "45")
+    assert build_change("qdel", NativeId("45"), is_array=True) == ("qdel", "45[]")
+    assert build_change("qdel", NativeId("45[2]"), is_array=False) == ("qdel", "45[2]")
+    assert build_change("qhold", NativeId("45.other"), is_array=True) == ("qhold", "45[].other")
+
+
+def test_queries() -> None:
+    assert build_qstat() == ("qstat", "-x", "-t")
+    assert build_qstat(NativeId("4"), NativeId("5[1]")) == ("qstat", "-x", "4", "5[1]")
+    several = build_qstat(NativeId("4"), NativeId("5"), are_arrays=True)
+    assert several == ("qstat", "-x", "-t", "4[]", "5[]")

@@ -1,0 +1,168 @@
+"""The table: which job a number means, and when a listing is another one."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from tests.unit.services.kit import CLUSTER, T0, WIRE
+
+from hpcq.domain import job_merge, submission
+from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
+from hpcq.domain.states import JobState
+from hpcq.services.listing.job_table import Freshness, JobTable
+
+SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
+FRESH = Freshness(T0, stale=False)
+
+
+def ours(number: str | None = "5") -> JobRecord:
+    record = submission.intent(JobUid.new(), SPEC, T0, by="test", is_promised=False)
+    return record if number is None else submission.submitted(record, NativeId(number), T0)
+
+
+def seen(number: str = "5", **fields: object) -> Observation:
+    state = fields.pop("state", JobState.QUEUED)
+    return Observation(native_id=NativeId(number), state=state, **fields)  # type: ignore[arg-type]
+
+
+def foreign(number: str = "5", hours: float = 5, **fields: object) -> JobRecord:
+    submitted = T0 + timedelta(hours=hours)
+    return job_merge.foreign_record(
+        CLUSTER, seen(number, submit_time=submitted, **fields), submitted
+    )
+
+
+def holder(table: JobTable, number: str = "5") -> JobUid | None:
+    entry = table.entry(NativeId(number))
+    return None if entry is None else entry.record.uid
+
+
+def test_a_number_means_its_newest_job_and_the_older_keeps_its_uid() -> None:
+    table, old, new = JobTable(WIRE), ours(), foreign()
+    table.apply([old])
+    table.apply([new])
+    assert holder(table) == new.uid
+    entry = table.entry(old.uid)
+    assert entry is not None
+    assert entry.record is old
+
+
+def test_news_of_the_older_job_do_not_take_the_number_back() -> None:
+    table, old, new = JobTable(WIRE), ours(), foreign()
+    table.apply([old])
+    table.apply([new])
+    table.apply([old.changed(removed_at=T0)])
+    assert holder(table) == new.uid
+    table.apply(gone=[old.uid])
+    assert holder(table) == new.uid
+
+
+def test_a_job_found_after_all_takes_its_number_over_from_an_older_one() -> None:
+    table, old, unclear = JobTable(WIRE), foreign(hours=-300), ours(None)
+    table.apply([old, unclear])
+    table.apply([submission.submitted(unclear, NativeId("5"), T0)])
+    assert holder(table) == unclear.uid
+
+
+@pytest.mark.parametrize("sight_first", [True, False])
+@pytest.mark.parametrize("with_key", [True, False])
+def test_our_job_seen_in_the_queue_is_ours_whichever_came_first(
+    sight_first: bool, with_key: bool
+) -> None:
+    table, record = JobTable(WIRE), ours()
+    key = record.key if with_key else None
+    sight = foreign(hours=0, submission_key=key)
+    for one in [sight, record] if sight_first else [record, sight]:
+        table.apply([one])
+    assert [r.uid for r in table.records()] == [record.uid]
+    assert holder(table) == record.uid
+
+
+def test_a_foreign_job_that_left_is_remembered_as_undetermined() -> None:
+    table, job = JobTable(WIRE), foreign()
+    table.apply([job], as_of=T0)
+    assert table.recently_left(NativeId("5")) is None
+    table.apply(gone=[job.uid])
+    left = table.recently_left(NativeId("5"))
+    assert left is not None
+    assert (left.uid, left.state, left.confirmed_at) == (job.uid, JobState.UNDETERMINED, T0)
+    table.apply([job])
+    assert table.recently_left(NativeId("5")) is None
+
+
+def test_only_so_many_departed_jobs_are_remembered() -> None:
+    table = JobTable(WIRE)
+    jobs = [foreign(str(number)) for number in range(1, 10_101)]
+    table.apply(jobs)
+    table.apply(gone=[job.uid for job in jobs])
+    assert table.recently_left(NativeId("100")) is None
+    assert table.recently_left(NativeId("101")) is not None
+
+
+@pytest.mark.anyio
+async def test_listing_held_by_a_reader_never_changes() -> None:
+    table, job = JobTable(WIRE), foreign()
+    empty = table.listing
+    table.apply([job])
+    full = table.listing
+    table.apply(gone=[job.uid])
+    listings = [await listing.in_order() for listing in (empty, full, table.listing)]
+    assert [len(entries) for entries in listings] == [0, 1, 0]
+
+
+def test_copy_for_a_thread_never_changes() -> None:
+    table, job = JobTable(WIRE), foreign()
+    table.apply([job])
+    copied = table.copy()
+    table.apply(gone=[job.uid])
+    assert copied.entry(NativeId("5")) is copied.entries[job.uid]
+    assert table.entry(NativeId("5")) is None
+
+
+def test_the_version_changes_with_the_jobs_and_not_with_the_time() -> None:
+    table, job = JobTable(WIRE), foreign()
+    versions = [table.listing.version]
+    for changed, gone in (
+        ([job], []),
+        ([job.changed(state=JobState.RUNNING)], []),
+        ([], [job.uid]),
+    ):
+        table.apply(changed, gone)
+        versions.append(table.listing.version)
+    assert len(set(versions)) == 4
+    for later in ({"as_of": T0}, {"gone": [job.uid]}, {}):
+        table.apply(**later)
+        assert (table.listing.version, table.listing.as_of) == (versions[-1], T0), later
+
+
+def test_another_process_has_other_versions() -> None:
+    assert JobTable(WIRE).version != JobTable(WIRE).version
+
+
+@pytest.mark.anyio
+async def test_a_listing_is_made_once_however_many_ask() -> None:
+    table = JobTable(WIRE)
+    table.apply([foreign(str(number)) for number in range(1, 50)])
+    answers = await asyncio.gather(
+        *(table.listing.json(FRESH, usage=False, gzip=True) for _ in range(20))
+    )
+    assert len({id(answer) for answer in answers}) == 1
+
+
+@pytest.mark.anyio
+async def test_a_reader_that_leaves_does_not_end_the_making_for_the_others() -> None:
+    table = JobTable(WIRE)
+    table.apply([foreign()])
+    first = asyncio.create_task(table.listing.json(FRESH, usage=False, gzip=False))
+    second = asyncio.create_task(table.listing.json(FRESH, usage=False, gzip=False))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second).startswith(b'[{"jobId":"5"')
+
+
+def test_jobs_come_oldest_first_and_keep_their_place() -> None:
+    table = JobTable(WIRE)
+    jobs = [foreign(str(number)) for number in (7, 5, 6)]
+    table.apply(jobs)
+    table.apply([jobs[0].changed(state=JobState.RUNNING)])
+    assert [r.native_id for r in table.records()] == ["7", "5", "6"]
