@@ -241,8 +241,9 @@ def _pbs(said: Callable[..., str], state: Path) -> _Source:
         return [_pbs_run(state, line) for line in lines if line.split(";")[1] == "E"]
 
     def queued() -> list[str]:
-        jobs = json.loads(said(qstat, "-f", "-F", "json")).get("Jobs", {})
-        return [job["Job_Name"] for job in jobs.values()]
+        lines = said(qstat, "-f", "-F", "dsv", "-D", "\x1f").splitlines()
+        told = [dict(word.partition("=")[::2] for word in line.split("\x1f")) for line in lines]
+        return [job["Job_Name"] for job in told]
 
     def marker(name: str) -> None:
         said(qsub, "-N", name, "-o", "/dev/null", "-e", "/dev/null", "-", stdin="true\n")

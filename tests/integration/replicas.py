@@ -157,7 +157,7 @@ class Site:
     url: str
     scheduler: FakeScheduler = field(default_factory=lambda: FakeScheduler(Clock()))
     members: list[Member] = field(default_factory=list)
-    interval_seconds: float = 0.05
+    interval_seconds: float = 0.1
 
     def __post_init__(self) -> None:
         script = self.directory / "run.sh"
