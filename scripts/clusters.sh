@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the tests run against, on this machine: a real Slurm, Grid Engine and PostgreSQL, and
+# What the tests run against, on this machine: a real Slurm, Grid Engine, OAR and PostgreSQL, and
 # environment modules. Torque and PBS have stand-ins (tests/fakebin), which need nothing.
 #
 #   scripts/clusters.sh up      install (root, Debian) and start what is not there
@@ -31,6 +31,7 @@ case ${1:-} in
 up)
     start slurm "Slurm"
     start sge "Grid Engine"
+    start oar "OAR"
     start postgres "PostgreSQL"
     start modules "Environment Modules and Lmod"
     ;;
@@ -43,6 +44,7 @@ down)
             $python tests/clusters/$name.py down </dev/null >/dev/null 2>&1 || true
         done
     done
+    $python tests/clusters/oar.py down </dev/null >/dev/null 2>&1 || true
     # A test that was killed leaves the server that it had for itself.
     $python tests/clusters/postgres.py down all </dev/null >/dev/null 2>&1 || true
     ;;

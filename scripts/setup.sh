@@ -75,7 +75,7 @@ run)
 dev)
     say "Installing the dependencies of the service and of its development"
     install --require-hashes -r requirements-dev.txt
-    install --no-deps --no-build-isolation --editable .
+    install --no-deps --no-build-isolation --editable . --editable plugins/oar
     ;;
 *) fail "usage: scripts/setup.sh run|dev" ;;
 esac

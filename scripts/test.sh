@@ -15,7 +15,16 @@ then
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq curl </dev/null >/dev/null 2>&1 || true
 fi
 scripts/clusters.sh up
+status=0
+echo "Running the tests of the plugin for OAR"
+(
+    cd plugins/oar
+    # Beside other tests OAR takes minutes to start a job, alone seconds.
+    PYTHONPATH=../.. ../../.venv/bin/python -m pytest -p tests.progress -p tests.left_out \
+        --numprocesses "${TEST_WORKERS:-4}" --dist loadfile </dev/null
+) || status=1
 echo "Running the tests"
 # Many tests wait, so more of them than there are cores. conftest.py says which begin first.
-exec .venv/bin/python -m pytest -p tests.progress -p tests.left_out --numprocesses "${TEST_WORKERS:-4}" \
-    --dist loadgroup --no-loadscope-reorder "$@" </dev/null
+.venv/bin/python -m pytest -p tests.progress -p tests.left_out --numprocesses "${TEST_WORKERS:-4}" \
+    --dist loadgroup --no-loadscope-reorder "$@" </dev/null || status=1
+exit $status

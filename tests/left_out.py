@@ -14,6 +14,7 @@ __all__ = ["pytest_sessionfinish", "pytest_terminal_summary"]
 REAL = {
     "slurm": "Slurm",
     "sge": "Grid Engine",
+    "oar": "OAR",
     "modules": "Environment Modules and Lmod",
     "postgres": "PostgreSQL",
 }

@@ -36,6 +36,8 @@ class Backend:
         conditions: on which a job can depend on another one.
         arrays: whether it can run arrays.
         administrator: the command by which one ends a job; None where there is none.
+        every_nth_value: of the hostile values those that are tried; all, but where a job takes
+            seconds to start.
         tells_removals: whether a running job that an administrator ended is told from one that
             was killed.
         directives: lines of a script that name the job ``theirs`` and send its output to
@@ -58,6 +60,7 @@ class Backend:
     obeys_directives: bool = True
     administrator: str | None = None
     tells_removals: bool = True
+    every_nth_value: int = 1
 
     def settings(self) -> dict[str, str]:
         """Return the variables that make a service speak to it; start it when needed."""

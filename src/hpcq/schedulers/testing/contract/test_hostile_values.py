@@ -66,6 +66,12 @@ class Attempt:
     job_id: str | None = None
 
 
+def _tried(base: Path, backend: Backend) -> list[str]:
+    everything = values(f"{base}/{CANARY}")
+    assert len(set(everything)) >= 50
+    return everything[:: backend.every_nth_value]
+
+
 def _attempt(base: Path, number: int, value: str, backend: Backend) -> Attempt:
     """Lay out directories and a script with the hostile name, and a benign way beside them."""
     home = base / backend.name / f"v{number}"
@@ -130,8 +136,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, service: Service) -> Path:
 @pytest.fixture(scope="module")
 def attempts(service: Service, backend: Backend, base: Path) -> Iterator[list[Attempt]]:
     """Every value in every field: submitted, and over."""
-    hostile = values(f"{base}/{CANARY}")
-    assert len(set(hostile)) >= 50
+    hostile = _tried(base, backend)
     made = [_attempt(base, n, value, backend) for n, value in enumerate(hostile)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda attempt: _submit(service, attempt), made))
@@ -203,11 +208,11 @@ def test_few_values_are_refused_and_each_with_its_reason(attempts: list[Attempt]
 
 @pytest.mark.parametrize("name", ["workingDirectory", "scriptFile", "stdoutPath", "stderrPath"])
 def test_values_that_are_no_absolute_paths_are_refused_or_harmless(
-    service: Service, jobs: Jobs, study: Study, base: Path, name: str
+    service: Service, jobs: Jobs, study: Study, base: Path, name: str, backend: Backend
 ) -> None:
     script = study.script("true\n")
     accepted = []
-    for value in values(f"{base}/{CANARY}"):
+    for value in _tried(base, backend):
         answer = service.client.post("/jobs", json=study.job(script) | {name: value})
         if answer.status_code == 201 and name.startswith("std"):
             accepted.append(jobs.accepted(answer))
@@ -219,9 +224,11 @@ def test_values_that_are_no_absolute_paths_are_refused_or_harmless(
     assert _canaries(service, base) == []
 
 
-def test_hostile_queues_are_refused(service: Service, jobs: Jobs, study: Study, base: Path) -> None:
+def test_hostile_queues_are_refused(
+    service: Service, jobs: Jobs, study: Study, base: Path, backend: Backend
+) -> None:
     script = study.script("true\n")
-    for value in values(f"{base}/{CANARY}"):
+    for value in _tried(base, backend):
         answer = service.client.post("/jobs", json=study.job(script, queue=value, hold=True))
         # Grid Engine's queues are patterns: this one means any.
         if answer.status_code == 201 and value in WILDCARDS:
@@ -233,10 +240,10 @@ def test_hostile_queues_are_refused(service: Service, jobs: Jobs, study: Study, 
 
 
 def test_hostile_variable_names_are_refused_or_arrive(
-    service: Service, jobs: Jobs, study: Study, base: Path
+    service: Service, jobs: Jobs, study: Study, base: Path, backend: Backend
 ) -> None:
     accepted: dict[str, Study] = {}
-    for number, value in enumerate(values(f"{base}/{CANARY}")):
+    for number, value in enumerate(_tried(base, backend)):
         own = Study(study.directory / str(number))
         script = own.script("/bin/cat /proc/$$/environ > environ\n")
         body = own.job(script, environment={value: f"value {number}"})
