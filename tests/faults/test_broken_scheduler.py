@@ -50,8 +50,13 @@ def _is_left_open(service: Service, answer: httpx.Response) -> None:
     assert answer.status_code == 202, f"{answer.status_code} {answer.text[:2000]}"
     assert answer.json()["jobId"] is None
     job = service.client.get(answer.headers["location"]).json()
-    assert (job["uid"], job["state"]) == (answer.json()["uid"], "UNDETERMINED")
-    assert "Whether it took the job is being found out." in job["stateReason"]
+    assert job["uid"] == answer.json()["uid"]
+    # On a slow machine it may be known by now that the scheduler surely does not have it.
+    reasons = {
+        "UNDETERMINED": "Whether it took the job is being found out.",
+        "QUEUED": "It is being handed to the scheduler again",
+    }
+    assert reasons.get(job["state"], "?") in job["stateReason"], job
 
 
 @ON_ONE

@@ -46,6 +46,8 @@ def test_grid_engine_counts_from_the_beginning_again(start_service: Start, study
     older = _run(jobs, study, 3)
     with outage(PRIVATE_SGE, "qmaster"):
         PRIVATE_SGE.do("renumber", older["jobId"])
+    # A daemon that is back may not answer yet, and nothing is submitted until the queue is read.
+    jobs.polled(2)
     newer = _run(jobs, study, 4)
     assert (older["exitCode"], newer["exitCode"]) == (3, 4)
     _both_are_kept(service, older, newer)

@@ -78,6 +78,10 @@ class ErrorTable:
         said = self._said(done).strip() or done.stdout.decode("utf-8", "replace")
         return excerpt(self.noise.sub("", said).strip() or said)
 
+    def words_of(self, done: Completed) -> str:
+        """Return a command's complaint as part of a sentence."""
+        return self.message_of(done)
+
     def check(self, done: Completed, native_id: NativeId | None = None) -> None:
         """Return if the command succeeded.
 
@@ -96,23 +100,23 @@ class ErrorTable:
         kind = self.kind_of(done)
         if kind is None:
             return
-        message = self.message_of(done)
+        message, words = self.message_of(done), self.words_of(done)
         match kind:
             case ErrorKind.UNAVAILABLE | ErrorKind.ANSWER_LOST:
                 raise SchedulerUnavailable(
-                    f"{self.scheduler} does not answer: {message}", scheduler_message=message
+                    f"{self.scheduler} does not answer: {words}", scheduler_message=message
                 )
             case ErrorKind.UNKNOWN_JOB if native_id is not None:
                 raise JobNotFound(native_id)
             case ErrorKind.FORBIDDEN:
                 raise NotAuthorized(
-                    f"{self.scheduler} does not allow it: {message}", scheduler_message=message
+                    f"{self.scheduler} does not allow it: {words}", scheduler_message=message
                 )
             case ErrorKind.WRONG_STATE:
-                raise WrongState(f"The job's state does not allow it: {message}")
+                raise WrongState(f"The job's state does not allow it: {words}")
             case ErrorKind.LIMIT_REACHED:
                 raise QuotaExceeded(
-                    f"{self.scheduler} takes no more jobs at present: {message}",
+                    f"{self.scheduler} takes no more jobs at present: {words}",
                     scheduler_message=message,
                 )
         raise CommandFailed(done.argv, done.exit_code, message.encode())
@@ -149,9 +153,7 @@ class ErrorTable:
         names = [name for pattern, name in self.fields if pattern.search(said)]
         names += [name for code, name in self.field_statuses.items() if code == done.exit_code]
         if names and kind not in (ErrorKind.UNAVAILABLE, ErrorKind.LIMIT_REACHED):
-            raise InvalidSpec(
-                f"{self.scheduler} refuses it: {self.message_of(done)}", field=names[0]
-            )
+            raise InvalidSpec(f"{self.scheduler} refuses it: {self.words_of(done)}", field=names[0])
         self.check(done)
 
     def _said(self, done: Completed) -> str:

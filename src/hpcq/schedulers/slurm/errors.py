@@ -55,8 +55,8 @@ _UNKNOWN_OPTION = re.compile(r"(?:unrecognized|invalid|ambiguous) option(?: --)?
 
 
 class _SlurmErrors(ErrorTable):
-    def message_of(self, done: Completed) -> str:
-        """Return what the command said, as one line without its own name before each sentence."""
+    def words_of(self, done: Completed) -> str:
+        """Return a command's complaint as one line without its own name before each sentence."""
         said = (excerpt(done.stderr) or excerpt(done.stdout)).splitlines()
         lines = [_PREAMBLE.sub("", line).strip() for line in said]
         told = [line for line in lines if line and not line.startswith("Try ")]
@@ -190,7 +190,7 @@ def check_trial(done: Completed) -> None:
         SchedulerUnavailable: the controller did not answer.
         SchedulerError: no job of this account is taken.
     """
-    kind, message = ERRORS.kind_of(done), ERRORS.message_of(done)
+    kind, message = ERRORS.kind_of(done), ERRORS.words_of(done)
     if kind in (ErrorKind.UNAVAILABLE, ErrorKind.ANSWER_LOST):
         ERRORS.check(done)
     is_refused = kind is ErrorKind.FORBIDDEN or _NO_ACCOUNT in message
