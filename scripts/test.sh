@@ -1,6 +1,6 @@
 #!/bin/sh
 # Every test, against real schedulers and a real PostgreSQL where they can be had. Arguments go to
-# pytest.
+# pytest, and leave out the plugin's tests.
 #
 # TEST_WORKERS is how many tests run at the same time; HPCQ_REQUIRE_REAL=1 refuses to leave out
 # a test that needs one of them.
@@ -16,13 +16,15 @@ then
 fi
 scripts/clusters.sh up
 status=0
-echo "Running the tests of the plugin for OAR"
-(
-    cd plugins/oar
+if [ $# -eq 0 ]; then
+    echo "Running the tests of the plugin for OAR"
     # Beside other tests OAR takes minutes to start a job, alone seconds.
-    PYTHONPATH=../.. ../../.venv/bin/python -m pytest -p tests.progress -p tests.left_out \
-        --numprocesses "${TEST_WORKERS:-4}" --dist loadfile </dev/null
-) || status=1
+    (
+        cd plugins/oar
+        PYTHONPATH=../.. ../../.venv/bin/python -m pytest -p tests.progress -p tests.left_out \
+            --numprocesses "${TEST_WORKERS:-4}" --dist loadfile </dev/null
+    ) || status=1
+fi
 echo "Running the tests"
 # Many tests wait, so more of them than there are cores. conftest.py says which begin first.
 .venv/bin/python -m pytest -p tests.progress -p tests.left_out --numprocesses "${TEST_WORKERS:-4}" \
