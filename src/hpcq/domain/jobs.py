@@ -100,6 +100,8 @@ class JobSpec:
         depends_on: the jobs that have to come first.
         array: run the script once for each of these numbers; the scheduler tells it which.
         outputs: where the output goes; None until the service has completed it.
+        has_queue_time_limit: whether nobody asked for a wall time limit, so that the one that the
+            scheduler shows is its queue's.
     """
 
     name: str
@@ -119,6 +121,7 @@ class JobSpec:
     depends_on: tuple[Dependency, ...] = ()
     array: ArrayRange | None = None
     outputs: Outputs | None = None
+    has_queue_time_limit: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,11 +98,14 @@ class ScriptDirectives:
             takes them. None for ``NAME.oID`` and ``NAME.eID``; a backend whose own default
             differs, as for an array, gives that; one that adds the number of a task to the
             request's absolute path gives that path with the addition.
+        asks_time_limit: False if the script surely asks for no wall time limit, and the scheduler
+            shows its queue's in place of none.
     """
 
     name: str | None = None
     stdout: str | None = None
     stderr: str | None = None
+    asks_time_limit: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,24 @@ async def test_check_completes_name_and_outputs(checker: PathChecker, spec: JobS
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("asked", "script_asks", "is_queues"),
+    [(None, False, True), (None, True, False), (60, False, False)],
+)
+async def test_check_tells_a_queues_time_limit_from_one_that_was_asked_for(
+    checker: PathChecker,
+    scheduler: Directing,
+    spec: JobSpec,
+    asked: int | None,
+    script_asks: bool,
+    is_queues: bool,
+) -> None:
+    scheduler.directives = ScriptDirectives(asks_time_limit=script_asks)
+    checked = await checker.check(replace(spec, wall_time_limit_seconds=asked))
+    assert checked.has_queue_time_limit is is_queues
+
+
+@pytest.mark.anyio
 async def test_check_hears_the_script_where_the_request_is_silent(
     checker: PathChecker, scheduler: Directing, spec: JobSpec
 ) -> None:

@@ -143,6 +143,14 @@ def test_what_was_submitted_comes_back_as_it_was() -> None:
     assert "never on the wire" not in json.dumps(job)
 
 
+def test_time_limit_of_the_queue_is_none_of_a_job_that_asked_for_none() -> None:
+    spec = replace(SPEC, wall_time_limit_seconds=None, has_queue_time_limit=True)
+    assert RUNNING.seen is not None
+    seen = replace(RUNNING.seen, wall_time_limit_seconds=60)
+    assert of(RUNNING.changed(spec=spec, seen=seen))["wallTimeLimit"] is None
+    assert of(RUNNING.changed(spec=None, seen=seen))["wallTimeLimit"] == 60
+
+
 def test_where_the_scheduler_put_it_goes_before_where_it_was_asked_to_run() -> None:
     assert of(TAKEN)["queue"] == "all.q"
     assert of(RUNNING)["queue"] == "all.q@n1"

@@ -26,6 +26,7 @@ _LETTERS = {
     "M": "clusters",
     "o": "output",
     "Q": "quiet",
+    "t": "time",
     "W": "wait",
 }
 _NAMES_WITH_VALUE = frozenset(
@@ -41,6 +42,8 @@ _NAMES_WITH_VALUE = frozenset(
         "job-name",
         "output",
         "propagate",
+        "time",
+        "time-min",
         "uid",
         *MEMORY_OPTIONS,
     }
@@ -58,8 +61,15 @@ _OTHER_NAMES = frozenset(
 _NAMES = _NAMES_WITH_VALUE | {"quiet", "test-only", "wait"}
 # What PBS and LSF call them.
 _OTHER_LETTERS: Mapping[str, Mapping[str, str]] = {
-    "#PBS": {"N": "job-name", "o": "output", "e": "error", "J": "array", "t": "array"},
-    "#BSUB": {"J": "job-name", "o": "output", "e": "error"},
+    "#PBS": {
+        "N": "job-name",
+        "o": "output",
+        "e": "error",
+        "J": "array",
+        "t": "array",
+        "l": "time",  # A resource list, which may hold a walltime.
+    },
+    "#BSUB": {"J": "job-name", "o": "output", "e": "error", "W": "time"},
 }
 
 _REFUSED = {
@@ -92,6 +102,11 @@ class ScriptOptions:
     def is_array(self) -> bool:
         """True for a script that runs once for each of many numbers."""
         return "array" in self.values
+
+    @property
+    def asks_time_limit(self) -> bool:
+        """True unless the script certainly leaves the wall time limit to the partition."""
+        return "time" in self.values or "time-min" in self.values
 
     @property
     def environment(self) -> dict[str, str]:

@@ -164,7 +164,9 @@ def directives_of(spec: JobSpec, script: bytes, account: Mapping[str, str]) -> S
     name = options.values.get("job-name")
     named = spec if spec.name else replace(spec, name=name or default_name(spec.working_directory))
     stdout, stderr = output_patterns(named, options, account)
-    return ScriptDirectives(name=name, stdout=stdout, stderr=stderr)
+    return ScriptDirectives(
+        name=name, stdout=stdout, stderr=stderr, asks_time_limit=options.asks_time_limit
+    )
 
 
 def _is_set_on_node(name: str) -> bool:

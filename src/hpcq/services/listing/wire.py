@@ -258,7 +258,11 @@ class WireFormat:
             queue=seen.queue or spec.queue,
             account=seen.account or spec.account,
             hosts=seen.hosts,
-            wall_time_limit=_either(spec.wall_time_limit_seconds, seen.wall_time_limit_seconds),
+            wall_time_limit=(
+                None
+                if spec.has_queue_time_limit
+                else _either(spec.wall_time_limit_seconds, seen.wall_time_limit_seconds)
+            ),
             memory_limit=gibibytes(_either(spec.memory_limit_bytes, seen.memory_limit_bytes)),
             stdout_path=_output(record, "stdout"),
             stderr_path=_output(record, "stderr"),

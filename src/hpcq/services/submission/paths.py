@@ -114,7 +114,8 @@ def _check(spec: JobSpec, backend: SchedulerBackend) -> JobSpec:
     outputs = place_outputs(spec, said.stdout, said.stderr)
     _check_output(outputs.stdout, _responsible("stdoutPath", spec.stdout_path, said.stdout))
     _check_output(outputs.stderr, _responsible("stderrPath", spec.stderr_path, said.stderr))
-    return replace(spec, outputs=outputs)
+    is_asked = spec.wall_time_limit_seconds is not None or said.asks_time_limit
+    return replace(spec, outputs=outputs, has_queue_time_limit=not is_asked)
 
 
 def _absolute(spec: JobSpec, path: str | None) -> str | None:

@@ -60,6 +60,21 @@ def test_another_line_says_nothing(line: str) -> None:
     assert not read_options(script(line)).values
 
 
+@pytest.mark.parametrize(
+    ("line", "asks"),
+    [
+        ("#SBATCH --time=5", True),
+        ("#SBATCH -p debug -t 5", True),
+        ("#SBATCH --time-min=1", True),
+        ("#PBS -l walltime=60", True),
+        ("#BSUB -W 5", True),
+        ("#SBATCH --threads-per-core=1", False),
+    ],
+)
+def test_script_asks_for_a_time_limit_or_leaves_it_to_the_partition(line: str, asks: bool) -> None:
+    assert decide(line).asks_time_limit is asks
+
+
 def test_the_last_of_two_options_counts() -> None:
     assert read_options(script("#SBATCH -J a", "#SBATCH -J b")).values["job-name"] == "b"
 
@@ -94,13 +109,17 @@ def test_parsable_is_harmless() -> None:
 
 def test_the_script_s_name_and_outputs_stand_when_the_request_is_silent() -> None:
     decided = decide("#SBATCH -J mine -o %x-%j.log -e /var/%u/%%.err")
-    assert decided == ScriptDirectives(name="mine", stdout="mine-%j.log", stderr="/var/me/%%.err")
+    assert decided == ScriptDirectives(
+        asks_time_limit=False, name="mine", stdout="mine-%j.log", stderr="/var/me/%%.err"
+    )
     told = options("#SBATCH -J mine -o %x-%j.log -e /var/%u/%%.err", name="mine")
     assert {"--job-name=mine", "--output=/srv/study/mine-%j.log", "--error=/var/me/%%.err"} <= told
 
 
 def test_one_output_in_the_script_leaves_the_other_its_usual_name() -> None:
-    assert decide("#SBATCH -o a.log") == ScriptDirectives(stdout="a.log", stderr="study.e%j")
+    assert decide("#SBATCH -o a.log") == ScriptDirectives(
+        asks_time_limit=False, stdout="a.log", stderr="study.e%j"
+    )
 
 
 def test_the_request_wins_over_the_script() -> None:
@@ -122,13 +141,19 @@ def test_an_output_that_slurm_alone_can_tell_lies_in_the_folder_as_it_is() -> No
 
 
 def test_outputs_without_a_word_get_the_usual_names() -> None:
-    assert decide() == ScriptDirectives(stdout="study.o%j", stderr="study.e%j")
-    assert decide(name="a/b%") == ScriptDirectives(stdout="a_b%%.o%j", stderr="a_b%%.e%j")
+    assert decide() == ScriptDirectives(
+        asks_time_limit=False, stdout="study.o%j", stderr="study.e%j"
+    )
+    assert decide(name="a/b%") == ScriptDirectives(
+        asks_time_limit=False, stdout="a_b%%.o%j", stderr="a_b%%.e%j"
+    )
 
 
 def test_tasks_of_an_array_have_outputs_of_their_own() -> None:
     decided = decide("#SBATCH --array=1-3")
-    assert decided == ScriptDirectives(stdout="study.o%j.%a", stderr="study.e%j.%a")
+    assert decided == ScriptDirectives(
+        asks_time_limit=False, stdout="study.o%j.%a", stderr="study.e%j.%a"
+    )
     assert "--output=/srv/study/demo.o%A.%a" in options("#SBATCH --array=1-3")
     # In an array %j is another number for each task.
     assert decide("#SBATCH --array=1-3 -o %A_%a.log").stdout == "%j_%a.log"
