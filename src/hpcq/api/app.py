@@ -37,8 +37,8 @@ from hpcq.execution.local import LocalRunner
 from hpcq.schedulers import registry
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.services.listing.wire import WireFormat
-from hpcq.services.program_sources import program_sources
-from hpcq.services.programs import ProgramService
+from hpcq.services.programs.service import ProgramService
+from hpcq.services.programs.sources import program_sources
 from hpcq.services.resilience import ResilientBackend
 from hpcq.services.submission.paths import PathChecker
 from hpcq.services.wiring import Services, assemble

@@ -15,7 +15,7 @@ from hpcq.services.listing.pagination import Pagination
 from hpcq.services.listing.wire import WireFormat
 from hpcq.services.monitoring.job_details import UsageReader
 from hpcq.services.monitoring.monitor import Monitor
-from hpcq.services.programs import ProgramService
+from hpcq.services.programs.service import ProgramService
 from hpcq.services.submission.submitter import SubmissionCheck
 
 __all__ = ["Context", "ContextDependency"]

@@ -31,9 +31,9 @@ from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import ArrayRange, DependencyCondition, JobSpec
 from hpcq.domain.units import GIBIBYTE
 from hpcq.services.listing.wire import wire_name
-from hpcq.services.programs import ProgramService
+from hpcq.services.programs.request import ProgramRequest
+from hpcq.services.programs.service import ProgramService
 from hpcq.services.submission.dependencies import DependencyRequest
-from hpcq.services.submission.program_request import ProgramRequest
 
 __all__ = ["ArrayIn", "DependencyIn", "JobSubmission"]
 

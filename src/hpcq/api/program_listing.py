@@ -10,7 +10,7 @@ import msgspec
 from hpcq.domain.parameters import Parameter
 from hpcq.domain.programs import Program
 from hpcq.services.listing.job_table import pack
-from hpcq.services.programs import Catalogue
+from hpcq.services.programs.service import Catalogue
 
 __all__ = ["Listing", "ProgramListing", "as_array"]
 

@@ -27,10 +27,10 @@ from hpcq.services.listing.publisher import JobPublisher
 from hpcq.services.listing.wire import WireFormat, wire_name
 from hpcq.services.monitoring.job_details import DetailsReader, UsageReader
 from hpcq.services.monitoring.monitor import Monitor
+from hpcq.services.programs.request import ProgramRequest
 from hpcq.services.submission.attempt import SubmissionRunner
 from hpcq.services.submission.dependencies import DependencyRequest, resolve
 from hpcq.services.submission.paths import PathChecker
-from hpcq.services.submission.program_request import ProgramRequest
 from hpcq.services.submission.submitter import Submission, Submitter
 from hpcq.storage.jobs import JobStore
 

@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 
 from hpcq.domain.programs import ProgramKey
 from hpcq.programs.catalogue import CatalogueError, load_catalogue
-from hpcq.services import program_sources
-from hpcq.services.program_sources import CatalogueFile
-from hpcq.services.programs import Catalogue, ProgramService
+from hpcq.services.programs import sources as program_sources
+from hpcq.services.programs.service import Catalogue, ProgramService
+from hpcq.services.programs.sources import CatalogueFile
 
 IN_FORCE = "The catalogue stays as it was before."
 

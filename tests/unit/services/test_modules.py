@@ -4,7 +4,7 @@ import pytest
 
 from hpcq.domain.errors import CommandTimedOut, SchedulerError
 from hpcq.execution.protocol import Command, Completed
-from hpcq.services.program_sources import ModuleReader
+from hpcq.services.programs.sources import ModuleReader
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ from hpcq.domain.jobs import JobSpec
 from hpcq.domain.parameters import Parameter, ParameterType
 from hpcq.domain.programs import Installation, Program
 from hpcq.programs.layouts import DESSEM
-from hpcq.services.programs import Catalogue, ProgramService
-from hpcq.services.submission.program_request import ProgramRequest, split_legacy_command
+from hpcq.services.programs.request import ProgramRequest, split_legacy_command
+from hpcq.services.programs.service import Catalogue, ProgramService
 
 pytestmark = pytest.mark.anyio
 

@@ -15,8 +15,8 @@ from hpcq.execution.local import LocalRunner
 from hpcq.programs.scanner import Scan
 from hpcq.programs.settings import ProgramPathRule
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
-from hpcq.services.program_sources import CatalogueFile, Source, in_thread, program_sources
-from hpcq.services.programs import Catalogue, ProgramService
+from hpcq.services.programs.service import Catalogue, ProgramService
+from hpcq.services.programs.sources import CatalogueFile, Source, in_thread, program_sources
 
 
 def installed(name: str, version: str) -> Installation:

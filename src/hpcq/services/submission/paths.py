@@ -19,7 +19,7 @@ from hpcq.domain.jobs import JobSpec
 from hpcq.domain.outputs import default_name, fill_pattern, place_outputs
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.schedulers.command_line import read_script
-from hpcq.services.submission.program_request import split_legacy_command
+from hpcq.services.programs.request import split_legacy_command
 
 __all__ = ["PathChecker"]
 

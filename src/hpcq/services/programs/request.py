@@ -10,7 +10,7 @@ from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.parameters import Parameter
 from hpcq.domain.programs import Program
-from hpcq.services.programs import Catalogue, ProgramService
+from hpcq.services.programs.service import Catalogue, ProgramService
 
 __all__ = ["ProgramRequest", "split_legacy_command"]
 

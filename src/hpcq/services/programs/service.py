@@ -11,7 +11,7 @@ import structlog
 from hpcq.domain.errors import HpcqError, StoreUnavailable
 from hpcq.domain.programs import Installation, Program, ProgramKey
 from hpcq.programs.scanner import LAST_KNOWN, Scan
-from hpcq.services.program_sources import CatalogueFile, Source
+from hpcq.services.programs.sources import CatalogueFile, Source
 
 __all__ = ["Catalogue", "ProgramNumbers", "ProgramService"]
 
