@@ -23,6 +23,7 @@ from hpcq.storage.documents import to_json
 from hpcq.storage.explain import explain
 from hpcq.storage.migrate import Deployment, bring_up_to_date
 from hpcq.storage.schema import deployments, events
+from hpcq.storage.stuck_writers import end_stuck_writers
 
 __all__ = ["Database", "Transaction"]
 
@@ -237,7 +238,10 @@ def _engine(url: sa.URL) -> sa.Engine:
         sa.event.listen(engine, "connect", _on_connect)
         return engine
     options = {name: value for name, value in _POSTGRESQL_OPTIONS.items() if name not in url.query}
-    return sa.create_engine(url, pool_size=_READERS + 1, pool_pre_ping=True, connect_args=options)
+    pool_size = _READERS + 1
+    engine = sa.create_engine(url, pool_size=pool_size, pool_pre_ping=True, connect_args=options)
+    end_stuck_writers(engine)
+    return engine
 
 
 def _on_connect(connection: Any, _record: object) -> None:

@@ -1,6 +1,9 @@
 """Events: numbered 1, 2, 3 … whoever writes them and whatever fails on the way."""
 
 import asyncio
+import os
+import struct
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from tests.unit.storage.kit import T0, Store, add, ended, foreign, job, key, sev
 from hpcq.domain.errors import StoreUnavailable
 from hpcq.domain.events import EventDraft, EventKind
 from hpcq.domain.jobs import JobRecord, JobUid
-from hpcq.storage import database
+from hpcq.storage import database, stuck_writers
 from hpcq.storage.database import Transaction
 
 pytestmark = pytest.mark.anyio
@@ -162,9 +165,27 @@ async def test_several_services_give_a_key_to_one_job(shared: Place) -> None:
             assert await stores[0].jobs.by_uid(records[1 - winner].uid) is None
 
 
+def _send_half_a_step(transaction: Transaction) -> None:
+    """Send PostgreSQL a message (Close) without the one that ends a step (Sync)."""
+    driver: Any = transaction.connection.connection.driver_connection
+    os.write(driver.fileno(), b"C" + struct.pack("!i", 4 + 2) + b"S\0")
+
+
+@pytest.mark.parametrize(
+    ("before", "others_wait_seconds", "said"),
+    [
+        pytest.param(lambda _: None, 600.0, "idle", id="between-steps"),
+        pytest.param(_send_half_a_step, 0.5, "terminating connection", id="within-a-step"),
+    ],
+)
 async def test_a_writer_that_stands_still_does_not_stop_the_others_for_long(
-    shared: Place, monkeypatch: pytest.MonkeyPatch
+    shared: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    before: Callable[[Transaction], None],
+    others_wait_seconds: float,
+    said: str,
 ) -> None:
+    monkeypatch.setattr(stuck_writers, "_STANDS_STILL_SECONDS", others_wait_seconds)
     options = "-c lock_timeout=100 -c idle_in_transaction_session_timeout=500"
     monkeypatch.setitem(database._POSTGRESQL_OPTIONS, "options", options)
     async with several(shared.url, 2) as (still, other):
@@ -172,6 +193,7 @@ async def test_a_writer_that_stands_still_does_not_stop_the_others_for_long(
         began, go_on = asyncio.Event(), asyncio.Event()
 
         def stands_still(transaction: Transaction) -> None:
+            before(transaction)
             loop.call_soon_threadsafe(began.set)
             asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
             transaction.connection.execute(sa.text("SELECT 1"))
@@ -187,7 +209,7 @@ async def test_a_writer_that_stands_still_does_not_stop_the_others_for_long(
             except StoreUnavailable:
                 continue
         go_on.set()
-        with pytest.raises(StoreUnavailable, match="idle"):
+        with pytest.raises(StoreUnavailable, match=said):
             await standing
         await add(still, [job(2)])
         assert await numbers(still) == [1, 2]
