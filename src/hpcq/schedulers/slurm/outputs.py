@@ -73,8 +73,9 @@ def output_options(
         if pattern is None:
             value = _in_folder(options, option, spec.working_directory)
             told += [] if value is None else [f"--{option}={value}"]
-        elif "\\" in pattern and set(_OUR_MARK.findall(pattern)) - {"%"}:
-            # A backslash turns Slurm's patterns off.
+        elif "\\" in pattern:
+            # A backslash turns Slurm's patterns off, and is itself removed: one of two up to 24.11,
+            # all of them in 26.05.
             told.append(f"--{option}=/dev/null")
             written[stream] = pattern
         else:
@@ -100,12 +101,7 @@ def _in_folder(options: ScriptOptions, option: str, folder: str) -> str | None:
 
 
 def _slurm_pattern(pattern: str, *, is_array: bool) -> str:
-    r"""Return Slurm's pattern for one of ours (`hpcq.domain.outputs`), absolute.
-
-    A backslash anywhere turns patterns off and is itself removed, once (seen in 22.05).
-    """
-    if "\\" in pattern:
-        return pattern.replace("%%", "%").replace("\\", "\\\\")
+    """Return Slurm's pattern for one of ours (`hpcq.domain.outputs`), absolute."""
     array_id = "%A" if is_array else "%j"
     return _OUR_MARK.sub(lambda mark: array_id if mark[1] == "j" else mark[0], pattern)
 
