@@ -356,4 +356,6 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=400, stateful_step_count=30, deadline=None)
+TestLife.settings = settings(
+    max_examples=4 * settings().max_examples, stateful_step_count=30, deadline=None
+)

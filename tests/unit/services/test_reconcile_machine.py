@@ -289,4 +289,6 @@ class Following(RuleBasedStateMachine):
 
 
 TestFollowing = Following.TestCase
-TestFollowing.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestFollowing.settings = settings(
+    max_examples=3 * settings().max_examples, stateful_step_count=40, deadline=None
+)
