@@ -466,7 +466,7 @@ def test_so_many_jobs_of_an_array_run_at_the_same_time(site: Site) -> None:
     waiting = site.listed(NativeId(f"{native_id}[1]"))
     assert waiting is not None
     assert (waiting.state, waiting.native_state) == (JobState.QUEUED, "H")
-    assert waiting.state_reason == "waits until fewer jobs of its array run"
+    assert waiting.state_reason == "It waits until fewer jobs of its array run."
     # An array that no listing has shown, to a service that has just been started.
     backend = site.new_backend(site.torque.home)
     site.run(backend.cancel(native_id))
@@ -510,7 +510,7 @@ def test_a_job_waits_for_what_it_was_told(
     waiting = site.listed(second)
     assert waiting is not None
     assert (waiting.state, waiting.depends_on) == (JobState.QUEUED_HELD, (first,))
-    assert waiting.state_reason == "waits for the jobs that it depends on"
+    assert waiting.state_reason == "It waits for the jobs that it depends on."
     site.run(site.backend.release(first))
     if condition is not STARTED:
         site.until(first, JobState.RUNNING)

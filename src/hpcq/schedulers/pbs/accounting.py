@@ -43,7 +43,7 @@ _OTHER_CLOCK = timedelta(minutes=10)
 
 _TOLD = frozenset("EDAR")
 _HOPELESS = re.compile(r"dependency|Reject reply .*Unknown Job Id")
-_UNKNOWN = Outcome(FailureKind.UNKNOWN, "the record of its end does not say how it ended")
+_UNKNOWN = Outcome(FailureKind.UNKNOWN, "The record of its end does not say how it ended.")
 
 
 class Accounting:
@@ -214,7 +214,7 @@ def _aborted(native_id: NativeId, raw: bytes) -> Observation:
     if _HOPELESS.search(said):
         outcome = outcome_of(None, has_dependency=True)
     else:
-        reason = f"aborted by PBS: {said}" if said else "aborted by PBS"
+        reason = f"PBS aborted it: {said}" if said else "PBS aborted it."
         outcome = Outcome(FailureKind.SCHEDULER_ERROR, reason)
     return Observation(
         native_id=native_id,

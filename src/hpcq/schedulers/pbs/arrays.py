@@ -28,7 +28,7 @@ def as_task(native_id: NativeId, ended: Mapping[NativeId, Observation]) -> Obser
         native_id=native_id,
         state=JobState.FAILED,
         native_state=array.native_state,
-        state_reason=array.state_reason if is_deleted else "its array ended before it began",
+        state_reason=array.state_reason if is_deleted else "Its array ended before it began.",
         failure_kind=FailureKind.CANCELLED,
         name=array.name,
         owner=array.owner,

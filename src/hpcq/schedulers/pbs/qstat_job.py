@@ -32,10 +32,10 @@ _CPUS = re.compile(r"(?:^|:)(?:ncpus=|ppn=)([0-9]{1,9})(?![0-9])")
 PLACEHOLDER = "^array_index^"
 """PBS puts the number of the task for it in the paths of outputs."""
 _HOLDS = {
-    "u": "held by its owner",
-    "o": "held by an operator",
-    "s": "held by PBS",
-    "p": "held because its owner's password was refused",
+    "u": "It is held by its owner.",
+    "o": "It is held by an operator.",
+    "s": "It is held by PBS.",
+    "p": "It is held because its owner's password was refused.",
 }
 
 
@@ -151,7 +151,7 @@ def _hold(told: Mapping[str, str], letter: str) -> str | None:
     if letter != "H":
         return None
     if told.get("depend"):
-        return "waits for the jobs it depends on"
+        return "It waits for the jobs that it depends on."
     kinds = told.get("Hold_Types") or ""
     return next((words for kind, words in _HOLDS.items() if kind in kinds), None)
 
@@ -168,8 +168,7 @@ def _ended(seen: Observation, told: Mapping[str, str]) -> Observation:
     )
     reason = outcome.reason
     if told.get("Stageout_status") == "0":
-        lost = "its output files could not be delivered"
-        reason = lost if reason is None else f"{reason}; {lost}"
+        reason = " ".join(filter(None, (reason, "Its output files could not be delivered.")))
     moment = parse_local_time(told.get("obittime"))
     if moment is None:
         moment = from_epoch(parse_whole(told.get("history_timestamp")))

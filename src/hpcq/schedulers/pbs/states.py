@@ -12,16 +12,22 @@ __all__ = ["is_over", "outcome_of", "state_of"]
 
 # qstat(1B), "Job States"; each but M and U was seen on 23.06 (recordings).
 _MEANINGS: dict[str, StateMeaning] = {
-    "B": StateMeaning(JobState.RUNNING, reason="at least one task of the array has begun"),
+    "B": StateMeaning(JobState.RUNNING, reason="At least one task of the array has begun."),
     "E": StateMeaning(JobState.RUNNING, Stage.EXITING),
     "H": StateMeaning(JobState.QUEUED_HELD),
-    "M": StateMeaning(JobState.UNDETERMINED, reason="moved to another server, which was not asked"),
+    "M": StateMeaning(
+        JobState.UNDETERMINED, reason="It was moved to another server, which was not asked."
+    ),
     "Q": StateMeaning(JobState.QUEUED),
     "R": StateMeaning(JobState.RUNNING),
-    "S": StateMeaning(JobState.SUSPENDED, reason="suspended by PBS or by an operator"),
-    "T": StateMeaning(JobState.QUEUED, Stage.DISPATCHING, reason="on its way to another queue"),
-    "U": StateMeaning(JobState.SUSPENDED, reason="suspended while somebody uses the workstation"),
-    "W": StateMeaning(JobState.QUEUED, reason="waits for the time that it was submitted for"),
+    "S": StateMeaning(JobState.SUSPENDED, reason="It was suspended by PBS or by an operator."),
+    "T": StateMeaning(
+        JobState.QUEUED, Stage.DISPATCHING, reason="It is on its way to another queue."
+    ),
+    "U": StateMeaning(
+        JobState.SUSPENDED, reason="It is suspended while somebody uses the workstation."
+    ),
+    "W": StateMeaning(JobState.QUEUED, reason="It waits for the time that it was submitted for."),
 }
 _REQUEUED = {
     JobState.QUEUED: JobState.REQUEUED,
@@ -46,10 +52,10 @@ def state_of(letter: str, *, has_run: bool = False) -> StateMeaning:
     meaning = _MEANINGS.get(letter)
     if meaning is None:
         return StateMeaning(
-            JobState.UNDETERMINED, reason=f"the state {letter!r} of PBS is not a known one"
+            JobState.UNDETERMINED, reason=f"PBS's state {letter!r} is not a known one."
         )
     if has_run and meaning.state in _REQUEUED:
-        state, reason = _REQUEUED[meaning.state], "it ran before and was put back"
+        state, reason = _REQUEUED[meaning.state], "It ran before and was put back."
         return StateMeaning(state, meaning.stage, reason=reason)
     return meaning
 
@@ -58,37 +64,37 @@ _FAULT, _NODE = FailureKind.SCHEDULER_ERROR, FailureKind.NODE_FAILURE
 
 # job.h, JOB_EXEC_*; -29 was seen (recording qstat-x-f-json.finished-walltime-killed).
 _NEGATIVE: dict[int, tuple[FailureKind, str]] = {
-    -1: (_FAULT, "it could not be started, before its files were made"),
-    -2: (_FAULT, "it could not be started, after its files were made"),
-    -3: (_FAULT, "it could not be started; PBS was to try again"),
-    -4: (_NODE, "ended because the execution host was initialised anew"),
-    -5: (_NODE, "ended because the execution host was initialised anew; it had a checkpoint"),
-    -6: (_NODE, "ended because the execution host was initialised anew; it had migrated"),
-    -7: (_FAULT, "its checkpoint could not be restarted"),
-    -8: (_FAULT, "the command that sets the job up failed"),
-    -10: (_FAULT, "its owner is unknown on the execution host"),
-    -11: (_FAULT, "put back to be run again"),
-    -12: (_FAULT, "checkpointed and killed"),
-    -13: (_FAULT, "its owner's password was refused"),
-    -14: (_FAULT, "put back because another host of it failed"),
-    -15: (_FAULT, "the state of its restart was asked for"),
-    -16: (_FAULT, "a hook of the site refused it before it began, to be run again"),
-    -17: (_FAULT, "a hook of the site refused it before it began"),
-    -18: (_FAULT, "a hook of the site ended it, to be run again"),
-    -19: (_FAULT, "a hook of the site ended it"),
-    -20: (_NODE, "the hosts of the job lost each other"),
-    -21: (_FAULT, "its security set-up failed"),
-    -22: (_FAULT, "a hook of the site failed"),
-    -23: (_FAULT, "its Kerberos set-up failed"),
-    -24: (_FAULT, "ended because it used more CPUs at once than it asked for"),
-    -25: (_FAULT, "ended because it used more CPUs than it asked for"),
-    -26: (FailureKind.OUT_OF_MEMORY, "ended because it exceeded its limit of virtual memory"),
-    -27: (FailureKind.OUT_OF_MEMORY, "ended because it exceeded its limit of memory"),
-    -28: (FailureKind.TIME_LIMIT, "ended because it exceeded its limit of CPU time"),
-    -29: (FailureKind.TIME_LIMIT, "ended because it exceeded its wall time limit"),
-    -30: (_FAULT, "its processes could not be joined to it"),
-    -31: (FailureKind.OUT_OF_MEMORY, "ended because it exceeded its limit of huge pages"),
-    -32: (_NODE, "put back because its host had ended it without a word"),
+    -1: (_FAULT, "It could not be started, before its files were made."),
+    -2: (_FAULT, "It could not be started, after its files were made."),
+    -3: (_FAULT, "It could not be started; PBS was to try again."),
+    -4: (_NODE, "It ended because the execution host was initialised anew."),
+    -5: (_NODE, "It ended because the execution host was initialised anew; it had a checkpoint."),
+    -6: (_NODE, "It ended because the execution host was initialised anew; it had migrated."),
+    -7: (_FAULT, "Its checkpoint could not be restarted."),
+    -8: (_FAULT, "The command that sets the job up failed."),
+    -10: (_FAULT, "Its owner is unknown on the execution host."),
+    -11: (_FAULT, "It was put back to be run again."),
+    -12: (_FAULT, "It was checkpointed and killed."),
+    -13: (_FAULT, "Its owner's password was refused."),
+    -14: (_FAULT, "It was put back because another host of it failed."),
+    -15: (_FAULT, "The state of its restart was asked for."),
+    -16: (_FAULT, "A hook of the site refused it before it began, to be run again."),
+    -17: (_FAULT, "A hook of the site refused it before it began."),
+    -18: (_FAULT, "A hook of the site ended it, to be run again."),
+    -19: (_FAULT, "A hook of the site ended it."),
+    -20: (_NODE, "The hosts of the job lost each other."),
+    -21: (_FAULT, "Its security set-up failed."),
+    -22: (_FAULT, "A hook of the site failed."),
+    -23: (_FAULT, "Its Kerberos set-up failed."),
+    -24: (_FAULT, "It ended because it used more CPUs at once than it asked for."),
+    -25: (_FAULT, "It ended because it used more CPUs than it asked for."),
+    -26: (FailureKind.OUT_OF_MEMORY, "It ended because it exceeded its limit of virtual memory."),
+    -27: (FailureKind.OUT_OF_MEMORY, "It ended because it exceeded its limit of memory."),
+    -28: (FailureKind.TIME_LIMIT, "It ended because it exceeded its limit of CPU time."),
+    -29: (FailureKind.TIME_LIMIT, "It ended because it exceeded its wall time limit."),
+    -30: (_FAULT, "Its processes could not be joined to it."),
+    -31: (FailureKind.OUT_OF_MEMORY, "It ended because it exceeded its limit of huge pages."),
+    -32: (_NODE, "It was put back because its host had ended it without a word."),
 }
 _SIGNALS_FROM = 256
 """The host's daemon adds this to the signal that ended a job (265 for KILL); a shell that
@@ -138,27 +144,26 @@ def outcome_of(
     limit = None if exceeded is None else exceeded[1]
     if limit in _OVER_MEMORY | _OVER_TIME:
         kind = FailureKind.OUT_OF_MEMORY if limit in _OVER_MEMORY else FailureKind.TIME_LIMIT
-        return Outcome(kind, f"exceeded its limit of {limit}", code, signal)
+        return Outcome(kind, f"It exceeded its limit of {limit}.", code, signal)
     if deleted:
         # Its last status may well be 0: a script can end in peace when it is asked to.
-        return Outcome(FailureKind.CANCELLED, f"deleted{by}", code, signal)
+        return Outcome(FailureKind.CANCELLED, f"It was deleted{by}.", code, signal)
     if status < 0:
         kind, reason = _NEGATIVE.get(
-            status, (FailureKind.UNKNOWN, f"ended with the code {status} of PBS")
+            status, (FailureKind.UNKNOWN, f"It ended with the code {status} of PBS.")
         )
         return Outcome(kind, reason)
     limit = None if signal is None else _limit_reached(signal, asked or {}, used or {})
     if limit is not None:
-        reason = f"ended by signal {signal} at its limit of {limit}"
+        reason = f"It was ended by signal {signal} at its limit of {limit}."
         return Outcome(FailureKind.TIME_LIMIT, reason, None, signal)
     if signal is not None:
-        return Outcome(FailureKind.SIGNAL, f"ended by signal {signal}", None, signal)
+        return Outcome(FailureKind.SIGNAL, f"It was ended by signal {signal}.", None, signal)
     if status == 0:
         return Outcome(exit_code=0)
-    reason = f"ended with exit status {status}"
-    if status == _CANNOT_EXECUTE:
-        reason += ", which PBS also says when a job's shell cannot be executed"
-    return Outcome(FailureKind.NON_ZERO_EXIT, reason, code)
+    is_odd = status == _CANNOT_EXECUTE
+    hint = ", which PBS also says when a job's shell cannot be executed" if is_odd else ""
+    return Outcome(FailureKind.NON_ZERO_EXIT, f"It exited with {status}{hint}.", code)
 
 
 def _limit_reached(signal: int, asked: Mapping[str, str], used: Mapping[str, str]) -> str | None:
@@ -185,12 +190,12 @@ def _limit_reached(signal: int, asked: Mapping[str, str], used: Mapping[str, str
 
 def _without_status(deleted: bool, by: str, has_dependency: bool, began: bool) -> Outcome:
     if deleted:
-        reason = f"deleted{by}" if began else f"deleted{by} before it began"
-        return Outcome(FailureKind.CANCELLED, reason)
+        when = "" if began else " before it began"
+        return Outcome(FailureKind.CANCELLED, f"It was deleted{by}{when}.")
     if has_dependency and not began:
-        reason = "never began: what it depends on did not end as it has to"
+        reason = "It never began: what it depends on did not end as it has to."
         return Outcome(FailureKind.CANCELLED, reason)
-    reason = "left the queue without an exit status"
+    reason = "It left the queue without an exit status."
     return Outcome(FailureKind.SCHEDULER_ERROR, reason)
 
 

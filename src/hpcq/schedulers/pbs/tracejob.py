@@ -47,7 +47,7 @@ _EVENTS = {
     ),
     "ended": re.compile(r"Exit_status=(-?[0-9]{1,6})(?: |$)"),
 }
-_SOURCE = "by the server's log"
+_SOURCE = "This is from the server's log."
 
 
 class Tracejob:
@@ -183,7 +183,7 @@ def _observation(
         native_id=wanted,
         state=outcome.state,
         native_state="F" if status is None else f"Exit_status={status}",
-        state_reason=f"{outcome.reason}, {_SOURCE}" if outcome.reason else None,
+        state_reason=f"{outcome.reason} {_SOURCE}" if outcome.reason else None,
         failure_kind=outcome.failure_kind,
         exit_code=outcome.exit_code,
         exit_signal=outcome.exit_signal,

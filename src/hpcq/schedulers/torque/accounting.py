@@ -40,7 +40,7 @@ _TRACE_GOES_ON = re.compile(r"\r?\n[ \t]{20,}(?=\S)")
 _TASK = re.compile(r"([0-9]+)(?:\[[0-9]+\]|-[0-9]+)")
 _OVER = ("E", "D", "A")
 _WHY_ABORTED = "as a rule because a job that it depends on did not end as it had to"
-_FROM_SERVER_LOG = "(from the server's log; the accounting logs cannot be read)"
+_FROM_SERVER_LOG = "This is from the server's log; the accounting logs cannot be read."
 
 
 def observe_lines(
@@ -141,12 +141,14 @@ def parse_tracejob(
     outcome = outcome_of(status, started=bool(attributes), wrapped=is_wrapped)
     if deleted is not None and (status is None or status >= 0):
         when = "while it ran" if attributes else "before it started"
-        outcome = replace(outcome, failure_kind=FailureKind.CANCELLED, reason=f"deleted {when}")
+        outcome = replace(
+            outcome, failure_kind=FailureKind.CANCELLED, reason=f"It was deleted {when}."
+        )
     seen = _observation(wanted, attributes, outcome, ended or deleted)
     if is_accounting:
         return seen
     return replace(
-        seen, state_reason=f"{seen.state_reason or 'ended'} {_FROM_SERVER_LOG}", start_time=None
+        seen, state_reason=f"{seen.state_reason or 'It ended.'} {_FROM_SERVER_LOG}", start_time=None
     )
 
 
@@ -185,7 +187,7 @@ def _ended(
     outcome = outcome_of(status, started=True, wrapped=is_wrapped)
     # Torque itself ends it at a limit, whoever deletes it meanwhile.
     if removal is not None and removal.kind == "D" and (status is None or status >= 0):
-        reason = f"{_deleted_by(removal)} while it ran"
+        reason = f"{_deleted_by(removal)} while it ran."
         outcome = replace(outcome, failure_kind=FailureKind.CANCELLED, reason=reason)
     return _observation(job_id, record.attributes, outcome, local_moment(record.moment))
 
@@ -193,9 +195,9 @@ def _ended(
 def _vanished(job_id: JobId, last: AccountingLine) -> Observation:
     """Return the end of a job of an array that is gone, of which no record tells."""
     if last.kind == "Q":
-        outcome = Outcome(FailureKind.CANCELLED, "deleted with its array before it started")
+        outcome = Outcome(FailureKind.CANCELLED, "It was deleted with its array before it started.")
         return _observation(job_id, {}, outcome, None)
-    outcome = Outcome(FailureKind.UNKNOWN, "Torque has written no record of its end")
+    outcome = Outcome(FailureKind.UNKNOWN, "Torque has written no record of its end.")
     return _observation(job_id, last.attributes, outcome, None)
 
 
@@ -203,19 +205,19 @@ def _removed(job_id: JobId, removal: AccountingLine, start: AccountingLine | Non
     """Return the end of a job that Torque removed without a record of its end."""
     when = "before it started" if start is None else "while it ran"
     if removal.kind == "D":
-        outcome = Outcome(FailureKind.CANCELLED, f"{_deleted_by(removal)} {when}")
+        outcome = Outcome(FailureKind.CANCELLED, f"{_deleted_by(removal)} {when}.")
     elif start is None:
         # The record is empty, whatever the reason; seen of jobs whose dependency failed.
-        outcome = Outcome(FailureKind.CANCELLED, f"aborted by Torque {when}: {_WHY_ABORTED}")
+        outcome = Outcome(FailureKind.CANCELLED, f"Torque aborted it {when}, {_WHY_ABORTED}.")
     else:
-        outcome = Outcome(FailureKind.SCHEDULER_ERROR, f"aborted by Torque {when}")
+        outcome = Outcome(FailureKind.SCHEDULER_ERROR, f"Torque aborted it {when}.")
     attributes = {} if start is None else start.attributes
     return _observation(job_id, attributes, outcome, local_moment(removal.moment))
 
 
 def _deleted_by(removal: AccountingLine) -> str:
     requestor = removal.attributes.get("requestor")
-    return f"deleted by {excerpt(requestor)}" if requestor else "deleted"
+    return "It was deleted" + (f" by {excerpt(requestor)}" if requestor else "")
 
 
 def _observation(

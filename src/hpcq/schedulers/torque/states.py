@@ -12,20 +12,22 @@ __all__ = ["WRAPPED_SIGNAL", "outcome_of", "state_of"]
 _STATES: Mapping[str, StateMeaning] = {
     "Q": StateMeaning(JobState.QUEUED),
     "H": StateMeaning(JobState.QUEUED_HELD),
-    "W": StateMeaning(JobState.QUEUED, reason="waits for the time that it is not to start before"),
+    "W": StateMeaning(
+        JobState.QUEUED, reason="It waits for the time before which it is not to start."
+    ),
     "T": StateMeaning(
-        JobState.QUEUED, Stage.DISPATCHING, reason="on its way to another queue or server"
+        JobState.QUEUED, Stage.DISPATCHING, reason="It is on its way to another queue or server."
     ),
     "R": StateMeaning(JobState.RUNNING),
     "E": StateMeaning(JobState.RUNNING, Stage.EXITING),
-    "S": StateMeaning(JobState.SUSPENDED, reason="suspended by Torque"),
+    "S": StateMeaning(JobState.SUSPENDED, reason="It was suspended by Torque."),
 }
 # qhold(1B), "-h hold_list".
 _HOLDS = {
-    "u": "held by its owner",
-    "o": "held by an operator",
-    "s": "held by the system",
-    "p": "held, for its owner's password failed",
+    "u": "by its owner",
+    "o": "by an operator",
+    "s": "by the system",
+    "p": "because its owner's password failed",
 }
 
 
@@ -41,10 +43,10 @@ def state_of(letter: str, holds: str = "", depend: str = "", start_count: int = 
     word = _STATES.get(letter)
     if word is None:
         return StateMeaning(
-            JobState.UNDETERMINED, reason=f"Torque's state {letter[:20]!r} is not a known one"
+            JobState.UNDETERMINED, reason=f"Torque's state {letter[:20]!r} is not a known one."
         )
     if letter == "H" and holds == "l":
-        word = StateMeaning(JobState.QUEUED, reason="waits until fewer jobs of its array run")
+        word = StateMeaning(JobState.QUEUED, reason="It waits until fewer jobs of its array run.")
     elif letter == "H":
         word = StateMeaning(word.state, reason=_hold_reason(holds, depend))
     if start_count > 0 and word.state is JobState.QUEUED:
@@ -56,28 +58,28 @@ def state_of(letter: str, holds: str = "", depend: str = "", start_count: int = 
 
 def _hold_reason(holds: str, depend: str) -> str:
     if "s" in holds and "after" in depend:
-        return "waits for the jobs that it depends on"
+        return "It waits for the jobs that it depends on."
     words = [_HOLDS[letter] for letter in holds if letter in _HOLDS]
-    return ", ".join(words) or "held"
+    return f"It is held {', '.join(words)}." if words else "It is held."
 
 
 _ERROR = FailureKind.SCHEDULER_ERROR
 # Torque's pbs_job.h, JOB_EXEC_*; -11 and -12 recorded.
 _NEGATIVE: Mapping[int, tuple[FailureKind, str]] = {
-    -1: (_ERROR, "it could not be started, before its files were set up"),
-    -2: (_ERROR, "it could not be started, after its files were set up"),
-    -3: (_ERROR, "it could not be started, and was to be tried again"),
-    -4: (FailureKind.NODE_FAILURE, "aborted when its host started anew"),
-    -5: (FailureKind.NODE_FAILURE, "aborted when its host started anew (checkpointed)"),
-    -6: (FailureKind.NODE_FAILURE, "aborted when its host started anew (migrated)"),
-    -7: (_ERROR, "its checkpoint could not be restarted"),
-    -8: (_ERROR, "its command could not be executed"),
-    -9: (_ERROR, "its output or error file could not be opened"),
-    -10: (FailureKind.OUT_OF_MEMORY, "ended because it exceeded its memory limit"),
-    -11: (FailureKind.TIME_LIMIT, "ended at its wall time limit"),
-    -12: (FailureKind.TIME_LIMIT, "ended at its CPU time limit"),
-    -13: (_ERROR, "its control group could not be set up"),
-    -14: (_ERROR, "its prologue failed"),
+    -1: (_ERROR, "It could not be started, before its files were set up"),
+    -2: (_ERROR, "It could not be started, after its files were set up"),
+    -3: (_ERROR, "It could not be started, and was to be tried again"),
+    -4: (FailureKind.NODE_FAILURE, "It was aborted when its host started anew"),
+    -5: (FailureKind.NODE_FAILURE, "It was aborted when its host started anew (checkpointed)"),
+    -6: (FailureKind.NODE_FAILURE, "It was aborted when its host started anew (migrated)"),
+    -7: (_ERROR, "Its checkpoint could not be restarted"),
+    -8: (_ERROR, "Its command could not be executed"),
+    -9: (_ERROR, "Its output or error file could not be opened"),
+    -10: (FailureKind.OUT_OF_MEMORY, "It was ended because it exceeded its memory limit"),
+    -11: (FailureKind.TIME_LIMIT, "It was ended at its wall time limit"),
+    -12: (FailureKind.TIME_LIMIT, "It was ended at its CPU time limit"),
+    -13: (_ERROR, "Its control group could not be set up"),
+    -14: (_ERROR, "Its prologue failed"),
 }
 _BAD_SHELL = 254
 _LAST_SIGNAL = 64
@@ -100,12 +102,12 @@ def outcome_of(exit_status: int | None, *, started: bool, wrapped: bool = False)
             by far the more frequent.
     """
     if exit_status is not None and exit_status < 0:
-        kind, words = _NEGATIVE.get(exit_status, (FailureKind.UNKNOWN, "ended by Torque"))
-        return Outcome(kind, f"{words} (exit status {exit_status})")
+        kind, words = _NEGATIVE.get(exit_status, (FailureKind.UNKNOWN, "Torque ended it"))
+        return Outcome(kind, f"{words} (exit status {exit_status}).")
     if not started:
-        return Outcome(FailureKind.CANCELLED, "deleted before it started")
+        return Outcome(FailureKind.CANCELLED, "It was deleted before it started.")
     if exit_status is None:
-        return Outcome(FailureKind.UNKNOWN, "Torque does not say how it ended")
+        return Outcome(FailureKind.UNKNOWN, "Torque does not say how it ended.")
     if exit_status == 0:
         return Outcome(exit_code=0)
     if exit_status in _BY_WRAPPER:
@@ -113,16 +115,15 @@ def outcome_of(exit_status: int | None, *, started: bool, wrapped: bool = False)
     if exit_status >= _BY_TORQUE:
         signal = exit_status - _BY_TORQUE
         if signal in _DELETED_BY:
-            reason = f"deleted, or ended by signal {signal} (exit status {exit_status})"
+            reason = f"It was deleted, or ended by signal {signal} (exit status {exit_status})."
             return Outcome(FailureKind.CANCELLED, reason, exit_signal=signal)
         return _ended_by(signal)
     if 128 < exit_status <= 128 + _LAST_SIGNAL and not wrapped:
         return _ended_by(exit_status - 128)
-    reason = f"ended with exit status {exit_status}"
-    if exit_status == _BAD_SHELL:
-        reason += ", as one does whose shell could not be started"
+    hint = ", as a job does whose shell could not be started" if exit_status == _BAD_SHELL else ""
+    reason = f"It exited with {exit_status}{hint}."
     return Outcome(FailureKind.NON_ZERO_EXIT, reason, exit_status)
 
 
 def _ended_by(signal: int) -> Outcome:
-    return Outcome(FailureKind.SIGNAL, f"ended by signal {signal}", exit_signal=signal)
+    return Outcome(FailureKind.SIGNAL, f"It was ended by signal {signal}.", exit_signal=signal)

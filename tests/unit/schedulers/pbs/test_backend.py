@@ -414,7 +414,7 @@ async def test_jobs_wait_for_others(tmp_path: Path, is_array: bool) -> None:
     seen = {job.native_id: job for job in (await backend.jobs()).observations}
     for native_id in waiting.values():
         assert seen[native_id].state is JobState.QUEUED_HELD
-        assert seen[native_id].state_reason == "waits for the jobs it depends on"
+        assert seen[native_id].state_reason == "It waits for the jobs that it depends on."
     await backend.release(first)
     ends = {condition: await _ended(backend, job) for condition, job in waiting.items()}
     expected = {

@@ -11,7 +11,7 @@ from hpcq.schedulers.meanings import Outcome
 from hpcq.schedulers.pbs.accounting import parse_accounting
 from hpcq.schedulers.pbs.arrays import whole_of
 from hpcq.schedulers.pbs.parse import Reader
-from hpcq.schedulers.pbs.states import outcome_of
+from hpcq.schedulers.pbs.states import outcome_of, state_of
 from hpcq.schedulers.pbs.tracejob import parse_tracejob
 
 _CANCELLED = (JobState.FAILED, FailureKind.CANCELLED)
@@ -39,7 +39,7 @@ def test_end_of_a_job_deleted_while_running_that_exits_with_0() -> None:
     seen = _ended(told.replace(b'"Exit_status":\t271', b'"Exit_status":\t0'))
     assert (seen.state, seen.failure_kind) == _CANCELLED
     assert (seen.exit_code, seen.exit_signal) == (0, None)
-    assert seen.state_reason == "deleted by alice@pbshead"
+    assert seen.state_reason == "It was deleted by alice@pbshead."
 
 
 def test_end_of_a_job_with_substate_91_and_no_comment() -> None:
@@ -54,7 +54,7 @@ def test_end_in_the_accounting_after_its_deletion_with_status_0() -> None:
     lines = [line.replace(b"Exit_status=271", b"Exit_status=0") for line in _ACCOUNTED]
     seen = _accounted(lines)
     assert (seen.state, seen.failure_kind) == _CANCELLED
-    assert (seen.exit_code, seen.state_reason) == (0, "deleted by alice@pbshead")
+    assert (seen.exit_code, seen.state_reason) == (0, "It was deleted by alice@pbshead.")
 
 
 def test_end_in_the_accounting_after_its_deletion_by_an_administrator() -> None:
@@ -64,7 +64,7 @@ def test_end_in_the_accounting_after_its_deletion_by_an_administrator() -> None:
     seen = _accounted(by_root)
     assert (seen.failure_kind, seen.state_reason) == (
         FailureKind.CANCELLED,
-        "deleted by root@pbshead",
+        "It was deleted by root@pbshead.",
     )
 
 
@@ -80,7 +80,7 @@ def test_end_of_a_job_whose_dependency_cannot_be_met(job: str) -> None:
     seen = _accounted(_ACCOUNTED, job)
     assert (seen.state, seen.failure_kind) == _CANCELLED
     assert (seen.start_time, seen.exit_code) == (None, None)
-    assert seen.state_reason == "never began: what it depends on did not end as it has to"
+    assert seen.state_reason == "It never began: what it depends on did not end as it has to."
 
 
 @pytest.mark.parametrize("case", ["dep-afterok-of-failed", "afterok-unknown"])
@@ -88,7 +88,7 @@ def test_end_in_the_history_of_a_job_whose_dependency_cannot_be_met(case: str) -
     seen = _ended(recorded(f"qstat-x-f-json.{case}").stdout)
     assert (seen.state, seen.failure_kind) == _CANCELLED
     assert (seen.start_time, seen.exit_code) == (None, None)
-    assert seen.state_reason == "never began: what it depends on did not end as it has to"
+    assert seen.state_reason == "It never began: what it depends on did not end as it has to."
 
 
 @pytest.mark.parametrize("case", ["queued", "held"])
@@ -107,7 +107,7 @@ def test_end_of_a_job_removed_by_an_administrator_while_queued() -> None:
     line = b"11/22/2026 22:04:36;D;148.pbshead;requestor=root@pbshead"
     seen = _accounted([line], "148")
     assert (seen.failure_kind, seen.exit_code) == (FailureKind.CANCELLED, None)
-    assert seen.state_reason == "deleted by root@pbshead before it began"
+    assert seen.state_reason == "It was deleted by root@pbshead before it began."
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,21 @@ def test_end_by_a_shell_that_cannot_be_executed_says_so() -> None:
     reason = outcome_of(254, began=True).reason
     assert reason is not None
     assert "cannot be executed" in reason
+
+
+def test_reason_is_a_sentence() -> None:
+    outcomes = [outcome_of(status) for status in (*range(-99, 321), None)]
+    outcomes += [
+        outcome_of(None, substate="91"),
+        outcome_of(None, has_dependency=True),
+        outcome_of(0, comment="x and exceeded resource mem"),
+        outcome_of(0, comment="x and terminated by alice@pbshead"),
+        outcome_of(265, asked={"walltime": "1"}, used={"walltime": "2"}),
+    ]
+    reasons = [outcome.reason for outcome in outcomes]
+    reasons += [state_of(letter).reason for letter in "BEHMQRSTUWZ"]
+    for reason in filter(None, [*reasons, state_of("Q", has_run=True).reason]):
+        assert (reason[0].isupper(), reason[-1]) == (True, "."), reason
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_each_end_has_its_meaning(
 def test_output_that_could_not_be_delivered_is_told() -> None:
     seen = _only("qstat-x-f-json.output-dir-not-writable").observation
     assert seen.state is JobState.DONE
-    assert seen.state_reason == "its output files could not be delivered"
+    assert seen.state_reason == "Its output files could not be delivered."
 
 
 def test_everything_that_is_told_of_a_running_job_is_read() -> None:

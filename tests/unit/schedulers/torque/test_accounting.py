@@ -31,14 +31,14 @@ def _end(lines: list[bytes]) -> Observation:
 def test_deleted_while_running_is_cancelled_exit_status_0() -> None:
     seen = _end(_lines("54"))
     assert (seen.state, seen.failure_kind, seen.exit_code) == (JobState.FAILED, CANCELLED, 0)
-    assert seen.state_reason == "deleted by root@vm while it ran"
+    assert seen.state_reason == "It was deleted by root@vm while it ran."
     assert seen.start_time is not None
 
 
 def test_deleted_while_running_is_cancelled_271() -> None:
     seen = _end(_lines("886"))
     assert (seen.failure_kind, seen.exit_code, seen.exit_signal) == (CANCELLED, None, 15)
-    assert seen.state_reason == "deleted by alice@vm while it ran"
+    assert seen.state_reason == "It was deleted by alice@vm while it ran."
 
 
 def test_deleted_while_queued_is_cancelled_by_an_administrator() -> None:
@@ -46,7 +46,7 @@ def test_deleted_while_queued_is_cancelled_by_an_administrator() -> None:
     seen = _end(lines)
     assert (seen.failure_kind, seen.exit_code, seen.exit_signal) == (CANCELLED, None, None)
     assert (seen.start_time, seen.usage) == (None, None)
-    assert seen.state_reason == "deleted by root@vm before it started"
+    assert seen.state_reason == "It was deleted by root@vm before it started."
 
 
 def test_deleted_at_its_limit_has_reached_it() -> None:
@@ -66,7 +66,7 @@ def test_an_abort_is_no_deletion_unmet_dependency() -> None:
 def test_an_abort_is_no_deletion_of_a_running_job() -> None:
     seen = _end(_lines("6124", "Q", "S", "A"))
     assert seen.failure_kind is FailureKind.SCHEDULER_ERROR
-    assert seen.state_reason == "aborted by Torque while it ran"
+    assert seen.state_reason == "Torque aborted it while it ran."
     assert (seen.owner, seen.slots, seen.hosts) == ("alice", 3, ("vm",))
     assert seen.start_time is not None
     assert seen.usage is not None
@@ -74,7 +74,10 @@ def test_an_abort_is_no_deletion_of_a_running_job() -> None:
 
 def test_an_abort_after_a_deletion_is_the_deletion() -> None:
     seen = _end(_lines("6124"))
-    assert (seen.failure_kind, seen.state_reason) == (CANCELLED, "deleted by root@vm while it ran")
+    assert (seen.failure_kind, seen.state_reason) == (
+        CANCELLED,
+        "It was deleted by root@vm while it ran.",
+    )
 
 
 def test_an_abort_is_no_end_where_the_job_goes_on() -> None:
@@ -152,4 +155,4 @@ def test_a_continuation_line_of_a_trace_swallows_no_other(line: bytes) -> None:
 def test_a_trace_of_a_job_that_was_deleted_while_it_ran() -> None:
     seen = parse_tracejob(recorded("tracejob.complete-deleted").stdout, parse_job_id("886"))
     assert seen is not None
-    assert (seen.failure_kind, seen.state_reason) == (CANCELLED, "deleted while it ran")
+    assert (seen.failure_kind, seen.state_reason) == (CANCELLED, "It was deleted while it ran.")

@@ -45,7 +45,7 @@ def test_waiting_jobs_say_why() -> None:
     )
     held = _one("qstat-x.dependency-held")
     assert (held.state, held.depends_on) == (JobState.QUEUED_HELD, ("839",))
-    assert held.state_reason == "waits for the jobs that it depends on"
+    assert held.state_reason == "It waits for the jobs that it depends on."
     assert _one("qstat-x.waiting").state is JobState.QUEUED
     assert _one("qstat-x.suspended").state is JobState.SUSPENDED
     assert _one("qstat-x.exiting").stage is Stage.EXITING

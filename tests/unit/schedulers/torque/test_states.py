@@ -34,11 +34,11 @@ def test_a_job_that_was_started_and_waits_was_put_back() -> None:
 @pytest.mark.parametrize(
     ("holds", "depend", "reason"),
     [
-        ("u", "", "held by its owner"),
-        ("uos", "", "held by its owner, held by an operator, held by the system"),
-        ("s", "afterok:1.vm", "waits for the jobs that it depends on"),
-        ("s", "beforeok:1.vm", "held by the system"),
-        ("n", "", "held"),
+        ("u", "", "It is held by its owner."),
+        ("uos", "", "It is held by its owner, by an operator, by the system."),
+        ("s", "afterok:1.vm", "It waits for the jobs that it depends on."),
+        ("s", "beforeok:1.vm", "It is held by the system."),
+        ("n", "", "It is held."),
     ],
 )
 def test_holds(holds: str, depend: str, reason: str) -> None:
@@ -92,3 +92,12 @@ def test_no_exit_status_is_believed_of_a_job_that_never_started(status: int | No
 def test_an_exit_status_of_a_carried_script_is_no_signal(status: int) -> None:
     outcome = outcome_of(status, started=True, wrapped=True)
     assert (outcome.failure_kind, outcome.exit_code) == (FailureKind.NON_ZERO_EXIT, status)
+
+
+def test_reason_is_a_sentence() -> None:
+    outcomes = [outcome_of(status, started=True) for status in (*range(-99, 321), None)]
+    reasons = [outcome.reason for outcome in (*outcomes, outcome_of(None, started=False))]
+    reasons += [state_of(letter, "uosp").reason for letter in "QHWTRESX"]
+    reasons += [state_of("H", holds, "afterok:1.vm").reason for holds in ("l", "s", "n")]
+    for reason in filter(None, reasons):
+        assert (reason[0].isupper(), reason[-1]) == (True, "."), reason
