@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
-from hpcq.schedulers.pbs.conf import command_path
 from hpcq.schedulers.pbs.parse import Reader, new_delimiter
 from hpcq.schedulers.pbs.qstat_job import Record
 from hpcq.schedulers.pbs.script import choose
+from hpcq.schedulers.pbs.settings import command_path
 from hpcq.schedulers.pbs.submit import build_qstat, build_qsub, build_stdin
 
 HERE = Path(__file__).resolve().parent

@@ -5,23 +5,24 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from hpcq.domain.errors import excerpt
-from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey, Usage
+from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind
 from hpcq.domain.units import from_epoch
 from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.meanings import Outcome
 from hpcq.schedulers.pbs.arrays import as_task, whole_of
-from hpcq.schedulers.pbs.conf import read_conf
 from hpcq.schedulers.pbs.qstat_job import group_of, slots_asked
 from hpcq.schedulers.pbs.script import acceptable_name
+from hpcq.schedulers.pbs.settings import read_conf
 from hpcq.schedulers.pbs.states import outcome_of
 from hpcq.schedulers.pbs_family.accounting import (
     AccountingLine,
     AccountingLogs,
+    in_question,
     local_moment,
     parse_accounting_line,
 )
@@ -34,12 +35,10 @@ from hpcq.schedulers.pbs_family.values import (
     parse_whole,
     read_figure,
     slots_in,
+    usage_of,
 )
 
 __all__ = ["Accounting", "accounting_folder", "parse_accounting"]
-
-_OTHER_CLOCK = timedelta(minutes=10)
-"""The server's may be so far away from ours."""
 
 _TOLD = frozenset("EDAR")
 _HOPELESS = re.compile(r"dependency|Reject reply .*Unknown Job Id")
@@ -113,14 +112,8 @@ class Accounting:
         mark = f" jobname={acceptable_name(spec.name)} ".encode()
         lines = await asyncio.to_thread(logs.having, mark)
         told = parse_accounting([line for line in lines if b' account="hpcq-' not in line], None)
-        earliest = since - _OTHER_CLOCK
-        return [
-            seen.native_id
-            for seen in told.observations
-            if seen.array_task_id is None
-            and self._owner in (None, seen.owner)
-            and (seen.submit_time is None or seen.submit_time >= earliest)
-        ]
+        ends = in_question(told.observations, self._owner, since)
+        return [seen.native_id for seen in ends if seen.array_task_id is None]
 
 
 def accounting_folder(environment: Mapping[str, str]) -> Path | None:
@@ -165,16 +158,15 @@ def parse_accounting(lines: Iterable[bytes], wanted: Sequence[NativeId] | None) 
             if wanted is not None and native_id not in wanted:
                 continue
             if line.kind == "D":
-                requestors[native_id] = line.attributes.get("requestor", "")
-                seen = _deleted(native_id, requestors[native_id])
-                last.setdefault(native_id, _of_task(seen, job, line.moment))
+                requestors[native_id] = by = line.attributes.get("requestor", "")
+                outcome = outcome_of(None, deleted_by=by)
+                last.setdefault(native_id, _removed(job, line, outcome))
             elif line.kind == "A":
-                seen = _aborted(native_id, raw)
-                last.setdefault(native_id, _of_task(seen, job, line.moment))
+                last.setdefault(native_id, _removed(job, line, _why_aborted(raw)))
             elif line.kind == "R":
                 last.pop(native_id, None)
             elif line.kind == "E":
-                last[native_id] = _ended(native_id, line, requestors.get(native_id))
+                last[native_id] = _ended(job, line, requestors.get(native_id))
         except ValueError as error:
             unreadable.append(ParseFailure(reason=str(error), excerpt=excerpt(raw)))
     return Listing(
@@ -186,58 +178,40 @@ def parse_accounting(lines: Iterable[bytes], wanted: Sequence[NativeId] | None) 
     )
 
 
-def _of_task(end: Observation, job: JobId, moment: str) -> Observation:
-    """Return an end with its time, and its place in an array."""
-    return replace(
-        end,
-        end_time=local_moment(moment),
-        array_job_id=job.number if job.task else None,
-        array_task_id=int(job.task) if job.task else None,
-    )
-
-
-def _deleted(native_id: NativeId, requestor: str) -> Observation:
-    outcome = outcome_of(
-        None, comment=f"x and terminated by {requestor}" if requestor else "", substate="91"
-    )
+def _removed(job: JobId, line: AccountingLine, outcome: Outcome) -> Observation:
+    """Return the end of a job that left the queue without a record of its run."""
     return Observation(
-        native_id=native_id,
+        native_id=job.short,
         state=outcome.state,
-        native_state="D",
+        native_state=line.kind,
         state_reason=outcome.reason,
         failure_kind=outcome.failure_kind,
+        end_time=local_moment(line.moment),
+        array_job_id=job.array_job_id,
+        array_task_id=job.array_task_id,
     )
 
 
-def _aborted(native_id: NativeId, raw: bytes) -> Observation:
+def _why_aborted(raw: bytes) -> Outcome:
     said = excerpt(raw.partition(b";A;")[2].partition(b";")[2])
     if _HOPELESS.search(said):
-        outcome = outcome_of(None, has_dependency=True)
-    else:
-        reason = f"PBS aborted it: {said}" if said else "PBS aborted it."
-        outcome = Outcome(FailureKind.SCHEDULER_ERROR, reason)
-    return Observation(
-        native_id=native_id,
-        state=outcome.state,
-        native_state="A",
-        state_reason=outcome.reason,
-        failure_kind=outcome.failure_kind,
-    )
+        return outcome_of(None, has_dependency=True)
+    reason = f"PBS aborted it: {said}" if said else "PBS aborted it."
+    return Outcome(FailureKind.SCHEDULER_ERROR, reason)
 
 
-def _ended(native_id: NativeId, line: AccountingLine, requestor: str | None) -> Observation:
+def _ended(job: JobId, line: AccountingLine, requestor: str | None) -> Observation:
     told = line.attributes
     status = parse_whole(told.get("Exit_status"))
-    comment = "" if requestor is None else f"x and terminated by {requestor}"
     asked, used = group_of(told, "Resource_List"), group_of(told, "resources_used")
     outcome = _UNKNOWN
     if status is not None:
-        outcome = outcome_of(status, comment=comment, asked=asked, used=used)
+        outcome = outcome_of(status, deleted_by=requestor, asked=asked, used=used)
     ended_at = _moment(told.get("end")) or local_moment(line.moment)
-    job, wall_time = parse_job_id(line.job_id), read_figure(parse_duration, asked.get("walltime"))
+    wall_time = read_figure(parse_duration, asked.get("walltime"))
     account = told.get("account")
     return Observation(
-        native_id=native_id,
+        native_id=job.short,
         state=outcome.state,
         native_state="E",
         state_reason=outcome.reason,
@@ -255,13 +229,9 @@ def _ended(native_id: NativeId, line: AccountingLine, requestor: str | None) -> 
         hosts=hosts_in(told.get("exec_host")),
         wall_time_limit_seconds=None if wall_time is None else int(wall_time),
         memory_limit_bytes=read_figure(parse_pbs_size, asked.get("mem")),
-        usage=Usage(
-            cpu_seconds=read_figure(parse_duration, used.get("cput")),
-            max_memory_bytes=read_figure(parse_pbs_size, used.get("mem")),
-            sampled_at=ended_at,
-        ),
-        array_job_id=job.number if job.task else None,
-        array_task_id=int(job.task) if job.task else None,
+        usage=usage_of(told, ended_at),
+        array_job_id=job.array_job_id,
+        array_task_id=job.array_task_id,
     )
 
 

@@ -35,8 +35,8 @@ def as_task(native_id: NativeId, ended: Mapping[NativeId, Observation]) -> Obser
         queue=array.queue,
         submit_time=array.submit_time,
         end_time=array.end_time,
-        array_job_id=job.number,
-        array_task_id=int(job.task),
+        array_job_id=job.array_job_id,
+        array_task_id=job.array_task_id,
     )
 
 

@@ -29,13 +29,12 @@ from hpcq.schedulers.pbs import parse, submit
 from hpcq.schedulers.pbs.accounting import Accounting
 from hpcq.schedulers.pbs.arrays import with_tasks
 from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
-from hpcq.schedulers.pbs.conf import command_path
 from hpcq.schedulers.pbs.errors import ERRORS, parse_qsub
 from hpcq.schedulers.pbs.qstat import Qstat
 from hpcq.schedulers.pbs.qstat_job import Record
 from hpcq.schedulers.pbs.resources import has_memory
 from hpcq.schedulers.pbs.script import choose, tasks_of
-from hpcq.schedulers.pbs.settings import PbsSettings
+from hpcq.schedulers.pbs.settings import PbsSettings, command_path
 from hpcq.schedulers.pbs.tracejob import Tracejob
 from hpcq.schedulers.pbs_family.values import FIELDS, ID_FORMS
 

@@ -24,7 +24,7 @@ from hpcq.domain.jobs import NativeId
 from hpcq.schedulers.base import ParseFailure
 from hpcq.schedulers.pbs.qstat_job import Record, record_of
 from hpcq.schedulers.pbs_family.text import parse_text_records
-from hpcq.schedulers.pbs_family.values import parse_job_id, restored
+from hpcq.schedulers.pbs_family.values import parse_job_id, read_job_id, restored
 
 __all__ = ["Answer", "Reader", "new_delimiter", "read_text"]
 
@@ -205,7 +205,8 @@ def _read_all(jobs: Iterable[_Printed], read: Callable[[_Printed], Record]) -> A
     Two records under one id are both unreadable: one of them is made up by a user, and nobody can
     say which.
     """
-    named = [(job, _known_id(job.name)) for job in jobs]
+    ids = ((job, read_job_id(job.name)) for job in jobs)
+    named = [(job, None if job_id is None else job_id.short) for job, job_id in ids]
     times = Counter(native_id for _, native_id in named)
     records: list[Record] = []
     unreadable: list[ParseFailure] = []
@@ -223,10 +224,3 @@ def _read_all(jobs: Iterable[_Printed], read: Callable[[_Printed], Record]) -> A
                 )
             )
     return Answer(tuple(records), tuple(unreadable))
-
-
-def _known_id(name: str) -> NativeId | None:
-    try:
-        return parse_job_id(name).short
-    except ValueError:
-        return None

@@ -19,6 +19,7 @@ from hpcq.schedulers.pbs_family.values import (
     predecessors,
     read_figure,
     slots_in,
+    usage_of,
 )
 
 __all__ = ["KEY_VARIABLE", "PLACEHOLDER", "Record", "group_of", "record_of", "slots_asked"]
@@ -87,9 +88,11 @@ def record_of(
     if job.is_array:
         observation = replace(observation, is_array=True)
     elif job.task:
-        observation = replace(observation, array_job_id=job.number, array_task_id=int(job.task))
-    used = group_of(told, "resources_used")
-    usage = _usage(used, sampled) if used or (over and "Exit_status" in told) else None
+        observation = replace(
+            observation, array_job_id=job.array_job_id, array_task_id=job.array_task_id
+        )
+    has_run = group_of(told, "resources_used") or (over and "Exit_status" in told)
+    usage = usage_of(told, sampled) if has_run else None
     return Record(observation, usage, over, job.is_array)
 
 
@@ -199,14 +202,6 @@ def _slots_of_chunk(chunk: str) -> int:
     count, _, rest = chunk.partition(":")
     each = _CPUS.search(rest if count.isdecimal() else chunk)
     return (parse_whole(count) or 1) * (int(each[1]) if each else 1)
-
-
-def _usage(used: Mapping[str, str], sampled: datetime | None) -> Usage:
-    return Usage(
-        cpu_seconds=read_figure(parse_duration, used.get("cput")),
-        max_memory_bytes=read_figure(parse_pbs_size, used.get("mem")),
-        sampled_at=sampled,
-    )
 
 
 def _key(told: Mapping[str, str], variables: Mapping[str, str]) -> SubmissionKey | None:

@@ -1,17 +1,22 @@
-"""Settings of PBS."""
+"""Settings of PBS: those of this service, and PBS's own in ``pbs.conf``."""
 
+import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from hpcq.settings import PATH, AbsolutePath, Section, setting
 
-__all__ = ["PbsSettings"]
+__all__ = ["PbsSettings", "command_path", "read_conf"]
 
 _RESOURCES = (
     r"^[A-Za-z][A-Za-z0-9_.]*=(?:[A-Za-z0-9_.:=+-]|\{memory(?:_per_slot)?\})*"
     r"\{slots\}(?:[A-Za-z0-9_.:=+-]|\{(?:slots|memory(?:_per_slot)?)\})*$"
 )
+_DEFAULT_CONF = "/etc/pbs.conf"
+_CONF_LINE = re.compile(r"^[ \t]*(PBS_[A-Z0-9_]+)=[\"']?([^\s\"']+)", re.MULTILINE)
 
 
 class PbsSettings(Section):
@@ -41,3 +46,30 @@ class PbsSettings(Section):
         shown="",
         exported=True,
     )
+
+
+def read_conf(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what ``pbs.conf`` says; nothing where there is no such file.
+
+    Args:
+        environment: ``PBS_CONF_FILE`` says where it is.
+    """
+    path = Path(environment.get("PBS_CONF_FILE") or _DEFAULT_CONF)
+    try:
+        return dict(_CONF_LINE.findall(path.read_text(encoding="utf-8", errors="replace")))
+    except OSError:
+        return {}
+
+
+def command_path(search_path: str, environment: Mapping[str, str]) -> str:
+    """Return where commands are looked for: first where PBS says that it is installed.
+
+    Its packages put its commands into a folder of their own, ``/opt/pbs/bin``, which only login
+    shells know. Another scheduler's ``qstat`` may stand in the usual folders.
+
+    Args:
+        search_path: the usual folders, as in ``PATH``.
+        environment: ``PBS_CONF_FILE`` says where PBS is configured.
+    """
+    installed = read_conf(environment).get("PBS_EXEC")
+    return search_path if installed is None else f"{installed}/bin:{search_path}"

@@ -118,6 +118,7 @@ def outcome_of(
     *,
     substate: str = "",
     comment: str = "",
+    deleted_by: str | None = None,
     has_dependency: bool = False,
     began: bool = False,
     asked: Mapping[str, str] | None = None,
@@ -129,14 +130,17 @@ def outcome_of(
         status: ``Exit_status``; None for one that never ran, or whose end nobody saw.
         substate: the number beside the state; 91 for a deleted job.
         comment: PBS's own words.
+        deleted_by: who deleted it, where a log tells; empty where it does not say who.
         has_dependency: whether it depended on others.
         began: whether it is known to have begun.
         asked: ``Resource_List``, by which a signal at a limit is told from another one.
         used: ``resources_used``.
     """
     deletion = _DELETED.search(comment)
-    deleted = substate == _TERMINATED or deletion is not None
-    by = f" by {deletion[1]}" if deletion is not None and deletion[1] else ""
+    if deletion is not None and deleted_by is None:
+        deleted_by = deletion[1] or ""
+    deleted = substate == _TERMINATED or deleted_by is not None
+    by = f" by {deleted_by}" if deleted_by else ""
     if status is None:
         return _without_status(deleted, by, has_dependency, began)
     code, signal = _split(status)

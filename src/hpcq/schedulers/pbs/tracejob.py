@@ -6,24 +6,19 @@ word (recording tracejob.as-ordinary-user), but the server's own log has the exi
 
 import asyncio
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 
 from hpcq.domain.arrays import summarize_array
 from hpcq.domain.errors import CommandMissing, SchedulerError
-from hpcq.domain.jobs import NativeId, Observation, Usage
+from hpcq.domain.jobs import NativeId, Observation
 from hpcq.schedulers.command_line import CommandLine
 from hpcq.schedulers.pbs.arrays import as_task
 from hpcq.schedulers.pbs.qstat_job import Record
 from hpcq.schedulers.pbs.states import outcome_of
 from hpcq.schedulers.pbs.submit import job_word
 from hpcq.schedulers.pbs_family.accounting import parse_attributes
-from hpcq.schedulers.pbs_family.values import (
-    parse_duration,
-    parse_job_id,
-    parse_pbs_size,
-    read_figure,
-)
+from hpcq.schedulers.pbs_family.values import parse_job_id, read_job_id, usage_of
 
 __all__ = ["Tracejob", "parse_tracejob"]
 
@@ -145,12 +140,15 @@ def parse_tracejob(output: bytes, wanted: NativeId) -> Observation | None:
         output: what it printed; its times are the server's local ones, taken for this machine's.
         wanted: whose end is asked for.
     """
-    heading = None
+    is_ours = False
     told: dict[str, tuple[datetime, re.Match[str]]] = {}
     for line in output.decode("utf-8", "replace").split("\n"):
-        heading = _HEADING.match(line) or heading
-        found = _LINE.fullmatch(line)
-        if found is None or heading is None or not _is_same(heading[1], wanted):
+        heading = _HEADING.match(line)
+        if heading is not None:
+            job_id = read_job_id(heading[1])
+            is_ours = job_id is not None and job_id.short == wanted
+        found = _LINE.fullmatch(line) if is_ours else None
+        if found is None:
             continue
         for event, pattern in _EVENTS.items():
             match = pattern.match(found[2])
@@ -173,7 +171,7 @@ def _observation(
     status = int(words["ended"][0]) if "ended" in words else None
     outcome = outcome_of(
         status,
-        comment=f"x and terminated by {words['deleted'][0]}" if "deleted" in words else "",
+        deleted_by=words["deleted"][0] if "deleted" in words else None,
         has_dependency="hopeless" in words,
         began="begun" in words,
     )
@@ -193,25 +191,10 @@ def _observation(
         submit_time=times.get("queued"),
         start_time=times.get("begun"),
         end_time=at,
-        usage=_usage(parse_attributes(told["ended"][1].string), at) if "ended" in told else None,
-        array_job_id=task.number if task.task else None,
-        array_task_id=int(task.task) if task.task else None,
+        usage=usage_of(parse_attributes(told["ended"][1].string), at) if "ended" in told else None,
+        array_job_id=task.array_job_id,
+        array_task_id=task.array_task_id,
     )
-
-
-def _usage(used: Mapping[str, str], at: datetime) -> Usage:
-    return Usage(
-        cpu_seconds=read_figure(parse_duration, used.get("resources_used.cput")),
-        max_memory_bytes=read_figure(parse_pbs_size, used.get("resources_used.mem")),
-        sampled_at=at,
-    )
-
-
-def _is_same(text: str, wanted: NativeId) -> bool:
-    try:
-        return parse_job_id(text).short == wanted
-    except ValueError:
-        return False
 
 
 def _moment(text: str) -> datetime:

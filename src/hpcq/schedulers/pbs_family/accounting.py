@@ -7,14 +7,17 @@ it, and cannot change what comes after it where something else did.
 
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from hpcq.domain.jobs import Observation
 
 __all__ = [
     "AccountingLine",
     "AccountingLogs",
+    "in_question",
     "local_moment",
     "parse_accounting_line",
     "parse_attributes",
@@ -35,6 +38,8 @@ _DAY = re.compile(r"[0-9]{8}")
 _KINDS_OF_ENDS = "EDAR"
 _KEPT_LINES = 300_000
 _FIRST_READ_BYTES = 64 << 20
+_OTHER_CLOCK = timedelta(minutes=10)
+"""The server's clock may be so far away from this machine's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,25 @@ def local_moment(text: str) -> datetime | None:
         return datetime.strptime(text.partition(".")[0], _WRITTEN_MOMENT).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def in_question(
+    ends: Iterable[Observation], owner: str | None, since: datetime
+) -> Sequence[Observation]:
+    """Return the ends of jobs that may have been submitted for what is looked for.
+
+    Args:
+        ends: the jobs of its name.
+        owner: the account that submits; None where that is not known.
+        since: not before then, by this machine's clock.
+    """
+    earliest = since - _OTHER_CLOCK
+    return [
+        seen
+        for seen in ends
+        if owner in (None, seen.owner)
+        and (seen.submit_time is None or seen.submit_time >= earliest)
+    ]
 
 
 class AccountingLogs:

@@ -1,14 +1,13 @@
 """Ids, durations, sizes and times as PBS and its descendants print them; pure."""
 
-import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from hpcq.domain.ids import IdForm
-from hpcq.domain.jobs import NativeId
+from hpcq.domain.jobs import NativeId, Usage
 from hpcq.domain.units import from_epoch
 
 __all__ = [
@@ -25,8 +24,10 @@ __all__ = [
     "predecessors",
     "printable",
     "read_figure",
+    "read_job_id",
     "restored",
     "slots_in",
+    "usage_of",
 ]
 
 _Figure = TypeVar("_Figure", int, float)
@@ -89,6 +90,16 @@ class JobId:
         """The id without the server; an array is called by its number alone."""
         return NativeId(f"{self.number}[{self.task}]" if self.task else self.number)
 
+    @property
+    def array_job_id(self) -> str | None:
+        """The array that a job belongs to."""
+        return self.number if self.task else None
+
+    @property
+    def array_task_id(self) -> int | None:
+        """The index of a job of an array as a number."""
+        return int(self.task) if self.task else None
+
 
 def parse_job_id(text: str) -> JobId:
     """Return the parts of an id; Torque wrote a task as ``45-2`` before 2.5.
@@ -101,6 +112,14 @@ def parse_job_id(text: str) -> JobId:
         raise ValueError(f"not a job id: {text[:80]!r}")
     number, task, dashed, server = match.groups()
     return JobId(number, task if dashed is None else dashed, server)
+
+
+def read_job_id(text: str) -> JobId | None:
+    """Return the parts of an id; None for what is none."""
+    try:
+        return parse_job_id(text)
+    except ValueError:
+        return None
 
 
 def parse_duration(text: str) -> float:
@@ -164,6 +183,20 @@ def read_figure(parse: Callable[[str], _Figure], text: str | None) -> _Figure | 
     return None if figure is None or figure < 0 else figure
 
 
+def usage_of(attributes: Mapping[str, str], at: datetime | None) -> Usage:
+    """Return what a job used by then; ``mem`` is the most resident memory so far.
+
+    Args:
+        attributes: as printed: ``resources_used.cput``.
+        at: when it was sampled.
+    """
+    return Usage(
+        cpu_seconds=read_figure(parse_duration, attributes.get("resources_used.cput")),
+        max_memory_bytes=read_figure(parse_pbs_size, attributes.get("resources_used.mem")),
+        sampled_at=at,
+    )
+
+
 def parse_whole(text: str | None) -> int | None:
     """Return a number without its fraction; None for anything else."""
     match = _WHOLE.fullmatch((text or "").strip())
@@ -202,8 +235,8 @@ def predecessors(depend: str | None) -> tuple[str, ...] | None:
     ids: list[str] = []
     for group in _AFTER.findall(depend or ""):
         for job in group.split(":"):
-            with contextlib.suppress(ValueError):
-                ids.append(parse_job_id(job.partition("@")[0]).short)
+            job_id = read_job_id(job.partition("@")[0])
+            ids += [] if job_id is None else [job_id.short]
     return tuple(dict.fromkeys(ids)) or None
 
 

@@ -17,13 +17,15 @@ from hpcq.schedulers.pbs_family.accounting import (
     parse_accounting_line,
     parse_attributes,
 )
-from hpcq.schedulers.pbs_family.values import JobId, hosts_in, parse_job_id, parse_whole
-from hpcq.schedulers.torque.qstat_job import (
-    memory_limit_of,
-    slots_of,
+from hpcq.schedulers.pbs_family.values import (
+    JobId,
+    hosts_in,
+    parse_job_id,
+    parse_whole,
+    read_job_id,
     usage_of,
-    wall_time_limit_of,
 )
+from hpcq.schedulers.torque.qstat_job import memory_limit_of, slots_of, wall_time_limit_of
 from hpcq.schedulers.torque.states import outcome_of
 
 __all__ = ["KINDS", "arrays_not_over", "observe_lines", "parse_tracejob"]
@@ -121,7 +123,8 @@ def parse_tracejob(
     for line in _TRACE_GOES_ON.sub(" ", text).split("\n"):
         heading = _TRACE_HEADING.match(line)
         if heading is not None:
-            is_ours = _is_same(heading[1], wanted)
+            found = read_job_id(heading[1])
+            is_ours = found is not None and replace(found, server=wanted.server) == wanted
         match = _TRACE_LINE.match(line) if is_ours else None
         if match is None:
             continue
@@ -248,13 +251,5 @@ def _observation(
         memory_limit_bytes=memory_limit_of(attributes),
         usage=usage_of(attributes, end) if has_run else None,
         array_job_id=None if job_id.task is None else job_id.number,
-        array_task_id=int(job_id.task) if job_id.task else None,
+        array_task_id=job_id.array_task_id,
     )
-
-
-def _is_same(text: str, wanted: JobId) -> bool:
-    try:
-        found = parse_job_id(text)
-    except ValueError:
-        return False
-    return (found.number, found.task) == (wanted.number, wanted.task)

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from hpcq.domain.errors import CommandMissing
 from hpcq.domain.jobs import JobSpec, NativeId, Observation
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.command_line import CommandLine
-from hpcq.schedulers.pbs_family.accounting import AccountingLogs
+from hpcq.schedulers.pbs_family.accounting import AccountingLogs, in_question
 from hpcq.schedulers.pbs_family.values import parse_job_id
 from hpcq.schedulers.torque.accounting import arrays_not_over, observe_lines, parse_tracejob
 from hpcq.schedulers.torque.errors import check_completed
@@ -20,8 +20,6 @@ __all__ = ["Logs"]
 _TRACED_AT_ONCE = 2
 _MOST_REMEMBERED = 100_000
 _TRACED_DAYS = 7
-# The server's may be so far away from ours.
-_OTHER_CLOCK = timedelta(minutes=10)
 
 
 class Logs:
@@ -96,14 +94,8 @@ class Logs:
             lines = await asyncio.to_thread(self._accounting.having, mark)
         except OSError:
             return ()
-        earliest = since - _OTHER_CLOCK
-        found = [
-            NativeId(seen.array_job_id or seen.native_id)
-            for seen in observe_lines(lines)[0]
-            if self._account in (None, seen.owner)
-            and (seen.submit_time is None or seen.submit_time >= earliest)
-        ]
-        return list(dict.fromkeys(found))
+        ends = in_question(observe_lines(lines)[0], self._account, since)
+        return list(dict.fromkeys(NativeId(end.array_job_id or end.native_id) for end in ends))
 
     async def _trace(self, native_id: NativeId) -> Observation | None:
         """Ask the logs about one job; ``tracejob`` exits with 0 whatever it finds."""

@@ -18,7 +18,7 @@ from hpcq.domain.arrays import summarize_array
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.schedulers.base import Listing, ParseFailure
-from hpcq.schedulers.pbs_family.values import JobId, parse_job_id, printable
+from hpcq.schedulers.pbs_family.values import printable, read_job_id
 from hpcq.schedulers.torque.qstat_job import observe
 
 __all__ = [
@@ -191,7 +191,7 @@ def _native_ids(names: Sequence[str]) -> list[NativeId | None]:
     a job's attributes say of its server does not tell: a site may have its ids end otherwise
     (``job_suffix_alias``).
     """
-    ids = [_parsed(name) for name in names]
+    ids = list(map(read_job_id, names))
     numbers = Counter((job.short, job.server) for job in set(ids) if job is not None)
     shared = Counter(short for short, _ in numbers)
     most = Counter(job.server for job in ids if job is not None).most_common(1)
@@ -203,13 +203,6 @@ def _native_ids(names: Sequence[str]) -> list[NativeId | None]:
         else NativeId(f"{job.short}.{job.server}")
         for job in ids
     ]
-
-
-def _parsed(name: str) -> JobId | None:
-    try:
-        return parse_job_id(name)
-    except ValueError:
-        return None
 
 
 def _with_arrays(observations: Sequence[Observation]) -> list[Observation]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
-from hpcq.domain.jobs import Observation, SubmissionKey, Usage
+from hpcq.domain.jobs import Observation, SubmissionKey
 from hpcq.domain.states import JobState
 from hpcq.schedulers.meanings import Outcome, StateMeaning
 from hpcq.schedulers.pbs_family.values import (
@@ -18,6 +18,7 @@ from hpcq.schedulers.pbs_family.values import (
     predecessors,
     read_figure,
     slots_in,
+    usage_of,
 )
 from hpcq.schedulers.torque.states import outcome_of, state_of
 
@@ -26,7 +27,6 @@ __all__ = [
     "memory_limit_of",
     "observe",
     "slots_of",
-    "usage_of",
     "wall_time_limit_of",
 ]
 
@@ -110,8 +110,8 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
         stdout_path=stdout_path,
         stderr_path=stderr_path,
         usage=usage_of(attributes, finished or now) if has_run else None,
-        array_job_id=job_id.number if job_id.task else None,
-        array_task_id=int(job_id.task) if job_id.task else None,
+        array_job_id=job_id.array_job_id,
+        array_task_id=job_id.array_task_id,
         depends_on=predecessors(attributes.get("depend")),
         submission_key=key,
     )
@@ -142,15 +142,6 @@ def wall_time_limit_of(attributes: Attributes) -> int | None:
 def memory_limit_of(attributes: Attributes) -> int | None:
     """Return the most memory that it may have, in bytes."""
     return read_figure(parse_pbs_size, attributes.get("Resource_List.mem"))
-
-
-def usage_of(attributes: Attributes, at: datetime | None) -> Usage:
-    """Return what was used; ``mem`` is the most resident memory so far."""
-    return Usage(
-        cpu_seconds=read_figure(parse_duration, attributes.get("resources_used.cput")),
-        max_memory_bytes=read_figure(parse_pbs_size, attributes.get("resources_used.mem")),
-        sampled_at=at,
-    )
 
 
 def _key_of(attributes: Attributes, variables: str) -> SubmissionKey | None:

@@ -24,9 +24,8 @@ from hpcq.schedulers.pbs_family.directives import (
 )
 from hpcq.schedulers.torque.outputs import Outputs, place
 from hpcq.schedulers.torque.qstat_job import slots_of
-from hpcq.schedulers.torque.resources import memory_request, resources
 
-__all__ = ["Choices", "acceptable_name", "choose"]
+__all__ = ["Choices", "acceptable_name", "choose", "slots_request"]
 
 LETTERS = "a:A:b:c:C:d:D:e:EfF:hIj:J:k:K:l:L:m:M:nN:o:p:P:q:r:S:t:T:u:v:Vw:W:xXz"
 """The options of Torque's ``qsub`` (recording qsub.unknown-option, and its manual)."""
@@ -99,7 +98,7 @@ def choose(
     Args:
         spec: the request; its name may be empty still.
         script: the content of the script.
-        template: how slots are asked for, see `resources`.
+        template: how slots are asked for, see `slots_request`.
         slots_per_node: how many slots a host has; None: as many as any job asks for.
         environment: that of the service's commands, from which ``-v NAME`` takes a value;
             ``PBS_DPREFIX`` there is the mark of directives.
@@ -177,14 +176,27 @@ def _requests(
                 f"It asks for {value!r}, and the request for {spec.slots} slots in"
                 " reservedSlots: let both ask for the same number."
             )
-        yield resources(template, spec.slots, slots_per_node)
+        yield slots_request(template, spec.slots, slots_per_node)
     decided = {*_SLOTS, "nodect"}
     if spec.wall_time_limit_seconds is not None:
         decided.add("walltime")
         yield f"walltime={spec.wall_time_limit_seconds}"
     if spec.memory_limit_bytes is not None:
         decided.add("mem")
-        yield memory_request(spec.memory_limit_bytes)
+        yield f"mem={-(-spec.memory_limit_bytes // 1024)}kb"  # rounded up
     for name, (value, _) in asked.items():
         if name not in decided:
             yield f"{name}={value}" if value else name
+
+
+def slots_request(template: str, slots: int, slots_per_node: int | None) -> str:
+    """Return the request for a number of slots: ``nodes=2:ppn=4``.
+
+    Args:
+        template: may hold ``{slots}``, ``{nodes}`` and ``{ppn}``.
+        slots: how many.
+        slots_per_node: what a host has. All hosts get the same number, so that slots which do
+            not divide evenly are rounded up: 10 slots on hosts of 4 are ``nodes=3:ppn=4``.
+    """
+    nodes = 1 if slots_per_node is None else -(-slots // slots_per_node)
+    return template.format(slots=slots, nodes=nodes, ppn=-(-slots // nodes))

@@ -1,14 +1,35 @@
 """Settings of Torque."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from hpcq.schedulers.torque.resources import check_template
 from hpcq.settings import PATH, AbsolutePath, Section, setting
 
-__all__ = ["TorqueSettings"]
+__all__ = ["TorqueSettings", "check_template"]
+
+_PLACEHOLDERS = frozenset({"slots", "nodes", "ppn"})
+_TEMPLATE = re.compile(r"[A-Za-z0-9_=:+,.{}#-]+")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+def check_template(template: str) -> str:
+    """Return the template of a request for slots if it can be used.
+
+    Raises:
+        ValueError: it says in words why not.
+    """
+    names = set(_PLACEHOLDER.findall(template))
+    rest = _PLACEHOLDER.sub("", template)
+    if names - _PLACEHOLDERS or "{" in rest or "}" in rest:
+        raise ValueError("it may hold {slots}, {nodes} and {ppn}, and no other braces")
+    if not names:
+        raise ValueError("it holds none of {slots}, {nodes} and {ppn}: every job would be alike")
+    if _TEMPLATE.fullmatch(template) is None or template.startswith("-"):
+        raise ValueError("it is not a resource list such as nodes={nodes}:ppn={ppn}")
+    return template
 
 
 class TorqueSettings(Section):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hpcq.schedulers.pbs.conf import command_path, read_conf
+from hpcq.schedulers.pbs.settings import command_path, read_conf
 
 
 def test_what_is_set_is_read(tmp_path: Path) -> None:

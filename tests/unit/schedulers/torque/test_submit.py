@@ -12,8 +12,8 @@ from hpcq.domain.jobs import (
     NativeId,
     SubmissionKey,
 )
-from hpcq.schedulers.torque.resources import check_template, resources
-from hpcq.schedulers.torque.script import Choices, acceptable_name, choose
+from hpcq.schedulers.torque.script import Choices, acceptable_name, choose, slots_request
+from hpcq.schedulers.torque.settings import check_template
 from hpcq.schedulers.torque.submit import (
     Submission,
     array_range,
@@ -180,7 +180,7 @@ def test_names(name: str, accepted: str) -> None:
 )
 def test_slots(template: str, slots: int, per_node: int | None, asked: str) -> None:
     check_template(template)
-    assert resources(template, slots, per_node) == asked
+    assert slots_request(template, slots, per_node) == asked
 
 
 @pytest.mark.parametrize(
