@@ -15,16 +15,22 @@ from hpcq.schedulers.command_errors import ErrorTable
 
 __all__ = [
     "COMMAND_ENVIRONMENT",
+    "FIELDS",
     "CommandLine",
     "CommandLineBackend",
     "ParseCache",
     "batches",
+    "check_environment",
     "join_listings",
     "read_script",
 ]
 
 COMMAND_ENVIRONMENT = {"TZ": "UTC", "LC_ALL": "C.UTF-8"}
 """Variables of commands that make every site's print times and text alike; no job may see them."""
+
+FIELDS = frozenset({"queue", "account", "priority", "wall_time_limit_seconds", "environment"})
+FIELDS |= {"memory_limit_bytes", "stdout_path", "stderr_path", "hold", "depends_on"}
+"""The optional fields of a submission that all these schedulers can express."""
 
 _T = TypeVar("_T")
 
@@ -191,6 +197,21 @@ def join_listings(listings: Sequence[Listing]) -> Listing:
             (listing.partial_reason for listing in listings if listing.partial_reason), None
         ),
     )
+
+
+def check_environment(environment: Mapping[str, str]) -> None:
+    """Return if a process can have these variables.
+
+    Raises:
+        InvalidSpec: it cannot.
+    """
+    for name, value in environment.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise InvalidSpec(
+                f"{name!r} cannot be the name of an environment variable, or its value holds a"
+                " NUL character.",
+                field="environment",
+            )
 
 
 def read_script(path: str, most_bytes: int = 64 << 20) -> bytes:

@@ -24,7 +24,7 @@ from hpcq.schedulers.base import (
     ScriptDirectives,
 )
 from hpcq.schedulers.command_errors import ErrorKind
-from hpcq.schedulers.command_line import CommandLineBackend, read_script
+from hpcq.schedulers.command_line import FIELDS, CommandLineBackend, read_script
 from hpcq.schedulers.pbs import parse, submit
 from hpcq.schedulers.pbs.accounting import Accounting
 from hpcq.schedulers.pbs.arrays import with_tasks
@@ -36,7 +36,7 @@ from hpcq.schedulers.pbs.resources import has_memory
 from hpcq.schedulers.pbs.script import choose, tasks_of
 from hpcq.schedulers.pbs.settings import PbsSettings, command_path
 from hpcq.schedulers.pbs.tracejob import Tracejob
-from hpcq.schedulers.pbs_family.values import FIELDS, ID_FORMS
+from hpcq.schedulers.pbs_family.values import ID_FORMS
 
 __all__ = ["PbsBackend", "create"]
 
@@ -70,10 +70,10 @@ class PbsBackend(CommandLineBackend):
     @property
     def capabilities(self) -> Capabilities:
         """Capabilities of PBS with the site's resources."""
-        memory = {"memory_limit_bytes"} if has_memory(self._resources) else set()
+        missing = set() if has_memory(self._resources) else {"memory_limit_bytes"}
         return Capabilities(
             id_forms=ID_FORMS,
-            fields=FIELDS | memory,
+            fields=(FIELDS | {"array"}) - missing,
             actions=frozenset({"hold", "release"}),
             accounting=True,
             memory_enforced=False,

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from hpcq.domain.jobs import ArrayRange, JobSpec, NativeId
 from hpcq.domain.outputs import UNKNOWN, as_pattern, default_name
-from hpcq.schedulers.base import ScriptDirectives
 from hpcq.schedulers.pbs.qstat_job import PLACEHOLDER
 from hpcq.schedulers.pbs.resources import choose_requests
+from hpcq.schedulers.pbs_family.choices import Choices, Outputs
 from hpcq.schedulers.pbs_family.directives import (
     NEVER_INTERACTIVE,
     Option,
@@ -27,7 +27,7 @@ from hpcq.schedulers.pbs_family.directives import (
 from hpcq.schedulers.pbs_family.values import path_of
 from hpcq.schedulers.pbs_family.wrapper_script import ARRAY_INDEX
 
-__all__ = ["Choices", "Output", "acceptable_name", "choose", "tasks_of"]
+__all__ = ["acceptable_name", "choose", "tasks_of"]
 
 LETTERS = "a:A:c:C:e:fGhIj:J:k:l:m:M:N:o:p:P:q:r:R:S:u:VW:v:Xz"
 """The options of OpenPBS's ``qsub`` (recording qsub.bad-option)."""
@@ -45,8 +45,8 @@ _MOST_TASKS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """One stream's file.
+class _Stream:
+    """File of one stream.
 
     Attributes:
         option: what ``-o`` or ``-e`` says; None for PBS's own choice.
@@ -58,46 +58,6 @@ class Output:
     option: str | None
     own: str | None
     pattern: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """Choices for one job.
-
-    Attributes:
-        name: complete, as the user gave it.
-        named_by_script: the name that the script gives; None when it gives none.
-        requests: values of ``-l``.
-        queue, account, priority, array: values of ``-q``, ``-A``, ``-p``, ``-J``.
-        hold: whether it is held.
-        stdout, stderr: its outputs.
-        is_joined: whether both go to one file, that of stdout.
-        others: options of the script that stand as they are.
-        variables: what the script's ``-v`` sets and the request does not.
-        shell: the interpreter that the script's ``-S`` names.
-    """
-
-    name: str
-    named_by_script: str | None
-    requests: tuple[str, ...]
-    queue: str | None
-    account: str | None
-    priority: str | None
-    array: str | None
-    hold: bool
-    stdout: Output
-    stderr: Output
-    is_joined: bool
-    others: tuple[str, ...]
-    variables: Mapping[str, str]
-    shell: str | None
-
-    @property
-    def directives(self) -> ScriptDirectives:
-        """The choices that the record keeps."""
-        return ScriptDirectives(
-            name=self.named_by_script, stdout=self.stdout.pattern, stderr=self.stderr.pattern
-        )
 
 
 def choose(spec: JobSpec, script: bytes, resources: str, environment: Mapping[str, str]) -> Choices:
@@ -123,7 +83,6 @@ def choose(spec: JobSpec, script: bytes, resources: str, environment: Mapping[st
     named = last["N"].value if "N" in last else None
     name = spec.name or named or default_name(spec.working_directory)
     array = said("J", None if spec.array is None else _range(spec.array))
-    stdout, stderr, is_joined = _outputs(spec, last, acceptable_name(name), array is not None)
     return Choices(
         name=name,
         named_by_script=named,
@@ -133,11 +92,10 @@ def choose(spec: JobSpec, script: bytes, resources: str, environment: Mapping[st
         priority=said("p", None if spec.priority is None else str(spec.priority)),
         array=array,
         hold=spec.hold or "h" in last,
-        stdout=stdout,
-        stderr=stderr,
-        is_joined=is_joined,
+        outputs=_outputs(spec, last, acceptable_name(name), array is not None),
         others=tuple(_others(spec, options)),
         variables=read_variables(options, spec.environment, environment),
+        args=spec.args,
         shell=read_shell(last.get("S")),
     )
 
@@ -192,20 +150,20 @@ def _others(spec: JobSpec, options: list[Option]) -> Iterator[str]:
 # ---- outputs
 
 
-def _outputs(
-    spec: JobSpec, last: Mapping[str, Option], name: str, is_array: bool
-) -> tuple[Output, Output, bool]:
-    """Return stdout, stderr, and whether stderr goes where stdout goes."""
+def _outputs(spec: JobSpec, last: Mapping[str, Option], name: str, is_array: bool) -> Outputs:
     out = _output(spec, spec.stdout_path, last, "o", name, is_array)
     err = _output(spec, spec.stderr_path, last, "e", name, is_array)
     joined = joined_streams(last, spec)
+    if joined is None and out.pattern == err.pattern and out.pattern != UNKNOWN:
+        joined = "o"  # the default names differ, so the same path was given for both
     if joined is not None:
-        both = out if joined == "o" else err
-        return both, both, True
-    # The default names differ, so the same path was given for both.
-    if out.pattern == err.pattern and out.pattern != UNKNOWN:
-        return out, out, True
-    return out, err, False
+        out = err = out if joined == "o" else err
+    options = [
+        *(["-j", "oe"] if joined is not None else []),
+        *(["-o", out.option] if out.option is not None else []),
+        *(["-e", err.option] if err.option is not None and joined is None else []),
+    ]
+    return Outputs(tuple(options), out.own, err.own, out.pattern, err.pattern)
 
 
 def _output(
@@ -215,7 +173,7 @@ def _output(
     letter: str,
     name: str,
     is_array: bool,
-) -> Output:
+) -> _Stream:
     folder = spec.working_directory
     if asked is not None:
         path = os.path.join(folder, asked)
@@ -223,23 +181,23 @@ def _output(
         pattern = as_pattern(path) + (".%a" if own_task else "")
         if _PLAIN_PATH.fullmatch(path) is None:
             # PBS would read a host, a list or a placeholder into it.
-            return Output("/dev/null", path + (ARRAY_INDEX if own_task else ""), pattern)
-        return Output(path + (f".{PLACEHOLDER}" if own_task else ""), None, pattern)
+            return _Stream("/dev/null", path + (ARRAY_INDEX if own_task else ""), pattern)
+        return _Stream(path + (f".{PLACEHOLDER}" if own_task else ""), None, pattern)
     kept = last.get("k")
     if kept is not None and "d" not in kept.value and letter in kept.value:
-        return Output(last[letter].value if letter in last else None, None, UNKNOWN)
+        return _Stream(last[letter].value if letter in last else None, None, UNKNOWN)
     if letter not in last:
-        return Output(None, None, f"{name}.{letter}%j" + (".%a" if is_array else ""))
+        return _Stream(None, None, f"{name}.{letter}%j" + (".%a" if is_array else ""))
     value = last[letter].value
     told = path_of(value) or ""
     path = os.path.join(folder, told)
     shares = is_array and PLACEHOLDER not in path and path != "/dev/null"
     if shares or not told or path.endswith("/") or re.search(r"[$~]", path):
-        return Output(value, None, UNKNOWN)
+        return _Stream(value, None, UNKNOWN)
     pattern = as_pattern(path).replace(PLACEHOLDER, "%a")
     if told != value or PLACEHOLDER in path or _PLAIN_PATH.fullmatch(path) is not None:
-        return Output(value if told != value else path, None, pattern)
-    return Output("/dev/null", path, pattern)
+        return _Stream(value if told != value else path, None, pattern)
+    return _Stream("/dev/null", path, pattern)
 
 
 def _kept_letters(spec: JobSpec, option: Option) -> str:

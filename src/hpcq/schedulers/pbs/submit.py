@@ -5,8 +5,10 @@ from collections.abc import Collection, Sequence
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import DependencyCondition, JobSpec, NativeId, SubmissionKey
+from hpcq.schedulers.command_line import check_environment
 from hpcq.schedulers.pbs.qstat_job import KEY_VARIABLE
-from hpcq.schedulers.pbs.script import Choices, acceptable_name
+from hpcq.schedulers.pbs.script import acceptable_name
+from hpcq.schedulers.pbs_family.choices import Choices
 from hpcq.schedulers.pbs_family.wrapper_script import build_wrapper
 
 __all__ = [
@@ -62,7 +64,6 @@ def build_qsub(
         if value is not None and pattern.fullmatch(value) is None:
             raise InvalidSpec(f"{value!r} cannot be the name of a {wire} in PBS.", field=wire)
     account = choices.account or (key if key_is_account else None)
-    out, err = choices.stdout.option, choices.stderr.option
     is_bourne = login_shell is None or login_shell.rpartition("/")[2] in _BOURNE_SHELLS
     return (
         "qsub",
@@ -73,9 +74,7 @@ def build_qsub(
         *(["-q", choices.queue] if choices.queue is not None else []),
         *(["-A", account] if account is not None else []),
         *(["-p", choices.priority] if choices.priority is not None else []),
-        *(["-j", "oe"] if choices.is_joined else []),
-        *(["-o", out] if out is not None else []),
-        *(["-e", err] if err is not None and not choices.is_joined else []),
+        *choices.outputs.options,
         *(["-h"] if choices.hold else []),
         *(["-J", choices.array] if choices.array is not None else []),
         *(["-W", f"depend={_dependencies(spec, arrays)}"] if spec.depends_on else []),
@@ -103,20 +102,14 @@ def build_stdin(
     Raises:
         InvalidSpec: no environment can hold a variable.
     """
-    for name, value in spec.environment.items():
-        if not name or "=" in name or "\0" in name + value:
-            raise InvalidSpec(
-                f"{name!r} cannot be the name of an environment variable, or its value holds a"
-                " NUL character.",
-                field="environment",
-            )
+    check_environment(spec.environment)
     return build_wrapper(
         script,
-        spec.args,
+        choices.args,
         {**choices.variables, **spec.environment},
         directory=spec.working_directory,
-        stdout_path=choices.stdout.own,
-        stderr_path=choices.stderr.own,
+        stdout_path=choices.outputs.stdout_path,
+        stderr_path=choices.outputs.stderr_path,
         # Jobs that this one submits with its environment must not carry its key.
         forgotten=(KEY_VARIABLE,),
         task=".$PBS_ARRAY_INDEX",

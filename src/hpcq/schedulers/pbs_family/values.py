@@ -11,7 +11,6 @@ from hpcq.domain.jobs import NativeId, Usage
 from hpcq.domain.units import from_epoch
 
 __all__ = [
-    "FIELDS",
     "ID_FORMS",
     "JobId",
     "hosts_in",
@@ -38,10 +37,6 @@ ID_FORMS = (
     IdForm(re.compile(rf"([0-9]+)\[\]{_SERVER}"), is_array=True),
 )
 """``45``, ``45[2]`` and the array ``45[]``, each with the server's name or without."""
-
-FIELDS = frozenset({"queue", "account", "priority", "wall_time_limit_seconds", "environment"})
-FIELDS |= {"stdout_path", "stderr_path", "hold", "depends_on", "array"}
-"""The optional fields of a submission that both schedulers can express."""
 
 _JOB_ID = re.compile(
     r"([0-9]{1,18})(?:\[([0-9]{0,9})\]|-([0-9]{1,9}))?"

@@ -22,6 +22,7 @@ from hpcq.schedulers.base import (
     ScriptDirectives,
 )
 from hpcq.schedulers.command_line import (
+    FIELDS,
     CommandLineBackend,
     ParseCache,
     batches,
@@ -59,20 +60,7 @@ _ID_FORMS = (
 )
 _CAPABILITIES = Capabilities(
     id_forms=_ID_FORMS,
-    fields=frozenset(
-        {
-            "queue",
-            "account",
-            "priority",
-            "wall_time_limit_seconds",
-            "memory_limit_bytes",
-            "environment",
-            "stdout_path",
-            "stderr_path",
-            "hold",
-            "depends_on",
-        }
-    ),
+    fields=FIELDS,
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hpcq.domain.errors import InvalidSpec
+from hpcq.schedulers.command_line import check_environment
 
 __all__ = ["LINE_LIMIT_BYTES", "Wrapped", "build_wrapper", "size", "split_environment"]
 
@@ -74,13 +74,8 @@ def split_environment(
     """
     plain: dict[str, str] = {}
     wrapped: dict[str, str] = {}
+    check_environment(environment)
     for name, value in environment.items():
-        if not name or "=" in name or "\0" in name + value:
-            raise InvalidSpec(
-                f"{name!r} cannot be the name of an environment variable, or its value holds a"
-                " NUL character.",
-                field="environment",
-            )
         (plain if _survives_v(name, value) else wrapped)[name] = value
     return plain, wrapped
 

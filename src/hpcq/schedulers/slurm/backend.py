@@ -21,6 +21,7 @@ from hpcq.schedulers.base import (
 )
 from hpcq.schedulers.command_errors import ErrorKind
 from hpcq.schedulers.command_line import (
+    FIELDS,
     CommandLineBackend,
     ParseCache,
     batches,
@@ -54,20 +55,7 @@ _ID_FORMS = (
 )
 _CAPABILITIES = Capabilities(
     id_forms=_ID_FORMS,
-    fields=frozenset(
-        {
-            "queue",
-            "account",
-            "priority",
-            "wall_time_limit_seconds",
-            "memory_limit_bytes",
-            "environment",
-            "stdout_path",
-            "stderr_path",
-            "hold",
-            "depends_on",
-        }
-    ),
+    fields=FIELDS,
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,

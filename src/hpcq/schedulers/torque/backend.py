@@ -28,9 +28,9 @@ from hpcq.schedulers.base import (
     ScriptDirectives,
 )
 from hpcq.schedulers.command_errors import ErrorKind
-from hpcq.schedulers.command_line import CommandLineBackend, read_script
+from hpcq.schedulers.command_line import FIELDS, CommandLineBackend, read_script
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs
-from hpcq.schedulers.pbs_family.values import FIELDS, ID_FORMS, parse_job_id
+from hpcq.schedulers.pbs_family.values import ID_FORMS, parse_job_id
 from hpcq.schedulers.torque.accounting import KINDS
 from hpcq.schedulers.torque.arrays import Arrays
 from hpcq.schedulers.torque.cluster import parse_pbsnodes, parse_queues
@@ -50,7 +50,7 @@ _VERSION = re.compile(r"^version:\s*", re.IGNORECASE)
 
 _CAPABILITIES = Capabilities(
     id_forms=ID_FORMS,
-    fields=FIELDS | {"memory_limit_bytes"},
+    fields=FIELDS | {"array"},
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,

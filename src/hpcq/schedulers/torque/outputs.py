@@ -7,35 +7,17 @@ from dataclasses import dataclass
 
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.outputs import UNKNOWN, as_pattern
+from hpcq.schedulers.pbs_family.choices import Outputs
 from hpcq.schedulers.pbs_family.directives import Option, joined_streams
 from hpcq.schedulers.pbs_family.values import path_of
 from hpcq.schedulers.pbs_family.wrapper_script import ARRAY_INDEX, JOB_NUMBER
 
-__all__ = ["Outputs", "is_simple", "place"]
+__all__ = ["is_simple", "place"]
 
 # Of other characters in paths Torque makes hosts, lists, variables, or undelivered output.
 _SIMPLE_PATH = re.compile(r"/[A-Za-z0-9._/+-]{0,1000}")
 _EXPANDED = re.compile(r"[$~]|/$")
 _THROWN_AWAY = "/dev/null"
-
-
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """Paths of both streams.
-
-    Attributes:
-        options: what ``qsub`` is told.
-        stdout_path: where the script writes itself, because Torque could not be told so; may
-            hold `JOB_NUMBER` and `ARRAY_INDEX`.
-        stderr_path: the same for its errors.
-        stdout, stderr: patterns of the paths, as `hpcq.domain.outputs` has them.
-    """
-
-    options: tuple[str, ...]
-    stdout_path: str | None
-    stderr_path: str | None
-    stdout: str
-    stderr: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ directives.
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
-from hpcq.domain.jobs import JobSpec
+from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import ArrayRange, JobSpec
 from hpcq.domain.outputs import default_name
-from hpcq.schedulers.base import ScriptDirectives
+from hpcq.schedulers.pbs_family.choices import Choices
 from hpcq.schedulers.pbs_family.directives import (
     NEVER_INTERACTIVE,
     Option,
@@ -22,10 +22,10 @@ from hpcq.schedulers.pbs_family.directives import (
     read_shell,
     read_variables,
 )
-from hpcq.schedulers.torque.outputs import Outputs, place
+from hpcq.schedulers.torque.outputs import place
 from hpcq.schedulers.torque.qstat_job import slots_of
 
-__all__ = ["Choices", "acceptable_name", "choose", "slots_request"]
+__all__ = ["acceptable_name", "array_range", "choose", "slots_request"]
 
 LETTERS = "a:A:b:c:C:d:D:e:EfF:hIj:J:k:K:l:L:m:M:nN:o:p:P:q:r:S:t:T:u:v:Vw:W:xXz"
 """The options of Torque's ``qsub`` (recording qsub.unknown-option, and its manual)."""
@@ -41,48 +41,10 @@ _REFUSED = {
 _NAME_LIMIT = 200
 """Characters of a job name: Torque takes 236; with ``.o`` and a number it has to fit a file."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")
+_LONGEST_RANGE = 60_000
+"""Characters of ``-t``: half of what one argument of a command may have."""
 _SLOTS = ("nodes", "procs", "ncpus")
 _PLAIN_CHUNK = re.compile(r"[0-9]+(?::ppn=[0-9]+)?(?:\+[0-9]+(?::ppn=[0-9]+)?)*")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """Choices for one job.
-
-    Attributes:
-        name: complete, as the user gave it.
-        named_by_script: the name that the script gives; None when it gives none.
-        requests: items of ``-l``.
-        queue, account, priority, array: values of ``-q``, ``-A``, ``-p``, ``-t`` by the script,
-            where the request gives none.
-        hold: whether it is held.
-        outputs: where its output goes.
-        others: options of the script that stand as they are.
-        variables: what the script's ``-v`` sets and the request does not.
-        args: what the script is given.
-        shell: the interpreter that the script's ``-S`` names.
-    """
-
-    name: str
-    named_by_script: str | None
-    requests: tuple[str, ...]
-    queue: str | None
-    account: str | None
-    priority: str | None
-    array: str | None
-    hold: bool
-    outputs: Outputs
-    others: tuple[str, ...]
-    variables: Mapping[str, str]
-    args: tuple[str, ...]
-    shell: str | None
-
-    @property
-    def directives(self) -> ScriptDirectives:
-        """The choices that the record keeps."""
-        return ScriptDirectives(
-            name=self.named_by_script, stdout=self.outputs.stdout, stderr=self.outputs.stderr
-        )
 
 
 def choose(
@@ -104,25 +66,28 @@ def choose(
             ``PBS_DPREFIX`` there is the mark of directives.
 
     Raises:
-        InvalidSpec: a directive cannot be honoured.
+        InvalidSpec: a directive, or the array, cannot be honoured.
     """
     options = read_options(script, LETTERS, _REFUSED, environment.get("PBS_DPREFIX") or "#PBS")
     last = {option.letter: option for option in options}
-    values = {letter: option.value for letter, option in last.items()}
-    named = values.get("N") or None
+
+    def said(letter: str, request: str | None) -> str | None:
+        """Return the request's value, else that of the script's last such option."""
+        return request if request is not None or letter not in last else last[letter].value
+
+    named = said("N", None) or None
     name = spec.name or named or default_name(spec.working_directory)
-    array = values.get("t") if spec.array is None else None
-    is_array = spec.array is not None or array is not None
+    array = said("t", None if spec.array is None else array_range(spec.array))
     return Choices(
         name=name,
         named_by_script=named,
         requests=tuple(_requests(spec, options, template, slots_per_node)),
-        queue=values.get("q") if spec.queue is None else None,
-        account=values.get("A") if spec.account is None else None,
-        priority=values.get("p") if spec.priority is None else None,
+        queue=said("q", spec.queue),
+        account=said("A", spec.account),
+        priority=said("p", None if spec.priority is None else str(spec.priority)),
         array=array,
         hold=spec.hold or "h" in last,
-        outputs=place(spec, last, acceptable_name(name), is_array=is_array),
+        outputs=place(spec, last, acceptable_name(name), is_array=array is not None),
         others=tuple(_others(spec, options)),
         variables=read_variables(options, spec.environment, environment),
         args=spec.args or _args(last.get("F")),
@@ -139,6 +104,22 @@ def acceptable_name(name: str) -> str:
     if not cleaned[:1].isalpha():
         cleaned = "J" + cleaned
     return cleaned[:_NAME_LIMIT]
+
+
+def array_range(array: ArrayRange) -> str:
+    """Return what ``-t`` takes: ``1-5%2``; with a step a list, for Torque knows none.
+
+    Raises:
+        InvalidSpec: the list is too long for a command.
+    """
+    whole = f"{array.first}-{array.last}"
+    text = whole if array.step == 1 else ",".join(map(str, array.tasks))
+    if len(text) > _LONGEST_RANGE:
+        raise InvalidSpec(
+            "Torque knows no step, and the list of so many jobs is too long for it.",
+            field="array",
+        )
+    return text if array.max_running is None else f"{text}%{array.max_running}"
 
 
 def _others(spec: JobSpec, options: list[Option]) -> Iterator[str]:

@@ -6,22 +6,22 @@ from dataclasses import dataclass
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import (
-    ArrayRange,
     Dependency,
     DependencyCondition,
     JobSpec,
     NativeId,
     SubmissionKey,
 )
+from hpcq.schedulers.command_line import check_environment
+from hpcq.schedulers.pbs_family.choices import Choices
 from hpcq.schedulers.pbs_family.wrapper_script import build_wrapper
 from hpcq.schedulers.torque.outputs import is_simple
 from hpcq.schedulers.torque.qstat_job import KEY_VARIABLE
-from hpcq.schedulers.torque.script import Choices, acceptable_name
+from hpcq.schedulers.torque.script import acceptable_name
 from hpcq.schedulers.torque.states import WRAPPED_SIGNAL
 
 __all__ = [
     "Submission",
-    "array_range",
     "build_change",
     "build_qstat",
     "build_qsub",
@@ -31,8 +31,6 @@ __all__ = [
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/+-]*")
 _LEAST_PRIORITY, _MOST_PRIORITY = -1024, 1023
-_LONGEST_RANGE = 60_000
-"""Characters of ``-t``: half of what one argument of a command may have."""
 _AFTER: Mapping[DependencyCondition, str] = {
     DependencyCondition.SUCCESS: "afterok:{}",
     DependencyCondition.FAILURE: "afternotok:{}",
@@ -90,9 +88,9 @@ def build_qsub(
         InvalidSpec: a value that Torque would read as something else.
     """
     environment = {**choices.variables, **spec.environment}
-    _check_environment(environment)
+    check_environment(environment)
+    _check_request(spec)
     simple = is_simple(spec.working_directory)
-    queue, account, priority, array = _of_request(spec)
     argv = (
         "qsub",
         *("-v", f"{KEY_VARIABLE}={key}"),
@@ -100,12 +98,12 @@ def build_qsub(
         *("-S", "/bin/sh"),
         *(("-d", spec.working_directory) if simple else ()),
         *("-l", ",".join(choices.requests)),
-        *_option("-q", queue or choices.queue),
-        *_option("-A", account or choices.account),
-        *_option("-p", priority or choices.priority),
+        *_option("-q", choices.queue),
+        *_option("-A", choices.account),
+        *_option("-p", choices.priority),
         *choices.outputs.options,
         *(("-h",) if choices.hold else ()),
-        *_option("-t", array or choices.array),
+        *_option("-t", choices.array),
         *(("-W", f"depend={dependencies(spec.depends_on, arrays)}") if spec.depends_on else ()),
         *choices.others,
     )
@@ -125,34 +123,8 @@ def build_qsub(
     return Submission(argv=argv, cwd=spec.working_directory if simple else "/", stdin=wrapper)
 
 
-def _of_request(spec: JobSpec) -> tuple[str | None, str | None, str | None, str | None]:
-    """Return queue, account, priority and array of a request, as options take them."""
-    return (
-        None if spec.queue is None else _word(spec.queue, "queue", _WORD),
-        None if spec.account is None else _word(spec.account, "account", _ACCOUNT),
-        None if spec.priority is None else _priority(spec.priority),
-        None if spec.array is None else array_range(spec.array),
-    )
-
-
 def _option(name: str, value: str | None) -> tuple[str, ...]:
     return () if value is None else (name, value)
-
-
-def array_range(array: ArrayRange) -> str:
-    """Return what ``-t`` takes: ``1-5%2``; with a step a list, for Torque knows none.
-
-    Raises:
-        InvalidSpec: the list is too long for a command.
-    """
-    whole = f"{array.first}-{array.last}"
-    text = whole if array.step == 1 else ",".join(map(str, array.tasks))
-    if len(text) > _LONGEST_RANGE:
-        raise InvalidSpec(
-            "Torque knows no step, and the list of so many jobs is too long for it.",
-            field="array",
-        )
-    return text if array.max_running is None else f"{text}%{array.max_running}"
 
 
 def dependencies(depends_on: Iterable[Dependency], arrays: Collection[NativeId]) -> str:
@@ -196,26 +168,15 @@ def build_qstat(*ids: NativeId, are_arrays: bool = False) -> tuple[str, ...]:
     return ("qstat", "-x", *ids) if ids else ("qstat", "-x", "-t")
 
 
-def _check_environment(environment: Mapping[str, str]) -> None:
-    for name, value in environment.items():
-        if not name or "=" in name or "\0" in name + value:
-            raise InvalidSpec(
-                f"{name!r} cannot be the name of an environment variable, or its value holds a"
-                " NUL character.",
-                field="environment",
-            )
-
-
-def _priority(priority: int) -> str:
-    if not _LEAST_PRIORITY <= priority <= _MOST_PRIORITY:
+def _check_request(spec: JobSpec) -> None:
+    for name, wire, pattern in (
+        (spec.queue, "queue", _WORD),
+        (spec.account, "account", _ACCOUNT),
+    ):
+        if name is not None and pattern.fullmatch(name) is None:
+            raise InvalidSpec(f"{name!r} cannot be a name in Torque.", field=wire)
+    if spec.priority is not None and not _LEAST_PRIORITY <= spec.priority <= _MOST_PRIORITY:
         raise InvalidSpec(
-            f"The priority is {priority}; Torque takes {_LEAST_PRIORITY} to {_MOST_PRIORITY}.",
+            f"The priority is {spec.priority}; Torque takes {_LEAST_PRIORITY} to {_MOST_PRIORITY}.",
             field="priority",
         )
-    return str(priority)
-
-
-def _word(text: str, wire: str, pattern: re.Pattern[str]) -> str:
-    if pattern.fullmatch(text) is None:
-        raise InvalidSpec(f"{text!r} cannot be a name in Torque.", field=wire)
-    return text

@@ -17,7 +17,8 @@ from hpcq.domain.jobs import (
 )
 from hpcq.domain.outputs import UNKNOWN
 from hpcq.schedulers.pbs import submit
-from hpcq.schedulers.pbs.script import Choices, choose
+from hpcq.schedulers.pbs.script import choose
+from hpcq.schedulers.pbs_family.choices import Choices
 
 _KEY = SubmissionKey("hpcq-00000000000000000000000000000001")
 _SILENT = JobSpec(name="", working_directory="/study/case", script_file="/study/s.sh")

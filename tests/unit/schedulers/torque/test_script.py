@@ -16,7 +16,8 @@ from hpcq.domain.jobs import (
     SubmissionKey,
 )
 from hpcq.domain.outputs import UNKNOWN, fill_pattern, place_outputs
-from hpcq.schedulers.torque.script import Choices, choose
+from hpcq.schedulers.pbs_family.choices import Choices
+from hpcq.schedulers.torque.script import choose
 from hpcq.schedulers.torque.submit import Submission, build_qsub
 
 KEY = SubmissionKey("hpcq-" + "0" * 32)

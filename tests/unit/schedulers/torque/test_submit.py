@@ -12,11 +12,11 @@ from hpcq.domain.jobs import (
     NativeId,
     SubmissionKey,
 )
-from hpcq.schedulers.torque.script import Choices, acceptable_name, choose, slots_request
+from hpcq.schedulers.pbs_family.choices import Choices
+from hpcq.schedulers.torque.script import acceptable_name, array_range, choose, slots_request
 from hpcq.schedulers.torque.settings import check_template
 from hpcq.schedulers.torque.submit import (
     Submission,
-    array_range,
     build_change,
     build_qstat,
     build_qsub,

@@ -1,0 +1,67 @@
+"""Choices for a job of ``qsub``: the request's, and where it is silent the script's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hpcq.schedulers.base import ScriptDirectives
+
+__all__ = ["Choices", "Outputs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Paths of both streams.
+
+    Attributes:
+        options: what ``qsub`` is told.
+        stdout_path: where the job writes itself, because the scheduler would misread the path; see
+            `hpcq.schedulers.pbs_family.wrapper_script.build_wrapper`.
+        stderr_path: the same for its errors.
+        stdout, stderr: patterns of the paths, as `hpcq.domain.outputs` has them.
+    """
+
+    options: tuple[str, ...]
+    stdout_path: str | None
+    stderr_path: str | None
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """Choices for one job.
+
+    Attributes:
+        name: complete, as the user gave it.
+        named_by_script: the name that the script gives; None when it gives none.
+        requests: what ``-l`` asks for.
+        queue, account, priority: values of ``-q``, ``-A``, ``-p``.
+        array: the value of ``-t`` (Torque) or ``-J`` (PBS).
+        hold: whether it is held.
+        outputs: where its output goes.
+        others: options of the script that stand as they are.
+        variables: what the script's ``-v`` sets and the request does not.
+        args: what the script is given.
+        shell: the interpreter that the script's ``-S`` names.
+    """
+
+    name: str
+    named_by_script: str | None
+    requests: tuple[str, ...]
+    queue: str | None
+    account: str | None
+    priority: str | None
+    array: str | None
+    hold: bool
+    outputs: Outputs
+    others: tuple[str, ...]
+    variables: Mapping[str, str]
+    args: tuple[str, ...]
+    shell: str | None
+
+    @property
+    def directives(self) -> ScriptDirectives:
+        """The choices that the record keeps."""
+        return ScriptDirectives(
+            name=self.named_by_script, stdout=self.outputs.stdout, stderr=self.outputs.stderr
+        )
