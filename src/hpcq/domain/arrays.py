@@ -6,7 +6,7 @@ from datetime import datetime
 from hpcq.domain.jobs import NativeId, Observation, Usage
 from hpcq.domain.states import JobState, Stage
 
-__all__ = ["is_whole_array", "summarize_array"]
+__all__ = ["is_whole_array", "summarize_array", "tasks_by_array"]
 
 _MOST_NAMED = 8
 
@@ -15,6 +15,15 @@ def is_whole_array(seen: Observation) -> bool:
     """Return whether an observation is about a whole array, not about one of its tasks."""
     named = seen.array_task_id is None and seen.array_job_id == seen.native_id
     return seen.is_array is True or named
+
+
+def tasks_by_array(observations: Iterable[Observation]) -> dict[NativeId, list[Observation]]:
+    """Return the observations of each array and its tasks, by its id; others are left out."""
+    tasks: dict[NativeId, list[Observation]] = {}
+    for seen in observations:
+        if seen.array_job_id is not None:
+            tasks.setdefault(NativeId(seen.array_job_id), []).append(seen)
+    return tasks
 
 
 def summarize_array(native_id: NativeId, tasks: Sequence[Observation]) -> Observation:

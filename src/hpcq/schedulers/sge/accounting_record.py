@@ -5,8 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
-from hpcq.schedulers.sge.outcome import Used, outcome_of, read_limits
-from hpcq.schedulers.sge.states import INTERMEDIATE_FAILURES, NO_FAILURE, failure_of
+from hpcq.schedulers.sge.states import (
+    INTERMEDIATE_FAILURES,
+    NO_FAILURE,
+    Used,
+    failure_of,
+    outcome_of,
+    read_limits,
+)
 
 __all__ = ["AccountingRecord", "observe"]
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.units import parse_clock
 from hpcq.schedulers.base import Node, Queue
-from hpcq.schedulers.sge.outcome import memory_specifier
+from hpcq.schedulers.sge.states import memory_specifier
 
 __all__ = ["parse_qhost_xml", "parse_queue_limits", "parse_queue_summary"]
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hpcq.domain.arrays import is_whole_array, summarize_array
+from hpcq.domain.arrays import is_whole_array, summarize_array, tasks_by_array
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import Stage
@@ -131,18 +131,8 @@ def _told_apart(tasks: str) -> list[int] | None:
 
 def with_arrays(observations: Sequence[Observation]) -> list[Observation]:
     """Put one observation for each array beside its tasks, in place of a range of them."""
-    result = []
-    arrays: dict[str, list[Observation]] = {}
-    for seen in observations:
-        if seen.array_job_id is None:
-            result.append(seen)
-        else:
-            arrays.setdefault(seen.array_job_id, []).append(seen)
-            if seen.array_task_id is not None:
-                result.append(seen)
-    for number, parts in arrays.items():
+    result = [seen for seen in observations if not is_whole_array(seen)]
+    for number, parts in tasks_by_array(observations).items():
         alone = parts[0] if len(parts) == 1 and is_whole_array(parts[0]) else None
-        result.append(
-            alone or replace(summarize_array(NativeId(number), parts), array_job_id=number)
-        )
+        result.append(alone or replace(summarize_array(number, parts), array_job_id=number))
     return result

@@ -7,19 +7,16 @@ from datetime import datetime, timedelta
 
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
+from hpcq.domain.states import FailureKind
 from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.slurm import fields
 from hpcq.schedulers.slurm.commands import FIND_COLUMNS, HISTORY_COLUMNS
-from hpcq.schedulers.slurm.outcome import (
-    NEVER_SATISFIED,
-    outcome_of,
-    recognise_memory_kill,
-)
-from hpcq.schedulers.slurm.states import STATES, meaning_of
+from hpcq.schedulers.slurm.states import NEVER_SATISFIED, STATES, meaning_of, outcome_of
 from hpcq.schedulers.slurm.usage import final_usage
 
-__all__ = ["AccountedJobs", "find_key", "parse_history"]
+__all__ = ["AccountedJobs", "find_key", "parse_history", "recognise_memory_kill"]
 
+_SIGKILL = 9
 _REQUEUE_GAP = timedelta(seconds=5)
 _KEY_OPTION = re.compile(r"(?:^|\s)--comment[= ](\S+)")
 _YEAR_MINUTES = "525600"
@@ -209,6 +206,28 @@ def _observe(native_id: NativeId, run: _Run) -> Observation | None:
     # At first the rest is missing or made up: owner root, name allocation (seen in 23.11).
     is_complete = row["Partition"] != ""
     return recognise_memory_kill(_complete(seen, row) if is_complete else seen)
+
+
+def recognise_memory_kill(seen: Observation) -> Observation:
+    """Return the end of a job, with its memory as the reason if that ended it.
+
+    Without cgroups (``JobAcctGatherParams=OverMemoryKill``) Slurm says ``FAILED`` and ``0:9`` of
+    such a job, as of any that was killed; its greatest sampled memory tells (seen in 22.05).
+    """
+    peak = None if seen.usage is None else seen.usage.max_memory_bytes
+    if (
+        seen.failure_kind is FailureKind.SIGNAL
+        and seen.exit_signal == _SIGKILL
+        and peak is not None
+        and seen.memory_limit_bytes is not None
+        and peak > seen.memory_limit_bytes
+    ):
+        return replace(
+            seen,
+            failure_kind=FailureKind.OUT_OF_MEMORY,
+            state_reason="It used more memory than its limit.",
+        )
+    return seen
 
 
 def _complete(seen: Observation, row: Mapping[str, str]) -> Observation:

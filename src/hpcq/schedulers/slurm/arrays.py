@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from hpcq.domain.arrays import summarize_array
+from hpcq.domain.arrays import summarize_array, tasks_by_array
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.schedulers.slurm.accounting import AccountedJobs
@@ -44,7 +44,7 @@ class ArraySummaries:
     def add(self, observations: Sequence[Observation]) -> list[Observation]:
         """Return the observations and, after them, one for each array of their tasks."""
         known, self._known = self._known, {}
-        for parent, tasks in _by_parent(observations).items():
+        for parent, tasks in tasks_by_array(observations).items():
             key = (parent, tasks[0].submit_time)
             self._known[key] = _look_again(known.get(key), parent, tasks)
         self._remember_those_that_left(known, observations)
@@ -57,7 +57,7 @@ class ArraySummaries:
 
         All tasks of those that are in the queue are among the observations.
         """
-        parts = {i: tasks for i, tasks in _by_parent(observations).items() if i in ids}
+        parts = {i: tasks for i, tasks in tasks_by_array(observations).items() if i in ids}
         known = (self._known.get((i, tasks[0].submit_time)) for i, tasks in parts.items())
         looks = (
             _look_again(before, parent, tasks)
@@ -109,11 +109,11 @@ class ArraySummaries:
             del self._left_waiting[native_id]
 
 
-def _look_again(before: _Known | None, parent: str, tasks: Sequence[Observation]) -> _Known:
+def _look_again(before: _Known | None, parent: NativeId, tasks: Sequence[Observation]) -> _Known:
     old = () if before is None else before.tasks
     if before is not None and len(old) == len(tasks) and all(map(operator.is_, old, tasks)):
         return before
-    seen = summarize_array(NativeId(parent), tasks)
+    seen = summarize_array(parent, tasks)
     starts = [seen.start_time, None if before is None else before.began]
     began = min((start for start in starts if start is not None), default=None)
     # Some tasks are over, others wait: it runs, although no task does at this moment.
@@ -137,17 +137,9 @@ def ended_arrays(
     """
     over = {one.native_id for one in ended}
     unfinished = {*history.unfinished, *(o.array_job_id for o in seen if o.native_id not in over)}
-    parts = _by_parent(ended)
+    parts = tasks_by_array(ended)
     return [
         summarize_array(native_id, parts[native_id])
         for native_id in ids
         if native_id in parts and native_id not in over and native_id not in unfinished
     ]
-
-
-def _by_parent(observations: Iterable[Observation]) -> dict[str, list[Observation]]:
-    parts: dict[str, list[Observation]] = {}
-    for one in observations:
-        if one.array_job_id is not None:
-            parts.setdefault(one.array_job_id, []).append(one)
-    return parts

@@ -14,10 +14,14 @@ from hpcq.schedulers.base import Listing
 from hpcq.schedulers.command_errors import ErrorKind
 from hpcq.schedulers.command_line import CommandLine
 from hpcq.schedulers.slurm import commands, fields, parse
-from hpcq.schedulers.slurm.accounting import AccountedJobs, find_key, parse_history
+from hpcq.schedulers.slurm.accounting import (
+    AccountedJobs,
+    find_key,
+    parse_history,
+    recognise_memory_kill,
+)
 from hpcq.schedulers.slurm.arrays import ArraySummaries, ended_arrays
 from hpcq.schedulers.slurm.errors import ERRORS, keeps_no_accounting
-from hpcq.schedulers.slurm.outcome import is_refused, recognise_memory_kill
 
 __all__ = ["History", "combine"]
 
@@ -66,7 +70,7 @@ class History:
         seen = (await self.controller([native_id])).observations
         if not seen:
             seen = (await self.accounted([native_id])).listing.observations
-        return any(one.native_id == native_id and is_refused(one) for one in seen)
+        return any(one.native_id == native_id and _is_refused(one) for one in seen)
 
     async def ends(self, ids: Sequence[NativeId]) -> Listing:
         """Ask both at once; either adds to the other, and can do without."""
@@ -184,3 +188,12 @@ def _complete(accounted: Observation, over: dict[NativeId, Observation]) -> Obse
     if accounted.failure_kind in _UNCLEAR and seen.failure_kind not in (None, FailureKind.UNKNOWN):
         gaps |= {name: getattr(seen, name) for name in _OUTCOME}
     return recognise_memory_kill(replace(accounted, **gaps))
+
+
+def _is_refused(seen: Observation) -> bool:
+    """Return whether a job is what Slurm keeps of one that it did not take.
+
+    sbatch then says no, yet a job with a number is left behind, ``FAILED``, which never had a host
+    (BadConstraints; seen in 22.05).
+    """
+    return seen.native_state == "FAILED" and seen.hosts is None

@@ -18,9 +18,8 @@ from hpcq.schedulers.slurm.commands import (
     QUEUE_COLUMNS,
     Marks,
 )
-from hpcq.schedulers.slurm.outcome import outcome_of
 from hpcq.schedulers.slurm.outputs import expand_output_path
-from hpcq.schedulers.slurm.states import describe_reason, meaning_of
+from hpcq.schedulers.slurm.states import describe_reason, meaning_of, outcome_of
 
 __all__ = [
     "find_key",

@@ -1,4 +1,4 @@
-"""Meanings of Slurm's words for where a job is and why it waits.
+"""Meanings of Slurm's words for where a job is, why it waits and how it ended.
 
 Sources: squeue(1) and sacct(1), JOB STATE CODES and JOB REASON CODES, of 22.05 to 24.11;
 ``src/common/slurm_protocol_defs.c`` (``job_state_string``, ``job_reason_string``).
@@ -9,9 +9,15 @@ import re
 from collections.abc import Mapping
 
 from hpcq.domain.states import FailureKind, JobState, Stage
-from hpcq.schedulers.meanings import StateMeaning
+from hpcq.schedulers.meanings import Outcome, StateMeaning
 
-__all__ = ["STATES", "describe_reason", "describe_signal", "meaning_of"]
+__all__ = [
+    "NEVER_SATISFIED",
+    "STATES",
+    "describe_reason",
+    "meaning_of",
+    "outcome_of",
+]
 
 
 def _failed(kind: FailureKind | None, reason: str | None = None) -> StateMeaning:
@@ -169,6 +175,14 @@ _SIGNALS: Mapping[int, str] = {
 """signal(7), x86; the numbers of the cluster's nodes, whatever this machine calls them."""
 
 
+_LAST_SIGNAL = 64
+_LAUNCH_FAILED = 53
+"""FAILED with 0:53 and no signal sent: slurmstepd could not open the output file or enter the
+working directory (seen in 22.05; SLURM_ERROR codes of ``slurmstepd/mgr.c``)."""
+NEVER_SATISFIED = "DependencyNeverSatisfied"
+"""Slurm's reason for a job that it ends because the job it depends on did not end as required."""
+
+
 @functools.lru_cache(maxsize=1024)
 def meaning_of(word: str, reason: str | None = None) -> StateMeaning:
     """Return the meaning of a state.
@@ -208,7 +222,7 @@ def describe_reason(reason: str | None) -> str | None:
     return f"{text} ({reason})"
 
 
-def describe_signal(number: int) -> str:
+def _describe_signal(number: int) -> str:
     """Return a signal for a person: ``SIGKILL (9)``."""
     name = _SIGNALS.get(number)
     return f"signal {number}" if name is None else f"{name} ({number})"
@@ -217,3 +231,52 @@ def describe_signal(number: int) -> str:
 def _normal(reason: str | None) -> str:
     # Texts of several words are printed with blanks or with underscores, by version.
     return (reason or "").strip("() ").replace(" ", "_")
+
+
+def outcome_of(
+    state: str,
+    code: int,
+    signal: int,
+    *,
+    has_run: bool = True,
+    by: str | None = None,
+    waited_for: str = "",
+) -> Outcome:
+    """Return how a job ended.
+
+    Args:
+        state: the state's word, without ``by UID``.
+        code: the left side of ExitCode.
+        signal: the right side of ExitCode, of the job or else of its script; 0 for none.
+        has_run: whether it ever had a host: else no exit status is believed.
+        by: the uid that cancelled it.
+        waited_for: the reason beside the state, for which it waited last.
+    """
+    meaning = meaning_of(state)
+    if meaning.state is JobState.DONE:
+        return Outcome(exit_code=code if has_run else None)
+    # 125 and the like are Slurm's own marks, not signals (OUT_OF_MEMORY is 0:125).
+    real_signal = signal if has_run and 0 < signal <= _LAST_SIGNAL else None
+    exit_code = code or None if has_run else None
+    if meaning.failure_kind is not None:
+        reason = meaning.reason
+        if by is not None:
+            reason = f"It was cancelled by the user with uid {by}."
+        elif not has_run and waited_for == NEVER_SATISFIED:
+            reason = f"{describe_reason(waited_for)}."
+        return Outcome(meaning.failure_kind, reason, exit_code, real_signal)
+    if not has_run:
+        why = describe_reason(waited_for)
+        reason = "Slurm could not run it as it was asked to" + (f": {why}." if why else ".")
+        return Outcome(FailureKind.SCHEDULER_ERROR, reason)
+    if signal == _LAUNCH_FAILED and not code:
+        return Outcome(
+            FailureKind.SCHEDULER_ERROR,
+            "Slurm could not start it: its working directory or its output file cannot be opened.",
+        )
+    if real_signal is not None:
+        reason = f"It was ended by {_describe_signal(real_signal)}."
+        return Outcome(FailureKind.SIGNAL, reason, None, real_signal)
+    if code:
+        return Outcome(FailureKind.NON_ZERO_EXIT, f"It exited with {code}.", code)
+    return Outcome(FailureKind.UNKNOWN, "Slurm says that it failed, and no more.")

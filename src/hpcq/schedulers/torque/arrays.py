@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from hpcq.domain.arrays import tasks_by_array
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs
 from hpcq.schedulers.torque.accounting import observe_lines
@@ -43,10 +44,8 @@ class Arrays:
         Args:
             seen: a listing of the whole queue, which is remembered.
         """
-        tasks: dict[NativeId, dict[NativeId, Observation]] = {}
-        for one in seen:
-            if one.array_job_id is not None:
-                tasks.setdefault(NativeId(one.array_job_id), {})[one.native_id] = one
+        arrays = tasks_by_array(seen).items()
+        tasks = {number: {one.native_id: one for one in ours} for number, ours in arrays}
         listed = {number: len(ours) for number, ours in tasks.items()}
         for number, ours in tasks.items():
             before = self._tasks.get(number, {})

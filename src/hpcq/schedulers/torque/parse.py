@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from hpcq.domain.arrays import summarize_array
+from hpcq.domain.arrays import summarize_array, tasks_by_array
 from hpcq.domain.errors import OutputParseError, excerpt
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.schedulers.base import Listing, ParseFailure
@@ -213,16 +213,12 @@ def _with_arrays(observations: Sequence[Observation]) -> list[Observation]:
 
 def wholes(tasks: Iterable[Observation]) -> list[Observation]:
     """Return the arrays whose jobs these are; a job of no array adds nothing."""
-    arrays: dict[str, list[Observation]] = {}
-    for task in tasks:
-        if task.array_job_id is not None:
-            arrays.setdefault(task.array_job_id, []).append(task)
-    return [array_of(number, ours) for number, ours in arrays.items()]
+    return [array_of(number, ours) for number, ours in tasks_by_array(tasks).items()]
 
 
-def array_of(number: str, tasks: Sequence[Observation]) -> Observation:
+def array_of(number: NativeId, tasks: Sequence[Observation]) -> Observation:
     """Return an array, of which these tasks are known; Torque adds an index to its name."""
-    seen = summarize_array(NativeId(number), tasks)
+    seen = summarize_array(number, tasks)
     name, dash, index = (seen.name or "").rpartition("-")
     key = next((task.submission_key for task in tasks if task.submission_key is not None), None)
     return replace(seen, name=name if dash and index.isdecimal() else seen.name, submission_key=key)

@@ -17,9 +17,9 @@ from hpcq.domain.states import FailureKind, JobState
 from hpcq.domain.units import GIBIBYTE
 from hpcq.schedulers.sge.accounting import AccountingFile, parse_accounting_line
 from hpcq.schedulers.sge.accounting_record import AccountingRecord, observe
-from hpcq.schedulers.sge.outcome import Used, memory_specifier, outcome_of
 from hpcq.schedulers.sge.parse import with_arrays
 from hpcq.schedulers.sge.qacct import parse_qacct
+from hpcq.schedulers.sge.states import Used, memory_specifier, outcome_of
 
 KEY = SubmissionKey("hpcq-0123456789abcdef0123456789abcdef")
 

@@ -1,8 +1,7 @@
 import pytest
 
 from hpcq.domain.states import FailureKind, JobState, Stage
-from hpcq.schedulers.slurm.outcome import outcome_of
-from hpcq.schedulers.slurm.states import STATES, describe_reason, meaning_of
+from hpcq.schedulers.slurm.states import STATES, describe_reason, meaning_of, outcome_of
 
 # squeue(1) and sacct(1), JOB STATE CODES, 22.05.
 DOCUMENTED = (
