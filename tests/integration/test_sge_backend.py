@@ -167,7 +167,7 @@ HOSTILE_ENVIRONMENT = {
 }
 
 
-# None of these needs the carrier: each arrives by ``-v``.
+# None of these needs the wrapper: each arrives by ``-v``.
 PLAIN_ENVIRONMENT = {
     "PLAIN": "1",
     "DOLLAR": "$HOME `id`",

@@ -1,4 +1,4 @@
-"""What a real OAR printed: ``recorded/VERSION/CASE``."""
+"""Recordings of a real OAR: ``recorded/VERSION/CASE``."""
 
 import tomllib
 from pathlib import Path

@@ -27,7 +27,7 @@ def tasks_by_array(observations: Iterable[Observation]) -> dict[NativeId, list[O
 
 
 def summarize_array(native_id: NativeId, tasks: Sequence[Observation]) -> Observation:
-    """Return what is to be said of an array.
+    """Return one observation that stands for all tasks of an array.
 
     It runs from the start of its first task to the end of its last, is ``DONE`` when all tasks
     are, and ``FAILED`` when all are over and one failed: then it has the end of the first such.

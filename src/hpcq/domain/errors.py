@@ -22,7 +22,8 @@
             └── CircuitOpen                it was left in peace, for it did not answer lately
                 └── CommandMissing          its command is not there
 
-Errors carry fields, not prose; HTTP codes are chosen in ``hpcq.api.problems`` alone.
+Errors carry a sentence and fields; `hpcq.api.problems` alone chooses HTTP codes. `LeaseLost` stands
+apart: no client sees it.
 """
 
 from collections.abc import Sequence

@@ -54,7 +54,7 @@ class EventDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A happening as it was written down.
+    """An event in the database, with its number.
 
     Attributes:
         number: 1, 2, 3 … without gaps in each deployment.
@@ -68,7 +68,7 @@ class Event:
 
 
 def diff(old: JobRecord | None, new: JobRecord, at: datetime) -> tuple[EventDraft, ...]:
-    """Return what happened to a job from one version of its record to the next, in its order.
+    """Return the events between two versions of a record, in order.
 
     An intent that no scheduler has taken yet is nothing that happened. Samples of usage are not
     among the answers: how many of them are kept is not a matter of the record, see `usage_event`.
@@ -91,7 +91,7 @@ def diff(old: JobRecord | None, new: JobRecord, at: datetime) -> tuple[EventDraf
 
 
 def usage_event(record: JobRecord, usage: Usage, at: datetime) -> EventDraft:
-    """Return that a job's usage was measured, with the figures as in ``resourceUsage``."""
+    """Return the event of a usage sample, with the figures as in ``resourceUsage``."""
     data = {
         "jobId": _text(record.native_id),
         "cpuSeconds": usage.cpu_seconds,
@@ -106,7 +106,7 @@ def usage_event(record: JobRecord, usage: Usage, at: datetime) -> EventDraft:
 
 
 def contradiction_event(contradiction: Contradiction, at: datetime) -> EventDraft:
-    """Return that the scheduler said something of a job that cannot be."""
+    """Return the event of an impossible observation."""
     data = {
         "jobId": _text(contradiction.native_id),
         "state": contradiction.held.value,

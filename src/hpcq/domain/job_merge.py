@@ -94,7 +94,7 @@ def observe(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
 
     A run that is known to be over is no news. A final state stays, unless the scheduler shows
     that it put the same job back: then the job waits again, and the next word says what came of
-    it. What cannot be is not taken in; `contradiction` says what that is.
+    it. What cannot be is not taken in; `find_contradiction` names it.
 
     Args:
         record: the job.
@@ -128,7 +128,7 @@ def with_details(record: JobRecord, seen: Observation, at: datetime) -> JobRecor
 
 
 def _waits_again(record: JobRecord, new: Observation) -> JobState:
-    """Return what a state means of a job that has been started before."""
+    """Return the state of a job that was started before."""
     if new.state.is_queued and (is_whole_array(new) or record.is_array):
         # Some of its tasks are over, and the others wait.
         return JobState.RUNNING
@@ -202,7 +202,7 @@ def _overlay(old: Observation | None, new: Observation) -> Observation:
 
 
 def _sanitized(seen: Observation) -> Observation:
-    """Return what is said without what cannot be: an end of what goes on, a run of what waits."""
+    """Drop what contradicts the state: the end of a running job, the run of a waiting one."""
     if not seen.state.is_final:
         never = _OF_THE_END | _OF_A_RUN if seen.state.is_queued else _OF_THE_END
         said = [name for name in never if getattr(seen, name) is not None]
@@ -221,7 +221,7 @@ def _moment_of(seen: Observation, at: datetime) -> datetime:
 
 
 def lacks_usage(record: JobRecord) -> bool:
-    """Return whether a job ran to its end, and what it used in all was never said."""
+    """Return whether a job ran to its end and its final usage is missing."""
     seen = record.seen
     if seen is None or not record.state.is_final or seen.start_time is None:
         return False
@@ -257,7 +257,7 @@ def removed_while_queued(record: JobRecord, at: datetime) -> JobRecord:
 
 
 def attribute_end(record: JobRecord, new: Observation) -> Observation:
-    """Return what is said of a job's end, with the cause that the record knows.
+    """Return the observation of an end, with the cause that the record knows.
 
     Args:
         record: the job as known before.
@@ -277,7 +277,7 @@ def attribute_end(record: JobRecord, new: Observation) -> Observation:
 
 
 def without_unearned_end(seen: Observation) -> Observation:
-    """Return what is said of a failed job without an exit status that it cannot have.
+    """Remove an exit status that a failed job cannot have.
 
     A job that never had a host, nor a start, ran no script: what some schedulers note as its exit
     status is their own.

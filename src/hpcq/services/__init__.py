@@ -1,1 +1,1 @@
-"""The use cases: what the doors of this service are for."""
+"""Use cases of the service, called by the API."""

@@ -119,7 +119,7 @@ class JobService:
         return (await self.find(job_id)).record
 
     async def read(self, job_id: str) -> JobEntry:
-        """Return a job with all that can be known of it; its first reader waits for that."""
+        """Return a job with its details; the first reader waits while they are fetched."""
         entry = await self.find(job_id)
         await self.details_reader.complete(entry.record)
         return self.table.entry(entry.record.uid) or entry

@@ -1,4 +1,4 @@
-"""Why a database cannot be used, in words that say what to do."""
+"""Sentences that explain why a database cannot be used, and what to do."""
 
 import sqlalchemy as sa
 

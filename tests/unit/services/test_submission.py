@@ -591,10 +591,10 @@ async def test_time_counts_from_when_the_commands_of_the_dead_service_were_ended
     uid = await killed_during(world, KEY, took_it=False)
     ended: list[SubmissionKey] = []
 
-    async def end_leftovers(key: SubmissionKey) -> None:
+    async def end_orphans(key: SubmissionKey) -> None:
         ended.append(key)
 
-    world.recovery._end_orphans = end_leftovers
+    world.recovery._end_orphans = end_orphans
     world.clock.forward(3600)
     await world.tick()
     await world.tick(LATER)

@@ -91,7 +91,7 @@ class JobPublisher:
             self._table.apply(newer)
 
     async def flush(self) -> None:
-        """Write down what has happened and could not be written before.
+        """Write the changes that could not be written before.
 
         Raises:
             StoreUnavailable: it still cannot be.
@@ -132,7 +132,7 @@ class JobPublisher:
             changed: jobs as the scheduler's answer makes them.
             began: as `asking` gave it.
             gone: jobs that leave the table.
-            complete_since: see `JobTable.put`.
+            complete_since: see `JobTable.apply`.
             as_of: when the scheduler was asked, if it was for its whole queue.
             event_drafts: what else there is to tell.
 

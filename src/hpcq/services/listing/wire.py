@@ -211,7 +211,7 @@ class WireFormat:
         return f'"elapsed":{elapsed},"asOf":{moment},"stale":{is_stale}}}'.encode()
 
     def volatile_of_waiting(self, as_of: datetime | None, *, stale: bool) -> bytes:
-        """Return the tail that all jobs in the queue share that have not started."""
+        """Return the volatile JSON of all jobs in the queue that have not started."""
         return _volatile_of_waiting(self.is_original, as_of, stale)
 
     def encode_samples(self, samples: Iterable[Usage]) -> bytes:

@@ -246,7 +246,7 @@ class Monitor:
             memory.last_seen = before
 
     async def follow_up(self) -> None:
-        """Ask about what the newest listing left open, and for the usage of running jobs.
+        """Resolve vanished jobs and unclear submissions, and fetch the usage of running jobs.
 
         Raises:
             StoreUnavailable, LeaseLost: as `look` does.

@@ -91,8 +91,7 @@ class Submitter:
 
         Raises:
             IdempotencyKeyReused, SubmissionInProgress: see `known`.
-            SubmissionUnclear: nobody knows whether the scheduler took it, nor could it be promised
-                that it will be carried out.
+            SubmissionUnclear: the outcome is unknown, and could not be recorded.
             HpcqError: the scheduler surely did not take it; the key is free again.
         """
         record = submission.intent(

@@ -267,7 +267,7 @@ def test_impossible_variable_names_are_refused(name: str) -> None:
     assert refused.value.field == "environment"
 
 
-def test_argument_with_a_newline_needs_the_carrier() -> None:
+def test_argument_with_a_newline_needs_the_wrapper() -> None:
     submission = build_qsub(spec(args=("a\nb",), environment={"X": "y"}), KEY)
     assert submission.argv[-4:] == ("-v", "X=y", "-S", "/bin/sh")
     assert submission.wrapped == Wrapped(args=("a\nb",))
@@ -281,13 +281,13 @@ def test_changes_name_one_job_or_one_task() -> None:
         job_number(NativeId("12_3"))
 
 
-def run_carrier(
+def run_wrapper(
     folder: Path, script: bytes, args: list[str], env: dict[str, str], **more: Any
 ) -> bytes:
-    carrier = folder / "carrier"
-    carrier.write_bytes(build_wrapper(script, Wrapped(args=tuple(args), environment=env, **more)))
+    wrapper = folder / "wrapper"
+    wrapper.write_bytes(build_wrapper(script, Wrapped(args=tuple(args), environment=env, **more)))
     done = subprocess.run(
-        ["/bin/sh", str(carrier)],
+        ["/bin/sh", str(wrapper)],
         env={"PATH": "/usr/bin:/bin", "TMPDIR": str(folder)},
         capture_output=True,
         check=False,
@@ -306,15 +306,15 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=2
 
 @settings(max_examples=30, deadline=None)
 @given(args=st.lists(TEXT, max_size=4), value=TEXT)
-def test_carrier_brings_every_byte(
+def test_wrapper_brings_every_byte(
     tmp_path_factory: pytest.TempPathFactory, args: list[str], value: str
 ) -> None:
     env = {"LD_TEST": value, "TMPDIR": "/requested"}
-    shown = run_carrier(tmp_path_factory.mktemp("carrier"), SHOW, args, env)
+    shown = run_wrapper(tmp_path_factory.mktemp("wrapper"), SHOW, args, env)
     assert shown.split(b"\0") == [a.encode() for a in (*args, value, "/requested", "0", "")]
 
 
-def test_no_line_of_the_carrier_is_taken_for_a_directive() -> None:
+def test_no_line_of_the_wrapper_is_taken_for_a_directive() -> None:
     evil = Wrapped(
         args=("x\n#$ -q other.q",), environment={"V": "\n#$ -N evil"}, stdout="\n#$ -N x"
     )
@@ -328,23 +328,23 @@ def test_directives_of_the_script_stay() -> None:
 
 def test_script_without_interpreter_line_runs_with_its_own_shell(tmp_path: Path) -> None:
     script = b'printf "%s" "${BASH_VERSION:+bash}$1"\n'
-    assert run_carrier(tmp_path, script, ["\n"], {}, interpreter="/bin/bash") == b"bash\n"
-    assert run_carrier(tmp_path, b'printf "%s" "$1"\n', ["\n"], {}) == b"\n"
+    assert run_wrapper(tmp_path, script, ["\n"], {}, interpreter="/bin/bash") == b"bash\n"
+    assert run_wrapper(tmp_path, b'printf "%s" "$1"\n', ["\n"], {}) == b"\n"
 
 
 def test_variable_that_is_no_shell_name(tmp_path: Path) -> None:
     # A shell script would not do: dash forgets such variables.
     script = f"#!{sys.executable}\nimport os\nprint(os.environ['a.b'])\n".encode()
-    assert run_carrier(tmp_path, script, [], {"a.b": "1,2"}) == b"1,2\n"
+    assert run_wrapper(tmp_path, script, [], {"a.b": "1,2"}) == b"1,2\n"
     submission = build_qsub(spec(args=("\n",), environment={"a.b": "1", "ok": "2"}), KEY)
     assert submission.wrapped is not None
     assert submission.wrapped.environment == {"a.b": "1"}
 
 
-def test_carrier_writes_to_the_files_named(tmp_path: Path) -> None:
+def test_wrapper_writes_to_the_files_named(tmp_path: Path) -> None:
     out, err = tmp_path / "a,\nb", tmp_path / "e'r"
     script = b"#!/bin/sh\necho out; echo err >&2; echo ${DROPPED-none}\n"
-    shown = run_carrier(
+    shown = run_wrapper(
         tmp_path, script, [], {}, stdout=str(out), stderr=str(err), dropped=("DROPPED",)
     )
     assert (shown, out.read_text(), err.read_text()) == (b"", "out\nnone\n", "err\n")
