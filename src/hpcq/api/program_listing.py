@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from hpcq.domain.parameters import Parameter
-from hpcq.domain.programs import Program
+from hpcq.domain.programs import Parameter, Program
 from hpcq.services.listing.job_table import pack
 from hpcq.services.programs.service import Catalogue
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
 
-from hpcq.domain.parameters import ParameterType
+from hpcq.domain.programs import ParameterType
 from hpcq.services.listing import wire
 from hpcq.services.listing.wire import Time, wire_name
 

@@ -10,9 +10,8 @@ from datetime import datetime
 
 from hpcq.domain import runs
 from hpcq.domain.arrays import is_whole_array
-from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
-from hpcq.domain.states import FailureKind, JobState
-from hpcq.domain.transitions import WAITS_AGAIN, may_move
+from hpcq.domain.jobs import JobRecord, JobUid, Observation
+from hpcq.domain.states import WAITS_AGAIN, FailureKind, JobState, may_move
 
 __all__ = [
     "attribute_end",
@@ -21,7 +20,6 @@ __all__ = [
     "lacks_usage",
     "observe",
     "removed_while_queued",
-    "task_of",
     "with_details",
 ]
 
@@ -58,34 +56,6 @@ def foreign_record(cluster_id: str, seen: Observation, at: datetime) -> JobRecor
         state_reason=seen.state_reason,
         created_at=seen.submit_time or at,
         state_changed_at=seen.end_time or seen.start_time or seen.submit_time or at,
-    )
-
-
-def task_of(parent: JobRecord, native_id: NativeId, number: int, at: datetime) -> JobRecord:
-    """Return the first record of a task of an array that was submitted here.
-
-    What was asked for is its array's, and so is a wish to end the array.
-
-    Args:
-        parent: the array, which came through this service.
-        native_id: the task's own id.
-        number: its number in the array.
-        at: now, aware.
-    """
-    if parent.spec is None:
-        raise ValueError("only an array that came through this service has tasks of ours")
-    return JobRecord(
-        uid=parent.uid.of_task(number),
-        native_id=native_id,
-        # It is never submitted again: its variables need not be kept once more.
-        spec=replace(parent.spec, array=None, environment={}),
-        seen=None,
-        state=JobState.UNDETERMINED,
-        created_at=parent.created_at,
-        state_changed_at=at,
-        cancel_requested_at=parent.cancel_requested_at,
-        removed_at=parent.removed_at,
-        parent_uid=parent.uid,
     )
 
 

@@ -1,8 +1,23 @@
-"""The states of a job: DRMAA2's, the wire's, and the mapping between them."""
+"""The states of a job: DRMAA2's, the steps between them, and the wire's words for them.
 
+DRMAA2 (GFD.231, section 8.1) draws a job's states and the steps between them. This service looks
+at a scheduler now and then, and may miss states in between, so a row of `TRANSITIONS` holds
+whatever can be reached by those steps: a job seen in the queue may next be seen at its end.
+"""
+
+from collections.abc import Mapping
 from enum import StrEnum
 
-__all__ = ["FailureKind", "JobState", "JobStatus", "Stage", "status_of"]
+__all__ = [
+    "TRANSITIONS",
+    "WAITS_AGAIN",
+    "FailureKind",
+    "JobState",
+    "JobStatus",
+    "Stage",
+    "may_move",
+    "status_of",
+]
 
 
 class JobState(StrEnum):
@@ -21,19 +36,53 @@ class JobState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """True when a job never leaves this state."""
+        """True when the job is over; only a scheduler that puts it back ends this."""
         return self in _FINAL
 
     @property
     def is_queued(self) -> bool:
         """True when the job waits to be started, held or not."""
-        return self in _QUEUED
+        return self in _WAITING
 
 
 _FINAL = frozenset({JobState.DONE, JobState.FAILED})
-_QUEUED = frozenset(
+_WAITING = frozenset(
     {JobState.QUEUED, JobState.QUEUED_HELD, JobState.REQUEUED, JobState.REQUEUED_HELD}
 )
+
+_QUEUED, _QUEUED_HELD = JobState.QUEUED, JobState.QUEUED_HELD
+_REQUEUED, _REQUEUED_HELD = JobState.REQUEUED, JobState.REQUEUED_HELD
+_RUNNING, _SUSPENDED = JobState.RUNNING, JobState.SUSPENDED
+_UNDETERMINED, _DONE, _FAILED = JobState.UNDETERMINED, JobState.DONE, JobState.FAILED
+
+# The place of any job that is not over is unknown while the scheduler does not tell.
+_LATER = frozenset({_RUNNING, _SUSPENDED, _REQUEUED, _REQUEUED_HELD, _DONE, _FAILED, _UNDETERMINED})
+
+TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
+    _QUEUED: _LATER | {_QUEUED_HELD},
+    _QUEUED_HELD: _LATER | {_QUEUED},
+    # What ran once waits again from then on: never QUEUED, see `WAITS_AGAIN`.
+    _RUNNING: _LATER - {_RUNNING},
+    _SUSPENDED: _LATER - {_SUSPENDED},
+    _REQUEUED: _LATER - {_REQUEUED},
+    _REQUEUED_HELD: _LATER - {_REQUEUED_HELD},
+    # Whatever is heard next of it is the truth.
+    _UNDETERMINED: (_LATER | {_QUEUED, _QUEUED_HELD}) - {_UNDETERMINED},
+    # DRMAA2 lets nothing follow. Schedulers do: `scontrol requeue` of a finished job, or a node
+    # that is found to have failed, has the same job run again.
+    _DONE: frozenset({_REQUEUED, _REQUEUED_HELD}),
+    # As above; and a submission that was given up can turn out to have been taken.
+    _FAILED: frozenset({_REQUEUED, _REQUEUED_HELD, _UNDETERMINED}),
+}
+"""From each state, the others that may be seen next; to stay is no transition."""
+
+WAITS_AGAIN: Mapping[JobState, JobState] = {_QUEUED: _REQUEUED, _QUEUED_HELD: _REQUEUED_HELD}
+"""What a queued state is called once the job has run: Slurm shows both as PENDING."""
+
+
+def may_move(old: JobState, new: JobState) -> bool:
+    """Return whether a job in one state may be seen in the other next; it may always stay."""
+    return new is old or new in TRANSITIONS[old]
 
 
 class Stage(StrEnum):

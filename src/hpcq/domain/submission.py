@@ -28,7 +28,7 @@ FAILED        the queue shows it after all                 UNDETERMINED, arrived
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -43,6 +43,7 @@ __all__ = [
     "intent",
     "promised",
     "submitted",
+    "task_of",
     "uncertain",
 ]
 
@@ -100,6 +101,34 @@ def intent(uid: JobUid, spec: JobSpec, at: datetime, *, by: str, is_promised: bo
         created_at=at,
         state_changed_at=at,
         hand_over=HandOver(began_at=at, by=by, is_promised=is_promised),
+    )
+
+
+def task_of(parent: JobRecord, native_id: NativeId, number: int, at: datetime) -> JobRecord:
+    """Return the first record of a task of an array that was submitted here.
+
+    What was asked for is its array's, and so is a wish to end the array.
+
+    Args:
+        parent: the array, which came through this service.
+        native_id: the task's own id.
+        number: its number in the array.
+        at: now, aware.
+    """
+    if parent.spec is None:
+        raise ValueError("only an array that came through this service has tasks of ours")
+    return JobRecord(
+        uid=parent.uid.of_task(number),
+        native_id=native_id,
+        # It is never submitted again: its variables need not be kept once more.
+        spec=replace(parent.spec, array=None, environment={}),
+        seen=None,
+        state=JobState.UNDETERMINED,
+        created_at=parent.created_at,
+        state_changed_at=at,
+        cancel_requested_at=parent.cancel_requested_at,
+        removed_at=parent.removed_at,
+        parent_uid=parent.uid,
     )
 
 

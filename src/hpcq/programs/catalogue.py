@@ -19,8 +19,7 @@ from pydantic import (
     field_validator,
 )
 
-from hpcq.domain.parameters import Parameter, ParameterType
-from hpcq.domain.programs import Installation
+from hpcq.domain.programs import Installation, Parameter, ParameterType
 from hpcq.programs.catalogue_errors import (
     CatalogueError,
     Lines,

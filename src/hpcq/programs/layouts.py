@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hpcq.domain.parameters import Parameter, ParameterType
-from hpcq.domain.programs import Installation
+from hpcq.domain.programs import Installation, Parameter, ParameterType
 from hpcq.programs.folders import Entry, Folders, enter, is_certain, shown
 from hpcq.programs.scanner import UpperFolders
 

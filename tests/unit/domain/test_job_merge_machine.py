@@ -15,8 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from hpcq.domain import identity, job_changes, job_merge, runs, submission
 from hpcq.domain.contradictions import find_contradiction
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
-from hpcq.domain.states import FailureKind, JobState
-from hpcq.domain.transitions import may_move
+from hpcq.domain.states import FailureKind, JobState, may_move
 
 T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
 ID = NativeId("155")

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcq.domain.states import JobState
-from hpcq.domain.transitions import TRANSITIONS, WAITS_AGAIN, may_move
+from hpcq.domain.states import TRANSITIONS, WAITS_AGAIN, JobState, may_move
 
 PAGE = Path(__file__).parents[3] / "docs" / "life.md"
 

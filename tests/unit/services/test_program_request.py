@@ -7,8 +7,7 @@ import pytest
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
-from hpcq.domain.parameters import Parameter, ParameterType
-from hpcq.domain.programs import Installation, Program
+from hpcq.domain.programs import Installation, Parameter, ParameterType, Program
 from hpcq.programs.layouts import DESSEM
 from hpcq.services.programs.request import ProgramRequest, split_legacy_command
 from hpcq.services.programs.service import Catalogue, ProgramService

@@ -15,8 +15,7 @@ from tests.unit.services.kit import CLUSTER, T0, WIRE
 
 from hpcq.domain import job_changes, job_merge, runs, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
-from hpcq.domain.states import JobState
-from hpcq.domain.transitions import WAITS_AGAIN, may_move
+from hpcq.domain.states import WAITS_AGAIN, JobState, may_move
 from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.services.listing.job_table import JobTable

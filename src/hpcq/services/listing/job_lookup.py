@@ -185,7 +185,7 @@ class JobLookup:
         if not identity.is_task_of(array, seen):
             return None
         known = await self._store.by_uid(array.uid.of_task(number))
-        return known or job_merge.task_of(array, seen.native_id, number, at)
+        return known or submission.task_of(array, seen.native_id, number, at)
 
 
 def _remember(known: OrderedDict[NativeId, _T], native_id: NativeId, value: _T) -> None:

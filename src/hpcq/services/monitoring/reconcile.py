@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from hpcq.domain import identity, job_changes, job_merge
+from hpcq.domain import identity, job_changes, job_merge, submission
 from hpcq.domain.contradictions import find_contradiction
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
-from hpcq.domain.transitions import WAITS_AGAIN
+from hpcq.domain.states import WAITS_AGAIN
 from hpcq.schedulers.base import Listing
 from hpcq.services.listing.job_table import JobIndex
 
@@ -152,7 +152,7 @@ def _task_of_ours(
     entry = index.entries.get(array.uid.of_task(seen.array_task_id))
     if entry is not None and identity.same_job(entry.record, seen):
         return entry.record
-    return job_merge.task_of(array, seen.native_id, seen.array_task_id, at)
+    return submission.task_of(array, seen.native_id, seen.array_task_id, at)
 
 
 def _array_of(index: JobIndex, seen: Observation) -> JobRecord | None:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from hpcq.domain import arrays, identity, job_changes, job_merge, runs
+from hpcq.domain import arrays, identity, job_changes, job_merge, runs, submission
 from hpcq.domain.errors import HpcqError
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
@@ -111,7 +111,7 @@ class VanishedJobs:
             if parent is None or parent.uid.of_task(seen.array_task_id) in entries:
                 continue
             if identity.is_task_of(parent, seen):
-                task = job_merge.task_of(parent, seen.native_id, seen.array_task_id, at)
+                task = submission.task_of(parent, seen.native_id, seen.array_task_id, at)
                 yield job_merge.observe(task, seen, at)
 
     def _whole(self, record: JobRecord) -> Observation | None:

@@ -8,8 +8,7 @@ from typing import Any
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
-from hpcq.domain.parameters import Parameter
-from hpcq.domain.programs import Program
+from hpcq.domain.programs import Parameter, Program
 from hpcq.services.programs.service import Catalogue, ProgramService
 
 __all__ = ["ProgramRequest", "split_legacy_command"]
