@@ -6,12 +6,10 @@ have threads of their own.
 
 import asyncio
 import contextlib
-import fcntl
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 import sqlalchemy as sa
@@ -19,29 +17,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hpcq.domain.errors import StoreUnavailable
 from hpcq.domain.events import EventDraft
-from hpcq.storage.documents import to_json
-from hpcq.storage.explain import explain
+from hpcq.storage.connection import explain, make_engine, take_lock, with_driver
+from hpcq.storage.documents import encode
 from hpcq.storage.migrate import Deployment, bring_up_to_date
 from hpcq.storage.schema import deployments, events
-from hpcq.storage.stuck_writers import end_stuck_writers
 
 __all__ = ["Database", "Transaction"]
 
 _T = TypeVar("_T")
 _READERS = 4
-_LOCKED_SECONDS = 5.0
 _CLOSED = "The records are closed: this service is ending."
-_POSTGRESQL_OPTIONS = {
-    "connect_timeout": "5",
-    "application_name": "hpc-queue-api",
-    # Without these a server whose machine died is waited for by the hour.
-    "keepalives_idle": "5",
-    "keepalives_interval": "2",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "10000",
-    # All replicas wait for one that stands still while it writes: not for longer than this.
-    "options": "-c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000",
-}
 
 
 @dataclass(slots=True)
@@ -88,11 +73,11 @@ class Database:
     """
 
     def __init__(self, url: str, deployment: Deployment) -> None:
-        self._url = _with_driver(sa.make_url(url))
+        self._url = with_driver(sa.make_url(url))
         self._deployment = deployment
         self._deployment_id = 0
         self.is_shared = self._url.get_backend_name() != "sqlite"
-        self._engine = _engine(self._url)
+        self._engine = make_engine(self._url, _READERS + 1)
         self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="store-write")
         self._reader_threads = ThreadPoolExecutor(_READERS, thread_name_prefix="store-read")
         self._waiting: list[_Work] = []
@@ -110,7 +95,7 @@ class Database:
 
     def _prepare(self) -> None:
         if not self.is_shared:
-            self._lock = _lock_file(self._url)
+            self._lock = take_lock(self._url)
             with self._engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         bring_up_to_date(self._engine, self._deployment)
@@ -226,50 +211,6 @@ class Database:
         return unavailable
 
 
-def _with_driver(url: sa.URL) -> sa.URL:
-    """Return the URL with the driver that is installed: people write ``postgresql://``."""
-    plain = url.get_backend_name() in ("postgresql", "postgres")
-    return url.set(drivername="postgresql+psycopg") if plain else url
-
-
-def _engine(url: sa.URL) -> sa.Engine:
-    if url.get_backend_name() == "sqlite":
-        engine = sa.create_engine(url, connect_args={"timeout": _LOCKED_SECONDS})
-        sa.event.listen(engine, "connect", _on_connect)
-        return engine
-    options = {name: value for name, value in _POSTGRESQL_OPTIONS.items() if name not in url.query}
-    pool_size = _READERS + 1
-    engine = sa.create_engine(url, pool_size=pool_size, pool_pre_ping=True, connect_args=options)
-    end_stuck_writers(engine)
-    return engine
-
-
-def _on_connect(connection: Any, _record: object) -> None:
-    # The number of an event that a client has seen must not be given again after a power failure.
-    connection.execute("PRAGMA synchronous=FULL")
-
-
-def _lock_file(url: sa.URL) -> TextIO | None:
-    """Take the SQLite database for this process alone, for as long as it lives.
-
-    Raises:
-        StoreUnavailable: another process has it.
-    """
-    if not url.database or url.database == ":memory:":
-        return None
-    path = Path(url.database + ".lock")
-    file = path.open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise StoreUnavailable(
-            f"Another service uses the records in {url.database}. Stop it, or give this one a "
-            "STATE_DIRECTORY of its own; several replicas need a PostgreSQL DATABASE_URL."
-        ) from None
-    return file
-
-
 def _enter(connection: sa.Connection, deployment: Deployment) -> int:
     """Return the id of the deployment, which is entered when it is new."""
     known = sa.select(deployments.c.id).where(
@@ -336,7 +277,7 @@ def _tell(transaction: Transaction, last_event: int) -> None:
             "uid": str(what.uid),
             "kind": str(what.kind),
             "at": what.at.timestamp(),
-            "data": to_json(what.data),
+            "data": encode(what.data),
         }
         for number, what in enumerate(transaction.event_drafts, last_event + 1)
     ]

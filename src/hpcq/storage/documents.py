@@ -7,7 +7,7 @@ import msgspec
 
 from hpcq.domain.jobs import JobRecord
 
-__all__ = ["decode", "encode", "to_json"]
+__all__ = ["decode", "encode"]
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
@@ -19,13 +19,8 @@ def _restore(kind: Callable[[str], object], text: str) -> object:
 _decoder = msgspec.json.Decoder(JobRecord, dec_hook=_restore)
 
 
-def encode(record: JobRecord) -> bytes:
-    """Return the document of a record."""
-    return to_json(record)
-
-
-def to_json(value: object) -> bytes:
-    """Return a value as JSON, whatever a scheduler printed into it."""
+def encode(value: object) -> bytes:
+    """Return a record, or another value, as JSON, whatever a scheduler printed into it."""
     try:
         return _encoder.encode(value)
     except (UnicodeEncodeError, OverflowError):

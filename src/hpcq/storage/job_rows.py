@@ -1,7 +1,7 @@
-"""Rows of the table of jobs: how records are read from it and written to it."""
+"""Rows of jobs, and of the idempotency keys under which they were asked for."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,13 +11,17 @@ from hpcq.domain.errors import RecordDamaged
 from hpcq.domain.events import diff, usage_event
 from hpcq.domain.jobs import JobRecord, JobUid
 from hpcq.domain.sampling import Sample
+from hpcq.domain.submission import IdempotencyKey
 from hpcq.storage.database import Transaction
 from hpcq.storage.documents import decode, encode
 from hpcq.storage.samples import write_samples
-from hpcq.storage.schema import deployments, jobs
+from hpcq.storage.schema import deployments, idempotency_keys, jobs
 
 __all__ = [
+    "Claim",
     "batches",
+    "find_claim",
+    "free_key",
     "keep_samples",
     "mark_as_gone",
     "read_one",
@@ -26,6 +30,7 @@ __all__ = [
     "select_records",
     "still_current",
     "write_answer_of_scheduler",
+    "write_claim",
     "write_records",
 ]
 
@@ -180,4 +185,55 @@ def write_answer_of_scheduler(
         values["as_of"] = as_of.timestamp()
     transaction.connection.execute(
         deployments.update().where(deployments.c.id == transaction.deployment_id).values(values)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that was submitted under an idempotency key before."""
+
+    uid: JobUid
+    fingerprint: str
+
+
+def find_claim(
+    connection: sa.Connection, deployment: int, key: str, horizon: datetime
+) -> Claim | None:
+    """Return the job that was submitted under a key since ``horizon``, or None."""
+    row = connection.execute(
+        sa.select(idempotency_keys.c.uid, idempotency_keys.c.fingerprint).where(
+            idempotency_keys.c.deployment_id == deployment,
+            idempotency_keys.c.key == key,
+            idempotency_keys.c.created_at >= horizon.timestamp(),
+        )
+    ).one_or_none()
+    return None if row is None else Claim(JobUid(row[0]), row[1])
+
+
+def write_claim(transaction: Transaction, key: IdempotencyKey, record: JobRecord) -> None:
+    """Write that a key names a job; an older job of that key has had its time."""
+    connection = transaction.connection
+    # One that is no longer remembered may be there still.
+    connection.execute(
+        idempotency_keys.delete().where(
+            idempotency_keys.c.deployment_id == transaction.deployment_id,
+            idempotency_keys.c.key == key.text,
+        )
+    )
+    connection.execute(
+        idempotency_keys.insert(),
+        {
+            "deployment_id": transaction.deployment_id,
+            "key": key.text,
+            "fingerprint": key.fingerprint,
+            "uid": str(record.uid),
+            "created_at": record.created_at.timestamp(),
+        },
+    )
+
+
+def free_key(transaction: Transaction, uid: JobUid) -> None:
+    """Let the key of a job be used again."""
+    transaction.connection.execute(
+        idempotency_keys.delete().where(idempotency_keys.c.uid == str(uid))
     )

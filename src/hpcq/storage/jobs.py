@@ -19,9 +19,11 @@ from hpcq.domain.sampling import Sample
 from hpcq.domain.submission import IdempotencyKey
 from hpcq.domain.units import from_epoch
 from hpcq.storage.database import Database, Transaction
-from hpcq.storage.idempotency import Claim, find_claim, free_key, write_claim
 from hpcq.storage.job_rows import (
+    Claim,
     batches,
+    find_claim,
+    free_key,
     keep_samples,
     mark_as_gone,
     read_one,
@@ -30,6 +32,7 @@ from hpcq.storage.job_rows import (
     select_records,
     still_current,
     write_answer_of_scheduler,
+    write_claim,
     write_records,
 )
 from hpcq.storage.leases import check_lease

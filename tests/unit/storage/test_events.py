@@ -14,7 +14,7 @@ from tests.unit.storage.kit import T0, Store, add, ended, foreign, job, key, sev
 from hpcq.domain.errors import StoreUnavailable
 from hpcq.domain.events import EventDraft, EventKind
 from hpcq.domain.jobs import JobRecord, JobUid
-from hpcq.storage import database, stuck_writers
+from hpcq.storage import connection as module
 from hpcq.storage.database import Transaction
 
 pytestmark = pytest.mark.anyio
@@ -185,9 +185,9 @@ async def test_a_writer_that_stands_still_does_not_stop_the_others_for_long(
     others_wait_seconds: float,
     said: str,
 ) -> None:
-    monkeypatch.setattr(stuck_writers, "_STANDS_STILL_SECONDS", others_wait_seconds)
+    monkeypatch.setattr(module, "_STANDS_STILL_SECONDS", others_wait_seconds)
     options = "-c lock_timeout=100 -c idle_in_transaction_session_timeout=500"
-    monkeypatch.setitem(database._POSTGRESQL_OPTIONS, "options", options)
+    monkeypatch.setitem(module._POSTGRESQL_OPTIONS, "options", options)
     async with several(shared.url, 2) as (still, other):
         loop = asyncio.get_running_loop()
         began, go_on = asyncio.Event(), asyncio.Event()

@@ -3,7 +3,7 @@
 import pytest
 import sqlalchemy as sa
 
-from hpcq.storage.explain import explain
+from hpcq.storage.connection import explain
 
 URL = sa.make_url("postgresql+psycopg://ana:s3cret@db.example:5433/hpcq?password=0ther")
 _FAILED = 'connection failed: connection to server at "10.0.0.1", port 5433 failed: '

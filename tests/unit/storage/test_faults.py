@@ -17,7 +17,7 @@ from tests.unit.storage.kit import DEPLOYMENT, LONG_AGO, Store, add, execute, jo
 
 from hpcq.domain.errors import StoreUnavailable
 from hpcq.domain.jobs import JobRecord
-from hpcq.storage import database as module
+from hpcq.storage import connection as module
 from hpcq.storage.database import Database
 from hpcq.storage.leases import Lease
 
