@@ -236,33 +236,23 @@ class JobService:
 
     async def hold(self, job_id: str) -> JobRecord:
         """Keep a queued job from starting."""
-        record = await self._waiting("hold", job_id)
-        await self._tell(self.backend.hold, record)
+        record = await self._tell("hold", self.backend.hold, job_id)
         at = self.clock()
         return await self.publisher.apply(record.uid, lambda r: job_changes.held(r, at)) or record
 
     async def release(self, job_id: str) -> JobRecord:
         """Let a held job start."""
-        record = await self._waiting("release", job_id)
-        await self._tell(self.backend.release, record)
+        record = await self._tell("release", self.backend.release, job_id)
         self.monitor.wake()
         at = self.clock()
         return (
             await self.publisher.apply(record.uid, lambda r: job_changes.released(r, at)) or record
         )
 
-    async def _tell(self, change: Callable[[NativeId], Awaitable[None]], record: JobRecord) -> None:
-        """Have the scheduler change a job that we know, and that it may not know any more."""
-        try:
-            await change(_reachable(record))
-        except JobNotFound:
-            raise WrongState(
-                "The scheduler does not have this job in its queue any more, so it can be neither"
-                " held nor released."
-            ) from None
-
-    async def _waiting(self, action: str, job_id: str) -> JobRecord:
-        """Return a job that has not started, if the scheduler knows this action."""
+    async def _tell(
+        self, action: str, change: Callable[[NativeId], Awaitable[None]], job_id: str
+    ) -> JobRecord:
+        """Have the scheduler change a job that has not started; return the job as it was."""
         record = (await self.find(job_id)).record
         if action not in self.backend.capabilities.actions:
             raise UnsupportedCapability(action, self.backend.name)
@@ -270,20 +260,23 @@ class JobService:
             raise WrongState(
                 f"Only a queued job can be held or released; this one is {record.state}."
             )
+        if record.native_id is None:
+            raise WrongState(
+                "The scheduler has not given this job an id yet, so it cannot be told to change it."
+            )
+        try:
+            await change(record.native_id)
+        except JobNotFound:
+            raise WrongState(
+                "The scheduler does not have this job in its queue any more, so it can be neither"
+                " held nor released."
+            ) from None
         return record
 
 
 def _named(spec: JobSpec) -> JobSpec:
     """Return the job as if it had been given the name that is the default."""
     return replace(spec, name=spec.name or default_name(spec.working_directory))
-
-
-def _reachable(record: JobRecord) -> NativeId:
-    if record.native_id is None:
-        raise WrongState(
-            "The scheduler has not given this job an id yet, so it cannot be told to change it."
-        )
-    return record.native_id
 
 
 def _is_set(value: object) -> bool:
