@@ -156,7 +156,8 @@ def test_a_queued_job_can_be_held(
     first = jobs.submit(study.job(until_told, reservedSlots=slots))
     waits = {"dependsOn": [{"jobId": first, "condition": "any"}]} if backend.conditions else {}
     job_id = jobs.submit(study.job(study.script(": > ran\n"), reservedSlots=slots, **waits))
-    assert service.client.post(f"/jobs/{job_id}/hold").status_code < 300
+    answer = service.client.post(f"/jobs/{job_id}/hold")
+    assert answer.status_code < 300, (answer.text, jobs.read(first), jobs.read(job_id))
     (study.directory / "go").touch()
     jobs.ended(first)
     assert jobs.read(job_id)["state"] == "QUEUED_HELD"
