@@ -97,11 +97,12 @@ _WHAT_TO_DO = {
     "submission_unclear": "The scheduler did not say whether it took the job, and the service "
     "cannot write its records, so it can promise nothing. It looks for the job by the job's key "
     "and shows it in `GET /jobs` if it is there. With an `Idempotency-Key` this does not happen.",
-    "body_too_large": "The body is longer than `MAX_REQUEST_BYTES`. Put large content into files.",
+    "body_too_large": "The body is longer than `MAX_REQUEST_BYTES`, holds more values than "
+    "`MAX_REQUEST_VALUES`, or is nested too deep. Put large content into files.",
     "wrong_shape": "The body is not JSON, a field or a query parameter is unknown, missing or of "
-    "the wrong type, or a parameter is given twice. `field` names the first one, `detail` all of "
-    'them. Not wrong: a number as text (`"4"`), `4.0` for 4, a number in `args`, null for what '
-    'is not mandatory, and `""` for `name`, which is the default name then.',
+    "the wrong type, or a parameter is given twice. `field` names the first one, `detail` the "
+    'first twenty. Not wrong: a number as text (`"4"`), `4.0` for 4, a number in `args`, null for '
+    'what is not mandatory, and `""` for `name`, which is the default name then.',
     "quota_exceeded": "A limit of the site was reached: jobs per user, slots, a full queue. "
     "`schedulerMessage` says which. Submit again when other jobs have ended.",
     "internal_error": "A defect of this service. Its log has the reason under the answer's "

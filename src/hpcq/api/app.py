@@ -67,9 +67,13 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Without this a web page of another site could submit a job: a request without a type, or
+        # of type text/plain, needs no permission of CORS.
+        strict_content_type=True,
         lifespan=lambda app: _lifespan(app, settings),
         dependencies=[Depends(refuse_repeated)],
     )
+    app.state.max_request_values = settings.max_request_values
     routers = [module.router for module in (jobs, program_routes, health)]
     for router in routers:
         app.include_router(router)

@@ -126,7 +126,9 @@ class JobSubmission(RequestModel):
     name: StrictStr | None = Field(
         default=None, description="Default: the working directory's last part."
     )
-    args: list[Argument] | None = Field(default=None, description="Reach the script byte for byte.")
+    args: list[Argument] | None = Field(
+        default=None, fail_fast=True, description="Reach the script byte for byte."
+    )
     cluster_id: StrictStr | None = Field(default=None, description="When given, this deployment's.")
     queue: StrictStr | None = None
     account: StrictStr | None = None
@@ -148,7 +150,7 @@ class JobSubmission(RequestModel):
     )
     hold: StrictBool | None = Field(default=None, description="Wait until released.")
     depends_on: list[DependencyIn] | None = Field(
-        default=None, description="The jobs that have to come first."
+        default=None, fail_fast=True, description="The jobs that have to come first."
     )
     array: ArrayIn | None = Field(
         default=None, description="Run the script once for each of these numbers."

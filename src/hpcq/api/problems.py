@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from hpcq.api.requests import MANDATORY
+from hpcq.api.requests import MANDATORY, MOST_TOLD
 from hpcq.domain import errors
 
 __all__ = [
@@ -30,6 +30,8 @@ _log = structlog.get_logger("hpcq.api")
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_AFTER_SECONDS = 5
+_LONGEST_NAME = 200
+_LONGEST_DETAIL = 10_000
 
 # From the particular to the general: the first class that fits is the one.
 PROBLEMS: tuple[tuple[type[errors.HpcqError], int, str, str], ...] = (
@@ -96,7 +98,7 @@ def problem_response(
         "type": f"urn:hpcq:problem:{code}",
         "title": title,
         "status": status,
-        "detail": detail,
+        "detail": _shortened(detail, _LONGEST_DETAIL),
         "code": code,
     }
     body.update({name: value for name, value in more.items() if value is not None})
@@ -172,7 +174,9 @@ async def _on_wrong_shape(_request: Request, error: Exception) -> Response:
     found: Sequence[Any] = error.errors() if isinstance(error, RequestValidationError) else ()
     first = found[0] if found else {"loc": (), "type": "unreadable"}
     where = _where(first)
-    problems = "; ".join(_in_words(one) for one in found) or "it cannot be read"
+    problems = "; ".join(_in_words(one) for one in found[:MOST_TOLD]) or "it cannot be read"
+    if len(found) > MOST_TOLD:
+        problems += "; and others"
     if found and all(one["type"] == MANDATORY for one in found):
         _, status, code, title = PROBLEMS[0]
     else:
@@ -183,7 +187,12 @@ async def _on_wrong_shape(_request: Request, error: Exception) -> Response:
 def _where(one: Any) -> str:
     if one["type"] == "json_invalid":
         return ""
-    return ".".join(str(part) for part in one["loc"] if part not in ("body", "query", "path"))
+    where = ".".join(str(part) for part in one["loc"] if part not in ("body", "query", "path"))
+    return _shortened(where, _LONGEST_NAME)
+
+
+def _shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def _in_words(one: Any) -> str:
@@ -193,6 +202,8 @@ def _in_words(one: Any) -> str:
     message = {
         "extra_forbidden": "this field is not known; check its spelling",
         "missing": "this field is mandatory",
+        "model_attributes_type": "The body has to be a JSON object, sent with "
+        "`Content-Type: application/json`",
     }.get(one["type"], str(one["msg"]).removeprefix("Value error, "))
     return f"{where}: {message}" if where else message
 

@@ -127,6 +127,13 @@ class DeploymentSettings(Section):
         example="4M",
         shown="1M",
     )
+    max_request_values: Annotated[int, Field(ge=100, le=10**7)] = setting(
+        10_000,
+        "The most values that a request body may hold, at all levels together: arguments, "
+        "variables, dependencies.",
+        allowed="a whole number from 100 to 10000000",
+        example="50000",
+    )
     log_format: Annotated[Literal["console", "json"], BeforeValidator(lower)] = setting(
         "console",
         "The form of log lines on standard error: to read, or one JSON object a line.",

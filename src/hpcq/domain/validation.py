@@ -1,12 +1,13 @@
 """Validation of a `JobSpec`, for every scheduler."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import ArrayRange, JobSpec
 
-__all__ = ["check_content"]
+__all__ = ["SizeLimits", "check_content"]
 
 # Slurm drops a variable with a longer name without a word (env_array_from_file, 256 bytes).
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
@@ -20,7 +21,18 @@ _MOST_TASKS = 1_000_000
 _LAST_TASK = 2**31 - 1
 
 
-def check_content(spec: JobSpec) -> None:
+@dataclass(frozen=True, slots=True)
+class SizeLimits:
+    """The most bytes of all arguments and of all variables of a job, as a process counts them.
+
+    An argument counts with the NUL behind it, a variable as ``NAME=value`` with the NUL.
+    """
+
+    args_bytes: int
+    environment_bytes: int
+
+
+def check_content(spec: JobSpec, sizes: SizeLimits) -> None:
     """Make sure that every field holds something that a command can carry.
 
     Raises:
@@ -44,6 +56,9 @@ def check_content(spec: JobSpec) -> None:
     for number, argument in enumerate(spec.args):
         _check_text(f"args[{number}]", argument, _LONGEST_ARGUMENT_BYTES)
     _check_environment(spec.environment)
+    _check_total("args", spec.args, sizes.args_bytes)
+    variables = (f"{name}={value}" for name, value in spec.environment.items())
+    _check_total("environment", variables, sizes.environment_bytes)
     _check_range("reservedSlots", spec.slots, 1, _MOST_SLOTS)
     _check_range("wallTimeLimit", spec.wall_time_limit_seconds, 1, _MOST_SECONDS)
     _check_range("memoryLimit", spec.memory_limit_bytes, 1 << 20, 1 << 60)
@@ -64,6 +79,16 @@ def _check_text(field: str, text: str, longest_bytes: int) -> None:
     if size > longest_bytes:
         raise InvalidSpec(
             f"{field} is {size} bytes long; at most {longest_bytes} are possible.", field=field
+        )
+
+
+def _check_total(field: str, texts: Iterable[str], most_bytes: int) -> None:
+    total = sum(len(text.encode()) + 1 for text in texts)
+    if total > most_bytes:
+        raise InvalidSpec(
+            f"{field} is {total} bytes long in all; at most {most_bytes} are possible here. Put "
+            "large content into a file.",
+            field=field,
         )
 
 

@@ -19,7 +19,7 @@ from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Usage
 from hpcq.domain.outputs import default_name
 from hpcq.domain.states import JobState
 from hpcq.domain.submission import IdempotencyKey
-from hpcq.domain.validation import check_content
+from hpcq.domain.validation import SizeLimits, check_content
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobEntry, JobTable
@@ -62,6 +62,7 @@ class JobService:
     details_reader: DetailsReader
     wire: WireFormat
     paths: PathChecker
+    sizes: SizeLimits
     clock: Callable[[], datetime]
 
     async def submit(
@@ -87,7 +88,7 @@ class JobService:
             SchedulerError: the scheduler surely did not take it.
         """
         if program is None:
-            check_content(spec)
+            check_content(spec, self.sizes)
         beyond = _beyond(program, depends_on)
         key = None if key_text is None else IdempotencyKey.of(key_text, _named(spec), beyond)
         known = None if key is None else await self.submitter.known(key)
@@ -95,7 +96,7 @@ class JobService:
             return known
         if program is not None:
             spec = await program.complete(spec)
-            check_content(spec)
+            check_content(spec, self.sizes)
         self._check_expressible(spec, depends_on)
         self.runner.check_available()
         spec = replace(spec, depends_on=await resolve(depends_on, self._record))

@@ -4,7 +4,17 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from hpcq.settings import DAYS, SECONDS, Days, JobEnvironment, Seconds, Section, setting
+from hpcq.settings import (
+    BYTES,
+    DAYS,
+    SECONDS,
+    Bytes,
+    Days,
+    JobEnvironment,
+    Seconds,
+    Section,
+    setting,
+)
 
 __all__ = ["ServiceSettings"]
 
@@ -121,6 +131,22 @@ class ServiceSettings(Section):
         allowed="absolute folders, separated by colons",
         example="/opt/mpi/bin:/usr/local/bin:/usr/bin:/bin",
         shown="",
+    )
+    max_args_bytes: Bytes = setting(
+        128 * 2**10,
+        "The most bytes of all arguments of a job together, each with a NUL behind it. They are "
+        "in every listing of the job.",
+        allowed=BYTES,
+        example="1M",
+        shown="128K",
+    )
+    max_environment_bytes: Bytes = setting(
+        128 * 2**10,
+        "The most bytes of all variables of a job's `environment` together, each as `NAME=value` "
+        "with a NUL behind it.",
+        allowed=BYTES,
+        example="1M",
+        shown="128K",
     )
     path_check_timeout_seconds: Seconds = setting(
         5.0,

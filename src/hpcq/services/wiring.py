@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from hpcq.domain.errors import CircuitOpen
 from hpcq.domain.jobs import SubmissionKey
+from hpcq.domain.validation import SizeLimits
 from hpcq.execution.orphans import end_orphans
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.jobs import JobService
@@ -146,6 +147,7 @@ def assemble(
         ),
         wire=wire,
         paths=paths,
+        sizes=SizeLimits(settings.max_args_bytes, settings.max_environment_bytes),
         clock=clock,
     )
     retention = Retention(

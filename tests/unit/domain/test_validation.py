@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import ArrayRange, JobSpec
-from hpcq.domain.validation import check_content
+from hpcq.domain.validation import SizeLimits, check_content
 
 GOOD = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
+SIZES = SizeLimits(args_bytes=131_072, environment_bytes=131_072)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ GOOD = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh"
     ],
 )
 def test_what_a_command_can_carry_is_accepted(fields: dict[str, object]) -> None:
-    check_content(replace(GOOD, **fields))  # type: ignore[arg-type]
+    check_content(replace(GOOD, **fields), SIZES)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,9 @@ def test_what_a_command_can_carry_is_accepted(fields: dict[str, object]) -> None
         ({"args": ("ok", "a\0b")}, "args[1]"),
         ({"args": ("\ud800",)}, "args[0]"),
         ({"args": ("x" * 131_072,)}, "args[0]"),
+        ({"args": ("x" * 65_536, "é" * 32_768)}, "args"),
+        ({"args": ("",) * 131_073}, "args"),
+        ({"environment": {"A": "x" * 65_536, "B": "x" * 65_536}}, "environment"),
         ({"environment": {"": "x"}}, "environment"),
         ({"environment": {"1A": "x"}}, "environment"),
         ({"environment": {"A=B": "x"}}, "environment"),
@@ -78,7 +82,7 @@ def test_the_field_that_cannot_be_is_named_as_on_the_wire(
     fields: dict[str, object], wire_name: str
 ) -> None:
     with pytest.raises(InvalidSpec) as caught:
-        check_content(replace(GOOD, **fields))  # type: ignore[arg-type]
+        check_content(replace(GOOD, **fields), SIZES)  # type: ignore[arg-type]
     assert caught.value.field == wire_name
 
 
@@ -95,7 +99,7 @@ def test_no_content_raises_anything_else(
         slots=number,
     )
     try:
-        check_content(spec)
+        check_content(spec, SIZES)
     except InvalidSpec as error:
         assert error.detail.endswith((".", "…"))
         assert error.field

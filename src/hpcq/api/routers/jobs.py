@@ -12,7 +12,7 @@ from hpcq.api.context import ContextDependency
 from hpcq.api.http_cache import SMALLEST_PACKED_BYTES, accepts_gzip, is_known
 from hpcq.api.job_submission import JobSubmission
 from hpcq.api.problems import responses
-from hpcq.api.requests import RequestModel
+from hpcq.api.requests import BodyRoute, RequestModel
 from hpcq.api.schemas import Accepted, Job, JobList, Submitted, UsageList
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.jobs import JobRecord
@@ -22,7 +22,7 @@ from hpcq.services.listing.pagination import Cursor, read_cursor, write_cursor
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=BodyRoute)
 
 JobId = Annotated[
     str, Path(description="The scheduler's own id, or the permanent uid.", examples=["155"])
