@@ -97,8 +97,13 @@ _WHAT_TO_DO = {
     "submission_unclear": "The scheduler did not say whether it took the job, and the service "
     "cannot write its records, so it can promise nothing. It looks for the job by the job's key "
     "and shows it in `GET /jobs` if it is there. With an `Idempotency-Key` this does not happen.",
-    "body_too_large": "The body is longer than `MAX_REQUEST_BYTES`, holds more values than "
-    "`MAX_REQUEST_VALUES`, or is nested too deep. Put large content into files.",
+    "body_too_large": "The body is longer than `MAX_REQUEST_BYTES`, or holds more values than "
+    "`MAX_REQUEST_VALUES`. Put large content into files.",
+    "request_timeout": "The head of the request took longer than `REQUEST_HEAD_SECONDS`, or its "
+    "body longer than `REQUEST_BODY_SECONDS`. The connection is closed; send the request again.",
+    "url_too_long": "The URL is longer than `MAX_URL_BYTES`.",
+    "headers_too_large": "The request has more headers than `MAX_HEADERS`, or they are longer than "
+    "`MAX_HEADERS_BYTES`.",
     "wrong_shape": "The body is not JSON, a field or a query parameter is unknown, missing or of "
     "the wrong type, or a parameter is given twice. `field` names the first one, `detail` the "
     'first twenty. Not wrong: a number as text (`"4"`), `4.0` for 4, a number in `args`, null for '
@@ -116,6 +121,8 @@ _WHAT_TO_DO = {
     "them. Nothing was submitted. After `CIRCUIT_BREAKER_FAILURES` commands in a row without an "
     "answer the service stops calling it: `detail` says since when it is away. Try again after "
     "`retryAfter`, when the service has tried it again.",
+    "overloaded": "The service is at a limit of its own: open connections, open files, memory. "
+    "Nothing was submitted. Try again after `retryAfter`.",
     "store_unavailable": "The service cannot write or read its own records: a full disk, mostly. "
     "Nothing was submitted. Try again after `retryAfter`, and tell the administrator.",
     "not_ready": "`GET /health/ready`: the scheduler did not answer the newest query, or no job "

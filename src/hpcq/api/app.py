@@ -14,6 +14,7 @@ from hpcq import __version__
 from hpcq.api import problems
 from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
+from hpcq.api.large_answers import LargeAnswers
 from hpcq.api.middleware import (
     BodyLimit,
     HeadAsGet,
@@ -166,6 +167,7 @@ def _context(
         programs=programs,
         program_listing=ProgramListing(settings.cluster_id),
         submission_check=services.submission_check,
+        large_answers=LargeAnswers(settings.max_answers_bytes),
         circuits=backend.circuits,
     )
 

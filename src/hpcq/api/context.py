@@ -7,6 +7,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from hpcq.api.large_answers import LargeAnswers
 from hpcq.api.program_listing import ProgramListing
 from hpcq.services.circuit_breaker import CircuitBreaker
 from hpcq.services.jobs import JobService
@@ -36,6 +37,7 @@ class Context:
     programs: ProgramService
     program_listing: ProgramListing
     submission_check: SubmissionCheck
+    large_answers: LargeAnswers
     circuits: Mapping[str, CircuitBreaker]
 
 

@@ -22,6 +22,8 @@ __all__ = [
     "TITLES",
     "Problem",
     "add_handlers",
+    "plain_problem",
+    "problem_of",
     "problem_response",
     "responses",
 ]
@@ -53,14 +55,18 @@ PROBLEMS: tuple[tuple[type[errors.HpcqError], int, str, str], ...] = (
     (errors.SchedulerUnavailable, 503, "scheduler_unavailable", "The scheduler is away"),
     (errors.OutputParseError, 502, "scheduler_unreadable", "The scheduler's answer is unreadable"),
     (errors.SchedulerError, 502, "scheduler_refused", "The scheduler refused"),
+    (errors.Overloaded, 503, "overloaded", "The service is at its limit"),
     (errors.StoreUnavailable, 503, "store_unavailable", "The records cannot be used"),
 )
 TITLES = {
     400: ("invalid_content", "The request's content is invalid"),
     404: ("not_found", "No such route"),
     405: ("method_not_allowed", "The route does not know this method"),
+    408: ("request_timeout", "The request did not arrive in time"),
     413: ("body_too_large", "The request body is too large"),
+    414: ("url_too_long", "The URL is too long"),
     422: ("wrong_shape", "The request has the wrong shape"),
+    431: ("headers_too_large", "The request's headers are too large"),
     500: ("internal_error", "This service has a defect"),
     503: ("not_ready", "The service is not ready"),
 }
@@ -151,6 +157,11 @@ def add_handlers(app: FastAPI, routes: Sequence[APIRoute]) -> None:
 
 
 async def _on_ours(_request: Request, error: Exception) -> Response:
+    return problem_of(error)
+
+
+def problem_of(error: Exception) -> Response:
+    """Return one of our own errors as a problem."""
     status, code, title = next(
         ((s, c, t) for kind, s, c, t in PROBLEMS if isinstance(error, kind)),
         (500, *TITLES[500]),

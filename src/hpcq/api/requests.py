@@ -125,7 +125,7 @@ def _check_size(body: object, most_values: int) -> None:
 
 
 def _too_deep() -> HTTPException:
-    return HTTPException(413, f"The request body is nested deeper than {_DEEPEST} levels.")
+    return HTTPException(400, f"The request body is nested deeper than {_DEEPEST} levels.")
 
 
 @contextlib.contextmanager

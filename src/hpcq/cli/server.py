@@ -1,5 +1,6 @@
 """The running service: logs and uvicorn. Importing this takes most of the service's start."""
 
+import asyncio
 import getpass
 import ipaddress
 import logging
@@ -9,7 +10,9 @@ import structlog
 import uvicorn
 
 from hpcq.api.app import create_app
+from hpcq.cli.connections import Connections
 from hpcq.config import Settings
+from hpcq.execution.descriptors import raise_limit
 from hpcq.telemetry import configure_logging
 
 __all__ = ["run"]
@@ -30,23 +33,35 @@ def run(settings: Settings, listener: socket.socket) -> bool:
     """
     configure_logging(settings.log_format, settings.log_level)
     _warn_of_open_address(*listener.getsockname()[:2])
+    connections = Connections(settings, raise_limit())
     config = uvicorn.Config(
         create_app(settings),
         loop="uvloop",
-        http="httptools",
+        http=connections.protocol,
+        timeout_keep_alive=settings.keep_alive_seconds,
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    server = _Server(config)
+    server = _Server(config, connections)
     server.run(sockets=[listener])
     return server.started
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that logs its address, also with a socket of ours."""
+    """A uvicorn server with bounded connections; it logs its address, also with our socket."""
+
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+        super().__init__(config)
+        self._connections = connections
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close connections whose time is over, once a second; uvicorn calls ten times a second."""
+        if counter % 10 == 0:
+            self._connections.check_times(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

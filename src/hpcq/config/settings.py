@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, create_model, field_validator
 
+from hpcq.api.settings import HttpSettings
 from hpcq.programs.settings import ProgramSettings
 from hpcq.schedulers import registry
 from hpcq.schedulers.local.settings import LocalSettings
@@ -120,20 +121,6 @@ class DeploymentSettings(Section):
         example="/bin/ksh",
         shown="",
     )
-    max_request_bytes: Bytes = setting(
-        2**20,
-        "The longest request body that the service accepts.",
-        allowed=BYTES,
-        example="4M",
-        shown="1M",
-    )
-    max_request_values: Annotated[int, Field(ge=100, le=10**7)] = setting(
-        10_000,
-        "The most values that a request body may hold, at all levels together: arguments, "
-        "variables, dependencies.",
-        allowed="a whole number from 100 to 10000000",
-        example="50000",
-    )
     log_format: Annotated[Literal["console", "json"], BeforeValidator(lower)] = setting(
         "console",
         "The form of log lines on standard error: to read, or one JSON object a line.",
@@ -197,6 +184,7 @@ class Settings(
     SgeSettings,
     LocalSettings,
     ServiceSettings,
+    HttpSettings,
     DeploymentSettings,
 ):
     """All settings in one. A part of the service takes them as the section that it reads."""

@@ -12,6 +12,7 @@
     ├── SubmissionUnclear       nobody knows whether it went through, and nobody is told later
     ├── IdempotencyKeyReused    its key names another submission
     ├── WrongState              the job is past the point where that could be done
+    ├── Overloaded              this service is at a limit of its own: connections, files, memory
     ├── StoreUnavailable        this service's own records cannot be written or read
     │   └── RecordDamaged           the record of one job cannot; the others can
     └── SchedulerError
@@ -40,6 +41,7 @@ __all__ = [
     "LeaseLost",
     "NotAuthorized",
     "OutputParseError",
+    "Overloaded",
     "QuotaExceeded",
     "RecordDamaged",
     "SchedulerError",
@@ -100,6 +102,13 @@ class JobNotFound(HpcqError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"There is no job {job_id!r} in this cluster.")
         self.job_id = job_id
+
+
+class Overloaded(HpcqError):
+    """This service is at a limit of its own, which says nothing about the request."""
+
+    transient = True
+    reached_scheduler = False
 
 
 class NotAuthorized(HpcqError):

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from hpcq.domain.errors import CommandMissing, CommandTimedOut, OutputParseError
+from hpcq.execution.descriptors import with_own_limit
 from hpcq.execution.protocol import Command, Completed
 
 __all__ = ["LocalRunner"]
@@ -148,7 +149,7 @@ def _start(command: Command) -> subprocess.Popen[bytes]:
     try:
         with _input_file(command.stdin, command.mark) as stdin:
             return subprocess.Popen(
-                [program, *command.argv[1:]],
+                with_own_limit([program, *command.argv[1:]]),
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

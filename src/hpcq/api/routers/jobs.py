@@ -200,7 +200,7 @@ async def list_jobs(
         else:
             body = await asyncio.to_thread(pack, body)
         headers["Content-Encoding"] = "gzip"
-    return Response(body, media_type="application/json", headers=headers)
+    return context.large_answers.response(body, headers)
 
 
 def _next(request: Request, query: JobQuery, following: Cursor) -> str:

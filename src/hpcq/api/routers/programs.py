@@ -113,4 +113,4 @@ async def list_programs(
         headers["Content-Encoding"] = "gzip"
         is_whole = body is listing.whole
         body = listing.packed if is_whole else await asyncio.to_thread(pack, body)
-    return Response(body, media_type="application/json", headers=headers)
+    return context.large_answers.response(body, headers)

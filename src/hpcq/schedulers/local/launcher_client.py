@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from hpcq.domain.errors import SchedulerUnavailable
+from hpcq.execution.descriptors import with_own_limit
 from hpcq.schedulers.local import launcher
 from hpcq.schedulers.local.cgroup_setup import CgroupTree
 from hpcq.schedulers.local.files import ShepherdStart
@@ -164,7 +165,7 @@ def _connect(lock_descriptor: int, cgroups: CgroupTree | None) -> _Connection:
     ours.setblocking(False)
     try:
         process = subprocess.Popen(
-            _command(theirs.fileno(), lock_descriptor, cgroups),
+            with_own_limit(_command(theirs.fileno(), lock_descriptor, cgroups)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -1,0 +1,31 @@
+"""The limit of open files: all that the system allows for this process, the old one for others."""
+
+import resource
+import shutil
+
+__all__ = ["raise_limit", "with_own_limit"]
+
+_NAME = resource.RLIMIT_NOFILE
+_prefix: tuple[str, ...] = ()
+
+
+def raise_limit() -> int:
+    """Let this process open as many files as the hard limit allows; return how many.
+
+    Schedulers hand the limit on to jobs, and programs that call ``select`` misbehave above 1024:
+    `with_own_limit` starts others with the limit that the service began with. Without
+    ``prlimit(1)`` this is not possible, and the limit stays as it is.
+    """
+    global _prefix
+    soft, hard = resource.getrlimit(_NAME)
+    prlimit = shutil.which("prlimit", path="/usr/bin:/bin")
+    if soft == hard or prlimit is None:
+        return soft
+    resource.setrlimit(_NAME, (hard, hard))
+    _prefix = (prlimit, f"--nofile={soft}:{hard}")
+    return hard
+
+
+def with_own_limit(argv: list[str]) -> list[str]:
+    """Return a command that runs ``argv`` with the limit from before `raise_limit`."""
+    return [*_prefix, *argv]

@@ -1,0 +1,103 @@
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from hpcq.api.large_answers import LargeAnswers
+from hpcq.schedulers.testing.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+MEBIBYTE = 2**20
+
+
+class Reader:
+    """A client that takes pieces when it is let."""
+
+    def __init__(self, answers: LargeAnswers, body: bytes) -> None:
+        self.received = b""
+        self.pieces: list[int] = []
+        self.is_complete = False
+        self._may_read = asyncio.Event()
+        response = answers.response(body, {"ETag": "1"})
+        self.task = asyncio.ensure_future(response({"type": "http"}, self._receive, self._send))
+
+    def read(self) -> None:
+        self._may_read.set()
+
+    async def _receive(self) -> Any:
+        raise AssertionError("a reader sends nothing")
+
+    async def _send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            headers: Mapping[bytes, bytes] = dict(message["headers"])
+            assert headers[b"etag"] == b"1"
+            self.length = int(headers[b"content-length"])
+            return
+        await self._may_read.wait()
+        self.received += message["body"]
+        self.pieces.append(len(message["body"]))
+        self.is_complete = not message.get("more_body", False)
+
+
+def version(number: int, size: int = MEBIBYTE) -> bytes:
+    return bytes([number]) * size
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**18, 2**18 + 1, 3 * 2**18, MEBIBYTE + 7])
+async def test_answer_arrives_whole_in_bounded_pieces(size: int) -> None:
+    body = version(1, size)
+    reader = Reader(LargeAnswers(MEBIBYTE), body)
+    reader.read()
+    await reader.task
+    assert (reader.received, reader.length, reader.is_complete) == (body, size, True)
+    assert max(reader.pieces) <= 2**18
+
+
+async def test_readers_of_one_version_share_its_memory() -> None:
+    answers, body = LargeAnswers(MEBIBYTE), version(1)
+    readers = [Reader(answers, body) for _ in range(10)]
+    await eventually(lambda: _true(all(hasattr(reader, "length") for reader in readers)))
+    for reader in readers:
+        reader.read()
+    await asyncio.gather(*(reader.task for reader in readers))
+    assert all(reader.received == body for reader in readers)
+
+
+async def test_readers_of_the_oldest_version_are_cut_off() -> None:
+    answers = LargeAnswers(3 * MEBIBYTE)
+    readers = [Reader(answers, version(number)) for number in (1, 1, 2, 3, 4, 5)]
+    await asyncio.gather(readers[0].task, readers[1].task, readers[2].task)
+    for reader in readers:
+        reader.read()
+    await asyncio.gather(*(reader.task for reader in readers))
+    assert [reader.is_complete for reader in readers] == [False] * 3 + [True] * 3
+
+
+async def test_two_newest_versions_have_place_whatever_they_take() -> None:
+    answers = LargeAnswers(1024)
+    readers = [Reader(answers, version(number)) for number in (1, 2)]
+    await eventually(lambda: _true(all(hasattr(reader, "length") for reader in readers)))
+    for reader in readers:
+        reader.read()
+    await asyncio.gather(*(reader.task for reader in readers))
+    assert all(reader.is_complete for reader in readers)
+
+
+async def test_memory_is_free_once_read() -> None:
+    answers = LargeAnswers(2 * MEBIBYTE)
+    for number in range(20):
+        reader = Reader(answers, version(number))
+        reader.read()
+        await reader.task
+        assert reader.is_complete
+
+
+async def _true(value: bool) -> bool:
+    return value
