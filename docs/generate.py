@@ -123,6 +123,9 @@ _WHAT_TO_DO = {
     "`retryAfter`, when the service has tried it again.",
     "overloaded": "The service is at a limit of its own: open connections, open files, memory. "
     "Nothing was submitted. Try again after `retryAfter`.",
+    "path_unavailable": "The file system of the path in `detail` does not answer. Nothing was "
+    "submitted, and the path may be right. Try again after `retryAfter`; if it stays so, tell the "
+    "administrator.",
     "store_unavailable": "The service cannot write or read its own records: a full disk, mostly. "
     "Nothing was submitted. Try again after `retryAfter`, and tell the administrator.",
     "not_ready": "`GET /health/ready`: the scheduler did not answer the newest query, or no job "

@@ -104,7 +104,12 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         settings.database_url or f"sqlite:///{settings.state_directory / 'jobs.sqlite3'}",
         _deployment(settings),
     )
-    paths = PathChecker(backend, settings.path_check_timeout_seconds, settings.path_wait_seconds)
+    paths = PathChecker(
+        backend,
+        settings.path_check_timeout_seconds,
+        settings.path_wait_seconds,
+        settings.max_script_bytes,
+    )
     services = assemble(
         backend,
         database,

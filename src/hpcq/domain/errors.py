@@ -13,6 +13,7 @@
     ├── IdempotencyKeyReused    its key names another submission
     ├── WrongState              the job is past the point where that could be done
     ├── Overloaded              this service is at a limit of its own: connections, files, memory
+    ├── PathUnavailable         the file system of a path does not answer
     ├── StoreUnavailable        this service's own records cannot be written or read
     │   └── RecordDamaged           the record of one job cannot; the others can
     └── SchedulerError
@@ -42,6 +43,7 @@ __all__ = [
     "NotAuthorized",
     "OutputParseError",
     "Overloaded",
+    "PathUnavailable",
     "QuotaExceeded",
     "RecordDamaged",
     "SchedulerError",
@@ -106,6 +108,13 @@ class JobNotFound(HpcqError):
 
 class Overloaded(HpcqError):
     """This service is at a limit of its own, which says nothing about the request."""
+
+    transient = True
+    reached_scheduler = False
+
+
+class PathUnavailable(HpcqError):
+    """The file system of a path does not answer, which says nothing about the path."""
 
     transient = True
     reached_scheduler = False

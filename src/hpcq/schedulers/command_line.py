@@ -1,13 +1,14 @@
 """Common parts of the built-in backends that drive a scheduler through its commands."""
 
 import asyncio
+import errno
 import os
 import shutil
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
 
-from hpcq.domain.errors import InvalidSpec, OutputParseError
+from hpcq.domain.errors import HpcqError, InvalidSpec, OutputParseError, Overloaded
 from hpcq.domain.jobs import NativeId
 from hpcq.execution.protocol import DEFAULT_OUTPUT_LIMIT_BYTES, Command, Completed, Runner
 from hpcq.schedulers.base import Listing, SchedulerOptions
@@ -22,6 +23,7 @@ __all__ = [
     "batches",
     "check_environment",
     "join_listings",
+    "path_error",
     "read_script",
 ]
 
@@ -33,6 +35,7 @@ FIELDS |= {"memory_limit_bytes", "stdout_path", "stderr_path", "hold", "depends_
 """The optional fields of a submission that all these schedulers can express."""
 
 _T = TypeVar("_T")
+_OWN_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class CommandLine:
@@ -214,6 +217,13 @@ def check_environment(environment: Mapping[str, str]) -> None:
             )
 
 
+def path_error(path: str, error: OSError, field: str) -> HpcqError:
+    """Return what a failed look at a path means: that it is wrong, or a shortage of ours."""
+    if error.errno in _OWN_SHORTAGES:
+        return Overloaded(f"This service cannot look at paths now: {error.strerror}.")
+    return InvalidSpec(f"{path!r} cannot be used: {error.strerror}.", field=field)
+
+
 def read_script(path: str, most_bytes: int = 64 << 20) -> bytes:
     """Return the content of a job's script, as it is now. Not for the event loop: it reads a file.
 
@@ -232,12 +242,11 @@ def read_script(path: str, most_bytes: int = 64 << 20) -> bytes:
                 raise InvalidSpec(f"The script {path!r} is not a file.", field="scriptFile")
             script = file.read(most_bytes + 1)
     except OSError as error:
-        raise InvalidSpec(
-            f"The script {path!r} cannot be read: {error.strerror}.", field="scriptFile"
-        ) from None
+        raise path_error(path, error, "scriptFile") from None
     if len(script) > most_bytes:
         raise InvalidSpec(
-            f"The script {path!r} is larger than the {most_bytes} bytes that the scheduler takes.",
+            f"The script {path!r} is larger than the {most_bytes} bytes that the scheduler, or "
+            "MAX_SCRIPT_BYTES, allows.",
             field="scriptFile",
         )
     return script

@@ -148,6 +148,14 @@ class ServiceSettings(Section):
         example="1M",
         shown="128K",
     )
+    max_script_bytes: Bytes = setting(
+        8 * 2**20,
+        "The largest script of a job, if the scheduler does not take less. The service reads it "
+        "whole, and LOCAL keeps a copy for each job.",
+        allowed=BYTES,
+        example="64M",
+        shown="8M",
+    )
     path_check_timeout_seconds: Seconds = setting(
         5.0,
         "The longest time to look up a submitted directory or script (a slow NFS server).",

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +17,9 @@ from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.outputs import default_name, fill_pattern, place_outputs
 from hpcq.schedulers.base import SchedulerBackend
-from hpcq.schedulers.command_line import read_script
+from hpcq.schedulers.command_line import path_error, read_script
 from hpcq.services.programs.request import split_legacy_command
+from hpcq.services.submission.path_threads import PathThreads, Visit
 
 __all__ = ["PathChecker"]
 
@@ -35,22 +35,27 @@ class _NotThere(InvalidSpec):
 class PathChecker:
     """Looks at the folders and the script of a submission, in threads of its own.
 
-    A file system that hangs costs its own requests the time limit, and no other work a thread.
-    What is not there is waited for, without a thread: other requests do not notice.
+    A file system that hangs costs its own requests the time limit, and no others anything. What
+    is not there is waited for, without a thread: other requests do not notice.
 
     Args:
         backend: the scheduler, which knows its directives and how large a script may be.
         timeout_seconds: how long a file system may take for one answer.
         wait_seconds: how long what is not there may take to appear; 0 for not at all.
+        max_script_bytes: how large a script may be, if the scheduler does not take less.
     """
 
     def __init__(
-        self, backend: SchedulerBackend, timeout_seconds: float, wait_seconds: float = 0.0
+        self,
+        backend: SchedulerBackend,
+        timeout_seconds: float,
+        wait_seconds: float = 0.0,
+        max_script_bytes: int = 1 << 30,
     ) -> None:
         self._backend = backend
-        self._timeout_seconds = timeout_seconds
         self._wait_seconds = wait_seconds
-        self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="paths")
+        self._max_script_bytes = max_script_bytes
+        self._threads = PathThreads(timeout_seconds)
 
     async def check(self, spec: JobSpec) -> JobSpec:
         """Make sure that they are there and can be used, and that output has a place to go to.
@@ -61,13 +66,17 @@ class PathChecker:
 
         Raises:
             InvalidSpec: one of them is not; the field is named.
+            PathUnavailable: a file system does not answer.
+            Overloaded: this process cannot open files or start threads now.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._wait_seconds
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return await self._check_once(spec)
+                return await self._threads.run(
+                    lambda visit: _check(spec, self._backend, self._max_script_bytes, visit)
+                )
             except _NotThere as missing:
                 left = deadline - clock()
                 if left <= 0:
@@ -79,27 +88,21 @@ class PathChecker:
         waited = self._wait_seconds
         return f"{detail} It was waited for, {waited:g} s." if waited > 0 else detail
 
-    async def _check_once(self, spec: JobSpec) -> JobSpec:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await loop.run_in_executor(self._threads, _check, spec, self._backend)
-        except TimeoutError:
-            raise InvalidSpec(
-                f"The file system of {spec.working_directory!r} or {spec.script_file!r} did not "
-                f"answer within {self._timeout_seconds:g} s. Try again when it does.",
-                field="workingDirectory",
-            ) from None
-
     def close(self) -> None:
         """Let the threads go, without waiting for one that hangs."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
 
-def _check(spec: JobSpec, backend: SchedulerBackend) -> JobSpec:
-    _check_directory(spec.working_directory)
-    spec = split_legacy_command(spec, _mode_if_there)
-    script = _read_script(spec.script_file, backend.capabilities.max_script_bytes)
+def _check(
+    spec: JobSpec, backend: SchedulerBackend, max_script_bytes: int, visit: Visit
+) -> JobSpec:
+    _check_directory(spec.working_directory, visit)
+    visit.enter(spec.script_file)
+    whole = spec.script_file
+    # Its folders are read once, and not for each of the many paths that blanks may end.
+    spec = split_legacy_command(spec, lambda path: _mode_if_there(path, afresh=path == whole))
+    most_bytes = min(max_script_bytes, backend.capabilities.max_script_bytes)
+    script = _read_script(spec.script_file, most_bytes, visit)
     said = backend.check_script(spec, script)
     name = spec.name or said.name or default_name(spec.working_directory)
     spec = replace(
@@ -112,8 +115,8 @@ def _check(spec: JobSpec, backend: SchedulerBackend) -> JobSpec:
         # Schedulers join the streams where both have the same path, letter by letter.
         spec = replace(spec, stderr_path=spec.stdout_path)
     outputs = place_outputs(spec, said.stdout, said.stderr)
-    _check_output(outputs.stdout, _responsible("stdoutPath", spec.stdout_path, said.stdout))
-    _check_output(outputs.stderr, _responsible("stderrPath", spec.stderr_path, said.stderr))
+    _check_output(outputs.stdout, _responsible("stdoutPath", spec.stdout_path, said.stdout), visit)
+    _check_output(outputs.stderr, _responsible("stderrPath", spec.stderr_path, said.stderr), visit)
     is_asked = spec.wall_time_limit_seconds is not None or said.asks_time_limit
     return replace(spec, outputs=outputs, has_queue_time_limit=not is_asked)
 
@@ -135,17 +138,17 @@ def _responsible(field: str, asked: str | None, said: str | None) -> str:
     return "workingDirectory" if said is None or "/" not in said else "scriptFile"
 
 
-def _check_directory(path: str) -> None:
-    mode = _mode(path, "workingDirectory")
+def _check_directory(path: str, visit: Visit) -> None:
+    mode = _mode(path, "workingDirectory", visit)
     if not stat.S_ISDIR(mode):
         raise InvalidSpec(f"{path!r} is not a directory.", field="workingDirectory")
     if not os.access(path, os.X_OK):
         raise InvalidSpec(f"The directory {path!r} may not be entered.", field="workingDirectory")
 
 
-def _read_script(path: str, most_bytes: int) -> bytes:
+def _read_script(path: str, most_bytes: int, visit: Visit) -> bytes:
     """Return the content of the script, if every scheduler can run such a text."""
-    if not stat.S_ISREG(_mode(path, "scriptFile")):
+    if not stat.S_ISREG(_mode(path, "scriptFile", visit)):
         raise InvalidSpec(f"{path!r} is not a file.", field="scriptFile")
     script = read_script(path, most_bytes)
     # A program that is no text is the scheduler's to judge.
@@ -158,7 +161,7 @@ def _read_script(path: str, most_bytes: int) -> bytes:
     return script
 
 
-def _check_output(pattern: str | None, field: str) -> None:
+def _check_output(pattern: str | None, field: str, visit: Visit) -> None:
     """Refuse what schedulers find out when it is too late.
 
     Slurm 22.05 shows such a job as running until its time limit; Grid Engine holds it (``Eqw``).
@@ -167,9 +170,11 @@ def _check_output(pattern: str | None, field: str) -> None:
     if folder is None:
         # The scheduler alone knows it, or will.
         return
-    if not stat.S_ISDIR(_mode(folder, field)):
+    if not stat.S_ISDIR(_mode(folder, field, visit)):
         raise InvalidSpec(f"{folder!r} is not a directory.", field=field)
     path = fill_pattern(pattern, None)
+    if path is not None:
+        visit.enter(path)
     if path is not None and os.path.isdir(path):
         raise InvalidSpec(f"{path!r} is a directory; name a file.", field=field)
     if path is not None and os.path.exists(path):
@@ -182,26 +187,31 @@ def _check_output(pattern: str | None, field: str) -> None:
         )
 
 
-def _mode(path: str, field: str) -> int:
+def _mode(path: str, field: str, visit: Visit) -> int:
     if not os.path.isabs(path):
         raise InvalidSpec(f"{path!r} is not an absolute path.", field=field)
     try:
-        return _stat_mode(path)
+        return _stat_mode(path, visit)
     except OSError as error:
-        kind = _NotThere if error.errno in _NOT_THERE else InvalidSpec
-        raise kind(f"{path!r} cannot be used: {error.strerror}.", field=field) from None
+        if error.errno in _NOT_THERE:
+            reason = f"{path!r} cannot be used: {error.strerror}."
+            raise _NotThere(reason, field=field) from None
+        raise path_error(path, error, field) from None
 
 
-def _mode_if_there(path: str) -> int | None:
+def _mode_if_there(path: str, *, afresh: bool) -> int | None:
     try:
-        return _stat_mode(path)
+        if afresh and not os.path.exists(path):
+            _look_afresh(path)
+        return Path(path).stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return 0
     except OSError:
         return None
 
 
-def _stat_mode(path: str) -> int:
+def _stat_mode(path: str, visit: Visit) -> int:
+    visit.enter(path)
     try:
         return Path(path).stat().st_mode
     except OSError as error:

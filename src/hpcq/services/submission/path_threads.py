@@ -1,0 +1,188 @@
+"""Threads that look at paths. A file system that hangs keeps its own requests, and no others."""
+
+import asyncio
+import concurrent.futures
+import errno
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
+
+from hpcq.domain.errors import Overloaded, PathUnavailable
+
+__all__ = ["PathThreads", "Visit"]
+
+_T = TypeVar("_T")
+
+_MOST_THREADS = 64
+# A mount that hangs keeps so many threads until it answers or is forced off.
+_MOST_AT_ONE_MOUNT = 8
+# Checks take a millisecond: a mount with all places taken for so long hangs.
+_PLACE_SECONDS = 0.5
+_MOUNTS_KNOWN_SECONDS = 10.0
+_MOST_LINKS = 40
+
+
+class Mounts:
+    """The places of looks at each mount."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._places: dict[str, threading.Semaphore] = {}
+        self._points: frozenset[str] = frozenset()
+        self._read_at: float | None = None
+
+    def points(self) -> frozenset[str]:
+        """Return where file systems are mounted; asking for that touches none of them."""
+        now = time.monotonic()
+        if self._read_at is None or now - self._read_at > _MOUNTS_KNOWN_SECONDS:
+            self._points, self._read_at = _mount_points(), now
+        return self._points
+
+    def places(self, mount: str) -> threading.Semaphore:
+        """Return the places of a mount."""
+        with self._lock:
+            return self._places.setdefault(mount, threading.Semaphore(_MOST_AT_ONE_MOUNT))
+
+
+def _mount_points() -> frozenset[str]:
+    try:
+        with open("/proc/self/mountinfo", "rb") as lines:
+            # proc(5): the fifth field, with blanks and the like as octal escapes.
+            raw = [line.split(b" ", 5)[4] for line in lines]
+    except OSError:
+        raw = []
+    unescaped = (point.decode("unicode_escape").encode("latin-1") for point in raw)
+    return frozenset({"/", *(os.fsdecode(point) for point in unescaped)})
+
+
+class Visit:
+    """One thread's way through file systems; it has a place at one mount at a time.
+
+    Attributes:
+        at: the path that it looks at, links followed; None before the first.
+    """
+
+    def __init__(self, mounts: Mounts) -> None:
+        self.at: str | None = None
+        self._mounts = mounts
+        self._mount: str | None = None
+
+    def enter(self, path: str) -> None:
+        """Follow an absolute path, each link in it by itself, to the mount where it leads.
+
+        Raises:
+            PathUnavailable: a mount on the way has hung for others.
+        """
+        points = self._mounts.points()
+        # The folders that the way leads through, each with its mount.
+        way = [("", "/")]
+        self._move("/", "/")
+        left = deque(path.split("/"))
+        links = 0
+        while left:
+            part = left.popleft()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                del way[max(1, len(way) - 1) :]
+                continue
+            folder, mount = way[-1]
+            step = f"{folder}/{part}"
+            mount = step if step in points else mount
+            self._move(step, mount)
+            try:
+                target = os.readlink(step)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    # It is not there; whoever looks next gets no further.
+                    return
+                way.append((step, mount))
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                return
+            left.extendleft(reversed(target.split("/")))
+            if target.startswith("/"):
+                del way[1:]
+
+    def leave(self) -> None:
+        """Give the place at a mount back."""
+        if self._mount is not None:
+            self._mounts.places(self._mount).release()
+            self._mount = None
+
+    def _move(self, path: str, mount: str) -> None:
+        self.at = path
+        if mount == self._mount:
+            return
+        self.leave()
+        if not self._mounts.places(mount).acquire(timeout=_PLACE_SECONDS):
+            raise PathUnavailable(
+                f"The file system of {path!r} does not answer others either. Try again when it "
+                "does."
+            )
+        self._mount = mount
+
+
+class PathThreads:
+    """A few threads, for which the process does not wait when it ends.
+
+    Args:
+        seconds: how long a look may take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._mounts = Mounts()
+        self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._threads = 0
+
+    async def run(self, look: Callable[[Visit], _T]) -> _T:
+        """Return what ``look`` returns, called in a thread.
+
+        Raises:
+            PathUnavailable: a file system did not answer in time.
+            Overloaded: no thread was free in time.
+        """
+        visit = Visit(self._mounts)
+        done: concurrent.futures.Future[_T] = concurrent.futures.Future()
+
+        def work() -> None:
+            if not done.set_running_or_notify_cancel():
+                return
+            try:
+                done.set_result(look(visit))
+            except BaseException as error:
+                done.set_exception(error)
+            finally:
+                visit.leave()
+
+        self._waiting.put(work)
+        if not self._idle.acquire(blocking=False) and self._threads < _MOST_THREADS:
+            self._threads += 1
+            threading.Thread(target=self._work, name="hpcq-paths", daemon=True).start()
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await asyncio.wrap_future(done)
+        except TimeoutError:
+            if visit.at is None:
+                raise Overloaded("Too many paths are being looked at. Try again later.") from None
+            raise PathUnavailable(
+                f"The file system of {visit.at!r} did not answer within {self._seconds:g} s. Try "
+                "again when it does."
+            ) from None
+
+    def close(self) -> None:
+        """Let the threads go, without waiting for one that hangs."""
+        for _ in range(self._threads):
+            self._waiting.put(None)
+
+    def _work(self) -> None:
+        while (work := self._waiting.get()) is not None:
+            work()
+            self._idle.release()

@@ -1,0 +1,165 @@
+"""A file system that hangs keeps its own requests, and nothing else."""
+
+import asyncio
+import errno
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hpcq.domain.errors import InvalidSpec, Overloaded, PathUnavailable
+from hpcq.domain.jobs import JobSpec
+from hpcq.schedulers.testing import FakeScheduler
+from hpcq.services.submission import path_threads
+from hpcq.services.submission.paths import PathChecker
+
+SOURCES = Path(__file__).parents[3] / "src"
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> JobSpec:
+    script = tmp_path / "run.sh"
+    script.write_text("#!/bin/sh\n")
+    return JobSpec(name="", working_directory=str(tmp_path), script_file=str(script))
+
+
+@pytest.fixture
+def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A mount that does not answer until the test ends; a link leads there, too."""
+    mount = tmp_path / "hung"
+    answers = threading.Event()
+    read_link = os.readlink
+
+    def hanging(path: str) -> str:
+        if f"{path}/".startswith(f"{mount}/"):
+            answers.wait()
+        return read_link(path)
+
+    points = frozenset({"/", str(mount)})
+    monkeypatch.setattr(path_threads, "_mount_points", lambda: points)
+    monkeypatch.setattr(os, "readlink", hanging)
+    (tmp_path / "link").symlink_to(mount)
+    yield mount
+    answers.set()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("through", ["hung/study", "link/study", "./link/../link/study"])
+async def test_hung_mount_refuses_nobody_else(good: JobSpec, hung: Path, through: str) -> None:
+    checker = PathChecker(FakeScheduler(), 1.0)
+    there = replace(good, working_directory=f"{hung.parent}/{through}")
+    stuck = [asyncio.ensure_future(checker.check(there)) for _ in range(40)]
+    await asyncio.sleep(0)
+    for _ in range(20):
+        await checker.check(good)
+    for outcome in await asyncio.gather(*stuck, return_exceptions=True):
+        assert isinstance(outcome, PathUnavailable)
+        assert repr(str(hung)) in outcome.detail
+    # All its places are taken by now, and others need none of them.
+    with pytest.raises(PathUnavailable, match="does not answer others"):
+        await checker.check(replace(good, script_file=f"{hung}/run.sh"))
+    await checker.check(good)
+    checker.close()
+
+
+@pytest.mark.anyio
+async def test_mount_that_answers_again_is_used_again(good: JobSpec, tmp_path: Path) -> None:
+    mounts = path_threads.Mounts()
+    visits = [path_threads.Visit(mounts) for _ in range(8)]
+    for visit in visits:
+        visit.enter(str(tmp_path))
+    late = path_threads.Visit(mounts)
+    with pytest.raises(PathUnavailable):
+        late.enter(str(tmp_path))
+    visits[0].leave()
+    late.enter(str(tmp_path))
+
+
+@pytest.mark.anyio
+async def test_links_in_a_circle_are_a_wrong_path(good: JobSpec, tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    checker = PathChecker(FakeScheduler(), 60)
+    with pytest.raises(InvalidSpec, match="symbolic links"):
+        await checker.check(replace(good, working_directory=str(tmp_path / "a")))
+    checker.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("shortage", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+async def test_shortage_of_the_service_is_not_the_requests_fault(
+    good: JobSpec, monkeypatch: pytest.MonkeyPatch, shortage: int
+) -> None:
+    checker = PathChecker(FakeScheduler(), 60)
+    await checker.check(good)
+
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(shortage, os.strerror(shortage))
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(Overloaded):
+        await checker.check(good)
+    checker.close()
+
+
+@pytest.mark.anyio
+async def test_script_above_the_setting_is_refused(good: JobSpec) -> None:
+    checker = PathChecker(FakeScheduler(), 60, max_script_bytes=4)
+    with pytest.raises(InvalidSpec, match="larger than the 4 bytes"):
+        await checker.check(good)
+    checker.close()
+
+
+@pytest.mark.anyio
+async def test_script_path_of_many_blanks_is_looked_at_once(
+    good: JobSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans = 0
+    scan = os.scandir
+
+    def counting(path: str) -> object:
+        nonlocal scans
+        scans += 1
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", counting)
+    checker = PathChecker(FakeScheduler(), 60)
+    with pytest.raises(InvalidSpec):
+        await checker.check(replace(good, script_file="/ a" * 1360))
+    assert scans < 10_000
+    checker.close()
+
+
+PROGRAM = """
+import asyncio, threading
+from hpcq.services.submission.path_threads import PathThreads
+from hpcq.domain.errors import PathUnavailable
+def hang(visit):
+    visit.enter("/")
+    threading.Event().wait()
+async def main():
+    threads = PathThreads(0.05)
+    try:
+        await threads.run(hang)
+    except PathUnavailable as error:
+        print(error.detail)
+    threads.close()
+asyncio.run(main())
+"""
+
+
+def test_process_ends_while_a_look_hangs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={"PYTHONPATH": str(SOURCES)},
+        capture_output=True,
+        timeout=120,
+        text=True,
+        check=True,
+    )
+    assert "The file system of '/' did not answer" in done.stdout
