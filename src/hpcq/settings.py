@@ -95,7 +95,7 @@ def _variables(value: object) -> object:
     for word in reader:
         name, is_given, text = word.partition("=")
         if _VARIABLE.fullmatch(name) is None:
-            raise ValueError(f"{name!r} is not the name of a variable")
+            raise ValueError("it holds a word that is not the name of a variable")
         pairs.append((name, text if is_given else None))
     return tuple(pairs)
 
@@ -124,6 +124,7 @@ def setting(
     shown: str | None = None,
     exported: bool = False,
     may_be_empty: bool = False,
+    secret: bool = False,
 ) -> Any:
     """Declare a setting.
 
@@ -136,12 +137,14 @@ def setting(
         exported: whether the scheduler's commands get the variable, with the service's own value
             where the settings give none.
         may_be_empty: whether empty text is a value, and not the absence of one.
+        secret: whether the value may hold a password, and is never shown.
     """
     extra: JsonDict = {
         "allowed": allowed,
         "default": str(default) if shown is None else shown,
         "exported": exported,
         "may_be_empty": may_be_empty,
+        "secret": secret,
     }
     kind = "default_factory" if callable(default) else "default"
     return Field(

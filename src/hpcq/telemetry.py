@@ -1,12 +1,16 @@
 """Logs: one format for this service, uvicorn and every library, on standard error."""
 
+import io
 import logging
 import re
+import sys
 import time
 import uuid
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
+
+from hpcq.log_writer import LogWriter
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,15 +26,18 @@ _log = structlog.get_logger("hpcq.request")
 def configure_logging(
     log_format: Literal["console", "json"], log_level: str, stream: TextIO | None = None
 ) -> None:
-    """Send all log lines to ``stream``, standard error by default. May be called again.
+    """Send all log lines to ``stream``, standard error by default.
 
     Args:
         log_format: ``console``, to read; ``json``, one object a line.
         log_level: the lowest level to log, such as ``INFO``.
-        stream: a text stream; colours are used when it is a terminal.
+        stream: a text stream; None for standard error, written to by a thread, so that no line
+            waits until somebody reads it. Colours are used on a terminal.
     """
-    handler = logging.StreamHandler(stream)
-    colours = log_format == "console" and handler.stream.isatty()
+    handler: logging.Handler = (
+        LogWriter(sys.stderr.fileno()) if stream is None else logging.StreamHandler(stream)
+    )
+    colours = log_format == "console" and (stream or sys.stderr).isatty()
     handler.setFormatter(_formatter(log_format, colours))
     root = logging.getLogger()
     root.handlers = [handler]
@@ -62,12 +69,38 @@ def _formatter(
     if log_format == "json":
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        plain = structlog.dev.plain_traceback
-        last = [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain)]
+        last = [
+            _escape,
+            structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=_escaped_traceback),
+        ]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_shared(),
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
     )
+
+
+def _escape(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Escape what a terminal would obey, and what would begin another line."""
+    return {
+        name: "".join(map(_visible, value)) if isinstance(value, str) else value
+        for name, value in event.items()
+    }
+
+
+def _visible(character: str) -> str:
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _escaped_traceback(stream: TextIO, exc_info: Any) -> None:
+    """Write a traceback, indented so that no line of it passes for one of the log."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    for line in text.getvalue().rstrip().split("\n"):
+        stream.write("\n    " + "".join(map(_visible, line)))
 
 
 def _hide_secrets(

@@ -77,15 +77,20 @@ def test_an_unknown_name_in_the_file_is_an_error_with_a_suggestion(tmp_path: Pat
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("PORT 5049", "'PORT 5049' is not NAME=value."),
-        ("PORT", "'PORT' is not NAME=value."),
+        ("PORT 5049", "line 1: the line is not NAME=value."),
+        ("PORT", "line 1: the line is not NAME=value."),
+        ("s3cret", "line 1: the line is not NAME=value."),
+        ("CLUSTER_ID='s3cret", "line 1: the line is not NAME=value."),
+        ("postgresql://hpcq:s3cret@db/hpcq?a=b", "line 1: the line is not NAME=value."),
         ("PORT=1\nPORT=2", "PORT is set a second time."),
     ],
 )
 def test_a_line_of_the_file_that_sets_nothing_is_an_error(
     line: str, message: str, tmp_path: Path
 ) -> None:
-    assert problems(tmp_path, line)[0].endswith(message)
+    (problem,) = problems(tmp_path, line)[:1]
+    assert problem.endswith(message)
+    assert "s3cret" not in problem
 
 
 def test_a_file_written_on_windows_is_read(tmp_path: Path) -> None:
@@ -268,6 +273,9 @@ def test_a_database_is_named_by_its_url(tmp_path: Path, url: str) -> None:
         "sqlite:///jobs.sqlite3",
         "postgresql://db.example",
         "postgresql://db.example/",
+        "host=db.example user=ana password=s3cret",
+        "ana:s3cret@db.example/hpcq",
+        "postgresql:ana:s3cret@db.example/hpcq",
         "mysql://ana:s3cret@db.example/hpcq",
         "postgresql://ana:s3cret@db.example:many/hpcq",
         "postgresql://ana:s3cret/s3cret@db.example/hpcq",
@@ -278,7 +286,7 @@ def test_a_url_that_names_no_database_is_refused_and_its_password_not_shown(
     tmp_path: Path, url: str
 ) -> None:
     (problem,) = problems(tmp_path, DATABASE_URL=url)
-    assert problem.startswith("DATABASE_URL=")
+    assert problem.startswith("DATABASE_URL (from the environment) is not allowed")
     assert "it is not the URL of a PostgreSQL database" in problem
     assert "s3cret" not in problem
 
@@ -329,11 +337,16 @@ def test_job_environment_holds_values_and_names_of_the_services_own(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("value", "reason"),
-    [("MISSING", "does not have it"), ("1A=x", "not the name"), ("A='x", "No closing quotation")],
+    [
+        ("MISSING", "does not have it"),
+        ("1A=s3cret", "not the name"),
+        ("A='x", "No closing quotation"),
+    ],
 )
 def test_job_environment_mistake_is_refused(tmp_path: Path, value: str, reason: str) -> None:
-    with pytest.raises(SettingsError, match=reason):
+    with pytest.raises(SettingsError, match=reason) as refused:
         load(tmp_path, JOB_ENVIRONMENT=value)
+    assert "s3cret" not in str(refused.value)
 
 
 SECTION = """

@@ -170,3 +170,24 @@ def test_probes_are_logged_only_when_debugging(stream: io.StringIO) -> None:
     configure_logging("json", "DEBUG", stream)
     request("/api/health/live")
     assert [line["event"] for line in lines(stream)][-1] == "request"
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["\x1b]0;owned\x07", "\x1b[2J", "a\rb", "a\nforged", "a\u202eb", "\x9b31m", "a\u2028b"],
+)
+def test_control_characters_never_reach_the_console(hostile: str, stream: io.StringIO) -> None:
+    configure_logging("console", "INFO", stream)
+
+    structlog.get_logger().info("request", path=hostile, whole=[hostile])
+    structlog.get_logger().info(hostile)
+    logging.getLogger("library").warning("said %s", hostile)
+    try:
+        raise ValueError(hostile)
+    except ValueError:
+        logging.getLogger("library").exception("failed")
+
+    said = stream.getvalue()
+    assert all(character == "\n" or character.isprintable() for character in said)
+    assert not any(line.startswith("forged") for line in said.split("\n"))
+    assert hostile.encode("unicode_escape").decode() in said

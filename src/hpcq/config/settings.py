@@ -96,6 +96,7 @@ class DeploymentSettings(Section):
         allowed="postgresql://USER:PASSWORD@HOST:PORT/NAME",
         example="postgresql://hpcq:secret@db.cluster.example/hpcq",
         shown="",
+        secret=True,
     )
     scheduler_path: str | None = setting(
         None,

@@ -24,10 +24,12 @@ __all__ = [
     "scheduler_environment",
 ]
 
+_LONGEST_VALUE = 500
+
 # What a login gives an ordinary account; the service's own PATH may lead into its virtual
 # environment, which is no business of its jobs.
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
-_PASSWORD = re.compile(r"(?<=[^:/]):(?!//).*@")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 
 
 class SettingsError(Exception):
@@ -161,16 +163,18 @@ def _read_env_file(path: Path, model: type[Settings]) -> tuple[dict[str, str], l
         original = binding.original
         blank_lines = original.string[: -len(original.string.lstrip()) or None].count("\n")
         where = f"{path}, line {original.line + blank_lines}"
-        if binding.error or binding.key is None or binding.value is None:
-            problems.append(f"{where}: {original.string.strip()!r} is not NAME=value.")
-        elif binding.key not in known:
-            close = difflib.get_close_matches(binding.key.upper(), known, n=1)
+        key = binding.key or ""
+        if binding.error or binding.value is None or _NAME.fullmatch(key) is None:
+            # Not shown: it may hold a password, or a part of one.
+            problems.append(f"{where}: the line is not NAME=value.")
+        elif key not in known:
+            close = difflib.get_close_matches(key.upper(), known, n=1)
             suggestion = f" Did you mean {close[0]}?" if close else ""
-            problems.append(f"{where}: {binding.key} is not a setting.{suggestion}")
-        elif binding.key in values:
-            problems.append(f"{where}: {binding.key} is set a second time.")
+            problems.append(f"{where}: {key} is not a setting.{suggestion}")
+        elif key in values:
+            problems.append(f"{where}: {key} is set a second time.")
         else:
-            values[binding.key] = binding.value
+            values[key] = binding.value
     return values, problems
 
 
@@ -187,7 +191,8 @@ def _problem(
     field = str(error["loc"][0])
     name = field.upper()
     source = "the environment" if name in from_environment else str(env_file)
-    value = _PASSWORD.sub(":***@", str(from_environment.get(name, error["input"])))
-    allowed = details(model.model_fields[field])["allowed"]
+    more = details(model.model_fields[field])
+    value = from_environment.get(name, error["input"])
+    shown = name if more["secret"] else f"{name}={str(value)[:_LONGEST_VALUE]!r}"
     because = f": {reason}" if reason else ""
-    return f"{name}={value!r} (from {source}) is not allowed{because}. Allowed: {allowed}."
+    return f"{shown} (from {source}) is not allowed{because}. Allowed: {more['allowed']}."

@@ -123,6 +123,7 @@ class ServiceSettings(Section):
         allowed="names and NAME=value, separated by blanks or commas; quote a value that holds one",
         example="OMP_NUM_THREADS=1,LC_NUMERIC=C",
         shown="",
+        secret=True,
     )
     job_path: Annotated[str, Field(pattern=r"^/[^:\s]*(:/[^:\s]*)*$")] | None = setting(
         None,

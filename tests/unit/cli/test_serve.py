@@ -196,3 +196,15 @@ def test_the_command_ends_with_the_status_of_the_service(
     monkeypatch.setenv("PORT", "x")
 
     assert CliRunner().invoke(app, ["serve"]).exit_code == EXIT_SETTINGS
+
+
+def test_service_whose_log_nobody_reads_goes_on(tmp_path: Path) -> None:
+    with started(tmp_path, LOG_LEVEL="DEBUG") as process:
+        port = re.search(r"running on http://127.0.0.1:(\d+)", read_until(process, "running on"))
+        assert port
+        # A pipe holds 64 KiB: some 350 of these lines.
+        with httpx.Client(base_url=f"http://127.0.0.1:{port[1]}", timeout=60) as client:
+            for _ in range(1500):
+                assert client.get("/health/live").status_code == 200
+        process.terminate()
+        assert process.wait(60) == 0
