@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcq.schedulers.local import files
-from hpcq.schedulers.local.launcher_client import LauncherClient
+from hpcq.schedulers.local.launcher_client import LauncherClient, WaitingShepherd
 from hpcq.schedulers.local.runs import Runs
 from hpcq.schedulers.local.spool import Spool
 from hpcq.telemetry import configure_logging
@@ -22,6 +22,7 @@ STEPS: dict[str, tuple[Any, str]] = {
     "dispatch": (Spool, "dispatch"),
     "prepare": (files, "make_run_directory"),
     "launch": (LauncherClient, "launch"),
+    "start": (WaitingShepherd, "start"),
     "result": (Runs, "result"),
     "finish": (Spool, "finish"),
     "remove": (Runs, "remove"),

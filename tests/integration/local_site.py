@@ -8,7 +8,7 @@ from typing import Any, Self
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.local.backend import LocalBackend
-from hpcq.schedulers.local.processes import boot_id
+from hpcq.schedulers.local.processes import Process, boot_id
 from hpcq.schedulers.local.settings import LocalSettings
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, eventually
 
@@ -109,6 +109,12 @@ class LocalSite:
 
         await self.until(runs)
         return found[0]
+
+    def shepherd(self, native_id: NativeId) -> Process:
+        """Return the shepherd of a job that runs."""
+        found = self.backend._engine.jobs[int(native_id)].shepherd
+        assert found is not None
+        return found
 
     async def seen(self, native_id: NativeId) -> Observation:
         """Return the observation of a job in the queue now."""

@@ -26,8 +26,7 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.jobs import NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, Stage
-from hpcq.schedulers.local import files, processes
-from hpcq.schedulers.local.files import read_started
+from hpcq.schedulers.local import processes
 from hpcq.schedulers.local.settings import LocalSettings
 from hpcq.schedulers.local.spool import NothingWritten
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, eventually
@@ -51,10 +50,7 @@ async def site(tmp_path: Path) -> AsyncIterator[LocalSite]:
 
 
 def shepherd_of(site: LocalSite, job: Observation) -> int:
-    (directory,) = (site.state / "local" / "runs").glob(f"{job.native_id}.*")
-    started = read_started(directory)
-    assert started is not None
-    return started["pid"]
+    return site.shepherd(job.native_id).pid
 
 
 async def gone(pid: int) -> None:
@@ -775,7 +771,7 @@ async def test_a_killed_launcher_is_replaced(site: LocalSite) -> None:
     await site.running(running)
     launcher = site.backend._engine.runs._launcher
     assert launcher is not None and launcher._connection is not None
-    launcher._connection._process.kill()
+    launcher._connection.process.kill()
     job = await site.run(site.script("exit 6\n", "b"))
     assert job.exit_code == 6
     (site.work / "go").touch()
@@ -850,20 +846,6 @@ async def test_a_full_disk_refuses_to_cancel_a_queued_job_at_once(
     assert (site.work / "ran").exists()
 
 
-async def test_a_full_disk_keeps_nobody_from_ending_a_running_job(
-    site: LocalSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object, **__: object) -> NoReturn:
-        raise OSError(28, "No space left on device")
-
-    native_id = await site.submit("sleep 600\n")
-    await site.running(native_id)
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "touch", full)
-        await site.backend.cancel(native_id)
-    assert (await site.ended(native_id)).failure_kind is FailureKind.CANCELLED
-
-
 async def test_a_job_is_followed_although_no_descriptor_was_free(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -878,11 +860,12 @@ async def test_a_job_is_followed_although_no_descriptor_was_free(
 
 async def test_run_directories_are_removed(site: LocalSite) -> None:
     runs = site.state / "local" / "runs"
+    scripts = site.state / "local" / "scripts"
     (runs / "99.1").mkdir()
+    (scripts / "99.1").mkdir()
     await site.restart()
-    assert list(runs.iterdir()) == []
+    assert [*runs.iterdir(), *scripts.iterdir()] == []
     await site.run("true\n")
     await site.stop()
-    assert list(runs.iterdir()) == []
-    assert not list(runs.glob(files.RESULT))
+    assert [*runs.iterdir(), *scripts.iterdir()] == []
     await site.start()

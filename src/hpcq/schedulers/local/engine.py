@@ -42,7 +42,7 @@ class Engine:
         self.jobs: dict[int, LocalJob] = {}
         directory = options.state_directory / "local"
         self.spool = Spool(directory)
-        self.runs = Runs(directory / "runs", options, settings.cancel_grace_seconds)
+        self.runs = Runs(directory, options, settings.cancel_grace_seconds)
         self._boot_id = boot_id
         self._queue = JobQueue(settings.internal_scheduler_max_slots)
         self._holding: dict[int, LocalJob] = {}
@@ -135,12 +135,24 @@ class Engine:
 
     async def _launch(self, job: LocalJob) -> None:
         try:
-            script = await self.spool.dispatch(job.number, job.attempt, self._boot)
-            started = await self.runs.begin(job, script)
-        except (SchedulerUnavailable, OSError) as error:
+            script = await self.spool.script(job.number)
+            waiting = await self.runs.begin(job, script)
+            try:
+                # Its own boot id is the kernel's; the spool's is the one that this engine knows.
+                waiting.started["boot_id"] = self._boot
+                await self.spool.dispatch(job.number, job.attempt, waiting.started)
+            except Exception:
+                waiting.withdraw()
+                raise
+            except BaseException:
+                waiting.leave_to_spool()
+                raise
+            waiting.start()
+        except Exception as error:
+            # Whatever it is, a job stays in the queue as long as its start is not recorded.
             await self._requeue(job, f"It could not be started yet: {error}")
         else:
-            self._watch(job, started)
+            self._watch(job, waiting.started)
         finally:
             job.launching = None
 
@@ -152,7 +164,7 @@ class Engine:
         self._pauses += 1
         asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self._end_pause)
         await self.runs.remove(job)
-        # If this is not written the next start finds no mark of a shepherd, and does the same.
+        # A commit that failed may have been written all the same.
         with contextlib.suppress(SchedulerUnavailable):
             await self.spool.move(job.number, Phase.QUEUED)
 
@@ -164,7 +176,7 @@ class Engine:
     # Watching jobs that run
 
     def _watch(self, job: LocalJob, started: ShepherdStart) -> None:
-        job.shepherd = Process(started["pid"], started["start_ticks"])
+        job.started, job.shepherd = started, Process(started["pid"], started["start_ticks"])
         job.start_time, job.began = started["start_time"], started.get("began")
         self._publish(job)
         try:
@@ -174,13 +186,13 @@ class Engine:
             loop = asyncio.get_running_loop()
             loop.call_later(_PAUSE_SECONDS, self._watch, job, started)
 
-    def _on_shepherd_ended(self, job: LocalJob) -> None:
+    def _on_shepherd_ended(self, job: LocalJob, result: Result | None = None) -> None:
         job.is_ending = True
         self._publish(job)
-        self._spawn(self._finish(job))
+        self._spawn(self._finish(job, result))
 
-    async def _finish(self, job: LocalJob) -> None:
-        result = await self._result(job)
+    async def _finish(self, job: LocalJob, result: Result | None) -> None:
+        result = result or await self._result(job)
         del self._holding[job.number]
         self._dispatch_soon()
         while True:
@@ -197,7 +209,7 @@ class Engine:
     async def _result(self, job: LocalJob) -> Result:
         while True:
             try:
-                return await self.runs.result(job)
+                return await self.runs.result(job, self._holding.values())
             except OSError as error:
                 # The result is on disk and cannot be read now; nothing else is the truth.
                 job.note = f"Its result cannot be read: {error}"
@@ -244,7 +256,7 @@ class Engine:
         if job.phase == Phase.DISPATCHED:
             job.cancel_requested = True
             self._publish(job)
-            await self.runs.request_end(job)
+            self.runs.request_end(job)
             return False
         self._queue.discard(job)
         job.is_ending = True
@@ -263,17 +275,14 @@ class Engine:
 
     async def _recover(self, rows: Sequence[SpoolRow]) -> None:
         for job, found in await self.runs.recover(rows, self._boot):
-            if found is None or not (found.has_ended or found.started):
-                if job.phase == Phase.DISPATCHED:
-                    job.phase = Phase.QUEUED
-                    await self.spool.move(job.number, Phase.QUEUED)
+            if found is None:
                 self._add(job)
                 continue
             self.jobs[job.number] = self._holding[job.number] = job
-            if found.started is not None and not found.has_ended:
+            if found.started is not None and found.result is None:
                 self._watch(job, found.started)
             else:
-                self._on_shepherd_ended(job)
+                self._on_shepherd_ended(job, found.result)
         await self.runs.keep_only(self._holding.values())
 
     def _add(self, job: LocalJob) -> None:

@@ -4,13 +4,13 @@
 file                      written by  content
 ========================  ==========  ====================================================
 ``job.json``              service     the job to run: `JobOrder`
-``script``                service     the job's script, as it was when the job was submitted
-``started.json``          shepherd    its pid, start time and boot: `ShepherdStart`
-``usage.json``            shepherd    the last sample: figures and processes
-``cancel``                service     exists when the job is to be ended
-``result.json``           shepherd    the end of the job: `Result`
+``report.json``           shepherd    the last sample, at the end the result: `Report`
 ``shepherd.log``          shepherd    the traceback, if the shepherd ever fails
 ========================  ==========  ====================================================
+
+A job runs as the account of the service and may remove or change all of them. So both sides open
+the report before the job starts, and use no path afterwards; the job's script lies elsewhere, and
+nothing that a job is given leads here. The service believes none of it: see `report`.
 
 A shepherd outlives the service that started it, so a newer version reads what an older one
 writes: fields may be added, never removed or given another meaning. Standard library only.
@@ -20,51 +20,50 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
 __all__ = [
-    "CANCEL",
     "LOG",
-    "RESULT",
-    "SCRIPT",
-    "STARTED",
-    "USAGE",
+    "REPORT",
+    "REPORT_DESCRIPTOR",
     "JobOrder",
+    "Report",
     "Result",
     "Sample",
     "ShepherdStart",
     "encode_path",
     "make_run_directory",
+    "open_regular",
     "read_order",
-    "read_result",
-    "read_sample",
-    "read_started",
-    "remove_run_directory",
     "remove_tree",
-    "write_json",
+    "write_report",
 ]
 
 _JOB = "job.json"
-SCRIPT = "script"
-STARTED = "started.json"
-USAGE = "usage.json"
-CANCEL = "cancel"
-RESULT = "result.json"
+REPORT = "report.json"
 LOG = "shepherd.log"
+
+REPORT_DESCRIPTOR = 90
+"""The descriptor of the report in a shepherd: a next service finds the file by it."""
+
+_LONGEST_REPORT_BYTES = 4 << 20
 
 
 class JobOrder(TypedDict):
     """A job for a shepherd to run. Text is UTF-8, other bytes are surrogate escapes.
 
-    ``cgroup`` is the directory of the job's control group, to be made by the shepherd. ``shell``
-    runs a script without a ``#!`` line. ``folder`` is the job's own, to be removed at its end: it
-    holds its temporary files and the list of its hosts.
+    ``script`` is a copy of the job's script, as it was when the job was submitted. ``cgroup`` is
+    the directory of the job's control group, to be made by the shepherd. ``shell`` runs a script
+    without a ``#!`` line. ``folder`` is the job's own, to be removed at its end: it holds its
+    temporary files and the list of its hosts.
     """
 
     args: list[str]
     environment: dict[str, str]
     working_directory: str
+    script: str
     stdout_path: str
     stderr_path: str
     wall_time_limit_seconds: float | None
@@ -79,7 +78,7 @@ class ShepherdStart(TypedDict):
     """The identity of a shepherd, and the start of its job.
 
     ``start_time`` is in seconds since the epoch, ``began`` is the same moment by the monotonic
-    clock of this boot, which cannot be set.
+    clock of this boot, which cannot be set. ``folder`` is as in `JobOrder`.
     """
 
     pid: int
@@ -87,6 +86,7 @@ class ShepherdStart(TypedDict):
     boot_id: str
     start_time: float
     began: NotRequired[float]
+    folder: NotRequired[str]
 
 
 class Sample(TypedDict):
@@ -114,75 +114,70 @@ class Result(TypedDict):
     usage: Sample | None
 
 
-def write_json(path: Path, content: object, *, durable: bool) -> None:
-    """Write a file so that it is seen whole or not at all.
+class Report(TypedDict, total=False):
+    """The content of ``report.json``: nothing, the last sample, or the result."""
+
+    sample: Sample
+    result: Result
+
+
+def write_report(descriptor: int, report: Report, *, durable: bool) -> None:
+    """Write a report over the one before it.
 
     Args:
-        path: the file.
-        content: an object that ``json`` can write.
+        descriptor: of ``report.json``.
+        report: the new content.
         durable: whether it has to survive the machine losing power right after.
     """
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "w", encoding="ascii", closefd=False) as file:
-            json.dump(content, file)
-        if durable:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(temporary, path)
+    content = json.dumps(report).encode("ascii")
+    before = os.fstat(descriptor).st_size
+    if before > _LONGEST_REPORT_BYTES:
+        # The job has written into it.
+        os.ftruncate(descriptor, 0)
+    else:
+        # Blanks cover the rest of a longer one, so that a reader finds one document at each moment.
+        content = content.ljust(before)
+    written = 0
+    while written < len(content):
+        written += os.pwrite(descriptor, content[written:], written)
+    os.ftruncate(descriptor, len(content.rstrip()))
     if durable:
-        _sync_directory(path.parent)
+        os.fsync(descriptor)
 
 
-def _read_json(path: Path) -> object | None:
-    """Return the content of a file that `write_json` wrote; None if there is none.
+def read_order(directory: Path) -> JobOrder:
+    """Return the job that a run directory is for. To be called before the job starts."""
+    return cast(JobOrder, json.loads((directory / _JOB).read_text("ascii")))
 
-    A file that was not made durable may be empty after the machine lost power: that is none.
+
+def make_run_directory(directory: Path, order: JobOrder, script: bytes) -> int:
+    """Make the run directory that a shepherd needs, and the copy of the script.
+
+    Returns:
+        A descriptor of the empty report.
     """
-    try:
-        content: object = json.loads(path.read_text("ascii"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return content
-
-
-def read_order(directory: Path) -> JobOrder | None:
-    """Return the job that a run directory is for."""
-    return cast(JobOrder | None, _read_json(directory / _JOB))
-
-
-def read_started(directory: Path) -> ShepherdStart | None:
-    """Return the shepherd of a run directory; None if there never was one."""
-    return cast(ShepherdStart | None, _read_json(directory / STARTED))
-
-
-def read_sample(directory: Path) -> Sample | None:
-    """Return the last sample of a run directory."""
-    return cast(Sample | None, _read_json(directory / USAGE))
-
-
-def read_result(directory: Path) -> Result | None:
-    """Return the result of a run directory; None as long as there is none."""
-    return cast(Result | None, _read_json(directory / RESULT))
-
-
-def make_run_directory(directory: Path, order: JobOrder, script: bytes) -> None:
-    """Make the run directory that a shepherd needs."""
     directory.mkdir(mode=0o700)
-    path = directory / SCRIPT
+    path = Path(os.fsdecode(encode_path(order["script"])))
+    path.parent.mkdir(mode=0o700)
     path.write_bytes(script)
     path.chmod(0o700)
     (directory / _JOB).write_text(json.dumps(order), "ascii")
+    new = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    return os.open(directory / REPORT, new, 0o600)
 
 
-def remove_run_directory(directory: Path) -> None:
-    """Remove a run directory, and the job's own folder if its shepherd could not."""
-    order = read_order(directory)
-    if order is not None and "folder" in order:
-        remove_tree(encode_path(order["folder"]))
-    shutil.rmtree(directory, ignore_errors=True)
+def open_regular(path: str | Path, flags: int = os.O_RDONLY) -> int:
+    """Open a regular file of this account, and nothing that could block or lead elsewhere.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        os.close(descriptor)
+        raise FileNotFoundError(f"{str(path)!r} is not a file of this account.")
+    return descriptor
 
 
 def encode_path(path: str) -> bytes:
@@ -191,25 +186,32 @@ def encode_path(path: str) -> bytes:
 
 
 def remove_tree(path: bytes) -> None:
-    """Remove a folder and all in it, as far as that is allowed; follow no link."""
-    shutil.rmtree(path, ignore_errors=True)
-    if os.path.lexists(path):
-        # Some programs make folders that they may not write themselves, as Go does for modules.
-        with contextlib.suppress(OSError, RecursionError):
-            _unlock(path)
+    """Remove a file or a folder and all in it, as far as that is allowed; follow no link."""
+    with contextlib.suppress(OSError):
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            os.unlink(path)
+    # A folder too deep for us stays.
+    with contextlib.suppress(RecursionError):
         shutil.rmtree(path, ignore_errors=True)
+        if os.path.lexists(path):
+            # Some programs make folders that they may not write themselves, as Go for modules.
+            with contextlib.suppress(OSError):
+                _unlock(path, None)
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _unlock(path: bytes) -> None:
-    os.chmod(path, 0o700)
-    for entry in os.scandir(path):
-        if entry.is_dir(follow_symlinks=False):
-            _unlock(entry.path)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _unlock(name: bytes | str, parent: int | None) -> None:
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    found = os.open(name, flags, dir_fd=parent)
+    folder = None
     try:
-        os.fsync(descriptor)
+        os.chmod(f"/proc/self/fd/{found}", 0o700)
+        folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    _unlock(entry.name, folder)
     finally:
-        os.close(descriptor)
+        os.close(found)
+        if folder is not None:
+            os.close(folder)

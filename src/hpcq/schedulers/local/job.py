@@ -10,7 +10,7 @@ from typing import cast
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey, Usage
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.domain.units import from_epoch
-from hpcq.schedulers.local.files import Result, Sample
+from hpcq.schedulers.local.files import Result, Sample, ShepherdStart
 from hpcq.schedulers.local.processes import Process
 
 __all__ = [
@@ -52,7 +52,11 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class SpoolRow:
-    """One job as the spool holds it; ``spec`` and ``result`` are JSON."""
+    """One job as the spool holds it; ``spec``, ``result`` and ``started`` are JSON.
+
+    ``started`` is the shepherd of the last attempt, a `ShepherdStart`. The job of a row that is not
+    dispatched has never started.
+    """
 
     id: int
     key: str
@@ -62,6 +66,7 @@ class SpoolRow:
     submitted: float
     spec: str
     result: str | None
+    started: str | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,8 +77,11 @@ class LocalJob:
         phase: as in the spool, see `Phase`.
         start_time: the time it started, in seconds since the epoch.
         began: the same by the monotonic clock; None when a shepherd of an older version runs it.
+        started: the shepherd and the start, as the spool has them.
         shepherd: the process that watches it, once started.
+        folder: the job's own folder, once made.
         launching: the task that starts it, while that runs.
+        stopped: how many looks in a row have found its shepherd stopped.
         is_ending: it has ended, or will never start, and the spool does not say so yet.
         overtaken: the number of later jobs that started before it.
         note: the reason why it does not start, or end, although it could.
@@ -87,11 +95,14 @@ class LocalJob:
     attempt: int = 0
     start_time: float | None = None
     began: float | None = None
+    started: ShepherdStart | None = None
     shepherd: Process | None = None
+    folder: str | None = None
     launching: asyncio.Task[None] | None = field(default=None, repr=False)
     cancel_requested: bool = False
     is_ending: bool = False
     overtaken: int = 0
+    stopped: int = 0
     note: str | None = None
     _observation: Observation | None = field(default=None, repr=False)
 

@@ -1,28 +1,57 @@
-"""The service's side of the launcher: requests shepherds and receives their announcements."""
+"""The service's side of the launcher: requests shepherds and lets their jobs start."""
 
 import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.execution.descriptors import with_own_limit
 from hpcq.schedulers.local import launcher
 from hpcq.schedulers.local.cgroup_setup import CgroupTree
 from hpcq.schedulers.local.files import ShepherdStart
-from hpcq.schedulers.local.launcher import PACKET_BYTES, RETIRE
+from hpcq.schedulers.local.launcher import PACKET_BYTES, START, WITHDRAW
 
-__all__ = ["LauncherClient", "LauncherEnded"]
+__all__ = ["LauncherClient", "WaitingShepherd"]
 
 _PATIENCE_SECONDS = 30.0
+_END_SECONDS = 5.0
 
 
-class LauncherEnded(Exception):
-    """The launcher has ended, and so has every shepherd without a ``started.json``."""
+class WaitingShepherd:
+    """A shepherd that waits for the service's word; exactly one of the methods gives it.
+
+    Attributes:
+        started: the shepherd.
+    """
+
+    def __init__(self, started: ShepherdStart, line: socket.socket) -> None:
+        self.started = started
+        self._line = line
+
+    def start(self) -> None:
+        """Let the job start. To be called when the spool knows this shepherd."""
+        self._answer(START)
+
+    def withdraw(self) -> None:
+        """End the shepherd; the job does not start."""
+        self._answer(WITHDRAW)
+
+    def leave_to_spool(self) -> None:
+        """Let the shepherd look into the spool, once this service has closed that."""
+        self._line.close()
+
+    def _answer(self, answer: bytes) -> None:
+        # A shepherd that was killed meanwhile does not listen.
+        with contextlib.suppress(OSError):
+            self._line.send(answer)
+        self._line.close()
 
 
 class LauncherClient:
@@ -32,8 +61,12 @@ class LauncherClient:
         self._lock_descriptor = lock_descriptor
         self._cgroups = cgroups
         self._connection: _Connection | None = None
-        self._retired: list[_Connection] = []
         self._opening = asyncio.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """The launcher's process."""
+        return None if self._connection is None else self._connection.process.pid
 
     async def start(self) -> None:
         """Start the launcher, so that the first job need not wait for it."""
@@ -41,28 +74,48 @@ class LauncherClient:
 
     async def stop(self) -> None:
         """End the launcher; shepherds go on."""
-        for connection in (*self._retired, self._connection):
-            if connection is not None:
-                await connection.end()
+        if self._connection is not None:
+            await self._connection.end()
         self._connection = None
-        self._retired.clear()
 
-    async def launch(self, directory: Path) -> ShepherdStart:
-        """Start the shepherd of a run directory and return it, once ``started.json`` is written.
+    async def launch(self, directory: Path) -> WaitingShepherd:
+        """Start the shepherd of a run directory and return it. Its job does not start yet.
 
         Raises:
-            LauncherEnded: only ``started.json`` says whether there is a shepherd.
-            SchedulerUnavailable: there is none; the machine allows no more processes.
+            SchedulerUnavailable, OSError: there is none, and none will start this job.
         """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        try:
+            with theirs:
+                await self._request(directory, theirs)
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                packet = await asyncio.get_running_loop().sock_recv(ours, PACKET_BYTES)
+            if not packet:
+                raise SchedulerUnavailable("The launcher or the shepherd of the job was killed.")
+            answer = json.loads(packet)
+            if "error" in answer:
+                reason = f"The job's shepherd could not be started: {answer['error']}."
+                raise SchedulerUnavailable(reason)
+        except BaseException as error:
+            # One that comes late finds this.
+            WaitingShepherd(cast(ShepherdStart, {}), ours).withdraw()
+            if isinstance(error, TimeoutError):
+                reason = f"The launcher of jobs did not answer for {_PATIENCE_SECONDS:g} s."
+                raise SchedulerUnavailable(reason) from None
+            raise
+        return WaitingShepherd(answer["started"], ours)
+
+    async def _request(self, directory: Path, line: socket.socket) -> None:
         connection = await self._connected()
-        answer = connection.ask(directory)
-        answer.add_done_callback(_mark_retrieved)
-        done, _ = await asyncio.wait([answer], timeout=_PATIENCE_SECONDS)
-        if not done:
-            # The shepherd was killed in its first moments, or the disk hangs. Other shepherds of
-            # this launcher may still start until its channel ends.
-            self._retire(connection)
-        return await answer
+        try:
+            connection.send(directory, line)
+        except BlockingIOError:
+            # Nothing was sent: the socket holds more requests than any machine has slots.
+            raise SchedulerUnavailable("The launcher of jobs is too busy.") from None
+        except OSError:
+            connection.is_gone = True
+            (await self._connected()).send(directory, line)
 
     async def _connected(self) -> "_Connection":
         async with self._opening:
@@ -73,14 +126,7 @@ class LauncherClient:
                 self._connection = await asyncio.to_thread(
                     _connect, self._lock_descriptor, self._cgroups
                 )
-                self._connection.listen()
             return self._connection
-
-    def _retire(self, connection: "_Connection") -> None:
-        connection.retire()
-        self._retired.append(connection)
-        if self._connection is connection:
-            self._connection = None
 
 
 class _Connection:
@@ -88,76 +134,31 @@ class _Connection:
 
     def __init__(self, channel: socket.socket, process: subprocess.Popen[bytes]) -> None:
         self._channel = channel
-        self._process = process
-        self._answers: dict[str, asyncio.Future[ShepherdStart]] = {}
+        self.process = process
         self.is_gone = False
 
-    def listen(self) -> None:
-        """Receive answers from now on."""
-        asyncio.get_running_loop().add_reader(self._channel.fileno(), self._receive)
+    def send(self, directory: Path, line: socket.socket) -> None:
+        """Request the shepherd of a run directory.
 
-    def ask(self, directory: Path) -> asyncio.Future[ShepherdStart]:
-        """Request the shepherd of a run directory."""
-        answer: asyncio.Future[ShepherdStart] = asyncio.get_running_loop().create_future()
-        self._answers[directory.name] = answer
-        try:
-            self._channel.send(os.fsencode(directory))
-        except BlockingIOError:
-            # Nothing was sent: the socket holds more requests than any machine has slots.
-            del self._answers[directory.name]
-            answer.set_exception(SchedulerUnavailable("The launcher of jobs is too busy."))
-        except OSError:
-            self._close()
-        return answer
-
-    def retire(self) -> None:
-        """Let the launcher end; still receive the answers of shepherds that start."""
-        with contextlib.suppress(OSError):
-            self._channel.send(RETIRE)
-        self._channel.shutdown(socket.SHUT_WR)
+        Raises:
+            OSError: nothing was sent.
+        """
+        socket.send_fds(self._channel, [os.fsencode(directory)], [line.fileno()])
 
     async def end(self) -> None:
         """End the launcher and wait until it has."""
-        self._close()
-        await asyncio.to_thread(self._process.wait)
-
-    def _receive(self) -> None:
-        try:
-            packet = self._channel.recv(PACKET_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            packet = b""
-        if not packet:
-            self._close()
-            return
-        content = json.loads(packet)
-        answer = self._answers.pop(content["run"], None)
-        if answer is None or answer.done():
-            return
-        started = content.get("started")
-        if started is None:
-            reason = f"The job's shepherd could not be started: {content['error']}."
-            answer.set_exception(SchedulerUnavailable(reason))
-        else:
-            answer.set_result(started)
-
-    def _close(self) -> None:
-        if self.is_gone:
-            return
-        self.is_gone = True
-        asyncio.get_running_loop().remove_reader(self._channel.fileno())
         self._channel.close()
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_exception(LauncherEnded())
-        self._answers.clear()
+        await asyncio.to_thread(self._wait)
 
-
-def _mark_retrieved(answer: asyncio.Future[ShepherdStart]) -> None:
-    # A cancelled caller never does so, and asyncio would log an error that was not retrieved.
-    if not answer.cancelled():
-        answer.exception()
+    def _wait(self) -> None:
+        # A stopped process does not see the end of its channel.
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGCONT)
+        try:
+            self.process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 def _connect(lock_descriptor: int, cgroups: CgroupTree | None) -> _Connection:

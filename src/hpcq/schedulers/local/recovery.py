@@ -1,20 +1,12 @@
-"""The recovery of jobs that ran when the service, the machine or their shepherd ended."""
+"""The end of jobs whose shepherd cannot report it, because it, the machine or a file is gone."""
 
 import signal
 import time
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Collection
 
 from hpcq.domain.states import FailureKind
-from hpcq.schedulers.local import files
 from hpcq.schedulers.local.cgroup import JobCgroup
-from hpcq.schedulers.local.files import (
-    Result,
-    ShepherdStart,
-    read_result,
-    read_sample,
-    read_started,
-)
+from hpcq.schedulers.local.files import Result, Sample, ShepherdStart
 from hpcq.schedulers.local.processes import (
     Process,
     descendants,
@@ -23,57 +15,39 @@ from hpcq.schedulers.local.processes import (
     is_running,
     send,
 )
+from hpcq.schedulers.local.report import JobReport
 
-__all__ = ["RecoveredJob", "never_started", "recover", "recover_result"]
+__all__ = ["end_without_result", "lost", "never_started"]
 
 _PATIENCE_SECONDS = 10.0
 _KILL_AGAIN_SECONDS = 0.02
 
 
-class RecoveredJob(NamedTuple):
-    """The present state of a job that was running before.
-
-    Attributes:
-        started: its shepherd, alive or not; None when there never was one.
-        has_ended: whether its result is in the run directory.
-    """
-
-    started: ShepherdStart | None
-    has_ended: bool
-
-
-def recover(directory: Path, dispatched_in: str | None, boot_id: str) -> RecoveredJob:
-    """Find out the state of a job that the spool calls dispatched.
-
-    To be called while no launcher of an earlier service can be alive, that is with the lock held.
+def end_without_result(
+    report: JobReport,
+    started: ShepherdStart | None,
+    key: str,
+    group: JobCgroup | None,
+    protected: Callable[[], Collection[Process]],
+) -> Result:
+    """Return the result of a job whose shepherd has ended and left none; end its processes.
 
     Args:
-        directory: its run directory; gets a result if the machine was restarted meanwhile.
-        dispatched_in: the boot of the machine it was started in.
-        boot_id: the present one.
+        report: without a result.
+        started: its shepherd, as the spool knows it.
+        key: the job's submission key.
+        group: its control group, if it has one.
+        protected: the processes that certainly belong to something else.
     """
-    started = read_started(directory)
-    has_ended = (directory / files.RESULT).exists()
-    if not has_ended and dispatched_in != boot_id:
-        reason = "The machine was restarted while the job ran."
-        lost = _lost(directory, FailureKind.NODE_FAILURE, reason, None)
-        directory.mkdir(mode=0o700, exist_ok=True)
-        files.write_json(directory / files.RESULT, lost, durable=False)
-        has_ended = True
-    return RecoveredJob(started, has_ended)
-
-
-def recover_result(directory: Path, key: str) -> Result:
-    """Return the result of a job without a shepherd; end the processes that are left."""
-    result = read_result(directory)
-    if result is not None:
-        return result
-    ended = _end_left_over(directory, key)
+    log = report.log()
+    sample = report.sample()
+    ended = _end_left_over(key, group, sample, protected)
+    why = f"broke ({log})" if log else "was killed, or its report was removed or changed"
     reason = (
-        f"The process that watched the job {_shepherd_end(directory)}, so its exit status is "
-        f"not known; {ended} of its processes were still there and were ended."
+        f"The process that watched the job {why}, so its exit status is not known; {ended} of its "
+        "processes were still there and were ended."
     )
-    return _lost(directory, FailureKind.SCHEDULER_ERROR, reason, _now(directory))
+    return lost(sample, started, FailureKind.SCHEDULER_ERROR, reason, _now(started))
 
 
 def never_started() -> Result:
@@ -89,8 +63,22 @@ def never_started() -> Result:
     )
 
 
-def _lost(directory: Path, kind: FailureKind, reason: str, ended: float | None) -> Result:
-    started, sample = read_started(directory), read_sample(directory)
+def lost(
+    sample: Sample | None,
+    started: ShepherdStart | None,
+    kind: FailureKind,
+    reason: str,
+    ended: float | None,
+) -> Result:
+    """Return the result of a job whose end nobody saw.
+
+    Args:
+        sample: its last one.
+        started: its shepherd.
+        kind: of failure.
+        reason: a sentence.
+        ended: the time of its end in seconds since the epoch; None for the last trace of it.
+    """
     began = None if started is None else started["start_time"]
     last_seen = began if sample is None else sample["sampled_at"]
     if sample is not None:
@@ -107,35 +95,29 @@ def _lost(directory: Path, kind: FailureKind, reason: str, ended: float | None) 
     )
 
 
-def _now(directory: Path) -> float:
+def _now(started: ShepherdStart | None) -> float:
     """Return the time by the clock as it was set when the job began."""
-    started = read_started(directory)
     if started is None or "began" not in started:
         return time.time()
     return started["start_time"] + time.monotonic() - started["began"]
 
 
-def _shepherd_end(directory: Path) -> str:
-    try:
-        lines = (directory / files.LOG).read_text("utf-8", "replace").splitlines()
-    except FileNotFoundError:
-        return "was killed"
-    return f"broke ({lines[-1]})" if lines else "broke"
-
-
-def _end_left_over(directory: Path, key: str) -> int:
+def _end_left_over(
+    key: str,
+    group: JobCgroup | None,
+    sample: Sample | None,
+    protected: Callable[[], Collection[Process]],
+) -> int:
     """Kill the processes of a job that lost its shepherd; return their number.
 
     They are the processes in the job's control group, those with its key in their environment,
-    those of the last sample, and their descendants. The script itself dies with its shepherd
-    (``PR_SET_PDEATHSIG``).
+    those of the last sample, and their descendants. A job may have written the sample, so it
+    names no process that certainly belongs to something else. The script itself dies with its
+    shepherd (``PR_SET_PDEATHSIG``).
     """
     ended: set[Process] = set()
-    order = files.read_order(directory)
-    path = None if order is None else order.get("cgroup")
-    group = None if path is None else JobCgroup(Path(path))
     give_up = time.monotonic() + _PATIENCE_SECONDS
-    while left := _left_over(directory, key, group):
+    while left := _left_over(key, group, sample, protected):
         for process in left:
             if _kill(process):
                 ended.add(process)
@@ -150,8 +132,12 @@ def _end_left_over(directory: Path, key: str) -> int:
     return len(ended)
 
 
-def _left_over(directory: Path, key: str, group: JobCgroup | None) -> set[Process]:
-    sample = read_sample(directory)
+def _left_over(
+    key: str,
+    group: JobCgroup | None,
+    sample: Sample | None,
+    protected: Callable[[], Collection[Process]],
+) -> set[Process]:
     found = set(has_environment(f"HPCQ_JOB_KEY={key}".encode()))
     members = map(identify, () if group is None else group.members())
     found.update(process for process in members if process is not None)
@@ -159,7 +145,8 @@ def _left_over(directory: Path, key: str, group: JobCgroup | None) -> set[Proces
     found = {process for process in found if is_running(process)}
     for process in tuple(found):
         found.update(descendants(process.pid))
-    return {process for process in found if is_running(process)}
+    found = {process for process in found if is_running(process)}
+    return found.difference(protected()) if found else found
 
 
 def _kill(process: Process) -> bool:

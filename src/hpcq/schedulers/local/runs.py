@@ -1,37 +1,65 @@
 """The run directories and the shepherds of jobs that run; file work happens off the event loop."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
+import signal
 import socket
+import stat
+import threading
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import structlog
 
 from hpcq.domain.errors import SchedulerUnavailable
+from hpcq.domain.states import FailureKind
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.local import cgroup_setup, files, recovery
-from hpcq.schedulers.local.cgroup import remove_cgroup
+from hpcq.schedulers.local.cgroup import JobCgroup, remove_cgroup
 from hpcq.schedulers.local.cgroup_setup import CgroupsUnusable, CgroupTree
 from hpcq.schedulers.local.environment import JobEnvironment, login_environment, make_job_folder
 from hpcq.schedulers.local.files import JobOrder, Result, Sample, ShepherdStart
 from hpcq.schedulers.local.job import LocalJob, Phase, SpoolRow, output_paths
-from hpcq.schedulers.local.launcher_client import LauncherClient, LauncherEnded
-from hpcq.schedulers.local.processes import Process, open_pidfd, send
-from hpcq.schedulers.local.recovery import RecoveredJob
-from hpcq.schedulers.local.shepherd import CANCEL, REQUEST
+from hpcq.schedulers.local.launcher_client import LauncherClient, WaitingShepherd
+from hpcq.schedulers.local.processes import Process, descendants, identify, open_pidfd, send
+from hpcq.schedulers.local.report import JobReport, parse_start
+from hpcq.schedulers.local.shepherd import CANCEL
 
-__all__ = ["Runs"]
+__all__ = ["RecoveredJob", "Runs"]
 
 _log = structlog.get_logger("hpcq.local")
 
+_THREADS = 4
+
+_T = TypeVar("_T")
+
+
+class RecoveredJob(NamedTuple):
+    """The present state of a job that was started before.
+
+    Attributes:
+        started: its shepherd, alive or not; None when it is not known, so that the job is ended.
+        result: its end, when the machine was restarted since.
+    """
+
+    started: ShepherdStart | None
+    result: Result | None
+
 
 class Runs:
-    """Starts shepherds, asks them to end their jobs, and reads the files that they leave."""
+    """Starts shepherds, asks them to end their jobs, and reads their reports.
+
+    All file work happens in threads of its own. They exist from the start, so that a limit on
+    processes that is reached later stops no job and no answer about one.
+    """
 
     def __init__(self, directory: Path, options: SchedulerOptions, grace_seconds: float) -> None:
-        self._directory = directory
+        self._directory = directory / "runs"
+        self._scripts = directory / "scripts"
         self._environment = JobEnvironment(
             inherited=login_environment(options.account_environment), host=socket.gethostname()
         )
@@ -40,11 +68,15 @@ class Runs:
         self._launcher: LauncherClient | None = None
         self._cgroups: CgroupTree | None = None
         self._descriptors: set[int] = set()
+        self._reports: dict[str, JobReport] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="hpcq-runs")
 
     async def start(self, lock_descriptor: int) -> None:
         """Start the launcher, which shares the lock on the spool, see `launcher`."""
-        await asyncio.to_thread(self._directory.mkdir, 0o700, exist_ok=True)
-        self._cgroups = await asyncio.to_thread(_claim_cgroups, self._directory)
+        barrier = threading.Barrier(_THREADS)
+        await asyncio.gather(*(self._in_thread(barrier.wait) for _ in range(_THREADS)))
+        await self._in_thread(self._make_directories)
+        self._cgroups = await self._in_thread(_claim_cgroups, self._directory)
         self._launcher = LauncherClient(lock_descriptor, self._cgroups)
         await self._launcher.start()
 
@@ -54,32 +86,33 @@ class Runs:
             self._unwatch(descriptor)
         if self._launcher is not None:
             await self._launcher.stop()
+        self._threads.shutdown()
+        for report in self._reports.values():
+            report.close()
 
-    async def begin(self, job: LocalJob, script: bytes) -> ShepherdStart:
-        """Start a job and return its shepherd.
+    async def begin(self, job: LocalJob, script: bytes) -> WaitingShepherd:
+        """Prepare a job and return its shepherd, which waits to start it.
 
         Raises:
-            SchedulerUnavailable, OSError: it was not started.
+            SchedulerUnavailable, OSError: it does not start.
         """
         assert self._launcher is not None  # noqa: S101
-        directory = self._directory_of(job)
-        await asyncio.to_thread(self._prepare, directory, job, script)
-        try:
-            return await self._launcher.launch(directory)
-        except LauncherEnded:
-            started = await asyncio.to_thread(files.read_started, directory)
-            if started is None:
-                raise SchedulerUnavailable("The launcher of jobs was killed.") from None
-            return started
+        job.folder = self._environment.folder(job)
+        report = await self._in_thread(self._prepare, job, script)
+        self._reports[job.run_name] = report
+        waiting = await self._launcher.launch(self._directory_of(job))
+        waiting.started["folder"] = job.folder
+        return waiting
 
     async def recover(
         self, rows: Sequence[SpoolRow], boot_id: str
     ) -> list[tuple[LocalJob, RecoveredJob | None]]:
-        """Return the jobs of these rows, and the present state of those that were running.
+        """Return the jobs of these rows, and the present state of those that were started.
 
-        To be called with the lock held, see `recovery.recover`.
+        To be called with the lock held: then no shepherd of an earlier service is about to start
+        its job, see `launcher`.
         """
-        return await asyncio.to_thread(lambda: [self._recover(row, boot_id) for row in rows])
+        return await self._in_thread(lambda: [self._recover(row, boot_id) for row in rows])
 
     def watch(self, shepherd: Process, on_end: Callable[[], None]) -> None:
         """Call back once when a shepherd ends, at once if it has ended.
@@ -99,33 +132,54 @@ class Runs:
         self._descriptors.add(descriptor)
         asyncio.get_running_loop().add_reader(descriptor, end)
 
-    async def request_end(self, job: LocalJob) -> None:
-        """Ask the shepherd of a job to end the job."""
-        if job.shepherd is not None:
-            await asyncio.to_thread(_request_end, self._directory_of(job), job.shepherd)
+    def request_end(self, job: LocalJob) -> None:
+        """Ask the shepherd of a job to end the job.
 
-    async def result(self, job: LocalJob) -> Result:
-        """Return the result of a job without a shepherd, see `recovery.recover_result`."""
-        directory = self._directory_of(job)
+        Raises:
+            SchedulerUnavailable: it cannot be asked now.
+        """
+        if job.shepherd is None:
+            return
+        try:
+            send(job.shepherd, CANCEL)
+            send(job.shepherd, signal.SIGCONT)
+        except OSError as error:
+            raise SchedulerUnavailable(f"The job cannot be ended now: {error}.") from error
+
+    async def result(self, job: LocalJob, jobs: Iterable[LocalJob]) -> Result:
+        """Return the result of a job without a shepherd, see `recovery.end_without_result`.
+
+        Args:
+            job: the job.
+            jobs: all jobs that run.
+        """
+        report = self._report_of(job)
         # A small file that was written a moment ago: reading it is quicker than another thread.
-        result = files.read_result(directory)
+        result = report.result() if report.is_open else await self._in_thread(report.result)
         if result is not None:
             return result
-        return await asyncio.to_thread(recovery.recover_result, directory, job.key)
+        others = [other.shepherd for other in jobs if other is not job]
+        return await self._in_thread(self._result_of_lost, job, report, others)
 
     async def samples(self, jobs: Sequence[LocalJob]) -> list[Sample | None]:
         """Return the last sample of each of these jobs."""
-        directories = [self._directory_of(job) for job in jobs]
-        return await asyncio.to_thread(lambda: [files.read_sample(d) for d in directories])
+        reports = [self._report_of(job) for job in jobs]
+        return await self._in_thread(lambda: [_sample(report) for report in reports])
 
     async def remove(self, job: LocalJob) -> None:
-        """Remove the run directory of a job, and its control group if that is still there."""
-        await asyncio.to_thread(self._remove, job)
+        """Remove all that a job has here, and its control group if that is still there."""
+        report = self._reports.pop(job.run_name, None)
+        if report is not None:
+            report.close()
+        await self._in_thread(self._remove, job)
 
     async def keep_only(self, jobs: Iterable[LocalJob]) -> None:
-        """Remove the run directories and control groups of all other jobs, left by a crash."""
+        """Remove all that other jobs have here, left by a crash."""
         names = {job.run_name for job in jobs}
-        await asyncio.to_thread(self._keep_only, names)
+        await self._in_thread(self._keep_only, names)
+
+    def _in_thread(self, work: Callable[..., _T], *arguments: object) -> asyncio.Future[_T]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     def _unwatch(self, descriptor: int) -> None:
         self._descriptors.discard(descriptor)
@@ -135,19 +189,40 @@ class Runs:
     def _directory_of(self, job: LocalJob) -> Path:
         return self._directory / job.run_name
 
-    def _prepare(self, directory: Path, job: LocalJob, script: bytes) -> None:
-        order = self._order(job)
-        files.make_run_directory(directory, order, script)
+    def _report_of(self, job: LocalJob) -> JobReport:
+        return self._reports.get(job.run_name) or JobReport(self._directory_of(job))
+
+    def _make_directories(self) -> None:
+        for directory in (self._directory, self._scripts):
+            with contextlib.suppress(FileExistsError):
+                directory.mkdir(0o700)
+            if not stat.S_ISDIR(directory.lstat().st_mode):
+                # A job may have put something else into its place.
+                directory.unlink()
+                directory.mkdir(0o700)
+            directory.chmod(0o700)
+
+    def _prepare(self, job: LocalJob, script: bytes) -> JobReport:
+        order, directory = self._order(job), self._directory_of(job)
         make_job_folder(order["folder"], self._environment.host, job.spec.slots)
+        try:
+            descriptor = files.make_run_directory(directory, order, script)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            # A job has removed what all runs share.
+            self._make_directories()
+            descriptor = files.make_run_directory(directory, order, script)
+        return JobReport(directory, descriptor)
 
     def _order(self, job: LocalJob) -> JobOrder:
         spec, group = job.spec, self._cgroup_of(job)
         stdout_path, stderr_path = output_paths(job.number, spec)
-        folder = self._environment.folder(job)
+        folder = job.folder or self._environment.folder(job)
+        script = bytes(self._scripts / job.run_name / "script")
         return JobOrder(
             args=list(spec.args),
             environment=self._environment.environment(job, folder),
             working_directory=spec.working_directory,
+            script=script.decode("utf-8", "surrogateescape"),
             stdout_path=stdout_path,
             stderr_path=stderr_path,
             wall_time_limit_seconds=spec.wall_time_limit_seconds,
@@ -162,23 +237,72 @@ class Runs:
         job = LocalJob.from_row(row)
         if row.phase != Phase.DISPATCHED:
             return job, None
-        return job, recovery.recover(self._directory_of(job), row.boot_id, boot_id)
+        directory = self._directory_of(job)
+        # An earlier version has left the mark of the shepherd in the run directory only.
+        started = parse_start(row.started) or JobReport(directory).old_start()
+        job.folder = None if started is None else started.get("folder")
+        if row.boot_id != boot_id:
+            report = JobReport(directory)
+            result = report.result() or recovery.lost(
+                report.sample(),
+                started,
+                FailureKind.NODE_FAILURE,
+                "The machine was restarted while the job ran.",
+                None,
+            )
+            return job, RecoveredJob(started, result)
+        if started is None:
+            return job, RecoveredJob(None, None)
+        shepherd = Process(started["pid"], started["start_ticks"])
+        self._reports[job.run_name] = JobReport.of_shepherd(directory, shepherd)
+        return job, RecoveredJob(started, None)
+
+    def _result_of_lost(
+        self, job: LocalJob, report: JobReport, others: Sequence[Process | None]
+    ) -> Result:
+        def protected() -> set[Process]:
+            roots = {other for other in others if other is not None}
+            for pid in (os.getpid(), self._launcher and self._launcher.pid):
+                root = identify(pid) if pid else None
+                if root is not None:
+                    roots.add(root)
+            below = [descendants(root.pid) for root in roots if root.pid != os.getpid()]
+            return roots.union(*below)
+
+        group = self._cgroup_of(job)
+        return recovery.end_without_result(
+            report,
+            job.started,
+            job.key,
+            None if group is None else JobCgroup(group),
+            protected,
+        )
 
     def _remove(self, job: LocalJob) -> None:
-        files.remove_run_directory(self._directory_of(job))
+        for path in (self._directory_of(job), self._scripts / job.run_name):
+            files.remove_tree(bytes(path))
+        files.remove_tree(files.encode_path(job.folder or self._environment.folder(job)))
         group = self._cgroup_of(job)
         if group is not None:
             remove_cgroup(group)
 
     def _keep_only(self, names: set[str]) -> None:
-        for path in self._directory.iterdir():
-            if path.name not in names:
-                files.remove_run_directory(path)
+        for directory in (self._directory, self._scripts):
+            for name in os.listdir(directory):
+                if name not in names:
+                    files.remove_tree(bytes(directory / name))
         if self._cgroups is not None:
             cgroup_setup.remove_unused(self._cgroups.path, names)
 
     def _cgroup_of(self, job: LocalJob) -> Path | None:
         return None if self._cgroups is None else self._cgroups.path / job.run_name
+
+
+def _sample(report: JobReport) -> Sample | None:
+    try:
+        return report.sample()
+    except OSError:
+        return None
 
 
 def _claim_cgroups(directory: Path) -> CgroupTree | None:
@@ -191,15 +315,3 @@ def _claim_cgroups(directory: Path) -> CgroupTree | None:
         return None
     _log.info("cgroups.used", path=str(cgroups.path), controllers=cgroups.controllers)
     return cgroups
-
-
-def _request_end(directory: Path, shepherd: Process) -> None:
-    try:
-        (directory / files.CANCEL).touch(0o600)
-    except FileNotFoundError:
-        # The job has just ended.
-        return
-    except OSError:
-        send(shepherd, CANCEL)
-    else:
-        send(shepherd, REQUEST)

@@ -8,11 +8,10 @@ import signal
 import stat
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from hpcq.schedulers.local.cgroup import JobCgroup
-from hpcq.schedulers.local.files import SCRIPT, JobOrder
+from hpcq.schedulers.local.files import JobOrder
 
 __all__ = ["DEFAULT_SHELL", "ScriptProcess", "StartFailed", "control", "start_script"]
 
@@ -98,7 +97,7 @@ def control(option: int, argument: int | bytes) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def start_script(directory: Path, order: JobOrder, group: JobCgroup | None) -> ScriptProcess:
+def start_script(order: JobOrder, group: JobCgroup | None) -> ScriptProcess:
     """Fork the process that becomes the script, in the job's control group if it has one.
 
     This does not wait for files that the job names: opening its output may take for ever.
@@ -109,7 +108,7 @@ def start_script(directory: Path, order: JobOrder, group: JobCgroup | None) -> S
     if pid is None:
         pid = os.fork()
     if pid == 0:
-        _become_script(directory, order, None if has_joined else group, write_end)
+        _become_script(order, None if has_joined else group, write_end)
     os.close(write_end)
     if group is not None and not has_joined:
         has_joined = os.read(read_end, 1) == _JOINED
@@ -140,9 +139,7 @@ def _fork_into(group: JobCgroup) -> int | None:
     return pid if pid >= 0 else None
 
 
-def _become_script(
-    directory: Path, order: JobOrder, to_join: JobCgroup | None, report: int
-) -> None:
+def _become_script(order: JobOrder, to_join: JobCgroup | None, report: int) -> None:
     try:
         if to_join is not None:
             joined = _NOT_JOINED
@@ -151,7 +148,7 @@ def _become_script(
                 joined = _JOINED
             os.write(report, joined)
         _prepare(order)
-        _execute(str(directory / SCRIPT), order)
+        _execute(order)
     except StartFailed as error:
         reason = str(error)
     except BaseException as error:
@@ -204,8 +201,9 @@ def _try_on_path(what: str, path: str, action: Callable[[str], _Opened]) -> _Ope
         raise StartFailed(f"{what} {path!r} cannot be used: {why}.") from None
 
 
-def _execute(script: str, order: JobOrder) -> None:
-    argv, environment = [script, *order["args"]], order["environment"]
+def _execute(order: JobOrder) -> None:
+    script, environment = order["script"], order["environment"]
+    argv = [script, *order["args"]]
     shell = [order.get("shell") or DEFAULT_SHELL]
     for _ in range(_BUSY_ATTEMPTS):
         try:

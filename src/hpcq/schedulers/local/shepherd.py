@@ -23,15 +23,12 @@ from hpcq.schedulers.local.processes import Process, boot_id, descendants, ident
 from hpcq.schedulers.local.script_process import ScriptProcess, control, start_script
 from hpcq.schedulers.local.usage_meter import UsageMeter
 
-__all__ = ["CANCEL", "REQUEST", "SIGNALS", "Shepherd", "supervise"]
-
-REQUEST = signal.SIGUSR1
-"""Sent by the service after it wrote a request into the run directory."""
+__all__ = ["CANCEL", "SIGNALS", "Shepherd", "supervise"]
 
 CANCEL = signal.SIGUSR2
-"""Sent by the service when it cannot write the request to end the job: the disk is full."""
+"""Sent by the service to end the job."""
 
-SIGNALS = frozenset({signal.SIGCHLD, REQUEST, CANCEL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+SIGNALS = frozenset({signal.SIGCHLD, CANCEL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 """The signals that a shepherd fetches; blocked before it is forked, so that none is lost."""
 
 _PR_SET_NAME = 15
@@ -45,19 +42,22 @@ _KILL_AGAIN_SECONDS = 0.05
 _DISK_FULL_PAUSE_SECONDS = 1.0
 
 
-def supervise(directory: Path, announce: Callable[[ShepherdStart], None]) -> None:
+def supervise(directory: Path, may_start: Callable[[ShepherdStart], bool]) -> None:
     """Run the job of a run directory to its end. To be called in a process of its own.
 
     Args:
-        directory: holds the order and the script; gets the result.
-        announce: called when ``started.json`` is written, before the script starts.
+        directory: holds the order; its report gets the result.
+        may_start: called before the job starts, with this process; returns its decision.
     """
     os.setsid()
     control(_PR_SET_NAME, b"hpcq-shepherd")
     control(_PR_SET_CHILD_SUBREAPER, 1)
     order, me = files.read_order(directory), identify(os.getpid())
-    assert order is not None  # noqa: S101 - the service has written it
     assert me is not None  # noqa: S101 - /proc always has the process that reads it
+    report = files.open_regular(directory / files.REPORT, os.O_RDWR)
+    os.dup2(report, files.REPORT_DESCRIPTOR, inheritable=False)
+    if report != files.REPORT_DESCRIPTOR:
+        os.close(report)
     started = ShepherdStart(
         pid=me.pid,
         start_ticks=me.start_ticks,
@@ -65,17 +65,16 @@ def supervise(directory: Path, announce: Callable[[ShepherdStart], None]) -> Non
         start_time=time.time(),
         began=time.monotonic(),
     )
-    files.write_json(directory / files.STARTED, started, durable=False)
-    announce(started)
-    _write_result(directory, Shepherd(directory, order, started).run())
+    if may_start(started):
+        _write_result(Shepherd(order, started).run())
     if "folder" in order:
         files.remove_tree(files.encode_path(order["folder"]))
 
 
-def _write_result(directory: Path, result: Result) -> None:
+def _write_result(result: Result) -> None:
     while True:
         try:
-            files.write_json(directory / files.RESULT, result, durable=True)
+            files.write_report(files.REPORT_DESCRIPTOR, {"result": result}, durable=True)
         except OSError as error:
             # A full disk is emptied one day; the exit status cannot be read again.
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -88,8 +87,7 @@ def _write_result(directory: Path, result: Result) -> None:
 class Shepherd:
     """Watches one job."""
 
-    def __init__(self, directory: Path, order: JobOrder, started: ShepherdStart) -> None:
-        self._directory = directory
+    def __init__(self, order: JobOrder, started: ShepherdStart) -> None:
         self._order = order
         self._start_time = started["start_time"]
         self._began = started["began"]
@@ -105,10 +103,12 @@ class Shepherd:
 
     def run(self) -> Result:
         """Run the script and return its result, once none of its processes is left."""
-        if self._is_cancelled():
-            self._failure = ("CANCELLED", "It was cancelled before it started.")
-            return self._result(None)
-        self._start()
+        try:
+            self._start()
+        except OSError as error:
+            # The account or the machine allows no more processes or descriptors.
+            reason = f"The script could not be started: {error.strerror}."
+            self._failure = ("SCHEDULER_ERROR", reason)
         self._watch()
         result = self._result(self._meter.final() if self._has_begun else None)
         if self._group is not None:
@@ -119,7 +119,7 @@ class Shepherd:
         path = self._order.get("cgroup")
         limit = self._order["memory_limit_bytes"]
         group = None if path is None else JobCgroup.make(Path(path), limit)
-        self._script = start_script(self._directory, self._order, group)
+        self._script = start_script(self._order, group)
         if group is not None and self._script.has_joined:
             self._group, self._meter = group, UsageMeter(group, self._now)
         elif group is not None:
@@ -171,7 +171,7 @@ class Shepherd:
 
     def _handle(self, received: signal.struct_siginfo | None) -> None:
         number = None if received is None else received.si_signo
-        if number == CANCEL or (number == REQUEST and self._is_cancelled()):
+        if number == CANCEL:
             self._fail("CANCELLED", "It was cancelled.")
         elif number == signal.SIGTERM:
             self._fail("NODE_FAILURE", "The machine was shutting down.")
@@ -203,7 +203,7 @@ class Shepherd:
         self._sample_at = now + self._pause
         # A job goes on when its sample cannot be written.
         with contextlib.suppress(OSError):
-            files.write_json(self._directory / files.USAGE, sample, durable=False)
+            files.write_report(files.REPORT_DESCRIPTOR, {"sample": sample}, durable=False)
         limit = self._limit_to_watch
         if limit is not None and self._meter.is_over(limit, sample):
             self._fail(
@@ -245,9 +245,6 @@ class Shepherd:
             others = (identify(pid) for pid in self._group.members() if pid not in known)
             found.extend(process for process in others if process is not None)
         return found
-
-    def _is_cancelled(self) -> bool:
-        return (self._directory / files.CANCEL).exists()
 
     def _result(self, usage: Sample | None) -> Result:
         kind, reason = self._failure or self._out_of_memory() or self._exit_failure()

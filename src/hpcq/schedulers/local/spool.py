@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hpcq.domain.errors import SchedulerUnavailable
-from hpcq.schedulers.local.files import Result
+from hpcq.schedulers.local.files import Result, ShepherdStart
 from hpcq.schedulers.local.job import SpoolRow
 
 __all__ = ["NothingWritten", "Spool"]
@@ -26,7 +26,7 @@ __all__ = ["NothingWritten", "Spool"]
 _T = TypeVar("_T")
 _Step = Callable[[sqlite3.Connection], _T]
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE job (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -37,13 +37,15 @@ CREATE TABLE job (
     submitted REAL NOT NULL,
     ended REAL,
     spec TEXT NOT NULL,
-    result TEXT
+    result TEXT,
+    started TEXT
 );
 CREATE INDEX job_active ON job (id) WHERE phase <> 'finished';
 CREATE INDEX job_ended ON job (ended) WHERE phase = 'finished';
 CREATE TABLE script (id INTEGER PRIMARY KEY REFERENCES job, content BLOB NOT NULL);
 """
-_COLUMNS = "id, key, phase, attempt, boot_id, submitted, spec, result"
+_UPGRADE = "ALTER TABLE job ADD COLUMN started TEXT;"
+_COLUMNS = "id, key, phase, attempt, boot_id, submitted, spec, result, started"
 _IDS_PER_QUERY = 500
 _FORGOTTEN_AT_ONCE = 500
 _LOCK_PATIENCE_SECONDS = 5.0
@@ -141,18 +143,25 @@ class Spool:
 
         return await self._do(step)
 
-    async def dispatch(self, number: int, attempt: int, boot_id: str) -> bytes:
-        """Record that a job is about to start; return its script."""
+    async def script(self, number: int) -> bytes:
+        """Return the script of a job that is not finished."""
 
         def step(connection: sqlite3.Connection) -> bytes:
-            connection.execute(
-                "UPDATE job SET phase = 'dispatched', attempt = ?, boot_id = ? WHERE id = ?",
-                (attempt, boot_id, number),
-            )
             row = connection.execute("SELECT content FROM script WHERE id = ?", (number,))
             return bytes(row.fetchone()[0])
 
         return await self._do(step)
+
+    async def dispatch(self, number: int, attempt: int, started: ShepherdStart) -> None:
+        """Record that a job is to start now, and the shepherd that waits for this."""
+        values = (attempt, started["boot_id"], json.dumps(started), number)
+        await self._do(
+            lambda connection: connection.execute(
+                "UPDATE job SET phase = 'dispatched', attempt = ?, boot_id = ?, started = ?"
+                " WHERE id = ?",
+                values,
+            )
+        )
 
     async def move(self, number: int, phase: str) -> None:
         """Record that a job that has not started is held, or queued."""
@@ -280,8 +289,9 @@ def _connect(path: Path) -> sqlite3.Connection:
     if version > _VERSION:
         connection.close()
         raise sqlite3.DatabaseError("it was written by a newer version of this service")
-    if version == 0:
-        connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+    if version < _VERSION:
+        steps = _SCHEMA if version == 0 else _UPGRADE
+        connection.executescript(f"BEGIN; {steps} PRAGMA user_version = {_VERSION}; COMMIT;")
     return connection
 
 

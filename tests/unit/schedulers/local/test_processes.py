@@ -4,11 +4,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from hpcq.schedulers.local import files
 from hpcq.schedulers.local.processes import (
     Process,
     boot_id,
@@ -85,15 +83,3 @@ def test_the_end_of_a_process_is_seen_at_once() -> None:
 def test_a_boot_has_an_id() -> None:
     assert boot_id() == boot_id()
     assert len(boot_id()) == 36
-
-
-def test_a_file_is_seen_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / files.RESULT
-    assert files.read_result(tmp_path) is None
-    files.write_json(path, {"reason": "\udcff"}, durable=True)
-    content = files.read_result(tmp_path)
-    assert content is not None
-    assert content["reason"] == "\udcff"
-    assert os.listdir(tmp_path) == [files.RESULT]
-    path.write_bytes(b"")
-    assert files.read_result(tmp_path) is None

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcq.schedulers.local.files import JobOrder, Result, make_run_directory, read_result
+from hpcq.schedulers.local.files import JobOrder, Result, make_run_directory
+from hpcq.schedulers.local.report import JobReport
 from hpcq.schedulers.local.shepherd import SIGNALS, supervise
 
 
@@ -17,6 +18,7 @@ def run(directory: Path, script: str, step: float, limit: float | None = None) -
         args=[],
         environment={"PATH": "/usr/bin:/bin"},
         working_directory=str(directory),
+        script=str(directory / "scripts" / "script"),
         stdout_path=str(directory / "out"),
         stderr_path=str(directory / "err"),
         wall_time_limit_seconds=limit,
@@ -24,13 +26,15 @@ def run(directory: Path, script: str, step: float, limit: float | None = None) -
         grace_seconds=60.0,
     )
     place = directory / "run"
-    make_run_directory(place, order, b"#!/bin/sh\n" + script.encode())
+    descriptor = make_run_directory(place, order, b"#!/bin/sh\n" + script.encode())
     pid = os.fork()
     if pid == 0:
         _tend(place, step)
     _, status = os.waitpid(pid, 0)
     assert status == 0
-    result = read_result(place)
+    report = JobReport(place, descriptor)
+    result = report.result()
+    report.close()
     assert result is not None
     return result
 
@@ -39,8 +43,9 @@ def _tend(place: Path, step: float) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     now = time.time
 
-    def set_the_clock(_: object) -> None:
+    def set_the_clock(_: object) -> bool:
         time.time = lambda: now() + step
+        return True
 
     status = 1
     try:

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from hpcq.domain.errors import SchedulerUnavailable
-from hpcq.schedulers.local.files import Result
+from hpcq.schedulers.local.files import Result, ShepherdStart
 from hpcq.schedulers.local.job import Phase
 from hpcq.schedulers.local.spool import NothingWritten, Spool
+
+STARTED = ShepherdStart(pid=7, start_ticks=8, boot_id="boot", start_time=9.0)
 
 
 def with_spool(path: Path, work: Callable[[Spool], Awaitable[None]]) -> None:
@@ -77,7 +79,8 @@ def test_a_finished_job_is_read_by_number_and_not_at_the_start(tmp_path: Path) -
     async def work(spool: Spool) -> None:
         for key in ("a", "b", "c"):
             await add(spool, key)
-        assert await spool.dispatch(2, 1, "boot") == b"#!/bin/sh\n"
+        assert await spool.script(2) == b"#!/bin/sh\n"
+        await spool.dispatch(2, 1, STARTED)
         await spool.move(3, Phase.HELD)
         await spool.finish(1, ended(2.0))
         (row,) = await spool.finished([1, 2, 99])
@@ -88,9 +91,9 @@ def test_a_finished_job_is_read_by_number_and_not_at_the_start(tmp_path: Path) -
     async def reopened() -> None:
         spool = Spool(tmp_path)
         rows = await spool.open()
-        assert [(r.id, r.phase, r.attempt, r.boot_id) for r in rows] == [
-            (2, "dispatched", 1, "boot"),
-            (3, "held", 0, None),
+        assert [(r.id, r.phase, r.attempt, r.boot_id, r.started) for r in rows] == [
+            (2, "dispatched", 1, "boot", json.dumps(STARTED)),
+            (3, "held", 0, None, None),
         ]
         await spool.close()
 
@@ -203,3 +206,26 @@ def test_lock_second_service_waits_and_is_refused(
         await third.close()
 
     asyncio.run(work())
+
+
+def test_spool_of_version_1_keeps_its_jobs(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "spool.db")
+    connection.executescript(
+        "CREATE TABLE job (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE,"
+        " phase TEXT NOT NULL, attempt INTEGER NOT NULL DEFAULT 0, boot_id TEXT,"
+        " submitted REAL NOT NULL, ended REAL, spec TEXT NOT NULL, result TEXT);"
+        "CREATE TABLE script (id INTEGER PRIMARY KEY REFERENCES job, content BLOB NOT NULL);"
+        "INSERT INTO job (key, phase, attempt, boot_id, submitted, spec)"
+        " VALUES ('a', 'dispatched', 1, 'boot', 1.0, '{}');"
+        "PRAGMA user_version = 1;"
+    )
+    connection.close()
+
+    async def upgraded() -> None:
+        for _ in range(2):
+            spool = Spool(tmp_path)
+            (row,) = await spool.open()
+            assert (row.id, row.attempt, row.started) == (1, 1, None)
+            await spool.close()
+
+    asyncio.run(upgraded())
