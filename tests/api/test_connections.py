@@ -154,6 +154,13 @@ def test_few_pipelined_requests_are_answered_in_order(bounded: Service) -> None:
     assert answers.endswith(b"[]")
 
 
+def test_refused_connections_leave_no_memory_behind(bounded: Service) -> None:
+    before = resident_bytes(bounded.pid)
+    for _ in range(300):
+        exchange(bounded, b"GET /" + b"x" * 200_000)
+    assert resident_bytes(bounded.pid) - before < 32 * 2**20
+
+
 def test_flood_of_pipelined_requests_is_cut_off(bounded: Service) -> None:
     before = resident_bytes(bounded.pid)
     answers = exchange(bounded, *[LIVE * 10_000] * 20)

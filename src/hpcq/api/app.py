@@ -23,7 +23,7 @@ from hpcq.api.middleware import (
     PlainStartFailure,
 )
 from hpcq.api.program_listing import ProgramListing
-from hpcq.api.requests import refuse_repeated
+from hpcq.api.requests import BodyPace, refuse_repeated
 from hpcq.api.routers import health, jobs
 from hpcq.api.routers import programs as program_routes
 from hpcq.config import (
@@ -75,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
         dependencies=[Depends(refuse_repeated)],
     )
     app.state.max_request_values = settings.max_request_values
+    app.state.body_pace = BodyPace()
     routers = [module.router for module in (jobs, program_routes, health)]
     for router in routers:
         app.include_router(router)

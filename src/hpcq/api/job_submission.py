@@ -115,6 +115,7 @@ class JobSubmission(RequestModel):
     )
     program_args: dict[StrictStr, _ProgramArg] | None = Field(
         default=None,
+        fail_fast=True,
         description="Of the program, by the names in its `args`. One that is absent or null gets "
         "its default.",
         examples=[{"N_PROC": 16}],
@@ -140,7 +141,9 @@ class JobSubmission(RequestModel):
     )
     memory_limit: Number | None = Field(default=None, description="GB, whole job.")
     environment: dict[StrictStr, StrictStr] | None = Field(
-        default=None, description="What the job's environment holds besides the scheduler's own."
+        default=None,
+        fail_fast=True,
+        description="What the job's environment holds besides the scheduler's own.",
     )
     stdout_path: StrictStr | None = Field(
         default=None, description="Default: NAME.oID in the directory."
@@ -150,7 +153,10 @@ class JobSubmission(RequestModel):
     )
     hold: StrictBool | None = Field(default=None, description="Wait until released.")
     depends_on: list[DependencyIn] | None = Field(
-        default=None, fail_fast=True, description="The jobs that have to come first."
+        default=None,
+        fail_fast=True,
+        max_length=1000,
+        description="The jobs that have to come first.",
     )
     array: ArrayIn | None = Field(
         default=None, description="Run the script once for each of these numbers."

@@ -1,7 +1,10 @@
 """Readers of requests: what is unknown, given twice, absent, or a number written as text."""
 
+import asyncio
 import contextlib
+import functools
 import re
+import traceback
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
@@ -22,11 +25,15 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
+from starlette.requests import ClientDisconnect
+
+from hpcq.domain.errors import Overloaded
 
 __all__ = [
     "MANDATORY",
     "MOST_TOLD",
     "Argument",
+    "BodyPace",
     "BodyRoute",
     "Number",
     "RequestModel",
@@ -42,6 +49,10 @@ MANDATORY = "mandatory"
 MOST_TOLD = 20
 """The most problems of one request that an answer tells."""
 
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_SHORT_BYTES = 8 * 1024
+_BYTES_PER_SECOND = 8 * 2**20
+_LONGEST_WAIT_SECONDS = 10.0
 # No part of a request is nested deeper than three levels.
 _DEEPEST = 16
 _WHOLE = re.compile(r"-?[0-9]{1,18}(?:\.0+)?")
@@ -66,9 +77,10 @@ class RequestModel(BaseModel):
         return {name: value for name, value in content.items() if name not in untold}
 
     @classmethod
-    def names(cls) -> set[str]:
+    @functools.cache
+    def names(cls) -> frozenset[str]:
         """Return the names that are known, as clients write them."""
-        return {info.alias or name for name, info in cls.model_fields.items()}
+        return frozenset(info.alias or name for name, info in cls.model_fields.items())
 
 
 class BodyRoute(APIRoute):
@@ -82,19 +94,60 @@ class BodyRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_checked(request: Request) -> Response:
-            return await handle(_CheckedRequest(request.scope, request.receive))
+            checked = _CheckedRequest(request.scope, request.receive)
+            try:
+                size_bytes = len(await checked.body())
+            except ClientDisconnect:
+                raise HTTPException(400, "The body of the request did not arrive.") from None
+            await request.app.state.body_pace.turn(size_bytes)
+            try:
+                return await handle(checked)
+            except Exception as error:
+                # Frames and errors refer to each other, and would keep the body until some later
+                # garbage collection.
+                traceback.clear_frames(error.__traceback__)
+                raise
 
         return handle if self.body_field is None else handle_checked
+
+
+class BodyPace:
+    """The pace at which long bodies are read, so that others have their turn between two of them.
+
+    A body of 1 MB keeps the event loop busy for some 30 ms; short ones are read at once.
+    """
+
+    def __init__(self) -> None:
+        self._free_at = 0.0
+
+    async def turn(self, size_bytes: int) -> None:
+        """Wait until a body of this size may be read.
+
+        Raises:
+            Overloaded: too many long ones wait.
+        """
+        if size_bytes < _SHORT_BYTES:
+            return
+        now = asyncio.get_running_loop().time()
+        begin = max(now, self._free_at)
+        if begin - now > _LONGEST_WAIT_SECONDS:
+            raise Overloaded("Too many long requests wait here.")
+        self._free_at = begin + size_bytes / _BYTES_PER_SECOND
+        await asyncio.sleep(begin - now)
 
 
 class _CheckedRequest(Request):
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
+            raw, most_values = await self.body(), self.app.state.max_request_values
+            # Counted before they are decoded, where there are many.
+            if raw.count(b",") > most_values and _STRING.sub(b"", raw).count(b",") > most_values:
+                raise _too_many(most_values)
             try:
                 body = await super().json()
             except RecursionError:
                 raise _too_deep() from None
-            _check_size(body, self.app.state.max_request_values)
+            _check_size(body, most_values)
         return self._json
 
 
@@ -113,15 +166,19 @@ def _check_size(body: object, most_values: int) -> None:
         ]
         values += sum(map(len, inner))
         if values > most_values:
-            raise HTTPException(
-                413,
-                f"The request body holds more than {most_values} values, the limit here "
-                "(MAX_REQUEST_VALUES).",
-            )
+            raise _too_many(most_values)
         level = [value for part in inner for value in part]
         if not level:
             return
     raise _too_deep()
+
+
+def _too_many(most_values: int) -> HTTPException:
+    return HTTPException(
+        413,
+        f"The request body holds more than {most_values} values, the limit here "
+        "(MAX_REQUEST_VALUES).",
+    )
 
 
 def _too_deep() -> HTTPException:

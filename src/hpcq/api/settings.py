@@ -74,13 +74,13 @@ class HttpSettings(Section):
         example="120",
     )
     max_answers_bytes: Bytes = setting(
-        128 * 2**20,
+        64 * 2**20,
         "The most memory of large answers that clients have not read whole. A slow client keeps "
         "an old version of the listing there; when versions take more, the service cuts off those "
         "who read the oldest. The two newest always have place.",
         allowed=BYTES,
         example="1G",
-        shown="128M",
+        shown="64M",
     )
     max_connections: Annotated[int, Field(ge=10, le=10**6)] = setting(
         4000,

@@ -4,8 +4,11 @@ uvicorn itself bounds neither heads nor trailers, closes no connection that neve
 request, and cuts no reader off that does not read.
 """
 
+import asyncio
 import functools
+import socket
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -26,6 +29,7 @@ _RESERVED_DESCRIPTORS = 256
 # Parsed at once; the parser's callbacks notice a bound only between pieces.
 _PIECE_BYTES = 16 * 1024
 _MOST_PIPELINED = 8
+_ACCEPTED_AT_ONCE = 100
 # A refused client gets its answer only if what it still sends is read for a moment.
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 4 * 2**20
@@ -37,6 +41,15 @@ class _Refused(Exception):
     def __init__(self, answer: Response) -> None:
         super().__init__()
         self.answer = answer
+
+
+def _answer_to(error: httptools.HttpParserError) -> Response:
+    # No frame of the parser's caller may know the reason, whose traceback knows that frame: with it
+    # the data would stay until some later garbage collection.
+    reason = error.__context__
+    if isinstance(reason, _Refused):
+        return reason.answer
+    return plain_problem(400, "This is not a request of HTTP/1.1.")
 
 
 class Connections:
@@ -56,6 +69,7 @@ class Connections:
         self.most = min(settings.max_connections, max(10, descriptors - _RESERVED_DESCRIPTORS))
         self.waiting: OrderedDict[Connection, None] = OrderedDict()
         self._open: set[Connection] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
 
     @property
     def protocol(self) -> Any:
@@ -67,9 +81,7 @@ class Connections:
         if len(self._open) >= self.most:
             if not self.waiting:
                 return False
-            oldest, _ = self.waiting.popitem(last=False)
-            self._open.discard(oldest)
-            oldest.transport.abort()
+            self._close_oldest()
         self._open.add(connection)
         self.waiting[connection] = None
         return True
@@ -79,6 +91,37 @@ class Connections:
         self._open.discard(connection)
         self.waiting.pop(connection, None)
 
+    def accept(self, listener: socket.socket, make: Callable[[], asyncio.Protocol]) -> None:
+        """Take connections that wait at a socket, as many as one turn of the event loop bears.
+
+        The event loop's own server takes one in a turn: while each turn serves a large request,
+        connections would wait for ever.
+
+        Args:
+            listener: a socket that listens and does not block.
+            make: makes the protocol of a connection.
+        """
+        loop = asyncio.get_running_loop()
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                client, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                _log.warning("connections.refused", reason=error.strerror)
+                self._close_oldest()
+                return
+            client.setblocking(False)
+            task = loop.create_task(_connect(client, make))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    def _close_oldest(self) -> None:
+        if self.waiting:
+            oldest, _ = self.waiting.popitem(last=False)
+            self._open.discard(oldest)
+            oldest.abort()
+
     def check_times(self, now: float) -> None:
         """Close each connection whose time is over.
 
@@ -87,6 +130,14 @@ class Connections:
         """
         for connection in list(self._open):
             connection.check_time(now)
+
+
+async def _connect(client: socket.socket, make: Callable[[], asyncio.Protocol]) -> None:
+    try:
+        await asyncio.get_running_loop().connect_accepted_socket(make, client)
+    except OSError:
+        # The client has gone already.
+        client.close()
 
 
 class Connection(HttpToolsProtocol):
@@ -116,6 +167,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._shared.forget(self)
         super().connection_lost(exc)
+        self.pipeline.clear()
         self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
@@ -135,11 +187,7 @@ class Connection(HttpToolsProtocol):
             # No other protocol is spoken here: the request was answered as it is.
             return
         except httptools.HttpParserError as error:
-            reason = error.__context__
-            if isinstance(reason, _Refused):
-                self._refuse(reason.answer)
-            else:
-                self._refuse(plain_problem(400, "This is not a request of HTTP/1.1."))
+            self._refuse(_answer_to(error))
             return
         if self._held_bytes > self._settings.max_headers_bytes:
             part = "head" if self._in_head else "part between two pieces of the body"
@@ -226,10 +274,10 @@ class Connection(HttpToolsProtocol):
             self._write_due = now + self._settings.answer_seconds
         elif self._write_due is not None and now > self._write_due:
             _log.info("connection.cut", client=self.client, reason="it does not read")
-            self.transport.abort()
+            self.abort()
         elif self._due is not None and now > self._due:
             if self._is_refused or not (self._in_head or self._is_in_body):
-                self.transport.abort()
+                self.abort()
                 return
             part = "head" if self._in_head else "body"
             self._refuse(plain_problem(408, f"The {part} of the request did not arrive in time."))
@@ -253,10 +301,9 @@ class Connection(HttpToolsProtocol):
         if self.cycle is not None and self.cycle.more_body:
             if self.cycle.response_started or self.pipeline:
                 # It has a part of its answer, or others come first.
-                self.transport.abort()
+                self.abort()
                 return
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+            self._disconnect()
         answer.headers["Connection"] = "close"
         headers = [*self.server_state.default_headers, *answer.raw_headers]
         lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
@@ -269,4 +316,15 @@ class Connection(HttpToolsProtocol):
     def _linger(self, received_bytes: int) -> None:
         self._lingered_bytes += received_bytes
         if self._lingered_bytes > _LINGER_BYTES:
-            self.transport.abort()
+            self.abort()
+
+    def abort(self) -> None:
+        """Close the connection at once, whatever is under way."""
+        self._disconnect()
+        self.transport.abort()
+
+    def _disconnect(self) -> None:
+        """Tell the request under way that nobody waits for its answer; it writes no more."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()

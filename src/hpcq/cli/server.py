@@ -1,6 +1,7 @@
 """The running service: logs and uvicorn. Importing this takes most of the service's start."""
 
 import asyncio
+import functools
 import getpass
 import ipaddress
 import logging
@@ -57,20 +58,35 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._connections = connections
 
-    async def on_tick(self, counter: int) -> bool:
-        """Close connections whose time is over, once a second; uvicorn calls ten times a second."""
-        if counter % 10 == 0:
-            self._connections.check_times(asyncio.get_running_loop().time())
-        return await super().on_tick(counter)
-
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup([])
+        protocol = functools.partial(
+            self._connections.protocol,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
         for listener in sockets or ():
+            listener.setblocking(False)
+            asyncio.get_running_loop().add_reader(
+                listener, self._connections.accept, listener, protocol
+            )
             host, port = listener.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             logging.getLogger("uvicorn.error").info(
                 "Uvicorn running on http://%s:%d (Press CTRL+C to quit)", shown, port
             )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in sockets or ():
+            asyncio.get_running_loop().remove_reader(listener)
+        await super().shutdown(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close connections whose time is over, once a second; uvicorn calls ten times a second."""
+        if counter % 10 == 0:
+            self._connections.check_times(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
 
 def _warn_of_open_address(host: str, port: int) -> None:

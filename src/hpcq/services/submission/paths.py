@@ -8,6 +8,7 @@ what it remembered of a folder that has changed.
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
 import stat
 from dataclasses import replace
@@ -203,7 +204,7 @@ def _mode_if_there(path: str, *, afresh: bool) -> int | None:
     try:
         if afresh and not os.path.exists(path):
             _look_afresh(path)
-        return Path(path).stat().st_mode
+        return os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return 0
     except OSError:
@@ -222,13 +223,10 @@ def _stat_mode(path: str, visit: Visit) -> int:
 
 
 def _look_afresh(path: str) -> None:
-    """Read the folders above a path, from the first that is there down to the last."""
-    missing = []
-    folder = os.path.dirname(path)
-    while not _read_folder(folder) and folder != os.path.dirname(folder):
-        missing.append(folder)
-        folder = os.path.dirname(folder)
-    for folder in reversed(missing):
+    """Read the folders above a path, from the last that seems to be there down."""
+    *above, _ = itertools.accumulate(path.split("/"), "{}/{}".format)
+    there = list(itertools.takewhile(os.path.isdir, (folder or "/" for folder in above)))
+    for folder in [*there[-1:], *above[len(there) :]]:
         if not _read_folder(folder):
             break
 
