@@ -1,16 +1,23 @@
 """Jobs that damage their own run directory: no other job notices, none runs twice."""
 
+import asyncio
 import os
+import signal
 import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from tests.integration.local_site import LocalSite
 
+from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
+from hpcq.schedulers.local.files import REPORT_DESCRIPTOR
 from hpcq.schedulers.local.processes import Process, identify, is_running
+from hpcq.schedulers.local.spool import NothingWritten
 from hpcq.schedulers.testing.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -213,3 +220,129 @@ async def test_job_started_by_an_earlier_version(site: LocalSite, is_marked: boo
         assert job.failure_kind is FailureKind.SCHEDULER_ERROR
         assert "its exit status is not known" in (job.state_reason or "")
     assert (site.work / "ledger").read_text() == "vandal\n"
+
+
+async def test_stopped_shepherd_goes_on(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    look_often(monkeypatch)
+    await site.restart()
+    job = await site.run("kill -STOP $PPID\nexit 3\n")
+    assert job.exit_code == 3
+
+
+async def test_shepherd_stopped_again_and_again_ends_the_job(
+    site: LocalSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_often(monkeypatch)
+    await site.restart()
+    job = await site.run("while kill -STOP $PPID; do :; done\n")
+    assert job.failure_kind is FailureKind.SCHEDULER_ERROR
+
+
+async def test_stopped_shepherd_can_be_cancelled(site: LocalSite) -> None:
+    native_id = await site.submit("echo > there; kill -STOP $PPID; sleep 600\n")
+    await site.file("there")
+    await site.backend.cancel(native_id)
+    assert (await site.ended(native_id)).failure_kind is FailureKind.CANCELLED
+
+
+async def test_stopped_launcher_goes_on(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    look_often(monkeypatch)
+    await site.restart()
+    os.kill(launcher_of(site), signal.SIGSTOP)
+    assert (await site.run("exit 3\n")).exit_code == 3
+
+
+async def test_stopped_launcher_keeps_no_service_from_ending_or_starting(site: LocalSite) -> None:
+    os.kill(launcher_of(site), signal.SIGSTOP)
+    await site.restart()
+    assert (await site.run("exit 3\n")).exit_code == 3
+
+
+async def test_stopped_launcher_of_a_dead_service_gives_the_lock_back(tmp_path: Path) -> None:
+    driver = [sys.executable, "-m", "tests.integration.local_driver", str(tmp_path), "1", "1"]
+    site = LocalSite(tmp_path, slots=1)
+    site.script("kill -STOP $(ps -o ppid= -p $PPID)\necho > stopped\n")
+    paths = {"PYTHONPATH": ":".join(filter(None, sys.path)), "PATH": os.environ["PATH"]}
+    service = await asyncio.create_subprocess_exec(*driver, "never", env=paths)
+    await site.file("stopped")
+    service.kill()
+    await service.wait()
+    await site.start()
+    await site.until(lambda jobs: not jobs)
+    await site.stop()
+
+
+async def test_spool_removed_while_it_runs_takes_no_more_jobs(
+    site: LocalSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_often(monkeypatch)
+    await site.restart()
+    os.rename(site.state, site.state.with_name("gone"))
+
+    async def is_refused() -> bool:
+        try:
+            await site.backend.jobs()
+        except SchedulerUnavailable:
+            return True
+        return False
+
+    await eventually(is_refused)
+    with pytest.raises(NothingWritten, match="was removed or replaced"):
+        await site.submit("true\n")
+    os.rename(site.state.with_name("gone"), site.state)
+
+    async def is_back() -> bool:
+        return not await is_refused()
+
+    await eventually(is_back)
+
+
+async def test_thread_limit_reached_keeps_a_job_in_the_queue(
+    site: LocalSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: object) -> NoReturn:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site.backend._engine.runs, "begin", exhausted)
+        native_id = await site.submit("echo ran > ran\n")
+        await site.until(lambda jobs: "new thread" in (jobs[0].state_reason or ""))
+        assert await site.backend.cancel(native_id) is True
+    await site.restart()
+    assert (await site.run(site.script("true\n", "next"))).state is JobState.DONE
+    assert not (site.work / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("/proc/self/fd/{report}", "belongs to the service"),
+        ("/dev/tty0", "cannot be used"),
+        ("{spool}", "belongs to the service"),
+    ],
+)
+async def test_output_that_is_no_file_of_the_job_is_refused(
+    site: LocalSite, path: str, why: str
+) -> None:
+    spool = site.state / "local" / "spool.db"
+    job = await site.run("true\n", stdout_path=path.format(report=REPORT_DESCRIPTOR, spool=spool))
+    assert (job.failure_kind, job.exit_code) == (FailureKind.SCHEDULER_ERROR, 127)
+    assert why in (job.state_reason or "")
+    await site.restart()
+    assert (await site.run("exit 3\n")).exit_code == 3
+
+
+async def test_output_to_any_descriptor_hides_no_end(site: LocalSite) -> None:
+    ids = [await site.submit("exit 3\n", stdout_path=f"/proc/self/fd/{n}") for n in range(12)]
+    for native_id in ids:
+        assert (await site.ended(native_id)).exit_code in (3, 127)
+
+
+def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpcq.schedulers.local.engine._LOOK_SECONDS", 0.05)
+
+
+def launcher_of(site: LocalSite) -> int:
+    launcher = site.backend._engine.runs._launcher
+    assert launcher is not None and launcher.pid is not None
+    return launcher.pid

@@ -213,6 +213,23 @@ def test_the_state_directory_is_created_for_its_owner_only(tmp_path: Path) -> No
     assert stat.S_IMODE((tmp_path / "a/b").stat().st_mode) == 0o700
 
 
+def test_state_directory_open_to_others_is_closed(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    place.chmod(0o755)
+    prepare_state_directory(load(tmp_path, STATE_DIRECTORY="place"))
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+
+
+def test_state_directory_shared_by_accounts_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    place.chmod(0o1777)
+    with pytest.raises(SettingsError, match=r"STATE_DIRECTORY=.* is open to other accounts"):
+        prepare_state_directory(load(tmp_path, STATE_DIRECTORY="place"))
+    assert stat.S_IMODE(place.stat().st_mode) == 0o1777
+
+
 def test_a_state_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 

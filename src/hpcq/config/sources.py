@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import stat
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
@@ -88,15 +89,25 @@ def _check_catalogue(settings: Settings) -> None:
 
 
 def prepare_state_directory(settings: Settings) -> None:
-    """Create the state directory, for this account only, unless it exists.
+    """Create the state directory, for this account only; close one that exists to others.
 
     Raises:
-        SettingsError: it cannot be created or written to.
+        SettingsError: it cannot be created or written to, or belongs to another account.
     """
     folder = settings.state_directory
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.stat()
+        is_shared = bool(found.st_mode & stat.S_ISVTX)
+        if found.st_mode & 0o077 and found.st_uid == os.geteuid() and not is_shared:
+            # systemd makes the directory of `StateDirectory=` readable by everybody.
+            folder.chmod(0o700)
+        elif found.st_mode & 0o077:
+            raise SettingsError(
+                f"STATE_DIRECTORY={str(folder)!r} is open to other accounts and cannot be closed. "
+                "Name a directory that belongs to the service's account alone."
+            )
     except OSError as error:
         raise SettingsError(
             f"STATE_DIRECTORY={str(folder)!r} cannot be created: {error.strerror}."

@@ -1,6 +1,7 @@
 """The way to a database: its engine, its lock, and sentences about why it cannot be used."""
 
 import fcntl
+import os
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -111,7 +112,10 @@ def take_lock(url: sa.URL) -> TextIO | None:
     if not url.database or url.database == ":memory:":
         return None
     path = Path(url.database + ".lock")
+    # Whoever can open a file can hold its lock.
+    path.touch(0o600)
     file = path.open("a")
+    os.fchmod(file.fileno(), 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

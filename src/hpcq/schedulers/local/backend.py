@@ -39,6 +39,7 @@ from hpcq.schedulers.local.job import (
 )
 from hpcq.schedulers.local.processes import boot_id as read_boot_id
 from hpcq.schedulers.local.settings import LocalSettings
+from hpcq.schedulers.local.spool import NothingWritten
 
 __all__ = ["LocalBackend", "create"]
 
@@ -122,7 +123,10 @@ class LocalBackend:
             _check(spec, self._slots)
             return read_script(spec.script_file)
 
-        script = await asyncio.to_thread(read)
+        try:
+            script = await asyncio.to_thread(read)
+        except RuntimeError as error:
+            raise NothingWritten(f"The machine allows no more threads: {error}.") from error
         return NativeId(str(await self._engine.admit(spec, key, script)))
 
     async def find(self, key: SubmissionKey) -> NativeId | None:
@@ -130,6 +134,7 @@ class LocalBackend:
         return None if number is None else NativeId(str(number))
 
     async def jobs(self) -> Listing:
+        self._engine.check()
         site = self._site
         return Listing(observations=[job.observe(site) for job in self._engine.jobs.values()])
 

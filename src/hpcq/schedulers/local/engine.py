@@ -6,26 +6,33 @@ does exactly the same as a start after a crash.
 
 import asyncio
 import contextlib
+import signal
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
+
+import structlog
 
 from hpcq.domain.errors import SchedulerError, SchedulerUnavailable
 from hpcq.domain.jobs import JobSpec, SubmissionKey
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.local.files import Result, ShepherdStart
 from hpcq.schedulers.local.job import LocalJob, Phase, SpoolRow, spec_to_json
-from hpcq.schedulers.local.processes import Process
+from hpcq.schedulers.local.processes import Process, send
 from hpcq.schedulers.local.queue import JobQueue
 from hpcq.schedulers.local.recovery import never_started
 from hpcq.schedulers.local.runs import Runs
 from hpcq.schedulers.local.settings import LocalSettings
-from hpcq.schedulers.local.spool import Spool
+from hpcq.schedulers.local.spool import NothingWritten, Spool
 
 __all__ = ["Engine"]
 
+_log = structlog.get_logger("hpcq.local")
+
 _PAUSE_SECONDS = 2.0
 _DRAIN_SECONDS = 2.0
+_LOOK_SECONDS = 2.0
+_STOPPED_LOOKS = 5
 
 _T = TypeVar("_T")
 
@@ -52,6 +59,8 @@ class Engine:
         self._is_open = self._is_stopped = False
         self._is_dispatch_due = False
         self._pauses = 0
+        self._looking: asyncio.Task[None] | None = None
+        self._problem: str | None = None
 
     @property
     def slots_used(self) -> int:
@@ -74,13 +83,26 @@ class Engine:
             await self.stop()
             raise
         self._is_open = True
+        self._looking = asyncio.create_task(self._look())
         self._dispatch_soon()
+
+    def check(self) -> None:
+        """Raise if nothing that is written now outlives a restart.
+
+        Raises:
+            NothingWritten: the spool was removed.
+        """
+        if self._problem is not None:
+            raise NothingWritten(self._problem)
 
     async def stop(self) -> None:
         """Leave the spool; jobs go on. Harmless when repeated."""
         if self._is_stopped:
             return
         self._is_open, self._is_stopped = False, True
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=_DRAIN_SECONDS)
             for task in late:
@@ -216,9 +238,30 @@ class Engine:
                 self._publish(job)
                 await asyncio.sleep(_PAUSE_SECONDS)
 
+    async def _look(self) -> None:
+        """Look again and again at what tells nobody when it changes."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                self._problem = await self.runs.in_thread(self.spool.missing)
+                running = [job for job in self._holding.values() if job.shepherd is not None]
+                stopped = await self.runs.continue_stopped(running)
+            except OSError as error:
+                # No descriptor is free, for example.
+                _log.warning("local.look_failed", error=str(error))
+                continue
+            for job in running:
+                job.stopped = job.stopped + 1 if job in stopped else 0
+                if job in stopped:
+                    _log.warning("local.shepherd_stopped", job=job.number, looks=job.stopped)
+                if job.stopped >= _STOPPED_LOOKS and job.shepherd is not None:
+                    # Its limits would never be enforced; the job ends as one without a shepherd.
+                    send(job.shepherd, signal.SIGKILL)
+
     # Requests
 
     async def _admit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> int:
+        self.check()
         phase = Phase.HELD if spec.hold else Phase.QUEUED
         now = time.time()
         number, is_new = await self.spool.add(key, spec_to_json(spec), script, now, phase)

@@ -19,9 +19,11 @@ __all__ = [
     "counts_io_wait",
     "descendants",
     "has_environment",
+    "holders",
     "identify",
     "io_wait_seconds",
     "is_running",
+    "is_stopped",
     "measure",
     "open_pidfd",
     "proportional_memory",
@@ -79,6 +81,31 @@ def is_running(process: Process) -> bool:
         and int(fields[_START_TICKS]) == process.start_ticks
         and fields[_STATE] not in (b"Z", b"X")
     )
+
+
+def is_stopped(process: Process) -> bool:
+    """Return whether a signal has stopped the process, or a debugger holds it."""
+    fields = _stat(process.pid)
+    return (
+        fields is not None
+        and int(fields[_START_TICKS]) == process.start_ticks
+        and fields[_STATE] in (b"T", b"t")
+    )
+
+
+def holders(descriptor: int) -> list[Process]:
+    """Return all other processes of this account that have the file of a descriptor open."""
+    file, me = os.fstat(descriptor), str(os.getpid())
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        # A process may end meanwhile, or belong to somebody else.
+        with contextlib.suppress(OSError):
+            folder = f"/proc/{pid}/fd"
+            opened = (os.stat(f"{folder}/{name}") for name in os.listdir(folder))
+            if pid != me and any(os.path.samestat(file, one) for one in opened):
+                process = identify(int(pid))
+                found += [] if process is None else [process]
+    return found
 
 
 def open_pidfd(process: Process) -> int | None:

@@ -25,7 +25,14 @@ from hpcq.schedulers.local.environment import JobEnvironment, login_environment,
 from hpcq.schedulers.local.files import JobOrder, Result, Sample, ShepherdStart
 from hpcq.schedulers.local.job import LocalJob, Phase, SpoolRow, output_paths
 from hpcq.schedulers.local.launcher_client import LauncherClient, WaitingShepherd
-from hpcq.schedulers.local.processes import Process, descendants, identify, open_pidfd, send
+from hpcq.schedulers.local.processes import (
+    Process,
+    descendants,
+    identify,
+    is_stopped,
+    open_pidfd,
+    send,
+)
 from hpcq.schedulers.local.report import JobReport, parse_start
 from hpcq.schedulers.local.shepherd import CANCEL
 
@@ -74,9 +81,9 @@ class Runs:
     async def start(self, lock_descriptor: int) -> None:
         """Start the launcher, which shares the lock on the spool, see `launcher`."""
         barrier = threading.Barrier(_THREADS)
-        await asyncio.gather(*(self._in_thread(barrier.wait) for _ in range(_THREADS)))
-        await self._in_thread(self._make_directories)
-        self._cgroups = await self._in_thread(_claim_cgroups, self._directory)
+        await asyncio.gather(*(self.in_thread(barrier.wait) for _ in range(_THREADS)))
+        await self.in_thread(self._make_directories)
+        self._cgroups = await self.in_thread(_claim_cgroups, self._directory)
         self._launcher = LauncherClient(lock_descriptor, self._cgroups)
         await self._launcher.start()
 
@@ -90,6 +97,10 @@ class Runs:
         for report in self._reports.values():
             report.close()
 
+    def in_thread(self, work: Callable[..., _T], *arguments: object) -> asyncio.Future[_T]:
+        """Run file work in a thread that exists already."""
+        return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
     async def begin(self, job: LocalJob, script: bytes) -> WaitingShepherd:
         """Prepare a job and return its shepherd, which waits to start it.
 
@@ -98,7 +109,7 @@ class Runs:
         """
         assert self._launcher is not None  # noqa: S101
         job.folder = self._environment.folder(job)
-        report = await self._in_thread(self._prepare, job, script)
+        report = await self.in_thread(self._prepare, job, script)
         self._reports[job.run_name] = report
         waiting = await self._launcher.launch(self._directory_of(job))
         waiting.started["folder"] = job.folder
@@ -112,7 +123,7 @@ class Runs:
         To be called with the lock held: then no shepherd of an earlier service is about to start
         its job, see `launcher`.
         """
-        return await self._in_thread(lambda: [self._recover(row, boot_id) for row in rows])
+        return await self.in_thread(lambda: [self._recover(row, boot_id) for row in rows])
 
     def watch(self, shepherd: Process, on_end: Callable[[], None]) -> None:
         """Call back once when a shepherd ends, at once if it has ended.
@@ -146,6 +157,14 @@ class Runs:
         except OSError as error:
             raise SchedulerUnavailable(f"The job cannot be ended now: {error}.") from error
 
+    async def continue_stopped(self, jobs: Sequence[LocalJob]) -> list[LocalJob]:
+        """Let the shepherds of these jobs and the launcher go on, as far as they are stopped.
+
+        Returns:
+            The jobs whose shepherds were stopped.
+        """
+        return await self.in_thread(self._continue_stopped, jobs)
+
     async def result(self, job: LocalJob, jobs: Iterable[LocalJob]) -> Result:
         """Return the result of a job without a shepherd, see `recovery.end_without_result`.
 
@@ -155,31 +174,28 @@ class Runs:
         """
         report = self._report_of(job)
         # A small file that was written a moment ago: reading it is quicker than another thread.
-        result = report.result() if report.is_open else await self._in_thread(report.result)
+        result = report.result() if report.is_open else await self.in_thread(report.result)
         if result is not None:
             return result
         others = [other.shepherd for other in jobs if other is not job]
-        return await self._in_thread(self._result_of_lost, job, report, others)
+        return await self.in_thread(self._result_of_lost, job, report, others)
 
     async def samples(self, jobs: Sequence[LocalJob]) -> list[Sample | None]:
         """Return the last sample of each of these jobs."""
         reports = [self._report_of(job) for job in jobs]
-        return await self._in_thread(lambda: [_sample(report) for report in reports])
+        return await self.in_thread(lambda: [_sample(report) for report in reports])
 
     async def remove(self, job: LocalJob) -> None:
         """Remove all that a job has here, and its control group if that is still there."""
         report = self._reports.pop(job.run_name, None)
         if report is not None:
             report.close()
-        await self._in_thread(self._remove, job)
+        await self.in_thread(self._remove, job)
 
     async def keep_only(self, jobs: Iterable[LocalJob]) -> None:
         """Remove all that other jobs have here, left by a crash."""
         names = {job.run_name for job in jobs}
-        await self._in_thread(self._keep_only, names)
-
-    def _in_thread(self, work: Callable[..., _T], *arguments: object) -> asyncio.Future[_T]:
-        return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        await self.in_thread(self._keep_only, names)
 
     def _unwatch(self, descriptor: int) -> None:
         self._descriptors.discard(descriptor)
@@ -257,6 +273,13 @@ class Runs:
         self._reports[job.run_name] = JobReport.of_shepherd(directory, shepherd)
         return job, RecoveredJob(started, None)
 
+    def _continue_stopped(self, jobs: Sequence[LocalJob]) -> list[LocalJob]:
+        pid = self._launcher and self._launcher.pid
+        launcher = identify(pid) if pid else None
+        if launcher is not None:
+            _continue_if_stopped(launcher)
+        return [job for job in jobs if job.shepherd and _continue_if_stopped(job.shepherd)]
+
     def _result_of_lost(
         self, job: LocalJob, report: JobReport, others: Sequence[Process | None]
     ) -> Result:
@@ -296,6 +319,10 @@ class Runs:
 
     def _cgroup_of(self, job: LocalJob) -> Path | None:
         return None if self._cgroups is None else self._cgroups.path / job.run_name
+
+
+def _continue_if_stopped(process: Process) -> bool:
+    return is_stopped(process) and send(process, signal.SIGCONT)
 
 
 def _sample(report: JobReport) -> Sample | None:

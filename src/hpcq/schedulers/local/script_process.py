@@ -23,6 +23,8 @@ _BUSY_ATTEMPTS = 200
 _BUSY_PAUSE_SECONDS = 0.005
 _JOINED, _NOT_JOINED = b"\1", b"\0"
 _LONGEST_REPORT_BYTES = 4096
+# Documentation/admin-guide/devices.txt: /dev/null, zero and full are of this kind.
+_MEMORY_DEVICES = 1
 
 # clone(2); one number on all of Linux's newer system calls.
 _CLONE3 = 435
@@ -147,7 +149,7 @@ def _become_script(order: JobOrder, to_join: JobCgroup | None, report: int) -> N
                 to_join.join()
                 joined = _JOINED
             os.write(report, joined)
-        _prepare(order)
+        _prepare(order, report)
         _execute(order)
     except StartFailed as error:
         reason = str(error)
@@ -157,12 +159,12 @@ def _become_script(order: JobOrder, to_join: JobCgroup | None, report: int) -> N
     os._exit(127)
 
 
-def _prepare(order: JobOrder) -> None:
+def _prepare(order: JobOrder, report: int) -> None:
     os.setsid()
     control(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _try_on_path("The working directory", order["working_directory"], os.chdir)
     os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-    _redirect(order["stdout_path"], order["stderr_path"])
+    _redirect(order, report)
     # Python ignores SIGPIPE and SIGXFSZ, and a shepherd blocks others; both would be inherited.
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -170,9 +172,13 @@ def _prepare(order: JobOrder) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _redirect(stdout_path: str, stderr_path: str) -> None:
-    out = _try_on_path("The output file", stdout_path, _open_for_output)
-    err = _try_on_path("The error output file", stderr_path, _open_for_output)
+def _redirect(order: JobOrder, report: int) -> None:
+    out = _try_on_path("The output file", order["stdout_path"], _open_for_output)
+    err = _try_on_path("The error output file", order["stderr_path"], _open_for_output)
+    for descriptor, path in ((out, order["stdout_path"]), (err, order["stderr_path"])):
+        why = _why_no_output(descriptor, order, report)
+        if why is not None:
+            raise StartFailed(f"The output file {path!r} cannot be used: {why}.")
     if os.path.samestat(os.fstat(out), os.fstat(err)):
         # One descriptor, so that a program that compares the two sees one file.
         err = out
@@ -189,6 +195,22 @@ def _open_for_output(path: str) -> int:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | without_waiting, 0o666)
     os.set_blocking(descriptor, True)
     return descriptor
+
+
+def _why_no_output(descriptor: int, order: JobOrder, report: int) -> str | None:
+    """Return why a job may not write there; None if it may."""
+    opened = os.fstat(descriptor)
+    if stat.S_ISCHR(opened.st_mode):
+        is_usual = os.major(opened.st_rdev) == _MEMORY_DEVICES
+        return None if is_usual else "It is a device other than /dev/null"
+    if not stat.S_ISREG(opened.st_mode) and not stat.S_ISFIFO(opened.st_mode):
+        return "It is neither a file nor a pipe"
+    # Such a path leads through /proc, or a link, into what the service itself has open.
+    spool = os.path.dirname(os.path.dirname(os.path.dirname(order["script"])))
+    place = os.readlink(f"/proc/self/fd/{descriptor}")
+    if os.path.samestat(opened, os.fstat(report)) or place.startswith(spool + "/"):
+        return "It belongs to the service"
+    return None
 
 
 def _try_on_path(what: str, path: str, action: Callable[[str], _Opened]) -> _Opened:

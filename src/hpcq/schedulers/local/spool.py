@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from typing import TypeVar
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.schedulers.local.files import Result, ShepherdStart
 from hpcq.schedulers.local.job import SpoolRow
+from hpcq.schedulers.local.processes import holders, is_stopped, send
 
 __all__ = ["NothingWritten", "Spool"]
 
@@ -49,6 +51,7 @@ _COLUMNS = "id, key, phase, attempt, boot_id, submitted, spec, result, started"
 _IDS_PER_QUERY = 500
 _FORGOTTEN_AT_ONCE = 500
 _LOCK_PATIENCE_SECONDS = 5.0
+_LOCK_PAUSE_SECONDS = 0.01
 
 
 class NothingWritten(SchedulerUnavailable):
@@ -67,6 +70,7 @@ class Spool:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock: int | None = None
+        self._files: list[tuple[int, int]] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hpcq-spool")
         self._connection: sqlite3.Connection | None = None
         self._steps: list[tuple[_Step[object], asyncio.Future[object]]] = []
@@ -81,9 +85,10 @@ class Spool:
         Raises:
             SchedulerUnavailable: another service holds the lock.
         """
-        await asyncio.to_thread(self._directory.mkdir, 0o700, parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        descriptor = os.open(self._directory / "lock", flags, 0o600)
+        try:
+            descriptor = await asyncio.to_thread(self._open_lock)
+        except OSError as error:
+            raise SchedulerUnavailable(f"The spool cannot be used: {error}.") from error
         loop = asyncio.get_running_loop()
         give_up = loop.time() + _LOCK_PATIENCE_SECONDS
         while True:
@@ -91,18 +96,35 @@ class Spool:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             if loop.time() >= give_up:
-                holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+                pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
                 os.close(descriptor)
                 raise SchedulerUnavailable(
-                    f"Another service (process {holder or 'unknown'}) uses the spool "
+                    f"Another service (process {pid or 'unknown'}) uses the spool "
                     f"{str(self._directory)!r}. Stop it, or give this one another directory."
                 )
+            # The launcher of a service that died holds the lock as long as somebody has stopped it.
+            for holder in await asyncio.to_thread(holders, descriptor):
+                if is_stopped(holder):
+                    send(holder, signal.SIGCONT)
             # flock(2) cannot be awaited, and a thread that blocks in it cannot be cancelled.
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(_LOCK_PAUSE_SECONDS)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
         self._lock = descriptor
         return descriptor
+
+    def missing(self) -> str | None:
+        """Return the reason why nothing written now is found after a restart; None if it is.
+
+        Not for the event loop: it asks the file system.
+        """
+        path = self._directory / "spool.db"
+        if self._identify_files() == self._files:
+            return None
+        return (
+            f"The spool {str(path)!r} was removed or replaced while the service ran. Restart the "
+            "service; jobs that wait are lost."
+        )
 
     async def open(self) -> list[SpoolRow]:
         """Open the file, making it if there is none, and return the jobs that are not finished.
@@ -267,12 +289,31 @@ class Spool:
             raise
         return results
 
+    def _open_lock(self) -> int:
+        self._directory.mkdir(0o700, parents=True, exist_ok=True)
+        # Whoever can open a file can hold its lock.
+        self._directory.chmod(0o700)
+        descriptor = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.fchmod(descriptor, 0o600)
+        return descriptor
+
+    def _identify_files(self) -> list[tuple[int, int]] | None:
+        try:
+            found = [os.stat(self._directory / name) for name in ("lock", "spool.db")]
+        except OSError:
+            return None
+        return [(file.st_dev, file.st_ino) for file in found]
+
     def _open(self) -> list[SpoolRow]:
         try:
+            # SQLite gives its other files the permissions of this one.
+            os.close(os.open(self._directory / "spool.db", os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._connection = _connect(self._directory / "spool.db")
             query = f"SELECT {_COLUMNS} FROM job WHERE phase <> 'finished' ORDER BY id"  # noqa: S608
-            return [SpoolRow(*row) for row in self._connection.execute(query)]
-        except sqlite3.Error as error:
+            rows = [SpoolRow(*row) for row in self._connection.execute(query)]
+            self._files = self._identify_files()
+            return rows
+        except (sqlite3.Error, OSError) as error:
             raise SchedulerUnavailable(
                 f"The spool {str(self._directory / 'spool.db')!r} cannot be used: {error}."
             ) from error

@@ -18,13 +18,14 @@ def run(directory: Path, script: str, step: float, limit: float | None = None) -
         args=[],
         environment={"PATH": "/usr/bin:/bin"},
         working_directory=str(directory),
-        script=str(directory / "scripts" / "script"),
+        script=str(directory / "spool" / "scripts" / "1.1" / "script"),
         stdout_path=str(directory / "out"),
         stderr_path=str(directory / "err"),
         wall_time_limit_seconds=limit,
         memory_limit_bytes=None,
         grace_seconds=60.0,
     )
+    (directory / "spool" / "scripts").mkdir(parents=True)
     place = directory / "run"
     descriptor = make_run_directory(place, order, b"#!/bin/sh\n" + script.encode())
     pid = os.fork()

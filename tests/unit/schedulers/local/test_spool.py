@@ -229,3 +229,25 @@ def test_spool_of_version_1_keeps_its_jobs(tmp_path: Path) -> None:
             await spool.close()
 
     asyncio.run(upgraded())
+
+
+def test_spool_files_are_the_account_s_alone(tmp_path: Path) -> None:
+    place = tmp_path / "local"
+    place.mkdir()
+    place.chmod(0o755)
+    before = os.umask(0)
+
+    async def work() -> None:
+        spool = Spool(place)
+        await spool.lock()
+        await spool.open()
+        await add(spool, "a")
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (place, *place.iterdir())}
+        assert modes.pop("local") == 0o700
+        assert set(modes.values()) == {0o600}, modes
+        await spool.close()
+
+    try:
+        asyncio.run(work())
+    finally:
+        os.umask(before)
