@@ -16,7 +16,7 @@ __all__ = ["LargeAnswers"]
 _log = structlog.get_logger("hpcq.answers")
 
 # The server waits until one has been taken before it gets the next.
-_PIECE_BYTES = 256 * 1024
+_PIECE_BYTES = 2**20
 # The newest, and the one that most readers read when it came.
 _NEVER_CUT = 2
 
@@ -44,14 +44,14 @@ class LargeAnswers:
     async def send(self, body: bytes, send: Send) -> None:
         """Send a body, unless its readers are cut off."""
         limit = asyncio.timeout(None)
+        view = memoryview(body)
         _, readers = entry = self._readers.setdefault(id(body), (body, set()))
         try:
             async with limit:
                 readers.add(limit)
                 self._cut_oldest()
                 for begin in range(0, len(body), _PIECE_BYTES):
-                    # A copy: what waits in the connection must not keep the whole.
-                    piece = body[begin : begin + _PIECE_BYTES]
+                    piece = view[begin : begin + _PIECE_BYTES]
                     has_more = begin + _PIECE_BYTES < len(body)
                     await send({"type": "http.response.body", "body": piece, "more_body": has_more})
         except TimeoutError:

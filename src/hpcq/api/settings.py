@@ -68,7 +68,7 @@ class HttpSettings(Section):
     )
     answer_seconds: Seconds = setting(
         30.0,
-        "The longest time that a client may take to read 256 KiB of an answer; the service cuts "
+        "The longest time that a client may take to read 1 MiB of an answer; the service cuts "
         "a slower one off.",
         allowed=SECONDS,
         example="120",

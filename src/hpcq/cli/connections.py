@@ -28,6 +28,7 @@ _log = structlog.get_logger("hpcq.connections")
 _RESERVED_DESCRIPTORS = 256
 # Parsed at once; the parser's callbacks notice a bound only between pieces.
 _PIECE_BYTES = 16 * 1024
+_BUFFERED_BYTES = 256 * 1024
 _MOST_PIPELINED = 8
 _ACCEPTED_AT_ONCE = 100
 # A refused client gets its answer only if what it still sends is read for a moment.
@@ -159,6 +160,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        # The next piece of a large answer is at hand before the one before is gone.
+        transport.set_write_buffer_limits(high=_BUFFERED_BYTES)
         self._due = self.loop.time() + self._settings.request_head_seconds
         if not self._shared.admit(self):
             _log.warning("connections.full", most=self._shared.most)
@@ -269,7 +272,11 @@ class Connection(HttpToolsProtocol):
 
     def check_time(self, now: float) -> None:
         """Close the connection if the client's time is over."""
-        if self.transport.is_closing() and self._write_due is None:
+        is_closing = self.transport.is_closing()
+        if is_closing and self.cycle is not None and not self.cycle.response_complete:
+            # The answer was broken off: what is left of it is worth nothing, and keeps memory.
+            self.abort()
+        elif is_closing and self._write_due is None:
             # What was written last is under way.
             self._write_due = now + self._settings.answer_seconds
         elif self._write_due is not None and now > self._write_due:

@@ -41,7 +41,7 @@ class Reader:
         self.is_complete = not message.get("more_body", False)
 
 
-def version(number: int, size: int = MEBIBYTE) -> bytes:
+def version(number: int, size: int = 4 * MEBIBYTE) -> bytes:
     return bytes([number]) * size
 
 
@@ -50,14 +50,14 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.mark.parametrize("size", [0, 1, 2**18, 2**18 + 1, 3 * 2**18, MEBIBYTE + 7])
+@pytest.mark.parametrize("size", [0, 1, 2**20, 2**20 + 1, 3 * 2**20, 2**22 + 7])
 async def test_answer_arrives_whole_in_bounded_pieces(size: int) -> None:
     body = version(1, size)
     reader = Reader(LargeAnswers(MEBIBYTE), body)
     reader.read()
     await reader.task
     assert (reader.received, reader.length, reader.is_complete) == (body, size, True)
-    assert max(reader.pieces) <= 2**18
+    assert max(reader.pieces) <= 2**20
 
 
 async def test_readers_of_one_version_share_its_memory() -> None:
@@ -71,7 +71,7 @@ async def test_readers_of_one_version_share_its_memory() -> None:
 
 
 async def test_readers_of_the_oldest_version_are_cut_off() -> None:
-    answers = LargeAnswers(3 * MEBIBYTE)
+    answers = LargeAnswers(12 * MEBIBYTE)
     readers = [Reader(answers, version(number)) for number in (1, 1, 2, 3, 4, 5)]
     await asyncio.gather(readers[0].task, readers[1].task, readers[2].task)
     for reader in readers:
@@ -91,7 +91,7 @@ async def test_two_newest_versions_have_place_whatever_they_take() -> None:
 
 
 async def test_memory_is_free_once_read() -> None:
-    answers = LargeAnswers(2 * MEBIBYTE)
+    answers = LargeAnswers(8 * MEBIBYTE)
     for number in range(20):
         reader = Reader(answers, version(number))
         reader.read()

@@ -70,6 +70,7 @@ class Visit:
         self.at: str | None = None
         self._mounts = mounts
         self._mount: str | None = None
+        self._folders: set[str] = set()
 
     def enter(self, path: str) -> None:
         """Follow an absolute path, each link in it by itself, to the mount where it leads.
@@ -80,7 +81,6 @@ class Visit:
         points = self._mounts.points()
         # The folders that the way leads through, each with its mount.
         way = [("", "/")]
-        self._move("/", "/")
         left = deque(path.split("/"))
         links = 0
         while left:
@@ -93,6 +93,10 @@ class Visit:
             folder, mount = way[-1]
             step = f"{folder}/{part}"
             mount = step if step in points else mount
+            if step in self._folders:
+                # It was no link a moment ago; the paths of a job begin alike.
+                way.append((step, mount))
+                continue
             self._move(step, mount)
             try:
                 target = os.readlink(step)
@@ -101,6 +105,7 @@ class Visit:
                     # It is not there; whoever looks next gets no further.
                     return
                 way.append((step, mount))
+                self._folders.add(step)
                 continue
             links += 1
             if links > _MOST_LINKS:
@@ -108,6 +113,7 @@ class Visit:
             left.extendleft(reversed(target.split("/")))
             if target.startswith("/"):
                 del way[1:]
+        self._move(way[-1][0] or "/", way[-1][1])
 
     def leave(self) -> None:
         """Give the place at a mount back."""
