@@ -212,6 +212,8 @@ class HandOver:
         uncertain_since: when the attempt ended without an answer that settles it; None while it
             is under way.
         refusal: what the scheduler said, if it said no.
+        absent_since: when the scheduler first had no such job although nothing could submit it any
+            more; kept so that a service that is restarted often does not begin to wait anew.
     """
 
     began_at: datetime
@@ -220,6 +222,7 @@ class HandOver:
     attempts: int = 1
     uncertain_since: datetime | None = None
     refusal: str | None = None
+    absent_since: datetime | None = None
 
     def changed(self, **fields: object) -> Self:
         """Return a copy with these fields replaced."""

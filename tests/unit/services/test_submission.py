@@ -625,3 +625,19 @@ async def test_no_submission_is_begun_while_the_scheduler_is_known_to_be_away(
         await submitted(world)
     assert list(world.table.records()) == []
     assert world.scheduler.calls["submit"] == 0
+
+
+async def test_service_restarted_faster_than_it_settles_settles_all_the_same(world: World) -> None:
+    world.scheduler.fail_next("submit", TIMED_OUT)
+    record = (await submitted(world)).record
+    for _ in range(3):
+        await world.restart()
+        await world.tick(SETTLED // 3)
+        await world.runner.drain()
+        assert world.scheduler.calls["submit"] == 1, "it may show yet"
+    await world.restart()
+    await world.tick(SETTLED // 3)
+    await world.runner.drain()
+    await world.tick(1)
+    assert [world.job(record.uid).native_id] == in_scheduler(world, record.uid)
+    assert world.scheduler.calls["submit"] == 2

@@ -120,6 +120,8 @@ class SubmissionRecovery:
                 return
             await self._conclude(record, hand_over, at)
         else:
+            if not may_go_on:
+                await self._keep_absence(record, search, at)
             return
         self._searches.pop(record.uid, None)
 
@@ -152,10 +154,28 @@ class SubmissionRecovery:
             return True
         if search.absent_since is None:
             search.absent_since = at
+        if hand_over.absent_since is not None and at - hand_over.absent_since >= settle:
+            # Processes that were restarted meanwhile waited for this together.
+            return True
         quiet_since = self._quiet_since(hand_over, search)
         if search.ended_orphans_at is not None:
             quiet_since = max(quiet_since, search.ended_orphans_at)
         return at - quiet_since >= settle and at - search.absent_since >= min(settle, _ABSENT_FOR)
+
+    async def _keep_absence(self, record: JobRecord, search: _Search, at: datetime) -> None:
+        """Keep when the scheduler first had no such job, for a process that comes after this one.
+
+        Not in a database of replicas: the clocks of machines differ.
+        """
+        hand_over = search.hand_over
+        if self._store.is_shared or hand_over.absent_since is not None:
+            return
+        seen = hand_over.changed(absent_since=at)
+        changed = await self._runner.change(
+            record, lambda r: r.changed(hand_over=seen) if r.hand_over == hand_over else r
+        )
+        if changed.hand_over == seen:
+            search.hand_over = seen
 
     async def _may_have_run(self, record: JobRecord, hand_over: HandOver, at: datetime) -> bool:
         """Return whether an unknown job that has ended may be this one; then it stays unclear.
