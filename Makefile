@@ -8,7 +8,7 @@ READY_TO_RUN := $(VENV)/.ready-to-run
 READY_TO_DEVELOP := $(VENV)/.ready-to-develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test chaos lint format docs lock bench clean clean-clusters
+.PHONY: help setup demo check test chaos vandals lint format docs lock bench clean clean-clusters
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,9 @@ test: $(READY_TO_DEVELOP) ## Run all tests, on real Slurm, Grid Engine, OAR and 
 
 chaos: $(READY_TO_DEVELOP) ## Kill the service while 2,000 jobs for each scheduler are submitted
 	@$(BIN)/python -m tests.chaos $(CHAOS)
+
+vandals: $(READY_TO_DEVELOP) ## Let jobs of LOCAL damage their run directories, 10,000 times
+	@$(BIN)/python -m tests.vandals $(VANDALS)
 
 lint: $(READY_TO_DEVELOP) ## Check style, types and imports
 	@scripts/lint.sh

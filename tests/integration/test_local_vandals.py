@@ -32,12 +32,12 @@ VANDALISM = {
     "forbidden": "chmod 000 $RUN/* $RUN",
     "a-file": "rm -rf $RUN; echo > $RUN",
     "a-fifo": "rm -rf $RUN; mkfifo $RUN",
-    "a-link": "rm -rf $RUN; ln -s /etc $RUN",
+    "a-link": "rm -rf $RUN; ln -s $DECOY $RUN",
     "all-removed": "rm -rf $RUN/../../runs $RUN/../../scripts",
     "all-a-fifo": "mv $RUN/.. $RUN/../../gone; mkfifo ${RUN%/*}",
     "directories": f"cd $RUN; for f in {FILES}; do rm -rf $f; mkdir -p $f/a/b; done",
     "fifos": f"cd $RUN; for f in {FILES}; do rm -rf $f $f.new; mkfifo $f $f.new; done",
-    "links": f"cd $RUN; for f in {FILES}; do rm -rf $f; ln -s /etc/passwd $f; done",
+    "links": f"cd $RUN; for f in {FILES}; do rm -rf $f; ln -s $DECOY/file $f; done",
     "garbage": f"cd $RUN; for f in {FILES}; do rm -rf $f; head -c 999 /dev/urandom > $f; done",
     "written-into": f"cd $RUN; for f in {FILES}; do head -c 9999 /dev/urandom >> $f; done",
     "huge": f"cd $RUN; for f in {FILES}; do truncate -s 20G $f; done",
@@ -67,8 +67,12 @@ async def submit(site: LocalSite, name: str, act: str, exit_code: int) -> Native
         f"echo > done-{name}\nwhile [ ! -e go ]; do sleep 0.02; done\nexit {exit_code}\n",
         name,
     )
-    runs = {"RUNS": str(site.state / "local" / "runs")}
-    return await site.submit(script, environment=runs)
+    # Links lead to a folder of the test: who follows one must harm nothing else.
+    decoy = site.work / "decoy"
+    decoy.mkdir(exist_ok=True)
+    (decoy / "file").write_text("decoy")
+    places = {"RUNS": str(site.state / "local" / "runs"), "DECOY": str(decoy)}
+    return await site.submit(script, environment=places)
 
 
 async def gone(process: Process) -> None:
@@ -86,6 +90,7 @@ async def end_both(site: LocalSite, victim: NativeId, vandal: NativeId) -> Obser
     assert (other.state, other.exit_code) == (JobState.FAILED, 5), other.state_reason
     job = await site.ended(vandal)
     assert sorted((site.work / "ledger").read_text().split()) == ["vandal", "victim"]
+    assert (site.work / "decoy" / "file").read_text() == "decoy"
     assert (await site.run(site.script("exit 6\n", "next"))).exit_code == 6
     return job
 
