@@ -22,6 +22,7 @@ import uvloop
 
 from hpcq.cli.serve import GARBAGE_THRESHOLDS
 from hpcq.domain.jobs import JobSpec, NativeId, Observation
+from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import JobState
 from hpcq.domain.units import now
 from hpcq.schedulers.base import Listing
@@ -92,7 +93,7 @@ async def listing(table: JobTable) -> None:
 
 
 async def submission(services: Services) -> None:
-    await services.jobs.submitter.submit(ONE, None)
+    await services.jobs.submitter.submit(UNASKED, ONE, None)
 
 
 async def timed(title: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

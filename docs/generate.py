@@ -82,8 +82,17 @@ _WHAT_TO_DO = {
     "invalid_content": "The request is well formed and cannot be a job: a directory or script that "
     "does not exist, mandatory content that is absent, null or empty, no slots, a value that the "
     "scheduler cannot carry. `field` says where. Correct it.",
-    "not_authorized": "The scheduler or the operating system does not let the service's account do "
-    "this. `schedulerMessage` has its words. Ask the site's administrator.",
+    "not_authenticated": "The request shows no token, or none that is good, and its connection "
+    "says nothing. Send `Authorization: Bearer TOKEN`; [Security](security.md) says how to get "
+    "a token.",
+    "provider_unavailable": "The OpenID Connect provider does not answer, and the service has none "
+    "of its keys yet. Try again after `retryAfter`; tokens of the service itself still work.",
+    "wrong_host": "The request's `Host` is no name of this service. Use a name that is, or have "
+    "the administrator add it to `ALLOWED_HOSTS`.",
+    "not_authorized": "Your role, or the scopes of your token, do not allow this; the job is "
+    "somebody else's; a page of another web site made the request; or the scheduler or the "
+    "operating system does not let the service's account do this. `detail` says which, and "
+    "`schedulerMessage` has the scheduler's words.",
     "job_not_found": "No job has this id, here, in the scheduler's queue or in its accounting.",
     "not_found": "No route has this path. `/docs` lists them.",
     "method_not_allowed": "The route exists, but not for this method. The header `Allow` lists "

@@ -128,6 +128,8 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
         status: int | None = None
 
         async def send_with_id(message: "Message") -> None:
@@ -160,11 +162,13 @@ def _log_request(scope: "Scope", status: int | None, seconds: float) -> None:
     probe = "/health/" in scope["path"] and status == 200
     write = _log.debug if probe else _log.info
     client = scope.get("client")
+    principal = scope["state"].get("principal")
     write(
         "request",
         client=None if client is None else f"{client[0]}:{client[1]}",
         method=scope["method"],
         path=scope["path"],
+        **({"user": principal.user} if principal is not None and principal.user else {}),
         status=status,
         milliseconds=round(seconds * 1000, 1),
     )

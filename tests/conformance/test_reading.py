@@ -33,6 +33,7 @@ EXTENSION_FIELDS = {
     "exitSignal",
     "submitTime",
     "owner",
+    "submittedBy",
     "queue",
     "account",
     "hosts",

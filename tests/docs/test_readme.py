@@ -32,6 +32,7 @@ INSTALLED = ("main.py", "pyproject.toml", "requirements.txt", "src", "examples")
 VOLATILE = {
     "uid": r"[0-9a-f-]{36}",
     "owner": r"\S+",
+    "submittedBy": r"\S+",
     "scriptFile": r"/.*/examples/sample_study\.sh",
     "elapsed": r"\d+",
 }

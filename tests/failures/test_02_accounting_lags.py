@@ -11,6 +11,7 @@ import pytest
 from tests.failures.site import Site, key_of, read_until, submitted
 from tests.unit.services.kit import World
 
+from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import JobState
 from hpcq.schedulers.testing.jobs import Study
 from hpcq.schedulers.testing.service import Service
@@ -40,7 +41,7 @@ async def test_an_accounting_that_is_empty_for_90_seconds_is_waited_for(tmp_path
         record = await world.ended_unaccounted()
         for _ in range(18):
             await world.tick(5)
-            held = (await world.jobs.find(record.uid)).record
+            held = (await world.jobs.find(UNASKED, record.uid)).record
             assert held.state is JobState.UNDETERMINED
             assert held.state_reason
         assert record.native_id is not None

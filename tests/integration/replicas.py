@@ -13,6 +13,7 @@ from typing import Any, cast
 from tests.unit.services.kit import CLUSTER, Clock
 
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid
+from hpcq.domain.principals import UNASKED
 from hpcq.schedulers.base import Listing, SchedulerBackend
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
@@ -175,7 +176,7 @@ class Site:
 
     async def submit(self, member: Member, **fields: Any) -> JobRecord:
         """Submit a job there, and wait until all of that is in the database."""
-        record = (await member.services.jobs.submit(replace(self.spec, **fields))).record
+        record = (await member.services.jobs.submit(UNASKED, replace(self.spec, **fields))).record
         await member.services.jobs.runner.drain()
         return record
 

@@ -24,6 +24,7 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import JobRecord, NativeId
+from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import JobState
 from hpcq.services.listing import publisher as publisher_module
 from hpcq.services.submission.submitter import Submission
@@ -104,7 +105,7 @@ async def test_a_cancel_on_a_follower_shows_on_the_one_that_asks(
     record = await site.submit(one)
     await one.lead()
     await other.follow()
-    await other.services.jobs.cancel(str(record.uid))
+    await other.services.jobs.cancel(UNASKED, str(record.uid))
     await one.follow()
     assert one.job(record.uid) == other.job(record.uid)
     assert one.job(record.uid).removed_at is not None
@@ -133,7 +134,7 @@ async def test_a_job_seen_before_its_id_was_known_is_shown_once_everywhere(
     site.scheduler.shows_keys = False
     await one.lead()
     answer = site.scheduler.hold_back_next("submit")
-    submitting = asyncio.create_task(other.services.jobs.submit(site.spec))
+    submitting = asyncio.create_task(other.services.jobs.submit(UNASKED, site.spec))
     await answer.ready.wait()
     await one.lead()
     answer.let_go()
@@ -335,7 +336,7 @@ async def test_a_follower_writes_what_it_owes_without_being_the_one_that_asks(
     await other.follow()
     other.database.writes_left = 0
     with pytest.raises(StoreUnavailable):
-        await other.services.jobs.cancel(str(record.uid))
+        await other.services.jobs.cancel(UNASKED, str(record.uid))
     other.database.writes_left = None
     await other.follow()
     await one.follow()
@@ -396,7 +397,7 @@ async def test_a_key_sent_to_both_at_the_same_moment_makes_one_job(
     async def send(member: Member, key: str) -> Submission:
         while True:
             try:
-                return await member.services.jobs.submit(site.spec, key)
+                return await member.services.jobs.submit(UNASKED, site.spec, key)
             except SubmissionInProgress:
                 await asyncio.sleep(0.01)
 
@@ -429,7 +430,7 @@ async def die_before_the_command(
 
     monkeypatch.setattr(member.services.store, "create", last)
     with pytest.raises(Dies):
-        await member.services.jobs.submit(site.spec, key)
+        await member.services.jobs.submit(UNASKED, site.spec, key)
     return created[0]
 
 
@@ -439,13 +440,13 @@ async def test_a_submission_whose_replica_died_is_handed_over_once_by_another(
     record = await die_before_the_command(site, other, "key", monkeypatch)
     await one.lead()
     with pytest.raises(SubmissionInProgress):
-        await one.services.jobs.submit(site.spec, "key")
+        await one.services.jobs.submit(UNASKED, site.spec, "key")
     for _ in range(3):
         one.clock.forward(LONG)
         await one.lead()
         await one.services.jobs.runner.drain()
     await one.lead()
-    replayed = await one.services.jobs.submit(site.spec, "key")
+    replayed = await one.services.jobs.submit(UNASKED, site.spec, "key")
     assert (replayed.is_replay, replayed.record.uid) == (True, record.uid)
     assert replayed.record.native_id is not None
     assert list(site.scheduler.queue) == [replayed.record.native_id]
@@ -455,10 +456,10 @@ async def test_a_job_whose_replica_died_before_it_had_the_id_is_found(
     site: Site, one: Member, other: Member
 ) -> None:
     answer = site.scheduler.hold_back_next("submit")
-    submitting = asyncio.create_task(other.services.jobs.submit(site.spec, "key"))
+    submitting = asyncio.create_task(other.services.jobs.submit(UNASKED, site.spec, "key"))
     await answer.ready.wait()
     await one.lead()
-    replayed = await one.services.jobs.submit(site.spec, "key")
+    replayed = await one.services.jobs.submit(UNASKED, site.spec, "key")
     assert list(site.scheduler.queue) == [replayed.record.native_id]
     answer.let_go()
     assert (await submitting).record.uid == replayed.record.uid
@@ -470,7 +471,7 @@ async def test_a_clock_that_is_ahead_does_not_take_the_living_for_dead(
     one.clock.forward(600)
     await one.lead()
     refused = site.scheduler.hold_back_next("submit")
-    submitting = asyncio.create_task(other.services.jobs.submit(site.spec, "key"))
+    submitting = asyncio.create_task(other.services.jobs.submit(UNASKED, site.spec, "key"))
     await refused.ready.wait()
     # As if its command had not reached the scheduler yet.
     hidden = dict(site.scheduler.queue)
@@ -501,7 +502,7 @@ async def test_a_replica_that_stood_still_does_not_hand_over_what_another_one_ha
         return claim
 
     monkeypatch.setattr(other.services.store, "create", stand_still)
-    submitting = asyncio.create_task(other.services.jobs.submit(site.spec, "key"))
+    submitting = asyncio.create_task(other.services.jobs.submit(UNASKED, site.spec, "key"))
     await stands.wait()
     await one.lead()
     for _ in range(3):
@@ -512,7 +513,7 @@ async def test_a_replica_that_stood_still_does_not_hand_over_what_another_one_ha
     goes_on.set()
     with pytest.raises(SubmissionInProgress):
         await submitting
-    again = await one.services.jobs.submit(site.spec, "key")
+    again = await one.services.jobs.submit(UNASKED, site.spec, "key")
     assert (again.is_replay, [again.record.native_id]) == (True, list(site.scheduler.queue))
     assert len(site.scheduler.queue) == site.scheduler.calls["submit"] == 1
 
@@ -547,7 +548,7 @@ async def test_events_stay_without_gaps_whoever_writes_them(
             site.scheduler.run(record.native_id)
         await leader.lead()
         await follower.follow()
-        await follower.services.jobs.cancel(str(records[0].uid))
+        await follower.services.jobs.cancel(UNASKED, str(records[0].uid))
         assert records[1].native_id is not None
         site.scheduler.end(records[1].native_id, exit_code=turn)
         await leader.lead()

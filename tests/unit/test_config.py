@@ -14,6 +14,7 @@ from hpcq.config import (
     scheduler_environment,
 )
 from hpcq.programs.settings import ProgramPathRule
+from hpcq.settings import details
 
 
 def load(folder: Path, text: str = "", **environ: str) -> Settings:
@@ -39,7 +40,12 @@ def test_without_a_file_and_variables_the_defaults_of_the_contract_hold(tmp_path
 
 def test_every_default_is_a_value_that_could_be_given(tmp_path: Path) -> None:
     defaults = load_settings(tmp_path / ".env", {})
-    given = {k.upper(): str(v) for k, v in defaults.model_dump().items() if v is not None}
+    fields = Settings.model_fields
+    given = {
+        name.upper(): str(details(fields[name])["default"] if isinstance(value, tuple) else value)
+        for name, value in dict(defaults).items()
+        if value not in (None, ())
+    }
 
     assert load_settings(tmp_path / "other" / ".env", given) == defaults
 

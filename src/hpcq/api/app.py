@@ -3,17 +3,20 @@
 import asyncio
 import contextlib
 import os
-import socket
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 
 from hpcq import __version__
 from hpcq.api import problems
+from hpcq.api.access import AccessRules, Names
 from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
+from hpcq.api.guard import Guard
 from hpcq.api.large_answers import LargeAnswers
 from hpcq.api.middleware import (
     BodyLimit,
@@ -26,13 +29,18 @@ from hpcq.api.program_listing import ProgramListing
 from hpcq.api.requests import BodyPace, refuse_repeated
 from hpcq.api.routers import health, jobs
 from hpcq.api.routers import programs as program_routes
+from hpcq.auth.audit import AuditLog
+from hpcq.auth.authenticator import Authenticator
+from hpcq.auth.tokens import TokenVerifier, keep_operator_token
 from hpcq.config import (
     Settings,
+    deployment_of,
     job_environment,
     prepare_state_directory,
     scheduler_environment,
 )
-from hpcq.domain.errors import HpcqError
+from hpcq.domain.errors import HpcqError, StoreUnavailable
+from hpcq.domain.principals import Method
 from hpcq.domain.units import now
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers import registry
@@ -44,12 +52,14 @@ from hpcq.services.resilience import ResilientBackend
 from hpcq.services.submission.paths import PathChecker
 from hpcq.services.wiring import Services, assemble
 from hpcq.storage.database import Database
-from hpcq.storage.migrate import Deployment
 from hpcq.storage.programs import ProgramNumbers
+from hpcq.storage.tokens import TokenStore
 from hpcq.telemetry import RequestLog
 
-__all__ = ["create_app"]
+if TYPE_CHECKING:
+    from hpcq.auth.oidc import OidcVerifier
 
+__all__ = ["create_app"]
 _DESCRIPTION = """\
 Submit, list, read and delete jobs without knowing which batch scheduler runs them,
 and list the programs that are installed. Errors are `application/problem+json` (RFC 9457).
@@ -81,12 +91,27 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     add_docs(app)
     routes = [route for router in routers for route in router.routes]
-    problems.add_handlers(app, [route for route in routes if isinstance(route, APIRoute)])
+    documented = [route for route in routes if isinstance(route, APIRoute)]
+    problems.add_handlers(app, documented)
     if is_original:
         app.add_middleware(IgnoreUnknown)
     app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes)
-    app.add_middleware(NormalizePath, root_path=root_path)
     app.add_middleware(HeadAsGet)
+    app.add_middleware(
+        Guard,
+        settings=settings,
+        rules=AccessRules(documented),
+        names=Names(settings, settings.host),
+    )
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"],
+            expose_headers=["ETag", "Idempotent-Replayed", "Link", "Location", "X-As-Of"],
+        )
+    app.add_middleware(NormalizePath, root_path=root_path)
     app.add_middleware(RequestLog)
     app.add_middleware(PlainStartFailure)
     return app
@@ -101,10 +126,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         failures=settings.circuit_breaker_failures,
         interval_seconds=settings.poll_interval_seconds,
     )
-    database = Database(
-        settings.database_url or f"sqlite:///{settings.state_directory / 'jobs.sqlite3'}",
-        _deployment(settings),
-    )
+    database = Database(settings.store_url, deployment_of(settings))
     paths = PathChecker(
         backend,
         settings.path_check_timeout_seconds,
@@ -126,13 +148,21 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         ProgramNumbers(database).of,
         timeout_seconds=settings.programs_timeout_seconds,
     )
-    app.state.context = _context(settings, services, backend, programs)
+    tokens = TokenStore(database)
+    authenticator = Authenticator(settings, TokenVerifier(tokens, now), _oidc(settings))
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(runner.close)
         stack.callback(paths.close)
         try:
+            audit = _audit_log(settings)
+            stack.callback(audit.close)
+            app.state.context = _context(
+                settings, services, backend, programs, authenticator, audit
+            )
             await database.open()
             stack.push_async_callback(database.close)
+            if Method.TOKEN in settings.auth:
+                await keep_operator_token(tokens, settings.operator_token, now())
             await backend.start(services.monitor.wake)
             stack.push_async_callback(backend.stop)
             known = await services.monitor.load()
@@ -144,22 +174,38 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         yield
 
 
+def _audit_log(settings: Settings) -> AuditLog:
+    path = settings.audit_log or settings.state_directory / "audit.jsonl"
+    try:
+        return AuditLog(path)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"The audit log {path} cannot be written: {error.strerror}. See AUDIT_LOG."
+        ) from error
+
+
+def _oidc(settings: Settings) -> "OidcVerifier | None":
+    if Method.OIDC not in settings.auth:
+        return None
+    # Imported here because only those with a provider need an HTTP client and cryptography.
+    from hpcq.auth.oidc import OidcVerifier
+
+    return OidcVerifier(settings)
+
+
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
 
 
-def _deployment(settings: Settings) -> Deployment:
-    scheduler = settings.scheduler
-    if scheduler == "LOCAL" and settings.database_url is not None:
-        # Its jobs are known to one spool alone: another service's are not its own.
-        scheduler = f"LOCAL on {socket.gethostname()} in {settings.state_directory}"
-    return Deployment(settings.cluster_id, scheduler)
-
-
 def _context(
-    settings: Settings, services: Services, backend: ResilientBackend, programs: ProgramService
+    settings: Settings,
+    services: Services,
+    backend: ResilientBackend,
+    programs: ProgramService,
+    authenticator: Authenticator,
+    audit: AuditLog,
 ) -> Context:
     return Context(
         wire=_wire_format(settings),
@@ -175,6 +221,8 @@ def _context(
         submission_check=services.submission_check,
         large_answers=LargeAnswers(settings.max_answers_bytes),
         circuits=backend.circuits,
+        authenticator=authenticator,
+        audit=audit,
     )
 
 

@@ -9,6 +9,9 @@ from fastapi import Depends, Request
 
 from hpcq.api.large_answers import LargeAnswers
 from hpcq.api.program_listing import ProgramListing
+from hpcq.auth.audit import AuditLog
+from hpcq.auth.authenticator import Authenticator
+from hpcq.domain.principals import Principal
 from hpcq.services.circuit_breaker import CircuitBreaker
 from hpcq.services.jobs import JobService
 from hpcq.services.listing.job_table import JobTable
@@ -19,7 +22,7 @@ from hpcq.services.monitoring.monitor import Monitor
 from hpcq.services.programs.service import ProgramService
 from hpcq.services.submission.submitter import SubmissionCheck
 
-__all__ = ["Context", "ContextDependency"]
+__all__ = ["Context", "ContextDependency", "PrincipalDependency"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +42,17 @@ class Context:
     submission_check: SubmissionCheck
     large_answers: LargeAnswers
     circuits: Mapping[str, CircuitBreaker]
+    authenticator: Authenticator
+    audit: AuditLog
 
 
 def _context(request: Request) -> Context:
     return cast(Context, request.app.state.context)
 
 
+def _principal(request: Request) -> Principal:
+    return cast(Principal, request.state.principal)
+
+
 ContextDependency = Annotated[Context, Depends(_context)]
+PrincipalDependency = Annotated[Principal, Depends(_principal)]

@@ -5,6 +5,8 @@ Head nodes often have no internet. With ``COMPATIBILITY=original`` the schema sa
 
 import json
 import re
+from base64 import b64encode
+from hashlib import sha256
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,12 +14,21 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
+from hpcq.api.access import OPEN, RULES
 from hpcq.api.job_submission import ArrayIn, DependencyIn, JobSubmission
-from hpcq.api.problems import MEDIA_TYPE
+from hpcq.api.problems import MEDIA_TYPE, responses
 
 __all__ = ["DocumentedApp", "add_docs"]
 
 _ASSETS = "/docs-assets"
+_INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.S)
+_TOKEN = "token"  # noqa: S105
+_TOKEN_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token of this service or of its OpenID Connect provider. On the machine of "
+    "the service, its own account and root need none.",
+}
 
 _ABOUT = """
 This service answers clients of the original implementation (`COMPATIBILITY=original`): times in
@@ -54,12 +65,27 @@ class DocumentedApp(FastAPI):
         """Return the schema; FastAPI adds plain JSON to each answer that has a model."""
         if self.openapi_schema is None:
             schema = super().openapi()
-            operations = (o for path in schema["paths"].values() for o in path.values())
+            operations = [o for path in schema["paths"].values() for o in path.values()]
+            _describe_access(schema, operations)
             for answer in (a for o in operations for a in o["responses"].values()):
                 if MEDIA_TYPE in answer.get("content", {}):
                     answer["content"].pop("application/json", None)
             self.openapi_schema = _as_original(schema) if self._is_original else schema
         return self.openapi_schema
+
+
+def _describe_access(schema: dict[str, Any], operations: list[dict[str, Any]]) -> None:
+    """Add what `RULES` asks for: a token, and its scope as OpenAPI 3.1 names roles."""
+    schema["components"]["securitySchemes"] = {_TOKEN: _TOKEN_SCHEME}
+    for operation in operations:
+        if operation["operationId"] == OPEN:
+            continue
+        scope = RULES[operation["operationId"]]
+        operation["security"] = [{_TOKEN: [] if scope is None else [scope.value]}]
+        answers = {str(status): answer for status, answer in responses(401, 403, 421).items()}
+        for answer in answers.values():
+            answer.pop("model")
+        operation["responses"] = dict(sorted({**answers, **operation["responses"]}.items()))
 
 
 def add_docs(app: FastAPI) -> None:
@@ -69,13 +95,20 @@ def add_docs(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
         root = request.scope.get("root_path", "")
-        return get_swagger_ui_html(
+        page = get_swagger_ui_html(
             openapi_url=f"{root}/openapi.json",
             title=app.title,
             swagger_js_url=f"{root}{_ASSETS}/swagger-ui-bundle.js",
             swagger_css_url=f"{root}{_ASSETS}/swagger-ui.css",
             swagger_favicon_url=f"{root}{_ASSETS}/favicon-32x32.png",
         )
+        scripts = _INLINE_SCRIPT.findall(bytes(page.body))
+        hashes = " ".join(f"'sha256-{b64encode(sha256(s).digest()).decode()}'" for s in scripts)
+        page.headers["Content-Security-Policy"] = (
+            f"default-src 'none'; script-src 'self' {hashes}; style-src 'self' 'unsafe-inline'; "
+            "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+        )
+        return page
 
 
 def _as_original(schema: dict[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,8 @@ _LONGEST_DETAIL = 10_000
 # From the particular to the general: the first class that fits is the one.
 PROBLEMS: tuple[tuple[type[errors.HpcqError], int, str, str], ...] = (
     (errors.InvalidSpec, 400, "invalid_content", "The request's content cannot be a job"),
+    (errors.NotAuthenticated, 401, "not_authenticated", "It is not known who asks"),
+    (errors.ProviderUnavailable, 503, "provider_unavailable", "The identity provider is away"),
     (errors.NotAuthorized, 403, "not_authorized", "Not allowed"),
     (errors.JobNotFound, 404, "job_not_found", "No such job"),
     (errors.SubmissionInProgress, 409, "in_progress", "The same submission is under way"),
@@ -64,6 +66,7 @@ TITLES = {
     404: ("not_found", "No such route"),
     405: ("method_not_allowed", "The route does not know this method"),
     408: ("request_timeout", "The request did not arrive in time"),
+    421: ("wrong_host", "The service does not have this name"),
     413: ("body_too_large", "The request body is too large"),
     414: ("url_too_long", "The URL is too long"),
     422: ("wrong_shape", "The request has the wrong shape"),
@@ -169,7 +172,9 @@ def problem_of(error: Exception) -> Response:
     )
     transient = bool(getattr(error, "transient", False)) and status in (409, 429, 503)
     wait = getattr(error, "retry_after_seconds", None) or _RETRY_AFTER_SECONDS
-    headers = {"Retry-After": str(wait)} if transient else None
+    headers = {"Retry-After": str(wait)} if transient else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="hpc-queue-api"'
     return problem_response(
         status,
         code,

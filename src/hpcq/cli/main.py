@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from hpcq import __version__
+from hpcq.cli import token
 
 __all__ = ["app"]
 
@@ -13,6 +14,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+app.add_typer(token.app, name="token")
 
 
 @app.command()

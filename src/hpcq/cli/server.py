@@ -13,6 +13,7 @@ import uvicorn
 from hpcq.api.app import create_app
 from hpcq.cli.connections import Connections
 from hpcq.config import Settings
+from hpcq.domain.principals import Method
 from hpcq.execution.descriptors import raise_limit
 from hpcq.telemetry import configure_logging
 
@@ -33,7 +34,8 @@ def run(settings: Settings, listener: socket.socket) -> bool:
         listener: a socket that listens already.
     """
     configure_logging(settings.log_format, settings.log_level)
-    _warn_of_open_address(*listener.getsockname()[:2])
+    if Method.NONE in settings.auth:
+        _warn_of_open_address(*listener.getsockname()[:2])
     connections = Connections(settings, raise_limit())
     config = uvicorn.Config(
         create_app(settings),
@@ -45,17 +47,23 @@ def run(settings: Settings, listener: socket.socket) -> bool:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        # A forwarding header is believed from TRUSTED_PROXIES alone (hpcq.auth).
+        proxy_headers=False,
+        server_header=False,
     )
-    server = _Server(config, connections)
+    server = _Server(config, settings, connections)
     server.run(sockets=[listener])
     return server.started
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server with bounded connections; it logs its address, also with our socket."""
+    """A uvicorn server with bounded connections; it logs its address and how to come in."""
 
-    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+    def __init__(
+        self, config: uvicorn.Config, settings: Settings, connections: Connections
+    ) -> None:
         super().__init__(config)
+        self._settings = settings
         self._connections = connections
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -76,6 +84,12 @@ class _Server(uvicorn.Server):
             logging.getLogger("uvicorn.error").info(
                 "Uvicorn running on http://%s:%d (Press CTRL+C to quit)", shown, port
             )
+            if self.started and Method.TOKEN in self._settings.auth:
+                structlog.get_logger("hpcq.serve").info(
+                    "The operator's token is good from anywhere: curl -H "
+                    f'"Authorization: Bearer $(cat {self._settings.operator_token})" '
+                    f"http://{shown}:{port}/jobs"
+                )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listener in sockets or ():
@@ -93,7 +107,7 @@ def _warn_of_open_address(host: str, port: int) -> None:
     if ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         return
     structlog.get_logger("hpcq.serve").warning(
-        f"Nobody is asked who they are: everyone who can reach {host} port {port} can run "
-        f"commands as {getpass.getuser()!r}, and see and end all its jobs. Let only a proxy "
-        "that checks its callers reach it, or set HOST=127.0.0.1."
+        f"AUTH=none: nobody is asked who they are. Everyone who can reach {host} port {port} can "
+        f"run commands as {getpass.getuser()!r}, and see and end all its jobs. Leave AUTH out, set "
+        "HOST=127.0.0.1, or let only a proxy that checks its callers reach it."
     )

@@ -7,6 +7,7 @@ raises `SettingsError`, whose text names the variable, the value and what is all
 from hpcq.config.settings import Settings
 from hpcq.config.sources import (
     SettingsError,
+    deployment_of,
     job_environment,
     load_settings,
     prepare_state_directory,
@@ -16,6 +17,7 @@ from hpcq.config.sources import (
 __all__ = [
     "Settings",
     "SettingsError",
+    "deployment_of",
     "job_environment",
     "load_settings",
     "prepare_state_directory",

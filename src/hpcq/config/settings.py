@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, create_model, field_validator
 
 from hpcq.api.settings import HttpSettings
+from hpcq.auth.settings import AuthSettings
 from hpcq.programs.settings import ProgramSettings
 from hpcq.schedulers import registry
 from hpcq.schedulers.local.settings import LocalSettings
@@ -186,9 +187,20 @@ class Settings(
     LocalSettings,
     ServiceSettings,
     HttpSettings,
+    AuthSettings,
     DeploymentSettings,
 ):
     """All settings in one. A part of the service takes them as the section that it reads."""
+
+    @property
+    def store_url(self) -> str:
+        """The URL of the database of the records."""
+        return self.database_url or f"sqlite:///{self.state_directory / 'jobs.sqlite3'}"
+
+    @property
+    def operator_token(self) -> Path:
+        """The file of the operator's token."""
+        return self.state_directory / "operator.token"
 
 
 def with_plugins(sections: Iterable[type[Section]]) -> type[Settings]:

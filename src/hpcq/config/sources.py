@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import socket
 import stat
 from collections.abc import Mapping
 from io import StringIO
@@ -16,9 +17,11 @@ from hpcq.config.settings import Settings, with_plugins
 from hpcq.schedulers import registry
 from hpcq.schedulers.base import ACCOUNT_VARIABLES
 from hpcq.settings import details
+from hpcq.storage.migrate import Deployment
 
 __all__ = [
     "SettingsError",
+    "deployment_of",
     "job_environment",
     "load_settings",
     "prepare_state_directory",
@@ -68,13 +71,24 @@ def load_settings(env_file: Path, environ: Mapping[str, str] = os.environ) -> Se
     try:
         settings = model.model_validate({known[name]: text for name, text in values.items()})
     except ValidationError as error:
-        problems += [_problem(e, model, from_environment, env_file) for e in error.errors()]
+        found = [_problem(e, model, from_environment, env_file) for e in error.errors()]
+        # Each part of a list may have one of its own, in the same words.
+        problems += dict.fromkeys(found)
     if problems:
         raise SettingsError(*problems)
     _check_catalogue(settings)
     job_environment(settings, environ)
     folder = env_file.absolute().parent / settings.state_directory
     return settings.model_copy(update={"state_directory": folder})
+
+
+def deployment_of(settings: Settings) -> Deployment:
+    """Return the owner of this service's records."""
+    scheduler = settings.scheduler
+    if scheduler == "LOCAL" and settings.database_url is not None:
+        # Its jobs are known to one spool alone: another service's are not its own.
+        scheduler = f"LOCAL on {socket.gethostname()} in {settings.state_directory}"
+    return Deployment(settings.cluster_id, scheduler)
 
 
 def _check_catalogue(settings: Settings) -> None:

@@ -5,6 +5,8 @@
     HpcqError
     ├── InvalidSpec             the request's content cannot be a job
     ├── JobNotFound             no such job, here or in the scheduler
+    ├── NotAuthenticated        it is not known who asks
+    ├── ProviderUnavailable     the identity provider cannot be asked who asks
     ├── NotAuthorized           the scheduler or the site forbids it
     ├── UnsupportedCapability   this scheduler cannot express it
     ├── QuotaExceeded           a limit of the site was reached
@@ -40,10 +42,12 @@ __all__ = [
     "InvalidSpec",
     "JobNotFound",
     "LeaseLost",
+    "NotAuthenticated",
     "NotAuthorized",
     "OutputParseError",
     "Overloaded",
     "PathUnavailable",
+    "ProviderUnavailable",
     "QuotaExceeded",
     "RecordDamaged",
     "SchedulerError",
@@ -115,6 +119,19 @@ class Overloaded(HpcqError):
 
 class PathUnavailable(HpcqError):
     """The file system of a path does not answer, which says nothing about the path."""
+
+    transient = True
+    reached_scheduler = False
+
+
+class NotAuthenticated(HpcqError):
+    """It is not known who asks, or what they show is not good."""
+
+    reached_scheduler = False
+
+
+class ProviderUnavailable(HpcqError):
+    """The OpenID Connect provider cannot be asked for the keys of its tokens."""
 
     transient = True
     reached_scheduler = False

@@ -139,6 +139,8 @@ def _data(old: JobRecord | None, new: JobRecord) -> Mapping[str, object]:
         "startTime": None if seen is None else _time(seen.start_time),
         "endTime": None if seen is None else _time(seen.end_time),
         "lastStatusUpdateTime": format_time(new.state_changed_at),
+        "submittedBy": new.submitted_by,
+        "cancelRequestedBy": new.cancel_requested_by,
     }
 
 

@@ -68,14 +68,19 @@ def last_sight(record: JobRecord) -> str:
     )
 
 
-def cancel_requested(record: JobRecord, at: datetime) -> JobRecord:
+def cancel_requested(record: JobRecord, at: datetime, by: str | None = None) -> JobRecord:
     """Return the record after the scheduler was asked to end the job.
 
     One that ended before the answer came is held to have ended for that reason.
+
+    Args:
+        record: the job.
+        at: now.
+        by: the user who asked.
     """
     if record.cancel_requested_at is not None:
         return record
-    asked = record.changed(cancel_requested_at=at)
+    asked = record.changed(cancel_requested_at=at, cancel_requested_by=by)
     return asked if record.seen is None else asked.changed(seen=attribute_end(asked, record.seen))
 
 

@@ -252,6 +252,10 @@ class JobRecord:
         earlier_start: when the newest of those of its runs that are over began, by the
             scheduler's clock; None when it was never put back, as far as is known.
         parent_uid: the array of which it is a task, if that was submitted through this service.
+        submitted_by, submitted_through: who submitted it, and how this service knew that (a word
+            of `hpcq.domain.principals.Method`); None for a job that did not come through this
+            service, or came through a release that did not ask.
+        cancel_requested_by: who asked this service to end it.
     """
 
     uid: JobUid
@@ -271,6 +275,16 @@ class JobRecord:
     revision: int = 0
     earlier_start: datetime | None = None
     parent_uid: JobUid | None = None
+    submitted_by: str | None = None
+    submitted_through: str | None = None
+    cancel_requested_by: str | None = None
+
+    @property
+    def belongs_to(self) -> str | None:
+        """The user whose job it is: who submitted it here, else its account in the scheduler."""
+        if self.submitted_here:
+            return self.submitted_by
+        return None if self.seen is None else self.seen.owner
 
     @property
     def key(self) -> SubmissionKey:

@@ -33,6 +33,7 @@ from datetime import datetime
 from typing import Any
 
 from hpcq.domain.jobs import HandOver, JobRecord, JobSpec, JobUid, NativeId
+from hpcq.domain.principals import Principal
 from hpcq.domain.states import JobState
 
 __all__ = [
@@ -59,14 +60,16 @@ class IdempotencyKey:
     Attributes:
         text: as in the ``Idempotency-Key`` header.
         fingerprint: of what is to be submitted: 64 hexadecimal digits.
+        user: who chose it. Equal texts of two users are two keys.
     """
 
     text: str
     fingerprint: str
+    user: str = ""
 
     @classmethod
     def of(
-        cls, text: str, spec: JobSpec, beyond: Mapping[str, Any] | None = None
+        cls, text: str, spec: JobSpec, beyond: Mapping[str, Any] | None = None, user: str = ""
     ) -> "IdempotencyKey":
         """Return the key for a submission. What is asked for by default is as if not said.
 
@@ -74,14 +77,23 @@ class IdempotencyKey:
             text: as in the header.
             spec: what is to be submitted.
             beyond: what else was asked for, and is not in ``spec`` yet.
+            user: who chose it.
         """
         said = {f.name: getattr(spec, f.name) for f in fields(spec)}
         asked = {name: value for name, value in said.items() if not _is_unsaid(value)}
         document = json.dumps({**asked, **(beyond or {})}, sort_keys=True, default=_plain)
-        return cls(text, hashlib.sha256(document.encode()).hexdigest())
+        return cls(text, hashlib.sha256(document.encode()).hexdigest(), user)
 
 
-def intent(uid: JobUid, spec: JobSpec, at: datetime, *, by: str, is_promised: bool) -> JobRecord:
+def intent(
+    uid: JobUid,
+    spec: JobSpec,
+    at: datetime,
+    *,
+    by: str,
+    is_promised: bool,
+    principal: Principal | None = None,
+) -> JobRecord:
     """Return the record of a job that is about to be handed to the scheduler.
 
     Args:
@@ -90,6 +102,7 @@ def intent(uid: JobUid, spec: JobSpec, at: datetime, *, by: str, is_promised: bo
         at: now.
         by: the process that hands it over.
         is_promised: whether it is to be handed over again should that fail without an answer.
+        principal: who asked for it.
     """
     return JobRecord(
         uid=uid,
@@ -101,6 +114,8 @@ def intent(uid: JobUid, spec: JobSpec, at: datetime, *, by: str, is_promised: bo
         created_at=at,
         state_changed_at=at,
         hand_over=HandOver(began_at=at, by=by, is_promised=is_promised),
+        submitted_by=None if principal is None else principal.user or None,
+        submitted_through=None if principal is None else principal.method.value,
     )
 
 
@@ -129,6 +144,9 @@ def task_of(parent: JobRecord, native_id: NativeId, number: int, at: datetime) -
         cancel_requested_at=parent.cancel_requested_at,
         removed_at=parent.removed_at,
         parent_uid=parent.uid,
+        submitted_by=parent.submitted_by,
+        submitted_through=parent.submitted_through,
+        cancel_requested_by=parent.cancel_requested_by,
     )
 
 

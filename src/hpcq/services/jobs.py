@@ -9,14 +9,16 @@ from datetime import datetime
 from hpcq.domain import identity, job_changes, job_merge
 from hpcq.domain.errors import (
     JobNotFound,
+    NotAuthorized,
     SchedulerError,
     SchedulerUnavailable,
     UnsupportedCapability,
     WrongState,
 )
 from hpcq.domain.ids import read_id
-from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Usage
+from hpcq.domain.jobs import Dependency, JobRecord, JobSpec, JobUid, NativeId, Usage
 from hpcq.domain.outputs import default_name
+from hpcq.domain.principals import Principal
 from hpcq.domain.states import JobState
 from hpcq.domain.submission import IdempotencyKey
 from hpcq.domain.validation import SizeLimits, check_content
@@ -44,10 +46,11 @@ _OPTIONAL_FIELDS = tuple(f.name for f in fields(JobSpec) if f.name not in _ALWAY
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobService:
-    """The use cases of jobs, over one scheduler.
+    """The use cases of jobs, over one scheduler, each on behalf of a principal.
 
     All methods that take an id accept the scheduler's own or the permanent uid, and raise
-    `JobNotFound` when there is no such job.
+    `JobNotFound` when there is no such job, or none that the principal may see. Those that change
+    a job raise `NotAuthorized` when the principal may only see it.
     """
 
     backend: SchedulerBackend
@@ -67,6 +70,7 @@ class JobService:
 
     async def submit(
         self,
+        principal: Principal,
         spec: JobSpec,
         key_text: str | None = None,
         program: ProgramRequest | None = None,
@@ -75,8 +79,9 @@ class JobService:
         """Hand a job to the scheduler; the intent is on disk before the scheduler is asked.
 
         Args:
+            principal: whose job it is to be.
             spec: what is to run.
-            key_text: names this submission, however often it has to be sent.
+            key_text: names this submission of theirs, however often it has to be sent.
             program: gives the script and the arguments; they are not looked up again for a
                 submission that was made before.
             depends_on: the jobs that have to come first; likewise.
@@ -90,7 +95,9 @@ class JobService:
         if program is None:
             check_content(spec, self.sizes)
         beyond = _beyond(program, depends_on)
-        key = None if key_text is None else IdempotencyKey.of(key_text, _named(spec), beyond)
+        key = None
+        if key_text is not None:
+            key = IdempotencyKey.of(key_text, _named(spec), beyond, principal.user)
         known = None if key is None else await self.submitter.known(key)
         if known is not None:
             return known
@@ -99,9 +106,9 @@ class JobService:
             check_content(spec, self.sizes)
         self._check_expressible(spec, depends_on)
         self.runner.check_available()
-        spec = replace(spec, depends_on=await resolve(depends_on, self._record))
+        spec = replace(spec, depends_on=await self._resolve(principal, depends_on))
         spec = await self.paths.check(spec)
-        submission = await self.submitter.submit(spec, key)
+        submission = await self.submitter.submit(principal, spec, key)
         if submission.record.native_id is None:
             self.monitor.wake()
         return submission
@@ -116,16 +123,21 @@ class JobService:
                 field = wire_name(name.removesuffix("_seconds").removesuffix("_bytes"))
                 raise UnsupportedCapability(field, self.backend.name)
 
-    async def _record(self, job_id: str) -> JobRecord:
-        return (await self.find(job_id)).record
+    async def _resolve(
+        self, principal: Principal, depends_on: Sequence[DependencyRequest]
+    ) -> tuple[Dependency, ...]:
+        async def find(job_id: str) -> JobRecord:
+            return (await self.find(principal, job_id)).record
 
-    async def read(self, job_id: str) -> JobEntry:
+        return await resolve(depends_on, find)
+
+    async def read(self, principal: Principal, job_id: str) -> JobEntry:
         """Return a job with its details; the first reader waits while they are fetched."""
-        entry = await self.find(job_id)
+        entry = await self.find(principal, job_id)
         await self.details_reader.complete(entry.record)
         return self.table.entry(entry.record.uid) or entry
 
-    async def find(self, job_id: str) -> JobEntry:
+    async def find(self, principal: Principal, job_id: str) -> JobEntry:
         """Return a job, from memory when it is in the queue or ended lately."""
         parsed, is_array = self._parse_id(job_id)
         entry = self.table.entry(parsed)
@@ -135,6 +147,8 @@ class JobService:
         else:
             self.usage.mark_viewed(entry.record.uid)
         if is_array and not entry.record.is_array:
+            raise JobNotFound(job_id)
+        if not principal.may_see(entry.record):
             raise JobNotFound(job_id)
         return entry
 
@@ -146,12 +160,12 @@ class JobService:
             return read_id(text, self.backend.capabilities.id_forms)
         raise JobNotFound(text)
 
-    async def usage_over_time(self, job_id: str) -> list[Usage]:
+    async def usage_over_time(self, principal: Principal, job_id: str) -> list[Usage]:
         """Return the samples of what a job used while it ran, oldest first.
 
         Only jobs that were submitted through this service have any.
         """
-        record = (await self.find(job_id)).record
+        record = (await self.find(principal, job_id)).record
         return await self.store.samples(record.uid) if record.submitted_here else []
 
     async def _find_elsewhere(
@@ -180,23 +194,32 @@ class JobService:
             )
         raise JobNotFound(job_id)
 
-    async def cancel(self, job_id: str) -> JobRecord:
+    async def _find_to_change(self, principal: Principal, job_id: str) -> JobRecord:
+        record = (await self.find(principal, job_id)).record
+        if not principal.may_change(record):
+            raise NotAuthorized(
+                f"The job {job_id!r} is not yours. Its owner and operators can change it."
+            )
+        return record
+
+    async def cancel(self, principal: Principal, job_id: str) -> JobRecord:
         """End a job that is queued or running; a finished one leaves the listing.
 
         An array is ended with all its tasks, and leaves with them.
         """
-        record = (await self.find(job_id)).record
+        record = await self._find_to_change(principal, job_id)
+        by = principal.user or None
         if not record.state.is_final:
-            record = await self._cancel(record)
+            record = await self._cancel(record, by)
         if record.submitted_here and record.removed_at is None:
-            record = await self._remove(record)
+            record = await self._remove(record, by)
         return record
 
-    async def _cancel(self, record: JobRecord) -> JobRecord:
+    async def _cancel(self, record: JobRecord, by: str | None) -> JobRecord:
         if record.native_id is None:
             # When it is found it is cancelled, and else not handed over again.
             at = self.clock()
-            record = await self._change(record, lambda r: job_changes.cancel_requested(r, at))
+            record = await self._change(record, lambda r: job_changes.cancel_requested(r, at, by))
         if record.native_id is None or record.hand_over is not None:
             return record
         native_id = record.native_id
@@ -208,18 +231,18 @@ class JobService:
         at = self.clock()
 
         def asked(job: JobRecord) -> JobRecord:
-            job = job_changes.cancel_requested(job, at)
+            job = job_changes.cancel_requested(job, at, by)
             return job_merge.removed_while_queued(job, at) if never_ran else job
 
         changed = await self.publisher.apply(record.uid, asked)
         self.monitor.wake()
         return changed or record
 
-    async def _remove(self, record: JobRecord) -> JobRecord:
+    async def _remove(self, record: JobRecord, by: str | None) -> JobRecord:
         at = self.clock()
 
         def with_array(task: JobRecord) -> JobRecord:
-            wished = task if task.state.is_final else job_changes.cancel_requested(task, at)
+            wished = task if task.state.is_final else job_changes.cancel_requested(task, at, by)
             return wished.changed(removed_at=task.removed_at or at)
 
         if record.is_array:
@@ -235,15 +258,15 @@ class JobService:
         changed = await self.publisher.apply(record.uid, change)
         return changed or await self.store.change(record.uid, change) or record
 
-    async def hold(self, job_id: str) -> JobRecord:
+    async def hold(self, principal: Principal, job_id: str) -> JobRecord:
         """Keep a queued job from starting."""
-        record = await self._tell("hold", self.backend.hold, job_id)
+        record = await self._tell("hold", self.backend.hold, principal, job_id)
         at = self.clock()
         return await self.publisher.apply(record.uid, lambda r: job_changes.held(r, at)) or record
 
-    async def release(self, job_id: str) -> JobRecord:
+    async def release(self, principal: Principal, job_id: str) -> JobRecord:
         """Let a held job start."""
-        record = await self._tell("release", self.backend.release, job_id)
+        record = await self._tell("release", self.backend.release, principal, job_id)
         self.monitor.wake()
         at = self.clock()
         return (
@@ -251,10 +274,14 @@ class JobService:
         )
 
     async def _tell(
-        self, action: str, change: Callable[[NativeId], Awaitable[None]], job_id: str
+        self,
+        action: str,
+        change: Callable[[NativeId], Awaitable[None]],
+        principal: Principal,
+        job_id: str,
     ) -> JobRecord:
         """Have the scheduler change a job that has not started; return the job as it was."""
-        record = (await self.find(job_id)).record
+        record = await self._find_to_change(principal, job_id)
         if action not in self.backend.capabilities.actions:
             raise UnsupportedCapability(action, self.backend.name)
         if not record.state.is_queued and record.state is not JobState.UNDETERMINED:

@@ -103,8 +103,12 @@ def _on_connect(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA synchronous=FULL")
 
 
-def take_lock(url: sa.URL) -> TextIO | None:
+def take_lock(url: sa.URL, *, or_none: bool = False) -> TextIO | None:
     """Take the SQLite database for this process alone, for as long as it lives.
+
+    Args:
+        url: the database.
+        or_none: whether to return None when another process has it.
 
     Raises:
         StoreUnavailable: another process has it.
@@ -120,6 +124,8 @@ def take_lock(url: sa.URL) -> TextIO | None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
+        if or_none:
+            return None
         raise StoreUnavailable(
             f"Another service uses the records in {url.database}. Stop it, or give this one a "
             "STATE_DIRECTORY of its own; several replicas need a PostgreSQL DATABASE_URL."

@@ -67,14 +67,19 @@ class Database:
     Args:
         url: ``sqlite:///PATH`` or ``postgresql://…``.
         deployment: the owner of the records.
+        beside_the_service: whether the service may use it at the same time, also where it is not
+            shared; then it must be as this release makes it.
 
     Attributes:
         is_shared: whether other processes may use it too.
     """
 
-    def __init__(self, url: str, deployment: Deployment) -> None:
+    def __init__(
+        self, url: str, deployment: Deployment, *, beside_the_service: bool = False
+    ) -> None:
         self._url = with_driver(sa.make_url(url))
         self._deployment = deployment
+        self._beside_the_service = beside_the_service
         self._deployment_id = 0
         self.is_shared = self._url.get_backend_name() != "sqlite"
         self._engine = make_engine(self._url, _READERS + 1)
@@ -95,10 +100,11 @@ class Database:
 
     def _prepare(self) -> None:
         if not self.is_shared:
-            self._lock = take_lock(self._url)
+            self._lock = take_lock(self._url, or_none=self._beside_the_service)
             with self._engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-        bring_up_to_date(self._engine, self._deployment)
+        is_service_running = not self.is_shared and self._lock is None
+        bring_up_to_date(self._engine, self._deployment, may_change=not is_service_running)
         with self._engine.begin() as connection:
             self._deployment_id = _enter(connection, self._deployment)
             # What can be read may still be read-only, or on a disk that is full.

@@ -42,10 +42,16 @@ def select_records(*where: sa.ColumnElement[bool]) -> sa.Select[tuple[str, int, 
     return sa.select(jobs.c.uid, jobs.c.revision, jobs.c.document).where(*where)
 
 
-def select_ended(deployment: int) -> sa.Select[tuple[str, int, bytes]]:
-    """Return a query for the listed jobs that have ended, the newest end first."""
+def select_ended(deployment: int, user: str | None = None) -> sa.Select[tuple[str, int, bytes]]:
+    """Return a query for the listed jobs that have ended, the newest end first.
+
+    Args:
+        deployment: the owner of the records.
+        user: the one whose jobs; None for everybody's.
+    """
+    whose = () if user is None else (jobs.c.belongs_to == user,)
     return select_records(
-        jobs.c.deployment_id == deployment, jobs.c.is_settled, ~jobs.c.is_removed
+        jobs.c.deployment_id == deployment, *whose, jobs.c.is_settled, ~jobs.c.is_removed
     ).order_by(jobs.c.changed_at.desc(), jobs.c.uid.desc())
 
 
@@ -88,6 +94,7 @@ def _row(transaction: Transaction, record: JobRecord) -> dict[str, Any]:
         "revision": record.revision,
         "change": transaction.change,
         "document": encode(record),
+        "belongs_to": record.belongs_to,
     }
 
 
@@ -197,15 +204,23 @@ class Claim:
 
 
 def find_claim(
-    connection: sa.Connection, deployment: int, key: str, horizon: datetime
+    connection: sa.Connection, deployment: int, key: IdempotencyKey, horizon: datetime
 ) -> Claim | None:
-    """Return the job that was submitted under a key since ``horizon``, or None."""
+    """Return the job that was submitted under a key since ``horizon``, or None.
+
+    A key of a time when nobody was asked who they are is everybody's: its client sends it again
+    after the change.
+    """
     row = connection.execute(
-        sa.select(idempotency_keys.c.uid, idempotency_keys.c.fingerprint).where(
+        sa.select(idempotency_keys.c.uid, idempotency_keys.c.fingerprint)
+        .where(
             idempotency_keys.c.deployment_id == deployment,
-            idempotency_keys.c.key == key,
+            idempotency_keys.c.user.in_({key.user, ""}),
+            idempotency_keys.c.key == key.text,
             idempotency_keys.c.created_at >= horizon.timestamp(),
         )
+        .order_by(idempotency_keys.c.user.desc())
+        .limit(1)
     ).one_or_none()
     return None if row is None else Claim(JobUid(row[0]), row[1])
 
@@ -217,6 +232,7 @@ def write_claim(transaction: Transaction, key: IdempotencyKey, record: JobRecord
     connection.execute(
         idempotency_keys.delete().where(
             idempotency_keys.c.deployment_id == transaction.deployment_id,
+            idempotency_keys.c.user == key.user,
             idempotency_keys.c.key == key.text,
         )
     )
@@ -224,6 +240,7 @@ def write_claim(transaction: Transaction, key: IdempotencyKey, record: JobRecord
         idempotency_keys.insert(),
         {
             "deployment_id": transaction.deployment_id,
+            "user": key.user,
             "key": key.text,
             "fingerprint": key.fingerprint,
             "uid": str(record.uid),

@@ -101,7 +101,7 @@ class JobStore:
             if key is not None:
                 connection, deployment = transaction.connection, transaction.deployment_id
                 horizon = self._now() - self._keys_kept
-                claim = find_claim(connection, deployment, key.text, horizon)
+                claim = find_claim(connection, deployment, key, horizon)
                 if claim is not None:
                     return claim
                 write_claim(transaction, key, record)
@@ -114,7 +114,7 @@ class JobStore:
         """Return the job that was submitted under a key before, or None."""
         horizon = self._now() - self._keys_kept
         return await self._database.read(
-            lambda connection, deployment: find_claim(connection, deployment, key.text, horizon)
+            lambda connection, deployment: find_claim(connection, deployment, key, horizon)
         )
 
     async def change(
@@ -253,7 +253,11 @@ class JobStore:
         return await self._database.read(read)
 
     async def ended(
-        self, since: datetime, before: tuple[float, str] | None, limit: int
+        self,
+        since: datetime,
+        before: tuple[float, str] | None,
+        limit: int,
+        user: str | None = None,
     ) -> list[JobRecord]:
         """Return a page of the jobs that ended after ``since``, the newest first.
 
@@ -261,10 +265,11 @@ class JobStore:
             since: aware.
             before: the end (epoch seconds) and uid of the last one of the page before.
             limit: at most so many.
+            user: the one whose jobs; None for everybody's.
         """
 
         def read(connection: sa.Connection, deployment: int) -> list[JobRecord]:
-            query = select_ended(deployment).where(jobs.c.changed_at >= since.timestamp())
+            query = select_ended(deployment, user).where(jobs.c.changed_at >= since.timestamp())
             if before is not None:
                 query = query.where(sa.tuple_(jobs.c.changed_at, jobs.c.uid) < before)
             return self._whole(connection.execute(query.limit(limit)))

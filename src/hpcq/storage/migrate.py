@@ -31,19 +31,27 @@ class Deployment:
     scheduler: str
 
 
-def bring_up_to_date(engine: sa.Engine, deployment: Deployment) -> None:
+def bring_up_to_date(engine: sa.Engine, deployment: Deployment, *, may_change: bool = True) -> None:
     """Make or migrate the tables; all of it is done, or nothing is.
 
     Args:
         engine: an empty database, or one that any released version has made.
         deployment: to whom the records belong that were made before deployments were told apart.
+        may_change: whether no other process uses them.
 
     Raises:
-        StoreUnavailable: a newer release has made the database.
+        StoreUnavailable: a newer release has made the database; or it needs a change, and another
+            process uses it.
     """
     with engine.connect() as connection:
-        if _version(connection) == HEAD:
+        version = _version(connection)
+        if version == HEAD:
             return
+    if not may_change:
+        raise StoreUnavailable(
+            f"Another release of the service is running on these records (version {version}, this "
+            f"one makes {HEAD}). Restart the service with this release first."
+        )
     with engine.connect() as connection:
         _lock(connection)
         version = _version(connection)

@@ -11,10 +11,11 @@ __all__ = [
     "leases",
     "metadata",
     "program_numbers",
+    "tokens",
     "usage_samples",
 ]
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration. A database that is there needs no migrating, nor the library for it."""
 
 metadata = sa.MetaData()
@@ -67,9 +68,19 @@ jobs = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False, comment="how often it was written"),
     sa.Column("change", _BIG, nullable=False, comment="the transaction that wrote it last"),
     sa.Column("document", sa.LargeBinary, nullable=False, comment="the JobRecord, as JSON"),
+    sa.Column("belongs_to", sa.String, comment="the user whose job it is"),
     sa.Index("jobs_by_native_id", "deployment_id", "native_id", "created_at"),
     sa.Index("jobs_by_state", "deployment_id", "is_settled", "is_removed", "changed_at", "uid"),
     sa.Index("jobs_by_change", "deployment_id", "change"),
+    sa.Index(
+        "jobs_by_user",
+        "deployment_id",
+        "belongs_to",
+        "is_settled",
+        "is_removed",
+        "changed_at",
+        "uid",
+    ),
 )
 _of_others = jobs.c.is_ours.is_(sa.false())
 sa.Index(
@@ -102,7 +113,22 @@ idempotency_keys = sa.Table(
     sa.Column("fingerprint", sa.String(64), nullable=False, comment="of what was asked for"),
     sa.Column("uid", sa.String(36), nullable=False, index=True),
     sa.Column("created_at", _SECONDS, nullable=False, index=True, comment="epoch seconds"),
-    sa.PrimaryKeyConstraint("deployment_id", "key"),
+    sa.Column("user", sa.String, nullable=False, comment="who chose it; empty: nobody was asked"),
+    sa.PrimaryKeyConstraint("deployment_id", "user", "key"),
+)
+
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("id", sa.String(16), primary_key=True, comment="names it where it must not be told"),
+    _deployment(),
+    sa.Column("hash", sa.String(64), nullable=False, unique=True, comment="SHA-256 of the token"),
+    sa.Column("user", sa.String, nullable=False),
+    sa.Column("role", sa.String, nullable=False),
+    sa.Column("scopes", sa.String, comment="separated by blanks; null for all of the role"),
+    sa.Column("created_at", _SECONDS, nullable=False, comment="epoch seconds"),
+    sa.Column("expires_at", _SECONDS, comment="epoch seconds; null for never"),
+    sa.Column("revoked_at", _SECONDS, comment="epoch seconds"),
 )
 
 usage_samples = sa.Table(

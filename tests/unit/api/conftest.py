@@ -12,6 +12,7 @@ import pytest
 from hpcq.api.app import create_app
 from hpcq.config import Settings
 from hpcq.domain.errors import SchedulerUnavailable
+from hpcq.domain.principals import Method
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.schedulers.testing.waiting import eventually
@@ -90,7 +91,12 @@ async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[App]:
     (work / "run.sh").write_text("#!/bin/sh\n")
     folder = tmp_path / "state"
     application = create_app(
-        Settings(scheduler="fake", state_directory=folder, poll_interval_seconds=0.1, **settings)
+        Settings(
+            **{"auth": (Method.NONE,)} | settings,
+            scheduler="fake",
+            state_directory=folder,
+            poll_interval_seconds=0.1,
+        )
     )
     # A failure that a test scripts is answered with, and not asked away.
     with pytest.MonkeyPatch.context() as patch:
@@ -99,7 +105,8 @@ async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[App]:
             context = application.state.context
             await eventually(lambda: _was_asked(context))
             transport = httpx.ASGITransport(application, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            base_url = "http://localhost"
+            async with httpx.AsyncClient(transport=transport, base_url=base_url) as client:
                 yield App(
                     client,
                     context.jobs.backend.wrapped,

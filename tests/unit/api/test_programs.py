@@ -13,6 +13,7 @@ from hpcq.api.app import create_app
 from hpcq.api.job_submission import JobSubmission
 from hpcq.api.schemas import PROGRAM_EXAMPLE, ProgramOut
 from hpcq.config import Settings
+from hpcq.domain.principals import Method
 
 pytestmark = pytest.mark.anyio
 
@@ -33,6 +34,7 @@ class Site:
 
     def settings(self, **more: Any) -> Settings:
         return Settings(
+            auth=(Method.NONE,),
             state_directory=self.folder / "state",
             tuber_newave_root=self.newave,
             tuber_decomp_root=self.decomp,
@@ -50,7 +52,7 @@ async def service(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     settings.state_directory.mkdir(exist_ok=True)
     async with application.router.lifespan_context(application):
         transport = httpx.ASGITransport(application, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             yield client
 
 

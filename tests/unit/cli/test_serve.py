@@ -152,12 +152,25 @@ def test_the_command_reads_env_of_the_current_folder(
     assert result.exit_code == EXIT_SETTINGS
 
 
-def test_an_address_that_others_can_reach_is_warned_about(tmp_path: Path) -> None:
-    with started(tmp_path, HOST="0.0.0.0") as process:  # noqa: S104
+@pytest.mark.parametrize("auth", ["none", "peer,token"])
+def test_an_address_that_others_can_reach_where_nobody_is_asked(tmp_path: Path, auth: str) -> None:
+    with started(tmp_path, HOST="0.0.0.0", AUTH=auth) as process:  # noqa: S104
         log = read_until(process, "Uvicorn running on")
 
-    assert "everyone who can reach 0.0.0.0 port" in log
-    assert "can run commands as" in log
+    assert ("Everyone who can reach 0.0.0.0 port" in log) is (auth == "none")
+
+
+def test_the_command_of_the_log_works_from_anywhere(tmp_path: Path) -> None:
+    with started(tmp_path) as process:
+        log = read_until(process, "/jobs")
+        token = (tmp_path / "state" / "operator.token").read_text().strip()
+        address = re.findall(r"http://127\.0\.0\.1:\d+", log)[-1]
+        headers = {"Authorization": f"Bearer {token}", "X-Forwarded-For": "192.0.2.1"}
+        assert httpx.get(f"{address}/programs", headers=headers).status_code == 200
+        assert httpx.get(f"{address}/programs", headers=headers | {"Authorization": ""}).is_error
+
+    assert "operator.token" in log
+    assert token not in log
 
 
 def test_a_client_that_comes_before_the_application_waits() -> None:

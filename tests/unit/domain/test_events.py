@@ -76,6 +76,8 @@ def test_an_end_says_all_that_is_known_of_it() -> None:
         "startTime": "2026-01-05T12:00:04.000Z",
         "endTime": "2026-01-05T12:00:09.000Z",
         "lastStatusUpdateTime": "2026-01-05T12:00:09.000Z",
+        "submittedBy": None,
+        "cancelRequestedBy": None,
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId
+from hpcq.domain.principals import UNASKED
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 from hpcq.services.listing.wire import WireFormat
@@ -112,7 +113,7 @@ class World:
         await self.__aenter__()
 
     async def submit(self, **fields: Any) -> JobRecord:
-        record = (await self.jobs.submit(replace(self.spec, **fields))).record
+        record = (await self.jobs.submit(UNASKED, replace(self.spec, **fields))).record
         await self.runner.drain()
         stored = await self.store.by_uid(record.uid)
         assert stored is not None

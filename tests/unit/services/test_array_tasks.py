@@ -10,6 +10,7 @@ from tests.unit.services.kit import World
 from hpcq.domain.arrays import summarize_array
 from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import ArrayRange, JobRecord, NativeId, Observation
+from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import FailureKind, JobState
 
 pytestmark = pytest.mark.anyio
@@ -135,7 +136,7 @@ async def test_deleting_a_task_cancels_that_task_only(world: World) -> None:
     first, second = _task(world, array, 1), _task(world, array, 2)
     _show(world, first, second)
     await world.tick(5)
-    await world.jobs.cancel(first.native_id)
+    await world.jobs.cancel(UNASKED, first.native_id)
     assert world.scheduler.cancelled == [first.native_id]
     _show(world, second)
     await world.tick(5)
@@ -151,7 +152,7 @@ async def test_deleting_an_array_is_asked_of_its_tasks_too(world: World) -> None
     first, second = _task(world, array, 1), _task(world, array, 2, state=JobState.QUEUED)
     _show(world, first, second)
     await world.tick(5)
-    await world.jobs.cancel(array.uid)
+    await world.jobs.cancel(UNASKED, array.uid)
     assert world.scheduler.cancelled == [array.native_id]
     for task in (first, second):
         assert world.job(task.native_id).cancel_requested_at is not None

@@ -13,6 +13,7 @@ from hpcq.domain.errors import (
     WrongState,
 )
 from hpcq.domain.jobs import Dependency, DependencyCondition, JobRecord
+from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.services.submission.dependencies import DependencyRequest
 
@@ -41,7 +42,7 @@ async def first_job(world: World, state: JobState | None = None) -> JobRecord:
 async def waits_for(
     world: World, *dependency_requests: DependencyRequest
 ) -> tuple[Dependency, ...]:
-    submission = await world.jobs.submit(world.spec, depends_on=dependency_requests)
+    submission = await world.jobs.submit(UNASKED, world.spec, depends_on=dependency_requests)
     return world.scheduler.submitted[submission.record.key].depends_on
 
 
@@ -93,7 +94,7 @@ async def test_a_job_that_nobody_knows_is_refused(world: World) -> None:
 
 async def test_a_job_without_an_id_cannot_be_waited_for_yet(world: World) -> None:
     world.scheduler.fail_next("submit", CommandTimedOut(("qsub",), 30))
-    first = (await world.jobs.submit(world.spec)).record
+    first = (await world.jobs.submit(UNASKED, world.spec)).record
     with pytest.raises(WrongState, match="Try again"):
         await waits_for(world, wish(first.uid))
 
@@ -111,12 +112,14 @@ async def test_a_scheduler_that_cannot_wait_says_so(
 
 async def test_a_key_stands_for_what_was_to_be_waited_for(world: World) -> None:
     first = await first_job(world)
-    waiting = (await world.jobs.submit(world.spec, "a", depends_on=[wish(first.uid)])).record
+    waiting = (
+        await world.jobs.submit(UNASKED, world.spec, "a", depends_on=[wish(first.uid)])
+    ).record
     await world.runner.drain()
-    again = await world.jobs.submit(world.spec, "a", depends_on=[wish(first.uid)])
+    again = await world.jobs.submit(UNASKED, world.spec, "a", depends_on=[wish(first.uid)])
     assert (again.is_replay, again.record.uid) == (True, waiting.uid)
     with pytest.raises(IdempotencyKeyReused):
-        await world.jobs.submit(world.spec, "a", depends_on=[wish(first.uid, C.ANY)])
+        await world.jobs.submit(UNASKED, world.spec, "a", depends_on=[wish(first.uid, C.ANY)])
 
 
 @pytest.mark.parametrize("ended", [JobState.DONE, JobState.FAILED])
@@ -126,7 +129,9 @@ async def test_a_job_handed_over_again_waits_for_what_still_can_come(
     first = await first_job(world)
     assert first.native_id is not None
     world.scheduler.fail_next("submit", CommandTimedOut(("qsub",), 30))
-    record = (await world.jobs.submit(world.spec, "a", depends_on=[wish(first.uid)])).record
+    record = (
+        await world.jobs.submit(UNASKED, world.spec, "a", depends_on=[wish(first.uid)])
+    ).record
     kind = FailureKind.NON_ZERO_EXIT if ended is JobState.FAILED else None
     world.scheduler.end(first.native_id, state=ended, failure_kind=kind)
     for _ in range(3):

@@ -8,6 +8,7 @@ from tests.unit.services.kit import World
 from hpcq.domain.arrays import summarize_array
 from hpcq.domain.errors import InvalidSpec, JobNotFound, SchedulerUnavailable
 from hpcq.domain.jobs import DependencyCondition, NativeId, Observation
+from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import JobState
 from hpcq.schedulers.sge.backend import _CAPABILITIES as SGE
 from hpcq.services.monitoring import job_details
@@ -22,11 +23,11 @@ async def test_the_first_read_of_a_listed_job_has_its_details(world: World) -> N
     native_id = world.scheduler.enqueue(owner="rui")
     world.scheduler.extras[native_id] = {"working_directory": "/srv/study", "slots": 4}
     await world.tick()
-    seen = (await world.jobs.read(native_id)).record.seen
+    seen = (await world.jobs.read(UNASKED, native_id)).record.seen
     assert seen is not None
     assert (seen.working_directory, seen.slots) == ("/srv/study", 4)
     asked = world.scheduler.calls["details"]
-    await world.jobs.read(native_id)
+    await world.jobs.read(UNASKED, native_id)
     assert world.scheduler.calls["details"] == asked
 
 
@@ -35,7 +36,7 @@ async def test_concurrent_first_reads_share_one_question(world: World) -> None:
     await world.tick()
     before = world.scheduler.calls["details"]
     answer = world.scheduler.hold_back_next("details")
-    reads = [asyncio.create_task(world.jobs.read(i)) for i in ids * 4]
+    reads = [asyncio.create_task(world.jobs.read(UNASKED, i)) for i in ids * 4]
     await answer.ready.wait()
     answer.let_go()
     await asyncio.gather(*reads)
@@ -50,14 +51,14 @@ async def test_the_first_read_answers_with_what_is_known_after_a_while(
     world.scheduler.extras[native_id] = {"working_directory": "/srv/study"}
     await world.tick()
     answer = world.scheduler.hold_back_next("details")
-    seen = (await world.jobs.read(native_id)).record.seen
+    seen = (await world.jobs.read(UNASKED, native_id)).record.seen
     assert seen is not None
     assert (seen.owner, seen.working_directory) == ("rui", None)
     asking = world.jobs.details_reader._batcher._asking
     assert asking is not None
     answer.let_go()
     await asking
-    seen = (await world.jobs.read(native_id)).record.seen
+    seen = (await world.jobs.read(UNASKED, native_id)).record.seen
     assert seen is not None
     assert seen.working_directory == "/srv/study"
 
@@ -66,7 +67,7 @@ async def test_the_first_read_answers_while_the_scheduler_fails(world: World) ->
     native_id = world.scheduler.enqueue(owner="rui")
     await world.tick()
     world.scheduler.fail_next("details", AWAY)
-    assert (await world.jobs.read(native_id)).record.native_id == native_id
+    assert (await world.jobs.read(UNASKED, native_id)).record.native_id == native_id
 
 
 async def test_a_job_of_ours_is_read_whole_before_the_next_listing(world: World) -> None:
@@ -74,7 +75,7 @@ async def test_a_job_of_ours_is_read_whole_before_the_next_listing(world: World)
     record = await world.submit()
     assert record.native_id is not None
     world.scheduler.run(record.native_id)
-    read = (await world.jobs.read(record.uid)).record
+    read = (await world.jobs.read(UNASKED, record.uid)).record
     assert read.state is JobState.RUNNING
     assert read.seen is not None
     assert read.seen.owner == "ana"
@@ -87,7 +88,7 @@ async def test_a_job_just_submitted_at_the_shell_is_read_before_the_next_listing
     await world.tick()
     native_id = world.scheduler.enqueue(owner="rui")
     world.scheduler.extras[native_id] = {"working_directory": "/srv/study"}
-    record = (await world.jobs.read(native_id)).record
+    record = (await world.jobs.read(UNASKED, native_id)).record
     assert (record.submitted_here, record.state) == (False, JobState.QUEUED)
     assert record.seen is not None
     assert record.seen.working_directory == "/srv/study"
@@ -96,22 +97,22 @@ async def test_a_job_just_submitted_at_the_shell_is_read_before_the_next_listing
 async def test_a_job_is_found_although_it_was_unknown_a_moment_ago(world: World) -> None:
     await world.tick()
     with pytest.raises(JobNotFound):
-        await world.jobs.read("1")
+        await world.jobs.read(UNASKED, "1")
     native_id = world.scheduler.enqueue()
-    assert (await world.jobs.read(native_id)).record.native_id == native_id
+    assert (await world.jobs.read(UNASKED, native_id)).record.native_id == native_id
 
 
 async def test_a_job_just_submitted_at_the_shell_is_deleted(world: World) -> None:
     await world.tick()
     native_id = world.scheduler.enqueue()
-    await world.jobs.cancel(native_id)
+    await world.jobs.cancel(UNASKED, native_id)
     assert world.scheduler.cancelled == [native_id]
 
 
 async def test_a_job_just_submitted_at_the_shell_is_held(world: World) -> None:
     await world.tick()
     native_id = world.scheduler.enqueue()
-    await world.jobs.hold(native_id)
+    await world.jobs.hold(UNASKED, native_id)
     assert world.scheduler.queue[native_id].state is JobState.QUEUED_HELD
 
 
@@ -119,19 +120,19 @@ async def test_a_job_just_submitted_at_the_shell_is_depended_on(world: World) ->
     await world.tick()
     native_id = world.scheduler.enqueue()
     wish = DependencyRequest(job_id=native_id, condition=DependencyCondition.ANY)
-    record = (await world.jobs.submit(world.spec, depends_on=[wish])).record
+    record = (await world.jobs.submit(UNASKED, world.spec, depends_on=[wish])).record
     assert record.spec is not None
     assert [job.native_id for job in record.spec.depends_on] == [native_id]
     unknown = DependencyRequest(job_id="99", condition=DependencyCondition.ANY)
     with pytest.raises(InvalidSpec):
-        await world.jobs.submit(world.spec, depends_on=[unknown])
+        await world.jobs.submit(UNASKED, world.spec, depends_on=[unknown])
 
 
 async def test_a_queue_that_answers_tells_of_a_job_while_accounting_is_away(world: World) -> None:
     await world.tick()
     native_id = world.scheduler.enqueue()
     world.scheduler.fail_next("history", AWAY)
-    assert (await world.jobs.read(native_id)).record.native_id == native_id
+    assert (await world.jobs.read(UNASKED, native_id)).record.native_id == native_id
 
 
 async def test_one_id_that_spoils_a_question_spoils_it_for_no_other(world: World) -> None:
@@ -160,9 +161,9 @@ async def test_an_array_is_found_by_the_id_that_was_printed(world: World, spelli
         owner="rui",
     )
     world.scheduler.queue[NativeId("9")] = summarize_array(NativeId("9"), [task])
-    assert (await world.jobs.read(spelling)).record.native_id == "9"
+    assert (await world.jobs.read(UNASKED, spelling)).record.native_id == "9"
     await world.tick(5)
-    assert (await world.jobs.read(spelling)).record.native_id == "9"
+    assert (await world.jobs.read(UNASKED, spelling)).record.native_id == "9"
 
 
 @pytest.mark.parametrize("job_id", ["1.1-3:1", "9_9", "9+1", "1[]", "all"])
@@ -174,6 +175,6 @@ async def test_an_array_spelling_or_a_wrong_one_reaches_no_other_job(
     await world.tick()
     for action in (world.jobs.read, world.jobs.cancel, world.jobs.hold):
         with pytest.raises(JobNotFound):
-            await action(job_id)
+            await action(UNASKED, job_id)
     assert world.scheduler.cancelled == []
     assert world.scheduler.queue[native_id].state is JobState.QUEUED

@@ -10,6 +10,7 @@ from tests.unit.services.kit import World
 from hpcq.domain import submission
 from hpcq.domain.errors import JobNotFound, SchedulerUnavailable
 from hpcq.domain.jobs import JobUid, NativeId
+from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import JobState
 from hpcq.domain.units import now
 
@@ -142,7 +143,7 @@ async def test_a_foreign_job_is_found_while_accounting_lags(world: World) -> Non
     uid = world.job(native_id).uid
     world.scheduler.end(native_id, accounted=False)
     await world.tick(5)
-    record = (await world.jobs.find(native_id)).record
+    record = (await world.jobs.find(UNASKED, native_id)).record
     assert (record.uid, record.state) == (uid, JobState.UNDETERMINED)
     assert record.state_reason
 
@@ -153,8 +154,8 @@ async def test_a_foreign_job_is_found_while_accounting_is_away(world: World) -> 
     world.scheduler.end(native_id)
     await world.tick(5)
     world.scheduler.fail_next("history", AWAY)
-    assert (await world.jobs.find(native_id)).record.state is JobState.UNDETERMINED
-    assert (await world.jobs.find(native_id)).record.state is JobState.DONE
+    assert (await world.jobs.find(UNASKED, native_id)).record.state is JobState.UNDETERMINED
+    assert (await world.jobs.find(UNASKED, native_id)).record.state is JobState.DONE
 
 
 async def test_a_foreign_job_that_used_our_number_again_is_the_one_that_is_meant(
@@ -169,21 +170,21 @@ async def test_a_foreign_job_that_used_our_number_again_is_the_one_that_is_meant
     await world.tick(3 * 3600)
     world.scheduler.end(again, exit_code=7)
     await world.tick(5)
-    record = (await world.jobs.find(again)).record
+    record = (await world.jobs.find(UNASKED, again)).record
     assert record.seen is not None
     assert (record.seen.owner, record.seen.exit_code) == ("rui", 7)
-    assert (await world.jobs.find(first.uid)).record.native_id == again
+    assert (await world.jobs.find(UNASKED, first.uid)).record.native_id == again
 
 
 async def test_a_job_is_unknown_only_when_all_were_asked(world: World) -> None:
     with pytest.raises(SchedulerUnavailable):
-        await world.jobs.find("99")
+        await world.jobs.find(UNASKED, "99")
     await world.tick()
     with pytest.raises(JobNotFound):
-        await world.jobs.find("99")
+        await world.jobs.find(UNASKED, "99")
     world.scheduler.fail_next("history", AWAY)
     with pytest.raises(SchedulerUnavailable):
-        await world.jobs.find("100")
+        await world.jobs.find(UNASKED, "100")
 
 
 async def test_a_job_is_not_unknown_while_its_accounting_is_answered_for(world: World) -> None:
@@ -191,9 +192,9 @@ async def test_a_job_is_not_unknown_while_its_accounting_is_answered_for(world: 
     world.scheduler.end(known)
     await world.tick()
     world.scheduler.partial_reason = AWAY
-    assert (await world.jobs.find(known)).record.state is JobState.DONE
+    assert (await world.jobs.find(UNASKED, known)).record.state is JobState.DONE
     with pytest.raises(SchedulerUnavailable):
-        await world.jobs.find("99")
+        await world.jobs.find(UNASKED, "99")
     world.scheduler.partial_reason = None
     with pytest.raises(JobNotFound):
-        await world.jobs.find("99")
+        await world.jobs.find(UNASKED, "99")

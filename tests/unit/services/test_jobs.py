@@ -23,6 +23,7 @@ from hpcq.domain.errors import (
     WrongState,
 )
 from hpcq.domain.jobs import JobRecord
+from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +49,7 @@ async def test_the_intent_is_on_disk_before_the_scheduler_is_touched(world: Worl
     answer.let_go()
     record = await submitting
     assert (record.uid, record.native_id) == (intent.uid, "1")
-    assert (await world.jobs.find("1")).record == record
+    assert (await world.jobs.find(UNASKED, "1")).record == record
 
 
 @pytest.mark.parametrize(
@@ -199,8 +200,8 @@ async def test_a_disk_that_fills_up_during_a_submission_does_not_refuse_the_job(
 
 async def test_a_job_is_read_by_either_id(world: World) -> None:
     record = await world.submit()
-    assert (await world.jobs.find("1")).record == record
-    assert (await world.jobs.find(record.uid)).record == record
+    assert (await world.jobs.find(UNASKED, "1")).record == record
+    assert (await world.jobs.find(UNASKED, record.uid)).record == record
 
 
 @pytest.mark.parametrize(
@@ -209,7 +210,7 @@ async def test_a_job_is_read_by_either_id(world: World) -> None:
 async def test_what_is_no_id_is_the_id_of_no_job(world: World, job_id: str) -> None:
     for use in (world.jobs.find, world.jobs.cancel, world.jobs.hold, world.jobs.release):
         with pytest.raises(JobNotFound):
-            await use(job_id)
+            await use(UNASKED, job_id)
     assert set(world.scheduler.calls) <= {"jobs"}
 
 
@@ -219,19 +220,19 @@ async def test_what_is_no_id_is_the_id_of_no_job(world: World, job_id: str) -> N
 async def test_a_queued_job_is_cancelled_and_leaves_the_listing(world: World) -> None:
     await world.submit()
     await world.tick()
-    record = await world.jobs.cancel("1")
+    record = await world.jobs.cancel(UNASKED, "1")
     assert (record.state, record.status) == (JobState.FAILED, JobStatus.STOPPED)
     assert record.removed_at is not None
     await world.tick(5)
     assert world.job("1").state is JobState.FAILED
-    assert (await world.jobs.find("1")).record.seen == record.seen
+    assert (await world.jobs.find(UNASKED, "1")).record.seen == record.seen
 
 
 async def test_a_running_job_stops_and_is_cancelled_in_the_end(world: World) -> None:
     await world.submit()
     world.scheduler.run(world.job("1").native_id or pytest.fail())
     await world.tick()
-    answer = await world.jobs.cancel("1")
+    answer = await world.jobs.cancel(UNASKED, "1")
     assert (answer.state, answer.status) == (JobState.RUNNING, JobStatus.STOPPING)
     await world.tick(5)
     seen = world.job("1").seen
@@ -244,15 +245,15 @@ async def test_two_cancellations_at_once_are_one(world: World) -> None:
     record = await world.submit()
     await world.tick()
     slow = world.scheduler.hold_back_next("cancel")
-    first = asyncio.create_task(world.jobs.cancel("1"))
+    first = asyncio.create_task(world.jobs.cancel(UNASKED, "1"))
     await slow.ready.wait()
-    second = await world.jobs.cancel("1")
+    second = await world.jobs.cancel(UNASKED, "1")
     slow.let_go()
     assert (await first).uid == second.uid == record.uid
     ended = world.job("1")
     assert (ended.state, ended.status) == (JobState.FAILED, JobStatus.STOPPED)
     assert await world.store.by_uid(record.uid) == ended
-    assert (await world.jobs.cancel("1")) == ended
+    assert (await world.jobs.cancel(UNASKED, "1")) == ended
 
 
 async def test_cancelling_what_has_ended_unnoticed_is_no_error(world: World) -> None:
@@ -260,7 +261,7 @@ async def test_cancelling_what_has_ended_unnoticed_is_no_error(world: World) -> 
     world.scheduler.run(world.job("1").native_id or pytest.fail())
     await world.tick()
     world.scheduler.lose(world.job("1").native_id or pytest.fail())
-    record = await world.jobs.cancel("1")
+    record = await world.jobs.cancel(UNASKED, "1")
     assert record.cancel_requested_at is not None
     assert record.state is JobState.RUNNING
 
@@ -270,14 +271,16 @@ async def test_deleting_an_ended_job_takes_it_out_of_the_listing_for_good(world:
     await world.tick()
     world.scheduler.end(world.job("1").native_id or pytest.fail())
     await world.tick(5)
-    await world.jobs.cancel("1")
-    await world.jobs.cancel("1")
+    await world.jobs.cancel(UNASKED, "1")
+    await world.jobs.cancel(UNASKED, "1")
     assert world.scheduler.calls["cancel"] == 0
     await world.restart()
     assert world.on_board() == []
     await world.tick()
-    assert (await world.jobs.find("1")).record.uid == record.uid
-    assert (await world.jobs.cancel("1")).state is JobState.DONE, "repeating it is harmless"
+    assert (await world.jobs.find(UNASKED, "1")).record.uid == record.uid
+    assert (await world.jobs.cancel(UNASKED, "1")).state is JobState.DONE, (
+        "repeating it is harmless"
+    )
 
 
 async def test_deleting_a_job_that_is_off_the_board_is_recorded(world: World) -> None:
@@ -287,7 +290,7 @@ async def test_deleting_a_job_that_is_off_the_board_is_recorded(world: World) ->
     await world.tick(5)
     await world.tick(3 * 86400)
     assert world.on_board() == []
-    await world.jobs.cancel(record.uid)
+    await world.jobs.cancel(UNASKED, record.uid)
     removed = await world.store.by_uid(record.uid)
     assert removed is not None
     assert removed.removed_at is not None
@@ -300,7 +303,7 @@ async def test_a_foreign_job_is_cancelled_and_never_written_to_our_records(world
     world.scheduler.end(ended)
     await world.tick(5)
     for native_id in (queued, running, ended):
-        assert (await world.jobs.cancel(native_id)).native_id == native_id
+        assert (await world.jobs.cancel(UNASKED, native_id)).native_id == native_id
     await world.tick(5)
     assert world.on_board() == []
     assert await stored(world) == []
@@ -313,7 +316,7 @@ async def test_somebody_elses_job_is_left_as_it_is(world: World) -> None:
     before = world.job(native_id)
     world.scheduler.fail_next("cancel", NotAuthorized("It is not yours."))
     with pytest.raises(NotAuthorized):
-        await world.jobs.cancel(native_id)
+        await world.jobs.cancel(UNASKED, native_id)
     assert world.job(native_id) == before
 
 
@@ -322,7 +325,7 @@ async def test_a_job_without_an_id_cannot_be_held(world: World) -> None:
     record = await world.submit()
     for use in (world.jobs.hold, world.jobs.release):
         with pytest.raises(WrongState):
-            await use(record.uid)
+            await use(UNASKED, record.uid)
 
 
 @pytest.mark.parametrize("taken", [True, False])
@@ -332,11 +335,11 @@ async def test_a_job_is_cancelled_before_anybody_knows_whether_there_is_one(
     world.scheduler.fail_next("submit", TIMED_OUT, after_effect=taken)
     world.scheduler.fail_next("find", TIMED_OUT)
     record = await world.submit()
-    await world.jobs.cancel(record.uid)
+    await world.jobs.cancel(UNASKED, record.uid)
     await world.tick(5)
     await world.tick(100)
     await world.tick(5)
-    gone = (await world.jobs.find(record.uid)).record
+    gone = (await world.jobs.find(UNASKED, record.uid)).record
     assert (gone.state, gone.failure_kind) == (JobState.FAILED, FailureKind.CANCELLED)
     assert world.scheduler.queue == {}
     assert world.scheduler.calls["submit"] == 1
@@ -348,11 +351,11 @@ async def test_a_job_is_cancelled_before_anybody_knows_whether_there_is_one(
 async def test_a_job_is_held_and_released(world: World) -> None:
     record = await world.submit()
     await world.tick()
-    assert (await world.jobs.hold("1")).state is JobState.QUEUED_HELD
+    assert (await world.jobs.hold(UNASKED, "1")).state is JobState.QUEUED_HELD
     assert await world.store.by_uid(record.uid) == world.job("1")
     await world.tick(5)
     assert world.job("1").state is JobState.QUEUED_HELD
-    assert (await world.jobs.release("1")).state is JobState.QUEUED
+    assert (await world.jobs.release(UNASKED, "1")).state is JobState.QUEUED
     await world.tick(5)
     assert world.job("1").state is JobState.QUEUED
 
@@ -363,7 +366,7 @@ async def test_a_job_that_started_cannot_be_held(world: World, state: JobState) 
     await world.tick()
     for use in (world.jobs.hold, world.jobs.release):
         with pytest.raises(WrongState, match="Only a queued job"):
-            await use(native_id)
+            await use(UNASKED, native_id)
     assert (world.scheduler.calls["hold"], world.scheduler.calls["release"]) == (0, 0)
 
 
@@ -373,7 +376,7 @@ async def test_an_action_that_the_scheduler_does_not_know_is_refused_by_name(wor
     world.scheduler.capabilities = replace(world.scheduler.capabilities, actions=frozenset())
     for use, action in ((world.jobs.hold, "hold"), (world.jobs.release, "release")):
         with pytest.raises(UnsupportedCapability) as caught:
-            await use(native_id)
+            await use(UNASKED, native_id)
         assert caught.value.field == action
 
 
@@ -383,17 +386,17 @@ async def test_a_hold_that_the_scheduler_refuses_changes_nothing(world: World) -
     before = world.job(native_id)
     world.scheduler.fail_next("hold", CommandFailed(("qhold",), 1, b"no"))
     with pytest.raises(CommandFailed):
-        await world.jobs.hold(native_id)
+        await world.jobs.hold(UNASKED, native_id)
     assert world.job(native_id) == before
 
 
 async def test_a_repeated_request_gets_the_id_that_is_not_written_down_yet(world: World) -> None:
     answer = world.scheduler.hold_back_next("submit")
-    submitting = asyncio.create_task(world.jobs.submit(world.spec, "key"))
+    submitting = asyncio.create_task(world.jobs.submit(UNASKED, world.spec, "key"))
     await answer.ready.wait()
     world.database.full = True
     answer.let_go()
     first = (await submitting).record
-    again = await world.jobs.submit(world.spec, "key")
+    again = await world.jobs.submit(UNASKED, world.spec, "key")
     assert again.is_replay
     assert again.record.native_id == first.native_id is not None

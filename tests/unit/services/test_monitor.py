@@ -19,6 +19,7 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import JobUid, NativeId, Usage
+from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 from hpcq.domain.units import format_time
 from hpcq.schedulers.base import ParseFailure
@@ -147,7 +148,7 @@ async def test_our_ended_job_leaves_when_its_time_in_the_listing_is_over(world: 
     assert world.on_board() == [record.native_id]
     await world.tick(2 * 3600)
     assert world.on_board() == []
-    assert (await world.jobs.find(record.native_id)).record.uid == record.uid
+    assert (await world.jobs.find(UNASKED, record.native_id)).record.uid == record.uid
 
 
 # An outage
@@ -328,7 +329,7 @@ async def test_a_listing_from_before_does_not_undo_a_cancellation(world: World) 
     answer = world.scheduler.hold_back_next("jobs")
     ticking = asyncio.create_task(world.tick(5))
     await answer.ready.wait()
-    await world.jobs.cancel(native_id)
+    await world.jobs.cancel(UNASKED, native_id)
     assert world.job(native_id).state is JobState.FAILED
     answer.let_go()
     await ticking
@@ -342,7 +343,7 @@ async def test_a_listing_from_before_does_not_undo_a_hold(world: World) -> None:
     answer = world.scheduler.hold_back_next("jobs")
     ticking = asyncio.create_task(world.tick(5))
     await answer.ready.wait()
-    await world.jobs.hold(native_id)
+    await world.jobs.hold(UNASKED, native_id)
     answer.let_go()
     await ticking
     assert world.job(native_id).state is JobState.QUEUED_HELD
@@ -354,7 +355,7 @@ async def test_a_hold_that_somebody_lifted_at_once_does_not_stay(world: World) -
     native_id = (await world.submit()).native_id
     assert native_id is not None
     await world.tick()
-    await world.jobs.hold(native_id)
+    await world.jobs.hold(UNASKED, native_id)
     await world.scheduler.release(native_id)  # by a user's own command
     await world.tick(5)
     assert world.job(native_id).state is JobState.QUEUED
@@ -364,7 +365,7 @@ async def test_a_release_that_leaves_another_hold_in_place_is_shown_as_held(worl
     native_id = world.scheduler.enqueue(state=JobState.QUEUED_HELD, native_state="hqw")
     await world.tick()
     held = world.scheduler.queue[native_id]
-    await world.jobs.release(native_id)
+    await world.jobs.release(UNASKED, native_id)
     assert world.job(native_id).state is JobState.QUEUED
     world.scheduler.queue[native_id] = held
     await world.tick(5)
@@ -395,7 +396,7 @@ async def test_a_clock_that_is_put_back_freezes_no_job(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     await world.tick()
-    await world.jobs.hold(native_id)
+    await world.jobs.hold(UNASKED, native_id)
     world.scheduler.change(native_id, state=JobState.QUEUED)
     world.scheduler.run(native_id)
     await world.tick(-3600)
@@ -573,7 +574,7 @@ async def test_our_own_change_that_could_not_be_written_is_written_later(world: 
     await world.tick()
     world.database.full = True
     with pytest.raises(StoreUnavailable):
-        await world.jobs.cancel(record.native_id)
+        await world.jobs.cancel(UNASKED, record.native_id)
     world.database.full = False
     await world.tick(5)
     stored = await world.store.by_uid(record.uid)
@@ -638,7 +639,7 @@ async def test_foreign_jobs_are_asked_about_only_while_somebody_reads_them(world
         world.scheduler.extras[native_id] = {"state_reason": "no slots"}
     await world.tick()
     assert world.scheduler.calls["details"] == 0
-    await world.jobs.find(read)
+    await world.jobs.find(UNASKED, read)
     await world.tick(20)
     assert world.job(read).state_reason == "no slots"
     assert world.job(other).state_reason is None
@@ -658,9 +659,9 @@ async def test_new_figures_of_our_running_jobs_are_kept_as_samples(world: World)
         for native_id in (ours, theirs):
             world.scheduler.extras[native_id] = {"usage": Usage(cpu_seconds=figure)}
         await world.tick(20)
-    samples = await world.jobs.usage_over_time(ours)
+    samples = await world.jobs.usage_over_time(UNASKED, ours)
     assert [usage.cpu_seconds for usage in samples] == [3.0, 4.0]
-    assert await world.jobs.usage_over_time(theirs) == []
+    assert await world.jobs.usage_over_time(UNASKED, theirs) == []
     told = [e.kind for e in await world.store.events(0, 99)].count(EventKind.USAGE)
     assert told == 2
 
@@ -682,12 +683,12 @@ async def test_details_of_a_job_that_was_cancelled_meanwhile_change_nothing(worl
     native_id = (await world.submit()).native_id
     assert native_id is not None
     await world.tick()
-    await world.jobs.find(native_id)
+    await world.jobs.find(UNASKED, native_id)
     world.scheduler.extras[native_id] = {"state_reason": "no slots"}
     answer = world.scheduler.hold_back_next("details")
     ticking = asyncio.create_task(world.tick(20))
     await answer.ready.wait()
-    await world.jobs.cancel(native_id)
+    await world.jobs.cancel(UNASKED, native_id)
     ended = world.job(native_id)
     answer.let_go()
     await ticking
@@ -759,7 +760,7 @@ async def test_complaints_are_made_once(world: World, capsys: pytest.CaptureFixt
     assert native_id is not None
     stays = world.scheduler.queue[native_id]
     await world.tick()
-    await world.jobs.cancel(native_id)
+    await world.jobs.cancel(UNASKED, native_id)
     world.scheduler.queue[native_id] = replace(stays, state=JobState.RUNNING)
     world.scheduler.unreadable = [ParseFailure(reason="cut", excerpt="<job")]
     for _ in range(5):
@@ -777,8 +778,8 @@ async def test_what_is_remembered_does_not_grow_with_the_jobs_that_come_and_go(
         for _ in range(20):
             record = await world.submit()
             assert record.native_id is not None
-            await world.jobs.find(record.native_id)
-            await world.jobs.cancel(record.native_id)
+            await world.jobs.find(UNASKED, record.native_id)
+            await world.jobs.cancel(UNASKED, record.native_id)
             world.scheduler.enqueue()
         await world.tick(100)
         for native_id in list(world.scheduler.queue):
@@ -863,7 +864,7 @@ async def test_accounting_that_answers_again_is_not_said_to_be_away(world: World
 async def test_a_job_that_nobody_knows_leaves_the_listing_when_it_is_deleted(world: World) -> None:
     record = await world.ended_unaccounted()
     await world.tick(5)
-    await world.jobs.cancel(record.uid)
+    await world.jobs.cancel(UNASKED, record.uid)
     assert world.job(record.uid).state is JobState.UNDETERMINED
     assert await world.table.listing.in_order() == []
-    assert (await world.jobs.find(record.uid)).record.uid == record.uid
+    assert (await world.jobs.find(UNASKED, record.uid)).record.uid == record.uid

@@ -22,6 +22,7 @@ from hpcq.domain.errors import (
     SubmissionUnclear,
 )
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, SubmissionKey
+from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.services.submission.submitter import Submission
 
@@ -43,7 +44,7 @@ def name_of(error: object) -> str:
 
 
 async def submitted(world: World, key: str | None = KEY) -> Submission:
-    answer = await world.jobs.submit(world.spec, key)
+    answer = await world.jobs.submit(UNASKED, world.spec, key)
     await world.runner.drain()
     return answer
 
@@ -263,7 +264,7 @@ async def test_a_certain_absence_interrupted_submission_is_carried_out_at_once(
     certain: World,
 ) -> None:
     answer = certain.scheduler.hold_back_next("submit")
-    submitting = asyncio.create_task(certain.jobs.submit(certain.spec, KEY))
+    submitting = asyncio.create_task(certain.jobs.submit(UNASKED, certain.spec, KEY))
     await answer.ready.wait()
     certain.scheduler.queue.clear()
     await certain.restart()
@@ -306,7 +307,7 @@ async def test_a_full_disk_refuses_before_the_scheduler_is_touched(world: World)
 async def during(world: World, key: str | None, error: SchedulerError) -> Submission:
     """Submit; the disk fills up after the intent is on it, and the scheduler gives no answer."""
     answer = world.scheduler.hold_back_next("submit")
-    submitting = asyncio.create_task(world.jobs.submit(world.spec, key))
+    submitting = asyncio.create_task(world.jobs.submit(UNASKED, world.spec, key))
     await answer.ready.wait()
     world.database.full = True
     answer.let_go(error)
@@ -349,7 +350,7 @@ async def test_without_a_key_nothing_is_promised_that_cannot_be_written(
 
 async def test_a_refusal_that_cannot_be_written_is_told_and_written_later(world: World) -> None:
     answer = world.scheduler.hold_back_next("submit")
-    submitting = asyncio.create_task(world.jobs.submit(world.spec, KEY))
+    submitting = asyncio.create_task(world.jobs.submit(UNASKED, world.spec, KEY))
     await answer.ready.wait()
     world.scheduler.queue.clear()
     world.database.full = True
@@ -369,7 +370,7 @@ async def test_a_refusal_that_cannot_be_written_is_told_and_written_later(world:
 async def test_an_id_that_cannot_be_written_is_answered_and_written_later(world: World) -> None:
     world.scheduler.shows_keys = False
     answer = world.scheduler.hold_back_next("submit")
-    submitting = asyncio.create_task(world.jobs.submit(world.spec, KEY))
+    submitting = asyncio.create_task(world.jobs.submit(UNASKED, world.spec, KEY))
     await answer.ready.wait()
     world.database.full = True
     answer.let_go()
@@ -385,9 +386,9 @@ async def test_changes_that_could_not_be_written_are_made_in_their_order(world: 
     world.database.full = True
     for action in (world.jobs.hold, world.jobs.release):
         with pytest.raises(StoreUnavailable):
-            await action("1")
+            await action(UNASKED, "1")
     world.database.full = False
-    await world.jobs.hold("1")
+    await world.jobs.hold(UNASKED, "1")
     assert (await on_disk(world, record.uid)).state is JobState.QUEUED_HELD
     await world.tick(1)
     assert (await on_disk(world, record.uid)).state is JobState.QUEUED_HELD
@@ -405,7 +406,7 @@ async def being_written(world: World) -> None:
 async def test_a_request_that_is_given_up_while_its_intent_is_written_is_carried_out(
     world: World,
 ) -> None:
-    submitting = asyncio.create_task(world.jobs.submit(world.spec, KEY))
+    submitting = asyncio.create_task(world.jobs.submit(UNASKED, world.spec, KEY))
     await being_written(world)
     submitting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -417,10 +418,10 @@ async def test_a_request_that_is_given_up_while_its_intent_is_written_is_carried
 
 async def test_the_same_key_at_the_same_time_is_one_job(world: World) -> None:
     answer = world.scheduler.hold_back_next("submit")
-    first = asyncio.create_task(world.jobs.submit(world.spec, KEY))
+    first = asyncio.create_task(world.jobs.submit(UNASKED, world.spec, KEY))
     await answer.ready.wait()
     with pytest.raises(SubmissionInProgress):
-        await world.jobs.submit(world.spec, KEY)
+        await world.jobs.submit(UNASKED, world.spec, KEY)
     answer.let_go()
     record = (await first).record
     again = await submitted(world)
@@ -432,7 +433,7 @@ async def test_a_repetition_that_is_overtaken_while_it_reads_is_not_answered_wit
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = world.scheduler.hold_back_next("submit")
-    first = asyncio.create_task(world.jobs.submit(world.spec, KEY))
+    first = asyncio.create_task(world.jobs.submit(UNASKED, world.spec, KEY))
     await answer.ready.wait()
     read = world.store.by_uid
 
@@ -446,12 +447,12 @@ async def test_a_repetition_that_is_overtaken_while_it_reads_is_not_answered_wit
 
     monkeypatch.setattr(world.store, "by_uid", overtaken)
     with pytest.raises(SubmissionInProgress):
-        await world.jobs.submit(world.spec, KEY)
+        await world.jobs.submit(UNASKED, world.spec, KEY)
 
 
 async def test_many_of_the_same_key_at_once_are_one_job(world: World) -> None:
     answers = await asyncio.gather(
-        *(world.jobs.submit(world.spec, KEY) for _ in range(20)), return_exceptions=True
+        *(world.jobs.submit(UNASKED, world.spec, KEY) for _ in range(20)), return_exceptions=True
     )
     done = [a for a in answers if isinstance(a, Submission)]
     assert {a.record.native_id for a in done} == {"1"}
@@ -462,7 +463,7 @@ async def test_many_of_the_same_key_at_once_are_one_job(world: World) -> None:
 async def test_another_body_under_the_same_key_is_refused(world: World) -> None:
     await submitted(world)
     with pytest.raises(IdempotencyKeyReused):
-        await world.jobs.submit(replace(world.spec, name="other"), KEY)
+        await world.jobs.submit(UNASKED, replace(world.spec, name="other"), KEY)
     assert list(world.scheduler.queue) == ["1"]
 
 
@@ -490,7 +491,7 @@ async def test_a_job_deleted_before_it_is_found_is_cancelled_then(world: World) 
     world.scheduler.fail_next("submit", TIMED_OUT, after_effect=True)
     world.scheduler.fail_next("find", AWAY)
     record = (await submitted(world)).record
-    await world.jobs.cancel(record.uid)
+    await world.jobs.cancel(UNASKED, record.uid)
     await world.tick(1)
     await world.tick(1)
     assert world.scheduler.queue == {}
@@ -503,7 +504,7 @@ async def test_a_job_deleted_before_it_was_taken_is_never_handed_over_again(
 ) -> None:
     world.scheduler.fail_next("submit", TIMED_OUT)
     record = (await submitted(world)).record
-    await world.jobs.cancel(record.uid)
+    await world.jobs.cancel(UNASKED, record.uid)
     if restarts:
         await world.restart()
     await settled(world)
@@ -520,7 +521,7 @@ async def test_a_job_deleted_while_it_is_handed_over_again_is_cancelled(world: W
     await world.tick(SETTLED)
     await world.tick(LATER)
     await answer.ready.wait()
-    await world.jobs.cancel(record.uid)
+    await world.jobs.cancel(UNASKED, record.uid)
     answer.let_go()
     await world.runner.drain()
     await world.tick(1)
@@ -533,7 +534,7 @@ async def test_a_job_deleted_as_its_id_is_being_written_is_cancelled(world: Worl
     """The table may show a record from before another process learnt its id."""
     record = (await submitted(world)).record
     world.table.apply([record.changed(native_id=None)])
-    await world.jobs.cancel(record.uid)
+    await world.jobs.cancel(UNASKED, record.uid)
     await world.tick(1)
     assert world.scheduler.queue == {}
 
@@ -544,7 +545,7 @@ async def test_a_job_deleted_as_its_id_is_being_written_is_cancelled(world: Worl
 async def killed_during(world: World, key: str | None, *, took_it: bool) -> JobUid:
     """Have the service die while the scheduler's command runs."""
     answer = world.scheduler.hold_back_next("submit")
-    dying = asyncio.create_task(world.jobs.submit(world.spec, key))
+    dying = asyncio.create_task(world.jobs.submit(UNASKED, world.spec, key))
     await answer.ready.wait()
     (mark,) = world.scheduler.submitted
     if not took_it:

@@ -32,6 +32,7 @@ from hpcq.domain.errors import (
     SubmissionUnclear,
 )
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, SubmissionKey
+from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import JobState
 from hpcq.services.submission import attempt
 
@@ -105,7 +106,7 @@ class Submitting(RuleBasedStateMachine):
         world = self.world
         spec = replace(world.spec, name=f"job-{key}")
         try:
-            answer = await world.jobs.submit(spec, key)
+            answer = await world.jobs.submit(UNASKED, spec, key)
         except (SubmissionInProgress, SubmissionUnclear, StoreUnavailable):
             return
         except REFUSALS:
@@ -146,7 +147,7 @@ class Submitting(RuleBasedStateMachine):
             return
         spec = replace(self.world.spec, name="another")
         try:
-            self.runner.run(self.world.jobs.submit(spec, key))
+            self.runner.run(self.world.jobs.submit(UNASKED, spec, key))
         except IdempotencyKeyReused:
             return
         raise AssertionError("two bodies under one key")
@@ -157,7 +158,7 @@ class Submitting(RuleBasedStateMachine):
         uid = data.draw(st.sampled_from(list(self.intents)), label="uid")
         # Whoever is told that it failed may or may not have had their wish.
         with contextlib.suppress(HpcqError):
-            self.runner.run(self.world.jobs.cancel(uid))
+            self.runner.run(self.world.jobs.cancel(UNASKED, uid))
         self.intents[uid].is_deleted = True
 
     # What breaks
@@ -193,7 +194,7 @@ class Submitting(RuleBasedStateMachine):
         self.scheduler._scripted["submit"].clear()
         answer = self.scheduler.hold_back_next("submit")
         spec = replace(self.world.spec, name=f"job-{key}")
-        task = asyncio.create_task(self.world.jobs.submit(spec, key))
+        task = asyncio.create_task(self.world.jobs.submit(UNASKED, spec, key))
         reached = asyncio.create_task(answer.ready.wait())
         await asyncio.wait([task, reached], return_when=asyncio.FIRST_COMPLETED)
         if not task.done():

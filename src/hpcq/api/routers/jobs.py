@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import Field, field_validator
 
-from hpcq.api.context import ContextDependency
+from hpcq.api.context import ContextDependency, PrincipalDependency
 from hpcq.api.http_cache import SMALLEST_PACKED_BYTES, accepts_gzip, is_known
 from hpcq.api.job_submission import JobSubmission
 from hpcq.api.problems import responses
@@ -110,6 +110,7 @@ async def submit_job(
     request: Request,
     response: Response,
     context: ContextDependency,
+    principal: PrincipalDependency,
     _query: Annotated[NoQuery, Query()],
     idempotency_key: IdempotencyKeyHeader = None,
 ) -> Submitted:
@@ -122,6 +123,7 @@ async def submit_job(
     same key and body are the same job, for as long as keys are remembered (24 hours).
     """
     submission = await context.jobs.submit(
+        principal,
         body.to_spec(context.wire.cluster_id),
         idempotency_key,
         body.from_program(context.programs),
@@ -159,6 +161,7 @@ async def submit_job(
 async def list_jobs(
     request: Request,
     context: ContextDependency,
+    principal: PrincipalDependency,
     query: Annotated[JobQuery, Query()],
     accept_encoding: Annotated[str, Header(include_in_schema=False)] = "",
     if_none_match: Annotated[str, Header()] = "",
@@ -176,12 +179,13 @@ async def list_jobs(
     usage = query.expand is not None
     if usage:
         context.usage.mark_all_viewed()
-    listing = context.table.listing
+    whose = None if principal.sees_all else principal.user
+    listing = context.table.view(whose)
     freshness = context.table.freshness(now(), context.stale_after)
     if listing.as_of is None and not await listing.in_order():
         raise SchedulerUnavailable(_NEVER_HEARD)
     length = query.length
-    page = None if length is None else await context.pages.page(query.place, length)
+    page = None if length is None else await context.pages.page(query.place, length, whose)
     version = listing.version if page is None else page.version
     following = context.pages.rest(listing) if page is None else page.following
     tag = f'W/"{version}{"u" * usage}{"s" * freshness.stale}{"m" * (following is not None)}"'
@@ -220,11 +224,12 @@ def _next(request: Request, query: JobQuery, following: Cursor) -> str:
 )
 async def get_job(
     context: ContextDependency,
+    principal: PrincipalDependency,
     job_id: Annotated[JobId, Path(alias="jobId")],
     _query: Annotated[NoQuery, Query()],
 ) -> Response:
     """Read one job, queued, running or finished, however long ago."""
-    entry = await context.jobs.read(job_id)
+    entry = await context.jobs.read(principal, job_id)
     freshness = context.table.freshness(now(), context.stale_after)
     return Response(entry.json(freshness), media_type="application/json", headers=_age(freshness))
 
@@ -238,6 +243,7 @@ async def get_job(
 )
 async def get_job_usage(
     context: ContextDependency,
+    principal: PrincipalDependency,
     job_id: Annotated[JobId, Path(alias="jobId")],
     _query: Annotated[NoQuery, Query()],
 ) -> Response:
@@ -247,7 +253,7 @@ async def get_job_usage(
     the longer it is. A job that was put back and ran again has those of its newest run; one that
     was not submitted through this service has none.
     """
-    samples = await context.jobs.usage_over_time(job_id)
+    samples = await context.jobs.usage_over_time(principal, job_id)
     return Response(context.wire.encode_samples(samples), media_type="application/json")
 
 
@@ -261,6 +267,7 @@ async def get_job_usage(
 )
 async def delete_job(
     context: ContextDependency,
+    principal: PrincipalDependency,
     job_id: Annotated[JobId, Path(alias="jobId")],
     _query: Annotated[NoQuery, Query()],
 ) -> Accepted:
@@ -268,7 +275,7 @@ async def delete_job(
 
     Its record stays readable by id. Repeating this is harmless.
     """
-    return _accepted(await context.jobs.cancel(job_id))
+    return _accepted(await context.jobs.cancel(principal, job_id))
 
 
 @router.post(
@@ -281,11 +288,12 @@ async def delete_job(
 )
 async def hold_job(
     context: ContextDependency,
+    principal: PrincipalDependency,
     job_id: Annotated[JobId, Path(alias="jobId")],
     _query: Annotated[NoQuery, Query()],
 ) -> Accepted:
     """Keep a queued job from starting until it is released."""
-    return _accepted(await context.jobs.hold(job_id))
+    return _accepted(await context.jobs.hold(principal, job_id))
 
 
 @router.post(
@@ -298,11 +306,12 @@ async def hold_job(
 )
 async def release_job(
     context: ContextDependency,
+    principal: PrincipalDependency,
     job_id: Annotated[JobId, Path(alias="jobId")],
     _query: Annotated[NoQuery, Query()],
 ) -> Accepted:
     """Let a held job start when its turn comes."""
-    return _accepted(await context.jobs.release(job_id))
+    return _accepted(await context.jobs.release(principal, job_id))
 
 
 def _accepted(record: JobRecord) -> Accepted:

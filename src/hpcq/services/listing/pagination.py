@@ -116,18 +116,23 @@ class Pagination:
         # The cursor is exclusive, and the newest of them is to be the first.
         return AfterEnded(math.nextafter(newest.timestamp(), math.inf), "")
 
-    async def page(self, cursor: Cursor | None, limit: int) -> Page:
+    async def page(self, cursor: Cursor | None, limit: int, user: str | None = None) -> Page:
         """Return at most ``limit`` jobs from ``cursor`` on; there may be fewer before the end.
+
+        Args:
+            cursor: None for the first page.
+            limit: at most so many.
+            user: the one whose jobs; None for everybody's.
 
         Raises:
             StoreUnavailable: the jobs cannot be read that are not in the table.
         """
         if isinstance(cursor, AfterEnded):
-            return await self._ended(cursor, limit)
-        return await self._listed(cursor, limit)
+            return await self._ended(cursor, limit, user)
+        return await self._listed(cursor, limit, user)
 
-    async def _listed(self, cursor: AfterListed | None, limit: int) -> Page:
-        listing = self._table.listing
+    async def _listed(self, cursor: AfterListed | None, limit: int, user: str | None) -> Page:
+        listing = self._table.view(user)
         entries = await listing.in_order()
         start = 0
         if cursor is not None:
@@ -138,9 +143,9 @@ class Pagination:
             return Page(shown, listing.version, AfterListed(*shown[-1].sort_key))
         return Page(shown, listing.version, self.rest(listing))
 
-    async def _ended(self, cursor: AfterEnded, limit: int) -> Page:
+    async def _ended(self, cursor: AfterEnded, limit: int, user: str | None) -> Page:
         since = self._now() - self._listed_for
-        records = await self._store.ended(since, (cursor.ended_at, cursor.uid), limit + 1)
+        records = await self._store.ended(since, (cursor.ended_at, cursor.uid), limit + 1, user)
         found = records[:limit]
         known = self._table.entries
         shown = [r for r in found if r.uid not in known and self._wire.is_listed(r)]

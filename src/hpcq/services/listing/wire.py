@@ -120,7 +120,11 @@ class StableJob(msgspec.Struct, frozen=True, rename=wire_name):
     exit_code: Annotated[int | None, _told(None)]
     exit_signal: Annotated[int | None, _told(None)]
     submit_time: Annotated[Time, _told("2026-11-22T11:58:41.000Z")]
-    owner: Annotated[str | None, _told("ana")]
+    owner: Annotated[str | None, _told("ana", "The account that the scheduler names.")]
+    submitted_by: Annotated[
+        str | None,
+        _told("ana", "The user of this service who submitted it; null for any other job."),
+    ]
     queue: Annotated[str | None, _told("batch")]
     account: Annotated[str | None, _told("pem")]
     hosts: Annotated[tuple[str, ...] | None, _told(["node07"])]
@@ -255,6 +259,7 @@ class WireFormat:
             exit_signal=seen.exit_signal,
             submit_time=self.time(record.submit_time),
             owner=seen.owner,
+            submitted_by=record.submitted_by,
             queue=seen.queue or spec.queue,
             account=seen.account or spec.account,
             hosts=seen.hosts,

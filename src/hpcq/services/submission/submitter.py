@@ -18,6 +18,7 @@ from hpcq.domain.errors import (
     SubmissionInProgress,
 )
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid
+from hpcq.domain.principals import Principal
 from hpcq.domain.submission import IdempotencyKey
 from hpcq.schedulers.base import ChecksSubmission, SchedulerBackend
 from hpcq.services.circuit_breaker import is_away
@@ -86,8 +87,10 @@ class Submitter:
         claim = await self._store.claim(key)
         return None if claim is None else await self._again(claim, key)
 
-    async def submit(self, spec: JobSpec, key: IdempotencyKey | None) -> Submission:
-        """Hand a job over that can be a job.
+    async def submit(
+        self, principal: Principal, spec: JobSpec, key: IdempotencyKey | None
+    ) -> Submission:
+        """Hand over a job of a principal that can be a job.
 
         Raises:
             IdempotencyKeyReused, SubmissionInProgress: see `known`.
@@ -95,7 +98,12 @@ class Submitter:
             HpcqError: the scheduler surely did not take it; the key is free again.
         """
         record = submission.intent(
-            JobUid.new(), spec, self._now(), by=self._runner.me, is_promised=key is not None
+            JobUid.new(),
+            spec,
+            self._now(),
+            by=self._runner.me,
+            is_promised=key is not None,
+            principal=principal,
         )
         # What is on disk is handed over, even if the request has gone.
         return await asyncio.shield(self._runner.keep(self._submit(record, key)))

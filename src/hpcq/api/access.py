@@ -1,0 +1,135 @@
+"""Rules of access: the kind of each route, and the sites and names by which a browser may come."""
+
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from fastapi.routing import APIRoute
+
+from hpcq.auth.settings import AuthSettings
+from hpcq.domain.principals import Scope
+
+__all__ = ["OPEN", "RULES", "AccessRules", "Names", "Target", "is_foreign_site"]
+
+RULES: Mapping[str, Scope | None] = {
+    "healthReady": None,
+    "submitJob": Scope.JOBS_WRITE,
+    "listJobs": Scope.JOBS_READ,
+    "getJob": Scope.JOBS_READ,
+    "getJobUsage": Scope.JOBS_READ,
+    "deleteJob": Scope.JOBS_WRITE,
+    "holdJob": Scope.JOBS_WRITE,
+    "releaseJob": Scope.JOBS_WRITE,
+    "listPrograms": Scope.PROGRAMS_READ,
+}
+"""The scope that each route asks for, by its operation id; None where any principal will do.
+
+`OPEN` alone asks for no principal. A route without a rule keeps the service from starting.
+"""
+OPEN = "healthLive"
+
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{1,5})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The route that a request goes to.
+
+    Attributes:
+        operation: its operation id; None for what is documented nowhere, and for nothing at all.
+        job_id: the job that the path names.
+    """
+
+    operation: str | None = None
+    job_id: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """True when nobody is asked who they are."""
+        return self.operation == OPEN
+
+    @property
+    def scope(self) -> Scope | None:
+        """The scope that the route asks for."""
+        return None if self.operation is None else RULES.get(self.operation)
+
+
+class AccessRules:
+    """The rules of all routes.
+
+    Raises:
+        LookupError: a route has none.
+    """
+
+    def __init__(self, routes: Sequence[APIRoute]) -> None:
+        self._routes = routes
+        for route in routes:
+            if route.operation_id != OPEN and route.operation_id not in RULES:
+                raise LookupError(f"hpcq.api.access.RULES has no rule for {route.operation_id}")
+
+    def target(self, method: str, path: str) -> Target:
+        """Return where a request goes.
+
+        Args:
+            method: of the request.
+            path: decoded, with one slash at its beginning and none at its end.
+        """
+        method = "GET" if method == "HEAD" else method
+        for route in self._routes:
+            found = route.path_regex.match(path)
+            if found is not None and method in (route.methods or ()):
+                return Target(route.operation_id, found.groupdict().get("jobId"))
+        return Target()
+
+
+class Names:
+    """The names under which clients may reach the service.
+
+    Args:
+        settings: more names, or ``*``.
+        host: the address that it listens on, as in the settings.
+    """
+
+    def __init__(self, settings: AuthSettings, host: str) -> None:
+        machine = socket.gethostname().lower()
+        own = {"localhost", "127.0.0.1", "::1", machine, socket.getfqdn().lower()}
+        self._names = own | {host.lower(), *(_bare(name) for name in settings.allowed_hosts)}
+        self._is_any = "*" in settings.allowed_hosts
+
+    def include(self, host: str, server: str | None) -> bool:
+        """Return whether a ``Host`` header names this service.
+
+        Args:
+            host: the header's value.
+            server: our end's address; a client may always write the address that it reached.
+        """
+        if self._is_any:
+            return True
+        found = _HOST.fullmatch(host.lower())
+        if found is None:
+            return False
+        name = _bare(found[1])
+        return name.rstrip(".") in self._names or (server is not None and name == server)
+
+
+def _bare(name: str) -> str:
+    return name.strip("[]")
+
+
+def is_foreign_site(headers: Mapping[str, str], allowed: Sequence[str]) -> bool:
+    """Return whether a page of another site made a browser send this request.
+
+    Browsers say so in ``Origin`` and ``Sec-Fetch-Site``; other clients send neither.
+
+    Args:
+        headers: of the request, names in lower case.
+        allowed: origins that may.
+    """
+    origin = headers.get("origin")
+    if origin is not None:
+        if origin.lower() in allowed:
+            return False
+        return urlsplit(origin.lower()).netloc != headers.get("host", "").lower()
+    return headers.get("sec-fetch-site", "none").lower() not in ("none", "same-origin")

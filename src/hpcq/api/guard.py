@@ -1,0 +1,184 @@
+"""The guard before everything: who asks, under which name, from which site, and may they?"""
+
+import http
+from collections.abc import Mapping
+from typing import cast
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hpcq.api.access import AccessRules, Names, Target, is_foreign_site
+from hpcq.api.context import Context
+from hpcq.api.problems import plain_problem, problem_of
+from hpcq.auth.authenticator import Connection, client_address
+from hpcq.auth.settings import AuthSettings
+from hpcq.domain.errors import HpcqError, NotAuthorized
+from hpcq.domain.principals import Principal
+from hpcq.domain.units import format_time, now
+
+__all__ = ["Guard"]
+
+_ENCODED_SLASH = b"%2f"
+_HARMLESS = ("GET", "HEAD", "OPTIONS")
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
+
+
+class Guard:
+    """ASGI middleware: lets a request pass if somebody who may asks.
+
+    It denies by default. It sees the path as the routes see it: decoded and with single slashes.
+    The principal of a request is in its ``state``.
+
+    Args:
+        app: what it guards.
+        settings: who is trusted.
+        rules: of the routes.
+        names: of the service.
+    """
+
+    def __init__(
+        self, app: ASGIApp, settings: AuthSettings, rules: AccessRules, names: Names
+    ) -> None:
+        self._app = app
+        self._settings = settings
+        self._rules = rules
+        self._names = names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = _headers(scope)
+        target = self._rules.target(scope["method"], _below_root(scope))
+        state = scope.setdefault("state", {})
+        answered: dict[str, object] = {}
+
+        async def send_and_note(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    answer.setdefault(name, value)
+                answer.setdefault("Content-Security-Policy", _NO_PAGE)
+                answered.update(status=message["status"], location=answer.get("location"))
+            await send(message)
+
+        try:
+            self._check_request(scope, headers)
+            if not target.is_open:
+                principal = await self._identify(scope, headers)
+                state["principal"] = principal
+                _check_scope(principal, target)
+            if _ENCODED_SLASH in scope.get("raw_path", b"").lower():
+                # The routes would take it for a slash, and what stands before may not.
+                raise _Refused(404, "The path holds an encoded slash (%2F); no path here has one.")
+        except HpcqError as error:
+            await problem_of(error)(scope, receive, send_and_note)
+        except _Refused as refusal:
+            await plain_problem(refusal.status, refusal.detail)(scope, receive, send_and_note)
+        else:
+            user = state["principal"].user if "principal" in state else None
+            with structlog.contextvars.bound_contextvars(**({"user": user} if user else {})):
+                await self._app(scope, receive, send_and_note)
+        finally:
+            self._audit(scope, headers, target, answered)
+
+    def _check_request(self, scope: Scope, headers: Mapping[str, str]) -> None:
+        server = scope.get("server")
+        host = headers.get("host", "")
+        if not self._names.include(host, server[0] if server else None):
+            raise _Refused(
+                421,
+                f"This service is not {host!r}. If clients are to reach it under this name, add it "
+                "to ALLOWED_HOSTS.",
+            )
+        is_change = scope["method"] not in _HARMLESS
+        if is_change and is_foreign_site(headers, self._settings.allowed_origins):
+            raise NotAuthorized(
+                "A page of another web site made this request. If it is to use this service, add "
+                "its origin to ALLOWED_ORIGINS."
+            )
+
+    async def _identify(self, scope: Scope, headers: Mapping[str, str]) -> Principal:
+        context = cast(Context, scope["app"].state.context)
+        return await context.authenticator.identify(_connection(scope), headers)
+
+    def _audit(
+        self,
+        scope: Scope,
+        headers: Mapping[str, str],
+        target: Target,
+        answered: Mapping[str, object],
+    ) -> None:
+        status = cast(int, answered.get("status", http.HTTPStatus.INTERNAL_SERVER_ERROR))
+        if scope["method"] in _HARMLESS and status not in (401, 403, 421):
+            return
+        context = cast(Context, scope["app"].state.context)
+        principal: Principal | None = scope["state"].get("principal")
+        location = cast(str | None, answered.get("location"))
+        context.audit.write(
+            {
+                "time": format_time(now()),
+                "request": scope["state"].get("request_id"),
+                "user": principal and principal.user,
+                "role": principal and principal.role.value,
+                "through": principal and principal.method.value,
+                "client": client_address(
+                    _connection(scope), headers, self._settings.trusted_proxies
+                ),
+                "action": target.operation or f"{scope['method']} {scope['path'][:200]}",
+                "job": target.job_id or (location and location.rpartition("/")[2]),
+                "status": status,
+            }
+        )
+
+
+class _Refused(Exception):
+    """A request that is refused for its form; nobody was asked who they are."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+def _check_scope(principal: Principal, target: Target) -> None:
+    scope = target.scope
+    if scope is not None and not principal.may(scope):
+        raise NotAuthorized(
+            f"This needs the scope {scope.value}, which "
+            + (
+                f"the role {principal.role.value} does not have."
+                if principal.scopes is None
+                else "the token was not given."
+            )
+        )
+
+
+def _headers(scope: Scope) -> Mapping[str, str]:
+    """Return the headers by their names in lower case; of equal ones all, separated by commas."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        found[name] = f"{found[name]},{value}" if name in found else value
+    return found
+
+
+def _below_root(scope: Scope) -> str:
+    root = scope.get("root_path", "")
+    path: str = scope["path"]
+    return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
+
+
+def _connection(scope: Scope) -> Connection:
+    client, server = scope.get("client"), scope.get("server")
+    return Connection(
+        client=None if client is None else (client[0], client[1]),
+        server=None if server is None or server[1] is None else (server[0], server[1]),
+        peer=scope.get("extensions", {}).get("hpcq.peer"),
+    )

@@ -1,0 +1,1 @@
+"""Authentication: who asks, recognised in one of several ways."""

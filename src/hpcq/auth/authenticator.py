@@ -1,0 +1,177 @@
+"""The principal behind a request."""
+
+import asyncio
+import ipaddress
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hpcq.auth.peer import Address, account_name, groups_of, loopback_peer
+from hpcq.auth.settings import AuthSettings, Network
+from hpcq.auth.tokens import PREFIX, TokenVerifier
+from hpcq.domain.errors import NotAuthenticated
+from hpcq.domain.principals import UNASKED, Method, Principal, Role, Scope
+
+if TYPE_CHECKING:
+    from hpcq.auth.oidc import OidcVerifier
+
+__all__ = ["Authenticator", "Connection", "client_address"]
+
+_ACCOUNTS_KEPT_SECONDS = 60.0
+_FORWARDED = ("forwarded", "via", "x-real-ip")
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The way by which a request came.
+
+    Attributes:
+        client: address and port of the other end; None over a Unix socket.
+        server: address and port of our end.
+        peer: the user id of the process at the other end of a Unix socket.
+    """
+
+    client: Address | None
+    server: Address | None
+    peer: int | None = None
+
+
+def client_address(
+    connection: Connection, headers: Mapping[str, str], trusted: Sequence[Network]
+) -> str | None:
+    """Return the address of the client: behind trusted proxies, the one that they tell of.
+
+    Args:
+        connection: the way by which the request came.
+        headers: of the request, names in lower case.
+        trusted: the addresses of the proxies.
+    """
+    if connection.client is None:
+        return None
+    address = connection.client[0]
+    hops = headers.get("x-forwarded-for", "").split(",")
+    while hops and _is_in(address, trusted):
+        before = hops.pop().strip()
+        if not before:
+            break
+        address = before
+    return address
+
+
+def _is_in(address: str, networks: Sequence[Network]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return any((mapped or parsed) in network for network in networks)
+
+
+class Authenticator:
+    """Recognises who asks.
+
+    A request that shows a token is whose token it is, and nobody's if the token is not good. For
+    one without a token its connection speaks.
+
+    Args:
+        settings: the methods, and who is trusted.
+        tokens: recognises tokens of this service.
+        oidc: recognises those of an OpenID Connect provider; None without one.
+    """
+
+    def __init__(
+        self, settings: AuthSettings, tokens: TokenVerifier, oidc: "OidcVerifier | None"
+    ) -> None:
+        self._settings = settings
+        self._tokens = tokens
+        self._oidc = oidc
+        self._own = os.geteuid()
+        self._accounts: dict[int, tuple[Principal | None, float]] = {}
+
+    async def identify(self, connection: Connection, headers: Mapping[str, str]) -> Principal:
+        """Return who asks.
+
+        Args:
+            connection: the way by which the request came.
+            headers: of the request, names in lower case.
+
+        Raises:
+            NotAuthenticated: nobody that this service knows.
+            StoreUnavailable: the tokens cannot be looked up.
+        """
+        methods = self._settings.auth
+        if Method.NONE in methods:
+            return UNASKED
+        authorization = headers.get("authorization")
+        if authorization is not None:
+            return await self._by_token(authorization)
+        is_forwarded = any(
+            name in _FORWARDED or name.startswith("x-forwarded-") for name in headers
+        )
+        proxies = self._settings.trusted_proxies
+        address = client_address(connection, headers, proxies)
+        for trusted in self._settings.trusted_clients:
+            if address is not None and _is_in(address, [trusted.network]):
+                return self._principal(trusted.user, trusted.role, Method.CLIENT)
+        hint = ""
+        if Method.PEER in methods and not is_forwarded:
+            client, server, user_id = connection.client, connection.server, connection.peer
+            if client is not None and server is not None and not _is_in(client[0], proxies):
+                user_id = loopback_peer(client, server)
+            if user_id is not None:
+                found = await self._account(user_id)
+                if found is not None:
+                    return found
+                hint = f" The account with the user id {user_id} is not in PEER_ACCOUNTS."
+        raise NotAuthenticated(
+            "This service does not know who asks: send the header `Authorization: Bearer TOKEN`. "
+            "`hpcq token create --user NAME --role user`, on the machine of the service, makes a "
+            f"token.{hint}"
+        )
+
+    async def _by_token(self, authorization: str) -> Principal:
+        kind, _, text = authorization.partition(" ")
+        text = text.strip()
+        if kind.lower() != "bearer" or not text:
+            raise NotAuthenticated(
+                "The Authorization header has to read `Bearer TOKEN`; no other kind is known here."
+            )
+        methods = self._settings.auth
+        if text.startswith(PREFIX) and Method.TOKEN in methods:
+            token = await self._tokens.verify(text)
+            return self._principal(token.user, token.role, Method.TOKEN, token.scopes)
+        if self._oidc is not None and not text.startswith(PREFIX):
+            user, role = await self._oidc.verify(text)
+            return self._principal(user, role, Method.OIDC)
+        raise NotAuthenticated("This service takes no tokens of this kind; see its setting AUTH.")
+
+    async def _account(self, user_id: int) -> Principal | None:
+        """Return what an account of this machine may do; None when it may do nothing."""
+        known, good_until = self._accounts.get(user_id, (None, 0.0))
+        if time.monotonic() > good_until:
+            # A directory service may take its time.
+            known = await asyncio.to_thread(self._look_up, user_id)
+            if len(self._accounts) > 10_000:
+                self._accounts.clear()
+            self._accounts[user_id] = known, time.monotonic() + _ACCOUNTS_KEPT_SECONDS
+        return known
+
+    def _look_up(self, user_id: int) -> Principal | None:
+        name = account_name(user_id)
+        if user_id in (0, self._own):
+            return self._principal(name or str(user_id), Role.OPERATOR, Method.PEER)
+        if name is None:
+            return None
+        groups = {f"@{group}" for group in groups_of(name)}
+        for who, role in self._settings.peer_accounts:
+            if who == "*" or who == name or who in groups:
+                return self._principal(name, role, Method.PEER)
+        return None
+
+    def _principal(
+        self, user: str, role: Role, method: Method, scopes: frozenset[Scope] | None = None
+    ) -> Principal:
+        sees_all = role is Role.OPERATOR or self._settings.job_visibility == "all"
+        return Principal(user=user, role=role, method=method, sees_all=sees_all, scopes=scopes)

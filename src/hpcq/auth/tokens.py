@@ -1,0 +1,136 @@
+"""Tokens of this service: made once, shown once, and recognised by their hash."""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from hpcq.domain.errors import NotAuthenticated
+from hpcq.domain.principals import Role, Scope
+from hpcq.storage.tokens import Token, TokenStore
+
+__all__ = ["PREFIX", "TokenVerifier", "create_token", "keep_operator_token"]
+
+PREFIX = "hpcq_"
+"""The beginning of every token, by which secret scanners and people know one."""
+
+_RANDOM_BYTES = 32
+_REMEMBERED_SECONDS = 5.0
+_REMEMBERED_TOKENS = 10_000
+
+
+def _digest(token: str) -> str:
+    # The token is random and long: a slow hash would protect nothing more.
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+async def create_token(
+    store: TokenStore,
+    *,
+    user: str,
+    role: Role,
+    at: datetime,
+    scopes: frozenset[Scope] | None = None,
+    expires_at: datetime | None = None,
+) -> str:
+    """Make a token and return it; only its hash is kept.
+
+    Args:
+        store: keeps the hash.
+        user: whose it is.
+        role: what they may do.
+        at: now, aware.
+        scopes: narrow it; None for all that the role allows.
+        expires_at: aware; None for never.
+    """
+    text = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+    token = Token(
+        token_id=secrets.token_hex(4),
+        user=user,
+        role=role,
+        scopes=scopes,
+        created_at=at,
+        expires_at=expires_at,
+    )
+    await store.add(token, _digest(text))
+    return text
+
+
+async def keep_operator_token(store: TokenStore, path: Path, at: datetime) -> None:
+    """Make the operator's token and its file, unless they are there.
+
+    Args:
+        store: keeps the hash.
+        path: the file, for this account alone.
+        at: now, aware.
+
+    Raises:
+        OSError: the file cannot be read or written.
+    """
+    text = await asyncio.to_thread(_read_or_make, path)
+    token = Token(
+        token_id=secrets.token_hex(4),
+        user="operator",
+        role=Role.OPERATOR,
+        scopes=None,
+        created_at=at,
+    )
+    await store.add(token, _digest(text))
+
+
+def _read_or_make(path: Path) -> str:
+    with contextlib.suppress(FileExistsError):
+        text = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+        # Whole or not at all: a service that dies meanwhile leaves no empty token.
+        new = path.with_suffix(".new")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w") as file:
+            file.write(f"{text}\n")
+        os.link(new, path)
+    path.with_suffix(".new").unlink(missing_ok=True)
+    return path.read_text().strip()
+
+
+class TokenVerifier:
+    """Recognises tokens. What the database says of one is remembered for 5 s.
+
+    Args:
+        store: knows the hashes.
+        clock: the present, aware.
+    """
+
+    def __init__(self, store: TokenStore, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._now = clock
+        self._known: OrderedDict[str, tuple[Token, float]] = OrderedDict()
+
+    async def verify(self, text: str) -> Token:
+        """Return whose token this is.
+
+        Raises:
+            NotAuthenticated: there is none such, or it is not good any more.
+            StoreUnavailable: it cannot be looked up.
+        """
+        digest = _digest(text)
+        token, good_until = self._known.get(digest, (None, 0.0))
+        if token is None or time.monotonic() > good_until:
+            token = await self._store.find(digest)
+            if token is None:
+                raise NotAuthenticated(
+                    "This service made no such token. `hpcq token create` makes one."
+                )
+            self._known[digest] = token, time.monotonic() + _REMEMBERED_SECONDS
+            self._known.move_to_end(digest)
+            if len(self._known) > _REMEMBERED_TOKENS:
+                self._known.popitem(last=False)
+        if token.revoked_at is not None:
+            raise NotAuthenticated("This token was revoked. `hpcq token create` makes another.")
+        if token.expires_at is not None and token.expires_at <= self._now():
+            raise NotAuthenticated("This token has expired. `hpcq token create` makes another.")
+        return token

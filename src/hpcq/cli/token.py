@@ -1,0 +1,108 @@
+"""``hpcq token``: make, list and revoke tokens, in the records of the service."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from hpcq.auth.tokens import create_token
+from hpcq.config import SettingsError, deployment_of, load_settings
+from hpcq.domain.errors import StoreUnavailable
+from hpcq.domain.principals import Role, Scope
+from hpcq.domain.units import format_time, now
+from hpcq.storage.database import Database
+from hpcq.storage.tokens import TokenStore
+from hpcq.telemetry import configure_logging
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Make, list and revoke tokens.", no_args_is_help=True)
+
+_T = TypeVar("_T")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
+_LIFETIME = re.compile(r"([1-9][0-9]{0,5})([hdw])")
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+
+@app.command()
+def create(
+    user: Annotated[str, typer.Option(help="The name that jobs, logs and events show.")],
+    role: Annotated[Role, typer.Option(help="What its bearer may do.")] = Role.USER,
+    expires: Annotated[
+        str | None, typer.Option(help="Its lifetime: hours, days or weeks, as 12h, 90d, 4w.")
+    ] = None,
+    scope: Annotated[
+        list[Scope] | None, typer.Option(help="Narrow it to this; may be given again.")
+    ] = None,
+) -> None:
+    """Make a token and print it. It is shown this once: the records hold only its hash."""
+    if _USER.fullmatch(user) is None:
+        raise typer.BadParameter(f"{user!r} is not a name of letters, digits and . _ @ -")
+    lifetime = None if expires is None else _lifetime(expires)
+    scopes = frozenset(scope) if scope else None
+
+    async def make(store: TokenStore) -> str:
+        at = now()
+        expires_at = None if lifetime is None else at + lifetime
+        return await create_token(
+            store, user=user, role=role, at=at, scopes=scopes, expires_at=expires_at
+        )
+
+    typer.echo(_with_store(make))
+
+
+@app.command("list")
+def list_tokens() -> None:
+    """List all tokens: id, user, role, scopes, when it was made, and until when it is good."""
+    for token in _with_store(lambda store: store.all()):
+        if token.revoked_at is not None:
+            until = f"revoked {format_time(token.revoked_at)}"
+        elif token.expires_at is not None:
+            is_over = token.expires_at <= now()
+            until = f"{'expired' if is_over else 'expires'} {format_time(token.expires_at)}"
+        else:
+            until = "never expires"
+        scopes = "all scopes" if token.scopes is None else ",".join(sorted(token.scopes))
+        cells = (token.token_id, token.user, token.role, scopes, format_time(token.created_at))
+        typer.echo("\t".join((*cells, until)))
+
+
+@app.command()
+def revoke(token_id: Annotated[str, typer.Argument(help="As `hpcq token list` shows it.")]) -> None:
+    """Make a token worthless. A running service notices within 5 s."""
+    if not _with_store(lambda store: store.revoke(token_id, now())):
+        typer.echo(f"There is no token {token_id!r}; `hpcq token list` shows all.", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"The token {token_id} is worthless now.")
+
+
+def _lifetime(text: str) -> timedelta:
+    found = _LIFETIME.fullmatch(text)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is not a lifetime such as 12h, 90d or 4w")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _with_store(do: Callable[[TokenStore], Awaitable[_T]]) -> _T:
+    """Return what a function does with the tokens of the service whose settings are here."""
+
+    async def work() -> _T:
+        database = Database(settings.store_url, deployment_of(settings), beside_the_service=True)
+        await database.open()
+        try:
+            return await do(TokenStore(database))
+        finally:
+            await database.close()
+
+    try:
+        settings = load_settings(Path.cwd() / ".env")
+        # Standard output is for the token alone.
+        configure_logging(settings.log_format, settings.log_level)
+        return asyncio.run(work())
+    except (SettingsError, StoreUnavailable) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None

@@ -1,0 +1,89 @@
+"""Principals: the people and programs that ask, and what each of them may see and do."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hpcq.domain.jobs import JobRecord
+
+__all__ = ["UNASKED", "Method", "Principal", "Role", "Scope"]
+
+
+class Role(StrEnum):
+    """The rights of a principal; each role has those of the one before."""
+
+    VIEWER = "viewer"
+    """Reads."""
+    USER = "user"
+    """Submits jobs, and changes its own."""
+    OPERATOR = "operator"
+    """Sees and changes all jobs."""
+
+
+class Scope(StrEnum):
+    """One kind of requests. A token may be narrowed to some of them."""
+
+    JOBS_READ = "jobs:read"
+    JOBS_WRITE = "jobs:write"
+    PROGRAMS_READ = "programs:read"
+    EVENTS_READ = "events:read"
+    ADMIN = "admin"
+
+
+class Method(StrEnum):
+    """The way in which a principal was recognised."""
+
+    PEER = "peer"
+    """The kernel named the account at the other end of a connection on this machine."""
+    TOKEN = "token"  # noqa: S105
+    """A token of this service."""
+    OIDC = "oidc"
+    """A token of an OpenID Connect provider."""
+    CLIENT = "client"
+    """The address of a client that the settings trust."""
+    NONE = "none"
+    """Nobody is asked (``AUTH=none``)."""
+
+
+_READS = frozenset({Scope.JOBS_READ, Scope.PROGRAMS_READ, Scope.EVENTS_READ})
+_SCOPES = {
+    Role.VIEWER: _READS,
+    Role.USER: _READS | {Scope.JOBS_WRITE},
+    Role.OPERATOR: frozenset(Scope),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Somebody who asks.
+
+    Attributes:
+        user: the name; an account's for `Method.PEER`, empty for `Method.NONE`.
+        scopes: what the request may do at most; None for all that the role allows.
+        sees_all: whether it sees the jobs of others.
+    """
+
+    user: str
+    role: Role
+    method: Method
+    sees_all: bool
+    scopes: frozenset[Scope] | None = None
+
+    def may(self, scope: Scope) -> bool:
+        """Return whether requests of this kind are allowed."""
+        return scope in _SCOPES[self.role] and (self.scopes is None or scope in self.scopes)
+
+    def owns(self, record: JobRecord) -> bool:
+        """Return whether the job is its own, see `JobRecord.belongs_to`."""
+        return self.method is not Method.NONE and record.belongs_to == self.user
+
+    def may_see(self, record: JobRecord) -> bool:
+        """Return whether it may know of the job."""
+        return self.sees_all or self.owns(record)
+
+    def may_change(self, record: JobRecord) -> bool:
+        """Return whether it may end, hold or release the job."""
+        return self.role is Role.OPERATOR or (self.role is Role.USER and self.owns(record))
+
+
+UNASKED = Principal(user="", role=Role.OPERATOR, method=Method.NONE, sees_all=True)
+"""The principal of every request where nobody is asked who they are (``AUTH=none``)."""

@@ -1,0 +1,134 @@
+"""A service that runs, asked by real accounts of this machine, through proxies, and with tokens."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hpcq.schedulers.testing.service import INSTALLATION, Service, clean_environment
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+
+
+@contextmanager
+def running(directory: Path, **settings: str) -> Iterator[Service]:
+    with Service(directory, {"SCHEDULER": "LOCAL", **settings}) as service:
+        yield service
+
+
+def ask_as(account: str, service: Service, path: str, *headers: str) -> tuple[int, str]:
+    """Return status and body of the answer to a request from a process of an account."""
+    lines = "".join(f"{line}\\r\\n" for line in ("Host: localhost", "Connection: close", *headers))
+    script = (
+        f"exec 3<>/dev/tcp/127.0.0.1/{service.port}; "
+        f"printf 'GET {path} HTTP/1.1\\r\\n{lines}\\r\\n' >&3; cat <&3"
+    )
+    answer = subprocess.run(
+        ["/bin/bash", "-c", script],
+        user=account,
+        capture_output=True,
+        check=True,
+        cwd="/",
+    ).stdout.decode()
+    head, _, body = answer.partition("\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+def token_command(service: Service, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **clean_environment(),
+        **service.settings,
+        "PYTHONPATH": str(INSTALLATION / "src"),
+    }
+    command = [sys.executable, "-m", "hpcq", "token", *words]
+    return subprocess.run(
+        command,
+        env=environment | {"NO_COLOR": "1", "TERM": "dumb"},
+        cwd=service.directory,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@as_root
+def test_another_account_of_this_machine(tmp_path: Path) -> None:
+    with running(tmp_path) as service:
+        assert service.client.get("/jobs").status_code == 200
+        status, body = ask_as("nobody", service, "/jobs")
+        assert (status, "65534 is not in PEER_ACCOUNTS" in body) == (401, True)
+        assert ask_as("nobody", service, "/health/live")[0] == 200
+        service.stop()
+        service.settings["PEER_ACCOUNTS"] = "nobody=viewer"
+        service.start()
+        assert ask_as("nobody", service, "/jobs") == (200, "[]")
+        forwarded = ask_as("nobody", service, "/jobs", "X-Forwarded-For: 127.0.0.1")
+        assert forwarded[0] == 401
+
+
+def test_a_forwarded_address_is_believed_from_trusted_proxies_alone(tmp_path: Path) -> None:
+    portal = {"TRUSTED_CLIENTS": "192.0.2.7=viewer:portal"}
+    said = {"X-Forwarded-For": "192.0.2.7"}
+    with running(tmp_path / "no", **portal) as service:
+        assert service.client.get("/jobs", headers=said).status_code == 401
+    portal["TRUSTED_CLIENTS"] += ",127.0.0.1=operator:test"
+    with running(tmp_path / "yes", **portal, TRUSTED_PROXIES="127.0.0.1") as service:
+        assert service.client.get("/jobs", headers=said).status_code == 200
+        assert service.client.post("/jobs", json={}, headers=said).status_code == 403
+        forged = {"X-Forwarded-For": "192.0.2.7, 203.0.113.9"}
+        assert service.client.get("/jobs", headers=forged).status_code == 401
+
+
+def test_tokens_from_the_command_line_while_the_service_runs(tmp_path: Path) -> None:
+    with running(tmp_path) as service:
+        made = token_command(service, "create", "--user", "ana", "--role", "viewer")
+        assert made.returncode == 0, made.stderr
+        token = made.stdout.strip()
+        assert re.fullmatch(r"hpcq_[A-Za-z0-9_-]{43}", token)
+        headers = {"Authorization": f"Bearer {token}"}
+        assert service.client.get("/jobs", headers=headers).status_code == 200
+        assert service.client.post("/jobs", json={}, headers=headers).status_code == 403
+        listed = token_command(service, "list").stdout
+        assert token not in listed
+        (token_id,) = re.findall(r"^(\w+)\tana\tviewer\tall scopes\t.*never expires$", listed, re.M)
+        assert token_command(service, "revoke", token_id).returncode == 0
+        service.stop()
+        service.start()
+        assert service.client.get("/jobs", headers=headers).status_code == 401
+        unknown = token_command(service, "revoke", "nope")
+        assert (unknown.returncode, "token list" in unknown.stderr) == (1, True)
+        for wrong in (["--user", "a b"], ["--user", "a", "--expires", "1y"], ["--role", "user"]):
+            assert token_command(service, "create", *wrong).returncode == 2
+        assert token not in service.log.read_text()
+        for path in service.state_directory.rglob("*"):
+            assert path.is_dir() or token.encode() not in path.read_bytes(), path
+
+
+def test_a_token_without_a_running_service(tmp_path: Path) -> None:
+    service = Service(tmp_path, {"SCHEDULER": "LOCAL"})
+    service.state_directory.mkdir(mode=0o700, parents=True)
+    token = token_command(service, "create", "--user", "ana", "--expires", "12h").stdout.strip()
+    with service:
+        headers = {"Authorization": f"Bearer {token}"}
+        assert service.client.get("/jobs", headers=headers).status_code == 200
+        # Unknown to a proxy, which adds its header.
+        through = headers | {"Via": "1.1 proxy"}
+        assert service.client.get("/jobs", headers=through).status_code == 200
+
+
+def test_the_operators_token_is_for_the_account_alone(tmp_path: Path) -> None:
+    with running(tmp_path) as service:
+        path = service.state_directory / "operator.token"
+        assert path.stat().st_mode & 0o777 == 0o600
+        before = path.read_text()
+        through = {"Authorization": f"Bearer {before.strip()}", "Via": "1.1 proxy"}
+        assert service.client.get("/jobs", headers=through).status_code == 200
+        service.stop()
+        service.start()
+        assert path.read_text() == before
+        assert service.client.get("/jobs", headers=through).status_code == 200

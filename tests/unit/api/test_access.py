@@ -1,0 +1,369 @@
+"""Every route of the schema, for everybody who may or may not use it, on jobs of anybody."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.unit.api.conftest import App, running
+
+from hpcq.api import access
+from hpcq.auth.tokens import create_token
+from hpcq.config import Settings, deployment_of
+from hpcq.domain.principals import Method, Role, Scope
+from hpcq.domain.units import now
+from hpcq.schedulers.testing.waiting import eventually
+from hpcq.storage.database import Database
+from hpcq.storage.tokens import TokenStore
+
+pytestmark = pytest.mark.anyio
+
+# The roles that may use a route, and what is allowed with a job of somebody else that they see.
+READ = {Role.VIEWER: True, Role.USER: True, Role.OPERATOR: True}
+CHANGE = {Role.VIEWER: False, Role.USER: True, Role.OPERATOR: True}
+EXPECTED: Mapping[str, tuple[Mapping[Role, bool], Scope | None]] = {
+    "submitJob": (CHANGE, Scope.JOBS_WRITE),
+    "listJobs": (READ, Scope.JOBS_READ),
+    "getJob": (READ, Scope.JOBS_READ),
+    "getJobUsage": (READ, Scope.JOBS_READ),
+    "deleteJob": (CHANGE, Scope.JOBS_WRITE),
+    "holdJob": (CHANGE, Scope.JOBS_WRITE),
+    "releaseJob": (CHANGE, Scope.JOBS_WRITE),
+    "listPrograms": (READ, Scope.PROGRAMS_READ),
+    "healthReady": (READ, None),
+}
+BAD = {
+    "no token": None,
+    "an unknown token": "Bearer hpcq_unknown",
+    "no token at all": "Bearer",
+    "a password": "Basic cm9vdDpyb290",
+    "a foreign token": "Bearer eyJhbGciOiJub25lIn0.e30.",
+}
+
+
+@dataclass
+class Site:
+    """A service with tokens, and a job of each of two people."""
+
+    app: App
+    tokens: dict[str, str] = field(default_factory=dict)
+    jobs: dict[str, str] = field(default_factory=dict)
+
+    async def ask(self, method: str, path: str, who: str | None, **more: Any) -> httpx.Response:
+        headers = {} if who is None else {"Authorization": f"Bearer {self.tokens[who]}"}
+        return await self.app.client.request(method, path, headers=headers, **more)
+
+    async def submit(self, who: str, **fields: Any) -> httpx.Response:
+        return await self.ask("POST", "/jobs", who, json=self.app.body | fields)
+
+
+async def _site(tmp_path: Path, visibility: str) -> AsyncIterator[Site]:
+    settings: dict[str, Any] = {"auth": (Method.TOKEN,), "job_visibility": visibility}
+    async with running(tmp_path, **settings) as app:
+        site = Site(app)
+        state = Settings(scheduler="fake", state_directory=tmp_path / "state")
+        database = Database(state.store_url, deployment_of(state), beside_the_service=True)
+        await database.open()
+        store = TokenStore(database)
+        for role in Role:
+            for user in ("ana", "bob"):
+                token = await create_token(store, user=user, role=role, at=now())
+                site.tokens[f"{user} the {role.value}"] = token
+        for scope in Scope:
+            site.tokens[scope] = await create_token(
+                store, user="ana", role=Role.OPERATOR, at=now(), scopes=frozenset({scope})
+            )
+        site.tokens["expired"] = await create_token(
+            store, user="ana", role=Role.OPERATOR, at=now(), expires_at=now() - timedelta(seconds=1)
+        )
+        site.tokens["revoked"] = await create_token(store, user="eve", role=Role.OPERATOR, at=now())
+        (eve,) = [token for token in await store.all() if token.user == "eve"]
+        await store.revoke(eve.token_id, now())
+        await database.close()
+        for user in ("ana", "bob"):
+            answer = await site.submit(f"{user} the user", hold=True)
+            assert answer.status_code == 201, answer.text
+            site.jobs[user] = answer.json()["jobId"]
+        # The first sight of a job is a change of it.
+        await app.asked_again()
+        yield site
+
+
+@pytest.fixture
+async def site(plugin: None, tmp_path: Path) -> AsyncIterator[Site]:
+    async for one in _site(tmp_path, "all"):
+        yield one
+
+
+@pytest.fixture
+async def private(plugin: None, tmp_path: Path) -> AsyncIterator[Site]:
+    """A site where people see only their own jobs."""
+    async for one in _site(tmp_path, "own"):
+        yield one
+
+
+def operations(app: App) -> list[tuple[str, str, str]]:
+    """Return method, path and operation id of every route in the schema."""
+    schema = app.client._transport.app.openapi()  # type: ignore[attr-defined]
+    return [
+        (method.upper(), path, operation["operationId"])
+        for path, methods in schema["paths"].items()
+        for method, operation in methods.items()
+        if operation["operationId"] != access.OPEN
+    ]
+
+
+async def test_every_route_has_a_rule_and_an_expectation(site: Site) -> None:
+    names = {name for _, _, name in operations(site.app)}
+    assert names == set(EXPECTED) == set(access.RULES)
+
+
+def test_a_route_without_a_rule_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hpcq.api.app import create_app
+
+    monkeypatch.setattr(
+        access, "RULES", {k: v for k, v in access.RULES.items() if k != "listPrograms"}
+    )
+    with pytest.raises(LookupError, match="listPrograms"):
+        create_app(Settings())
+
+
+@pytest.mark.parametrize("shown", BAD.values(), ids=BAD)
+async def test_access_without_a_good_token(site: Site, shown: str | None) -> None:
+    headers = {} if shown is None else {"Authorization": shown}
+    paths = [(method, path) for method, path, _ in operations(site.app)]
+    for method, path in [*paths, ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/nothing")]:
+        where = path.format(jobId=site.jobs["ana"])
+        for spelling in (where, f"{where}/", f"/{where}", where.replace("o", "%6F", 1)):
+            answer = await site.app.client.request(method, spelling, headers=headers)
+            assert answer.status_code == 401, (method, spelling)
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+            assert answer.json()["code"] == "not_authenticated"
+
+
+@pytest.mark.parametrize("token", ["expired", "revoked"])
+async def test_access_with_a_token_that_is_over(site: Site, token: str) -> None:
+    answer = await site.ask("GET", "/jobs", token)
+    assert answer.status_code == 401
+    assert token in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("role", Role)
+async def test_access_by_role(site: Site, role: Role) -> None:
+    for method, path, name in operations(site.app):
+        allowed, _ = EXPECTED[name]
+        for job in (site.jobs["ana"], site.jobs["bob"], "99999"):
+            where = path.format(jobId=job)
+            answer = await site.ask(method, where, f"ana the {role.value}", json={})
+            case = (role, method, where, answer.text)
+            is_change = allowed is CHANGE and "{jobId}" in path
+            if not allowed[role]:
+                assert answer.status_code == 403, case
+            elif "{jobId}" in path and job == "99999":
+                assert answer.status_code == 404, case
+            elif is_change and job == site.jobs["bob"] and role is not Role.OPERATOR:
+                assert answer.status_code == 403, case
+                assert "not yours" in answer.json()["detail"]
+            else:
+                assert answer.status_code not in (401, 403, 404), case
+
+
+@pytest.mark.parametrize("scope", Scope)
+async def test_access_by_scope(site: Site, scope: Scope) -> None:
+    for method, path, name in operations(site.app):
+        _, needed = EXPECTED[name]
+        where = path.format(jobId=site.jobs["bob"])
+        answer = await site.ask(method, where, scope, json={})
+        if needed in (None, scope):
+            assert answer.status_code not in (401, 403), (scope, name, answer.text)
+        else:
+            assert answer.status_code == 403, (scope, name)
+            assert needed is not None
+            assert needed.value in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.USER])
+async def test_a_job_of_somebody_else_where_people_see_their_own(private: Site, role: Role) -> None:
+    who, bobs = f"ana the {role.value}", private.jobs["bob"]
+    listed = await private.ask("GET", "/jobs", who)
+    assert [job["jobId"] for job in listed.json()] == [private.jobs["ana"]]
+    pages = await private.ask("GET", "/jobs?limit=10", who)
+    assert [job["jobId"] for job in pages.json()] == [private.jobs["ana"]]
+    uid = (await private.ask("GET", f"/jobs/{bobs}", "bob the user")).json()["uid"]
+    for method, path, name in operations(private.app):
+        if "{jobId}" not in path or not EXPECTED[name][0][role]:
+            continue
+        for known in (bobs, uid):
+            answer = await private.ask(method, path.format(jobId=known), who)
+            unknown = await private.ask(method, path.format(jobId=99999), who)
+            assert answer.status_code == 404
+            # Word for word as for a job that is not there.
+            assert answer.json()["detail"].replace(repr(known), "") == unknown.json()[
+                "detail"
+            ].replace("'99999'", "")
+
+
+async def test_a_dependency_on_a_job_that_may_not_be_seen(private: Site) -> None:
+    bobs, nobodys = private.jobs["bob"], "99999"
+    refused = [
+        await private.submit("ana the user", dependsOn=[{"jobId": job}]) for job in (bobs, nobodys)
+    ]
+    assert [answer.status_code for answer in refused] == [400, 400]
+    details = [answer.json()["detail"] for answer in refused]
+    assert details[0].replace(bobs, "") == details[1].replace(nobodys, "")
+
+
+async def test_operators_see_all_jobs_where_people_see_their_own(private: Site) -> None:
+    listed = await private.ask("GET", "/jobs", "ana the operator")
+    assert {job["jobId"] for job in listed.json()} == set(private.jobs.values())
+
+
+async def test_each_view_has_an_etag_of_its_own(private: Site) -> None:
+    people = ("ana the user", "bob the user", "ana the operator")
+    before = {who: (await private.ask("GET", "/jobs", who)).headers["etag"] for who in people}
+    assert len(set(before.values())) == 3
+    assert (await private.submit("ana the user")).status_code == 201
+    after = {who: (await private.ask("GET", "/jobs", who)).headers["etag"] for who in people}
+    changed = {who for who in people if before[who] != after[who]}
+    assert changed == {"ana the user", "ana the operator"}
+
+
+async def test_equal_keys_of_two_people_are_two_keys(site: Site) -> None:
+    async def submit(who: str) -> tuple[str, bool]:
+        answer = await site.app.client.post(
+            "/jobs",
+            json=site.app.body,
+            headers={"Authorization": f"Bearer {site.tokens[who]}", "Idempotency-Key": "monday"},
+        )
+        assert answer.status_code == 201, answer.text
+        return answer.json()["jobId"], "idempotent-replayed" in answer.headers
+
+    ana, bob = await submit("ana the user"), await submit("bob the user")
+    assert ana[0] != bob[0]
+    assert not ana[1]
+    assert not bob[1]
+    assert await submit("ana the operator") == (ana[0], True)
+
+
+async def test_a_job_tells_who_submitted_it_and_who_ended_it(site: Site) -> None:
+    job = site.jobs["ana"]
+    assert (await site.ask("GET", f"/jobs/{job}", "ana the user")).json()["submittedBy"] == "ana"
+    assert (await site.ask("DELETE", f"/jobs/{job}", "bob the operator")).status_code == 202
+    events = await site.app.context.jobs.store.events(0, 100)
+    told = [e.data for e in events if e.data["jobId"] == job]
+    assert {data["submittedBy"] for data in told} == {"ana"}
+    assert told[-1]["cancelRequestedBy"] == "bob"
+
+
+async def test_the_audit_log_has_a_line_for_changes_and_refusals(
+    site: Site, tmp_path: Path
+) -> None:
+    path = tmp_path / "state" / "audit.jsonl"
+    job = site.jobs["ana"]
+    await site.ask("GET", "/jobs", "ana the user")
+    await site.ask("POST", f"/jobs/{job}/hold", "bob the user")
+    await site.ask("POST", "/jobs/1%0A%7B%22user%22:%22root%22%7D/hold", None)
+    lines: list[dict[str, Any]] = []
+
+    async def written() -> bool:
+        lines[:] = [json.loads(line) for line in path.read_text().splitlines()]
+        return len(lines) == 4
+
+    await eventually(written)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [(line["action"], line["user"], line["status"]) for line in lines[-2:]] == [
+        ("holdJob", "bob", 403),
+        ("holdJob", None, 401),
+    ]
+    submitted = next(line for line in lines if line["action"] == "submitJob")
+    assert (submitted["user"], submitted["role"], submitted["through"], submitted["job"]) == (
+        "ana",
+        "user",
+        "token",
+        job,
+    )
+    assert not any(line["action"] == "listJobs" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_ours"),
+    [
+        ("localhost", True),
+        ("localhost:5049", True),
+        ("LOCALHOST.", True),
+        ("[::1]:80", True),
+        ("127.0.0.1", True),
+        ("queue.example", True),
+        ("evil.example", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.nip.io", False),
+        ("evil@localhost", False),
+        ("", False),
+        ("[::1", False),
+    ],
+)
+async def test_hosts_under_which_the_service_answers(
+    plugin: None, tmp_path: Path, host: str, is_ours: bool
+) -> None:
+    async with running(tmp_path, allowed_hosts=("queue.example",)) as app:
+        answer = await app.client.get("/jobs", headers={"Host": host})
+        assert answer.status_code == (200 if is_ours else 421)
+        if not is_ours:
+            assert answer.json()["code"] == "wrong_host"
+
+
+@pytest.mark.parametrize(
+    ("headers", "passes"),
+    [
+        ({}, True),
+        ({"Origin": "http://localhost"}, True),
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        ({"Sec-Fetch-Site": "none"}, True),
+        ({"Origin": "https://portal.example", "Sec-Fetch-Site": "cross-site"}, True),
+        ({"Origin": "http://localhost:3000"}, False),
+        ({"Origin": "https://evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Origin": ""}, False),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "same-site"}, False),
+    ],
+)
+async def test_changes_by_pages_of_other_sites(
+    plugin: None, tmp_path: Path, headers: dict[str, str], passes: bool
+) -> None:
+    async with running(tmp_path, allowed_origins=("https://portal.example",)) as app:
+        submitted = await app.client.post("/jobs", json=app.body, headers=headers)
+        assert submitted.status_code == (201 if passes else 403)
+        assert (await app.client.post("/jobs/1/hold", headers=headers)).status_code in (
+            (202, 409, 404) if passes else (403,)
+        )
+        assert (await app.client.get("/jobs", headers=headers)).status_code == 200
+
+
+async def test_another_site_may_ask_only_where_it_is_allowed(plugin: None, tmp_path: Path) -> None:
+    async with running(tmp_path, allowed_origins=("https://portal.example",)) as app:
+        for origin, allowed in (("https://portal.example", True), ("https://evil.example", False)):
+            answer = await app.client.options(
+                "/jobs", headers={"Origin": origin, "Access-Control-Request-Method": "POST"}
+            )
+            assert (answer.headers.get("access-control-allow-origin") == origin) is allowed
+
+
+async def test_an_encoded_slash_is_no_separator(app: App) -> None:
+    for path in ("/jobs/1%2Fhold", "/jobs%2f1"):
+        answer = await app.client.post(path)
+        assert answer.status_code == 404
+        assert "%2F" in answer.json()["detail"]
+
+
+async def test_the_documentation_page_runs_only_its_own_scripts(app: App) -> None:
+    page = await app.client.get("/docs")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "'unsafe-inline'" not in policy.partition("script-src")[2].partition(";")[0]
+    assert "sha256-" in policy
+    assert (await app.client.get("/jobs")).headers["x-content-type-options"] == "nosniff"

@@ -1,0 +1,243 @@
+"""Tokens of an OpenID Connect provider that runs, rotates its keys, lies and goes away."""
+
+import base64
+import hmac
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey, Key, KeySet, RSAKey
+
+from hpcq.auth import oidc
+from hpcq.auth.oidc import OidcVerifier
+from hpcq.config import Settings
+from hpcq.domain.errors import NotAuthenticated, ProviderUnavailable
+from hpcq.domain.principals import Role
+
+pytestmark = pytest.mark.anyio
+
+AUDIENCE = "hpc-queue"
+FIRST, SECOND, STRANGER = (
+    RSAKey.generate_key(2048, {"kid": kid}, private=True) for kid in ("first", "second", "first")
+)
+
+
+class Provider:
+    """A provider that answers over HTTP on loopback.
+
+    Attributes:
+        issuer: what it calls itself in its discovery document.
+        asked: how often its keys were fetched.
+        is_away: whether it answers with 503.
+    """
+
+    def __init__(self) -> None:
+        self.keys: list[Key] = [FIRST]
+        self.asked = 0
+        self.is_away = False
+        provider = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if provider.is_away:
+                    self.send_error(503)
+                    return
+                if self.path == "/.well-known/openid-configuration":
+                    body: Any = {"issuer": provider.issuer, "jwks_uri": f"{provider.url}/keys"}
+                else:
+                    provider.asked += 1
+                    body = KeySet(list(provider.keys)).as_dict(private=False)
+                data = json.dumps(body).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = self.issuer = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
+
+    def claims(self, **changes: Any) -> dict[str, Any]:
+        claims = {
+            "iss": self.url,
+            "aud": AUDIENCE,
+            "exp": int(time.time()) + 300,
+            "preferred_username": "ana",
+            "roles": ["planners"],
+        } | changes
+        return {name: value for name, value in claims.items() if value is not None}
+
+    def token(self, key: Any = None, header: dict[str, Any] | None = None, **changes: Any) -> str:
+        key = key or self.keys[0]
+        header = {"alg": "RS256", "kid": key.kid} | (header or {})
+        return jwt.encode(header, self.claims(**changes), key, algorithms=[header["alg"]])
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    provider = Provider()
+    yield provider
+    provider.server.shutdown()
+    provider.server.server_close()
+
+
+def verifier(provider: Provider, **settings: str) -> OidcVerifier:
+    given = {
+        "auth": "oidc",
+        "oidc_issuer": provider.url,
+        "oidc_audience": AUDIENCE,
+        "oidc_roles": "admins=operator,planners=user,guests=viewer",
+    } | settings
+    return OidcVerifier(Settings.model_validate(given))
+
+
+async def test_a_good_token(provider: Provider) -> None:
+    checker = verifier(provider)
+    assert await checker.verify(provider.token()) == ("ana", Role.USER)
+    listed = provider.token(aud=["other", AUDIENCE], roles=["guests", "admins"])
+    assert await checker.verify(listed) == ("ana", Role.OPERATOR)
+    assert provider.asked == 1
+
+
+async def test_a_user_and_a_role_from_other_claims(provider: Provider) -> None:
+    checker = verifier(
+        provider,
+        oidc_user_claim="sub",
+        oidc_role_claim="realm_access.roles",
+        oidc_roles="*=viewer,admins=operator",
+    )
+    token = provider.token(sub="u-1", realm_access={"roles": ["admins"]})
+    assert await checker.verify(token) == ("u-1", Role.OPERATOR)
+    assert await checker.verify(provider.token(sub="u-2")) == ("u-2", Role.VIEWER)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"exp": int(time.time()) - 100},
+        {"exp": None},
+        {"nbf": int(time.time()) + 3600},
+        {"aud": "another-service"},
+        {"aud": None},
+        {"iss": "https://elsewhere.example"},
+        {"iss": None},
+        {"preferred_username": None},
+        {"preferred_username": "ana\nroot"},
+        {"preferred_username": ["root"]},
+        {"roles": None},
+        {"roles": ["cleaners"]},
+        {"roles": {"admins": True}},
+        {"roles": [["admins"]]},
+    ],
+    ids=str,
+)
+async def test_a_claim_that_is_not_good(provider: Provider, changes: dict[str, Any]) -> None:
+    with pytest.raises(NotAuthenticated):
+        await verifier(provider).verify(provider.token(**changes))
+
+
+def _coded(*parts: bytes) -> str:
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+
+
+def _unsigned(provider: Provider) -> str:
+    header = {"alg": "none", "kid": "first"}
+    return _coded(json.dumps(header).encode(), json.dumps(provider.claims()).encode()) + "."
+
+
+def _secret_is_the_public_key(provider: Provider) -> str:
+    header = {"alg": "HS256", "kid": "first"}
+    said = _coded(json.dumps(header).encode(), json.dumps(provider.claims()).encode())
+    secret = FIRST.as_pem(private=False)
+    return f"{said}.{_coded(hmac.digest(secret, said.encode(), 'sha256'))}"
+
+
+def _signed_by_a_stranger(provider: Provider) -> str:
+    return provider.token(STRANGER)
+
+
+def _key_in_the_header(provider: Provider) -> str:
+    return provider.token(STRANGER, {"jwk": STRANGER.as_dict(private=False)})
+
+
+def _other_algorithm(provider: Provider) -> str:
+    return provider.token(header={"alg": "PS256"})
+
+
+def _changed(provider: Provider) -> str:
+    head, _, signature = provider.token().split(".")
+    claims = _coded(json.dumps(provider.claims(roles=["admins"])).encode())
+    return f"{head}.{claims}.{signature}"
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        _unsigned,
+        _secret_is_the_public_key,
+        _signed_by_a_stranger,
+        _key_in_the_header,
+        _other_algorithm,
+        _changed,
+        lambda provider: "a.b.c",
+        lambda provider: "x" * 20_000,
+        lambda provider: ".....",
+        lambda provider: provider.token() + "é",
+    ],
+)
+async def test_a_forged_token(provider: Provider, forge: Any) -> None:
+    with pytest.raises(NotAuthenticated):
+        await verifier(provider).verify(forge(provider))
+
+
+async def test_keys_that_rotate(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    checker = verifier(provider)
+    await checker.verify(provider.token())
+    monkeypatch.setattr(oidc, "_KEYS_ASKED_AGAIN_SECONDS", 0.0)
+    provider.keys.insert(0, SECOND)
+    assert (await checker.verify(provider.token()))[0] == "ana"
+    old = provider.keys.pop()
+    monkeypatch.setattr(oidc, "_KEYS_KEPT_SECONDS", 0.0)
+    with pytest.raises(NotAuthenticated):
+        await checker.verify(provider.token(old))
+
+
+async def test_an_elliptic_key(provider: Provider) -> None:
+    provider.keys = [ECKey.generate_key("P-256", {"kid": "curve"}, private=True)]
+    assert (await verifier(provider).verify(provider.token(header={"alg": "ES256"})))[0] == "ana"
+
+
+async def test_tokens_with_unknown_keys_ask_the_provider_seldom(provider: Provider) -> None:
+    checker = verifier(provider)
+    for number in range(5):
+        with pytest.raises(NotAuthenticated):
+            await checker.verify(provider.token(STRANGER, {"kid": f"stranger-{number}"}))
+    assert provider.asked == 1
+
+
+async def test_a_provider_that_is_away(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    checker = verifier(provider)
+    provider.is_away = True
+    with pytest.raises(ProviderUnavailable, match=provider.url):
+        await checker.verify(provider.token())
+    provider.is_away = False
+    await checker.verify(provider.token())
+    provider.is_away = True
+    monkeypatch.setattr(oidc, "_KEYS_KEPT_SECONDS", 0.0)
+    assert (await checker.verify(provider.token()))[0] == "ana"
+
+
+async def test_a_provider_that_calls_itself_otherwise(provider: Provider) -> None:
+    provider.issuer = "https://elsewhere.example"
+    with pytest.raises(ProviderUnavailable, match="elsewhere"):
+        await verifier(provider).verify(provider.token())

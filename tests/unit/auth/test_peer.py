@@ -1,0 +1,80 @@
+"""The kernel's word on who is at the other end, with real sockets and real accounts."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from hpcq.auth.peer import groups_of, loopback_peer
+
+
+@pytest.fixture(params=["127.0.0.1", "127.0.0.2", "::1"])
+def listener(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
+    with closing(socket.socket(family)) as listener:
+        listener.bind((request.param, 0))
+        listener.listen()
+        yield listener
+
+
+def test_the_account_of_a_connection_of_our_own(listener: socket.socket) -> None:
+    with socket.create_connection(listener.getsockname()[:2]) as client:
+        ours, _ = listener.accept()
+        with ours:
+            ends = client.getsockname()[:2], client.getpeername()[:2]
+            assert loopback_peer(*ends) == os.geteuid()
+            mapped = [(f"::ffff:{host}", port) for host, port in ends]
+            if "." in ends[0][0]:
+                assert loopback_peer(mapped[0], mapped[1]) == os.geteuid()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_the_account_of_a_connection_of_somebody_else(listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    connect = f"exec 3<>/dev/tcp/{host}/{port} && read"
+    with subprocess.Popen(
+        ["/bin/bash", "-c", connect], stdin=subprocess.PIPE, user="nobody", text=True
+    ) as other:
+        ours, client = listener.accept()
+        with ours:
+            assert loopback_peer(client[:2], (host, port)) == 65534
+        other.communicate("")
+
+
+@pytest.mark.parametrize("how", ["closed", "half closed"])
+def test_the_account_of_a_connection_that_has_ended(listener: socket.socket, how: str) -> None:
+    """The kernel answers 0, root's number, for a socket that no process holds any more."""
+    client = socket.create_connection(listener.getsockname()[:2])
+    ours, _ = listener.accept()
+    ends = client.getsockname()[:2], client.getpeername()[:2]
+    with ours:
+        if how == "closed":
+            client.close()
+        else:
+            client.shutdown(socket.SHUT_WR)
+        assert loopback_peer(*ends) is None
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("client", "server"),
+    [
+        (("10.1.2.3", 4000), ("10.1.2.4", 80)),
+        (("10.1.2.3", 4000), ("127.0.0.1", 80)),
+        (("127.0.0.1", 4000), ("10.1.2.3", 80)),
+        (("127.0.0.1", 1), ("127.0.0.1", 2)),
+        (("testclient", 50000), ("testserver", 80)),
+    ],
+)
+def test_the_account_of_a_connection_that_the_kernel_does_not_know(
+    client: tuple[str, int], server: tuple[str, int]
+) -> None:
+    assert loopback_peer(client, server) is None
+
+
+def test_the_groups_of_an_account() -> None:
+    assert "root" in groups_of("root")
+    assert groups_of("no such account") == []
