@@ -184,7 +184,13 @@ def _in_order(entries: Sequence[JobEntry]) -> Sequence[JobEntry]:
 
 def as_list(entries: Iterable[JobEntry], freshness: Freshness, *, usage: bool) -> bytes:
     """Return jobs as a JSON array."""
-    return b"[" + b",".join([entry.json(freshness, usage=usage) for entry in entries]) + b"]"
+    parts = [entry.json(freshness, usage=usage) for entry in entries]
+    if not parts:
+        return b"[]"
+    # Joined once: each further step would copy the whole listing.
+    parts[0] = b"[" + parts[0]
+    parts[-1] += b"]"
+    return b",".join(parts)
 
 
 def pack(body: bytes) -> bytes:
