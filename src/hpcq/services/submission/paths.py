@@ -87,7 +87,7 @@ class PathChecker:
 
     def _still(self, detail: str) -> str:
         waited = self._wait_seconds
-        return f"{detail} It was waited for, {waited:g} s." if waited > 0 else detail
+        return f"{detail} The service waited {waited:g} s for it." if waited > 0 else detail
 
     def close(self) -> None:
         """Let the threads go, without waiting for one that hangs."""
