@@ -24,6 +24,8 @@ if [ $# -eq 0 ]; then
         PYTHONPATH=../.. ../../.venv/bin/python -m pytest -p tests.progress -p tests.left_out \
             --numprocesses "${TEST_WORKERS:-4}" --dist loadfile </dev/null
     ) || status=1
+    # Nothing else needs OAR, and its daemons would take time from the other tests.
+    .venv/bin/python tests/clusters/oar.py down </dev/null >/dev/null 2>&1 || true
 fi
 echo "Running the tests"
 # Many tests wait, so more of them than there are cores. conftest.py says which begin first.
