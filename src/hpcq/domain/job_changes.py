@@ -1,4 +1,4 @@
-"""Changes to a job's record that no observation brings: a user's wish, or the scheduler's silence.
+"""Changes to a job's record without an observation: a user asks, or the scheduler is silent.
 
 Pure functions: each returns a new record and never changes the one it was given.
 """

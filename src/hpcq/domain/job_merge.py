@@ -117,14 +117,14 @@ def _moved(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
         state_changed_at=_moment_of(merged, at) if moved else record.state_changed_at,
         confirmed_at=at if merged.state.is_final else None,
         abandoned_at=None,
-        # A wish to end it from before it was known to be there is still to be carried out.
+        # A request to cancel it that came before it was found is still to be carried out.
         hand_over=None if record.cancel_requested_at is None else record.hand_over,
         earlier_start=_earlier_start(record, new),
     )
 
 
 def _reopened(record: JobRecord, new: Observation, at: datetime) -> JobRecord:
-    """Return the record of a job that ended and was put back; our wish to end it is fulfilled."""
+    """Return the record of a job that ended and was put back; our request to cancel is done."""
     held = new.state in (JobState.QUEUED_HELD, JobState.REQUEUED_HELD)
     waits = replace(
         new,

@@ -29,13 +29,13 @@ class DependencyCondition(StrEnum):
     """The condition that a job has to meet before another one starts."""
 
     SUCCESS = "success"
-    """It is ``DONE``."""
+    """Met once the other job is ``DONE``."""
     FAILURE = "failure"
-    """It is ``FAILED``."""
+    """Met once the other job is ``FAILED``."""
     ANY = "any"
-    """It is over, however."""
+    """Met once the other job has ended in any way."""
     STARTED = "started"
-    """It runs, or is over."""
+    """Met once the other job runs or has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,7 +77,7 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
 """From each state, the others that may be seen next; to stay is no transition."""
 
 WAITS_AGAIN: Mapping[JobState, JobState] = {_QUEUED: _REQUEUED, _QUEUED_HELD: _REQUEUED_HELD}
-"""What a queued state is called once the job has run: Slurm shows both as PENDING."""
+"""Names of the queued states of a job that has run before: Slurm shows both as PENDING."""
 
 
 def may_move(old: JobState, new: JobState) -> bool:

@@ -9,9 +9,9 @@ Before        Event                                        After
 (nothing)     a request is accepted                        QUEUED, on its way: `intent`
 on its way    the scheduler gives an id                    QUEUED, arrived: `submitted`
 on its way    the scheduler surely refused                 FAILED: `failed`; the key is free
-on its way    no answer decides                            UNDETERMINED, unclear: `uncertain`
+on its way    no answer decides                            UNDETERMINED, unclear: `mark_unclear`
 on its way    its process died                             as unclear, once no command runs
-unclear       the key is found                             arrived: `submitted`; a wish to
+unclear       the key is found                             arrived: `submitted`; a request to
                                                            cancel it is carried out
 unclear       the key is surely absent, and the client     QUEUED, on its way, one attempt
               counts on the job: `promised`                more: `handed_over_again`
@@ -42,10 +42,11 @@ __all__ = [
     "failed",
     "handed_over_again",
     "intent",
+    "is_set",
+    "mark_unclear",
     "promised",
     "submitted",
     "task_of",
-    "uncertain",
 ]
 
 _HANDING_OVER = "It is being handed to the scheduler."
@@ -69,19 +70,19 @@ class IdempotencyKey:
 
     @classmethod
     def of(
-        cls, text: str, spec: JobSpec, beyond: Mapping[str, Any] | None = None, user: str = ""
+        cls, text: str, spec: JobSpec, outside_spec: Mapping[str, Any] | None = None, user: str = ""
     ) -> "IdempotencyKey":
-        """Return the key for a submission. What is asked for by default is as if not said.
+        """Return the key for a submission. A field with its default counts as left out.
 
         Args:
             text: as in the header.
             spec: what is to be submitted.
-            beyond: what else was asked for, and is not in ``spec`` yet.
+            outside_spec: content of the request that ``spec`` does not hold yet.
             user: who chose it.
         """
         said = {f.name: getattr(spec, f.name) for f in fields(spec)}
-        asked = {name: value for name, value in said.items() if not _is_unsaid(value)}
-        document = json.dumps({**asked, **(beyond or {})}, sort_keys=True, default=_plain)
+        asked = {name: value for name, value in said.items() if is_set(value)}
+        document = json.dumps({**asked, **(outside_spec or {})}, sort_keys=True, default=_plain)
         return cls(text, hashlib.sha256(document.encode()).hexdigest(), user)
 
 
@@ -122,7 +123,7 @@ def intent(
 def task_of(parent: JobRecord, native_id: NativeId, number: int, at: datetime) -> JobRecord:
     """Return the first record of a task of an array that was submitted here.
 
-    What was asked for is its array's, and so is a wish to end the array.
+    The task takes what was asked for from its array, and a request to cancel too.
 
     Args:
         parent: the array, which came through this service.
@@ -159,15 +160,15 @@ def submitted(record: JobRecord, native_id: NativeId, at: datetime) -> JobRecord
         native_id=native_id,
         state_reason=_TAKEN_AFTER_ALL if unclear else None,
         confirmed_at=at,
-        # A wish to end it from before it was known to be there is still to be carried out.
+        # A request to cancel it that came before it was found is still to be carried out.
         hand_over=None if record.cancel_requested_at is None else record.hand_over,
     )
 
 
-def uncertain(
+def mark_unclear(
     record: JobRecord, reason: str, at: datetime, *, is_promised: bool, refusal: str | None = None
 ) -> JobRecord:
-    """Return the record of a job that the scheduler may or may not have taken.
+    """Return the record of a job that the scheduler may or may not have taken, as unclear.
 
     Args:
         record: a job that was being handed over.
@@ -246,8 +247,9 @@ def _plain(value: object) -> Any:
     raise TypeError(f"{type(value)} has no JSON form")
 
 
-def _is_unsaid(value: object) -> bool:
-    return value is None or value is False or value in ((), {})
+def is_set(value: object) -> bool:
+    """Return whether a field of a submission asks for anything: not None, False or empty."""
+    return value is not None and value is not False and value not in ((), {})
 
 
 def _waiting(spec: JobSpec) -> JobState:

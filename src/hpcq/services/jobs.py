@@ -20,7 +20,7 @@ from hpcq.domain.jobs import Dependency, JobRecord, JobSpec, JobUid, NativeId, U
 from hpcq.domain.outputs import default_name
 from hpcq.domain.principals import Principal
 from hpcq.domain.states import JobState
-from hpcq.domain.submission import IdempotencyKey
+from hpcq.domain.submission import IdempotencyKey, is_set
 from hpcq.domain.validation import SizeLimits, check_content
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.listing.job_lookup import JobLookup
@@ -94,10 +94,10 @@ class JobService:
         """
         if program is None:
             check_content(spec, self.sizes)
-        beyond = _beyond(program, depends_on)
+        outside_spec = _outside_spec(program, depends_on)
         key = None
         if key_text is not None:
-            key = IdempotencyKey.of(key_text, _named(spec), beyond, principal.user)
+            key = IdempotencyKey.of(key_text, _named(spec), outside_spec, principal.user)
         known = None if key is None else await self.submitter.known(key)
         if known is not None:
             return known
@@ -115,7 +115,7 @@ class JobService:
 
     def _check_expressible(self, spec: JobSpec, depends_on: Sequence[DependencyRequest]) -> None:
         expressible = self.backend.capabilities.fields
-        asked = {name for name in _OPTIONAL_FIELDS if _is_set(getattr(spec, name))}
+        asked = {name for name in _OPTIONAL_FIELDS if is_set(getattr(spec, name))}
         if depends_on:
             asked.add("depends_on")
         for name in _OPTIONAL_FIELDS:
@@ -189,8 +189,8 @@ class JobService:
             return record
         if not self.monitor.has_seen_queue:
             raise SchedulerUnavailable(
-                "The scheduler has not answered yet since this service started, so nobody can say "
-                f"whether there is a job {str(job_id)!r}."
+                "The scheduler has not answered since this service started, so this service cannot "
+                f"say whether there is a job {str(job_id)!r}. Try again in a moment."
             )
         raise JobNotFound(job_id)
 
@@ -242,8 +242,8 @@ class JobService:
         at = self.clock()
 
         def with_array(task: JobRecord) -> JobRecord:
-            wished = task if task.state.is_final else job_changes.cancel_requested(task, at, by)
-            return wished.changed(removed_at=task.removed_at or at)
+            cancelled = task if task.state.is_final else job_changes.cancel_requested(task, at, by)
+            return cancelled.changed(removed_at=task.removed_at or at)
 
         if record.is_array:
             records = self.table.records()
@@ -260,20 +260,20 @@ class JobService:
 
     async def hold(self, principal: Principal, job_id: str) -> JobRecord:
         """Keep a queued job from starting."""
-        record = await self._tell("hold", self.backend.hold, principal, job_id)
+        record = await self._change_queued("hold", self.backend.hold, principal, job_id)
         at = self.clock()
         return await self.publisher.apply(record.uid, lambda r: job_changes.held(r, at)) or record
 
     async def release(self, principal: Principal, job_id: str) -> JobRecord:
         """Let a held job start."""
-        record = await self._tell("release", self.backend.release, principal, job_id)
+        record = await self._change_queued("release", self.backend.release, principal, job_id)
         self.monitor.wake()
         at = self.clock()
         return (
             await self.publisher.apply(record.uid, lambda r: job_changes.released(r, at)) or record
         )
 
-    async def _tell(
+    async def _change_queued(
         self,
         action: str,
         change: Callable[[NativeId], Awaitable[None]],
@@ -307,17 +307,13 @@ def _named(spec: JobSpec) -> JobSpec:
     return replace(spec, name=spec.name or default_name(spec.working_directory))
 
 
-def _is_set(value: object) -> bool:
-    return value is not None and value is not False and value not in ({}, ())
-
-
-def _beyond(
+def _outside_spec(
     program: ProgramRequest | None, depends_on: Sequence[DependencyRequest]
 ) -> Mapping[str, object]:
-    """Return what a submission asks for that its `JobSpec` does not say yet."""
+    """Return the content of a submission that its `JobSpec` does not hold yet."""
     asked: dict[str, object] = {}
     if program is not None:
         asked["program"] = program.asked()
     if depends_on:
-        asked["depends_on"] = [asdict(wish) for wish in depends_on]
+        asked["depends_on"] = [asdict(request) for request in depends_on]
     return asked

@@ -198,7 +198,7 @@ class Database:
         with self._engine.begin() as connection:
             transaction, last_event = _begin(connection, self._deployment_id)
             outcomes = [_done(index, work, transaction) for index, work in enumerate(works)]
-            _tell(transaction, last_event)
+            _write_events(transaction, last_event)
         return outcomes
 
     async def _in_thread(self, threads: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
@@ -272,7 +272,7 @@ def _done(index: int, work: _Work, transaction: Transaction) -> Any:
         raise _OneFailed(index, error) from error
 
 
-def _tell(transaction: Transaction, last_event: int) -> None:
+def _write_events(transaction: Transaction, last_event: int) -> None:
     """Number what happened and write it down as events."""
     if not transaction.event_drafts:
         return

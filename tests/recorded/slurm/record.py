@@ -31,7 +31,7 @@ from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.protocol import Command, Completed
 from hpcq.schedulers.slurm import commands
-from hpcq.schedulers.slurm.submit import Submission, build_sbatch
+from hpcq.schedulers.slurm.submit import SubmitCommand, build_sbatch
 
 HERE = Path(__file__).resolve().parent
 CLUSTER = HERE.parents[1] / "clusters" / "slurm.py"
@@ -137,7 +137,7 @@ class Recorder:
             out = self.run(built.argv, environment, stdin=built.stdin).stdout
         return out.decode().strip()
 
-    def built(self, spec: JobSpec) -> Submission:
+    def built(self, spec: JobSpec) -> SubmitCommand:
         script = Path(spec.script_file)
         content = script.read_bytes() if script.exists() else b"#!/bin/sh\n"
         return build_sbatch(spec, KEY, content, account=self.environment)

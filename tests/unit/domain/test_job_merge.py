@@ -89,7 +89,7 @@ def test_a_refused_job_is_failed_with_the_reason() -> None:
 
 
 def test_an_unclear_submission_is_undetermined_and_says_so_once_it_is_found() -> None:
-    unclear = submission.uncertain(intended(), "no answer", after(1), is_promised=False)
+    unclear = submission.mark_unclear(intended(), "no answer", after(1), is_promised=False)
     assert (unclear.state, unclear.state_reason) == (JobState.UNDETERMINED, "no answer")
     found = submission.submitted(unclear, ID, after(2))
     assert (found.state, found.native_id) == (JobState.UNDETERMINED, ID)

@@ -117,7 +117,7 @@ def test_a_wish_to_end_it_outlives_its_being_taken() -> None:
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("now", [True, False])
 def test_a_promise_is_never_taken_back(before: bool, now: bool) -> None:
-    record = submission.uncertain(
+    record = submission.mark_unclear(
         intended(is_promised=before), "Why?", LATER, is_promised=now, refusal="No."
     )
     assert record.state is JobState.UNDETERMINED
@@ -127,7 +127,7 @@ def test_a_promise_is_never_taken_back(before: bool, now: bool) -> None:
 
 
 def test_a_hand_over_that_is_repeated_is_counted_and_begins_anew() -> None:
-    open_ = submission.uncertain(intended(), "Why?", LATER, is_promised=True)
+    open_ = submission.mark_unclear(intended(), "Why?", LATER, is_promised=True)
     again = submission.handed_over_again(open_, SPEC, LATER, by="another")
     assert again.hand_over is not None
     assert (again.hand_over.attempts, again.hand_over.by) == (2, "another")
@@ -137,6 +137,6 @@ def test_a_hand_over_that_is_repeated_is_counted_and_begins_anew() -> None:
 def test_nothing_changes_what_the_scheduler_has() -> None:
     taken = submission.submitted(intended(), NativeId("7"), LATER)
     assert submission.failed(taken, "No.", LATER) == taken
-    assert submission.uncertain(taken, "Why?", LATER, is_promised=True) == taken
+    assert submission.mark_unclear(taken, "Why?", LATER, is_promised=True) == taken
     assert submission.handed_over_again(taken, SPEC, LATER, by="me") == taken
     assert submission.promised(taken) == taken

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 C = DependencyCondition
 
 
-def wish(job_id: str, condition: DependencyCondition = C.SUCCESS) -> DependencyRequest:
+def request(job_id: str, condition: DependencyCondition = C.SUCCESS) -> DependencyRequest:
     return DependencyRequest(job_id=job_id, condition=condition)
 
 
@@ -49,7 +49,7 @@ async def waits_for(
 async def test_either_id_names_a_job(world: World) -> None:
     first = await first_job(world)
     assert first.native_id is not None
-    asked = [wish(first.uid), wish(first.native_id, C.ANY), wish(first.native_id)]
+    asked = [request(first.uid), request(first.native_id, C.ANY), request(first.native_id)]
     success, over = await waits_for(world, *asked)
     assert success == Dependency(native_id=first.native_id, uid=first.uid, condition=C.SUCCESS)
     assert over == replace(success, condition=C.ANY)
@@ -69,7 +69,7 @@ async def test_what_has_come_about_already_is_not_waited_for(
     world: World, state: JobState, condition: DependencyCondition
 ) -> None:
     first = await first_job(world, state)
-    assert await waits_for(world, wish(first.uid, condition)) == ()
+    assert await waits_for(world, request(first.uid, condition)) == ()
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ async def test_what_can_never_come_about_is_refused(
 ) -> None:
     first = await first_job(world, state)
     with pytest.raises(InvalidSpec, match="would never start") as caught:
-        await waits_for(world, wish(first.uid, condition))
+        await waits_for(world, request(first.uid, condition))
     assert caught.value.field == "dependsOn"
     assert len(world.scheduler.submitted) == 1
 
@@ -88,7 +88,7 @@ async def test_what_can_never_come_about_is_refused(
 async def test_a_job_that_nobody_knows_is_refused(world: World) -> None:
     await world.tick()
     with pytest.raises(InvalidSpec, match="no job '99'") as caught:
-        await waits_for(world, wish("99"))
+        await waits_for(world, request("99"))
     assert caught.value.field == "dependsOn"
 
 
@@ -96,7 +96,7 @@ async def test_a_job_without_an_id_cannot_be_waited_for_yet(world: World) -> Non
     world.scheduler.fail_next("submit", CommandTimedOut(("qsub",), 30))
     first = (await world.jobs.submit(UNASKED, world.spec)).record
     with pytest.raises(WrongState, match="Try again"):
-        await waits_for(world, wish(first.uid))
+        await waits_for(world, request(first.uid))
 
 
 async def test_a_scheduler_that_cannot_wait_says_so(
@@ -106,20 +106,20 @@ async def test_a_scheduler_that_cannot_wait_says_so(
     poorer = replace(world.scheduler.capabilities, fields=fields)
     monkeypatch.setattr(world.scheduler, "capabilities", poorer)
     with pytest.raises(UnsupportedCapability) as caught:
-        await waits_for(world, wish("99"))
+        await waits_for(world, request("99"))
     assert caught.value.field == "dependsOn"
 
 
 async def test_a_key_stands_for_what_was_to_be_waited_for(world: World) -> None:
     first = await first_job(world)
     waiting = (
-        await world.jobs.submit(UNASKED, world.spec, "a", depends_on=[wish(first.uid)])
+        await world.jobs.submit(UNASKED, world.spec, "a", depends_on=[request(first.uid)])
     ).record
     await world.runner.drain()
-    again = await world.jobs.submit(UNASKED, world.spec, "a", depends_on=[wish(first.uid)])
+    again = await world.jobs.submit(UNASKED, world.spec, "a", depends_on=[request(first.uid)])
     assert (again.is_replay, again.record.uid) == (True, waiting.uid)
     with pytest.raises(IdempotencyKeyReused):
-        await world.jobs.submit(UNASKED, world.spec, "a", depends_on=[wish(first.uid, C.ANY)])
+        await world.jobs.submit(UNASKED, world.spec, "a", depends_on=[request(first.uid, C.ANY)])
 
 
 @pytest.mark.parametrize("ended", [JobState.DONE, JobState.FAILED])
@@ -130,7 +130,7 @@ async def test_a_job_handed_over_again_waits_for_what_still_can_come(
     assert first.native_id is not None
     world.scheduler.fail_next("submit", CommandTimedOut(("qsub",), 30))
     record = (
-        await world.jobs.submit(UNASKED, world.spec, "a", depends_on=[wish(first.uid)])
+        await world.jobs.submit(UNASKED, world.spec, "a", depends_on=[request(first.uid)])
     ).record
     kind = FailureKind.NON_ZERO_EXIT if ended is JobState.FAILED else None
     world.scheduler.end(first.native_id, state=ended, failure_kind=kind)

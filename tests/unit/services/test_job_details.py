@@ -119,8 +119,8 @@ async def test_a_job_just_submitted_at_the_shell_is_held(world: World) -> None:
 async def test_a_job_just_submitted_at_the_shell_is_depended_on(world: World) -> None:
     await world.tick()
     native_id = world.scheduler.enqueue()
-    wish = DependencyRequest(job_id=native_id, condition=DependencyCondition.ANY)
-    record = (await world.jobs.submit(UNASKED, world.spec, depends_on=[wish])).record
+    request = DependencyRequest(job_id=native_id, condition=DependencyCondition.ANY)
+    record = (await world.jobs.submit(UNASKED, world.spec, depends_on=[request])).record
     assert record.spec is not None
     assert [job.native_id for job in record.spec.depends_on] == [native_id]
     unknown = DependencyRequest(job_id="99", condition=DependencyCondition.ANY)

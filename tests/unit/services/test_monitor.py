@@ -787,7 +787,7 @@ async def test_what_is_remembered_does_not_grow_with_the_jobs_that_come_and_go(
         await world.tick(2 * 86400)
         await world.tick(5)
     memory = world.monitor._memory
-    assert (memory.last, memory.missing, memory.unanswered) == ({}, [], [])
+    assert (memory.last, memory.missing, memory.unclear) == ({}, [], [])
     assert world.jobs.publisher._locally_changed == {}
     assert world.monitor._vanished._rechecks == {}
     assert world.usage._viewed_at == {}

@@ -109,7 +109,7 @@ def expected(case: Case) -> str:
         fate = "nothing" if case.listed is None else "changed"
         # An intent without an id is not known by a number; it waits for its own answer.
         waits = record is not None and not case.locally_changed
-        return f"{fate}, unanswered" if waits else fate
+        return f"{fate}, unclear" if waits else fate
     if case.locally_changed:
         return "nothing"
     if case.listed is not None:
@@ -133,14 +133,14 @@ def found(case: Case, index: JobIndex, result: Comparison) -> str:
         words.append("changed")
     if uid in {r.uid for r in result.vanished}:
         words.append("vanished")
-    if uid in {r.uid for r in result.unanswered}:
-        words.append("unanswered")
+    if uid in {r.uid for r in result.unclear}:
+        words.append("unclear")
     if uid in result.gone:
         words.append("gone")
     if uid in {r.uid for r, _ in result.contradictions}:
         words.append("contradiction")
-    if words == ["unanswered"]:
-        return "nothing, unanswered"
+    if words == ["unclear"]:
+        return "nothing, unclear"
     return ", ".join(words) or "nothing"
 
 
@@ -186,7 +186,7 @@ def test_an_empty_listing_ends_no_job_of_ours(cases: list[Case]) -> None:
     alive = {r.uid for r in table.records() if r.submitted_here and not r.state.is_final}
     assert result.changed == []
     assert not alive & set(result.gone)
-    assert alive == {r.uid for r in [*result.vanished, *result.unanswered]}
+    assert alive == {r.uid for r in [*result.vanished, *result.unclear]}
 
 
 def test_a_key_leads_to_its_job_whatever_the_number_meant_before() -> None:
@@ -199,7 +199,7 @@ def test_a_key_leads_to_its_job_whatever_the_number_meant_before() -> None:
     )
     result = compare(table, Listing(observations=[seen]), {}, set(), CLUSTER, T0, DAY, MANY)
     assert [(r.uid, r.native_id) for r in result.changed] == [(unclear.uid, "5")]
-    assert result.unanswered == []
+    assert result.unclear == []
     assert result.gone == [old.uid]
 
 

@@ -67,7 +67,7 @@ def ended(state: JobState, **more: object) -> JobRecord:
 KINDS = {
     "intent": INTENT,
     "refused": submission.failed(INTENT, "no such queue", T0),
-    "uncertain": submission.uncertain(INTENT, "no answer", T0, is_promised=False),
+    "unclear": submission.mark_unclear(INTENT, "no answer", T0, is_promised=False),
     "taken": TAKEN,
     "held": job_changes.held(TAKEN, T0),
     "running": RUNNING,
@@ -118,7 +118,7 @@ async def test_a_listing_is_valid_json_packed_or_not(usage: bool) -> None:
     packed = await table.listing.json(FRESH, usage=usage, gzip=True)
     assert gzip.decompress(packed) == plain
     jobs = [Job.model_validate(job) for job in json.loads(plain)]
-    hidden = {"intent", "refused", "uncertain", "removed"}
+    hidden = {"intent", "refused", "unclear", "removed"}
     assert len(jobs) == len(KINDS) - len(hidden)
     assert all((job.resource_usage is not None) <= usage for job in jobs)
     assert usage == any(job.resource_usage is not None for job in jobs)

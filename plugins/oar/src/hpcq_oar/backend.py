@@ -67,7 +67,7 @@ class OarBackend:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What OAR can express."""
+        """The features that OAR has."""
         return _CAPABILITIES
 
     async def start(self, wake: Callable[[], None]) -> None:

@@ -83,14 +83,14 @@ def build_oarsub(
     command = f"{_PREFIX}{key} {data.decode()}"
     if len(command) > _MOST_COMMAND_BYTES:
         raise InvalidSpec("The arguments and the environment are too long for OAR.", field="args")
-    stdout, stderr = (_told(fill_pattern(p, None)) for p in (outputs.stdout, outputs.stderr))
+    stdout, stderr = (_safe_path(fill_pattern(p, None)) for p in (outputs.stdout, outputs.stderr))
     return (
         "oarsub",
         *options.handed_on,
         f"--resource={resources.format(slots=spec.slots)}"
         + (f",walltime={format_clock(limit)}" if limit else ""),
         f"--name={_acceptable_name(spec.name)}",
-        f"--directory={_told(spec.working_directory) or '/'}",
+        f"--directory={_safe_path(spec.working_directory) or '/'}",
         *(f"--stdout={stdout or '/dev/null'}", f"--stderr={stderr or '/dev/null'}"),
         *([f"--queue={_word(queue, 'queue')}"] if queue else []),
         *([f"--project={_word(project, 'account')}"] if project else []),
@@ -146,8 +146,8 @@ def _acceptable_name(name: str) -> str:
     return cleaned if _NAME.fullmatch(cleaned) else f"_{cleaned}"[:64]
 
 
-def _told(path: str | None) -> str | None:
-    """Return a path where OAR can be told it."""
+def _safe_path(path: str | None) -> str | None:
+    """Return the path, or None if OAR has no way to express it."""
     return path if path is not None and _PATH.fullmatch(path) else None
 
 

@@ -93,7 +93,7 @@ class _DelimitedJob:
 
     @property
     def attributes(self) -> dict[str, str]:
-        """Its attributes, names as printed (``Resource_List.ncpus``); of two the first counts."""
+        """Attributes by their printed names (``Resource_List.ncpus``); of two the first counts."""
         pairs = (field.partition(b"=") for field in reversed(self.raw.split(b"\0")[1:]))
         return {name.decode("utf-8", "replace"): _value(value) for name, _, value in pairs}
 
@@ -124,7 +124,7 @@ class Reader:
 
         Args:
             output: what ``qstat`` printed, with ``TZ=UTC``.
-            delimiter: what it was told to put between attributes.
+            delimiter: the text that ``qstat`` put between attributes.
             sampled: when it was asked.
             remember: whether it is the listing that comes again and again.
 

@@ -8,7 +8,7 @@ place of the TABs; the first heading and the first attribute of a record show ho
 
 Values are not escaped but for ``Variable_List``, where a backslash stands before each newline
 (recording ``qstat-f.oddenv``), and where older releases have none. So a line may have been
-invented by whoever submitted the job. What is believed:
+invented by the user who submitted the job. The parser believes only this:
 
 - A heading, after an empty line or at the beginning, whose id is among the ids that the caller
   knows from a listing that nobody can forge, when he has one.
@@ -50,7 +50,7 @@ class TextRecord:
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """Its attributes, read anew at each call; undecodable bytes are replaced.
+        """The record's attributes, read anew at each call; undecodable bytes are replaced.
 
         Names are as printed (``Resource_List.walltime``).
         """

@@ -78,7 +78,8 @@ def output_options(
 ) -> tuple[list[str], str | None, str | None]:
     """Return the options of ``qsub``, and the files that only a wrapper can open.
 
-    What neither the request nor the script says is said too: a site's defaults may differ.
+    The command names options that neither the request nor the script gives, too: a site's
+    defaults may differ.
 
     Args:
         spec: the job.

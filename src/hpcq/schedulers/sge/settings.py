@@ -10,7 +10,7 @@ __all__ = ["SgeSettings"]
 
 
 class SgeSettings(Section):
-    """Its parallel environment, and the place of its installation."""
+    """The parallel environment of Grid Engine and the place of its installation."""
 
     sge_parallel_environment: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.*?-]*$")] = (
         setting(

@@ -23,7 +23,7 @@ from hpcq.schedulers.sge.wrapper_script import (
 )
 
 __all__ = [
-    "Submission",
+    "SubmitCommand",
     "acceptable_name",
     "build_change",
     "build_qsub",
@@ -42,7 +42,7 @@ _NAMES = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.@,+-]*")  # all.q, all.q@node7, a
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
+class SubmitCommand:
     """One ``qsub``.
 
     Attributes:
@@ -62,7 +62,7 @@ def build_qsub(
     *,
     parallel_environment: str = "orte",
     job_shell: str | None = None,
-) -> Submission:
+) -> SubmitCommand:
     """Return the ``qsub`` that submits a job, marked with its key.
 
     The key is the account string (``-A``), which the accounting keeps, and a context variable
@@ -115,7 +115,7 @@ def build_qsub(
         *(["-v", ",".join(f"{n}={v}" for n, v in plain.items())] if plain else []),
     ]
     if needs_wrapper:
-        return Submission(
+        return SubmitCommand(
             argv=(*argv, "-S", "/bin/sh"),
             wrapped=Wrapped(
                 args=spec.args,
@@ -126,7 +126,7 @@ def build_qsub(
                 interpreter=_first_path(shell) if shell else "/bin/sh",
             ),
         )
-    return Submission(argv=(*argv, _script(spec.script_file), *spec.args))
+    return SubmitCommand(argv=(*argv, _script(spec.script_file), *spec.args))
 
 
 def _first_path(shell: str) -> str:

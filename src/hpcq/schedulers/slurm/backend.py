@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -40,7 +40,7 @@ from hpcq.schedulers.slurm.arrays import ArraySummaries
 from hpcq.schedulers.slurm.history import History, combine
 from hpcq.schedulers.slurm.settings import SlurmSettings
 from hpcq.schedulers.slurm.submit import (
-    Submission,
+    SubmitCommand,
     build_sbatch,
     build_trial,
     directives_of,
@@ -123,16 +123,16 @@ class SlurmBackend(CommandLineBackend):
 
     async def history(self, ids: Sequence[NativeId]) -> Listing:
         """Run ``sacct``, and ``squeue`` for what the controller still knows of ended jobs."""
-        return join_listings([await self._history.ends(batch) for batch in _batches(ids)])
+        return await _in_batches(ids, self._history.ends)
 
     async def ended(self, ids: Sequence[NativeId]) -> Listing:
         """Run ``squeue`` for what the controller still knows of ended jobs."""
-        seen = join_listings([await self._history.controller(batch) for batch in _batches(ids)])
+        seen = await _in_batches(ids, self._history.controller)
         return combine(Listing(), seen)
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:
         """Run ``squeue`` with all columns, and ``sstat`` for the usage of those that run."""
-        return join_listings([await self._details(batch) for batch in _batches(ids)])
+        return await _in_batches(ids, self._details)
 
     async def cancel(self, native_id: NativeId) -> bool:
         """Run ``scancel``; accounting tells whether the job had begun."""
@@ -171,7 +171,7 @@ class SlurmBackend(CommandLineBackend):
             await self._cli.check_output(commands.build_nodes(), listing=True)
         )
 
-    async def _sbatch(self, built: Submission, folder: str, mark: str = "") -> Completed:
+    async def _sbatch(self, built: SubmitCommand, folder: str, mark: str = "") -> Completed:
         # The job inherits the environment: no mark of ours may stand in it.
         return await self._cli.run(
             built.argv,
@@ -215,5 +215,9 @@ def create(options: SchedulerOptions, runner: Runner, settings: SlurmSettings) -
     return SlurmBackend(options, runner)
 
 
-def _batches(ids: Iterable[NativeId]) -> Iterator[Sequence[NativeId]]:
-    return batches((i for i in ids if fields.is_job_id(i)), _IDS_IN_ONE_COMMAND)
+async def _in_batches(
+    ids: Iterable[NativeId], ask: Callable[[Sequence[NativeId]], Awaitable[Listing]]
+) -> Listing:
+    """Ask for those of the ids that Slurm can have, as many at a time as one command takes."""
+    possible = filter(fields.is_job_id, ids)
+    return join_listings([await ask(some) for some in batches(possible, _IDS_IN_ONE_COMMAND)])

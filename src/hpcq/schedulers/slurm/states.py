@@ -83,7 +83,7 @@ STATES: Mapping[str, StateMeaning] = {
     ),
     # Ended to make room; where the site requeues instead, the word is REQUEUED.
     "PREEMPTED": _failed(FailureKind.CANCELLED, "It was ended to make room for another job."),
-    # Another cluster of the federation runs it: here nobody can say what becomes of it.
+    # Another cluster of the federation runs it: this cluster does not show how it ends.
     "REVOKED": StateMeaning(
         JobState.UNDETERMINED, reason="Another cluster of the federation took it over (REVOKED)."
     ),

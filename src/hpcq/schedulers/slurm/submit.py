@@ -15,7 +15,7 @@ from hpcq.schedulers.slurm.script import MEMORY_OPTIONS, read_options, without_o
 from hpcq.schedulers.slurm.wrapper_script import build_wrapper
 
 __all__ = [
-    "Submission",
+    "SubmitCommand",
     "build_sbatch",
     "build_trial",
     "directives_of",
@@ -50,7 +50,7 @@ _CONDITIONS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
+class SubmitCommand:
     """A submission ready to run.
 
     Attributes:
@@ -71,7 +71,7 @@ def build_sbatch(
     *,
     account: Mapping[str, str],
     interpreter: str = "/bin/bash",
-) -> Submission:
+) -> SubmitCommand:
     """Return the submission of one job.
 
     Args:
@@ -129,14 +129,14 @@ def build_sbatch(
     )
     _check_arguments(argv)
     _check_environment(environment)
-    return Submission(
+    return SubmitCommand(
         argv=argv,
         environment={name: environment[name] for name in environment.keys() - carried.keys()},
         stdin=b"" if submitted == script else submitted,
     )
 
 
-def build_trial(account: Mapping[str, str]) -> Submission:
+def build_trial(account: Mapping[str, str]) -> SubmitCommand:
     """Return what tells whether sbatch takes the options of `build_sbatch`; it submits nothing.
 
     Args:
@@ -145,7 +145,7 @@ def build_trial(account: Mapping[str, str]) -> Submission:
     options = ("--comment=hpcq", "--job-name=hpcq", "--chdir=/", "--ntasks=1")
     outputs = ("--output=/dev/null", "--error=/dev/null")
     always = ("--export=ALL", "--propagate=NONE", "--kill-on-invalid-dep=yes")
-    return Submission(
+    return SubmitCommand(
         argv=("sbatch", "--parsable", "--test-only", *options, *outputs, *always, "/dev/stdin"),
         environment=account,
         stdin=b"#!/bin/sh\n",

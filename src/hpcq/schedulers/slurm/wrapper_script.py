@@ -39,7 +39,7 @@ def build_wrapper(
         environment: variables to set; no NUL. Those that Slurm itself has set for the job
             (``SLURM_JOB_ID``) keep Slurm's value, but for ``SLURM_CONF``.
         stdout: a file that it writes to itself, as a pattern (`hpcq.domain.outputs`); None: the
-            one that ``sbatch`` was told.
+            one that ``sbatch`` got.
         stderr: the same for its errors.
         is_array: whether the script runs as an array.
     """

@@ -21,7 +21,7 @@ from hpcq.schedulers.torque.script import acceptable_name
 from hpcq.schedulers.torque.states import WRAPPED_SIGNAL
 
 __all__ = [
-    "Submission",
+    "SubmitCommand",
     "build_change",
     "build_qstat",
     "build_qsub",
@@ -47,7 +47,7 @@ _AFTER_ARRAY: Mapping[DependencyCondition, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
+class SubmitCommand:
     """One ``qsub``.
 
     Attributes:
@@ -69,7 +69,7 @@ def build_qsub(
     *,
     arrays: Collection[NativeId] = (),
     job_shell: str | None = None,
-) -> Submission:
+) -> SubmitCommand:
     """Return the ``qsub`` that submits a job, marked with its key.
 
     The key is a variable of the job (``-v``), which ``qstat`` shows there and in the command line
@@ -120,7 +120,7 @@ def build_qsub(
         signal_offset=WRAPPED_SIGNAL,
         default_shell=choices.shell or job_shell,
     )
-    return Submission(argv=argv, cwd=spec.working_directory if simple else "/", stdin=wrapper)
+    return SubmitCommand(argv=argv, cwd=spec.working_directory if simple else "/", stdin=wrapper)
 
 
 def _option(name: str, value: str | None) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ class JobEntry:
 
     @cached_property
     def sort_key(self) -> SortKey:
-        """Its place in the listing. Jobs that came together go by their numbers."""
+        """The job's place in the listing. Jobs that came together go by their numbers."""
         record = self.record
         native_id = record.native_id or ""
         return record.created_at, len(native_id), native_id, record.uid

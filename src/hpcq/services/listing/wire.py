@@ -76,8 +76,8 @@ _USAGE_EXAMPLE = {
 }
 
 
-def _told(example: JsonValue, description: str | None = None) -> Any:
-    """Return what the documentation tells of a field."""
+def _field(example: JsonValue, description: str | None = None) -> Any:
+    """Describe a field in the documentation of the API."""
     return Field(description=description, examples=[example])
 
 
@@ -87,64 +87,64 @@ class StableJob(msgspec.Struct, frozen=True, rename=wire_name):
     Those of the base contract come first, in its order.
     """
 
-    job_id: Annotated[str | None, _told("141", "The scheduler's own id.")]
-    status: Annotated[JobStatus, _told("RUNNING")]
-    name: Annotated[str | None, _told("pmo-2026-11")]
-    start_time: Annotated[Time | None, _told("2026-11-22T12:00:03.000Z", "When it started.")]
+    job_id: Annotated[str | None, _field("141", "The scheduler's own id.")]
+    status: Annotated[JobStatus, _field("RUNNING")]
+    name: Annotated[str | None, _field("pmo-2026-11")]
+    start_time: Annotated[Time | None, _field("2026-11-22T12:00:03.000Z", "When it started.")]
     last_status_update_time: Annotated[
-        Time, _told("2026-11-22T12:00:03.000Z", "When its status last changed.")
+        Time, _field("2026-11-22T12:00:03.000Z", "When its status last changed.")
     ]
-    end_time: Annotated[Time | None, _told(None, "When it ended.")]
-    cluster_id: Annotated[str, _told("1")]
-    working_directory: Annotated[str | None, _told("/home/ana/estudos/pmo-2026-11")]
-    reserved_slots: Annotated[int | None, _told(16)]
-    script_file: Annotated[str | None, _told("/home/pem/rotinas/tuber/jobs/mpi_newave.job")]
-    args: Annotated[tuple[str, ...] | None, _told(["28.16", "16"])]
+    end_time: Annotated[Time | None, _field(None, "When it ended.")]
+    cluster_id: Annotated[str, _field("1")]
+    working_directory: Annotated[str | None, _field("/home/ana/estudos/pmo-2026-11")]
+    reserved_slots: Annotated[int | None, _field(16)]
+    script_file: Annotated[str | None, _field("/home/pem/rotinas/tuber/jobs/mpi_newave.job")]
+    args: Annotated[tuple[str, ...] | None, _field(["28.16", "16"])]
     resource_usage: Annotated[
         ResourceUsage | None,
-        _told(
+        _field(
             _USAGE_EXAMPLE, "null in listings without `expand`, and when nothing is known of it."
         ),
     ]
     uid: Annotated[
         str,
-        _told(
+        _field(
             "7d9f0c6e-2f6b-4d0e-9d5c-1f1f6a1f2b3c",
             "Permanent; given by this service before the submission.",
         ),
     ]
-    state: Annotated[JobState, _told("RUNNING")]
-    native_state: Annotated[str | None, _told("RUNNING", "The scheduler's own word.")]
-    state_reason: Annotated[str | None, _told(None, "Why pending, why failed, in words.")]
-    failure_kind: Annotated[FailureKind | None, _told(None)]
-    exit_code: Annotated[int | None, _told(None)]
-    exit_signal: Annotated[int | None, _told(None)]
-    submit_time: Annotated[Time, _told("2026-11-22T11:58:41.000Z")]
-    owner: Annotated[str | None, _told("ana", "The account that the scheduler names.")]
+    state: Annotated[JobState, _field("RUNNING")]
+    native_state: Annotated[str | None, _field("RUNNING", "The scheduler's own word.")]
+    state_reason: Annotated[str | None, _field(None, "Why pending, why failed, in words.")]
+    failure_kind: Annotated[FailureKind | None, _field(None)]
+    exit_code: Annotated[int | None, _field(None)]
+    exit_signal: Annotated[int | None, _field(None)]
+    submit_time: Annotated[Time, _field("2026-11-22T11:58:41.000Z")]
+    owner: Annotated[str | None, _field("ana", "The account that the scheduler names.")]
     submitted_by: Annotated[
         str | None,
-        _told("ana", "The user of this service who submitted it; null for any other job."),
+        _field("ana", "The user of this service who submitted it; null for any other job."),
     ]
-    queue: Annotated[str | None, _told("batch")]
-    account: Annotated[str | None, _told("pem")]
-    hosts: Annotated[tuple[str, ...] | None, _told(["node07"])]
-    wall_time_limit: Annotated[int | None, _told(43200, "s.")]
-    memory_limit: Annotated[float | None, _told(64.0, "GB, whole job.")]
-    stdout_path: Annotated[str | None, _told("/home/ana/estudos/pmo-2026-11/pmo-2026-11.o141")]
-    stderr_path: Annotated[str | None, _told("/home/ana/estudos/pmo-2026-11/pmo-2026-11.e141")]
-    array_job_id: Annotated[str | None, _told(None)]
-    array_task_id: Annotated[int | None, _told(None)]
-    depends_on: Annotated[tuple[str, ...] | None, _told(None)]
+    queue: Annotated[str | None, _field("batch")]
+    account: Annotated[str | None, _field("pem")]
+    hosts: Annotated[tuple[str, ...] | None, _field(["node07"])]
+    wall_time_limit: Annotated[int | None, _field(43200, "s.")]
+    memory_limit: Annotated[float | None, _field(64.0, "GB, whole job.")]
+    stdout_path: Annotated[str | None, _field("/home/ana/estudos/pmo-2026-11/pmo-2026-11.o141")]
+    stderr_path: Annotated[str | None, _field("/home/ana/estudos/pmo-2026-11/pmo-2026-11.e141")]
+    array_job_id: Annotated[str | None, _field(None)]
+    array_task_id: Annotated[int | None, _field(None)]
+    depends_on: Annotated[tuple[str, ...] | None, _field(None)]
 
 
 class Job(StableJob, frozen=True, rename=wire_name):
     """A job. All fields are present in every answer, null when unknown."""
 
-    elapsed: Annotated[int | None, _told(3600, "From the start until now or the end, s.")]
+    elapsed: Annotated[int | None, _field(3600, "From the start until now or the end, s.")]
     as_of: Annotated[
-        Time | None, _told("2026-11-22T13:00:03.000Z", "When the scheduler last confirmed this.")
+        Time | None, _field("2026-11-22T13:00:03.000Z", "When the scheduler last confirmed this.")
     ]
-    stale: Annotated[bool, _told(False, "Whether it has not done so within the allowed age.")]
+    stale: Annotated[bool, _field(False, "Whether it has not done so within the allowed age.")]
 
 
 _NOTHING_ASKED = JobSpec(name="", working_directory="", script_file="", slots=0)

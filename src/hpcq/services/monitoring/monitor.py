@@ -52,7 +52,7 @@ class _Memory:
         last: what the newest listing said.
         reported: what was last complained about, so that each complaint is logged once.
         missing: the jobs that are to be somewhere and were not in the newest listing.
-        unanswered: jobs that the scheduler may or may not have taken.
+        unclear: jobs that the scheduler may or may not have taken.
         reappeared: such jobs that the newest listing shows, as they were before.
         last_seen: the time of the listing before the newest.
     """
@@ -60,7 +60,7 @@ class _Memory:
     last: dict[NativeId, Observation] = field(default_factory=dict)
     reported: set[object] = field(default_factory=set)
     missing: Sequence[JobUid] = ()
-    unanswered: Sequence[JobUid] = ()
+    unclear: Sequence[JobUid] = ()
     reappeared: Sequence[JobRecord] = ()
     last_seen: datetime | None = None
 
@@ -68,7 +68,7 @@ class _Memory:
         """Forget the earlier watch: another replica may have watched since."""
         self.last = {}
         self.reported = set()
-        self.missing = self.unanswered = ()
+        self.missing = self.unclear = ()
         self.reappeared = ()
         self.last_seen = None
 
@@ -92,7 +92,7 @@ class Monitor:
         publisher: JobPublisher,
         table: JobTable,
         recovery: SubmissionRecovery,
-        resolver: VanishedJobs,
+        vanished_jobs: VanishedJobs,
         usage: UsageReader,
         cluster_id: str,
         settings: ServiceSettings,
@@ -104,7 +104,7 @@ class Monitor:
         self._publisher = publisher
         self._table = table
         self._recovery = recovery
-        self._vanished = resolver
+        self._vanished = vanished_jobs
         self._usage = usage
         self._cluster_id = cluster_id
         self._interval_seconds = settings.poll_interval_seconds
@@ -241,7 +241,7 @@ class Monitor:
                 if record.uid not in shown and record.native_id is not None:
                     memory.last.pop(record.native_id, None)
             memory.missing = [r.uid for r in comparison.vanished]
-            memory.unanswered = [r.uid for r in comparison.unanswered]
+            memory.unclear = [r.uid for r in comparison.unclear]
             memory.reappeared = [*memory.reappeared, *(r for r in known if r.native_id is None)]
             memory.last_seen = before
 
@@ -255,7 +255,7 @@ class Monitor:
         reappeared, memory.reappeared = memory.reappeared, ()
         for record in reappeared:
             await self._recovery.end_orphans(record)
-        await self._settle(self._known(memory.unanswered))
+        await self._settle(self._known(memory.unclear))
         with self._publisher.asking() as began:
             asked_about = [*memory.missing, *self._vanished.incomplete]
             missing, at = self._known(asked_about), self._now()
@@ -269,8 +269,8 @@ class Monitor:
         entries = self._table.entries
         return [entries[uid].record for uid in uids if uid in entries]
 
-    async def _settle(self, unanswered: Iterable[JobRecord]) -> None:
-        for record in unanswered:
+    async def _settle(self, unclear: Iterable[JobRecord]) -> None:
+        for record in unclear:
             try:
                 await self._recovery.recover(record)
             except HpcqError as error:

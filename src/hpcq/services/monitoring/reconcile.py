@@ -35,7 +35,7 @@ class Comparison:
     Attributes:
         changed: new and changed jobs.
         vanished: our own jobs that were to be in the listing and are not.
-        unanswered: our own jobs that the scheduler may or may not have taken.
+        unclear: our own jobs that the scheduler may or may not have taken.
         gone: other people's jobs that left the queue, and our own that are retired.
         complete_since: see `Retired.newest`.
         contradictions: observations that no legal life explains, with the record they are about;
@@ -46,7 +46,7 @@ class Comparison:
 
     changed: list[JobRecord] = field(default_factory=list)
     vanished: list[JobRecord] = field(default_factory=list)
-    unanswered: list[JobRecord] = field(default_factory=list)
+    unclear: list[JobRecord] = field(default_factory=list)
     gone: list[JobUid] = field(default_factory=list)
     complete_since: datetime | None = None
     contradictions: list[tuple[JobRecord, Observation]] = field(default_factory=list)
@@ -92,7 +92,7 @@ def compare(
             present.add(record.uid)
             continue
         present.add(_take_in(result, record, seen, cluster_id, at))
-    result.unanswered += _still_to_be_cancelled(index, present)
+    result.unclear += _still_to_be_cancelled(index, present)
     present.update(_uids_of_unreadable(index, listing))
     over = _miss(result, index, present | locally_changed)
     retiring = retired(over, at - listed_for, listed_at_most)
@@ -226,7 +226,7 @@ def _miss(result: Comparison, index: JobIndex, accounted_for: Set[JobUid]) -> li
         elif not record.submitted_here:
             result.gone.append(uid)
         elif record.native_id is None:
-            result.unanswered.append(record)
+            result.unclear.append(record)
         else:
             result.vanished.append(record)
     return over

@@ -33,9 +33,9 @@ class ProgramRequest:
     values: Mapping[str, Any]
 
     def asked(self) -> Mapping[str, Any]:
-        """Return what tells this wish from another one."""
-        wish = {"id": self.program_id, "name": self.name, "version": self.version}
-        return {**wish, "values": dict(self.values)}
+        """Return the content of this request, to compare it with another one."""
+        program = {"id": self.program_id, "name": self.name, "version": self.version}
+        return {**program, "values": dict(self.values)}
 
     async def complete(self, spec: JobSpec) -> JobSpec:
         """Return the job with the program's script and arguments.

@@ -81,7 +81,7 @@ class ProgramService:
         return catalogue
 
     async def _refresh(self, states: Sequence["_SourceState"]) -> list[str]:
-        """Look at sources; return what is said of those that do not answer."""
+        """Look at sources; return a sentence about each that does not answer."""
         running = {state.refresh(): state for state in states}
         now = time.monotonic()
         ends = {one: state.began_at + self._timeout_seconds for one, state in running.items()}
@@ -152,7 +152,7 @@ class _SourceState:
         return self._running
 
     def unanswered(self, seconds: float) -> str:
-        """Return what is said of a source that did not answer in time; it is logged once."""
+        """Return a sentence about a source that did not answer in time, and log it once."""
         if not self._is_silent:
             self._is_silent = True
             _log.warning("programs.unanswered", of=self.name)

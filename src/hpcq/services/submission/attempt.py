@@ -196,7 +196,7 @@ class SubmissionRunner:
         """Find out whether the job exists after an attempt that failed."""
         if not error.reached_scheduler:
             if isinstance(error, SchedulerUnavailable) and hand_over.attempts > 1:
-                # Its client was told before that it will be carried out.
+                # The client has had an answer that promises the job.
                 return await self._mark_unclear(record, error.detail)
             return await self._refused(record, error)
         is_refusal = isinstance(error, _REFUSALS)
@@ -267,7 +267,7 @@ class SubmissionRunner:
         _log.warning("submission.unclear", uid=record.uid, problem=reason)
         return await self.change(
             record,
-            lambda r: submission.uncertain(
+            lambda r: submission.mark_unclear(
                 r,
                 _UNCERTAIN.format(detail=reason),
                 at,

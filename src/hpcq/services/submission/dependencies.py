@@ -34,20 +34,20 @@ async def resolve(
     """Return the jobs that have to be waited for, without those that meet their condition already.
 
     Args:
-        dependency_requests: which were named.
+        dependency_requests: the jobs that the client named.
         find: finds a job by either id.
 
     Raises:
-        InvalidSpec: nobody knows one of them, or it ended so that there is no use in waiting.
+        InvalidSpec: one of them is unknown, or has ended so that the condition cannot be met.
         WrongState: the scheduler has given one of them no id yet.
     """
     found: list[Dependency] = []
-    for wish in dependency_requests:
+    for request in dependency_requests:
         try:
-            record = await find(wish.job_id)
+            record = await find(request.job_id)
         except JobNotFound as error:
             raise InvalidSpec(error.detail, field=_FIELD) from error
-        if not _is_open(record, wish.condition):
+        if not _is_open(record, request.condition):
             continue
         if record.native_id is None:
             raise WrongState(
@@ -55,7 +55,7 @@ async def resolve(
                 "be made to wait for it. Try again in a moment."
             )
         dependency = Dependency(
-            native_id=record.native_id, uid=record.uid, condition=wish.condition
+            native_id=record.native_id, uid=record.uid, condition=request.condition
         )
         if dependency not in found:
             found.append(dependency)

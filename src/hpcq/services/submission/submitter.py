@@ -129,7 +129,7 @@ class Submitter:
 
     def _is_in_progress(self, record: JobRecord) -> bool:
         if record.hand_over is None:
-            # It was given up, and its key is being freed, unless that was at its owner's wish.
+            # It was given up, and its key is being freed, unless its owner asked for that.
             return record.cancel_requested_at is None
         return self._recovery.may_go_on(record, record.hand_over)
 

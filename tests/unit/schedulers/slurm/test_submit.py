@@ -22,7 +22,7 @@ SCRIPT = b"#!/bin/sh\ntrue\n"
 
 def build(
     spec: JobSpec, account: dict[str, str] | None = None, script: bytes = SCRIPT
-) -> submit.Submission:
+) -> submit.SubmitCommand:
     return submit.build_sbatch(spec, KEY, script, account=account or {})
 
 

@@ -16,7 +16,7 @@ from hpcq.schedulers.pbs_family.choices import Choices
 from hpcq.schedulers.torque.script import acceptable_name, array_range, choose, slots_request
 from hpcq.schedulers.torque.settings import check_template
 from hpcq.schedulers.torque.submit import (
-    Submission,
+    SubmitCommand,
     build_change,
     build_qstat,
     build_qsub,
@@ -35,7 +35,7 @@ def _spec(directory: str = "/work", **fields: object) -> JobSpec:
     return JobSpec(name="run", working_directory=directory, script_file="/s", **fields)  # type: ignore[arg-type]
 
 
-def _qsub(directory: str = "/work", **fields: object) -> Submission:
+def _qsub(directory: str = "/work", **fields: object) -> SubmitCommand:
     spec = _spec(directory, **fields)
     return build_qsub(spec, KEY, b"", _choices(spec))
 
