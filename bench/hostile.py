@@ -26,8 +26,8 @@ SECONDS = 12.0
 IDLE, SLOW, READERS = 2000, 1000, 15
 JOBS, ARGUMENT_BYTES = 300, 130_000
 QUIET = {"SCHEDULER": "LOCAL", "LOG_LEVEL": "WARNING", "POLL_INTERVAL_SECONDS": "1"}
-POST = b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-GET = b"GET /jobs HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+GET = b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def post(body: bytes) -> bytes:
@@ -50,7 +50,7 @@ FLOODS = {
     "blanks in a path": BLANKS,
     "endless header": b"GET / HTTP/1.1\r\nA: " + b"x" * 2**20,
     "endless trailer": POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nA: " + b"x" * 2**20,
-    "pipelined requests": b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 10_000,
+    "pipelined requests": b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n" * 10_000,
     "long URL": b"GET /" + b"x" * 2**20,
 }
 
@@ -78,7 +78,7 @@ async def idle(port: int, number: int) -> None:
 
 
 async def slow(port: int, number: int) -> None:
-    begin = GET[:10] if number % 2 else post(b"{" + b" " * 1000)[:150]
+    begin = GET[:10] if number % 2 else post(b"{" + b" " * 1000)[:200]
     while True:
         with contextlib.suppress(OSError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)

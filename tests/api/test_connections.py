@@ -26,8 +26,8 @@ HASTE = {
     "KEEP_ALIVE_SECONDS": "1",
     "ANSWER_SECONDS": "1",
 }
-LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
-POST = b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+POST = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_body_in_small_chunks_is_read(bounded: Service) -> None:
 
 
 def test_few_pipelined_requests_are_answered_in_order(bounded: Service) -> None:
-    last = b"GET /jobs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    last = b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     answers = exchange(bounded, LIVE * 4 + last)
     assert answers.count(b"HTTP/1.1 200") == 5
     assert answers.endswith(b"[]")
