@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import cast
 
 import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpcq.api.access import AccessRules, Names, Target, is_foreign_site
@@ -21,12 +20,12 @@ __all__ = ["Guard"]
 
 _ENCODED_SLASH = b"%2f"
 _HARMLESS = ("GET", "HEAD", "OPTIONS")
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-_NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 
 class Guard:
@@ -61,11 +60,10 @@ class Guard:
 
         async def send_and_note(message: Message) -> None:
             if message["type"] == "http.response.start":
-                answer = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    answer.setdefault(name, value)
-                answer.setdefault("Content-Security-Policy", _NO_PAGE)
-                answered.update(status=message["status"], location=answer.get("location"))
+                answer = dict(message["headers"])
+                policy = () if _POLICY[0] in answer else (_POLICY,)
+                message = {**message, "headers": [*message["headers"], *_HEADERS, *policy]}
+                answered.update(status=message["status"], location=answer.get(b"location"))
             await send(message)
 
         try:
@@ -120,7 +118,7 @@ class Guard:
             return
         context = cast(Context, scope["app"].state.context)
         principal: Principal | None = scope["state"].get("principal")
-        location = cast(str | None, answered.get("location"))
+        location = cast(bytes, answered.get("location") or b"").decode("latin-1")
         context.audit.write(
             {
                 "time": format_time(now()),
@@ -132,7 +130,7 @@ class Guard:
                     _connection(scope), headers, self._settings.trusted_proxies
                 ),
                 "action": target.operation or f"{scope['method']} {scope['path'][:200]}",
-                "job": target.job_id or (location and location.rpartition("/")[2]),
+                "job": target.job_id or location.rpartition("/")[2] or None,
                 "status": status,
             }
         )
