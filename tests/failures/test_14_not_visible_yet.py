@@ -138,7 +138,7 @@ def test_what_never_appears_is_refused_with_the_field_and_the_time_waited(
     problem = assert_problem(service.client.post("/jobs", json=body), 400)
     assert problem["field"] == missing
     assert "No such file" in problem["detail"]
-    assert "waited for, 0.3 s" in problem["detail"]
+    assert "The service waited 0.3 s for it." in problem["detail"]
 
 
 def test_what_is_there_and_wrong_is_not_waited_for(

@@ -137,7 +137,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 4 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode != 0:
         pytest.skip("a disk of one's own needs root, and leave to mount")
     yield folder

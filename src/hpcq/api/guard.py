@@ -50,9 +50,11 @@ class Guard:
         self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        if scope["type"] != "http":
+            raise NotImplementedError(f"no rule of access for {scope['type']}")
         headers = _headers(scope)
         target = self._rules.target(scope["method"], _below_root(scope))
         state = scope.setdefault("state", {})
@@ -67,8 +69,8 @@ class Guard:
             await send(message)
 
         try:
-            self._check_request(scope, headers)
             if not target.is_open:
+                self._check_request(scope, headers)
                 principal = await self._identify(scope, headers)
                 state["principal"] = principal
                 _check_scope(principal, target)
