@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hpcq.api.access import AccessRules, Names, Target, is_foreign_site
 from hpcq.api.context import Context
 from hpcq.api.problems import plain_problem, problem_of
-from hpcq.auth.authenticator import Connection, client_address
+from hpcq.auth.authenticator import PEER, Connection, client_address
 from hpcq.auth.settings import AuthSettings
 from hpcq.domain.errors import HpcqError, NotAuthorized
 from hpcq.domain.principals import Principal
@@ -180,5 +180,5 @@ def _connection(scope: Scope) -> Connection:
     return Connection(
         client=None if client is None else (client[0], client[1]),
         server=None if server is None or server[1] is None else (server[0], server[1]),
-        peer=scope.get("extensions", {}).get("hpcq.peer"),
+        peer=scope.get("extensions", {}).get(PEER, {}).get("user_id"),
     )

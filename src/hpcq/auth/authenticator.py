@@ -17,7 +17,10 @@ from hpcq.domain.principals import UNASKED, Method, Principal, Role, Scope
 if TYPE_CHECKING:
     from hpcq.auth.oidc import OidcVerifier
 
-__all__ = ["Authenticator", "Connection", "client_address"]
+__all__ = ["PEER", "Authenticator", "Connection", "client_address"]
+
+PEER = "hpcq.peer"
+"""The ASGI extension in which the server names the account at the other end (``user_id``)."""
 
 _ACCOUNTS_KEPT_SECONDS = 60.0
 _FORWARDED = ("forwarded", "via", "x-real-ip")
@@ -30,7 +33,7 @@ class Connection:
     Attributes:
         client: address and port of the other end; None over a Unix socket.
         server: address and port of our end.
-        peer: the user id of the process at the other end of a Unix socket.
+        peer: the user id of the process at the other end, if the server knows it.
     """
 
     client: Address | None
@@ -61,6 +64,8 @@ def client_address(
 
 
 def _is_in(address: str, networks: Sequence[Network]) -> bool:
+    if not networks:
+        return False
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -118,7 +123,9 @@ class Authenticator:
         hint = ""
         if Method.PEER in methods and not is_forwarded:
             client, server, user_id = connection.client, connection.server, connection.peer
-            if client is not None and server is not None and not _is_in(client[0], proxies):
+            if client is not None and _is_in(client[0], proxies):
+                user_id = None
+            elif user_id is None and client is not None and server is not None:
                 user_id = loopback_peer(client, server)
             if user_id is not None:
                 found = await self._account(user_id)

@@ -18,6 +18,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from hpcq.api.problems import plain_problem, problem_of
 from hpcq.api.settings import HttpSettings
+from hpcq.auth.authenticator import PEER
+from hpcq.auth.peer import loopback_peer
 from hpcq.domain.errors import Overloaded
 
 __all__ = ["Connection", "Connections"]
@@ -156,10 +158,14 @@ class Connection(HttpToolsProtocol):
         # What the parser got since it last gave something.
         self._held_bytes = 0
         self._is_refused = False
+        # The account at the other end; None while it is not known.
+        self._peer: int | None = None
         self._lingered_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if self.client is not None and self.server is not None:
+            self._peer = loopback_peer(self.client, (self.server[0], self.server[1] or 0))
         # The next piece of a large answer is at hand before the one before is gone.
         transport.set_write_buffer_limits(high=_BUFFERED_BYTES)
         self._due = self.loop.time() + self._settings.request_head_seconds
@@ -209,6 +215,8 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         self._due = self.loop.time() + self._settings.request_head_seconds
         super().on_message_begin()
+        if self._peer is not None:
+            self.scope["extensions"] = {PEER: {"user_id": self._peer}}
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
