@@ -9,7 +9,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -40,13 +40,6 @@ RECORD_ENVIRONMENT = "/bin/cat /proc/$$/environ > environ\n"
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": request.param}
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[LocalSite]:
-    site = await LocalSite(tmp_path).start()
-    yield site
-    await site.clean_up()
 
 
 def shepherd_of(site: LocalSite, job: Observation) -> int:

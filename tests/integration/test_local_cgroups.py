@@ -9,7 +9,7 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,18 +37,6 @@ try:
 except ChildProcessError:
     pass
 """
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[LocalSite]:
-    site = await LocalSite(tmp_path).start()
-    yield site
-    await site.clean_up()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -45,18 +44,6 @@ VANDALISM = {
     "nested": f"cd $RUN; for f in {FILES}; do yes [ | head -c 99999 | tr -d '\\n' > $f; done",
     "nonsense": f"cd $RUN; for f in {FILES}; do echo '[1, \"a\"]' > $f; done",
 }
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[LocalSite]:
-    site = await LocalSite(tmp_path).start()
-    yield site
-    await site.clean_up()
 
 
 async def submit(site: LocalSite, name: str, act: str, exit_code: int) -> NativeId:
