@@ -26,6 +26,7 @@ from typing import NotRequired, TypedDict, cast
 
 __all__ = [
     "LOG",
+    "LONGEST_REPORT_BYTES",
     "REPORT",
     "REPORT_DESCRIPTOR",
     "JobOrder",
@@ -48,7 +49,7 @@ LOG = "shepherd.log"
 REPORT_DESCRIPTOR = 90
 """The descriptor of the report in a shepherd: a next service finds the file by it."""
 
-_LONGEST_REPORT_BYTES = 4 << 20
+LONGEST_REPORT_BYTES = 4 << 20
 
 
 class JobOrder(TypedDict):
@@ -131,7 +132,7 @@ def write_report(descriptor: int, report: Report, *, durable: bool) -> None:
     """
     content = json.dumps(report).encode("ascii")
     before = os.fstat(descriptor).st_size
-    if before > _LONGEST_REPORT_BYTES:
+    if before > LONGEST_REPORT_BYTES:
         # The job has written into it.
         os.ftruncate(descriptor, 0)
     else:

@@ -18,6 +18,7 @@ from msgspec import Meta
 from hpcq.domain.states import FailureKind
 from hpcq.schedulers.local.files import (
     LOG,
+    LONGEST_REPORT_BYTES,
     REPORT,
     REPORT_DESCRIPTOR,
     Result,
@@ -29,7 +30,6 @@ from hpcq.schedulers.local.processes import Process, is_running
 
 __all__ = ["JobReport", "parse_start"]
 
-_MOST_BYTES = 4 << 20
 _LOG_BYTES = 1 << 16
 _LINE = 500
 _MOST_PROCESSES = 1 << 16
@@ -145,10 +145,10 @@ class JobReport:
         if self._descriptor is None:
             content = self._read(REPORT)
         else:
-            content = os.pread(self._descriptor, _MOST_BYTES, 0)
+            content = os.pread(self._descriptor, LONGEST_REPORT_BYTES, 0)
         return _parse(content, _Report) or _Report()
 
-    def _read(self, name: str, most_bytes: int = _MOST_BYTES) -> bytes:
+    def _read(self, name: str, most_bytes: int = LONGEST_REPORT_BYTES) -> bytes:
         try:
             descriptor = open_regular(self._directory / name)
         except OSError as error:
