@@ -2,6 +2,7 @@
 
 import re
 import socket
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -93,10 +94,14 @@ class Names:
     """
 
     def __init__(self, settings: AuthSettings, host: str) -> None:
-        machine = socket.gethostname().lower()
-        own = {"localhost", "127.0.0.1", "::1", machine, socket.getfqdn().lower()}
+        own = {"localhost", "127.0.0.1", "::1", socket.gethostname().lower()}
         self._names = own | {host.lower(), *(_bare(name) for name in settings.allowed_hosts)}
         self._is_any = "*" in settings.allowed_hosts
+        # A name server that is away answers after many seconds; the start does not wait for it.
+        threading.Thread(target=self._add_full_name, daemon=True).start()
+
+    def _add_full_name(self) -> None:
+        self._names.add(socket.getfqdn().lower())
 
     def include(self, host: str, server: str | None) -> bool:
         """Return whether a ``Host`` header names this service.
