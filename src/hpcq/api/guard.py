@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from typing import cast
 
 import structlog
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpcq.api.access import AccessRules, Names, Target, is_foreign_site
 from hpcq.api.context import Context
 from hpcq.api.problems import plain_problem, problem_of
+from hpcq.api.requests import below_root
 from hpcq.auth.authenticator import PEER, Connection, client_address
 from hpcq.auth.settings import AuthSettings
 from hpcq.domain.errors import HpcqError, NotAuthorized
@@ -20,6 +22,7 @@ __all__ = ["Guard"]
 
 _ENCODED_SLASH = b"%2f"
 _HARMLESS = ("GET", "HEAD", "OPTIONS")
+_REFUSALS = (401, 403, 421)
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -55,8 +58,9 @@ class Guard:
             return
         if scope["type"] != "http":
             raise NotImplementedError(f"no rule of access for {scope['type']}")
-        headers = _headers(scope)
-        target = self._rules.target(scope["method"], _below_root(scope))
+        context = cast(Context, scope["app"].state.context)
+        headers, connection = _headers(scope), _connection(scope)
+        target = self._rules.target(scope["method"], below_root(scope))
         state = scope.setdefault("state", {})
         answered: dict[str, object] = {}
 
@@ -71,28 +75,32 @@ class Guard:
         try:
             if not target.is_open:
                 self._check_request(scope, headers)
-                principal = await self._identify(scope, headers)
+                principal = await context.authenticator.identify(connection, headers)
                 state["principal"] = principal
                 _check_scope(principal, target)
             if _ENCODED_SLASH in scope.get("raw_path", b"").lower():
                 # The routes would take it for a slash, and what stands before may not.
-                raise _Refused(404, "The path holds an encoded slash (%2F); no path here has one.")
+                raise HTTPException(
+                    404, "The path holds an encoded slash (%2F); no path here has one."
+                )
         except HpcqError as error:
             await problem_of(error)(scope, receive, send_and_note)
-        except _Refused as refusal:
-            await plain_problem(refusal.status, refusal.detail)(scope, receive, send_and_note)
+        except HTTPException as error:
+            await plain_problem(error.status_code, error.detail)(scope, receive, send_and_note)
         else:
             user = state["principal"].user if "principal" in state else None
             with structlog.contextvars.bound_contextvars(**({"user": user} if user else {})):
                 await self._app(scope, receive, send_and_note)
         finally:
-            self._audit(scope, headers, target, answered)
+            if scope["method"] not in _HARMLESS or answered.get("status") in _REFUSALS:
+                address = client_address(connection, headers, self._settings.trusted_proxies)
+                context.audit.write(_audit_entry(scope, address, target, answered))
 
     def _check_request(self, scope: Scope, headers: Mapping[str, str]) -> None:
         server = scope.get("server")
         host = headers.get("host", "")
         if not self._names.include(host, server[0] if server else None):
-            raise _Refused(
+            raise HTTPException(
                 421,
                 f"This service is not {host!r}. If clients are to reach it under this name, add it "
                 "to ALLOWED_HOSTS.",
@@ -104,47 +112,24 @@ class Guard:
                 "its origin to ALLOWED_ORIGINS."
             )
 
-    async def _identify(self, scope: Scope, headers: Mapping[str, str]) -> Principal:
-        context = cast(Context, scope["app"].state.context)
-        return await context.authenticator.identify(_connection(scope), headers)
 
-    def _audit(
-        self,
-        scope: Scope,
-        headers: Mapping[str, str],
-        target: Target,
-        answered: Mapping[str, object],
-    ) -> None:
-        status = cast(int, answered.get("status", http.HTTPStatus.INTERNAL_SERVER_ERROR))
-        if scope["method"] in _HARMLESS and status not in (401, 403, 421):
-            return
-        context = cast(Context, scope["app"].state.context)
-        principal: Principal | None = scope["state"].get("principal")
-        location = cast(bytes, answered.get("location") or b"").decode("latin-1")
-        context.audit.write(
-            {
-                "time": format_time(now()),
-                "request": scope["state"].get("request_id"),
-                "user": principal and principal.user,
-                "role": principal and principal.role.value,
-                "through": principal and principal.method.value,
-                "client": client_address(
-                    _connection(scope), headers, self._settings.trusted_proxies
-                ),
-                "action": target.operation or f"{scope['method']} {scope['path'][:200]}",
-                "job": target.job_id or location.rpartition("/")[2] or None,
-                "status": status,
-            }
-        )
-
-
-class _Refused(Exception):
-    """A request that is refused for its form; nobody was asked who they are."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
+def _audit_entry(
+    scope: Scope, address: str | None, target: Target, answered: Mapping[str, object]
+) -> Mapping[str, object]:
+    principal: Principal | None = scope["state"].get("principal")
+    location = cast(bytes, answered.get("location") or b"").decode("latin-1")
+    return {
+        "time": format_time(now()),
+        "request": scope["state"].get("request_id"),
+        "user": principal and principal.user,
+        "role": principal and principal.role.value,
+        "through": principal and principal.method.value,
+        "client": address,
+        "action": target.operation or f"{scope['method']} {scope['path'][:200]}",
+        "job": target.job_id or location.rpartition("/")[2] or None,
+        # An answer that never began is a defect's.
+        "status": answered.get("status", http.HTTPStatus.INTERNAL_SERVER_ERROR),
+    }
 
 
 def _check_scope(principal: Principal, target: Target) -> None:
@@ -167,12 +152,6 @@ def _headers(scope: Scope) -> Mapping[str, str]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         found[name] = f"{found[name]},{value}" if name in found else value
     return found
-
-
-def _below_root(scope: Scope) -> str:
-    root = scope.get("root_path", "")
-    path: str = scope["path"]
-    return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
 
 def _connection(scope: Scope) -> Connection:

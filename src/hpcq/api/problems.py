@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from hpcq.api.requests import MANDATORY, MOST_TOLD
+from hpcq.api.requests import MANDATORY, MOST_TOLD, below_root
 from hpcq.domain import errors
 
 __all__ = [
@@ -240,7 +240,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 def _methods(request: Request) -> str:
     """Return all methods that a path takes; the first route that has it knows its own alone."""
-    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    path = below_root(request.scope)
     routes: Sequence[APIRoute] = request.app.state.documented_routes
     found = [r.methods or set() for r in routes if r.path_regex.match(path)]
     # The documentation is not documented.

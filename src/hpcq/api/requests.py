@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from hpcq.domain.errors import Overloaded
 
@@ -38,6 +39,7 @@ __all__ = [
     "Number",
     "RequestModel",
     "WholeNumber",
+    "below_root",
     "is_unknown_ignored",
     "refuse_repeated",
     "require",
@@ -198,6 +200,12 @@ def unknown_ignored() -> Iterator[None]:
 def is_unknown_ignored() -> bool:
     """Return whether what is not known in a request is left out."""
     return _ignores_unknown.get()
+
+
+def below_root(scope: Scope) -> str:
+    """Return the path of a request as the routes match it: without the root path."""
+    root, path = scope.get("root_path", ""), str(scope["path"])
+    return path.removeprefix(root) if path.startswith(f"{root}/") else path
 
 
 async def refuse_repeated(request: Request) -> None:

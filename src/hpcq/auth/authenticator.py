@@ -1,14 +1,13 @@
 """The principal behind a request."""
 
 import asyncio
-import ipaddress
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hpcq.auth.peer import Address, account_name, groups_of, loopback_peer
+from hpcq.auth.peer import Address, account_name, groups_of, loopback_peer, parse_address
 from hpcq.auth.settings import AuthSettings, Network
 from hpcq.auth.tokens import PREFIX, TokenVerifier
 from hpcq.domain.errors import NotAuthenticated
@@ -23,6 +22,7 @@ PEER = "hpcq.peer"
 """The ASGI extension in which the server names the account at the other end (``user_id``)."""
 
 _ACCOUNTS_KEPT_SECONDS = 60.0
+_ACCOUNTS_KEPT = 10_000
 _FORWARDED = ("forwarded", "via", "x-real-ip")
 
 
@@ -31,7 +31,7 @@ class Connection:
     """The way by which a request came.
 
     Attributes:
-        client: address and port of the other end; None over a Unix socket.
+        client: address and port of the other end, if it has one.
         server: address and port of our end.
         peer: the user id of the process at the other end, if the server knows it.
     """
@@ -64,14 +64,8 @@ def client_address(
 
 
 def _is_in(address: str, networks: Sequence[Network]) -> bool:
-    if not networks:
-        return False
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return any((mapped or parsed) in network for network in networks)
+    parsed = parse_address(address) if networks else None
+    return parsed is not None and any(parsed in network for network in networks)
 
 
 class Authenticator:
@@ -160,7 +154,7 @@ class Authenticator:
         if time.monotonic() > good_until:
             # A directory service may take its time.
             known = await asyncio.to_thread(self._look_up, user_id)
-            if len(self._accounts) > 10_000:
+            if len(self._accounts) >= _ACCOUNTS_KEPT:
                 self._accounts.clear()
             self._accounts[user_id] = known, time.monotonic() + _ACCOUNTS_KEPT_SECONDS
         return known

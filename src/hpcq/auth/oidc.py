@@ -57,17 +57,13 @@ class OidcVerifier:
         """
         if len(text) > _LONGEST_TOKEN:
             raise NotAuthenticated("The token is too long.")
-        keys = await self._current_keys(_KEYS_KEPT_SECONDS)
         try:
-            token = self._decode(text, keys)
-        except InvalidKeyIdError:
-            keys = await self._current_keys(_KEYS_ASKED_AGAIN_SECONDS)
             try:
-                token = self._decode(text, keys)
-            except (InvalidKeyIdError, JoseError, ValueError) as error:
-                raise _not_good(error) from error
+                token = self._decode(text, await self._current_keys(_KEYS_KEPT_SECONDS))
+            except InvalidKeyIdError:
+                token = self._decode(text, await self._current_keys(_KEYS_ASKED_AGAIN_SECONDS))
         except (JoseError, ValueError) as error:
-            raise _not_good(error) from error
+            raise NotAuthenticated(f"The token is not good: {error}.") from error
         return self._user(token.claims), self._role(token.claims)
 
     def _decode(self, text: str, keys: KeySet) -> jwt.Token:
@@ -103,7 +99,7 @@ class OidcVerifier:
         async with self._fetching:
             if self._keys is not None and asked_at - self._fetched_at < kept_seconds:
                 return self._keys
-            # Also after a failure: those who wait ask once together, not one after the other.
+            # After a failure too, as long as there are keys: they stay good.
             self._fetched_at = time.monotonic()
             try:
                 self._keys = await self._fetch()
@@ -138,7 +134,3 @@ async def _get(client: httpx.AsyncClient, url: str) -> Any:
 
 def _texts(value: object) -> Iterable[str]:
     return (one for one in value if isinstance(one, str)) if isinstance(value, list) else ()
-
-
-def _not_good(error: Exception) -> NotAuthenticated:
-    return NotAuthenticated(f"The token is not good: {error}.")

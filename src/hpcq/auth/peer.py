@@ -1,8 +1,8 @@
 """Accounts at the other end of connections on this machine, as the kernel names them.
 
-For a Unix socket the server asks for SO_PEERCRED. For a loopback connection it asks the kernel
-whose socket the client's end is (sock_diag(7)): a question about this one connection, answered
-within 10 us. Only sockets of the same network namespace are known to the kernel here.
+The service asks the kernel whose socket the client's end of a loopback connection is
+(sock_diag(7)): a question about this one connection. Only sockets of the same network namespace
+are known to the kernel here.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import socket
 import struct
 from collections.abc import Sequence
 
-__all__ = ["account_name", "groups_of", "loopback_peer"]
+__all__ = ["account_name", "groups_of", "loopback_peer", "parse_address"]
 
 # linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h.
 _NETLINK_SOCK_DIAG = 4
@@ -45,15 +45,14 @@ def loopback_peer(client: Address, server: Address) -> int | None:
         None when it is not known: the connection comes from elsewhere, has ended, or belongs to
         another network namespace; or the kernel cannot be asked.
     """
-    ends = [_plain(client[0]), _plain(server[0])]
-    if None in ends or not all(end is not None and end.is_loopback for end in ends):
+    theirs, ours = parse_address(client[0]), parse_address(server[0])
+    if theirs is None or ours is None or not (theirs.is_loopback and ours.is_loopback):
         return None
-    version = ends[0].version if ends[0] is not None else 0
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
-    packed = b"".join(end.packed.ljust(16, b"\0") for end in ends if end is not None)
+    family = socket.AF_INET if theirs.version == 4 else socket.AF_INET6
     identity = (
         _PORTS.pack(client[1], server[1])
-        + packed
+        + theirs.packed.ljust(16, b"\0")
+        + ours.packed.ljust(16, b"\0")
         + _INTERFACE_AND_COOKIE.pack(0, _ANY_COOKIE, _ANY_COOKIE)
     )
     question = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + identity
@@ -68,8 +67,11 @@ def loopback_peer(client: Address, server: Address) -> int | None:
         return None
 
 
-def _plain(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return an address; a mapped one (``::ffff:127.0.0.1``) as the IPv4 address it is."""
+def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return an address, a mapped one (``::ffff:127.0.0.1``) as the IPv4 address it is.
+
+    None when the text is no address.
+    """
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

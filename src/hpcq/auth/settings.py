@@ -33,7 +33,7 @@ _SELECTABLE = (Method.PEER, Method.TOKEN, Method.OIDC, Method.NONE)
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]+\]")
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _ACCOUNT = re.compile(r"\*|@?[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
-_PAIR = re.compile(r"(?P<what>[^=\s]+)=(?P<role>[a-z]+)(?::(?P<user>[A-Za-z0-9._@-]{1,64}))?")
+_PAIR = re.compile(r"(?P<what>[^=\s]+)=(?P<role>[a-z]+):(?P<user>[A-Za-z0-9._@-]{1,64})")
 
 
 def _words(value: object) -> object:
@@ -81,7 +81,7 @@ def _trusted_clients(value: object) -> object:
     clients = []
     for word in words:
         found = _PAIR.fullmatch(word)
-        if found is None or found["user"] is None:
+        if found is None:
             raise ValueError(f"{word!r} is not ADDRESS=ROLE:NAME")
         clients.append(TrustedClient(_network(found["what"]), _role(found["role"]), found["user"]))
     return tuple(clients)
@@ -142,7 +142,7 @@ def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class AuthSettings(Section):
-    """Who may use the service, and under which names it answers."""
+    """The people and programs that may use the service, and its names."""
 
     auth: Annotated[tuple[Method, ...], BeforeValidator(_lower_words), AfterValidator(_methods)] = (
         setting(

@@ -25,6 +25,10 @@ _REMEMBERED_SECONDS = 5.0
 _REMEMBERED_TOKENS = 10_000
 
 
+def _random_text() -> str:
+    return PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+
+
 def _digest(token: str) -> str:
     # The token is random and long: a slow hash would protect nothing more.
     return hashlib.sha256(token.encode()).hexdigest()
@@ -38,6 +42,7 @@ async def create_token(
     at: datetime,
     scopes: frozenset[Scope] | None = None,
     expires_at: datetime | None = None,
+    text: str | None = None,
 ) -> str:
     """Make a token and return it; only its hash is kept.
 
@@ -48,8 +53,9 @@ async def create_token(
         at: now, aware.
         scopes: narrow it; None for all that the role allows.
         expires_at: aware; None for never.
+        text: the token, if it is there already; None for a random one.
     """
-    text = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+    text = text or _random_text()
     token = Token(
         token_id=secrets.token_hex(4),
         user=user,
@@ -74,19 +80,13 @@ async def keep_operator_token(store: TokenStore, path: Path, at: datetime) -> No
         OSError: the file cannot be read or written.
     """
     text = await asyncio.to_thread(_read_or_make, path)
-    token = Token(
-        token_id=secrets.token_hex(4),
-        user="operator",
-        role=Role.OPERATOR,
-        scopes=None,
-        created_at=at,
-    )
-    await store.add(token, _digest(text))
+    if await store.find(_digest(text)) is None:
+        await create_token(store, user="operator", role=Role.OPERATOR, at=at, text=text)
 
 
 def _read_or_make(path: Path) -> str:
     with contextlib.suppress(FileExistsError):
-        text = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+        text = _random_text()
         # Whole or not at all: a service that dies meanwhile leaves no empty token.
         new = path.with_suffix(".new")
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -40,12 +40,9 @@ class TokenStore:
         self._database = database
 
     async def add(self, token: Token, digest: str) -> None:
-        """Write a token down, unless its hash is there."""
+        """Write a new token down."""
 
         def do(transaction: Transaction) -> None:
-            same = sa.select(tokens.c.id).where(tokens.c.hash == digest)
-            if transaction.connection.execute(same).scalar() is not None:
-                return
             scopes = token.scopes
             row = {
                 "id": token.token_id,
