@@ -52,7 +52,11 @@ def run(settings: Settings, listener: socket.socket) -> bool:
         server_header=False,
     )
     server = _Server(config, settings, connections)
-    server.run(sockets=[listener])
+    try:
+        server.run(sockets=[listener])
+    finally:
+        # The lines that say why it ended are written by a thread, which ends with the process.
+        logging.shutdown()
     return server.started
 
 
