@@ -22,13 +22,15 @@ if [ $# -eq 0 ]; then
     (
         cd plugins/oar
         PYTHONPATH=../.. ../../.venv/bin/python -m pytest -p tests.progress -p tests.left_out \
-            --numprocesses "${TEST_WORKERS:-4}" --dist loadfile </dev/null
+            --numprocesses "${TEST_WORKERS:-4}" --dist loadfile --max-worker-restart 0 </dev/null
     ) || status=1
     # Nothing else needs OAR, and its daemons would take time from the other tests.
     .venv/bin/python tests/clusters/oar.py down </dev/null >/dev/null 2>&1 || true
 fi
 echo "Running the tests"
 # Many tests wait, so more of them than there are cores. conftest.py says which begin first.
+# A test that ends its process ends the run: pytest-xdist 3.8 would wait for ever
+# (https://github.com/pytest-dev/pytest-xdist/issues/1323).
 .venv/bin/python -m pytest -p tests.progress -p tests.left_out --numprocesses "${TEST_WORKERS:-4}" \
-    --dist loadgroup --no-loadscope-reorder "$@" </dev/null || status=1
+    --dist loadgroup --no-loadscope-reorder --max-worker-restart 0 "$@" </dev/null || status=1
 exit $status

@@ -81,6 +81,13 @@ class _Start(msgspec.Struct):
 
 _Content = TypeVar("_Content")
 
+# Made while one thread loads this module: msgspec looks at a type when it first meets it, and
+# two threads that do so at the same time end the process.
+_samples = msgspec.json.Decoder(_Sample)
+_results = msgspec.json.Decoder(_Result)
+_reports = msgspec.json.Decoder(_Report)
+_starts = msgspec.json.Decoder(_Start)
+
 
 class JobReport:
     """The report of one job.
@@ -117,13 +124,13 @@ class JobReport:
     def result(self) -> Result | None:
         """Return the result; None if there is none that can be believed."""
         report = self._report()
-        result = report.result or _parse(self._read(_OLD_RESULT), _Result)
+        result = report.result or _parse(self._read(_OLD_RESULT), _results)
         return None if result is None else cast(Result, msgspec.to_builtins(result))
 
     def sample(self) -> Sample | None:
         """Return the last sample; None if there is none that can be believed."""
         report = self._report()
-        sample = report.sample or _parse(self._read(_OLD_SAMPLE), _Sample)
+        sample = report.sample or _parse(self._read(_OLD_SAMPLE), _samples)
         return None if sample is None else cast(Sample, msgspec.to_builtins(sample))
 
     def old_start(self) -> ShepherdStart | None:
@@ -146,7 +153,7 @@ class JobReport:
             content = self._read(REPORT)
         else:
             content = os.pread(self._descriptor, LONGEST_REPORT_BYTES, 0)
-        return _parse(content, _Report) or _Report()
+        return _parse(content, _reports) or _Report()
 
     def _read(self, name: str, most_bytes: int = LONGEST_REPORT_BYTES) -> bytes:
         try:
@@ -163,12 +170,12 @@ class JobReport:
 
 def parse_start(content: str | bytes | None) -> ShepherdStart | None:
     """Return the identity of a shepherd from its JSON; None if this is none."""
-    start = None if content is None else _parse(content, _Start)
+    start = None if content is None else _parse(content, _starts)
     return None if start is None else cast(ShepherdStart, msgspec.to_builtins(start))
 
 
-def _parse(content: str | bytes, kind: type[_Content]) -> _Content | None:
+def _parse(content: str | bytes, decoder: msgspec.json.Decoder[_Content]) -> _Content | None:
     try:
-        return msgspec.json.decode(content, type=kind)
+        return decoder.decode(content)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None

@@ -1,0 +1,36 @@
+"""Reports of shepherds as the service reads them."""
+
+import subprocess
+import sys
+
+# Several threads read the first reports of a new process at the same time.
+FIRST_READS = """
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from hpcq.schedulers.local.report import JobReport
+
+sys.setswitchinterval(1e-6)
+directory = Path(tempfile.mkdtemp())
+(directory / "report.json").write_text('{"sample": null, "result": null}')
+barrier = threading.Barrier(8)
+
+def read():
+    barrier.wait()
+    assert JobReport(directory).result() is None
+    assert JobReport(directory).sample() is None
+
+threads = [threading.Thread(target=read) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_first_reads_in_several_threads() -> None:
+    for _ in range(5):
+        run = subprocess.run([sys.executable, "-c", FIRST_READS], capture_output=True, text=True)
+        assert (run.returncode, run.stderr) == (0, "")
