@@ -102,6 +102,7 @@ class JobSpec:
         outputs: where the output goes; None until the service has completed it.
         has_queue_time_limit: whether nobody asked for a wall time limit, so that the one that the
             scheduler shows is its queue's.
+        run_as: the account of this machine whose job it is; None for the service's own.
     """
 
     name: str
@@ -122,6 +123,7 @@ class JobSpec:
     array: ArrayRange | None = None
     outputs: Outputs | None = None
     has_queue_time_limit: bool = False
+    run_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

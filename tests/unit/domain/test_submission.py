@@ -46,6 +46,7 @@ OTHERS: dict[str, list[Any]] = {
     "depends_on": [(AFTER_FIRST,), (AFTER_FIRST, replace(AFTER_FIRST, native_id=NativeId("2")))],
     "outputs": [Outputs(stdout="/srv/out", stderr=None)],
     "has_queue_time_limit": [True],
+    "run_as": ["ana"],
     "array": [ArrayRange(first=1, last=2), ArrayRange(first=1, last=2, max_running=1)],
 }
 UID = JobUid("00000000-0000-4000-8000-000000000001")
