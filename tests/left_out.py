@@ -17,6 +17,7 @@ REAL = {
     "oar": "OAR",
     "modules": "Environment Modules and Lmod",
     "postgres": "PostgreSQL",
+    "oidc": "an OpenID Connect provider",
 }
 
 
