@@ -3,9 +3,9 @@
 import os
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -77,15 +77,17 @@ def test_the_account_of_a_connection_that_the_kernel_does_not_know(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_unix_peer_of_another_account(tmp_path: Path) -> None:
-    path = str(tmp_path / "socket")
-    connect = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({path!r}); input()"
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)
-    with closing(socket.socket(socket.AF_UNIX)) as listener:
+def test_unix_peer_of_another_account() -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(socket.socket(socket.AF_UNIX)) as listener,
+    ):
+        os.chmod(folder, 0o755)
+        path = f"{folder}/socket"
         listener.bind(path)
         os.chmod(path, 0o666)
         listener.listen()
+        connect = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({path!r}); input()"
         command = ["/usr/bin/python3", "-c", connect]
         with subprocess.Popen(command, stdin=subprocess.PIPE, user="nobody", text=True) as other:
             ours, _ = listener.accept()
