@@ -52,7 +52,9 @@ class DeploymentSettings(Section):
         allowed="LOCAL (or INTERNAL), SLURM, SGE, TORQUE, PBS, or the name of an installed plugin",
         example="SLURM",
     )
-    host: Annotated[str, Field(pattern=rf"^({UNIX_SOCKET}/.{{1,106}}|[A-Za-z0-9_.:%-]{{1,253}})$")] = setting(
+    host: Annotated[
+        str, Field(pattern=rf"^({UNIX_SOCKET}/.{{1,106}}|[A-Za-z0-9_.:%-]{{1,253}})$")
+    ] = setting(
         "127.0.0.1",
         "The address to listen on. Anyone who reaches it can run commands as the service's "
         "account: leave it on loopback unless something in front of it checks its callers. "
