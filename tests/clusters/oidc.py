@@ -15,6 +15,7 @@ Standard library only, so that it runs before anything is installed.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -22,9 +23,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -153,10 +152,10 @@ def start() -> None:
 
 def answers() -> bool:
     """Return whether it serves."""
-    with suppress(OSError, urllib.error.URLError):
-        where = f"{ISSUER}/.well-known/openid-configuration"
-        with urllib.request.urlopen(where, timeout=5) as answer:
-            return bool(json.load(answer)["issuer"] == ISSUER)
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)
+    with suppress(OSError, http.client.HTTPException), closing(connection):
+        connection.request("GET", "/.well-known/openid-configuration")
+        return bool(json.load(connection.getresponse())["issuer"] == ISSUER)
     return False
 
 
