@@ -18,11 +18,15 @@ RULES: Mapping[str, Scope | None] = {
     "healthReady": None,
     "submitJob": Scope.JOBS_WRITE,
     "listJobs": Scope.JOBS_READ,
+    "summarizeJobs": Scope.JOBS_READ,
     "getJob": Scope.JOBS_READ,
     "getJobUsage": Scope.JOBS_READ,
     "deleteJob": Scope.JOBS_WRITE,
     "holdJob": Scope.JOBS_WRITE,
     "releaseJob": Scope.JOBS_WRITE,
+    "getCluster": Scope.JOBS_READ,
+    "listQueues": Scope.JOBS_READ,
+    "listNodes": Scope.JOBS_READ,
     "listPrograms": Scope.PROGRAMS_READ,
 }
 """The scope that each route asks for, by its operation id; None where any principal will do.

@@ -27,8 +27,9 @@ from hpcq.api.middleware import (
 )
 from hpcq.api.program_listing import ProgramListing
 from hpcq.api.requests import BodyPace, refuse_repeated
-from hpcq.api.routers import health, jobs
+from hpcq.api.routers import cluster, health, jobs
 from hpcq.api.routers import programs as program_routes
+from hpcq.api.schemas import LimitsOut
 from hpcq.auth.audit import AuditLog
 from hpcq.auth.authenticator import Authenticator
 from hpcq.auth.tokens import TokenVerifier, keep_operator_token
@@ -86,7 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.max_request_values = settings.max_request_values
     app.state.body_pace = BodyPace()
-    routers = [module.router for module in (jobs, program_routes, health)]
+    routers = [module.router for module in (jobs, program_routes, cluster, health)]
     for router in routers:
         app.include_router(router)
     add_docs(app)
@@ -220,6 +221,14 @@ def _context(
         program_listing=ProgramListing(settings.cluster_id),
         submission_check=services.submission_check,
         large_answers=LargeAnswers(settings.max_answers_bytes),
+        cluster=services.cluster,
+        capabilities=backend.capabilities,
+        limits=LimitsOut(
+            max_request_bytes=settings.max_request_bytes,
+            max_args_bytes=settings.max_args_bytes,
+            max_environment_bytes=settings.max_environment_bytes,
+            max_script_bytes=min(settings.max_script_bytes, backend.capabilities.max_script_bytes),
+        ),
         circuits=backend.circuits,
         authenticator=authenticator,
         audit=audit,

@@ -26,7 +26,7 @@ from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobEntry, JobTable
 from hpcq.services.listing.publisher import JobPublisher
-from hpcq.services.listing.wire import WireFormat, wire_name
+from hpcq.services.listing.wire import WireFormat, request_name
 from hpcq.services.monitoring.job_details import DetailsReader, UsageReader
 from hpcq.services.monitoring.monitor import Monitor
 from hpcq.services.programs.request import ProgramRequest
@@ -120,8 +120,7 @@ class JobService:
             asked.add("depends_on")
         for name in _OPTIONAL_FIELDS:
             if name in asked and name not in expressible:
-                field = wire_name(name.removesuffix("_seconds").removesuffix("_bytes"))
-                raise UnsupportedCapability(field, self.backend.name)
+                raise UnsupportedCapability(request_name(name), self.backend.name)
 
     async def _resolve(
         self, principal: Principal, depends_on: Sequence[DependencyRequest]

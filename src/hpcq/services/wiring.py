@@ -12,6 +12,7 @@ from hpcq.domain.jobs import SubmissionKey
 from hpcq.domain.validation import SizeLimits
 from hpcq.execution.orphans import end_orphans
 from hpcq.schedulers.base import SchedulerBackend
+from hpcq.services.cluster import ClusterReader
 from hpcq.services.jobs import JobService
 from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobTable
@@ -55,6 +56,7 @@ class Services:
     monitor: Monitor
     usage: UsageReader
     jobs: JobService
+    cluster: ClusterReader
     retention: Retention
     submission_check: SubmissionCheck
     replica: Replica | None
@@ -168,6 +170,7 @@ def assemble(
         monitor=monitor,
         usage=usage,
         jobs=jobs,
+        cluster=ClusterReader(backend, interval, clock),
         retention=retention,
         submission_check=SubmissionCheck(backend),
         replica=replica,

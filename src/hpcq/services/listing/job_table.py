@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import secrets
 import zlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +17,7 @@ from operator import attrgetter
 
 from hpcq.domain import identity, job_changes
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId
+from hpcq.domain.states import JobState, JobStatus
 from hpcq.services.listing.wire import WireFormat
 
 __all__ = [
@@ -143,12 +144,14 @@ class JobListing:
         self.complete_since = complete_since
         self._entries = entries
         self._sorted: asyncio.Future[Sequence[JobEntry]] | None = None
+        self._counts: asyncio.Future[Counter[tuple[JobState, JobStatus]]] | None = None
         self._bodies: dict[tuple[bool, bool, bool], asyncio.Future[bytes]] = {}
 
     def at(self, as_of: datetime | None, complete_since: datetime | None) -> "JobListing":
         """Return the same jobs as of another moment."""
         later = JobListing(self._entries, self.version, as_of, complete_since)
         later._sorted = self._sorted
+        later._counts = self._counts
         return later
 
     async def in_order(self) -> Sequence[JobEntry]:
@@ -158,6 +161,12 @@ class JobListing:
         if self._sorted is None:
             self._sorted = asyncio.ensure_future(asyncio.to_thread(_in_order, self._entries))
         return await asyncio.shield(self._sorted)
+
+    async def counts(self) -> Counter[tuple[JobState, JobStatus]]:
+        """Return how many listed jobs are in each state, counted once for all readers."""
+        if self._counts is None:
+            self._counts = asyncio.ensure_future(asyncio.to_thread(_count, self._entries))
+        return await asyncio.shield(self._counts)
 
     async def json(self, freshness: Freshness, *, usage: bool, gzip: bool) -> bytes:
         """Return the JSON array of all listed jobs, encoded once for all readers.
@@ -184,6 +193,11 @@ class JobListing:
 def _in_order(entries: Sequence[JobEntry]) -> Sequence[JobEntry]:
     listed = [entry for entry in entries if entry.is_listed]
     return sorted(listed, key=attrgetter("sort_key"))
+
+
+def _count(entries: Sequence[JobEntry]) -> Counter[tuple[JobState, JobStatus]]:
+    listed = (entry.record for entry in entries if entry.is_listed)
+    return Counter((record.state, record.status) for record in listed)
 
 
 def as_list(entries: Iterable[JobEntry], freshness: Freshness, *, usage: bool) -> bytes:
