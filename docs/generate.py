@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcq.api import problems
+from hpcq.api.metrics import METRICS
 from hpcq.config import Settings
 from hpcq.settings import table
 
@@ -21,6 +22,7 @@ __all__ = [
     "Failure",
     "errors_page",
     "failures_page",
+    "metrics_page",
     "outdated",
     "settings_page",
 ]
@@ -164,6 +166,30 @@ def settings_page() -> str:
     return _NOTE + _SETTINGS_HEAD + table(Settings)
 
 
+_METRICS_HEAD = """\
+# Metrics
+
+`GET /metrics` answers with these metrics; [Monitoring](../monitoring.md) says how Prometheus reads
+them, and which alerts are useful. No label holds a user, a path or a job.
+
+Beside them stand those of the process (`process_…`: memory, CPU time, open files, start), and of
+Python (`python_…`).
+
+| Metric | Kind | Labels | Meaning |
+|---|---|---|---|
+"""
+
+
+def metrics_page() -> str:
+    """Return the table of all metrics, in the order in which they are declared."""
+    lines = (
+        f"| `{metric.name}` | {metric.kind} | {', '.join(metric.labels) or 'none'} "
+        f"| {_cell(metric.meaning)} |\n"
+        for metric in METRICS
+    )
+    return _NOTE + _METRICS_HEAD + "".join(lines)
+
+
 _TESTS = _DOCS.parent / "tests" / "failures"
 _FORM = re.compile(
     r"(?P<what>.+?)\n\nMet in: (?P<met_in>.+?)\nHere: (?P<here>.+?)(?:\n\n(?P<more>.+))?",
@@ -253,6 +279,7 @@ def _tests_of(failure: Failure) -> str:
 
 PAGES: Mapping[Path, Callable[[], str]] = {
     _REFERENCE / "settings.md": settings_page,
+    _REFERENCE / "metrics.md": metrics_page,
     _DOCS / "errors.md": errors_page,
     _DOCS / "failures.md": failures_page,
 }

@@ -24,6 +24,7 @@ RULES: Mapping[str, Scope | None] = {
     "holdJob": Scope.JOBS_WRITE,
     "releaseJob": Scope.JOBS_WRITE,
     "listPrograms": Scope.PROGRAMS_READ,
+    "getMetrics": Scope.METRICS_READ,
 }
 """The scope that each route asks for, by its operation id; None where any principal will do.
 

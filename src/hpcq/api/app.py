@@ -18,6 +18,7 @@ from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
 from hpcq.api.guard import Guard
 from hpcq.api.large_answers import LargeAnswers
+from hpcq.api.metrics import Metrics
 from hpcq.api.middleware import (
     BodyLimit,
     HeadAsGet,
@@ -28,6 +29,7 @@ from hpcq.api.middleware import (
 from hpcq.api.program_listing import ProgramListing
 from hpcq.api.requests import BodyPace, refuse_repeated
 from hpcq.api.routers import health, jobs
+from hpcq.api.routers import metrics as metrics_routes
 from hpcq.api.routers import programs as program_routes
 from hpcq.auth.audit import AuditLog
 from hpcq.auth.authenticator import Authenticator
@@ -86,7 +88,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.max_request_values = settings.max_request_values
     app.state.body_pace = BodyPace()
-    routers = [module.router for module in (jobs, program_routes, health)]
+    metrics = app.state.metrics = Metrics(settings.scheduler)
+    routers = [module.router for module in (jobs, program_routes, health, metrics_routes)]
     for router in routers:
         app.include_router(router)
     add_docs(app)
@@ -112,7 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=["ETag", "Idempotent-Replayed", "Link", "Location", "X-As-Of"],
         )
     app.add_middleware(NormalizePath, root_path=root_path)
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, observe=metrics.observe_request)
     app.add_middleware(PlainStartFailure)
     return app
 
@@ -120,7 +123,9 @@ def create_app(settings: Settings) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     prepare_state_directory(settings)
-    runner = LocalRunner()
+    metrics: Metrics = app.state.metrics
+    local_runner = LocalRunner()
+    runner = metrics.measured(local_runner)
     backend = ResilientBackend(
         registry.load(settings.scheduler)(_scheduler_options(settings), runner, settings),
         failures=settings.circuit_breaker_failures,
@@ -151,13 +156,14 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     tokens = TokenStore(database)
     authenticator = Authenticator(settings, TokenVerifier(tokens, now), _oidc(settings))
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(runner.close)
+        stack.callback(local_runner.close)
         stack.callback(paths.close)
         try:
             audit = _audit_log(settings)
             stack.callback(audit.close)
+            metrics.read_services(services, backend, audit)
             app.state.context = _context(
-                settings, services, backend, programs, authenticator, audit
+                settings, services, backend, programs, authenticator, audit, metrics
             )
             await database.open()
             stack.push_async_callback(database.close)
@@ -206,6 +212,7 @@ def _context(
     programs: ProgramService,
     authenticator: Authenticator,
     audit: AuditLog,
+    metrics: Metrics,
 ) -> Context:
     return Context(
         wire=_wire_format(settings),
@@ -223,6 +230,7 @@ def _context(
         circuits=backend.circuits,
         authenticator=authenticator,
         audit=audit,
+        metrics=metrics,
     )
 
 

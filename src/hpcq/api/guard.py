@@ -62,6 +62,7 @@ class Guard:
         headers, connection = _headers(scope), _connection(scope)
         target = self._rules.target(scope["method"], below_root(scope))
         state = scope.setdefault("state", {})
+        state["operation"] = target.operation
         answered: dict[str, object] = {}
 
         async def send_and_note(message: Message) -> None:

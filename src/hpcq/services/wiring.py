@@ -45,11 +45,13 @@ class Services:
     """The services that the API uses.
 
     Attributes:
+        pending: changes that the database could not take yet.
         submission_check: knows whether jobs can be submitted at all.
         replica: takes turns with others in asking the scheduler; None where there are none.
     """
 
     store: JobStore
+    pending: PendingWrites
     table: JobTable
     pages: Pagination
     monitor: Monitor
@@ -163,6 +165,7 @@ def assemble(
         replica = Replica(store, lease, publisher, table, monitor, settings, _LISTED_AT_MOST, clock)
     return Services(
         store=store,
+        pending=pending,
         table=table,
         pages=Pagination(table, store, wire, listed_for, clock),
         monitor=monitor,

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import secrets
 import zlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +17,7 @@ from operator import attrgetter
 
 from hpcq.domain import identity, job_changes
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId
+from hpcq.domain.states import JobState
 from hpcq.services.listing.wire import WireFormat
 
 __all__ = [
@@ -212,6 +213,7 @@ class JobTable(JobIndex):
         as_of: the time of the scheduler's newest answer; None before its first.
         shadowed: foreign records of jobs that turned out to be submitted here; the table does
             not show them.
+        open_jobs: how many jobs nothing says to be over, by state.
     """
 
     def __init__(self, wire: WireFormat) -> None:
@@ -227,6 +229,7 @@ class JobTable(JobIndex):
         self._listing: JobListing | None = None
         self.as_of: datetime | None = None
         self.shadowed: set[JobUid] = set()
+        self.open_jobs: Counter[JobState] = Counter()
 
     @property
     def version(self) -> str:
@@ -320,6 +323,10 @@ class JobTable(JobIndex):
     def _count_change(self, before: JobRecord | None, after: JobRecord | None) -> None:
         """Count a change for all, and for the user or the two users whose job it is."""
         self._changes += 1
+        if before is not None and not before.is_settled:
+            self.open_jobs[before.state] -= 1
+        if after is not None and not after.is_settled:
+            self.open_jobs[after.state] += 1
         was = None if before is None else before.belongs_to
         now = None if after is None else after.belongs_to
         if before is not None and was is not None and was != now:

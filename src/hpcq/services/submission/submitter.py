@@ -7,15 +7,19 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 import structlog
 
 from hpcq.domain import submission
 from hpcq.domain.errors import (
+    HpcqError,
     IdempotencyKeyReused,
     JobNotFound,
+    QuotaExceeded,
     SchedulerError,
     SubmissionInProgress,
+    SubmissionUnclear,
 )
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid
 from hpcq.domain.principals import Principal
@@ -27,7 +31,7 @@ from hpcq.services.submission.recovery import SubmissionRecovery
 from hpcq.storage.jobs import Claim, JobStore
 from hpcq.storage.pending_writes import PendingWrites
 
-__all__ = ["Submission", "SubmissionCheck", "Submitter"]
+__all__ = ["Outcome", "Submission", "SubmissionCheck", "Submitter"]
 
 _log = structlog.get_logger("hpcq.submission")
 
@@ -37,6 +41,31 @@ _KEY_REUSED = (
     "This Idempotency-Key was used for another submission before. Send that one's body, or take a "
     "new key."
 )
+
+
+class Outcome(StrEnum):
+    """The outcome of a request to submit, as its client learns it."""
+
+    ACCEPTED = "accepted"
+    """The scheduler took the job."""
+    REPLAYED = "replayed"
+    """The same request had been made before, or was under way."""
+    UNCLEAR = "unclear"
+    """It is being found out whether the scheduler took the job."""
+    REFUSED = "refused"
+    """There is no job, and the same request is in vain, unless it met a quota."""
+    FAILED = "failed"
+    """There is no job, for reasons that say nothing about the request."""
+
+    @classmethod
+    def of_error(cls, error: Exception) -> "Outcome":
+        """Return the outcome of a request that got this error."""
+        if isinstance(error, SubmissionInProgress):
+            return cls.REPLAYED
+        if isinstance(error, SubmissionUnclear):
+            return cls.UNCLEAR
+        is_verdict = isinstance(error, HpcqError) and not error.transient
+        return cls.REFUSED if is_verdict or isinstance(error, QuotaExceeded) else cls.FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +79,13 @@ class Submission:
 
     record: JobRecord
     is_replay: bool = False
+
+    @property
+    def outcome(self) -> Outcome:
+        """The same in one word."""
+        if self.is_replay:
+            return Outcome.REPLAYED
+        return Outcome.UNCLEAR if self.record.native_id is None else Outcome.ACCEPTED
 
 
 class Submitter:
