@@ -119,8 +119,11 @@ _WHAT_TO_DO = {
     "the wrong type, or a parameter is given twice. `field` names the first one, `detail` the "
     'first twenty. Not wrong: a number as text (`"4"`), `4.0` for 4, a number in `args`, null for '
     'what is not mandatory, and `""` for `name`, which is the default name then.',
-    "quota_exceeded": "A limit of the site was reached: jobs per user, slots, a full queue. "
-    "`schedulerMessage` says which. Submit again when other jobs have ended.",
+    "quota_exceeded": "A limit of the site was reached: jobs per user, slots, a full queue. It is "
+    "the scheduler's (`schedulerMessage` says which) or this service's (`MAX_JOBS_PER_USER`). "
+    "Submit again when other jobs have ended.",
+    "too_many_requests": "You send more requests than `MAX_REQUESTS_PER_SECOND`. Send this one "
+    "again after `retryAfter`, and ask more slowly: one `GET /jobs` tells of all jobs.",
     "internal_error": "A defect of this service. Its log has the reason under the answer's "
     "`X-Request-ID`; please report it.",
     "unsupported": "The scheduler of this cluster cannot express `field`. Leave it out. The "

@@ -27,6 +27,7 @@ from hpcq.api.middleware import (
     PlainStartFailure,
 )
 from hpcq.api.program_listing import ProgramListing
+from hpcq.api.rate_limit import RateLimit
 from hpcq.api.requests import BodyPace, refuse_repeated
 from hpcq.api.routers import health, jobs
 from hpcq.api.routers import metrics as metrics_routes
@@ -105,6 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings=settings,
         rules=AccessRules(documented),
         names=Names(settings, settings.host),
+        rate_limit=RateLimit(settings.max_requests_per_second),
     )
     if settings.allowed_origins:
         app.add_middleware(

@@ -27,6 +27,7 @@ from hpcq.domain.submission import IdempotencyKey
 from hpcq.schedulers.base import ChecksSubmission, SchedulerBackend
 from hpcq.services.circuit_breaker import is_away
 from hpcq.services.submission.attempt import IN_PROGRESS, SubmissionRunner
+from hpcq.services.submission.quota import JobQuota
 from hpcq.services.submission.recovery import SubmissionRecovery
 from hpcq.storage.jobs import Claim, JobStore
 from hpcq.storage.pending_writes import PendingWrites
@@ -96,6 +97,7 @@ class Submitter:
         pending: writes outcomes, now or later.
         runner: hands jobs over.
         recovery: knows whether another process may be about to do so.
+        quota: bounds the jobs of each user.
         clock: the present, aware.
     """
 
@@ -105,9 +107,11 @@ class Submitter:
         pending: PendingWrites,
         runner: SubmissionRunner,
         recovery: SubmissionRecovery,
+        quota: JobQuota,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
+        self._quota = quota
         self._pending = pending
         self._runner = runner
         self._recovery = recovery
@@ -130,6 +134,7 @@ class Submitter:
 
         Raises:
             IdempotencyKeyReused, SubmissionInProgress: see `known`.
+            QuotaExceeded: the principal has as many jobs as there may be.
             SubmissionUnclear: the outcome is unknown, and could not be recorded.
             HpcqError: the scheduler surely did not take it; the key is free again.
         """
@@ -142,10 +147,12 @@ class Submitter:
             principal=principal,
         )
         # What is on disk is handed over, even if the request has gone.
-        return await asyncio.shield(self._runner.keep(self._submit(record, key)))
+        return await asyncio.shield(self._runner.keep(self._submit(principal, record, key)))
 
-    async def _submit(self, record: JobRecord, key: IdempotencyKey | None) -> Submission:
-        with self._runner.under_way(record.uid):
+    async def _submit(
+        self, principal: Principal, record: JobRecord, key: IdempotencyKey | None
+    ) -> Submission:
+        with self._quota.place(principal, record.uid), self._runner.under_way(record.uid):
             claim = await self._store.create(record, key)
             if claim is None or key is None:
                 return Submission(await self._runner.hand_over(record))
