@@ -8,6 +8,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from hpcq.api.large_answers import LargeAnswers
+from hpcq.api.metrics import Metrics
 from hpcq.api.program_listing import ProgramListing
 from hpcq.api.schemas import LimitsOut
 from hpcq.auth.audit import AuditLog
@@ -50,6 +51,7 @@ class Context:
     circuits: Mapping[str, CircuitBreaker]
     authenticator: Authenticator
     audit: AuditLog
+    metrics: Metrics
 
 
 # FastAPI calls a dependency that is no coroutine in a thread, at a third of a listing's cost.

@@ -133,6 +133,22 @@ class ServiceSettings(Section):
         example="/opt/mpi/bin:/usr/local/bin:/usr/bin:/bin",
         shown="",
     )
+    max_jobs_per_user: Annotated[int, Field(ge=1, le=10**6)] | None = setting(
+        None,
+        "The most jobs of one user that were submitted through this service and are not over. A "
+        "further submission is answered with 429. An array counts as one job. Operators have no "
+        "limit. Unset: no limit but the scheduler's own.",
+        allowed="a whole number from 1 to 1000000",
+        example="500",
+        shown="",
+    )
+    max_array_tasks: Annotated[int, Field(ge=1, le=10**6)] = setting(
+        75_000,
+        "The most tasks of an array, if the scheduler does not take less. The default is that of "
+        "Grid Engine (`max_aj_tasks`).",
+        allowed="a whole number from 1 to 1000000",
+        example="1000",
+    )
     max_args_bytes: Bytes = setting(
         128 * 2**10,
         "The most bytes of all arguments of a job together, each with a NUL behind it. They are "

@@ -27,6 +27,7 @@ from hpcq.services.retention import Retention
 from hpcq.services.settings import ServiceSettings
 from hpcq.services.submission.attempt import SubmissionRunner
 from hpcq.services.submission.paths import PathChecker
+from hpcq.services.submission.quota import JobQuota
 from hpcq.services.submission.recovery import SubmissionRecovery
 from hpcq.services.submission.submitter import SubmissionCheck, Submitter
 from hpcq.storage.database import Database
@@ -46,11 +47,13 @@ class Services:
     """The services that the API uses.
 
     Attributes:
+        pending: changes that the database could not take yet.
         submission_check: knows whether jobs can be submitted at all.
         replica: takes turns with others in asking the scheduler; None where there are none.
     """
 
     store: JobStore
+    pending: PendingWrites
     table: JobTable
     pages: Pagination
     monitor: Monitor
@@ -130,6 +133,7 @@ def assemble(
         _LISTED_AT_MOST,
         clock,
     )
+    quota = JobQuota(table, settings.max_jobs_per_user)
     jobs = JobService(
         backend=backend,
         store=store,
@@ -137,7 +141,7 @@ def assemble(
         publisher=publisher,
         monitor=monitor,
         runner=runner,
-        submitter=Submitter(store, pending, runner, recovery, clock),
+        submitter=Submitter(store, pending, runner, recovery, quota, clock),
         usage=usage,
         lookup=JobLookup(backend, store, wire.cluster_id, settings.poll_interval_seconds, clock),
         details_reader=DetailsReader(
@@ -149,7 +153,9 @@ def assemble(
         ),
         wire=wire,
         paths=paths,
-        sizes=SizeLimits(settings.max_args_bytes, settings.max_environment_bytes),
+        sizes=SizeLimits(
+            settings.max_args_bytes, settings.max_environment_bytes, settings.max_array_tasks
+        ),
         clock=clock,
     )
     retention = Retention(
@@ -165,6 +171,7 @@ def assemble(
         replica = Replica(store, lease, publisher, table, monitor, settings, _LISTED_AT_MOST, clock)
     return Services(
         store=store,
+        pending=pending,
         table=table,
         pages=Pagination(table, store, wire, listed_for, clock),
         monitor=monitor,

@@ -38,6 +38,7 @@ EXPECTED: Mapping[str, tuple[Mapping[Role, bool], Scope | None]] = {
     "holdJob": (CHANGE, Scope.JOBS_WRITE),
     "releaseJob": (CHANGE, Scope.JOBS_WRITE),
     "listPrograms": (READ, Scope.PROGRAMS_READ),
+    "getMetrics": (READ, Scope.METRICS_READ),
     "healthReady": (READ, None),
 }
 BAD = {

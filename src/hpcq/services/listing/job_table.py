@@ -226,6 +226,7 @@ class JobTable(JobIndex):
         as_of: the time of the scheduler's newest answer; None before its first.
         shadowed: foreign records of jobs that turned out to be submitted here; the table does
             not show them.
+        open_jobs: how many jobs nothing says to be over, by state.
     """
 
     def __init__(self, wire: WireFormat) -> None:
@@ -241,6 +242,8 @@ class JobTable(JobIndex):
         self._listing: JobListing | None = None
         self.as_of: datetime | None = None
         self.shadowed: set[JobUid] = set()
+        self.open_jobs: Counter[JobState] = Counter()
+        self._open_jobs_of: Counter[str] = Counter()
 
     @property
     def version(self) -> str:
@@ -276,6 +279,10 @@ class JobTable(JobIndex):
             self._listing_of.clear()
         self._listing_of[user] = listing
         return listing
+
+    def open_jobs_of(self, user: str) -> int:
+        """Return how many jobs a user submitted here that are not over; an array is one."""
+        return self._open_jobs_of[user]
 
     def copy(self) -> JobIndex:
         """Return a copy for a thread; 10 to 20 ms for 100,000 jobs."""
@@ -334,6 +341,8 @@ class JobTable(JobIndex):
     def _count_change(self, before: JobRecord | None, after: JobRecord | None) -> None:
         """Count a change for all, and for the user or the two users whose job it is."""
         self._changes += 1
+        self._count_open(before, -1)
+        self._count_open(after, 1)
         was = None if before is None else before.belongs_to
         now = None if after is None else after.belongs_to
         if before is not None and was is not None and was != now:
@@ -345,6 +354,16 @@ class JobTable(JobIndex):
         if after is not None and now is not None:
             self._uids_of.setdefault(now, set()).add(after.uid)
             self._note_change(now)
+
+    def _count_open(self, record: JobRecord | None, step: int) -> None:
+        if record is None or record.is_settled:
+            return
+        self.open_jobs[record.state] += step
+        user = record.submitted_by
+        if user is not None and record.parent_uid is None:
+            self._open_jobs_of[user] += step
+            if not self._open_jobs_of[user]:
+                del self._open_jobs_of[user]
 
     def _note_change(self, user: str) -> None:
         self._changes_of[user] = self._changes
