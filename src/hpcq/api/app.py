@@ -149,6 +149,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         settings.path_wait_seconds,
         settings.max_script_bytes,
         accounts,
+        settings.allowed_directories,
     )
     services = assemble(
         backend,

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -201,11 +202,14 @@ class AccountFiles:
     def link(self, path: str) -> str:
         return str(self._ask("link", path))
 
+    def real_path(self, path: str) -> str:
+        return str(self._ask("real_path", path))
+
     def read_folder(self, path: str) -> None:
         self._ask("read_folder", path)
 
-    def read(self, path: str, most_bytes: int) -> bytes | None:
-        content = self._ask("read", path, most_bytes, most_bytes=most_bytes)
+    def read(self, path: str, most_bytes: int, within: Sequence[str] = ()) -> bytes | None:
+        content = self._ask("read", path, most_bytes, list(within), most_bytes=most_bytes)
         return content if isinstance(content, bytes) else None
 
     def _ask(self, question: str, *arguments: object, most_bytes: int = 0) -> Any:

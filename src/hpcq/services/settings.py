@@ -1,5 +1,6 @@
 """Settings of the services: submissions, the watch over the scheduler, and what is kept."""
 
+import os
 import re
 from typing import Annotated, Literal, Self
 
@@ -33,6 +34,16 @@ def _accounts(value: object) -> object:
     if not all(user and _ACCOUNT.fullmatch(account) for user, _, account in pairs):
         raise ValueError("each has to read USER=ACCOUNT")
     return tuple((user, account) for user, _, account in pairs)
+
+
+def _folders(value: object) -> object:
+    """Return the paths of a list of folders, without doubled slashes and dots."""
+    if not isinstance(value, str):
+        return value
+    folders = value.split(":")
+    if not all(folder.startswith("/") for folder in folders):
+        raise ValueError("each has to be an absolute path")
+    return tuple("/" + os.path.normpath(folder).lstrip("/") for folder in folders)
 
 
 class ServiceSettings(Section):
@@ -154,6 +165,15 @@ class ServiceSettings(Section):
         "system's.",
         allowed="a whole number from 1",
         example="5000",
+    )
+    allowed_directories: Annotated[tuple[str, ...], BeforeValidator(_folders)] = setting(
+        (),
+        "The folders in which the script, the working directory and the output of a job have to "
+        "be, wherever links lead; also the scripts of programs. Write them without links in them. "
+        "See [Security](../security.md#where). Unset: everywhere.",
+        allowed="absolute paths, separated by colons",
+        example="/home:/srv/studies",
+        shown="",
     )
     job_environment: JobEnvironment | None = setting(
         None,
