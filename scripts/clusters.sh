@@ -35,6 +35,7 @@ up)
     start postgres "PostgreSQL"
     start modules "Environment Modules and Lmod"
     start oidc "an OpenID Connect provider"
+    start sudo "sudo"
     ;;
 down)
     # The shared ones, and those that tests of outages have for themselves.

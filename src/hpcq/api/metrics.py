@@ -18,6 +18,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
@@ -35,6 +36,9 @@ from hpcq.services.submission.submitter import Outcome
 from hpcq.services.wiring import Services
 
 __all__ = ["CONNECTIONS", "LOG", "METRICS", "Metric", "Metrics"]
+
+# Prometheus does without the times at which counters began, a series for each.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 S = TypeVar("S")
 
@@ -90,7 +94,8 @@ class Reading(Metric, Generic[S]):
     """A metric that is read at the moment of a scrape.
 
     Attributes:
-        read: returns the values, from where they are held.
+        read: returns the values, from where they are held; it iterates over nothing that changes
+            in size, for it runs in a thread.
     """
 
     read: Callable[[S], Values]

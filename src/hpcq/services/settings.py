@@ -1,8 +1,10 @@
 """Settings of the services: submissions, the watch over the scheduler, and what is kept."""
 
-from typing import Annotated, Self
+import os
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from hpcq.settings import (
     BYTES,
@@ -13,10 +15,35 @@ from hpcq.settings import (
     JobEnvironment,
     Seconds,
     Section,
+    lower,
     setting,
 )
 
 __all__ = ["ServiceSettings"]
+
+_ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
+
+Accounts = tuple[tuple[str, str], ...]
+
+
+def _accounts(value: object) -> object:
+    """Return the pairs of a list of users and their accounts."""
+    if not isinstance(value, str):
+        return value
+    pairs = [word.rpartition("=") for word in re.split(r"[\s,]+", value.strip())]
+    if not all(user and _ACCOUNT.fullmatch(account) for user, _, account in pairs):
+        raise ValueError("each has to read USER=ACCOUNT")
+    return tuple((user, account) for user, _, account in pairs)
+
+
+def _folders(value: object) -> object:
+    """Return the paths of a list of folders, without doubled slashes and dots."""
+    if not isinstance(value, str):
+        return value
+    folders = value.split(":")
+    if not all(folder.startswith("/") for folder in folders):
+        raise ValueError("each has to be an absolute path")
+    return tuple("/" + os.path.normpath(folder).lstrip("/") for folder in folders)
 
 
 class ServiceSettings(Section):
@@ -115,6 +142,38 @@ class ServiceSettings(Section):
             allowed="seconds, at least 0",
             example="3600",
         )
+    )
+    submit_as: Annotated[Literal["service", "user"], BeforeValidator(lower)] = setting(
+        "service",
+        "The account that submits jobs, and whose jobs they are. `user`: the account of whoever "
+        "asks; the scheduler and the file systems then decide what it may do. See "
+        "[Security](../security.md#submitting-as-the-person).",
+        allowed="service, user",
+        example="user",
+    )
+    submit_as_accounts: Annotated[Accounts, BeforeValidator(_accounts)] | None = setting(
+        None,
+        "`SUBMIT_AS=user`: the account of each user; others cannot submit. Unset: the name of a "
+        "user is the name of the account.",
+        allowed="a list of USER=ACCOUNT",
+        example="ana@site.example=ana,portal-17=ben",
+        shown="",
+    )
+    submit_as_min_uid: Annotated[int, Field(ge=1, lt=2**32)] = setting(
+        1000,
+        "`SUBMIT_AS=user`: the lowest number of an account that may submit; those below are the "
+        "system's.",
+        allowed="a whole number from 1",
+        example="5000",
+    )
+    allowed_directories: Annotated[tuple[str, ...], BeforeValidator(_folders)] = setting(
+        (),
+        "The folders in which the script, the working directory and the output of a job have to "
+        "be, wherever links lead; also the scripts of programs. Write them without links in them. "
+        "See [Security](../security.md#where). Unset: everywhere.",
+        allowed="absolute paths, separated by colons",
+        example="/home:/srv/studies",
+        shown="",
     )
     job_environment: JobEnvironment | None = setting(
         None,

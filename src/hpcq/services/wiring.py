@@ -1,6 +1,7 @@
 """The services before one scheduler, put together."""
 
 import asyncio
+import os
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from types import MappingProxyType
 from hpcq.domain.errors import CircuitOpen
 from hpcq.domain.jobs import SubmissionKey
 from hpcq.domain.validation import SizeLimits
+from hpcq.execution.account_process import end_orphans_of
 from hpcq.execution.orphans import end_orphans
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.cluster import ClusterReader
@@ -114,7 +116,16 @@ def assemble(
     holder = me if store.is_shared else None
     publisher = JobPublisher(store, pending, table, holder, clock)
     runner = SubmissionRunner(
-        backend, store, pending, me, publisher.show, rejection, settings, job_environment, clock
+        backend,
+        store,
+        pending,
+        me,
+        publisher.show,
+        rejection,
+        paths.read_script,
+        settings,
+        job_environment,
+        clock,
     )
     recovery = SubmissionRecovery(backend, store, runner, publisher.show, _end_orphans, clock)
     usage_interval = timedelta(seconds=settings.usage_interval_seconds)
@@ -190,5 +201,8 @@ def _open_since(table: JobTable) -> datetime | None:
     return min((hand_over.began_at for hand_over in open_ones), default=None)
 
 
-async def _end_orphans(key: SubmissionKey) -> None:
+async def _end_orphans(key: SubmissionKey, run_as: str | None) -> None:
     await asyncio.to_thread(end_orphans, key)
+    if run_as is not None and os.geteuid() != 0:
+        # Only the account itself may see and end what it runs.
+        await asyncio.to_thread(end_orphans_of, run_as, key)

@@ -24,7 +24,6 @@ from hpcq.schedulers.base import (
     SchedulerOptions,
     ScriptDirectives,
 )
-from hpcq.schedulers.command_line import read_script
 from hpcq.schedulers.local.engine import Engine
 from hpcq.schedulers.local.environment import account_name
 from hpcq.schedulers.local.files import encode_path
@@ -116,20 +115,15 @@ class LocalBackend:
         stem = as_pattern(file_name(spec.name or default_name(spec.working_directory)))
         return ScriptDirectives(stdout=f"{stem}.o%j", stderr=f"{stem}.e%j")
 
-    async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
+    async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Take a job. Harmless when repeated: each key is taken once."""
-
-        def read() -> bytes:
-            _check(spec, self._slots)
-            return read_script(spec.script_file)
-
         try:
-            script = await asyncio.to_thread(read)
+            await asyncio.to_thread(_check, spec, self._slots)
         except RuntimeError as error:
             raise NothingWritten(f"The machine allows no more threads: {error}.") from error
         return NativeId(str(await self._engine.admit(spec, key, script)))
 
-    async def find(self, key: SubmissionKey) -> NativeId | None:
+    async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         number = await self._engine.spool.find(key)
         return None if number is None else NativeId(str(number))
 
@@ -162,17 +156,17 @@ class LocalBackend:
         """Delete some of the jobs that ended before a moment from the spool."""
         return await self._engine.spool.forget(before.timestamp())
 
-    async def cancel(self, native_id: NativeId) -> bool:
+    async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         job = self._job(native_id)
         if job is None:
             await self._require_finished(native_id)
             return False
         return await self._engine.cancel(job)
 
-    async def hold(self, native_id: NativeId) -> None:
+    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
         await self._engine.hold(await self._waiting(native_id))
 
-    async def release(self, native_id: NativeId) -> None:
+    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
         await self._engine.release(await self._waiting(native_id))
 
     async def queues(self) -> Sequence[Queue]:

@@ -27,7 +27,6 @@ from hpcq.schedulers.command_line import (
     ParseCache,
     batches,
     join_listings,
-    read_script,
 )
 from hpcq.schedulers.sge.cluster import parse_qhost_xml, parse_queue_limits, parse_queue_summary
 from hpcq.schedulers.sge.details import find_key, parse_qstat_details
@@ -60,7 +59,7 @@ _ID_FORMS = (
 )
 _CAPABILITIES = Capabilities(
     id_forms=_ID_FORMS,
-    fields=FIELDS,
+    fields=FIELDS | {"run_as"},
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,
@@ -82,7 +81,7 @@ class SgeBackend(CommandLineBackend):
         super().__init__(options, runner)
         self._parallel_environment = settings.sge_parallel_environment
         self._job_shell = options.job_shell
-        self._account = options.account_environment
+        self._account_environment = options.account_environment_of
         self._history = History(self._cli, accounting_path(options.environment), _now)
         self._cache = ParseCache(parse_element)
         self._listed: Mapping[NativeId, Observation] | None = None
@@ -96,12 +95,11 @@ class SgeBackend(CommandLineBackend):
         """Return what the script's ``#$`` lines decide; see `SchedulerBackend.check_script`."""
         options = read_options(script)
         stem = acceptable_name(spec.name or options.name or default_name(spec.working_directory))
-        stdout, stderr = place_outputs(spec, stem, options, self._account)
+        stdout, stderr = place_outputs(spec, stem, options, self._account_environment(spec.run_as))
         return ScriptDirectives(name=options.name, stdout=stdout, stderr=stderr)
 
-    async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
+    async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""
-        script = await asyncio.to_thread(read_script, spec.script_file)
         submission = build_qsub(
             spec,
             key,
@@ -115,10 +113,11 @@ class SgeBackend(CommandLineBackend):
             stdin=b"" if wrapped is None else build_wrapper(script, wrapped),
             cwd=spec.working_directory,
             mark=key,
+            run_as=spec.run_as,
         )
         return parse_qsub(done)
 
-    async def find(self, key: SubmissionKey) -> NativeId | None:
+    async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         """Look for the key in the queue, newest jobs first, then in the accounting.
 
         Raises:
@@ -220,25 +219,25 @@ class SgeBackend(CommandLineBackend):
             ]
         )
 
-    async def cancel(self, native_id: NativeId) -> bool:
+    async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         """Run ``qdel``; return whether the job was still waiting, and so leaves no record.
 
         One in the error state may have been started before it got there.
         """
         seen = (self._listed or {}).get(native_id)
-        if not never_ran(await self._change("qdel", native_id)):
+        if not never_ran(await self._change("qdel", native_id, run_as)):
             return False
         if seen is None or is_in_error(seen.native_state):
             return not await self._history.has_run(native_id)
         return True
 
-    async def hold(self, native_id: NativeId) -> None:
+    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Run ``qhold``: a user's hold."""
-        await self._change("qhold", native_id)
+        await self._change("qhold", native_id, run_as)
 
-    async def release(self, native_id: NativeId) -> None:
+    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Run ``qrls``: lifts a user's hold."""
-        await self._change("qrls", native_id)
+        await self._change("qrls", native_id, run_as)
 
     async def queues(self) -> Sequence[Queue]:
         """Run ``qstat -g c``, and ``qconf -sq`` for their time limits where that is allowed."""
@@ -254,12 +253,12 @@ class SgeBackend(CommandLineBackend):
         """Run ``qhost -q``."""
         return parse_qhost_xml(await self._cli.check_output(("qhost", "-q", "-xml"), listing=True))
 
-    async def _change(self, command: str, native_id: NativeId) -> Completed:
+    async def _change(self, command: str, native_id: NativeId, run_as: str | None) -> Completed:
         try:
             argv = build_change(command, native_id)
         except ValueError:
             raise JobNotFound(native_id) from None
-        done = await self._cli.run(argv)
+        done = await self._cli.run(argv, run_as=run_as)
         ERRORS.check(done, native_id)
         return done
 

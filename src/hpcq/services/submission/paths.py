@@ -11,22 +11,28 @@ import errno
 import itertools
 import os
 import stat
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import TypeVar
 
-from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.errors import HpcqError, InvalidSpec, NotAuthorized, Overloaded
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.outputs import default_name, fill_pattern, place_outputs
+from hpcq.execution.account_process import AccountFiles
+from hpcq.execution.accounts import Accounts
+from hpcq.execution.files import Files, is_within
 from hpcq.schedulers.base import SchedulerBackend
-from hpcq.schedulers.command_line import path_error, read_script
 from hpcq.services.programs.request import split_legacy_command
 from hpcq.services.submission.path_threads import PathThreads, Visit
 
 __all__ = ["PathChecker"]
 
+_T = TypeVar("_T")
+
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 0.5
 _NOT_THERE = (errno.ENOENT, errno.ESTALE)
+_OWN_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class _NotThere(InvalidSpec):
@@ -37,13 +43,16 @@ class PathChecker:
     """Looks at the folders and the script of a submission, in threads of its own.
 
     A file system that hangs costs its own requests the time limit, and no others anything. What
-    is not there is waited for, without a thread: other requests do not notice.
+    is not there is waited for, without a thread: other requests do not notice. The paths of a job
+    that an account is to submit are looked at in the name of that account.
 
     Args:
         backend: the scheduler, which knows its directives and how large a script may be.
         timeout_seconds: how long a file system may take for one answer.
         wait_seconds: how long what is not there may take to appear; 0 for not at all.
         max_script_bytes: how large a script may be, if the scheduler does not take less.
+        accounts: those in whose name jobs are submitted; None where the service does so itself.
+        allowed: the folders, without links, that jobs may use; none for all.
     """
 
     def __init__(
@@ -52,11 +61,47 @@ class PathChecker:
         timeout_seconds: float,
         wait_seconds: float = 0.0,
         max_script_bytes: int = 1 << 30,
+        accounts: Accounts | None = None,
+        allowed: Sequence[str] = (),
     ) -> None:
         self._backend = backend
         self._wait_seconds = wait_seconds
         self._max_script_bytes = max_script_bytes
+        self._timeout_seconds = timeout_seconds
+        self._accounts = accounts
+        self._allowed = allowed
         self._threads = PathThreads(timeout_seconds)
+
+    async def account_of(self, user: str) -> str | None:
+        """Return the account in whose name a user submits; None for the service's own.
+
+        Raises:
+            NotAuthorized: the user has none.
+            PathUnavailable: the directory of accounts does not answer.
+        """
+        accounts = self._accounts
+        if accounts is None:
+            return None
+
+        def find(visit: Visit) -> str:
+            visit.account = user
+            return accounts.of(user).name
+
+        return await self._threads.run(find)
+
+    async def usable_account(self, name: str | None) -> str | None:
+        """Return the account if jobs may be submitted in its name, else None."""
+        accounts = self._accounts
+        if accounts is None or name is None:
+            return None
+
+        def find(visit: Visit) -> str | None:
+            visit.account = name
+            with contextlib.suppress(NotAuthorized):
+                return accounts.find(name).name
+            return None
+
+        return await self._threads.run(find)
 
     async def check(self, spec: JobSpec) -> JobSpec:
         """Make sure that they are there and can be used, and that output has a place to go to.
@@ -75,8 +120,8 @@ class PathChecker:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return await self._threads.run(
-                    lambda visit: _check(spec, self._backend, self._max_script_bytes, visit)
+                return await self._look(
+                    spec, lambda visit: _check(spec, self._backend, self._most_bytes, visit)
                 )
             except _NotThere as missing:
                 left = deadline - clock()
@@ -84,6 +129,41 @@ class PathChecker:
                     raise InvalidSpec(self._still(missing.detail), field=missing.field) from None
             await asyncio.sleep(min(pause, left))
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    async def read_script(self, spec: JobSpec) -> bytes:
+        """Return the content of a job's script, as it is now. Raises as `check` does."""
+
+        def read(visit: Visit) -> bytes:
+            visit.enter(spec.script_file)
+            return _read_script(spec.script_file, self._most_bytes, visit)
+
+        return await self._look(spec, read)
+
+    async def _look(self, spec: JobSpec, look: Callable[[Visit], _T]) -> _T:
+        """Have a thread look, in the name of the job's account."""
+        name, accounts = spec.run_as, self._accounts
+
+        def look_as(visit: Visit) -> _T:
+            visit.allowed = self._allowed
+            if name is None:
+                return look(visit)
+            visit.account = name
+            if accounts is None:
+                raise NotAuthorized(
+                    f"This service does not submit in the name of {name!r} any more: SUBMIT_AS is "
+                    "not user."
+                )
+            # It may have gone since, and its home may have moved.
+            accounts.find(name)
+            with AccountFiles(name, self._timeout_seconds) as files:
+                visit.files = files
+                return look(visit)
+
+        return await self._threads.run(look_as)
+
+    @property
+    def _most_bytes(self) -> int:
+        return min(self._max_script_bytes, self._backend.capabilities.max_script_bytes)
 
     def _still(self, detail: str) -> str:
         waited = self._wait_seconds
@@ -94,16 +174,13 @@ class PathChecker:
         self._threads.close()
 
 
-def _check(
-    spec: JobSpec, backend: SchedulerBackend, max_script_bytes: int, visit: Visit
-) -> JobSpec:
+def _check(spec: JobSpec, backend: SchedulerBackend, most_bytes: int, visit: Visit) -> JobSpec:
     _check_directory(spec.working_directory, visit)
-    visit.enter(spec.script_file)
+    _check_allowed(spec.script_file, "scriptFile", visit)
     whole = spec.script_file
     # Its folders are read once, and not for each of the many paths that blanks may end.
-    spec = split_legacy_command(spec, lambda path: _mode_if_there(path, afresh=path == whole))
-    most_bytes = min(max_script_bytes, backend.capabilities.max_script_bytes)
-    script = _read_script(spec.script_file, most_bytes, visit)
+    spec = split_legacy_command(spec, lambda path: _allowed_mode(path, visit, afresh=path == whole))
+    script = _read_text(spec.script_file, most_bytes, visit)
     said = backend.check_script(spec, script)
     name = spec.name or said.name or default_name(spec.working_directory)
     spec = replace(
@@ -143,15 +220,17 @@ def _check_directory(path: str, visit: Visit) -> None:
     mode = _mode(path, "workingDirectory", visit)
     if not stat.S_ISDIR(mode):
         raise InvalidSpec(f"{path!r} is not a directory.", field="workingDirectory")
-    if not os.access(path, os.X_OK):
-        raise InvalidSpec(f"The directory {path!r} may not be entered.", field="workingDirectory")
+    if not visit.files.may(path, os.X_OK):
+        raise InvalidSpec(
+            f"The directory {path!r} may not be entered{visit.by_whom}.", field="workingDirectory"
+        )
 
 
-def _read_script(path: str, most_bytes: int, visit: Visit) -> bytes:
+def _read_text(path: str, most_bytes: int, visit: Visit) -> bytes:
     """Return the content of the script, if every scheduler can run such a text."""
     if not stat.S_ISREG(_mode(path, "scriptFile", visit)):
         raise InvalidSpec(f"{path!r} is not a file.", field="scriptFile")
-    script = read_script(path, most_bytes)
+    script = _read_script(path, most_bytes, visit)
     # A program that is no text is the scheduler's to judge.
     if b"\r\n" in script and b"\0" not in script:
         raise InvalidSpec(
@@ -168,72 +247,156 @@ def _check_output(pattern: str | None, field: str, visit: Visit) -> None:
     Slurm 22.05 shows such a job as running until its time limit; Grid Engine holds it (``Eqw``).
     """
     folder = None if pattern is None else fill_pattern(os.path.dirname(pattern), None)
-    if folder is None:
-        # The scheduler alone knows it, or will.
+    if folder is None or pattern == os.devnull:
+        # The scheduler alone knows it, or will; or there is nothing to know.
         return
     if not stat.S_ISDIR(_mode(folder, field, visit)):
         raise InvalidSpec(f"{folder!r} is not a directory.", field=field)
     path = fill_pattern(pattern, None)
     if path is not None:
-        visit.enter(path)
-    if path is not None and os.path.isdir(path):
+        _check_allowed(path, field, visit)
+    if path is not None and stat.S_ISDIR(_mode_if_there(path, visit.files) or 0):
         raise InvalidSpec(f"{path!r} is a directory; name a file.", field=field)
-    if path is not None and os.path.exists(path):
-        if not os.access(path, os.W_OK):
-            raise InvalidSpec(f"The file {path!r} may not be written to.", field=field)
-    elif not os.access(folder, os.W_OK | os.X_OK):
+    if path is not None and _mode_if_there(path, visit.files):
+        if not visit.files.may(path, os.W_OK):
+            raise InvalidSpec(
+                f"The file {path!r} may not be written to{visit.by_whom}.", field=field
+            )
+    elif not visit.files.may(folder, os.W_OK | os.X_OK):
         raise InvalidSpec(
-            f"The job's output goes to the folder {folder!r}, which may not be written to.",
+            f"The job's output goes to the folder {folder!r}, which may not be written "
+            f"to{visit.by_whom}.",
             field=field,
         )
+
+
+def _check_allowed(path: str, field: str, visit: Visit) -> None:
+    """Refuse a path that leads out of the folders that jobs may use."""
+    visit.enter(path)
+    if not _is_allowed(path, visit):
+        raise _outside(path, field, visit)
+
+
+def _is_allowed(path: str, visit: Visit) -> bool:
+    """Return whether a path leads to where jobs may be.
+
+    For one that leads nowhere, the last folder on its way that is there decides: nobody learns what
+    there is elsewhere.
+    """
+    if not visit.allowed:
+        return True
+    while not (real := _real_path_if_there(path, visit.files)):
+        if _is_link(path, visit.files):
+            # Whoever writes to it makes what it leads to.
+            return False
+        path = os.path.dirname(path)
+    return is_within(real, visit.allowed)
+
+
+def _outside(path: str, field: str, visit: Visit) -> InvalidSpec:
+    folders = ", ".join(visit.allowed)
+    return InvalidSpec(
+        f"{path!r} leads out of the folders that jobs may use here (ALLOWED_DIRECTORIES): "
+        f"{folders}.",
+        field=field,
+    )
+
+
+def _real_path_if_there(path: str, files: Files) -> str | None:
+    with contextlib.suppress(OSError):
+        return files.real_path(path)
+    return None
+
+
+def _is_link(path: str, files: Files) -> bool:
+    with contextlib.suppress(OSError):
+        files.link(path)
+        return True
+    return False
 
 
 def _mode(path: str, field: str, visit: Visit) -> int:
     if not os.path.isabs(path):
         raise InvalidSpec(f"{path!r} is not an absolute path.", field=field)
+    _check_allowed(path, field, visit)
     try:
         return _stat_mode(path, visit)
     except OSError as error:
         if error.errno in _NOT_THERE:
             reason = f"{path!r} cannot be used: {error.strerror}."
             raise _NotThere(reason, field=field) from None
-        raise path_error(path, error, field) from None
+        raise _path_error(path, error, field, visit) from None
 
 
-def _mode_if_there(path: str, *, afresh: bool) -> int | None:
+def _mode_if_there(path: str, files: Files, *, afresh: bool = False) -> int | None:
+    """Return the mode of a file; 0 if it is not there, None if that cannot be told."""
     try:
-        if afresh and not os.path.exists(path):
-            _look_afresh(path)
-        return os.stat(path).st_mode
+        try:
+            return files.mode(path)
+        except OSError:
+            if not afresh:
+                raise
+        _look_afresh(path, files)
+        return files.mode(path)
     except (FileNotFoundError, NotADirectoryError):
         return 0
     except OSError:
         return None
 
 
+def _allowed_mode(path: str, visit: Visit, *, afresh: bool) -> int | None:
+    """Return what `_mode_if_there` does; None for a file that jobs may not use."""
+    mode = _mode_if_there(path, visit.files, afresh=afresh)
+    return mode if not mode or _is_allowed(path, visit) else None
+
+
 def _stat_mode(path: str, visit: Visit) -> int:
     visit.enter(path)
     try:
-        return Path(path).stat().st_mode
+        return visit.files.mode(path)
     except OSError as error:
         if error.errno not in _NOT_THERE:
             raise
-    _look_afresh(path)
-    return Path(path).stat().st_mode
+    _look_afresh(path, visit.files)
+    return visit.files.mode(path)
 
 
-def _look_afresh(path: str) -> None:
+def _look_afresh(path: str, files: Files) -> None:
     """Read the folders above a path, from the last that seems to be there down."""
     *above, _ = itertools.accumulate(path.split("/"), "{}/{}".format)
-    there = list(itertools.takewhile(os.path.isdir, (folder or "/" for folder in above)))
+    there = list(
+        itertools.takewhile(
+            lambda folder: stat.S_ISDIR(_mode_if_there(folder, files) or 0),
+            (folder or "/" for folder in above),
+        )
+    )
     for folder in [*there[-1:], *above[len(there) :]]:
-        if not _read_folder(folder):
+        try:
+            files.read_folder(folder)
+        except OSError:
             break
 
 
-def _read_folder(path: str) -> bool:
-    """Read the beginning of a folder, which is enough; return whether it is there."""
-    with contextlib.suppress(OSError), os.scandir(path) as entries:
-        next(entries, None)
-        return True
-    return False
+def _read_script(path: str, most_bytes: int, visit: Visit) -> bytes:
+    try:
+        script = visit.files.read(path, most_bytes + 1, visit.allowed)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise _outside(path, "scriptFile", visit) from None
+        raise _path_error(path, error, "scriptFile", visit) from None
+    if script is None:
+        raise InvalidSpec(f"The script {path!r} is not a file.", field="scriptFile")
+    if len(script) > most_bytes:
+        raise InvalidSpec(
+            f"The script {path!r} is larger than the {most_bytes} bytes that the scheduler, or "
+            "MAX_SCRIPT_BYTES, allows.",
+            field="scriptFile",
+        )
+    return script
+
+
+def _path_error(path: str, error: OSError, field: str, visit: Visit) -> HpcqError:
+    """Return what a failed look at a path means: that it is wrong, or a shortage of ours."""
+    if error.errno in _OWN_SHORTAGES:
+        return Overloaded(f"This service cannot look at paths now: {error.strerror}.")
+    return InvalidSpec(f"{path!r} cannot be used{visit.by_whom}: {error.strerror}.", field=field)
