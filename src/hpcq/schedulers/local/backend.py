@@ -25,6 +25,7 @@ from hpcq.schedulers.base import (
     ScriptDirectives,
 )
 from hpcq.schedulers.command_line import read_script
+from hpcq.schedulers.local.accounts import AccountUnusable
 from hpcq.schedulers.local.engine import Engine
 from hpcq.schedulers.local.environment import account_name
 from hpcq.schedulers.local.files import encode_path
@@ -45,24 +46,26 @@ __all__ = ["LocalBackend", "create"]
 
 _BUILT_ON_THE_LOOP = 50
 
+_FIELDS = frozenset(
+    {
+        "environment",
+        "hold",
+        "memory_limit_bytes",
+        "queue",
+        "stderr_path",
+        "stdout_path",
+        "wall_time_limit_seconds",
+    }
+)
 _CAPABILITIES = Capabilities(
     id_forms=(IdForm(re.compile(r"([0-9]+)")),),
-    fields=frozenset(
-        {
-            "environment",
-            "hold",
-            "memory_limit_bytes",
-            "queue",
-            "stderr_path",
-            "stdout_path",
-            "wall_time_limit_seconds",
-        }
-    ),
+    fields=_FIELDS,
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,
     absence_is_certain=True,
 )
+_OF_ROOT = replace(_CAPABILITIES, fields=_FIELDS | {"run_as"})
 
 
 def create(options: SchedulerOptions, runner: Runner, settings: LocalSettings) -> SchedulerBackend:
@@ -96,8 +99,8 @@ class LocalBackend:
 
     @property
     def capabilities(self) -> Capabilities:
-        """The features of LOCAL."""
-        return _CAPABILITIES
+        """The features of LOCAL; only root can run jobs as other accounts."""
+        return _OF_ROOT if os.geteuid() == 0 else _CAPABILITIES
 
     async def start(self, wake: Callable[[], None]) -> None:
         """Open the spool and go on with its jobs.
@@ -123,6 +126,7 @@ class LocalBackend:
             _check(spec, self._slots)
             return read_script(spec.script_file)
 
+        await self._check_account(spec.run_as)
         try:
             script = await asyncio.to_thread(read)
         except RuntimeError as error:
@@ -195,6 +199,19 @@ class LocalBackend:
     async def version(self) -> str:
         return f"hpcq LOCAL {__version__} (SQLite {sqlite3.sqlite_version})"
 
+    async def _check_account(self, name: str | None) -> None:
+        if name not in (None, self._site.owner) and os.geteuid() != 0:
+            raise UnsupportedCapability(
+                "run_as",
+                "LOCAL",
+                f"The job is to run as {name!r}. LOCAL runs jobs as other accounts only if the "
+                "service runs as root.",
+            )
+        try:
+            await self._engine.runs.check_account(name)
+        except AccountUnusable as error:
+            raise InvalidSpec(str(error)) from None
+
     def _job(self, native_id: NativeId) -> LocalJob | None:
         number = _number(native_id)
         return None if number is None else self._engine.jobs.get(number)
@@ -236,7 +253,8 @@ def _check(spec: JobSpec, total_slots: int) -> None:
             f"The job asks for {spec.slots} slots and the machine has {total_slots}.",
             field="reservedSlots",
         )
-    if not os.path.isdir(encode_path(spec.working_directory)):
+    # The folder of another account is looked at with that one's rights: when the job starts.
+    if spec.run_as is None and not os.path.isdir(encode_path(spec.working_directory)):
         raise InvalidSpec(
             f"There is no directory {spec.working_directory!r}.", field="workingDirectory"
         )
