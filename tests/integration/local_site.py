@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from tests.submitting import submit_to
+
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.local.backend import LocalBackend
@@ -87,7 +89,7 @@ class LocalSite:
         )
 
     async def submit(self, script: str | Path, **fields: Any) -> NativeId:
-        return await self.backend.submit(self.spec(script, **fields), new_key())
+        return await submit_to(self.backend, self.spec(script, **fields), new_key())
 
     async def run(self, script: str | Path, **fields: Any) -> Observation:
         """Submit a job and wait for its end."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.backends import SLURM, RealBackend
 from tests.integration.outages import Latch, command, moment
+from tests.submitting import submit_to
 
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, SubmissionKey
 from hpcq.execution.local import LocalRunner
@@ -97,7 +98,7 @@ def test_a_submission_is_found_by_its_key_when_only_the_accounting_has_it(
     adapter = _adapter(scheduler, study.directory)
 
     async def submit_and_seek() -> tuple[NativeId, NativeId | None]:
-        job_id = await adapter.submit(spec, key)
+        job_id = await submit_to(adapter, spec, key)
         await asyncio.to_thread(until, _forgotten(scheduler, job_id))
         return job_id, await adapter.find(key)
 

@@ -9,20 +9,22 @@ import sqlite3
 import stat
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.accounts import made_accounts, run_as
 from tests.integration.local_site import LocalSite, new_key
+from tests.submitting import submit_to
 
-from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
+from hpcq.domain.errors import InvalidSpec, NotAuthorized, UnsupportedCapability
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.schedulers.local import job_folder
 from hpcq.schedulers.local.accounts import AccountUnusable, account_ids
 from hpcq.schedulers.local.files import REPORT_DESCRIPTOR
+from hpcq.schedulers.local.job import LocalJob
 from hpcq.schedulers.local.job_folder import (
     check_place,
     give_away,
@@ -38,14 +40,20 @@ pytestmark = [
 
 Account = pwd.struct_passwd
 
+OWN_STATUS = Path("/proc/self/status").read_text()
 WAIT = "while [ ! -e go ]; do sleep 0.02; done\n"
+
+
+def make_folder(prefix: str, place: Path | None = None) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+    folder.chmod(0o755)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def homes() -> Iterator[Path]:
     """A folder that other accounts can enter, as they cannot enter pytest's own."""
-    directory = Path(tempfile.mkdtemp(prefix="hpcq-t-"))
-    directory.chmod(0o755)
+    directory = make_folder("hpcq-t-")
     yield directory
     shutil.rmtree(directory)
 
@@ -68,9 +76,7 @@ def bia(people: list[Account]) -> Account:
 
 @pytest.fixture
 async def site(homes: Path, ana: Account) -> AsyncIterator[LocalSite]:
-    directory = Path(tempfile.mkdtemp(prefix="site-", dir=homes))
-    directory.chmod(0o755)
-    site = await LocalSite(directory).start()
+    site = await LocalSite(make_folder("site-", homes)).start()
     site.work.chmod(0o700)
     os.chown(site.work, ana.pw_uid, ana.pw_gid)
     yield site
@@ -81,7 +87,7 @@ async def site(homes: Path, ana: Account) -> AsyncIterator[LocalSite]:
 @pytest.fixture
 def precious(homes: Path) -> Iterator[Path]:
     """A folder of root's, to which links of jobs lead, and which nothing may change."""
-    place = Path(tempfile.mkdtemp(prefix="precious-", dir=homes))
+    place = make_folder("precious-", homes)
     (place / "below").mkdir()
     (place / "below" / "file").write_text("precious")
     (place / "file").write_text("precious")
@@ -108,6 +114,11 @@ def folder_of(site: LocalSite, native_id: NativeId) -> Path:
     return Path(site.backend._engine.jobs[int(native_id)].folder or "")
 
 
+def folder_path(job: LocalJob) -> Path:
+    """Return the path of a folder that anybody who knows the job's id can guess."""
+    return Path(tempfile.gettempdir(), f"hpcq-{job.number}.1-{job.key[-12:]}")
+
+
 # Who the job is
 
 
@@ -130,9 +141,8 @@ async def test_job_of_account_has_its_rights_and_no_others(site: LocalSite, ana:
     assert status["Gid"].split() == [str(ana.pw_gid)] * 4
     for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
         assert int(status[name], 16) == 0, name
-    own = Path("/proc/self/status").read_text()
-    assert f"CapBnd:\t{status['CapBnd']}" in own
-    assert f"NoNewPrivs:\t{status['NoNewPrivs']}" in own
+    for name in ("CapBnd", "NoNewPrivs"):
+        assert f"{name}:\t{status[name]}" in OWN_STATUS
     opened = (site.work / "files").read_text().split()
     assert {Path(path).name for path in opened} <= {
         "null",
@@ -202,8 +212,7 @@ async def test_job_of_account_and_of_the_service_run_side_by_side(
 async def test_output_of_account_is_its_own(site: LocalSite, ana: Account) -> None:
     job = await run(site, ana, "echo out; echo err >&2\n")
     for path in (job.stdout_path, job.stderr_path):
-        assert path is not None
-        found = Path(path).stat()
+        found = os.stat(path or "")
         assert (found.st_uid, found.st_gid) == (ana.pw_uid, ana.pw_gid)
         assert found.st_size == 4
 
@@ -244,7 +253,7 @@ async def test_script_of_account_is_closed_to_others(
     path = (site.work / "path").read_text().strip()
     assert path == str(folder_of(site, native_id) / "script")
     assert (site.work / "copy").read_text().startswith("#!/bin/sh\n")
-    found = Path(path).stat()
+    found = os.stat(path)
     assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (ana.pw_uid, 0o500)
     assert run_as(bia, f"cat {path}").returncode != 0
     assert run_as(bia, f"ls {Path(path).parent}").returncode != 0
@@ -290,13 +299,13 @@ async def test_job_of_account_is_cancelled_with_all_its_processes(
     await site.backend.cancel(native_id)
     job = await site.ended(native_id)
     assert (job.failure_kind, job.exit_signal) == (FailureKind.CANCELLED, signal.SIGKILL)
-    assert not Path(f"/proc/{below}").exists()
+    assert identify(below) is None
 
 
 async def test_job_of_account_leaves_no_process_behind(site: LocalSite, ana: Account) -> None:
     job = await run(site, ana, "setsid env -i sleep 600 & echo $! > left\n")
     assert job.state is JobState.DONE
-    assert not Path(f"/proc/{int((site.work / 'left').read_text())}").exists()
+    assert identify(int((site.work / "left").read_text())) is None
 
 
 async def test_job_of_account_is_held_to_its_limits_and_measured(
@@ -399,7 +408,7 @@ VANDALISM = {
     "folder-a-link": "rm -rf $FOLDER; ln -sn $PRECIOUS $FOLDER",
     "tmp-a-link": "rm -rf $TMPDIR; ln -sn $PRECIOUS $TMPDIR",
     "script-a-link": "rm -f $0; ln -s $PRECIOUS/file $0",
-    "lists-links": "for f in $PE_HOSTFILE $PBS_NODEFILE; do rm -f $f; ln -s $PRECIOUS/file $f; done",
+    "lists-links": "for f in $PE_HOSTFILE $PBS_NODEFILE; do rm -f $f; ln -s $PRECIOUS $f; done",
     "links-inside": "ln -s $PRECIOUS $TMPDIR/link; ln -s $PRECIOUS/file $TMPDIR/file; "
     "mkdir $TMPDIR/d; ln -s $PRECIOUS/below $TMPDIR/d/below",
     "hard-link-inside": "ln $PRECIOUS/file $TMPDIR/file; ln $0 $TMPDIR/script",
@@ -430,10 +439,10 @@ async def test_folder_damaged_by_its_job_leads_root_nowhere(
     assert folder.stat().st_uid == 0
     (site.work / "go").touch()
     assert (await site.ended(native_id)).exit_code == 3
-    assert not os.path.lexists(folder)
+    assert folder.name not in os.listdir(folder.parent)
 
 
-async def test_links_swapped_during_the_removal_lead_nowhere(
+def test_links_swapped_during_the_removal_lead_nowhere(
     homes: Path, ana: Account, precious: Path
 ) -> None:
     """Another process of the person swaps a folder and a link while the folder is removed."""
@@ -489,19 +498,21 @@ def test_removal_that_never_ends_is_given_up(
     assert not path.exists()
 
 
-@pytest.mark.parametrize("kind", ["link", "folder", "file"])
+PUT_IN_THE_WAY: dict[str, Callable[[Path, Path], object]] = {
+    "link": lambda path, precious: path.symlink_to(precious),
+    "folder": lambda path, _: path.mkdir(),
+    "file": lambda path, _: path.write_text(""),
+}
+
+
+@pytest.mark.parametrize("kind", PUT_IN_THE_WAY)
 async def test_something_in_the_way_of_the_folder_keeps_no_job_from_starting(
     site: LocalSite, ana: Account, bia: Account, precious: Path, kind: str
 ) -> None:
     native_id = await submit(site, ana, 'echo "$TMPDIR" > there\n', hold=True)
     job = site.backend._engine.jobs[int(native_id)]
-    path = Path(tempfile.gettempdir(), f"hpcq-{native_id}.1-{job.key[-12:]}")
-    if kind == "link":
-        path.symlink_to(precious)
-    elif kind == "folder":
-        path.mkdir()
-    else:
-        path.write_text("")
+    path = folder_path(job)
+    PUT_IN_THE_WAY[kind](path, precious)
     os.chown(path, bia.pw_uid, bia.pw_gid, follow_symlinks=False)
     try:
         await site.backend.release(native_id)
@@ -509,13 +520,13 @@ async def test_something_in_the_way_of_the_folder_keeps_no_job_from_starting(
         assert (site.work / "there").read_text().startswith(f"{path}-")
         assert path.lstat().st_uid == bia.pw_uid
     finally:
-        path.rmdir() if kind == "folder" else path.unlink()
+        (os.rmdir if kind == "folder" else os.unlink)(path)
 
 
 async def test_folder_left_by_a_crash_is_replaced(site: LocalSite, ana: Account) -> None:
     native_id = await submit(site, ana, "true\n", hold=True)
     job = site.backend._engine.jobs[int(native_id)]
-    path = Path(tempfile.gettempdir(), f"hpcq-{native_id}.1-{job.key[-12:]}")
+    path = folder_path(job)
     make_job_folder(str(path), {})
     give_away(str(path), b"", account_ids(ana))
     await site.backend.release(native_id)
@@ -535,14 +546,25 @@ async def test_other_account_is_refused_by_a_service_that_is_not_root(
         patch.setattr(os, "geteuid", lambda: 12345)
         assert "run_as" not in site.backend.capabilities.fields
         with pytest.raises(UnsupportedCapability, match="only if the service runs as root"):
-            await site.backend.submit(spec, new_key())
+            await submit_to(site.backend, spec, new_key())
     assert list((await site.backend.jobs()).observations) == []
+
+
+async def test_job_of_another_account_is_left_alone(
+    site: LocalSite, ana: Account, bia: Account
+) -> None:
+    native_id = await submit(site, ana, "true\n", hold=True)
+    for act in (site.backend.release, site.backend.hold, site.backend.cancel):
+        with pytest.raises(NotAuthorized, match=f"belongs to '{ana.pw_name}'"):
+            await act(native_id, bia.pw_name)
+    await site.backend.hold(native_id, ana.pw_name)
+    assert await site.backend.cancel(native_id, ana.pw_name) is True
 
 
 @pytest.mark.parametrize("name", ["root", "hpcq-t-nobody-of-this-name", "", "a\0b"])
 async def test_account_that_no_job_may_have_is_refused(site: LocalSite, name: str) -> None:
     with pytest.raises(InvalidSpec, match=r"is root|There is no account"):
-        await site.backend.submit(site.spec("true\n", run_as=name), new_key())
+        await site.submit("true\n", run_as=name)
 
 
 async def test_job_of_an_account_that_is_gone_waits_and_holds_up_nobody(

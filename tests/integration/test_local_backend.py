@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import pytest
 from tests.integration.local_site import ENVIRONMENT, LocalSite, new_key
+from tests.submitting import submit_to
 
 from hpcq.domain.errors import (
     InvalidSpec,
@@ -159,7 +160,7 @@ async def test_the_environment_is_exactly_what_was_asked_for(
     }
     key = new_key()
     spec = site.spec(RECORD_ENVIRONMENT, environment=asked, slots=2, name="n")
-    job = await site.ended(await site.backend.submit(spec, key))
+    job = await site.ended(await submit_to(site.backend, spec, key))
     entries = (site.work / "environ").read_bytes().split(b"\0")[:-1]
     pairs = [e.decode("utf-8", "surrogateescape").partition("=") for e in entries]
     found = {name: value for name, _, value in pairs}
@@ -647,18 +648,18 @@ async def test_unchanged_jobs_are_the_same_objects(site: LocalSite) -> None:
 async def test_a_key_is_taken_once(site: LocalSite) -> None:
     key, spec = new_key(), site.spec("echo x >> ran\n")
     first, second = await asyncio.gather(
-        site.backend.submit(spec, key), site.backend.submit(spec, key)
+        submit_to(site.backend, spec, key), submit_to(site.backend, spec, key)
     )
     assert first == second == await site.backend.find(key)
     await site.ended(first)
-    assert await site.backend.submit(spec, key) == first
+    assert await submit_to(site.backend, spec, key) == first
     assert (site.work / "ran").read_text() == "x\n"
     assert await site.backend.find(new_key()) is None
 
 
 async def test_a_caller_that_goes_away_changes_nothing(site: LocalSite) -> None:
     key = new_key()
-    task = asyncio.create_task(site.backend.submit(site.spec("true\n", hold=True), key))
+    task = asyncio.create_task(submit_to(site.backend, site.spec("true\n", hold=True), key))
     while not site.backend._engine._tasks:  # noqa: ASYNC110 - to the very step
         await asyncio.sleep(0)
     task.cancel()
@@ -676,7 +677,7 @@ async def test_jobs_outlive_the_service(site: LocalSite) -> None:
     )
     await site.running(ended)
     key = new_key()
-    held = await site.backend.submit(site.spec(site.script("true\n", "c"), hold=True), key)
+    held = await submit_to(site.backend, site.spec(site.script("true\n", "c"), hold=True), key)
     shepherd = shepherd_of(site, await site.running(ended))
     await site.stop()
     (site.work / "quick").touch()
@@ -813,11 +814,11 @@ async def test_a_full_disk_refuses_a_submission_at_once(site: LocalSite) -> None
     spec = site.spec("true\n", args=("x" * 100_000,))
     key = new_key()
     with pytest.raises(SchedulerUnavailable, match="full") as refused:
-        await site.backend.submit(spec, key)
+        await submit_to(site.backend, spec, key)
     assert not refused.value.reached_scheduler
     assert await site.backend.find(key) is None
     free()
-    assert (await site.ended(await site.backend.submit(spec, key))).state is JobState.DONE
+    assert (await site.ended(await submit_to(site.backend, spec, key))).state is JobState.DONE
 
 
 async def test_a_full_disk_refuses_to_cancel_a_queued_job_at_once(

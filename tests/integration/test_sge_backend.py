@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 from tests.backends import BACKENDS
+from tests.submitting import submit_to
 
 from hpcq.domain.errors import InvalidSpec, JobNotFound, SchedulerUnavailable
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
@@ -52,11 +53,11 @@ class Cell:
         return self._runner.run(step)
 
     def submit(self, spec: JobSpec, key: SubmissionKey | None = None) -> NativeId:
-        return self.run(self.backend.submit(spec, key or new_key()))
+        return self.run(submit_to(self.backend, spec, key or new_key()))
 
     def submit_with(self, spec: JobSpec, *, job_shell: str) -> NativeId:
         backend = self.new_backend(self.environment, job_shell)
-        return self.run(backend.submit(spec, new_key()))
+        return self.run(submit_to(backend, spec, new_key()))
 
     def listed(self, native_id: NativeId) -> Observation | None:
         listing = self.run(self.backend.jobs())

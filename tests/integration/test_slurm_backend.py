@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.backends import BACKENDS
+from tests.submitting import submit_to
 
 from hpcq.domain.errors import InvalidSpec, JobNotFound
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
@@ -68,7 +69,7 @@ class Desk:
                 **fields,
             }
         )
-        job = await self.backend.submit(spec, SubmissionKey.for_uid(JobUid.new()))
+        job = await submit_to(self.backend, spec, SubmissionKey.for_uid(JobUid.new()))
         self.submitted.append(job)
         return job
 
@@ -318,7 +319,7 @@ def test_a_refused_submission_s_record_is_not_the_job(slurm: SlurmBackend, tmp_p
     async def main() -> None:
         for refused in (spec, huge):
             with pytest.raises(InvalidSpec):
-                await slurm.submit(refused, key)
+                await submit_to(slurm, refused, key)
             assert await slurm.find(key) is None
 
     asyncio.run(main())

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 from tests.fakebin.torque import Torque
 from tests.recordings import RECORDED, read_case
+from tests.submitting import submit_to
 
 from hpcq.domain.errors import (
     CommandMissing,
@@ -73,7 +74,7 @@ class Site:
         )
 
     def submit(self, script: str, key: SubmissionKey | None = None, **fields: Any) -> NativeId:
-        return self.run(self.backend.submit(self.spec(script, **fields), key or new_key()))
+        return self.run(submit_to(self.backend, self.spec(script, **fields), key or new_key()))
 
     def listed(self, native_id: NativeId) -> Observation | None:
         listing = self.run(self.backend.jobs())

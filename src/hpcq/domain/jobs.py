@@ -289,6 +289,11 @@ class JobRecord:
         return None if self.seen is None else self.seen.owner
 
     @property
+    def run_as(self) -> str | None:
+        """The account that submitted it here; None for the service's own, and for others' jobs."""
+        return None if self.spec is None else self.spec.run_as
+
+    @property
     def key(self) -> SubmissionKey:
         """The mark this job carries in the scheduler if it was submitted by us."""
         return SubmissionKey.for_uid(self.parent_uid or self.uid)

@@ -207,10 +207,16 @@ class SchedulerBackend(Protocol):
         """
         ...
 
-    async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
+    async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Hand the job over, marked with the key, and return the scheduler's id.
 
         Called once per key, after `check_script`; never retried blindly.
+
+        Args:
+            spec: the job. With ``run_as`` that account submits it (`Command.run_as`).
+            key: the mark.
+            script: the content of the script file. A backend reads no file of a job itself: it
+                would do so with the service's rights.
 
         Raises:
             InvalidSpec: the scheduler can never take this content.
@@ -220,8 +226,13 @@ class SchedulerBackend(Protocol):
         """
         ...
 
-    async def find(self, key: SubmissionKey) -> NativeId | None:
-        """Return the job that carries the key, in queue or accounting; None if none does."""
+    async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
+        """Return the job that carries the key, in queue or accounting; None if none does.
+
+        Args:
+            key: the mark.
+            run_as: the account that submitted it; None for the service's own.
+        """
         ...
 
     async def jobs(self) -> Listing:
@@ -249,8 +260,12 @@ class SchedulerBackend(Protocol):
         """
         ...
 
-    async def cancel(self, native_id: NativeId) -> bool:
+    async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         """Ask the scheduler to end the job. A finished one is left alone, without an error.
+
+        Args:
+            native_id: the job.
+            run_as: the account in whose name the scheduler is asked; None for the service's own.
 
         Returns:
             Whether the scheduler said that it deleted the job from the queue before it ever
@@ -262,11 +277,11 @@ class SchedulerBackend(Protocol):
         """
         ...
 
-    async def hold(self, native_id: NativeId) -> None:
+    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Keep a queued job from starting. Raises as `cancel`."""
         ...
 
-    async def release(self, native_id: NativeId) -> None:
+    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Let a held job start. Raises as `cancel`."""
         ...
 

@@ -111,18 +111,18 @@ class ResilientBackend:
         """Ask the wrapped one, which looks at nothing else."""
         return self.wrapped.check_script(spec, script)
 
-    async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
+    async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Hand the job over, once."""
         with self._scheduler.ask():
-            return await self.wrapped.submit(spec, key)
+            return await self.wrapped.submit(spec, key, script)
 
-    async def find(self, key: SubmissionKey) -> NativeId | None:
+    async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         """Look for the key, if both the queue and the accounting can be asked."""
         rejection = self._accounting.rejection()
         if rejection is not None:
             raise rejection
         try:
-            return await self._read(self._scheduler, lambda: self.wrapped.find(key))
+            return await self._read(self._scheduler, lambda: self.wrapped.find(key, run_as))
         except SchedulerError as error:
             if error.of_accounting:
                 self._accounting.record_failure(error)
@@ -173,20 +173,20 @@ class ResilientBackend:
         """Ask the queue for more."""
         return await self._read(self._scheduler, lambda: self.wrapped.details(ids))
 
-    async def cancel(self, native_id: NativeId) -> bool:
+    async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         """End the job; asked once."""
         with self._scheduler.ask():
-            return await self.wrapped.cancel(native_id)
+            return await self.wrapped.cancel(native_id, run_as)
 
-    async def hold(self, native_id: NativeId) -> None:
+    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Hold the job; asked once."""
         with self._scheduler.ask():
-            await self.wrapped.hold(native_id)
+            await self.wrapped.hold(native_id, run_as)
 
-    async def release(self, native_id: NativeId) -> None:
+    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Release the job; asked once."""
         with self._scheduler.ask():
-            await self.wrapped.release(native_id)
+            await self.wrapped.release(native_id, run_as)
 
     async def queues(self) -> Sequence[Queue]:
         """Ask for the queues."""

@@ -109,7 +109,16 @@ def assemble(
     holder = me if store.is_shared else None
     publisher = JobPublisher(store, pending, table, holder, clock)
     runner = SubmissionRunner(
-        backend, store, pending, me, publisher.show, rejection, settings, job_environment, clock
+        backend,
+        store,
+        pending,
+        me,
+        publisher.show,
+        rejection,
+        paths.read_script,
+        settings,
+        job_environment,
+        clock,
     )
     recovery = SubmissionRecovery(backend, store, runner, publisher.show, _end_orphans, clock)
     usage_interval = timedelta(seconds=settings.usage_interval_seconds)

@@ -37,6 +37,7 @@ INTERVAL_SECONDS = 10.0
 
 Call = Callable[[ResilientBackend], Awaitable[object]]
 
+SCRIPT = b"true\n"
 READS: dict[str, Call] = {
     "find": lambda b: b.find(KEY),
     "jobs": lambda b: b.jobs(),
@@ -47,7 +48,7 @@ READS: dict[str, Call] = {
     "version": lambda b: b.version(),
 }
 CHANGES: dict[str, Call] = {
-    "submit": lambda b: b.submit(SPEC, KEY),
+    "submit": lambda b: b.submit(SPEC, KEY, SCRIPT),
     "cancel": lambda b: b.cancel(ID),
     "hold": lambda b: b.hold(ID),
     "release": lambda b: b.release(ID),
@@ -258,7 +259,7 @@ async def test_the_listing_is_let_through_once_and_closes_the_circuit(
     assert state(backend) == ("open", FAILURES + 1)
     await backend.jobs()
     assert state(backend) == ("closed", 0)
-    assert await backend.submit(SPEC, KEY) == "2"
+    assert await backend.submit(SPEC, KEY, SCRIPT) == "2"
 
 
 async def test_who_waits_is_told_for_how_long(backend: ResilientBackend, time: Time) -> None:
@@ -304,7 +305,7 @@ async def test_a_listing_that_fails_otherwise_leaves_it_to_another_question(
     await fail(backend, "jobs", OutputParseError("qstat", "its version is new", b"?"))
     await refused(backend, "submit")
     time.at += INTERVAL_SECONDS
-    await backend.submit(SPEC, KEY)
+    await backend.submit(SPEC, KEY, SCRIPT)
     assert state(backend) == ("closed", 0)
 
 
@@ -315,7 +316,7 @@ async def test_where_nobody_lists_the_queue_something_else_is_the_probe(
     time.at += 2 * INTERVAL_SECONDS
     assert state(backend)[0] == "half_open"
     probe = scheduler.hold_back_next("submit")
-    submission = asyncio.create_task(backend.submit(SPEC, KEY))
+    submission = asyncio.create_task(backend.submit(SPEC, KEY, SCRIPT))
     await probe.ready.wait()
     await refused(backend, "submit")
     probe.let_go()
@@ -328,7 +329,7 @@ async def test_a_late_timeout_is_no_news_where_others_were_answered(
 ) -> None:
     """Commands that began before an outage was over end after it."""
     answers = [scheduler.hold_back_next("submit") for _ in range(FAILURES)]
-    submissions = [asyncio.create_task(backend.submit(SPEC, KEY)) for _ in answers]
+    submissions = [asyncio.create_task(backend.submit(SPEC, KEY, SCRIPT)) for _ in answers]
     for answer in answers:
         await answer.ready.wait()
     await backend.jobs()

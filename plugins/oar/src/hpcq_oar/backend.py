@@ -18,7 +18,7 @@ from hpcq.schedulers.base import (
     SchedulerOptions,
     ScriptDirectives,
 )
-from hpcq.schedulers.command_line import CommandLine, batches, join_listings, read_script
+from hpcq.schedulers.command_line import CommandLine, batches, join_listings
 from hpcq_oar import parse, submit
 from hpcq_oar.errors import ERRORS
 from hpcq_oar.settings import OarSettings
@@ -80,9 +80,8 @@ class OarBackend:
         """Read the script's ``#OAR`` lines; see `SchedulerBackend.check_script`."""
         return submit.check_script(spec, script)
 
-    async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
+    async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Run ``oarsub``; see `SchedulerBackend.submit`."""
-        script = await asyncio.to_thread(read_script, spec.script_file)
         argv = submit.build_oarsub(
             spec,
             key,
@@ -93,7 +92,7 @@ class OarBackend:
         )
         return parse.parse_oarsub(await self._cli.run(argv, mark=key))
 
-    async def find(self, key: SubmissionKey) -> NativeId | None:
+    async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         """Run ``oarstat`` for the jobs, ended ones too, whose command holds the key."""
         return parse.find_key(await self._select(f"command LIKE '%{key}%'"), key, self._owner)
 
@@ -112,7 +111,7 @@ class OarBackend:
         """Run ``oarstat`` for these jobs, of which those that ended are not told."""
         return _those(await self._of(ids), lambda state: not state.is_final)
 
-    async def cancel(self, native_id: NativeId) -> bool:
+    async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         """Run ``oardel``; OAR keeps jobs that are deleted before they start too."""
         done = await self._cli.run(("oardel", native_id))
         # Registered in the database, it is carried out even if the daemon was away meanwhile.
@@ -124,11 +123,11 @@ class OarBackend:
             ERRORS.check(done, native_id)
         return False
 
-    async def hold(self, native_id: NativeId) -> None:
+    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Run ``oarhold``, and wait until the daemon has done it."""
         await self._change("oarhold", native_id, lambda state: state is not JobState.QUEUED)
 
-    async def release(self, native_id: NativeId) -> None:
+    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Run ``oarresume``, and wait until the daemon has done it."""
         await self._change("oarresume", native_id, lambda state: state is not JobState.QUEUED_HELD)
 

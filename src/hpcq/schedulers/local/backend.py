@@ -10,7 +10,13 @@ from dataclasses import replace
 from datetime import datetime
 
 from hpcq import __version__
-from hpcq.domain.errors import InvalidSpec, JobNotFound, SchedulerError, UnsupportedCapability
+from hpcq.domain.errors import (
+    InvalidSpec,
+    JobNotFound,
+    NotAuthorized,
+    SchedulerError,
+    UnsupportedCapability,
+)
 from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.domain.outputs import as_pattern, default_name
@@ -24,7 +30,6 @@ from hpcq.schedulers.base import (
     SchedulerOptions,
     ScriptDirectives,
 )
-from hpcq.schedulers.command_line import read_script
 from hpcq.schedulers.local.accounts import AccountUnusable
 from hpcq.schedulers.local.engine import Engine
 from hpcq.schedulers.local.environment import account_name
@@ -119,21 +124,16 @@ class LocalBackend:
         stem = as_pattern(file_name(spec.name or default_name(spec.working_directory)))
         return ScriptDirectives(stdout=f"{stem}.o%j", stderr=f"{stem}.e%j")
 
-    async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
+    async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Take a job. Harmless when repeated: each key is taken once."""
-
-        def read() -> bytes:
-            _check(spec, self._slots)
-            return read_script(spec.script_file)
-
         await self._check_account(spec.run_as)
         try:
-            script = await asyncio.to_thread(read)
+            await asyncio.to_thread(_check, spec, self._slots)
         except RuntimeError as error:
             raise NothingWritten(f"The machine allows no more threads: {error}.") from error
         return NativeId(str(await self._engine.admit(spec, key, script)))
 
-    async def find(self, key: SubmissionKey) -> NativeId | None:
+    async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         number = await self._engine.spool.find(key)
         return None if number is None else NativeId(str(number))
 
@@ -166,18 +166,19 @@ class LocalBackend:
         """Delete some of the jobs that ended before a moment from the spool."""
         return await self._engine.spool.forget(before.timestamp())
 
-    async def cancel(self, native_id: NativeId) -> bool:
+    async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         job = self._job(native_id)
         if job is None:
             await self._require_finished(native_id)
             return False
+        self._require_owner(job, run_as)
         return await self._engine.cancel(job)
 
-    async def hold(self, native_id: NativeId) -> None:
-        await self._engine.hold(await self._waiting(native_id))
+    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
+        await self._engine.hold(await self._waiting(native_id, run_as))
 
-    async def release(self, native_id: NativeId) -> None:
-        await self._engine.release(await self._waiting(native_id))
+    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
+        await self._engine.release(await self._waiting(native_id, run_as))
 
     async def queues(self) -> Sequence[Queue]:
         used = self._engine.slots_used
@@ -216,12 +217,18 @@ class LocalBackend:
         number = _number(native_id)
         return None if number is None else self._engine.jobs.get(number)
 
-    async def _waiting(self, native_id: NativeId) -> LocalJob:
+    async def _waiting(self, native_id: NativeId, run_as: str | None) -> LocalJob:
         job = self._job(native_id)
         if job is None:
             await self._require_finished(native_id)
             raise SchedulerError(f"Job {native_id} has ended.")
+        self._require_owner(job, run_as)
         return job
+
+    def _require_owner(self, job: LocalJob, name: str | None) -> None:
+        owner = job.spec.run_as or self._site.owner
+        if name not in (None, self._site.owner, owner):
+            raise NotAuthorized(f"Job {job.number} belongs to {owner!r}, not to {name!r}.")
 
     async def _require_finished(self, native_id: NativeId) -> None:
         number = _number(native_id)

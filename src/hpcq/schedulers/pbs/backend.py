@@ -1,6 +1,5 @@
 """PBS behind the backend contract."""
 
-import asyncio
 import contextlib
 import re
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from hpcq.schedulers.base import (
     ScriptDirectives,
 )
 from hpcq.schedulers.command_errors import ErrorKind
-from hpcq.schedulers.command_line import FIELDS, CommandLineBackend, read_script
+from hpcq.schedulers.command_line import FIELDS, CommandLineBackend
 from hpcq.schedulers.pbs import parse, submit
 from hpcq.schedulers.pbs.accounting import Accounting
 from hpcq.schedulers.pbs.arrays import with_tasks
@@ -83,10 +82,9 @@ class PbsBackend(CommandLineBackend):
         """Return what the script's ``#PBS`` lines decide; see `SchedulerBackend.check_script`."""
         return choose(spec, script, self._resources, self._environment).directives
 
-    async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
+    async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""
         await self._check_dependencies(spec)
-        script = await asyncio.to_thread(read_script, spec.script_file)
         choices = choose(spec, script, self._resources, self._environment)
         argv = submit.build_qsub(
             spec,
@@ -118,7 +116,7 @@ class PbsBackend(CommandLineBackend):
             self._tracejob.expect(native_id, tasks_of(native_id, choices.array))
         return native_id
 
-    async def find(self, key: SubmissionKey) -> NativeId | None:
+    async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         """Look for the key among the jobs in the queue, the finished ones, and the accounting."""
         found = _with_key(await self._qstat.queue(), key)
         finished = None if found is not None else await self._qstat.history(())
@@ -191,17 +189,17 @@ class PbsBackend(CommandLineBackend):
         listed = (self._listed.get(native_id) for native_id in ids)
         return Listing(observations=[record.complete for record in listed if record is not None])
 
-    async def cancel(self, native_id: NativeId) -> bool:
+    async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         """Run ``qdel``; it is silent, so what became of the job is seen later."""
         with contextlib.suppress(WrongState):
             await self._change("qdel", native_id)
         return False
 
-    async def hold(self, native_id: NativeId) -> None:
+    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Run ``qhold``: a user's hold. A running job goes on, and is held if it is put back."""
         await self._change("qhold", native_id)
 
-    async def release(self, native_id: NativeId) -> None:
+    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Run ``qrls``: lifts a user's hold; a job that has ended meanwhile has none."""
         with contextlib.suppress(WrongState):
             await self._change("qrls", native_id)

@@ -27,7 +27,6 @@ from hpcq.schedulers.command_line import (
     ParseCache,
     batches,
     join_listings,
-    read_script,
 )
 from hpcq.schedulers.sge.cluster import parse_qhost_xml, parse_queue_limits, parse_queue_summary
 from hpcq.schedulers.sge.details import find_key, parse_qstat_details
@@ -99,9 +98,8 @@ class SgeBackend(CommandLineBackend):
         stdout, stderr = place_outputs(spec, stem, options, self._account)
         return ScriptDirectives(name=options.name, stdout=stdout, stderr=stderr)
 
-    async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
+    async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""
-        script = await asyncio.to_thread(read_script, spec.script_file)
         submission = build_qsub(
             spec,
             key,
@@ -118,7 +116,7 @@ class SgeBackend(CommandLineBackend):
         )
         return parse_qsub(done)
 
-    async def find(self, key: SubmissionKey) -> NativeId | None:
+    async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         """Look for the key in the queue, newest jobs first, then in the accounting.
 
         Raises:
@@ -220,7 +218,7 @@ class SgeBackend(CommandLineBackend):
             ]
         )
 
-    async def cancel(self, native_id: NativeId) -> bool:
+    async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         """Run ``qdel``; return whether the job was still waiting, and so leaves no record.
 
         One in the error state may have been started before it got there.
@@ -232,11 +230,11 @@ class SgeBackend(CommandLineBackend):
             return not await self._history.has_run(native_id)
         return True
 
-    async def hold(self, native_id: NativeId) -> None:
+    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Run ``qhold``: a user's hold."""
         await self._change("qhold", native_id)
 
-    async def release(self, native_id: NativeId) -> None:
+    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Run ``qrls``: lifts a user's hold."""
         await self._change("qrls", native_id)
 

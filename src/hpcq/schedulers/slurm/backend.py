@@ -26,7 +26,6 @@ from hpcq.schedulers.command_line import (
     ParseCache,
     batches,
     join_listings,
-    read_script,
 )
 from hpcq.schedulers.slurm import (
     cluster,
@@ -96,9 +95,8 @@ class SlurmBackend(CommandLineBackend):
         """Read the script's ``#SBATCH`` lines; see `SchedulerBackend.check_script`."""
         return directives_of(spec, script, self._job_environment)
 
-    async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
+    async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Run ``sbatch``; see `SchedulerBackend.submit`."""
-        script = await asyncio.to_thread(read_script, spec.script_file)
         built = build_sbatch(
             spec, key, script, account=self._job_environment, interpreter=self._interpreter
         )
@@ -109,7 +107,7 @@ class SlurmBackend(CommandLineBackend):
         errors.check_submission(done, self._timeout_seconds, spec)
         return parse.parse_job_id(done.stdout)
 
-    async def find(self, key: SubmissionKey) -> NativeId | None:
+    async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         """Look for the key among this account's jobs: in the queue, then in accounting."""
         return await self._history.find(key, self._owner)
 
@@ -134,7 +132,7 @@ class SlurmBackend(CommandLineBackend):
         """Run ``squeue`` with all columns, and ``sstat`` for the usage of those that run."""
         return await _in_batches(ids, self._details)
 
-    async def cancel(self, native_id: NativeId) -> bool:
+    async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         """Run ``scancel``; accounting tells whether the job had begun."""
         done = await self._change(commands.build_scancel(native_id), native_id)
         if b"error:" in done.stderr:
@@ -150,11 +148,11 @@ class SlurmBackend(CommandLineBackend):
             self.errors.check(done, native_id)
         return False
 
-    async def hold(self, native_id: NativeId) -> None:
+    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Run ``scontrol uhold``."""
         self.errors.check(await self._change(commands.build_hold(native_id), native_id), native_id)
 
-    async def release(self, native_id: NativeId) -> None:
+    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Run ``scontrol release``."""
         done = await self._change(commands.build_release(native_id), native_id)
         self.errors.check(done, native_id)

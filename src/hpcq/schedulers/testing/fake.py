@@ -205,7 +205,7 @@ class FakeScheduler:
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         return ScriptDirectives()
 
-    async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
+    async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         def take() -> NativeId:
             self.submitted[key] = spec
             held = JobState.QUEUED_HELD if spec.hold else JobState.QUEUED
@@ -213,7 +213,7 @@ class FakeScheduler:
 
         return await self._call("submit", take)
 
-    async def find(self, key: SubmissionKey) -> NativeId | None:
+    async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         def look() -> NativeId | None:
             ended = [job for jobs in self.accounting.values() for job in jobs]
             known = [*self.queue.values(), *ended]
@@ -245,7 +245,7 @@ class FakeScheduler:
 
         return await self._call("details", tell)
 
-    async def cancel(self, native_id: NativeId) -> bool:
+    async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         def delete() -> bool:
             job = self._queued(native_id)
             self.cancelled.append(native_id)
@@ -265,10 +265,10 @@ class FakeScheduler:
 
         return await self._call("cancel", delete)
 
-    async def hold(self, native_id: NativeId) -> None:
+    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
         await self._call("hold", lambda: self._turn(native_id, _HOLDS, "hqw"))
 
-    async def release(self, native_id: NativeId) -> None:
+    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
         await self._call("release", lambda: self._turn(native_id, _RELEASES, "qw"))
 
     async def queues(self) -> Sequence[Queue]:

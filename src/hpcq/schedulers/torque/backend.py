@@ -28,7 +28,7 @@ from hpcq.schedulers.base import (
     ScriptDirectives,
 )
 from hpcq.schedulers.command_errors import ErrorKind
-from hpcq.schedulers.command_line import FIELDS, CommandLineBackend, read_script
+from hpcq.schedulers.command_line import FIELDS, CommandLineBackend
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs
 from hpcq.schedulers.pbs_family.values import ID_FORMS, parse_job_id
 from hpcq.schedulers.torque.accounting import KINDS
@@ -95,10 +95,9 @@ class TorqueBackend(CommandLineBackend):
         """Return what the script's ``#PBS`` lines decide; see `SchedulerBackend.check_script`."""
         return self._choose(spec, script).directives
 
-    async def submit(self, spec: JobSpec, key: SubmissionKey) -> NativeId:
+    async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Run ``qsub`` with a wrapper on its standard input; see `SchedulerBackend.submit`."""
         await self._look_up(spec.depends_on)
-        script = await asyncio.to_thread(read_script, spec.script_file)
         submission = build_qsub(
             spec,
             key,
@@ -117,7 +116,7 @@ class TorqueBackend(CommandLineBackend):
             self._arrays.add(job_id.short)
         return job_id.short
 
-    async def find(self, key: SubmissionKey) -> NativeId | None:
+    async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         """Look for the key among the variables of this account's jobs, ended ones included.
 
         The accounting does not keep them.
@@ -182,13 +181,13 @@ class TorqueBackend(CommandLineBackend):
             unreadable=[bad for bad in listing.unreadable if bad.native_id in wanted],
         )
 
-    async def cancel(self, native_id: NativeId) -> bool:
+    async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         """Run ``qdel``. It does not say whether the job had started: the queue shows it."""
         with contextlib.suppress(WrongState):
             await self._change("qdel", native_id)
         return False
 
-    async def hold(self, native_id: NativeId) -> None:
+    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Run ``qhold``: a user's hold. Torque takes it for a running job, and goes on with it.
 
         Raises:
@@ -201,7 +200,7 @@ class TorqueBackend(CommandLineBackend):
                     await self._change("qrls", native_id)
                 raise WrongState("The job has started already; there is nothing to hold.")
 
-    async def release(self, native_id: NativeId) -> None:
+    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Run ``qrls``: lifts a user's hold."""
         await self._change("qrls", native_id)
 

@@ -8,7 +8,7 @@ that does not tell either, the submission is left unclear, for `SubmissionRecove
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, TypeVar
@@ -22,7 +22,6 @@ from hpcq.domain.errors import (
     HpcqError,
     NotAuthorized,
     QuotaExceeded,
-    SchedulerUnavailable,
     StoreUnavailable,
     SubmissionInProgress,
     SubmissionUnclear,
@@ -62,6 +61,7 @@ class SubmissionRunner:
         me: this process's name; no other has it.
         show: shows a record to all readers.
         rejection: returns the reason why nothing can be submitted now, or None.
+        read_script: returns the content of a job's script, as the job's account reads it.
         settings: the time limits.
         job_environment: variables that the site gives to every job.
         clock: the present, aware.
@@ -79,6 +79,7 @@ class SubmissionRunner:
         me: str,
         show: Callable[[JobRecord], None],
         rejection: Callable[[], CircuitOpen | None],
+        read_script: Callable[[JobSpec], Awaitable[bytes]],
         settings: ServiceSettings,
         job_environment: Mapping[str, str],
         clock: Callable[[], datetime],
@@ -89,6 +90,7 @@ class SubmissionRunner:
         self.me = me
         self._show = show
         self._rejection = rejection
+        self._read_script = read_script
         self.settings = settings
         self._job_environment = job_environment
         self._now = clock
@@ -152,7 +154,8 @@ class SubmissionRunner:
         if spec is None or hand_over is None:
             raise ValueError("only a job that was to be submitted here can be handed over")
         try:
-            native_id = await self._backend.submit(self._with_environment(spec), record.key)
+            script = await self._read_script(spec)
+            native_id = await self._backend.submit(self._with_environment(spec), record.key, script)
         except HpcqError as error:
             return await self._find_out(record, hand_over, error)
         except BaseException:
@@ -195,7 +198,7 @@ class SubmissionRunner:
     ) -> JobRecord:
         """Find out whether the job exists after an attempt that failed."""
         if not error.reached_scheduler:
-            if isinstance(error, SchedulerUnavailable) and hand_over.attempts > 1:
+            if error.transient and hand_over.attempts > 1:
                 # The client has had an answer that promises the job.
                 return await self._mark_unclear(record, error.detail)
             return await self._refused(record, error)
@@ -219,7 +222,7 @@ class SubmissionRunner:
             patience = 0.0
         deadline = loop.time() + patience
         while True:
-            native_id = await self._backend.find(record.key)
+            native_id = await self._backend.find(record.key, record.run_as)
             if native_id is not None or loop.time() >= deadline:
                 return native_id
             await asyncio.sleep(min(_SECOND_LOOK_SECONDS, max(0.0, deadline - loop.time())))

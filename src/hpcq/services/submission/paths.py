@@ -76,7 +76,7 @@ class PathChecker:
         while True:
             try:
                 return await self._threads.run(
-                    lambda visit: _check(spec, self._backend, self._max_script_bytes, visit)
+                    lambda visit: _check(spec, self._backend, self._most_bytes, visit)
                 )
             except _NotThere as missing:
                 left = deadline - clock()
@@ -84,6 +84,19 @@ class PathChecker:
                     raise InvalidSpec(self._still(missing.detail), field=missing.field) from None
             await asyncio.sleep(min(pause, left))
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    async def read_script(self, spec: JobSpec) -> bytes:
+        """Return the content of a job's script, as it is now. Raises as `check` does."""
+
+        def read(visit: Visit) -> bytes:
+            visit.enter(spec.script_file)
+            return read_script(spec.script_file, self._most_bytes)
+
+        return await self._threads.run(read)
+
+    @property
+    def _most_bytes(self) -> int:
+        return min(self._max_script_bytes, self._backend.capabilities.max_script_bytes)
 
     def _still(self, detail: str) -> str:
         waited = self._wait_seconds
@@ -94,15 +107,12 @@ class PathChecker:
         self._threads.close()
 
 
-def _check(
-    spec: JobSpec, backend: SchedulerBackend, max_script_bytes: int, visit: Visit
-) -> JobSpec:
+def _check(spec: JobSpec, backend: SchedulerBackend, most_bytes: int, visit: Visit) -> JobSpec:
     _check_directory(spec.working_directory, visit)
     visit.enter(spec.script_file)
     whole = spec.script_file
     # Its folders are read once, and not for each of the many paths that blanks may end.
     spec = split_legacy_command(spec, lambda path: _mode_if_there(path, afresh=path == whole))
-    most_bytes = min(max_script_bytes, backend.capabilities.max_script_bytes)
     script = _read_script(spec.script_file, most_bytes, visit)
     said = backend.check_script(spec, script)
     name = spec.name or said.name or default_name(spec.working_directory)

@@ -112,7 +112,7 @@ class SubmissionRecovery:
         if not may_go_on and hand_over.by != self._me and search.ended_orphans_at is None:
             await self._end_orphans(record.key)
             search.ended_orphans_at = at = self._now()
-        native_id = record.native_id or await self._backend.find(record.key)
+        native_id = record.native_id or await self._backend.find(record.key, record.run_as)
         if native_id is not None:
             await self._found(record, native_id)
         elif not may_go_on and self._is_surely_absent(search, hand_over, at):
@@ -250,7 +250,7 @@ class SubmissionRecovery:
         """Cancel a job that was found after its client asked for that."""
         never_ran = False
         with contextlib.suppress(JobNotFound):
-            never_ran = await self._backend.cancel(native_id)
+            never_ran = await self._backend.cancel(native_id, record.run_as)
         at = self._now()
 
         def cancelled(job: JobRecord) -> JobRecord:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.fakebin.pbs import Pbs
+from tests.submitting import submit_to
 
 from hpcq.domain.errors import (
     InvalidSpec,
@@ -99,7 +100,7 @@ async def test_a_job_from_its_submission_to_its_end(
 ) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", **config), accounting=accounting)
     key = _key()
-    native_id = await backend.submit(_spec(tmp_path, hold=True, slots=2), key)
+    native_id = await submit_to(backend, _spec(tmp_path, hold=True, slots=2), key)
     (queued,) = (await backend.jobs()).observations
     assert (queued.native_id, queued.state) == (native_id, JobState.QUEUED_HELD)
     assert (queued.submission_key, queued.account, queued.slots) == (key, None, 2)
@@ -122,7 +123,7 @@ async def test_without_history_and_accounting_nothing_is_made_up(tmp_path: Path)
     fake = Pbs(tmp_path / "pbs", history=False)
     (fake.path / "tracejob").unlink()
     backend = _backend(fake)
-    native_id = await backend.submit(_spec(tmp_path, "exit 0"), _key())
+    native_id = await submit_to(backend, _spec(tmp_path, "exit 0"), _key())
     assert await _ended(backend, native_id) is None
 
 
@@ -131,7 +132,7 @@ async def test_without_history_and_accounting_the_server_s_log_is_traced(
     tmp_path: Path, deleted: bool
 ) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", history=False))
-    native_id = await backend.submit(_spec(tmp_path, hold=deleted), _key())
+    native_id = await submit_to(backend, _spec(tmp_path, hold=deleted), _key())
     if deleted:
         await backend.cancel(native_id)
     end = await _ended(backend, native_id)
@@ -146,10 +147,10 @@ async def test_a_job_whose_key_was_forgotten_with_it_is_told_by_its_name(tmp_pat
     backend = _backend(Pbs(tmp_path / "pbs", history=False, exit_seconds=0.1), accounting=True)
     key, since = _key(), datetime.now(UTC)
     spec = _spec(tmp_path, "exit 0", account="project")
-    native_id = await backend.submit(spec, key)
+    native_id = await submit_to(backend, spec, key)
     await _ended(backend, native_id)
     # Its account is its key: nobody has to guess whose it is.
-    await _ended(backend, await backend.submit(_spec(tmp_path, "exit 0"), _key()))
+    await _ended(backend, await submit_to(backend, _spec(tmp_path, "exit 0"), _key()))
     assert await backend.find(key) is None
     assert await backend.find_similar_ended(spec, since) == [native_id]
     assert await backend.find_similar_ended(spec, since + timedelta(days=1)) == []
@@ -175,7 +176,7 @@ async def test_an_array_and_its_tasks(
     key = _key()
     array = ArrayRange(first=1, last=4, step=1, max_running=3)
     spec = _spec(tmp_path, _TASK, array=array, hold=True, stdout_path="my out")
-    native_id = await backend.submit(spec, key)
+    native_id = await submit_to(backend, spec, key)
     assert native_id.isdigit()
     assert await backend.find(key) == native_id
     queued = {seen.native_id: seen for seen in (await backend.jobs()).observations}
@@ -219,7 +220,7 @@ async def test_jobs_that_a_job_submits_with_its_environment_are_others(tmp_path:
         "sleep 300"
     )
     key = _key()
-    native_id = await backend.submit(_spec(tmp_path, body), key)
+    native_id = await submit_to(backend, _spec(tmp_path, body), key)
 
     async def both_are_listed() -> bool:
         return len((await backend.jobs()).observations) == 2
@@ -243,7 +244,7 @@ async def test_tasks_that_never_began_end_with_their_array(tmp_path: Path) -> No
         fake = Pbs(tmp_path / str(history), history=history, exit_seconds=0.1)
         backend = _backend(fake, accounting=not history)
         array = ArrayRange(first=1, last=2)
-        native_id = await backend.submit(_spec(tmp_path, hold=True, array=array), _key())
+        native_id = await submit_to(backend, _spec(tmp_path, hold=True, array=array), _key())
         assert len((await backend.jobs()).observations) == 3
         await backend.cancel(native_id)
         await _ended(backend, native_id)
@@ -258,7 +259,7 @@ async def test_array_of_a_script_s_own_directive(tmp_path: Path) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", exit_seconds=0.1))
     body = "#PBS -J 4-6:2 -N own\ntest $PBS_ARRAY_INDEX = 4"
     spec = _spec(tmp_path, body)
-    native_id = await backend.submit(replace(spec, name="own"), _key())
+    native_id = await submit_to(backend, replace(spec, name="own"), _key())
     assert native_id.isdigit()
     listed = {seen.native_id for seen in (await backend.jobs()).observations}
     assert listed <= {native_id, f"{native_id}[4]", f"{native_id}[6]"}
@@ -275,7 +276,7 @@ async def test_array_that_left_no_record_ends_as_its_tasks_did(tmp_path: Path) -
     fake = Pbs(tmp_path / "pbs", history=False, exit_seconds=0.1)
     backend = _backend(fake)
     body = "#PBS -J 1-2\ntest $PBS_ARRAY_INDEX = 1"
-    native_id = await backend.submit(_spec(tmp_path, body), _key())
+    native_id = await submit_to(backend, _spec(tmp_path, body), _key())
     end = await _ended(backend, native_id)
     assert end is not None
     assert (end.state, end.failure_kind, end.exit_code) == (
@@ -291,7 +292,7 @@ async def test_job_deleted_while_running_that_exits_with_0_is_cancelled(tmp_path
         fake = Pbs(tmp_path / str(history), history=history, exit_seconds=0.1)
         backend = _backend(fake, accounting=not history)
         body = f"trap 'exit 0' TERM; : > began.{history}; while :; do sleep 0.1; done"
-        native_id = await backend.submit(_spec(tmp_path, body), _key())
+        native_id = await submit_to(backend, _spec(tmp_path, body), _key())
 
         async def has_begun(name: str = f"began.{history}") -> bool:
             return name in _files(tmp_path, "began.*")
@@ -310,7 +311,7 @@ async def test_array_whose_last_task_succeeds_has_failed_with_another(tmp_path: 
     backend = _backend(Pbs(tmp_path / "pbs", exit_seconds=0.1, ncpus=1))
     body = "test $PBS_ARRAY_INDEX != 1 || exit 4"
     array = ArrayRange(first=1, last=2)
-    native_id = await backend.submit(_spec(tmp_path, body, array=array), _key())
+    native_id = await submit_to(backend, _spec(tmp_path, body, array=array), _key())
     end = await _ended(backend, native_id)
     assert end is not None
     assert (end.state, end.failure_kind, end.exit_code) == (
@@ -350,7 +351,7 @@ async def test_both_outputs_go_to_one_file(tmp_path: Path) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", exit_seconds=0.1))
     for name in ("plain.txt", "odd name.txt"):
         spec = _spec(tmp_path, "echo out; echo err >&2", stdout_path=name, stderr_path=name)
-        await _ended(backend, await backend.submit(spec, _key()))
+        await _ended(backend, await submit_to(backend, spec, _key()))
         assert (tmp_path / name).read_text() == "out\nerr\n"
 
 
@@ -359,7 +360,7 @@ async def test_tasks_end_while_their_array_goes_on(tmp_path: Path) -> None:
     backend = _backend(fake)
     array = ArrayRange(first=3, last=4)
     spec = _spec(tmp_path, "test $PBS_ARRAY_INDEX = 3 && exit 5; sleep 300", array=array)
-    native_id = await backend.submit(spec, _key())
+    native_id = await submit_to(backend, spec, _key())
     task = NativeId(f"{native_id}[3]")
     end = await _ended(backend, task)
     assert end is not None
@@ -370,7 +371,7 @@ async def test_tasks_end_while_their_array_goes_on(tmp_path: Path) -> None:
 async def test_an_array_of_one_task(tmp_path: Path) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", exit_seconds=0.1))
     spec = _spec(tmp_path, "exit 0", array=ArrayRange(first=7, last=7))
-    native_id = await backend.submit(spec, _key())
+    native_id = await submit_to(backend, spec, _key())
     end = await _ended(backend, native_id)
     assert end is not None
     assert (end.state, end.exit_code) == (JobState.DONE, 0)
@@ -381,7 +382,7 @@ async def test_a_limit_that_pbs_does_not_know_is_told(tmp_path: Path) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", limits_arrays=False))
     array = ArrayRange(first=1, last=2, max_running=1)
     with pytest.raises(InvalidSpec, match="how many tasks"):
-        await backend.submit(_spec(tmp_path, array=array), _key())
+        await submit_to(backend, _spec(tmp_path, array=array), _key())
     assert not (await backend.jobs()).observations
 
 
@@ -394,7 +395,7 @@ async def test_jobs_wait_for_others(tmp_path: Path, is_array: bool) -> None:
     fake = Pbs(tmp_path / "pbs", exit_seconds=0.1)
     backend = _backend(fake)
     array = ArrayRange(first=1, last=2) if is_array else None
-    first = await backend.submit(_spec(tmp_path, "exit 4", hold=True, array=array), _key())
+    first = await submit_to(backend, _spec(tmp_path, "exit 4", hold=True, array=array), _key())
     # A service that has just begun does not know which jobs are arrays.
     backend = _backend(fake)
     # PBS itself takes an array for what its last task was, which nobody means by it.
@@ -402,11 +403,11 @@ async def test_jobs_wait_for_others(tmp_path: Path, is_array: bool) -> None:
     for condition in judged:
         with pytest.raises(InvalidSpec, match="is an array") as caught:
             spec = _spec(tmp_path, "exit 0", depends_on=_after(first, condition))
-            await backend.submit(spec, _key())
+            await submit_to(backend, spec, _key())
         assert caught.value.field == "dependsOn"
     waiting = {
-        condition: await backend.submit(
-            _spec(tmp_path, "exit 0", depends_on=_after(first, condition)), _key()
+        condition: await submit_to(
+            backend, _spec(tmp_path, "exit 0", depends_on=_after(first, condition)), _key()
         )
         for condition in DependencyCondition
         if condition not in judged
@@ -440,7 +441,7 @@ async def test_a_dependency_that_has_just_ended_is_no_lost_job(
 ) -> None:
     fake = Pbs(tmp_path / "pbs", history=history, exit_seconds=0.1)
     backend = _backend(fake)
-    first = await backend.submit(_spec(tmp_path, "exit 0", hold=True), _key())
+    first = await submit_to(backend, _spec(tmp_path, "exit 0", hold=True), _key())
     await backend.jobs()
     other = _backend(fake)
     await other.release(first)
@@ -449,9 +450,9 @@ async def test_a_dependency_that_has_just_ended_is_no_lost_job(
     if not history:
         await backend.jobs()
         with pytest.raises(InvalidSpec, match="has ended"):
-            await backend.submit(spec, _key())
+            await submit_to(backend, spec, _key())
         return
-    end = await _ended(backend, await backend.submit(spec, _key()))
+    end = await _ended(backend, await submit_to(backend, spec, _key()))
     assert end is not None
     assert end.state is JobState.DONE
 
@@ -461,7 +462,7 @@ async def test_a_job_that_is_deleted_while_it_waits_is_cancelled(
     tmp_path: Path, history: bool
 ) -> None:
     backend = _backend(Pbs(tmp_path / "pbs", history=history), accounting=True)
-    native_id = await backend.submit(_spec(tmp_path, hold=True), _key())
+    native_id = await submit_to(backend, _spec(tmp_path, hold=True), _key())
     await backend.cancel(native_id)
     end = await _ended(backend, native_id)
     assert end is not None
@@ -481,14 +482,14 @@ async def test_unknown_jobs_are_told(tmp_path: Path) -> None:
 async def test_a_server_that_is_away_is_told_everywhere(tmp_path: Path) -> None:
     fake = Pbs(tmp_path / "pbs")
     backend = _backend(fake)
-    native_id = await backend.submit(_spec(tmp_path, hold=True), _key())
+    native_id = await submit_to(backend, _spec(tmp_path, hold=True), _key())
     fake.go_away()
     asked: list[Callable[[], object]] = [
         backend.jobs,
         lambda: backend.history([_UNKNOWN]),
         lambda: backend.find(_key()),
         lambda: backend.cancel(native_id),
-        lambda: backend.submit(_spec(tmp_path), _key()),
+        lambda: submit_to(backend, _spec(tmp_path), _key()),
         backend.queues,
         backend.nodes,
     ]

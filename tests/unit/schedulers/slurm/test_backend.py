@@ -61,16 +61,12 @@ class Recorded:
         return replace(answer, argv=command.argv)
 
 
+SCRIPT = b"#!/bin/sh\ntrue\n"
+
+
 def answer(stdout: str = "", stderr: str = "", exit_code: int = 0) -> Completed:
     return Completed(
         argv=("sbatch",), exit_code=exit_code, stdout=stdout.encode(), stderr=stderr.encode()
-    )
-
-
-@pytest.fixture(autouse=True)
-def _script(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "hpcq.schedulers.slurm.backend.read_script", lambda path: b"#!/bin/sh\ntrue\n"
     )
 
 
@@ -100,12 +96,12 @@ def run(work: Awaitable[T]) -> T:
 
 
 def submit(done: Completed, spec: JobSpec = SPEC) -> NativeId:
-    return run(backend(Recorded(sbatch=done)).submit(spec, SubmissionKey(KEY)))
+    return run(backend(Recorded(sbatch=done)).submit(spec, SubmissionKey(KEY), SCRIPT))
 
 
 def test_a_submission_gives_the_id_and_leaks_nothing() -> None:
     runner = Recorded(sbatch=recorded("sbatch-ok"))
-    assert run(backend(runner).submit(SPEC, SubmissionKey(KEY))).isdigit()
+    assert run(backend(runner).submit(SPEC, SubmissionKey(KEY), SCRIPT)).isdigit()
     (asked,) = runner.asked
     assert asked.env == {"PATH": "/bin", "HOME": "/home/me", "USER": "me", "SLURM_CONF": "/c"}
     assert asked.stdin == b""
@@ -195,21 +191,21 @@ def test_a_full_queue_that_sbatch_waits_for_is_a_quota() -> None:
         done = recorded("sbatch-queue-full", version)
         ended = CommandTimedOut(done.argv, 5, done.stdout, done.stderr)
         with pytest.raises(QuotaExceeded, match="takes no more jobs at present"):
-            run(backend(Recorded(sbatch=ended)).submit(SPEC, SubmissionKey(KEY)))
+            run(backend(Recorded(sbatch=ended)).submit(SPEC, SubmissionKey(KEY), SCRIPT))
 
 
 def test_an_sbatch_that_waits_for_its_configuration_is_an_outage() -> None:
     done = recorded("sbatch-no-configuration-file")
     ended = CommandTimedOut(done.argv, 5, b"", done.stderr.splitlines()[0])
     with pytest.raises(SchedulerUnavailable):
-        run(backend(Recorded(sbatch=ended)).submit(SPEC, SubmissionKey(KEY)))
+        run(backend(Recorded(sbatch=ended)).submit(SPEC, SubmissionKey(KEY), SCRIPT))
 
 
 def test_an_sbatch_that_was_ended_without_a_word_is_uncertain() -> None:
     with pytest.raises(CommandTimedOut):
         run(
             backend(Recorded(sbatch=CommandTimedOut(("sbatch",), 5))).submit(
-                SPEC, SubmissionKey(KEY)
+                SPEC, SubmissionKey(KEY), SCRIPT
             )
         )
 
@@ -480,7 +476,7 @@ def test_whether_jobs_can_be_submitted_is_tried_without_submitting() -> None:
 def run_submission() -> Command:
     runner = Recorded(sbatch=recorded("sbatch-ok"))
     spec = JobSpec(name="demo", working_directory="/srv", script_file="/srv/job.sh")
-    run(backend(runner).submit(spec, SubmissionKey(KEY)))
+    run(backend(runner).submit(spec, SubmissionKey(KEY), SCRIPT))
     return runner.asked[0]
 
 
