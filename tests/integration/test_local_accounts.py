@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -166,6 +167,35 @@ async def test_job_of_account_drops_capabilities_that_setuid_keeps(
     await run(site, ana, "grep -E '^Cap(Inh|Prm|Eff|Amb)' /proc/self/status > status\n")
     words = (site.work / "status").read_text().split()
     assert {int(word, 16) for word in words[1::2]} == {0}
+
+
+ADD_KEY = """\
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+libc.syscall(250, 1, None)
+assert libc.syscall(248, b"user", b"hpcq-t-secret", b"secret", 6, -3) > 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+FIND_KEY = (
+    'import ctypes; print(ctypes.CDLL(None).syscall(250, 10, -3, b"user", b"hpcq-t-secret", 0))'
+)
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="it calls the kernel by number")
+async def test_job_of_account_holds_no_keyring_of_the_service(
+    site: LocalSite, ana: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "hpcq.schedulers.local.launcher_client.with_own_limit",
+        lambda argv: [sys.executable, "-c", ADD_KEY, *argv],
+    )
+    await site.restart()
+    script = site.script(f"{sys.executable} -c '{FIND_KEY}' > key\n", "own")
+    await site.run(script)
+    assert int((site.work / "key").read_text()) > 0
+    (site.work / "key").unlink()
+    await run(site, ana, f"python3 -c '{FIND_KEY}' > key\n")
+    assert (site.work / "key").read_text() == "-1\n"
 
 
 async def test_job_of_account_finds_its_login(site: LocalSite, ana: Account) -> None:
@@ -587,21 +617,21 @@ async def test_job_of_an_account_that_is_gone_waits_and_holds_up_nobody(
 def test_place_of_folders_that_others_could_change_is_refused(homes: Path, ana: Account) -> None:
     place = homes / "place"
     (place / "below").mkdir(parents=True)
-    below = str(place / "below")
-    check_place(below)
+    below = place / "below"
+    check_place(bytes(below))
     for mode in (0o777, 0o775):
         place.chmod(mode)
         with pytest.raises(AccountUnusable, match="could replace"):
-            check_place(below)
+            check_place(bytes(below))
     place.chmod(0o1777)
-    check_place(below)
+    check_place(bytes(below))
     place.chmod(0o700)
     with pytest.raises(AccountUnusable, match="is closed"):
-        check_place(below)
+        check_place(bytes(below))
     place.chmod(0o755)
     os.chown(place, ana.pw_uid, -1)
     with pytest.raises(AccountUnusable, match="could replace"):
-        check_place(below)
+        check_place(bytes(below))
 
 
 async def test_job_of_an_earlier_version_has_the_account_of_the_service(site: LocalSite) -> None:

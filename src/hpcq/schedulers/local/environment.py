@@ -36,7 +36,8 @@ class JobEnvironment:
 
     def folder(self, job: LocalJob) -> str:
         """Return the path of the job's own folder."""
-        base = os.fsencode(tempfile.gettempdir()).decode("utf-8", "surrogateescape")
+        place = os.path.realpath(os.fsencode(tempfile.gettempdir()))
+        base = place.decode("utf-8", "surrogateescape")
         return f"{base}/hpcq-{job.run_name}-{job.key[-_KEY_CHARACTERS:]}"
 
     def environment(

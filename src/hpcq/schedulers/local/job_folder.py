@@ -48,24 +48,27 @@ _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def check_place(folder: str) -> None:
+def check_place(folder: bytes) -> None:
     """Check that other accounts can enter a folder, and cannot replace what root makes there.
+
+    Args:
+        folder: an absolute path without symbolic links.
 
     Raises:
         AccountUnusable: they can, here or in a folder above.
     """
-    path = Path(os.path.realpath(folder))
+    path = Path(os.fsdecode(folder))
     for place in (path, *path.parents):
         found = place.stat()
         others_may_write = found.st_mode & _OTHERS_MAY_WRITE and not found.st_mode & stat.S_ISVTX
         if found.st_uid not in (0, os.geteuid()) or others_may_write:
             raise AccountUnusable(
-                f"Another account could replace the folders of jobs in {folder!r}, because "
+                f"Another account could replace the folders of jobs in {str(path)!r}, because "
                 f"{str(place)!r} is not closed to it. Set TMPDIR for the service to another folder."
             )
         if not found.st_mode & stat.S_IXOTH:
             raise AccountUnusable(
-                f"Jobs of other accounts cannot enter their folders in {folder!r}, because "
+                f"Jobs of other accounts cannot enter their folders in {str(path)!r}, because "
                 f"{str(place)!r} is closed. Set TMPDIR for the service to another folder."
             )
 

@@ -379,7 +379,7 @@ class Runs:
         """Return the account of a job; None for the service's own."""
         if name is None or self._is_own(name):
             return None
-        job_folder.check_place(tempfile.gettempdir())
+        job_folder.check_place(os.path.realpath(os.fsencode(tempfile.gettempdir())))
         return find_account(name)
 
     def _is_own(self, name: str | None) -> bool:
