@@ -39,9 +39,16 @@ from hpcq.config import (
     prepare_state_directory,
     scheduler_environment,
 )
-from hpcq.domain.errors import HpcqError, StoreUnavailable
+from hpcq.domain.errors import (
+    CommandMissing,
+    HpcqError,
+    StoreUnavailable,
+    UnsupportedCapability,
+)
 from hpcq.domain.principals import Method
 from hpcq.domain.units import now
+from hpcq.execution.account_process import missing_means
+from hpcq.execution.accounts import Accounts
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers import registry
 from hpcq.schedulers.base import SchedulerOptions
@@ -121,8 +128,10 @@ def create_app(settings: Settings) -> FastAPI:
 async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     prepare_state_directory(settings)
     runner = LocalRunner()
+    accounts = _accounts(settings)
+    options = _scheduler_options(settings, accounts)
     backend = ResilientBackend(
-        registry.load(settings.scheduler)(_scheduler_options(settings), runner, settings),
+        registry.load(settings.scheduler)(options, runner, settings),
         failures=settings.circuit_breaker_failures,
         interval_seconds=settings.poll_interval_seconds,
     )
@@ -132,6 +141,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         settings.path_check_timeout_seconds,
         settings.path_wait_seconds,
         settings.max_script_bytes,
+        accounts,
     )
     services = assemble(
         backend,
@@ -165,6 +175,8 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
                 await keep_operator_token(tokens, settings.operator_token, now())
             await backend.start(services.monitor.wake)
             stack.push_async_callback(backend.stop)
+            if accounts is not None:
+                _check_accounts_can_be_used(backend)
             known = await services.monitor.load()
         except HpcqError as error:
             app.state.cannot_start = f"The service cannot start. {error.detail}"
@@ -172,6 +184,26 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         watching = asyncio.create_task(services.watch(known))
         stack.push_async_callback(_end, watching)
         yield
+
+
+def _accounts(settings: Settings) -> Accounts | None:
+    if settings.submit_as == "service":
+        return None
+    table = settings.submit_as_accounts
+    return Accounts(None if table is None else dict(table), settings.submit_as_min_uid)
+
+
+def _check_accounts_can_be_used(backend: ResilientBackend) -> None:
+    if "run_as" not in backend.capabilities.fields:
+        raise UnsupportedCapability(
+            "run_as",
+            backend.name,
+            f"With {backend.name} this service cannot submit in the name of users. Set "
+            "SUBMIT_AS=service.",
+        )
+    missing = missing_means()
+    if missing is not None:
+        raise CommandMissing(f"SUBMIT_AS=user needs root, or sudo and its rule. {missing}")
 
 
 def _audit_log(settings: Settings) -> AuditLog:
@@ -230,7 +262,7 @@ def _wire_format(settings: Settings) -> WireFormat:
     return WireFormat(settings.cluster_id, is_original=settings.compatibility == "original")
 
 
-def _scheduler_options(settings: Settings) -> SchedulerOptions:
+def _scheduler_options(settings: Settings, accounts: Accounts | None) -> SchedulerOptions:
     return SchedulerOptions(
         cluster_id=settings.cluster_id,
         state_directory=settings.state_directory,
@@ -239,4 +271,5 @@ def _scheduler_options(settings: Settings) -> SchedulerOptions:
         command_timeout_seconds=settings.command_timeout_seconds,
         listing_limit_bytes=settings.listing_limit_bytes,
         job_shell=None if settings.job_shell is None else str(settings.job_shell),
+        accounts=accounts,
     )

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, Self, cast
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, create_model, field_validator
+from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
 
 from hpcq.api.settings import HttpSettings
 from hpcq.auth.settings import AuthSettings
+from hpcq.domain.principals import Method
 from hpcq.programs.settings import ProgramSettings
 from hpcq.schedulers import registry
 from hpcq.schedulers.local.settings import LocalSettings
@@ -191,6 +192,14 @@ class Settings(
     DeploymentSettings,
 ):
     """All settings in one. A part of the service takes them as the section that it reads."""
+
+    @model_validator(mode="after")
+    def _check_submit_as(self) -> Self:
+        if self.submit_as == "user" and Method.NONE in self.auth:
+            raise ValueError(
+                "SUBMIT_AS=user needs to know who asks, and with AUTH=none nobody is asked"
+            )
+        return self
 
     @property
     def store_url(self) -> str:

@@ -14,10 +14,12 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from hpcq.domain.errors import CommandMissing, CommandTimedOut, OutputParseError
+from hpcq.execution.account_process import AccountProcess
 from hpcq.execution.descriptors import with_own_limit
 from hpcq.execution.protocol import Command, Completed
 
@@ -36,7 +38,7 @@ class LocalRunner:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="command")
-        self._running: set[int] = set()
+        self._running: dict[int, Callable[[], None]] = {}
         self._closed = False
         self._lock = threading.Lock()
 
@@ -50,17 +52,19 @@ class LocalRunner:
         """Kill what still runs, and let the threads go."""
         with self._lock:
             self._closed = True
-            for pid in self._running:
-                _kill_group(pid)
+            for kill in self._running.values():
+                kill()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _run_here(self, command: Command) -> Completed:
+        if command.run_as is not None:
+            return self._run_as(command.run_as, command)
         deadline = time.monotonic() + command.timeout_seconds
         process = _start(command)
         output = _Output(process, command)
         try:
-            with self._counted(process.pid):
-                output.collect(deadline)
+            with self._counted(process.pid, lambda: _kill_group(process.pid)):
+                output.collect(deadline, lambda: process.poll() is not None)
                 exit_code = _wait(process, deadline)
         except (TimeoutError, subprocess.TimeoutExpired):
             raise CommandTimedOut(
@@ -75,18 +79,48 @@ class LocalRunner:
             stderr=bytes(output.stderr),
         )
 
+    def _run_as(self, account: str, command: Command) -> Completed:
+        """Run a command in the name of an account, through `hpcq.execution.as_account`."""
+        deadline = time.monotonic() + command.timeout_seconds
+        program = _locate(command)
+        process = AccountProcess(account, stdout=subprocess.PIPE)
+        output = _Output(process.process, command)
+        outcome = _Outcome(process)
+        try:
+            with self._counted(process.process.pid, process.kill):
+                process.line.settimeout(command.timeout_seconds)
+                # One that has ended takes no request: its last words say why.
+                with contextlib.suppress(ConnectionError):
+                    process.run(command, program)
+                output.collect(deadline, outcome.has_come)
+                exit_code = outcome.read(deadline, command, bytes(output.stderr))
+            if not output.left_open:
+                process.leave()
+        except TimeoutError:
+            raise CommandTimedOut(
+                command.argv, command.timeout_seconds, bytes(output.stdout), bytes(output.stderr)
+            ) from None
+        finally:
+            process.close()
+        return Completed(
+            argv=command.argv,
+            exit_code=exit_code,
+            stdout=bytes(output.stdout),
+            stderr=bytes(output.stderr),
+        )
+
     @contextlib.contextmanager
-    def _counted(self, pid: int) -> Iterator[None]:
+    def _counted(self, pid: int, kill: Callable[[], None]) -> Iterator[None]:
         with self._lock:
-            self._running.add(pid)
+            self._running[pid] = kill
             if self._closed:
                 # It was being started when the others were killed.
-                _kill_group(pid)
+                kill()
         try:
             yield
         finally:
             with self._lock:
-                self._running.discard(pid)
+                del self._running[pid]
 
 
 class _Output:
@@ -103,8 +137,12 @@ class _Output:
         self._process = process
         self._command = command
 
-    def collect(self, deadline: float) -> None:
+    def collect(self, deadline: float, has_ended: Callable[[], bool]) -> None:
         """Read until both streams end, or the process has and nothing more comes.
+
+        Args:
+            deadline: of the command, by the monotonic clock.
+            has_ended: returns whether the command has ended.
 
         Raises:
             TimeoutError: the deadline came first.
@@ -117,7 +155,7 @@ class _Output:
                 if time.monotonic() >= deadline:
                     raise TimeoutError
                 ready = selector.select(_LOOK_FOR_EXIT_SECONDS)
-                if not ready and self._process.poll() is not None:
+                if not ready and has_ended():
                     # It may have printed between that look and its exit.
                     ready = selector.select(0)
                     if not ready:
@@ -138,7 +176,55 @@ class _Output:
         return bool(chunk)
 
 
-def _start(command: Command) -> subprocess.Popen[bytes]:
+class _Outcome:
+    """The outcome of a command that runs in the name of an account."""
+
+    def __init__(self, process: AccountProcess) -> None:
+        self._process = process
+        self._is_started = False
+        self._answer: dict[str, Any] | None = None
+        self._is_over = False
+
+    def has_come(self) -> bool:
+        """Return whether the command has ended, or can have no more to say."""
+        while not self._is_over and select.select([self._process.line], [], [], 0)[0]:
+            self._take()
+        return self._is_over
+
+    def read(self, deadline: float, command: Command, stderr: bytes) -> int:
+        """Return the exit code.
+
+        Raises:
+            TimeoutError: it has not ended by the deadline.
+            CommandMissing: it was not started.
+            OutputParseError: nobody knows how it ended.
+        """
+        while not self._is_over:
+            self._process.line.settimeout(max(0.001, deadline - time.monotonic()))
+            self._take()
+        answer = self._answer or {}
+        if not self._is_started:
+            raise CommandMissing(self._process.why_not(stderr))
+        if isinstance(answer.get("errno"), int):
+            raise CommandMissing(
+                f"{command.argv[0]} could not be run in {command.cwd!r} in the name of the account "
+                f"{command.run_as!r}: {os.strerror(answer['errno'])}."
+            )
+        if not isinstance(answer.get("exit_code"), int):
+            reason = "the process that ran it was killed"
+            raise OutputParseError(command.argv[0], reason, stderr)
+        return int(answer["exit_code"])
+
+    def _take(self) -> None:
+        answer = self._process.answer()
+        if answer is not None and answer.get("started"):
+            self._is_started = True
+        else:
+            self._answer, self._is_over = answer, True
+
+
+def _locate(command: Command) -> str:
+    """Return the path of a command's program."""
     search_path = command.search_path or command.env.get("PATH")
     program = shutil.which(command.argv[0], path=search_path)
     if program is None:
@@ -146,6 +232,11 @@ def _start(command: Command) -> subprocess.Popen[bytes]:
             f"The command {command.argv[0]!r} was not found in {search_path!r}. "
             "Is the scheduler's client installed on this machine?"
         )
+    return program
+
+
+def _start(command: Command) -> subprocess.Popen[bytes]:
+    program = _locate(command)
     try:
         with _input_file(command.stdin, command.mark) as stdin:
             return subprocess.Popen(

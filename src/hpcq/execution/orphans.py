@@ -14,7 +14,9 @@ _PATIENCE_MILLISECONDS = 2000
 
 
 def end_orphans(mark: str) -> int:
-    """Kill every process of this account on this machine that carries a mark, and await its end.
+    """Kill every process of this account that carries a mark, and await its end.
+
+    Root ends those of all accounts.
 
     A process carries the mark if it, or another one in its session, has the file of that name
     open, see `hpcq.execution.protocol.Command`.
@@ -78,9 +80,9 @@ def _end(folder: Path, file: str, sessions: set[int]) -> bool:
 
 
 def _session(folder: Path) -> int | None:
-    """Return the session of a process of this account; None for those of others."""
+    """Return the session of a process that may be ended; None for those of others."""
     with contextlib.suppress(OSError):
-        if folder.stat().st_uid == os.geteuid():
+        if os.geteuid() in (0, folder.stat().st_uid):
             return os.getsid(int(folder.name))
     return None
 

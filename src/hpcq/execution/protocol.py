@@ -21,6 +21,7 @@ class Command:
         stdin: what it reads, also when it opens ``/dev/stdin``; empty by default.
         mark: the name of a file that the command and its children hold open, by which
             `hpcq.execution.orphans` finds them; empty for none.
+        run_as: the account in whose name it runs; None for the service's own.
         timeout_seconds: when it has not ended by then, its whole process group is killed.
         output_limit_bytes: the most it may print on either stream.
     """
@@ -31,6 +32,7 @@ class Command:
     cwd: str = "/"
     stdin: bytes = b""
     mark: str = ""
+    run_as: str | None = None
     timeout_seconds: float
     output_limit_bytes: int = DEFAULT_OUTPUT_LIMIT_BYTES
 
@@ -58,6 +60,6 @@ class Runner(Protocol):
         Raises:
             CommandTimedOut: it did not end in time; it and its children are gone.
             OutputParseError: it printed more than its limit; it and its children are gone.
-            CommandMissing: it does not exist or cannot be executed.
+            CommandMissing: it does not exist or cannot be executed, or not in the account's name.
         """
         ...

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from hpcq.domain.errors import SchedulerError
 from hpcq.domain.ids import ANY_ID, IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
+from hpcq.execution.accounts import Accounts
 from hpcq.execution.protocol import Runner
 
 __all__ = [
@@ -47,6 +48,7 @@ class SchedulerOptions:
         listing_limit_bytes: the most a queue listing may print.
         job_shell: the interpreter of scripts without a ``#!`` line; None for the scheduler's own
             choice, and for ``/bin/bash`` where it has none.
+        accounts: those in whose name jobs are submitted; None where the service does so itself.
     """
 
     cluster_id: str
@@ -56,11 +58,30 @@ class SchedulerOptions:
     command_timeout_seconds: float
     listing_limit_bytes: int
     job_shell: str | None = None
+    accounts: Accounts | None = None
+
+    def environment_of(self, run_as: str | None) -> dict[str, str]:
+        """Return what the scheduler's commands are given in the name of an account.
+
+        Args:
+            run_as: the account; None for the service's own.
+        """
+        if run_as is None or self.accounts is None:
+            return dict(self.environment)
+        return {**self.environment, **self.accounts.environment(run_as)}
 
     @property
     def account_environment(self) -> dict[str, str]:
-        """The first variables of a job's environment, without those of the scheduler."""
-        known = self.environment
+        """The first variables of the environment of the service's own jobs."""
+        return self.account_environment_of(None)
+
+    def account_environment_of(self, run_as: str | None) -> dict[str, str]:
+        """Return the first variables of a job's environment, without those of the scheduler.
+
+        Args:
+            run_as: the account whose job it is; None for the service's own.
+        """
+        known = self.environment_of(run_as)
         return {name: known[name] for name in ACCOUNT_VARIABLES if name in known}
 
 

@@ -1,14 +1,11 @@
 """Common parts of the built-in backends that drive a scheduler through its commands."""
 
 import asyncio
-import errno
-import os
 import shutil
-import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
 
-from hpcq.domain.errors import HpcqError, InvalidSpec, OutputParseError, Overloaded
+from hpcq.domain.errors import InvalidSpec, OutputParseError
 from hpcq.domain.jobs import NativeId
 from hpcq.execution.protocol import DEFAULT_OUTPUT_LIMIT_BYTES, Command, Completed, Runner
 from hpcq.schedulers.base import Listing, SchedulerOptions
@@ -23,8 +20,6 @@ __all__ = [
     "batches",
     "check_environment",
     "join_listings",
-    "path_error",
-    "read_script",
 ]
 
 COMMAND_ENVIRONMENT = {"TZ": "UTC", "LC_ALL": "C.UTF-8"}
@@ -35,7 +30,6 @@ FIELDS |= {"memory_limit_bytes", "stdout_path", "stderr_path", "hold", "depends_
 """The optional fields of a submission that all these schedulers can express."""
 
 _T = TypeVar("_T")
-_OWN_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class CommandLine:
@@ -48,7 +42,7 @@ class CommandLine:
     def __init__(self, options: SchedulerOptions, runner: Runner, errors: ErrorTable) -> None:
         self._runner = runner
         self._errors = errors
-        self._environment = {**options.environment, **COMMAND_ENVIRONMENT}
+        self._options = options
         self._search_path = options.command_path
         self._timeout_seconds = options.command_timeout_seconds
         self._listing_limit_bytes = options.listing_limit_bytes
@@ -65,6 +59,7 @@ class CommandLine:
         whole_environment: Mapping[str, str] | None = None,
         stdin: bytes = b"",
         mark: str = "",
+        run_as: str | None = None,
         cwd: str = "/",
         listing: bool = False,
     ) -> Completed:
@@ -76,13 +71,16 @@ class CommandLine:
             whole_environment: in place of the scheduler's own.
             stdin: what the command reads.
             mark: by which it is found when this service has died, see `Command`.
+            run_as: the account in whose name it runs; None for the service's own.
             cwd: where it runs.
             listing: whether it may print as much as a whole queue does.
 
         Raises:
             CommandTimedOut, OutputParseError, SchedulerUnavailable: see `Runner.run`.
         """
-        own = self._environment if whole_environment is None else whole_environment
+        own = whole_environment
+        if own is None:
+            own = {**self._options.environment_of(run_as), **COMMAND_ENVIRONMENT}
         command = Command(
             argv=tuple(argv),
             env={**own, **(extra_environment or {})},
@@ -90,6 +88,7 @@ class CommandLine:
             cwd=cwd,
             stdin=stdin,
             mark=mark,
+            run_as=run_as,
             timeout_seconds=self._timeout_seconds,
             output_limit_bytes=(
                 self._listing_limit_bytes if listing else DEFAULT_OUTPUT_LIMIT_BYTES
@@ -215,38 +214,3 @@ def check_environment(environment: Mapping[str, str]) -> None:
                 " NUL character.",
                 field="environment",
             )
-
-
-def path_error(path: str, error: OSError, field: str) -> HpcqError:
-    """Return what a failed look at a path means: that it is wrong, or a shortage of ours."""
-    if error.errno in _OWN_SHORTAGES:
-        return Overloaded(f"This service cannot look at paths now: {error.strerror}.")
-    return InvalidSpec(f"{path!r} cannot be used: {error.strerror}.", field=field)
-
-
-def read_script(path: str, most_bytes: int = 64 << 20) -> bytes:
-    """Return the content of a job's script, as it is now. Not for the event loop: it reads a file.
-
-    Args:
-        path: the script file.
-        most_bytes: the size of the largest script that the scheduler takes.
-
-    Raises:
-        InvalidSpec: it is no readable file of such a size.
-    """
-    try:
-        # A FIFO would otherwise wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise InvalidSpec(f"The script {path!r} is not a file.", field="scriptFile")
-            script = file.read(most_bytes + 1)
-    except OSError as error:
-        raise path_error(path, error, "scriptFile") from None
-    if len(script) > most_bytes:
-        raise InvalidSpec(
-            f"The script {path!r} is larger than the {most_bytes} bytes that the scheduler, or "
-            "MAX_SCRIPT_BYTES, allows.",
-            field="scriptFile",
-        )
-    return script

@@ -89,6 +89,7 @@ class JobService:
         Raises:
             InvalidSpec: its content cannot be a job.
             UnsupportedCapability: this scheduler cannot express one of its fields.
+            NotAuthorized: the principal has no account to submit in the name of.
             IdempotencyKeyReused, SubmissionInProgress: see `Submitter.known`.
             SchedulerError: the scheduler surely did not take it.
         """
@@ -106,6 +107,8 @@ class JobService:
             check_content(spec, self.sizes)
         self._check_expressible(spec, depends_on)
         self.runner.check_available()
+        # After the key, which names the same request whatever the settings say.
+        spec = replace(spec, run_as=await self.paths.account_of(principal.user))
         spec = replace(spec, depends_on=await self._resolve(principal, depends_on))
         spec = await self.paths.check(spec)
         submission = await self.submitter.submit(principal, spec, key)
@@ -224,7 +227,7 @@ class JobService:
             return record
         native_id = record.native_id
         try:
-            never_ran = await self.backend.cancel(native_id)
+            never_ran = await self.backend.cancel(native_id, await self._account_of(record))
         except JobNotFound:
             # It ended since we last looked; the accounting will tell how.
             never_ran = False
@@ -237,6 +240,13 @@ class JobService:
         changed = await self.publisher.apply(record.uid, asked)
         self.monitor.wake()
         return changed or record
+
+    async def _account_of(self, record: JobRecord) -> str | None:
+        """Return the account in whose name the scheduler is told to change a job."""
+        if record.submitted_here:
+            return record.run_as
+        owner = None if record.seen is None else record.seen.owner
+        return await self.paths.usable_account(owner)
 
     async def _remove(self, record: JobRecord, by: str | None) -> JobRecord:
         at = self.clock()
@@ -276,7 +286,7 @@ class JobService:
     async def _change_queued(
         self,
         action: str,
-        change: Callable[[NativeId], Awaitable[None]],
+        change: Callable[[NativeId, str | None], Awaitable[None]],
         principal: Principal,
         job_id: str,
     ) -> JobRecord:
@@ -293,7 +303,7 @@ class JobService:
                 "The scheduler has not given this job an id yet, so it cannot be told to change it."
             )
         try:
-            await change(record.native_id)
+            await change(record.native_id, await self._account_of(record))
         except JobNotFound:
             raise WrongState(
                 "The scheduler does not have this job in its queue any more, so it can be neither"

@@ -1,8 +1,9 @@
 """Settings of the services: submissions, the watch over the scheduler, and what is kept."""
 
-from typing import Annotated, Self
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from hpcq.settings import (
     BYTES,
@@ -13,10 +14,25 @@ from hpcq.settings import (
     JobEnvironment,
     Seconds,
     Section,
+    lower,
     setting,
 )
 
 __all__ = ["ServiceSettings"]
+
+_ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
+
+Accounts = tuple[tuple[str, str], ...]
+
+
+def _accounts(value: object) -> object:
+    """Return the pairs of a list of users and their accounts."""
+    if not isinstance(value, str):
+        return value
+    pairs = [word.rpartition("=") for word in re.split(r"[\s,]+", value.strip())]
+    if not all(user and _ACCOUNT.fullmatch(account) for user, _, account in pairs):
+        raise ValueError("each has to read USER=ACCOUNT")
+    return tuple((user, account) for user, _, account in pairs)
 
 
 class ServiceSettings(Section):
@@ -115,6 +131,29 @@ class ServiceSettings(Section):
             allowed="seconds, at least 0",
             example="3600",
         )
+    )
+    submit_as: Annotated[Literal["service", "user"], BeforeValidator(lower)] = setting(
+        "service",
+        "The account that submits jobs, and whose jobs they are. `user`: the account of whoever "
+        "asks; the scheduler and the file systems then decide what it may do. See "
+        "[Security](../security.md#submitting-as-the-person).",
+        allowed="service, user",
+        example="user",
+    )
+    submit_as_accounts: Annotated[Accounts, BeforeValidator(_accounts)] | None = setting(
+        None,
+        "`SUBMIT_AS=user`: the account of each user; others cannot submit. Unset: the name of a "
+        "user is the name of the account.",
+        allowed="a list of USER=ACCOUNT",
+        example="ana@site.example=ana,portal-17=ben",
+        shown="",
+    )
+    submit_as_min_uid: Annotated[int, Field(ge=1, lt=2**32)] = setting(
+        1000,
+        "`SUBMIT_AS=user`: the lowest number of an account that may submit; those below are the "
+        "system's.",
+        allowed="a whole number from 1",
+        example="5000",
     )
     job_environment: JobEnvironment | None = setting(
         None,

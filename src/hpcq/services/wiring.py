@@ -1,6 +1,7 @@
 """The services before one scheduler, put together."""
 
 import asyncio
+import os
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from types import MappingProxyType
 from hpcq.domain.errors import CircuitOpen
 from hpcq.domain.jobs import SubmissionKey
 from hpcq.domain.validation import SizeLimits
+from hpcq.execution.account_process import end_orphans_of
 from hpcq.execution.orphans import end_orphans
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.jobs import JobService
@@ -189,5 +191,8 @@ def _open_since(table: JobTable) -> datetime | None:
     return min((hand_over.began_at for hand_over in open_ones), default=None)
 
 
-async def _end_orphans(key: SubmissionKey) -> None:
+async def _end_orphans(key: SubmissionKey, run_as: str | None) -> None:
     await asyncio.to_thread(end_orphans, key)
+    if run_as is not None and os.geteuid() != 0:
+        # Only the account itself may see and end what it runs.
+        await asyncio.to_thread(end_orphans_of, run_as, key)

@@ -250,7 +250,7 @@ def record_queue(r: Recorder) -> None:
     ]
     wait("reasons", lambda: b"Resources" in r.run(["squeue", "-h", "-o", "%r"]).stdout)
     r.listing("listing-many")
-    r.record("find-in-queue", *commands.build_find_in_queue(MARKS))
+    r.record("find-in-queue", *commands.build_find_in_queue(MARKS, None))
     r.details("details-many", *(j for j in jobs if j), "99999")
     r.record("usage", commands.build_usage([NativeId(long)]))
     r.record("sinfo-queues", commands.build_queues())

@@ -592,7 +592,7 @@ async def test_time_counts_from_when_the_commands_of_the_dead_service_were_ended
     uid = await killed_during(world, KEY, took_it=False)
     ended: list[SubmissionKey] = []
 
-    async def end_orphans(key: SubmissionKey) -> None:
+    async def end_orphans(key: SubmissionKey, run_as: str | None) -> None:
         ended.append(key)
 
     world.recovery._end_orphans = end_orphans
@@ -610,7 +610,7 @@ async def test_nothing_is_handed_over_while_a_command_of_the_dead_service_does_n
 ) -> None:
     await killed_during(world, KEY, took_it=False)
 
-    async def cannot(_key: SubmissionKey) -> None:
+    async def cannot(_key: SubmissionKey, _run_as: str | None) -> None:
         raise SchedulerError("It does not end.")
 
     world.recovery._end_orphans = cannot

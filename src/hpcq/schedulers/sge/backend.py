@@ -59,7 +59,7 @@ _ID_FORMS = (
 )
 _CAPABILITIES = Capabilities(
     id_forms=_ID_FORMS,
-    fields=FIELDS,
+    fields=FIELDS | {"run_as"},
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,
@@ -81,7 +81,7 @@ class SgeBackend(CommandLineBackend):
         super().__init__(options, runner)
         self._parallel_environment = settings.sge_parallel_environment
         self._job_shell = options.job_shell
-        self._account = options.account_environment
+        self._account_environment = options.account_environment_of
         self._history = History(self._cli, accounting_path(options.environment), _now)
         self._cache = ParseCache(parse_element)
         self._listed: Mapping[NativeId, Observation] | None = None
@@ -95,7 +95,7 @@ class SgeBackend(CommandLineBackend):
         """Return what the script's ``#$`` lines decide; see `SchedulerBackend.check_script`."""
         options = read_options(script)
         stem = acceptable_name(spec.name or options.name or default_name(spec.working_directory))
-        stdout, stderr = place_outputs(spec, stem, options, self._account)
+        stdout, stderr = place_outputs(spec, stem, options, self._account_environment(spec.run_as))
         return ScriptDirectives(name=options.name, stdout=stdout, stderr=stderr)
 
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
@@ -113,6 +113,7 @@ class SgeBackend(CommandLineBackend):
             stdin=b"" if wrapped is None else build_wrapper(script, wrapped),
             cwd=spec.working_directory,
             mark=key,
+            run_as=spec.run_as,
         )
         return parse_qsub(done)
 
@@ -224,7 +225,7 @@ class SgeBackend(CommandLineBackend):
         One in the error state may have been started before it got there.
         """
         seen = (self._listed or {}).get(native_id)
-        if not never_ran(await self._change("qdel", native_id)):
+        if not never_ran(await self._change("qdel", native_id, run_as)):
             return False
         if seen is None or is_in_error(seen.native_state):
             return not await self._history.has_run(native_id)
@@ -232,11 +233,11 @@ class SgeBackend(CommandLineBackend):
 
     async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Run ``qhold``: a user's hold."""
-        await self._change("qhold", native_id)
+        await self._change("qhold", native_id, run_as)
 
     async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Run ``qrls``: lifts a user's hold."""
-        await self._change("qrls", native_id)
+        await self._change("qrls", native_id, run_as)
 
     async def queues(self) -> Sequence[Queue]:
         """Run ``qstat -g c``, and ``qconf -sq`` for their time limits where that is allowed."""
@@ -252,12 +253,12 @@ class SgeBackend(CommandLineBackend):
         """Run ``qhost -q``."""
         return parse_qhost_xml(await self._cli.check_output(("qhost", "-q", "-xml"), listing=True))
 
-    async def _change(self, command: str, native_id: NativeId) -> Completed:
+    async def _change(self, command: str, native_id: NativeId, run_as: str | None) -> Completed:
         try:
             argv = build_change(command, native_id)
         except ValueError:
             raise JobNotFound(native_id) from None
-        done = await self._cli.run(argv)
+        done = await self._cli.run(argv, run_as=run_as)
         ERRORS.check(done, native_id)
         return done
 

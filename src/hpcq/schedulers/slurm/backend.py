@@ -54,7 +54,7 @@ _ID_FORMS = (
 )
 _CAPABILITIES = Capabilities(
     id_forms=_ID_FORMS,
-    fields=FIELDS,
+    fields=FIELDS | {"run_as"},
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,
@@ -77,7 +77,7 @@ class SlurmBackend(CommandLineBackend):
         super().__init__(options, runner)
         self._timeout_seconds = options.command_timeout_seconds
         self._owner = options.environment.get("USER")
-        self._job_environment = options.account_environment
+        self._account_environment = options.account_environment_of
         known = options.environment
         self._configuration = {n: known[n] for n in ("SLURM_CONF",) if n in known}
         self._interpreter = options.job_shell or "/bin/bash"
@@ -88,28 +88,27 @@ class SlurmBackend(CommandLineBackend):
 
     async def check_submission(self) -> None:
         """Run ``sbatch --test-only``; see `ChecksSubmission`."""
-        built = build_trial(self._job_environment)
+        built = build_trial(self._account_environment(None))
         errors.check_trial(await self._sbatch(built, "/"))
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Read the script's ``#SBATCH`` lines; see `SchedulerBackend.check_script`."""
-        return directives_of(spec, script, self._job_environment)
+        return directives_of(spec, script, self._account_environment(spec.run_as))
 
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Run ``sbatch``; see `SchedulerBackend.submit`."""
-        built = build_sbatch(
-            spec, key, script, account=self._job_environment, interpreter=self._interpreter
-        )
+        account = self._account_environment(spec.run_as)
+        built = build_sbatch(spec, key, script, account=account, interpreter=self._interpreter)
         try:
-            done = await self._sbatch(built, spec.working_directory, key)
+            done = await self._sbatch(built, spec.working_directory, key, spec.run_as)
         except CommandTimedOut as error:
             errors.raise_timeout(error)
         errors.check_submission(done, self._timeout_seconds, spec)
         return parse.parse_job_id(done.stdout)
 
     async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
-        """Look for the key among this account's jobs: in the queue, then in accounting."""
-        return await self._history.find(key, self._owner)
+        """Look for the key among the account's jobs: in the queue, then in accounting."""
+        return await self._history.find(key, self._owner, run_as)
 
     async def jobs(self) -> Listing:
         """Run one ``squeue`` for all users' jobs, pending ones and array tasks included."""
@@ -134,7 +133,7 @@ class SlurmBackend(CommandLineBackend):
 
     async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         """Run ``scancel``; accounting tells whether the job had begun."""
-        done = await self._change(commands.build_scancel(native_id), native_id)
+        done = await self._change(commands.build_scancel(native_id), native_id, run_as)
         if b"error:" in done.stderr:
             # scancel --verbose also exits with 0 when it failed.
             done = replace(done, exit_code=done.exit_code or 1)
@@ -150,11 +149,12 @@ class SlurmBackend(CommandLineBackend):
 
     async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Run ``scontrol uhold``."""
-        self.errors.check(await self._change(commands.build_hold(native_id), native_id), native_id)
+        done = await self._change(commands.build_hold(native_id), native_id, run_as)
+        self.errors.check(done, native_id)
 
     async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Run ``scontrol release``."""
-        done = await self._change(commands.build_release(native_id), native_id)
+        done = await self._change(commands.build_release(native_id), native_id, run_as)
         self.errors.check(done, native_id)
 
     async def queues(self) -> Sequence[Queue]:
@@ -169,20 +169,25 @@ class SlurmBackend(CommandLineBackend):
             await self._cli.check_output(commands.build_nodes(), listing=True)
         )
 
-    async def _sbatch(self, built: SubmitCommand, folder: str, mark: str = "") -> Completed:
+    async def _sbatch(
+        self, built: SubmitCommand, folder: str, mark: str = "", run_as: str | None = None
+    ) -> Completed:
         # The job inherits the environment: no mark of ours may stand in it.
         return await self._cli.run(
             built.argv,
             stdin=built.stdin,
             mark=mark,
+            run_as=run_as,
             cwd=folder,
             whole_environment={**built.environment, **self._configuration},
         )
 
-    async def _change(self, argv: Sequence[str], native_id: NativeId) -> Completed:
+    async def _change(
+        self, argv: Sequence[str], native_id: NativeId, run_as: str | None
+    ) -> Completed:
         if not fields.is_job_id(native_id):
             raise JobNotFound(native_id)
-        return await self._cli.run(argv)
+        return await self._cli.run(argv, run_as=run_as)
 
     async def _details(self, ids: Sequence[NativeId]) -> Listing:
         stdout = await self._history.squeue(ids, finished=False)

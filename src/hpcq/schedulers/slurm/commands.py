@@ -197,9 +197,15 @@ def _form(names: Mapping[str, str], free: int, marks: Marks) -> str:
     return ",".join([*parts, f"{last}:{marks.end}"])
 
 
-def build_find_in_queue(marks: Marks) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return argv and environment of the listing of this account's jobs and their comments."""
-    argv = ("squeue", "--noheader", "--all", "--array", "--me", "--states=all")
+def build_find_in_queue(marks: Marks, owner: str | None) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return argv and environment of the listing of an account's jobs and their comments.
+
+    Args:
+        marks: fence the free text.
+        owner: the account; None for the one that asks.
+    """
+    whose = "--me" if owner is None else f"--user={owner}"
+    argv = ("squeue", "--noheader", "--all", "--array", whose, "--states=all")
     return argv, {"SQUEUE_FORMAT": f"%i{marks.free}%k{marks.end}"}
 
 

@@ -48,19 +48,24 @@ class History:
         self._arrays = arrays
         self._over_since: dict[tuple[NativeId, datetime], float] = {}
 
-    async def find(self, key: SubmissionKey, owner: str | None) -> NativeId | None:
+    async def find(
+        self, key: SubmissionKey, owner: str | None, run_as: str | None = None
+    ) -> NativeId | None:
         """Look for the key in the queue, then in accounting.
 
         Args:
             key: what is looked for.
             owner: the service's account: only its jobs can carry it; None for any.
+            run_as: the account that carries it in place of the service's.
         """
-        argv, environment = commands.build_find_in_queue(self._marks)
+        argv, environment = commands.build_find_in_queue(self._marks, run_as)
         queue = await self._cli.check_output(argv, extra_environment=environment, listing=True)
         native_id = parse.find_key(queue, key, self._marks)
         if native_id is None:
             delimiter = commands.new_delimiter()
-            stdout = await self._sacct(commands.build_find_in_accounting(delimiter, owner))
+            stdout = await self._sacct(
+                commands.build_find_in_accounting(delimiter, run_as or owner)
+            )
             native_id = find_key(stdout, delimiter, key)
         if native_id is None or await self._was_refused(native_id):
             return None

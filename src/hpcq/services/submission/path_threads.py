@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hpcq.domain.errors import Overloaded, PathUnavailable
+from hpcq.execution.files import Files, OwnFiles
 
 __all__ = ["PathThreads", "Visit"]
 
@@ -64,13 +65,22 @@ class Visit:
 
     Attributes:
         at: the path that it looks at, links followed; None before the first.
+        account: the account in whose name it looks; None for the service's own.
+        files: looks at files in that name.
     """
 
     def __init__(self, mounts: Mounts) -> None:
         self.at: str | None = None
+        self.account: str | None = None
+        self.files: Files = OwnFiles()
         self._mounts = mounts
         self._mount: str | None = None
         self._folders: set[str] = set()
+
+    @property
+    def by_whom(self) -> str:
+        """The words that end a sentence about what the account may not do."""
+        return "" if self.account is None else f" by the account {self.account!r}"
 
     def enter(self, path: str) -> None:
         """Follow an absolute path, each link in it by itself, to the mount where it leads.
@@ -99,7 +109,7 @@ class Visit:
                 continue
             self._move(step, mount)
             try:
-                target = os.readlink(step)
+                target = self.files.link(step)
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     # It is not there; whoever looks next gets no further.
@@ -176,6 +186,11 @@ class PathThreads:
             async with asyncio.timeout(self._seconds):
                 return await asyncio.wrap_future(done)
         except TimeoutError:
+            if visit.at is None and visit.account is not None:
+                raise PathUnavailable(
+                    f"The account {visit.account!r} could not be used within {self._seconds:g} s: "
+                    "the machine's directory of accounts, or sudo, does not answer."
+                ) from None
             if visit.at is None:
                 raise Overloaded("Too many paths are being looked at. Try again later.") from None
             raise PathUnavailable(

@@ -11,22 +11,28 @@ import errno
 import itertools
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from typing import TypeVar
 
-from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.errors import HpcqError, InvalidSpec, NotAuthorized, Overloaded
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.outputs import default_name, fill_pattern, place_outputs
+from hpcq.execution.account_process import AccountFiles
+from hpcq.execution.accounts import Accounts
+from hpcq.execution.files import Files
 from hpcq.schedulers.base import SchedulerBackend
-from hpcq.schedulers.command_line import path_error, read_script
 from hpcq.services.programs.request import split_legacy_command
 from hpcq.services.submission.path_threads import PathThreads, Visit
 
 __all__ = ["PathChecker"]
 
+_T = TypeVar("_T")
+
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 0.5
 _NOT_THERE = (errno.ENOENT, errno.ESTALE)
+_OWN_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class _NotThere(InvalidSpec):
@@ -37,13 +43,15 @@ class PathChecker:
     """Looks at the folders and the script of a submission, in threads of its own.
 
     A file system that hangs costs its own requests the time limit, and no others anything. What
-    is not there is waited for, without a thread: other requests do not notice.
+    is not there is waited for, without a thread: other requests do not notice. The paths of a job
+    that an account is to submit are looked at in the name of that account.
 
     Args:
         backend: the scheduler, which knows its directives and how large a script may be.
         timeout_seconds: how long a file system may take for one answer.
         wait_seconds: how long what is not there may take to appear; 0 for not at all.
         max_script_bytes: how large a script may be, if the scheduler does not take less.
+        accounts: those in whose name jobs are submitted; None where the service does so itself.
     """
 
     def __init__(
@@ -52,11 +60,45 @@ class PathChecker:
         timeout_seconds: float,
         wait_seconds: float = 0.0,
         max_script_bytes: int = 1 << 30,
+        accounts: Accounts | None = None,
     ) -> None:
         self._backend = backend
         self._wait_seconds = wait_seconds
         self._max_script_bytes = max_script_bytes
+        self._timeout_seconds = timeout_seconds
+        self._accounts = accounts
         self._threads = PathThreads(timeout_seconds)
+
+    async def account_of(self, user: str) -> str | None:
+        """Return the account in whose name a user submits; None for the service's own.
+
+        Raises:
+            NotAuthorized: the user has none.
+            PathUnavailable: the directory of accounts does not answer.
+        """
+        accounts = self._accounts
+        if accounts is None:
+            return None
+
+        def find(visit: Visit) -> str:
+            visit.account = user
+            return accounts.of(user).name
+
+        return await self._threads.run(find)
+
+    async def usable_account(self, name: str | None) -> str | None:
+        """Return the account if jobs may be submitted in its name, else None."""
+        accounts = self._accounts
+        if accounts is None or name is None:
+            return None
+
+        def find(visit: Visit) -> str | None:
+            visit.account = name
+            with contextlib.suppress(NotAuthorized):
+                return accounts.find(name).name
+            return None
+
+        return await self._threads.run(find)
 
     async def check(self, spec: JobSpec) -> JobSpec:
         """Make sure that they are there and can be used, and that output has a place to go to.
@@ -75,8 +117,8 @@ class PathChecker:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return await self._threads.run(
-                    lambda visit: _check(spec, self._backend, self._most_bytes, visit)
+                return await self._look(
+                    spec, lambda visit: _check(spec, self._backend, self._most_bytes, visit)
                 )
             except _NotThere as missing:
                 left = deadline - clock()
@@ -90,9 +132,30 @@ class PathChecker:
 
         def read(visit: Visit) -> bytes:
             visit.enter(spec.script_file)
-            return read_script(spec.script_file, self._most_bytes)
+            return _read_script(spec.script_file, self._most_bytes, visit)
 
-        return await self._threads.run(read)
+        return await self._look(spec, read)
+
+    async def _look(self, spec: JobSpec, look: Callable[[Visit], _T]) -> _T:
+        """Have a thread look, in the name of the job's account."""
+        name, accounts = spec.run_as, self._accounts
+        if name is None:
+            return await self._threads.run(look)
+
+        def look_as(visit: Visit) -> _T:
+            visit.account = name
+            if accounts is None:
+                raise NotAuthorized(
+                    f"This service does not submit in the name of {name!r} any more: SUBMIT_AS is "
+                    "not user."
+                )
+            # It may have gone since, and its home may have moved.
+            accounts.find(name)
+            with AccountFiles(name, self._timeout_seconds) as files:
+                visit.files = files
+                return look(visit)
+
+        return await self._threads.run(look_as)
 
     @property
     def _most_bytes(self) -> int:
@@ -112,8 +175,10 @@ def _check(spec: JobSpec, backend: SchedulerBackend, most_bytes: int, visit: Vis
     visit.enter(spec.script_file)
     whole = spec.script_file
     # Its folders are read once, and not for each of the many paths that blanks may end.
-    spec = split_legacy_command(spec, lambda path: _mode_if_there(path, afresh=path == whole))
-    script = _read_script(spec.script_file, most_bytes, visit)
+    spec = split_legacy_command(
+        spec, lambda path: _mode_if_there(path, visit.files, afresh=path == whole)
+    )
+    script = _read_text(spec.script_file, most_bytes, visit)
     said = backend.check_script(spec, script)
     name = spec.name or said.name or default_name(spec.working_directory)
     spec = replace(
@@ -153,15 +218,17 @@ def _check_directory(path: str, visit: Visit) -> None:
     mode = _mode(path, "workingDirectory", visit)
     if not stat.S_ISDIR(mode):
         raise InvalidSpec(f"{path!r} is not a directory.", field="workingDirectory")
-    if not os.access(path, os.X_OK):
-        raise InvalidSpec(f"The directory {path!r} may not be entered.", field="workingDirectory")
+    if not visit.files.may(path, os.X_OK):
+        raise InvalidSpec(
+            f"The directory {path!r} may not be entered{visit.by_whom}.", field="workingDirectory"
+        )
 
 
-def _read_script(path: str, most_bytes: int, visit: Visit) -> bytes:
+def _read_text(path: str, most_bytes: int, visit: Visit) -> bytes:
     """Return the content of the script, if every scheduler can run such a text."""
     if not stat.S_ISREG(_mode(path, "scriptFile", visit)):
         raise InvalidSpec(f"{path!r} is not a file.", field="scriptFile")
-    script = read_script(path, most_bytes)
+    script = _read_script(path, most_bytes, visit)
     # A program that is no text is the scheduler's to judge.
     if b"\r\n" in script and b"\0" not in script:
         raise InvalidSpec(
@@ -186,14 +253,17 @@ def _check_output(pattern: str | None, field: str, visit: Visit) -> None:
     path = fill_pattern(pattern, None)
     if path is not None:
         visit.enter(path)
-    if path is not None and os.path.isdir(path):
+    if path is not None and stat.S_ISDIR(_mode_if_there(path, visit.files) or 0):
         raise InvalidSpec(f"{path!r} is a directory; name a file.", field=field)
-    if path is not None and os.path.exists(path):
-        if not os.access(path, os.W_OK):
-            raise InvalidSpec(f"The file {path!r} may not be written to.", field=field)
-    elif not os.access(folder, os.W_OK | os.X_OK):
+    if path is not None and _mode_if_there(path, visit.files):
+        if not visit.files.may(path, os.W_OK):
+            raise InvalidSpec(
+                f"The file {path!r} may not be written to{visit.by_whom}.", field=field
+            )
+    elif not visit.files.may(folder, os.W_OK | os.X_OK):
         raise InvalidSpec(
-            f"The job's output goes to the folder {folder!r}, which may not be written to.",
+            f"The job's output goes to the folder {folder!r}, which may not be written "
+            f"to{visit.by_whom}.",
             field=field,
         )
 
@@ -207,14 +277,19 @@ def _mode(path: str, field: str, visit: Visit) -> int:
         if error.errno in _NOT_THERE:
             reason = f"{path!r} cannot be used: {error.strerror}."
             raise _NotThere(reason, field=field) from None
-        raise path_error(path, error, field) from None
+        raise _path_error(path, error, field, visit) from None
 
 
-def _mode_if_there(path: str, *, afresh: bool) -> int | None:
+def _mode_if_there(path: str, files: Files, *, afresh: bool = False) -> int | None:
+    """Return the mode of a file; 0 if it is not there, None if that cannot be told."""
     try:
-        if afresh and not os.path.exists(path):
-            _look_afresh(path)
-        return os.stat(path).st_mode
+        try:
+            return files.mode(path)
+        except OSError:
+            if not afresh:
+                raise
+        _look_afresh(path, files)
+        return files.mode(path)
     except (FileNotFoundError, NotADirectoryError):
         return 0
     except OSError:
@@ -224,26 +299,48 @@ def _mode_if_there(path: str, *, afresh: bool) -> int | None:
 def _stat_mode(path: str, visit: Visit) -> int:
     visit.enter(path)
     try:
-        return Path(path).stat().st_mode
+        return visit.files.mode(path)
     except OSError as error:
         if error.errno not in _NOT_THERE:
             raise
-    _look_afresh(path)
-    return Path(path).stat().st_mode
+    _look_afresh(path, visit.files)
+    return visit.files.mode(path)
 
 
-def _look_afresh(path: str) -> None:
+def _look_afresh(path: str, files: Files) -> None:
     """Read the folders above a path, from the last that seems to be there down."""
     *above, _ = itertools.accumulate(path.split("/"), "{}/{}".format)
-    there = list(itertools.takewhile(os.path.isdir, (folder or "/" for folder in above)))
+    there = list(
+        itertools.takewhile(
+            lambda folder: stat.S_ISDIR(_mode_if_there(folder, files) or 0),
+            (folder or "/" for folder in above),
+        )
+    )
     for folder in [*there[-1:], *above[len(there) :]]:
-        if not _read_folder(folder):
+        try:
+            files.read_folder(folder)
+        except OSError:
             break
 
 
-def _read_folder(path: str) -> bool:
-    """Read the beginning of a folder, which is enough; return whether it is there."""
-    with contextlib.suppress(OSError), os.scandir(path) as entries:
-        next(entries, None)
-        return True
-    return False
+def _read_script(path: str, most_bytes: int, visit: Visit) -> bytes:
+    try:
+        script = visit.files.read(path, most_bytes + 1)
+    except OSError as error:
+        raise _path_error(path, error, "scriptFile", visit) from None
+    if script is None:
+        raise InvalidSpec(f"The script {path!r} is not a file.", field="scriptFile")
+    if len(script) > most_bytes:
+        raise InvalidSpec(
+            f"The script {path!r} is larger than the {most_bytes} bytes that the scheduler, or "
+            "MAX_SCRIPT_BYTES, allows.",
+            field="scriptFile",
+        )
+    return script
+
+
+def _path_error(path: str, error: OSError, field: str, visit: Visit) -> HpcqError:
+    """Return what a failed look at a path means: that it is wrong, or a shortage of ours."""
+    if error.errno in _OWN_SHORTAGES:
+        return Overloaded(f"This service cannot look at paths now: {error.strerror}.")
+    return InvalidSpec(f"{path!r} cannot be used{visit.by_whom}: {error.strerror}.", field=field)

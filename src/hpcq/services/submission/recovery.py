@@ -71,7 +71,8 @@ class SubmissionRecovery:
         store: holds the intents.
         runner: hands jobs over.
         show: shows a record to all readers.
-        end_orphans: ends commands with which a process that died may still submit a job.
+        end_orphans: ends commands with which a process that died may still submit a job, in the
+            name of an account.
         clock: the present, aware.
     """
 
@@ -81,7 +82,7 @@ class SubmissionRecovery:
         store: JobStore,
         runner: SubmissionRunner,
         show: Callable[[JobRecord], None],
-        end_orphans: Callable[[SubmissionKey], Awaitable[None]],
+        end_orphans: Callable[[SubmissionKey, str | None], Awaitable[None]],
         clock: Callable[[], datetime],
     ) -> None:
         self._backend = backend
@@ -110,7 +111,7 @@ class SubmissionRecovery:
         if may_go_on and at - hand_over.began_at < wait:
             return
         if not may_go_on and hand_over.by != self._me and search.ended_orphans_at is None:
-            await self._end_orphans(record.key)
+            await self._end_orphans(record.key, record.run_as)
             search.ended_orphans_at = at = self._now()
         native_id = record.native_id or await self._backend.find(record.key, record.run_as)
         if native_id is not None:
@@ -137,7 +138,7 @@ class SubmissionRecovery:
         hand_over = before.hand_over
         if hand_over is None or hand_over.by == self._me or self.may_go_on(before, hand_over):
             return
-        await self._end_orphans(before.key)
+        await self._end_orphans(before.key, before.run_as)
 
     def _search(self, uid: JobUid, hand_over: HandOver, at: datetime) -> _Search:
         """Return the search for this hand-over, a new one if there is none."""

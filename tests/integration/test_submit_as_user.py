@@ -1,0 +1,180 @@
+"""`SUBMIT_AS=user` with real accounts on real schedulers: whose the jobs and the files are."""
+
+import os
+import pwd
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.accounts import made_accounts
+from tests.backends import BACKENDS
+from tests.integration.test_access import token_command
+
+from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import until
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make accounts")
+
+SYSTEM_ACCOUNT = "daemon"
+
+
+@pytest.fixture(scope="module")
+def homes() -> Iterator[Path]:
+    # Others cannot enter pytest's own folders.
+    folder = Path(tempfile.mkdtemp(prefix="hpcq-t-", dir="/var/tmp"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def accounts(homes: Path) -> Iterator[list[pwd.struct_passwd]]:
+    with made_accounts(2, homes) as accounts:
+        for account in accounts:
+            Path(account.pw_dir).chmod(0o700)
+        yield accounts
+
+
+@dataclass
+class Person:
+    """A user of the service, with an account of the machine or without."""
+
+    name: str
+    client: httpx.Client
+    home: Path
+
+    def script(self, body: str, name: str = "job.sh") -> Path:
+        path = self.home / name
+        path.write_text("#!/bin/sh\n" + body)
+        owner = self.home.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
+        path.chmod(0o700)
+        return path
+
+    def submit(self, **fields: Any) -> httpx.Response:
+        job = {"workingDirectory": str(self.home), "reservedSlots": 1, **fields}
+        return self.client.post("/jobs", json=job)
+
+    def submitted(self, body: str, **fields: Any) -> str:
+        answer = self.submit(scriptFile=str(self.script(body)), **fields)
+        assert answer.status_code == 201, answer.text
+        job_id: str = answer.json()["jobId"]
+        return job_id
+
+    def ended(self, job_id: str) -> dict[str, Any]:
+        job: dict[str, Any] = {}
+
+        def is_over() -> bool:
+            job.update(self.client.get(f"/jobs/{job_id}").json())
+            return job["state"] in {"DONE", "FAILED"}
+
+        until(is_over)
+        return job
+
+
+class Site:
+    """A service that submits as the person, and its users."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._tokens: dict[str, str] = {}
+
+    def person(self, name: str, home: Path) -> Person:
+        if name not in self._tokens:
+            made = token_command(self.service, "create", "--user", name, "--role", "user")
+            assert made.returncode == 0, made.stderr
+            self._tokens[name] = made.stdout.strip()
+        headers = {"Authorization": f"Bearer {self._tokens[name]}"}
+        return Person(
+            name, httpx.Client(base_url=self.service.url, headers=headers, timeout=120), home
+        )
+
+
+SCHEDULERS = [
+    pytest.param(name, marks=getattr(pytest.mark, name.lower())) for name in ("SLURM", "SGE")
+]
+
+
+@pytest.fixture(scope="module", params=SCHEDULERS)
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    settings = {**BACKENDS[request.param].settings(), "SUBMIT_AS": "user", "AUTH": "token,peer"}
+    with Service(tmp_path_factory.mktemp("site"), settings) as service:
+        yield Site(service)
+
+
+@pytest.fixture
+def people(site: Site, accounts: list[pwd.struct_passwd]) -> list[Person]:
+    return [site.person(account.pw_name, Path(account.pw_dir)) for account in accounts]
+
+
+def test_job_and_its_files_are_the_persons(people: list[Person]) -> None:
+    ana, _ = people
+    job_id = ana.submitted('id -un; echo "$HOME $USER $LOGNAME"\n', stdoutPath="out")
+    job = ana.ended(job_id)
+    assert (job["state"], job["owner"]) == ("DONE", ana.name)
+    assert (ana.home / "out").read_text() == f"{ana.name}\n{ana.home} {ana.name} {ana.name}\n"
+    assert (ana.home / "out").owner() == ana.name
+
+
+def test_directory_of_another_person_is_refused_in_the_persons_name(people: list[Person]) -> None:
+    ana, ben = people
+    ben.script("true\n")
+    answer = ana.submit(workingDirectory=str(ben.home), scriptFile=str(ana.script("true\n")))
+    assert (answer.status_code, answer.json()["field"]) == (400, "workingDirectory")
+    assert answer.json()["detail"] == (
+        f"The directory {str(ben.home)!r} may not be entered by the account {ana.name!r}."
+    )
+    for path in (ben.home / "job.sh", ben.home / "none.sh"):
+        answer = ana.submit(scriptFile=str(path))
+        assert answer.status_code == 400
+        # What is there and what is not look alike.
+        assert answer.json()["detail"] == (
+            f"{str(path)!r} cannot be used by the account {ana.name!r}: Permission denied."
+        )
+
+
+def test_script_that_only_the_service_can_read_is_refused(people: list[Person]) -> None:
+    answer = people[0].submit(scriptFile="/etc/shadow")
+    assert (answer.status_code, answer.json()["field"]) == (400, "scriptFile")
+    assert "Permission denied" in answer.json()["detail"]
+    assert people[0].name in answer.json()["detail"]
+
+
+def test_output_where_only_the_service_can_write_is_refused(people: list[Person]) -> None:
+    ana, _ = people
+    answer = ana.submit(scriptFile=str(ana.script("true\n")), stdoutPath="/root/out")
+    assert (answer.status_code, answer.json()["field"]) == (400, "stdoutPath")
+
+
+@pytest.mark.parametrize("user", ["root", SYSTEM_ACCOUNT, "hpcq-t-nobody"])
+def test_user_without_an_account_of_a_person_is_refused(
+    site: Site, people: list[Person], user: str
+) -> None:
+    script = people[0].script("true\n")
+    answer = site.person(user, people[0].home).submit(scriptFile=str(script))
+    assert answer.status_code == 403
+    assert repr(user) in answer.json()["detail"]
+
+
+def test_job_of_another_person_cannot_be_changed(people: list[Person]) -> None:
+    ana, ben = people
+    job_id = ana.submitted("true\n", hold=True)
+    for method, path in (("DELETE", ""), ("POST", "/hold"), ("POST", "/release")):
+        assert ben.client.request(method, f"/jobs/{job_id}{path}").status_code == 403
+    assert ana.client.get(f"/jobs/{job_id}").json()["state"] == "QUEUED_HELD"
+    assert ana.client.post(f"/jobs/{job_id}/release").status_code == 202
+    assert ana.ended(job_id)["state"] == "DONE"
+
+
+def test_job_is_ended_by_its_owner(people: list[Person]) -> None:
+    ana, _ = people
+    job_id = ana.submitted("sleep 600\n")
+    assert ana.client.delete(f"/jobs/{job_id}").status_code == 202
+    assert ana.ended(job_id)["state"] == "FAILED"
