@@ -16,7 +16,7 @@ from tests.backends import BACKENDS
 from tests.integration.test_access import token_command
 
 from hpcq.schedulers.testing.service import Service
-from hpcq.schedulers.testing.waiting import until
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make accounts")
 
@@ -82,17 +82,21 @@ class Site:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._tokens: dict[str, str] = {}
+        self._clients: dict[str, httpx.Client] = {}
 
     def person(self, name: str, home: Path) -> Person:
-        if name not in self._tokens:
+        if name not in self._clients:
             made = token_command(self.service, "create", "--user", name, "--role", "user")
             assert made.returncode == 0, made.stderr
-            self._tokens[name] = made.stdout.strip()
-        headers = {"Authorization": f"Bearer {self._tokens[name]}"}
-        return Person(
-            name, httpx.Client(base_url=self.service.url, headers=headers, timeout=120), home
-        )
+            headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
+            self._clients[name] = httpx.Client(
+                base_url=self.service.url, headers=headers, timeout=PATIENCE_SECONDS
+            )
+        return Person(name, self._clients[name], home)
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
 
 
 SCHEDULERS = [
@@ -106,7 +110,9 @@ def site(
 ) -> Iterator[Site]:
     settings = {**BACKENDS[request.param].settings(), "SUBMIT_AS": "user", "AUTH": "token,peer"}
     with Service(tmp_path_factory.mktemp("site"), settings) as service:
-        yield Site(service)
+        site = Site(service)
+        yield site
+        site.close()
 
 
 @pytest.fixture

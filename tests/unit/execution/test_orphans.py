@@ -12,6 +12,7 @@ from tests.faults.fake import FakeScheduler, left_behind, processes_with
 
 from hpcq.domain.errors import SchedulerError
 from hpcq.execution import orphans
+from hpcq.execution.account_process import end_orphans_of
 from hpcq.execution.orphans import end_orphans
 from hpcq.schedulers.testing.jobs import Study
 from hpcq.schedulers.testing.service import Service
@@ -106,10 +107,21 @@ def test_others_are_left_alone(start: Start, mark: str) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
-def test_processes_of_other_accounts_are_left_alone(start: Start, mark: str) -> None:
+def test_processes_of_other_accounts_are_ended_by_root(start: Start, mark: str) -> None:
     other = start("echo ready; read x", mark, user=65534)
-    assert end_orphans(mark) == 0
-    assert other.poll() is None
+    assert end_orphans(mark) == 1
+    assert other.wait() == -signal.SIGKILL
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
+def test_processes_of_other_accounts_are_left_alone_by_all_but_root(
+    start: Start, mark: str
+) -> None:
+    others = [start("echo ready; read x", mark, user=user) for user in (0, 65533)]
+    ours = start("echo ready; read x", mark, user=65534)
+    end_orphans_of("nobody", mark)
+    assert ours.wait() == -signal.SIGKILL
+    assert [process.poll() for process in others] == [None, None]
 
 
 def test_one_that_does_not_end_is_told(
