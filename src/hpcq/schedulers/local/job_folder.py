@@ -15,6 +15,7 @@ Standard library only. Run as a program, ``job_folder.py PATH`` removes such a f
 """
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -132,7 +133,8 @@ def remove_job_folder_of_account(path: bytes) -> None:
             found = os.fstat(folder)
             if found.st_uid != os.geteuid() or found.st_mode & _OTHERS_MAY_WRITE:
                 return
-            _empty_as_owner(folder)
+            if not _remove_empty(folder):
+                _empty_as_owner(folder)
             for name in os.listdir(folder):
                 remove = os.rmdir if name == TEMPORARY else os.unlink
                 with contextlib.suppress(OSError):
@@ -140,6 +142,15 @@ def remove_job_folder_of_account(path: bytes) -> None:
         finally:
             os.close(folder)
         os.rmdir(path)
+
+
+def _remove_empty(folder: int) -> bool:
+    """Remove the temporary folder if nothing is in it, which saves a process; return whether."""
+    try:
+        os.rmdir(TEMPORARY, dir_fd=folder)
+    except OSError as error:
+        return error.errno == errno.ENOENT
+    return True
 
 
 def _empty_as_owner(folder: int) -> None:
