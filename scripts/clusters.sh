@@ -34,6 +34,7 @@ up)
     start oar "OAR"
     start postgres "PostgreSQL"
     start modules "Environment Modules and Lmod"
+    start sudo "sudo"
     ;;
 down)
     # The shared ones, and those that tests of outages have for themselves.

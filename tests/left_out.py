@@ -16,6 +16,7 @@ REAL = {
     "sge": "Grid Engine",
     "oar": "OAR",
     "modules": "Environment Modules and Lmod",
+    "sudo": "sudo",
     "postgres": "PostgreSQL",
 }
 

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -123,11 +124,12 @@ def people(site: Site, accounts: list[pwd.struct_passwd]) -> list[Person]:
 
 def test_job_and_its_files_are_the_persons(people: list[Person]) -> None:
     ana, _ = people
-    job_id = ana.submitted('id -un; echo "$HOME $USER $LOGNAME"\n', stdoutPath="out")
+    out = f"out-{secrets.token_hex(4)}"
+    job_id = ana.submitted('id -un; echo "$HOME $USER $LOGNAME"\n', stdoutPath=out)
     job = ana.ended(job_id)
     assert (job["state"], job["owner"]) == ("DONE", ana.name)
-    assert (ana.home / "out").read_text() == f"{ana.name}\n{ana.home} {ana.name} {ana.name}\n"
-    assert (ana.home / "out").owner() == ana.name
+    assert (ana.home / out).read_text() == f"{ana.name}\n{ana.home} {ana.name} {ana.name}\n"
+    assert (ana.home / out).owner() == ana.name
 
 
 def test_directory_of_another_person_is_refused_in_the_persons_name(people: list[Person]) -> None:

@@ -64,8 +64,8 @@ def test_everything_real_is_stopped(tree: Path) -> None:
     status, _, calls = run(tree, "down", ends_with=1)
 
     assert status == 0
-    # Environment modules are commands; nothing of them runs.
-    assert {call.partition(" down")[0] for call in calls} == REAL.keys() - {"modules"}
+    # Environment modules and sudo are commands; nothing of them runs.
+    assert {call.partition(" down")[0] for call in calls} == REAL.keys() - {"modules", "sudo"}
 
 
 def test_what_cannot_be_had_is_said(tree: Path) -> None:

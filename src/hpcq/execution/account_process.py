@@ -21,7 +21,10 @@ from hpcq.execution import as_account
 from hpcq.execution.descriptors import with_own_limit
 from hpcq.execution.protocol import Command
 
-__all__ = ["AccountFiles", "AccountProcess", "end_orphans_of", "missing_means"]
+__all__ = ["PROGRAM", "AccountFiles", "AccountProcess", "end_orphans_of", "missing_means"]
+
+PROGRAM = Path(sysconfig.get_path("scripts")) / "hpcq-as"
+"""The program as ``sudo`` starts it; it stands in sudo's rule."""
 
 _SUDO_PATH = "/usr/local/bin:/usr/bin:/bin"
 _MOST_ANSWER_BYTES = 1 << 20
@@ -36,13 +39,9 @@ def missing_means() -> str | None:
         return None
     if shutil.which("sudo", path=_SUDO_PATH) is None:
         return "It does not run as root, and this machine has no sudo."
-    if not _program().exists():
-        return f"Its program {_program()} is missing."
+    if not PROGRAM.exists():
+        return f"Its program {PROGRAM} is missing."
     return None
-
-
-def _program() -> Path:
-    return Path(sysconfig.get_path("scripts")) / "hpcq-as"
 
 
 def _command(account: str) -> list[str]:
@@ -50,7 +49,7 @@ def _command(account: str) -> list[str]:
         program = [sys.executable, "-I", "-S", "-X", "utf8", str(as_account.__file__), account]
     else:
         sudo = shutil.which("sudo", path=_SUDO_PATH) or "sudo"
-        program = [sudo, "-n", "-u", account, "--", str(_program())]
+        program = [sudo, "-n", "-u", account, "--", str(PROGRAM)]
     return with_own_limit(program)
 
 

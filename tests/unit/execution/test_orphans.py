@@ -38,6 +38,8 @@ def start() -> Iterator[Start]:
             pass_fds=(descriptor,),
             start_new_session=True,
             user=user,
+            group=user,
+            extra_groups=None if user is None else [],
         )
         os.close(descriptor)
         started.append(process)

@@ -1,0 +1,188 @@
+"""A service that is not root acts in the name of people, through a real ``sudo`` and one rule."""
+
+import json
+import os
+import pwd
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.accounts import made_accounts
+from tests.faults.fake import processes_with
+from tests.real import call
+
+from hpcq.schedulers.testing.service import INSTALLATION
+from hpcq.schedulers.testing.waiting import until
+
+PYTHON = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
+RULES = Path("/etc/sudoers.d")
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can make accounts"),
+    pytest.mark.skipif(not PYTHON.exists(), reason="the system has another Python"),
+]
+
+
+class SudoService:
+    """A process of the service's account that runs commands as people."""
+
+    def __init__(self, account: pwd.struct_passwd, program: Path) -> None:
+        driver = Path(__file__).with_name("through_sudo.py")
+        self.process = subprocess.Popen(
+            [PYTHON, "-I", driver, program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            user=account.pw_uid,
+            group=account.pw_gid,
+            extra_groups=[],
+            env={"PATH": "/usr/bin:/bin"},
+            cwd="/",
+        )
+
+    def send(self, **request: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+
+    def ask(self, **request: Any) -> Any:
+        self.send(**request)
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline())
+
+    def sh(self, account: str, script: str, **fields: Any) -> Any:
+        return self.ask(**_shell(account, script, **fields))
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def _shell(account: str, script: str, **fields: Any) -> dict[str, Any]:
+    return {"argv": ["/bin/sh", "-c", script], "run_as": account, "timeout_seconds": 120, **fields}
+
+
+@pytest.fixture(scope="module")
+def homes() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="hpcq-t-", dir="/var/tmp"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def people(homes: Path) -> Iterator[list[pwd.struct_passwd]]:
+    with made_accounts(3, homes) as accounts:
+        yield accounts
+
+
+@pytest.fixture(scope="module")
+def program(homes: Path, people: list[pwd.struct_passwd]) -> Iterator[Path]:
+    """The program, and the rule for it as the documentation has it: for the first person alone."""
+    call("sudo", "up")
+    program = homes / "hpcq-as"
+    program.write_text(
+        f"#!{PYTHON} -IS\nimport sys\nsys.path.append({str(INSTALLATION / 'src')!r})\n"
+        "from hpcq.execution.as_account import main\nmain()\n"
+    )
+    program.chmod(0o755)
+    ana, _, service = (account.pw_name for account in people)
+    rule = RULES / f"hpcq-t{os.getpid()}"
+    rule.write_text(f'{service} ALL=({ana}) NOPASSWD: {program} ""\n')
+    rule.chmod(0o440)
+    yield program
+    rule.unlink()
+
+
+@pytest.fixture
+def service(people: list[pwd.struct_passwd], program: Path) -> Iterator[SudoService]:
+    service = SudoService(people[2], program)
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def ana(people: list[pwd.struct_passwd]) -> str:
+    return people[0].pw_name
+
+
+@pytest.fixture
+def name() -> str:
+    """A part of a command line that no other process has."""
+    return str(secrets.randbelow(10**9))
+
+
+def test_command_runs_as_the_person(service: SudoService, ana: str) -> None:
+    told = service.sh(ana, "id -un; cat; echo e >&2; exit 7", stdin="in")
+    assert told == [7, f"{ana}\nin", "e\n"]
+    assert service.sh(ana, "kill -TERM $$", mark="hpcq-x")[0] == -15
+
+
+def test_files_are_seen_as_the_person_sees_them(
+    service: SudoService, ana: str, people: list[pwd.struct_passwd]
+) -> None:
+    secret = Path(people[0].pw_dir) / "secret"
+    secret.write_text("hers")
+    os.chown(secret, people[0].pw_uid, people[0].pw_gid)
+    secret.chmod(0o600)
+    assert service.ask(read=[ana, str(secret)]) == "hers"
+    assert service.ask(read=[ana, "/etc/shadow"])["error"] == "PermissionError"
+
+
+def test_account_without_a_rule_is_refused(
+    service: SudoService, people: list[pwd.struct_passwd]
+) -> None:
+    told = service.sh(people[1].pw_name, "true")
+    assert told["error"] == "CommandMissing"
+    assert "a password is required" in told["detail"]
+    assert service.ask(read=[people[1].pw_name, "/etc/passwd"])["error"] == "PathUnavailable"
+
+
+def test_rule_gives_no_other_program(people: list[pwd.struct_passwd], program: Path) -> None:
+    ana, _, own = people
+    for command in (["/bin/sh"], [program, "root"], [program, ana.pw_name]):
+        done = subprocess.run(
+            ["sudo", "-n", "-u", ana.pw_name, "--", *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            user=own.pw_uid,
+            group=own.pw_gid,
+            extra_groups=[],
+        )
+        assert done.returncode == 1
+        assert b"a password is required" in done.stderr
+
+
+def test_command_past_its_limit_is_ended_with_its_children(
+    service: SudoService, ana: str, name: str
+) -> None:
+    script = f"/bin/sleep 300.{name} & /bin/sleep 301.{name}"
+    assert service.sh(ana, script, timeout_seconds=3)["error"] == "CommandTimedOut"
+    until(lambda: processes_with(name) == [])
+
+
+def test_command_of_a_service_that_is_killed_is_ended(
+    service: SudoService, ana: str, name: str
+) -> None:
+    service.send(**_shell(ana, f"/bin/sleep 300.{name} & /bin/sleep 301.{name}"))
+    until(lambda: len(processes_with(name)) >= 3)
+    service.process.kill()
+    until(lambda: processes_with(name) == [])
+
+
+def test_command_is_found_by_its_mark(
+    service: SudoService, people: list[pwd.struct_passwd], program: Path, ana: str, name: str
+) -> None:
+    mark = f"hpcq-{secrets.token_hex(16)}"
+    service.send(**_shell(ana, f"setsid /bin/sleep 300.{name} & /bin/sleep 301.{name}", mark=mark))
+    until(lambda: len(processes_with(name)) >= 3)
+    other = SudoService(people[2], program)
+    assert other.ask(end=[ana, mark]) is None
+    assert processes_with(name) == []
+    other.close()

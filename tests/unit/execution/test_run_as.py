@@ -1,0 +1,173 @@
+"""Commands in the name of another account: exact outcomes, and nothing that lives on."""
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.faults.fake import processes_with
+
+from hpcq.domain.errors import CommandMissing, CommandTimedOut, OutputParseError, PathUnavailable
+from hpcq.execution.account_process import AccountFiles, AccountProcess
+from hpcq.execution.local import LocalRunner
+from hpcq.execution.orphans import end_orphans
+from hpcq.execution.protocol import Command
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account"),
+]
+
+ACCOUNT = "nobody"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def runner() -> AsyncIterator[LocalRunner]:
+    runner = LocalRunner()
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+def name() -> str:
+    """A part of a command line that no other process has."""
+    return str(secrets.randbelow(10**9))
+
+
+def sh(script: str, **fields: Any) -> Command:
+    settings = {
+        "timeout_seconds": PATIENCE_SECONDS,
+        "env": {"PATH": "/usr/bin:/bin", "X": "é\udcff"},
+    }
+    return Command(argv=("/bin/sh", "-c", script), run_as=ACCOUNT, **{**settings, **fields})
+
+
+async def test_command_has_the_accounts_rights_and_what_it_was_given(runner: LocalRunner) -> None:
+    done = await runner.run(
+        sh('id -un; id -Gn; pwd; printf "%s" "$X"; cat; echo e >&2', stdin=b"in")
+    )
+    assert done.stdout == b"nobody\nnogroup\n/\n\xc3\xa9\xffin"
+    assert (done.stderr, done.exit_code) == (b"e\n", 0)
+
+
+@pytest.mark.parametrize(("script", "exit_code"), [("exit 7", 7), ("kill -TERM $$", -15)])
+async def test_status_and_signal_are_told_exactly(
+    runner: LocalRunner, script: str, exit_code: int
+) -> None:
+    assert (await runner.run(sh(script, mark="hpcq-x"))).exit_code == exit_code
+
+
+async def test_command_past_its_limit_is_ended_with_its_children(
+    runner: LocalRunner, name: str
+) -> None:
+    script = f"echo begun; /bin/sleep 300.{name} & /bin/sleep 301.{name}"
+    with pytest.raises(CommandTimedOut) as caught:
+        await runner.run(sh(script, timeout_seconds=2.0))
+    assert caught.value.stdout in (b"begun\n", b"")
+    until(lambda: processes_with(name) == [])
+
+
+async def test_child_that_holds_the_output_is_ended(runner: LocalRunner, name: str) -> None:
+    assert (await runner.run(sh(f"/bin/sleep 300.{name} & echo x"))).stdout == b"x\n"
+    until(lambda: processes_with(name) == [])
+
+
+async def test_output_above_its_limit_is_refused(runner: LocalRunner) -> None:
+    with pytest.raises(OutputParseError, match="more than 10 bytes"):
+        await runner.run(sh("echo 12345678901", output_limit_bytes=10))
+
+
+async def test_folder_that_the_account_cannot_enter_is_told(
+    runner: LocalRunner, tmp_path: Path
+) -> None:
+    # pytest's folders are for its account alone.
+    with pytest.raises(CommandMissing, match=r"account 'nobody': Permission denied"):
+        await runner.run(sh("true", cwd=str(tmp_path)))
+
+
+async def test_account_that_is_not_there_is_told(runner: LocalRunner) -> None:
+    command = Command(argv=("/bin/true",), run_as="hpcq-t-none", timeout_seconds=PATIENCE_SECONDS)
+    with pytest.raises(CommandMissing, match="in the name of the account 'hpcq-t-none'"):
+        await runner.run(command)
+
+
+async def test_root_is_never_the_account(runner: LocalRunner) -> None:
+    command = Command(argv=("/bin/true",), run_as="root", timeout_seconds=PATIENCE_SECONDS)
+    with pytest.raises(CommandMissing, match="does not act as root"):
+        await runner.run(command)
+
+
+def begun(script: str, mark: str = "") -> AccountProcess:
+    process = AccountProcess(ACCOUNT, stdout=subprocess.PIPE)
+    process.run(sh(script, mark=mark), "/bin/sh")
+    assert process.answer() == {"started": True}
+    return process
+
+
+def test_end_of_the_line_ends_the_command(name: str) -> None:
+    process = begun(f"/bin/sleep 300.{name} & /bin/sleep 301.{name}")
+    until(lambda: len(processes_with(name)) == 2 + 1)
+    process.close()
+    assert process.process.returncode == -signal.SIGKILL
+    until(lambda: processes_with(name) == [])
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that all accounts can write to."""
+    folder = Path(tempfile.mkdtemp(prefix="hpcq-t-", dir="/var/tmp"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_request_that_came_before_the_end_of_the_line_starts_nothing(folder: Path) -> None:
+    process = AccountProcess(ACCOUNT)
+    # As a sudo that hangs before it executes the program.
+    os.kill(process.process.pid, signal.SIGSTOP)
+    process.run(sh(f"touch {folder}/ran"), "/bin/sh")
+    process.line.close()
+    os.kill(process.process.pid, signal.SIGCONT)
+    assert process.process.wait(PATIENCE_SECONDS) == 0
+    process.close()
+    assert list(folder.iterdir()) == []
+
+
+def test_command_is_found_by_its_mark(name: str) -> None:
+    mark = f"hpcq-{secrets.token_hex(16)}"
+    process = begun(f"setsid /bin/sleep 300.{name} & /bin/sleep 301.{name}", mark)
+    until(lambda: len(processes_with(name)) >= 3)
+    assert end_orphans(mark) >= 4
+    until(lambda: processes_with(name) == [])
+    process.close()
+
+
+def test_files_are_seen_as_the_account_sees_them() -> None:
+    with AccountFiles(ACCOUNT, PATIENCE_SECONDS) as files:
+        assert files.read("/etc/passwd", 1 << 20) == Path("/etc/passwd").read_bytes()
+        assert files.read("/etc/passwd", 4) == b"root"
+        assert files.read("/dev/null", 4) is None
+        assert files.link("/proc/self/exe").startswith("/")
+        assert files.mode("/tmp") == os.stat("/tmp").st_mode
+        assert not files.may("/root", os.X_OK)
+        with pytest.raises(PermissionError):
+            files.read("/etc/shadow", 10)
+        with pytest.raises(FileNotFoundError):
+            files.mode("/none/\udcff")
+
+
+def test_files_of_an_account_that_is_not_there_are_unavailable() -> None:
+    with pytest.raises(PathUnavailable, match="'hpcq-t-none'"):
+        AccountFiles("hpcq-t-none", PATIENCE_SECONDS)
