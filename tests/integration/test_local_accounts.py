@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.accounts import made_accounts, run_as
+from tests.accounts import Account, make_folder, run_as
 from tests.integration.local_site import LocalSite, new_key
 from tests.submitting import submit_to
 
@@ -39,30 +39,8 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can run jobs as other accounts"),
 ]
 
-Account = pwd.struct_passwd
-
 OWN_STATUS = Path("/proc/self/status").read_text()
 WAIT = "while [ ! -e go ]; do sleep 0.02; done\n"
-
-
-def make_folder(prefix: str, place: Path | None = None) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
-    folder.chmod(0o755)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def homes() -> Iterator[Path]:
-    """A folder that other accounts can enter, as they cannot enter pytest's own."""
-    directory = make_folder("hpcq-t-")
-    yield directory
-    shutil.rmtree(directory)
-
-
-@pytest.fixture(scope="module")
-def people(homes: Path) -> Iterator[list[Account]]:
-    with made_accounts(2, homes) as accounts:
-        yield accounts
 
 
 @pytest.fixture

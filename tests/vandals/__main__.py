@@ -6,11 +6,9 @@ With ``--account`` they run as other accounts, which only root can make.
 import argparse
 import contextlib
 import sys
-import tempfile
 import time
-from pathlib import Path
 
-from tests.accounts import made_accounts
+from tests.accounts import made_accounts, make_folder
 from tests.vandals.campaign import Campaign
 
 
@@ -20,8 +18,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--account", action="store_true")
     options = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="hpcq-vandals-"))
-    directory.chmod(0o755)
+    directory = make_folder("hpcq-vandals-")
     print(f"seed {options.seed}, in {directory}", flush=True)
     began = time.monotonic()
     with contextlib.ExitStack() as stack:

@@ -2,11 +2,10 @@
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
-from tests.accounts import made_accounts
+from tests.accounts import made_accounts, make_folder
 from tests.vandals.campaign import Campaign
 
 
@@ -19,9 +18,7 @@ def test_vandals_harm_nobody_else(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run jobs as other accounts")
 def test_vandals_of_another_account_reach_nothing() -> None:
-    # Other accounts cannot enter pytest's own folders.
-    directory = Path(tempfile.mkdtemp(prefix="hpcq-t-vandals-"))
-    directory.chmod(0o755)
+    directory = make_folder("hpcq-t-vandals-")
     with made_accounts(2, directory) as accounts:
         campaign = Campaign(directory, 10, 300, accounts)
         campaign.run()
