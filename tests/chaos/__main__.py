@@ -1,6 +1,8 @@
 """``python -m tests.chaos``: crash campaigns of any size, each to be repeated by its seed."""
 
 import argparse
+import contextlib
+import os
 import secrets
 import shutil
 import signal
@@ -11,15 +13,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.accounts import made_accounts
 from tests.backends import BACKENDS
-from tests.chaos.campaign import SUBMIT, Result, run_campaign
+from tests.chaos.campaign import AS_USER, SUBMIT, Result, run_campaign
 from tests.chaos.plan import Form, make_plan
 from tests.databases import DATABASES
 
+# Only root can make the accounts of people.
+SUBMIT_AS = ("service", "user") if os.geteuid() == 0 else ("service",)
 COLUMNS = (
     "scheduler",
     "database",
     "form",
+    "submit as",
     "jobs",
     "kills",
     "requests",
@@ -38,40 +44,50 @@ class Case(NamedTuple):
     scheduler: str
     database: str
     form: Form
+    submit_as: str
     jobs: int
 
     def command(self, seed: int) -> str:
         """The command that repeats it."""
         return (
             f"python -m tests.chaos --scheduler {self.scheduler} --database {self.database} "
-            f"--form {self.form} --jobs {self.jobs} --seed {seed}"
+            f"--form {self.form} --submit-as {self.submit_as} --jobs {self.jobs} --seed {seed}"
         )
 
 
 def cases(
-    schedulers: Sequence[str], databases: Sequence[str], forms: Sequence[Form], jobs: int
+    schedulers: Sequence[str],
+    databases: Sequence[str],
+    forms: Sequence[Form],
+    submit_as: Sequence[str],
+    jobs: int,
 ) -> list[Case]:
     """Return the campaigns in which each scheduler runs this many jobs altogether."""
     found = []
     for scheduler in schedulers:
         shares = [
-            (database, form)
+            (database, form, account)
             for database in databases
             for form in forms
-            if form is Form.KILLS or scheduler in SUBMIT
+            for account in submit_as
+            if (form is Form.KILLS or scheduler in SUBMIT)
+            and (account == "service" or scheduler in AS_USER)
         ]
-        for number, (database, form) in enumerate(shares):
-            share = (jobs + number) // len(shares)
-            found.append(Case(scheduler, database, form, share))
+        for number, share in enumerate(shares):
+            found.append(Case(scheduler, *share, (jobs + number) // len(shares)))
     return found
 
 
 def run(case: Case, seed: int, directory: Path) -> Result:
     """Carry out one campaign; what it leaves is in the directory."""
     settings = BACKENDS[case.scheduler].settings()
-    with DATABASES[case.database].fresh(directory) as database:
-        plan = make_plan(seed, case.form, case.jobs, token=secrets.token_hex(4))
-        return run_campaign(plan, {**settings, **database.settings}, directory)
+    plan = make_plan(seed, case.form, case.jobs, token=secrets.token_hex(4))
+    with DATABASES[case.database].fresh(directory) as database, contextlib.ExitStack() as stack:
+        account = None
+        if case.submit_as == "user":
+            directory.chmod(0o711)
+            (account,) = stack.enter_context(made_accounts(1, directory))
+        return run_campaign(plan, {**settings, **database.settings}, directory, account)
 
 
 def _row(case: Case, result: Result) -> tuple[str, ...]:
@@ -79,7 +95,7 @@ def _row(case: Case, result: Result) -> tuple[str, ...]:
     counts = [result.count(kind) for kind in kinds]
     figures = (case.jobs, result.kills, result.requests, result.retries, *counts)
     others = len(result.findings) - sum(counts)
-    return (*case[:3], *map(str, figures), str(others), f"{result.seconds:.0f}")
+    return (*case[:4], *map(str, figures), str(others), f"{result.seconds:.0f}")
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:
@@ -94,13 +110,14 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--scheduler", choices=BACKENDS, action="append", help="default: all")
     parser.add_argument("--database", choices=DATABASES, action="append", help="default: all")
     parser.add_argument("--form", choices=list(Form), type=Form, action="append")
+    parser.add_argument("--submit-as", choices=SUBMIT_AS, action="append", help="default: all")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     return parser.parse_args(arguments)
 
 
 def _report(case: Case, seed: int) -> tuple[tuple[str, ...] | None, bool]:
     """Carry out a campaign and tell of it; return its row, and whether all was well."""
-    print(f"{case.scheduler}, {case.database}, {case.form}: {case.jobs} jobs", flush=True)
+    print(f"{', '.join(case[:4])}: {case.jobs} jobs", flush=True)
     directory = Path(tempfile.mkdtemp(prefix="hpcq-chaos-", dir="/var/tmp"))
     row, problems = None, []
     try:
@@ -132,6 +149,7 @@ def main(arguments: Sequence[str]) -> int:
         asked.scheduler or list(BACKENDS),
         asked.database or list(DATABASES),
         asked.form or list(Form),
+        asked.submit_as or SUBMIT_AS,
         asked.jobs,
     )
     reports = [_report(case, asked.seed) for case in chosen]

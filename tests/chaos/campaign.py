@@ -1,6 +1,8 @@
 """A crash campaign: clients submit while the service is killed, then all is judged."""
 
 import contextlib
+import os
+import pwd
 import random
 import shutil
 import signal
@@ -30,10 +32,12 @@ from tests.faults.fake import left_behind
 
 from hpcq.schedulers.testing.service import Service
 
-__all__ = ["SUBMIT", "Result", "run_campaign"]
+__all__ = ["AS_USER", "SUBMIT", "Result", "run_campaign"]
 
 SUBMIT = {"SLURM": "sbatch", "SGE": "qsub", "TORQUE": "qsub", "PBS": "qsub"}
 """The command of each scheduler that has one."""
+AS_USER = ("SLURM", "SGE")
+"""The schedulers with which jobs can be a person's."""
 COMMANDS_PATH = "/usr/bin:/bin"
 """Where real ones are; stand-ins have a ``SCHEDULER_PATH`` of their own."""
 
@@ -81,17 +85,34 @@ class Result:
         return Counter(finding.kind for finding in self.findings)[kind]
 
 
-def run_campaign(plan: Plan, settings: Mapping[str, str], directory: Path) -> Result:
+def run_campaign(
+    plan: Plan,
+    settings: Mapping[str, str],
+    directory: Path,
+    account: pwd.struct_passwd | None = None,
+) -> Result:
     """Carry out a plan and judge what came of it.
 
     Args:
         settings: of the scheduler and the database.
         directory: empty; everything is kept in it: the jobs' files, the service's state and log.
+        account: the account whose jobs they are (``SUBMIT_AS=user``), which can reach the
+            directory; None for the service's own.
     """
     begun = time.monotonic()
+    if account is not None:
+        # The clients are known by their connections, as root.
+        settings = {
+            **settings,
+            "SUBMIT_AS": "user",
+            "SUBMIT_AS_ACCOUNTS": f"root={account.pw_name}",
+        }
     service = Service(directory / "service", _settings(plan, settings, directory))
     jobs = directory / "jobs"
     script = _prepare(plan, jobs)
+    if account is not None:
+        for path in (jobs, *jobs.rglob("*")):
+            os.chown(path, account.pw_uid, account.pw_gid)
     diary = Diary()
     try:
         service.start()

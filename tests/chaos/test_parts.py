@@ -30,11 +30,13 @@ def test_a_plan_has_every_misbehaviour() -> None:
 
 
 def test_the_jobs_of_a_scheduler_are_shared_out() -> None:
-    found = cases(["LOCAL", "SLURM"], ["SQLITE", "POSTGRESQL"], list(Form), 2001)
+    found = cases(
+        ["LOCAL", "SLURM"], ["SQLITE", "POSTGRESQL"], list(Form), ["service", "user"], 2001
+    )
     of_each = {name: [c.jobs for c in found if c.scheduler == name] for name in ("LOCAL", "SLURM")}
     assert {name: (sum(jobs), len(jobs)) for name, jobs in of_each.items()} == {
         "LOCAL": (2001, 2),
-        "SLURM": (2001, 4),
+        "SLURM": (2001, 8),
     }
 
 

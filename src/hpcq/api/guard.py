@@ -1,5 +1,6 @@
 """The guard before everything: who asks, under which name, from which site, and may they?"""
 
+import contextlib
 import http
 from collections.abc import Mapping
 from typing import cast
@@ -15,8 +16,10 @@ from hpcq.api.requests import below_root
 from hpcq.auth.authenticator import PEER, Connection, client_address
 from hpcq.auth.settings import AuthSettings
 from hpcq.domain.errors import HpcqError, NotAuthorized
+from hpcq.domain.jobs import JobUid, NativeId
 from hpcq.domain.principals import Principal
 from hpcq.domain.units import format_time, now
+from hpcq.services.listing.job_table import JobTable
 
 __all__ = ["Guard"]
 
@@ -94,7 +97,7 @@ class Guard:
         finally:
             if scope["method"] not in _HARMLESS or answered.get("status") in _REFUSALS:
                 address = client_address(connection, headers, self._settings.trusted_proxies)
-                context.audit.write(_audit_entry(scope, address, target, answered))
+                context.audit.write(_audit_entry(scope, address, target, answered, context.table))
 
     def _check_request(self, scope: Scope, headers: Mapping[str, str]) -> None:
         server = scope.get("server")
@@ -114,10 +117,15 @@ class Guard:
 
 
 def _audit_entry(
-    scope: Scope, address: str | None, target: Target, answered: Mapping[str, object]
+    scope: Scope,
+    address: str | None,
+    target: Target,
+    answered: Mapping[str, object],
+    table: JobTable,
 ) -> Mapping[str, object]:
     principal: Principal | None = scope["state"].get("principal")
     location = cast(bytes, answered.get("location") or b"").decode("latin-1")
+    job_id = target.job_id or location.rpartition("/")[2] or None
     return {
         "time": format_time(now()),
         "request": scope["state"].get("request_id"),
@@ -126,10 +134,20 @@ def _audit_entry(
         "through": principal and principal.method.value,
         "client": address,
         "action": target.operation or f"{scope['method']} {scope['path'][:200]}",
-        "job": target.job_id or location.rpartition("/")[2] or None,
+        "job": job_id,
+        "account": _account(job_id, table),
         # An answer that never began is a defect's.
         "status": answered.get("status", http.HTTPStatus.INTERNAL_SERVER_ERROR),
     }
+
+
+def _account(job_id: str | None, table: JobTable) -> str | None:
+    """Return the account in whose name a job was submitted, if it was not the service's own."""
+    for kind in (JobUid, NativeId):
+        with contextlib.suppress(ValueError):
+            entry = table.entry(kind(job_id or ""))
+            return None if entry is None else entry.record.run_as
+    return None
 
 
 def _check_scope(principal: Principal, target: Target) -> None:

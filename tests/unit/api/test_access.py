@@ -296,6 +296,7 @@ async def test_the_audit_log_has_a_line_for_changes_and_refusals(
         "token",
         job,
     )
+    assert submitted["account"] is None
     assert not any(line["action"] == "listJobs" for line in lines)
 
 
