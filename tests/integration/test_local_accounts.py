@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from tests.accounts import Account, make_folder, run_as
 from tests.integration.local_site import LocalSite, new_key
 from tests.submitting import submit_to
 
-from hpcq.domain.errors import InvalidSpec, NotAuthorized, UnsupportedCapability
+from hpcq.domain.errors import InvalidSpec, NotAuthorized, SchedulerUnavailable
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
+from hpcq.execution.accounts import Accounts
 from hpcq.schedulers.local import job_folder
 from hpcq.schedulers.local.accounts import AccountUnusable, account_ids
 from hpcq.schedulers.local.files import REPORT_DESCRIPTOR
@@ -553,9 +555,26 @@ async def test_other_account_is_refused_by_a_service_that_is_not_root(
     with monkeypatch.context() as patch:
         patch.setattr(os, "geteuid", lambda: 12345)
         assert "run_as" not in site.backend.capabilities.fields
-        with pytest.raises(UnsupportedCapability, match="only if the service runs as root"):
+        with pytest.raises(InvalidSpec, match="only if the service runs as root"):
             await submit_to(site.backend, spec, new_key())
     assert list((await site.backend.jobs()).observations) == []
+
+
+async def test_service_that_cannot_run_jobs_of_others_does_not_start(
+    site: LocalSite, homes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.stop()
+    site.options = replace(site.options, accounts=Accounts(None, 1000))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: 12345)
+        with pytest.raises(SchedulerUnavailable, match="only if the service runs as root"):
+            await site.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(homes / "closed"))
+        (homes / "closed").mkdir(0o700)
+        with pytest.raises(SchedulerUnavailable, match="is closed"):
+            await site.start()
+    await site.start()
 
 
 async def test_job_of_another_account_is_left_alone(

@@ -15,6 +15,7 @@ from hpcq.domain.errors import (
     JobNotFound,
     NotAuthorized,
     SchedulerError,
+    SchedulerUnavailable,
     UnsupportedCapability,
 )
 from hpcq.domain.ids import IdForm
@@ -94,6 +95,7 @@ class LocalBackend:
         boot_id: Callable[[], str] = read_boot_id,
     ) -> None:
         self._slots = settings.internal_scheduler_max_slots
+        self._is_for_accounts = options.accounts is not None
         self._engine = Engine(options, settings, boot_id)
         self._site = Site(socket.gethostname(), account_name())
 
@@ -111,8 +113,14 @@ class LocalBackend:
         """Open the spool and go on with its jobs.
 
         Raises:
-            SchedulerUnavailable: another service uses the spool, or it cannot be used.
+            SchedulerUnavailable: another service uses the spool, or it cannot be used; or jobs are
+                to run as other accounts, and cannot.
         """
+        if self._is_for_accounts:
+            try:
+                await asyncio.to_thread(self._engine.runs.check_accounts)
+            except AccountUnusable as error:
+                raise SchedulerUnavailable(str(error)) from None
         await self._engine.start(wake)
 
     async def stop(self) -> None:
@@ -201,13 +209,6 @@ class LocalBackend:
         return f"hpcq LOCAL {__version__} (SQLite {sqlite3.sqlite_version})"
 
     async def _check_account(self, name: str | None) -> None:
-        if name not in (None, self._site.owner) and os.geteuid() != 0:
-            raise UnsupportedCapability(
-                "run_as",
-                "LOCAL",
-                f"The job is to run as {name!r}. LOCAL runs jobs as other accounts only if the "
-                "service runs as root.",
-            )
         try:
             await self._engine.runs.check_account(name)
         except AccountUnusable as error:

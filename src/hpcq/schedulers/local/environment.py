@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from hpcq.schedulers.local.job import QUEUE_NAME, LocalJob
 from hpcq.schedulers.local.job_folder import TEMPORARY
 
-__all__ = ["JobEnvironment", "account_name", "list_hosts", "login_environment"]
+__all__ = ["JobEnvironment", "account_name", "find_place", "list_hosts", "login_environment"]
 
 _HOSTS_WITH_SLOTS = "pe_hostfile"
 _HOST_FOR_EACH_SLOT = "nodefile"
@@ -36,8 +36,7 @@ class JobEnvironment:
 
     def folder(self, job: LocalJob) -> str:
         """Return the path of the job's own folder."""
-        place = os.path.realpath(os.fsencode(tempfile.gettempdir()))
-        base = place.decode("utf-8", "surrogateescape")
+        base = find_place().decode("utf-8", "surrogateescape")
         return f"{base}/hpcq-{job.run_name}-{job.key[-_KEY_CHARACTERS:]}"
 
     def environment(
@@ -71,6 +70,11 @@ class JobEnvironment:
             "HPCQ_JOB_NAME": spec.name,
             "HPCQ_SLOTS": str(spec.slots),
         }
+
+
+def find_place() -> bytes:
+    """Return the folder that this service makes the folders of jobs in, as a path without links."""
+    return os.path.realpath(os.fsencode(tempfile.gettempdir()))
 
 
 def list_hosts(host: str, slots: int) -> dict[str, str]:

@@ -10,7 +10,6 @@ import signal
 import socket
 import stat
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,12 +22,13 @@ from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.states import FailureKind
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.local import cgroup_setup, files, job_folder, recovery
-from hpcq.schedulers.local.accounts import account_ids, find_account
+from hpcq.schedulers.local.accounts import AccountUnusable, account_ids, find_account
 from hpcq.schedulers.local.cgroup import JobCgroup, remove_cgroup
 from hpcq.schedulers.local.cgroup_setup import CgroupsUnusable, CgroupTree
 from hpcq.schedulers.local.environment import (
     JobEnvironment,
     account_name,
+    find_place,
     list_hosts,
     login_environment,
 )
@@ -132,6 +132,18 @@ class Runs:
         waiting = await self._launcher.launch(self._directory_of(job))
         waiting.started["folder"] = self._folder_of(job)
         return waiting
+
+    def check_accounts(self) -> None:
+        """Check that jobs can run as other accounts at all. Asks the file system.
+
+        Raises:
+            AccountUnusable: they cannot.
+        """
+        if os.geteuid() != 0:
+            raise AccountUnusable(
+                "LOCAL runs jobs as other accounts only if the service runs as root."
+            )
+        job_folder.check_place(find_place())
 
     async def check_account(self, name: str | None) -> None:
         """Check that jobs can run as an account.
@@ -379,7 +391,7 @@ class Runs:
         """Return the account of a job; None for the service's own."""
         if name is None or self._is_own(name):
             return None
-        job_folder.check_place(os.path.realpath(os.fsencode(tempfile.gettempdir())))
+        self.check_accounts()
         return find_account(name)
 
     def _is_own(self, name: str | None) -> bool:
