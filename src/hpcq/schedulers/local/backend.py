@@ -134,7 +134,8 @@ class LocalBackend:
 
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Take a job. Harmless when repeated: each key is taken once."""
-        await self._check_account(spec.run_as)
+        if spec.run_as is not None:
+            await self._check_account(spec.run_as)
         try:
             await asyncio.to_thread(_check, spec, self._slots)
         except RuntimeError as error:
@@ -208,7 +209,7 @@ class LocalBackend:
     async def version(self) -> str:
         return f"hpcq LOCAL {__version__} (SQLite {sqlite3.sqlite_version})"
 
-    async def _check_account(self, name: str | None) -> None:
+    async def _check_account(self, name: str) -> None:
         try:
             await self._engine.runs.check_account(name)
         except AccountUnusable as error:

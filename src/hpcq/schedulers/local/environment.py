@@ -1,9 +1,8 @@
 """The surroundings of a job: its environment variables, and a folder of its own.
 
-Scripts that were written for another scheduler find the
-variables that they know, except those that make an MPI library take this machine for a cluster:
-with ``SLURM_JOB_ID`` Open MPI calls ``srun``; with ``PBS_JOBID`` and ``PBS_ENVIRONMENT``, or
-``SGE_ROOT`` and ``ARC``, it may ask their daemons.
+Scripts that were written for another scheduler find the variables that they know, except those that
+make an MPI library take this machine for a cluster: with ``SLURM_JOB_ID`` Open MPI calls ``srun``;
+with ``PBS_JOBID`` and ``PBS_ENVIRONMENT``, or ``SGE_ROOT`` and ``ARC``, it may ask their daemons.
 """
 
 import os

@@ -175,12 +175,12 @@ def _empty_as_owner(folder: int) -> None:
 
 def _remove_all(temporary: int, owner: AccountIds) -> None:
     try:
-        place = os.dup2(temporary, 0)
+        os.dup2(temporary, 0)
         # Nothing of root's stays open; what a shepherd has is far below this number.
         os.closerange(1, 256)
         become(owner)
-        os.chmod(f"/proc/self/fd/{place}", 0o700)
-        os.fchdir(place)
+        os.chmod("/proc/self/fd/0", 0o700)
+        os.fchdir(0)
         for name in os.listdir(b"."):
             remove_tree(name)
     finally:

@@ -145,7 +145,7 @@ class Runs:
             )
         job_folder.check_place(find_place())
 
-    async def check_account(self, name: str | None) -> None:
+    async def check_account(self, name: str) -> None:
         """Check that jobs can run as an account.
 
         Raises:
