@@ -139,9 +139,9 @@ def test_account_without_a_rule_is_refused(
     service: SudoService, people: list[pwd.struct_passwd]
 ) -> None:
     told = service.sh(people[1].pw_name, "true")
-    assert told["error"] == "CommandMissing"
+    assert told["error"] == "AccountUnavailable"
     assert "a password is required" in told["detail"]
-    assert service.ask(read=[people[1].pw_name, "/etc/passwd"])["error"] == "PathUnavailable"
+    assert service.ask(read=[people[1].pw_name, "/etc/passwd"])["error"] == "AccountUnavailable"
 
 
 def test_rule_gives_no_other_program(people: list[pwd.struct_passwd], program: Path) -> None:

@@ -18,7 +18,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from hpcq.domain.errors import CommandMissing, CommandTimedOut, OutputParseError
+from hpcq.domain.errors import (
+    AccountUnavailable,
+    CommandMissing,
+    CommandTimedOut,
+    InvalidSpec,
+    OutputParseError,
+)
 from hpcq.execution.account_process import AccountProcess
 from hpcq.execution.descriptors import with_own_limit
 from hpcq.execution.protocol import Command, Completed
@@ -196,7 +202,8 @@ class _Outcome:
 
         Raises:
             TimeoutError: it has not ended by the deadline.
-            CommandMissing: it was not started.
+            AccountUnavailable: the account could not be used, or not for the program.
+            InvalidSpec: the account cannot enter the command's folder.
             OutputParseError: nobody knows how it ended.
         """
         while not self._is_over:
@@ -204,11 +211,17 @@ class _Outcome:
             self._take()
         answer = self._answer or {}
         if not self._is_started:
-            raise CommandMissing(self._process.why_not(stderr))
+            raise AccountUnavailable(self._process.why_not(stderr))
         if isinstance(answer.get("errno"), int):
-            raise CommandMissing(
-                f"{command.argv[0]} could not be run in {command.cwd!r} in the name of the account "
-                f"{command.run_as!r}: {os.strerror(answer['errno'])}."
+            reason = os.strerror(answer["errno"])
+            if answer.get("of") == "cwd":
+                raise InvalidSpec(
+                    f"The directory {command.cwd!r} cannot be entered by the account "
+                    f"{command.run_as!r}: {reason}.",
+                    field="workingDirectory",
+                )
+            raise AccountUnavailable(
+                f"{command.argv[0]} could not be run by the account {command.run_as!r}: {reason}."
             )
         if not isinstance(answer.get("exit_code"), int):
             reason = "the process that ran it was killed"

@@ -13,7 +13,12 @@ from typing import Any
 import pytest
 from tests.faults.fake import processes_with
 
-from hpcq.domain.errors import CommandMissing, CommandTimedOut, OutputParseError, PathUnavailable
+from hpcq.domain.errors import (
+    AccountUnavailable,
+    CommandTimedOut,
+    InvalidSpec,
+    OutputParseError,
+)
 from hpcq.execution.account_process import AccountFiles, AccountProcess
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.orphans import end_orphans
@@ -93,19 +98,19 @@ async def test_folder_that_the_account_cannot_enter_is_told(
     runner: LocalRunner, tmp_path: Path
 ) -> None:
     # pytest's folders are for its account alone.
-    with pytest.raises(CommandMissing, match=r"account 'nobody': Permission denied"):
+    with pytest.raises(InvalidSpec, match=r"account 'nobody': Permission denied"):
         await runner.run(sh("true", cwd=str(tmp_path)))
 
 
 async def test_account_that_is_not_there_is_told(runner: LocalRunner) -> None:
     command = Command(argv=("/bin/true",), run_as="hpcq-t-none", timeout_seconds=PATIENCE_SECONDS)
-    with pytest.raises(CommandMissing, match="in the name of the account 'hpcq-t-none'"):
+    with pytest.raises(AccountUnavailable, match="in the name of the account 'hpcq-t-none'"):
         await runner.run(command)
 
 
 async def test_root_is_never_the_account(runner: LocalRunner) -> None:
     command = Command(argv=("/bin/true",), run_as="root", timeout_seconds=PATIENCE_SECONDS)
-    with pytest.raises(CommandMissing, match="does not act as root"):
+    with pytest.raises(AccountUnavailable, match="does not act as root"):
         await runner.run(command)
 
 
@@ -173,5 +178,5 @@ def test_files_are_seen_as_the_account_sees_them() -> None:
 
 
 def test_files_of_an_account_that_is_not_there_are_unavailable() -> None:
-    with pytest.raises(PathUnavailable, match="'hpcq-t-none'"):
+    with pytest.raises(AccountUnavailable, match="'hpcq-t-none'"):
         AccountFiles("hpcq-t-none", PATIENCE_SECONDS)
