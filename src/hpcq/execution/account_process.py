@@ -137,8 +137,9 @@ class AccountProcess:
         return f"The service cannot act in the name of the account {self.account!r}: {reason}"
 
     def kill(self) -> None:
-        """End it, and what it runs; without waiting."""
-        self.line.close()
+        """End it, and what it runs; without waiting. Another thread may be reading the line."""
+        with contextlib.suppress(OSError):
+            self.line.shutdown(socket.SHUT_RDWR)
         # Only root may: a process behind sudo sees the end of the line.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)

@@ -92,6 +92,7 @@ class LocalRunner:
         process = AccountProcess(account, stdout=subprocess.PIPE)
         output = _Output(process.process, command)
         outcome = _Outcome(process)
+        is_over = False
         try:
             with self._counted(process.process.pid, process.kill):
                 process.line.settimeout(command.timeout_seconds)
@@ -100,13 +101,16 @@ class LocalRunner:
                     process.run(command, program)
                 output.collect(deadline, outcome.has_come)
                 exit_code = outcome.read(deadline, command, bytes(output.stderr))
-            if not output.left_open:
-                process.leave()
+            is_over = not output.left_open
         except TimeoutError:
             raise CommandTimedOut(
                 command.argv, command.timeout_seconds, bytes(output.stdout), bytes(output.stderr)
             ) from None
         finally:
+            if is_over:
+                process.leave()
+            else:
+                process.kill()
             process.close()
         return Completed(
             argv=command.argv,

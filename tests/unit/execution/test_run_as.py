@@ -1,5 +1,6 @@
 """Commands in the name of another account: exact outcomes, and nothing that lives on."""
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -81,6 +82,21 @@ async def test_command_past_its_limit_is_ended_with_its_children(
     with pytest.raises(CommandTimedOut) as caught:
         await runner.run(sh(script, timeout_seconds=2.0))
     assert caught.value.stdout in (b"begun\n", b"")
+    until(lambda: processes_with(name) == [])
+
+
+async def test_program_that_the_account_stopped_is_ended(runner: LocalRunner, name: str) -> None:
+    with pytest.raises(CommandTimedOut):
+        await runner.run(sh(f"kill -STOP $PPID; exec /bin/sleep 300.{name}", timeout_seconds=2.0))
+    until(lambda: processes_with(name) == [])
+
+
+async def test_close_of_the_runner_ends_commands(runner: LocalRunner, name: str) -> None:
+    running = asyncio.create_task(runner.run(sh(f"/bin/sleep 300.{name}")))
+    await asyncio.to_thread(until, lambda: len(processes_with(name)) >= 1)
+    runner.close()
+    with pytest.raises(OutputParseError, match="was killed"):
+        await running
     until(lambda: processes_with(name) == [])
 
 
