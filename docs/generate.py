@@ -137,6 +137,9 @@ _WHAT_TO_DO = {
     "`retryAfter`, when the service has tried it again.",
     "overloaded": "The service is at a limit of its own: open connections, open files, memory. "
     "Nothing was submitted. Try again after `retryAfter`.",
+    "account_unavailable": "With `SUBMIT_AS=user`: the service cannot act in the name of the "
+    "account, for `sudo` or the account itself does not let it; `detail` says more. Nothing was "
+    "submitted or changed. Tell the administrator.",
     "path_unavailable": "The file system of the path in `detail` does not answer. Nothing was "
     "submitted, and the path may be right. Try again after `retryAfter`; if it stays so, tell the "
     "administrator.",

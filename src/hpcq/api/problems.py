@@ -59,6 +59,12 @@ PROBLEMS: tuple[tuple[type[errors.HpcqError], int, str, str], ...] = (
     (errors.OutputParseError, 502, "scheduler_unreadable", "The scheduler's answer is unreadable"),
     (errors.SchedulerError, 502, "scheduler_refused", "The scheduler refused"),
     (errors.Overloaded, 503, "overloaded", "The service is at its limit"),
+    (
+        errors.AccountUnavailable,
+        503,
+        "account_unavailable",
+        "The service cannot act in the name of the account",
+    ),
     (errors.PathUnavailable, 503, "path_unavailable", "A file system does not answer"),
     (errors.StoreUnavailable, 503, "store_unavailable", "The records cannot be used"),
 )

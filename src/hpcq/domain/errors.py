@@ -17,6 +17,7 @@
     ├── WrongState              the job is past the point where that could be done
     ├── Overloaded              this service is at a limit of its own: connections, files, memory
     ├── PathUnavailable         the file system of a path does not answer
+    ├── AccountUnavailable      this service cannot act in the name of an account at present
     ├── StoreUnavailable        this service's own records cannot be written or read
     │   └── RecordDamaged           the record of one job cannot; the others can
     └── SchedulerError
@@ -34,6 +35,7 @@ apart: no client sees it.
 from collections.abc import Sequence
 
 __all__ = [
+    "AccountUnavailable",
     "CircuitOpen",
     "CommandFailed",
     "CommandMissing",
@@ -121,6 +123,13 @@ class Overloaded(HpcqError):
 
 class PathUnavailable(HpcqError):
     """The file system of a path does not answer, which says nothing about the path."""
+
+    transient = True
+    reached_scheduler = False
+
+
+class AccountUnavailable(HpcqError):
+    """This service cannot act in the name of an account; nothing was done in its name."""
 
     transient = True
     reached_scheduler = False

@@ -24,6 +24,8 @@ def same_job(record: JobRecord, seen: Observation) -> bool:
     """Return whether an observation is about the record's job, as far as it is known."""
     if record.native_id is not None and seen.native_id != record.native_id:
         return False
+    if _is_another_accounts(record, seen):
+        return False
     if seen.submission_key is not None:
         return record.submitted_here and seen.submission_key == record.key
     if seen.is_keyless and record.submitted_here:
@@ -64,6 +66,8 @@ def is_task_of(parent: JobRecord, seen: Observation) -> bool:
         return False
     if parent.native_id is not None and seen.array_job_id != parent.native_id:
         return False
+    if _is_another_accounts(parent, seen):
+        return False
     if seen.submission_key is not None:
         return parent.submitted_here and seen.submission_key == parent.key
     if parent.native_id is None:
@@ -73,6 +77,14 @@ def is_task_of(parent: JobRecord, seen: Observation) -> bool:
         # Its number is in use; a task that was put back, or made late, is submitted later.
         submitted = min(submitted, parent.submit_time)
     return same_job(parent, replace(seen, native_id=parent.native_id, submit_time=submitted))
+
+
+def _is_another_accounts(record: JobRecord, seen: Observation) -> bool:
+    """Return whether the observed job is not of the account that the record's is.
+
+    Whoever can see the key of a job can give it to one of their own.
+    """
+    return record.run_as is not None and seen.owner not in (None, record.run_as)
 
 
 def _same_time(one: datetime | None, other: datetime | None) -> bool:

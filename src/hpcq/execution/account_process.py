@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hpcq.domain.errors import CommandMissing, PathUnavailable, SchedulerError, excerpt
+from hpcq.domain.errors import AccountUnavailable, SchedulerError, excerpt
 from hpcq.execution import as_account
 from hpcq.execution.descriptors import with_own_limit
 from hpcq.execution.protocol import Command
@@ -66,7 +66,7 @@ class AccountProcess:
         process: the program, or sudo before it.
 
     Raises:
-        CommandMissing: it cannot be started.
+        AccountUnavailable: it cannot be started.
     """
 
     def __init__(self, account: str, stdout: int = subprocess.DEVNULL) -> None:
@@ -84,7 +84,9 @@ class AccountProcess:
             )
         except OSError as error:
             self.line.close()
-            raise CommandMissing(f"{error.filename} could not be run: {error.strerror}.") from error
+            raise AccountUnavailable(
+                f"{error.filename} could not be run: {error.strerror}."
+            ) from error
         finally:
             theirs.close()
 
@@ -136,8 +138,9 @@ class AccountProcess:
         return f"The service cannot act in the name of the account {self.account!r}: {reason}"
 
     def kill(self) -> None:
-        """End it, and what it runs; without waiting."""
-        self.line.close()
+        """End it, and what it runs; without waiting. Another thread may be reading the line."""
+        with contextlib.suppress(OSError):
+            self.line.shutdown(socket.SHUT_RDWR)
         # Only root may: a process behind sudo sees the end of the line.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -160,22 +163,19 @@ class AccountFiles:
         seconds: how long the process may take to start.
 
     Raises:
-        PathUnavailable: it does not start.
+        AccountUnavailable: it does not start.
     """
 
     def __init__(self, account: str, seconds: float) -> None:
-        try:
-            self._process = AccountProcess(account)
-        except CommandMissing as error:
-            raise PathUnavailable(error.detail) from error
+        self._process = AccountProcess(account)
         self._process.line.settimeout(seconds)
         try:
             as_account.send(self._process.line, {"look": True})
             if self._process.answer() is None:
-                raise PathUnavailable(self._process.why_not())
+                raise AccountUnavailable(self._process.why_not())
         except OSError as error:
-            raise PathUnavailable(self._process.why_not(str(error).encode())) from None
-        except PathUnavailable:
+            raise AccountUnavailable(self._process.why_not(str(error).encode())) from None
+        except AccountUnavailable:
             self._process.kill()
             self._process.close()
             raise
@@ -225,7 +225,7 @@ class AccountFiles:
                     return content
             elif answer is not None:
                 return answer.get("answer")
-        raise PathUnavailable(self._process.why_not())
+        raise AccountUnavailable(self._process.why_not())
 
 
 def end_orphans_of(account: str, mark: str) -> None:

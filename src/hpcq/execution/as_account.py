@@ -7,8 +7,8 @@ the line come frames (four bytes of length, then the content); the first is the 
 
 - ``{"run": {"argv": …, "env": …, "cwd": …, "mark": …}}`` and a frame with the standard input of
   the command: it runs the command, and answers ``{"started": true}`` and ``{"exit_code": …}``, or
-  ``{"errno": …}`` where the command could not be started. The command has the program's standard
-  output and error.
+  ``{"errno": …, "of": …}`` where the command could not be started, for its ``cwd`` or its
+  ``argv``. The command has the program's standard output and error.
 - ``{"look": true}``: it answers the questions of `hpcq.execution.files`, one frame each.
 - ``{"end": MARK}``: it ends what carries the mark, see `hpcq.execution.orphans`.
 
@@ -119,9 +119,9 @@ def _run(line: socket.socket, request: Mapping[str, Any], stdin: bytes) -> None:
     if line.fileno() in select.select([ended, line.fileno()], [], [])[0]:
         _kill_all()
     _, status = os.waitpid(pid, 0)
-    number = os.read(failure, 16)
+    what, _, number = os.read(failure, 32).decode("ascii").partition(" ")
     exit_code = os.waitstatus_to_exitcode(status)
-    send(line, {"errno": int(number)} if number else {"exit_code": exit_code})
+    send(line, {"errno": int(number), "of": what} if what else {"exit_code": exit_code})
     # What it has left behind may hold its output open: the service decides.
     if line.recv(1) != DONE:
         _kill_all()
@@ -140,6 +140,7 @@ def _input_file(content: bytes, mark: str) -> int:
 
 def _become_command(request: Mapping[str, Any], source: int, failure: int) -> NoReturn:
     """Become the command, in a process of its own: a folder that hangs keeps nobody else."""
+    step = "argv"
     try:
         argv = [_encoded(word) for word in request["argv"]]
         environment = {_encoded(n): _encoded(v) for n, v in request["env"].items()}
@@ -150,10 +151,12 @@ def _become_command(request: Mapping[str, Any], source: int, failure: int) -> No
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             # Python ignores them.
             signal.signal(number, signal.SIG_DFL)
+        step = "cwd"
         os.chdir(_encoded(request["cwd"]))
+        step = "argv"
         os.execve(argv[0], argv, environment)  # noqa: S606
     except OSError as error:
-        os.write(failure, str(error.errno).encode("ascii"))
+        os.write(failure, f"{step} {error.errno}".encode("ascii"))
     finally:
         os._exit(127)
 

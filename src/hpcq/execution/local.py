@@ -18,7 +18,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from hpcq.domain.errors import CommandMissing, CommandTimedOut, OutputParseError
+from hpcq.domain.errors import (
+    AccountUnavailable,
+    CommandMissing,
+    CommandTimedOut,
+    InvalidSpec,
+    OutputParseError,
+)
 from hpcq.execution.account_process import AccountProcess
 from hpcq.execution.descriptors import with_own_limit
 from hpcq.execution.protocol import Command, Completed
@@ -86,6 +92,7 @@ class LocalRunner:
         process = AccountProcess(account, stdout=subprocess.PIPE)
         output = _Output(process.process, command)
         outcome = _Outcome(process)
+        is_over = False
         try:
             with self._counted(process.process.pid, process.kill):
                 process.line.settimeout(command.timeout_seconds)
@@ -94,13 +101,16 @@ class LocalRunner:
                     process.run(command, program)
                 output.collect(deadline, outcome.has_come)
                 exit_code = outcome.read(deadline, command, bytes(output.stderr))
-            if not output.left_open:
-                process.leave()
+            is_over = not output.left_open
         except TimeoutError:
             raise CommandTimedOut(
                 command.argv, command.timeout_seconds, bytes(output.stdout), bytes(output.stderr)
             ) from None
         finally:
+            if is_over:
+                process.leave()
+            else:
+                process.kill()
             process.close()
         return Completed(
             argv=command.argv,
@@ -196,7 +206,8 @@ class _Outcome:
 
         Raises:
             TimeoutError: it has not ended by the deadline.
-            CommandMissing: it was not started.
+            AccountUnavailable: the account could not be used, or not for the program.
+            InvalidSpec: the account cannot enter the command's folder.
             OutputParseError: nobody knows how it ended.
         """
         while not self._is_over:
@@ -204,11 +215,17 @@ class _Outcome:
             self._take()
         answer = self._answer or {}
         if not self._is_started:
-            raise CommandMissing(self._process.why_not(stderr))
+            raise AccountUnavailable(self._process.why_not(stderr))
         if isinstance(answer.get("errno"), int):
-            raise CommandMissing(
-                f"{command.argv[0]} could not be run in {command.cwd!r} in the name of the account "
-                f"{command.run_as!r}: {os.strerror(answer['errno'])}."
+            reason = os.strerror(answer["errno"])
+            if answer.get("of") == "cwd":
+                raise InvalidSpec(
+                    f"The directory {command.cwd!r} cannot be entered by the account "
+                    f"{command.run_as!r}: {reason}.",
+                    field="workingDirectory",
+                )
+            raise AccountUnavailable(
+                f"{command.argv[0]} could not be run by the account {command.run_as!r}: {reason}."
             )
         if not isinstance(answer.get("exit_code"), int):
             reason = "the process that ran it was killed"

@@ -60,6 +60,8 @@ class Runner(Protocol):
         Raises:
             CommandTimedOut: it did not end in time; it and its children are gone.
             OutputParseError: it printed more than its limit; it and its children are gone.
-            CommandMissing: it does not exist or cannot be executed, or not in the account's name.
+            CommandMissing: it does not exist or cannot be executed.
+            AccountUnavailable: it could not be run in the name of its account.
+            InvalidSpec: its account cannot enter the directory.
         """
         ...

@@ -142,11 +142,12 @@ class CircuitBreaker:
         )
 
     @contextlib.contextmanager
-    def ask(self, *, probe: bool = False) -> Iterator[Question]:
+    def ask(self, *, probe: bool = False, failure_counts: bool = True) -> Iterator[Question]:
         """Ask within this context; the circuit learns whether an answer came.
 
         Args:
             probe: ask also while the circuit is open.
+            failure_counts: whether a missing answer says anything about the scheduler.
 
         Raises:
             CircuitOpen: the question is rejected.
@@ -169,7 +170,7 @@ class CircuitBreaker:
             self._probes -= is_probe
             # Otherwise another question was answered meanwhile, or the failure is known already.
             is_news = answers == self._answers and (is_probe or self.is_closed)
-            if question.failure is not None and is_news:
+            if question.failure is not None and is_news and failure_counts:
                 self.record_failure(question.failure)
 
     def _record_answer(self) -> None:

@@ -5,6 +5,7 @@ carried out once; `hpcq.services.submission` decides about one that was not answ
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -113,8 +114,12 @@ class ResilientBackend:
 
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Hand the job over, once."""
-        with self._scheduler.ask():
+        with self._change(spec.run_as):
             return await self.wrapped.submit(spec, key, script)
+
+    def _change(self, run_as: str | None) -> contextlib.AbstractContextManager[object]:
+        # An account can stop what runs in its name: its failures say nothing to others.
+        return self._scheduler.ask(failure_counts=run_as is None)
 
     async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         """Look for the key, if both the queue and the accounting can be asked."""
@@ -175,17 +180,17 @@ class ResilientBackend:
 
     async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         """End the job; asked once."""
-        with self._scheduler.ask():
+        with self._change(run_as):
             return await self.wrapped.cancel(native_id, run_as)
 
     async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Hold the job; asked once."""
-        with self._scheduler.ask():
+        with self._change(run_as):
             await self.wrapped.hold(native_id, run_as)
 
     async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
         """Release the job; asked once."""
-        with self._scheduler.ask():
+        with self._change(run_as):
             await self.wrapped.release(native_id, run_as)
 
     async def queues(self) -> Sequence[Queue]:

@@ -6,7 +6,7 @@ import pytest
 
 from hpcq.domain import identity, job_changes, job_merge, submission
 from hpcq.domain.contradictions import find_contradiction
-from hpcq.domain.identity import same_job
+from hpcq.domain.identity import is_task_of, same_job
 from hpcq.domain.jobs import (
     ArrayRange,
     JobRecord,
@@ -53,6 +53,15 @@ def test_an_array_some_of_whose_tasks_are_over_runs_while_the_others_wait() -> N
     begun = job_merge.observe(array, seen(JobState.RUNNING, start_time=after(4)), after(5))
     between = job_merge.observe(begun, seen(), after(6))
     assert (between.state, between.seen and between.seen.start_time) == (JobState.RUNNING, after(4))
+
+
+def test_key_that_another_account_copied_makes_no_job_of_ours() -> None:
+    ours = submission.submitted(intended(run_as="ana"), ID, after(1))
+    for owner, is_ours in (("ana", True), (None, True), ("eve", False)):
+        one = seen(owner=owner, submission_key=ours.key)
+        assert same_job(ours, one) is is_ours
+    task = seen(owner="eve", submission_key=ours.key, array_task_id=1, array_job_id=ID)
+    assert not is_task_of(ours, task)
 
 
 def test_a_job_that_surely_has_no_key_is_none_of_ours() -> None:

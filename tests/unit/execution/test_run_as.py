@@ -1,5 +1,6 @@
 """Commands in the name of another account: exact outcomes, and nothing that lives on."""
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -13,7 +14,12 @@ from typing import Any
 import pytest
 from tests.faults.fake import processes_with
 
-from hpcq.domain.errors import CommandMissing, CommandTimedOut, OutputParseError, PathUnavailable
+from hpcq.domain.errors import (
+    AccountUnavailable,
+    CommandTimedOut,
+    InvalidSpec,
+    OutputParseError,
+)
 from hpcq.execution.account_process import AccountFiles, AccountProcess
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.orphans import end_orphans
@@ -79,6 +85,21 @@ async def test_command_past_its_limit_is_ended_with_its_children(
     until(lambda: processes_with(name) == [])
 
 
+async def test_program_that_the_account_stopped_is_ended(runner: LocalRunner, name: str) -> None:
+    with pytest.raises(CommandTimedOut):
+        await runner.run(sh(f"kill -STOP $PPID; exec /bin/sleep 300.{name}", timeout_seconds=2.0))
+    until(lambda: processes_with(name) == [])
+
+
+async def test_close_of_the_runner_ends_commands(runner: LocalRunner, name: str) -> None:
+    running = asyncio.create_task(runner.run(sh(f"/bin/sleep 300.{name}")))
+    await asyncio.to_thread(until, lambda: len(processes_with(name)) >= 1)
+    runner.close()
+    with pytest.raises(OutputParseError, match="was killed"):
+        await running
+    until(lambda: processes_with(name) == [])
+
+
 async def test_child_that_holds_the_output_is_ended(runner: LocalRunner, name: str) -> None:
     assert (await runner.run(sh(f"/bin/sleep 300.{name} & echo x"))).stdout == b"x\n"
     until(lambda: processes_with(name) == [])
@@ -93,19 +114,19 @@ async def test_folder_that_the_account_cannot_enter_is_told(
     runner: LocalRunner, tmp_path: Path
 ) -> None:
     # pytest's folders are for its account alone.
-    with pytest.raises(CommandMissing, match=r"account 'nobody': Permission denied"):
+    with pytest.raises(InvalidSpec, match=r"account 'nobody': Permission denied"):
         await runner.run(sh("true", cwd=str(tmp_path)))
 
 
 async def test_account_that_is_not_there_is_told(runner: LocalRunner) -> None:
     command = Command(argv=("/bin/true",), run_as="hpcq-t-none", timeout_seconds=PATIENCE_SECONDS)
-    with pytest.raises(CommandMissing, match="in the name of the account 'hpcq-t-none'"):
+    with pytest.raises(AccountUnavailable, match="in the name of the account 'hpcq-t-none'"):
         await runner.run(command)
 
 
 async def test_root_is_never_the_account(runner: LocalRunner) -> None:
     command = Command(argv=("/bin/true",), run_as="root", timeout_seconds=PATIENCE_SECONDS)
-    with pytest.raises(CommandMissing, match="does not act as root"):
+    with pytest.raises(AccountUnavailable, match="does not act as root"):
         await runner.run(command)
 
 
@@ -173,5 +194,5 @@ def test_files_are_seen_as_the_account_sees_them() -> None:
 
 
 def test_files_of_an_account_that_is_not_there_are_unavailable() -> None:
-    with pytest.raises(PathUnavailable, match="'hpcq-t-none'"):
+    with pytest.raises(AccountUnavailable, match="'hpcq-t-none'"):
         AccountFiles("hpcq-t-none", PATIENCE_SECONDS)

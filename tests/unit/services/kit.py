@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId
 from hpcq.domain.principals import UNASKED
+from hpcq.execution.accounts import Accounts
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 from hpcq.services.listing.wire import WireFormat
@@ -55,13 +56,15 @@ class World:
 
     directory: Path
     clock: Clock = field(default_factory=Clock)
+    kind: type[FakeScheduler] = FakeScheduler
     scheduler: FakeScheduler = field(init=False)
+    accounts: Accounts | None = None
     interval_seconds: float = 5.0
     usage_interval_seconds: float = 15.0
     records_kept_days: float | None = None
 
     def __post_init__(self) -> None:
-        self.scheduler = FakeScheduler(self.clock)
+        self.scheduler = self.kind(self.clock)
         self.begin()
 
     def begin(self) -> None:
@@ -74,7 +77,7 @@ class World:
         self.database = FillingDatabase(
             f"sqlite:///{self.directory / 'jobs.sqlite3'}", Deployment(CLUSTER, "FAKE")
         )
-        self.paths = PathChecker(self.scheduler, PATIENCE_SECONDS)
+        self.paths = PathChecker(self.scheduler, PATIENCE_SECONDS, accounts=self.accounts)
         # Intervals that no site may have are fine here.
         settings = ServiceSettings(submission_wait_seconds=0).model_copy(
             update={

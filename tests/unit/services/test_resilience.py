@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -188,6 +189,16 @@ async def test_a_read_is_not_asked_again_where_that_would_not_help(
 
 
 # What opens a circuit, and what closes it
+
+
+async def test_circuit_ignores_failures_of_commands_that_an_account_can_stop(
+    backend: ResilientBackend, scheduler: FakeScheduler
+) -> None:
+    for _ in range(2 * FAILURES):
+        scheduler.fail_next("submit", HANGS)
+        with pytest.raises(CommandTimedOut):
+            await backend.submit(replace(SPEC, run_as="ana"), KEY, SCRIPT)
+    assert state(backend) == ("closed", 0)
 
 
 @pytest.mark.parametrize("method", [*CHANGES, "jobs", "details", "queues", "nodes", "find"])

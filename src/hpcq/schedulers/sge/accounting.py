@@ -4,6 +4,7 @@
 (accounting(5)). ``qacct`` reads all of it at every call.
 """
 
+import itertools
 import mmap
 import os
 import re
@@ -71,8 +72,12 @@ class AccountingFile:
             lines = [line for number in numbers for line in self._lines_of(number.encode())]
         return _parsed(lines)
 
-    def find(self, key: SubmissionKey) -> NativeId | None:
+    def find(self, key: SubmissionKey, owner: str | None = None) -> NativeId | None:
         """Return the number of the job with the key as its account string; None if there is none.
+
+        Args:
+            key: what is looked for.
+            owner: the account whose job it is; None for any.
 
         Raises:
             OSError: the file cannot be read.
@@ -81,9 +86,11 @@ class AccountingFile:
         with self._lock:
             self._catch_up()
             kept = (line for lines in self._lines.values() for line in lines if mark in line)
-            line = next(kept, None) or next(self._search_before(mark), None)
-        records, _ = _parsed([] if line is None else [line])
-        return NativeId(records[0].number) if records else None
+            for line in itertools.chain(kept, self._search_before(mark)):
+                for record in _parsed([line])[0]:
+                    if owner in (None, record.owner):
+                        return NativeId(record.number)
+        return None
 
     def _lines_of(self, number: bytes) -> Sequence[bytes]:
         if number not in self._searched and self._start > 0:

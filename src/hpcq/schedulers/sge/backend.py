@@ -132,10 +132,10 @@ class SgeBackend(CommandLineBackend):
         numbers = sorted({int(job_number(native_id)) for native_id in ids}, reverse=True)
         newest_first = [NativeId(str(number)) for number in numbers]
         for batch in batches(newest_first, _IDS_IN_ONE_COMMAND):
-            found = find_key(await self._qstat_j(batch), key)
+            found = find_key(await self._qstat_j(batch), key, run_as)
             if found is not None:
                 return found
-        return await self._history.find(key)
+        return await self._history.find(key, run_as)
 
     async def jobs(self) -> Listing:
         """Run one ``qstat`` for all users' jobs, pending ones included.

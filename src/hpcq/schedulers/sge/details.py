@@ -83,13 +83,14 @@ def parse_qstat_details(
     return Listing(observations=observations, unreadable=unreadable)
 
 
-def find_key(output: bytes, key: SubmissionKey) -> NativeId | None:
+def find_key(output: bytes, key: SubmissionKey, owner: str | None = None) -> NativeId | None:
     """Return the number of the job that carries the key; None when it surely is none of these.
 
     Args:
         output: what ``qstat -j ID,ID -xml`` printed.
         key: what is looked for. It may also stand where a user wrote it, in an argument of
             another job for one.
+        owner: the account whose job it is; None for any.
 
     Raises:
         OutputParseError: it stands in something that was not understood.
@@ -105,7 +106,7 @@ def find_key(output: bytes, key: SubmissionKey) -> NativeId | None:
             job = parse_job(chunk)
         except ElementTree.ParseError as error:
             raise OutputParseError("qstat -j", str(error), chunk) from error
-        if _key(job) == key:
+        if _key(job) == key and owner in (None, _text(job, "JB_owner")):
             return NativeId((job.findtext("JB_job_number") or "").strip())
         understood += chunk.count(key.encode())
     if document.count(key.encode()) > understood:

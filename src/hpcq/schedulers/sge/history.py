@@ -89,15 +89,21 @@ class History:
         late = {seen.array_job_id for seen in missing if seen.array_job_id and seen not in due}
         return [*ends, *due], unreadable, late
 
-    async def find(self, key: SubmissionKey) -> NativeId | None:
-        """Return the number of the job that the accounting shows with the key."""
+    async def find(self, key: SubmissionKey, owner: str | None) -> NativeId | None:
+        """Return the number of the job that the accounting shows with the key.
+
+        Args:
+            key: what is looked for.
+            owner: the account whose job it is; None for any.
+        """
         try:
-            return await asyncio.to_thread(self.accounting.find, key)
+            return await asyncio.to_thread(self.accounting.find, key, owner)
         except OSError:
             records, unreadable = await self._run_qacct("-A", key, "-j")
             for bad in unreadable:
                 raise OutputParseError("qacct -A", bad.reason, bad.excerpt) from None
-        return NativeId(records[0].number) if records else None
+        ours = (NativeId(record.number) for record in records if owner in (None, record.owner))
+        return next(ours, None)
 
     async def has_run(self, native_id: NativeId) -> bool:
         """Return whether the accounting shows that a job, or a task, was started at least once."""

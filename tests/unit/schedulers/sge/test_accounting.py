@@ -367,8 +367,9 @@ def follow() -> Iterator[Follow]:
         yield opened
 
 
-def record(number: int, name: str = "job", account: str = "sge") -> bytes:
+def record(number: int, name: str = "job", account: str = "sge", owner: str | None = None) -> bytes:
     fields = lines("8.1.9")[0].split(b":")
+    fields[3] = fields[3] if owner is None else owner.encode()
     fields[4:7] = [name.encode(), str(number).encode(), account.encode()]
     return b":".join(fields) + b"\n"
 
@@ -431,6 +432,13 @@ def test_key_is_found_wherever_it_stands(tmp_path: Path, follow: Follow) -> None
     assert follow(path).find(KEY) == "1"
     assert follow(path, tail_bytes=1000).find(KEY) == "1"
     assert follow(path).find(SubmissionKey("hpcq-" + "f" * 32)) is None
+
+
+def test_key_that_another_account_copied_is_not_found(tmp_path: Path, follow: Follow) -> None:
+    path = tmp_path / "accounting"
+    path.write_bytes(record(1, account=KEY, owner="eve") + record(2, account=KEY, owner="ana"))
+    assert follow(path).find(KEY, "ana") == "2"
+    assert follow(path).find(KEY, "bob") is None
 
 
 def test_missing_file_is_an_os_error(tmp_path: Path, follow: Follow) -> None:

@@ -1,0 +1,140 @@
+"""Submitting and changing jobs in the name of the account of whoever asks."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from tests.unit.services.kit import World
+
+from hpcq.domain.errors import InvalidSpec, NotAuthorized, SchedulerUnavailable
+from hpcq.domain.jobs import NativeId, SubmissionKey
+from hpcq.domain.principals import Method, Principal, Role
+from hpcq.execution.accounts import Accounts
+from hpcq.execution.files import OwnFiles
+from hpcq.schedulers.testing.fake import FakeScheduler
+from hpcq.services.submission import paths
+
+pytestmark = pytest.mark.anyio
+
+ANA = Principal(user="ana", role=Role.OPERATOR, method=Method.TOKEN, sees_all=True)
+BOB = replace(ANA, user="bob")
+ACCOUNT = "nobody"
+
+
+class Noting(FakeScheduler):
+    """A scheduler that notes in whose name it was asked for what."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        super().__init__(clock)
+        self.asked: list[tuple[str, str | None]] = []
+
+    async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
+        self.asked.append(("find", run_as))
+        return await super().find(key, run_as)
+
+    async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
+        self.asked.append(("cancel", run_as))
+        return await super().cancel(native_id, run_as)
+
+    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
+        self.asked.append(("hold", run_as))
+        await super().hold(native_id, run_as)
+
+
+@pytest.fixture
+def looked_as(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The accounts in whose name files are looked at; with this process's rights."""
+    looked: list[str] = []
+
+    @contextmanager
+    def files(account: str, _seconds: float) -> Iterator[OwnFiles]:
+        looked.append(account)
+        yield OwnFiles()
+
+    monkeypatch.setattr(paths, "AccountFiles", files)
+    return looked
+
+
+@pytest.fixture
+async def world(tmp_path: Path, looked_as: list[str]) -> AsyncIterator[World]:
+    accounts = Accounts({"ana": ACCOUNT}, 1000)
+    async with World(directory=tmp_path, accounts=accounts, kind=Noting) as world:
+        yield world
+
+
+def noted(world: World) -> list[tuple[str, str | None]]:
+    assert isinstance(world.scheduler, Noting)
+    return world.scheduler.asked
+
+
+async def test_job_is_submitted_as_the_account_of_the_user(
+    world: World, looked_as: list[str]
+) -> None:
+    record = (await world.jobs.submit(ANA, world.spec)).record
+    assert record.spec is not None
+    assert record.spec.run_as == ACCOUNT
+    assert world.scheduler.submitted[record.key].run_as == ACCOUNT
+    # To check the paths, and to read the script.
+    assert looked_as == [ACCOUNT, ACCOUNT]
+
+
+async def test_user_without_an_account_submits_nothing(world: World) -> None:
+    with pytest.raises(NotAuthorized, match="'bob' has no account here"):
+        await world.jobs.submit(BOB, world.spec)
+    assert world.scheduler.submitted == {}
+
+
+async def test_key_stands_for_the_request_and_not_for_the_account(world: World) -> None:
+    first = await world.jobs.submit(ANA, world.spec, "key")
+    second = await world.jobs.submit(ANA, world.spec, "key")
+    assert (second.is_replay, second.record.uid) == (True, first.record.uid)
+
+
+async def test_job_is_changed_in_the_name_of_its_account(world: World) -> None:
+    record = (await world.jobs.submit(ANA, world.spec)).record
+    await world.jobs.hold(BOB, record.uid)
+    await world.jobs.cancel(BOB, record.uid)
+    assert noted(world) == [("hold", ACCOUNT), ("cancel", ACCOUNT)]
+
+
+@pytest.mark.parametrize(("owner", "run_as"), [(ACCOUNT, ACCOUNT), ("root", None), ("gone", None)])
+async def test_job_from_elsewhere_is_changed_in_the_name_of_its_owner_if_a_person(
+    world: World, owner: str, run_as: str | None
+) -> None:
+    native_id = world.scheduler.enqueue(owner=owner)
+    await world.tick(5)
+    await world.jobs.cancel(BOB, native_id)
+    assert noted(world) == [("cancel", run_as)]
+
+
+async def test_unclear_job_is_looked_for_among_those_of_its_account(world: World) -> None:
+    lost = SchedulerUnavailable("The network is down.")
+    world.scheduler.fail_next("submit", lost, after_effect=True)
+    record = (await world.jobs.submit(ANA, world.spec)).record
+    assert record.native_id is not None
+    assert set(noted(world)) == {("find", ACCOUNT)}
+
+
+async def test_script_that_the_account_cannot_read_any_more_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+
+    class Closed(OwnFiles):
+        def read(self, path: str, most_bytes: int) -> bytes | None:
+            looks.append(path)
+            if len(looks) > 1:
+                raise PermissionError(13, "Permission denied")
+            return super().read(path, most_bytes)
+
+    @contextmanager
+    def files(_account: str, _seconds: float) -> Iterator[OwnFiles]:
+        yield Closed()
+
+    monkeypatch.setattr(paths, "AccountFiles", files)
+    with pytest.raises(InvalidSpec, match="by the account 'nobody': Permission denied"):
+        await world.jobs.submit(ANA, world.spec)
+    assert world.scheduler.submitted == {}
