@@ -1,41 +1,16 @@
-"""Questions about files, answered with the rights of the process that asks.
+"""Files, looked at with the rights of this process.
 
-Standard library only: `hpcq.execution.as_account` answers them in the name of another account.
+`hpcq.execution.as_account` does so in the name of another account, and wants little to load.
 """
 
 import os
 import stat
-from typing import Protocol
 
-__all__ = ["Files", "OwnFiles"]
-
-
-class Files(Protocol):
-    """Looks at files in the name of one account. All methods may raise OSError."""
-
-    def mode(self, path: str) -> int:
-        """Return the type and the permissions of a file (``st_mode``), links followed."""
-        ...
-
-    def may(self, path: str, access: int) -> bool:
-        """Return whether the account has a kind of access (``os.X_OK``) to a path."""
-        ...
-
-    def link(self, path: str) -> str:
-        """Return where a symbolic link leads."""
-        ...
-
-    def read_folder(self, path: str) -> None:
-        """Read the beginning of a folder."""
-        ...
-
-    def read(self, path: str, most_bytes: int) -> bytes | None:
-        """Return the content of a file, at most so many bytes; None for what is not a file."""
-        ...
+__all__ = ["OwnFiles"]
 
 
 class OwnFiles:
-    """Looks at files in the name of this process's account."""
+    """Looks at files in the name of this process's account; see `hpcq.execution.protocol.Files`."""
 
     def mode(self, path: str) -> int:
         return os.stat(path).st_mode
