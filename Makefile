@@ -22,7 +22,7 @@ demo: $(READY_TO_RUN) ## Run a sample study from submission to end (PORT=… to 
 check: $(READY_TO_DEVELOP) ## Check quickly: style, types, the units, and LOCAL
 	@scripts/check.sh
 
-test: $(READY_TO_DEVELOP) ## Run all tests, on real Slurm, Grid Engine, OAR and PostgreSQL where possible
+test: $(READY_TO_DEVELOP) ## Run all tests, on real Slurm, Grid Engine, OAR, PostgreSQL where possible
 	@scripts/test.sh
 
 chaos: $(READY_TO_DEVELOP) ## Kill the service while 2,000 jobs for each scheduler are submitted

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the tests run against, on this machine: a real Slurm, Grid Engine, OAR and PostgreSQL, and
-# environment modules. Torque and PBS have stand-ins (tests/fakebin), which need nothing.
+# What the tests run against, on this machine: a real Slurm, Grid Engine, OAR, PostgreSQL and OpenID
+# Connect provider, and environment modules. Torque and PBS have stand-ins (tests/fakebin), which need nothing.
 #
 #   scripts/clusters.sh up      install (root, Debian) and start what is not there
 #   scripts/clusters.sh down    stop what `up` started; what was installed stays
@@ -35,6 +35,7 @@ up)
     start postgres "PostgreSQL"
     start modules "Environment Modules and Lmod"
     start sudo "sudo"
+    start oidc "an OpenID Connect provider"
     ;;
 down)
     # The shared ones, and those that tests of outages have for themselves.
@@ -46,6 +47,7 @@ down)
         done
     done
     $python tests/clusters/oar.py down </dev/null >/dev/null 2>&1 || true
+    $python tests/clusters/oidc.py down </dev/null >/dev/null 2>&1 || true
     # A test that was killed leaves the server that it had for itself.
     $python tests/clusters/postgres.py down all </dev/null >/dev/null 2>&1 || true
     ;;

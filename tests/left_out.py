@@ -18,6 +18,7 @@ REAL = {
     "modules": "Environment Modules and Lmod",
     "sudo": "sudo",
     "postgres": "PostgreSQL",
+    "oidc": "an OpenID Connect provider",
 }
 
 

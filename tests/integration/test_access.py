@@ -1,9 +1,11 @@
 """A service that runs, asked by real accounts of this machine, through proxies, and with tokens."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +71,47 @@ def test_another_account_of_this_machine(tmp_path: Path) -> None:
         assert ask_as("nobody", service, "/jobs") == (200, "[]")
         forwarded = ask_as("nobody", service, "/jobs", "X-Forwarded-For: 127.0.0.1")
         assert forwarded[0] == 401
+
+
+def ask_socket_as(account: str, service: Service, *options: str) -> int:
+    """Return the status of the answer to curl, run by an account, over the Unix socket."""
+    command = ["curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}"]
+    over = ["--unix-socket", str(service.unix_socket), *options, "http://localhost/jobs"]
+    done = subprocess.run(
+        [*command, *over], user=account, capture_output=True, text=True, check=False, cwd="/"
+    )
+    return int(done.stdout)
+
+
+@as_root
+def test_accounts_over_a_unix_socket(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        host = f"unix:{folder}/hpcq.sock"
+        with running(tmp_path, HOST=host, PEER_ACCOUNTS="nobody=viewer") as service:
+            assert service.client.get("/jobs").status_code == 200
+            assert ask_socket_as("root", service) == 200
+            assert ask_socket_as("nobody", service) == 200
+            assert ask_socket_as("nobody", service, "--request", "POST") == 403
+            assert ask_socket_as("daemon", service) == 401
+            assert ask_socket_as("nobody", service, "--header", "X-Forwarded-For: ::1") == 401
+            assert ask_socket_as("root", service, "--header", "Host: evil.example") == 421
+            users = {line["user"] for line in map(json.loads, audit(service))}
+            assert users == {"nobody", None}
+            service.stop()
+            assert not Path(folder, "hpcq.sock").exists()
+            service.settings["AUTH"] = "none"
+            service.start()
+            assert service.client.get("/jobs").status_code == 200
+            # It may not even connect.
+            assert ask_socket_as("nobody", service) == 0
+            service.kill9()
+            service.start()
+            assert service.client.get("/jobs").status_code == 200
+
+
+def audit(service: Service) -> list[str]:
+    return (service.state_directory / "audit.jsonl").read_text().splitlines()
 
 
 def test_a_forwarded_address_is_believed_from_trusted_proxies_alone(tmp_path: Path) -> None:

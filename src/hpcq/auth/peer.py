@@ -2,7 +2,7 @@
 
 The service asks the kernel whose socket the client's end of a loopback connection is
 (sock_diag(7)): a question about this one connection. Only sockets of the same network namespace
-are known to the kernel here.
+are known to the kernel here. Of a connection to a Unix socket the kernel tells the account at once.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import socket
 import struct
 from collections.abc import Sequence
 
-__all__ = ["account_name", "groups_of", "loopback_peer", "parse_address"]
+__all__ = ["account_name", "groups_of", "loopback_peer", "parse_address", "unix_peer"]
 
 # linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h.
 _NETLINK_SOCK_DIAG = 4
@@ -27,6 +27,8 @@ _INTERFACE_AND_COOKIE = struct.Struct("=III")
 # Family, state, timer, retransmissions; then the socket's id, of 48 bytes; then expiry, two
 # queues, the account and the inode.
 _ANSWER = struct.Struct("=BBBB48sIIIII")
+# Process, account, group.
+_CREDENTIALS = struct.Struct("=III")
 _ANY_COOKIE = 0xFFFFFFFF
 _ESTABLISHED = 1
 _TIMEOUT_SECONDS = 0.1
@@ -65,6 +67,18 @@ def loopback_peer(client: Address, server: Address) -> int | None:
             return _account(kernel.recv(4096))
     except OSError:
         return None
+
+
+def unix_peer(descriptor: int) -> int:
+    """Return the user id of the process that connected to a Unix socket (SO_PEERCRED, unix(7)).
+
+    Args:
+        descriptor: of our end.
+    """
+    with socket.socket(fileno=os.dup(descriptor)) as ours:
+        content = ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user_id, _ = _CREDENTIALS.unpack(content)
+    return int(user_id)
 
 
 def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from hpcq.api.problems import plain_problem, problem_of
 from hpcq.api.settings import HttpSettings
 from hpcq.auth.authenticator import PEER
-from hpcq.auth.peer import loopback_peer
+from hpcq.auth.peer import loopback_peer, unix_peer
 from hpcq.domain.errors import Overloaded
 
 __all__ = ["Connection", "Connections"]
@@ -180,6 +180,8 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         if self.client is not None and self.server is not None:
             self._peer = loopback_peer(self.client, (self.server[0], self.server[1] or 0))
+        elif transport.get_extra_info("socket").family == socket.AF_UNIX:
+            self._peer = unix_peer(transport.get_extra_info("socket").fileno())
         # The next piece of a large answer is at hand before the one before is gone.
         transport.set_write_buffer_limits(high=_BUFFERED_BYTES)
         self._due = self.loop.time() + self._settings.request_head_seconds

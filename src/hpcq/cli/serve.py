@@ -1,16 +1,20 @@
 """The start of the service: settings, then the socket, then everything else."""
 
 import contextlib
+import errno
 import gc
 import os
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
 from hpcq.config import Settings, SettingsError, load_settings, prepare_state_directory
+from hpcq.config.settings import UNIX_SOCKET
+from hpcq.domain.principals import Method
 
 __all__ = [
     "EXIT_SETTINGS",
@@ -46,7 +50,9 @@ def serve(folder: Path) -> int:
         print(error, file=sys.stderr)
         return EXIT_SETTINGS
     try:
-        listener = open_socket(settings.host, settings.port)
+        listener = open_socket(
+            settings.host, settings.port, 0o600 if Method.NONE in settings.auth else 0o666
+        )
     except OSError as error:
         print(_socket_error(settings, error), file=sys.stderr)
         return EXIT_SOCKET
@@ -55,7 +61,7 @@ def serve(folder: Path) -> int:
     with _without_garbage_collection():
         # Imported late because this is slow: a mistake in the settings shows first.
         from hpcq.cli.server import run
-    with listener:
+    with listener, _removed_at_the_end(settings.host):
         return 0 if run(settings, listener) else EXIT_START
 
 
@@ -68,15 +74,22 @@ def _restart_in_utf8() -> None:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
 
 
-def open_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on the first address of ``host``.
+def open_socket(host: str, port: int, mode: int = 0o600) -> socket.socket:
+    """Return a socket that listens on the first address of ``host``, or at its path.
 
     It listens before the application is loaded, so that a taken port shows early, and an early
     client waits instead of being refused.
 
+    Args:
+        host: the name or address of a host; or `UNIX_SOCKET` and the path of a socket.
+        port: unused with a path.
+        mode: the permissions of a socket with a path.
+
     Raises:
         OSError: the address does not exist, is taken, or may not be used.
     """
+    if host.startswith(UNIX_SOCKET):
+        return _open_unix_socket(host.removeprefix(UNIX_SOCKET), mode)
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -90,6 +103,42 @@ def open_socket(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _open_unix_socket(path: str, mode: int) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _is_left_over(path):
+            os.unlink(path)
+        # Nobody without the right to connect ever finds it with another mode.
+        old = os.umask(0o777 & ~mode)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(old)
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+@contextlib.contextmanager
+def _removed_at_the_end(host: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if host.startswith(UNIX_SOCKET):
+            with contextlib.suppress(OSError):
+                os.unlink(host.removeprefix(UNIX_SOCKET))
+
+
+def _is_left_over(path: str) -> bool:
+    """Return whether there is a socket at the path on which nobody listens."""
+    with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as probe:
+        is_socket = stat.S_ISSOCK(os.lstat(path).st_mode)
+        return is_socket and probe.connect_ex(path) == errno.ECONNREFUSED
+    return False
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ def run(settings: Settings, listener: socket.socket) -> bool:
         listener: a socket that listens already.
     """
     log = configure_logging(settings.log_format, settings.log_level)
-    if Method.NONE in settings.auth:
+    if Method.NONE in settings.auth and listener.family != socket.AF_UNIX:
         _warn_of_open_address(*listener.getsockname()[:2])
     connections = Connections(settings, raise_limit())
     app = create_app(settings)
@@ -89,16 +89,20 @@ class _Server(uvicorn.Server):
             asyncio.get_running_loop().add_reader(
                 listener, self._connections.accept, listener, protocol
             )
-            host, port = listener.getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
+            address = listener.getsockname()
+            if listener.family == socket.AF_UNIX:
+                shown, curl = f"unix socket {address}", f"--unix-socket {address} http://localhost"
+            else:
+                host = f"[{address[0]}]" if ":" in address[0] else address[0]
+                shown = curl = f"http://{host}:{address[1]}"
             logging.getLogger("uvicorn.error").info(
-                "Uvicorn running on http://%s:%d (Press CTRL+C to quit)", shown, port
+                "Uvicorn running on %s (Press CTRL+C to quit)", shown
             )
             if self.started and Method.TOKEN in self._settings.auth:
                 structlog.get_logger("hpcq.serve").info(
                     "The operator's token is good from anywhere: curl -H "
                     f'"Authorization: Bearer $(cat {self._settings.operator_token})" '
-                    f"http://{shown}:{port}/jobs"
+                    f"{curl}/jobs"
                 )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -32,7 +32,10 @@ from hpcq.settings import (
     upper,
 )
 
-__all__ = ["Settings", "with_plugins"]
+__all__ = ["UNIX_SOCKET", "Settings", "with_plugins"]
+
+UNIX_SOCKET = "unix:"
+"""Before the path of a Unix socket in ``HOST``."""
 
 
 class DeploymentSettings(Section):
@@ -50,12 +53,17 @@ class DeploymentSettings(Section):
         allowed="LOCAL (or INTERNAL), SLURM, SGE, TORQUE, PBS, or the name of an installed plugin",
         example="SLURM",
     )
-    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:%-]{1,253}$")] = setting(
+    host: Annotated[
+        str, Field(pattern=rf"^({UNIX_SOCKET}/.{{1,106}}|[A-Za-z0-9_.:%-]{{1,253}})$")
+    ] = setting(
         "127.0.0.1",
         "The address to listen on. Anyone who reaches it can run commands as the service's "
         "account: leave it on loopback unless something in front of it checks its callers. "
-        "Note that tcsh exports a `HOST` of its own.",
-        allowed="a host name or an address; 0.0.0.0 or :: for every interface",
+        "`unix:` and a path make a Unix socket there, which every account of the machine may "
+        "connect to; with AUTH=none only the service's own. Note that tcsh exports a `HOST` of "
+        "its own.",
+        allowed="a host name or an address; 0.0.0.0 or :: for every interface; or "
+        "unix:/an/absolute/path",
         example="head.cluster.example",
     )
     port: Annotated[int, Field(ge=0, le=65535)] = setting(

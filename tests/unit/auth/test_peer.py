@@ -3,12 +3,13 @@
 import os
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 
-from hpcq.auth.peer import groups_of, loopback_peer
+from hpcq.auth.peer import groups_of, loopback_peer, unix_peer
 
 
 @pytest.fixture(params=["127.0.0.1", "127.0.0.2", "::1"])
@@ -73,6 +74,26 @@ def test_the_account_of_a_connection_that_the_kernel_does_not_know(
     client: tuple[str, int], server: tuple[str, int]
 ) -> None:
     assert loopback_peer(client, server) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_unix_peer_of_another_account() -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(socket.socket(socket.AF_UNIX)) as listener,
+    ):
+        os.chmod(folder, 0o755)
+        path = f"{folder}/socket"
+        listener.bind(path)
+        os.chmod(path, 0o666)
+        listener.listen()
+        connect = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({path!r}); input()"
+        command = ["/usr/bin/python3", "-c", connect]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, user="nobody", text=True) as other:
+            ours, _ = listener.accept()
+            with ours:
+                assert unix_peer(ours.fileno()) == 65534
+            other.communicate("\n")
 
 
 def test_the_groups_of_an_account() -> None:

@@ -188,6 +188,28 @@ def test_the_port_of_a_service_that_just_ended_can_be_taken_again() -> None:
     open_socket(*address).close()
 
 
+def test_open_unix_socket_with_a_mode(tmp_path: Path) -> None:
+    path = tmp_path / "hpcq.sock"
+    with open_socket(f"unix:{path}", 0, 0o666) as first:
+        assert path.stat().st_mode & 0o777 == 0o666
+        with pytest.raises(OSError, match="in use"):
+            open_socket(f"unix:{path}", 0)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+        assert first.family == socket.AF_UNIX
+    # Its process has died.
+    with open_socket(f"unix:{path}", 0):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_open_unix_socket_over_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("x")
+    with pytest.raises(OSError, match="in use"):
+        open_socket(f"unix:{path}", 0)
+    assert path.read_text() == "x"
+
+
 @pytest.mark.parametrize("host", ["localhost", "::1"])
 def test_names_and_ipv6_addresses_can_be_listened_on(host: str) -> None:
     try:

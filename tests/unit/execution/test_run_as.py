@@ -20,7 +20,9 @@ from hpcq.domain.errors import (
     InvalidSpec,
     OutputParseError,
 )
+from hpcq.domain.jobs import JobUid, NativeId, SubmissionKey
 from hpcq.execution.account_process import AccountFiles, AccountProcess
+from hpcq.execution.as_account import Answer
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.orphans import end_orphans
 from hpcq.execution.protocol import Command
@@ -66,6 +68,18 @@ async def test_command_has_the_accounts_rights_and_what_it_was_given(runner: Loc
     )
     assert done.stdout == b"nobody\nnogroup\n/\n\xc3\xa9\xffin"
     assert (done.stderr, done.exit_code) == (b"e\n", 0)
+
+
+async def test_command_may_hold_ids_and_keys(runner: LocalRunner) -> None:
+    key, native_id = SubmissionKey.for_uid(JobUid.new()), NativeId("12")
+    command = Command(
+        argv=("/bin/echo", native_id),
+        env={"KEY": key},
+        mark=key,
+        run_as=ACCOUNT,
+        timeout_seconds=PATIENCE_SECONDS,
+    )
+    assert (await runner.run(command)).stdout == b"12\n"
 
 
 @pytest.mark.parametrize(("script", "exit_code"), [("exit 7", 7), ("kill -TERM $$", -15)])
@@ -133,7 +147,7 @@ async def test_root_is_never_the_account(runner: LocalRunner) -> None:
 def begun(script: str, mark: str = "") -> AccountProcess:
     process = AccountProcess(ACCOUNT, stdout=subprocess.PIPE)
     process.run(sh(script, mark=mark), "/bin/sh")
-    assert process.answer() == {"started": True}
+    assert process.answer() == (Answer.STARTED, b"")
     return process
 
 

@@ -81,6 +81,12 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def unix_socket(self) -> Path | None:
+        """The socket that it listens on in place of a port, if ``HOST`` is one."""
+        kind, _, path = self.settings["HOST"].partition(":")
+        return Path(path) if kind == "unix" else None
+
+    @property
     def is_original(self) -> bool:
         """True if the service answers clients of the original implementation."""
         return self.settings.get("COMPATIBILITY") == "original"
@@ -110,7 +116,11 @@ class Service:
         environment = {**clean_environment(), **self.settings, "PORT": str(self.port)}
         anew = any(name.startswith(_READ_AT_START) for name in self.settings)
         self._process = fork_service(INSTALLATION, environment, self.log, anew=anew)
-        self._client = httpx.Client(base_url=self.url, timeout=PATIENCE_SECONDS)
+        path = self.unix_socket
+        transport = None if path is None else httpx.HTTPTransport(uds=str(path))
+        self._client = httpx.Client(
+            base_url=self.url, timeout=PATIENCE_SECONDS, transport=transport
+        )
         Service.running.append(self)
         if wait:
             self.wait_until_ready()
