@@ -5,20 +5,28 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.accounts import made_accounts
+from tests.backends import BACKENDS
+from tests.chaos import wrapper
 from tests.faults.fake import processes_with
 from tests.real import call
 
 from hpcq.schedulers.testing.service import INSTALLATION
-from hpcq.schedulers.testing.waiting import until
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until, until_there
 
 PYTHON = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
 RULES = Path("/etc/sudoers.d")
@@ -186,3 +194,122 @@ def test_command_is_found_by_its_mark(
     assert other.ask(end=[ana, mark]) is None
     assert processes_with(name) == []
     other.close()
+
+
+class WholeService:
+    """The whole service as its own account, in front of a Slurm whose ``sbatch`` may misbehave."""
+
+    def __init__(self, folder: Path, account: pwd.struct_passwd, program: Path, of: str) -> None:
+        self._folder = folder
+        self._account = account
+        self._commands = folder / "bin"
+        start = (
+            "import pathlib, sys; from hpcq.execution import account_process as a; "
+            f"a.PROGRAM = pathlib.Path({str(program)!r}); import hpcq.cli.serve as s; "
+            "sys.exit(s.serve(pathlib.Path.cwd()))"
+        )
+        self._argv = [str(PYTHON), "-c", start]
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self._environment = {
+            **BACKENDS["SLURM"].settings(),
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": f"{INSTALLATION / 'src'}:{sysconfig.get_path('platlib')}",
+            "HOME": account.pw_dir,
+            "USER": account.pw_name,
+            "PORT": str(port),
+            "STATE_DIRECTORY": str(folder / "state"),
+            "SCHEDULER_PATH": f"{self._commands}:/usr/bin:/bin",
+            "SUBMIT_AS": "user",
+            "SUBMIT_AS_ACCOUNTS": f"operator={of}",
+            "SUBMISSION_SETTLE_SECONDS": "5",
+            "POLL_INTERVAL_SECONDS": "0.5",
+        }
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        # No other process sleeps for so long.
+        self.too_late_seconds = 60 + secrets.randbelow(10**6) / 10**6
+        sbatch = Path("/usr/bin/sbatch")
+        wrapper.install(self._commands, sbatch, too_late_seconds=self.too_late_seconds)
+        self._url = f"http://127.0.0.1:{port}"
+        self.start()
+
+    def start(self) -> None:
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._argv,
+                stdout=log,
+                stderr=log,
+                user=self._account.pw_uid,
+                group=self._account.pw_gid,
+                extra_groups=[],
+                env=self._environment,
+                cwd=self._folder,
+                start_new_session=True,
+            )
+
+        def is_ready() -> bool:
+            assert self._process.poll() is None, (self._folder / "log").read_text()[-3000:]
+            with suppress(httpx.TransportError, FileNotFoundError):
+                return self.ask("GET", "/health/ready").status_code == 200
+            return False
+
+        until(is_ready)
+
+    def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        token = (self._folder / "state" / "operator.token").read_text().strip()
+        headers = {"Authorization": f"Bearer {token}", **more.pop("headers", {})}
+        return httpx.request(
+            method, self._url + path, headers=headers, timeout=PATIENCE_SECONDS, **more
+        )
+
+    def end(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+        self._process.wait(PATIENCE_SECONDS)
+
+
+@pytest.mark.slurm
+def test_job_of_a_service_that_is_killed_runs_once(
+    homes: Path, people: list[pwd.struct_passwd], program: Path
+) -> None:
+    folder, ana = homes / "service", people[0]
+    folder.mkdir()
+    study = Path(ana.pw_dir) / "study"
+    study.mkdir()
+    script = study / "job.sh"
+    script.write_text("#!/bin/sh\nid -un >> ran\n")
+    wrapper.plan_modes(study, ["submit-too-late"])
+    for path in (study, script):
+        os.chown(path, ana.pw_uid, ana.pw_gid)
+        path.chmod(0o700)
+    body = {"workingDirectory": str(study), "reservedSlots": 1, "scriptFile": str(script)}
+    key = {"Idempotency-Key": secrets.token_hex(8)}
+    service = WholeService(folder, people[2], program, ana.pw_name)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            lost = pool.submit(service.ask, "POST", "/jobs", json=body, headers=key)
+            until_there(study / "attempts")
+            service.end(signal.SIGKILL)
+            with pytest.raises(httpx.TransportError):
+                lost.result()
+        until(lambda: processes_with(str(service.too_late_seconds)) == [])
+        service.start()
+        answers: list[httpx.Response] = []
+
+        def is_taken() -> bool:
+            answers.append(service.ask("POST", "/jobs", json=body, headers=key))
+            return answers[-1].status_code == 201 and answers[-1].json()["jobId"] is not None
+
+        until(is_taken)
+        job: dict[str, Any] = {}
+
+        def is_over() -> bool:
+            job.update(service.ask("GET", f"/jobs/{answers[-1].json()['jobId']}").json())
+            return job["state"] in {"DONE", "FAILED"}
+
+        until(is_over)
+        assert (job["state"], job["owner"]) == ("DONE", ana.pw_name)
+        assert (study / "ran").read_text() == f"{ana.pw_name}\n"
+        assert wrapper.attempts(study) == ["submit-too-late", "ok"]
+    finally:
+        service.end(signal.SIGTERM)

@@ -4,7 +4,7 @@ A service that runs as root starts the program itself; any other through ``sudo`
 """
 
 import contextlib
-import json
+import marshal
 import os
 import shutil
 import signal
@@ -19,10 +19,18 @@ from typing import Any, Self
 
 from hpcq.domain.errors import AccountUnavailable, SchedulerError, excerpt
 from hpcq.execution import as_account
+from hpcq.execution.as_account import DONE, Answer, frame, receive
 from hpcq.execution.descriptors import with_own_limit
 from hpcq.execution.protocol import Command
 
-__all__ = ["PROGRAM", "AccountFiles", "AccountProcess", "end_orphans_of", "missing_means"]
+__all__ = [
+    "PROGRAM",
+    "AccountFiles",
+    "AccountProcess",
+    "end_orphans_of",
+    "error_of",
+    "missing_means",
+]
 
 PROGRAM = Path(sysconfig.get_path("scripts")) / "hpcq-as"
 """The program as ``sudo`` starts it; it stands in sudo's rule."""
@@ -52,6 +60,12 @@ def _command(account: str) -> list[str]:
         sudo = shutil.which("sudo", path=_SUDO_PATH) or "sudo"
         program = [sudo, "-n", "-u", account, "--", str(PROGRAM)]
     return with_own_limit(program)
+
+
+def error_of(number: bytes) -> OSError:
+    """Return the error that an answer tells."""
+    code = int(number) if number.isdigit() else 0
+    return OSError(code, os.strerror(code))
 
 
 class AccountProcess:
@@ -100,33 +114,33 @@ class AccountProcess:
         Raises:
             OSError: it has ended, or does not take the request in time.
         """
-        request = {
-            "argv": [program, *command.argv[1:]],
-            "env": dict(command.env),
-            "cwd": command.cwd,
-            "mark": command.mark,
-        }
-        as_account.send(self.line, {"run": request})
-        as_account.send(self.line, command.stdin)
+        # marshal takes text alone, and none of what is made of it: ids, keys.
+        argv = [program, *map(str, command.argv[1:])]
+        env = {str(name): str(value) for name, value in command.env.items()}
+        self.ask({"run": (argv, env, str(command.cwd), str(command.mark))})
+        self.line.sendall(frame(command.stdin))
 
-    def answer(self) -> dict[str, Any] | None:
-        """Return its next answer; None when it has ended.
+    def ask(self, request: Any) -> None:
+        """Send a request, or a question. Raises OSError as `run` does."""
+        self.line.sendall(frame(marshal.dumps(request)))
+
+    def answer(self, most_bytes: int = _MOST_ANSWER_BYTES) -> tuple[bytes, bytes] | None:
+        """Return the letter and the value of its next answer; None when it has ended.
+
+        The account has power over the process: what comes may be anything.
 
         Raises:
             TimeoutError: none has come in time.
         """
-        # The account has power over the process: what comes may be anything.
         with contextlib.suppress(ConnectionError, ValueError):
-            content = as_account.receive(self.line, _MOST_ANSWER_BYTES)
-            answer = None if content is None else json.loads(content)
-            if isinstance(answer, dict):
-                return answer
+            content = receive(self.line.recv, most_bytes)
+            return None if content is None else (content[:1], content[1:])
         return None
 
     def leave(self) -> None:
         """Let it end without a look at what the command left behind."""
         with contextlib.suppress(OSError):
-            self.line.send(as_account.DONE)
+            self.line.send(DONE)
 
     def why_not(self, stderr: bytes = b"") -> str:
         """Return why it does not act in the name of the account, after it has ended so."""
@@ -138,8 +152,9 @@ class AccountProcess:
         return f"The service cannot act in the name of the account {self.account!r}: {reason}"
 
     def kill(self) -> None:
-        """End it, and what it runs; without waiting."""
-        self.line.close()
+        """End it, and what it runs; without waiting. Another thread may be reading the line."""
+        with contextlib.suppress(OSError):
+            self.line.shutdown(socket.SHUT_RDWR)
         # Only root may: a process behind sudo sees the end of the line.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -169,7 +184,7 @@ class AccountFiles:
         self._process = AccountProcess(account)
         self._process.line.settimeout(seconds)
         try:
-            as_account.send(self._process.line, {"look": True})
+            self._process.ask({"look": True})
             if self._process.answer() is None:
                 raise AccountUnavailable(self._process.why_not())
         except OSError as error:
@@ -193,37 +208,48 @@ class AccountFiles:
         self._process.close()
 
     def mode(self, path: str) -> int:
-        return int(self._ask("mode", path))
+        return self._number("mode", path)
 
     def may(self, path: str, access: int) -> bool:
-        return bool(self._ask("may", path, access))
+        return bool(self._number("may", path, access))
 
     def link(self, path: str) -> str:
-        return str(self._ask("link", path))
+        return self._ask("link", path)[1].decode("utf-8", "surrogateescape")
 
     def real_path(self, path: str) -> str:
-        return str(self._ask("real_path", path))
+        return self._ask("real_path", path)[1].decode("utf-8", "surrogateescape")
 
     def read_folder(self, path: str) -> None:
         self._ask("read_folder", path)
 
     def read(self, path: str, most_bytes: int, within: Sequence[str] = ()) -> bytes | None:
-        content = self._ask("read", path, most_bytes, list(within), most_bytes=most_bytes)
-        return content if isinstance(content, bytes) else None
+        letter, content = self._ask(
+            "read", path, most_bytes, list(within), most_bytes=most_bytes + 1
+        )
+        return content if letter == Answer.BYTES else None
 
-    def _ask(self, question: str, *arguments: object, most_bytes: int = 0) -> Any:
-        line = self._process.line
-        with contextlib.suppress(ConnectionError, ValueError):
-            as_account.send(line, json.dumps([question, *arguments]).encode("ascii"))
-            answer = self._process.answer()
-            if answer is not None and isinstance(answer.get("errno"), int):
-                raise OSError(answer["errno"], os.strerror(answer["errno"]))
-            if answer is not None and answer.get("follows"):
-                content = as_account.receive(line, most_bytes)
-                if content is not None:
-                    return content
-            elif answer is not None:
-                return answer.get("answer")
+    def _number(self, question: str, *arguments: object) -> int:
+        with contextlib.suppress(ValueError):
+            return int(self._ask(question, *arguments)[1])
+        raise AccountUnavailable(self._process.why_not())
+
+    def _ask(
+        self, question: str, *arguments: object, most_bytes: int = _MOST_ANSWER_BYTES
+    ) -> tuple[bytes, bytes]:
+        """Return the letter and the value of the answer.
+
+        Raises:
+            OSError: the account's own.
+            AccountUnavailable: there is no answer.
+        """
+        answer = None
+        with contextlib.suppress(ConnectionError):
+            self._process.ask([question, *arguments])
+            answer = self._process.answer(most_bytes)
+        if answer is not None and answer[0] == Answer.ERROR:
+            raise error_of(answer[1])
+        if answer is not None:
+            return answer
         raise AccountUnavailable(self._process.why_not())
 
 
@@ -236,11 +262,10 @@ def end_orphans_of(account: str, mark: str) -> None:
     process = AccountProcess(account)
     try:
         process.line.settimeout(_PATIENCE_SECONDS)
-        as_account.send(process.line, {"end": mark})
-        answer = process.answer()
-        if answer is None or "ended" not in answer:
-            told = None if answer is None else answer.get("error")
-            raise SchedulerError(told if isinstance(told, str) else process.why_not())
+        process.ask({"end": str(mark)})
+        letter, value = process.answer() or (b"", b"")
+        if letter != Answer.NUMBER:
+            raise SchedulerError(excerpt(value) or process.why_not())
     except OSError as error:
         raise SchedulerError(process.why_not(str(error).encode())) from None
     finally:

@@ -3,74 +3,106 @@
 The service starts it through ``sudo``, or, where the service is root, with the account's name as
 its only argument; it then gives up root for that account before it does anything else. Its
 standard input is the *line*: one end of a stream socket, whose other end the service holds. Over
-the line come frames (four bytes of length, then the content); the first is the request, as JSON:
+the line come frames (four bytes of length, then the content). The first is the request, as
+``marshal`` writes it, a dictionary with one of these names:
 
-- ``{"run": {"argv": …, "env": …, "cwd": …, "mark": …}}`` and a frame with the standard input of
-  the command: it runs the command, and answers ``{"started": true}`` and ``{"exit_code": …}``, or
-  ``{"errno": …, "of": …}`` where the command could not be started, for its ``cwd`` or its
-  ``argv``. The command has the program's standard output and error.
-- ``{"look": true}``: it answers the questions of `hpcq.execution.files`, one frame each.
-- ``{"end": MARK}``: it ends what carries the mark, see `hpcq.execution.orphans`.
+- ``run`` (argv, env, cwd, mark), then a frame with the standard input of a command: it runs the
+  command, and answers `STARTED` and how the command ended, or why it could not be started. The
+  command has the program's standard output and error.
+- ``look``: it answers `STARTED`, and the questions of `hpcq.execution.protocol.Files`, each a
+  frame for a frame.
+- ``end`` (a mark): it ends what carries the mark, see `hpcq.execution.orphans`.
+
+An answer is a letter and a value, see `Answer`. The service reads it as it reads anything of a
+stranger: the account has power over this process.
 
 The end of the line ends all of it: the service is no more, or has waited long enough. A command
 that runs then is killed with its process group; a request that came before the end of the line,
 and is read after it, starts nothing. So nothing outlives the service that could still submit a job.
 
-Standard library only; the program trusts nobody with more than the account's own rights.
+It runs three times for each submission, so it loads next to nothing: no ``json``, no ``typing``.
 """
 
-import contextlib
-import json
+# What `signal` is made of; the enumerations around it take as long to load as all the rest.
+import _signal  # type: ignore[import-not-found]
+import marshal
 import os
 import pwd
 import select
-import signal
-import socket
-import struct
 import sys
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NoReturn
 
 if __name__ == "__main__":
     # Isolated mode (-I -S) knows the standard library only; this package comes after it.
-    sys.path.append(str(Path(__file__).resolve().parents[2]))
+    sys.path.append(os.path.abspath(f"{__file__}/../../.."))
 
 from hpcq.execution.files import OwnFiles
 
-__all__ = ["DONE", "main", "receive", "send"]
+# Not the one of typing, for the same reason.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
 
-_LENGTH = struct.Struct(">I")
-_LINE = 0
+__all__ = ["DONE", "Answer", "frame", "main", "receive"]
+
 DONE = b"."
 """Sent over the line in place of its end, where nothing is to be killed."""
 
-
-def send(line: socket.socket, content: bytes | Mapping[str, object]) -> None:
-    """Send a frame; JSON unless it is bytes. Raises OSError when nobody is there."""
-    data = content if isinstance(content, bytes) else json.dumps(content).encode("ascii")
-    line.sendall(_LENGTH.pack(len(data)) + data)
+_LINE = 0
+_LENGTH_BYTES = 4
 
 
-def receive(line: socket.socket, most_bytes: int = 1 << 31) -> bytes | None:
+class Answer:
+    """The letters with which answers begin, and what follows them."""
+
+    STARTED = b"s"
+    """Nothing: the command is being started, or questions can be asked."""
+    EXIT_CODE = b"x"
+    """A number: the exit status of the command, negative for the signal that ended it."""
+    NUMBER = b"i"
+    """A number."""
+    TEXT = b"t"
+    """Text."""
+    BYTES = b"b"
+    """The content of a file."""
+    NOTHING = b"n"
+    """Nothing, which is the answer."""
+    ERROR = b"e"
+    """The number of an error (errno(3)) of a question, or of a command's program."""
+    NO_ENTRY = b"d"
+    """The number of the error with which a command's directory could not be entered."""
+    FAILED = b"f"
+    """Text: why what carries the mark does not end."""
+
+
+def frame(content: bytes) -> bytes:
+    """Return a frame with this content."""
+    return len(content).to_bytes(_LENGTH_BYTES, "big") + content
+
+
+def receive(read: "Callable[[int], bytes]", most_bytes: int = 1 << 31) -> bytes | None:
     """Return the next frame; None at the end of the line.
 
+    Args:
+        read: returns at most so many bytes of the line, none at its end.
+        most_bytes: how long the frame may be.
+
     Raises:
-        ValueError: it is longer than allowed.
+        ValueError: it is longer.
     """
-    head = _receive_exactly(line, _LENGTH.size)
+    head = _exactly(read, _LENGTH_BYTES)
     if head is None:
         return None
-    (length,) = _LENGTH.unpack(head)
+    length = int.from_bytes(head, "big")
     if length > most_bytes:
         raise ValueError("the frame is too long")
-    return _receive_exactly(line, length)
+    return _exactly(read, length)
 
 
-def _receive_exactly(line: socket.socket, length: int) -> bytes | None:
+def _exactly(read: "Callable[[int], bytes]", length: int) -> bytes | None:
     data = bytearray()
     while len(data) < length:
-        chunk = line.recv(min(length - len(data), 1 << 20))
+        chunk = read(min(length - len(data), 1 << 20))
         if not chunk:
             return None
         data += chunk
@@ -83,17 +115,21 @@ def main() -> None:
         _become(sys.argv[1])
     if os.geteuid() == 0:
         sys.exit("hpcq-as: it does not act as root")
-    with socket.socket(fileno=_LINE) as line, contextlib.suppress(BrokenPipeError):
-        content = receive(line)
-        request = {} if content is None else json.loads(content)
+    try:
+        content = receive(_read)
+        request: dict[str, Any] = {} if content is None else marshal.loads(content)  # noqa: S302
         if "run" in request:
-            stdin = receive(line)
+            stdin = receive(_read)
             if stdin is not None:
-                _run(line, request["run"], stdin)
+                argv, env, cwd, mark = request["run"]
+                _run(argv, env, cwd, mark, stdin)
         elif "look" in request:
-            _look(line)
+            _look()
         elif "end" in request:
-            _end(line, request["end"])
+            _end(request["end"])
+    except ConnectionError:
+        # The service is no more.
+        sys.exit(1)
 
 
 def _become(name: str) -> None:
@@ -103,27 +139,44 @@ def _become(name: str) -> None:
     os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
 
 
-def _run(line: socket.socket, request: Mapping[str, Any], stdin: bytes) -> None:
-    source = _input_file(stdin, request["mark"])
+def _read(most_bytes: int) -> bytes:
+    return os.read(_LINE, most_bytes)
+
+
+def _answer(letter: bytes, value: int | str | bytes = b"") -> None:
+    if isinstance(value, int):
+        value = str(value)
+    data = frame(letter + (_encoded(value) if isinstance(value, str) else value))
+    while data:
+        data = data[os.write(_LINE, data) :]
+
+
+def _run(argv: list[str], env: dict[str, str], cwd: str, mark: str, stdin: bytes) -> None:
+    source = _input_file(stdin, mark)
     # From here on the mark is seen; before, the end of the line is.
-    if select.select([line], [], [], 0)[0]:
+    if select.select([_LINE], [], [], 0)[0]:
         return
-    send(line, {"started": True})
+    _answer(Answer.STARTED)
     failure, failure_writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become_command(request, source, failure_writer)
+        if mark:
+            # A child has it open although a shell gives it another standard input.
+            os.set_inheritable(source, True)
+        _become_command(argv, env, cwd, source, failure_writer)
     os.close(failure_writer)
     os.close(source)
     ended = os.pidfd_open(pid)
-    if line.fileno() in select.select([ended, line.fileno()], [], [])[0]:
+    if _LINE in select.select([ended, _LINE], [], [])[0]:
         _kill_all()
     _, status = os.waitpid(pid, 0)
-    what, _, number = os.read(failure, 32).decode("ascii").partition(" ")
-    exit_code = os.waitstatus_to_exitcode(status)
-    send(line, {"errno": int(number), "of": what} if what else {"exit_code": exit_code})
+    failed = os.read(failure, 32)
+    if failed:
+        _answer(failed[:1], failed[1:])
+    else:
+        _answer(Answer.EXIT_CODE, os.waitstatus_to_exitcode(status))
     # What it has left behind may hold its output open: the service decides.
-    if line.recv(1) != DONE:
+    if _read(1) != DONE:
         _kill_all()
 
 
@@ -138,66 +191,65 @@ def _input_file(content: bytes, mark: str) -> int:
     return descriptor
 
 
-def _become_command(request: Mapping[str, Any], source: int, failure: int) -> NoReturn:
+def _become_command(
+    argv: list[str], env: dict[str, str], cwd: str, source: int, failure: int
+) -> "NoReturn":
     """Become the command, in a process of its own: a folder that hangs keeps nobody else."""
-    step = "argv"
+    letter = Answer.ERROR
     try:
-        argv = [_encoded(word) for word in request["argv"]]
-        environment = {_encoded(n): _encoded(v) for n, v in request["env"].items()}
-        if request["mark"]:
-            # A child has it open although a shell gives it another standard input.
-            os.set_inheritable(source, True)
+        words = [_encoded(word) for word in argv]
+        environment = {_encoded(name): _encoded(value) for name, value in env.items()}
         os.dup2(source, 0)
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
             # Python ignores them.
-            signal.signal(number, signal.SIG_DFL)
-        step = "cwd"
-        os.chdir(_encoded(request["cwd"]))
-        step = "argv"
-        os.execve(argv[0], argv, environment)  # noqa: S606
+            _signal.signal(number, _signal.SIG_DFL)
+        letter = Answer.NO_ENTRY
+        os.chdir(_encoded(cwd))
+        letter = Answer.ERROR
+        os.execve(words[0], words, environment)  # noqa: S606
     except OSError as error:
-        os.write(failure, f"{step} {error.errno}".encode("ascii"))
+        os.write(failure, letter + str(error.errno).encode("ascii"))
     finally:
         os._exit(127)
 
 
-def _kill_all() -> NoReturn:
+def _kill_all() -> "NoReturn":
     """End this process and all others of its group: a command has one of its own."""
-    os.killpg(0, signal.SIGKILL)
+    os.killpg(0, _signal.SIGKILL)
     # The signal is on its way.
     while True:
-        signal.pause()
+        _signal.pause()
 
 
-def _look(line: socket.socket) -> None:
+def _look() -> None:
     files = OwnFiles()
-    send(line, {"ready": True})
-    while (content := receive(line)) is not None:
-        question, path, *more = json.loads(content)
-        answer: object
+    _answer(Answer.STARTED)
+    while (content := receive(_read)) is not None:
+        question, path, *more = marshal.loads(content)  # noqa: S302
         try:
-            answer = getattr(files, question)(os.fsdecode(_encoded(path)), *more)
+            found = getattr(files, question)(os.fsdecode(_encoded(path)), *more)
         except OSError as error:
-            send(line, {"errno": error.errno})
+            _answer(Answer.ERROR, error.errno or 0)
             continue
-        if isinstance(answer, str):
-            answer = os.fsencode(answer).decode("utf-8", "surrogateescape")
-        if isinstance(answer, bytes):
-            send(line, {"follows": True})
-            send(line, answer)
+        if found is None:
+            _answer(Answer.NOTHING)
+        elif isinstance(found, int):
+            _answer(Answer.NUMBER, int(found))
+        elif isinstance(found, str):
+            _answer(Answer.TEXT, os.fsencode(found))
         else:
-            send(line, {"answer": answer})
+            _answer(Answer.BYTES, found)
 
 
-def _end(line: socket.socket, mark: str) -> None:
+def _end(mark: str) -> None:
     # Imported here because only a service that follows a dead one asks for it.
     from hpcq.domain.errors import SchedulerError
     from hpcq.execution.orphans import end_orphans
 
     try:
-        send(line, {"ended": end_orphans(mark)})
+        _answer(Answer.NUMBER, end_orphans(mark))
     except SchedulerError as error:
-        send(line, {"error": error.detail})
+        _answer(Answer.FAILED, error.detail)
 
 
 def _encoded(text: str) -> bytes:

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from hpcq.domain.errors import (
     AccountUnavailable,
@@ -25,7 +24,8 @@ from hpcq.domain.errors import (
     InvalidSpec,
     OutputParseError,
 )
-from hpcq.execution.account_process import AccountProcess
+from hpcq.execution.account_process import AccountProcess, error_of
+from hpcq.execution.as_account import Answer
 from hpcq.execution.descriptors import with_own_limit
 from hpcq.execution.protocol import Command, Completed
 
@@ -92,6 +92,7 @@ class LocalRunner:
         process = AccountProcess(account, stdout=subprocess.PIPE)
         output = _Output(process.process, command)
         outcome = _Outcome(process)
+        is_over = False
         try:
             with self._counted(process.process.pid, process.kill):
                 process.line.settimeout(command.timeout_seconds)
@@ -100,13 +101,16 @@ class LocalRunner:
                     process.run(command, program)
                 output.collect(deadline, outcome.has_come)
                 exit_code = outcome.read(deadline, command, bytes(output.stderr))
-            if not output.left_open:
-                process.leave()
+            is_over = not output.left_open
         except TimeoutError:
             raise CommandTimedOut(
                 command.argv, command.timeout_seconds, bytes(output.stdout), bytes(output.stderr)
             ) from None
         finally:
+            if is_over:
+                process.leave()
+            else:
+                process.kill()
             process.close()
         return Completed(
             argv=command.argv,
@@ -188,7 +192,7 @@ class _Outcome:
     def __init__(self, process: AccountProcess) -> None:
         self._process = process
         self._is_started = False
-        self._answer: dict[str, Any] | None = None
+        self._letter = self._value = b""
         self._is_over = False
 
     def has_come(self) -> bool:
@@ -209,31 +213,31 @@ class _Outcome:
         while not self._is_over:
             self._process.line.settimeout(max(0.001, deadline - time.monotonic()))
             self._take()
-        answer = self._answer or {}
         if not self._is_started:
             raise AccountUnavailable(self._process.why_not(stderr))
-        if isinstance(answer.get("errno"), int):
-            reason = os.strerror(answer["errno"])
-            if answer.get("of") == "cwd":
-                raise InvalidSpec(
-                    f"The directory {command.cwd!r} cannot be entered by the account "
-                    f"{command.run_as!r}: {reason}.",
-                    field="workingDirectory",
-                )
-            raise AccountUnavailable(
-                f"{command.argv[0]} could not be run by the account {command.run_as!r}: {reason}."
+        if self._letter == Answer.NO_ENTRY:
+            raise InvalidSpec(
+                f"The directory {command.cwd!r} cannot be entered by the account "
+                f"{command.run_as!r}: {error_of(self._value).strerror}.",
+                field="workingDirectory",
             )
-        if not isinstance(answer.get("exit_code"), int):
-            reason = "the process that ran it was killed"
-            raise OutputParseError(command.argv[0], reason, stderr)
-        return int(answer["exit_code"])
+        if self._letter == Answer.ERROR:
+            raise AccountUnavailable(
+                f"{command.argv[0]} could not be run by the account {command.run_as!r}: "
+                f"{error_of(self._value).strerror}."
+            )
+        with contextlib.suppress(ValueError):
+            if self._letter == Answer.EXIT_CODE:
+                return int(self._value)
+        reason = "the process that ran it was killed"
+        raise OutputParseError(command.argv[0], reason, stderr)
 
     def _take(self) -> None:
-        answer = self._process.answer()
-        if answer is not None and answer.get("started"):
+        self._letter, self._value = self._process.answer() or (b"", b"")
+        if self._letter == Answer.STARTED and not self._is_started:
             self._is_started = True
         else:
-            self._answer, self._is_over = answer, True
+            self._is_over = True
 
 
 def _locate(command: Command) -> str:

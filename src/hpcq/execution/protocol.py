@@ -1,10 +1,10 @@
-"""Commands, their results, and the contract of what runs them."""
+"""Commands, their results, and the contracts of what runs them and of what looks at files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["DEFAULT_OUTPUT_LIMIT_BYTES", "Command", "Completed", "Runner"]
+__all__ = ["DEFAULT_OUTPUT_LIMIT_BYTES", "Command", "Completed", "Files", "Runner"]
 
 DEFAULT_OUTPUT_LIMIT_BYTES = 1 << 20
 
@@ -63,5 +63,40 @@ class Runner(Protocol):
             CommandMissing: it does not exist or cannot be executed.
             AccountUnavailable: it could not be run in the name of its account.
             InvalidSpec: its account cannot enter the directory.
+        """
+        ...
+
+
+class Files(Protocol):
+    """Looks at files in the name of one account. All methods may raise OSError."""
+
+    def mode(self, path: str) -> int:
+        """Return the type and the permissions of a file (``st_mode``), links followed."""
+        ...
+
+    def may(self, path: str, access: int) -> bool:
+        """Return whether the account has a kind of access (``os.X_OK``) to a path."""
+        ...
+
+    def link(self, path: str) -> str:
+        """Return where a symbolic link leads."""
+        ...
+
+    def real_path(self, path: str) -> str:
+        """Return the path, without links, of what a path leads to at this moment."""
+        ...
+
+    def read_folder(self, path: str) -> None:
+        """Read the beginning of a folder."""
+        ...
+
+    def read(self, path: str, most_bytes: int, within: Sequence[str] = ()) -> bytes | None:
+        """Return the content of a file, at most so many bytes; None for what is not a file.
+
+        Args:
+            path: the file.
+            most_bytes: the length of the longest content.
+            within: the folders, without links, of which one has to hold what was opened, or EXDEV
+                is raised, as openat2(2) does; none for no bound.
         """
         ...

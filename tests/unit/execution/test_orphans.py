@@ -12,7 +12,6 @@ from tests.faults.fake import FakeScheduler, left_behind, processes_with
 
 from hpcq.domain.errors import SchedulerError
 from hpcq.execution import orphans
-from hpcq.execution.account_process import end_orphans_of
 from hpcq.execution.orphans import end_orphans
 from hpcq.schedulers.testing.jobs import Study
 from hpcq.schedulers.testing.service import Service
@@ -121,7 +120,13 @@ def test_processes_of_other_accounts_are_left_alone_by_all_but_root(
 ) -> None:
     others = [start("echo ready; read x", mark, user=user) for user in (0, 65533)]
     ours = start("echo ready; read x", mark, user=65534)
-    end_orphans_of("nobody", mark)
+    pid = os.fork()
+    if pid == 0:
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        os._exit(end_orphans(mark))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     assert ours.wait() == -signal.SIGKILL
     assert [process.poll() for process in others] == [None, None]
 

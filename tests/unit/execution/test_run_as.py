@@ -1,5 +1,6 @@
 """Commands in the name of another account: exact outcomes, and nothing that lives on."""
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -19,7 +20,9 @@ from hpcq.domain.errors import (
     InvalidSpec,
     OutputParseError,
 )
+from hpcq.domain.jobs import JobUid, NativeId, SubmissionKey
 from hpcq.execution.account_process import AccountFiles, AccountProcess
+from hpcq.execution.as_account import Answer
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.orphans import end_orphans
 from hpcq.execution.protocol import Command
@@ -67,6 +70,18 @@ async def test_command_has_the_accounts_rights_and_what_it_was_given(runner: Loc
     assert (done.stderr, done.exit_code) == (b"e\n", 0)
 
 
+async def test_command_may_hold_ids_and_keys(runner: LocalRunner) -> None:
+    key, native_id = SubmissionKey.for_uid(JobUid.new()), NativeId("12")
+    command = Command(
+        argv=("/bin/echo", native_id),
+        env={"KEY": key},
+        mark=key,
+        run_as=ACCOUNT,
+        timeout_seconds=PATIENCE_SECONDS,
+    )
+    assert (await runner.run(command)).stdout == b"12\n"
+
+
 @pytest.mark.parametrize(("script", "exit_code"), [("exit 7", 7), ("kill -TERM $$", -15)])
 async def test_status_and_signal_are_told_exactly(
     runner: LocalRunner, script: str, exit_code: int
@@ -81,6 +96,21 @@ async def test_command_past_its_limit_is_ended_with_its_children(
     with pytest.raises(CommandTimedOut) as caught:
         await runner.run(sh(script, timeout_seconds=2.0))
     assert caught.value.stdout in (b"begun\n", b"")
+    until(lambda: processes_with(name) == [])
+
+
+async def test_program_that_the_account_stopped_is_ended(runner: LocalRunner, name: str) -> None:
+    with pytest.raises(CommandTimedOut):
+        await runner.run(sh(f"kill -STOP $PPID; exec /bin/sleep 300.{name}", timeout_seconds=2.0))
+    until(lambda: processes_with(name) == [])
+
+
+async def test_close_of_the_runner_ends_commands(runner: LocalRunner, name: str) -> None:
+    running = asyncio.create_task(runner.run(sh(f"/bin/sleep 300.{name}")))
+    await asyncio.to_thread(until, lambda: len(processes_with(name)) >= 1)
+    runner.close()
+    with pytest.raises(OutputParseError, match="was killed"):
+        await running
     until(lambda: processes_with(name) == [])
 
 
@@ -117,7 +147,7 @@ async def test_root_is_never_the_account(runner: LocalRunner) -> None:
 def begun(script: str, mark: str = "") -> AccountProcess:
     process = AccountProcess(ACCOUNT, stdout=subprocess.PIPE)
     process.run(sh(script, mark=mark), "/bin/sh")
-    assert process.answer() == {"started": True}
+    assert process.answer() == (Answer.STARTED, b"")
     return process
 
 

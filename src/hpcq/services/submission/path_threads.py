@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from hpcq.domain.errors import Overloaded, PathUnavailable
-from hpcq.execution.files import Files, OwnFiles
+from hpcq.execution.files import OwnFiles
+from hpcq.execution.protocol import Files
 
 __all__ = ["PathThreads", "Visit"]
 

@@ -20,7 +20,8 @@ from hpcq.domain.jobs import JobSpec
 from hpcq.domain.outputs import default_name, fill_pattern, place_outputs
 from hpcq.execution.account_process import AccountFiles
 from hpcq.execution.accounts import Accounts
-from hpcq.execution.files import Files, is_within
+from hpcq.execution.files import is_within
+from hpcq.execution.protocol import Files
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.programs.request import split_legacy_command
 from hpcq.services.submission.path_threads import PathThreads, Visit
