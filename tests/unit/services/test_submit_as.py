@@ -110,6 +110,17 @@ async def test_job_from_elsewhere_is_changed_in_the_name_of_its_owner_if_a_perso
     assert noted(world) == [("cancel", run_as)]
 
 
+async def test_job_of_an_account_is_changed_by_a_service_that_submits_as_itself(
+    world: World,
+) -> None:
+    record = (await world.jobs.submit(ANA, world.spec)).record
+    world.accounts = None
+    await world.restart()
+    await world.tick(5)
+    await world.jobs.cancel(BOB, record.uid)
+    assert noted(world)[-1] == ("cancel", None)
+
+
 async def test_unclear_job_is_looked_for_among_those_of_its_account(world: World) -> None:
     lost = SchedulerUnavailable("The network is down.")
     world.scheduler.fail_next("submit", lost, after_effect=True)
