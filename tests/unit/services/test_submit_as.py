@@ -1,5 +1,6 @@
 """Submitting and changing jobs in the name of the account of whoever asks."""
 
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,10 +10,15 @@ from pathlib import Path
 import pytest
 from tests.unit.services.kit import World
 
-from hpcq.domain.errors import InvalidSpec, NotAuthorized, SchedulerUnavailable
+from hpcq.domain.errors import (
+    InvalidSpec,
+    NotAuthorized,
+    PathUnavailable,
+    SchedulerUnavailable,
+)
 from hpcq.domain.jobs import NativeId, SubmissionKey
 from hpcq.domain.principals import Method, Principal, Role
-from hpcq.execution.accounts import Accounts
+from hpcq.execution.accounts import Account, Accounts
 from hpcq.execution.files import OwnFiles
 from hpcq.schedulers.testing.fake import FakeScheduler
 from hpcq.services.submission import paths
@@ -85,6 +91,21 @@ async def test_user_without_an_account_submits_nothing(world: World) -> None:
     with pytest.raises(NotAuthorized, match="'bob' has no account here"):
         await world.jobs.submit(BOB, world.spec)
     assert world.scheduler.submitted == {}
+
+
+async def test_directory_of_accounts_that_hangs_costs_the_time_limit_alone() -> None:
+    let_go = threading.Event()
+
+    class Hanging(Accounts):
+        def of(self, user: str) -> Account:
+            let_go.wait()
+            return super().of(user)
+
+    checker = paths.PathChecker(FakeScheduler(), 0.1, accounts=Hanging(None, 1))
+    with pytest.raises(PathUnavailable, match="'ana' could not be used within"):
+        await checker.account_of("ana")
+    let_go.set()
+    checker.close()
 
 
 async def test_key_stands_for_the_request_and_not_for_the_account(world: World) -> None:
