@@ -149,7 +149,12 @@ def test_account_without_a_rule_is_refused(
     told = service.sh(people[1].pw_name, "true")
     assert told["error"] == "AccountUnavailable"
     assert "a password is required" in told["detail"]
-    assert service.ask(read=[people[1].pw_name, "/etc/passwd"])["error"] == "AccountUnavailable"
+    told = service.ask(read=[people[1].pw_name, "/etc/passwd"])
+    assert told["error"] == "AccountUnavailable"
+    assert "a password is required" in told["detail"]
+    told = service.ask(end=[people[1].pw_name, "hpcq-x"])
+    assert told["error"] == "SchedulerError"
+    assert "a password is required" in told["detail"]
 
 
 def test_rule_gives_no_other_program(people: list[pwd.struct_passwd], program: Path) -> None:

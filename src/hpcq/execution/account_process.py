@@ -148,8 +148,8 @@ class AccountProcess:
             with contextlib.suppress(OSError):
                 os.set_blocking(self.process.stderr.fileno(), False)
                 stderr = self.process.stderr.read(_MOST_MESSAGE_BYTES) or b""
-        reason = excerpt(stderr) or "it ended without a word"
-        return f"The service cannot act in the name of the account {self.account!r}: {reason}"
+        reason = excerpt(stderr) or "there is no answer"
+        return f"The service cannot act in the name of the account {self.account!r}: {reason}."
 
     def kill(self) -> None:
         """End it, and what it runs; without waiting. Another thread may be reading the line."""
@@ -183,16 +183,16 @@ class AccountFiles:
     def __init__(self, account: str, seconds: float) -> None:
         self._process = AccountProcess(account)
         self._process.line.settimeout(seconds)
-        try:
+        has_started = False
+        # One that has ended takes no request: its last words say why.
+        with contextlib.suppress(ConnectionError, TimeoutError):
             self._process.ask({"look": True})
-            if self._process.answer() is None:
-                raise AccountUnavailable(self._process.why_not())
-        except OSError as error:
-            raise AccountUnavailable(self._process.why_not(str(error).encode())) from None
-        except AccountUnavailable:
+            has_started = self._process.answer() == (Answer.STARTED, b"")
+        if not has_started:
+            reason = self._process.why_not()
             self._process.kill()
             self._process.close()
-            raise
+            raise AccountUnavailable(reason)
         # A file system may take as long as it likes; whoever waits does not wait for this.
         self._process.line.settimeout(None)
 
@@ -262,12 +262,12 @@ def end_orphans_of(account: str, mark: str) -> None:
     process = AccountProcess(account)
     try:
         process.line.settimeout(_PATIENCE_SECONDS)
-        process.ask({"end": str(mark)})
-        letter, value = process.answer() or (b"", b"")
+        letter, value = b"", b""
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            process.ask({"end": str(mark)})
+            letter, value = process.answer() or (b"", b"")
         if letter != Answer.NUMBER:
             raise SchedulerError(excerpt(value) or process.why_not())
-    except OSError as error:
-        raise SchedulerError(process.why_not(str(error).encode())) from None
     finally:
         process.kill()
         process.close()

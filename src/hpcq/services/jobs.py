@@ -263,9 +263,9 @@ class JobService:
 
     async def _account_of(self, record: JobRecord) -> str | None:
         """Return the account in whose name the scheduler is told to change a job."""
-        if record.submitted_here:
-            return record.run_as
-        owner = None if record.seen is None else record.seen.owner
+        owner = record.run_as
+        if not record.submitted_here and record.seen is not None:
+            owner = record.seen.owner
         return await self.paths.usable_account(owner)
 
     async def _remove(self, record: JobRecord, by: str | None) -> JobRecord:

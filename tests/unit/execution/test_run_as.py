@@ -6,6 +6,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from hpcq.domain.errors import (
     OutputParseError,
 )
 from hpcq.domain.jobs import JobUid, NativeId, SubmissionKey
+from hpcq.execution import account_process
 from hpcq.execution.account_process import AccountFiles, AccountProcess
 from hpcq.execution.as_account import Answer
 from hpcq.execution.local import LocalRunner
@@ -205,6 +207,25 @@ def test_files_are_seen_as_the_account_sees_them() -> None:
             files.read("/etc/shadow", 10)
         with pytest.raises(FileNotFoundError):
             files.mode("/none/\udcff")
+
+
+def test_sudo_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(account_process, "_command", lambda _: ["/bin/sleep", f"300.{name}"])
+    with pytest.raises(AccountUnavailable, match="'nobody': there is no answer"):
+        AccountFiles(ACCOUNT, 0.1)
+    assert processes_with(name) == []
+
+
+@pytest.mark.parametrize("answer", [b"", b"garbage", b"\xff" * 5000])
+def test_answers_of_another_program_are_not_believed(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    """An account has power over its processes, and may put others in their place."""
+    script = "import sys, os; os.write(0, bytes.fromhex(sys.argv[1]))"
+    command = [sys.executable, "-c", script, answer.hex()]
+    monkeypatch.setattr(account_process, "_command", lambda _: command)
+    with pytest.raises(AccountUnavailable), AccountFiles(ACCOUNT, PATIENCE_SECONDS) as files:
+        files.mode("/")
 
 
 def test_files_of_an_account_that_is_not_there_are_unavailable() -> None:

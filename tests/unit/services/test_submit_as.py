@@ -1,5 +1,6 @@
 """Submitting and changing jobs in the name of the account of whoever asks."""
 
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,10 +10,15 @@ from pathlib import Path
 import pytest
 from tests.unit.services.kit import World
 
-from hpcq.domain.errors import InvalidSpec, NotAuthorized, SchedulerUnavailable
+from hpcq.domain.errors import (
+    InvalidSpec,
+    NotAuthorized,
+    PathUnavailable,
+    SchedulerUnavailable,
+)
 from hpcq.domain.jobs import NativeId, SubmissionKey
 from hpcq.domain.principals import Method, Principal, Role
-from hpcq.execution.accounts import Accounts
+from hpcq.execution.accounts import Account, Accounts
 from hpcq.execution.files import OwnFiles
 from hpcq.schedulers.testing.fake import FakeScheduler
 from hpcq.services.submission import paths
@@ -87,6 +93,21 @@ async def test_user_without_an_account_submits_nothing(world: World) -> None:
     assert world.scheduler.submitted == {}
 
 
+async def test_directory_of_accounts_that_hangs_costs_the_time_limit_alone() -> None:
+    let_go = threading.Event()
+
+    class Hanging(Accounts):
+        def of(self, user: str) -> Account:
+            let_go.wait()
+            return super().of(user)
+
+    checker = paths.PathChecker(FakeScheduler(), 0.1, accounts=Hanging(None, 1))
+    with pytest.raises(PathUnavailable, match="'ana' could not be used within"):
+        await checker.account_of("ana")
+    let_go.set()
+    checker.close()
+
+
 async def test_key_stands_for_the_request_and_not_for_the_account(world: World) -> None:
     first = await world.jobs.submit(ANA, world.spec, "key")
     second = await world.jobs.submit(ANA, world.spec, "key")
@@ -108,6 +129,17 @@ async def test_job_from_elsewhere_is_changed_in_the_name_of_its_owner_if_a_perso
     await world.tick(5)
     await world.jobs.cancel(BOB, native_id)
     assert noted(world) == [("cancel", run_as)]
+
+
+async def test_job_of_an_account_is_changed_by_a_service_that_submits_as_itself(
+    world: World,
+) -> None:
+    record = (await world.jobs.submit(ANA, world.spec)).record
+    world.accounts = None
+    await world.restart()
+    await world.tick(5)
+    await world.jobs.cancel(BOB, record.uid)
+    assert noted(world)[-1] == ("cancel", None)
 
 
 async def test_unclear_job_is_looked_for_among_those_of_its_account(world: World) -> None:
