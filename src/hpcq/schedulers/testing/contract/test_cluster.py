@@ -26,7 +26,8 @@ def test_queues_and_nodes_can_run_jobs(service: Service) -> None:
         assert answer.headers["X-Stale"] == "false"
         assert answer.headers["X-As-Of"]
     names = {queue["name"] for queue in queues.json() if queue["isOpen"]}
-    assert names
+    # Some schedulers have none, or tell users of none.
+    assert bool(names) == bool(queues.json())
     up = [node for node in nodes.json() if node["isUp"]]
     assert up
     assert all(node["slotsTotal"] and node["memory"] for node in up)
