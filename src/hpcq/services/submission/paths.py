@@ -143,7 +143,6 @@ class PathChecker:
             return await self._threads.run(look)
 
         def look_as(visit: Visit) -> _T:
-            visit.account = name
             if accounts is None:
                 raise NotAuthorized(
                     f"This service does not submit in the name of {name!r} any more: SUBMIT_AS is "
@@ -155,7 +154,7 @@ class PathChecker:
                 visit.files = files
                 return look(visit)
 
-        return await self._threads.run(look_as)
+        return await self._threads.run(look_as, name)
 
     @property
     def _most_bytes(self) -> int:
