@@ -8,7 +8,7 @@ READY_TO_RUN := $(VENV)/.ready-to-run
 READY_TO_DEVELOP := $(VENV)/.ready-to-develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test chaos vandals lint format docs lock bench clean clean-clusters
+.PHONY: help setup demo check test chaos vandals fuzz sbom lint format docs lock bench clean clean-clusters
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,14 @@ chaos: $(READY_TO_DEVELOP) ## Kill the service while 2,000 jobs for each schedul
 
 vandals: $(READY_TO_DEVELOP) ## Let jobs of LOCAL damage their run directories, 10,000 times
 	@$(BIN)/python -m tests.vandals $(VANDALS)
+
+fuzz: $(READY_TO_DEVELOP) ## Search for bytes that break parsers and tokens (FUZZ="--seconds 600 pbs-text")
+	@$(BIN)/python -m tests.fuzz $(FUZZ)
+
+sbom: $(READY_TO_DEVELOP) ## Write the bill of materials, dist/sbom.cdx.json (CycloneDX)
+	@mkdir -p dist
+	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application \
+	    --output-reproducible --output-file dist/sbom.cdx.json requirements.txt
 
 lint: $(READY_TO_DEVELOP) ## Check style, types and imports
 	@scripts/lint.sh
@@ -54,7 +62,7 @@ clean-clusters: ## Stop the schedulers and the PostgreSQL that `make test` left 
 	@scripts/clusters.sh down
 
 clean: clean-clusters ## Stop them and remove everything that was made here, .venv too
-	@rm -rf $(VENV) .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+	@rm -rf $(VENV) .demo .fuzz build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
 	    .import_linter_cache
 	@find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
 

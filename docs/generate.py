@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcq.api import problems
+from hpcq.api.metrics import METRICS
 from hpcq.config import Settings
 from hpcq.settings import table
 
@@ -21,6 +22,7 @@ __all__ = [
     "Failure",
     "errors_page",
     "failures_page",
+    "metrics_page",
     "outdated",
     "settings_page",
 ]
@@ -117,8 +119,11 @@ _WHAT_TO_DO = {
     "the wrong type, or a parameter is given twice. `field` names the first one, `detail` the "
     'first twenty. Not wrong: a number as text (`"4"`), `4.0` for 4, a number in `args`, null for '
     'what is not mandatory, and `""` for `name`, which is the default name then.',
-    "quota_exceeded": "A limit of the site was reached: jobs per user, slots, a full queue. "
-    "`schedulerMessage` says which. Submit again when other jobs have ended.",
+    "quota_exceeded": "A limit of the site was reached: jobs per user, slots, a full queue. It is "
+    "the scheduler's (`schedulerMessage` says which) or this service's (`MAX_JOBS_PER_USER`). "
+    "Submit again when other jobs have ended.",
+    "too_many_requests": "You send more requests than `MAX_REQUESTS_PER_SECOND`. Send this one "
+    "again after `retryAfter`, and ask more slowly: one `GET /jobs` tells of all jobs.",
     "internal_error": "A defect of this service. Its log has the reason under the answer's "
     "`X-Request-ID`; please report it.",
     "unsupported": "The scheduler of this cluster cannot express `field`. Leave it out. The "
@@ -165,6 +170,30 @@ def errors_page() -> str:
 def settings_page() -> str:
     """Return the table of all settings, in the order in which they are declared."""
     return _NOTE + _SETTINGS_HEAD + table(Settings)
+
+
+_METRICS_HEAD = """\
+# Metrics
+
+`GET /metrics` answers with these metrics; [Monitoring](../monitoring.md) says how Prometheus reads
+them, and which alerts are useful. No label holds a user, a path or a job.
+
+Beside them stand those of the process (`process_…`: memory, CPU time, open files, start), and of
+Python (`python_…`).
+
+| Metric | Kind | Labels | Meaning |
+|---|---|---|---|
+"""
+
+
+def metrics_page() -> str:
+    """Return the table of all metrics, in the order in which they are declared."""
+    lines = (
+        f"| `{metric.name}` | {metric.kind} | {', '.join(metric.labels) or 'none'} "
+        f"| {_cell(metric.meaning)} |\n"
+        for metric in METRICS
+    )
+    return _NOTE + _METRICS_HEAD + "".join(lines)
 
 
 _TESTS = _DOCS.parent / "tests" / "failures"
@@ -256,6 +285,7 @@ def _tests_of(failure: Failure) -> str:
 
 PAGES: Mapping[Path, Callable[[], str]] = {
     _REFERENCE / "settings.md": settings_page,
+    _REFERENCE / "metrics.md": metrics_page,
     _DOCS / "errors.md": errors_page,
     _DOCS / "failures.md": failures_page,
 }

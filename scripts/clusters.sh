@@ -34,8 +34,8 @@ up)
     start oar "OAR"
     start postgres "PostgreSQL"
     start modules "Environment Modules and Lmod"
-    start sudo "sudo"
     start oidc "an OpenID Connect provider"
+    start sudo "sudo"
     ;;
 down)
     # The shared ones, and those that tests of outages have for themselves.

@@ -4,18 +4,33 @@ import contextlib
 import os
 import pwd
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["made_accounts", "run_as"]
+__all__ = ["Account", "made_accounts", "make_folder", "run_as"]
+
+Account = pwd.struct_passwd
 
 _ATTEMPTS = 100
 _PAUSE_SECONDS = 0.1
 
 
+def make_folder(prefix: str, place: Path | None = None) -> Path:
+    """Make a folder that other accounts can enter, as they cannot enter pytest's own.
+
+    Args:
+        prefix: of its name.
+        place: the folder for it, in place of the system's.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+    folder.chmod(0o755)
+    return folder
+
+
 @contextlib.contextmanager
-def made_accounts(count: int, homes: Path) -> Iterator[list[pwd.struct_passwd]]:
+def made_accounts(count: int, homes: Path) -> Iterator[list[Account]]:
     """Make accounts with homes of their own; they share one group beside their primary ones.
 
     Args:
@@ -33,11 +48,11 @@ def made_accounts(count: int, homes: Path) -> Iterator[list[pwd.struct_passwd]]:
     finally:
         for name in names:
             with contextlib.suppress(subprocess.CalledProcessError):
-                _change("userdel", name)
+                _change("userdel", "--force", name)
         _change("groupdel", group)
 
 
-def run_as(account: pwd.struct_passwd, command: str) -> subprocess.CompletedProcess[str]:
+def run_as(account: Account, command: str) -> subprocess.CompletedProcess[str]:
     """Run a shell command as an account, outside of any job; return it with its output."""
     return subprocess.run(
         ["/bin/sh", "-c", command],

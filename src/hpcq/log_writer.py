@@ -3,12 +3,11 @@
 import contextlib
 import logging
 import os
-import queue
-import threading
+
+from hpcq.line_queue import LineQueue
 
 __all__ = ["LogWriter"]
 
-_MOST_LINES = 10_000
 _LONGEST_LINE = 16_384
 _LAST_SECONDS = 2.0
 
@@ -22,48 +21,37 @@ class LogWriter(logging.Handler):
         most_lines: how many lines may wait.
     """
 
-    def __init__(self, descriptor: int, most_lines: int = _MOST_LINES) -> None:
+    def __init__(self, descriptor: int, most_lines: int = 10_000) -> None:
         super().__init__()
         self._descriptor = descriptor
-        self._lines: queue.Queue[bytes] = queue.Queue(most_lines)
-        self._dropped = 0
-        threading.Thread(target=self._write, name="hpcq-log", daemon=True).start()
+        self._lines = LineQueue("hpcq-log", self._write, self._note, most_lines)
+
+    @property
+    def dropped(self) -> int:
+        """The number of lines that were dropped so far."""
+        return self._lines.dropped
 
     def emit(self, record: logging.LogRecord) -> None:
         """Have a line written."""
         try:
-            line = self.format(record).encode("utf-8", "backslashreplace")
+            line = self.format(record)
         except Exception:
             self.handleError(record)
             return
-        # The handler's lock is held: no other thread puts or counts.
-        try:
-            if self._dropped:
-                self._lines.put_nowait(self._note())
-                self._dropped = 0
-            self._lines.put_nowait(line[:_LONGEST_LINE] + b"\n")
-        except queue.Full:
-            self._dropped += 1
+        self._lines.put(line[:_LONGEST_LINE])
 
     def flush(self) -> None:
         """Wait until all lines are written; two seconds at most, for nobody may be reading."""
-        with self._lines.all_tasks_done:
-            self._lines.all_tasks_done.wait_for(
-                lambda: not self._lines.unfinished_tasks, _LAST_SECONDS
-            )
+        self._lines.flush(_LAST_SECONDS)
 
-    def _write(self) -> None:
-        while True:
-            self._write_whole(self._lines.get())
-            self._lines.task_done()
-
-    def _note(self) -> bytes:
-        message = f"{self._dropped} lines of the log are missing here: nobody read it."
+    def _note(self, missing: int) -> str:
+        message = f"{missing} lines of the log are missing here: nobody read it."
         record = logging.LogRecord("hpcq.log", logging.WARNING, "", 0, message, None, None)
-        return self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+        return self.format(record)
 
-    def _write_whole(self, line: bytes) -> None:
+    def _write(self, line: str) -> None:
+        left = line.encode("utf-8", "backslashreplace")[:_LONGEST_LINE] + b"\n"
         # Not through a stream: the interpreter would wait for its lock when it ends.
         with contextlib.suppress(OSError):
-            while line:
-                line = line[os.write(self._descriptor, line) :]
+            while left:
+                left = left[os.write(self._descriptor, left) :]

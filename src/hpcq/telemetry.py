@@ -13,6 +13,8 @@ import structlog
 from hpcq.log_writer import LogWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["RequestLog", "configure_logging"]
@@ -25,8 +27,8 @@ _log = structlog.get_logger("hpcq.request")
 
 def configure_logging(
     log_format: Literal["console", "json"], log_level: str, stream: TextIO | None = None
-) -> None:
-    """Send all log lines to ``stream``, standard error by default.
+) -> logging.Handler:
+    """Send all log lines to ``stream``, standard error by default; return what writes them.
 
     Args:
         log_format: ``console``, to read; ``json``, one object a line.
@@ -49,6 +51,7 @@ def configure_logging(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+    return handler
 
 
 def _shared() -> list[structlog.typing.Processor]:
@@ -118,10 +121,18 @@ class RequestLog:
 
     A caller's own ``X-Request-ID`` is kept if it is an ordinary word, so that one id follows a
     request through several services. The query is not logged, because it may hold private filters.
+
+    Args:
+        app: what answers.
+        observe: called at the end of each request, with its scope, the status of its answer (None
+            if none began) and the seconds that it took.
     """
 
-    def __init__(self, app: "ASGIApp") -> None:
+    def __init__(
+        self, app: "ASGIApp", observe: "Callable[[Scope, int | None, float], None]"
+    ) -> None:
         self._app = app
+        self._observe = observe
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if scope["type"] != "http":
@@ -145,7 +156,9 @@ class RequestLog:
             try:
                 await self._app(scope, receive, send_with_id)
             finally:
-                _log_request(scope, status, time.perf_counter() - began)
+                seconds = time.perf_counter() - began
+                self._observe(scope, status, seconds)
+                _log_request(scope, status, seconds)
 
 
 def _request_id(scope: "Scope") -> str:

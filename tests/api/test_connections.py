@@ -78,6 +78,13 @@ def exchange(service: Service, *sent: bytes) -> bytes:
         return read_all(connection)
 
 
+def metrics(service: Service) -> dict[str, float]:
+    """Return the metrics without labels, asked for over a connection of their own."""
+    lines = httpx.get(f"{service.url}/metrics").text.splitlines()
+    pairs = (line.split(" ") for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs if "{" not in name}
+
+
 def problem(answer: bytes) -> dict[str, Any]:
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"content-type: application/problem+json" in head
@@ -221,6 +228,11 @@ def test_oldest_waiting_connection_makes_place(tmp_path: Path) -> None:
         assert read_all(opened[0]) == b""
         opened[-1].sendall(LIVE[10:])
         assert b"200 OK" in read_answer(opened[-1])
+        found = metrics(service)
+        assert found["hpcq_connections_limit"] == found["hpcq_connections_open"] == 12
+        assert found["hpcq_connections_total"] >= 30
+        assert found["hpcq_connections_displaced_total"] >= 30 - 12
+        assert found["hpcq_log_lines_dropped_total"] == 0
 
 
 def test_connection_beyond_all_places_is_told(tmp_path: Path) -> None:
@@ -235,6 +247,7 @@ def test_connection_beyond_all_places_is_told(tmp_path: Path) -> None:
         for connection in busy:
             connection.close()
         until(lambda: b"200 OK" in exchange(service, LIVE[:-2] + b"Connection: close\r\n\r\n"))
+        assert metrics(service)["hpcq_connections_refused_total"] >= 1
 
 
 def test_reader_that_does_not_read_is_cut_off(hasty: Service, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ __all__ = ["AS_USER", "SUBMIT", "Result", "run_campaign"]
 
 SUBMIT = {"SLURM": "sbatch", "SGE": "qsub", "TORQUE": "qsub", "PBS": "qsub"}
 """The command of each scheduler that has one."""
-AS_USER = ("SLURM", "SGE")
+AS_USER = ("LOCAL", "SLURM", "SGE")
 """The schedulers with which jobs can be a person's."""
 COMMANDS_PATH = "/usr/bin:/bin"
 """Where real ones are; stand-ins have a ``SCHEDULER_PATH`` of their own."""

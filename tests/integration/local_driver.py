@@ -1,6 +1,7 @@
 """A service in small, to be killed: submits jobs to LOCAL and dies at a chosen step.
 
-Run as ``local_driver.py DIRECTORY SLOTS JOBS STEP``. Prints the id of each job that was taken.
+Run as ``local_driver.py DIRECTORY SLOTS JOBS STEP [ACCOUNT]``. Prints the id of each job that was
+taken.
 """
 
 import asyncio
@@ -61,13 +62,15 @@ def die_at(step: str, call: int) -> None:
     setattr(owner, name, waiting if asyncio.iscoroutinefunction(original) else working)
 
 
-async def main(directory: Path, slots: int, count: int, prepare: Callable[[], None]) -> None:
+async def main(
+    directory: Path, slots: int, count: int, account: str | None, prepare: Callable[[], None]
+) -> None:
     from tests.integration.local_site import LocalSite
 
     site = await LocalSite(directory, slots=slots).start()
     prepare()
     for _ in range(count):
-        native_id = await site.submit(directory / "work" / "job.sh")
+        native_id = await site.submit(directory / "work" / "job.sh", run_as=account)
         print(native_id, flush=True)
     await asyncio.sleep(60)
 
@@ -75,6 +78,6 @@ async def main(directory: Path, slots: int, count: int, prepare: Callable[[], No
 if __name__ == "__main__":
     # Standard output is for ids.
     configure_logging("console", "INFO", sys.stderr)
-    place, slots, count, step = sys.argv[1:]
+    place, slots, count, step, *account = sys.argv[1:]
     arm = (lambda: None) if step == "never" else (lambda: die_at(step, 2))
-    asyncio.run(main(Path(place), int(slots), int(count), arm))
+    asyncio.run(main(Path(place), int(slots), int(count), account[0] if account else None, arm))

@@ -5,10 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
+from tests.accounts import Account, make_folder
 from tests.integration.local_driver import STEPS
 from tests.integration.local_site import LocalSite
 
@@ -18,6 +21,7 @@ from hpcq.domain.states import JobState
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
+RECORD = "echo $HPCQ_JOB_ID >> ran\nexit $HPCQ_JOB_ID\n"
 
 
 @pytest.fixture
@@ -25,12 +29,15 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def start_service(directory: Path, slots: int, jobs: int, step: str) -> subprocess.Popen[str]:
-    driver = ["-m", "tests.integration.local_driver", str(directory), str(slots), str(jobs), step]
+def start_service(
+    directory: Path, slots: int, jobs: int, step: str, *account: str, **environment: str
+) -> subprocess.Popen[str]:
+    words = (str(directory), str(slots), str(jobs), step, *account)
+    driver = ["-m", "tests.integration.local_driver", *words]
     return subprocess.Popen(
         [sys.executable, *driver],
         cwd=ROOT,
-        env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PATH": os.environ["PATH"]},
+        env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PATH": os.environ["PATH"], **environment},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -63,9 +70,43 @@ async def test_a_crash_at_any_step_leaves_a_legal_spool(
 ) -> None:
     """Each job that was taken runs once; one in doubt runs once or never."""
     site = LocalSite(tmp_path, slots=2)
-    site.script("echo $HPCQ_JOB_ID >> ran\nexit $HPCQ_JOB_ID\n")
+    site.script(RECORD)
     with start_service(tmp_path, 2, 4, f"{when}:{step}") as service:
-        output, _ = await asyncio.to_thread(service.communicate)
+        ran = await judge_crash(site, service)
+    assert int(await site.submit(site.work / "job.sh")) > max(map(int, ran))
+    await site.until(lambda jobs: not jobs)
+    await site.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run jobs as other accounts")
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_crash_at_any_step_leaves_nothing_of_a_job_of_another_account(
+    homes: Path, people: list[Account], monkeypatch: pytest.MonkeyPatch, when: str, step: str
+) -> None:
+    directory = make_folder("crash-", homes)
+    folders = make_folder("folders-", homes)
+    monkeypatch.setattr(tempfile, "tempdir", str(folders))
+    ana = people[0]
+    site = LocalSite(directory, slots=2)
+    site.script(RECORD)
+    os.chown(site.work, ana.pw_uid, ana.pw_gid)
+    with start_service(
+        directory, 2, 4, f"{when}:{step}", ana.pw_name, TMPDIR=str(folders)
+    ) as service:
+        await judge_crash(site, service)
+    assert (site.work / "ran").owner() == ana.pw_name
+    await site.stop()
+    assert os.listdir(folders) == []
+
+
+async def judge_crash(site: LocalSite, service: subprocess.Popen[str]) -> Collection[str]:
+    """Wait for the end of a service, start another one, and check that each job ran once.
+
+    Returns:
+        The ids of the jobs.
+    """
+    output, _ = await asyncio.to_thread(service.communicate)
     assert service.returncode == -signal.SIGKILL
     taken = output.split()
     await site.start()
@@ -77,6 +118,4 @@ async def test_a_crash_at_any_step_leaves_a_legal_spool(
     for native_id in ran:
         job = await site.ended(NativeId(native_id))
         assert (job.state, job.exit_code) == (JobState.FAILED, int(native_id))
-    assert int(await site.submit(site.work / "job.sh")) > max(map(int, ran))
-    await site.until(lambda jobs: not jobs)
-    await site.stop()
+    return ran

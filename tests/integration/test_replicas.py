@@ -300,7 +300,7 @@ async def test_a_lease_whose_renewal_hangs_is_not_relied_on(
         return await take()
 
     monkeypatch.setattr(lease, "take", hang)
-    await until(lambda: not one.replica._is_watching)
+    await until(lambda: not one.replica.is_leader)
     never.set()
     asked = one.door.asked
     await until(lambda: one.door.asked > asked)

@@ -101,7 +101,8 @@ class Site:
 
 
 SCHEDULERS = [
-    pytest.param(name, marks=getattr(pytest.mark, name.lower())) for name in ("SLURM", "SGE")
+    "LOCAL",
+    *(pytest.param(name, marks=getattr(pytest.mark, name.lower())) for name in ("SLURM", "SGE")),
 ]
 
 

@@ -126,7 +126,7 @@ def request(path: str, **headers: str) -> list[Any]:
         "client": ("192.0.2.7", 36872),
         "headers": [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()],
     }
-    asyncio.run(RequestLog(answer)(scope, receive, send))
+    asyncio.run(RequestLog(answer, lambda *_: None)(scope, receive, send))
     return sent
 
 

@@ -1,15 +1,24 @@
-"""Random vandalism of jobs of LOCAL against their own run directories and processes.
+"""Random vandalism of jobs of LOCAL against their own run directories, folders and processes.
 
 Vandals and harmless jobs run side by side, each writes its name into a ledger outside, and the
 service is stopped or killed in between. Then no harmless job may have noticed, none may have run
 twice, each must have an end, and the service must start again.
+
+Jobs run as the service's account, or vandals as one account and harmless jobs as another. Other
+accounts must not reach anything of the service's at all: no end may be unknown, nothing that links
+lead to may change, and no folder of a job may stay.
 """
 
+import os
+import pwd
 import random
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from hpcq.schedulers.testing.jobs import Jobs, Study
+from tests.integration.test_access import token_command
+
+from hpcq.schedulers.testing.jobs import Jobs, Json, Study
 from hpcq.schedulers.testing.service import Service
 from hpcq.schedulers.testing.waiting import until
 
@@ -27,6 +36,12 @@ PLACES = (
     "$RUN/shepherd.log",
     "$SCRIPTS",
     "$SCRIPTS/script",
+    "$FOLDER",
+    "$FOLDER/pe_hostfile",
+    "$FOLDER/nodefile",
+    "$FOLDER/tmp",
+    "$FOLDER/tmp/a",
+    "$FOLDER/tmp/a/b",
 )
 DEEDS = (
     "rm -rf PLACE",
@@ -65,7 +80,9 @@ AGAINST_PROCESSES = (
 )
 SCRIPT = """\
 echo "$NAME" >> ledger
-RUN=$(echo "$RUNS/$HPCQ_JOB_ID".*) SCRIPTS=$(dirname "$0")
+RUN=$(echo "$RUNS/$HPCQ_JOB_ID".*) SCRIPTS=$(dirname "$0") FOLDER=$(dirname "$TMPDIR")
+# Another account cannot see the name.
+[ -e "$RUN" ] || RUN=$RUNS/$HPCQ_JOB_ID.1
 LAUNCHER=$(ps -o ppid= -p $PPID | tr -d ' ')
 # A vandal harms the campaign's own folders and processes, and nothing else of the machine.
 is_ours() { case $(realpath -m -- "$1") in "$CAMPAIGN"/?*) return 0 ;; *) return 1 ;; esac; }
@@ -85,17 +102,35 @@ class Campaign:
         directory: for the service, its log, and the jobs.
         seed: decides all that happens, except the moments.
         acts: the number of acts to reach.
+        accounts: of vandals and of harmless jobs, which can enter the directory; none for the
+            service's own.
     """
 
-    def __init__(self, directory: Path, seed: int, acts: int) -> None:
+    def __init__(
+        self, directory: Path, seed: int, acts: int, accounts: Sequence[pwd.struct_passwd] = ()
+    ) -> None:
         self._random = random.Random(seed)  # noqa: S311 - nothing secret
         self._acts = acts
         self._directory = directory.resolve()
         self._precious = self._directory / "precious"
         self._precious.mkdir(parents=True)
         (self._precious / "file").write_text("precious")
-        self._service = Service(directory / "service", {"CANCEL_GRACE_SECONDS": "0.2"})
+        # The folders of jobs are within reach: an act reaches only what is in the directory.
+        self._folders = self._directory / "folders"
+        self._folders.mkdir()
+        settings = {"CANCEL_GRACE_SECONDS": "0.2", "TMPDIR": str(self._folders)}
+        self._users = [account.pw_name for account in accounts]
+        if self._users:
+            settings["SUBMIT_AS"] = "user"
+        self._tokens: dict[str, str] = {}
+        self._service = Service(directory / "service", settings)
         self._study = Study(directory / "jobs")
+        if self._users:
+            # All jobs write into it. Not sticky: there the kernel may refuse a file of another's.
+            self._study.directory.chmod(0o777)
+            for name in ("ledger", "acts"):
+                (self._study.directory / name).touch()
+                (self._study.directory / name).chmod(0o666)
         self._codes: dict[str, int] = {}
         self._ids: dict[str, str] = {}
         self.findings: list[str] = []
@@ -123,6 +158,9 @@ class Campaign:
     def _start(self) -> None:
         self._service.start()
         self.starts += 1
+        for user in set(self._users) - set(self._tokens):
+            made = token_command(self._service, "create", "--user", user, "--role", "user")
+            self._tokens[user] = made.stdout.strip()
 
     def _round(self) -> None:
         names = [self._submit() for _ in range(JOBS_OF_A_ROUND)]
@@ -140,6 +178,23 @@ class Campaign:
                 self.findings.append(f"{name} ran {count[name]} times: {job}")
             if name.startswith("harmless") and job["exitCode"] != code:
                 self.findings.append(f"{name} did not end with {code}: {job}")
+            if self._users and job["failureKind"] == "SCHEDULER_ERROR":
+                self.findings.append(f"the end of {name} is not known: {job}")
+        if self._users:
+            self._judge_reach()
+
+    def _judge_reach(self) -> None:
+        """Look whether jobs of other accounts have reached what is not theirs."""
+        place = self._precious
+        if os.listdir(place) != ["file"] or (place / "file").read_text() != "precious":
+            self.findings.append(f"{place} was changed")
+        for folder in (place, self._folders, self._service.state_directory):
+            for path in (folder, *folder.rglob("*")):
+                if path.lstat().st_uid != os.geteuid():
+                    self.findings.append(f"{path} was given away")
+        left = os.listdir(self._folders)
+        if left:
+            self.findings.append(f"folders of jobs are left: {left}")
 
     def _submit(self) -> str:
         is_vandal = self._random.random() < 0.7
@@ -157,8 +212,18 @@ class Campaign:
         # A vandal that has stopped itself ends by its limit.
         limit = {"wallTimeLimit": LIMIT_SECONDS} if is_vandal else {}
         job = self._study.job(script, environment=environment, name=name, **limit)
-        self._ids[name] = Jobs(self._service).submit(job)
+        user = self._users[0 if is_vandal else 1] if self._users else None
+        self._ids[name] = self._submit_as(user, job)
         return name
+
+    def _submit_as(self, user: str | None, job: Json) -> str:
+        headers = self._service.client.headers
+        if user is not None:
+            headers["Authorization"] = f"Bearer {self._tokens[user]}"
+        try:
+            return Jobs(self._service).submit(job)
+        finally:
+            headers.pop("Authorization", None)
 
     def _act(self) -> str:
         if self._random.random() < 0.05:

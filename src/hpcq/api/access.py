@@ -12,24 +12,31 @@ from fastapi.routing import APIRoute
 from hpcq.auth.settings import AuthSettings
 from hpcq.domain.principals import Scope
 
-__all__ = ["OPEN", "RULES", "AccessRules", "Names", "Target", "is_foreign_site"]
+__all__ = ["OPEN", "RULES", "UNCOUNTED", "AccessRules", "Names", "Target", "is_foreign_site"]
 
 RULES: Mapping[str, Scope | None] = {
     "healthReady": None,
     "submitJob": Scope.JOBS_WRITE,
     "listJobs": Scope.JOBS_READ,
+    "summarizeJobs": Scope.JOBS_READ,
     "getJob": Scope.JOBS_READ,
     "getJobUsage": Scope.JOBS_READ,
     "deleteJob": Scope.JOBS_WRITE,
     "holdJob": Scope.JOBS_WRITE,
     "releaseJob": Scope.JOBS_WRITE,
+    "getCluster": Scope.JOBS_READ,
+    "listQueues": Scope.JOBS_READ,
+    "listNodes": Scope.JOBS_READ,
     "listPrograms": Scope.PROGRAMS_READ,
+    "getMetrics": Scope.METRICS_READ,
 }
 """The scope that each route asks for, by its operation id; None where any principal will do.
 
 `OPEN` alone asks for no principal. A route without a rule keeps the service from starting.
 """
 OPEN = "healthLive"
+UNCOUNTED = frozenset({"healthReady"})
+"""The routes whose requests do not count for ``MAX_REQUESTS_PER_SECOND``."""
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{1,5})?")
 

@@ -18,6 +18,7 @@ from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
 from hpcq.api.guard import Guard
 from hpcq.api.large_answers import LargeAnswers
+from hpcq.api.metrics import Metrics
 from hpcq.api.middleware import (
     BodyLimit,
     HeadAsGet,
@@ -26,9 +27,12 @@ from hpcq.api.middleware import (
     PlainStartFailure,
 )
 from hpcq.api.program_listing import ProgramListing
+from hpcq.api.rate_limit import RateLimit
 from hpcq.api.requests import BodyPace, refuse_repeated
-from hpcq.api.routers import health, jobs
+from hpcq.api.routers import cluster, health, jobs
+from hpcq.api.routers import metrics as metrics_routes
 from hpcq.api.routers import programs as program_routes
+from hpcq.api.schemas import LimitsOut
 from hpcq.auth.audit import AuditLog
 from hpcq.auth.authenticator import Authenticator
 from hpcq.auth.tokens import TokenVerifier, keep_operator_token
@@ -93,7 +97,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.max_request_values = settings.max_request_values
     app.state.body_pace = BodyPace()
-    routers = [module.router for module in (jobs, program_routes, health)]
+    metrics = app.state.metrics = Metrics(settings.scheduler)
+    modules = (jobs, program_routes, cluster, health, metrics_routes)
+    routers = [module.router for module in modules]
     for router in routers:
         app.include_router(router)
     add_docs(app)
@@ -109,6 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings=settings,
         rules=AccessRules(documented),
         names=Names(settings, settings.host),
+        rate_limit=RateLimit(settings.max_requests_per_second),
     )
     if settings.allowed_origins:
         app.add_middleware(
@@ -119,7 +126,7 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=["ETag", "Idempotent-Replayed", "Link", "Location", "X-As-Of"],
         )
     app.add_middleware(NormalizePath, root_path=root_path)
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, observe=metrics.observe_request)
     app.add_middleware(PlainStartFailure)
     return app
 
@@ -127,7 +134,9 @@ def create_app(settings: Settings) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     prepare_state_directory(settings)
-    runner = LocalRunner()
+    metrics: Metrics = app.state.metrics
+    local_runner = LocalRunner()
+    runner = metrics.measured(local_runner)
     accounts = _accounts(settings)
     options = _scheduler_options(settings, accounts)
     backend = ResilientBackend(
@@ -142,6 +151,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         settings.path_wait_seconds,
         settings.max_script_bytes,
         accounts,
+        settings.allowed_directories,
     )
     services = assemble(
         backend,
@@ -161,13 +171,14 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     tokens = TokenStore(database)
     authenticator = Authenticator(settings, TokenVerifier(tokens, now), _oidc(settings))
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(runner.close)
+        stack.callback(local_runner.close)
         stack.callback(paths.close)
         try:
             audit = _audit_log(settings)
             stack.callback(audit.close)
+            metrics.read_services(services, backend, audit)
             app.state.context = _context(
-                settings, services, backend, programs, authenticator, audit
+                settings, services, backend, programs, authenticator, audit, metrics
             )
             await database.open()
             stack.push_async_callback(database.close)
@@ -238,6 +249,7 @@ def _context(
     programs: ProgramService,
     authenticator: Authenticator,
     audit: AuditLog,
+    metrics: Metrics,
 ) -> Context:
     return Context(
         wire=_wire_format(settings),
@@ -252,9 +264,18 @@ def _context(
         program_listing=ProgramListing(settings.cluster_id),
         submission_check=services.submission_check,
         large_answers=LargeAnswers(settings.max_answers_bytes),
+        cluster=services.cluster,
+        capabilities=backend.capabilities,
+        limits=LimitsOut(
+            max_request_bytes=settings.max_request_bytes,
+            max_args_bytes=settings.max_args_bytes,
+            max_environment_bytes=settings.max_environment_bytes,
+            max_script_bytes=min(settings.max_script_bytes, backend.capabilities.max_script_bytes),
+        ),
         circuits=backend.circuits,
         authenticator=authenticator,
         audit=audit,
+        metrics=metrics,
     )
 
 

@@ -8,11 +8,15 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from hpcq.api.large_answers import LargeAnswers
+from hpcq.api.metrics import Metrics
 from hpcq.api.program_listing import ProgramListing
+from hpcq.api.schemas import LimitsOut
 from hpcq.auth.audit import AuditLog
 from hpcq.auth.authenticator import Authenticator
 from hpcq.domain.principals import Principal
+from hpcq.schedulers.base import Capabilities
 from hpcq.services.circuit_breaker import CircuitBreaker
+from hpcq.services.cluster import ClusterReader
 from hpcq.services.jobs import JobService
 from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.pagination import Pagination
@@ -41,9 +45,13 @@ class Context:
     program_listing: ProgramListing
     submission_check: SubmissionCheck
     large_answers: LargeAnswers
+    cluster: ClusterReader
+    capabilities: Capabilities
+    limits: LimitsOut
     circuits: Mapping[str, CircuitBreaker]
     authenticator: Authenticator
     audit: AuditLog
+    metrics: Metrics
 
 
 # FastAPI calls a dependency that is no coroutine in a thread, at a third of a listing's cost.

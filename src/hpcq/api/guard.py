@@ -2,6 +2,7 @@
 
 import contextlib
 import http
+import time
 from collections.abc import Mapping
 from typing import cast
 
@@ -9,15 +10,16 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hpcq.api.access import AccessRules, Names, Target, is_foreign_site
+from hpcq.api.access import UNCOUNTED, AccessRules, Names, Target, is_foreign_site
 from hpcq.api.context import Context
 from hpcq.api.problems import plain_problem, problem_of
+from hpcq.api.rate_limit import RateLimit
 from hpcq.api.requests import below_root
 from hpcq.auth.authenticator import PEER, Connection, client_address
 from hpcq.auth.settings import AuthSettings
 from hpcq.domain.errors import HpcqError, NotAuthorized
 from hpcq.domain.jobs import JobUid, NativeId
-from hpcq.domain.principals import Principal
+from hpcq.domain.principals import Principal, Role
 from hpcq.domain.units import format_time, now
 from hpcq.services.listing.job_table import JobTable
 
@@ -45,15 +47,22 @@ class Guard:
         settings: who is trusted.
         rules: of the routes.
         names: of the service.
+        rate_limit: of each user but operators.
     """
 
     def __init__(
-        self, app: ASGIApp, settings: AuthSettings, rules: AccessRules, names: Names
+        self,
+        app: ASGIApp,
+        settings: AuthSettings,
+        rules: AccessRules,
+        names: Names,
+        rate_limit: RateLimit,
     ) -> None:
         self._app = app
         self._settings = settings
         self._rules = rules
         self._names = names
+        self._rate_limit = rate_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -65,6 +74,7 @@ class Guard:
         headers, connection = _headers(scope), _connection(scope)
         target = self._rules.target(scope["method"], below_root(scope))
         state = scope.setdefault("state", {})
+        state["operation"] = target.operation
         answered: dict[str, object] = {}
 
         async def send_and_note(message: Message) -> None:
@@ -80,6 +90,8 @@ class Guard:
                 self._check_request(scope, headers)
                 principal = await context.authenticator.identify(connection, headers)
                 state["principal"] = principal
+                if principal.role is not Role.OPERATOR and target.operation not in UNCOUNTED:
+                    self._rate_limit.count(principal.user, time.monotonic())
                 _check_scope(principal, target)
             if _ENCODED_SLASH in scope.get("raw_path", b"").lower():
                 # The routes would take it for a slash, and what stands before may not.

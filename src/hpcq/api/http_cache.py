@@ -1,12 +1,23 @@
-"""Answers that need not be sent whole: what the caller has already, and what it can unpack."""
+"""What an answer tells of its age, and answers that need not be sent whole."""
 
 import re
 
-__all__ = ["SMALLEST_PACKED_BYTES", "accepts_gzip", "is_known"]
+from hpcq.domain.units import format_time
+from hpcq.services.listing.job_table import Freshness
+
+__all__ = ["SMALLEST_PACKED_BYTES", "accepts_gzip", "age_headers", "is_known"]
 
 # Below this a packed answer saves nothing.
 SMALLEST_PACKED_BYTES = 1024
 _NOT_ACCEPTED = re.compile(r"q=0(?:\.0{0,3})?")
+
+
+def age_headers(freshness: Freshness) -> dict[str, str]:
+    """Return the headers that tell how old an answer from memory is."""
+    headers = {"X-Stale": "true" if freshness.stale else "false", "Cache-Control": "no-cache"}
+    if freshness.as_of is not None:
+        headers["X-As-Of"] = format_time(freshness.as_of)
+    return headers
 
 
 def is_known(tag: str, if_none_match: str) -> bool:

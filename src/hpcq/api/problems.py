@@ -51,6 +51,7 @@ PROBLEMS: tuple[tuple[type[errors.HpcqError], int, str, str], ...] = (
     ),
     (errors.WrongState, 409, "wrong_state", "The job's state does not allow this"),
     (errors.QuotaExceeded, 429, "quota_exceeded", "A limit of the site was reached"),
+    (errors.TooManyRequests, 429, "too_many_requests", "Too many requests in a second"),
     (errors.UnsupportedCapability, 501, "unsupported", "The scheduler cannot do this"),
     (errors.SubmissionUnclear, 504, "submission_unclear", "The job may or may not exist"),
     (errors.CommandTimedOut, 504, "scheduler_timeout", "The scheduler did not answer in time"),

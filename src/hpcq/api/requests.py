@@ -36,6 +36,7 @@ __all__ = [
     "Argument",
     "BodyPace",
     "BodyRoute",
+    "NoQuery",
     "Number",
     "RequestModel",
     "WholeNumber",
@@ -83,6 +84,10 @@ class RequestModel(BaseModel):
     def names(cls) -> frozenset[str]:
         """Return the names that are known, as clients write them."""
         return frozenset(info.alias or name for name, info in cls.model_fields.items())
+
+
+class NoQuery(RequestModel):
+    """A route that takes no query parameters and says so."""
 
 
 class BodyRoute(APIRoute):

@@ -7,16 +7,23 @@ from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
 
 from hpcq.domain.programs import ParameterType
+from hpcq.domain.states import JobState, JobStatus
 from hpcq.services.listing import wire
 from hpcq.services.listing.wire import Time, wire_name
 
 __all__ = [
     "Accepted",
+    "CapabilitiesOut",
     "CircuitOut",
+    "ClusterOut",
     "Health",
     "Job",
+    "JobCounts",
     "JobList",
+    "LimitsOut",
+    "NodeOut",
     "ProgramOut",
+    "QueueOut",
     "ResourceUsage",
     "Submitted",
     "UsageList",
@@ -66,6 +73,70 @@ class Accepted(BaseModel):
     """The answer to a deletion or an action."""
 
     detail: str = Field(examples=["jobId: 141"])
+
+
+class JobCounts(_Wire):
+    """How many jobs there are."""
+
+    jobs: int = Field(examples=[5])
+    by_state: dict[JobState, int] = Field(description="Every state, with the number of its jobs.")
+    by_status: dict[JobStatus, int] = Field(description="Likewise every `status`.")
+
+
+class CapabilitiesOut(_Wire):
+    """What the scheduler can do."""
+
+    fields: list[str] = Field(
+        description="The optional fields of a submission.", examples=[["array", "queue"]]
+    )
+    actions: list[str] = Field(description="Of a job.", examples=[["hold", "release"]])
+    accounting: bool = Field(description="Whether ended jobs can be asked for.")
+    memory_enforced: bool = Field(description="Whether a job above its `memoryLimit` is ended.")
+
+
+class LimitsOut(_Wire):
+    """The most that a request may hold, in bytes."""
+
+    max_request_bytes: int
+    max_args_bytes: int
+    max_environment_bytes: int
+    max_script_bytes: int
+
+
+class ClusterOut(_Wire):
+    """The cluster behind this service."""
+
+    cluster_id: str = Field(examples=["1"])
+    scheduler: str = Field(examples=["SLURM"])
+    version: str | None = Field(
+        description="The scheduler's own words; null while it cannot be asked.",
+        examples=["slurm-wlm 22.05.8"],
+    )
+    capabilities: CapabilitiesOut
+    limits: LimitsOut
+
+
+class QueueOut(_Wire):
+    """A queue or partition; null stands for what the scheduler does not tell."""
+
+    name: str
+    is_open: bool = Field(description="Whether it takes and starts jobs.")
+    native_state: str | None = Field(description="The scheduler's own word.")
+    slots_total: int | None
+    slots_used: int | None
+    max_wall_time: int | None = Field(description="Seconds; null also for no limit.")
+
+
+class NodeOut(_Wire):
+    """A host that runs jobs; null stands for what the scheduler does not tell."""
+
+    name: str
+    is_up: bool = Field(description="Whether it runs jobs, or can.")
+    native_state: str | None = Field(description="The scheduler's own word.")
+    slots_total: int | None
+    slots_used: int | None
+    memory: float | None = Field(description="GB.")
+    queues: list[str]
 
 
 PROGRAM_EXAMPLE: dict[str, JsonValue] = {

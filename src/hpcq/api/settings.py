@@ -73,6 +73,15 @@ class HttpSettings(Section):
         allowed=SECONDS,
         example="120",
     )
+    max_requests_per_second: Annotated[float, Field(gt=0, le=10**6)] | None = setting(
+        None,
+        "The most requests of one user in a second, on average; ten seconds' worth may come at "
+        "once. A further one is answered with 429. Operators have no limit, and `/health` does "
+        "not count. Each replica counts for itself. Unset: no limit.",
+        allowed="a number above 0, at most 1000000",
+        example="20",
+        shown="",
+    )
     max_answers_bytes: Bytes = setting(
         64 * 2**20,
         "The most memory of large answers that clients have not read whole. A slow client keeps "

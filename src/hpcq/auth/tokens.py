@@ -11,11 +11,15 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+import structlog
+
 from hpcq.domain.errors import NotAuthenticated
 from hpcq.domain.principals import Role, Scope
 from hpcq.storage.tokens import Token, TokenStore
 
 __all__ = ["PREFIX", "TokenVerifier", "create_token", "keep_operator_token"]
+
+_log = structlog.get_logger("hpcq.auth")
 
 PREFIX = "hpcq_"
 """The beginning of every token, by which secret scanners and people know one."""
@@ -69,7 +73,7 @@ async def create_token(
 
 
 async def keep_operator_token(store: TokenStore, path: Path, at: datetime) -> None:
-    """Make the operator's token and its file, unless they are there.
+    """Make the operator's token and its file, unless they are there and good.
 
     Args:
         store: keeps the hash.
@@ -80,21 +84,35 @@ async def keep_operator_token(store: TokenStore, path: Path, at: datetime) -> No
         OSError: the file cannot be read or written.
     """
     text = await asyncio.to_thread(_read_or_make, path)
-    if await store.find(_digest(text)) is None:
+    token = await store.find(_digest(text))
+    ended = None if token is None else token.ended_by(at)
+    if ended is not None:
+        _log.warning(f"The operator's token in {path} is {ended}; a new one takes its place.")
+        text, token = await asyncio.to_thread(_replace, path), None
+    if token is None:
         await create_token(store, user="operator", role=Role.OPERATOR, at=at, text=text)
 
 
 def _read_or_make(path: Path) -> str:
+    new = _write_beside(path)
     with contextlib.suppress(FileExistsError):
-        text = _random_text()
-        # Whole or not at all: a service that dies meanwhile leaves no empty token.
-        new = path.with_suffix(".new")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w") as file:
-            file.write(f"{text}\n")
         os.link(new, path)
-    path.with_suffix(".new").unlink(missing_ok=True)
+    new.unlink()
     return path.read_text().strip()
+
+
+def _replace(path: Path) -> str:
+    _write_beside(path).replace(path)
+    return path.read_text().strip()
+
+
+def _write_beside(path: Path) -> Path:
+    """Write a new token; whole or not at all: a service that dies meanwhile leaves no empty one."""
+    new = path.with_suffix(".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w") as file:
+        file.write(f"{_random_text()}\n")
+    return new
 
 
 class TokenVerifier:
@@ -129,8 +147,7 @@ class TokenVerifier:
             self._known.move_to_end(digest)
             if len(self._known) > _REMEMBERED_TOKENS:
                 self._known.popitem(last=False)
-        if token.revoked_at is not None:
-            raise NotAuthenticated("This token was revoked. `hpcq token create` makes another.")
-        if token.expires_at is not None and token.expires_at <= self._now():
-            raise NotAuthenticated("This token has expired. `hpcq token create` makes another.")
+        ended = token.ended_by(self._now())
+        if ended is not None:
+            raise NotAuthenticated(f"This token is {ended}. `hpcq token create` makes another.")
         return token

@@ -63,6 +63,10 @@ class Connections:
         descriptors: how many files this process may open.
 
     Attributes:
+        most: how many may be open.
+        accepted: how many were opened so far.
+        refused: how many found no place, or could not be opened.
+        displaced: how many were closed to make place for another.
         waiting: those without a whole head of a request, beginning with that which has waited
             longest.
     """
@@ -70,9 +74,15 @@ class Connections:
     def __init__(self, settings: HttpSettings, descriptors: int) -> None:
         self.settings = settings
         self.most = min(settings.max_connections, max(10, descriptors - _RESERVED_DESCRIPTORS))
+        self.accepted = self.refused = self.displaced = 0
         self.waiting: OrderedDict[Connection, None] = OrderedDict()
         self._open: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
+
+    @property
+    def open(self) -> int:
+        """The number of open connections."""
+        return len(self._open)
 
     @property
     def protocol(self) -> Any:
@@ -81,8 +91,10 @@ class Connections:
 
     def admit(self, connection: "Connection") -> bool:
         """Count a new connection; return False when there is no place for it."""
+        self.accepted += 1
         if len(self._open) >= self.most:
             if not self.waiting:
+                self.refused += 1
                 return False
             self._close_oldest()
         self._open.add(connection)
@@ -112,6 +124,7 @@ class Connections:
                 return
             except OSError as error:
                 _log.warning("connections.refused", reason=error.strerror)
+                self.refused += 1
                 self._close_oldest()
                 return
             client.setblocking(False)
@@ -123,6 +136,7 @@ class Connections:
         if self.waiting:
             oldest, _ = self.waiting.popitem(last=False)
             self._open.discard(oldest)
+            self.displaced += 1
             oldest.abort()
 
     def check_times(self, now: float) -> None:

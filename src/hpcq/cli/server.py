@@ -11,10 +11,12 @@ import structlog
 import uvicorn
 
 from hpcq.api.app import create_app
+from hpcq.api.metrics import CONNECTIONS, LOG
 from hpcq.cli.connections import Connections
 from hpcq.config import Settings
 from hpcq.domain.principals import Method
 from hpcq.execution.descriptors import raise_limit
+from hpcq.log_writer import LogWriter
 from hpcq.telemetry import configure_logging
 
 __all__ = ["run"]
@@ -33,12 +35,16 @@ def run(settings: Settings, listener: socket.socket) -> bool:
         settings: the settings of the whole service.
         listener: a socket that listens already.
     """
-    configure_logging(settings.log_format, settings.log_level)
+    log = configure_logging(settings.log_format, settings.log_level)
     if Method.NONE in settings.auth and listener.family != socket.AF_UNIX:
         _warn_of_open_address(*listener.getsockname()[:2])
     connections = Connections(settings, raise_limit())
+    app = create_app(settings)
+    app.state.metrics.read(connections, CONNECTIONS)
+    if isinstance(log, LogWriter):
+        app.state.metrics.read(log, LOG)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         loop="uvloop",
         http=connections.protocol,
         timeout_keep_alive=settings.keep_alive_seconds,

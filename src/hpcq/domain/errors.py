@@ -10,6 +10,7 @@
     ├── NotAuthorized           the scheduler or the site forbids it
     ├── UnsupportedCapability   this scheduler cannot express it
     ├── QuotaExceeded           a limit of the site was reached
+    ├── TooManyRequests         somebody asks faster than they may
     ├── SubmissionInProgress    the same submission is under way at this moment
     ├── SubmissionUnclear       nobody knows whether it went through, and nobody is told later
     ├── IdempotencyKeyReused    its key names another submission
@@ -57,6 +58,7 @@ __all__ = [
     "StoreUnavailable",
     "SubmissionInProgress",
     "SubmissionUnclear",
+    "TooManyRequests",
     "UnsupportedCapability",
     "WrongState",
     "excerpt",
@@ -172,13 +174,28 @@ class UnsupportedCapability(HpcqError):
 
 
 class QuotaExceeded(HpcqError):
-    """A limit of the site was reached; the scheduler's message says which."""
+    """A limit of the site was reached, of the scheduler (its message says which) or of ours."""
 
     transient = True
 
     def __init__(self, detail: str, *, scheduler_message: str | None = None) -> None:
         super().__init__(detail)
         self.scheduler_message = scheduler_message
+
+
+class TooManyRequests(HpcqError):
+    """Somebody sends more requests in a second than they may.
+
+    Attributes:
+        retry_after_seconds: when the same request will be answered.
+    """
+
+    transient = True
+    reached_scheduler = False
+
+    def __init__(self, detail: str, *, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class SubmissionInProgress(HpcqError):

@@ -26,6 +26,7 @@ class Scope(StrEnum):
     JOBS_WRITE = "jobs:write"
     PROGRAMS_READ = "programs:read"
     EVENTS_READ = "events:read"
+    METRICS_READ = "metrics:read"
     ADMIN = "admin"
 
 
@@ -44,7 +45,7 @@ class Method(StrEnum):
     """Nobody is asked (``AUTH=none``)."""
 
 
-_READS = frozenset({Scope.JOBS_READ, Scope.PROGRAMS_READ, Scope.EVENTS_READ})
+_READS = frozenset({Scope.JOBS_READ, Scope.PROGRAMS_READ, Scope.EVENTS_READ, Scope.METRICS_READ})
 _SCOPES = {
     Role.VIEWER: _READS,
     Role.USER: _READS | {Scope.JOBS_WRITE},

@@ -17,19 +17,22 @@ _LONGEST_PATH_BYTES = 4095
 _LONGEST_WORD = 255
 _MOST_SLOTS = 10_000_000
 _MOST_SECONDS = 10 * 366 * 86_400
-_MOST_TASKS = 1_000_000
 _LAST_TASK = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class SizeLimits:
-    """The most bytes of all arguments and of all variables of a job, as a process counts them.
+    """The most that one job may hold.
 
-    An argument counts with the NUL behind it, a variable as ``NAME=value`` with the NUL.
+    Attributes:
+        args_bytes: of all arguments, each with the NUL behind it, as a process counts them.
+        environment_bytes: of all variables, each as ``NAME=value`` with the NUL behind it.
+        array_tasks: tasks of an array.
     """
 
     args_bytes: int
     environment_bytes: int
+    array_tasks: int
 
 
 def check_content(spec: JobSpec, sizes: SizeLimits) -> None:
@@ -64,7 +67,7 @@ def check_content(spec: JobSpec, sizes: SizeLimits) -> None:
     _check_range("memoryLimit", spec.memory_limit_bytes, 1 << 20, 1 << 60)
     _check_range("priority", spec.priority, -(2**31), 2**31 - 1)
     if spec.array is not None:
-        _check_array(spec.array)
+        _check_array(spec.array, sizes.array_tasks)
 
 
 def _check_text(field: str, text: str, longest_bytes: int) -> None:
@@ -126,14 +129,15 @@ def _check_environment(environment: Mapping[str, str]) -> None:
         _check_text(f"environment[{name!r}]", value, _LONGEST_ARGUMENT_BYTES - len(name) - 2)
 
 
-def _check_array(array: ArrayRange) -> None:
+def _check_array(array: ArrayRange, most_tasks: int) -> None:
     _check_range("array.first", array.first, 0, _LAST_TASK)
     _check_range("array.last", array.last, array.first, _LAST_TASK)
     _check_range("array.step", array.step, 1, _LAST_TASK)
     _check_range("array.maxRunning", array.max_running, 1, _LAST_TASK)
-    if len(array.tasks) > _MOST_TASKS:
+    if len(array.tasks) > most_tasks:
         raise InvalidSpec(
-            f"array has {len(array.tasks)} tasks; at most {_MOST_TASKS} are possible.",
+            f"array has {len(array.tasks)} tasks; at most {most_tasks} are possible here. Split it "
+            "into several.",
             field="array",
         )
 

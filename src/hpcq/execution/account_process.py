@@ -13,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -229,11 +230,16 @@ class AccountFiles:
     def link(self, path: str) -> str:
         return self._ask("link", path)[1].decode("utf-8", "surrogateescape")
 
+    def real_path(self, path: str) -> str:
+        return self._ask("real_path", path)[1].decode("utf-8", "surrogateescape")
+
     def read_folder(self, path: str) -> None:
         self._ask("read_folder", path)
 
-    def read(self, path: str, most_bytes: int) -> bytes | None:
-        letter, content = self._ask("read", path, most_bytes, most_bytes=most_bytes + 1)
+    def read(self, path: str, most_bytes: int, within: Sequence[str] = ()) -> bytes | None:
+        letter, content = self._ask(
+            "read", path, most_bytes, list(within), most_bytes=most_bytes + 1
+        )
         return content if letter == Answer.BYTES else None
 
     def _number(self, question: str, *arguments: object) -> int:

@@ -1,6 +1,6 @@
 """Commands, their results, and the contracts of what runs them and of what looks at files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -82,10 +82,21 @@ class Files(Protocol):
         """Return where a symbolic link leads."""
         ...
 
+    def real_path(self, path: str) -> str:
+        """Return the path, without links, of what a path leads to at this moment."""
+        ...
+
     def read_folder(self, path: str) -> None:
         """Read the beginning of a folder."""
         ...
 
-    def read(self, path: str, most_bytes: int) -> bytes | None:
-        """Return the content of a file, at most so many bytes; None for what is not a file."""
+    def read(self, path: str, most_bytes: int, within: Sequence[str] = ()) -> bytes | None:
+        """Return the content of a file, at most so many bytes; None for what is not a file.
+
+        Args:
+            path: the file.
+            most_bytes: the length of the longest content.
+            within: the folders, without links, of which one has to hold what was opened, or EXDEV
+                is raised, as openat2(2) does; none for no bound.
+        """
         ...

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 
 from hpcq.domain import identity, job_changes, job_merge
@@ -26,14 +27,14 @@ from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobEntry, JobTable
 from hpcq.services.listing.publisher import JobPublisher
-from hpcq.services.listing.wire import WireFormat, wire_name
+from hpcq.services.listing.wire import WireFormat, request_name
 from hpcq.services.monitoring.job_details import DetailsReader, UsageReader
 from hpcq.services.monitoring.monitor import Monitor
 from hpcq.services.programs.request import ProgramRequest
 from hpcq.services.submission.attempt import SubmissionRunner
 from hpcq.services.submission.dependencies import DependencyRequest, resolve
 from hpcq.services.submission.paths import PathChecker
-from hpcq.services.submission.submitter import Submission, Submitter
+from hpcq.services.submission.submitter import Outcome, Submission, Submitter
 from hpcq.storage.jobs import JobStore
 
 __all__ = ["JobService"]
@@ -51,6 +52,9 @@ class JobService:
     All methods that take an id accept the scheduler's own or the permanent uid, and raise
     `JobNotFound` when there is no such job, or none that the principal may see. Those that change
     a job raise `NotAuthorized` when the principal may only see it.
+
+    Attributes:
+        outcomes: how many requests to submit came to what.
     """
 
     backend: SchedulerBackend
@@ -67,6 +71,7 @@ class JobService:
     paths: PathChecker
     sizes: SizeLimits
     clock: Callable[[], datetime]
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
 
     async def submit(
         self,
@@ -93,6 +98,22 @@ class JobService:
             IdempotencyKeyReused, SubmissionInProgress: see `Submitter.known`.
             SchedulerError: the scheduler surely did not take it.
         """
+        try:
+            submission = await self._submit(principal, spec, key_text, program, depends_on)
+        except Exception as error:
+            self.outcomes[Outcome.of_error(error)] += 1
+            raise
+        self.outcomes[submission.outcome] += 1
+        return submission
+
+    async def _submit(
+        self,
+        principal: Principal,
+        spec: JobSpec,
+        key_text: str | None,
+        program: ProgramRequest | None,
+        depends_on: Sequence[DependencyRequest],
+    ) -> Submission:
         if program is None:
             check_content(spec, self.sizes)
         outside_spec = _outside_spec(program, depends_on)
@@ -123,8 +144,7 @@ class JobService:
             asked.add("depends_on")
         for name in _OPTIONAL_FIELDS:
             if name in asked and name not in expressible:
-                field = wire_name(name.removesuffix("_seconds").removesuffix("_bytes"))
-                raise UnsupportedCapability(field, self.backend.name)
+                raise UnsupportedCapability(request_name(name), self.backend.name)
 
     async def _resolve(
         self, principal: Principal, depends_on: Sequence[DependencyRequest]

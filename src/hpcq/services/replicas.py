@@ -114,7 +114,7 @@ class Replica:
                 break
         if news.as_of is not None:
             self._monitor.has_seen_queue = True
-        if not self._is_watching:
+        if not self.is_leader:
             # Who watches knows better.
             self._table.apply((), (), news.as_of)
             self._monitor.health = _health(news)
@@ -161,15 +161,16 @@ class Replica:
         return asked.result()
 
     async def _turn(self, *, is_holder: bool) -> None:
-        if is_holder and not self._is_watching:
+        if is_holder and not self.is_leader:
             _log.info("lease.taken", holder=self._lease.holder)
             await self._start_watching()
-        elif not is_holder and self._is_watching:
+        elif not is_holder and self.is_leader:
             _log.warning("lease.lost", holder=self._lease.holder)
             await self._stop_watching()
 
     @property
-    def _is_watching(self) -> bool:
+    def is_leader(self) -> bool:
+        """True while this replica polls the scheduler."""
         return self._watching is not None and not self._watching.done()
 
     async def _start_watching(self) -> None:

@@ -1,5 +1,6 @@
 """Settings of the services: submissions, the watch over the scheduler, and what is kept."""
 
+import os
 import re
 from typing import Annotated, Literal, Self
 
@@ -33,6 +34,16 @@ def _accounts(value: object) -> object:
     if not all(user and _ACCOUNT.fullmatch(account) for user, _, account in pairs):
         raise ValueError("each has to read USER=ACCOUNT")
     return tuple((user, account) for user, _, account in pairs)
+
+
+def _folders(value: object) -> object:
+    """Return the paths of a list of folders, without doubled slashes and dots."""
+    if not isinstance(value, str):
+        return value
+    folders = value.split(":")
+    if not all(folder.startswith("/") for folder in folders):
+        raise ValueError("each has to be an absolute path")
+    return tuple("/" + os.path.normpath(folder).lstrip("/") for folder in folders)
 
 
 class ServiceSettings(Section):
@@ -155,6 +166,15 @@ class ServiceSettings(Section):
         allowed="a whole number from 1",
         example="5000",
     )
+    allowed_directories: Annotated[tuple[str, ...], BeforeValidator(_folders)] = setting(
+        (),
+        "The folders in which the script, the working directory and the output of a job have to "
+        "be, wherever links lead; also the scripts of programs. Write them without links in them. "
+        "See [Security](../security.md#where). Unset: everywhere.",
+        allowed="absolute paths, separated by colons",
+        example="/home:/srv/studies",
+        shown="",
+    )
     job_environment: JobEnvironment | None = setting(
         None,
         "Variables of every job, on every scheduler; the request wins over them. A name alone "
@@ -171,6 +191,22 @@ class ServiceSettings(Section):
         allowed="absolute folders, separated by colons",
         example="/opt/mpi/bin:/usr/local/bin:/usr/bin:/bin",
         shown="",
+    )
+    max_jobs_per_user: Annotated[int, Field(ge=1, le=10**6)] | None = setting(
+        None,
+        "The most jobs of one user that were submitted through this service and are not over. A "
+        "further submission is answered with 429. An array counts as one job. Operators have no "
+        "limit. Unset: no limit but the scheduler's own.",
+        allowed="a whole number from 1 to 1000000",
+        example="500",
+        shown="",
+    )
+    max_array_tasks: Annotated[int, Field(ge=1, le=10**6)] = setting(
+        75_000,
+        "The most tasks of an array, if the scheduler does not take less. The default is that of "
+        "Grid Engine (`max_aj_tasks`).",
+        allowed="a whole number from 1 to 1000000",
+        example="1000",
     )
     max_args_bytes: Bytes = setting(
         128 * 2**10,

@@ -14,6 +14,7 @@ from hpcq.domain.validation import SizeLimits
 from hpcq.execution.account_process import end_orphans_of
 from hpcq.execution.orphans import end_orphans
 from hpcq.schedulers.base import SchedulerBackend
+from hpcq.services.cluster import ClusterReader
 from hpcq.services.jobs import JobService
 from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobTable
@@ -28,6 +29,7 @@ from hpcq.services.retention import Retention
 from hpcq.services.settings import ServiceSettings
 from hpcq.services.submission.attempt import SubmissionRunner
 from hpcq.services.submission.paths import PathChecker
+from hpcq.services.submission.quota import JobQuota
 from hpcq.services.submission.recovery import SubmissionRecovery
 from hpcq.services.submission.submitter import SubmissionCheck, Submitter
 from hpcq.storage.database import Database
@@ -47,16 +49,19 @@ class Services:
     """The services that the API uses.
 
     Attributes:
+        pending: changes that the database could not take yet.
         submission_check: knows whether jobs can be submitted at all.
         replica: takes turns with others in asking the scheduler; None where there are none.
     """
 
     store: JobStore
+    pending: PendingWrites
     table: JobTable
     pages: Pagination
     monitor: Monitor
     usage: UsageReader
     jobs: JobService
+    cluster: ClusterReader
     retention: Retention
     submission_check: SubmissionCheck
     replica: Replica | None
@@ -139,6 +144,7 @@ def assemble(
         _LISTED_AT_MOST,
         clock,
     )
+    quota = JobQuota(table, settings.max_jobs_per_user)
     jobs = JobService(
         backend=backend,
         store=store,
@@ -146,7 +152,7 @@ def assemble(
         publisher=publisher,
         monitor=monitor,
         runner=runner,
-        submitter=Submitter(store, pending, runner, recovery, clock),
+        submitter=Submitter(store, pending, runner, recovery, quota, clock),
         usage=usage,
         lookup=JobLookup(backend, store, wire.cluster_id, settings.poll_interval_seconds, clock),
         details_reader=DetailsReader(
@@ -158,7 +164,9 @@ def assemble(
         ),
         wire=wire,
         paths=paths,
-        sizes=SizeLimits(settings.max_args_bytes, settings.max_environment_bytes),
+        sizes=SizeLimits(
+            settings.max_args_bytes, settings.max_environment_bytes, settings.max_array_tasks
+        ),
         clock=clock,
     )
     retention = Retention(
@@ -174,11 +182,13 @@ def assemble(
         replica = Replica(store, lease, publisher, table, monitor, settings, _LISTED_AT_MOST, clock)
     return Services(
         store=store,
+        pending=pending,
         table=table,
         pages=Pagination(table, store, wire, listed_for, clock),
         monitor=monitor,
         usage=usage,
         jobs=jobs,
+        cluster=ClusterReader(backend, interval, clock),
         retention=retention,
         submission_check=SubmissionCheck(backend),
         replica=replica,

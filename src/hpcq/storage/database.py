@@ -72,6 +72,8 @@ class Database:
 
     Attributes:
         is_shared: whether other processes may use it too.
+        newest_event: the number of the newest event that this process wrote or found; 0 before
+            the first.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Database:
         self._deployment = deployment
         self._beside_the_service = beside_the_service
         self._deployment_id = 0
+        self.newest_event = 0
         self.is_shared = self._url.get_backend_name() != "sqlite"
         self._engine = make_engine(self._url, _READERS + 1)
         self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="store-write")
@@ -108,7 +111,7 @@ class Database:
         with self._engine.begin() as connection:
             self._deployment_id = _enter(connection, self._deployment)
             # What can be read may still be read-only, or on a disk that is full.
-            _begin(connection, self._deployment_id)
+            _, self.newest_event = _begin(connection, self._deployment_id)
 
     async def close(self) -> None:
         """Finish what is being written and let the database go; harmless when it is closed."""
@@ -198,7 +201,8 @@ class Database:
         with self._engine.begin() as connection:
             transaction, last_event = _begin(connection, self._deployment_id)
             outcomes = [_done(index, work, transaction) for index, work in enumerate(works)]
-            _write_events(transaction, last_event)
+            newest_event = _write_events(transaction, last_event)
+        self.newest_event = newest_event
         return outcomes
 
     async def _in_thread(self, threads: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
@@ -272,10 +276,10 @@ def _done(index: int, work: _Work, transaction: Transaction) -> Any:
         raise _OneFailed(index, error) from error
 
 
-def _write_events(transaction: Transaction, last_event: int) -> None:
-    """Number what happened and write it down as events."""
+def _write_events(transaction: Transaction, last_event: int) -> int:
+    """Number what happened and write it down as events; return the number of the newest."""
     if not transaction.event_drafts:
-        return
+        return last_event
     rows = [
         {
             "deployment_id": transaction.deployment_id,
@@ -293,6 +297,7 @@ def _write_events(transaction: Transaction, last_event: int) -> None:
         .where(deployments.c.id == transaction.deployment_id)
         .values(last_event=last_event + len(rows))
     )
+    return last_event + len(rows)
 
 
 def _settle(done: "asyncio.Future[Any]", outcome: Any) -> None:

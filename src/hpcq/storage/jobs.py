@@ -90,6 +90,11 @@ class JobStore:
         """True when other processes may write to it too."""
         return self._database.is_shared
 
+    @property
+    def newest_event(self) -> int:
+        """The number of the newest event; of other processes' as of this one's last write."""
+        return self._database.newest_event
+
     async def create(self, record: JobRecord, key: IdempotencyKey | None = None) -> Claim | None:
         """Write down a job that is about to be submitted, unless its key is taken.
 

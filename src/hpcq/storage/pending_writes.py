@@ -33,6 +33,11 @@ class PendingWrites:
         self._pending: deque[_Write] = deque()
         self._flushing = asyncio.Lock()
 
+    @property
+    def count(self) -> int:
+        """The number of changes that are not in the database yet."""
+        return len(self._pending)
+
     def has_pending(self, uid: JobUid) -> bool:
         """Return whether a change of the job is not in the database yet."""
         return any(write.uid == uid for write in self._pending)

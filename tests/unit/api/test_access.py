@@ -28,12 +28,17 @@ CHANGE = {Role.VIEWER: False, Role.USER: True, Role.OPERATOR: True}
 EXPECTED: Mapping[str, tuple[Mapping[Role, bool], Scope | None]] = {
     "submitJob": (CHANGE, Scope.JOBS_WRITE),
     "listJobs": (READ, Scope.JOBS_READ),
+    "summarizeJobs": (READ, Scope.JOBS_READ),
+    "getCluster": (READ, Scope.JOBS_READ),
+    "listQueues": (READ, Scope.JOBS_READ),
+    "listNodes": (READ, Scope.JOBS_READ),
     "getJob": (READ, Scope.JOBS_READ),
     "getJobUsage": (READ, Scope.JOBS_READ),
     "deleteJob": (CHANGE, Scope.JOBS_WRITE),
     "holdJob": (CHANGE, Scope.JOBS_WRITE),
     "releaseJob": (CHANGE, Scope.JOBS_WRITE),
     "listPrograms": (READ, Scope.PROGRAMS_READ),
+    "getMetrics": (READ, Scope.METRICS_READ),
     "healthReady": (READ, None),
 }
 BAD = {

@@ -9,7 +9,7 @@ from hpcq.domain.jobs import ArrayRange, JobSpec
 from hpcq.domain.validation import SizeLimits, check_content
 
 GOOD = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
-SIZES = SizeLimits(args_bytes=131_072, environment_bytes=131_072)
+SIZES = SizeLimits(args_bytes=131_072, environment_bytes=131_072, array_tasks=75_000)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ SIZES = SizeLimits(args_bytes=131_072, environment_bytes=131_072)
         {"stdout_path": "out.txt", "stderr_path": "/dev/null"},
         {"slots": 10_000_000},
         {"array": ArrayRange(first=0, last=0, max_running=1)},
-        {"array": ArrayRange(first=1, last=3_000_000, step=3)},
+        {"array": ArrayRange(first=1, last=225_000, step=3)},
     ],
 )
 def test_what_a_command_can_carry_is_accepted(fields: dict[str, object]) -> None:
@@ -41,7 +41,7 @@ def test_what_a_command_can_carry_is_accepted(fields: dict[str, object]) -> None
         ({"array": ArrayRange(first=2, last=1)}, "array.last"),
         ({"array": ArrayRange(first=1, last=2, step=0)}, "array.step"),
         ({"array": ArrayRange(first=1, last=2, max_running=0)}, "array.maxRunning"),
-        ({"array": ArrayRange(first=1, last=1_000_001)}, "array"),
+        ({"array": ArrayRange(first=0, last=75_000)}, "array"),
         ({"name": "a\nb"}, "name"),
         ({"name": "x" * 256}, "name"),
         ({"working_directory": ""}, "workingDirectory"),

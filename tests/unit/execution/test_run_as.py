@@ -214,6 +214,10 @@ def test_files_are_seen_as_the_account_sees_them() -> None:
         assert files.read("/dev/null", 4) is None
         assert files.link("/proc/self/exe").startswith("/")
         assert files.mode("/tmp") == os.stat("/tmp").st_mode
+        assert files.real_path("/etc/../etc/passwd") == "/etc/passwd"
+        assert files.read("/etc/passwd", 4, ["/etc"]) == b"root"
+        with pytest.raises(OSError, match="cross-device"):
+            files.read("/etc/passwd", 4, ["/tmp"])
         assert not files.may("/root", os.X_OK)
         with pytest.raises(PermissionError):
             files.read("/etc/shadow", 10)

@@ -1,9 +1,12 @@
 """The table: which job a number means, and when a listing is another one."""
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.services.kit import CLUSTER, T0, WIRE
 
 from hpcq.domain import job_merge, submission
@@ -166,3 +169,32 @@ def test_jobs_come_oldest_first_and_keep_their_place() -> None:
     table.apply(jobs)
     table.apply([jobs[0].changed(state=JobState.RUNNING)])
     assert [r.native_id for r in table.records()] == ["7", "5", "6"]
+
+
+VERSIONS = st.builds(
+    lambda number, kind, state, user, hours: (
+        foreign(str(number), hours) if kind == "foreign" else ours(str(number))
+    ).changed(
+        uid=JobUid(f"00000000-0000-4000-8000-0000000000{number}{hours}"),
+        state=state,
+        submitted_by=user,
+        parent_uid=JobUid.new() if kind == "task" else None,
+    ),
+    st.integers(1, 3),
+    st.sampled_from(["ours", "foreign", "task"]),
+    st.sampled_from(JobState),
+    st.sampled_from(["ana", "bob", None]),
+    st.integers(0, 2),
+)
+
+
+@given(st.lists(st.tuples(st.booleans(), VERSIONS), max_size=30))
+def test_open_jobs_are_counted_as_they_change(steps: list[tuple[bool, JobRecord]]) -> None:
+    table = JobTable(WIRE)
+    for is_gone, record in steps:
+        table.apply(gone=[record.uid]) if is_gone else table.apply([record])
+    left = [record for record in table.records() if not record.is_settled]
+    assert +table.open_jobs == Counter(record.state for record in left)
+    for user in ("ana", "bob"):
+        theirs = [r for r in left if r.submitted_by == user and r.parent_uid is None]
+        assert table.open_jobs_of(user) == len(theirs)

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec, Outputs
+from hpcq.execution.files import OwnFiles, is_within
 from hpcq.schedulers.base import ScriptDirectives
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.services.submission.paths import PathChecker
@@ -130,3 +132,153 @@ async def test_check_output_that_is_a_folder_is_refused(
 
 def _write(spec: JobSpec, script: bytes) -> None:
     Path(spec.script_file).write_bytes(script)
+
+
+@dataclass
+class Tree:
+    """An allowed folder with a study, and another folder beside it.
+
+    Attributes:
+        checker: looks at both.
+        spec: a job in the study.
+    """
+
+    checker: PathChecker
+    study: Path
+    outside: Path
+    spec: JobSpec
+
+    async def refusal(self, **fields: object) -> InvalidSpec:
+        """Return why a job is refused that differs from `spec` in some fields."""
+        with pytest.raises(InvalidSpec) as refused:
+            await self.checker.check(replace(self.spec, **fields))  # type: ignore[arg-type]
+        return refused.value
+
+
+@pytest.fixture
+def tree(scheduler: Directing, tmp_path: Path) -> Iterator[Tree]:
+    study, outside = tmp_path / "allowed" / "study", tmp_path / "allowed-not"
+    for folder in (study, outside):
+        folder.mkdir(parents=True)
+        (folder / "run.sh").write_text("#!/bin/sh\n")
+    checker = PathChecker(scheduler, 10, allowed=(str(tmp_path / "allowed"),))
+    yield Tree(
+        checker,
+        study,
+        outside,
+        JobSpec(name="a", working_directory=str(study), script_file=str(study / "run.sh")),
+    )
+    checker.close()
+
+
+@pytest.mark.anyio
+async def test_check_paths_in_allowed_folders_are_accepted(tree: Tree) -> None:
+    (tree.study / "here").symlink_to(tree.study)
+    (tree.outside / "in").symlink_to(tree.study)
+    for folder in (tree.study, tree.study / "here", tree.outside / "in"):
+        for output in (None, "out.txt", str(folder / "x"), "/dev/null"):
+            spec = replace(
+                tree.spec,
+                working_directory=str(folder),
+                script_file=str(folder / "run.sh"),
+                stdout_path=output,
+            )
+            assert (await tree.checker.check(spec)).outputs is not None
+            assert await tree.checker.read_script(spec) == b"#!/bin/sh\n"
+
+
+@pytest.mark.anyio
+async def test_check_paths_that_lead_out_of_allowed_folders_are_refused(tree: Tree) -> None:
+    study, outside = tree.study, tree.outside
+    (study / "out").symlink_to(outside)
+    (study / "script").symlink_to(outside / "run.sh")
+    (study / "new").symlink_to(outside / "new")
+    (outside / "in").symlink_to(study)
+    cases = [
+        ("workingDirectory", {"working_directory": str(outside)}),
+        ("workingDirectory", {"working_directory": str(study / "out")}),
+        ("workingDirectory", {"working_directory": f"{study}/../../allowed-not"}),
+        ("workingDirectory", {"working_directory": "/"}),
+        ("scriptFile", {"script_file": str(outside / "run.sh")}),
+        ("scriptFile", {"script_file": str(study / "out" / "run.sh")}),
+        ("scriptFile", {"script_file": str(study / "script")}),
+        ("scriptFile", {"script_file": f"{study}/../../allowed-not/run.sh"}),
+        ("scriptFile", {"script_file": f"{outside}/run.sh 28.16"}),
+        ("stdoutPath", {"stdout_path": str(outside / "x")}),
+        ("stdoutPath", {"stdout_path": str(study / "out" / "x")}),
+        # A link that leads nowhere yet: the job's output would make what it leads to.
+        ("stdoutPath", {"stdout_path": str(study / "new")}),
+        ("stderrPath", {"stderr_path": "../../allowed-not/x"}),
+        ("stderrPath", {"stderr_path": str(study / "script")}),
+    ]
+    for field, fields in cases:
+        refused = await tree.refusal(**fields)
+        assert refused.field == field, fields
+        assert "ALLOWED_DIRECTORIES" in refused.detail
+
+
+@pytest.mark.anyio
+async def test_check_output_of_the_script_that_leads_out_is_refused(
+    tree: Tree, scheduler: Directing
+) -> None:
+    scheduler.directives = ScriptDirectives(stdout=str(tree.outside / "x"))
+    refused = await tree.refusal()
+    assert refused.field == "scriptFile"
+    assert "ALLOWED_DIRECTORIES" in refused.detail
+
+
+@pytest.mark.anyio
+async def test_check_tells_nothing_of_what_is_outside(tree: Tree) -> None:
+    (tree.study / "there").symlink_to(tree.outside / "run.sh")
+    (tree.study / "gone").symlink_to(tree.outside / "gone")
+    for there, gone in (
+        (tree.outside / "run.sh", tree.outside / "gone"),
+        (tree.study / "there", tree.study / "gone"),
+    ):
+        for suffix in ("", " 1", "/x"):
+            details = [
+                (await tree.refusal(script_file=f"{path}{suffix}")).detail.replace(path.name, "")
+                for path in (there, gone)
+            ]
+            assert details[0] == details[1], suffix
+
+
+@pytest.mark.anyio
+async def test_check_mistake_in_an_allowed_folder_is_told(tree: Tree) -> None:
+    refused = await tree.refusal(script_file=str(tree.study / "gone.sh"))
+    assert "No such file" in refused.detail
+
+
+@pytest.mark.anyio
+async def test_script_that_is_changed_for_a_link_is_not_read(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tree.study / "run.sh"
+    (tree.outside / "run.sh").write_text("#!/bin/sh\n# secret\n")
+    read = OwnFiles.read
+
+    def read_late(files: OwnFiles, path: str, *more: Any) -> bytes | None:
+        # After all checks of the path, and before it is opened.
+        script.unlink()
+        script.symlink_to(tree.outside / "run.sh")
+        return read(files, path, *more)
+
+    monkeypatch.setattr(OwnFiles, "read", read_late)
+    assert "ALLOWED_DIRECTORIES" in (await tree.refusal()).detail
+    monkeypatch.undo()
+    with pytest.raises(InvalidSpec, match="ALLOWED_DIRECTORIES"):
+        await tree.checker.read_script(tree.spec)
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "is_inside"),
+    [
+        ("/srv", "/srv", True),
+        ("/srv/a", "/srv", True),
+        ("/srva", "/srv", False),
+        ("/", "/srv", False),
+        ("/srv", "/", True),
+    ],
+)
+def test_path_within_a_folder(path: str, folder: str, is_inside: bool) -> None:
+    assert is_within(path, (folder,)) is is_inside

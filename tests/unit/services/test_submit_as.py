@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -173,11 +173,11 @@ async def test_script_that_the_account_cannot_read_any_more_is_refused(
     looks: list[str] = []
 
     class Closed(OwnFiles):
-        def read(self, path: str, most_bytes: int) -> bytes | None:
+        def read(self, path: str, most_bytes: int, within: Sequence[str] = ()) -> bytes | None:
             looks.append(path)
             if len(looks) > 1:
                 raise PermissionError(13, "Permission denied")
-            return super().read(path, most_bytes)
+            return super().read(path, most_bytes, within)
 
     @contextmanager
     def files(_account: str, _seconds: float) -> Iterator[OwnFiles]:

@@ -9,15 +9,16 @@ from fastapi.responses import Response
 from pydantic import Field, field_validator
 
 from hpcq.api.context import ContextDependency, PrincipalDependency
-from hpcq.api.http_cache import SMALLEST_PACKED_BYTES, accepts_gzip, is_known
+from hpcq.api.http_cache import SMALLEST_PACKED_BYTES, accepts_gzip, age_headers, is_known
 from hpcq.api.job_submission import JobSubmission
 from hpcq.api.problems import responses
-from hpcq.api.requests import BodyRoute, RequestModel
-from hpcq.api.schemas import Accepted, Job, JobList, Submitted, UsageList
+from hpcq.api.requests import BodyRoute, NoQuery, RequestModel
+from hpcq.api.schemas import Accepted, Job, JobCounts, JobList, Submitted, UsageList
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.jobs import JobRecord
-from hpcq.domain.units import format_time, now
-from hpcq.services.listing.job_table import Freshness, as_list, pack
+from hpcq.domain.states import JobState, JobStatus
+from hpcq.domain.units import now
+from hpcq.services.listing.job_table import as_list, pack
 from hpcq.services.listing.pagination import Cursor, read_cursor, write_cursor
 
 __all__ = ["router"]
@@ -47,10 +48,6 @@ _REPLAYED = {
         "description": "The same submission was answered before.",
     }
 }
-
-
-class NoQuery(RequestModel):
-    """A route that takes no query parameters and says so."""
 
 
 class JobQuery(RequestModel):
@@ -189,7 +186,7 @@ async def list_jobs(
     version = listing.version if page is None else page.version
     following = context.pages.rest(listing) if page is None else page.following
     tag = f'W/"{version}{"u" * usage}{"s" * freshness.stale}{"m" * (following is not None)}"'
-    headers = _age(freshness) | {"ETag": tag, "Vary": "Accept-Encoding"}
+    headers = age_headers(freshness) | {"ETag": tag, "Vary": "Accept-Encoding"}
     if following is not None:
         headers["Link"] = _next(request, query, following)
     if is_known(tag, if_none_match):
@@ -216,6 +213,31 @@ def _next(request: Request, query: JobQuery, following: Cursor) -> str:
 
 
 @router.get(
+    "/jobs/summary",
+    operation_id="summarizeJobs",
+    summary="Count jobs",
+    responses=responses(503),
+)
+async def summarize_jobs(
+    context: ContextDependency,
+    principal: PrincipalDependency,
+    response: Response,
+    _query: Annotated[NoQuery, Query()],
+) -> JobCounts:
+    """Count the jobs that `GET /jobs` lists in memory, by their `state` and their `status`."""
+    listing = context.table.view(None if principal.sees_all else principal.user)
+    counts = await listing.counts()
+    if listing.as_of is None and not counts:
+        raise SchedulerUnavailable(_NEVER_HEARD)
+    response.headers.update(age_headers(context.table.freshness(now(), context.stale_after)))
+    return JobCounts(
+        jobs=counts.total(),
+        by_state={s: sum(n for (state, _), n in counts.items() if state is s) for s in JobState},
+        by_status={s: sum(n for (_, word), n in counts.items() if word is s) for s in JobStatus},
+    )
+
+
+@router.get(
     "/jobs/{jobId}",
     operation_id="getJob",
     summary="Read a job",
@@ -231,7 +253,8 @@ async def get_job(
     """Read one job, queued, running or finished, however long ago."""
     entry = await context.jobs.read(principal, job_id)
     freshness = context.table.freshness(now(), context.stale_after)
-    return Response(entry.json(freshness), media_type="application/json", headers=_age(freshness))
+    headers = age_headers(freshness)
+    return Response(entry.json(freshness), media_type="application/json", headers=headers)
 
 
 @router.get(
@@ -316,10 +339,3 @@ async def release_job(
 
 def _accepted(record: JobRecord) -> Accepted:
     return Accepted(detail=f"jobId: {record.native_id}")
-
-
-def _age(freshness: Freshness) -> dict[str, str]:
-    headers = {"X-Stale": "true" if freshness.stale else "false", "Cache-Control": "no-cache"}
-    if freshness.as_of is not None:
-        headers["X-As-Of"] = format_time(freshness.as_of)
-    return headers

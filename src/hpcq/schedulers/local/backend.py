@@ -10,7 +10,14 @@ from dataclasses import replace
 from datetime import datetime
 
 from hpcq import __version__
-from hpcq.domain.errors import InvalidSpec, JobNotFound, SchedulerError, UnsupportedCapability
+from hpcq.domain.errors import (
+    InvalidSpec,
+    JobNotFound,
+    NotAuthorized,
+    SchedulerError,
+    SchedulerUnavailable,
+    UnsupportedCapability,
+)
 from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.domain.outputs import as_pattern, default_name
@@ -24,6 +31,7 @@ from hpcq.schedulers.base import (
     SchedulerOptions,
     ScriptDirectives,
 )
+from hpcq.schedulers.local.accounts import AccountUnusable
 from hpcq.schedulers.local.engine import Engine
 from hpcq.schedulers.local.environment import account_name
 from hpcq.schedulers.local.files import encode_path
@@ -44,24 +52,26 @@ __all__ = ["LocalBackend", "create"]
 
 _BUILT_ON_THE_LOOP = 50
 
+_FIELDS = frozenset(
+    {
+        "environment",
+        "hold",
+        "memory_limit_bytes",
+        "queue",
+        "stderr_path",
+        "stdout_path",
+        "wall_time_limit_seconds",
+    }
+)
 _CAPABILITIES = Capabilities(
     id_forms=(IdForm(re.compile(r"([0-9]+)")),),
-    fields=frozenset(
-        {
-            "environment",
-            "hold",
-            "memory_limit_bytes",
-            "queue",
-            "stderr_path",
-            "stdout_path",
-            "wall_time_limit_seconds",
-        }
-    ),
+    fields=_FIELDS,
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,
     absence_is_certain=True,
 )
+_OF_ROOT = replace(_CAPABILITIES, fields=_FIELDS | {"run_as"})
 
 
 def create(options: SchedulerOptions, runner: Runner, settings: LocalSettings) -> SchedulerBackend:
@@ -85,6 +95,7 @@ class LocalBackend:
         boot_id: Callable[[], str] = read_boot_id,
     ) -> None:
         self._slots = settings.internal_scheduler_max_slots
+        self._is_for_accounts = options.accounts is not None
         self._engine = Engine(options, settings, boot_id)
         self._site = Site(socket.gethostname(), account_name())
 
@@ -95,15 +106,21 @@ class LocalBackend:
 
     @property
     def capabilities(self) -> Capabilities:
-        """The features of LOCAL."""
-        return _CAPABILITIES
+        """The features of LOCAL; only root can run jobs as other accounts."""
+        return _OF_ROOT if os.geteuid() == 0 else _CAPABILITIES
 
     async def start(self, wake: Callable[[], None]) -> None:
         """Open the spool and go on with its jobs.
 
         Raises:
-            SchedulerUnavailable: another service uses the spool, or it cannot be used.
+            SchedulerUnavailable: another service uses the spool, or it cannot be used; or jobs are
+                to run as other accounts, and cannot.
         """
+        if self._is_for_accounts:
+            try:
+                await asyncio.to_thread(self._engine.runs.check_accounts)
+            except AccountUnusable as error:
+                raise SchedulerUnavailable(str(error)) from None
         await self._engine.start(wake)
 
     async def stop(self) -> None:
@@ -117,6 +134,8 @@ class LocalBackend:
 
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Take a job. Harmless when repeated: each key is taken once."""
+        if spec.run_as is not None:
+            await self._check_account(spec.run_as)
         try:
             await asyncio.to_thread(_check, spec, self._slots)
         except RuntimeError as error:
@@ -161,13 +180,14 @@ class LocalBackend:
         if job is None:
             await self._require_finished(native_id)
             return False
+        self._require_owner(job, run_as)
         return await self._engine.cancel(job)
 
     async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
-        await self._engine.hold(await self._waiting(native_id))
+        await self._engine.hold(await self._waiting(native_id, run_as))
 
     async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
-        await self._engine.release(await self._waiting(native_id))
+        await self._engine.release(await self._waiting(native_id, run_as))
 
     async def queues(self) -> Sequence[Queue]:
         used = self._engine.slots_used
@@ -189,16 +209,28 @@ class LocalBackend:
     async def version(self) -> str:
         return f"hpcq LOCAL {__version__} (SQLite {sqlite3.sqlite_version})"
 
+    async def _check_account(self, name: str) -> None:
+        try:
+            await self._engine.runs.check_account(name)
+        except AccountUnusable as error:
+            raise InvalidSpec(str(error)) from None
+
     def _job(self, native_id: NativeId) -> LocalJob | None:
         number = _number(native_id)
         return None if number is None else self._engine.jobs.get(number)
 
-    async def _waiting(self, native_id: NativeId) -> LocalJob:
+    async def _waiting(self, native_id: NativeId, run_as: str | None) -> LocalJob:
         job = self._job(native_id)
         if job is None:
             await self._require_finished(native_id)
             raise SchedulerError(f"Job {native_id} has ended.")
+        self._require_owner(job, run_as)
         return job
+
+    def _require_owner(self, job: LocalJob, name: str | None) -> None:
+        owner = job.spec.run_as or self._site.owner
+        if name not in (None, self._site.owner, owner):
+            raise NotAuthorized(f"Job {job.number} belongs to {owner!r}, not to {name!r}.")
 
     async def _require_finished(self, native_id: NativeId) -> None:
         number = _number(native_id)
@@ -230,7 +262,8 @@ def _check(spec: JobSpec, total_slots: int) -> None:
             f"The job asks for {spec.slots} slots and the machine has {total_slots}.",
             field="reservedSlots",
         )
-    if not os.path.isdir(encode_path(spec.working_directory)):
+    # The folder of another account is looked at with that one's rights: when the job starts.
+    if spec.run_as is None and not os.path.isdir(encode_path(spec.working_directory)):
         raise InvalidSpec(
             f"There is no directory {spec.working_directory!r}.", field="workingDirectory"
         )

@@ -16,6 +16,7 @@ import structlog
 from hpcq.domain.errors import SchedulerError, SchedulerUnavailable
 from hpcq.domain.jobs import JobSpec, SubmissionKey
 from hpcq.schedulers.base import SchedulerOptions
+from hpcq.schedulers.local.accounts import AccountUnusable
 from hpcq.schedulers.local.files import Result, ShepherdStart
 from hpcq.schedulers.local.job import LocalJob, Phase, SpoolRow, spec_to_json
 from hpcq.schedulers.local.processes import Process, send
@@ -170,25 +171,27 @@ class Engine:
                 waiting.leave_to_spool()
                 raise
             waiting.start()
+        except AccountUnusable as error:
+            # It may be usable again one day; until then the job is in nobody's way.
+            await self._put_back(job, Phase.HELD, f"It is held until someone releases it: {error}")
         except Exception as error:
             # Whatever it is, a job stays in the queue as long as its start is not recorded.
-            await self._requeue(job, f"It could not be started yet: {error}")
+            self._pauses += 1
+            asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self._end_pause)
+            await self._put_back(job, Phase.QUEUED, f"It could not be started yet: {error}")
         else:
             self._watch(job, waiting.started)
         finally:
             job.launching = None
 
-    async def _requeue(self, job: LocalJob, reason: str) -> None:
-        del self._holding[job.number]
-        job.phase, job.note = Phase.QUEUED, reason
-        self._queue.add(job)
-        self._publish(job)
-        self._pauses += 1
-        asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self._end_pause)
+    async def _put_back(self, job: LocalJob, phase: str, reason: str) -> None:
         await self.runs.remove(job)
         # A commit that failed may have been written all the same.
         with contextlib.suppress(SchedulerUnavailable):
-            await self.spool.move(job.number, Phase.QUEUED)
+            await self.spool.move(job.number, phase)
+        del self._holding[job.number]
+        job.note = reason
+        self._set_phase(job, phase)
 
     def _end_pause(self) -> None:
         # Counted, not compared with the clock, which rounds differently from timers.
@@ -272,7 +275,7 @@ class Engine:
         return number
 
     async def _move(self, job: LocalJob, phase: str) -> None:
-        before = job.phase
+        before, job.note = job.phase, None
         self._set_phase(job, phase)
         try:
             await self.spool.move(job.number, phase)

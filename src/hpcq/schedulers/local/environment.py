@@ -1,9 +1,8 @@
 """The surroundings of a job: its environment variables, and a folder of its own.
 
-Jobs run under the service's own account. Scripts that were written for another scheduler find the
-variables that they know, except those that make an MPI library take this machine for a cluster:
-with ``SLURM_JOB_ID`` Open MPI calls ``srun``; with ``PBS_JOBID`` and ``PBS_ENVIRONMENT``, or
-``SGE_ROOT`` and ``ARC``, it may ask their daemons.
+Scripts that were written for another scheduler find the variables that they know, except those that
+make an MPI library take this machine for a cluster: with ``SLURM_JOB_ID`` Open MPI calls ``srun``;
+with ``PBS_JOBID`` and ``PBS_ENVIRONMENT``, or ``SGE_ROOT`` and ``ARC``, it may ask their daemons.
 """
 
 import os
@@ -12,14 +11,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hpcq.schedulers.local.files import encode_path
 from hpcq.schedulers.local.job import QUEUE_NAME, LocalJob
+from hpcq.schedulers.local.job_folder import TEMPORARY
 
-__all__ = ["JobEnvironment", "account_name", "login_environment", "make_job_folder"]
+__all__ = ["JobEnvironment", "account_name", "find_place", "list_hosts", "login_environment"]
 
 _HOSTS_WITH_SLOTS = "pe_hostfile"
 _HOST_FOR_EACH_SLOT = "nodefile"
-_TEMPORARY = "tmp"
 _KEY_CHARACTERS = 12
 
 
@@ -36,21 +34,30 @@ class JobEnvironment:
     host: str
 
     def folder(self, job: LocalJob) -> str:
-        """Return the path of the job's own folder; others cannot guess it."""
-        base = os.fsencode(tempfile.gettempdir()).decode("utf-8", "surrogateescape")
+        """Return the path of the job's own folder."""
+        base = find_place().decode("utf-8", "surrogateescape")
         return f"{base}/hpcq-{job.run_name}-{job.key[-_KEY_CHARACTERS:]}"
 
-    def environment(self, job: LocalJob, folder: str) -> dict[str, str]:
-        """Return the environment of a job, given the path of its folder."""
+    def environment(
+        self, job: LocalJob, folder: str, account: pwd.struct_passwd | None = None
+    ) -> dict[str, str]:
+        """Return the environment of a job.
+
+        Args:
+            job: the job.
+            folder: the path of its folder.
+            account: whose job it is; None for the service's own.
+        """
         spec, number = job.spec, str(job.number)
         return {
             **self.inherited,
+            **({} if account is None else _after_login(account)),
             "JOB_ID": number,
             "JOB_NAME": spec.name,
             "NSLOTS": str(spec.slots),
             "NHOSTS": "1",
             "QUEUE": QUEUE_NAME,
-            "TMPDIR": f"{folder}/{_TEMPORARY}",
+            "TMPDIR": f"{folder}/{TEMPORARY}",
             "PE_HOSTFILE": f"{folder}/{_HOSTS_WITH_SLOTS}",
             "PBS_NODEFILE": f"{folder}/{_HOST_FOR_EACH_SLOT}",
             "PBS_O_WORKDIR": spec.working_directory,
@@ -64,21 +71,18 @@ class JobEnvironment:
         }
 
 
-def make_job_folder(path: str, host: str, slots: int) -> None:
-    """Make a job's own folder, with the list of its hosts as Grid Engine and PBS write it.
+def find_place() -> bytes:
+    """Return the folder that this service makes the folders of jobs in, as a path without links."""
+    return os.path.realpath(os.fsencode(tempfile.gettempdir()))
 
-    Raises:
-        OSError: it cannot be made.
-    """
-    os.mkdir(encode_path(path), 0o700)
-    os.mkdir(encode_path(f"{path}/{_TEMPORARY}"), 0o700)
-    for name, content in (
+
+def list_hosts(host: str, slots: int) -> dict[str, str]:
+    """Return the lists of a job's hosts as Grid Engine and PBS write them, by their names."""
+    return {
         # sge_pe(5): host, slots, queue, processors.
-        (_HOSTS_WITH_SLOTS, f"{host} {slots} {QUEUE_NAME}@{host} UNDEFINED\n"),
-        (_HOST_FOR_EACH_SLOT, f"{host}\n" * slots),
-    ):
-        with open(encode_path(f"{path}/{name}"), "w", encoding="utf-8") as file:
-            file.write(content)
+        _HOSTS_WITH_SLOTS: f"{host} {slots} {QUEUE_NAME}@{host} UNDEFINED\n",
+        _HOST_FOR_EACH_SLOT: f"{host}\n" * slots,
+    }
 
 
 def account_name() -> str:
@@ -95,15 +99,16 @@ def login_environment(known: Mapping[str, str]) -> dict[str, str]:
             ``USER``, ``LOGNAME`` and ``SHELL`` are added as after a login if they are missing.
     """
     account = _account()
-    if account is None:
-        return dict(known)
-    after_login = {
+    return {**({} if account is None else _after_login(account)), **known}
+
+
+def _after_login(account: pwd.struct_passwd) -> dict[str, str]:
+    return {
         "HOME": account.pw_dir,
         "USER": account.pw_name,
         "LOGNAME": account.pw_name,
         "SHELL": account.pw_shell or "/bin/sh",
     }
-    return {**after_login, **known}
 
 
 def _account() -> pwd.struct_passwd | None:

@@ -8,7 +8,7 @@ file                      written by  content
 ``shepherd.log``          shepherd    the traceback, if the shepherd ever fails
 ========================  ==========  ====================================================
 
-A job runs as the account of the service and may remove or change all of them. So both sides open
+A job that runs as the account of the service may remove or change all of them. So both sides open
 the report before the job starts, and use no path afterwards; the job's script lies elsewhere, and
 nothing that a job is given leads here. The service believes none of it: see `report`.
 
@@ -23,6 +23,8 @@ import shutil
 import stat
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
+
+from hpcq.schedulers.local.accounts import AccountIds
 
 __all__ = [
     "LOG",
@@ -58,7 +60,8 @@ class JobOrder(TypedDict):
     ``script`` is a copy of the job's script, as it was when the job was submitted. ``cgroup`` is
     the directory of the job's control group, to be made by the shepherd. ``shell`` runs a script
     without a ``#!`` line. ``folder`` is the job's own, to be removed at its end: it holds its
-    temporary files and the list of its hosts.
+    temporary files and the list of its hosts. With ``account`` the job runs as that, and its script
+    lies in ``folder``, see `job_folder`.
     """
 
     args: list[str]
@@ -73,6 +76,7 @@ class JobOrder(TypedDict):
     cgroup: NotRequired[str | None]
     shell: NotRequired[str | None]
     folder: NotRequired[str]
+    account: NotRequired[AccountIds]
 
 
 class ShepherdStart(TypedDict):
@@ -151,17 +155,23 @@ def read_order(directory: Path) -> JobOrder:
     return cast(JobOrder, json.loads((directory / _JOB).read_text("ascii")))
 
 
-def make_run_directory(directory: Path, order: JobOrder, script: bytes) -> int:
-    """Make the run directory that a shepherd needs, and the copy of the script.
+def make_run_directory(directory: Path, order: JobOrder, script: bytes | None) -> int:
+    """Make the run directory that a shepherd needs.
+
+    Args:
+        directory: to be made.
+        order: the job.
+        script: the content of its script, to be copied; None if the copy is there.
 
     Returns:
         A descriptor of the empty report.
     """
     directory.mkdir(mode=0o700)
-    path = Path(os.fsdecode(encode_path(order["script"])))
-    path.parent.mkdir(mode=0o700)
-    path.write_bytes(script)
-    path.chmod(0o700)
+    if script is not None:
+        path = Path(os.fsdecode(encode_path(order["script"])))
+        path.parent.mkdir(mode=0o700)
+        path.write_bytes(script)
+        path.chmod(0o700)
     (directory / _JOB).write_text(json.dumps(order), "ascii")
     new = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     return os.open(directory / REPORT, new, 0o600)

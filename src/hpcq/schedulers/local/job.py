@@ -35,7 +35,7 @@ _LONGEST_FILE_NAME_BYTES = 200
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The host and the account that jobs run on and under."""
+    """The host that jobs run on, and the account of those that are nobody else's."""
 
     host: str
     owner: str
@@ -84,7 +84,7 @@ class LocalJob:
         stopped: how many looks in a row have found its shepherd stopped.
         is_ending: it has ended, or will never start, and the spool does not say so yet.
         overtaken: the number of later jobs that started before it.
-        note: the reason why it does not start, or end, although it could.
+        note: the reason why it does not start, or end, although it could, or why it was held.
     """
 
     number: int
@@ -145,7 +145,8 @@ class LocalJob:
     def _state(self) -> tuple[JobState, Stage | None, str, str | None]:
         leaving = Stage.CANCELLING if self.is_ending else None
         if self.phase == Phase.HELD:
-            return JobState.QUEUED_HELD, leaving, "held", "It is held until someone releases it."
+            reason = self.note or "It is held until someone releases it."
+            return JobState.QUEUED_HELD, leaving, "held", reason
         if self.phase == Phase.QUEUED:
             slots = self.spec.slots
             free = f"It waits for {slots} free slot{'s' if slots > 1 else ''}."
@@ -219,7 +220,7 @@ def _build_observation(
         native_id=NativeId(str(number)),
         state=JobState.QUEUED,
         name=spec.name,
-        owner=site.owner,
+        owner=spec.run_as or site.owner,
         queue=QUEUE_NAME,
         submit_time=from_epoch(submitted),
         working_directory=spec.working_directory,

@@ -160,13 +160,16 @@ def measure(processes: Iterable[Process]) -> ProcessUsage:
 
 
 def proportional_memory(processes: Iterable[Process]) -> int:
-    """Return the resident memory of these processes, shared pages counted once, in bytes."""
+    """Return the resident memory of these processes, shared pages counted once, in bytes.
+
+    Shared pages of a process of another account count in full where root may not look at it
+    closely (without CAP_SYS_PTRACE, as in many containers).
+    """
     total = 0
     for process in processes:
-        text = _read(f"/proc/{process.pid}/smaps_rollup")
-        for line in text.splitlines():
-            if line.startswith(b"Pss:"):
-                total += int(line.split()[1]) * 1024
+        lines = _read(f"/proc/{process.pid}/smaps_rollup").splitlines()
+        shares = [int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss:")]
+        total += sum(shares) if shares else measure([process]).memory_bytes
     return total
 
 

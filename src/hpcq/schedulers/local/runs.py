@@ -4,9 +4,12 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import pwd
+import secrets
 import signal
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +21,17 @@ import structlog
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.states import FailureKind
 from hpcq.schedulers.base import SchedulerOptions
-from hpcq.schedulers.local import cgroup_setup, files, recovery
+from hpcq.schedulers.local import cgroup_setup, files, job_folder, recovery
+from hpcq.schedulers.local.accounts import AccountUnusable, account_ids, find_account
 from hpcq.schedulers.local.cgroup import JobCgroup, remove_cgroup
 from hpcq.schedulers.local.cgroup_setup import CgroupsUnusable, CgroupTree
-from hpcq.schedulers.local.environment import JobEnvironment, login_environment, make_job_folder
+from hpcq.schedulers.local.environment import (
+    JobEnvironment,
+    account_name,
+    find_place,
+    list_hosts,
+    login_environment,
+)
 from hpcq.schedulers.local.files import JobOrder, Result, Sample, ShepherdStart
 from hpcq.schedulers.local.job import LocalJob, Phase, SpoolRow, output_paths
 from hpcq.schedulers.local.launcher_client import LauncherClient, WaitingShepherd
@@ -70,6 +80,7 @@ class Runs:
         self._environment = JobEnvironment(
             inherited=login_environment(options.account_environment), host=socket.gethostname()
         )
+        self._own_account = account_name()
         self._shell = options.job_shell
         self._grace_seconds = grace_seconds
         self._launcher: LauncherClient | None = None
@@ -106,14 +117,41 @@ class Runs:
 
         Raises:
             SchedulerUnavailable, OSError: it does not start.
+            AccountUnusable: its account cannot be used now.
         """
         assert self._launcher is not None  # noqa: S101
         job.folder = self._environment.folder(job)
-        report = await self.in_thread(self._prepare, job, script)
+        try:
+            report = await self.in_thread(self._prepare, job, script)
+        except FileExistsError:
+            # A crash has left it; or somebody else, who knows the job's id, is in the way.
+            await self.remove(job)
+            job.folder = f"{job.folder}-{secrets.token_hex(8)}"
+            report = await self.in_thread(self._prepare, job, script)
         self._reports[job.run_name] = report
         waiting = await self._launcher.launch(self._directory_of(job))
-        waiting.started["folder"] = job.folder
+        waiting.started["folder"] = self._folder_of(job)
         return waiting
+
+    def check_accounts(self) -> None:
+        """Check that jobs can run as other accounts at all. Asks the file system.
+
+        Raises:
+            AccountUnusable: they cannot.
+        """
+        if os.geteuid() != 0:
+            raise AccountUnusable(
+                "LOCAL runs jobs as other accounts only if the service runs as root."
+            )
+        job_folder.check_place(find_place())
+
+    async def check_account(self, name: str) -> None:
+        """Check that jobs can run as an account.
+
+        Raises:
+            AccountUnusable: they cannot.
+        """
+        await self.in_thread(self._find_account, name)
 
     async def recover(
         self, rows: Sequence[SpoolRow], boot_id: str
@@ -191,6 +229,8 @@ class Runs:
         if report is not None:
             report.close()
         await self.in_thread(self._remove, job)
+        if not self._is_own(job.spec.run_as):
+            await self._remove_folder_of_account(job)
 
     async def keep_only(self, jobs: Iterable[LocalJob]) -> None:
         """Remove all that other jobs have here, left by a crash."""
@@ -219,26 +259,30 @@ class Runs:
             directory.chmod(0o700)
 
     def _prepare(self, job: LocalJob, script: bytes) -> JobReport:
-        order, directory = self._order(job), self._directory_of(job)
-        make_job_folder(order["folder"], self._environment.host, job.spec.slots)
+        account = self._find_account(job.spec.run_as)
+        order, directory = self._order(job, account), self._directory_of(job)
+        lists = list_hosts(self._environment.host, job.spec.slots)
+        job_folder.make_job_folder(order["folder"], lists)
+        if "account" in order:
+            job_folder.give_away(order["folder"], script, order["account"])
+        in_spool = None if "account" in order else script
         try:
-            descriptor = files.make_run_directory(directory, order, script)
+            descriptor = files.make_run_directory(directory, order, in_spool)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             # A job has removed what all runs share.
             self._make_directories()
-            descriptor = files.make_run_directory(directory, order, script)
+            descriptor = files.make_run_directory(directory, order, in_spool)
         return JobReport(directory, descriptor)
 
-    def _order(self, job: LocalJob) -> JobOrder:
-        spec, group = job.spec, self._cgroup_of(job)
+    def _order(self, job: LocalJob, account: pwd.struct_passwd | None) -> JobOrder:
+        spec, group, folder = job.spec, self._cgroup_of(job), self._folder_of(job)
         stdout_path, stderr_path = output_paths(job.number, spec)
-        folder = job.folder or self._environment.folder(job)
-        script = bytes(self._scripts / job.run_name / "script")
-        return JobOrder(
+        script = bytes(self._scripts / job.run_name / "script").decode("utf-8", "surrogateescape")
+        order = JobOrder(
             args=list(spec.args),
-            environment=self._environment.environment(job, folder),
+            environment=self._environment.environment(job, folder, account),
             working_directory=spec.working_directory,
-            script=script.decode("utf-8", "surrogateescape"),
+            script=script if account is None else f"{folder}/{job_folder.SCRIPT}",
             stdout_path=stdout_path,
             stderr_path=stderr_path,
             wall_time_limit_seconds=spec.wall_time_limit_seconds,
@@ -248,6 +292,9 @@ class Runs:
             shell=self._shell,
             folder=folder,
         )
+        if account is not None:
+            order["account"] = account_ids(account)
+        return order
 
     def _recover(self, row: SpoolRow, boot_id: str) -> tuple[LocalJob, RecoveredJob | None]:
         job = LocalJob.from_row(row)
@@ -304,7 +351,8 @@ class Runs:
     def _remove(self, job: LocalJob) -> None:
         for path in (self._directory_of(job), self._scripts / job.run_name):
             files.remove_tree(bytes(path))
-        files.remove_tree(files.encode_path(job.folder or self._environment.folder(job)))
+        if self._is_own(job.spec.run_as):
+            job_folder.remove_job_folder(files.encode_path(self._folder_of(job)))
         group = self._cgroup_of(job)
         if group is not None:
             remove_cgroup(group)
@@ -316,6 +364,38 @@ class Runs:
                     files.remove_tree(bytes(directory / name))
         if self._cgroups is not None:
             cgroup_setup.remove_unused(self._cgroups.path, names)
+
+    async def _remove_folder_of_account(self, job: LocalJob) -> None:
+        """Remove what the shepherd has left, if it was killed, in a process without threads."""
+        folder = files.encode_path(self._folder_of(job))
+        if not await self.in_thread(os.path.lexists, folder):
+            return
+        # UTF-8 whatever the locale, so that the path arrives byte for byte.
+        interpreter = (sys.executable, "-I", "-S", "-X", "utf8")
+        with contextlib.suppress(OSError):
+            process = await asyncio.create_subprocess_exec(
+                *(*interpreter, str(job_folder.__file__), folder),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                cwd="/",
+                env={},
+                start_new_session=True,
+            )
+            await process.wait()
+
+    def _folder_of(self, job: LocalJob) -> str:
+        return job.folder or self._environment.folder(job)
+
+    def _find_account(self, name: str | None) -> pwd.struct_passwd | None:
+        """Return the account of a job; None for the service's own."""
+        if name is None or self._is_own(name):
+            return None
+        self.check_accounts()
+        return find_account(name)
+
+    def _is_own(self, name: str | None) -> bool:
+        return name is None or (name == self._own_account and os.geteuid() != 0)
 
     def _cgroup_of(self, job: LocalJob) -> Path | None:
         return None if self._cgroups is None else self._cgroups.path / job.run_name

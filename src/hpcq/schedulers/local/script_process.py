@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from hpcq.schedulers.local.accounts import become
 from hpcq.schedulers.local.cgroup import JobCgroup
-from hpcq.schedulers.local.files import JobOrder
+from hpcq.schedulers.local.files import REPORT_DESCRIPTOR, JobOrder
 
 __all__ = ["DEFAULT_SHELL", "ScriptProcess", "StartFailed", "control", "start_script"]
 
@@ -161,6 +162,11 @@ def _become_script(order: JobOrder, to_join: JobCgroup | None, report: int) -> N
 
 def _prepare(order: JobOrder, report: int) -> None:
     os.setsid()
+    if "account" in order:
+        # Some systems let an account look into a process that has become its own.
+        os.close(REPORT_DESCRIPTOR)
+        become(order["account"])
+    # The kernel forgets this when the account changes.
     control(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _try_on_path("The working directory", order["working_directory"], os.chdir)
     os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
@@ -206,11 +212,17 @@ def _why_no_output(descriptor: int, order: JobOrder, report: int) -> str | None:
     if not stat.S_ISREG(opened.st_mode) and not stat.S_ISFIFO(opened.st_mode):
         return "It is neither a file nor a pipe"
     # Such a path leads through /proc, or a link, into what the service itself has open.
-    spool = os.path.dirname(os.path.dirname(os.path.dirname(order["script"])))
-    place = os.readlink(f"/proc/self/fd/{descriptor}")
-    if os.path.samestat(opened, os.fstat(report)) or place.startswith(spool + "/"):
+    if os.path.samestat(opened, os.fstat(report)) or _is_in_spool(descriptor, order):
         return "It belongs to the service"
     return None
+
+
+def _is_in_spool(descriptor: int, order: JobOrder) -> bool:
+    if "account" in order:
+        # It could not have been opened.
+        return False
+    spool = os.path.dirname(os.path.dirname(os.path.dirname(order["script"])))
+    return os.readlink(f"/proc/self/fd/{descriptor}").startswith(spool + "/")
 
 
 def _try_on_path(what: str, path: str, action: Callable[[str], _Opened]) -> _Opened:

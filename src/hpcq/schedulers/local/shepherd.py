@@ -19,6 +19,7 @@ from pathlib import Path
 from hpcq.schedulers.local import files
 from hpcq.schedulers.local.cgroup import JobCgroup
 from hpcq.schedulers.local.files import JobOrder, Result, Sample, ShepherdStart
+from hpcq.schedulers.local.job_folder import remove_job_folder, remove_job_folder_of_account
 from hpcq.schedulers.local.processes import Process, boot_id, descendants, identify, send
 from hpcq.schedulers.local.script_process import ScriptProcess, control, start_script
 from hpcq.schedulers.local.usage_meter import UsageMeter
@@ -68,7 +69,8 @@ def supervise(directory: Path, may_start: Callable[[ShepherdStart], bool]) -> No
     if may_start(started):
         _write_result(Shepherd(order, started).run())
     if "folder" in order:
-        files.remove_tree(files.encode_path(order["folder"]))
+        remove = remove_job_folder_of_account if "account" in order else remove_job_folder
+        remove(files.encode_path(order["folder"]))
 
 
 def _write_result(result: Result) -> None:

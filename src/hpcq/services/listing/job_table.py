@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import secrets
 import zlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +17,7 @@ from operator import attrgetter
 
 from hpcq.domain import identity, job_changes
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId
+from hpcq.domain.states import JobState, JobStatus
 from hpcq.services.listing.wire import WireFormat
 
 __all__ = [
@@ -143,12 +144,14 @@ class JobListing:
         self.complete_since = complete_since
         self._entries = entries
         self._sorted: asyncio.Future[Sequence[JobEntry]] | None = None
+        self._counts: asyncio.Future[Counter[tuple[JobState, JobStatus]]] | None = None
         self._bodies: dict[tuple[bool, bool, bool], asyncio.Future[bytes]] = {}
 
     def at(self, as_of: datetime | None, complete_since: datetime | None) -> "JobListing":
         """Return the same jobs as of another moment."""
         later = JobListing(self._entries, self.version, as_of, complete_since)
         later._sorted = self._sorted
+        later._counts = self._counts
         return later
 
     async def in_order(self) -> Sequence[JobEntry]:
@@ -158,6 +161,12 @@ class JobListing:
         if self._sorted is None:
             self._sorted = asyncio.ensure_future(asyncio.to_thread(_in_order, self._entries))
         return await asyncio.shield(self._sorted)
+
+    async def counts(self) -> Counter[tuple[JobState, JobStatus]]:
+        """Return how many listed jobs are in each state, counted once for all readers."""
+        if self._counts is None:
+            self._counts = asyncio.ensure_future(asyncio.to_thread(_count, self._entries))
+        return await asyncio.shield(self._counts)
 
     async def json(self, freshness: Freshness, *, usage: bool, gzip: bool) -> bytes:
         """Return the JSON array of all listed jobs, encoded once for all readers.
@@ -186,6 +195,11 @@ def _in_order(entries: Sequence[JobEntry]) -> Sequence[JobEntry]:
     return sorted(listed, key=attrgetter("sort_key"))
 
 
+def _count(entries: Sequence[JobEntry]) -> Counter[tuple[JobState, JobStatus]]:
+    listed = (entry.record for entry in entries if entry.is_listed)
+    return Counter((record.state, record.status) for record in listed)
+
+
 def as_list(entries: Iterable[JobEntry], freshness: Freshness, *, usage: bool) -> bytes:
     """Return jobs as a JSON array."""
     parts = [entry.json(freshness, usage=usage) for entry in entries]
@@ -212,6 +226,7 @@ class JobTable(JobIndex):
         as_of: the time of the scheduler's newest answer; None before its first.
         shadowed: foreign records of jobs that turned out to be submitted here; the table does
             not show them.
+        open_jobs: how many jobs nothing says to be over, by state.
     """
 
     def __init__(self, wire: WireFormat) -> None:
@@ -227,6 +242,8 @@ class JobTable(JobIndex):
         self._listing: JobListing | None = None
         self.as_of: datetime | None = None
         self.shadowed: set[JobUid] = set()
+        self.open_jobs: Counter[JobState] = Counter()
+        self._open_jobs_of: Counter[str] = Counter()
 
     @property
     def version(self) -> str:
@@ -262,6 +279,10 @@ class JobTable(JobIndex):
             self._listing_of.clear()
         self._listing_of[user] = listing
         return listing
+
+    def open_jobs_of(self, user: str) -> int:
+        """Return how many jobs a user submitted here that are not over; an array is one."""
+        return self._open_jobs_of[user]
 
     def copy(self) -> JobIndex:
         """Return a copy for a thread; 10 to 20 ms for 100,000 jobs."""
@@ -320,6 +341,8 @@ class JobTable(JobIndex):
     def _count_change(self, before: JobRecord | None, after: JobRecord | None) -> None:
         """Count a change for all, and for the user or the two users whose job it is."""
         self._changes += 1
+        self._count_open(before, -1)
+        self._count_open(after, 1)
         was = None if before is None else before.belongs_to
         now = None if after is None else after.belongs_to
         if before is not None and was is not None and was != now:
@@ -331,6 +354,16 @@ class JobTable(JobIndex):
         if after is not None and now is not None:
             self._uids_of.setdefault(now, set()).add(after.uid)
             self._note_change(now)
+
+    def _count_open(self, record: JobRecord | None, step: int) -> None:
+        if record is None or record.is_settled:
+            return
+        self.open_jobs[record.state] += step
+        user = record.submitted_by
+        if user is not None and record.parent_uid is None:
+            self._open_jobs_of[user] += step
+            if not self._open_jobs_of[user]:
+                del self._open_jobs_of[user]
 
     def _note_change(self, user: str) -> None:
         self._changes_of[user] = self._changes

@@ -22,13 +22,29 @@ from hpcq.domain.outputs import fill_pattern
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 from hpcq.domain.units import format_local_time, format_time, gibibytes
 
-__all__ = ["Job", "ResourceUsage", "StableJob", "Time", "WireFormat", "wire_name"]
+__all__ = [
+    "Job",
+    "ResourceUsage",
+    "StableJob",
+    "Time",
+    "WireFormat",
+    "request_name",
+    "wire_name",
+]
 
 
 def wire_name(field: str) -> str:
     """Return the name of a field in JSON: ``process_io`` is ``processIO``."""
     first, *rest = field.split("_")
     return first + "".join("IO" if word == "io" else word.capitalize() for word in rest)
+
+
+def request_name(field: str) -> str:
+    """Return the name of a `JobSpec` field in a request.
+
+    ``memory_limit_bytes`` is ``memoryLimit``.
+    """
+    return wire_name(field.removesuffix("_seconds").removesuffix("_bytes"))
 
 
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]

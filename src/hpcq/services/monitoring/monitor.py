@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,7 +24,7 @@ from hpcq.services.settings import ServiceSettings
 from hpcq.services.submission.recovery import SubmissionRecovery
 from hpcq.storage.jobs import JobStore
 
-__all__ = ["Health", "Monitor"]
+__all__ = ["Health", "Monitor", "Polls"]
 
 _log = structlog.get_logger("hpcq.monitor")
 
@@ -42,6 +43,30 @@ class Health:
 
     answered: bool = False
     problem: str | None = "The scheduler has not been asked yet."
+
+
+@dataclass(slots=True)
+class Polls:
+    """The queries for the queue that this process made, and what came of them.
+
+    Attributes:
+        answered: how many led to a listing that was published.
+        failed: how many did not.
+        seconds: the time that all of them took, with their publication.
+        newest_seconds: the time that the newest took.
+    """
+
+    answered: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    newest_seconds: float = 0.0
+
+    def count(self, seconds: float, *, is_answered: bool) -> None:
+        """Count one more."""
+        self.answered += is_answered
+        self.failed += not is_answered
+        self.seconds += seconds
+        self.newest_seconds = seconds
 
 
 @dataclass(slots=True)
@@ -82,6 +107,7 @@ class Monitor:
 
     Attributes:
         health: what was last heard of the scheduler.
+        polls: how often the queue was asked for.
         has_seen_queue: whether the table shows all that is in the queue, as of some moment.
     """
 
@@ -114,6 +140,7 @@ class Monitor:
         self._memory = _Memory()
         self._woken = asyncio.Event()
         self.health = Health()
+        self.polls = Polls()
         self.has_seen_queue = False
 
     async def load(self) -> int:
@@ -158,6 +185,7 @@ class Monitor:
                     await following_up
 
     async def _look_and_report(self) -> None:
+        began = time.monotonic()
         try:
             await self.look()
         except LeaseLost:
@@ -174,6 +202,7 @@ class Monitor:
             if not self.health.answered:
                 _log.info("scheduler.answers")
             self.health = Health(answered=True, problem=None)
+        self.polls.count(time.monotonic() - began, is_answered=self.health.answered)
 
     async def _unanswered(self, problem: str) -> None:
         self.health = Health(answered=False, problem=problem)

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from hpcq.domain.errors import AccountUnavailable, Overloaded, PathUnavailable
@@ -71,12 +71,14 @@ class Visit:
         at: the path that it looks at, links followed; None before the first.
         account: the account in whose name it looks; None for the service's own.
         files: looks at files in that name.
+        allowed: the folders that it may look into, without links; none for all.
     """
 
     def __init__(self, mounts: Mounts) -> None:
         self.at: str | None = None
         self.account: str | None = None
         self.files: Files = OwnFiles()
+        self.allowed: Sequence[str] = ()
         self._mounts = mounts
         self._mount: str | None = None
         self._folders: set[str] = set()

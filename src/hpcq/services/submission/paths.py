@@ -11,7 +11,7 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from hpcq.domain.jobs import JobSpec
 from hpcq.domain.outputs import default_name, fill_pattern, place_outputs
 from hpcq.execution.account_process import AccountFiles
 from hpcq.execution.accounts import Accounts
+from hpcq.execution.files import is_within
 from hpcq.execution.protocol import Files
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.programs.request import split_legacy_command
@@ -52,6 +53,7 @@ class PathChecker:
         wait_seconds: how long what is not there may take to appear; 0 for not at all.
         max_script_bytes: how large a script may be, if the scheduler does not take less.
         accounts: those in whose name jobs are submitted; None where the service does so itself.
+        allowed: the folders, without links, that jobs may use; none for all.
     """
 
     def __init__(
@@ -61,12 +63,14 @@ class PathChecker:
         wait_seconds: float = 0.0,
         max_script_bytes: int = 1 << 30,
         accounts: Accounts | None = None,
+        allowed: Sequence[str] = (),
     ) -> None:
         self._backend = backend
         self._wait_seconds = wait_seconds
         self._max_script_bytes = max_script_bytes
         self._timeout_seconds = timeout_seconds
         self._accounts = accounts
+        self._allowed = allowed
         self._threads = PathThreads(timeout_seconds)
 
     async def account_of(self, user: str) -> str | None:
@@ -139,10 +143,11 @@ class PathChecker:
     async def _look(self, spec: JobSpec, look: Callable[[Visit], _T]) -> _T:
         """Have a thread look, in the name of the job's account."""
         name, accounts = spec.run_as, self._accounts
-        if name is None:
-            return await self._threads.run(look)
 
         def look_as(visit: Visit) -> _T:
+            visit.allowed = self._allowed
+            if name is None:
+                return look(visit)
             if accounts is None:
                 raise NotAuthorized(
                     f"This service does not submit in the name of {name!r} any more: SUBMIT_AS is "
@@ -171,12 +176,10 @@ class PathChecker:
 
 def _check(spec: JobSpec, backend: SchedulerBackend, most_bytes: int, visit: Visit) -> JobSpec:
     _check_directory(spec.working_directory, visit)
-    visit.enter(spec.script_file)
+    _check_allowed(spec.script_file, "scriptFile", visit)
     whole = spec.script_file
     # Its folders are read once, and not for each of the many paths that blanks may end.
-    spec = split_legacy_command(
-        spec, lambda path: _mode_if_there(path, visit.files, afresh=path == whole)
-    )
+    spec = split_legacy_command(spec, lambda path: _allowed_mode(path, visit, afresh=path == whole))
     script = _read_text(spec.script_file, most_bytes, visit)
     said = backend.check_script(spec, script)
     name = spec.name or said.name or default_name(spec.working_directory)
@@ -244,14 +247,14 @@ def _check_output(pattern: str | None, field: str, visit: Visit) -> None:
     Slurm 22.05 shows such a job as running until its time limit; Grid Engine holds it (``Eqw``).
     """
     folder = None if pattern is None else fill_pattern(os.path.dirname(pattern), None)
-    if folder is None:
-        # The scheduler alone knows it, or will.
+    if folder is None or pattern == os.devnull:
+        # The scheduler alone knows it, or will; or there is nothing to know.
         return
     if not stat.S_ISDIR(_mode(folder, field, visit)):
         raise InvalidSpec(f"{folder!r} is not a directory.", field=field)
     path = fill_pattern(pattern, None)
     if path is not None:
-        visit.enter(path)
+        _check_allowed(path, field, visit)
     if path is not None and stat.S_ISDIR(_mode_if_there(path, visit.files) or 0):
         raise InvalidSpec(f"{path!r} is a directory; name a file.", field=field)
     if path is not None and _mode_if_there(path, visit.files):
@@ -267,9 +270,55 @@ def _check_output(pattern: str | None, field: str, visit: Visit) -> None:
         )
 
 
+def _check_allowed(path: str, field: str, visit: Visit) -> None:
+    """Refuse a path that leads out of the folders that jobs may use."""
+    visit.enter(path)
+    if not _is_allowed(path, visit):
+        raise _outside(path, field, visit)
+
+
+def _is_allowed(path: str, visit: Visit) -> bool:
+    """Return whether a path leads to where jobs may be.
+
+    For one that leads nowhere, the last folder on its way that is there decides: nobody learns what
+    there is elsewhere.
+    """
+    if not visit.allowed:
+        return True
+    while not (real := _real_path_if_there(path, visit.files)):
+        if _is_link(path, visit.files):
+            # Whoever writes to it makes what it leads to.
+            return False
+        path = os.path.dirname(path)
+    return is_within(real, visit.allowed)
+
+
+def _outside(path: str, field: str, visit: Visit) -> InvalidSpec:
+    folders = ", ".join(visit.allowed)
+    return InvalidSpec(
+        f"{path!r} leads out of the folders that jobs may use here (ALLOWED_DIRECTORIES): "
+        f"{folders}.",
+        field=field,
+    )
+
+
+def _real_path_if_there(path: str, files: Files) -> str | None:
+    with contextlib.suppress(OSError):
+        return files.real_path(path)
+    return None
+
+
+def _is_link(path: str, files: Files) -> bool:
+    with contextlib.suppress(OSError):
+        files.link(path)
+        return True
+    return False
+
+
 def _mode(path: str, field: str, visit: Visit) -> int:
     if not os.path.isabs(path):
         raise InvalidSpec(f"{path!r} is not an absolute path.", field=field)
+    _check_allowed(path, field, visit)
     try:
         return _stat_mode(path, visit)
     except OSError as error:
@@ -293,6 +342,12 @@ def _mode_if_there(path: str, files: Files, *, afresh: bool = False) -> int | No
         return 0
     except OSError:
         return None
+
+
+def _allowed_mode(path: str, visit: Visit, *, afresh: bool) -> int | None:
+    """Return what `_mode_if_there` does; None for a file that jobs may not use."""
+    mode = _mode_if_there(path, visit.files, afresh=afresh)
+    return mode if not mode or _is_allowed(path, visit) else None
 
 
 def _stat_mode(path: str, visit: Visit) -> int:
@@ -324,8 +379,10 @@ def _look_afresh(path: str, files: Files) -> None:
 
 def _read_script(path: str, most_bytes: int, visit: Visit) -> bytes:
     try:
-        script = visit.files.read(path, most_bytes + 1)
+        script = visit.files.read(path, most_bytes + 1, visit.allowed)
     except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise _outside(path, "scriptFile", visit) from None
         raise _path_error(path, error, "scriptFile", visit) from None
     if script is None:
         raise InvalidSpec(f"The script {path!r} is not a file.", field="scriptFile")

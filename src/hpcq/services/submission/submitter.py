@@ -7,15 +7,19 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 import structlog
 
 from hpcq.domain import submission
 from hpcq.domain.errors import (
+    HpcqError,
     IdempotencyKeyReused,
     JobNotFound,
+    QuotaExceeded,
     SchedulerError,
     SubmissionInProgress,
+    SubmissionUnclear,
 )
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid
 from hpcq.domain.principals import Principal
@@ -23,11 +27,12 @@ from hpcq.domain.submission import IdempotencyKey
 from hpcq.schedulers.base import ChecksSubmission, SchedulerBackend
 from hpcq.services.circuit_breaker import is_away
 from hpcq.services.submission.attempt import IN_PROGRESS, SubmissionRunner
+from hpcq.services.submission.quota import JobQuota
 from hpcq.services.submission.recovery import SubmissionRecovery
 from hpcq.storage.jobs import Claim, JobStore
 from hpcq.storage.pending_writes import PendingWrites
 
-__all__ = ["Submission", "SubmissionCheck", "Submitter"]
+__all__ = ["Outcome", "Submission", "SubmissionCheck", "Submitter"]
 
 _log = structlog.get_logger("hpcq.submission")
 
@@ -37,6 +42,31 @@ _KEY_REUSED = (
     "This Idempotency-Key was used for another submission before. Send that one's body, or take a "
     "new key."
 )
+
+
+class Outcome(StrEnum):
+    """The outcome of a request to submit, as its client learns it."""
+
+    ACCEPTED = "accepted"
+    """The scheduler took the job."""
+    REPLAYED = "replayed"
+    """The same request had been made before, or was under way."""
+    UNCLEAR = "unclear"
+    """It is being found out whether the scheduler took the job."""
+    REFUSED = "refused"
+    """There is no job, and the same request is in vain, unless it met a quota."""
+    FAILED = "failed"
+    """There is no job, for reasons that say nothing about the request."""
+
+    @classmethod
+    def of_error(cls, error: Exception) -> "Outcome":
+        """Return the outcome of a request that got this error."""
+        if isinstance(error, SubmissionInProgress):
+            return cls.REPLAYED
+        if isinstance(error, SubmissionUnclear):
+            return cls.UNCLEAR
+        is_verdict = isinstance(error, HpcqError) and not error.transient
+        return cls.REFUSED if is_verdict or isinstance(error, QuotaExceeded) else cls.FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +81,13 @@ class Submission:
     record: JobRecord
     is_replay: bool = False
 
+    @property
+    def outcome(self) -> Outcome:
+        """The same in one word."""
+        if self.is_replay:
+            return Outcome.REPLAYED
+        return Outcome.UNCLEAR if self.record.native_id is None else Outcome.ACCEPTED
+
 
 class Submitter:
     """Submits jobs, each once for its idempotency key.
@@ -60,6 +97,7 @@ class Submitter:
         pending: writes outcomes, now or later.
         runner: hands jobs over.
         recovery: knows whether another process may be about to do so.
+        quota: bounds the jobs of each user.
         clock: the present, aware.
     """
 
@@ -69,9 +107,11 @@ class Submitter:
         pending: PendingWrites,
         runner: SubmissionRunner,
         recovery: SubmissionRecovery,
+        quota: JobQuota,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
+        self._quota = quota
         self._pending = pending
         self._runner = runner
         self._recovery = recovery
@@ -94,6 +134,7 @@ class Submitter:
 
         Raises:
             IdempotencyKeyReused, SubmissionInProgress: see `known`.
+            QuotaExceeded: the principal has as many jobs as there may be.
             SubmissionUnclear: the outcome is unknown, and could not be recorded.
             HpcqError: the scheduler surely did not take it; the key is free again.
         """
@@ -106,10 +147,12 @@ class Submitter:
             principal=principal,
         )
         # What is on disk is handed over, even if the request has gone.
-        return await asyncio.shield(self._runner.keep(self._submit(record, key)))
+        return await asyncio.shield(self._runner.keep(self._submit(principal, record, key)))
 
-    async def _submit(self, record: JobRecord, key: IdempotencyKey | None) -> Submission:
-        with self._runner.under_way(record.uid):
+    async def _submit(
+        self, principal: Principal, record: JobRecord, key: IdempotencyKey | None
+    ) -> Submission:
+        with self._quota.place(principal, record.uid), self._runner.under_way(record.uid):
             claim = await self._store.create(record, key)
             if claim is None or key is None:
                 return Submission(await self._runner.hand_over(record))

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from hpcq.domain.jobs import JobSpec, JobUid, SubmissionKey
-from hpcq.schedulers.local.environment import JobEnvironment, make_job_folder
+from hpcq.schedulers.local.environment import JobEnvironment, list_hosts
 from hpcq.schedulers.local.files import encode_path, remove_tree
 from hpcq.schedulers.local.job import LocalJob, Phase
+from hpcq.schedulers.local.job_folder import make_job_folder
 
 KEY = SubmissionKey.for_uid(JobUid("00000000-0000-4000-8000-000123456789"))
 FOLDER = "/nowhere/f"
@@ -68,13 +69,13 @@ def test_the_request_wins_over_the_settings_and_the_scheduler_over_both() -> Non
 
 def test_the_folder_holds_the_host_files_and_is_private(tmp_path: Path) -> None:
     folder = tmp_path / "ção"
-    make_job_folder(str(folder), "node", 3)
+    make_job_folder(str(folder), list_hosts("node", 3))
     assert (folder / "pe_hostfile").read_text() == "node 3 local@node UNDEFINED\n"
     assert (folder / "nodefile").read_text() == "node\nnode\nnode\n"
     assert list((folder / "tmp").iterdir()) == []
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     with pytest.raises(FileExistsError):
-        make_job_folder(str(folder), "node", 3)
+        make_job_folder(str(folder), list_hosts("node", 3))
 
 
 def test_a_folder_is_removed_with_what_may_not_be_written_and_no_link_is_followed(

@@ -1,6 +1,9 @@
 """Values that turn into commands, options, paths or records where text is handled carelessly."""
 
-__all__ = ["UNSENDABLE", "file_name", "values"]
+from collections.abc import Sequence
+from itertools import chain, islice
+
+__all__ = ["UNSENDABLE", "file_name", "pairs", "values"]
 
 # {canary} is a file that must never come into being.
 _TEMPLATES = [
@@ -112,6 +115,15 @@ UNSENDABLE = ["nul\0inside", "\0", "trailing nul\0", "\ud800", "\udcff\udc80"]
 def values(canary: str) -> list[str]:
     """Return all values that text can hold, each with the canary's path in it."""
     return [template.format(canary=canary) for template in _TEMPLATES]
+
+
+def pairs(values: Sequence[str], number: int) -> list[str]:
+    """Return so many of the values and of two of them in a row, each another one."""
+    orders = (
+        zip(values, [*values[step:], *values[:step]], strict=True) for step in range(1, len(values))
+    )
+    joined = (one + other for order in orders for one, other in order)
+    return list(islice(dict.fromkeys(chain(values, joined)), number))
 
 
 def file_name(value: str) -> str | None:

@@ -1,0 +1,103 @@
+"""``/cluster``, ``/queues``, ``/nodes``: what the scheduler is, and what it has."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+
+from hpcq.api.context import Context, ContextDependency
+from hpcq.api.http_cache import age_headers
+from hpcq.api.problems import responses
+from hpcq.api.requests import NoQuery
+from hpcq.api.schemas import CapabilitiesOut, ClusterOut, NodeOut, QueueOut
+from hpcq.domain.units import gibibytes, now
+from hpcq.schedulers.base import Capabilities
+from hpcq.services.listing.job_table import Freshness
+from hpcq.services.listing.wire import request_name
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["cluster"])
+
+
+@router.get("/cluster", operation_id="getCluster", summary="Read the cluster")
+async def get_cluster(
+    context: ContextDependency, _query: Annotated[NoQuery, Query()]
+) -> ClusterOut:
+    """Tell which scheduler runs the jobs, and what can be asked of it.
+
+    A submission with a field that is not among `capabilities.fields` is refused with 501, and so
+    is an action that is not among `capabilities.actions`.
+    """
+    return ClusterOut(
+        cluster_id=context.wire.cluster_id,
+        scheduler=context.scheduler,
+        version=await context.cluster.version(),
+        capabilities=_capabilities(context.capabilities),
+        limits=context.limits,
+    )
+
+
+def _capabilities(capabilities: Capabilities) -> CapabilitiesOut:
+    return CapabilitiesOut(
+        fields=sorted(request_name(name) for name in capabilities.fields - {"run_as"}),
+        actions=sorted(capabilities.actions),
+        accounting=capabilities.accounting,
+        memory_enforced=capabilities.memory_enforced,
+    )
+
+
+@router.get(
+    "/queues",
+    operation_id="listQueues",
+    summary="List queues",
+    responses=responses(502, 503, 504),
+)
+async def list_queues(
+    context: ContextDependency, response: Response, _query: Annotated[NoQuery, Query()]
+) -> list[QueueOut]:
+    """List the queues or partitions. `X-As-Of` and `X-Stale` tell the answer's age."""
+    seen = await context.cluster.queues()
+    response.headers.update(_age(context, seen.at))
+    return [
+        QueueOut(
+            name=queue.name,
+            is_open=queue.is_open,
+            native_state=queue.native_state,
+            slots_total=queue.slots_total,
+            slots_used=queue.slots_used,
+            max_wall_time=queue.max_wall_time_seconds,
+        )
+        for queue in seen.answer
+    ]
+
+
+@router.get(
+    "/nodes",
+    operation_id="listNodes",
+    summary="List nodes",
+    responses=responses(502, 503, 504),
+)
+async def list_nodes(
+    context: ContextDependency, response: Response, _query: Annotated[NoQuery, Query()]
+) -> list[NodeOut]:
+    """List the hosts that run jobs. `X-As-Of` and `X-Stale` tell the answer's age."""
+    seen = await context.cluster.nodes()
+    response.headers.update(_age(context, seen.at))
+    return [
+        NodeOut(
+            name=node.name,
+            is_up=node.is_up,
+            native_state=node.native_state,
+            slots_total=node.slots_total,
+            slots_used=node.slots_used,
+            memory=gibibytes(node.memory_bytes),
+            queues=list(node.queues),
+        )
+        for node in seen.answer
+    ]
+
+
+def _age(context: Context, at: datetime) -> dict[str, str]:
+    return age_headers(Freshness(at, stale=now() - at > context.stale_after))

@@ -1,0 +1,44 @@
+"""What the scheduler is and has, and how many jobs there are."""
+
+from hpcq.schedulers.testing.backend import Backend
+from hpcq.schedulers.testing.jobs import Jobs, Study
+from hpcq.schedulers.testing.service import Service
+
+
+def test_cluster_tells_what_can_be_asked(service: Service, backend: Backend) -> None:
+    answer = service.client.get("/cluster")
+    assert answer.status_code == 200, answer.text
+    cluster = answer.json()
+    assert cluster["clusterId"] == service.settings["CLUSTER_ID"]
+    assert cluster["scheduler"] == backend.settings()["SCHEDULER"]
+    assert cluster["version"], cluster
+    capabilities = cluster["capabilities"]
+    assert ("array" in capabilities["fields"]) == backend.arrays
+    assert ("account" in capabilities["fields"]) == backend.accounts
+    assert ("dependsOn" in capabilities["fields"]) == bool(backend.conditions)
+    assert {"hold", "release"} <= set(capabilities["actions"])
+
+
+def test_queues_and_nodes_can_run_jobs(service: Service) -> None:
+    queues, nodes = service.client.get("/queues"), service.client.get("/nodes")
+    for answer in (queues, nodes):
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["X-Stale"] == "false"
+        assert answer.headers["X-As-Of"]
+    names = {queue["name"] for queue in queues.json() if queue["isOpen"]}
+    assert names
+    up = [node for node in nodes.json() if node["isUp"]]
+    assert up
+    assert all(node["slotsTotal"] and node["memory"] for node in up)
+    in_queues = {name for node in nodes.json() for name in node["queues"]}
+    assert not in_queues or in_queues & names
+
+
+def test_summary_counts_what_the_listing_shows(service: Service, jobs: Jobs, study: Study) -> None:
+    job_id = jobs.submit(study.job(study.script("sleep 0.1\n")))
+    jobs.ended(job_id)
+    summary = service.client.get("/jobs/summary")
+    assert summary.status_code == 200, summary.text
+    counts = summary.json()
+    assert counts["byState"]["DONE"] >= 1
+    assert counts["jobs"] == sum(counts["byState"].values()) == sum(counts["byStatus"].values())

@@ -1,0 +1,31 @@
+"""``ALLOWED_DIRECTORIES``, from the setting to the answer."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from tests.unit.api.conftest import running
+
+from hpcq.config import Settings
+
+
+@pytest.mark.anyio
+async def test_submission_outside_of_the_allowed_folders_is_refused(
+    plugin: None, tmp_path: Path
+) -> None:
+    async with running(tmp_path, allowed_directories=f"/nowhere:{tmp_path}/work/") as app:
+        assert (await app.client.post("/jobs", json=app.body)).status_code == 201
+        answer = await app.client.post("/jobs", json=app.body | {"scriptFile": "/bin/true"})
+        assert (answer.status_code, answer.json()["field"]) == (400, "scriptFile")
+        assert f"/nowhere, {tmp_path}/work." in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("text", ["home", "/home:", ":/home", "/home:srv", "~/studies"])
+def test_folders_that_are_not_absolute_are_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="absolute path"):
+        Settings(allowed_directories=text)  # type: ignore[arg-type]
+
+
+def test_folders_are_read_without_doubled_slashes_and_dots() -> None:
+    settings = Settings(allowed_directories="//srv//studies/:/home/./x/..")  # type: ignore[arg-type]
+    assert settings.allowed_directories == ("/srv/studies", "/home")
