@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +41,7 @@ _MOST_ANSWER_BYTES = 1 << 20
 _MOST_MESSAGE_BYTES = 1 << 16
 _PATIENCE_SECONDS = 30.0
 _REAP_SECONDS = 1.0
+_LEAST_SECONDS = 0.001
 
 
 def missing_means() -> str | None:
@@ -78,6 +80,7 @@ class AccountProcess:
     Attributes:
         line: the service's end.
         process: the program, or sudo before it.
+        deadline: the end of the patience with it, by the monotonic clock; None for no end.
 
     Raises:
         AccountUnavailable: it cannot be started.
@@ -85,6 +88,7 @@ class AccountProcess:
 
     def __init__(self, account: str, stdout: int = subprocess.DEVNULL) -> None:
         self.account = account
+        self.deadline: float | None = None
         self.line, theirs = socket.socketpair()
         try:
             self.process = subprocess.Popen(
@@ -122,6 +126,7 @@ class AccountProcess:
 
     def ask(self, request: Any) -> None:
         """Send a request, or a question. Raises OSError as `run` does."""
+        self._limit()
         self.line.sendall(frame(marshal.dumps(request)))
 
     def answer(self, most_bytes: int = _MOST_ANSWER_BYTES) -> tuple[bytes, bytes] | None:
@@ -133,9 +138,17 @@ class AccountProcess:
             TimeoutError: none has come in time.
         """
         with contextlib.suppress(ConnectionError, ValueError):
-            content = receive(self.line.recv, most_bytes)
+            content = receive(self._read, most_bytes)
             return None if content is None else (content[:1], content[1:])
         return None
+
+    def _read(self, most_bytes: int) -> bytes:
+        self._limit()
+        return self.line.recv(most_bytes)
+
+    def _limit(self) -> None:
+        left = None if self.deadline is None else self.deadline - time.monotonic()
+        self.line.settimeout(left if left is None else max(left, _LEAST_SECONDS))
 
     def leave(self) -> None:
         """Let it end without a look at what the command left behind."""
@@ -154,7 +167,8 @@ class AccountProcess:
     def kill(self) -> None:
         """End it, and what it runs; without waiting. Another thread may be reading the line."""
         with contextlib.suppress(OSError):
-            self.line.shutdown(socket.SHUT_RDWR)
+            # What it has said until now is still to be read.
+            self.line.shutdown(socket.SHUT_WR)
         # Only root may: a process behind sudo sees the end of the line.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -182,7 +196,7 @@ class AccountFiles:
 
     def __init__(self, account: str, seconds: float) -> None:
         self._process = AccountProcess(account)
-        self._process.line.settimeout(seconds)
+        self._process.deadline = time.monotonic() + seconds
         has_started = False
         # One that has ended takes no request: its last words say why.
         with contextlib.suppress(ConnectionError, TimeoutError):
@@ -194,7 +208,7 @@ class AccountFiles:
             self._process.close()
             raise AccountUnavailable(reason)
         # A file system may take as long as it likes; whoever waits does not wait for this.
-        self._process.line.settimeout(None)
+        self._process.deadline = None
 
     def __enter__(self) -> Self:
         return self
@@ -261,7 +275,7 @@ def end_orphans_of(account: str, mark: str) -> None:
     """
     process = AccountProcess(account)
     try:
-        process.line.settimeout(_PATIENCE_SECONDS)
+        process.deadline = time.monotonic() + _PATIENCE_SECONDS
         letter, value = b"", b""
         with contextlib.suppress(ConnectionError, TimeoutError):
             process.ask({"end": str(mark)})

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from hpcq.domain.errors import (
     AccountUnavailable,
@@ -32,6 +33,8 @@ from hpcq.execution.protocol import Command, Completed
 __all__ = ["LocalRunner"]
 
 _MOST_AT_ONCE = 64
+# An account can stop its commands, and so keep as many threads for the time of their limit.
+_MOST_AT_ONCE_OF_AN_ACCOUNT = 8
 _CHUNK_BYTES = 1 << 18
 # A command that has exited may leave a child that holds its output open (OpenPBS's qsub does);
 # what it printed itself is in the pipe by then.
@@ -45,14 +48,34 @@ class LocalRunner:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="command")
         self._running: dict[int, Callable[[], None]] = {}
+        self._places: dict[str, asyncio.Semaphore] = {}
         self._closed = False
         self._lock = threading.Lock()
 
     async def run(self, command: Command) -> Completed:
         """See `Runner.run`. A command goes on to its end or limit when the caller is cancelled."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._run_here, command
+        loop = asyncio.get_running_loop()
+        if command.run_as is None:
+            return await loop.run_in_executor(self._threads, self._run_here, command)
+        begun = loop.time()
+        places = self._places.setdefault(
+            command.run_as, asyncio.Semaphore(_MOST_AT_ONCE_OF_AN_ACCOUNT)
         )
+        try:
+            async with asyncio.timeout(command.timeout_seconds):
+                await places.acquire()
+        except TimeoutError:
+            raise AccountUnavailable(
+                f"The account {command.run_as!r} has too many commands under way that do not end."
+            ) from None
+        try:
+            # The wait is a part of the limit: whoever takes over from a dead service counts on it.
+            left = max(0.0, begun + command.timeout_seconds - loop.time())
+            return await loop.run_in_executor(
+                self._threads, self._run_as, command.run_as, replace(command, timeout_seconds=left)
+            )
+        finally:
+            places.release()
 
     def close(self) -> None:
         """Kill what still runs, and let the threads go."""
@@ -63,8 +86,6 @@ class LocalRunner:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _run_here(self, command: Command) -> Completed:
-        if command.run_as is not None:
-            return self._run_as(command.run_as, command)
         deadline = time.monotonic() + command.timeout_seconds
         process = _start(command)
         output = _Output(process, command)
@@ -95,12 +116,12 @@ class LocalRunner:
         is_over = False
         try:
             with self._counted(process.process.pid, process.kill):
-                process.line.settimeout(command.timeout_seconds)
+                process.deadline = deadline
                 # One that has ended takes no request: its last words say why.
                 with contextlib.suppress(ConnectionError):
                     process.run(command, program)
                 output.collect(deadline, outcome.has_come)
-                exit_code = outcome.read(deadline, command, bytes(output.stderr))
+                exit_code = outcome.read(command, bytes(output.stderr))
             is_over = not output.left_open
         except TimeoutError:
             raise CommandTimedOut(
@@ -201,17 +222,16 @@ class _Outcome:
             self._take()
         return self._is_over
 
-    def read(self, deadline: float, command: Command, stderr: bytes) -> int:
+    def read(self, command: Command, stderr: bytes) -> int:
         """Return the exit code.
 
         Raises:
-            TimeoutError: it has not ended by the deadline.
+            TimeoutError: it has not ended in time.
             AccountUnavailable: the account could not be used, or not for the program.
             InvalidSpec: the account cannot enter the command's folder.
             OutputParseError: nobody knows how it ended.
         """
         while not self._is_over:
-            self._process.line.settimeout(max(0.001, deadline - time.monotonic()))
             self._take()
         if not self._is_started:
             raise AccountUnavailable(self._process.why_not(stderr))

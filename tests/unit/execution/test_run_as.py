@@ -107,6 +107,22 @@ async def test_program_that_the_account_stopped_is_ended(runner: LocalRunner, na
     until(lambda: processes_with(name) == [])
 
 
+async def test_commands_that_an_account_stops_keep_no_others(
+    runner: LocalRunner, name: str
+) -> None:
+    stopped = [
+        asyncio.create_task(runner.run(sh(f"exec /bin/sleep 300.{name}", timeout_seconds=4.0)))
+        for _ in range(100)
+    ]
+    await asyncio.sleep(0)
+    own = Command(argv=("/bin/true",), timeout_seconds=PATIENCE_SECONDS)
+    assert (await runner.run(own)).exit_code == 0
+    assert not any(task.done() for task in stopped)
+    outcomes = await asyncio.gather(*stopped, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {CommandTimedOut, AccountUnavailable}
+    until(lambda: processes_with(name) == [])
+
+
 async def test_close_of_the_runner_ends_commands(runner: LocalRunner, name: str) -> None:
     running = asyncio.create_task(runner.run(sh(f"/bin/sleep 300.{name}")))
     await asyncio.to_thread(until, lambda: len(processes_with(name)) >= 1)

@@ -1,5 +1,7 @@
 """Submitting and changing jobs in the name of the account of whoever asks."""
 
+import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ import pytest
 from tests.unit.services.kit import World
 
 from hpcq.domain.errors import (
+    AccountUnavailable,
     InvalidSpec,
     NotAuthorized,
     PathUnavailable,
@@ -21,7 +24,7 @@ from hpcq.domain.principals import Method, Principal, Role
 from hpcq.execution.accounts import Account, Accounts
 from hpcq.execution.files import OwnFiles
 from hpcq.schedulers.testing.fake import FakeScheduler
-from hpcq.services.submission import paths
+from hpcq.services.submission import path_threads, paths
 
 pytestmark = pytest.mark.anyio
 
@@ -106,6 +109,20 @@ async def test_directory_of_accounts_that_hangs_costs_the_time_limit_alone() -> 
         await checker.account_of("ana")
     let_go.set()
     checker.close()
+
+
+async def test_looks_that_an_account_stops_keep_no_others() -> None:
+    threads, let_go = path_threads.PathThreads(0.2), threading.Event()
+    looks = [threads.run(lambda _: let_go.wait(), "ana") for _ in range(100)]
+    outcomes = await asyncio.gather(*looks, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {PathUnavailable, AccountUnavailable}
+    assert await threads.run(lambda _: "seen", "bob") == "seen"
+    let_go.set()
+    while True:
+        with contextlib.suppress(AccountUnavailable):
+            assert await threads.run(lambda _: "seen", "ana") == "seen"
+            break
+    threads.close()
 
 
 async def test_key_stands_for_the_request_and_not_for_the_account(world: World) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import errno
 import os
 import queue
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from hpcq.domain.errors import Overloaded, PathUnavailable
+from hpcq.domain.errors import AccountUnavailable, Overloaded, PathUnavailable
 from hpcq.execution.files import OwnFiles
 from hpcq.execution.protocol import Files
 
@@ -22,6 +23,8 @@ _T = TypeVar("_T")
 _MOST_THREADS = 64
 # A mount that hangs keeps so many threads until it answers or is forced off.
 _MOST_AT_ONE_MOUNT = 8
+# An account can stop the processes that look in its name, and with each of them a thread.
+_MOST_OF_AN_ACCOUNT = 8
 # Checks take a millisecond: a mount with all places taken for so long hangs.
 _PLACE_SECONDS = 0.5
 _MOUNTS_KNOWN_SECONDS = 10.0
@@ -157,29 +160,37 @@ class PathThreads:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._mounts = Mounts()
+        self._accounts: dict[str, asyncio.Semaphore] = {}
         self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._threads = 0
 
-    async def run(self, look: Callable[[Visit], _T]) -> _T:
+    async def run(self, look: Callable[[Visit], _T], account: str | None = None) -> _T:
         """Return what ``look`` returns, called in a thread.
+
+        Args:
+            look: what is to be done.
+            account: the account in whose name; None for the service's own.
 
         Raises:
             PathUnavailable: a file system did not answer in time.
+            AccountUnavailable: too many looks in the account's name do not end.
             Overloaded: no thread was free in time.
         """
+        give_back = await self._place_of(account)
         visit = Visit(self._mounts)
+        visit.account = account
         done: concurrent.futures.Future[_T] = concurrent.futures.Future()
 
         def work() -> None:
-            if not done.set_running_or_notify_cancel():
-                return
             try:
-                done.set_result(look(visit))
+                if done.set_running_or_notify_cancel():
+                    done.set_result(look(visit))
             except BaseException as error:
                 done.set_exception(error)
             finally:
                 visit.leave()
+                give_back()
 
         self._waiting.put(work)
         if not self._idle.acquire(blocking=False) and self._threads < _MOST_THREADS:
@@ -200,6 +211,27 @@ class PathThreads:
                 f"The file system of {visit.at!r} did not answer within {self._seconds:g} s. Try "
                 "again when it does."
             ) from None
+
+    async def _place_of(self, account: str | None) -> Callable[[], None]:
+        """Wait for one of the few places of an account; return what gives it back, in a thread."""
+        if account is None:
+            return lambda: None
+        places = self._accounts.setdefault(account, asyncio.Semaphore(_MOST_OF_AN_ACCOUNT))
+        try:
+            async with asyncio.timeout(self._seconds):
+                await places.acquire()
+        except TimeoutError:
+            raise AccountUnavailable(
+                f"Too many looks in the name of the account {account!r} do not end."
+            ) from None
+        loop = asyncio.get_running_loop()
+
+        def give_back() -> None:
+            # The service may have ended meanwhile.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(places.release)
+
+        return give_back
 
     def close(self) -> None:
         """Let the threads go, without waiting for one that hangs."""

@@ -148,7 +148,6 @@ class PathChecker:
             visit.allowed = self._allowed
             if name is None:
                 return look(visit)
-            visit.account = name
             if accounts is None:
                 raise NotAuthorized(
                     f"This service does not submit in the name of {name!r} any more: SUBMIT_AS is "
@@ -160,7 +159,7 @@ class PathChecker:
                 visit.files = files
                 return look(visit)
 
-        return await self._threads.run(look_as)
+        return await self._threads.run(look_as, name)
 
     @property
     def _most_bytes(self) -> int:
