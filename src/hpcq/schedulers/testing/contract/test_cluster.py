@@ -30,7 +30,7 @@ def test_queues_and_nodes_can_run_jobs(service: Service) -> None:
     assert bool(names) == bool(queues.json())
     up = [node for node in nodes.json() if node["isUp"]]
     assert up
-    assert all(node["slotsTotal"] and node["memory"] for node in up)
+    assert all(node["slotsTotal"] and node["memory"] != 0 for node in up)
     in_queues = {name for node in nodes.json() for name in node["queues"]}
     assert not in_queues or in_queues & names
 
