@@ -193,7 +193,7 @@ class AccountFiles:
             self._process.kill()
             self._process.close()
             raise AccountUnavailable(reason)
-        # A file system may take as long as it likes; whoever waits does not wait for this.
+        # A file system may take as long as it likes; whoever waits calls `kill` some time.
         self._process.line.settimeout(None)
 
     def __enter__(self) -> Self:
@@ -205,7 +205,16 @@ class AccountFiles:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # The account may have stopped it.
+        self._process.kill()
+        if os.geteuid() == 0:
+            # One that does not end of that is kept by a file system, and keeps its place there.
+            self._process.process.wait()
         self._process.close()
+
+    def kill(self) -> None:
+        """End the process, without waiting; may be called by another thread before the exit."""
+        self._process.kill()
 
     def mode(self, path: str) -> int:
         return self._number("mode", path)

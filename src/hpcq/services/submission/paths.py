@@ -156,8 +156,10 @@ class PathChecker:
                 )
             # It may have gone since, and its home may have moved.
             accounts.find(name)
-            with AccountFiles(name, self._timeout_seconds) as files:
-                visit.files = files
+            with (
+                AccountFiles(name, self._timeout_seconds) as files,
+                visit.through(files, files.kill),
+            ):
                 return look(visit)
 
         return await self._threads.run(look_as)
