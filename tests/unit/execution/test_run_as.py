@@ -72,6 +72,31 @@ async def test_command_has_the_accounts_rights_and_what_it_was_given(runner: Loc
     assert (done.stderr, done.exit_code) == (b"e\n", 0)
 
 
+ADD_KEY = """\
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+libc.syscall(250, 1, None)
+assert libc.syscall(248, b"user", b"hpcq-t-secret", b"secret", 6, -3) > 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+FIND_KEY = (
+    'import ctypes; print(ctypes.CDLL(None).syscall(250, 10, -3, b"user", b"hpcq-t-secret", 0))'
+)
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="it calls the kernel by number")
+async def test_command_holds_no_keyring_of_the_service(
+    runner: LocalRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_key = [sys.executable, "-c", ADD_KEY]
+    argv = (*with_key, sys.executable, "-c", FIND_KEY)
+    seen = await runner.run(Command(argv=argv, timeout_seconds=PATIENCE_SECONDS))
+    assert int(seen.stdout) > 0
+    monkeypatch.setattr(account_process, "with_own_limit", lambda argv: [*with_key, *argv])
+    done = await runner.run(sh(f"exec python3 -c '{FIND_KEY}'"))
+    assert done.stdout == b"-1\n"
+
+
 async def test_command_may_hold_ids_and_keys(runner: LocalRunner) -> None:
     key, native_id = SubmissionKey.for_uid(JobUid.new()), NativeId("12")
     command = Command(
