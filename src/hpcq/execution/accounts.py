@@ -54,6 +54,10 @@ class Accounts:
             )
         return self.find(self._table[user])
 
+    def belongs_to(self, name: str | None, user: str) -> bool:
+        """Return whether an account's name is that of a user's account; asks nobody."""
+        return name == (user if self._table is None else self._table.get(user))
+
     def find(self, name: str) -> Account:
         """Return an account by its name. Not for the event loop either. Raises as `of` does."""
         try:

@@ -20,5 +20,5 @@ def leave_keyring() -> None:
     the kernel has no keys, or where a container forbids them to all.
     """
     if _KEYCTL is not None:
-        syscall = _ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall")
+        syscall = _ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall")  # type: ignore[arg-type]
         _ctypes.call_function(syscall, (_KEYCTL, _JOIN_SESSION_KEYRING, None))
