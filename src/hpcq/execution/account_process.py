@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -64,7 +65,8 @@ def _command(account: str) -> list[str]:
 
 def error_of(number: bytes) -> OSError:
     """Return the error that an answer tells."""
-    code = int(number) if number.isdigit() else 0
+    # No number of an error is longer; what comes may be anything.
+    code = int(number) if number.isdigit() and len(number) < 5 else 0
     return OSError(code, os.strerror(code))
 
 
@@ -130,10 +132,19 @@ class AccountProcess:
         The account has power over the process: what comes may be anything.
 
         Raises:
-            TimeoutError: none has come in time.
+            TimeoutError: not all of it has come within the time limit of the line.
         """
+        seconds = self.line.gettimeout()
+        deadline = None if seconds is None else time.monotonic() + seconds
+
+        def read(size: int) -> bytes:
+            if deadline is not None:
+                # One that sends a byte now and then would be in time for ever.
+                self.line.settimeout(max(0.001, deadline - time.monotonic()))
+            return self.line.recv(size)
+
         with contextlib.suppress(ConnectionError, ValueError):
-            content = receive(self.line.recv, most_bytes)
+            content = receive(read, most_bytes)
             return None if content is None else (content[:1], content[1:])
         return None
 
@@ -266,7 +277,8 @@ def end_orphans_of(account: str, mark: str) -> None:
     """Kill every process of an account that carries a mark, see `hpcq.execution.orphans`.
 
     Raises:
-        SchedulerError: one does not end, or the account cannot be asked.
+        SchedulerError: one does not end.
+        AccountUnavailable: the account cannot be asked.
     """
     process = AccountProcess(account)
     try:
@@ -275,8 +287,10 @@ def end_orphans_of(account: str, mark: str) -> None:
         with contextlib.suppress(ConnectionError, TimeoutError):
             process.ask({"end": str(mark)})
             letter, value = process.answer() or (b"", b"")
+        if letter == Answer.FAILED:
+            raise SchedulerError(excerpt(value) or "A process of the account does not end.")
         if letter != Answer.NUMBER:
-            raise SchedulerError(excerpt(value) or process.why_not())
+            raise AccountUnavailable(process.why_not())
     finally:
         process.kill()
         process.close()

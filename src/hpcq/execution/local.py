@@ -91,7 +91,7 @@ class LocalRunner:
         program = _locate(command)
         process = AccountProcess(account, stdout=subprocess.PIPE)
         output = _Output(process.process, command)
-        outcome = _Outcome(process)
+        outcome = _Outcome(process, deadline)
         is_over = False
         try:
             with self._counted(process.process.pid, process.kill):
@@ -100,7 +100,7 @@ class LocalRunner:
                 with contextlib.suppress(ConnectionError):
                     process.run(command, program)
                 output.collect(deadline, outcome.has_come)
-                exit_code = outcome.read(deadline, command, bytes(output.stderr))
+                exit_code = outcome.read(command, bytes(output.stderr))
             is_over = not output.left_open
         except TimeoutError:
             raise CommandTimedOut(
@@ -187,21 +187,31 @@ class _Output:
 
 
 class _Outcome:
-    """The outcome of a command that runs in the name of an account."""
+    """The outcome of a command that runs in the name of an account.
 
-    def __init__(self, process: AccountProcess) -> None:
+    Args:
+        process: runs it.
+        deadline: of the command, by the monotonic clock.
+    """
+
+    def __init__(self, process: AccountProcess, deadline: float) -> None:
         self._process = process
+        self._deadline = deadline
         self._is_started = False
         self._letter = self._value = b""
         self._is_over = False
 
     def has_come(self) -> bool:
-        """Return whether the command has ended, or can have no more to say."""
+        """Return whether the command has ended, or can have no more to say.
+
+        Raises:
+            TimeoutError: an answer has begun, and has not ended by the deadline.
+        """
         while not self._is_over and select.select([self._process.line], [], [], 0)[0]:
             self._take()
         return self._is_over
 
-    def read(self, deadline: float, command: Command, stderr: bytes) -> int:
+    def read(self, command: Command, stderr: bytes) -> int:
         """Return the exit code.
 
         Raises:
@@ -211,7 +221,6 @@ class _Outcome:
             OutputParseError: nobody knows how it ended.
         """
         while not self._is_over:
-            self._process.line.settimeout(max(0.001, deadline - time.monotonic()))
             self._take()
         if not self._is_started:
             raise AccountUnavailable(self._process.why_not(stderr))
@@ -233,6 +242,7 @@ class _Outcome:
         raise OutputParseError(command.argv[0], reason, stderr)
 
     def _take(self) -> None:
+        self._process.line.settimeout(max(0.001, self._deadline - time.monotonic()))
         self._letter, self._value = self._process.answer() or (b"", b"")
         if self._letter == Answer.STARTED and not self._is_started:
             self._is_started = True

@@ -23,7 +23,7 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.jobs import JobUid, NativeId, SubmissionKey
 from hpcq.execution import account_process
-from hpcq.execution.account_process import AccountFiles, AccountProcess
+from hpcq.execution.account_process import AccountFiles, AccountProcess, end_orphans_of
 from hpcq.execution.as_account import Answer
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.orphans import end_orphans
@@ -256,3 +256,34 @@ def test_answers_of_another_program_are_not_believed(
 def test_files_of_an_account_that_is_not_there_are_unavailable() -> None:
     with pytest.raises(AccountUnavailable, match="'hpcq-t-none'"):
         AccountFiles("hpcq-t-none", PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def trickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that an account has taken over: its answer comes byte by byte, without end."""
+    code = (
+        "import os, time\nos.close(1), os.close(2)\nos.write(0, b'\\0\\1\\0\\0')\n"
+        "while True: os.write(0, b's'), time.sleep(0.05)"
+    )
+    argv = [sys.executable, "-c", code]
+    monkeypatch.setattr(account_process, "_command", lambda _account: argv)
+
+
+async def test_answer_without_end_is_awaited_for_the_time_limit(
+    runner: LocalRunner, trickle: None
+) -> None:
+    with pytest.raises(CommandTimedOut):
+        await runner.run(sh("true", timeout_seconds=0.5))
+
+
+def test_orphans_of_an_account_that_answers_without_end_are_left(
+    trickle: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account_process, "_PATIENCE_SECONDS", 0.5)
+    with pytest.raises(AccountUnavailable):
+        end_orphans_of(ACCOUNT, "mark")
+
+
+def test_error_that_an_answer_tells_may_be_any_text() -> None:
+    for number in (b"9" * 5000, b"99999999999", b"", b"-1", b"x"):
+        assert account_process.error_of(number).errno == 0
