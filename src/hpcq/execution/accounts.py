@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from hpcq.domain.errors import NotAuthorized
 
-__all__ = ["Account", "Accounts"]
+__all__ = ["Account", "Accounts", "NoSuchAccount"]
+
+
+class NoSuchAccount(NotAuthorized):
+    """No account has this name; a directory of accounts that is away says so of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +67,7 @@ class Accounts:
         try:
             found = pwd.getpwnam(name)
         except (KeyError, ValueError):
-            raise NotAuthorized(
+            raise NoSuchAccount(
                 f"This machine has no account {name!r}, in whose name jobs could be submitted. An "
                 "administrator of the service can name another one in SUBMIT_AS_ACCOUNTS."
             ) from None

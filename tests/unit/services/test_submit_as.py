@@ -1,5 +1,6 @@
 """Submitting and changing jobs in the name of the account of whoever asks."""
 
+import pwd
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -173,6 +174,26 @@ async def test_unclear_job_is_looked_for_among_those_of_its_account(world: World
     record = (await world.jobs.submit(ANA, world.spec)).record
     assert record.native_id is not None
     assert set(noted(world)) == {("find", ACCOUNT)}
+
+
+async def test_promised_job_waits_for_a_directory_of_accounts_that_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory that is away answers as one that does not know the account (nsswitch.conf(5))."""
+    lost = SchedulerUnavailable("The network is down.")
+    world.scheduler.fail_next("submit", lost)
+    record = (await world.jobs.submit(ANA, world.spec, "key")).record
+    with monkeypatch.context() as away:
+        away.setattr(pwd, "getpwnam", {}.__getitem__)
+        for _ in range(3):
+            await world.tick(61)
+            await world.runner.drain()
+        assert not world.job(record.uid).state.is_final
+    for _ in range(3):
+        await world.tick(61)
+        await world.runner.drain()
+    assert world.job(record.uid).native_id is not None
+    assert world.scheduler.submitted.keys() == {record.key}
 
 
 async def test_script_that_the_account_cannot_read_any_more_is_refused(
