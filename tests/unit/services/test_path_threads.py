@@ -184,14 +184,17 @@ async def test_account_that_stops_its_processes_keeps_no_place(
             return super().__enter__()
 
     monkeypatch.setattr(paths, "AccountFiles", Stopped)
-    checker = PathChecker(FakeScheduler(), 2.0, accounts=Accounts(None, 1))
+    checker = PathChecker(FakeScheduler(), 5.0, accounts=Accounts(None, 1))
     try:
-        theirs = [checker.check(replace(good, run_as="nobody")) for _ in range(12)]
+        job = replace(good, run_as="nobody")
+        theirs = [asyncio.ensure_future(checker.check(job)) for _ in range(12)]
+        await asyncio.to_thread(until, lambda: len(stopped) == 12)
+        await checker.check(good)
+        assert not all(check.done() for check in theirs)
         for outcome in await asyncio.gather(*theirs, return_exceptions=True):
             assert isinstance(outcome, PathUnavailable)
         await checker.check(good)
         await asyncio.to_thread(until, lambda: all(p.returncode is not None for p in stopped))
-        assert len(stopped) == 12
     finally:
         for process in stopped:
             process.kill()

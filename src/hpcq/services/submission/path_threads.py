@@ -23,6 +23,8 @@ _T = TypeVar("_T")
 _MOST_THREADS = 64
 # A mount that hangs keeps so many threads until it answers or is forced off.
 _MOST_AT_ONE_MOUNT = 8
+# An account can stop the processes that look for it: some places are left to others.
+_MOST_OF_ONE_ACCOUNT = 6
 # Checks take a millisecond: a mount with all places taken for so long hangs.
 _PLACE_SECONDS = 0.5
 _MOUNTS_KNOWN_SECONDS = 10.0
@@ -34,7 +36,7 @@ class Mounts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._places: dict[str, threading.Semaphore] = {}
+        self._places: dict[tuple[str, str | None], threading.Semaphore] = {}
         self._points: frozenset[str] = frozenset()
         self._read_at: float | None = None
 
@@ -45,10 +47,14 @@ class Mounts:
             self._points, self._read_at = _mount_points(), now
         return self._points
 
-    def places(self, mount: str) -> threading.Semaphore:
-        """Return the places of a mount."""
+    def places(self, mount: str, account: str | None) -> list[threading.Semaphore]:
+        """Return the places that a look takes: one of its account's, if it has one, one of all."""
+        most: dict[tuple[str, str | None], int] = {}
+        if account is not None:
+            most[mount, account] = _MOST_OF_ONE_ACCOUNT
+        most[mount, None] = _MOST_AT_ONE_MOUNT
         with self._lock:
-            return self._places.setdefault(mount, threading.Semaphore(_MOST_AT_ONE_MOUNT))
+            return [self._places.setdefault(k, threading.Semaphore(n)) for k, n in most.items()]
 
 
 def _mount_points() -> frozenset[str]:
@@ -79,6 +85,7 @@ class Visit:
         self.allowed: Sequence[str] = ()
         self._mounts = mounts
         self._mount: str | None = None
+        self._taken: list[threading.Semaphore] = []
         self._folders: set[str] = set()
         self._lock = threading.Lock()
         self._end: Callable[[], None] | None = None
@@ -162,20 +169,23 @@ class Visit:
 
     def leave(self) -> None:
         """Give the place at a mount back."""
-        if self._mount is not None:
-            self._mounts.places(self._mount).release()
-            self._mount = None
+        for places in self._taken:
+            places.release()
+        self._taken.clear()
+        self._mount = None
 
     def _move(self, path: str, mount: str) -> None:
         self.at = path
         if mount == self._mount:
             return
         self.leave()
-        if not self._mounts.places(mount).acquire(timeout=_PLACE_SECONDS):
-            raise PathUnavailable(
-                f"The file system of {path!r} does not answer others either. Try again when it "
-                "does."
-            )
+        for places in self._mounts.places(mount, self.account):
+            if not places.acquire(timeout=_PLACE_SECONDS):
+                raise PathUnavailable(
+                    f"The file system of {path!r} does not answer others either. Try again when "
+                    "it does."
+                )
+            self._taken.append(places)
         self._mount = mount
 
 
