@@ -32,6 +32,8 @@ from hpcq.execution.protocol import Command, Completed
 __all__ = ["LocalRunner"]
 
 _MOST_AT_ONCE = 64
+# An account can stop the commands that run in its name: some threads are left to others.
+_MOST_OF_ONE_ACCOUNT = 16
 _CHUNK_BYTES = 1 << 18
 # A command that has exited may leave a child that holds its output open (OpenPBS's qsub does);
 # what it printed itself is in the pipe by then.
@@ -44,15 +46,30 @@ class LocalRunner:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="command")
+        self._places: dict[str, asyncio.Semaphore] = {}
         self._running: dict[int, Callable[[], None]] = {}
         self._closed = False
         self._lock = threading.Lock()
 
     async def run(self, command: Command) -> Completed:
         """See `Runner.run`. A command goes on to its end or limit when the caller is cancelled."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._run_here, command
-        )
+        loop = asyncio.get_running_loop()
+        account = command.run_as
+        if account is None:
+            return await loop.run_in_executor(self._threads, self._run_here, command)
+        deadline = time.monotonic() + command.timeout_seconds
+        places = self._places.setdefault(account, asyncio.Semaphore(_MOST_OF_ONE_ACCOUNT))
+        try:
+            async with asyncio.timeout(command.timeout_seconds):
+                await places.acquire()
+        except TimeoutError:
+            raise AccountUnavailable(
+                f"{command.argv[0]} was not run: {_MOST_OF_ONE_ACCOUNT} commands of the account "
+                f"{account!r} take long."
+            ) from None
+        work = loop.run_in_executor(self._threads, self._run_as, account, command, deadline)
+        work.add_done_callback(lambda _: places.release())
+        return await asyncio.shield(work)
 
     def close(self) -> None:
         """Kill what still runs, and let the threads go."""
@@ -63,8 +80,6 @@ class LocalRunner:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _run_here(self, command: Command) -> Completed:
-        if command.run_as is not None:
-            return self._run_as(command.run_as, command)
         deadline = time.monotonic() + command.timeout_seconds
         process = _start(command)
         output = _Output(process, command)
@@ -85,9 +100,13 @@ class LocalRunner:
             stderr=bytes(output.stderr),
         )
 
-    def _run_as(self, account: str, command: Command) -> Completed:
-        """Run a command in the name of an account, through `hpcq.execution.as_account`."""
-        deadline = time.monotonic() + command.timeout_seconds
+    def _run_as(self, account: str, command: Command, deadline: float) -> Completed:
+        """Run a command in the name of an account, through `hpcq.execution.as_account`.
+
+        Its time limit counts from when it was asked for: others may hand a job over again after it.
+        """
+        if time.monotonic() >= deadline:
+            raise AccountUnavailable(f"{command.argv[0]} was not run: too many commands run.")
         program = _locate(command)
         process = AccountProcess(account, stdout=subprocess.PIPE)
         output = _Output(process.process, command)
@@ -95,7 +114,7 @@ class LocalRunner:
         is_over = False
         try:
             with self._counted(process.process.pid, process.kill):
-                process.line.settimeout(command.timeout_seconds)
+                process.line.settimeout(max(0.001, deadline - time.monotonic()))
                 # One that has ended takes no request: its last words say why.
                 with contextlib.suppress(ConnectionError):
                     process.run(command, program)

@@ -287,3 +287,15 @@ def test_orphans_of_an_account_that_answers_without_end_are_left(
 def test_error_that_an_answer_tells_may_be_any_text() -> None:
     for number in (b"9" * 5000, b"99999999999", b"", b"-1", b"x"):
         assert account_process.error_of(number).errno == 0
+
+
+async def test_account_whose_commands_take_long_keeps_no_others_from_running(
+    runner: LocalRunner, folder: Path
+) -> None:
+    wait = sh(f"until [ -e {folder}/end ]; do sleep 0.5; done")
+    slow = [asyncio.ensure_future(runner.run(wait)) for _ in range(70)]
+    await asyncio.sleep(0)
+    end = Command(argv=("/usr/bin/touch", f"{folder}/end"), timeout_seconds=PATIENCE_SECONDS)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await runner.run(end)
+    assert {done.exit_code for done in await asyncio.gather(*slow)} == {0}
