@@ -153,7 +153,7 @@ def test_account_without_a_rule_is_refused(
     assert told["error"] == "AccountUnavailable"
     assert "a password is required" in told["detail"]
     told = service.ask(end=[people[1].pw_name, "hpcq-x"])
-    assert told["error"] == "SchedulerError"
+    assert told["error"] == "AccountUnavailable"
     assert "a password is required" in told["detail"]
 
 

@@ -1,7 +1,9 @@
 """The principal behind a request."""
 
 import asyncio
+import concurrent.futures
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 from hpcq.auth.peer import Address, account_name, groups_of, loopback_peer, parse_address
 from hpcq.auth.settings import AuthSettings, Network
 from hpcq.auth.tokens import PREFIX, TokenVerifier
-from hpcq.domain.errors import NotAuthenticated
+from hpcq.domain.errors import NotAuthenticated, ProviderUnavailable
 from hpcq.domain.principals import UNASKED, Method, Principal, Role, Scope
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ PEER = "hpcq.peer"
 
 _ACCOUNTS_KEPT_SECONDS = 60.0
 _ACCOUNTS_KEPT = 10_000
+_DIRECTORY_SECONDS = 10.0
+# A directory that hangs keeps one thread for each account that asks.
+_MOST_LOOKS = 64
 _FORWARDED = ("forwarded", "via", "x-real-ip")
 
 
@@ -88,6 +93,7 @@ class Authenticator:
         self._oidc = oidc
         self._own = os.geteuid()
         self._accounts: dict[int, tuple[Principal | None, float]] = {}
+        self._looks: dict[int, concurrent.futures.Future[Principal | None]] = {}
 
     async def identify(self, connection: Connection, headers: Mapping[str, str]) -> Principal:
         """Return who asks.
@@ -99,6 +105,7 @@ class Authenticator:
         Raises:
             NotAuthenticated: nobody that this service knows.
             StoreUnavailable: the tokens cannot be looked up.
+            ProviderUnavailable: what knows the tokens or the accounts does not answer.
         """
         methods = self._settings.auth
         if Method.NONE in methods:
@@ -152,12 +159,38 @@ class Authenticator:
         """Return what an account of this machine may do; None when it may do nothing."""
         known, good_until = self._accounts.get(user_id, (None, 0.0))
         if time.monotonic() > good_until:
-            # A directory service may take its time.
-            known = await asyncio.to_thread(self._look_up, user_id)
+            known = await self._looked_up(user_id)
             if len(self._accounts) >= _ACCOUNTS_KEPT:
                 self._accounts.clear()
             self._accounts[user_id] = known, time.monotonic() + _ACCOUNTS_KEPT_SECONDS
         return known
+
+    async def _looked_up(self, user_id: int) -> Principal | None:
+        """Look an account up in a thread of its own: those of the loop are for everybody."""
+        look = self._looks.get(user_id)
+        if look is None and len(self._looks) < _MOST_LOOKS:
+            look = self._looks[user_id] = concurrent.futures.Future()
+            # Whoever no longer waits for it does not end it.
+            look.set_running_or_notify_cancel()
+
+            def work(look: "concurrent.futures.Future[Principal | None]" = look) -> None:
+                try:
+                    look.set_result(self._look_up(user_id))
+                except BaseException as error:
+                    look.set_exception(error)
+                finally:
+                    del self._looks[user_id]
+
+            threading.Thread(target=work, name="hpcq-accounts", daemon=True).start()
+        try:
+            if look is not None:
+                async with asyncio.timeout(_DIRECTORY_SECONDS):
+                    return await asyncio.wrap_future(look)
+        except TimeoutError:
+            pass
+        raise ProviderUnavailable(
+            f"The machine's directory of accounts does not say who the user id {user_id} is."
+        )
 
     def _look_up(self, user_id: int) -> Principal | None:
         name = account_name(user_id)

@@ -142,7 +142,7 @@ class NotAuthenticated(HpcqError):
 
 
 class ProviderUnavailable(HpcqError):
-    """The OpenID Connect provider cannot be asked for the keys of its tokens."""
+    """What knows who asks is away: the OpenID Connect provider, or the directory of accounts."""
 
     transient = True
     reached_scheduler = False

@@ -66,7 +66,8 @@ def _command(account: str) -> list[str]:
 
 def error_of(number: bytes) -> OSError:
     """Return the error that an answer tells."""
-    code = int(number) if number.isdigit() else 0
+    # No number of an error is longer; what comes may be anything.
+    code = int(number) if number.isdigit() and len(number) < 5 else 0
     return OSError(code, os.strerror(code))
 
 
@@ -135,7 +136,7 @@ class AccountProcess:
         The account has power over the process: what comes may be anything.
 
         Raises:
-            TimeoutError: none has come in time.
+            TimeoutError: not all of it has come within the time limit of the line.
         """
         with contextlib.suppress(ConnectionError, ValueError):
             content = receive(self._read, most_bytes)
@@ -207,7 +208,7 @@ class AccountFiles:
             self._process.kill()
             self._process.close()
             raise AccountUnavailable(reason)
-        # A file system may take as long as it likes; whoever waits does not wait for this.
+        # A file system may take as long as it likes; whoever waits calls `kill` some time.
         self._process.deadline = None
 
     def __enter__(self) -> Self:
@@ -219,7 +220,19 @@ class AccountFiles:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # The account may have stopped it.
+        self._process.kill()
+        if os.geteuid() == 0:
+            # One that does not end of that is kept by a file system, and keeps its place there.
+            self._process.process.wait()
         self._process.close()
+
+    def kill(self) -> None:
+        """End the process, without waiting; may be called by another thread before the exit."""
+        self._process.kill()
+        # One behind sudo may be stopped: whoever reads waits no longer for what it says.
+        with contextlib.suppress(OSError):
+            self._process.line.shutdown(socket.SHUT_RD)
 
     def mode(self, path: str) -> int:
         return self._number("mode", path)
@@ -271,7 +284,8 @@ def end_orphans_of(account: str, mark: str) -> None:
     """Kill every process of an account that carries a mark, see `hpcq.execution.orphans`.
 
     Raises:
-        SchedulerError: one does not end, or the account cannot be asked.
+        SchedulerError: one does not end.
+        AccountUnavailable: the account cannot be asked.
     """
     process = AccountProcess(account)
     try:
@@ -280,8 +294,10 @@ def end_orphans_of(account: str, mark: str) -> None:
         with contextlib.suppress(ConnectionError, TimeoutError):
             process.ask({"end": str(mark)})
             letter, value = process.answer() or (b"", b"")
+        if letter == Answer.FAILED:
+            raise SchedulerError(excerpt(value) or "A process of the account does not end.")
         if letter != Answer.NUMBER:
-            raise SchedulerError(excerpt(value) or process.why_not())
+            raise AccountUnavailable(process.why_not())
     finally:
         process.kill()
         process.close()

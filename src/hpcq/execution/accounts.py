@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from hpcq.domain.errors import NotAuthorized
 
-__all__ = ["Account", "Accounts"]
+__all__ = ["Account", "Accounts", "NoSuchAccount"]
+
+
+class NoSuchAccount(NotAuthorized):
+    """No account has this name; a directory of accounts that is away says so of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +58,16 @@ class Accounts:
             )
         return self.find(self._table[user])
 
+    def belongs_to(self, name: str | None, user: str) -> bool:
+        """Return whether an account's name is that of a user's account; asks nobody."""
+        return name == (user if self._table is None else self._table.get(user))
+
     def find(self, name: str) -> Account:
         """Return an account by its name. Not for the event loop either. Raises as `of` does."""
         try:
             found = pwd.getpwnam(name)
         except (KeyError, ValueError):
-            raise NotAuthorized(
+            raise NoSuchAccount(
                 f"This machine has no account {name!r}, in whose name jobs could be submitted. An "
                 "administrator of the service can name another one in SUBMIT_AS_ACCOUNTS."
             ) from None

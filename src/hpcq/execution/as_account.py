@@ -36,6 +36,7 @@ if __name__ == "__main__":
     sys.path.append(os.path.abspath(f"{__file__}/../../.."))
 
 from hpcq.execution.files import OwnFiles
+from hpcq.execution.keyrings import leave_keyring
 
 # Not the one of typing, for the same reason.
 TYPE_CHECKING = False
@@ -111,6 +112,8 @@ def _exactly(read: "Callable[[int], bytes]", length: int) -> bytes | None:
 
 def main() -> None:
     """Serve one request."""
+    # The account has power over the commands: they have no key of the service's.
+    leave_keyring()
     if len(sys.argv) > 1:
         _become(sys.argv[1])
     if os.geteuid() == 0:

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 from hpcq.domain.errors import (
     AccountUnavailable,
@@ -33,8 +32,8 @@ from hpcq.execution.protocol import Command, Completed
 __all__ = ["LocalRunner"]
 
 _MOST_AT_ONCE = 64
-# An account can stop its commands, and so keep as many threads for the time of their limit.
-_MOST_AT_ONCE_OF_AN_ACCOUNT = 8
+# An account can stop the commands that run in its name: some threads are left to others.
+_MOST_OF_ONE_ACCOUNT = 8
 _CHUNK_BYTES = 1 << 18
 # A command that has exited may leave a child that holds its output open (OpenPBS's qsub does);
 # what it printed itself is in the pipe by then.
@@ -47,35 +46,30 @@ class LocalRunner:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="command")
-        self._running: dict[int, Callable[[], None]] = {}
         self._places: dict[str, asyncio.Semaphore] = {}
+        self._running: dict[int, Callable[[], None]] = {}
         self._closed = False
         self._lock = threading.Lock()
 
     async def run(self, command: Command) -> Completed:
         """See `Runner.run`. A command goes on to its end or limit when the caller is cancelled."""
         loop = asyncio.get_running_loop()
-        if command.run_as is None:
+        account = command.run_as
+        if account is None:
             return await loop.run_in_executor(self._threads, self._run_here, command)
-        begun = loop.time()
-        places = self._places.setdefault(
-            command.run_as, asyncio.Semaphore(_MOST_AT_ONCE_OF_AN_ACCOUNT)
-        )
+        deadline = time.monotonic() + command.timeout_seconds
+        places = self._places.setdefault(account, asyncio.Semaphore(_MOST_OF_ONE_ACCOUNT))
         try:
             async with asyncio.timeout(command.timeout_seconds):
                 await places.acquire()
         except TimeoutError:
             raise AccountUnavailable(
-                f"The account {command.run_as!r} has too many commands under way that do not end."
+                f"{command.argv[0]} was not run: {_MOST_OF_ONE_ACCOUNT} commands of the account "
+                f"{account!r} take long."
             ) from None
-        try:
-            # The wait is a part of the limit: whoever takes over from a dead service counts on it.
-            left = max(0.0, begun + command.timeout_seconds - loop.time())
-            return await loop.run_in_executor(
-                self._threads, self._run_as, command.run_as, replace(command, timeout_seconds=left)
-            )
-        finally:
-            places.release()
+        work = loop.run_in_executor(self._threads, self._run_as, account, command, deadline)
+        work.add_done_callback(lambda _: places.release())
+        return await asyncio.shield(work)
 
     def close(self) -> None:
         """Kill what still runs, and let the threads go."""
@@ -106,13 +100,17 @@ class LocalRunner:
             stderr=bytes(output.stderr),
         )
 
-    def _run_as(self, account: str, command: Command) -> Completed:
-        """Run a command in the name of an account, through `hpcq.execution.as_account`."""
-        deadline = time.monotonic() + command.timeout_seconds
+    def _run_as(self, account: str, command: Command, deadline: float) -> Completed:
+        """Run a command in the name of an account, through `hpcq.execution.as_account`.
+
+        Its time limit counts from when it was asked for: others may hand a job over again after it.
+        """
+        if time.monotonic() >= deadline:
+            raise AccountUnavailable(f"{command.argv[0]} was not run: too many commands run.")
         program = _locate(command)
         process = AccountProcess(account, stdout=subprocess.PIPE)
         output = _Output(process.process, command)
-        outcome = _Outcome(process)
+        outcome = _Outcome(process, deadline)
         is_over = False
         try:
             with self._counted(process.process.pid, process.kill):
@@ -208,16 +206,26 @@ class _Output:
 
 
 class _Outcome:
-    """The outcome of a command that runs in the name of an account."""
+    """The outcome of a command that runs in the name of an account.
 
-    def __init__(self, process: AccountProcess) -> None:
+    Args:
+        process: runs it.
+        deadline: of the command, by the monotonic clock.
+    """
+
+    def __init__(self, process: AccountProcess, deadline: float) -> None:
         self._process = process
+        self._deadline = deadline
         self._is_started = False
         self._letter = self._value = b""
         self._is_over = False
 
     def has_come(self) -> bool:
-        """Return whether the command has ended, or can have no more to say."""
+        """Return whether the command has ended, or can have no more to say.
+
+        Raises:
+            TimeoutError: an answer has begun, and has not ended by the deadline.
+        """
         while not self._is_over and select.select([self._process.line], [], [], 0)[0]:
             self._take()
         return self._is_over
@@ -253,6 +261,7 @@ class _Outcome:
         raise OutputParseError(command.argv[0], reason, stderr)
 
     def _take(self) -> None:
+        self._process.line.settimeout(max(0.001, self._deadline - time.monotonic()))
         self._letter, self._value = self._process.answer() or (b"", b"")
         if self._letter == Answer.STARTED and not self._is_started:
             self._is_started = True

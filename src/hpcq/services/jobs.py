@@ -19,7 +19,7 @@ from hpcq.domain.errors import (
 from hpcq.domain.ids import read_id
 from hpcq.domain.jobs import Dependency, JobRecord, JobSpec, JobUid, NativeId, Usage
 from hpcq.domain.outputs import default_name
-from hpcq.domain.principals import Principal
+from hpcq.domain.principals import Principal, Role
 from hpcq.domain.states import JobState
 from hpcq.domain.submission import IdempotencyKey, is_set
 from hpcq.domain.validation import SizeLimits, check_content
@@ -219,7 +219,13 @@ class JobService:
 
     async def _find_to_change(self, principal: Principal, job_id: str) -> JobRecord:
         record = (await self.find(principal, job_id)).record
-        if not principal.may_change(record):
+        # A name that users share with an account need not be the same person's.
+        is_theirs = (
+            principal.role is Role.OPERATOR
+            or record.submitted_here
+            or self.paths.is_account_of(principal.user, record.belongs_to)
+        )
+        if not principal.may_change(record) or not is_theirs:
             raise NotAuthorized(
                 f"The job {job_id!r} is not yours. Its owner and operators can change it."
             )

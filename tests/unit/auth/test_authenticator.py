@@ -1,6 +1,8 @@
 """Who a request is by, from what its connection and its headers say."""
 
+import asyncio
 import os
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -12,8 +14,9 @@ from hpcq.auth.authenticator import Authenticator, Connection, client_address
 from hpcq.auth.settings import AuthSettings
 from hpcq.auth.tokens import TokenVerifier
 from hpcq.config import Settings
-from hpcq.domain.errors import NotAuthenticated
+from hpcq.domain.errors import NotAuthenticated, ProviderUnavailable
 from hpcq.domain.principals import Method, Principal, Role
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 from hpcq.storage.tokens import Token, TokenStore
 
 pytestmark = pytest.mark.anyio
@@ -92,6 +95,35 @@ async def test_another_account(peer: Any, accounts: str, role: Role | None) -> N
     else:
         found = await identify(HERE, {}, **more)
         assert (found.user, found.role) == ("ana", role)
+
+
+async def test_a_directory_of_accounts_that_hangs_holds_up_nobody_else(
+    peer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    looks: list[int] = []
+
+    def hanging(user_id: int) -> str:
+        looks.append(user_id)
+        answers.wait()
+        return "ana"
+
+    monkeypatch.setattr(authenticator, "account_name", hanging)
+    monkeypatch.setattr(authenticator, "_DIRECTORY_SECONDS", 0.2)
+    peer(SOMEBODY)
+    tokens = TokenVerifier(cast(TokenStore, OneToken()), lambda: datetime.now(UTC))
+    asked = Authenticator(settings(peer_accounts="ana=user"), tokens, None)
+    try:
+        stuck = [asyncio.ensure_future(asked.identify(HERE, {})) for _ in range(80)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await asyncio.to_thread(bool)
+        for outcome in await asyncio.gather(*stuck, return_exceptions=True):
+            assert isinstance(outcome, ProviderUnavailable)
+        assert looks == [SOMEBODY]
+    finally:
+        answers.set()
+    assert (await asked.identify(HERE, {})).user == "ana"
 
 
 async def test_an_account_that_the_kernel_does_not_name(peer: Any) -> None:

@@ -23,7 +23,7 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.jobs import JobUid, NativeId, SubmissionKey
 from hpcq.execution import account_process
-from hpcq.execution.account_process import AccountFiles, AccountProcess
+from hpcq.execution.account_process import AccountFiles, AccountProcess, end_orphans_of
 from hpcq.execution.as_account import Answer
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.orphans import end_orphans
@@ -70,6 +70,31 @@ async def test_command_has_the_accounts_rights_and_what_it_was_given(runner: Loc
     )
     assert done.stdout == b"nobody\nnogroup\n/\n\xc3\xa9\xffin"
     assert (done.stderr, done.exit_code) == (b"e\n", 0)
+
+
+ADD_KEY = """\
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+libc.syscall(250, 1, None)
+assert libc.syscall(248, b"user", b"hpcq-t-secret", b"secret", 6, -3) > 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+FIND_KEY = (
+    'import ctypes; print(ctypes.CDLL(None).syscall(250, 10, -3, b"user", b"hpcq-t-secret", 0))'
+)
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="it calls the kernel by number")
+async def test_command_holds_no_keyring_of_the_service(
+    runner: LocalRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_key = [sys.executable, "-c", ADD_KEY]
+    argv = (*with_key, sys.executable, "-c", FIND_KEY)
+    seen = await runner.run(Command(argv=argv, timeout_seconds=PATIENCE_SECONDS))
+    assert int(seen.stdout) > 0
+    monkeypatch.setattr(account_process, "with_own_limit", lambda argv: [*with_key, *argv])
+    done = await runner.run(sh(f"exec python3 -c '{FIND_KEY}'"))
+    assert done.stdout == b"-1\n"
 
 
 async def test_command_may_hold_ids_and_keys(runner: LocalRunner) -> None:
@@ -247,3 +272,46 @@ def test_answers_of_another_program_are_not_believed(
 def test_files_of_an_account_that_is_not_there_are_unavailable() -> None:
     with pytest.raises(AccountUnavailable, match="'hpcq-t-none'"):
         AccountFiles("hpcq-t-none", PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def trickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that an account has taken over: its answer comes byte by byte, without end."""
+    code = (
+        "import os, time\nos.close(1), os.close(2)\nos.write(0, b'\\0\\1\\0\\0')\n"
+        "while True: os.write(0, b's'), time.sleep(0.05)"
+    )
+    argv = [sys.executable, "-c", code]
+    monkeypatch.setattr(account_process, "_command", lambda _account: argv)
+
+
+async def test_answer_without_end_is_awaited_for_the_time_limit(
+    runner: LocalRunner, trickle: None
+) -> None:
+    with pytest.raises(CommandTimedOut):
+        await runner.run(sh("true", timeout_seconds=0.5))
+
+
+def test_orphans_of_an_account_that_answers_without_end_are_left(
+    trickle: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account_process, "_PATIENCE_SECONDS", 0.5)
+    with pytest.raises(AccountUnavailable):
+        end_orphans_of(ACCOUNT, "mark")
+
+
+def test_error_that_an_answer_tells_may_be_any_text() -> None:
+    for number in (b"9" * 5000, b"99999999999", b"", b"-1", b"x"):
+        assert account_process.error_of(number).errno == 0
+
+
+async def test_account_whose_commands_take_long_keeps_no_others_from_running(
+    runner: LocalRunner, folder: Path
+) -> None:
+    wait = sh(f"until [ -e {folder}/end ]; do sleep 0.5; done")
+    slow = [asyncio.ensure_future(runner.run(wait)) for _ in range(70)]
+    await asyncio.sleep(0)
+    end = Command(argv=("/usr/bin/touch", f"{folder}/end"), timeout_seconds=PATIENCE_SECONDS)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await runner.run(end)
+    assert {done.exit_code for done in await asyncio.gather(*slow)} == {0}

@@ -3,19 +3,24 @@
 import asyncio
 import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import pytest
 
-from hpcq.domain.errors import InvalidSpec, Overloaded, PathUnavailable
+from hpcq.domain.errors import AccountUnavailable, InvalidSpec, Overloaded, PathUnavailable
 from hpcq.domain.jobs import JobSpec
+from hpcq.execution.account_process import AccountFiles
+from hpcq.execution.accounts import Accounts
 from hpcq.schedulers.testing import FakeScheduler
-from hpcq.services.submission import path_threads
+from hpcq.schedulers.testing.waiting import until
+from hpcq.services.submission import path_threads, paths
 from hpcq.services.submission.paths import PathChecker
 
 SOURCES = Path(__file__).parents[3] / "src"
@@ -163,3 +168,34 @@ def test_process_ends_while_a_look_hangs() -> None:
         check=True,
     )
     assert "The file system of '/' did not answer" in done.stdout
+
+
+@pytest.mark.anyio
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
+async def test_account_that_stops_its_processes_keeps_no_place(
+    good: JobSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = []
+
+    class Stopped(AccountFiles):
+        def __enter__(self) -> Self:
+            os.kill(self._process.process.pid, signal.SIGSTOP)
+            stopped.append(self._process.process)
+            return super().__enter__()
+
+    monkeypatch.setattr(paths, "AccountFiles", Stopped)
+    checker = PathChecker(FakeScheduler(), 5.0, accounts=Accounts(None, 1))
+    try:
+        job = replace(good, run_as="nobody")
+        theirs = [asyncio.ensure_future(checker.check(job)) for _ in range(12)]
+        await asyncio.to_thread(until, lambda: len(stopped) == 6)
+        await checker.check(good)
+        assert not all(check.done() for check in theirs)
+        for outcome in await asyncio.gather(*theirs, return_exceptions=True):
+            assert isinstance(outcome, PathUnavailable | AccountUnavailable)
+        await checker.check(good)
+        await asyncio.to_thread(until, lambda: all(p.returncode is not None for p in stopped))
+    finally:
+        for process in stopped:
+            process.kill()
+        checker.close()

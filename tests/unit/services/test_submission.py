@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 from tests.unit.services.kit import World
 
+from hpcq.domain import submission
 from hpcq.domain.errors import (
+    AccountUnavailable,
     CircuitOpen,
     CommandFailed,
     CommandMissing,
@@ -616,6 +618,25 @@ async def test_nothing_is_handed_over_while_a_command_of_the_dead_service_does_n
     world.recovery._end_orphans = cannot
     await settled(world)
     assert world.scheduler.calls["submit"] == 1
+
+
+async def test_account_that_does_not_answer_is_asked_once_in_a_round(world: World) -> None:
+    """It can stop the process that ends its commands, for each of its jobs."""
+    jobs = [
+        submission.intent(
+            JobUid.new(), replace(world.spec, run_as=run_as), world.clock(), by="", is_promised=True
+        )
+        for run_as in ("ana", "ana", "ana", None)
+    ]
+    asked: list[str | None] = []
+
+    async def settle(record: JobRecord) -> None:
+        asked.append(record.run_as)
+        if record.run_as is not None:
+            raise AccountUnavailable("It does not answer.")
+
+    assert await world.monitor._settle(jobs, settle) == jobs[:3]
+    assert asked == ["ana", None]
 
 
 async def test_no_submission_is_begun_while_the_scheduler_is_known_to_be_away(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import pwd
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,13 @@ BOB = replace(ANA, user="bob")
 ACCOUNT = "nobody"
 
 
+class HereFiles(OwnFiles):
+    """Files with the rights of this process, in place of those of an account."""
+
+    def kill(self) -> None:
+        """End no process: there is none."""
+
+
 class Noting(FakeScheduler):
     """A scheduler that notes in whose name it was asked for what."""
 
@@ -59,9 +67,9 @@ def looked_as(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     looked: list[str] = []
 
     @contextmanager
-    def files(account: str, _seconds: float) -> Iterator[OwnFiles]:
+    def files(account: str, _seconds: float) -> Iterator[HereFiles]:
         looked.append(account)
-        yield OwnFiles()
+        yield HereFiles()
 
     monkeypatch.setattr(paths, "AccountFiles", files)
     return looked
@@ -148,6 +156,24 @@ async def test_job_from_elsewhere_is_changed_in_the_name_of_its_owner_if_a_perso
     assert noted(world) == [("cancel", run_as)]
 
 
+async def test_job_from_elsewhere_is_changed_by_the_users_of_its_account_alone(
+    world: World,
+) -> None:
+    """A person of the table, and somebody whose name is that of the person's account."""
+    native_id = world.scheduler.enqueue(owner=ACCOUNT)
+    await world.tick(5)
+    namesake = replace(ANA, user=ACCOUNT, role=Role.USER)
+    for change in (world.jobs.cancel, world.jobs.hold, world.jobs.release):
+        with pytest.raises(NotAuthorized, match="is not yours"):
+            await change(namesake, native_id)
+    assert noted(world) == []
+    world.accounts = Accounts({ACCOUNT: ACCOUNT}, 1000)
+    await world.restart()
+    await world.tick(5)
+    await world.jobs.cancel(namesake, native_id)
+    assert noted(world)[-1] == ("cancel", ACCOUNT)
+
+
 async def test_job_of_an_account_is_changed_by_a_service_that_submits_as_itself(
     world: World,
 ) -> None:
@@ -167,12 +193,32 @@ async def test_unclear_job_is_looked_for_among_those_of_its_account(world: World
     assert set(noted(world)) == {("find", ACCOUNT)}
 
 
+async def test_promised_job_waits_for_a_directory_of_accounts_that_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory that is away answers as one that does not know the account (nsswitch.conf(5))."""
+    lost = SchedulerUnavailable("The network is down.")
+    world.scheduler.fail_next("submit", lost)
+    record = (await world.jobs.submit(ANA, world.spec, "key")).record
+    with monkeypatch.context() as away:
+        away.setattr(pwd, "getpwnam", {}.__getitem__)
+        for _ in range(3):
+            await world.tick(61)
+            await world.runner.drain()
+        assert not world.job(record.uid).state.is_final
+    for _ in range(3):
+        await world.tick(61)
+        await world.runner.drain()
+    assert world.job(record.uid).native_id is not None
+    assert world.scheduler.submitted.keys() == {record.key}
+
+
 async def test_script_that_the_account_cannot_read_any_more_is_refused(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[str] = []
 
-    class Closed(OwnFiles):
+    class Closed(HereFiles):
         def read(self, path: str, most_bytes: int, within: Sequence[str] = ()) -> bytes | None:
             looks.append(path)
             if len(looks) > 1:
@@ -180,7 +226,7 @@ async def test_script_that_the_account_cannot_read_any_more_is_refused(
             return super().read(path, most_bytes, within)
 
     @contextmanager
-    def files(_account: str, _seconds: float) -> Iterator[OwnFiles]:
+    def files(_account: str, _seconds: float) -> Iterator[HereFiles]:
         yield Closed()
 
     monkeypatch.setattr(paths, "AccountFiles", files)

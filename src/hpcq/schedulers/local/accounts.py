@@ -5,16 +5,12 @@ import os
 import pwd
 from typing import TypedDict
 
+from hpcq.execution.keyrings import leave_keyring
+
 __all__ = ["AccountIds", "AccountUnusable", "account_ids", "become", "find_account"]
 
 # linux/capability.h: the version with two words for each of three sets.
 _CAPABILITY_VERSION = 0x20080522
-
-# The number of keyctl(2): arch/*/kernel/syscalls/syscall.tbl.
-_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}.get(
-    os.uname().machine
-)
-_JOIN_SESSION_KEYRING = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -58,10 +54,7 @@ def become(ids: AccountIds) -> None:
     Raises:
         OSError: the kernel refused; the process must go no further.
     """
-    if _KEYCTL is not None:
-        # An empty keyring: whoever has the service's can read the keys that a login has put there.
-        # This fails where the kernel has no keys, or where a container forbids them to all.
-        _libc.syscall(_KEYCTL, _JOIN_SESSION_KEYRING, None)
+    leave_keyring()
     os.setgroups(ids["groups"])
     os.setresgid(ids["gid"], ids["gid"], ids["gid"])
     os.setresuid(ids["uid"], ids["uid"], ids["uid"])

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -11,7 +11,7 @@ import structlog
 
 from hpcq.domain import job_changes
 from hpcq.domain.contradictions import Contradiction, find_contradiction
-from hpcq.domain.errors import HpcqError, LeaseLost, StoreUnavailable
+from hpcq.domain.errors import AccountUnavailable, HpcqError, LeaseLost, StoreUnavailable
 from hpcq.domain.events import contradiction_event
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.schedulers.base import Listing, SchedulerBackend
@@ -282,9 +282,9 @@ class Monitor:
         """
         memory = self._memory
         reappeared, memory.reappeared = memory.reappeared, ()
-        for record in reappeared:
-            await self._recovery.end_orphans(record)
-        await self._settle(self._known(memory.unclear))
+        failed = await self._settle(reappeared, self._recovery.end_orphans)
+        memory.reappeared = [*memory.reappeared, *failed]
+        await self._settle(self._known(memory.unclear), self._recovery.recover)
         with self._publisher.asking() as began:
             asked_about = [*memory.missing, *self._vanished.incomplete]
             missing, at = self._known(asked_about), self._now()
@@ -298,12 +298,25 @@ class Monitor:
         entries = self._table.entries
         return [entries[uid].record for uid in uids if uid in entries]
 
-    async def _settle(self, unclear: Iterable[JobRecord]) -> None:
-        for record in unclear:
+    async def _settle(
+        self, records: Iterable[JobRecord], settle: Callable[[JobRecord], Awaitable[None]]
+    ) -> list[JobRecord]:
+        """Settle what was left of some submissions; return those for which this failed."""
+        failed = []
+        silent: set[str | None] = set()
+        for record in records:
+            if record.run_as in silent:
+                # It can stop whoever acts in its name; others do not wait for each of its jobs.
+                failed.append(record)
+                continue
             try:
-                await self._recovery.recover(record)
+                await settle(record)
             except HpcqError as error:
                 _log.warning("submission.unclear", uid=record.uid, problem=error.detail)
+                failed.append(record)
+                if isinstance(error, AccountUnavailable):
+                    silent.add(record.run_as)
+        return failed
 
     async def _recall(self, listing: Listing) -> None:
         """Show our own jobs that are in the queue and were thought to be over long ago."""

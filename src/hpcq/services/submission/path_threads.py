@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from hpcq.domain.errors import AccountUnavailable, Overloaded, PathUnavailable
@@ -23,8 +23,9 @@ _T = TypeVar("_T")
 _MOST_THREADS = 64
 # A mount that hangs keeps so many threads until it answers or is forced off.
 _MOST_AT_ONE_MOUNT = 8
-# An account can stop the processes that look in its name, and with each of them a thread.
-_MOST_OF_AN_ACCOUNT = 8
+# An account can stop the processes that look in its name, and with each of them a thread
+# and a place: some are left to others.
+_MOST_OF_AN_ACCOUNT = 6
 # Checks take a millisecond: a mount with all places taken for so long hangs.
 _PLACE_SECONDS = 0.5
 _MOUNTS_KNOWN_SECONDS = 10.0
@@ -82,11 +83,42 @@ class Visit:
         self._mounts = mounts
         self._mount: str | None = None
         self._folders: set[str] = set()
+        self._lock = threading.Lock()
+        self._end: Callable[[], None] | None = None
+        self._is_given_up = False
 
     @property
     def by_whom(self) -> str:
         """The words that end a sentence about what the account may not do."""
         return "" if self.account is None else f" by the account {self.account!r}"
+
+    @contextlib.contextmanager
+    def through(self, files: Files, end: Callable[[], None]) -> Iterator[None]:
+        """Look through a process of the account, which may stop it for ever.
+
+        Args:
+            files: asks the process.
+            end: makes every question to it fail at once; another thread calls it.
+
+        Raises:
+            PathUnavailable: nobody waits for this visit any more.
+        """
+        with self._lock:
+            if self._is_given_up:
+                raise PathUnavailable("Nobody waits for this look any more.")
+            self.files, self._end = files, end
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._end = None
+
+    def give_up(self) -> None:
+        """End the process that looks, if there is one: nobody waits for its answer."""
+        with self._lock:
+            self._is_given_up = True
+            if self._end is not None:
+                self._end()
 
     def enter(self, path: str) -> None:
         """Follow an absolute path, each link in it by itself, to the mount where it leads.
@@ -200,6 +232,7 @@ class PathThreads:
             async with asyncio.timeout(self._seconds):
                 return await asyncio.wrap_future(done)
         except TimeoutError:
+            visit.give_up()
             if visit.at is None and visit.account is not None:
                 raise PathUnavailable(
                     f"The account {visit.account!r} could not be used within {self._seconds:g} s: "

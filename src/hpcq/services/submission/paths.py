@@ -15,11 +15,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from hpcq.domain.errors import HpcqError, InvalidSpec, NotAuthorized, Overloaded
+from hpcq.domain.errors import (
+    AccountUnavailable,
+    HpcqError,
+    InvalidSpec,
+    NotAuthorized,
+    Overloaded,
+)
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.outputs import default_name, fill_pattern, place_outputs
 from hpcq.execution.account_process import AccountFiles
-from hpcq.execution.accounts import Accounts
+from hpcq.execution.accounts import Accounts, NoSuchAccount
 from hpcq.execution.files import is_within
 from hpcq.execution.protocol import Files
 from hpcq.schedulers.base import SchedulerBackend
@@ -90,6 +96,10 @@ class PathChecker:
 
         return await self._threads.run(find)
 
+    def is_account_of(self, user: str, name: str | None) -> bool:
+        """Return whether a user may act in the name of an account; any may where none is used."""
+        return self._accounts is None or self._accounts.belongs_to(name, user)
+
     async def usable_account(self, name: str | None) -> str | None:
         """Return the account if jobs may be submitted in its name, else None."""
         accounts = self._accounts
@@ -114,6 +124,7 @@ class PathChecker:
         Raises:
             InvalidSpec: one of them is not; the field is named.
             PathUnavailable: a file system does not answer.
+            AccountUnavailable: this service cannot look in the name of the job's account.
             Overloaded: this process cannot open files or start threads now.
         """
         clock = asyncio.get_running_loop().time
@@ -153,10 +164,18 @@ class PathChecker:
                     f"This service does not submit in the name of {name!r} any more: SUBMIT_AS is "
                     "not user."
                 )
-            # It may have gone since, and its home may have moved.
-            accounts.find(name)
-            with AccountFiles(name, self._timeout_seconds) as files:
-                visit.files = files
+            try:
+                # Its home may have moved.
+                accounts.find(name)
+            except NoSuchAccount:
+                raise AccountUnavailable(
+                    f"The account {name!r} was there and is not now: the machine's directory of "
+                    "accounts is away, or the account was removed."
+                ) from None
+            with (
+                AccountFiles(name, self._timeout_seconds) as files,
+                visit.through(files, files.kill),
+            ):
                 return look(visit)
 
         return await self._threads.run(look_as, name)

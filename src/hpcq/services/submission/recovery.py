@@ -134,6 +134,7 @@ class SubmissionRecovery:
 
         Raises:
             SchedulerError: a command does not end.
+            AccountUnavailable: its account cannot be asked.
         """
         hand_over = before.hand_over
         if hand_over is None or hand_over.by == self._me or self.may_go_on(before, hand_over):
