@@ -110,7 +110,7 @@ class LocalRunner:
         program = _locate(command)
         process = AccountProcess(account, stdout=subprocess.PIPE)
         output = _Output(process.process, command)
-        outcome = _Outcome(process, deadline)
+        outcome = _Outcome(process)
         is_over = False
         try:
             with self._counted(process.process.pid, process.kill):
@@ -206,16 +206,10 @@ class _Output:
 
 
 class _Outcome:
-    """The outcome of a command that runs in the name of an account.
+    """The outcome of a command that runs in the name of an account."""
 
-    Args:
-        process: runs it.
-        deadline: of the command, by the monotonic clock.
-    """
-
-    def __init__(self, process: AccountProcess, deadline: float) -> None:
+    def __init__(self, process: AccountProcess) -> None:
         self._process = process
-        self._deadline = deadline
         self._is_started = False
         self._letter = self._value = b""
         self._is_over = False
@@ -261,7 +255,6 @@ class _Outcome:
         raise OutputParseError(command.argv[0], reason, stderr)
 
     def _take(self) -> None:
-        self._process.line.settimeout(max(0.001, self._deadline - time.monotonic()))
         self._letter, self._value = self._process.answer() or (b"", b"")
         if self._letter == Answer.STARTED and not self._is_started:
             self._is_started = True
