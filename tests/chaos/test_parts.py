@@ -35,7 +35,7 @@ def test_the_jobs_of_a_scheduler_are_shared_out() -> None:
     )
     of_each = {name: [c.jobs for c in found if c.scheduler == name] for name in ("LOCAL", "SLURM")}
     assert {name: (sum(jobs), len(jobs)) for name, jobs in of_each.items()} == {
-        "LOCAL": (2001, 2),
+        "LOCAL": (2001, 4),
         "SLURM": (2001, 8),
     }
 
