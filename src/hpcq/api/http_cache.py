@@ -1,4 +1,4 @@
-"""What an answer tells of its age, and answers that need not be sent whole."""
+"""Headers that tell the age of an answer, and answers that need not be sent whole."""
 
 import re
 

@@ -76,7 +76,7 @@ class Accepted(BaseModel):
 
 
 class JobCounts(_Wire):
-    """How many jobs there are."""
+    """The number of jobs, by their states."""
 
     jobs: int = Field(examples=[5])
     by_state: dict[JobState, int] = Field(description="Every state, with the number of its jobs.")
@@ -84,7 +84,7 @@ class JobCounts(_Wire):
 
 
 class CapabilitiesOut(_Wire):
-    """What the scheduler can do."""
+    """The features of the scheduler."""
 
     fields: list[str] = Field(
         description="The optional fields of a submission.", examples=[["array", "queue"]]

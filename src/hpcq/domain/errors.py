@@ -142,7 +142,7 @@ class NotAuthenticated(HpcqError):
 
 
 class ProviderUnavailable(HpcqError):
-    """What knows who asks is away: the OpenID Connect provider, or the directory of accounts."""
+    """The OpenID Connect provider, or the directory of accounts, cannot say who asks."""
 
     transient = True
     reached_scheduler = False

@@ -2,18 +2,18 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 # Several threads read the first reports of a new process at the same time.
 FIRST_READS = """
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
 from hpcq.schedulers.local.report import JobReport
 
 sys.setswitchinterval(1e-6)
-directory = Path(tempfile.mkdtemp())
+directory = Path(sys.argv[1])
 (directory / "report.json").write_text('{"sample": null, "result": null}')
 barrier = threading.Barrier(8)
 
@@ -30,7 +30,8 @@ for thread in threads:
 """
 
 
-def test_first_reads_in_several_threads() -> None:
+def test_first_reads_in_several_threads(tmp_path: Path) -> None:
     for _ in range(5):
-        run = subprocess.run([sys.executable, "-c", FIRST_READS], capture_output=True, text=True)
+        command = [sys.executable, "-c", FIRST_READS, str(tmp_path)]
+        run = subprocess.run(command, capture_output=True, text=True)
         assert (run.returncode, run.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""What the scheduler is and has, and how many jobs there are."""
+"""The scheduler, its queues and hosts, and the number of jobs."""
 
 from hpcq.schedulers.testing.backend import Backend
 from hpcq.schedulers.testing.jobs import Jobs, Study

@@ -33,7 +33,7 @@ ORDER = (
     "stderrPath",
 )
 MANY = int(os.environ.get("HPCQ_HOSTILE_VALUES", "0"))
-"""How many values go into all fields of a job; 0 for the usual ones."""
+"""The number of values that go into all fields of a job; 0 for the usual ones."""
 WILDCARDS = {"*", "?[!a-z]*"}
 MAY_BE_REFUSED = {
     "args": 0,
