@@ -155,7 +155,8 @@ class CircuitBreaker:
         rejection = None if probe else self.rejection()
         if rejection is not None:
             raise rejection
-        is_probe, answers = not self.is_closed, self._answers
+        # A regular probe that began before the circuit opened serves as one: it asks already.
+        is_probe, answers = probe or not self.is_closed, self._answers
         question = Question()
         self._probes += is_probe
         try:

@@ -296,6 +296,31 @@ async def test_nothing_else_is_asked_while_the_listing_is(
     assert state(backend) == ("closed", 0)
 
 
+async def test_nothing_else_is_asked_while_a_listing_from_before_hangs(
+    backend: ResilientBackend,
+    scheduler: FakeScheduler,
+    time: Time,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    over = asyncio.Event()
+
+    async def hang() -> Listing:
+        await over.wait()
+        raise HANGS
+
+    monkeypatch.setattr(scheduler, "jobs", hang)
+    listing = asyncio.create_task(backend.jobs())
+    await asyncio.sleep(0)
+    await fail(backend, "submit", HANGS, times=FAILURES)
+    time.at += 2 * INTERVAL_SECONDS
+    assert "and is being asked now" in (await refused(backend, "submit")).detail
+    over.set()
+    with pytest.raises(CommandTimedOut):
+        await listing
+    assert state(backend) == ("open", FAILURES + 1)
+    assert (await refused(backend, "submit")).retry_after_seconds == INTERVAL_SECONDS
+
+
 async def test_a_probe_that_is_given_up_says_nothing(
     backend: ResilientBackend, scheduler: FakeScheduler
 ) -> None:
