@@ -15,6 +15,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "src"))
 
 from hpcq.domain.errors import HpcqError
 from hpcq.execution import account_process
+from hpcq.execution.account_files import AccountFiles
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.protocol import Command
 
@@ -26,7 +27,7 @@ async def _outcome(runner: LocalRunner, request: dict[str, Any]) -> object:
             return None
         if "read" in request:
             account, path = request["read"]
-            with account_process.AccountFiles(account, 60.0) as files:
+            with AccountFiles(account, 60.0) as files:
                 return (files.read(path, 1 << 20) or b"").decode()
         stdin = request.pop("stdin", "").encode()
         command = Command(env={"PATH": "/usr/bin:/bin"}, stdin=stdin, **request)

@@ -16,7 +16,7 @@ import pytest
 
 from hpcq.domain.errors import AccountUnavailable, InvalidSpec, Overloaded, PathUnavailable
 from hpcq.domain.jobs import JobSpec
-from hpcq.execution.account_process import AccountFiles
+from hpcq.execution.account_files import AccountFiles
 from hpcq.execution.accounts import Accounts
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.schedulers.testing.waiting import until
