@@ -25,6 +25,9 @@ It runs three times for each submission, so it loads next to nothing: no ``json`
 
 # What `signal` is made of; the enumerations around it take as long to load as all the rest.
 import _signal  # type: ignore[import-not-found]
+
+# Here already: the account itself may not be able to read the library.
+import _socket
 import marshal
 import os
 import pwd
@@ -252,9 +255,6 @@ def _look() -> None:
 
 
 def _answer_with_descriptors(base: int, found: int, content: bytes = b"") -> None:
-    # Imported here because only whoever reads the output of a job asks for it.
-    import _socket
-
     line = _socket.socket(fileno=os.dup(_LINE))
     rights = base.to_bytes(4, sys.byteorder) + found.to_bytes(4, sys.byteorder)
     data = frame(Answer.DESCRIPTORS + content)

@@ -92,7 +92,7 @@ def check_folder(base: int, found: int, bounds: Bounds) -> str:
 
 def _check_place(base: int, found: int, bounds: Bounds) -> str:
     folder, path = (os.readlink(f"/proc/self/fd/{number}") for number in (base, found))
-    if not is_within(path, [folder]):
+    if not stat.S_ISDIR(os.fstat(base).st_mode) or not is_within(path, [folder]):
         raise _GONE
     mount = _mount_of(found)
     if mount != _mount_of(base):
