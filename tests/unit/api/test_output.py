@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from tests.unit.api.conftest import App, running
 
+from hpcq.api.routers import output
+from hpcq.domain.errors import NotAuthenticated
 from hpcq.domain.jobs import NativeId
 from hpcq.schedulers.testing.waiting import eventually
 from hpcq.services.output import followers
@@ -100,7 +102,12 @@ class Run:
 
     async def end(self) -> None:
         self.app.scheduler.end(self.job_id)
-        await self.app.asked_again()
+
+        async def is_over() -> bool:
+            job = (await self.app.client.get(f"/jobs/{self.job_id}")).json()
+            return bool(job["state"] == "DONE")
+
+        await eventually(is_over)
 
 
 async def _run(app: App, **fields: Any) -> Run:
@@ -108,7 +115,11 @@ async def _run(app: App, **fields: Any) -> Run:
     assert answer.status_code == 201, answer.text
     job_id = NativeId(answer.json()["jobId"])
     app.scheduler.run(job_id)
-    await app.asked_again()
+
+    async def runs() -> bool:
+        return bool((await app.client.get(f"/jobs/{job_id}")).json()["state"] == "RUNNING")
+
+    await eventually(runs)
     folder = Path(app.body["workingDirectory"])
     return Run(app, job_id, folder, folder / f"run.o{job_id}")
 
@@ -155,7 +166,7 @@ async def test_range_of_output(
 ) -> None:
     run.out.write_bytes(b"0123456789")
     answer = await run.get(Range=asked)
-    assert answer.status_code == status
+    assert answer.status_code == status, answer.text
     assert answer.headers.get("content-range") == part
     if body is None:
         assert answer.json()["code"] == "range_not_satisfiable"
@@ -323,6 +334,26 @@ async def test_readers_beyond_the_limit_are_told_to_come_back(plugin: None, tmp_
             task.cancel()
         await asyncio.gather(*(task for _, task in many), return_exceptions=True)
         assert (await run.get()).status_code == 200
+
+
+async def test_follower_who_may_not_read_any_more_is_cut_off(
+    plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "_RECHECKED_SECONDS", 0.0)
+    async with running(tmp_path) as app:
+        run = await _run(app)
+        run.out.write_text("one\n")
+        follower, task = run.follow()
+        await _until(lambda: follower.text)
+
+        async def refuse(*_: object) -> None:
+            raise NotAuthenticated("The token was revoked.")
+
+        monkeypatch.setattr(type(app.context.authenticator), "identify", refuse)
+        with run.out.open("a") as file:
+            file.write("two\n")
+        await task
+        assert (follower.text, follower.kinds) == ("one\n", [])
 
 
 async def test_files_are_listed_and_read(run: Run) -> None:
