@@ -12,7 +12,7 @@ from hpcq.api import event_stream
 from hpcq.api.byte_ranges import RangeNotSatisfiable, read_range
 from hpcq.domain.errors import HpcqError
 from hpcq.execution.opened import OpenedFile
-from hpcq.services.output.followers import Ended, Piece, Restarted, Waiting
+from hpcq.services.output.follow_events import Ended, Piece, Restarted, Waiting
 from hpcq.services.output.job_files import JobFiles
 from hpcq.services.output.readers import Place
 

@@ -11,9 +11,10 @@ from hpcq.domain.jobs import JobRecord, JobUid
 from hpcq.domain.outputs import Stream
 from hpcq.execution.opened import OpenedFile
 from hpcq.services.listing.job_table import JobTable
+from hpcq.services.output.follow_events import Ended, Piece, Restarted, Waiting
 from hpcq.services.output.job_files import JobFiles
 
-__all__ = ["Ended", "Followers", "Piece", "Restarted", "Waiting"]
+__all__ = ["Followers"]
 
 _BLOCK_BYTES = 64 * 1024
 _HEARTBEAT_SECONDS = 15.0
@@ -28,37 +29,6 @@ _LATE_OUTPUT_SECONDS = 5.0
 _QUIET_SECONDS = 1.0
 _LATEST_SECONDS = 30.0
 _LONG_OVER = timedelta(minutes=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Bytes of the output, and the offset at which they begin."""
-
-    offset: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Restarted:
-    """The file was cut, or another one has its name: what follows begins at its beginning."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Nothing new for a while."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The job is over, and its output was read to the end.
-
-    Attributes:
-        record: the job, as it ended.
-        missing: why there is no output; None if there was.
-    """
-
-    record: JobRecord
-    missing: str | None
 
 
 @dataclass(frozen=True, slots=True)
