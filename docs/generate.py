@@ -97,6 +97,10 @@ _WHAT_TO_DO = {
     "operating system does not let the service's account do this. `detail` says which, and "
     "`schedulerMessage` has the scheduler's words.",
     "job_not_found": "No job has this id, here, in the scheduler's queue or in its accounting.",
+    "no_such_file": "The job has no such file, or not yet; `detail` says why. Links, devices and "
+    "what belongs to others are no files of a job, and the answer tells no more of them.",
+    "range_not_satisfiable": "The `Range` begins behind the end of the file. `Content-Range` has "
+    "the size.",
     "not_found": "No route has this path. `/docs` lists them.",
     "method_not_allowed": "The route exists, but not for this method. The header `Allow` lists "
     "the allowed ones.",

@@ -89,13 +89,20 @@ BACKENDS = {
             obeys_directives=False,
         ),
         SLURM,
-        Backend(name="PBS", variables=_shared(Pbs, "PBS"), arrays=True, administrator="qdel"),
+        Backend(
+            name="PBS",
+            variables=_shared(Pbs, "PBS"),
+            arrays=True,
+            administrator="qdel",
+            writes_output_at_once=False,
+        ),
         SGE,
         Backend(
             name="TORQUE",
             variables=_shared(functools.partial(Torque, slots=16, keep_completed=3600), "TORQUE"),
             arrays=True,
             administrator="qdel",
+            writes_output_at_once=False,
             out_of_memory=frozenset({"OUT_OF_MEMORY", "SIGNAL", "NON_ZERO_EXIT"}),
         ),
     )

@@ -182,6 +182,31 @@ def test_job_of_another_person_cannot_be_changed(people: list[Person]) -> None:
     assert ana.ended(job_id)["state"] == "DONE"
 
 
+def test_output_and_files_are_read_in_the_persons_name(people: list[Person]) -> None:
+    ana, ben = people
+    # Grid Engine adds to what is there.
+    out = f"mine-{secrets.token_hex(4)}.out"
+    (ben.home / "secret").write_text("ben's")
+    body = f"echo mine; ln -s {ben.home}/secret stolen; ln {ben.home}/secret hard; true\n"
+    job_id = ana.submitted(body, stdoutPath=out)
+    assert ana.ended(job_id)["state"] == "DONE"
+    url = f"/jobs/{job_id}"
+    with ana.client.stream("GET", f"{url}/output?follow=true") as events:
+        told = events.read().decode()
+    assert '{"text": "mine\\n"}' in told
+    assert ana.client.get(f"{url}/output", headers={"Range": "bytes=1-2"}).text == "in"
+    (ana.home / "of-root").write_text("root's")
+    (ana.home / "of-root").chmod(0o600)
+    listed = ana.client.get(f"{url}/files").json()["entries"]
+    assert {out, "stolen", "of-root"} <= {entry["name"] for entry in listed}
+    assert ana.client.get(f"{url}/files/{out}").text == "mine\n"
+    for name in ("stolen", "hard", "of-root", "../" + ben.home.name + "/secret"):
+        answer = ana.client.get(f"{url}/files/{name}")
+        assert answer.status_code == 404, answer.text
+    for path in ("/output", "/output?follow=true", "/files", f"/files/{out}"):
+        assert ben.client.get(url + path).status_code == 403
+
+
 def test_job_is_ended_by_its_owner(people: list[Person]) -> None:
     ana, _ = people
     job_id = ana.submitted("sleep 600\n")

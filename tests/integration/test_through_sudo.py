@@ -141,6 +141,10 @@ def test_files_are_seen_as_the_person_sees_them(
     secret.chmod(0o600)
     assert service.ask(read=[ana, str(secret)]) == "hers"
     assert service.ask(read=[ana, "/etc/shadow"])["error"] == "PermissionError"
+    # The service itself could not open it.
+    secret.parent.chmod(0o700)
+    assert service.ask(open=[ana, str(secret.parent), "secret"]) == ["hers", True]
+    assert service.ask(open=[ana, "/etc", "shadow"])["error"] == "PermissionError"
 
 
 def test_account_without_a_rule_is_refused(

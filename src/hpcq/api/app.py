@@ -5,6 +5,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI
@@ -29,7 +30,7 @@ from hpcq.api.middleware import (
 from hpcq.api.program_listing import ProgramListing
 from hpcq.api.rate_limit import RateLimit
 from hpcq.api.requests import BodyPace, refuse_repeated
-from hpcq.api.routers import cluster, health, jobs
+from hpcq.api.routers import cluster, health, jobs, output
 from hpcq.api.routers import metrics as metrics_routes
 from hpcq.api.routers import programs as program_routes
 from hpcq.api.schemas import LimitsOut
@@ -54,9 +55,13 @@ from hpcq.domain.units import now
 from hpcq.execution.account_process import missing_means
 from hpcq.execution.accounts import Accounts
 from hpcq.execution.local import LocalRunner
+from hpcq.execution.opened import Bounds
 from hpcq.schedulers import registry
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.services.listing.wire import WireFormat
+from hpcq.services.output.followers import Followers
+from hpcq.services.output.job_files import JobFiles
+from hpcq.services.output.readers import Readers
 from hpcq.services.programs.service import ProgramService
 from hpcq.services.programs.sources import program_sources
 from hpcq.services.resilience import ResilientBackend
@@ -98,7 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.max_request_values = settings.max_request_values
     app.state.body_pace = BodyPace()
     metrics = app.state.metrics = Metrics(settings.scheduler)
-    modules = (jobs, program_routes, cluster, health, metrics_routes)
+    modules = (jobs, output, program_routes, cluster, health, metrics_routes)
     routers = [module.router for module in modules]
     for router in routers:
         app.include_router(router)
@@ -122,7 +127,14 @@ def create_app(settings: Settings) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "If-None-Match",
+                "Last-Event-ID",
+                "Range",
+            ],
             expose_headers=["ETag", "Idempotent-Replayed", "Link", "Location", "X-As-Of"],
         )
     app.add_middleware(NormalizePath, root_path=root_path)
@@ -163,6 +175,16 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         backend.rejection,
         job_environment=job_environment(settings, os.environ),
     )
+    job_files = JobFiles(
+        services.jobs,
+        settings.path_check_timeout_seconds,
+        accounts,
+        Bounds(
+            allowed=settings.allowed_directories,
+            hidden=(_without_links(settings.state_directory),),
+        ),
+        has_folders=settings.job_files == "on",
+    )
     programs = ProgramService(
         program_sources(settings, runner),
         ProgramNumbers(database).of,
@@ -173,12 +195,13 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(local_runner.close)
         stack.callback(paths.close)
+        stack.callback(job_files.close)
         try:
             audit = _audit_log(settings)
             stack.callback(audit.close)
             metrics.read_services(services, backend, audit)
             app.state.context = _context(
-                settings, services, backend, programs, authenticator, audit, metrics
+                settings, services, backend, job_files, programs, authenticator, audit, metrics
             )
             await database.open()
             stack.push_async_callback(database.close)
@@ -195,6 +218,10 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         watching = asyncio.create_task(services.watch(known))
         stack.push_async_callback(_end, watching)
         yield
+
+
+def _without_links(folder: Path) -> str:
+    return os.path.realpath(folder)
 
 
 def _accounts(settings: Settings) -> Accounts | None:
@@ -246,6 +273,7 @@ def _context(
     settings: Settings,
     services: Services,
     backend: ResilientBackend,
+    job_files: JobFiles,
     programs: ProgramService,
     authenticator: Authenticator,
     audit: AuditLog,
@@ -265,6 +293,9 @@ def _context(
         submission_check=services.submission_check,
         large_answers=LargeAnswers(settings.max_answers_bytes),
         cluster=services.cluster,
+        job_files=job_files,
+        followers=Followers(job_files, services.table, now),
+        output_readers=Readers(settings.max_output_readers),
         capabilities=backend.capabilities,
         limits=LimitsOut(
             max_request_bytes=settings.max_request_bytes,

@@ -23,6 +23,9 @@ from hpcq.services.listing.pagination import Pagination
 from hpcq.services.listing.wire import WireFormat
 from hpcq.services.monitoring.job_details import UsageReader
 from hpcq.services.monitoring.monitor import Monitor
+from hpcq.services.output.followers import Followers
+from hpcq.services.output.job_files import JobFiles
+from hpcq.services.output.readers import Readers
 from hpcq.services.programs.service import ProgramService
 from hpcq.services.submission.submitter import SubmissionCheck
 
@@ -46,6 +49,9 @@ class Context:
     submission_check: SubmissionCheck
     large_answers: LargeAnswers
     cluster: ClusterReader
+    job_files: JobFiles
+    followers: Followers
+    output_readers: Readers
     capabilities: Capabilities
     limits: LimitsOut
     circuits: Mapping[str, CircuitBreaker]

@@ -23,7 +23,7 @@ from hpcq.domain.principals import Principal, Role
 from hpcq.domain.units import format_time, now
 from hpcq.services.listing.job_table import JobTable
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "principal_now"]
 
 _ENCODED_SLASH = b"%2f"
 _HARMLESS = ("GET", "HEAD", "OPTIONS")
@@ -126,6 +126,17 @@ class Guard:
                 "A page of another web site made this request. If it is to use this service, add "
                 "its origin to ALLOWED_ORIGINS."
             )
+
+
+async def principal_now(scope: Scope, context: Context) -> Principal:
+    """Return who asks, once more: of a request whose answer takes long.
+
+    Raises:
+        NotAuthenticated: nobody that this service knows any more.
+    """
+    principal = await context.authenticator.identify(_connection(scope), _headers(scope))
+    _check_scope(principal, Target(scope["state"]["operation"]))
+    return principal
 
 
 def _audit_entry(

@@ -64,9 +64,16 @@ class HeadAsGet:
             await self._app(scope, receive, send)
             return
 
+        is_sent = False
+
         async def without_body(message: Message) -> None:
+            nonlocal is_sent
             if message["type"] == "http.response.body":
-                message = {**message, "body": b""}
+                # The client has all that it asked for: what streams a body is told that it is gone.
+                message = {**message, "body": b"", "more_body": False}
+                if is_sent:
+                    return
+                is_sent = True
             await send(message)
 
         await self._app({**scope, "method": "GET"}, receive, without_body)

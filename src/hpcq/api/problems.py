@@ -42,6 +42,7 @@ PROBLEMS: tuple[tuple[type[errors.HpcqError], int, str, str], ...] = (
     (errors.ProviderUnavailable, 503, "provider_unavailable", "The identity provider is away"),
     (errors.NotAuthorized, 403, "not_authorized", "Not allowed"),
     (errors.JobNotFound, 404, "job_not_found", "No such job"),
+    (errors.NoSuchFile, 404, "no_such_file", "The job has no such file"),
     (errors.SubmissionInProgress, 409, "in_progress", "The same submission is under way"),
     (
         errors.IdempotencyKeyReused,
@@ -73,6 +74,7 @@ TITLES = {
     404: ("not_found", "No such route"),
     405: ("method_not_allowed", "The route does not know this method"),
     408: ("request_timeout", "The request did not arrive in time"),
+    416: ("range_not_satisfiable", "The range lies outside the file"),
     421: ("wrong_host", "The service does not have this name"),
     413: ("body_too_large", "The request body is too large"),
     414: ("url_too_long", "The URL is too long"),

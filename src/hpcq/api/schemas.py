@@ -16,6 +16,8 @@ __all__ = [
     "CapabilitiesOut",
     "CircuitOut",
     "ClusterOut",
+    "FileOut",
+    "FolderOut",
     "Health",
     "Job",
     "JobCounts",
@@ -92,6 +94,7 @@ class CapabilitiesOut(_Wire):
     actions: list[str] = Field(description="Of a job.", examples=[["hold", "release"]])
     accounting: bool = Field(description="Whether ended jobs can be asked for.")
     memory_enforced: bool = Field(description="Whether a job above its `memoryLimit` is ended.")
+    files: bool = Field(description="Whether the files of jobs are shown (`JOB_FILES`).")
 
 
 class LimitsOut(_Wire):
@@ -114,6 +117,23 @@ class ClusterOut(_Wire):
     )
     capabilities: CapabilitiesOut
     limits: LimitsOut
+
+
+class FileOut(_Wire):
+    """An entry of a folder."""
+
+    name: str
+    kind: Literal["file", "folder", "link", "other"]
+    size: int | None = Field(description="Bytes; null for what is no file.")
+    modified: str | None = Field(description="When it was last changed.")
+
+
+class FolderOut(_Wire):
+    """A folder in the working directory of a job."""
+
+    path: str = Field(description="Below the working directory.", examples=["results"])
+    entries: list[FileOut] = Field(description="In the order of their names.")
+    is_complete: bool = Field(description="False if there are more than 5000 entries.")
 
 
 class QueueOut(_Wire):

@@ -5,6 +5,7 @@
     HpcqError
     ├── InvalidSpec             the request's content cannot be a job
     ├── JobNotFound             no such job, here or in the scheduler
+    ├── NoSuchFile              the job has no such file, or none that can be shown
     ├── NotAuthenticated        it is not known who asks
     ├── ProviderUnavailable     the identity provider cannot be asked who asks
     ├── NotAuthorized           the scheduler or the site forbids it
@@ -45,6 +46,7 @@ __all__ = [
     "InvalidSpec",
     "JobNotFound",
     "LeaseLost",
+    "NoSuchFile",
     "NotAuthenticated",
     "NotAuthorized",
     "OutputParseError",
@@ -112,6 +114,12 @@ class JobNotFound(HpcqError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"There is no job {job_id!r} in this cluster.")
         self.job_id = job_id
+
+
+class NoSuchFile(HpcqError):
+    """A job has no such file, at present or ever, or none that may be shown."""
+
+    reached_scheduler = False
 
 
 class Overloaded(HpcqError):

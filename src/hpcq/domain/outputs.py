@@ -7,10 +7,22 @@ id, ``%a`` for the number of an array's task and ``%%`` for a per cent sign.
 import os
 import re
 from pathlib import PurePosixPath
+from typing import Literal
 
-from hpcq.domain.jobs import JobSpec, NativeId, Outputs
+from hpcq.domain.jobs import JobRecord, JobSpec, NativeId, Outputs
 
-__all__ = ["UNKNOWN", "as_pattern", "default_name", "fill_pattern", "place_outputs"]
+__all__ = [
+    "UNKNOWN",
+    "Stream",
+    "as_pattern",
+    "default_name",
+    "fill_pattern",
+    "output_path",
+    "place_outputs",
+]
+
+Stream = Literal["stdout", "stderr"]
+"""One of the two ways in which a job writes."""
 
 UNKNOWN = ""
 """The pattern of a path that only the scheduler can tell."""
@@ -87,3 +99,16 @@ def fill_pattern(
     if any(known.get(mark[1]) is None for mark in _MARK.finditer(pattern)):
         return None
     return _MARK.sub(lambda mark: known[mark[1]] or "", pattern)
+
+
+def output_path(record: JobRecord, stream: Stream) -> str | None:
+    """Return where a stream of a job goes: as this service arranged it, else as it was seen."""
+    spec, seen = record.spec, record.seen
+    pattern = None if spec is None or spec.outputs is None else getattr(spec.outputs, stream)
+    if pattern is not None:
+        task = None if seen is None else seen.array_task_id
+        return fill_pattern(pattern, record.native_id, task)
+    told: str | None = None if seen is None else getattr(seen, f"{stream}_path")
+    # Records of earlier releases hold no pattern.
+    asked: str | None = None if spec is None else getattr(spec, f"{stream}_path")
+    return told or asked

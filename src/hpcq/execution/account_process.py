@@ -13,20 +13,19 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from hpcq.domain.errors import AccountUnavailable, SchedulerError, excerpt
 from hpcq.execution import as_account
 from hpcq.execution.as_account import DONE, Answer, frame, receive
-from hpcq.execution.descriptors import with_own_limit
+from hpcq.execution.descriptors import close_all, with_own_limit
 from hpcq.execution.protocol import Command
 
 __all__ = [
+    "MOST_ANSWER_BYTES",
     "PROGRAM",
-    "AccountFiles",
     "AccountProcess",
     "end_orphans_of",
     "error_of",
@@ -36,9 +35,12 @@ __all__ = [
 PROGRAM = Path(sysconfig.get_path("scripts")) / "hpcq-as"
 """The program as ``sudo`` starts it; it stands in sudo's rule."""
 
+MOST_ANSWER_BYTES = 1 << 20
+"""The length of the longest answer, where nothing else is said."""
+
 _SUDO_PATH = "/usr/local/bin:/usr/bin:/bin"
-_MOST_ANSWER_BYTES = 1 << 20
 _MOST_MESSAGE_BYTES = 1 << 16
+_MOST_DESCRIPTORS = 2
 _PATIENCE_SECONDS = 30.0
 _REAP_SECONDS = 1.0
 _LEAST_SECONDS = 0.001
@@ -130,22 +132,56 @@ class AccountProcess:
         self._limit()
         self.line.sendall(frame(marshal.dumps(request)))
 
-    def answer(self, most_bytes: int = _MOST_ANSWER_BYTES) -> tuple[bytes, bytes] | None:
+    def answer(
+        self,
+        most_bytes: int = MOST_ANSWER_BYTES,
+        read: Callable[[int], bytes] | None = None,
+    ) -> tuple[bytes, bytes] | None:
         """Return the letter and the value of its next answer; None when it has ended.
 
         The account has power over the process: what comes may be anything.
+
+        Args:
+            most_bytes: how long the answer may be.
+            read: reads from the line, in place of a plain read.
 
         Raises:
             TimeoutError: not all of it has come within the time limit of the line.
         """
         with contextlib.suppress(ConnectionError, ValueError):
-            content = receive(self._read, most_bytes)
+            content = receive(read or self._read, most_bytes)
             return None if content is None else (content[:1], content[1:])
         return None
 
     def _read(self, most_bytes: int) -> bytes:
         self._limit()
         return self.line.recv(most_bytes)
+
+    def answer_with_descriptors(
+        self, most_bytes: int
+    ) -> tuple[tuple[bytes, bytes] | None, list[int]]:
+        """Return what `answer` does, and the descriptors that came with it; the caller's to close.
+
+        Raises:
+            TimeoutError: as `answer` does.
+        """
+        received: list[int] = []
+
+        def read(most_bytes: int) -> bytes:
+            self._limit()
+            data, descriptors, _, _ = socket.recv_fds(
+                self.line, most_bytes, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+            )
+            received.extend(descriptors)
+            if len(received) > _MOST_DESCRIPTORS:
+                raise ValueError("too many descriptors")
+            return data
+
+        try:
+            return self.answer(most_bytes, read), received
+        except BaseException:
+            close_all(received)
+            raise
 
     def _limit(self) -> None:
         left = None if self.deadline is None else self.deadline - time.monotonic()
@@ -182,102 +218,6 @@ class AccountProcess:
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
-
-
-class AccountFiles:
-    """Files as an account sees them; see `hpcq.execution.files.Files`. One thread uses it.
-
-    Args:
-        account: in whose name files are looked at.
-        seconds: how long the process may take to start.
-
-    Raises:
-        AccountUnavailable: it does not start.
-    """
-
-    def __init__(self, account: str, seconds: float) -> None:
-        self._process = AccountProcess(account)
-        self._process.deadline = time.monotonic() + seconds
-        has_started = False
-        # One that has ended takes no request: its last words say why.
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            self._process.ask({"look": True})
-            has_started = self._process.answer() == (Answer.STARTED, b"")
-        if not has_started:
-            reason = self._process.why_not()
-            self._process.kill()
-            self._process.close()
-            raise AccountUnavailable(reason)
-        # A file system may take as long as it likes; whoever waits calls `kill` some time.
-        self._process.deadline = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        # The account may have stopped it.
-        self._process.kill()
-        if os.geteuid() == 0:
-            # One that does not end of that is kept by a file system, and keeps its place there.
-            self._process.process.wait()
-        self._process.close()
-
-    def kill(self) -> None:
-        """End the process, without waiting; may be called by another thread before the exit."""
-        self._process.kill()
-        # One behind sudo may be stopped: whoever reads waits no longer for what it says.
-        with contextlib.suppress(OSError):
-            self._process.line.shutdown(socket.SHUT_RD)
-
-    def mode(self, path: str) -> int:
-        return self._number("mode", path)
-
-    def may(self, path: str, access: int) -> bool:
-        return bool(self._number("may", path, access))
-
-    def link(self, path: str) -> str:
-        return self._ask("link", path)[1].decode("utf-8", "surrogateescape")
-
-    def real_path(self, path: str) -> str:
-        return self._ask("real_path", path)[1].decode("utf-8", "surrogateescape")
-
-    def read_folder(self, path: str) -> None:
-        self._ask("read_folder", path)
-
-    def read(self, path: str, most_bytes: int, within: Sequence[str] = ()) -> bytes | None:
-        letter, content = self._ask(
-            "read", path, most_bytes, list(within), most_bytes=most_bytes + 1
-        )
-        return content if letter == Answer.BYTES else None
-
-    def _number(self, question: str, *arguments: object) -> int:
-        with contextlib.suppress(ValueError):
-            return int(self._ask(question, *arguments)[1])
-        raise AccountUnavailable(self._process.why_not())
-
-    def _ask(
-        self, question: str, *arguments: object, most_bytes: int = _MOST_ANSWER_BYTES
-    ) -> tuple[bytes, bytes]:
-        """Return the letter and the value of the answer.
-
-        Raises:
-            OSError: the account's own.
-            AccountUnavailable: there is no answer.
-        """
-        answer = None
-        with contextlib.suppress(ConnectionError):
-            self._process.ask([question, *arguments])
-            answer = self._process.answer(most_bytes)
-        if answer is not None and answer[0] == Answer.ERROR:
-            raise error_of(answer[1])
-        if answer is not None:
-            return answer
-        raise AccountUnavailable(self._process.why_not())
 
 
 def end_orphans_of(account: str, mark: str) -> None:

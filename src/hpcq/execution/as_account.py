@@ -10,7 +10,7 @@ the line come frames (four bytes of length, then the content). The first is the 
   command, and answers `STARTED` and how the command ended, or why it could not be started. The
   command has the program's standard output and error.
 - ``look``: it answers `STARTED`, and the questions of `hpcq.execution.protocol.Files`, each a
-  frame for a frame.
+  frame for a frame. What it opens goes over the line, too (``SCM_RIGHTS``, unix(7)).
 - ``end`` (a mark): it ends what carries the mark, see `hpcq.execution.orphans`.
 
 An answer is a letter and a value, see `Answer`. The service reads it as it reads anything of a
@@ -25,6 +25,9 @@ It runs three times for each submission, so it loads next to nothing: no ``json`
 
 # What `signal` is made of; the enumerations around it take as long to load as all the rest.
 import _signal  # type: ignore[import-not-found]
+
+# Here already: the account itself may not be able to read the library.
+import _socket
 import marshal
 import os
 import pwd
@@ -68,6 +71,8 @@ class Answer:
     """The content of a file."""
     NOTHING = b"n"
     """Nothing, which is the answer."""
+    DESCRIPTORS = b"p"
+    """The content of a folder, or nothing; two descriptors come with it (``SCM_RIGHTS``)."""
     ERROR = b"e"
     """The number of an error (errno(3)) of a question, or of a command's program."""
     NO_ENTRY = b"d"
@@ -149,7 +154,10 @@ def _read(most_bytes: int) -> bytes:
 def _answer(letter: bytes, value: int | str | bytes = b"") -> None:
     if isinstance(value, int):
         value = str(value)
-    data = frame(letter + (_encoded(value) if isinstance(value, str) else value))
+    _write(frame(letter + (_encoded(value) if isinstance(value, str) else value)))
+
+
+def _write(data: bytes) -> None:
     while data:
         data = data[os.write(_LINE, data) :]
 
@@ -234,7 +242,9 @@ def _look() -> None:
         except OSError as error:
             _answer(Answer.ERROR, error.errno or 0)
             continue
-        if found is None:
+        if isinstance(found, tuple):
+            _answer_with_descriptors(*found)
+        elif found is None:
             _answer(Answer.NOTHING)
         elif isinstance(found, int):
             _answer(Answer.NUMBER, int(found))
@@ -242,6 +252,16 @@ def _look() -> None:
             _answer(Answer.TEXT, os.fsencode(found))
         else:
             _answer(Answer.BYTES, found)
+
+
+def _answer_with_descriptors(base: int, found: int, content: bytes = b"") -> None:
+    line = _socket.socket(fileno=os.dup(_LINE))
+    rights = base.to_bytes(4, sys.byteorder) + found.to_bytes(4, sys.byteorder)
+    data = frame(Answer.DESCRIPTORS + content)
+    sent = line.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+    for descriptor in (line.detach(), base, found):
+        os.close(descriptor)
+    _write(data[sent:])
 
 
 def _end(mark: str) -> None:

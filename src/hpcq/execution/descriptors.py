@@ -1,9 +1,15 @@
-"""The limit of open files: all that the system allows for this process, the old one for others."""
+"""Open files: how many this process may have, and the end of those that it does not want.
 
+The limit is all that the system allows for this process, and the old one for others.
+"""
+
+import contextlib
+import os
 import resource
 import shutil
+from collections.abc import Iterable
 
-__all__ = ["raise_limit", "with_own_limit"]
+__all__ = ["close_all", "raise_limit", "with_own_limit"]
 
 _NAME = resource.RLIMIT_NOFILE
 _prefix: tuple[str, ...] = ()
@@ -29,3 +35,10 @@ def raise_limit() -> int:
 def with_own_limit(argv: list[str]) -> list[str]:
     """Return a command that runs ``argv`` with the limit from before `raise_limit`."""
     return [*_prefix, *argv]
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close descriptors, whatever becomes of one of them."""
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)

@@ -100,3 +100,31 @@ class Files(Protocol):
                 is raised, as openat2(2) does; none for no bound.
         """
         ...
+
+    def open_below(self, folder: str, names: Sequence[str]) -> tuple[int, int]:
+        """Open a regular file below a folder, following no link on the way from there.
+
+        Args:
+            folder: an absolute path; links in it are followed.
+            names: the names of the folders below it, then that of the file.
+
+        Returns:
+            Descriptors of the folder (``O_PATH``) and of the file. Where another account looks,
+            they come from that account, and may be anything that it can open.
+        """
+        ...
+
+    def list_below(self, folder: str, names: Sequence[str], most: int) -> tuple[int, int, bytes]:
+        """List a folder below another one, following no link on the way from there.
+
+        Args:
+            folder: an absolute path; links in it are followed.
+            names: the names of the folders below it; none for itself.
+            most: how many entries are listed; one more is if there are more.
+
+        Returns:
+            Descriptors (``O_PATH``) as of `open_below`, and the entries, separated by NUL: the
+            type (``S_IFMT``; 0 if unknown), the size, the time of the last change in ns, and the
+            name, with blanks between them.
+        """
+        ...

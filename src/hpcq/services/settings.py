@@ -175,6 +175,22 @@ class ServiceSettings(Section):
         example="/home:/srv/studies",
         shown="",
     )
+    job_files: Annotated[Literal["off", "on"], BeforeValidator(lower)] = setting(
+        "off",
+        "Whether `GET /jobs/{jobId}/files` shows the working directories of jobs to their owners "
+        "and to operators. See [Security](../security.md#output-and-files). The output of jobs is "
+        "always shown to them.",
+        allowed="off, on",
+        example="on",
+    )
+    max_output_readers: Annotated[int, Field(ge=4, le=10**5)] = setting(
+        200,
+        "The most answers with output or files of jobs that are under way at the same time, those "
+        "that follow a job among them. A quarter of them may be for one user who is no operator. "
+        "A further one is answered with 503.",
+        allowed="a whole number from 4 to 100000",
+        example="1000",
+    )
     job_environment: JobEnvironment | None = setting(
         None,
         "Variables of every job, on every scheduler; the request wins over them. A name alone "

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.anyio
 # The roles that may use a route, and what is allowed with a job of somebody else that they see.
 READ = {Role.VIEWER: True, Role.USER: True, Role.OPERATOR: True}
 CHANGE = {Role.VIEWER: False, Role.USER: True, Role.OPERATOR: True}
+# Of a job of somebody else, operators alone may read more than its record.
+READ_OWN = dict(READ)
 EXPECTED: Mapping[str, tuple[Mapping[Role, bool], Scope | None]] = {
     "submitJob": (CHANGE, Scope.JOBS_WRITE),
     "listJobs": (READ, Scope.JOBS_READ),
@@ -34,6 +36,9 @@ EXPECTED: Mapping[str, tuple[Mapping[Role, bool], Scope | None]] = {
     "listNodes": (READ, Scope.JOBS_READ),
     "getJob": (READ, Scope.JOBS_READ),
     "getJobUsage": (READ, Scope.JOBS_READ),
+    "getJobOutput": (READ_OWN, Scope.JOBS_READ),
+    "listJobFiles": (READ_OWN, Scope.JOBS_READ),
+    "getJobFile": (READ_OWN, Scope.JOBS_READ),
     "deleteJob": (CHANGE, Scope.JOBS_WRITE),
     "holdJob": (CHANGE, Scope.JOBS_WRITE),
     "releaseJob": (CHANGE, Scope.JOBS_WRITE),
@@ -67,7 +72,11 @@ class Site:
 
 
 async def _site(tmp_path: Path, visibility: str) -> AsyncIterator[Site]:
-    settings: dict[str, Any] = {"auth": (Method.TOKEN,), "job_visibility": visibility}
+    settings: dict[str, Any] = {
+        "auth": (Method.TOKEN,),
+        "job_visibility": visibility,
+        "job_files": "on",
+    }
     async with running(tmp_path, **settings) as app:
         site = Site(app)
         state = Settings(scheduler="fake", state_directory=tmp_path / "state")
@@ -142,7 +151,7 @@ async def test_access_without_a_good_token(site: Site, shown: str | None) -> Non
     headers = {} if shown is None else {"Authorization": shown}
     paths = [(method, path) for method, path, _ in operations(site.app)]
     for method, path in [*paths, ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/nothing")]:
-        where = path.format(jobId=site.jobs["ana"])
+        where = path.format(jobId=site.jobs["ana"], path="run.sh")
         for spelling in (where, f"{where}/", f"/{where}", where.replace("o", "%6F", 1)):
             answer = await site.app.client.request(method, spelling, headers=headers)
             assert answer.status_code == 401, (method, spelling)
@@ -162,17 +171,20 @@ async def test_access_by_role(site: Site, role: Role) -> None:
     for method, path, name in operations(site.app):
         allowed, _ = EXPECTED[name]
         for job in (site.jobs["ana"], site.jobs["bob"], "99999"):
-            where = path.format(jobId=job)
+            where = path.format(jobId=job, path="run.sh")
             answer = await site.ask(method, where, f"ana the {role.value}", json={})
             case = (role, method, where, answer.text)
-            is_change = allowed is CHANGE and "{jobId}" in path
+            is_owners = (allowed is CHANGE or allowed is READ_OWN) and "{jobId}" in path
             if not allowed[role]:
                 assert answer.status_code == 403, case
             elif "{jobId}" in path and job == "99999":
                 assert answer.status_code == 404, case
-            elif is_change and job == site.jobs["bob"] and role is not Role.OPERATOR:
+            elif is_owners and job == site.jobs["bob"] and role is not Role.OPERATOR:
                 assert answer.status_code == 403, case
                 assert "not yours" in answer.json()["detail"]
+            elif name == "getJobOutput":
+                # It is held.
+                assert answer.json()["code"] == "no_such_file", case
             else:
                 assert answer.status_code not in (401, 403, 404), case
 
@@ -181,7 +193,7 @@ async def test_access_by_role(site: Site, role: Role) -> None:
 async def test_access_by_scope(site: Site, scope: Scope) -> None:
     for method, path, name in operations(site.app):
         _, needed = EXPECTED[name]
-        where = path.format(jobId=site.jobs["bob"])
+        where = path.format(jobId=site.jobs["bob"], path="run.sh")
         answer = await site.ask(method, where, scope, json={})
         if needed in (None, scope):
             assert answer.status_code not in (401, 403), (scope, name, answer.text)
@@ -203,8 +215,8 @@ async def test_a_job_of_somebody_else_where_people_see_their_own(private: Site, 
         if "{jobId}" not in path or not EXPECTED[name][0][role]:
             continue
         for known in (bobs, uid):
-            answer = await private.ask(method, path.format(jobId=known), who)
-            unknown = await private.ask(method, path.format(jobId=99999), who)
+            answer = await private.ask(method, path.format(jobId=known, path="run.sh"), who)
+            unknown = await private.ask(method, path.format(jobId=99999, path="run.sh"), who)
             assert answer.status_code == 404
             # Word for word as for a job that is not there.
             assert answer.json()["detail"].replace(repr(known), "") == unknown.json()[

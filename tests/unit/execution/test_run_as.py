@@ -23,7 +23,8 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.jobs import JobUid, NativeId, SubmissionKey
 from hpcq.execution import account_process
-from hpcq.execution.account_process import AccountFiles, AccountProcess, end_orphans_of
+from hpcq.execution.account_files import AccountFiles
+from hpcq.execution.account_process import AccountProcess, end_orphans_of
 from hpcq.execution.as_account import Answer
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.orphans import end_orphans

@@ -16,11 +16,11 @@ import pytest
 
 from hpcq.domain.errors import AccountUnavailable, InvalidSpec, Overloaded, PathUnavailable
 from hpcq.domain.jobs import JobSpec
-from hpcq.execution.account_process import AccountFiles
+from hpcq.execution.account_files import AccountFiles
 from hpcq.execution.accounts import Accounts
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.schedulers.testing.waiting import until
-from hpcq.services.submission import path_threads, paths
+from hpcq.services.submission import account_looks, path_threads
 from hpcq.services.submission.paths import PathChecker
 
 SOURCES = Path(__file__).parents[3] / "src"
@@ -183,7 +183,7 @@ async def test_account_that_stops_its_processes_keeps_no_place(
             stopped.append(self._process.process)
             return super().__enter__()
 
-    monkeypatch.setattr(paths, "AccountFiles", Stopped)
+    monkeypatch.setattr(account_looks, "AccountFiles", Stopped)
     checker = PathChecker(FakeScheduler(), 5.0, accounts=Accounts(None, 1))
     try:
         job = replace(good, run_as="nobody")

@@ -25,7 +25,8 @@ from hpcq.domain.principals import Method, Principal, Role
 from hpcq.execution.accounts import Account, Accounts
 from hpcq.execution.files import OwnFiles
 from hpcq.schedulers.testing.fake import FakeScheduler
-from hpcq.services.submission import path_threads, paths
+from hpcq.services.submission import account_looks, path_threads
+from hpcq.services.submission.paths import PathChecker
 
 pytestmark = pytest.mark.anyio
 
@@ -71,7 +72,7 @@ def looked_as(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         looked.append(account)
         yield HereFiles()
 
-    monkeypatch.setattr(paths, "AccountFiles", files)
+    monkeypatch.setattr(account_looks, "AccountFiles", files)
     return looked
 
 
@@ -112,7 +113,7 @@ async def test_directory_of_accounts_that_hangs_costs_the_time_limit_alone() -> 
             let_go.wait()
             return super().of(user)
 
-    checker = paths.PathChecker(FakeScheduler(), 0.1, accounts=Hanging(None, 1))
+    checker = PathChecker(FakeScheduler(), 0.1, accounts=Hanging(None, 1))
     with pytest.raises(PathUnavailable, match="'ana' could not be used within"):
         await checker.account_of("ana")
     let_go.set()
@@ -229,7 +230,7 @@ async def test_script_that_the_account_cannot_read_any_more_is_refused(
     def files(_account: str, _seconds: float) -> Iterator[HereFiles]:
         yield Closed()
 
-    monkeypatch.setattr(paths, "AccountFiles", files)
+    monkeypatch.setattr(account_looks, "AccountFiles", files)
     with pytest.raises(InvalidSpec, match="by the account 'nobody': Permission denied"):
         await world.jobs.submit(ANA, world.spec)
     assert world.scheduler.submitted == {}

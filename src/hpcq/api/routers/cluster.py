@@ -34,17 +34,18 @@ async def get_cluster(
         cluster_id=context.wire.cluster_id,
         scheduler=context.scheduler,
         version=await context.cluster.version(),
-        capabilities=_capabilities(context.capabilities),
+        capabilities=_capabilities(context.capabilities, files=context.job_files.has_folders),
         limits=context.limits,
     )
 
 
-def _capabilities(capabilities: Capabilities) -> CapabilitiesOut:
+def _capabilities(capabilities: Capabilities, *, files: bool) -> CapabilitiesOut:
     return CapabilitiesOut(
         fields=sorted(request_name(name) for name in capabilities.fields - {"run_as"}),
         actions=sorted(capabilities.actions),
         accounting=capabilities.accounting,
         memory_enforced=capabilities.memory_enforced,
+        files=files,
     )
 
 

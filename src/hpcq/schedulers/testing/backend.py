@@ -36,6 +36,8 @@ class Backend:
         conditions: on which a job can depend on another one.
         arrays: whether it can run arrays.
         administrator: the command by which one ends a job; None where there is none.
+        writes_output_at_once: whether output is where it belongs while the job runs, and not only
+            after its end.
         every_nth_value: of the hostile values those that are tried; all, but where a job takes
             seconds to start.
         tells_removals: whether a running job that an administrator ended is told from one that
@@ -60,6 +62,7 @@ class Backend:
     obeys_directives: bool = True
     administrator: str | None = None
     tells_removals: bool = True
+    writes_output_at_once: bool = True
     every_nth_value: int = 1
 
     def settings(self) -> dict[str, str]:

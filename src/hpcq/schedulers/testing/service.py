@@ -40,6 +40,7 @@ DEFAULTS = {
     "CANCEL_GRACE_SECONDS": "5",
     "PATH_WAIT_SECONDS": "0.1",
     "INTERNAL_SCHEDULER_MAX_SLOTS": "8",
+    "JOB_FILES": "on",
     "LOG_LEVEL": "DEBUG",
 }
 

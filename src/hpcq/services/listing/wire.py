@@ -18,7 +18,7 @@ import msgspec
 from pydantic import Field, JsonValue, WithJsonSchema
 
 from hpcq.domain.jobs import JobRecord, JobSpec, NativeId, Observation, Usage
-from hpcq.domain.outputs import fill_pattern
+from hpcq.domain.outputs import output_path
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 from hpcq.domain.units import format_local_time, format_time, gibibytes
 
@@ -285,8 +285,8 @@ class WireFormat:
                 else _either(spec.wall_time_limit_seconds, seen.wall_time_limit_seconds)
             ),
             memory_limit=gibibytes(_either(spec.memory_limit_bytes, seen.memory_limit_bytes)),
-            stdout_path=_output(record, "stdout"),
-            stderr_path=_output(record, "stderr"),
+            stdout_path=output_path(record, "stdout"),
+            stderr_path=output_path(record, "stderr"),
             array_job_id=seen.array_job_id,
             array_task_id=seen.array_task_id,
             depends_on=seen.depends_on or tuple(job.native_id for job in spec.depends_on) or None,
@@ -331,19 +331,6 @@ class WireFormat:
 def _of_many(wire: WireFormat, moment: datetime) -> str:
     """Return a time that is the same for all jobs in the queue."""
     return wire.time(moment)
-
-
-def _output(record: JobRecord, stream: Literal["stdout", "stderr"]) -> str | None:
-    """Return where a stream of the job goes: as this service arranged it, else as it was seen."""
-    spec, seen = record.spec, record.seen
-    pattern = None if spec is None or spec.outputs is None else getattr(spec.outputs, stream)
-    if pattern is not None:
-        task = None if seen is None else seen.array_task_id
-        return fill_pattern(pattern, record.native_id, task)
-    told: str | None = None if seen is None else getattr(seen, f"{stream}_path")
-    # Records of earlier releases hold no pattern.
-    asked: str | None = None if spec is None else getattr(spec, f"{stream}_path")
-    return told or asked
 
 
 @functools.lru_cache(maxsize=4)

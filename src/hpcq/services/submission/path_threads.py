@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import errno
+import itertools
 import os
 import queue
 import threading
@@ -71,6 +72,7 @@ class Visit:
     Attributes:
         at: the path that it looks at, links followed; None before the first.
         account: the account in whose name it looks; None for the service's own.
+        uid: the number of that account.
         files: looks at files in that name.
         allowed: the folders that it may look into, without links; none for all.
     """
@@ -78,6 +80,7 @@ class Visit:
     def __init__(self, mounts: Mounts) -> None:
         self.at: str | None = None
         self.account: str | None = None
+        self.uid = os.geteuid()
         self.files: Files = OwnFiles()
         self.allowed: Sequence[str] = ()
         self._mounts = mounts
@@ -163,6 +166,19 @@ class Visit:
                 del way[1:]
         self._move(way[-1][0] or "/", way[-1][1])
 
+    def stay(self, path: str) -> None:
+        """Take a place at the mount of what is open already, and touch nothing for that.
+
+        Args:
+            path: without links.
+
+        Raises:
+            PathUnavailable: the mount has hung for others.
+        """
+        points = self._mounts.points()
+        above = itertools.accumulate(path.split("/"), "{}/{}".format)
+        self._move(path, max((point for point in above if point in points), key=len, default="/"))
+
     def leave(self) -> None:
         """Give the place at a mount back."""
         if self._mount is not None:
@@ -224,10 +240,7 @@ class PathThreads:
                 visit.leave()
                 give_back()
 
-        self._waiting.put(work)
-        if not self._idle.acquire(blocking=False) and self._threads < _MOST_THREADS:
-            self._threads += 1
-            threading.Thread(target=self._work, name="hpcq-paths", daemon=True).start()
+        self.start(work)
         try:
             async with asyncio.timeout(self._seconds):
                 return await asyncio.wrap_future(done)
@@ -244,6 +257,13 @@ class PathThreads:
                 f"The file system of {visit.at!r} did not answer within {self._seconds:g} s. Try "
                 "again when it does."
             ) from None
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Have a thread do something for which nobody waits."""
+        self._waiting.put(work)
+        if not self._idle.acquire(blocking=False) and self._threads < _MOST_THREADS:
+            self._threads += 1
+            threading.Thread(target=self._work, name="hpcq-paths", daemon=True).start()
 
     async def _place_of(self, account: str | None) -> Callable[[], None]:
         """Wait for one of the few places of an account; return what gives it back, in a thread."""

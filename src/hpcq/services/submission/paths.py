@@ -11,12 +11,10 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from hpcq.domain.errors import (
-    AccountUnavailable,
     HpcqError,
     InvalidSpec,
     NotAuthorized,
@@ -24,17 +22,15 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.jobs import JobSpec
 from hpcq.domain.outputs import default_name, fill_pattern, place_outputs
-from hpcq.execution.account_process import AccountFiles
-from hpcq.execution.accounts import Accounts, NoSuchAccount
+from hpcq.execution.accounts import Accounts
 from hpcq.execution.files import is_within
 from hpcq.execution.protocol import Files
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.programs.request import split_legacy_command
+from hpcq.services.submission.account_looks import AccountLooks
 from hpcq.services.submission.path_threads import PathThreads, Visit
 
 __all__ = ["PathChecker"]
-
-_T = TypeVar("_T")
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 0.5
@@ -74,10 +70,9 @@ class PathChecker:
         self._backend = backend
         self._wait_seconds = wait_seconds
         self._max_script_bytes = max_script_bytes
-        self._timeout_seconds = timeout_seconds
         self._accounts = accounts
-        self._allowed = allowed
         self._threads = PathThreads(timeout_seconds)
+        self._looks = AccountLooks(self._threads, timeout_seconds, accounts, allowed)
 
     async def account_of(self, user: str) -> str | None:
         """Return the account in whose name a user submits; None for the service's own.
@@ -132,8 +127,8 @@ class PathChecker:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return await self._look(
-                    spec, lambda visit: _check(spec, self._backend, self._most_bytes, visit)
+                return await self._looks.look(
+                    spec.run_as, lambda visit: _check(spec, self._backend, self._most_bytes, visit)
                 )
             except _NotThere as missing:
                 left = deadline - clock()
@@ -149,36 +144,7 @@ class PathChecker:
             visit.enter(spec.script_file)
             return _read_script(spec.script_file, self._most_bytes, visit)
 
-        return await self._look(spec, read)
-
-    async def _look(self, spec: JobSpec, look: Callable[[Visit], _T]) -> _T:
-        """Have a thread look, in the name of the job's account."""
-        name, accounts = spec.run_as, self._accounts
-
-        def look_as(visit: Visit) -> _T:
-            visit.allowed = self._allowed
-            if name is None:
-                return look(visit)
-            if accounts is None:
-                raise NotAuthorized(
-                    f"This service does not submit in the name of {name!r} any more: SUBMIT_AS is "
-                    "not user."
-                )
-            try:
-                # Its home may have moved.
-                accounts.find(name)
-            except NoSuchAccount:
-                raise AccountUnavailable(
-                    f"The account {name!r} was there and is not now: the machine's directory of "
-                    "accounts is away, or the account was removed."
-                ) from None
-            with (
-                AccountFiles(name, self._timeout_seconds) as files,
-                visit.through(files, files.kill),
-            ):
-                return look(visit)
-
-        return await self._threads.run(look_as, name)
+        return await self._looks.look(spec.run_as, read)
 
     @property
     def _most_bytes(self) -> int:

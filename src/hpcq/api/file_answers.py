@@ -1,0 +1,127 @@
+"""Answers with the content of files: in pieces, each read when the one before was taken."""
+
+import codecs
+from collections.abc import AsyncIterator, Callable, Mapping
+from urllib.parse import quote
+
+import structlog
+from fastapi.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from hpcq.api import event_stream
+from hpcq.api.byte_ranges import RangeNotSatisfiable, read_range
+from hpcq.domain.errors import HpcqError
+from hpcq.execution.opened import OpenedFile
+from hpcq.services.output.follow_events import Ended, Piece, Restarted, Waiting
+from hpcq.services.output.job_files import JobFiles
+from hpcq.services.output.readers import Place
+
+__all__ = ["Followed", "attachment", "file_answer", "follow_answer"]
+
+Followed = AsyncIterator[Piece | Restarted | Waiting | Ended]
+
+_log = structlog.get_logger("hpcq.output")
+
+_PIECE_BYTES = 256 * 1024
+
+
+class _PlacedAnswer(StreamingResponse):
+    """A streamed answer that has one of the places of readers until its end."""
+
+    place: Place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self.place:
+            await super().__call__(scope, receive, send)
+
+
+async def file_answer(
+    files: JobFiles,
+    file: OpenedFile,
+    admit: Callable[[], Place],
+    headers: Mapping[str, str],
+    *,
+    asked: str | None,
+    begin: int = 0,
+) -> Response:
+    """Return the content of a file as an answer; what is added meanwhile is not in it.
+
+    Args:
+        files: reads it.
+        file: an open file.
+        admit: gives the place of a reader.
+        headers: more of them.
+        asked: the ``Range`` header of the request.
+        begin: where the answer begins, without a range.
+    """
+    size = (await files.read(file, lambda file: file.status())).st_size
+    try:
+        part = read_range(asked, size)
+    except RangeNotSatisfiable as error:
+        return error.answer
+    shown = range(min(begin, size), size) if part is None else part
+    more = {
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "no-store",
+        "Content-Length": str(len(shown)),
+    }
+    if part is not None:
+        more["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
+    place = admit()
+    answer = _PlacedAnswer(
+        _pieces(files, file, shown), 200 if part is None else 206, {**headers, **more}
+    )
+    answer.place = place
+    return answer
+
+
+async def _pieces(files: JobFiles, file: OpenedFile, shown: range) -> AsyncIterator[bytes]:
+    at = shown.start
+    while at < shown.stop:
+        begin, most = at, min(_PIECE_BYTES, shown.stop - at)
+        data = await files.read(file, lambda file: file.read(begin, most))  # noqa: B023
+        if not data:
+            # The length was told: the connection ends early, and the client notices.
+            raise ConnectionAbortedError("the file became shorter while it was sent")
+        yield data
+        at += len(data)
+
+
+def follow_answer(followed: Followed, place: Place) -> Response:
+    """Return the events of a followed output as an answer."""
+    answer = _PlacedAnswer(
+        _events(followed), media_type=event_stream.MEDIA_TYPE, headers=event_stream.HEADERS
+    )
+    answer.place = place
+    return answer
+
+
+async def _events(followed: Followed) -> AsyncIterator[bytes]:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    try:
+        async for told in followed:
+            if isinstance(told, Piece):
+                text = decoder.decode(told.data)
+                # A character that is not complete yet comes with the next event.
+                end = told.offset + len(told.data) - len(decoder.getstate()[0])
+                if text:
+                    yield event_stream.encode_event({"text": text}, event_id=end)
+            elif isinstance(told, Restarted):
+                decoder.reset()
+                yield event_stream.encode_event({}, event_id=0, kind="restart")
+            elif isinstance(told, Ended):
+                text = decoder.decode(b"", final=True)
+                if text:
+                    yield event_stream.encode_event({"text": text})
+                data = {"state": told.record.state, "detail": told.missing}
+                yield event_stream.encode_event(data, kind="end")
+            else:
+                yield event_stream.HEARTBEAT
+    except HpcqError as error:
+        # The head of the answer is sent. A client that comes back learns what it is, or goes on.
+        _log.info("output.follow_ended", reason=error.detail)
+
+
+def attachment(name: str) -> str:
+    """Return the ``Content-Disposition`` of a file that a browser is to save (RFC 6266)."""
+    return f"attachment; filename*=UTF-8''{quote(name, safe='', errors='replace')}"

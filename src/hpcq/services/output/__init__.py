@@ -1,0 +1,1 @@
+"""Output and files of jobs: who may read them, and how."""
