@@ -285,6 +285,7 @@ def _context(
         stale_after=timedelta(seconds=settings.stale_after_seconds),
         table=services.table,
         pages=services.pages,
+        search=services.search,
         monitor=services.monitor,
         usage=services.usage,
         jobs=services.jobs,

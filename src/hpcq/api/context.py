@@ -20,6 +20,7 @@ from hpcq.services.cluster import ClusterReader
 from hpcq.services.jobs import JobService
 from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.pagination import Pagination
+from hpcq.services.listing.search import JobSearch
 from hpcq.services.listing.wire import WireFormat
 from hpcq.services.monitoring.job_details import UsageReader
 from hpcq.services.monitoring.monitor import Monitor
@@ -41,6 +42,7 @@ class Context:
     stale_after: timedelta
     table: JobTable
     pages: Pagination
+    search: JobSearch
     monitor: Monitor
     usage: UsageReader
     jobs: JobService

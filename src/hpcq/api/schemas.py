@@ -24,6 +24,7 @@ __all__ = [
     "JobList",
     "LimitsOut",
     "NodeOut",
+    "PartialJobList",
     "ProgramOut",
     "QueueOut",
     "ResourceUsage",
@@ -58,6 +59,16 @@ JOB_EXAMPLE: dict[str, JsonValue] = {
 Job.model_config["json_schema_extra"] = {"examples": [JOB_EXAMPLE]}
 # As values: type checkers take no variable for a type.
 JobList = GenericAlias(list, (Job,))
+_optional: dict[str, Any] = {
+    name: (info.annotation, None) for name, info in Job.model_fields.items()
+}
+PartialJob = create_model(
+    "PartialJob",
+    __base__=_Wire,
+    __doc__="The fields of a job that `fields` names.",
+    **_optional,
+)
+PartialJobList = GenericAlias(list, (PartialJob,))
 UsageList = GenericAlias(list, (ResourceUsage,))
 
 

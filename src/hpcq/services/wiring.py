@@ -20,6 +20,7 @@ from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.pagination import Pagination
 from hpcq.services.listing.publisher import JobPublisher
+from hpcq.services.listing.search import JobSearch
 from hpcq.services.listing.wire import WireFormat
 from hpcq.services.monitoring.job_details import DetailsReader, UsageReader
 from hpcq.services.monitoring.monitor import Monitor
@@ -58,6 +59,7 @@ class Services:
     pending: PendingWrites
     table: JobTable
     pages: Pagination
+    search: JobSearch
     monitor: Monitor
     usage: UsageReader
     jobs: JobService
@@ -185,6 +187,7 @@ def assemble(
         pending=pending,
         table=table,
         pages=Pagination(table, store, wire, listed_for, clock),
+        search=JobSearch(table, store, wire),
         monitor=monitor,
         usage=usage,
         jobs=jobs,

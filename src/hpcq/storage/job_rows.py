@@ -14,6 +14,7 @@ from hpcq.domain.sampling import Sample
 from hpcq.domain.submission import IdempotencyKey
 from hpcq.storage.database import Transaction
 from hpcq.storage.documents import decode, encode
+from hpcq.storage.finished_jobs import write_finished
 from hpcq.storage.samples import write_samples
 from hpcq.storage.schema import deployments, idempotency_keys, jobs
 
@@ -122,6 +123,7 @@ def write_records(
         connection.execute(jobs.insert(), new)
     if changed:
         connection.execute(_UPDATE, changed)
+    write_finished(connection, transaction.deployment_id, changes)
     for old, record in changes:
         if record.submitted_here:
             transaction.event_drafts += diff(old, record, at)

@@ -14,11 +14,13 @@ import structlog
 
 from hpcq.domain.errors import RecordDamaged
 from hpcq.domain.events import Event, EventDraft, EventKind
+from hpcq.domain.job_filter import JobFilter, JobOrder, SortKey
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Usage
 from hpcq.domain.sampling import Sample
 from hpcq.domain.submission import IdempotencyKey
 from hpcq.domain.units import from_epoch
 from hpcq.storage.database import Database, Transaction
+from hpcq.storage.finished_jobs import find_finished
 from hpcq.storage.job_rows import (
     Claim,
     batches,
@@ -278,6 +280,38 @@ class JobStore:
             if before is not None:
                 query = query.where(sa.tuple_(jobs.c.changed_at, jobs.c.uid) < before)
             return self._whole(connection.execute(query.limit(limit)))
+
+        return await self._database.read(read)
+
+    async def finished(
+        self,
+        criteria: JobFilter,
+        order: JobOrder,
+        *,
+        after: SortKey | None,
+        limit: int,
+        user: str | None,
+    ) -> tuple[list[JobRecord], SortKey | None]:
+        """Return finished jobs however old, and how far they reach; see `find_finished`."""
+
+        def read(
+            connection: sa.Connection, deployment: int
+        ) -> tuple[list[JobRecord], SortKey | None]:
+            found = find_finished(
+                connection,
+                deployment,
+                criteria,
+                order,
+                after=after,
+                limit=limit,
+                user=user,
+            )
+            records = {
+                str(record.uid): record
+                for batch in batches([job.uid for job in found.jobs])
+                for record in self._whole(connection.execute(select_records(jobs.c.uid.in_(batch))))
+            }
+            return [records[job.uid] for job in found.jobs if job.uid in records], found.reached
 
         return await self._database.read(read)
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from hpcq.storage.database import Database, Transaction
 from hpcq.storage.leases import check_lease
-from hpcq.storage.schema import events, idempotency_keys, jobs, usage_samples
+from hpcq.storage.schema import events, finished_jobs, idempotency_keys, jobs, usage_samples
 
 __all__ = ["Pruner"]
 
@@ -85,7 +85,7 @@ class Pruner:
                 jobs.c.changed_at < before.timestamp(),
             )
             uids: Sequence[str] = connection.execute(old.limit(self._at_once)).scalars().all()
-            for table in (usage_samples, jobs):
+            for table in (usage_samples, finished_jobs, jobs):
                 connection.execute(table.delete().where(table.c.uid.in_(uids)))
             return len(uids)
 

@@ -3,9 +3,11 @@
 import sqlalchemy as sa
 
 __all__ = [
+    "FINISHED_BY",
     "HEAD",
     "deployments",
     "events",
+    "finished_jobs",
     "idempotency_keys",
     "jobs",
     "leases",
@@ -15,7 +17,7 @@ __all__ = [
     "usage_samples",
 ]
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration. A database that is there needs no migrating, nor the library for it."""
 
 metadata = sa.MetaData()
@@ -89,6 +91,43 @@ sa.Index(
     jobs.c.changed_at,
     sqlite_where=_of_others,
     postgresql_where=_of_others,
+)
+
+FINISHED_BY = (
+    "array_job_id",
+    "working_directory",
+    "name",
+    "belongs_to",
+    "owner",
+    "queue",
+    "state",
+)
+"""The columns of finished jobs with an index; those first that the fewest jobs share."""
+
+finished_jobs = sa.Table(
+    "finished_jobs",
+    metadata,
+    sa.Column("uid", sa.String(36), primary_key=True),
+    _deployment(),
+    sa.Column("native_id", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("submitted_at", _BIG, nullable=False, comment="epoch milliseconds"),
+    sa.Column("ended_at", _BIG, nullable=False, comment="epoch milliseconds; 2^53: not known"),
+    sa.Column("name", sa.String),
+    sa.Column("owner", sa.String),
+    sa.Column("queue", sa.String),
+    sa.Column("working_directory", sa.String),
+    sa.Column("script_file", sa.String),
+    sa.Column("arguments", sa.String, nullable=False, comment="the first 200 characters"),
+    sa.Column("array_job_id", sa.String),
+    sa.Column("belongs_to", sa.String, comment="as in jobs"),
+    sa.Index("finished_by_end", "deployment_id", "ended_at", "uid"),
+    sa.Index("finished_by_submission", "deployment_id", "submitted_at", "uid"),
+    *(
+        sa.Index(f"finished_by_{column}", "deployment_id", column, "ended_at", "uid")
+        for column in FINISHED_BY
+    ),
+    comment="What listings ask about the jobs submitted here that are over and not removed.",
 )
 
 events = sa.Table(

@@ -1,25 +1,30 @@
 """``/jobs``: submit, list, read, delete, hold and release."""
 
 import asyncio
-from typing import Annotated, Literal
+from collections import Counter
+from dataclasses import replace
+from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import Field, field_validator
 
-from hpcq.api.context import ContextDependency, PrincipalDependency
+from hpcq.api.context import Context, ContextDependency, PrincipalDependency
 from hpcq.api.http_cache import SMALLEST_PACKED_BYTES, accepts_gzip, age_headers, is_known
+from hpcq.api.job_query import LONGEST_PAGE, JobFilterQuery, JobQuery
 from hpcq.api.job_submission import JobSubmission
 from hpcq.api.problems import responses
-from hpcq.api.requests import BodyRoute, NoQuery, RequestModel
-from hpcq.api.schemas import Accepted, Job, JobCounts, JobList, Submitted, UsageList
+from hpcq.api.requests import BodyRoute, NoQuery
+from hpcq.api.schemas import Accepted, Job, JobCounts, JobList, PartialJobList, Submitted, UsageList
 from hpcq.domain.errors import SchedulerUnavailable
+from hpcq.domain.job_filter import JobFilter
 from hpcq.domain.jobs import JobRecord
+from hpcq.domain.principals import Principal
 from hpcq.domain.states import JobState, JobStatus
 from hpcq.domain.units import now
 from hpcq.services.listing.job_table import as_list, pack
-from hpcq.services.listing.pagination import Cursor, read_cursor, write_cursor
+from hpcq.services.listing.pagination import AfterFound, Cursor, Page, version_of, write_cursor
+from hpcq.services.listing.wire import keep_fields
 
 __all__ = ["router"]
 
@@ -37,7 +42,6 @@ IdempotencyKeyHeader = Annotated[
         description="Names this submission: printable ASCII, best a random UUID.",
     ),
 ]
-_LONGEST_PAGE = 1000
 _NEVER_HEARD = (
     "The scheduler has not answered since this service was set up, so nobody can say what is in "
     "its queue."
@@ -48,41 +52,6 @@ _REPLAYED = {
         "description": "The same submission was answered before.",
     }
 }
-
-
-class JobQuery(RequestModel):
-    """The query parameters of a listing."""
-
-    expand: Literal["resourceUsage"] | None = None
-    limit: int | None = Field(
-        default=None,
-        ge=1,
-        le=_LONGEST_PAGE,
-        description="Answer with at most so many jobs; `Link` leads to the next ones.",
-    )
-    cursor: str | None = Field(
-        default=None,
-        max_length=1000,
-        description="Where the page begins: part of the URL in a `Link` header, nothing to make "
-        "up or to keep.",
-    )
-
-    @field_validator("cursor")
-    @classmethod
-    def _can_be_read(cls, text: str | None) -> str | None:
-        if text is not None:
-            read_cursor(text)
-        return text
-
-    @property
-    def place(self) -> Cursor | None:
-        """The beginning of the page; None for the first."""
-        return None if self.cursor is None else read_cursor(self.cursor)
-
-    @property
-    def length(self) -> int | None:
-        """The most jobs that a page may hold; None when the whole listing was asked for."""
-        return _LONGEST_PAGE if self.limit is None and self.cursor is not None else self.limit
 
 
 @router.post(
@@ -140,7 +109,7 @@ async def submit_job(
     "/jobs",
     operation_id="listJobs",
     summary="List jobs",
-    response_model=JobList,
+    response_model=JobList | PartialJobList,
     responses={
         200: {
             "description": "Jobs; the first to come stand first.",
@@ -170,6 +139,9 @@ async def list_jobs(
     `X-As-Of` and `X-Stale` tell its age. The `ETag` changes whenever anything but the passage
     of time (`elapsed`, `asOf`) does.
 
+    Filters choose among these jobs. A filter by time, or `archived=true`, looks at all jobs that
+    were submitted here, however long ago they ended.
+
     With `limit` the answer is a page, and the `Link` header leads to the next. It is also there
     without `limit` when more jobs ended lately than are kept in memory.
     """
@@ -179,10 +151,10 @@ async def list_jobs(
     whose = None if principal.sees_all else principal.user
     listing = context.table.view(whose)
     freshness = context.table.freshness(now(), context.stale_after)
-    if listing.as_of is None and not await listing.in_order():
+    looks_back = query.is_search and query.looks_in_archive
+    if listing.as_of is None and not looks_back and not await listing.in_order():
         raise SchedulerUnavailable(_NEVER_HEARD)
-    length = query.length
-    page = None if length is None else await context.pages.page(query.place, length, whose)
+    page = await _page(context, principal, query, whose)
     version = listing.version if page is None else page.version
     following = context.pages.rest(listing) if page is None else page.following
     tag = f'W/"{version}{"u" * usage}{"s" * freshness.stale}{"m" * (following is not None)}"'
@@ -191,12 +163,15 @@ async def list_jobs(
         headers["Link"] = _next(request, query, following)
     if is_known(tag, if_none_match):
         return Response(status_code=304, headers=headers)
+    fields = query.shown_fields
     if page is None:
         body = await listing.json(freshness, usage=usage, gzip=False)
     else:
         body = await asyncio.to_thread(as_list, page.entries, freshness, usage=usage)
+    if fields is not None:
+        body = await asyncio.to_thread(keep_fields, body, fields)
     if len(body) >= SMALLEST_PACKED_BYTES and accepts_gzip(accept_encoding):
-        if page is None:
+        if page is None and fields is None:
             body = await listing.json(freshness, usage=usage, gzip=True)
         else:
             body = await asyncio.to_thread(pack, body)
@@ -204,10 +179,33 @@ async def list_jobs(
     return context.large_answers.response(body, headers)
 
 
+async def _page(
+    context: Context, principal: Principal, query: JobQuery, user: str | None
+) -> Page | None:
+    """Return the jobs that are asked for; None for the plain listing in one piece."""
+    place, length = query.place, query.length
+    if not query.is_search:
+        return None if length is None else await context.pages.page(place, length, user)
+    question = query.search(principal, await _criteria(context, query))
+    if length is None:
+        entries = await context.search.in_memory(question)
+        return Page(entries, await asyncio.to_thread(version_of, entries), None)
+    after = place.key if isinstance(place, AfterFound) else None
+    return await context.search.page(question, after, length)
+
+
+async def _criteria(context: Context, query: JobFilterQuery) -> JobFilter:
+    criteria = query.criteria()
+    if query.program is None:
+        return criteria
+    programs = (await context.programs.catalogue()).programs
+    return replace(criteria, commands=query.commands(programs))
+
+
 def _next(request: Request, query: JobQuery, following: Cursor) -> str:
     """Return the ``Link`` header that leads to the next page (RFC 8288)."""
-    more = {"limit": query.length or _LONGEST_PAGE, "cursor": write_cursor(following)}
-    parameters = query.model_dump(exclude_none=True) | more
+    more = {"limit": str(query.length or LONGEST_PAGE), "cursor": write_cursor(following)}
+    parameters = {**query.given(), **more}
     root = request.scope.get("root_path", "")
     return f'<{root}/jobs?{urlencode(parameters)}>; rel="next"'
 
@@ -222,11 +220,19 @@ async def summarize_jobs(
     context: ContextDependency,
     principal: PrincipalDependency,
     response: Response,
-    _query: Annotated[NoQuery, Query()],
+    query: Annotated[JobFilterQuery, Query()],
 ) -> JobCounts:
-    """Count the jobs that `GET /jobs` lists in memory, by their `state` and their `status`."""
+    """Count the jobs that `GET /jobs` lists in memory, by their `state` and their `status`.
+
+    Filters choose among these jobs alone; those by time do not look further back.
+    """
     listing = context.table.view(None if principal.sees_all else principal.user)
-    counts = await listing.counts()
+    if query.query_name:
+        question = query.summary(principal, await _criteria(context, query))
+        found = await context.search.in_memory(question)
+        counts = Counter((entry.record.state, entry.record.status) for entry in found)
+    else:
+        counts = await listing.counts()
     if listing.as_of is None and not counts:
         raise SchedulerUnavailable(_NEVER_HEARD)
     response.headers.update(age_headers(context.table.freshness(now(), context.stale_after)))

@@ -16,6 +16,7 @@ from functools import cached_property
 from operator import attrgetter
 
 from hpcq.domain import identity, job_changes
+from hpcq.domain.job_filter import JobFacts, facts_of
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId
 from hpcq.domain.states import JobState, JobStatus
 from hpcq.services.listing.wire import WireFormat
@@ -59,8 +60,9 @@ class JobEntry:
         is_over: whether it was submitted here and nothing more is asked about it.
     """
 
-    def __init__(self, record: JobRecord, wire: WireFormat) -> None:
+    def __init__(self, record: JobRecord, wire: WireFormat, change: str | None = None) -> None:
         self.record = record
+        self._change = change
         # Every poll passes all entries by.
         self.is_over = record.submitted_here and record.is_settled
         self._wire = wire
@@ -69,6 +71,16 @@ class JobEntry:
     def is_listed(self) -> bool:
         """True when the listing shows it."""
         return self._wire.is_listed(self.record)
+
+    @property
+    def version(self) -> str:
+        """A word that no other version of any job has."""
+        return self._change or f"{self.record.uid}:{self.record.revision}"
+
+    @cached_property
+    def facts(self) -> JobFacts:
+        """The facts by which listings are filtered and sorted."""
+        return facts_of(self.record)
 
     @cached_property
     def sort_key(self) -> SortKey:
@@ -393,7 +405,7 @@ class JobTable(JobIndex):
                 # Its id was given to another job since, which keeps it.
                 native_id = None
         self._count_change(None if before is None else before.record, record)
-        self.entries[record.uid] = JobEntry(record, self._wire)
+        self.entries[record.uid] = JobEntry(record, self._wire, self.version)
         if native_id is not None:
             self.by_native[native_id] = record.uid
             self._recently_left.pop(native_id, None)

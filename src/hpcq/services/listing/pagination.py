@@ -7,8 +7,8 @@ others from page to page.
 """
 
 import base64
+import hashlib
 import math
-import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,23 @@ from typing import Annotated
 
 import msgspec
 
-from hpcq.domain.jobs import JobRecord
 from hpcq.services.listing.job_table import JobEntry, JobListing, JobTable
 from hpcq.services.listing.wire import WireFormat
 from hpcq.storage.jobs import JobStore
 
-__all__ = ["Cursor", "Page", "Pagination", "read_cursor", "write_cursor"]
+__all__ = [
+    "AfterFound",
+    "Cursor",
+    "Page",
+    "Pagination",
+    "read_cursor",
+    "version_of",
+    "write_cursor",
+]
 
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+# The database's whole numbers are no longer than 64 bits.
+_Whole = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | bool
 _Uid = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f-]{0,36}\Z")]
 
 
@@ -45,7 +54,14 @@ class AfterEnded(msgspec.Struct, tag=2, array_like=True, frozen=True):
     uid: _Uid
 
 
-Cursor = AfterListed | AfterEnded
+class AfterFound(msgspec.Struct, tag=3, array_like=True, frozen=True):
+    """After the job with this sort key, in the answer to this query."""
+
+    query: str
+    key: tuple[_Whole | str, ...]
+
+
+Cursor = AfterListed | AfterEnded | AfterFound
 # Ids are a kind of text of their own, which msgspec takes when told that it is text.
 _writer = msgspec.json.Encoder(enc_hook=str)
 _reader: msgspec.json.Decoder[Cursor] = msgspec.json.Decoder(Cursor)
@@ -120,7 +136,7 @@ class Pagination:
         """Return at most ``limit`` jobs from ``cursor`` on; there may be fewer before the end.
 
         Args:
-            cursor: None for the first page.
+            cursor: of this listing; None for the first page.
             limit: at most so many.
             user: the one whose jobs; None for everybody's.
 
@@ -129,6 +145,8 @@ class Pagination:
         """
         if isinstance(cursor, AfterEnded):
             return await self._ended(cursor, limit, user)
+        if isinstance(cursor, AfterFound):
+            raise TypeError("the cursor of a search leads into no other listing")
         return await self._listed(cursor, limit, user)
 
     async def _listed(self, cursor: AfterListed | None, limit: int, user: str | None) -> Page:
@@ -154,9 +172,10 @@ class Pagination:
         if len(records) > limit:
             last = found[-1]
             following = AfterEnded(last.state_changed_at.timestamp(), last.uid)
-        return Page(entries, _version([entry.record for entry in entries]), following)
+        return Page(entries, version_of(entries), following)
 
 
-def _version(records: Sequence[JobRecord]) -> str:
-    words = " ".join(f"{record.uid}:{record.revision}" for record in records)
-    return f"{zlib.crc32(words.encode()):08x}-{len(records)}"
+def version_of(entries: Sequence[JobEntry]) -> str:
+    """Return a word that is another one whenever these are other jobs, or other versions."""
+    words = " ".join(entry.version for entry in entries)
+    return hashlib.blake2b(words.encode(), digest_size=8).hexdigest()

@@ -28,6 +28,7 @@ __all__ = [
     "StableJob",
     "Time",
     "WireFormat",
+    "keep_fields",
     "request_name",
     "wire_name",
 ]
@@ -161,6 +162,20 @@ class Job(StableJob, frozen=True, rename=wire_name):
         Time | None, _field("2026-11-22T13:00:03.000Z", "When the scheduler last confirmed this.")
     ]
     stale: Annotated[bool, _field(False, "Whether it has not done so within the allowed age.")]
+
+
+@functools.lru_cache(maxsize=64)
+def _partial_decoder(fields: frozenset[str]) -> msgspec.json.Decoder[Any]:
+    order = [name for name in Job.__struct_encode_fields__ if name in fields]
+    named = [(f"field_{number}", msgspec.Raw) for number in range(len(order))]
+    names = {field: name for (field, _), name in zip(named, order, strict=True)}
+    partial = msgspec.defstruct("PartialJob", named, rename=names)
+    return msgspec.json.Decoder(list[partial])  # type: ignore[valid-type]
+
+
+def keep_fields(body: bytes, fields: frozenset[str]) -> bytes:
+    """Return a JSON array of jobs with these of their fields alone."""
+    return _encoder.encode(_partial_decoder(fields).decode(body))
 
 
 _NOTHING_ASKED = JobSpec(name="", working_directory="", script_file="", slots=0)
