@@ -31,7 +31,7 @@ _INDEXED = (
 
 
 def upgrade() -> None:
-    """Fill the table from the documents; about a minute for a million jobs."""
+    """Fill the table from the documents."""
     finished = op.create_table(
         "finished_jobs",
         sa.Column("uid", sa.String(36), primary_key=True),
