@@ -5,7 +5,6 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI
@@ -179,10 +178,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         services.jobs,
         settings.path_check_timeout_seconds,
         accounts,
-        Bounds(
-            allowed=settings.allowed_directories,
-            hidden=(_without_links(settings.state_directory),),
-        ),
+        _bounds(settings),
         has_folders=settings.job_files == "on",
     )
     programs = ProgramService(
@@ -220,8 +216,10 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         yield
 
 
-def _without_links(folder: Path) -> str:
-    return os.path.realpath(folder)
+def _bounds(settings: Settings) -> Bounds:
+    # Where an open file is, is told without links.
+    hidden = os.path.realpath(settings.state_directory)
+    return Bounds(allowed=settings.allowed_directories, hidden=(hidden,))
 
 
 def _accounts(settings: Settings) -> Accounts | None:

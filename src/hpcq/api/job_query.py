@@ -1,5 +1,6 @@
 """Query parameters of the listing and of the summary of jobs."""
 
+import functools
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -167,7 +168,7 @@ class JobFilterQuery(RequestModel):
             user=None if principal.sees_all else principal.user,
         )
 
-    @property
+    @functools.cached_property
     def query_name(self) -> str:
         """A word for what is asked for, whichever page of it, and however it is shown."""
         if self.model_fields_set <= _SHOWN:

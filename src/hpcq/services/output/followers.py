@@ -1,4 +1,4 @@
-"""Followers of output: all of one file share one look at it every half second or slower."""
+"""Followers of output: all of one file share one look at it, every 0.25 to 2 s."""
 
 import asyncio
 import contextlib
