@@ -133,13 +133,23 @@ class Service:
         while time.monotonic() < deadline:
             if self._process is None or self._process.exitcode is not None:
                 raise AssertionError(f"the service ended while starting:\n{self.log_tail()}")
-            with contextlib.suppress(httpx.TransportError):
+            with contextlib.suppress(httpx.TransportError, OSError):
+                self._try_socket()
                 answer = self.client.get("/health/ready")
                 if answer.status_code == 200:
                     return
                 said = f"{answer.status_code} {answer.text}"
             time.sleep(0.02)
         raise AssertionError(f"never ready; it said {said}\n{self.log_tail()}")
+
+    def _try_socket(self) -> None:
+        """Connect to the Unix socket, if it has one; raises OSError where nothing listens.
+
+        httpcore 1.0 forgets to close the socket of such an attempt.
+        """
+        if self.unix_socket is not None:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as attempt:
+                attempt.connect(str(self.unix_socket))
 
     def wait_until_ended(self) -> int:
         """Wait until it ends by itself; returns its exit status."""
