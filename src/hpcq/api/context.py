@@ -29,6 +29,7 @@ from hpcq.services.output.job_files import JobFiles
 from hpcq.services.output.readers import Readers
 from hpcq.services.programs.service import ProgramService
 from hpcq.services.submission.submitter import SubmissionCheck
+from hpcq.services.webhooks.service import WebhookService
 
 __all__ = ["Context", "ContextDependency", "PrincipalDependency"]
 
@@ -49,6 +50,7 @@ class Context:
     programs: ProgramService
     program_listing: ProgramListing
     submission_check: SubmissionCheck
+    webhooks: WebhookService
     large_answers: LargeAnswers
     cluster: ClusterReader
     job_files: JobFiles

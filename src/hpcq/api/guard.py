@@ -147,8 +147,10 @@ def _audit_entry(
     table: JobTable,
 ) -> Mapping[str, object]:
     principal: Principal | None = scope["state"].get("principal")
-    location = cast(bytes, answered.get("location") or b"").decode("latin-1")
-    job_id = target.job_id or location.rpartition("/")[2] or None
+    job_id = target.job_id
+    if target.operation == "submitJob":
+        location = cast(bytes, answered.get("location") or b"").decode("latin-1")
+        job_id = location.rpartition("/")[2] or None
     return {
         "time": format_time(now()),
         "request": scope["state"].get("request_id"),

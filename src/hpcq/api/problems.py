@@ -38,10 +38,12 @@ _LONGEST_DETAIL = 10_000
 # From the particular to the general: the first class that fits is the one.
 PROBLEMS: tuple[tuple[type[errors.HpcqError], int, str, str], ...] = (
     (errors.InvalidSpec, 400, "invalid_content", "The request's content cannot be a job"),
+    (errors.InvalidWebhook, 400, "invalid_webhook", "The request's content cannot be a webhook"),
     (errors.NotAuthenticated, 401, "not_authenticated", "It is not known who asks"),
     (errors.ProviderUnavailable, 503, "provider_unavailable", "The identity provider is away"),
     (errors.NotAuthorized, 403, "not_authorized", "Not allowed"),
     (errors.JobNotFound, 404, "job_not_found", "No such job"),
+    (errors.WebhookNotFound, 404, "webhook_not_found", "No such webhook"),
     (errors.NoSuchFile, 404, "no_such_file", "The job has no such file"),
     (errors.SubmissionInProgress, 409, "in_progress", "The same submission is under way"),
     (

@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
 
+from hpcq.domain.events import EventKind
 from hpcq.domain.programs import ParameterType
 from hpcq.domain.states import JobState, JobStatus
+from hpcq.domain.webhooks import DeliveryStatus
 from hpcq.services.listing import wire
 from hpcq.services.listing.wire import Time, wire_name
 
@@ -16,6 +18,7 @@ __all__ = [
     "CapabilitiesOut",
     "CircuitOut",
     "ClusterOut",
+    "DeliveryOut",
     "FileOut",
     "FolderOut",
     "Health",
@@ -30,6 +33,8 @@ __all__ = [
     "ResourceUsage",
     "Submitted",
     "UsageList",
+    "WebhookCreated",
+    "WebhookOut",
 ]
 
 
@@ -94,6 +99,51 @@ class JobCounts(_Wire):
     jobs: int = Field(examples=[5])
     by_state: dict[JobState, int] = Field(description="Every state, with the number of its jobs.")
     by_status: dict[JobStatus, int] = Field(description="Likewise every `status`.")
+
+
+class WebhookOut(_Wire):
+    """A webhook."""
+
+    webhook_id: str = Field(examples=["9f2c1d7a4b3e8f60"])
+    url: str = Field(examples=["https://portal.example/jobs"])
+    events: list[EventKind] | None = Field(description="The events that it wants; null: all.")
+    created_by: str
+    created_at: Time
+    disabled_at: Time | None = Field(
+        description="When its receiver answered 410, after which nothing more is sent."
+    )
+    pending: int = Field(description="Messages that are still to be sent.", examples=[0])
+
+
+class WebhookCreated(WebhookOut):
+    """A new webhook, with its secret."""
+
+    secret: str = Field(
+        description="The key of the signatures, which is shown just once.",
+        examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="],
+    )
+
+
+class DeliveryOut(_Wire):
+    """A message to a webhook."""
+
+    message_id: str = Field(
+        description="Its header `webhook-id`, the same in each attempt.",
+        examples=["msg_9f2c1d7a4b3e8f60_17"],
+    )
+    event: int = Field(description="The number of the event.", examples=[17])
+    type: EventKind | None = Field(description="null when the event is kept no longer.")
+    uid: str = Field(description="Of the job.")
+    status: DeliveryStatus
+    attempts: int = Field(examples=[1])
+    last_attempt: Time | None
+    last_code: int | None = Field(
+        description="The HTTP status of the last answer; null if none came.", examples=[200]
+    )
+    last_problem: str | None = Field(description="Why the last attempt failed.")
+    next_attempt: Time | None = Field(
+        description="null if it is over, or waits for an earlier message about the same job."
+    )
 
 
 class CapabilitiesOut(_Wire):

@@ -4,7 +4,9 @@
 
     HpcqError
     ├── InvalidSpec             the request's content cannot be a job
+    ├── InvalidWebhook          nor a webhook
     ├── JobNotFound             no such job, here or in the scheduler
+    ├── WebhookNotFound         no such webhook
     ├── NoSuchFile              the job has no such file, or none that can be shown
     ├── NotAuthenticated        it is not known who asks
     ├── ProviderUnavailable     the identity provider cannot be asked who asks
@@ -44,6 +46,7 @@ __all__ = [
     "HpcqError",
     "IdempotencyKeyReused",
     "InvalidSpec",
+    "InvalidWebhook",
     "JobNotFound",
     "LeaseLost",
     "NoSuchFile",
@@ -62,6 +65,7 @@ __all__ = [
     "SubmissionUnclear",
     "TooManyRequests",
     "UnsupportedCapability",
+    "WebhookNotFound",
     "WrongState",
     "excerpt",
 ]
@@ -106,6 +110,29 @@ class InvalidSpec(HpcqError):
     def __init__(self, detail: str, *, field: str | None = None) -> None:
         super().__init__(detail)
         self.field = field
+
+
+class InvalidWebhook(HpcqError):
+    """The content of a request cannot be a webhook.
+
+    Attributes:
+        field: the field's name on the wire.
+    """
+
+    reached_scheduler = False
+
+    def __init__(self, detail: str, *, field: str) -> None:
+        super().__init__(detail)
+        self.field = field
+
+
+class WebhookNotFound(HpcqError):
+    """There is no such webhook."""
+
+    reached_scheduler = False
+
+    def __init__(self, webhook_id: str) -> None:
+        super().__init__(f"There is no webhook {webhook_id!r}. GET /webhooks lists them.")
 
 
 class JobNotFound(HpcqError):

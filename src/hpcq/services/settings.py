@@ -1,5 +1,6 @@
 """Settings of the services: submissions, the watch over the scheduler, and what is kept."""
 
+import ipaddress
 import os
 import re
 from typing import Annotated, Literal, Self
@@ -19,11 +20,13 @@ from hpcq.settings import (
     setting,
 )
 
-__all__ = ["ServiceSettings"]
+__all__ = ["Networks", "ServiceSettings"]
 
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
 
 Accounts = tuple[tuple[str, str], ...]
+Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network | Literal["public"], ...]
+"""Networks, and ``public`` for all addresses of the internet."""
 
 
 def _accounts(value: object) -> object:
@@ -44,6 +47,14 @@ def _folders(value: object) -> object:
     if not all(folder.startswith("/") for folder in folders):
         raise ValueError("each has to be an absolute path")
     return tuple("/" + os.path.normpath(folder).lstrip("/") for folder in folders)
+
+
+def _networks(value: object) -> object:
+    """Return the networks of a list; ``public`` stands for itself."""
+    if not isinstance(value, str):
+        return value
+    words = re.split(r"[\s,]+", value.strip().lower())
+    return tuple(w if w == "public" else ipaddress.ip_network(w) for w in words)
 
 
 class ServiceSettings(Section):
@@ -70,6 +81,15 @@ class ServiceSettings(Section):
         "The time that the service keeps the events of jobs. Their numbers are never used again.",
         allowed=DAYS,
         example="7",
+    )
+    webhook_networks: Annotated[Networks, BeforeValidator(_networks)] = setting(
+        (),
+        "The addresses to which operators may have events sent by webhooks: networks, and `public` "
+        "for all of the internet. No message goes anywhere else, whatever a name resolves to. "
+        "Unset: no webhooks.",
+        allowed="`public`, and addresses and networks, separated by blanks or commas",
+        example="public,10.20.0.0/16",
+        shown="",
     )
     submission_wait_seconds: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] = setting(
         5.0,

@@ -33,11 +33,13 @@ from hpcq.services.submission.paths import PathChecker
 from hpcq.services.submission.quota import JobQuota
 from hpcq.services.submission.recovery import SubmissionRecovery
 from hpcq.services.submission.submitter import SubmissionCheck, Submitter
+from hpcq.services.webhooks.service import WebhookService
 from hpcq.storage.database import Database
 from hpcq.storage.jobs import JobStore
 from hpcq.storage.leases import Lease
 from hpcq.storage.pending_writes import PendingWrites
 from hpcq.storage.pruning import Pruner
+from hpcq.storage.webhooks import WebhookStore
 
 __all__ = ["Services", "assemble"]
 
@@ -66,6 +68,7 @@ class Services:
     cluster: ClusterReader
     retention: Retention
     submission_check: SubmissionCheck
+    webhooks: WebhookService
     replica: Replica | None
 
     async def watch(self, known: int) -> None:
@@ -77,6 +80,7 @@ class Services:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.retention.run())
             tasks.create_task(self.submission_check.run())
+            tasks.create_task(self.webhooks.run())
             if self.replica is None:
                 tasks.create_task(self.monitor.run())
             else:
@@ -194,6 +198,12 @@ def assemble(
         cluster=ClusterReader(backend, interval, clock),
         retention=retention,
         submission_check=SubmissionCheck(backend),
+        webhooks=WebhookService(
+            WebhookStore(database, holder),
+            settings.webhook_networks,
+            lambda: replica is None or replica.is_leader,
+            clock,
+        ),
         replica=replica,
     )
 

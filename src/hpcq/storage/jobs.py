@@ -376,7 +376,7 @@ class JobStore:
             if uid is not None:
                 query = query.where(events.c.uid == str(uid))
             return [
-                _event(*row)
+                read_event(*row)
                 for row in connection.execute(query.order_by(events.c.number).limit(limit))
             ]
 
@@ -406,7 +406,8 @@ def _end_of_part(connection: sa.Connection, deployment: int, since: int) -> int 
     ).scalar()
 
 
-def _event(number: int, uid: str, kind: str, at: float, data: bytes) -> Event:
+def read_event(number: int, uid: str, kind: str, at: float, data: bytes) -> Event:
+    """Return the event of a row of the table of events."""
     return Event(
         number=number,
         uid=JobUid(uid),

@@ -7,7 +7,15 @@ import sqlalchemy as sa
 
 from hpcq.storage.database import Database, Transaction
 from hpcq.storage.leases import check_lease
-from hpcq.storage.schema import events, finished_jobs, idempotency_keys, jobs, usage_samples
+from hpcq.storage.schema import (
+    deliveries,
+    events,
+    finished_jobs,
+    idempotency_keys,
+    jobs,
+    usage_samples,
+    webhooks,
+)
 
 __all__ = ["Pruner"]
 
@@ -40,7 +48,7 @@ class Pruner:
         return await self._delete_jobs(jobs.c.is_ours.is_(sa.false()), before)
 
     async def prune_events(self, before: datetime) -> int:
-        """Delete the oldest events, up to the first one after that moment."""
+        """Delete the oldest events, up to the first one after that moment, and their deliveries."""
 
         def do(transaction: Transaction) -> int:
             connection, ours = transaction.connection, self._of(transaction, events)
@@ -53,6 +61,12 @@ class Pruner:
                 last = number
             if last is None:
                 return 0
+            of_ours = sa.select(webhooks.c.id).where(self._of(transaction, webhooks))
+            connection.execute(
+                deliveries.delete().where(
+                    deliveries.c.webhook_id.in_(of_ours), deliveries.c.event_number <= last
+                )
+            )
             return connection.execute(events.delete().where(ours, events.c.number <= last)).rowcount
 
         return await self._write(do)

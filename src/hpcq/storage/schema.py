@@ -5,6 +5,7 @@ import sqlalchemy as sa
 __all__ = [
     "FINISHED_BY",
     "HEAD",
+    "deliveries",
     "deployments",
     "events",
     "finished_jobs",
@@ -15,9 +16,10 @@ __all__ = [
     "program_numbers",
     "tokens",
     "usage_samples",
+    "webhooks",
 ]
 
-HEAD = "0005"
+HEAD = "0007"
 """The newest migration. A database that is there needs no migrating, nor the library for it."""
 
 metadata = sa.MetaData()
@@ -195,4 +197,37 @@ program_numbers = sa.Table(
     sa.Column("number", sa.Integer, nullable=False, comment="what its id holds after the prefix"),
     sa.PrimaryKeyConstraint("deployment_id", "id_prefix", "name", "version"),
     sa.UniqueConstraint("deployment_id", "id_prefix", "number"),
+)
+
+webhooks = sa.Table(
+    "webhooks",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    _deployment(),
+    sa.Column("url", sa.String, nullable=False),
+    sa.Column("secret", sa.String, nullable=False, comment="signs its messages"),
+    sa.Column("kinds", sa.String, comment="separated by blanks; null for all"),
+    sa.Column("created_by", sa.String, nullable=False),
+    sa.Column("created_at", _SECONDS, nullable=False, comment="epoch seconds"),
+    sa.Column("disabled_at", _SECONDS, comment="epoch seconds"),
+    sa.Column("seen_event", _BIG, nullable=False, comment="it has a delivery of all up to this"),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("webhook_id", sa.ForeignKey("webhooks.id"), nullable=False),
+    sa.Column("event_number", _BIG, nullable=False),
+    sa.Column("uid", sa.String(36), nullable=False, comment="the event's job"),
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("last_at", _SECONDS, comment="epoch seconds, of the last attempt"),
+    sa.Column("last_code", sa.Integer, comment="the HTTP status of its answer"),
+    sa.Column("last_problem", sa.String),
+    sa.Column("next_at", _SECONDS, comment="null: over, or it waits for one about the same job"),
+    sa.PrimaryKeyConstraint("webhook_id", "event_number"),
+    sa.Index("deliveries_by_time", "webhook_id", "next_at", "event_number"),
+    sa.Index("deliveries_by_job", "webhook_id", "uid", "status", "event_number"),
+    sa.Index("deliveries_by_status", "webhook_id", "status", "event_number"),
+    comment="A message for each webhook and each event that it wants.",
 )

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.anyio
 # The roles that may use a route, and what is allowed with a job of somebody else that they see.
 READ = {Role.VIEWER: True, Role.USER: True, Role.OPERATOR: True}
 CHANGE = {Role.VIEWER: False, Role.USER: True, Role.OPERATOR: True}
+OPERATE = {Role.VIEWER: False, Role.USER: False, Role.OPERATOR: True}
 # Of a job of somebody else, operators alone may read more than its record.
 READ_OWN = dict(READ)
 EXPECTED: Mapping[str, tuple[Mapping[Role, bool], Scope | None]] = {
@@ -42,6 +43,11 @@ EXPECTED: Mapping[str, tuple[Mapping[Role, bool], Scope | None]] = {
     "deleteJob": (CHANGE, Scope.JOBS_WRITE),
     "holdJob": (CHANGE, Scope.JOBS_WRITE),
     "releaseJob": (CHANGE, Scope.JOBS_WRITE),
+    "createWebhook": (OPERATE, Scope.ADMIN),
+    "listWebhooks": (OPERATE, Scope.ADMIN),
+    "getWebhook": (OPERATE, Scope.ADMIN),
+    "deleteWebhook": (OPERATE, Scope.ADMIN),
+    "listWebhookDeliveries": (OPERATE, Scope.ADMIN),
     "listPrograms": (READ, Scope.PROGRAMS_READ),
     "getMetrics": (READ, Scope.METRICS_READ),
     "healthReady": (READ, None),
@@ -151,7 +157,7 @@ async def test_access_without_a_good_token(site: Site, shown: str | None) -> Non
     headers = {} if shown is None else {"Authorization": shown}
     paths = [(method, path) for method, path, _ in operations(site.app)]
     for method, path in [*paths, ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/nothing")]:
-        where = path.format(jobId=site.jobs["ana"], path="run.sh")
+        where = path.format(jobId=site.jobs["ana"], path="run.sh", webhookId="none")
         for spelling in (where, f"{where}/", f"/{where}", where.replace("o", "%6F", 1)):
             answer = await site.app.client.request(method, spelling, headers=headers)
             assert answer.status_code == 401, (method, spelling)
@@ -171,7 +177,7 @@ async def test_access_by_role(site: Site, role: Role) -> None:
     for method, path, name in operations(site.app):
         allowed, _ = EXPECTED[name]
         for job in (site.jobs["ana"], site.jobs["bob"], "99999"):
-            where = path.format(jobId=job, path="run.sh")
+            where = path.format(jobId=job, path="run.sh", webhookId="none")
             answer = await site.ask(method, where, f"ana the {role.value}", json={})
             case = (role, method, where, answer.text)
             is_owners = (allowed is CHANGE or allowed is READ_OWN) and "{jobId}" in path
@@ -182,6 +188,8 @@ async def test_access_by_role(site: Site, role: Role) -> None:
             elif is_owners and job == site.jobs["bob"] and role is not Role.OPERATOR:
                 assert answer.status_code == 403, case
                 assert "not yours" in answer.json()["detail"]
+            elif "{webhookId}" in path:
+                assert answer.json()["code"] == "webhook_not_found", case
             elif name == "getJobOutput":
                 # It is held.
                 assert answer.json()["code"] == "no_such_file", case
@@ -193,7 +201,7 @@ async def test_access_by_role(site: Site, role: Role) -> None:
 async def test_access_by_scope(site: Site, scope: Scope) -> None:
     for method, path, name in operations(site.app):
         _, needed = EXPECTED[name]
-        where = path.format(jobId=site.jobs["bob"], path="run.sh")
+        where = path.format(jobId=site.jobs["bob"], path="run.sh", webhookId="none")
         answer = await site.ask(method, where, scope, json={})
         if needed in (None, scope):
             assert answer.status_code not in (401, 403), (scope, name, answer.text)
@@ -215,8 +223,12 @@ async def test_a_job_of_somebody_else_where_people_see_their_own(private: Site, 
         if "{jobId}" not in path or not EXPECTED[name][0][role]:
             continue
         for known in (bobs, uid):
-            answer = await private.ask(method, path.format(jobId=known, path="run.sh"), who)
-            unknown = await private.ask(method, path.format(jobId=99999, path="run.sh"), who)
+            answer = await private.ask(
+                method, path.format(jobId=known, path="run.sh", webhookId="none"), who
+            )
+            unknown = await private.ask(
+                method, path.format(jobId=99999, path="run.sh", webhookId="none"), who
+            )
             assert answer.status_code == 404
             # Word for word as for a job that is not there.
             assert answer.json()["detail"].replace(repr(known), "") == unknown.json()[
