@@ -99,6 +99,8 @@ _WHAT_TO_DO = {
     "job_not_found": "No job has this id, here, in the scheduler's queue or in its accounting.",
     "no_such_file": "The job has no such file, or not yet; `detail` says why. Links, devices and "
     "what belongs to others are no files of a job, and the answer tells no more of them.",
+    "events_gone": "The service no longer keeps the events after the `Last-Event-ID`, or its "
+    "records are not those that you followed. Read the jobs anew, then follow without it.",
     "invalid_webhook": "`detail` says what is wrong with the `field`. A webhook's address has to "
     "be one that `WEBHOOK_NETWORKS` allows.",
     "webhook_not_found": "No webhook has this id. `GET /webhooks` lists those that there are.",

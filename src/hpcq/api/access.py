@@ -27,6 +27,8 @@ RULES: Mapping[str, Scope | None] = {
     "deleteJob": Scope.JOBS_WRITE,
     "holdJob": Scope.JOBS_WRITE,
     "releaseJob": Scope.JOBS_WRITE,
+    "listEvents": Scope.EVENTS_READ,
+    "listJobEvents": Scope.EVENTS_READ,
     "createWebhook": Scope.ADMIN,
     "listWebhooks": Scope.ADMIN,
     "getWebhook": Scope.ADMIN,

@@ -29,7 +29,7 @@ from hpcq.api.middleware import (
 from hpcq.api.program_listing import ProgramListing
 from hpcq.api.rate_limit import RateLimit
 from hpcq.api.requests import BodyPace, refuse_repeated
-from hpcq.api.routers import cluster, health, jobs, output, webhooks
+from hpcq.api.routers import cluster, events, health, jobs, output, webhooks
 from hpcq.api.routers import metrics as metrics_routes
 from hpcq.api.routers import programs as program_routes
 from hpcq.api.schemas import LimitsOut
@@ -60,9 +60,9 @@ from hpcq.schedulers.base import SchedulerOptions
 from hpcq.services.listing.wire import WireFormat
 from hpcq.services.output.followers import Followers
 from hpcq.services.output.job_files import JobFiles
-from hpcq.services.output.readers import Readers
 from hpcq.services.programs.service import ProgramService
 from hpcq.services.programs.sources import program_sources
+from hpcq.services.readers import Readers
 from hpcq.services.resilience import ResilientBackend
 from hpcq.services.submission.paths import PathChecker
 from hpcq.services.wiring import Services, assemble
@@ -102,7 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.max_request_values = settings.max_request_values
     app.state.body_pace = BodyPace()
     metrics = app.state.metrics = Metrics(settings.scheduler)
-    modules = (jobs, output, webhooks, program_routes, cluster, health, metrics_routes)
+    modules = (jobs, output, events, webhooks, program_routes, cluster, health, metrics_routes)
     routers = [module.router for module in modules]
     for router in routers:
         app.include_router(router)
@@ -295,7 +295,11 @@ def _context(
         cluster=services.cluster,
         job_files=job_files,
         followers=Followers(job_files, services.table, now),
-        output_readers=Readers(settings.max_output_readers),
+        output_readers=Readers(
+            "MAX_OUTPUT_READERS", settings.max_output_readers, "answers with output or files"
+        ),
+        events=services.events,
+        event_readers=Readers("MAX_EVENT_READERS", settings.max_event_readers, "streams of events"),
         capabilities=backend.capabilities,
         limits=LimitsOut(
             max_request_bytes=settings.max_request_bytes,

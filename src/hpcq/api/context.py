@@ -17,6 +17,7 @@ from hpcq.domain.principals import Principal
 from hpcq.schedulers.base import Capabilities
 from hpcq.services.circuit_breaker import CircuitBreaker
 from hpcq.services.cluster import ClusterReader
+from hpcq.services.events.feed import EventFeed
 from hpcq.services.jobs import JobService
 from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.pagination import Pagination
@@ -26,8 +27,8 @@ from hpcq.services.monitoring.job_details import UsageReader
 from hpcq.services.monitoring.monitor import Monitor
 from hpcq.services.output.followers import Followers
 from hpcq.services.output.job_files import JobFiles
-from hpcq.services.output.readers import Readers
 from hpcq.services.programs.service import ProgramService
+from hpcq.services.readers import Readers
 from hpcq.services.submission.submitter import SubmissionCheck
 from hpcq.services.webhooks.service import WebhookService
 
@@ -51,6 +52,8 @@ class Context:
     program_listing: ProgramListing
     submission_check: SubmissionCheck
     webhooks: WebhookService
+    events: EventFeed
+    event_readers: Readers
     large_answers: LargeAnswers
     cluster: ClusterReader
     job_files: JobFiles

@@ -5,16 +5,16 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import quote
 
 import structlog
-from fastapi.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from fastapi.responses import Response
 
 from hpcq.api import event_stream
 from hpcq.api.byte_ranges import RangeNotSatisfiable, read_range
+from hpcq.api.placed_answer import PlacedAnswer
 from hpcq.domain.errors import HpcqError
 from hpcq.execution.opened import OpenedFile
 from hpcq.services.output.follow_events import Ended, Piece, Restarted, Waiting
 from hpcq.services.output.job_files import JobFiles
-from hpcq.services.output.readers import Place
+from hpcq.services.readers import Place
 
 __all__ = ["Followed", "attachment", "file_answer", "follow_answer"]
 
@@ -23,16 +23,6 @@ Followed = AsyncIterator[Piece | Restarted | Waiting | Ended]
 _log = structlog.get_logger("hpcq.output")
 
 _PIECE_BYTES = 256 * 1024
-
-
-class _PlacedAnswer(StreamingResponse):
-    """A streamed answer that has one of the places of readers until its end."""
-
-    place: Place
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self.place:
-            await super().__call__(scope, receive, send)
 
 
 async def file_answer(
@@ -68,7 +58,7 @@ async def file_answer(
     if part is not None:
         more["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
     place = admit()
-    answer = _PlacedAnswer(
+    answer = PlacedAnswer(
         _pieces(files, file, shown), 200 if part is None else 206, {**headers, **more}
     )
     answer.place = place
@@ -89,7 +79,7 @@ async def _pieces(files: JobFiles, file: OpenedFile, shown: range) -> AsyncItera
 
 def follow_answer(followed: Followed, place: Place) -> Response:
     """Return the events of a followed output as an answer."""
-    answer = _PlacedAnswer(
+    answer = PlacedAnswer(
         _events(followed), media_type=event_stream.MEDIA_TYPE, headers=event_stream.HEADERS
     )
     answer.place = place

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -24,9 +25,10 @@ from hpcq.domain.states import JobState, JobStatus
 from hpcq.services.listing.pagination import AfterFound, Cursor, read_cursor
 from hpcq.services.listing.search import Query
 from hpcq.services.listing.wire import Job
+from hpcq.services.programs.service import ProgramService
 from hpcq.storage.finished_jobs import FINISHED_SORTS
 
-__all__ = ["LONGEST_PAGE", "JobFilterQuery", "JobQuery"]
+__all__ = ["LONGEST_PAGE", "JobFilterQuery", "JobQuery", "criteria_of"]
 
 LONGEST_PAGE = 1000
 _ARCHIVED_PAGE = 100
@@ -180,6 +182,15 @@ class JobFilterQuery(RequestModel):
     def summary(self, principal: Principal, criteria: JobFilter) -> Query:
         """Return the question for the jobs in memory."""
         return self._query(principal, criteria, JobOrder(), archived=False)
+
+
+async def criteria_of(programs: ProgramService, query: JobFilterQuery) -> JobFilter:
+    """Return the filter of a query; the program that it names is looked up."""
+    criteria = query.criteria()
+    if query.program is None:
+        return criteria
+    found = (await programs.catalogue()).programs
+    return replace(criteria, commands=query.commands(found))
 
 
 class JobQuery(JobFilterQuery):

@@ -9,6 +9,7 @@ import socket
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from hpcq.api.app import create_app
 from hpcq.api.metrics import CONNECTIONS, LOG
@@ -57,7 +58,7 @@ def run(settings: Settings, listener: socket.socket) -> bool:
         proxy_headers=False,
         server_header=False,
     )
-    server = _Server(config, settings, connections)
+    server = _Server(config, app, settings, connections)
     try:
         server.run(sockets=[listener])
     finally:
@@ -70,9 +71,14 @@ class _Server(uvicorn.Server):
     """A uvicorn server with bounded connections; it logs its address and how to come in."""
 
     def __init__(
-        self, config: uvicorn.Config, settings: Settings, connections: Connections
+        self,
+        config: uvicorn.Config,
+        app: FastAPI,
+        settings: Settings,
+        connections: Connections,
     ) -> None:
         super().__init__(config)
+        self._app = app
         self._settings = settings
         self._connections = connections
 
@@ -108,6 +114,9 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listener in sockets or ():
             asyncio.get_running_loop().remove_reader(listener)
+        if self.started:
+            # They would end by themselves only with the time that is given to answers.
+            self._app.state.context.events.close()
         await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:

@@ -7,6 +7,7 @@
     ├── InvalidWebhook          nor a webhook
     ├── JobNotFound             no such job, here or in the scheduler
     ├── WebhookNotFound         no such webhook
+    ├── EventsGone              the events that are asked for are kept no longer
     ├── NoSuchFile              the job has no such file, or none that can be shown
     ├── NotAuthenticated        it is not known who asks
     ├── ProviderUnavailable     the identity provider cannot be asked who asks
@@ -43,6 +44,7 @@ __all__ = [
     "CommandFailed",
     "CommandMissing",
     "CommandTimedOut",
+    "EventsGone",
     "HpcqError",
     "IdempotencyKeyReused",
     "InvalidSpec",
@@ -141,6 +143,18 @@ class JobNotFound(HpcqError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"There is no job {job_id!r} in this cluster.")
         self.job_id = job_id
+
+
+class EventsGone(HpcqError):
+    """The events that a reader has missed are kept no longer, or are of other records."""
+
+    reached_scheduler = False
+
+    def __init__(self, after: int, oldest: int, newest: int) -> None:
+        super().__init__(
+            f"The events after {after} cannot be told: those from {oldest} to {newest} are kept. "
+            "Read the jobs anew (GET /jobs), then follow without Last-Event-ID."
+        )
 
 
 class NoSuchFile(HpcqError):

@@ -211,6 +211,13 @@ class ServiceSettings(Section):
         allowed="a whole number from 4 to 100000",
         example="1000",
     )
+    max_event_readers: Annotated[int, Field(ge=4, le=10**5)] = setting(
+        1000,
+        "The most streams of events at the same time. A quarter of them may be for one user who "
+        "is no operator. A further one is answered with 503.",
+        allowed="a whole number from 4 to 100000",
+        example="5000",
+    )
     job_environment: JobEnvironment | None = setting(
         None,
         "Variables of every job, on every scheduler; the request wins over them. A name alone "

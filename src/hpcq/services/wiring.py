@@ -15,6 +15,7 @@ from hpcq.execution.account_process import end_orphans_of
 from hpcq.execution.orphans import end_orphans
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.cluster import ClusterReader
+from hpcq.services.events.feed import EventFeed
 from hpcq.services.jobs import JobService
 from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobTable
@@ -69,6 +70,7 @@ class Services:
     retention: Retention
     submission_check: SubmissionCheck
     webhooks: WebhookService
+    events: EventFeed
     replica: Replica | None
 
     async def watch(self, known: int) -> None:
@@ -81,6 +83,7 @@ class Services:
             tasks.create_task(self.retention.run())
             tasks.create_task(self.submission_check.run())
             tasks.create_task(self.webhooks.run())
+            tasks.create_task(self.events.run())
             if self.replica is None:
                 tasks.create_task(self.monitor.run())
             else:
@@ -198,6 +201,7 @@ def assemble(
         cluster=ClusterReader(backend, interval, clock),
         retention=retention,
         submission_check=SubmissionCheck(backend),
+        events=EventFeed(store),
         webhooks=WebhookService(
             WebhookStore(database, holder),
             settings.webhook_networks,

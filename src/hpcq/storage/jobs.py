@@ -382,6 +382,23 @@ class JobStore:
 
         return await self._database.read(read)
 
+    async def event_numbers(self) -> tuple[int, int]:
+        """Return the numbers of the oldest event that is kept and of the newest that ever was.
+
+        The oldest is one more than the newest when none is kept.
+        """
+
+        def read(connection: sa.Connection, deployment: int) -> tuple[int, int]:
+            newest = connection.execute(
+                sa.select(deployments.c.last_event).where(deployments.c.id == deployment)
+            ).scalar_one()
+            oldest = connection.execute(
+                sa.select(sa.func.min(events.c.number)).where(events.c.deployment_id == deployment)
+            ).scalar()
+            return newest + 1 if oldest is None else oldest, newest
+
+        return await self._database.read(read)
+
     def _whole(self, rows: Iterable[Any]) -> list[JobRecord]:
         """Return the records that can be read."""
         found = []

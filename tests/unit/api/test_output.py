@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.unit.api.conftest import App, running
 
-from hpcq.api.routers import output
+from hpcq.api import placed_answer
 from hpcq.domain.errors import NotAuthenticated
 from hpcq.domain.jobs import NativeId
 from hpcq.schedulers.testing.waiting import eventually
@@ -339,7 +339,7 @@ async def test_readers_beyond_the_limit_are_told_to_come_back(plugin: None, tmp_
 async def test_follower_who_may_not_read_any_more_is_cut_off(
     plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output, "_RECHECKED_SECONDS", 0.0)
+    monkeypatch.setattr(placed_answer, "_RECHECKED_SECONDS", 0.0)
     async with running(tmp_path) as app:
         run = await _run(app)
         run.out.write_text("one\n")

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import replace
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -11,13 +10,12 @@ from fastapi.responses import Response
 
 from hpcq.api.context import Context, ContextDependency, PrincipalDependency
 from hpcq.api.http_cache import SMALLEST_PACKED_BYTES, accepts_gzip, age_headers, is_known
-from hpcq.api.job_query import LONGEST_PAGE, JobFilterQuery, JobQuery
+from hpcq.api.job_query import LONGEST_PAGE, JobFilterQuery, JobQuery, criteria_of
 from hpcq.api.job_submission import JobSubmission
 from hpcq.api.problems import responses
 from hpcq.api.requests import BodyRoute, NoQuery
 from hpcq.api.schemas import Accepted, Job, JobCounts, JobList, PartialJobList, Submitted, UsageList
 from hpcq.domain.errors import SchedulerUnavailable
-from hpcq.domain.job_filter import JobFilter
 from hpcq.domain.jobs import JobRecord
 from hpcq.domain.principals import Principal
 from hpcq.domain.states import JobState, JobStatus
@@ -186,20 +184,12 @@ async def _page(
     place, length = query.place, query.length
     if not query.is_search:
         return None if length is None else await context.pages.page(place, length, user)
-    question = query.search(principal, await _criteria(context, query))
+    question = query.search(principal, await criteria_of(context.programs, query))
     if length is None:
         entries = await context.search.in_memory(question)
         return Page(entries, await asyncio.to_thread(version_of, entries), None)
     after = place.key if isinstance(place, AfterFound) else None
     return await context.search.page(question, after, length)
-
-
-async def _criteria(context: Context, query: JobFilterQuery) -> JobFilter:
-    criteria = query.criteria()
-    if query.program is None:
-        return criteria
-    programs = (await context.programs.catalogue()).programs
-    return replace(criteria, commands=query.commands(programs))
 
 
 def _next(request: Request, query: JobQuery, following: Cursor) -> str:
@@ -228,7 +218,7 @@ async def summarize_jobs(
     """
     listing = context.table.view(None if principal.sees_all else principal.user)
     if query.query_name:
-        question = query.summary(principal, await _criteria(context, query))
+        question = query.summary(principal, await criteria_of(context.programs, query))
         found = await context.search.in_memory(question)
         counts = Counter((entry.record.state, entry.record.status) for entry in found)
     else:

@@ -1,6 +1,5 @@
 """``/jobs/{jobId}/output`` and ``/files``: what a job wrote."""
 
-import asyncio
 import functools
 from typing import Annotated, Literal
 
@@ -8,14 +7,13 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from hpcq.api.context import Context, ContextDependency, PrincipalDependency
-from hpcq.api.file_answers import Followed, attachment, file_answer, follow_answer
-from hpcq.api.guard import principal_now
+from hpcq.api.context import ContextDependency, PrincipalDependency
+from hpcq.api.file_answers import attachment, file_answer, follow_answer
+from hpcq.api.placed_answer import while_allowed
 from hpcq.api.problems import responses
 from hpcq.api.requests import NoQuery, RequestModel
 from hpcq.api.routers.jobs import JobId
 from hpcq.api.schemas import FileOut, FolderOut
-from hpcq.domain.jobs import JobRecord
 from hpcq.domain.principals import Principal
 from hpcq.domain.units import format_time
 
@@ -32,7 +30,6 @@ _PARTS = {
     206: {"description": "The bytes that `Range` asked for.", "content": {"*/*": _CONTENT}},
     **responses(403, 404, 416, 503),
 }
-_RECHECKED_SECONDS = 10.0
 
 
 class OutputQuery(RequestModel):
@@ -103,7 +100,11 @@ async def get_job_output(
         files.output_path(record, query.stream)
         offset = None if last_event_id is None else int(last_event_id)
         followed = context.followers.follow(record, query.stream, offset=offset, tail=query.tail)
-        return follow_answer(_while_allowed(followed, request, context, principal, record), admit())
+
+        async def check(now: Principal) -> None:
+            await files.find(now, str(record.uid))
+
+        return follow_answer(while_allowed(followed, request, context, check), admit())
     file = await files.open_output(record, query.stream)
     begin = 0 if query.tail is None else await files.tail_offset(file, query.tail)
     return await file_answer(
@@ -114,24 +115,6 @@ async def get_job_output(
         asked=_range(request, None if query.tail is not None else asked_range),
         begin=begin,
     )
-
-
-async def _while_allowed(
-    followed: Followed,
-    request: Request,
-    context: Context,
-    principal: Principal,
-    record: JobRecord,
-) -> Followed:
-    """Yield from a followed output, and ask again now and then whether its reader still may."""
-    clock = asyncio.get_running_loop().time
-    checked_at = clock()
-    async for told in followed:
-        if clock() - checked_at > _RECHECKED_SECONDS:
-            principal = await principal_now(request.scope, context)
-            await context.job_files.find(principal, record.uid)
-            checked_at = clock()
-        yield told
 
 
 @router.get(

@@ -1,12 +1,11 @@
 """Output and files of jobs over HTTP, while they run and after."""
 
-import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
 from hpcq.schedulers.testing.backend import Backend, those_with
+from hpcq.schedulers.testing.event_streams import events_of
 from hpcq.schedulers.testing.jobs import Jobs, Json, Study, assert_problem
 from hpcq.schedulers.testing.service import Service
 from hpcq.schedulers.testing.waiting import until
@@ -28,22 +27,6 @@ def _delivered(service: Service, job_id: str, query: str = "") -> httpx.Response
         return answer if answer.status_code == 200 else None
 
     return until(look, lambda: _output(service, job_id, query).text)
-
-
-def _events(service: Service, job_id: str) -> Iterator[tuple[str, Json]]:
-    """Yield the kinds and the data of the events of a job's output."""
-    url = f"/jobs/{job_id}/output?follow=true"
-    with service.client.stream("GET", url) as answer:
-        assert answer.status_code == 200, answer.read()
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        kind = "message"
-        for line in answer.iter_lines():
-            name, _, value = line.partition(": ")
-            if name == "event":
-                kind = value
-            elif name == "data":
-                yield kind, json.loads(value)
-                kind = "message"
 
 
 def test_output_is_read_whole_in_parts_and_by_its_last_lines(
@@ -84,8 +67,8 @@ def test_output_is_followed_to_the_end_of_the_job(
     told: list[tuple[str, Json]] = []
 
     def follow() -> None:
-        for event in _events(service, job_id):
-            told.append(event)  # noqa: PERF402  (read by the test meanwhile)
+        for kind, data, _ in events_of(service, f"/jobs/{job_id}/output?follow=true"):
+            told.append((kind, data))
 
     with ThreadPoolExecutor(1) as thread:
         followed = thread.submit(follow)

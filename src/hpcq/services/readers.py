@@ -1,4 +1,4 @@
-"""Readers of output: those who are being answered, of which there are only so many."""
+"""Readers of streams: those who are being answered, of which there are only so many."""
 
 from collections import Counter
 from types import TracebackType
@@ -10,14 +10,18 @@ __all__ = ["Readers"]
 
 
 class Readers:
-    """Counts those who follow or read files at this moment.
+    """Counts those who are being answered at this moment.
 
     Args:
+        setting: the name of the setting that says how many there may be.
         most: how many there may be; a user who is no operator may be a quarter of them.
+        what: the answers, in words.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, setting: str, most: int, what: str) -> None:
         self.most = most
+        self._setting = setting
+        self._what = what
         self._of_user: Counter[str] = Counter()
 
     @property
@@ -35,8 +39,8 @@ class Readers:
         is_greedy = self._of_user[user] >= max(1, self.most // 4)
         if self.count >= self.most or (is_greedy and principal.role is not Role.OPERATOR):
             raise Overloaded(
-                "Too many answers with output or files are being read at this moment "
-                f"(MAX_OUTPUT_READERS={self.most}, a quarter of them for one user)."
+                f"Too many {self._what} are being read at this moment "
+                f"({self._setting}={self.most}, a quarter of them for one user)."
             )
         self._of_user[user] += 1
         return Place(self._of_user, user)

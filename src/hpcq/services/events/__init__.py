@@ -1,0 +1,1 @@
+"""Events of jobs, for readers who follow them."""
