@@ -52,7 +52,7 @@ def _documented(struct: type[Struct], **replaced: Any) -> Any:
 
 
 ResourceUsage = _documented(wire.ResourceUsage)
-Job = _documented(wire.Job, resource_usage=ResourceUsage)
+Job = _documented(wire.Job, resource_usage=ResourceUsage, efficiency=_documented(wire.Efficiency))
 JOB_EXAMPLE: dict[str, JsonValue] = {
     wire_name(name): (field.examples or [None])[0] for name, field in Job.model_fields.items()
 }
