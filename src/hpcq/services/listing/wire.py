@@ -18,9 +18,10 @@ import msgspec
 from pydantic import Field, JsonValue, WithJsonSchema
 
 from hpcq.domain.efficiency import efficiency_of
+from hpcq.domain.explanation import explain, reason_code
 from hpcq.domain.jobs import JobRecord, JobSpec, NativeId, Observation, Usage
 from hpcq.domain.outputs import output_path
-from hpcq.domain.states import FailureKind, JobState, JobStatus
+from hpcq.domain.states import FailureKind, JobState, JobStatus, ReasonCode
 from hpcq.domain.units import format_local_time, format_time, gibibytes
 
 __all__ = [
@@ -148,6 +149,20 @@ class StableJob(msgspec.Struct, frozen=True, rename=wire_name):
     state: Annotated[JobState, _field("RUNNING")]
     native_state: Annotated[str | None, _field("RUNNING", "The scheduler's own word.")]
     state_reason: Annotated[str | None, _field(None, "Why pending, why failed, in words.")]
+    explanation: Annotated[
+        str | None,
+        _field(None, "Why pending, why failed, in one sentence that is the same everywhere."),
+    ]
+    reason_code: Annotated[
+        ReasonCode | FailureKind | None,
+        _field(None, "The same for a program: of a failed job most often its `failureKind`."),
+    ]
+    native_reason: Annotated[
+        str | None, _field(None, "The scheduler's own words about it, where it has any.")
+    ]
+    start_estimate: Annotated[
+        Time | None, _field(None, "When the scheduler expects to start it; no promise.")
+    ]
     failure_kind: Annotated[FailureKind | None, _field(None)]
     exit_code: Annotated[int | None, _field(None)]
     exit_signal: Annotated[int | None, _field(None)]
@@ -303,6 +318,10 @@ class WireFormat:
             state=record.state,
             native_state=seen.native_state,
             state_reason=record.state_reason,
+            explanation=explain(record),
+            reason_code=reason_code(record),
+            native_reason=seen.native_reason,
+            start_estimate=self._known_time(seen.start_estimate),
             failure_kind=record.failure_kind,
             exit_code=seen.exit_code,
             exit_signal=seen.exit_signal,
