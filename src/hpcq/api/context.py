@@ -28,6 +28,7 @@ from hpcq.services.output.followers import Followers
 from hpcq.services.output.job_files import JobFiles
 from hpcq.services.output.readers import Readers
 from hpcq.services.programs.service import ProgramService
+from hpcq.services.queue_usage import QueueUsage
 from hpcq.services.submission.submitter import SubmissionCheck
 
 __all__ = ["Context", "ContextDependency", "PrincipalDependency"]
@@ -51,6 +52,7 @@ class Context:
     submission_check: SubmissionCheck
     large_answers: LargeAnswers
     cluster: ClusterReader
+    queue_usage: QueueUsage
     job_files: JobFiles
     followers: Followers
     output_readers: Readers

@@ -42,6 +42,7 @@ PROBLEMS: tuple[tuple[type[errors.HpcqError], int, str, str], ...] = (
     (errors.ProviderUnavailable, 503, "provider_unavailable", "The identity provider is away"),
     (errors.NotAuthorized, 403, "not_authorized", "Not allowed"),
     (errors.JobNotFound, 404, "job_not_found", "No such job"),
+    (errors.QueueNotFound, 404, "queue_not_found", "No such queue"),
     (errors.NoSuchFile, 404, "no_such_file", "The job has no such file"),
     (errors.SubmissionInProgress, 409, "in_progress", "The same submission is under way"),
     (

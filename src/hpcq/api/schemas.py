@@ -27,6 +27,8 @@ __all__ = [
     "PartialJobList",
     "ProgramOut",
     "QueueOut",
+    "QueuePointOut",
+    "QueueUsageOut",
     "ResourceUsage",
     "Submitted",
     "UsageList",
@@ -156,6 +158,27 @@ class QueueOut(_Wire):
     slots_total: int | None
     slots_used: int | None
     max_wall_time: int | None = Field(description="Seconds; null also for no limit.")
+
+
+class QueuePointOut(_Wire):
+    """The mean load of a queue over one step."""
+
+    time: Time = Field(description="The beginning of the step.")
+    slots_total: float | None = Field(description="null: the scheduler does not tell.")
+    slots_used: float
+    slots_queued: float = Field(description="The slots that waiting jobs ask for.")
+    jobs_running: float
+    jobs_queued: float
+
+
+class QueueUsageOut(_Wire):
+    """The load of a queue over a time."""
+
+    queue: str = Field(examples=["batch"])
+    since: Time
+    until: Time
+    step: int = Field(description="From one point to the next, s.", examples=[180])
+    points: list[QueuePointOut] = Field(description="The oldest first; none without a sample.")
 
 
 class NodeOut(_Wire):
