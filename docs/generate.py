@@ -97,6 +97,8 @@ _WHAT_TO_DO = {
     "operating system does not let the service's account do this. `detail` says which, and "
     "`schedulerMessage` has the scheduler's words.",
     "job_not_found": "No job has this id, here, in the scheduler's queue or in its accounting.",
+    "queue_not_found": "Take a name from `GET /queues`. Queues that are gone answer as long as "
+    "samples of them are kept (`QUEUE_USAGE_KEPT_DAYS`).",
     "no_such_file": "The job has no such file, or not yet; `detail` says why. Links, devices and "
     "what belongs to others are no files of a job, and the answer tells no more of them.",
     "events_gone": "The service no longer keeps the events after the `Last-Event-ID`, or its "

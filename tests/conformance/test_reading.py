@@ -28,9 +28,14 @@ EXTENSION_FIELDS = {
     "state",
     "nativeState",
     "stateReason",
+    "explanation",
+    "reasonCode",
+    "nativeReason",
+    "startEstimate",
     "failureKind",
     "exitCode",
     "exitSignal",
+    "efficiency",
     "submitTime",
     "owner",
     "submittedBy",
@@ -58,6 +63,7 @@ USAGE_FIELDS = [
     "timeInstant",
     "unknown",
 ]
+EFFICIENCY_FIELDS = ["cpu", "memory"]
 FIGURES = USAGE_FIELDS[:6]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 LOCAL_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?")
@@ -138,8 +144,32 @@ def test_a_finished_job_keeps_what_it_was(jobs: Jobs, study: Study) -> None:
     _assert_usage(job)
     assert job["resourceUsage"]["instantTotalMemory"] == 0.0
     assert "instantTotalMemory" not in job["resourceUsage"]["unknown"]
+    assert list(job["efficiency"]) == EFFICIENCY_FIELDS
     assert job["hosts"]
     assert job["owner"]
+
+
+def test_efficiency_is_told_once_a_job_has_ended(jobs: Jobs, study: Study) -> None:
+    script = study.directory / "busy.py"
+    script.write_text(
+        "#!/usr/bin/env python3\n"
+        "import os, time\n"
+        "while not os.path.exists('go'):\n"
+        "    time.sleep(0.2)\n"
+        "while time.process_time() < 2:\n"
+        "    sum(range(10000))\n"
+    )
+    script.chmod(0o755)
+    job_id = jobs.submit(study.job(script, memoryLimit=1))
+    assert jobs.running(job_id)["efficiency"] is None
+    (study.directory / "go").touch()
+    job = jobs.ended(job_id)
+    usage, efficiency = job["resourceUsage"], job["efficiency"]
+    for share, figure in (("cpu", "cpuSeconds"), ("memory", "maxTotalMemory")):
+        assert (efficiency[share] is None) == (figure in usage["unknown"]), job
+    # Schedulers tell whole seconds.
+    assert efficiency["cpu"] is None or 0 < efficiency["cpu"] < 2
+    assert efficiency["memory"] is None or 0 < efficiency["memory"] < 1
 
 
 def test_times_are_utc_with_milliseconds_and_in_order(

@@ -26,7 +26,7 @@ from hpcq.domain.errors import (
     UnsupportedCapability,
 )
 from hpcq.domain.jobs import NativeId, Observation, Usage
-from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 from hpcq.schedulers.local import processes
 from hpcq.schedulers.local.settings import LocalSettings
 from hpcq.schedulers.local.spool import NothingWritten
@@ -457,6 +457,28 @@ async def test_jobs_never_hold_more_slots_than_there_are(site: LocalSite) -> Non
     for line in (site.work / "log").read_text().splitlines():
         used += int(line)
         assert 0 <= used <= 4
+
+
+async def test_start_of_a_waiting_job_is_estimated_from_time_limits(site: LocalSite) -> None:
+    blocker = await site.submit("sleep 60\n", slots=4, wall_time_limit_seconds=500)
+    waits = await site.submit("true\n", slots=4)
+    behind = await site.submit("true\n", slots=4)
+    await site.until(lambda jobs: jobs[0].start_time is not None)
+    told = {
+        job.native_id: job for job in (await site.backend.details([waits, behind])).observations
+    }
+    (running,) = (await site.backend.details([blocker])).observations
+    assert running.start_time is not None
+    estimate = told[waits].start_estimate
+    assert estimate is not None
+    assert 400 < (estimate - running.start_time).total_seconds() < 510
+    assert told[waits].reason_code is ReasonCode.WAITING_FOR_RESOURCES
+    # What comes before it has no time limit.
+    assert told[behind].start_estimate is None
+    # It changes all the time, so that the listing leaves it out.
+    listed = (await site.backend.jobs()).observations
+    assert all(job.start_estimate is None for job in listed)
+    await site.backend.cancel(blocker)
 
 
 async def test_slots_lowered_between_starts_stop_nobody_behind_a_job_too_large(

@@ -15,6 +15,7 @@ OAR = Backend(
     marks=(pytest.mark.oar,),
     administrator="oardel",
     conditions=frozenset({"any"}),
+    explains_waits=False,
     out_of_memory=frozenset(),
     every_nth_value=8,
     directives="#OAR -n theirs\n#OAR -O theirs.out\n",

@@ -36,6 +36,7 @@ RULES: Mapping[str, Scope | None] = {
     "listWebhookDeliveries": Scope.ADMIN,
     "getCluster": Scope.JOBS_READ,
     "listQueues": Scope.JOBS_READ,
+    "getQueueUsage": Scope.JOBS_READ,
     "listNodes": Scope.JOBS_READ,
     "listPrograms": Scope.PROGRAMS_READ,
     "getMetrics": Scope.METRICS_READ,

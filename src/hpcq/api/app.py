@@ -293,6 +293,7 @@ def _context(
         webhooks=services.webhooks,
         large_answers=LargeAnswers(settings.max_answers_bytes),
         cluster=services.cluster,
+        queue_usage=services.queue_usage,
         job_files=job_files,
         followers=Followers(job_files, services.table, now),
         output_readers=Readers(

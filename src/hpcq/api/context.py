@@ -29,6 +29,7 @@ from hpcq.services.output.followers import Followers
 from hpcq.services.output.job_files import JobFiles
 from hpcq.services.programs.service import ProgramService
 from hpcq.services.readers import Readers
+from hpcq.services.queue_usage import QueueUsage
 from hpcq.services.submission.submitter import SubmissionCheck
 from hpcq.services.webhooks.service import WebhookService
 
@@ -56,6 +57,7 @@ class Context:
     event_readers: Readers
     large_answers: LargeAnswers
     cluster: ClusterReader
+    queue_usage: QueueUsage
     job_files: JobFiles
     followers: Followers
     output_readers: Readers

@@ -28,7 +28,7 @@ from hpcq.services.listing.wire import Job
 from hpcq.services.programs.service import ProgramService
 from hpcq.storage.finished_jobs import FINISHED_SORTS
 
-__all__ = ["LONGEST_PAGE", "JobFilterQuery", "JobQuery", "criteria_of"]
+__all__ = ["LONGEST_PAGE", "JobFilterQuery", "JobQuery", "OptionalTime", "criteria_of"]
 
 LONGEST_PAGE = 1000
 _ARCHIVED_PAGE = 100
@@ -60,7 +60,7 @@ def _time(value: object) -> object:
 
 _Text = Annotated[str | None, BeforeValidator(_empty_is_none)]
 _Flag = Annotated[bool | None, BeforeValidator(_empty_is_none)]
-_Time = Annotated[
+OptionalTime = Annotated[
     datetime | None,
     BeforeValidator(_time),
     WithJsonSchema({"type": "string", "format": "date-time"}),
@@ -97,10 +97,12 @@ class JobFilterQuery(RequestModel):
     array_job_id: _Text = Field(
         default=None, max_length=_LONGEST_TEXT, description="The tasks of this array."
     )
-    submitted_after: _Time = Field(default=None, description="RFC 3339; this time is included.")
-    submitted_before: _Time = Field(default=None, description="RFC 3339; not included.")
-    ended_after: _Time = Field(default=None, description="RFC 3339; this time is included.")
-    ended_before: _Time = Field(default=None, description="RFC 3339; not included.")
+    submitted_after: OptionalTime = Field(
+        default=None, description="RFC 3339; this time is included."
+    )
+    submitted_before: OptionalTime = Field(default=None, description="RFC 3339; not included.")
+    ended_after: OptionalTime = Field(default=None, description="RFC 3339; this time is included.")
+    ended_before: OptionalTime = Field(default=None, description="RFC 3339; not included.")
     text: _Text = Field(
         default=None,
         max_length=_LONGEST_TEXT,

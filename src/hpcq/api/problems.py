@@ -45,6 +45,7 @@ PROBLEMS: tuple[tuple[type[errors.HpcqError], int, str, str], ...] = (
     (errors.JobNotFound, 404, "job_not_found", "No such job"),
     (errors.WebhookNotFound, 404, "webhook_not_found", "No such webhook"),
     (errors.EventsGone, 410, "events_gone", "These events are kept no longer"),
+    (errors.QueueNotFound, 404, "queue_not_found", "No such queue"),
     (errors.NoSuchFile, 404, "no_such_file", "The job has no such file"),
     (errors.SubmissionInProgress, 409, "in_progress", "The same submission is under way"),
     (

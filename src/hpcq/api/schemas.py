@@ -30,6 +30,8 @@ __all__ = [
     "PartialJobList",
     "ProgramOut",
     "QueueOut",
+    "QueuePointOut",
+    "QueueUsageOut",
     "ResourceUsage",
     "Submitted",
     "UsageList",
@@ -57,7 +59,7 @@ def _documented(struct: type[Struct], **replaced: Any) -> Any:
 
 
 ResourceUsage = _documented(wire.ResourceUsage)
-Job = _documented(wire.Job, resource_usage=ResourceUsage)
+Job = _documented(wire.Job, resource_usage=ResourceUsage, efficiency=_documented(wire.Efficiency))
 JOB_EXAMPLE: dict[str, JsonValue] = {
     wire_name(name): (field.examples or [None])[0] for name, field in Job.model_fields.items()
 }
@@ -206,6 +208,27 @@ class QueueOut(_Wire):
     slots_total: int | None
     slots_used: int | None
     max_wall_time: int | None = Field(description="Seconds; null also for no limit.")
+
+
+class QueuePointOut(_Wire):
+    """The mean load of a queue over one step."""
+
+    time: Time = Field(description="The beginning of the step.")
+    slots_total: float | None = Field(description="null: the scheduler does not tell.")
+    slots_used: float
+    slots_queued: float = Field(description="The slots that waiting jobs ask for.")
+    jobs_running: float
+    jobs_queued: float
+
+
+class QueueUsageOut(_Wire):
+    """The load of a queue over a time."""
+
+    queue: str = Field(examples=["batch"])
+    since: Time
+    until: Time
+    step: int = Field(description="From one point to the next, s.", examples=[180])
+    points: list[QueuePointOut] = Field(description="The oldest first; none without a sample.")
 
 
 class NodeOut(_Wire):

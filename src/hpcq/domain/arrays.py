@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from hpcq.domain.jobs import NativeId, Observation, Usage
-from hpcq.domain.states import JobState, Stage
+from hpcq.domain.states import JobState
 
 __all__ = ["is_whole_array", "summarize_array", "tasks_by_array"]
+
+_T = TypeVar("_T")
 
 _MOST_NAMED = 8
 
@@ -46,8 +49,13 @@ def summarize_array(native_id: NativeId, tasks: Sequence[Observation]) -> Observ
         native_id=native_id,
         state=state,
         native_state=decisive.native_state,
-        stage=_shared_stage(tasks),
-        state_reason=_reason(tasks, failed) if is_over else _shared_reason(tasks),
+        stage=_shared(task.stage for task in tasks if not task.state.is_final),
+        native_reason=_shared(task.native_reason for task in tasks if task.state.is_queued),
+        state_reason=_reason(tasks, failed)
+        if is_over
+        else _shared(task.state_reason for task in tasks if task.state.is_queued),
+        reason_code=_shared(task.reason_code for task in tasks if task.state.is_queued),
+        start_estimate=min(_known(task.start_estimate for task in tasks), default=None),
         failure_kind=decisive.failure_kind if is_over else None,
         exit_code=decisive.exit_code if is_over else None,
         exit_signal=decisive.exit_signal if is_over else None,
@@ -97,15 +105,10 @@ def _reason(tasks: Sequence[Observation], failed: Sequence[Observation]) -> str 
     return f"{summary} {failed[0].array_task_id}: {why}" if why else summary
 
 
-def _shared_stage(tasks: Sequence[Observation]) -> Stage | None:
-    stages = {task.stage for task in tasks if not task.state.is_final}
-    return stages.pop() if len(stages) == 1 else None
-
-
-def _shared_reason(tasks: Sequence[Observation]) -> str | None:
-    """Return why it waits, if all tasks that do say the same."""
-    reasons = {task.state_reason for task in tasks if task.state.is_queued}
-    return reasons.pop() if len(reasons) == 1 else None
+def _shared(values: Iterable[_T]) -> _T | None:
+    """Return the value that all of some tasks share; None when they differ or there is none."""
+    different = set(values)
+    return different.pop() if len(different) == 1 else None
 
 
 def _known(times: Iterable[datetime | None]) -> list[datetime]:

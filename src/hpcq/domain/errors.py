@@ -157,6 +157,15 @@ class EventsGone(HpcqError):
         )
 
 
+class QueueNotFound(HpcqError):
+    """The scheduler has no such queue, and had none of which a sample is kept."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(
+            f"There is no queue {queue!r:.200} in this cluster. GET /queues lists them."
+        )
+
+
 class NoSuchFile(HpcqError):
     """A job has no such file, at present or ever, or none that may be shown."""
 

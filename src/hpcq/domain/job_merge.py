@@ -25,9 +25,12 @@ __all__ = [
 
 # What a new answer does not mention stays as it was, except what belongs to one sight of the job
 # and what a job that is not at its end, or waits to be started (again), cannot have.
-_OF_ONE_SIGHT = frozenset({"native_state", "stage", "state_reason"})
+_OF_ONE_SIGHT = frozenset(
+    {"native_state", "native_reason", "stage", "start_estimate", "state_reason", "reason_code"}
+)
 _OF_THE_END = frozenset({"end_time", "exit_code", "exit_signal", "failure_kind"})
 _OF_A_RUN = frozenset({"start_time", "hosts", "usage"})
+_OF_THE_WAIT = frozenset({"start_estimate"})
 _KEPT = tuple(f.name for f in fields(Observation) if f.name not in _OF_ONE_SIGHT | _OF_THE_END)
 _KEPT_IN_QUEUE = tuple(name for name in _KEPT if name not in _OF_A_RUN)
 # What only a job that was started can be.
@@ -90,7 +93,9 @@ def with_details(record: JobRecord, seen: Observation, at: datetime) -> JobRecor
         state=record.state,
         stage=record.stage,
         native_state=seen.native_state or record.seen.native_state,
+        native_reason=seen.native_reason or record.seen.native_reason,
         state_reason=seen.state_reason or record.state_reason,
+        reason_code=seen.reason_code or record.seen.reason_code,
         start_time=seen.start_time or record.seen.start_time,
     )
     known = observe(record, adds, at)
@@ -174,7 +179,7 @@ def _overlay(old: Observation | None, new: Observation) -> Observation:
 def _sanitized(seen: Observation) -> Observation:
     """Drop what contradicts the state: the end of a running job, the run of a waiting one."""
     if not seen.state.is_final:
-        never = _OF_THE_END | _OF_A_RUN if seen.state.is_queued else _OF_THE_END
+        never = _OF_THE_END | (_OF_A_RUN if seen.state.is_queued else _OF_THE_WAIT)
         said = [name for name in never if getattr(seen, name) is not None]
         return replace(seen, **dict.fromkeys(said)) if said else seen  # type: ignore[arg-type]
     began, end = seen.start_time or seen.submit_time, seen.end_time

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Self
 
 from hpcq.domain.ids import JobUid, NativeId, SubmissionKey
-from hpcq.domain.states import FailureKind, JobState, JobStatus, Stage, status_of
+from hpcq.domain.states import FailureKind, JobState, JobStatus, ReasonCode, Stage, status_of
 
 __all__ = [
     "ArrayRange",
@@ -157,6 +157,10 @@ class Observation:
 
     Attributes:
         native_state: the scheduler's raw word (``qw``, ``PENDING``).
+        native_reason: its raw words for the reason beside it (``Resources``).
+        reason_code: the meaning of these; of a job that ended only where ``failure_kind`` does
+            not say all.
+        start_estimate: when the scheduler expects to start it; in detailed answers alone.
         stage: the finer point of ``state``, when there is one.
         exit_code: the script's exit status, 0 to 255; None when a signal ended it.
         exit_signal: the signal that ended it.
@@ -173,6 +177,9 @@ class Observation:
     native_state: str | None = None
     stage: Stage | None = None
     state_reason: str | None = None
+    native_reason: str | None = None
+    reason_code: ReasonCode | None = None
+    start_estimate: datetime | None = None
     failure_kind: FailureKind | None = None
     exit_code: int | None = None
     exit_signal: int | None = None

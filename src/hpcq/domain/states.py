@@ -14,6 +14,7 @@ __all__ = [
     "FailureKind",
     "JobState",
     "JobStatus",
+    "ReasonCode",
     "Stage",
     "may_move",
     "status_of",
@@ -44,11 +45,17 @@ class JobState(StrEnum):
         """True when the job waits to be started, held or not."""
         return self in _WAITING
 
+    @property
+    def is_held(self) -> bool:
+        """True when it waits and is not to be started before it is released."""
+        return self in _HELD
+
 
 _FINAL = frozenset({JobState.DONE, JobState.FAILED})
 _WAITING = frozenset(
     {JobState.QUEUED, JobState.QUEUED_HELD, JobState.REQUEUED, JobState.REQUEUED_HELD}
 )
+_HELD = frozenset({JobState.QUEUED_HELD, JobState.REQUEUED_HELD})
 
 _QUEUED, _QUEUED_HELD = JobState.QUEUED, JobState.QUEUED_HELD
 _REQUEUED, _REQUEUED_HELD = JobState.REQUEUED, JobState.REQUEUED_HELD
@@ -122,6 +129,31 @@ class FailureKind(StrEnum):
     NODE_FAILURE = "NODE_FAILURE"
     SCHEDULER_ERROR = "SCHEDULER_ERROR"
     UNKNOWN = "UNKNOWN"
+
+
+class ReasonCode(StrEnum):
+    """The reason for which a job waits, or never started; the same on every scheduler."""
+
+    WAITING_FOR_RESOURCES = "WAITING_FOR_RESOURCES"
+    """What it asks for is not free."""
+    WAITING_FOR_PRIORITY = "WAITING_FOR_PRIORITY"
+    """Other jobs come first."""
+    WAITING_FOR_DEPENDENCY = "WAITING_FOR_DEPENDENCY"
+    DEPENDENCY_NEVER_SATISFIED = "DEPENDENCY_NEVER_SATISFIED"
+    HELD_BY_USER = "HELD_BY_USER"
+    HELD_BY_OPERATOR = "HELD_BY_OPERATOR"
+    HELD_BY_SYSTEM = "HELD_BY_SYSTEM"
+    """By the scheduler itself, most often after an error."""
+    LIMIT_REACHED = "LIMIT_REACHED"
+    """A limit on what runs at once, or on what was used before."""
+    QUEUE_CLOSED = "QUEUE_CLOSED"
+    NOT_BEFORE_TIME = "NOT_BEFORE_TIME"
+    """A time has to come first."""
+    NODES_UNAVAILABLE = "NODES_UNAVAILABLE"
+    CANNOT_RUN = "CANNOT_RUN"
+    """It asks for more than there is, or for what it may not have."""
+    REQUEUED = "REQUEUED"
+    """It ran before, and nothing more is known."""
 
 
 def status_of(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 
 __all__ = ["Outcome", "StateMeaning"]
 
@@ -16,12 +16,14 @@ class StateMeaning:
         stage: the finer point of it.
         failure_kind: for FAILED; None where the exit status decides.
         reason: for a person, where the word alone says it.
+        code: the same for a program.
     """
 
     state: JobState
     stage: Stage | None = None
     failure_kind: FailureKind | None = None
     reason: str | None = None
+    code: ReasonCode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,14 @@ class Outcome:
         reason: for a person; None for success.
         exit_code: the script's, where it ended by itself.
         exit_signal: the signal that ended it.
+        code: what more than the kind of failure a program can be told.
     """
 
     failure_kind: FailureKind | None = None
     reason: str | None = None
     exit_code: int | None = None
     exit_signal: int | None = None
+    code: ReasonCode | None = None
 
     @property
     def state(self) -> JobState:

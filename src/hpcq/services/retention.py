@@ -87,6 +87,8 @@ class Retention:
         await self._empty("keys", pruner.prune_keys, at - keys)
         events = timedelta(days=settings.events_kept_days)
         await self._empty("events", pruner.prune_events, at - events)
+        queues = timedelta(days=settings.queue_usage_kept_days)
+        await self._empty("queues", pruner.prune_queue_samples, at - queues)
 
     async def _empty(
         self, what: str, prune: Callable[[datetime], Awaitable[int]], before: datetime

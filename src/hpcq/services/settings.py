@@ -91,6 +91,12 @@ class ServiceSettings(Section):
         example="public,10.20.0.0/16",
         shown="",
     )
+    queue_usage_kept_days: Days = setting(
+        7.0,
+        "The time that the service keeps the load of the queues, one sample a minute.",
+        allowed=DAYS,
+        example="90",
+    )
     submission_wait_seconds: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] = setting(
         5.0,
         "The time that a request waits until its job is found, if the scheduler's answer to "

@@ -26,6 +26,7 @@ from hpcq.services.listing.wire import WireFormat
 from hpcq.services.monitoring.job_details import DetailsReader, UsageReader
 from hpcq.services.monitoring.monitor import Monitor
 from hpcq.services.monitoring.vanished_jobs import VanishedJobs
+from hpcq.services.queue_usage import QueueUsage
 from hpcq.services.replicas import Replica
 from hpcq.services.retention import Retention
 from hpcq.services.settings import ServiceSettings
@@ -40,6 +41,7 @@ from hpcq.storage.jobs import JobStore
 from hpcq.storage.leases import Lease
 from hpcq.storage.pending_writes import PendingWrites
 from hpcq.storage.pruning import Pruner
+from hpcq.storage.queue_samples import QueueSamples
 from hpcq.storage.webhooks import WebhookStore
 
 __all__ = ["Services", "assemble"]
@@ -67,6 +69,7 @@ class Services:
     usage: UsageReader
     jobs: JobService
     cluster: ClusterReader
+    queue_usage: QueueUsage
     retention: Retention
     submission_check: SubmissionCheck
     webhooks: WebhookService
@@ -84,6 +87,7 @@ class Services:
             tasks.create_task(self.submission_check.run())
             tasks.create_task(self.webhooks.run())
             tasks.create_task(self.events.run())
+            tasks.create_task(self.queue_usage.run())
             if self.replica is None:
                 tasks.create_task(self.monitor.run())
             else:
@@ -189,6 +193,16 @@ def assemble(
     if store.is_shared:
         lease = Lease(database, me, timedelta(seconds=settings.replica_lease_seconds))
         replica = Replica(store, lease, publisher, table, monitor, settings, _LISTED_AT_MOST, clock)
+    cluster = ClusterReader(backend, interval, clock)
+    queue_usage = QueueUsage(
+        cluster,
+        table,
+        QueueSamples(database, holder),
+        lambda: replica is None or replica.is_leader,
+        timedelta(seconds=settings.stale_after_seconds),
+        timedelta(days=settings.queue_usage_kept_days),
+        clock,
+    )
     return Services(
         store=store,
         pending=pending,
@@ -198,7 +212,8 @@ def assemble(
         monitor=monitor,
         usage=usage,
         jobs=jobs,
-        cluster=ClusterReader(backend, interval, clock),
+        cluster=cluster,
+        queue_usage=queue_usage,
         retention=retention,
         submission_check=SubmissionCheck(backend),
         events=EventFeed(store),

@@ -13,6 +13,7 @@ from hpcq.storage.schema import (
     finished_jobs,
     idempotency_keys,
     jobs,
+    queue_samples,
     usage_samples,
     webhooks,
 )
@@ -84,6 +85,20 @@ class Pruner:
                 idempotency_keys.delete().where(ours, idempotency_keys.c.key.in_(keys))
             )
             return len(keys)
+
+        return await self._write(do)
+
+    async def prune_queue_samples(self, before: datetime) -> int:
+        """Delete the oldest hour of the samples of queues that were taken before that moment."""
+        minute, table = int(before.timestamp()) // 60, queue_samples
+
+        def do(transaction: Transaction) -> int:
+            connection, ours = transaction.connection, self._of(transaction, table)
+            oldest = connection.execute(sa.select(sa.func.min(table.c.minute)).where(ours)).scalar()
+            if oldest is None:
+                return 0
+            old = table.c.minute < min(minute, oldest + 60)
+            return connection.execute(table.delete().where(ours, old)).rowcount
 
         return await self._write(do)
 

@@ -14,6 +14,7 @@ __all__ = [
     "leases",
     "metadata",
     "program_numbers",
+    "queue_samples",
     "tokens",
     "usage_samples",
     "webhooks",
@@ -185,6 +186,22 @@ usage_samples = sa.Table(
     sa.Column("io_bytes", _SECONDS),
     sa.Column("io_wait_seconds", _SECONDS),
     sa.PrimaryKeyConstraint("uid", "second"),
+)
+
+queue_samples = sa.Table(
+    "queue_samples",
+    metadata,
+    _deployment(),
+    sa.Column("queue", sa.String, nullable=False),
+    sa.Column("minute", sa.Integer, nullable=False, comment="epoch seconds over 60"),
+    sa.Column("slots_total", sa.Integer),
+    sa.Column("slots_used", sa.Integer, nullable=False),
+    sa.Column("slots_queued", sa.Integer, nullable=False),
+    sa.Column("jobs_running", sa.Integer, nullable=False),
+    sa.Column("jobs_queued", sa.Integer, nullable=False),
+    sa.PrimaryKeyConstraint("deployment_id", "queue", "minute"),
+    sa.Index("queue_samples_by_time", "deployment_id", "minute"),
+    comment="The load of queues, one sample a minute.",
 )
 
 program_numbers = sa.Table(

@@ -144,6 +144,13 @@ class Server:
                 used += job["ncpus"]
                 busy[job["number"]] += 1
                 released |= self.start(job)
+            else:
+                # Recording qstat-f-json.queued of 23.06.06 (R: 8 A: 4 T: 8).
+                job["comment"] = (
+                    "Not Running: Insufficient amount of resource: ncpus "
+                    f"(R: {job['ncpus']} A: {total - used} T: {total})"
+                )
+                self.save(job)
         if released:
             self.schedule()
 

@@ -34,6 +34,7 @@ EXPECTED: Mapping[str, tuple[Mapping[Role, bool], Scope | None]] = {
     "summarizeJobs": (READ, Scope.JOBS_READ),
     "getCluster": (READ, Scope.JOBS_READ),
     "listQueues": (READ, Scope.JOBS_READ),
+    "getQueueUsage": (READ, Scope.JOBS_READ),
     "listNodes": (READ, Scope.JOBS_READ),
     "getJob": (READ, Scope.JOBS_READ),
     "getJobUsage": (READ, Scope.JOBS_READ),
@@ -164,7 +165,7 @@ async def test_access_without_a_good_token(site: Site, shown: str | None) -> Non
     headers = {} if shown is None else {"Authorization": shown}
     paths = [(method, path) for method, path, _ in operations(site.app)]
     for method, path in [*paths, ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/nothing")]:
-        where = path.format(jobId=site.jobs["ana"], path="run.sh", webhookId="none")
+        where = path.format(jobId=site.jobs["ana"], path="run.sh", name="all.q", webhookId="none")
         for spelling in (where, f"{where}/", f"/{where}", where.replace("o", "%6F", 1)):
             answer = await site.app.client.request(method, spelling, headers=headers)
             assert answer.status_code == 401, (method, spelling)
@@ -184,7 +185,7 @@ async def test_access_by_role(site: Site, role: Role) -> None:
     for method, path, name in operations(site.app):
         allowed, _ = EXPECTED[name]
         for job in (site.jobs["ana"], site.jobs["bob"], "99999"):
-            where = path.format(jobId=job, path="run.sh", webhookId="none")
+            where = path.format(jobId=job, path="run.sh", name="all.q", webhookId="none")
             answer = await site.ask(method, where, f"ana the {role.value}", json={})
             case = (role, method, where, answer.text)
             is_owners = (allowed is CHANGE or allowed is READ_OWN) and "{jobId}" in path
@@ -208,7 +209,7 @@ async def test_access_by_role(site: Site, role: Role) -> None:
 async def test_access_by_scope(site: Site, scope: Scope) -> None:
     for method, path, name in operations(site.app):
         _, needed = EXPECTED[name]
-        where = path.format(jobId=site.jobs["bob"], path="run.sh", webhookId="none")
+        where = path.format(jobId=site.jobs["bob"], path="run.sh", name="all.q", webhookId="none")
         answer = await site.ask(method, where, scope, json={})
         if needed in (None, scope):
             assert answer.status_code not in (401, 403), (scope, name, answer.text)
@@ -231,10 +232,10 @@ async def test_a_job_of_somebody_else_where_people_see_their_own(private: Site, 
             continue
         for known in (bobs, uid):
             answer = await private.ask(
-                method, path.format(jobId=known, path="run.sh", webhookId="none"), who
+                method, path.format(jobId=known, path="run.sh", name="all.q", webhookId="none"), who
             )
             unknown = await private.ask(
-                method, path.format(jobId=99999, path="run.sh", webhookId="none"), who
+                method, path.format(jobId=99999, path="run.sh", name="all.q", webhookId="none"), who
             )
             assert answer.status_code == 404
             # Word for word as for a job that is not there.

@@ -132,6 +132,7 @@ def _observation(job: Mapping[str, Any]) -> Observation:
         native_state=word,
         stage=meaning.stage,
         state_reason=reason,
+        reason_code=meaning.code,
         name=_word(job, "name"),
         owner=_word(job, "owner"),
         queue=_word(job, "queue"),

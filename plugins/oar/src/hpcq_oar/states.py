@@ -7,7 +7,7 @@ Sources: the checks of ``jobs.state`` in ``pg_structure.sql``, and ``check_end_o
 import signal
 from collections.abc import Sequence
 
-from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 from hpcq.schedulers.meanings import Outcome, StateMeaning
 
 __all__ = ["outcome_of", "state_of"]
@@ -15,7 +15,11 @@ __all__ = ["outcome_of", "state_of"]
 _STATES = {
     "Waiting": StateMeaning(JobState.QUEUED),
     # A job is inserted in this state, and becomes Waiting a moment later.
-    "Hold": StateMeaning(JobState.QUEUED_HELD, reason="It is held until it is released."),
+    "Hold": StateMeaning(
+        JobState.QUEUED_HELD,
+        reason="It is held until it is released.",
+        code=ReasonCode.HELD_BY_USER,
+    ),
     # An advance reservation that the scheduler has not confirmed.
     "toAckReservation": StateMeaning(JobState.QUEUED),
     "toLaunch": StateMeaning(JobState.QUEUED, Stage.DISPATCHING),

@@ -1,17 +1,26 @@
 """``/cluster``, ``/queues``, ``/nodes``: what the scheduler is, and what it has."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Self
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
+from pydantic import Field, model_validator
 
 from hpcq.api.context import Context, ContextDependency
 from hpcq.api.http_cache import age_headers
+from hpcq.api.job_query import OptionalTime
 from hpcq.api.problems import responses
-from hpcq.api.requests import NoQuery
-from hpcq.api.schemas import CapabilitiesOut, ClusterOut, NodeOut, QueueOut
-from hpcq.domain.units import gibibytes, now
+from hpcq.api.requests import NoQuery, RequestModel
+from hpcq.api.schemas import (
+    CapabilitiesOut,
+    ClusterOut,
+    NodeOut,
+    QueueOut,
+    QueuePointOut,
+    QueueUsageOut,
+)
+from hpcq.domain.units import format_time, gibibytes, now
 from hpcq.schedulers.base import Capabilities
 from hpcq.services.listing.job_table import Freshness
 from hpcq.services.listing.wire import request_name
@@ -72,6 +81,60 @@ async def list_queues(
         )
         for queue in seen.answer
     ]
+
+
+class QueueUsageQuery(RequestModel):
+    """The time whose load is asked for."""
+
+    since: OptionalTime = Field(
+        default=None, description="RFC 3339; a day before `until` unless given."
+    )
+    until: OptionalTime = Field(default=None, description="RFC 3339; now unless given.")
+    points: int = Field(
+        default=480, ge=1, le=2000, description="The most points; each is a mean over its step."
+    )
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise ValueError("since has to be earlier than until")
+        return self
+
+
+@router.get(
+    "/queues/{name}/usage",
+    operation_id="getQueueUsage",
+    summary="Read a queue's load over time",
+    responses=responses(404, 502, 503, 504),
+)
+async def get_queue_usage(
+    context: ContextDependency,
+    name: Annotated[str, Path(description="As in `GET /queues`.", examples=["batch"])],
+    query: Annotated[QueueUsageQuery, Query()],
+) -> QueueUsageOut:
+    """Read how many slots and jobs of a queue ran and waited, from samples of each minute.
+
+    Minutes in which the service did not run, or the scheduler did not answer, have no sample.
+    Samples are kept for `QUEUE_USAGE_KEPT_DAYS`.
+    """
+    history = await context.queue_usage.history(name, query.since, query.until, query.points)
+    return QueueUsageOut(
+        queue=name,
+        since=format_time(history.since),
+        until=format_time(history.until),
+        step=round(history.step.total_seconds()),
+        points=[
+            QueuePointOut(
+                time=format_time(point.at),
+                slots_total=point.slots_total,
+                slots_used=point.slots_used,
+                slots_queued=point.slots_queued,
+                jobs_running=point.jobs_running,
+                jobs_queued=point.jobs_queued,
+            )
+            for point in history.points
+        ],
+    )
 
 
 @router.get(

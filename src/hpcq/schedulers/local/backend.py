@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -21,6 +22,7 @@ from hpcq.domain.errors import (
 from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.domain.outputs import as_pattern, default_name
+from hpcq.domain.units import from_epoch
 from hpcq.execution.protocol import Runner
 from hpcq.schedulers.base import (
     Capabilities,
@@ -165,9 +167,19 @@ class LocalBackend:
         running = [job for job in jobs if job.phase == Phase.DISPATCHED]
         samples = await self._engine.runs.samples(running) if running else []
         usages = {j.number: build_usage(s) for j, s in zip(running, samples, strict=True)}
+        queued = any(job.phase == Phase.QUEUED for job in jobs)
+        starts = self._engine.planned_starts() if queued else {}
+        now = time.time()
         return Listing(
             observations=[
-                replace(job.observe(self._site), usage=usages.get(job.number)) for job in jobs
+                replace(
+                    job.observe(self._site),
+                    usage=usages.get(job.number),
+                    start_estimate=from_epoch(
+                        now + starts[job.number] if job.number in starts else None
+                    ),
+                )
+                for job in jobs
             ]
         )
 

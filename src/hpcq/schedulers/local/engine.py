@@ -68,6 +68,10 @@ class Engine:
         """The number of slots that jobs hold now."""
         return sum(job.spec.slots for job in self._holding.values())
 
+    def planned_starts(self) -> dict[int, float]:
+        """Return the seconds until queued jobs start, by number, as far as that is known."""
+        return self._queue.plan(self._holding.values())
+
     async def start(self, wake: Callable[[], None]) -> None:
         """Open the spool, recover its jobs, and go on with them.
 

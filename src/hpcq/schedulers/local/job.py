@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import cast
 
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey, Usage
-from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 from hpcq.domain.units import from_epoch
 from hpcq.schedulers.local.files import Result, Sample, ShepherdStart
 from hpcq.schedulers.local.processes import Process
@@ -85,6 +85,7 @@ class LocalJob:
         is_ending: it has ended, or will never start, and the spool does not say so yet.
         overtaken: the number of later jobs that started before it.
         note: the reason why it does not start, or end, although it could, or why it was held.
+        note_code: the same for a program, of a queued job.
     """
 
     number: int
@@ -104,6 +105,7 @@ class LocalJob:
     overtaken: int = 0
     stopped: int = 0
     note: str | None = None
+    note_code: ReasonCode | None = None
     _observation: Observation | None = field(default=None, repr=False)
 
     @classmethod
@@ -130,34 +132,40 @@ class LocalJob:
     def observe(self, site: Site) -> Observation:
         """Return the job as the service sees it; the same object until something changes."""
         if self._observation is None:
-            state, stage, word, reason = self._state()
+            state, stage, word, reason, code = self._state()
             self._observation = replace(
                 _build_observation(self.number, self.key, self.spec, self.submitted, site),
                 state=state,
                 stage=stage,
                 native_state=word,
                 state_reason=reason,
+                reason_code=code,
                 start_time=from_epoch(self.start_time),
                 hosts=(site.host,) if self.phase == Phase.DISPATCHED else None,
             )
         return self._observation
 
-    def _state(self) -> tuple[JobState, Stage | None, str, str | None]:
+    def _state(
+        self,
+    ) -> tuple[JobState, Stage | None, str, str | None, ReasonCode | None]:
         leaving = Stage.CANCELLING if self.is_ending else None
         if self.phase == Phase.HELD:
             reason = self.note or "It is held until someone releases it."
-            return JobState.QUEUED_HELD, leaving, "held", reason
+            code = ReasonCode.HELD_BY_SYSTEM if self.note else ReasonCode.HELD_BY_USER
+            return JobState.QUEUED_HELD, leaving, "held", reason, code
         if self.phase == Phase.QUEUED:
             slots = self.spec.slots
+            if self.note:
+                return JobState.QUEUED, leaving, "queued", self.note, self.note_code
             free = f"It waits for {slots} free slot{'s' if slots > 1 else ''}."
-            return JobState.QUEUED, leaving, "queued", self.note or free
+            return JobState.QUEUED, leaving, "queued", free, ReasonCode.WAITING_FOR_RESOURCES
         if self.is_ending:
-            return JobState.RUNNING, Stage.EXITING, "exiting", self.note
+            return JobState.RUNNING, Stage.EXITING, "exiting", self.note, None
         if self.cancel_requested:
-            return JobState.RUNNING, Stage.CANCELLING, "cancelling", None
+            return JobState.RUNNING, Stage.CANCELLING, "cancelling", None, None
         if self.shepherd is None:
-            return JobState.RUNNING, Stage.DISPATCHING, "starting", None
-        return JobState.RUNNING, None, "running", None
+            return JobState.RUNNING, Stage.DISPATCHING, "starting", None, None
+        return JobState.RUNNING, None, "running", None, None
 
 
 def finished_job(row: SpoolRow, site: Site) -> Observation:

@@ -23,16 +23,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from hpcq.domain.states import ReasonCode
 from hpcq.schedulers.local.job import LocalJob
 
 __all__ = [
     "BACKFILL_DEPTH",
     "MAX_OVERTAKES",
+    "PLANNED_JOBS",
     "Choice",
     "JobQueue",
     "RunningJob",
     "WaitingJob",
     "choose",
+    "plan",
 ]
 
 MAX_OVERTAKES = 16
@@ -40,6 +43,9 @@ MAX_OVERTAKES = 16
 
 BACKFILL_DEPTH = 500
 """The number of jobs behind the head that are considered."""
+
+PLANNED_JOBS = 100
+"""The number of jobs, the first in the queue, whose start is estimated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +153,40 @@ def _reservation(holding: Iterable[RunningJob], free: int, needed: int) -> tuple
     return None, 0
 
 
+def plan(
+    waiting: Iterable[WaitingJob], running: Iterable[RunningJob], total_slots: int
+) -> dict[int, float]:
+    """Return the seconds until each waiting job starts, if every job runs to its time limit.
+
+    A job that has to wait for one without a limit is left out, and so are those behind the first
+    `PLANNED_JOBS`.
+
+    Args:
+        waiting: the jobs that could start, earliest first.
+        running: the jobs that hold slots.
+        total_slots: the slots of the machine.
+    """
+    queue = list(islice(waiting, PLANNED_JOBS))
+    ends = [(job.seconds_left, job.slots) for job in running]
+    starts: dict[int, float] = {}
+    now = 0.0
+    while queue:
+        holding = [RunningJob(n, None if end is None else end - now) for end, n in ends]
+        chosen = set(choose(queue, holding, total_slots).start)
+        for job in queue:
+            if job.job in chosen:
+                starts[job.job] = now
+                limit = job.limit_seconds
+                ends.append((None if limit is None else now + limit, job.slots))
+        queue = [job for job in queue if job.job not in chosen]
+        following = min((end for end, _ in ends if end is not None), default=None)
+        if following is None:
+            break
+        now = following
+        ends = [(end, slots) for end, slots in ends if end is None or end > now]
+    return starts
+
+
 class JobQueue:
     """The queued jobs, by number. A job that comes back takes the place it had.
 
@@ -167,6 +207,7 @@ class JobQueue:
                 "now. It waits until INTERNAL_SCHEDULER_MAX_SLOTS is as large, or until it is "
                 "deleted; other jobs go before it."
             )
+            job.note_code = ReasonCode.CANNOT_RUN
             return
         is_last = not self._jobs or job.number > next(reversed(self._jobs))
         self._jobs[job.number] = job
@@ -185,6 +226,10 @@ class JobQueue:
         if choice.head is not None:
             self._jobs[choice.head].overtaken += choice.overtakes
         return [self._jobs.pop(number) for number in choice.start]
+
+    def plan(self, holding: Iterable[LocalJob]) -> dict[int, float]:
+        """Return the seconds until queued jobs start, by number; see `plan`."""
+        return plan(map(_waiting, self._jobs.values()), map(_running, holding), self._total_slots)
 
 
 def _waiting(job: LocalJob) -> WaitingJob:

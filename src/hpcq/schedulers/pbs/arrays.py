@@ -29,6 +29,7 @@ def as_task(native_id: NativeId, ended: Mapping[NativeId, Observation]) -> Obser
         state=JobState.FAILED,
         native_state=array.native_state,
         state_reason=array.state_reason if is_deleted else "Its array ended before it began.",
+        reason_code=array.reason_code if is_deleted else None,
         failure_kind=FailureKind.CANCELLED,
         name=array.name,
         owner=array.owner,

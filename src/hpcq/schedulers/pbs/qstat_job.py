@@ -7,7 +7,8 @@ from datetime import datetime
 
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
 from hpcq.domain.units import from_epoch
-from hpcq.schedulers.pbs.states import is_over, outcome_of, state_of
+from hpcq.schedulers.pbs.states import hold_of, is_over, outcome_of, state_of
+from hpcq.schedulers.pbs_family.comments import reason_in
 from hpcq.schedulers.pbs_family.values import (
     hosts_in,
     parse_duration,
@@ -32,12 +33,6 @@ _COMMA = re.compile(r"(?<!\\),")
 _CPUS = re.compile(r"(?:^|:)(?:ncpus=|ppn=)([0-9]{1,9})(?![0-9])")
 PLACEHOLDER = "^array_index^"
 """PBS puts the number of the task for it in the paths of outputs."""
-_HOLDS = {
-    "u": "It is held by its owner.",
-    "o": "It is held by an operator.",
-    "s": "It is held by PBS.",
-    "p": "It is held because its owner's password was refused.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +40,10 @@ class Record:
     """One job of an answer.
 
     Attributes:
-        observation: without its usage, which changes all the time.
+        observation: without its usage and the estimate, which change all the time.
         usage: what it has used so far, if it runs or ran.
+        start_estimate: when PBS expects to start it (``estimated.start_time``, if the site has it
+            computed; pbs_job_attributes(7B)).
         is_over: whether it has ended.
         is_array: whether it is a whole array; its id is then written without the brackets, for a
             `NativeId` never means more than one job.
@@ -56,11 +53,12 @@ class Record:
     usage: Usage | None
     is_over: bool
     is_array: bool
+    start_estimate: datetime | None = None
 
     @property
     def complete(self) -> Observation:
-        """The observation with its usage."""
-        return replace(self.observation, usage=self.usage)
+        """The observation with its usage and the estimate."""
+        return replace(self.observation, usage=self.usage, start_estimate=self.start_estimate)
 
 
 def record_of(
@@ -93,7 +91,9 @@ def record_of(
         )
     has_run = group_of(told, "resources_used") or (over and "Exit_status" in told)
     usage = usage_of(told, sampled) if has_run else None
-    return Record(observation, usage, over, job.is_array)
+    waits = observation.state.is_queued
+    estimate = parse_local_time(told.get("estimated.start_time")) if waits else None
+    return Record(observation, usage, over, job.is_array, estimate)
 
 
 def group_of(told: Mapping[str, str], name: str) -> dict[str, str]:
@@ -115,6 +115,7 @@ def _base(
         native_id=native_id,
         state=state_of(letter).state,
         native_state=letter,
+        native_reason=told.get("comment"),
         name=told.get("Job_Name"),
         owner=user,
         queue=told.get("queue"),
@@ -136,27 +137,20 @@ def _base(
 def _going_on(seen: Observation, letter: str, told: Mapping[str, str]) -> Observation:
     has_run = (parse_whole(told.get("run_count")) or 0) > 0
     word = state_of(letter, has_run=has_run)
-    comment = told.get("comment")
-    reason = word.reason
-    if word.state.is_queued:
-        reason = comment or _hold(told, letter) or word.reason
+    hold = None
+    if letter == "H":
+        kinds = told.get("Hold_Types") or ""
+        hold = hold_of(kinds, has_dependency=bool(told.get("depend")))
     waits = word.state.is_queued
+    comment = told.get("comment") if waits else None
     return replace(
         seen,
         state=word.state,
         stage=word.stage,
-        state_reason=reason,
+        state_reason=comment or (hold and hold.reason) or word.reason,
+        reason_code=(hold and hold.code) or word.code or reason_in(comment),
         start_time=None if waits else seen.start_time,
     )
-
-
-def _hold(told: Mapping[str, str], letter: str) -> str | None:
-    if letter != "H":
-        return None
-    if told.get("depend"):
-        return "It waits for the jobs that it depends on."
-    kinds = told.get("Hold_Types") or ""
-    return next((words for kind, words in _HOLDS.items() if kind in kinds), None)
 
 
 def _ended(seen: Observation, told: Mapping[str, str]) -> Observation:
@@ -179,6 +173,7 @@ def _ended(seen: Observation, told: Mapping[str, str]) -> Observation:
         seen,
         state=outcome.state,
         state_reason=reason,
+        reason_code=outcome.code,
         failure_kind=outcome.failure_kind,
         exit_code=outcome.exit_code,
         exit_signal=outcome.exit_signal,

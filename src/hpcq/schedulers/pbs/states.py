@@ -3,11 +3,11 @@
 import re
 from collections.abc import Mapping
 
-from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 from hpcq.schedulers.meanings import Outcome, StateMeaning
 from hpcq.schedulers.pbs_family.values import parse_duration, read_figure
 
-__all__ = ["is_over", "outcome_of", "state_of"]
+__all__ = ["hold_of", "is_over", "outcome_of", "state_of"]
 
 
 # qstat(1B), "Job States"; each but M and U was seen on 23.06 (recordings).
@@ -27,7 +27,11 @@ _MEANINGS: dict[str, StateMeaning] = {
     "U": StateMeaning(
         JobState.SUSPENDED, reason="It is suspended while somebody uses the workstation."
     ),
-    "W": StateMeaning(JobState.QUEUED, reason="It waits for the time that it was submitted for."),
+    "W": StateMeaning(
+        JobState.QUEUED,
+        reason="It waits for the time that it was submitted for.",
+        code=ReasonCode.NOT_BEFORE_TIME,
+    ),
 }
 _REQUEUED = {
     JobState.QUEUED: JobState.REQUEUED,
@@ -56,8 +60,32 @@ def state_of(letter: str, *, has_run: bool = False) -> StateMeaning:
         )
     if has_run and meaning.state in _REQUEUED:
         state, reason = _REQUEUED[meaning.state], "It ran before and was put back."
-        return StateMeaning(state, meaning.stage, reason=reason)
+        return StateMeaning(state, meaning.stage, reason=reason, code=meaning.code)
     return meaning
+
+
+_HOLDS = (
+    ("u", "It is held by its owner.", ReasonCode.HELD_BY_USER),
+    ("o", "It is held by an operator.", ReasonCode.HELD_BY_OPERATOR),
+    ("s", "It is held by PBS.", ReasonCode.HELD_BY_SYSTEM),
+    ("p", "It is held because its owner's password was refused.", ReasonCode.HELD_BY_SYSTEM),
+)
+
+
+def hold_of(kinds: str, *, has_dependency: bool) -> StateMeaning:
+    """Return what keeps a job in the state ``H``.
+
+    Args:
+        kinds: ``Hold_Types``: letters, ``n`` for none.
+        has_dependency: whether it depends on others.
+    """
+    held = JobState.QUEUED_HELD
+    if has_dependency:
+        reason = "It waits for the jobs that it depends on."
+        return StateMeaning(held, reason=reason, code=ReasonCode.WAITING_FOR_DEPENDENCY)
+    found = ((reason, code) for kind, reason, code in _HOLDS if kind in kinds)
+    reason_and_code = next(found, (None, None))
+    return StateMeaning(held, reason=reason_and_code[0], code=reason_and_code[1])
 
 
 _FAULT, _NODE = FailureKind.SCHEDULER_ERROR, FailureKind.NODE_FAILURE
@@ -198,7 +226,8 @@ def _without_status(deleted: bool, by: str, has_dependency: bool, began: bool) -
         return Outcome(FailureKind.CANCELLED, f"It was deleted{by}{when}.")
     if has_dependency and not began:
         reason = "It never began: what it depends on did not end as it has to."
-        return Outcome(FailureKind.CANCELLED, reason)
+        code = ReasonCode.DEPENDENCY_NEVER_SATISFIED
+        return Outcome(FailureKind.CANCELLED, reason, code=code)
     reason = "It left the queue without an exit status."
     return Outcome(FailureKind.SCHEDULER_ERROR, reason)
 

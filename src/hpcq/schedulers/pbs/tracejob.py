@@ -182,6 +182,7 @@ def _observation(
         state=outcome.state,
         native_state="F" if status is None else f"Exit_status={status}",
         state_reason=f"{outcome.reason} {_SOURCE}" if outcome.reason else None,
+        reason_code=outcome.code,
         failure_kind=outcome.failure_kind,
         exit_code=outcome.exit_code,
         exit_signal=outcome.exit_signal,

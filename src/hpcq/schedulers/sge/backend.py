@@ -12,6 +12,7 @@ from hpcq.domain.errors import JobNotFound, OutputParseError, SchedulerError
 from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.outputs import default_name
+from hpcq.domain.states import ReasonCode
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import (
     Capabilities,
@@ -85,7 +86,7 @@ class SgeBackend(CommandLineBackend):
         self._history = History(self._cli, accounting_path(options.environment), _now)
         self._cache = ParseCache(parse_element)
         self._listed: Mapping[NativeId, Observation] | None = None
-        self._errors: dict[NativeId, str | None] = {}
+        self._errors: dict[NativeId, Observation | None] = {}
 
     async def stop(self) -> None:
         """Let go of the accounting file."""
@@ -162,11 +163,8 @@ class SgeBackend(CommandLineBackend):
             self._errors |= dict.fromkeys(unknown)
             with contextlib.suppress(SchedulerError):
                 told = parse_qstat_details(await self._qstat_j(unknown), unknown, listed)
-                self._errors |= {seen.native_id: seen.state_reason for seen in told.observations}
-        return [
-            replace(seen, state_reason=self._errors[i]) if self._errors.get(i) else seen
-            for i, seen in listed.items()
-        ]
+                self._errors |= {seen.native_id: seen for seen in told.observations}
+        return [_with_error(seen, self._errors.get(i)) for i, seen in listed.items()]
 
     async def history(self, ids: Sequence[NativeId]) -> Listing:
         """Read the accounting file, or run ``qacct -j`` for each job where it is not readable."""
@@ -206,18 +204,43 @@ class SgeBackend(CommandLineBackend):
         return {seen.native_id for seen in told.observations}
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:
-        """Run ``qstat -j`` for up to 500 jobs at a time."""
+        """Run ``qstat -j`` for up to 500 jobs at a time, and ask who holds those that are held."""
         ids = [native_id for native_id in ids if is_job_id(native_id)]
         listed = await self._known_queue()
         if any(native_id not in listed for native_id in ids):
             await self.jobs()
             listed = await self._known_queue()
-        return join_listings(
+        listing = join_listings(
             [
                 parse_qstat_details(await self._qstat_j(batch), batch, listed)
                 for batch in batches(ids, _IDS_IN_ONE_COMMAND)
             ]
         )
+        observations = await self._with_holders(listing.observations)
+        return replace(listing, observations=observations)
+
+    async def _with_holders(self, observations: Sequence[Observation]) -> Sequence[Observation]:
+        """Tell a user's hold from an operator's, which ``qstat -j`` does not."""
+        held = [seen for seen in observations if seen.state.is_held and seen.reason_code is None]
+        owners = sorted({seen.owner for seen in held if seen.owner is not None})
+        if not owners:
+            return observations
+        argv = ("qstat", "-s", "hu", "-u", ",".join(owners), "-xml")
+        try:
+            listing = parse_qstat_xml(await self._cli.check_output(argv, listing=True))
+        except SchedulerError:
+            return observations
+        by_users = {seen.native_id for seen in listing.observations}
+        codes = {
+            seen.native_id: ReasonCode.HELD_BY_USER
+            if seen.native_id in by_users
+            else ReasonCode.HELD_BY_OPERATOR
+            for seen in held
+        }
+        return [
+            replace(seen, reason_code=codes.get(seen.native_id, seen.reason_code))
+            for seen in observations
+        ]
 
     async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         """Run ``qdel``; return whether the job was still waiting, and so leaves no record.
@@ -274,6 +297,12 @@ def create(options: SchedulerOptions, runner: Runner, settings: SgeSettings) -> 
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _with_error(seen: Observation, told: Observation | None) -> Observation:
+    if told is None:
+        return seen
+    return replace(seen, state_reason=told.state_reason, native_reason=told.native_reason)
 
 
 def _numbers(ids: Iterable[NativeId]) -> list[str]:

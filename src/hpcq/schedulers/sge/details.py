@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from hpcq.domain.errors import OutputParseError, SchedulerUnavailable, excerpt
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
-from hpcq.domain.states import JobState
+from hpcq.domain.states import JobState, ReasonCode
 from hpcq.domain.units import GIBIBYTE, from_epoch
 from hpcq.schedulers.base import Listing, ParseFailure
 from hpcq.schedulers.sge.outputs import PATH_VARIABLE
@@ -22,6 +22,7 @@ from hpcq.schedulers.sge.qstat_xml import (
     texts_of,
     without_environment,
 )
+from hpcq.schedulers.sge.states import reason_in
 from hpcq.schedulers.sge.submit import job_number
 
 __all__ = ["find_key", "parse_qstat_details"]
@@ -141,9 +142,13 @@ def _observation(
     joins = _text(job, "JB_merge_stderr") == "true"
     # Submitted through a wrapper: the arguments stand in the script, the queue knows none.
     was_piped = _text(job, "JB_script_file") == "STDIN"
+    depends_on = tuple(
+        number.text.strip()
+        for number in job.iterfind("JB_jid_predecessor_list//JRE_job_number")
+        if number.text and number.text.strip() != "0"
+    )
     return replace(
-        base,
-        state_reason=_state_reason(native_id, base, tasks, remarks),
+        _explained(native_id, base, tasks, remarks, waits_for_jobs=bool(depends_on)),
         name=_text(job, "JB_job_name") or base.name,
         owner=_text(job, "JB_owner") or base.owner,
         account=_text(job, "JB_project"),
@@ -162,12 +167,7 @@ def _observation(
         usage=_usage(tasks, now),
         array_job_id=job_number(native_id) if is_array else None,
         array_task_id=wanted,
-        depends_on=tuple(
-            number.text.strip()
-            for number in job.iterfind("JB_jid_predecessor_list//JRE_job_number")
-            if number.text and number.text.strip() != "0"
-        )
-        or None,
+        depends_on=depends_on or None,
         submission_key=_key(job),
     )
 
@@ -183,20 +183,36 @@ def _state(
     return Observation(native_id=native_id, state=state)
 
 
-def _state_reason(
+def _explained(
     native_id: NativeId,
     base: Observation,
     tasks: Sequence[ElementTree.Element],
     remarks: Remarks,
-) -> str | None:
-    errors = [text for task in tasks for text in texts_of(task, ".//QIM_message")]
+    *,
+    waits_for_jobs: bool,
+) -> Observation:
+    """Return the job with why it waits; these documents do not tell who holds one."""
+    errors = "; ".join(text for task in tasks for text in texts_of(task, ".//QIM_message"))
     if errors:
-        told = f"Grid Engine says: {'; '.join(errors)}"
-        return " ".join(filter(None, (base.state_reason, told)))[:_REASON_CHARACTERS]
-    said = remarks.of_jobs.get(job_number(native_id)) or remarks.of_all
+        told = " ".join(filter(None, (base.state_reason, f"Grid Engine says: {errors}")))
+        return replace(
+            base,
+            state_reason=told[:_REASON_CHARACTERS],
+            native_reason=errors[:_REASON_CHARACTERS],
+        )
+    of_job = remarks.of_jobs.get(job_number(native_id), ())
+    said = "; ".join(dict.fromkeys(of_job or remarks.of_all))
     if not base.state.is_queued or not said:
-        return base.state_reason
-    return f"It waits: {'; '.join(dict.fromkeys(said))}."[:_REASON_CHARACTERS]
+        return base
+    code = reason_in((*of_job, *remarks.of_all))
+    if base.state.is_held:
+        code = ReasonCode.WAITING_FOR_DEPENDENCY if waits_for_jobs else None
+    return replace(
+        base,
+        state_reason=f"It waits: {said}."[:_REASON_CHARACTERS],
+        native_reason=said[:_REASON_CHARACTERS],
+        reason_code=base.reason_code or code,
+    )
 
 
 def _usage(tasks: Sequence[ElementTree.Element], now: datetime) -> Usage | None:

@@ -91,6 +91,7 @@ def _observations(number: NativeId, fields: dict[str, str]) -> tuple[Observation
         native_state=fields["state"],
         stage=word.stage,
         state_reason=word.reason,
+        reason_code=word.code,
         name=fields.get("full_job_name") or fields.get("JB_name") or None,
         owner=fields.get("JB_owner") or None,
         queue=queue or None,

@@ -2,10 +2,10 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 from hpcq.domain.units import parse_clock
 from hpcq.schedulers.meanings import Outcome, StateMeaning
 
@@ -18,6 +18,7 @@ __all__ = [
     "memory_specifier",
     "outcome_of",
     "read_limits",
+    "reason_in",
     "signal_of",
     "state_of",
 ]
@@ -97,13 +98,42 @@ def state_of(word: str) -> StateMeaning:
         return StateMeaning(
             JobState.UNDETERMINED, reason=f"Grid Engine's state {word!r} is not a known one."
         )
-    state, stage, reason = known.state, known.stage, known.reason
+    state, stage, reason, code = known.state, known.stage, known.reason, None
     if "E" in letters:
         state = _REQUEUED_HELD if "R" in letters else _HELD
-        reason = _IN_ERROR
+        reason, code = _IN_ERROR, ReasonCode.HELD_BY_SYSTEM
     if "d" in letters:
         stage = Stage.CANCELLING
-    return StateMeaning(state, stage, reason=reason)
+    return StateMeaning(state, stage, reason=reason, code=code)
+
+
+# The messages of 8.1.9 (msg_schedd.h); a job may have several, and the first row decides.
+_REMARKS = tuple(
+    (re.compile(pattern), code)
+    for pattern, code in (
+        (r"because of job dependencies", ReasonCode.WAITING_FOR_DEPENDENCY),
+        (r"execution time not reached", ReasonCode.NOT_BEFORE_TIME),
+        (
+            r"user limitations|exceeds limit|exceeding limit|dynamical limit",
+            ReasonCode.LIMIT_REACHED,
+        ),
+        (
+            r"only offers [0-9]+ slots|not available for parallel job"
+            r"|because (?:it is|they are) full|overload|insufficient slots|\(-l .*\) cannot run",
+            ReasonCode.WAITING_FOR_RESOURCES,
+        ),
+        (r"temporarily not available", ReasonCode.NODES_UNAVAILABLE),
+        (r"because (?:it is|they are) (?:suspended|disabled)", ReasonCode.QUEUE_CLOSED),
+    )
+)
+
+
+def reason_in(remarks: Iterable[str]) -> ReasonCode | None:
+    """Return the meaning of what the scheduler says of a waiting job; None when it is not known."""
+    said = list(remarks)
+    return next(
+        (code for pattern, code in _REMARKS if any(pattern.search(text) for text in said)), None
+    )
 
 
 def is_in_error(word: str | None) -> bool:

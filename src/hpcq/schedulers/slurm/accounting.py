@@ -191,6 +191,7 @@ def _observe(native_id: NativeId, run: _Run) -> Observation | None:
         state=meaning.state,
         native_state=row["State"],
         state_reason=outcome.reason,
+        reason_code=outcome.code,
         failure_kind=outcome.failure_kind,
         exit_code=outcome.exit_code,
         exit_signal=outcome.exit_signal,

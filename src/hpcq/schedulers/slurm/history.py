@@ -28,9 +28,10 @@ __all__ = ["History", "combine"]
 _ACCOUNTING_GRACE = timedelta(seconds=5)
 """Time after a job's end in which its accounting record, which alone has its usage, is waited for
 before the controller's word is taken."""
-_OUTCOME = ("failure_kind", "state_reason", "exit_code", "exit_signal")
+_OUTCOME = ("failure_kind", "state_reason", "reason_code", "exit_code", "exit_signal")
 _UNCLEAR = (FailureKind.UNKNOWN, FailureKind.NON_ZERO_EXIT)
-_NAMES = tuple(field.name for field in fields_of(Observation))
+# The code belongs to the words of whoever tells the end.
+_NAMES = tuple(field.name for field in fields_of(Observation) if field.name != "reason_code")
 
 
 class History:
@@ -190,7 +191,10 @@ def _complete(accounted: Observation, over: dict[NativeId, Observation]) -> Obse
         return accounted
     gaps = {name: getattr(seen, name) for name in _NAMES if getattr(accounted, name) is None}
     gaps["name"] = seen.name
-    if accounted.failure_kind in _UNCLEAR and seen.failure_kind not in (None, FailureKind.UNKNOWN):
+    is_unclear = accounted.failure_kind in _UNCLEAR
+    # At first sacct has no reason beside a state (seen in 22.05); it names whoever cancelled a job.
+    lacks_reason = accounted.native_state == "CANCELLED" and seen.reason_code is not None
+    if (is_unclear and seen.failure_kind not in (None, FailureKind.UNKNOWN)) or lacks_reason:
         gaps |= {name: getattr(seen, name) for name in _OUTCOME}
     return recognise_memory_kill(replace(accounted, **gaps))
 

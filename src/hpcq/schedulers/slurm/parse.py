@@ -19,7 +19,7 @@ from hpcq.schedulers.slurm.commands import (
     Marks,
 )
 from hpcq.schedulers.slurm.outputs import expand_output_path
-from hpcq.schedulers.slurm.states import describe_reason, meaning_of, outcome_of
+from hpcq.schedulers.slurm.states import meaning_of, outcome_of, reason_of
 
 __all__ = [
     "find_key",
@@ -170,6 +170,8 @@ def _observe(columns: dict[str, str]) -> Observation:
     restarts = fields.integer(columns["restarts"])
     array, task = fields.array_of(native_id)
     waits = meaning.state.is_queued
+    reason = reason_of(columns["reason"]) if waits else None
+    words = None if reason is None else reason.words
     hosts = fields.known(columns["hosts"])
     command = fields.known(columns["command"])
     return Observation(
@@ -177,13 +179,15 @@ def _observe(columns: dict[str, str]) -> Observation:
         state=_PUT_BACK.get(meaning.state, meaning.state) if restarts else meaning.state,
         native_state=state,
         stage=meaning.stage,
-        state_reason=describe_reason(columns["reason"]) if waits else meaning.reason,
+        native_reason=columns["reason"] if reason else None,
+        state_reason=words if waits else meaning.reason,
+        reason_code=(reason and reason.code) or meaning.code,
         name=columns["name"],
         owner=fields.known(columns["owner"]),
         queue=fields.known(columns["queue"]),
         account=fields.known(columns["account"]),
         submit_time=fields.moment(columns["submit"]),
-        # Before the start this column is the scheduler's guess.
+        # Before the start this column is the scheduler's guess, another one all the time.
         start_time=None if waits else fields.moment(columns["start"]),
         working_directory=fields.known(columns["directory"]),
         script_file=_script_of(command),
@@ -220,6 +224,7 @@ def _observe_details(columns: dict[str, str]) -> Observation:
     )
     changes: dict[str, object] = {
         "memory_limit_bytes": None if memory is None else int(memory),
+        "start_estimate": fields.moment(columns["start"]) if listed.state.is_queued else None,
         "stdout_path": stdout,
         # Since 24.11 nothing stands there when both go to one file.
         "stderr_path": stderr if fields.known(columns["stderr"]) else stdout,
@@ -239,6 +244,7 @@ def _ending(listed: Observation, columns: dict[str, str]) -> dict[str, object]:
     return {
         "failure_kind": outcome.failure_kind,
         "state_reason": outcome.reason,
+        "reason_code": outcome.code,
         "exit_code": outcome.exit_code,
         "exit_signal": outcome.exit_signal,
         "end_time": fields.moment(columns["end"]),

@@ -7,16 +7,18 @@ Sources: squeue(1) and sacct(1), JOB STATE CODES and JOB REASON CODES, of 22.05 
 import functools
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 from hpcq.schedulers.meanings import Outcome, StateMeaning
 
 __all__ = [
     "NEVER_SATISFIED",
     "STATES",
-    "describe_reason",
+    "Reason",
     "meaning_of",
     "outcome_of",
+    "reason_of",
 ]
 
 
@@ -29,20 +31,26 @@ STATES: Mapping[str, StateMeaning] = {
     "PENDING": StateMeaning(JobState.QUEUED),
     # Held, because the reservation it asked for was deleted.
     "RESV_DEL_HOLD": StateMeaning(
-        JobState.QUEUED_HELD, reason="Held: its reservation was deleted (RESV_DEL_HOLD)."
+        JobState.QUEUED_HELD,
+        reason="Held: its reservation was deleted (RESV_DEL_HOLD).",
+        code=ReasonCode.HELD_BY_SYSTEM,
     ),
     # Put back into the queue of another cluster of the federation.
     "REQUEUE_FED": StateMeaning(JobState.REQUEUED),
     # Put back into the queue and held, after an error or by an administrator.
     "REQUEUE_HOLD": StateMeaning(
-        JobState.REQUEUED_HELD, reason="Put back into the queue and held (REQUEUE_HOLD)."
+        JobState.REQUEUED_HELD,
+        reason="Put back into the queue and held (REQUEUE_HOLD).",
+        code=ReasonCode.HELD_BY_SYSTEM,
     ),
     # Being put back; sacct keeps the run that was broken off under this word.
     "REQUEUED": StateMeaning(JobState.REQUEUED),
     # Requeued and held with a mark that the site gives certain exit codes
     # (RequeueExitHold in slurm.conf(5)).
     "SPECIAL_EXIT": StateMeaning(
-        JobState.REQUEUED_HELD, reason="Put back and held for its exit code (SPECIAL_EXIT)."
+        JobState.REQUEUED_HELD,
+        reason="Put back and held for its exit code (SPECIAL_EXIT).",
+        code=ReasonCode.HELD_BY_SYSTEM,
     ),
     # Nodes are allocated and being booted or prepared.
     "CONFIGURING": StateMeaning(JobState.QUEUED, Stage.DISPATCHING),
@@ -100,53 +108,89 @@ _HELD = frozenset(
     }
 )
 
-_REASONS: Mapping[str, str] = {
-    "AccountNotAllowed": "Its account may not use the partition",
-    "AccountingPolicy": "A limit of its account or quality of service is reached",
-    "BadConstraints": "Its constraints cannot be satisfied",
-    "BeginTime": "Its earliest start time is not reached",
-    "BurstBufferOperation": "A burst buffer operation failed",
-    "BurstBufferResources": "Waiting for burst buffer space",
-    "BurstBufferStageIn": "Its data are being staged in",
-    "Cleaning": "Its previous run is being cleaned up",
-    "DeadLine": "It cannot end before its deadline",
-    "Dependency": "Waiting for another job",
-    "DependencyNeverSatisfied": "The job it depends on did not end as required; it will never run",
-    "FedJobLock": "Waiting for the other clusters of the federation",
-    "FrontEndDown": "No front-end node is available",
-    "InactiveLimit": "It reached the system's limit of inactivity",
-    "InvalidAccount": "Its account is not valid",
-    "InvalidQOS": "Its quality of service is not valid",
-    "JobArrayTaskLimit": "As many tasks of its array run as may run at once",
-    "JobHeldAdmin": "Held by an administrator",
-    "JobHeldUser": "Held by its owner",
-    "JobHoldMaxRequeue": "Held: it was put back too often",
-    "JobLaunchFailure": "It could not be launched",
-    "Licenses": "Waiting for a license",
-    "MaxMemPerLimit": "It asks for more memory than its limit allows",
-    "MaxRequeue": "It was put back too often",
-    "NodeDown": "A node it needs is down",
-    "NonZeroExitCode": "It exited with a non-zero code",
-    "OutOfMemory": "It ran out of memory",
-    "PartitionConfig": "It asks for more than its partition has or allows",
-    "PartitionDown": "Its partition is down",
-    "PartitionInactive": "Its partition is inactive",
-    "PartitionNodeLimit": "It asks for more nodes than its partition allows",
-    "PartitionTimeLimit": "Its time limit exceeds that of its partition",
-    "Priority": "Jobs with a higher priority wait for the same partition",
-    "Prolog": "The prolog runs",
-    "QOSNotAllowed": "Its quality of service may not use the partition",
-    "QOSUsageThreshold": "Its quality of service requires more recent use",
-    "ReqNodeNotAvail": "A node it asks for is not available",
-    "Reservation": "Waiting for its reservation",
-    "ReservationDeleted": "Its reservation was deleted",
-    "Resources": "Waiting for resources",
-    "SchedDefer": "Scheduling is put off",
-    "SystemFailure": "Slurm, a file system or the network failed",
-    "TimeLimit": "It reached its time limit",
-    "WaitingForScheduling": "Slurm has not considered it yet",
-    "launch_failed_requeued_held": "Held: it could not be launched",
-    "job_requeued_in_held_state": "Put back into the queue and held",
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Slurm's reason, in words and for a program."""
+
+    words: str
+    code: ReasonCode | None = None
+
+
+_REASONS: Mapping[str, Reason] = {
+    "AccountNotAllowed": Reason("Its account may not use the partition", ReasonCode.CANNOT_RUN),
+    "AccountingPolicy": Reason(
+        "A limit of its account or quality of service is reached", ReasonCode.LIMIT_REACHED
+    ),
+    "BadConstraints": Reason("Its constraints cannot be satisfied", ReasonCode.CANNOT_RUN),
+    "BeginTime": Reason("Its earliest start time is not reached", ReasonCode.NOT_BEFORE_TIME),
+    "BurstBufferOperation": Reason("A burst buffer operation failed"),
+    "BurstBufferResources": Reason(
+        "Waiting for burst buffer space", ReasonCode.WAITING_FOR_RESOURCES
+    ),
+    "BurstBufferStageIn": Reason("Its data are being staged in", ReasonCode.WAITING_FOR_RESOURCES),
+    "Cleaning": Reason("Its previous run is being cleaned up", ReasonCode.REQUEUED),
+    "DeadLine": Reason("It cannot end before its deadline", ReasonCode.CANNOT_RUN),
+    "Dependency": Reason("Waiting for another job", ReasonCode.WAITING_FOR_DEPENDENCY),
+    "DependencyNeverSatisfied": Reason(
+        "The job it depends on did not end as required; it will never run",
+        ReasonCode.DEPENDENCY_NEVER_SATISFIED,
+    ),
+    "FedJobLock": Reason("Waiting for the other clusters of the federation"),
+    "FrontEndDown": Reason("No front-end node is available", ReasonCode.NODES_UNAVAILABLE),
+    "InactiveLimit": Reason("It reached the system's limit of inactivity"),
+    "InvalidAccount": Reason("Its account is not valid", ReasonCode.CANNOT_RUN),
+    "InvalidQOS": Reason("Its quality of service is not valid", ReasonCode.CANNOT_RUN),
+    "JobArrayTaskLimit": Reason(
+        "As many tasks of its array run as may run at once", ReasonCode.LIMIT_REACHED
+    ),
+    "JobHeldAdmin": Reason("Held by an administrator", ReasonCode.HELD_BY_OPERATOR),
+    "JobHeldUser": Reason("Held by its owner", ReasonCode.HELD_BY_USER),
+    "JobHoldMaxRequeue": Reason("Held: it was put back too often", ReasonCode.HELD_BY_SYSTEM),
+    "JobLaunchFailure": Reason("It could not be launched"),
+    "Licenses": Reason("Waiting for a license", ReasonCode.WAITING_FOR_RESOURCES),
+    "MaxMemPerLimit": Reason(
+        "It asks for more memory than its limit allows", ReasonCode.CANNOT_RUN
+    ),
+    "MaxRequeue": Reason("It was put back too often"),
+    "NodeDown": Reason("A node it needs is down", ReasonCode.NODES_UNAVAILABLE),
+    "NonZeroExitCode": Reason("It exited with a non-zero code"),
+    "OutOfMemory": Reason("It ran out of memory"),
+    "PartitionConfig": Reason(
+        "It asks for more than its partition has or allows", ReasonCode.CANNOT_RUN
+    ),
+    "PartitionDown": Reason("Its partition is down", ReasonCode.QUEUE_CLOSED),
+    "PartitionInactive": Reason("Its partition is inactive", ReasonCode.QUEUE_CLOSED),
+    "PartitionNodeLimit": Reason(
+        "It asks for more nodes than its partition allows", ReasonCode.CANNOT_RUN
+    ),
+    "PartitionTimeLimit": Reason(
+        "Its time limit exceeds that of its partition", ReasonCode.CANNOT_RUN
+    ),
+    "Priority": Reason(
+        "Jobs with a higher priority wait for the same partition", ReasonCode.WAITING_FOR_PRIORITY
+    ),
+    "Prolog": Reason("The prolog runs"),
+    "QOSNotAllowed": Reason(
+        "Its quality of service may not use the partition", ReasonCode.CANNOT_RUN
+    ),
+    "QOSUsageThreshold": Reason(
+        "Its quality of service requires more recent use", ReasonCode.LIMIT_REACHED
+    ),
+    "ReqNodeNotAvail": Reason("A node it asks for is not available", ReasonCode.NODES_UNAVAILABLE),
+    "Reservation": Reason("Waiting for its reservation", ReasonCode.NOT_BEFORE_TIME),
+    "ReservationDeleted": Reason("Its reservation was deleted", ReasonCode.HELD_BY_SYSTEM),
+    "Resources": Reason("Waiting for resources", ReasonCode.WAITING_FOR_RESOURCES),
+    "SchedDefer": Reason("Scheduling is put off"),
+    "SystemFailure": Reason("Slurm, a file system or the network failed"),
+    "TimeLimit": Reason("It reached its time limit"),
+    "WaitingForScheduling": Reason("Slurm has not considered it yet"),
+    "launch_failed_requeued_held": Reason(
+        "Held: it could not be launched", ReasonCode.HELD_BY_SYSTEM
+    ),
+    "job_requeued_in_held_state": Reason(
+        "Put back into the queue and held", ReasonCode.HELD_BY_SYSTEM
+    ),
 }
 
 # QOSMaxCpuPerUserLimit, AssocGrpMemMinutes … are made up of scope, kind and resource; there are
@@ -202,7 +246,7 @@ def meaning_of(word: str, reason: str | None = None) -> StateMeaning:
 
 
 @functools.lru_cache(maxsize=1024)
-def describe_reason(reason: str | None) -> str | None:
+def reason_of(reason: str | None) -> Reason | None:
     """Return why a job waits, in words with Slurm's own behind them; None for no reason.
 
     Args:
@@ -212,14 +256,14 @@ def describe_reason(reason: str | None) -> str | None:
     if reason is None or reason in {"", "None"}:
         return None
     word = _normal(reason.split(",", 1)[0])
-    text = _REASONS.get(word)
-    if text is None:
+    known = _REASONS.get(word)
+    if known is None:
         limit = _LIMIT.fullmatch(word)
         if limit is None:
-            return reason
+            return Reason(reason)
         whose = "the account or quality of service" if limit[1] else "the site"
-        text = f"A limit of {whose} is reached"
-    return f"{text} ({reason})"
+        known = Reason(f"A limit of {whose} is reached", ReasonCode.LIMIT_REACHED)
+    return Reason(f"{known.words} ({reason})", known.code)
 
 
 def _describe_signal(number: int) -> str:
@@ -253,21 +297,23 @@ def outcome_of(
         waited_for: the reason beside the state, for which it waited last.
     """
     meaning = meaning_of(state)
+    waited = reason_of(waited_for)
     if meaning.state is JobState.DONE:
         return Outcome(exit_code=code if has_run else None)
     # 125 and the like are Slurm's own marks, not signals (OUT_OF_MEMORY is 0:125).
     real_signal = signal if has_run and 0 < signal <= _LAST_SIGNAL else None
     exit_code = code or None if has_run else None
     if meaning.failure_kind is not None:
-        reason = meaning.reason
         if by is not None:
-            reason = f"It was cancelled by the user with uid {by}."
-        elif not has_run and waited_for == NEVER_SATISFIED:
-            reason = f"{describe_reason(waited_for)}."
+            reason: str | None = f"It was cancelled by the user with uid {by}."
+        elif not has_run and waited is not None and waited_for == NEVER_SATISFIED:
+            return Outcome(meaning.failure_kind, f"{waited.words}.", code=waited.code)
+        else:
+            reason = meaning.reason
         return Outcome(meaning.failure_kind, reason, exit_code, real_signal)
     if not has_run:
-        why = describe_reason(waited_for)
-        reason = "Slurm could not run it as it was asked to" + (f": {why}." if why else ".")
+        reason = "Slurm could not run it as it was asked to"
+        reason += f": {waited.words}." if waited else "."
         return Outcome(FailureKind.SCHEDULER_ERROR, reason)
     if signal == _LAUNCH_FAILED and not code:
         return Outcome(

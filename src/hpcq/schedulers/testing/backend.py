@@ -42,6 +42,7 @@ class Backend:
             seconds to start.
         tells_removals: whether a running job that an administrator ended is told from one that
             was killed.
+        explains_waits: whether it tells why a job waits.
         directives: lines of a script that name the job ``theirs`` and send its output to
             ``theirs.out``.
         obeys_directives: whether the scheduler reads them.
@@ -62,6 +63,7 @@ class Backend:
     obeys_directives: bool = True
     administrator: str | None = None
     tells_removals: bool = True
+    explains_waits: bool = True
     writes_output_at_once: bool = True
     every_nth_value: int = 1
 

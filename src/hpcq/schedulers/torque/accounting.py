@@ -235,6 +235,7 @@ def _observation(
         state=outcome.state,
         native_state="C" if status is None else f"exit_status={status}",
         state_reason=outcome.reason,
+        reason_code=outcome.code,
         failure_kind=outcome.failure_kind,
         exit_code=outcome.exit_code,
         exit_signal=outcome.exit_signal,

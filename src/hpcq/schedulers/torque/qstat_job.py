@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from hpcq.domain.jobs import Observation, SubmissionKey
-from hpcq.domain.states import JobState
+from hpcq.domain.states import JobState, ReasonCode
 from hpcq.schedulers.meanings import Outcome, StateMeaning
+from hpcq.schedulers.pbs_family.comments import reason_in
 from hpcq.schedulers.pbs_family.values import (
     hosts_in,
     parse_duration,
@@ -89,7 +91,9 @@ def observe(attributes: Attributes, account: str | None, now: datetime) -> Obser
         state=word.state,
         native_state=letter,
         stage=word.stage,
+        native_reason=attributes.get("comment", "").strip() or None,
         state_reason=word.reason,
+        reason_code=word.code,
         failure_kind=None if outcome is None else outcome.failure_kind,
         exit_code=None if outcome is None else outcome.exit_code,
         exit_signal=None if outcome is None else outcome.exit_signal,
@@ -170,7 +174,10 @@ def _word(attributes: Attributes, letter: str, outcome: Outcome | None) -> State
     if outcome is not None:
         comment = attributes.get("comment", "")
         is_told = comment.startswith(_DELETED_FOR)
-        return StateMeaning(outcome.state, reason=comment if is_told else outcome.reason)
+        if is_told:
+            code = ReasonCode.DEPENDENCY_NEVER_SATISFIED
+            return StateMeaning(outcome.state, reason=comment, code=code)
+        return StateMeaning(outcome.state, reason=outcome.reason, code=outcome.code)
     word = state_of(
         letter,
         attributes.get("Hold_Types", ""),
@@ -178,9 +185,8 @@ def _word(attributes: Attributes, letter: str, outcome: Outcome | None) -> State
         parse_whole(attributes.get("start_count")) or 0,
     )
     if word.reason is None and word.state in (JobState.QUEUED, JobState.REQUEUED):
-        return StateMeaning(
-            word.state, word.stage, reason=attributes.get("comment", "").strip() or None
-        )
+        comment = attributes.get("comment", "").strip()
+        return replace(word, reason=comment or None, code=reason_in(comment))
     return word
 
 

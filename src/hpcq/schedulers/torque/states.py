@@ -1,8 +1,9 @@
 """Meanings of Torque's state letters, holds and exit statuses."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 from hpcq.schedulers.meanings import Outcome, StateMeaning
 
 __all__ = ["WRAPPED_SIGNAL", "outcome_of", "state_of"]
@@ -13,7 +14,9 @@ _STATES: Mapping[str, StateMeaning] = {
     "Q": StateMeaning(JobState.QUEUED),
     "H": StateMeaning(JobState.QUEUED_HELD),
     "W": StateMeaning(
-        JobState.QUEUED, reason="It waits for the time before which it is not to start."
+        JobState.QUEUED,
+        reason="It waits for the time before which it is not to start.",
+        code=ReasonCode.NOT_BEFORE_TIME,
     ),
     "T": StateMeaning(
         JobState.QUEUED, Stage.DISPATCHING, reason="It is on its way to another queue or server."
@@ -24,11 +27,14 @@ _STATES: Mapping[str, StateMeaning] = {
 }
 # qhold(1B), "-h hold_list".
 _HOLDS = {
-    "u": "by its owner",
-    "o": "by an operator",
-    "s": "by the system",
-    "p": "because its owner's password failed",
+    "u": ("by its owner", ReasonCode.HELD_BY_USER),
+    "o": ("by an operator", ReasonCode.HELD_BY_OPERATOR),
+    "s": ("by the system", ReasonCode.HELD_BY_SYSTEM),
+    "p": ("because its owner's password failed", ReasonCode.HELD_BY_SYSTEM),
 }
+
+
+_WEIGHTS = (ReasonCode.HELD_BY_USER, ReasonCode.HELD_BY_SYSTEM, ReasonCode.HELD_BY_OPERATOR)
 
 
 def state_of(letter: str, holds: str = "", depend: str = "", start_count: int = 0) -> StateMeaning:
@@ -46,21 +52,29 @@ def state_of(letter: str, holds: str = "", depend: str = "", start_count: int = 
             JobState.UNDETERMINED, reason=f"Torque's state {letter[:20]!r} is not a known one."
         )
     if letter == "H" and holds == "l":
-        word = StateMeaning(JobState.QUEUED, reason="It waits until fewer jobs of its array run.")
+        reason = "It waits until fewer jobs of its array run."
+        word = StateMeaning(JobState.QUEUED, reason=reason, code=ReasonCode.LIMIT_REACHED)
     elif letter == "H":
-        word = StateMeaning(word.state, reason=_hold_reason(holds, depend))
+        word = _hold(holds, depend)
     if start_count > 0 and word.state is JobState.QUEUED:
-        return StateMeaning(JobState.REQUEUED, word.stage, reason=word.reason)
+        return replace(word, state=JobState.REQUEUED)
     if start_count > 0 and word.state is JobState.QUEUED_HELD:
-        return StateMeaning(JobState.REQUEUED_HELD, word.stage, reason=word.reason)
+        return replace(word, state=JobState.REQUEUED_HELD)
     return word
 
 
-def _hold_reason(holds: str, depend: str) -> str:
+def _hold(holds: str, depend: str) -> StateMeaning:
+    held = JobState.QUEUED_HELD
     if "s" in holds and "after" in depend:
-        return "It waits for the jobs that it depends on."
-    words = [_HOLDS[letter] for letter in holds if letter in _HOLDS]
-    return f"It is held {', '.join(words)}." if words else "It is held."
+        reason = "It waits for the jobs that it depends on."
+        return StateMeaning(held, reason=reason, code=ReasonCode.WAITING_FOR_DEPENDENCY)
+    kinds = [_HOLDS[letter] for letter in holds if letter in _HOLDS]
+    if not kinds:
+        return StateMeaning(held, reason="It is held.")
+    reason = f"It is held {', '.join(words for words, _ in kinds)}."
+    # Whoever may lift the strongest hold decides.
+    code = max((code for _, code in kinds), key=_WEIGHTS.index)
+    return StateMeaning(held, reason=reason, code=code)
 
 
 _ERROR = FailureKind.SCHEDULER_ERROR

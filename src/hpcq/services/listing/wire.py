@@ -17,12 +17,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import Field, JsonValue, WithJsonSchema
 
+from hpcq.domain.efficiency import efficiency_of
+from hpcq.domain.explanation import explain, reason_code
 from hpcq.domain.jobs import JobRecord, JobSpec, NativeId, Observation, Usage
 from hpcq.domain.outputs import output_path
-from hpcq.domain.states import FailureKind, JobState, JobStatus
+from hpcq.domain.states import FailureKind, JobState, JobStatus, ReasonCode
 from hpcq.domain.units import format_local_time, format_time, gibibytes
 
 __all__ = [
+    "Efficiency",
     "Job",
     "ResourceUsage",
     "StableJob",
@@ -81,6 +84,19 @@ class ResourceUsage(msgspec.Struct, frozen=True, rename=wire_name):
     ]
 
 
+class Efficiency(msgspec.Struct, frozen=True, rename=wire_name):
+    """The share of its reservation that a job used; 1.0 is all of it."""
+
+    cpu: Annotated[
+        float | None,
+        Field(description="CPU time over elapsed time times slots; null when it is not known."),
+    ]
+    memory: Annotated[
+        float | None,
+        Field(description="The most memory over the memory limit; null without either."),
+    ]
+
+
 _USAGE_EXAMPLE = {
     "cpuSeconds": 57423.2,
     "memoryCpuSeconds": 0.0,
@@ -133,9 +149,26 @@ class StableJob(msgspec.Struct, frozen=True, rename=wire_name):
     state: Annotated[JobState, _field("RUNNING")]
     native_state: Annotated[str | None, _field("RUNNING", "The scheduler's own word.")]
     state_reason: Annotated[str | None, _field(None, "Why pending, why failed, in words.")]
+    explanation: Annotated[
+        str | None,
+        _field(None, "Why pending, why failed, in one sentence that is the same everywhere."),
+    ]
+    reason_code: Annotated[
+        ReasonCode | FailureKind | None,
+        _field(None, "The same for a program: of a failed job most often its `failureKind`."),
+    ]
+    native_reason: Annotated[
+        str | None, _field(None, "The scheduler's own words about it, where it has any.")
+    ]
+    start_estimate: Annotated[
+        Time | None, _field(None, "When the scheduler expects to start it; no promise.")
+    ]
     failure_kind: Annotated[FailureKind | None, _field(None)]
     exit_code: Annotated[int | None, _field(None)]
     exit_signal: Annotated[int | None, _field(None)]
+    efficiency: Annotated[
+        Efficiency | None, _field(None, "Of a job that has ended; null until then.")
+    ]
     submit_time: Annotated[Time, _field("2026-11-22T11:58:41.000Z")]
     owner: Annotated[str | None, _field("ana", "The account that the scheduler names.")]
     submitted_by: Annotated[
@@ -285,9 +318,14 @@ class WireFormat:
             state=record.state,
             native_state=seen.native_state,
             state_reason=record.state_reason,
+            explanation=explain(record),
+            reason_code=reason_code(record),
+            native_reason=seen.native_reason,
+            start_estimate=self._known_time(seen.start_estimate),
             failure_kind=record.failure_kind,
             exit_code=seen.exit_code,
             exit_signal=seen.exit_signal,
+            efficiency=_efficiency(record),
             submit_time=self.time(record.submit_time),
             owner=seen.owner,
             submitted_by=record.submitted_by,
@@ -356,6 +394,11 @@ def _volatile_of_waiting(is_original: bool, as_of: datetime | None, stale: bool)
 def _unseen(record: JobRecord) -> Observation:
     """Return an empty observation, for a job that the scheduler has not shown yet."""
     return Observation(native_id=record.native_id or NativeId("0"), state=record.state)
+
+
+def _efficiency(record: JobRecord) -> Efficiency | None:
+    known = efficiency_of(record)
+    return None if known is None else Efficiency(known.cpu, known.memory)
 
 
 def _is_number(figure: float | None) -> bool:

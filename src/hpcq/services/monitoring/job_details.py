@@ -66,11 +66,18 @@ class DetailsReader:
 
     def _should_ask(self, record: JobRecord) -> bool:
         is_somewhere = not record.is_settled and record.state is not JobState.UNDETERMINED
-        if not is_somewhere or record.hand_over is not None or record.uid in self._answered:
+        if not is_somewhere or record.hand_over is not None:
+            return False
+        if record.uid in self._answered and not self._is_outdated(record):
             return False
         asked_at = self._asked_at.get(record.uid)
         time = asyncio.get_running_loop().time()
         return asked_at is None or time - asked_at >= self._again_seconds
+
+    def _is_outdated(self, record: JobRecord) -> bool:
+        """Return whether a job was to have started by now."""
+        estimate = None if record.seen is None else record.seen.start_estimate
+        return estimate is not None and estimate <= self._now()
 
     async def _ask(self, ids: Sequence[str]) -> Mapping[str, None]:
         at, entries = self._now(), self._table.entries

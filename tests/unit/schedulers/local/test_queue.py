@@ -10,14 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcq.domain.jobs import JobSpec, JobUid, SubmissionKey
+from hpcq.domain.states import ReasonCode
 from hpcq.schedulers.local.job import LocalJob, Phase
 from hpcq.schedulers.local.queue import (
     MAX_OVERTAKES,
+    PLANNED_JOBS,
     Choice,
     JobQueue,
     RunningJob,
     WaitingJob,
     choose,
+    plan,
 )
 
 TOTAL = 8
@@ -51,6 +54,28 @@ def test_without_time_limits_the_head_is_overtaken_a_bounded_number_of_times() -
     assert choose(waiting, running, TOTAL) == Choice((2, 3, 4), head=1, overtakes=3)
     waiting[0] = replace(waiting[0], overtaken=MAX_OVERTAKES)
     assert choose(waiting, running, TOTAL) == Choice((), head=1)
+
+
+def test_plan_starts_jobs_when_limits_free_their_slots() -> None:
+    waiting = [
+        WaitingJob(1, 8, limit_seconds=100),
+        WaitingJob(2, 2, limit_seconds=50),
+        WaitingJob(3, 8, limit_seconds=10),
+    ]
+    running = [RunningJob(4, seconds_left=60), RunningJob(2, seconds_left=30)]
+    # 2 ends before 1 can start, so that it goes first.
+    assert plan(waiting, running, TOTAL) == {2: 0.0, 1: 60.0, 3: 160.0}
+
+
+def test_plan_leaves_out_what_waits_for_a_job_without_a_limit() -> None:
+    waiting = [WaitingJob(1, 4), WaitingJob(2, 8), WaitingJob(3, 8, limit_seconds=9)]
+    assert plan(waiting, [RunningJob(6, seconds_left=60)], TOTAL) == {1: 60.0}
+
+
+def test_plan_looks_at_the_first_jobs_alone() -> None:
+    waiting = [WaitingJob(n, 8, limit_seconds=1) for n in range(PLANNED_JOBS + 1)]
+    starts = plan(waiting, [], TOTAL)
+    assert starts == {n: float(n) for n in range(PLANNED_JOBS)}
 
 
 def test_no_more_of_the_queue_is_read_than_there_are_slots() -> None:
@@ -218,4 +243,5 @@ def test_a_job_too_large_waits_apart_and_says_why() -> None:
     queue.add(local_job(2, 4))
     assert [job.number for job in queue.take([])] == [2]
     assert "asks for 5 slots and the machine has 4 now" in (large.note or "")
+    assert large.note_code is ReasonCode.CANNOT_RUN
     queue.discard(large)

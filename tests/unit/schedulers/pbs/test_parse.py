@@ -9,7 +9,7 @@ from tests.unit.schedulers.pbs.recorded import DELIMITER, as_dsv, cases, recorde
 
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId
-from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 from hpcq.schedulers.pbs.arrays import with_tasks
 from hpcq.schedulers.pbs.parse import Answer, Reader, read_text
 from hpcq.schedulers.pbs.qstat_job import Record, record_of
@@ -115,6 +115,41 @@ def test_each_state_has_its_meaning(
     assert (seen.native_state, seen.state, seen.stage) == (letter, state, stage)
     assert not record.is_over
     assert (seen.exit_code, seen.end_time) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("case", "code", "native"),
+    [
+        (
+            "qstat-f-json.queued",
+            ReasonCode.WAITING_FOR_RESOURCES,
+            "Not Running: Insufficient amount of resource: ncpus (R: 8 A: 3 T: 8)",
+        ),
+        (
+            "qstat-f-json.queued-never-run",
+            ReasonCode.CANNOT_RUN,
+            "Can Never Run: Insufficient amount of resource: ncpus (R: 100 A: 8 T: 8)",
+        ),
+        ("qstat-f-json.held", ReasonCode.HELD_BY_USER, None),
+        ("qstat-f-json.held-by-dependency", ReasonCode.WAITING_FOR_DEPENDENCY, None),
+        ("qstat-f-json.waiting", ReasonCode.NOT_BEFORE_TIME, None),
+    ],
+)
+def test_reasons_have_a_code_and_pbs_s_own_words(
+    case: str, code: ReasonCode, native: str | None
+) -> None:
+    seen = _only(case).observation
+    assert (seen.reason_code, seen.native_reason) == (code, native)
+
+
+@pytest.mark.parametrize("text", ["Sun Nov 22 22:30:00 2026", "1795386600"])
+def test_estimated_start_is_told_in_details_alone(text: str) -> None:
+    told = {"job_state": "Q", "estimated.start_time": text}
+    record = record_of("36.pbshead", told, None, None)
+    assert record.observation.start_estimate is None
+    assert record.complete.start_estimate == datetime(2026, 11, 22, 22, 30, tzinfo=UTC)
+    running = record_of("36.pbshead", {**told, "job_state": "R"}, None, None)
+    assert running.complete.start_estimate is None
 
 
 @pytest.mark.parametrize(

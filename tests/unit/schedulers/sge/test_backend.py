@@ -1,6 +1,7 @@
 """The backend in front of commands that print what real ones printed."""
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from tests.unit.schedulers.sge.recorded import recorded
 
 from hpcq.domain.errors import JobNotFound, OutputParseError, SchedulerUnavailable
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
-from hpcq.domain.states import FailureKind, JobState
+from hpcq.domain.states import FailureKind, JobState, ReasonCode
 from hpcq.execution.protocol import Command, Completed
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.sge import backend as backend_module
@@ -423,3 +424,30 @@ def test_limits_of_2011_are_told_where_the_accounting_shows_the_request(
     assert cpu is not None
     assert (timeout.failure_kind, timeout.exit_signal) == (FailureKind.TIME_LIMIT, 9)
     assert (cpu.failure_kind, cpu.exit_signal) == (FailureKind.SIGNAL, 9)  # 2.63 s of 3 s
+
+
+@pytest.mark.parametrize(
+    ("held_by_users", "code"),
+    [("qstat_xml_mixed", ReasonCode.HELD_BY_USER), (None, ReasonCode.HELD_BY_OPERATOR)],
+)
+def test_holder_of_a_held_job_is_asked_for(
+    site: Site, backend: SgeBackend, held_by_users: str | None, code: ReasonCode
+) -> None:
+    listing = recorded("qstat_xml_mixed").stdout
+    document = recorded("qstat_j_xml_held").stdout
+    (number,) = re.findall(rb"<JB_job_number>(\d+)<", document)
+    site.says("qstat -u", listing)
+    site.says("qstat -j", document)
+    site.says("qstat -s hu", EMPTY if held_by_users is None else listing)
+    (told,) = run(backend.details([NativeId(number.decode())])).observations
+    assert (told.state, told.reason_code) == (JobState.QUEUED_HELD, code)
+
+
+def test_holder_that_nobody_tells_is_unknown(site: Site, backend: SgeBackend) -> None:
+    document = recorded("qstat_j_xml_held").stdout
+    (number,) = re.findall(rb"<JB_job_number>(\d+)<", document)
+    site.repeats("qstat -u", "qstat_xml_mixed", "8.1.9")
+    site.says("qstat -j", document)
+    site.says("qstat -s hu", b"", exit_code=1)
+    (told,) = run(backend.details([NativeId(number.decode())])).observations
+    assert (told.state, told.reason_code) == (JobState.QUEUED_HELD, None)

@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -7,7 +8,7 @@ from tests.unit.schedulers.sge.recorded import recorded
 
 from hpcq.domain.errors import HpcqError, OutputParseError, SchedulerUnavailable
 from hpcq.domain.jobs import NativeId, Observation
-from hpcq.domain.states import JobState
+from hpcq.domain.states import JobState, ReasonCode
 from hpcq.domain.units import GIBIBYTE
 from hpcq.schedulers.sge.details import parse_qstat_details
 from hpcq.schedulers.sge.parse import parse_qstat_xml
@@ -59,17 +60,30 @@ def test_pending_job_has_the_scheduler_s_reason() -> None:
     assert (
         seen.state_reason == 'It waits: cannot run in PE "orte" because it only offers 122 slots.'
     )
+    assert seen.native_reason == 'cannot run in PE "orte" because it only offers 122 slots'
+    assert seen.reason_code is ReasonCode.WAITING_FOR_RESOURCES
     assert seen.usage is None
 
 
 def test_error_state_has_its_cause() -> None:
     seen = detail("qstat_j_xml_eqw_failed_28", "23")
+    assert seen.reason_code is ReasonCode.HELD_BY_SYSTEM
+    assert (seen.native_reason or "").endswith("/srv/jobs/none: No such file or directory")
     assert seen.state is JobState.QUEUED_HELD
     assert "can't chdir to /srv/jobs/none" in (seen.state_reason or "")
 
 
 def test_dependency() -> None:
-    assert detail("qstat_j_xml_dependent", "37").depends_on == ("31",)
+    seen = detail("qstat_j_xml_dependent", "37")
+    assert seen.depends_on == ("31",)
+    assert seen.reason_code is ReasonCode.WAITING_FOR_DEPENDENCY
+
+
+def test_job_that_waits_for_a_time() -> None:
+    (number,) = re.findall(rb"<JB_job_number>(\d+)<", recorded("qstat_j_xml_later").stdout)
+    seen = detail("qstat_j_xml_later", number.decode())
+    assert seen.native_reason == "execution time not reached"
+    assert seen.reason_code is ReasonCode.NOT_BEFORE_TIME
 
 
 def test_array_and_its_task() -> None:

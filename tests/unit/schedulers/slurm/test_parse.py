@@ -9,7 +9,7 @@ from tests.unit.schedulers.slurm.recorded import KEY, MARKS, recorded
 
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import Observation, SubmissionKey
-from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.command_line import ParseCache
 from hpcq.schedulers.slurm import parse
@@ -65,6 +65,34 @@ def test_pending_jobs_say_why_they_wait(name: str, state: JobState, reason: str)
     assert seen.native_state == "PENDING"
     assert seen.start_time is None
     assert seen.hosts is None
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "native"),
+    [
+        ("wants resources", ReasonCode.WAITING_FOR_RESOURCES, "Resources"),
+        ("has less priority", ReasonCode.WAITING_FOR_PRIORITY, "Priority"),
+        ("held by user", ReasonCode.HELD_BY_USER, "JobHeldUser"),
+        ("later", ReasonCode.NOT_BEFORE_TIME, "BeginTime"),
+        ("depends", ReasonCode.WAITING_FOR_DEPENDENCY, "Dependency"),
+        ("partition down", ReasonCode.QUEUE_CLOSED, "PartitionDown"),
+        ("demo", None, None),
+    ],
+)
+def test_reasons_have_a_code_and_slurm_s_own_word(
+    name: str, code: ReasonCode | None, native: str | None
+) -> None:
+    seen = named(listed("listing-many"), name)
+    assert (seen.reason_code, seen.native_reason) == (code, native)
+    # The controller's guess moves all the time.
+    assert seen.start_estimate is None
+
+
+def test_details_of_a_waiting_job_have_the_controller_s_estimate() -> None:
+    seen = parse.parse_details(recorded("details-many").stdout, MARKS).observations
+    waiting = [one for one in seen if one.start_estimate is not None]
+    assert waiting
+    assert all(one.state.is_queued and one.start_time is None for one in waiting)
 
 
 def test_a_running_job_has_all_its_fields() -> None:

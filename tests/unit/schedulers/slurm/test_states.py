@@ -1,7 +1,7 @@
 import pytest
 
-from hpcq.domain.states import FailureKind, JobState, Stage
-from hpcq.schedulers.slurm.states import STATES, describe_reason, meaning_of, outcome_of
+from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
+from hpcq.schedulers.slurm.states import STATES, Reason, meaning_of, outcome_of, reason_of
 
 # squeue(1) and sacct(1), JOB STATE CODES, 22.05.
 DOCUMENTED = (
@@ -71,28 +71,59 @@ def test_a_state_is_translated(
 
 
 @pytest.mark.parametrize(
-    ("reason", "words"),
+    ("reason", "words", "code"),
     [
-        (None, None),
-        ("None", None),
-        ("Priority", "Jobs with a higher priority wait for the same partition (Priority)"),
+        (
+            "Priority",
+            "Jobs with a higher priority wait for the same partition (Priority)",
+            ReasonCode.WAITING_FOR_PRIORITY,
+        ),
         (
             "QOSMaxCpuPerUserLimit",
             "A limit of the account or quality of service is reached (QOSMaxCpuPerUserLimit)",
+            ReasonCode.LIMIT_REACHED,
         ),
         (
             "AssocGrpMemMinutes",
             "A limit of the account or quality of service is reached (AssocGrpMemMinutes)",
+            ReasonCode.LIMIT_REACHED,
         ),
         (
             "ReqNodeNotAvail, UnavailableNodes:n1",
             "A node it asks for is not available (ReqNodeNotAvail, UnavailableNodes:n1)",
+            ReasonCode.NODES_UNAVAILABLE,
         ),
-        ("Something new", "Something new"),
+        ("Something new", "Something new", None),
     ],
 )
-def test_a_reason_is_put_in_words(reason: str | None, words: str | None) -> None:
-    assert describe_reason(reason) == words
+def test_a_reason_is_put_in_words(reason: str, words: str, code: ReasonCode | None) -> None:
+    assert reason_of(reason) == Reason(words, code)
+
+
+@pytest.mark.parametrize("reason", [None, "None", ""])
+def test_no_reason_has_no_words(reason: str | None) -> None:
+    assert reason_of(reason) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("Resources", ReasonCode.WAITING_FOR_RESOURCES),
+        ("Dependency", ReasonCode.WAITING_FOR_DEPENDENCY),
+        ("DependencyNeverSatisfied", ReasonCode.DEPENDENCY_NEVER_SATISFIED),
+        ("JobHeldUser", ReasonCode.HELD_BY_USER),
+        ("JobHeldAdmin", ReasonCode.HELD_BY_OPERATOR),
+        ("launch failed requeued held", ReasonCode.HELD_BY_SYSTEM),
+        ("BeginTime", ReasonCode.NOT_BEFORE_TIME),
+        ("PartitionDown", ReasonCode.QUEUE_CLOSED),
+        ("PartitionTimeLimit", ReasonCode.CANNOT_RUN),
+        ("WaitingForScheduling", None),
+    ],
+)
+def test_a_reason_has_the_code_of_all_schedulers(reason: str, code: ReasonCode | None) -> None:
+    told = reason_of(reason)
+    assert told is not None
+    assert told.code is code
 
 
 @pytest.mark.parametrize(

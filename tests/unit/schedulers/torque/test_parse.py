@@ -7,7 +7,7 @@ from tests.unit.schedulers.torque.recorded import read_text, recorded
 
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId, Observation
-from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 from hpcq.schedulers.pbs_family.values import parse_job_id
 from hpcq.schedulers.torque.accounting import observe_lines, parse_tracejob
 from hpcq.schedulers.torque.parse import Reader, parse_qstat_xml
@@ -43,7 +43,10 @@ def test_waiting_jobs_say_why() -> None:
     assert _one("qstat-x.queued").state_reason == (
         "Not Running: Not enough of the right type of nodes are available"
     )
+    assert _one("qstat-x.queued").reason_code is ReasonCode.WAITING_FOR_RESOURCES
+    assert _one("qstat-x.waiting").reason_code is ReasonCode.NOT_BEFORE_TIME
     held = _one("qstat-x.dependency-held")
+    assert held.reason_code is ReasonCode.WAITING_FOR_DEPENDENCY
     assert (held.state, held.depends_on) == (JobState.QUEUED_HELD, ("839",))
     assert held.state_reason == "It waits for the jobs that it depends on."
     assert _one("qstat-x.waiting").state is JobState.QUEUED

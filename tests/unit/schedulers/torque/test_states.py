@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 from hpcq.schedulers.torque.states import outcome_of, state_of
 
 
@@ -32,17 +32,30 @@ def test_a_job_that_was_started_and_waits_was_put_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("holds", "depend", "reason"),
+    ("holds", "depend", "reason", "code"),
     [
-        ("u", "", "It is held by its owner."),
-        ("uos", "", "It is held by its owner, by an operator, by the system."),
-        ("s", "afterok:1.vm", "It waits for the jobs that it depends on."),
-        ("s", "beforeok:1.vm", "It is held by the system."),
-        ("n", "", "It is held."),
+        ("u", "", "It is held by its owner.", ReasonCode.HELD_BY_USER),
+        (
+            "uos",
+            "",
+            "It is held by its owner, by an operator, by the system.",
+            ReasonCode.HELD_BY_OPERATOR,
+        ),
+        (
+            "s",
+            "afterok:1.vm",
+            "It waits for the jobs that it depends on.",
+            ReasonCode.WAITING_FOR_DEPENDENCY,
+        ),
+        ("s", "beforeok:1.vm", "It is held by the system.", ReasonCode.HELD_BY_SYSTEM),
+        ("l", "", "It waits until fewer jobs of its array run.", ReasonCode.LIMIT_REACHED),
+        ("n", "", "It is held.", None),
     ],
 )
-def test_holds(holds: str, depend: str, reason: str) -> None:
-    assert state_of("H", holds, depend).reason == reason
+def test_holds(holds: str, depend: str, reason: str, code: ReasonCode | None) -> None:
+    word = state_of("H", holds, depend)
+    assert (word.reason, word.code) == (reason, code)
+    assert state_of("H", holds, depend, start_count=1).code is code
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The scheduler, its queues and hosts, and the number of jobs."""
 
 from hpcq.schedulers.testing.backend import Backend
-from hpcq.schedulers.testing.jobs import Jobs, Study
+from hpcq.schedulers.testing.jobs import Jobs, Study, assert_problem
 from hpcq.schedulers.testing.service import Service
 
 
@@ -33,6 +33,19 @@ def test_queues_and_nodes_can_run_jobs(service: Service) -> None:
     assert all(node["slotsTotal"] and node["memory"] != 0 for node in up)
     in_queues = {name for node in nodes.json() for name in node["queues"]}
     assert not in_queues or in_queues & names
+
+
+def test_load_of_each_queue_is_told(service: Service) -> None:
+    for queue in service.client.get("/queues").json():
+        answer = service.client.get(f"/queues/{queue['name']}/usage")
+        assert answer.status_code == 200, answer.text
+        usage = answer.json()
+        assert usage["queue"] == queue["name"]
+        assert usage["since"] < usage["until"]
+        for point in usage["points"]:
+            assert usage["since"][:16] <= point["time"][:16] < usage["until"][:16]
+            assert point["slotsTotal"] == queue["slotsTotal"]
+    assert_problem(service.client.get("/queues/there-is-no-such-queue/usage"), 404)
 
 
 def test_summary_counts_what_the_listing_shows(service: Service, jobs: Jobs, study: Study) -> None:
