@@ -28,8 +28,8 @@ from hpcq.services.monitoring.monitor import Monitor
 from hpcq.services.output.followers import Followers
 from hpcq.services.output.job_files import JobFiles
 from hpcq.services.programs.service import ProgramService
-from hpcq.services.readers import Readers
 from hpcq.services.queue_usage import QueueUsage
+from hpcq.services.readers import Readers
 from hpcq.services.submission.submitter import SubmissionCheck
 from hpcq.services.webhooks.service import WebhookService
 
