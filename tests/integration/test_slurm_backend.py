@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import shlex
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ from tests.backends import BACKENDS
 from tests.submitting import submit_to
 
 from hpcq.domain.errors import InvalidSpec, JobNotFound
-from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
+from hpcq.domain.jobs import JobSpec, JobUid, MailEvent, NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
@@ -100,6 +101,37 @@ async def desk(backend: SlurmBackend, directory: Path) -> AsyncIterator[Desk]:
     finally:
         for job in one.submitted:
             await backend.cancel(job)
+
+
+def test_fields_of_a_request_are_those_of_the_job(
+    slurm: SlurmBackend, settings: dict[str, str], tmp_path: Path
+) -> None:
+    async def main() -> str:
+        async with desk(slurm, tmp_path / "w") as one:
+            job = await one.submit(
+                "true",
+                hold=True,
+                slots=8,
+                nodes=1,
+                slots_per_node=8,
+                cpus_per_task=2,
+                exclusive=True,
+                qos="normal",
+                memory_limit_bytes=1 << 30,
+                mail_to="nobody@localhost.invalid",
+                mail_on=(MailEvent.BEGIN, MailEvent.FAIL),
+            )
+            command = ("scontrol", "--oneliner", "show", "job", job)
+            environment = {**os.environ, **settings}
+            done = await asyncio.to_thread(
+                subprocess.run, command, env=environment, check=True, capture_output=True
+            )
+            return done.stdout.decode()
+
+    shown = set(asyncio.run(main()).split())
+    expected = "NumTasks=4 CPUs/Task=2 NtasksPerN:B:S:C=4:0:*:* NumNodes=1-1 OverSubscribe=NO"
+    expected += " MinMemoryNode=1G QOS=normal MailUser=nobody@localhost.invalid"
+    assert set(f"{expected} MailType=BEGIN,FAIL".split()) - shown == set()
 
 
 def hostile_environment() -> dict[str, str]:

@@ -14,6 +14,7 @@ from hpcq.schedulers.command_errors import ErrorTable
 __all__ = [
     "COMMAND_ENVIRONMENT",
     "FIELDS",
+    "MAIL_FIELDS",
     "CommandLine",
     "CommandLineBackend",
     "ParseCache",
@@ -28,6 +29,9 @@ COMMAND_ENVIRONMENT = {"TZ": "UTC", "LC_ALL": "C.UTF-8"}
 FIELDS = frozenset({"queue", "account", "priority", "wall_time_limit_seconds", "environment"})
 FIELDS |= {"memory_limit_bytes", "stdout_path", "stderr_path", "hold", "depends_on"}
 """The optional fields of a submission that all these schedulers can express."""
+
+MAIL_FIELDS = frozenset({"mail_to", "mail_on"})
+"""The fields about the scheduler's mails."""
 
 _T = TypeVar("_T")
 

@@ -22,6 +22,7 @@ from hpcq.schedulers.base import (
 from hpcq.schedulers.command_errors import ErrorKind
 from hpcq.schedulers.command_line import (
     FIELDS,
+    MAIL_FIELDS,
     CommandLineBackend,
     ParseCache,
     batches,
@@ -52,9 +53,11 @@ _ID_FORMS = (
     # An array's tasks that wait, as squeue prints them without --array.
     IdForm(re.compile(r"([0-9]+)_\[[0-9,:%.-]+\]"), is_array=True),
 )
+_FIELDS = frozenset({"nodes", "slots_per_node", "cpus_per_task", "gpus", "exclusive"})
+_FIELDS |= {"qos", "reservation", "constraints", "run_as"}
 _CAPABILITIES = Capabilities(
     id_forms=_ID_FORMS,
-    fields=FIELDS | {"run_as"},
+    fields=FIELDS | MAIL_FIELDS | _FIELDS,
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,
