@@ -66,7 +66,7 @@ class Engine:
     @property
     def slots_used(self) -> int:
         """The number of slots that jobs hold now."""
-        return sum(job.spec.slots for job in self._holding.values())
+        return sum(self._queue.slots_of(job) for job in self._holding.values())
 
     async def start(self, wake: Callable[[], None]) -> None:
         """Open the spool, recover its jobs, and go on with them.

@@ -150,6 +150,8 @@ class LocalJob:
         if self.phase == Phase.QUEUED:
             slots = self.spec.slots
             free = f"It waits for {slots} free slot{'s' if slots > 1 else ''}."
+            if self.spec.exclusive:
+                free = "It waits until no other job runs."
             return JobState.QUEUED, leaving, "queued", self.note or free
         if self.is_ending:
             return JobState.RUNNING, Stage.EXITING, "exiting", self.note

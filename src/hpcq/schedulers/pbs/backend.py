@@ -23,7 +23,7 @@ from hpcq.schedulers.base import (
     ScriptDirectives,
 )
 from hpcq.schedulers.command_errors import ErrorKind
-from hpcq.schedulers.command_line import FIELDS, CommandLineBackend
+from hpcq.schedulers.command_line import FIELDS, MAIL_FIELDS, CommandLineBackend
 from hpcq.schedulers.pbs import parse, submit
 from hpcq.schedulers.pbs.accounting import Accounting
 from hpcq.schedulers.pbs.arrays import with_tasks
@@ -31,7 +31,7 @@ from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
 from hpcq.schedulers.pbs.errors import ERRORS, parse_qsub
 from hpcq.schedulers.pbs.qstat import Qstat
 from hpcq.schedulers.pbs.qstat_job import Record
-from hpcq.schedulers.pbs.resources import has_memory
+from hpcq.schedulers.pbs.resources import has_chunks, has_memory
 from hpcq.schedulers.pbs.script import choose, tasks_of
 from hpcq.schedulers.pbs.settings import PbsSettings, command_path
 from hpcq.schedulers.pbs.tracejob import Tracejob
@@ -70,9 +70,16 @@ class PbsBackend(CommandLineBackend):
     def capabilities(self) -> Capabilities:
         """Capabilities of PBS with the site's resources."""
         missing = set() if has_memory(self._resources) else {"memory_limit_bytes"}
+        more = {"array", "project"}
+        if self._resources.startswith("select="):
+            more.add("exclusive")
+        if has_chunks(self._resources):
+            more |= {"nodes", "slots_per_node", "gpus"}
+            if "mpiprocs=" not in self._resources:
+                more.add("cpus_per_task")
         return Capabilities(
             id_forms=ID_FORMS,
-            fields=(FIELDS | {"array"}) - missing,
+            fields=(FIELDS | MAIL_FIELDS | more) - missing,
             actions=frozenset({"hold", "release"}),
             accounting=True,
             memory_enforced=False,

@@ -14,7 +14,7 @@ from hpcq.domain.jobs import ArrayRange, JobSpec, NativeId
 from hpcq.domain.outputs import UNKNOWN, as_pattern, default_name
 from hpcq.schedulers.pbs.qstat_job import PLACEHOLDER
 from hpcq.schedulers.pbs.resources import choose_requests
-from hpcq.schedulers.pbs_family.choices import Choices, Outputs
+from hpcq.schedulers.pbs_family.choices import Choices, Outputs, mail_options
 from hpcq.schedulers.pbs_family.directives import (
     NEVER_INTERACTIVE,
     Option,
@@ -137,8 +137,14 @@ def acceptable_name(name: str) -> str:
 def _others(spec: JobSpec, options: list[Option]) -> Iterator[str]:
     # Left out are -f and -z, which are about qsub itself, and -V, which would hand over the
     # environment of the service's commands.
+    yield from mail_options(spec)
+    if spec.project is not None:
+        yield from ("-P", spec.project)
+    decided = frozenset("" if spec.mail_to is None else "mM") | frozenset(
+        "" if spec.project is None else "P"
+    )
     for option in options:
-        if option.letter in _AS_THEY_ARE:
+        if option.letter in _AS_THEY_ARE - decided:
             yield from (f"-{option.letter}", option.value)
         elif option.letter == "k":
             kept = _kept_letters(spec, option)
