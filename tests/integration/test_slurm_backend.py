@@ -134,6 +134,41 @@ def test_fields_of_a_request_are_those_of_the_job(
     assert set(f"{expected} MailType=BEGIN,FAIL".split()) - shown == set()
 
 
+def test_options_that_the_site_allows_reach_the_job(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
+    account = {"PATH": "/usr/bin:/bin", "HOME": "/root", "USER": "root"}
+    site = SchedulerOptions(
+        cluster_id="1",
+        state_directory=tmp_path,
+        environment=account | settings,
+        command_path=os.environ["PATH"],
+        command_timeout_seconds=PATIENCE_SECONDS,
+        listing_limit_bytes=1 << 28,
+        submit_options=("--nice", "--reservation", "--contiguous"),
+    )
+    backend = create(site, LocalRunner(), SlurmSettings())
+
+    async def main() -> str:
+        async with desk(backend, tmp_path / "w") as one:
+            options = ("--nice=77", "--contiguous")
+            job = await one.submit("true", hold=True, options=options)
+            # Without its value it takes the next word, which is none that the service needs.
+            with pytest.raises(InvalidSpec):
+                await one.submit("true", hold=True, options=("--reservation",))
+            with pytest.raises(InvalidSpec):
+                await one.submit("true", hold=True, options=("--nice=1\n", "--output=/x"))
+            command = ("scontrol", "--oneliner", "show", "job", job)
+            environment = {**os.environ, **settings}
+            done = await asyncio.to_thread(
+                subprocess.run, command, env=environment, check=True, capture_output=True
+            )
+            return done.stdout.decode()
+
+    shown = asyncio.run(main()).split()
+    assert {"Nice=77", "Contiguous=1", "JobName=study"} <= set(shown)
+
+
 def hostile_environment() -> dict[str, str]:
     chance = random.Random(7)  # noqa: S311 - repeatable on purpose
     alphabet = "ab=,'\"$`;\\\n\t \r%#{}!~*é€😀\x01\x1b|&"

@@ -209,6 +209,14 @@ class JobSubmission(RequestModel):
         description="When `mailTo` gets a mail. Default: `end` and `fail`.",
     )
 
+    options: list[StrictStr] | None = Field(
+        default=None,
+        fail_fast=True,
+        examples=[["--switches=1"]],
+        description="The scheduler's own options, each one text: `--name`, `--name=value` or "
+        "`-x value`. The site allows them by name.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _absent_is_null(cls, body: object) -> object:
@@ -297,6 +305,7 @@ class JobSubmission(RequestModel):
             constraints=tuple(self.constraints or ()),
             mail_to=self.mail_to,
             mail_on=self._mail_events(),
+            options=tuple(self.options or ()),
         )
 
     def _mail_events(self) -> tuple[MailEvent, ...]:

@@ -126,6 +126,7 @@ class JobSpec:
         qos, project, reservation: names that the site gave.
         constraints: features that each node has to have.
         mail_to: the address that gets the mails of ``mail_on``.
+        options: the scheduler's own, each as one text: ``--switches=1``, ``-l licence=1``.
         outputs: where the output goes; None until the service has completed it.
         has_queue_time_limit: whether nobody asked for a wall time limit, so that the one that the
             scheduler shows is its queue's.
@@ -159,6 +160,7 @@ class JobSpec:
     constraints: tuple[str, ...] = ()
     mail_to: str | None = None
     mail_on: tuple[MailEvent, ...] = ()
+    options: tuple[str, ...] = ()
     outputs: Outputs | None = None
     has_queue_time_limit: bool = False
     run_as: str | None = None

@@ -20,6 +20,8 @@ _LONGEST_WORD = 255
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _MAIL_ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(@[A-Za-z0-9][A-Za-z0-9.-]*)?")
 _MOST_CONSTRAINTS = 32
+_MOST_OPTIONS = 64
+_LONGEST_OPTION_BYTES = 4096
 _MOST_SLOTS = 10_000_000
 _MOST_SECONDS = 10 * 366 * 86_400
 _LAST_TASK = 2**31 - 1
@@ -73,6 +75,10 @@ def check_content(spec: JobSpec, sizes: SizeLimits) -> None:
     _check_range("priority", spec.priority, -(2**31), 2**31 - 1)
     _check_places(spec)
     _check_mail(spec)
+    for number, option in enumerate(spec.options):
+        _check_option(f"options[{number}]", option)
+    if len(spec.options) > _MOST_OPTIONS:
+        raise InvalidSpec(f"options holds more than {_MOST_OPTIONS}.", field="options")
     if spec.array is not None:
         _check_array(spec.array, sizes.array_tasks)
 
@@ -152,6 +158,14 @@ def _check_mail(spec: JobSpec) -> None:
         _check_plain("mailTo", spec.mail_to, _MAIL_ADDRESS, "one address, such as ana@site.example")
     elif spec.mail_on:
         raise InvalidSpec("mailOn needs an address; give it in mailTo.", field="mailOn")
+
+
+def _check_option(field: str, option: str) -> None:
+    _check_text(field, option, _LONGEST_OPTION_BYTES)
+    if not option.startswith("-") or any(ord(c) < 32 or ord(c) == 127 for c in option):
+        raise InvalidSpec(
+            f"{field} has to begin with a hyphen, and to have no control characters.", field=field
+        )
 
 
 def _check_plain(field: str, text: str, form: re.Pattern[str], allowed: str) -> None:

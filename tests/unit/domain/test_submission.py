@@ -59,6 +59,7 @@ OTHERS: dict[str, list[Any]] = {
     "reservation": ["r1"],
     "constraints": [("fast",), ("fast", "big")],
     "mail_to": ["ana"],
+    "options": [("-x",), ("-x", "-y"), ("-x -y",)],
     "mail_on": [(MailEvent.END,), (MailEvent.END, MailEvent.FAIL)],
     "array": [ArrayRange(first=1, last=2), ArrayRange(first=1, last=2, max_running=1)],
 }

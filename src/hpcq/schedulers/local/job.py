@@ -211,8 +211,8 @@ def spec_from_json(text: str) -> JobSpec:
     content["args"] = tuple(content["args"])
     # No job of this scheduler waits for another one.
     content["depends_on"] = ()
-    # LOCAL knows neither features of nodes nor mails.
-    content["constraints"] = content["mail_on"] = ()
+    # LOCAL knows neither features of nodes, nor mails, nor options.
+    content["constraints"] = content["mail_on"] = content["options"] = ()
     return JobSpec(**content)
 
 

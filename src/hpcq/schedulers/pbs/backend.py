@@ -23,7 +23,7 @@ from hpcq.schedulers.base import (
     ScriptDirectives,
 )
 from hpcq.schedulers.command_errors import ErrorKind
-from hpcq.schedulers.command_line import FIELDS, MAIL_FIELDS, CommandLineBackend
+from hpcq.schedulers.command_line import FIELDS, CommandLineBackend
 from hpcq.schedulers.pbs import parse, submit
 from hpcq.schedulers.pbs.accounting import Accounting
 from hpcq.schedulers.pbs.arrays import with_tasks
@@ -32,7 +32,7 @@ from hpcq.schedulers.pbs.errors import ERRORS, parse_qsub
 from hpcq.schedulers.pbs.qstat import Qstat
 from hpcq.schedulers.pbs.qstat_job import Record
 from hpcq.schedulers.pbs.resources import has_chunks, has_memory
-from hpcq.schedulers.pbs.script import choose, tasks_of
+from hpcq.schedulers.pbs.script import OPTION_RULES, choose, tasks_of
 from hpcq.schedulers.pbs.settings import PbsSettings, command_path
 from hpcq.schedulers.pbs.tracejob import Tracejob
 from hpcq.schedulers.pbs_family.values import ID_FORMS
@@ -53,6 +53,7 @@ class PbsBackend(CommandLineBackend):
 
     name = "PBS"
     errors = ERRORS
+    option_rules = OPTION_RULES
 
     def __init__(self, options: SchedulerOptions, runner: Runner, settings: PbsSettings) -> None:
         super().__init__(options, runner)
@@ -79,7 +80,7 @@ class PbsBackend(CommandLineBackend):
                 more.add("cpus_per_task")
         return Capabilities(
             id_forms=ID_FORMS,
-            fields=(FIELDS | MAIL_FIELDS | more) - missing,
+            fields=(FIELDS | more) - missing,
             actions=frozenset({"hold", "release"}),
             accounting=True,
             memory_enforced=False,
@@ -87,6 +88,7 @@ class PbsBackend(CommandLineBackend):
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Return what the script's ``#PBS`` lines decide; see `SchedulerBackend.check_script`."""
+        self._site_options.words(spec.options)
         return choose(spec, script, self._resources, self._environment).directives
 
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
@@ -100,6 +102,7 @@ class PbsBackend(CommandLineBackend):
             key_is_account=await self._accounting.logs() is not None,
             arrays=self._qstat.arrays,
             login_shell=self._environment.get("SHELL"),
+            site_options=self._site_options.words(spec.options),
         )
         done = await self._cli.run(
             argv,

@@ -26,8 +26,9 @@ from hpcq.schedulers.pbs_family.directives import (
 )
 from hpcq.schedulers.pbs_family.values import path_of
 from hpcq.schedulers.pbs_family.wrapper_script import ARRAY_INDEX
+from hpcq.schedulers.site_options import OptionRules, getopt_letters
 
-__all__ = ["acceptable_name", "choose", "tasks_of"]
+__all__ = ["OPTION_RULES", "acceptable_name", "choose", "tasks_of"]
 
 LETTERS = "a:A:c:C:e:fGhIj:J:k:l:m:M:N:o:p:P:q:r:R:S:u:VW:v:Xz"
 """The options of OpenPBS's ``qsub`` (recording qsub.bad-option)."""
@@ -36,6 +37,17 @@ _REFUSED = {
     **dict.fromkeys("IXG", NEVER_INTERACTIVE),
     "C": "Which lines are directives cannot change among them; remove it.",
 }
+_FLAGS, _VALUED = getopt_letters(LETTERS)
+OPTION_RULES = OptionRules(
+    command="qsub",
+    flags=_FLAGS,
+    valued=_VALUED,
+    reserved=dict.fromkeys(
+        [f"-{letter}" for letter in "ACefGhIjJkNoqRSuVWvXzmMPp"],
+        "the service needs it as it is, or the request has a field for it",
+    ),
+    reserved_values={"-l": re.compile(r"(?:^|,)\s*(?:select|place|nodes|ncpus|mem|walltime)\b")},
+)
 _NAME_LIMIT = 230
 """Characters of a job name (recording qsub.name-too-long-231)."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")

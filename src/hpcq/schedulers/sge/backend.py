@@ -23,7 +23,6 @@ from hpcq.schedulers.base import (
 )
 from hpcq.schedulers.command_line import (
     FIELDS,
-    MAIL_FIELDS,
     CommandLineBackend,
     ParseCache,
     batches,
@@ -35,7 +34,7 @@ from hpcq.schedulers.sge.errors import ERRORS, never_ran, parse_qsub
 from hpcq.schedulers.sge.history import History, accounting_path
 from hpcq.schedulers.sge.outputs import place_outputs
 from hpcq.schedulers.sge.parse import parse_element, parse_qstat_xml, with_arrays
-from hpcq.schedulers.sge.script import read_options
+from hpcq.schedulers.sge.script import OPTION_RULES, read_options
 from hpcq.schedulers.sge.settings import SgeSettings
 from hpcq.schedulers.sge.states import is_in_error
 from hpcq.schedulers.sge.submit import (
@@ -62,7 +61,7 @@ _ID_FORMS = (
 )
 _CAPABILITIES = Capabilities(
     id_forms=_ID_FORMS,
-    fields=FIELDS | MAIL_FIELDS | {"project", "reservation", "run_as"},
+    fields=FIELDS | {"project", "reservation", "run_as"},
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,
@@ -77,6 +76,7 @@ class SgeBackend(CommandLineBackend):
 
     name = "SGE"
     errors = ERRORS
+    option_rules = OPTION_RULES
     version_command = ("qstat", "-help")
 
     def __init__(self, options: SchedulerOptions, runner: Runner, settings: SgeSettings) -> None:
@@ -104,6 +104,7 @@ class SgeBackend(CommandLineBackend):
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Return what the script's ``#$`` lines decide; see `SchedulerBackend.check_script`."""
+        self._site_options.words(spec.options)
         build_requests(spec, self._complexes)
         options = read_options(script)
         stem = acceptable_name(spec.name or options.name or default_name(spec.working_directory))
@@ -119,6 +120,7 @@ class SgeBackend(CommandLineBackend):
             parallel_environment=self._parallel_environment,
             complexes=self._complexes,
             job_shell=self._job_shell,
+            site_options=self._site_options.words(spec.options),
         )
         wrapped = submission.wrapped
         done = await self._cli.run(

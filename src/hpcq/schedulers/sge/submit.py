@@ -1,6 +1,7 @@
 """From a job's description to the arguments of Grid Engine's commands; pure."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
@@ -81,6 +82,7 @@ def build_qsub(
     parallel_environment: str = "orte",
     complexes: Complexes = Complexes(),
     job_shell: str | None = None,
+    site_options: Sequence[str] = (),
 ) -> SubmitCommand:
     """Return the ``qsub`` that submits a job, marked with its key.
 
@@ -95,6 +97,7 @@ def build_qsub(
         parallel_environment: where the script names no other one.
         complexes: the site's names of resources.
         job_shell: the interpreter of a script that names none; None for the queue's.
+        site_options: options of the request that the site allows, checked.
 
     Raises:
         InvalidSpec: a value that Grid Engine would read as something else, or a directive of the
@@ -122,6 +125,8 @@ def build_qsub(
     argv = [
         "qsub",
         "-terse",
+        # First: of two that contradict each other Grid Engine takes the later.
+        *site_options,
         *("-sync", "n"),
         *("-b", "n"),
         *("-N", acceptable_name(spec.name)),

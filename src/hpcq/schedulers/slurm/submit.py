@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hpcq.domain.errors import InvalidSpec
@@ -77,6 +77,7 @@ def build_sbatch(
     *,
     account: Mapping[str, str],
     interpreter: str = "/bin/bash",
+    site_options: Sequence[str] = (),
 ) -> SubmitCommand:
     """Return the submission of one job.
 
@@ -86,6 +87,7 @@ def build_sbatch(
         script: the content of the script file.
         account: what every job of this service starts with (``PATH``, ``HOME`` …); the request's
             own variables win over it.
+        site_options: options of the request that the site allows, checked.
         interpreter: runs a script that has no ``#!`` line, which sbatch does not take.
 
     With ``--export=ALL`` a job gets sbatch's own environment, byte for byte, in every version
@@ -122,6 +124,8 @@ def build_sbatch(
         "--parsable",
         # First: what a user can write stands behind it in the accounting's line.
         f"--comment={' '.join(filter(None, (key, options.values.get('comment'))))}",
+        # One without its value would take the next word for it: that one does no harm.
+        *((*site_options, "--parsable") if site_options else ()),
         f"--job-name={job_name(spec.name)}",
         f"--chdir={spec.working_directory}",
         f"--ntasks={layout.tasks}",

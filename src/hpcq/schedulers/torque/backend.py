@@ -28,7 +28,7 @@ from hpcq.schedulers.base import (
     ScriptDirectives,
 )
 from hpcq.schedulers.command_errors import ErrorKind
-from hpcq.schedulers.command_line import FIELDS, MAIL_FIELDS, CommandLineBackend
+from hpcq.schedulers.command_line import FIELDS, CommandLineBackend
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs
 from hpcq.schedulers.pbs_family.values import ID_FORMS, parse_job_id
 from hpcq.schedulers.torque.accounting import KINDS
@@ -37,7 +37,7 @@ from hpcq.schedulers.torque.cluster import parse_pbsnodes, parse_queues
 from hpcq.schedulers.torque.errors import ERRORS, check_completed, check_is_torque, parse_qsub
 from hpcq.schedulers.torque.logs import Logs
 from hpcq.schedulers.torque.parse import Reader
-from hpcq.schedulers.torque.script import choose, has_nodes
+from hpcq.schedulers.torque.script import OPTION_RULES, choose, has_nodes
 from hpcq.schedulers.torque.settings import TorqueSettings
 from hpcq.schedulers.torque.submit import build_change, build_qstat, build_qsub
 
@@ -51,7 +51,7 @@ _VERSION = re.compile(r"^version:\s*", re.IGNORECASE)
 _OF_NODES = frozenset({"nodes", "slots_per_node", "gpus", "constraints"})
 _CAPABILITIES = Capabilities(
     id_forms=ID_FORMS,
-    fields=FIELDS | MAIL_FIELDS | {"array", "exclusive"},
+    fields=FIELDS | {"array", "exclusive"},
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,
@@ -66,6 +66,7 @@ class TorqueBackend(CommandLineBackend):
 
     name = "TORQUE"
     errors = ERRORS
+    option_rules = OPTION_RULES
 
     def __init__(self, options: SchedulerOptions, runner: Runner, settings: TorqueSettings) -> None:
         super().__init__(options, runner)
@@ -96,6 +97,7 @@ class TorqueBackend(CommandLineBackend):
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Return what the script's ``#PBS`` lines decide; see `SchedulerBackend.check_script`."""
+        self._site_options.words(spec.options)
         return self._choose(spec, script).directives
 
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
@@ -108,6 +110,7 @@ class TorqueBackend(CommandLineBackend):
             self._choose(spec, script),
             arrays=self._arrays.ids,
             job_shell=self._job_shell,
+            site_options=self._site_options.words(spec.options),
         )
         done = await self._run(
             submission.argv, stdin=submission.stdin, cwd=submission.cwd, mark=key

@@ -23,10 +23,11 @@ from hpcq.schedulers.pbs_family.directives import (
     read_shell,
     read_variables,
 )
+from hpcq.schedulers.site_options import OptionRules, getopt_letters
 from hpcq.schedulers.torque.outputs import place
 from hpcq.schedulers.torque.qstat_job import slots_of
 
-__all__ = ["acceptable_name", "array_range", "choose", "has_nodes", "slots_request"]
+__all__ = ["OPTION_RULES", "acceptable_name", "array_range", "choose", "has_nodes", "slots_request"]
 
 LETTERS = "a:A:b:c:C:d:D:e:EfF:hIj:J:k:K:l:L:m:M:nN:o:p:P:q:r:S:t:T:u:v:Vw:W:xXz"
 """The options of Torque's ``qsub`` (recording qsub.unknown-option, and its manual)."""
@@ -39,6 +40,17 @@ _REFUSED = {
     "P": "Jobs are submitted for the service's own account; remove it.",
     "J": "It is for jobs of another account; use -t for an array.",
 }
+_FLAGS, _VALUED = getopt_letters(LETTERS)
+OPTION_RULES = OptionRules(
+    command="qsub",
+    flags=_FLAGS,
+    valued=_VALUED,
+    reserved=dict.fromkeys(
+        [f"-{letter}" for letter in "CdDefFhIjJkLNoPqStuvVwWxXzbAmMp"],
+        "the service needs it as it is, or the request has a field for it",
+    ),
+    reserved_values={"-l": re.compile(r"(?:^|,)\s*(?:nodes|procs|ncpus|mem|walltime)\b")},
+)
 _NAME_LIMIT = 200
 """Characters of a job name: Torque takes 236; with ``.o`` and a number it has to fit a file."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")

@@ -76,3 +76,14 @@ def test_a_contradiction_is_refused_and_its_field_named(
     body = study.job(study.script("true\n")) | {"reservedSlots": 2} | fields
     problem = assert_problem(service.client.post("/jobs", json=body), 400)
     assert problem["field"] == field
+
+
+def test_options_that_the_site_does_not_list_are_refused(service: Service, study: Study) -> None:
+    body = study.job(study.script("true\n"), options=["--output=/dev/null"])
+    problem = assert_problem(service.client.post("/jobs", json=body), 400, 501)
+    if "options" in _capable(service):
+        assert problem["field"] == "options[0]"
+        assert "'--output'" in problem["detail"]
+        assert "SUBMIT_OPTIONS" in problem["detail"]
+    else:
+        assert (problem["status"], problem["field"]) == (501, "options")
