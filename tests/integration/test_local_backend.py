@@ -90,6 +90,25 @@ async def test_another_exit_status_is_a_failure(site: LocalSite) -> None:
     )
 
 
+async def test_an_exclusive_job_has_the_machine_to_itself(site: LocalSite) -> None:
+    first = await site.submit("until [ -e go ]; do sleep 0.05; done\n")
+    await site.running(first)
+    alone = await site.submit(": > alone\n", exclusive=True, nodes=1, slots_per_node=1)
+    later = await site.submit(": > later\n", wall_time_limit_seconds=1)
+    assert (await site.seen(alone)).state_reason == "It waits until no other job runs."
+    (site.work / "go").touch()
+    ends = [await site.ended(job) for job in (alone, later, first)]
+    assert {end.state for end in ends} == {JobState.DONE}
+
+
+@pytest.mark.parametrize("fields", [{"nodes": 2}, {"slots_per_node": 1}])
+async def test_more_nodes_than_the_machine_are_refused(
+    site: LocalSite, fields: dict[str, int]
+) -> None:
+    with pytest.raises(InvalidSpec, match="one node"):
+        await site.submit("true\n", slots=2, **fields)
+
+
 async def test_a_signal_is_told_apart_from_an_exit_status(site: LocalSite) -> None:
     job = await site.run("kill -USR1 $$\n")
     assert (job.failure_kind, job.exit_code, job.exit_signal) == (FailureKind.SIGNAL, None, 10)

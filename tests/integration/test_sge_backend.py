@@ -12,7 +12,15 @@ from tests.backends import BACKENDS
 from tests.submitting import submit_to
 
 from hpcq.domain.errors import InvalidSpec, JobNotFound, SchedulerUnavailable
-from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
+from hpcq.domain.jobs import (
+    Gpus,
+    JobSpec,
+    JobUid,
+    MailEvent,
+    NativeId,
+    Observation,
+    SubmissionKey,
+)
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
@@ -37,7 +45,12 @@ class Cell:
         self.backend = self.new_backend(environment)
         self.environment = environment
 
-    def new_backend(self, environment: dict[str, str], job_shell: str | None = None) -> SgeBackend:
+    def new_backend(
+        self,
+        environment: dict[str, str],
+        job_shell: str | None = None,
+        settings: SgeSettings | None = None,
+    ) -> SgeBackend:
         options = SchedulerOptions(
             cluster_id="test",
             state_directory=Path("/nonexistent"),
@@ -47,7 +60,7 @@ class Cell:
             listing_limit_bytes=1 << 28,
             job_shell=job_shell,
         )
-        return create(options, LocalRunner(), SgeSettings())
+        return create(options, LocalRunner(), settings or SgeSettings())
 
     def run(self, step: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(step)
@@ -106,6 +119,37 @@ def spec(tmp_path: Path) -> Callable[..., JobSpec]:
 
 
 Make = Callable[..., JobSpec]
+
+
+def test_fields_of_a_request_are_those_of_the_job(cell: Cell, spec: Make) -> None:
+    # Every installation has these two complexes, though for other purposes.
+    site = SgeSettings(sge_exclusive_complex="display_win_gui", sge_gpu_complex="num_proc")
+    backend = cell.new_backend(cell.environment, settings=site)
+    job = spec(
+        "true\n",
+        hold=True,
+        exclusive=True,
+        gpus=Gpus(count=2),
+        mail_to="nobody@localhost.invalid",
+        mail_on=(MailEvent.BEGIN, MailEvent.END, MailEvent.FAIL),
+    )
+    assert {"exclusive", "gpus"} <= backend.capabilities.fields
+    assert {"exclusive", "gpus"}.isdisjoint(cell.backend.capabilities.fields)
+    job_id = cell.run(submit_to(backend, job, new_key()))
+    environment = {**os.environ, **cell.environment}
+    command = ["qstat", "-j", job_id]
+    shown = subprocess.run(
+        command, env=environment, check=True, capture_output=True, text=True
+    ).stdout
+    cell.run(backend.cancel(job_id))
+    cell.run(backend.stop())
+    pairs = (line.partition(":")[::2] for line in shown.splitlines())
+    said = {name: value.strip() for name, value in pairs}
+    resources = set(said["hard resource_list"].split(","))
+    assert resources == {"display_win_gui=true", "num_proc=2"}
+    assert said["mail_list"] == "nobody@localhost.invalid"
+    assert said["mail_options"] == "abe"
+
 
 HOSTILE_ARGUMENTS = (
     "a b",

@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import shlex
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ from tests.backends import BACKENDS
 from tests.submitting import submit_to
 
 from hpcq.domain.errors import InvalidSpec, JobNotFound
-from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
+from hpcq.domain.jobs import JobSpec, JobUid, MailEvent, NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
@@ -100,6 +101,72 @@ async def desk(backend: SlurmBackend, directory: Path) -> AsyncIterator[Desk]:
     finally:
         for job in one.submitted:
             await backend.cancel(job)
+
+
+def test_fields_of_a_request_are_those_of_the_job(
+    slurm: SlurmBackend, settings: dict[str, str], tmp_path: Path
+) -> None:
+    async def main() -> str:
+        async with desk(slurm, tmp_path / "w") as one:
+            job = await one.submit(
+                "true",
+                hold=True,
+                slots=8,
+                nodes=1,
+                slots_per_node=8,
+                cpus_per_task=2,
+                exclusive=True,
+                qos="normal",
+                memory_limit_bytes=1 << 30,
+                mail_to="nobody@localhost.invalid",
+                mail_on=(MailEvent.BEGIN, MailEvent.FAIL),
+            )
+            command = ("scontrol", "--oneliner", "show", "job", job)
+            environment = {**os.environ, **settings}
+            done = await asyncio.to_thread(
+                subprocess.run, command, env=environment, check=True, capture_output=True
+            )
+            return done.stdout.decode()
+
+    shown = set(asyncio.run(main()).split())
+    expected = "NumTasks=4 CPUs/Task=2 NtasksPerN:B:S:C=4:0:*:* NumNodes=1-1 OverSubscribe=NO"
+    expected += " MinMemoryNode=1G QOS=normal MailUser=nobody@localhost.invalid"
+    assert set(f"{expected} MailType=BEGIN,FAIL".split()) - shown == set()
+
+
+def test_options_that_the_site_allows_reach_the_job(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
+    account = {"PATH": "/usr/bin:/bin", "HOME": "/root", "USER": "root"}
+    site = SchedulerOptions(
+        cluster_id="1",
+        state_directory=tmp_path,
+        environment=account | settings,
+        command_path=os.environ["PATH"],
+        command_timeout_seconds=PATIENCE_SECONDS,
+        listing_limit_bytes=1 << 28,
+        submit_options=("--nice", "--reservation", "--contiguous"),
+    )
+    backend = create(site, LocalRunner(), SlurmSettings())
+
+    async def main() -> str:
+        async with desk(backend, tmp_path / "w") as one:
+            options = ("--nice=77", "--contiguous")
+            job = await one.submit("true", hold=True, options=options)
+            # Without its value it takes the next word, which is none that the service needs.
+            with pytest.raises(InvalidSpec):
+                await one.submit("true", hold=True, options=("--reservation",))
+            with pytest.raises(InvalidSpec):
+                await one.submit("true", hold=True, options=("--nice=1\n", "--output=/x"))
+            command = ("scontrol", "--oneliner", "show", "job", job)
+            environment = {**os.environ, **settings}
+            done = await asyncio.to_thread(
+                subprocess.run, command, env=environment, check=True, capture_output=True
+            )
+            return done.stdout.decode()
+
+    shown = asyncio.run(main()).split()
+    assert {"Nice=77", "Contiguous=1", "JobName=study"} <= set(shown)
 
 
 def hostile_environment() -> dict[str, str]:

@@ -150,8 +150,13 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     runner = metrics.measured(local_runner)
     accounts = _accounts(settings)
     options = _scheduler_options(settings, accounts)
+    try:
+        scheduler = registry.load(settings.scheduler)(options, runner, settings)
+    except ValueError as error:
+        app.state.cannot_start = f"The service cannot start. {error}"
+        raise
     backend = ResilientBackend(
-        registry.load(settings.scheduler)(options, runner, settings),
+        scheduler,
         failures=settings.circuit_breaker_failures,
         interval_seconds=settings.poll_interval_seconds,
     )
@@ -327,6 +332,7 @@ def _scheduler_options(settings: Settings, accounts: Accounts | None) -> Schedul
         command_path=settings.scheduler_path or os.environ.get("PATH") or os.defpath,
         command_timeout_seconds=settings.command_timeout_seconds,
         listing_limit_bytes=settings.listing_limit_bytes,
+        submit_options=settings.submit_options,
         job_shell=None if settings.job_shell is None else str(settings.job_shell),
         accounts=accounts,
     )

@@ -28,7 +28,7 @@ from hpcq.api.requests import (
 )
 from hpcq.api.schemas import Job
 from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import ArrayRange, DependencyCondition, JobSpec
+from hpcq.domain.jobs import ArrayRange, DependencyCondition, Gpus, JobSpec, MailEvent
 from hpcq.domain.units import GIBIBYTE
 from hpcq.services.listing.wire import wire_name
 from hpcq.services.programs.request import ProgramRequest
@@ -81,6 +81,21 @@ class ArrayIn(RequestModel):
         return ArrayRange(
             first=self.first, last=self.last, step=self.step, max_running=self.max_running
         )
+
+
+class GpusIn(RequestModel):
+    """GPUs of the whole job; a number alone stands for any type."""
+
+    count: WholeNumber = Field(examples=[2], description="At least 1.")
+    type: StrictStr | None = Field(
+        default=None, examples=["a100"], description="The site's name for a model."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_number_alone(cls, value: object) -> object:
+        is_number = isinstance(value, int | float | str) and not isinstance(value, bool)
+        return {"count": value} if is_number else value
 
 
 class JobSubmission(RequestModel):
@@ -161,6 +176,46 @@ class JobSubmission(RequestModel):
     array: ArrayIn | None = Field(
         default=None, description="Run the script once for each of these numbers."
     )
+    nodes: WholeNumber | None = Field(
+        default=None,
+        description="How many nodes; `reservedSlots` are spread evenly over them.",
+    )
+    slots_per_node: WholeNumber | None = Field(
+        default=None, description="How many of the `reservedSlots` on each node."
+    )
+    cpus_per_task: WholeNumber | None = Field(
+        default=None, description="How many of the `reservedSlots` each task gets. Default: 1."
+    )
+    gpus: GpusIn | None = Field(default=None, description="GPUs of the whole job.")
+    exclusive: StrictBool | None = Field(
+        default=None, description="No other job on the same nodes."
+    )
+    qos: StrictStr | None = Field(default=None, description="Quality of service.")
+    project: StrictStr | None = None
+    reservation: StrictStr | None = Field(
+        default=None, description="A reservation that the site has made."
+    )
+    constraints: list[StrictStr] | None = Field(
+        default=None, fail_fast=True, description="Features that each node has to have."
+    )
+    mail_to: StrictStr | None = Field(
+        default=None, description="One address, for the scheduler's mails about the job."
+    )
+    mail_on: list[MailEvent] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=len(MailEvent),
+        fail_fast=True,
+        description="When `mailTo` gets a mail. Default: `end` and `fail`.",
+    )
+
+    options: list[StrictStr] | None = Field(
+        default=None,
+        fail_fast=True,
+        examples=[["--switches=1"]],
+        description="The scheduler's own options, each one text: `--name`, `--name=value` or "
+        "`-x value`. The site allows them by name.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -239,7 +294,24 @@ class JobSubmission(RequestModel):
             stderr_path=self.stderr_path,
             hold=bool(self.hold),
             array=None if self.array is None else self.array.to_range(),
+            nodes=self.nodes,
+            slots_per_node=self.slots_per_node,
+            cpus_per_task=self.cpus_per_task,
+            gpus=None if self.gpus is None else Gpus(count=self.gpus.count, type=self.gpus.type),
+            exclusive=bool(self.exclusive),
+            qos=self.qos,
+            project=self.project,
+            reservation=self.reservation,
+            constraints=tuple(self.constraints or ()),
+            mail_to=self.mail_to,
+            mail_on=self._mail_events(),
+            options=tuple(self.options or ()),
         )
+
+    def _mail_events(self) -> tuple[MailEvent, ...]:
+        default = () if self.mail_to is None else (MailEvent.END, MailEvent.FAIL)
+        asked = default if self.mail_on is None else self.mail_on
+        return tuple(event for event in MailEvent if event in asked)
 
     def dependency_requests(self) -> list[DependencyRequest]:
         """Return the jobs that have to come first, as they were named."""

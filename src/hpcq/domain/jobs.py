@@ -13,10 +13,12 @@ __all__ = [
     "ArrayRange",
     "Dependency",
     "DependencyCondition",
+    "Gpus",
     "HandOver",
     "JobRecord",
     "JobSpec",
     "JobUid",
+    "MailEvent",
     "NativeId",
     "Observation",
     "Outputs",
@@ -72,6 +74,26 @@ class ArrayRange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gpus:
+    """GPUs of a whole job.
+
+    Attributes:
+        type: the site's name for a model; None for any.
+    """
+
+    count: int
+    type: str | None = None
+
+
+class MailEvent(StrEnum):
+    """A moment of a job at which its scheduler writes a mail."""
+
+    BEGIN = "begin"
+    END = "end"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
     """Paths of a job's output, as absolute patterns (`hpcq.domain.outputs`).
 
@@ -99,6 +121,12 @@ class JobSpec:
         hold: wait until released.
         depends_on: the jobs that have to come first.
         array: run the script once for each of these numbers; the scheduler tells it which.
+        nodes, slots_per_node, cpus_per_task: the places of the slots (`hpcq.domain.layout`).
+        exclusive: no other job on the same nodes.
+        qos, project, reservation: names that the site gave.
+        constraints: features that each node has to have.
+        mail_to: the address that gets the mails of ``mail_on``.
+        options: the scheduler's own, each as one text: ``--switches=1``, ``-l licence=1``.
         outputs: where the output goes; None until the service has completed it.
         has_queue_time_limit: whether nobody asked for a wall time limit, so that the one that the
             scheduler shows is its queue's.
@@ -121,6 +149,18 @@ class JobSpec:
     hold: bool = False
     depends_on: tuple[Dependency, ...] = ()
     array: ArrayRange | None = None
+    nodes: int | None = None
+    slots_per_node: int | None = None
+    cpus_per_task: int | None = None
+    gpus: Gpus | None = None
+    exclusive: bool = False
+    qos: str | None = None
+    project: str | None = None
+    reservation: str | None = None
+    constraints: tuple[str, ...] = ()
+    mail_to: str | None = None
+    mail_on: tuple[MailEvent, ...] = ()
+    options: tuple[str, ...] = ()
     outputs: Outputs | None = None
     has_queue_time_limit: bool = False
     run_as: str | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import ArrayRange, JobSpec
+from hpcq.domain.layout import lay_out
 
 __all__ = ["SizeLimits", "check_content"]
 
@@ -15,6 +16,12 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _LONGEST_ARGUMENT_BYTES = 131_071
 _LONGEST_PATH_BYTES = 4095
 _LONGEST_WORD = 255
+# What no scheduler reads as a list, a pattern, an expression or an option.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_MAIL_ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(@[A-Za-z0-9][A-Za-z0-9.-]*)?")
+_MOST_CONSTRAINTS = 32
+_MOST_OPTIONS = 64
+_LONGEST_OPTION_BYTES = 4096
 _MOST_SLOTS = 10_000_000
 _MOST_SECONDS = 10 * 366 * 86_400
 _LAST_TASK = 2**31 - 1
@@ -66,6 +73,12 @@ def check_content(spec: JobSpec, sizes: SizeLimits) -> None:
     _check_range("wallTimeLimit", spec.wall_time_limit_seconds, 1, _MOST_SECONDS)
     _check_range("memoryLimit", spec.memory_limit_bytes, 1 << 20, 1 << 60)
     _check_range("priority", spec.priority, -(2**31), 2**31 - 1)
+    _check_places(spec)
+    _check_mail(spec)
+    for number, option in enumerate(spec.options):
+        _check_option(f"options[{number}]", option)
+    if len(spec.options) > _MOST_OPTIONS:
+        raise InvalidSpec(f"options holds more than {_MOST_OPTIONS}.", field="options")
     if spec.array is not None:
         _check_array(spec.array, sizes.array_tasks)
 
@@ -114,6 +127,52 @@ def _check_name_of_the_site(field: str, word: str) -> None:
     if word.startswith("-") or any(c.isspace() for c in word):
         raise InvalidSpec(
             f"{field} is {word!r}; such a name has no blanks and does not begin with a hyphen.",
+            field=field,
+        )
+
+
+def _check_places(spec: JobSpec) -> None:
+    gpus = spec.gpus
+    for field, number in (
+        ("nodes", spec.nodes),
+        ("slotsPerNode", spec.slots_per_node),
+        ("cpusPerTask", spec.cpus_per_task),
+        ("gpus", None if gpus is None else gpus.count),
+    ):
+        _check_range(field, number, 1, _MOST_SLOTS)
+    lay_out(spec)
+    names = [("qos", spec.qos), ("project", spec.project), ("reservation", spec.reservation)]
+    names.append(("gpus.type", None if gpus is None else gpus.type))
+    names += [(f"constraints[{n}]", feature) for n, feature in enumerate(spec.constraints)]
+    for field, name in names:
+        if name is not None:
+            _check_plain(field, name, _PLAIN_NAME, "letters, digits and . _ -")
+    if len(spec.constraints) > _MOST_CONSTRAINTS:
+        raise InvalidSpec(
+            f"constraints names more than {_MOST_CONSTRAINTS} features.", field="constraints"
+        )
+
+
+def _check_mail(spec: JobSpec) -> None:
+    if spec.mail_to is not None:
+        _check_plain("mailTo", spec.mail_to, _MAIL_ADDRESS, "one address, such as ana@site.example")
+    elif spec.mail_on:
+        raise InvalidSpec("mailOn needs an address; give it in mailTo.", field="mailOn")
+
+
+def _check_option(field: str, option: str) -> None:
+    _check_text(field, option, _LONGEST_OPTION_BYTES)
+    if not option.startswith("-") or any(ord(c) < 32 or ord(c) == 127 for c in option):
+        raise InvalidSpec(
+            f"{field} has to begin with a hyphen, and to have no control characters.", field=field
+        )
+
+
+def _check_plain(field: str, text: str, form: re.Pattern[str], allowed: str) -> None:
+    if len(text) > _LONGEST_WORD or form.fullmatch(text) is None:
+        raise InvalidSpec(
+            f"{field} is {text[:99]!r}; it has to be {allowed}, at most {_LONGEST_WORD} characters,"
+            " and does not begin with a hyphen.",
             field=field,
         )
 

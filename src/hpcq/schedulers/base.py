@@ -48,6 +48,7 @@ class SchedulerOptions:
         listing_limit_bytes: the most a queue listing may print.
         job_shell: the interpreter of scripts without a ``#!`` line; None for the scheduler's own
             choice, and for ``/bin/bash`` where it has none.
+        submit_options: names of options of the submission command that requests may give.
         accounts: those in whose name jobs are submitted; None where the service does so itself.
     """
 
@@ -58,6 +59,7 @@ class SchedulerOptions:
     command_timeout_seconds: float
     listing_limit_bytes: int
     job_shell: str | None = None
+    submit_options: tuple[str, ...] = ()
     accounts: Accounts | None = None
 
     def environment_of(self, run_as: str | None) -> dict[str, str]:

@@ -10,6 +10,7 @@ from hpcq.domain.jobs import NativeId
 from hpcq.execution.protocol import DEFAULT_OUTPUT_LIMIT_BYTES, Command, Completed, Runner
 from hpcq.schedulers.base import Listing, SchedulerOptions
 from hpcq.schedulers.command_errors import ErrorTable
+from hpcq.schedulers.site_options import OptionRules, SiteOptions
 
 __all__ = [
     "COMMAND_ENVIRONMENT",
@@ -27,6 +28,7 @@ COMMAND_ENVIRONMENT = {"TZ": "UTC", "LC_ALL": "C.UTF-8"}
 
 FIELDS = frozenset({"queue", "account", "priority", "wall_time_limit_seconds", "environment"})
 FIELDS |= {"memory_limit_bytes", "stdout_path", "stderr_path", "hold", "depends_on"}
+FIELDS |= {"mail_to", "mail_on", "options"}
 """The optional fields of a submission that all these schedulers can express."""
 
 _T = TypeVar("_T")
@@ -125,14 +127,17 @@ class CommandLineBackend:
 
     Attributes:
         errors: what the scheduler's commands say when they refuse.
+        option_rules: the options of the submission command.
         version_command: the command that prints the version on its first line.
     """
 
     errors: ClassVar[ErrorTable]
+    option_rules: ClassVar[OptionRules]
     version_command: ClassVar[Sequence[str]] = ("qstat", "--version")
 
     def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
         self._cli = CommandLine(options, runner, self.errors)
+        self._site_options = SiteOptions(options.submit_options, self.option_rules)
         self._listing = asyncio.Lock()
 
     async def start(self, wake: Callable[[], None]) -> None:

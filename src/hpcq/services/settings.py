@@ -39,6 +39,10 @@ def _accounts(value: object) -> object:
     return tuple((user, account) for user, _, account in pairs)
 
 
+def _words(value: object) -> object:
+    return tuple(re.split(r"[\s,]+", value.strip())) if isinstance(value, str) else value
+
+
 def _folders(value: object) -> object:
     """Return the paths of a list of folders, without doubled slashes and dots."""
     if not isinstance(value, str):
@@ -239,6 +243,15 @@ class ServiceSettings(Section):
         "scheduler's own; a plain system path on LOCAL and SLURM.",
         allowed="absolute folders, separated by colons",
         example="/opt/mpi/bin:/usr/local/bin:/usr/bin:/bin",
+        shown="",
+    )
+    submit_options: Annotated[tuple[str, ...], BeforeValidator(_words)] = setting(
+        (),
+        "The options of the scheduler's submission command that a request may give in `options`, "
+        "by name: on SLURM `--name`, elsewhere `-x`. Options that the service needs, such as "
+        "those of the output or the job's name, stop the start. Unset: none.",
+        allowed="names of options, separated by blanks or commas",
+        example="--switches,--licenses",
         shown="",
     )
     max_jobs_per_user: Annotated[int, Field(ge=1, le=10**6)] | None = setting(

@@ -586,18 +586,30 @@ def resources(requests):
         told = dict(pair.partition("=")[::2] for pair in pairs)
         if not count.isdigit() or not told.get("ncpus", "1").isdigit():
             raise Refused(166, "qsub: Illegal attribute or resource value select.ncpus")
-        if set(told) - {"ncpus", "mem", "mpiprocs"}:
+        if set(told) - {"ncpus", "mem", "mpiprocs", "ompthreads"}:
             raise Refused(187, f"qsub: Unknown resource: {sorted(set(told) - {'ncpus', 'mem'})[0]}")
         ncpus += int(count) * int(told.get("ncpus", "1"))
         mem_kb += int(count) * kilobytes(told.get("mem", "0"))
     mem_kb = mem_kb or kilobytes(flat.get("mem", "0"))
+    # The words are those of pbs_resources(7), "place"; the refusal is recorded (bad-place).
+    place = flat.get("place", "free" if "select" in flat else "pack")
+    if not set(place.split(":")) <= {
+        "free",
+        "pack",
+        "scatter",
+        "vscatter",
+        "excl",
+        "exclhost",
+        "shared",
+    }:
+        raise Refused(166, "qsub: Illegal attribute or resource value Resource_List.place")
     walltime = flat.get("walltime")
     listed = [
         *([["cput", clock(seconds_of(flat["cput"]))]] if "cput" in flat else []),
         *([["mem", f"{mem_kb}kb"]] if mem_kb else []),
         ["ncpus", str(ncpus)],
         ["nodect", "1"],
-        ["place", "free" if "select" in flat else "pack"],
+        ["place", place],
         ["select", select],
         *([["walltime", clock(seconds_of(walltime))]] if walltime else []),
     ]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import ArrayRange, JobSpec
+from hpcq.domain.jobs import ArrayRange, Gpus, JobSpec, MailEvent
 from hpcq.domain.validation import SizeLimits, check_content
 
 GOOD = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
@@ -28,6 +28,11 @@ SIZES = SizeLimits(args_bytes=131_072, environment_bytes=131_072, array_tasks=75
         {"slots": 10_000_000},
         {"array": ArrayRange(first=0, last=0, max_running=1)},
         {"array": ArrayRange(first=1, last=225_000, step=3)},
+        {"slots": 8, "nodes": 2, "slots_per_node": 4, "cpus_per_task": 2},
+        {"gpus": Gpus(count=1, type="a100-80.gb"), "exclusive": True},
+        {"qos": "high", "project": "_p.1", "reservation": "17", "constraints": ("a_b", "1-c")},
+        {"mail_to": "ana.b+jobs@site-1.example", "mail_on": (MailEvent.END,)},
+        {"mail_to": "ana"},
     ],
 )
 def test_what_a_command_can_carry_is_accepted(fields: dict[str, object]) -> None:
@@ -42,6 +47,25 @@ def test_what_a_command_can_carry_is_accepted(fields: dict[str, object]) -> None
         ({"array": ArrayRange(first=1, last=2, step=0)}, "array.step"),
         ({"array": ArrayRange(first=1, last=2, max_running=0)}, "array.maxRunning"),
         ({"array": ArrayRange(first=0, last=75_000)}, "array"),
+        ({"nodes": 0}, "nodes"),
+        ({"slots_per_node": 0}, "slotsPerNode"),
+        ({"cpus_per_task": 0}, "cpusPerTask"),
+        ({"slots": 4, "nodes": 3}, "nodes"),
+        ({"gpus": Gpus(count=0)}, "gpus"),
+        ({"gpus": Gpus(count=1, type="a:2")}, "gpus.type"),
+        ({"gpus": Gpus(count=1, type="")}, "gpus.type"),
+        ({"qos": "-x"}, "qos"),
+        ({"project": "a b"}, "project"),
+        ({"reservation": "a\n"}, "reservation"),
+        ({"constraints": ("ok", "a|b")}, "constraints[1]"),
+        ({"constraints": ("x",) * 33}, "constraints"),
+        ({"mail_to": "-f@site.example"}, "mailTo"),
+        ({"mail_to": "ana@a,ben@b"}, "mailTo"),
+        ({"mail_to": "a" * 256}, "mailTo"),
+        ({"mail_on": (MailEvent.END,)}, "mailOn"),
+        ({"options": ("--ok", "x")}, "options[1]"),
+        ({"options": ("--x=a\nb",)}, "options[0]"),
+        ({"options": ("-x",) * 65}, "options"),
         ({"name": "a\nb"}, "name"),
         ({"name": "x" * 256}, "name"),
         ({"working_directory": ""}, "workingDirectory"),

@@ -21,6 +21,7 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.domain.layout import lay_out
 from hpcq.domain.outputs import as_pattern, default_name
 from hpcq.domain.units import from_epoch
 from hpcq.execution.protocol import Runner
@@ -57,9 +58,12 @@ _BUILT_ON_THE_LOOP = 50
 _FIELDS = frozenset(
     {
         "environment",
+        "exclusive",
         "hold",
         "memory_limit_bytes",
+        "nodes",
         "queue",
+        "slots_per_node",
         "stderr_path",
         "stdout_path",
         "wall_time_limit_seconds",
@@ -273,6 +277,11 @@ def _check(spec: JobSpec, total_slots: int) -> None:
         raise InvalidSpec(
             f"The job asks for {spec.slots} slots and the machine has {total_slots}.",
             field="reservedSlots",
+        )
+    if lay_out(spec).nodes not in (None, 1):
+        raise InvalidSpec(
+            "This machine is one node: all slots of a job are there.",
+            field="slotsPerNode" if spec.nodes is None else "nodes",
         )
     # The folder of another account is looked at with that one's rights: when the job starts.
     if spec.run_as is None and not os.path.isdir(encode_path(spec.working_directory)):

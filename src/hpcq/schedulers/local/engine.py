@@ -66,7 +66,7 @@ class Engine:
     @property
     def slots_used(self) -> int:
         """The number of slots that jobs hold now."""
-        return sum(job.spec.slots for job in self._holding.values())
+        return sum(self._queue.slots_of(job) for job in self._holding.values())
 
     def planned_starts(self) -> dict[int, float]:
         """Return the seconds until queued jobs start, by number, as far as that is known."""

@@ -158,6 +158,8 @@ class LocalJob:
             if self.note:
                 return JobState.QUEUED, leaving, "queued", self.note, self.note_code
             free = f"It waits for {slots} free slot{'s' if slots > 1 else ''}."
+            if self.spec.exclusive:
+                free = "It waits until no other job runs."
             return JobState.QUEUED, leaving, "queued", free, ReasonCode.WAITING_FOR_RESOURCES
         if self.is_ending:
             return JobState.RUNNING, Stage.EXITING, "exiting", self.note, None
@@ -217,6 +219,8 @@ def spec_from_json(text: str) -> JobSpec:
     content["args"] = tuple(content["args"])
     # No job of this scheduler waits for another one.
     content["depends_on"] = ()
+    # LOCAL knows neither features of nodes, nor mails, nor options.
+    content["constraints"] = content["mail_on"] = content["options"] = ()
     return JobSpec(**content)
 
 

@@ -214,6 +214,10 @@ class JobQueue:
         if not is_last:
             self._jobs = dict(sorted(self._jobs.items()))
 
+    def slots_of(self, job: LocalJob) -> int:
+        """Return the slots that a job holds while it runs: all of them if no other may run."""
+        return self._total_slots if job.spec.exclusive else job.spec.slots
+
     def discard(self, job: LocalJob) -> None:
         """Take a job out, if it is there."""
         self._jobs.pop(job.number, None)
@@ -221,7 +225,9 @@ class JobQueue:
     def take(self, holding: Iterable[LocalJob]) -> list[LocalJob]:
         """Take out the jobs that start now, given those that hold slots."""
         choice = choose(
-            map(_waiting, self._jobs.values()), map(_running, holding), self._total_slots
+            (_waiting(job, self.slots_of(job)) for job in self._jobs.values()),
+            (_running(job, self.slots_of(job)) for job in holding),
+            self._total_slots,
         )
         if choice.head is not None:
             self._jobs[choice.head].overtaken += choice.overtakes
@@ -232,11 +238,11 @@ class JobQueue:
         return plan(map(_waiting, self._jobs.values()), map(_running, holding), self._total_slots)
 
 
-def _waiting(job: LocalJob) -> WaitingJob:
-    return WaitingJob(job.number, job.spec.slots, job.spec.wall_time_limit_seconds, job.overtaken)
+def _waiting(job: LocalJob, slots: int) -> WaitingJob:
+    return WaitingJob(job.number, slots, job.spec.wall_time_limit_seconds, job.overtaken)
 
 
-def _running(job: LocalJob) -> RunningJob:
+def _running(job: LocalJob, slots: int) -> RunningJob:
     limit = job.spec.wall_time_limit_seconds
     spent = 0.0 if job.began is None else time.monotonic() - job.began
-    return RunningJob(job.spec.slots, None if limit is None else max(0.0, limit - spent))
+    return RunningJob(slots, None if limit is None else max(0.0, limit - spent))

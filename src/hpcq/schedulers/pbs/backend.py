@@ -31,8 +31,8 @@ from hpcq.schedulers.pbs.cluster import parse_nodes, parse_queues
 from hpcq.schedulers.pbs.errors import ERRORS, parse_qsub
 from hpcq.schedulers.pbs.qstat import Qstat
 from hpcq.schedulers.pbs.qstat_job import Record
-from hpcq.schedulers.pbs.resources import has_memory
-from hpcq.schedulers.pbs.script import choose, tasks_of
+from hpcq.schedulers.pbs.resources import has_chunks, has_memory
+from hpcq.schedulers.pbs.script import OPTION_RULES, choose, tasks_of
 from hpcq.schedulers.pbs.settings import PbsSettings, command_path
 from hpcq.schedulers.pbs.tracejob import Tracejob
 from hpcq.schedulers.pbs_family.values import ID_FORMS
@@ -53,6 +53,7 @@ class PbsBackend(CommandLineBackend):
 
     name = "PBS"
     errors = ERRORS
+    option_rules = OPTION_RULES
 
     def __init__(self, options: SchedulerOptions, runner: Runner, settings: PbsSettings) -> None:
         super().__init__(options, runner)
@@ -70,9 +71,16 @@ class PbsBackend(CommandLineBackend):
     def capabilities(self) -> Capabilities:
         """Capabilities of PBS with the site's resources."""
         missing = set() if has_memory(self._resources) else {"memory_limit_bytes"}
+        more = {"array", "project"}
+        if self._resources.startswith("select="):
+            more.add("exclusive")
+        if has_chunks(self._resources):
+            more |= {"nodes", "slots_per_node", "gpus"}
+            if "mpiprocs=" not in self._resources:
+                more.add("cpus_per_task")
         return Capabilities(
             id_forms=ID_FORMS,
-            fields=(FIELDS | {"array"}) - missing,
+            fields=(FIELDS | more) - missing,
             actions=frozenset({"hold", "release"}),
             accounting=True,
             memory_enforced=False,
@@ -80,6 +88,7 @@ class PbsBackend(CommandLineBackend):
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Return what the script's ``#PBS`` lines decide; see `SchedulerBackend.check_script`."""
+        self._site_options.words(spec.options)
         return choose(spec, script, self._resources, self._environment).directives
 
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
@@ -93,6 +102,7 @@ class PbsBackend(CommandLineBackend):
             key_is_account=await self._accounting.logs() is not None,
             arrays=self._qstat.arrays,
             login_shell=self._environment.get("SHELL"),
+            site_options=self._site_options.words(spec.options),
         )
         done = await self._cli.run(
             argv,

@@ -14,7 +14,7 @@ from hpcq.domain.jobs import ArrayRange, JobSpec, NativeId
 from hpcq.domain.outputs import UNKNOWN, as_pattern, default_name
 from hpcq.schedulers.pbs.qstat_job import PLACEHOLDER
 from hpcq.schedulers.pbs.resources import choose_requests
-from hpcq.schedulers.pbs_family.choices import Choices, Outputs
+from hpcq.schedulers.pbs_family.choices import Choices, Outputs, mail_options
 from hpcq.schedulers.pbs_family.directives import (
     NEVER_INTERACTIVE,
     Option,
@@ -26,8 +26,9 @@ from hpcq.schedulers.pbs_family.directives import (
 )
 from hpcq.schedulers.pbs_family.values import path_of
 from hpcq.schedulers.pbs_family.wrapper_script import ARRAY_INDEX
+from hpcq.schedulers.site_options import OptionRules, getopt_letters
 
-__all__ = ["acceptable_name", "choose", "tasks_of"]
+__all__ = ["OPTION_RULES", "acceptable_name", "choose", "tasks_of"]
 
 LETTERS = "a:A:c:C:e:fGhIj:J:k:l:m:M:N:o:p:P:q:r:R:S:u:VW:v:Xz"
 """The options of OpenPBS's ``qsub`` (recording qsub.bad-option)."""
@@ -36,6 +37,17 @@ _REFUSED = {
     **dict.fromkeys("IXG", NEVER_INTERACTIVE),
     "C": "Which lines are directives cannot change among them; remove it.",
 }
+_FLAGS, _VALUED = getopt_letters(LETTERS)
+OPTION_RULES = OptionRules(
+    command="qsub",
+    flags=_FLAGS,
+    valued=_VALUED,
+    reserved=dict.fromkeys(
+        [f"-{letter}" for letter in "ACefGhIjJkNoqRSuVWvXzmMPp"],
+        "the service needs it as it is, or the request has a field for it",
+    ),
+    reserved_values={"-l": re.compile(r"(?:^|,)\s*(?:select|place|nodes|ncpus|mem|walltime)\b")},
+)
 _NAME_LIMIT = 230
 """Characters of a job name (recording qsub.name-too-long-231)."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")
@@ -137,8 +149,14 @@ def acceptable_name(name: str) -> str:
 def _others(spec: JobSpec, options: list[Option]) -> Iterator[str]:
     # Left out are -f and -z, which are about qsub itself, and -V, which would hand over the
     # environment of the service's commands.
+    yield from mail_options(spec)
+    if spec.project is not None:
+        yield from ("-P", spec.project)
+    decided = frozenset("" if spec.mail_to is None else "mM") | frozenset(
+        "" if spec.project is None else "P"
+    )
     for option in options:
-        if option.letter in _AS_THEY_ARE:
+        if option.letter in _AS_THEY_ARE - decided:
             yield from (f"-{option.letter}", option.value)
         elif option.letter == "k":
             kept = _kept_letters(spec, option)

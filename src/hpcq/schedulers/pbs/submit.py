@@ -38,6 +38,7 @@ def build_qsub(
     key_is_account: bool,
     arrays: Collection[NativeId] = (),
     login_shell: str | None = None,
+    site_options: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Return the ``qsub`` that reads the job from standard input, marked with its key.
 
@@ -53,6 +54,7 @@ def build_qsub(
             accounting keeps it.
         arrays: which of the jobs that it waits for are whole arrays.
         login_shell: the account's own, which PBS gives the wrapper to.
+        site_options: options of the request that the site allows, checked.
 
     Raises:
         InvalidSpec: a value that PBS would read as something else.
@@ -68,6 +70,7 @@ def build_qsub(
     return (
         "qsub",
         "-f",
+        *site_options,
         *("-v", f"{KEY_VARIABLE}={key}"),
         *("-N", acceptable_name(choices.name)),
         *(word for request in choices.requests for word in ("-l", request)),

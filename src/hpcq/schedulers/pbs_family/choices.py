@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hpcq.domain.jobs import JobSpec, MailEvent
 from hpcq.schedulers.base import ScriptDirectives
 
-__all__ = ["Choices", "Outputs"]
+__all__ = ["Choices", "Outputs", "mail_options"]
+
+_MAIL_LETTERS = {MailEvent.BEGIN: "b", MailEvent.END: "e", MailEvent.FAIL: "a"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Choices:
         array: the value of ``-t`` (Torque) or ``-J`` (PBS).
         hold: whether it is held.
         outputs: where its output goes.
-        others: options of the script that stand as they are.
+        others: options for the rest of what the request and the script ask for.
         variables: what the script's ``-v`` sets and the request does not.
         args: what the script is given.
         shell: the interpreter that the script's ``-S`` names.
@@ -65,3 +68,10 @@ class Choices:
         return ScriptDirectives(
             name=self.named_by_script, stdout=self.outputs.stdout, stderr=self.outputs.stderr
         )
+
+
+def mail_options(spec: JobSpec) -> tuple[str, ...]:
+    """Return the options for a request's mails: ``-M ana -m be``; none where it asks for none."""
+    if spec.mail_to is None:
+        return ()
+    return ("-M", spec.mail_to, "-m", "".join(_MAIL_LETTERS[event] for event in spec.mail_on))

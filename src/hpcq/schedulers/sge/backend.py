@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from hpcq.domain.arrays import is_whole_array
-from hpcq.domain.errors import JobNotFound, OutputParseError, SchedulerError
+from hpcq.domain.errors import InvalidSpec, JobNotFound, OutputParseError, SchedulerError
 from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.outputs import default_name
@@ -35,13 +35,15 @@ from hpcq.schedulers.sge.errors import ERRORS, never_ran, parse_qsub
 from hpcq.schedulers.sge.history import History, accounting_path
 from hpcq.schedulers.sge.outputs import place_outputs
 from hpcq.schedulers.sge.parse import parse_element, parse_qstat_xml, with_arrays
-from hpcq.schedulers.sge.script import read_options
+from hpcq.schedulers.sge.script import OPTION_RULES, read_options
 from hpcq.schedulers.sge.settings import SgeSettings
 from hpcq.schedulers.sge.states import is_in_error
 from hpcq.schedulers.sge.submit import (
+    Complexes,
     acceptable_name,
     build_change,
     build_qsub,
+    build_requests,
     is_job_id,
     job_number,
 )
@@ -60,7 +62,7 @@ _ID_FORMS = (
 )
 _CAPABILITIES = Capabilities(
     id_forms=_ID_FORMS,
-    fields=FIELDS | {"run_as"},
+    fields=FIELDS | {"project", "reservation", "run_as"},
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,
@@ -74,13 +76,16 @@ class SgeBackend(CommandLineBackend):
     """
 
     name = "SGE"
-    capabilities = _CAPABILITIES
     errors = ERRORS
+    option_rules = OPTION_RULES
     version_command = ("qstat", "-help")
 
     def __init__(self, options: SchedulerOptions, runner: Runner, settings: SgeSettings) -> None:
         super().__init__(options, runner)
         self._parallel_environment = settings.sge_parallel_environment
+        self._complexes = Complexes(
+            exclusive=settings.sge_exclusive_complex, gpus=settings.sge_gpu_complex
+        )
         self._job_shell = options.job_shell
         self._account_environment = options.account_environment_of
         self._history = History(self._cli, accounting_path(options.environment), _now)
@@ -88,12 +93,20 @@ class SgeBackend(CommandLineBackend):
         self._listed: Mapping[NativeId, Observation] | None = None
         self._errors: dict[NativeId, Observation | None] = {}
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """Capabilities of Grid Engine with the site's complexes."""
+        known = {name for name in ("exclusive", "gpus") if getattr(self._complexes, name)}
+        return replace(_CAPABILITIES, fields=_CAPABILITIES.fields | known)
+
     async def stop(self) -> None:
         """Let go of the accounting file."""
         await asyncio.to_thread(self._history.accounting.close)
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Return what the script's ``#$`` lines decide; see `SchedulerBackend.check_script`."""
+        self._site_options.words(spec.options)
+        build_requests(spec, self._complexes)
         options = read_options(script)
         stem = acceptable_name(spec.name or options.name or default_name(spec.working_directory))
         stdout, stderr = place_outputs(spec, stem, options, self._account_environment(spec.run_as))
@@ -106,7 +119,9 @@ class SgeBackend(CommandLineBackend):
             key,
             script,
             parallel_environment=self._parallel_environment,
+            complexes=self._complexes,
             job_shell=self._job_shell,
+            site_options=self._site_options.words(spec.options),
         )
         wrapped = submission.wrapped
         done = await self._cli.run(
@@ -116,7 +131,12 @@ class SgeBackend(CommandLineBackend):
             mark=key,
             run_as=spec.run_as,
         )
-        return parse_qsub(done)
+        try:
+            return parse_qsub(done)
+        except InvalidSpec as error:
+            if error.field == "account" and spec.account is None and spec.project is not None:
+                raise InvalidSpec(error.detail, field="project") from None
+            raise
 
     async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         """Look for the key in the queue, newest jobs first, then in the accounting.

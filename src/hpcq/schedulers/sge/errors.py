@@ -46,6 +46,7 @@ ERRORS = ErrorTable(
     fields=(
         (re.compile(r"unknown queue|queue \S+ does not exist"), "queue"),
         (re.compile(r"\bproject\b"), "account"),
+        (re.compile(r"advance reservation"), "reservation"),
         (re.compile(r"priority"), "priority"),
         (re.compile(r"argument to -N|not a valid object name"), "name"),
         (re.compile(r"no suitable queues"), None),

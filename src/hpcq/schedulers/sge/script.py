@@ -4,12 +4,14 @@ Seen on 8.1.9: what the command says replaces what the script says, one ``-l`` r
 variable and ``-ac`` variable at a time; job ids after ``-hold_jid`` come together from both.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hpcq.schedulers.directives import Directive, read_directives, refuse_directive
+from hpcq.schedulers.site_options import OptionRules
 
-__all__ = ["CONTEXT_VARIABLE", "ScriptOptions", "read_options"]
+__all__ = ["CONTEXT_VARIABLE", "OPTION_RULES", "ScriptOptions", "read_options"]
 
 CONTEXT_VARIABLE = "hpcq_key"
 """The context variable that holds a job's mark, and that ``qstat -j`` shows."""
@@ -38,6 +40,49 @@ _ALLOWED_VALUES = {
     "-w": ("e", "w", "n"),
     "-C": ("#$",),
 }
+
+
+OPTION_RULES = OptionRules(
+    command="qsub",
+    flags=frozenset({"-notify"}),
+    valued=frozenset(["-a", "-c", "-ckpt", "-dl", "-js", "-l", "-masterq", "-now", "-r", "-R"]),
+    reserved={
+        **_REFUSED,
+        **dict.fromkeys(
+            [
+                "-N",
+                "-o",
+                "-e",
+                "-j",
+                "-i",
+                "-S",
+                "-V",
+                "-v",
+                "-ac",
+                "-wd",
+                "-cwd",
+                "-pe",
+                "-h",
+                "-hold_jid",
+                "-hold_jid_ad",
+                "-t",
+                "-tc",
+                "-terse",
+                "-clear",
+                "-soft",
+                "-hard",
+                "-P",
+                "-p",
+                "-q",
+                "-ar",
+                "-m",
+                "-M",
+            ],
+            "the service needs it as it is, or the request has a field for it",
+        ),
+    },
+    reserved_values={"-l": re.compile(r"(?:^|,)(?:h_rt|h_vmem)\b")},
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

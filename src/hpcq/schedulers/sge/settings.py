@@ -8,6 +8,9 @@ from hpcq.settings import PATH, PORT, AbsolutePath, Port, Section, setting
 
 __all__ = ["SgeSettings"]
 
+ComplexName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
+_COMPLEX_NAME = "a name of letters, digits and . _ -"
+
 
 class SgeSettings(Section):
     """The parallel environment of Grid Engine and the place of its installation."""
@@ -19,6 +22,23 @@ class SgeSettings(Section):
             allowed="a name of letters, digits and . _ - * ?",
             example="mpi",
         )
+    )
+    sge_exclusive_complex: ComplexName | None = setting(
+        None,
+        "SGE: the complex by which a job gets its hosts for itself (`qconf -sc`; its `relop` is "
+        "`EXCL`). Unset: `exclusive` is answered with 501.",
+        allowed=_COMPLEX_NAME,
+        example="exclusive",
+        shown="",
+    )
+    sge_gpu_complex: ComplexName | None = setting(
+        None,
+        "SGE: the complex that counts GPUs for the whole job (`qconf -sc`; its `consumable` is "
+        "`JOB`; one that is `YES` would count them for each slot). Unset: `gpus` is answered with "
+        "501.",
+        allowed=_COMPLEX_NAME,
+        example="gpu",
+        shown="",
     )
     sge_root: AbsolutePath | None = setting(
         None,

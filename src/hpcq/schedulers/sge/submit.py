@@ -1,6 +1,7 @@
 """From a job's description to the arguments of Grid Engine's commands; pure."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
@@ -8,6 +9,7 @@ from hpcq.domain.jobs import (
     Dependency,
     DependencyCondition,
     JobSpec,
+    MailEvent,
     NativeId,
     SubmissionKey,
 )
@@ -23,10 +25,12 @@ from hpcq.schedulers.sge.wrapper_script import (
 )
 
 __all__ = [
+    "Complexes",
     "SubmitCommand",
     "acceptable_name",
     "build_change",
     "build_qsub",
+    "build_requests",
     "is_job_id",
     "job_number",
 ]
@@ -36,6 +40,8 @@ _NAME_LIMIT = 200
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")
 _RESERVED_NAMES = frozenset({"NONE", "ALL", "TEMPLATE"})
+
+_MAIL_LETTERS = {MailEvent.BEGIN: "b", MailEvent.END: "e", MailEvent.FAIL: "a"}
 
 _JOB_ID = re.compile(r"([0-9]{1,18})(?:\[[0-9]{1,18}\])?")
 _NAMES = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.@,+-]*")  # all.q, all.q@node7, a.q,b.q, @rack1
@@ -55,13 +61,28 @@ class SubmitCommand:
     wrapped: Wrapped | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complexes:
+    """Names that a site gave to resources; None where it has no such resource.
+
+    Attributes:
+        exclusive: hosts without other jobs.
+        gpus: GPUs of the whole job.
+    """
+
+    exclusive: str | None = None
+    gpus: str | None = None
+
+
 def build_qsub(
     spec: JobSpec,
     key: SubmissionKey,
     script: bytes = b"#!/bin/sh\n",
     *,
     parallel_environment: str = "orte",
+    complexes: Complexes = Complexes(),
     job_shell: str | None = None,
+    site_options: Sequence[str] = (),
 ) -> SubmitCommand:
     """Return the ``qsub`` that submits a job, marked with its key.
 
@@ -74,7 +95,9 @@ def build_qsub(
         key: its mark.
         script: the content of its script file.
         parallel_environment: where the script names no other one.
+        complexes: the site's names of resources.
         job_shell: the interpreter of a script that names none; None for the queue's.
+        site_options: options of the request that the site allows, checked.
 
     Raises:
         InvalidSpec: a value that Grid Engine would read as something else, or a directive of the
@@ -102,6 +125,8 @@ def build_qsub(
     argv = [
         "qsub",
         "-terse",
+        # First: of two that contradict each other Grid Engine takes the later.
+        *site_options,
         *("-sync", "n"),
         *("-b", "n"),
         *("-N", acceptable_name(spec.name)),
@@ -109,7 +134,7 @@ def build_qsub(
         *("-A", key),
         *("-ac", f"{CONTEXT_VARIABLE}={key}"),
         *("-pe", options.parallel_environment or parallel_environment, str(spec.slots)),
-        *_requests(spec),
+        *build_requests(spec, complexes),
         *outputs,
         *(["-h"] if spec.hold else []),
         *(["-v", ",".join(f"{n}={v}" for n, v in plain.items())] if plain else []),
@@ -178,20 +203,65 @@ def _breaks_a_line(arg: str) -> bool:
     return "\n" in arg or size(arg) >= LINE_LIMIT_BYTES
 
 
-def _requests(spec: JobSpec) -> list[str]:
+def build_requests(spec: JobSpec, complexes: Complexes) -> list[str]:
+    """Return the options for the request's queue, limits, resources and mails.
+
+    Raises:
+        InvalidSpec: a value that Grid Engine would read as something else.
+        UnsupportedCapability: Grid Engine, or the site, has no such thing.
+    """
     limits = []
     if spec.wall_time_limit_seconds is not None:
         limits.append(f"h_rt={format_clock(spec.wall_time_limit_seconds)}")
     if spec.memory_limit_bytes is not None:
         # h_vmem is counted per slot; rounded up, so that a job gets at least what it asked for.
         limits.append(f"h_vmem={-(-spec.memory_limit_bytes // spec.slots)}")
+    if spec.exclusive:
+        limits.append(f"{_configured(complexes.exclusive, 'exclusive')}=true")
+    if spec.gpus is not None:
+        if spec.gpus.type is not None:
+            raise UnsupportedCapability("gpus.type", "SGE")
+        limits.append(f"{_configured(complexes.gpus, 'gpus')}={spec.gpus.count}")
     return [
         *(["-q", _word(spec.queue, "queue")] if spec.queue is not None else []),
-        *(["-P", _word(spec.account, "account")] if spec.account is not None else []),
+        *_project(spec),
         *(["-p", str(spec.priority)] if spec.priority is not None else []),
         *(["-l", ",".join(limits)] if limits else []),
+        *(["-ar", _reservation(spec.reservation)] if spec.reservation is not None else []),
+        *(["-M", spec.mail_to, "-m", _mail_letters(spec)] if spec.mail_to is not None else []),
         *(["-hold_jid", ",".join(map(_predecessor, spec.depends_on))] if spec.depends_on else []),
     ]
+
+
+def _configured(name: str | None, field: str) -> str:
+    if name is None:
+        raise UnsupportedCapability(field, "SGE")
+    return name
+
+
+def _project(spec: JobSpec) -> list[str]:
+    if None not in (spec.project, spec.account) and spec.project != spec.account:
+        raise InvalidSpec(
+            "In Grid Engine account and project are the same thing, and a job has but one. Leave"
+            " one of them out.",
+            field="project",
+        )
+    if spec.account is not None:
+        return ["-P", _word(spec.account, "account")]
+    return [] if spec.project is None else ["-P", spec.project]
+
+
+def _reservation(number: str) -> str:
+    if not number.isdecimal():
+        raise InvalidSpec(
+            f"The reservation is {number!r}; in Grid Engine it is a number (`qrstat`).",
+            field="reservation",
+        )
+    return number
+
+
+def _mail_letters(spec: JobSpec) -> str:
+    return "".join(_MAIL_LETTERS[event] for event in spec.mail_on)
 
 
 def _predecessor(dependency: Dependency) -> str:

@@ -37,6 +37,7 @@ from hpcq.schedulers.slurm import (
 )
 from hpcq.schedulers.slurm.arrays import ArraySummaries
 from hpcq.schedulers.slurm.history import History, combine
+from hpcq.schedulers.slurm.script import OPTION_RULES
 from hpcq.schedulers.slurm.settings import SlurmSettings
 from hpcq.schedulers.slurm.submit import (
     SubmitCommand,
@@ -52,9 +53,11 @@ _ID_FORMS = (
     # An array's tasks that wait, as squeue prints them without --array.
     IdForm(re.compile(r"([0-9]+)_\[[0-9,:%.-]+\]"), is_array=True),
 )
+_FIELDS = frozenset({"nodes", "slots_per_node", "cpus_per_task", "gpus", "exclusive"})
+_FIELDS |= {"qos", "reservation", "constraints", "run_as"}
 _CAPABILITIES = Capabilities(
     id_forms=_ID_FORMS,
-    fields=FIELDS | {"run_as"},
+    fields=FIELDS | _FIELDS,
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,
@@ -71,6 +74,7 @@ class SlurmBackend(CommandLineBackend):
     name = "SLURM"
     capabilities = _CAPABILITIES
     errors = errors.ERRORS
+    option_rules = OPTION_RULES
     version_command = ("squeue", "--version")
 
     def __init__(self, options: SchedulerOptions, runner: Runner) -> None:
@@ -93,12 +97,20 @@ class SlurmBackend(CommandLineBackend):
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Read the script's ``#SBATCH`` lines; see `SchedulerBackend.check_script`."""
+        self._site_options.words(spec.options)
         return directives_of(spec, script, self._account_environment(spec.run_as))
 
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Run ``sbatch``; see `SchedulerBackend.submit`."""
         account = self._account_environment(spec.run_as)
-        built = build_sbatch(spec, key, script, account=account, interpreter=self._interpreter)
+        built = build_sbatch(
+            spec,
+            key,
+            script,
+            account=account,
+            interpreter=self._interpreter,
+            site_options=self._site_options.words(spec.options),
+        )
         try:
             done = await self._sbatch(built, spec.working_directory, key, spec.run_as)
         except CommandTimedOut as error:

@@ -100,10 +100,14 @@ ERRORS = _SlurmErrors(
         (re.compile(r"More processors requested than permitted"), "reservedSlots"),
         (re.compile(r"Requested node configuration is not available"), "reservedSlots"),
         (re.compile(r"Node count specification invalid"), "reservedSlots"),
+        (re.compile(r"Invalid generic resource|Invalid GRES"), "gpus"),
+        (re.compile(r"Requested reservation is invalid"), "reservation"),
+        (re.compile(r"Invalid feature specification"), "constraints"),
+        (re.compile(r"Invalid qos"), "qos"),
         (
             re.compile(
-                r"Invalid (?!user id|job id)|Requested reservation is invalid|mutually exclusive"
-                r"|does not look like a batch script|DOS line breaks|atch script is empty"
+                r"Invalid (?!user id|job id)|mutually exclusive|does not look like a batch script"
+                r"|DOS line breaks|atch script is empty"
                 r"|Unable to open file"
             ),
             "scriptFile",
@@ -117,6 +121,10 @@ ERRORS = _SlurmErrors(
 _GIVEN: Mapping[str, Callable[[JobSpec], object]] = {
     "queue": lambda spec: spec.queue,
     "account": lambda spec: spec.account,
+    "gpus": lambda spec: spec.gpus,
+    "reservation": lambda spec: spec.reservation,
+    "constraints": lambda spec: spec.constraints,
+    "qos": lambda spec: spec.qos,
     "dependsOn": lambda spec: spec.depends_on,
     "priority": lambda spec: spec.priority,
     "memoryLimit": lambda spec: spec.memory_limit_bytes,

@@ -10,8 +10,16 @@ from dataclasses import dataclass, field
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.schedulers.directives import Directive, read_directives, refuse_directive
+from hpcq.schedulers.site_options import OptionRules
 
-__all__ = ["MEMORY_OPTIONS", "ScriptOptions", "read_header", "read_options", "without_options"]
+__all__ = [
+    "MEMORY_OPTIONS",
+    "OPTION_RULES",
+    "ScriptOptions",
+    "read_header",
+    "read_options",
+    "without_options",
+]
 
 MEMORY_OPTIONS = ("mem", "mem-per-cpu", "mem-per-gpu")
 
@@ -81,6 +89,29 @@ _REFUSED = {
     "uid": "A job runs as this service's account.",
     "gid": "A job runs as this service's account.",
 }
+
+
+def _reserved(names: str, reason: str) -> dict[str, str]:
+    return {f"--{name}": reason for name in names.split()}
+
+
+OPTION_RULES = OptionRules(
+    command="sbatch",
+    has_long=True,
+    reserved={
+        **_reserved(" ".join(_REFUSED), "no script may hold it either"),
+        **_reserved(
+            "output error job-name array dependency hold chdir ntasks ntasks-per-node cpus-per-task"
+            " nodes workdir",
+            "the request has a field for it",
+        ),
+        **_reserved(
+            "comment parsable export get-user-env propagate wrap open-mode ignore-pbs"
+            " kill-on-invalid-dep jobid verbose help usage version",
+            "the service needs it as it is",
+        ),
+    },
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,22 @@
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import DependencyCondition, JobSpec, SubmissionKey
+from hpcq.domain.jobs import DependencyCondition, Gpus, JobSpec, SubmissionKey
+from hpcq.domain.layout import Layout, lay_out
 from hpcq.domain.outputs import default_name, place_outputs
 from hpcq.domain.units import format_clock
 from hpcq.schedulers.base import ScriptDirectives
 from hpcq.schedulers.slurm.outputs import job_name, output_options, output_patterns
-from hpcq.schedulers.slurm.script import MEMORY_OPTIONS, read_options, without_options
+from hpcq.schedulers.slurm.script import (
+    MEMORY_OPTIONS,
+    ScriptOptions,
+    read_options,
+    without_options,
+)
 from hpcq.schedulers.slurm.wrapper_script import build_wrapper
 
 __all__ = [
@@ -71,6 +77,7 @@ def build_sbatch(
     *,
     account: Mapping[str, str],
     interpreter: str = "/bin/bash",
+    site_options: Sequence[str] = (),
 ) -> SubmitCommand:
     """Return the submission of one job.
 
@@ -80,6 +87,7 @@ def build_sbatch(
         script: the content of the script file.
         account: what every job of this service starts with (``PATH``, ``HOME`` …); the request's
             own variables win over it.
+        site_options: options of the request that the site allows, checked.
         interpreter: runs a script that has no ``#!`` line, which sbatch does not take.
 
     With ``--export=ALL`` a job gets sbatch's own environment, byte for byte, in every version
@@ -99,6 +107,7 @@ def build_sbatch(
         for name, value in environment.items()
         if _is_set_on_node(name) and account.get(name) != value
     }
+    layout = _layout(spec, options)
     outputs = spec.outputs or place_outputs(spec, *output_patterns(spec, options, account))
     told, written = output_options(outputs, spec, options)
     submitted = script
@@ -115,14 +124,16 @@ def build_sbatch(
         "--parsable",
         # First: what a user can write stands behind it in the accounting's line.
         f"--comment={' '.join(filter(None, (key, options.values.get('comment'))))}",
+        # One without its value would take the next word for it: that one does no harm.
+        *((*site_options, "--parsable") if site_options else ()),
         f"--job-name={job_name(spec.name)}",
         f"--chdir={spec.working_directory}",
-        f"--ntasks={options.tasks(spec.slots)}",
+        f"--ntasks={layout.tasks}",
         *told,
         "--export=ALL",
         # The service's own ulimits are no concern of a job's.
         *(() if "propagate" in options.values else ("--propagate=NONE",)),
-        *_optional(spec),
+        *_optional(spec, layout),
         "--",
         spec.script_file if submitted == script else "/dev/stdin",
         *spec.args,
@@ -160,7 +171,7 @@ def directives_of(spec: JobSpec, script: bytes, account: Mapping[str, str]) -> S
     """
     options = read_options(script)
     options.check()
-    options.tasks(spec.slots)
+    _optional(spec, _layout(spec, options))
     name = options.values.get("job-name")
     named = spec if spec.name else replace(spec, name=name or default_name(spec.working_directory))
     stdout, stderr = output_patterns(named, options, account)
@@ -179,7 +190,15 @@ def _is_set_on_node(name: str) -> bool:
     return is_long or _SET_ON_NODE.fullmatch(name) is not None
 
 
-def _optional(spec: JobSpec) -> list[str]:
+def _layout(spec: JobSpec, options: ScriptOptions) -> Layout:
+    """Return the places of the slots; the script's tasks stand where the request is silent."""
+    if spec.cpus_per_task is None:
+        tasks = options.tasks(spec.slots)
+        spec = replace(spec, cpus_per_task=spec.slots // tasks)
+    return lay_out(spec)
+
+
+def _optional(spec: JobSpec, layout: Layout) -> list[str]:
     options = []
     if spec.queue is not None:
         options.append(f"--partition={spec.queue}")
@@ -189,7 +208,25 @@ def _optional(spec: JobSpec) -> list[str]:
         # 0 would mean "no limit" (sbatch(1)).
         options.append(f"--time={format_clock(max(spec.wall_time_limit_seconds, 1))}")
     if spec.memory_limit_bytes is not None:
-        options.append(_memory_option(spec.memory_limit_bytes, spec.slots))
+        options.append(_memory_option(spec.memory_limit_bytes, spec, layout))
+    if layout.nodes is not None:
+        options.append(f"--nodes={layout.nodes}")
+        options.append(f"--ntasks-per-node={layout.tasks_per_node}")
+    if spec.cpus_per_task is not None:
+        options.append(f"--cpus-per-task={spec.cpus_per_task}")
+    if spec.gpus is not None:
+        options.append(f"--gpus={_gpus(spec.gpus)}")
+    if spec.exclusive:
+        options.append("--exclusive")
+    if spec.qos is not None:
+        options.append(f"--qos={spec.qos}")
+    if spec.reservation is not None:
+        options.append(f"--reservation={spec.reservation}")
+    if spec.constraints:
+        options.append(f"--constraint={'&'.join(spec.constraints)}")
+    if spec.mail_to is not None:
+        options.append(f"--mail-user={spec.mail_to}")
+        options.append(f"--mail-type={','.join(spec.mail_on).upper()}")
     if spec.priority:
         # --priority is ignored for all but operators, without a word; --nice is not.
         options.append(f"--nice={-spec.priority}")
@@ -202,11 +239,23 @@ def _optional(spec: JobSpec) -> list[str]:
     return options
 
 
-def _memory_option(memory_bytes: int, slots: int) -> str:
+def _gpus(gpus: Gpus) -> str:
+    return str(gpus.count) if gpus.type is None else f"{gpus.type}:{gpus.count}"
+
+
+def _memory_option(memory_bytes: int, spec: JobSpec, layout: Layout) -> str:
     # --mem is per node. The limit is the whole job's, whose slots may lie on several nodes.
+    nodes = 1 if spec.slots == 1 else layout.nodes
+    if nodes is None and spec.exclusive:
+        # Slurm multiplies --mem-per-cpu by all CPUs of the nodes (seen in 22.05).
+        raise InvalidSpec(
+            "With exclusive, Slurm limits the memory of each node: say how many there are in"
+            " nodes.",
+            field="memoryLimit",
+        )
     # 0 would mean "all memory of the node".
-    mebibytes = max(-(-memory_bytes // (slots * MEBIBYTE)), 1)
-    return f"--mem={mebibytes}M" if slots == 1 else f"--mem-per-cpu={mebibytes}M"
+    mebibytes = max(-(-memory_bytes // ((nodes or spec.slots) * MEBIBYTE)), 1)
+    return f"--mem-per-cpu={mebibytes}M" if nodes is None else f"--mem={mebibytes}M"
 
 
 def _check_arguments(argv: Collection[str]) -> None:

@@ -37,7 +37,7 @@ from hpcq.schedulers.torque.cluster import parse_pbsnodes, parse_queues
 from hpcq.schedulers.torque.errors import ERRORS, check_completed, check_is_torque, parse_qsub
 from hpcq.schedulers.torque.logs import Logs
 from hpcq.schedulers.torque.parse import Reader
-from hpcq.schedulers.torque.script import choose
+from hpcq.schedulers.torque.script import OPTION_RULES, choose, has_nodes
 from hpcq.schedulers.torque.settings import TorqueSettings
 from hpcq.schedulers.torque.submit import build_change, build_qstat, build_qsub
 
@@ -48,9 +48,10 @@ _ASKED_BY_ID = 8
 # Releases before 5 say it on standard error, in small letters.
 _VERSION = re.compile(r"^version:\s*", re.IGNORECASE)
 
+_OF_NODES = frozenset({"nodes", "slots_per_node", "gpus", "constraints"})
 _CAPABILITIES = Capabilities(
     id_forms=ID_FORMS,
-    fields=FIELDS | {"array"},
+    fields=FIELDS | {"array", "exclusive"},
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,
@@ -65,6 +66,7 @@ class TorqueBackend(CommandLineBackend):
 
     name = "TORQUE"
     errors = ERRORS
+    option_rules = OPTION_RULES
 
     def __init__(self, options: SchedulerOptions, runner: Runner, settings: TorqueSettings) -> None:
         super().__init__(options, runner)
@@ -74,6 +76,7 @@ class TorqueBackend(CommandLineBackend):
             slots_per_node=settings.torque_slots_per_node,
             environment=options.environment,
         )
+        self._has_nodes = has_nodes(settings.torque_resources)
         self._job_shell = options.job_shell
         account = _account()
         self._qstat = self._cli.locate("qstat")
@@ -88,11 +91,13 @@ class TorqueBackend(CommandLineBackend):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Capabilities of Torque."""
-        return _CAPABILITIES
+        """Capabilities of Torque with the site's template."""
+        more = _OF_NODES if self._has_nodes else frozenset()
+        return replace(_CAPABILITIES, fields=_CAPABILITIES.fields | more)
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Return what the script's ``#PBS`` lines decide; see `SchedulerBackend.check_script`."""
+        self._site_options.words(spec.options)
         return self._choose(spec, script).directives
 
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
@@ -105,6 +110,7 @@ class TorqueBackend(CommandLineBackend):
             self._choose(spec, script),
             arrays=self._arrays.ids,
             job_shell=self._job_shell,
+            site_options=self._site_options.words(spec.options),
         )
         done = await self._run(
             submission.argv, stdin=submission.stdin, cwd=submission.cwd, mark=key

@@ -9,10 +9,11 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 
-from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
 from hpcq.domain.jobs import ArrayRange, JobSpec
+from hpcq.domain.layout import lay_out, share_of_each_node
 from hpcq.domain.outputs import default_name
-from hpcq.schedulers.pbs_family.choices import Choices
+from hpcq.schedulers.pbs_family.choices import Choices, mail_options
 from hpcq.schedulers.pbs_family.directives import (
     NEVER_INTERACTIVE,
     Option,
@@ -22,10 +23,11 @@ from hpcq.schedulers.pbs_family.directives import (
     read_shell,
     read_variables,
 )
+from hpcq.schedulers.site_options import OptionRules, getopt_letters
 from hpcq.schedulers.torque.outputs import place
 from hpcq.schedulers.torque.qstat_job import slots_of
 
-__all__ = ["acceptable_name", "array_range", "choose", "slots_request"]
+__all__ = ["OPTION_RULES", "acceptable_name", "array_range", "choose", "has_nodes", "slots_request"]
 
 LETTERS = "a:A:b:c:C:d:D:e:EfF:hIj:J:k:K:l:L:m:M:nN:o:p:P:q:r:S:t:T:u:v:Vw:W:xXz"
 """The options of Torque's ``qsub`` (recording qsub.unknown-option, and its manual)."""
@@ -38,6 +40,17 @@ _REFUSED = {
     "P": "Jobs are submitted for the service's own account; remove it.",
     "J": "It is for jobs of another account; use -t for an array.",
 }
+_FLAGS, _VALUED = getopt_letters(LETTERS)
+OPTION_RULES = OptionRules(
+    command="qsub",
+    flags=_FLAGS,
+    valued=_VALUED,
+    reserved=dict.fromkeys(
+        [f"-{letter}" for letter in "CdDefFhIjJkLNoPqStuvVwWxXzbAmMp"],
+        "the service needs it as it is, or the request has a field for it",
+    ),
+    reserved_values={"-l": re.compile(r"(?:^|,)\s*(?:nodes|procs|ncpus|mem|walltime)\b")},
+)
 _NAME_LIMIT = 200
 """Characters of a job name: Torque takes 236; with ``.o`` and a number it has to fit a file."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")
@@ -123,8 +136,12 @@ def array_range(array: ArrayRange) -> str:
 
 
 def _others(spec: JobSpec, options: list[Option]) -> Iterator[str]:
+    yield from mail_options(spec)
+    if spec.exclusive:
+        yield "-n"
+    decided = frozenset() if spec.mail_to is None else frozenset("mM")
     for option in options:
-        if option.letter in _AS_THEY_ARE:
+        if option.letter in _AS_THEY_ARE - decided:
             yield f"-{option.letter}"
             if option.raw:
                 yield option.value
@@ -149,15 +166,17 @@ def _requests(
     asked = read_resources(options)
     layout = next((name for name in _SLOTS if name in asked), None)
     value, option = asked[layout] if layout is not None else ("", None)
-    if layout is not None and slots_of({f"Resource_List.{layout}": value}) == spec.slots:
+    is_placed = lay_out(spec).nodes is not None or spec.gpus is not None or bool(spec.constraints)
+    is_same = layout is not None and slots_of({f"Resource_List.{layout}": value}) == spec.slots
+    if is_same and not is_placed:
         yield f"{layout}={value}"  # how the slots lie on hosts; the request says nothing else
     else:
         if option is not None and layout == "nodes" and not _PLAIN_CHUNK.fullmatch(value):
             raise option.refused(
                 f"It asks for {value!r}, and the request for {spec.slots} slots in"
-                " reservedSlots: let both ask for the same number."
+                " reservedSlots: let both ask for the same number, and only one of them for nodes."
             )
-        yield slots_request(template, spec.slots, slots_per_node)
+        yield _nodes_request(spec, template, slots_per_node)
     decided = {*_SLOTS, "nodect"}
     if spec.wall_time_limit_seconds is not None:
         decided.add("walltime")
@@ -170,7 +189,34 @@ def _requests(
             yield f"{name}={value}" if value else name
 
 
-def slots_request(template: str, slots: int, slots_per_node: int | None) -> str:
+def has_nodes(template: str) -> bool:
+    """Return whether nodes and what they have to have can be asked for with a template."""
+    return template.startswith("nodes={nodes}:ppn={ppn}") and not set("+#") & set(template)
+
+
+def _nodes_request(spec: JobSpec, template: str, slots_per_node: int | None) -> str:
+    """Return the request for slots, GPUs and features: ``nodes=2:ppn=4:gpus=1:fast``.
+
+    Raises:
+        InvalidSpec: not all nodes would get as many GPUs.
+        UnsupportedCapability: it asks for a type of GPUs.
+    """
+    nodes = lay_out(spec).nodes or _hosts(spec.slots, slots_per_node)
+    parts = [slots_request(template, spec.slots, slots_per_node, nodes)]
+    if spec.gpus is not None:
+        if spec.gpus.type is not None:
+            raise UnsupportedCapability("gpus.type", "TORQUE")
+        parts.append(f"gpus={share_of_each_node(spec.gpus.count, nodes, 'gpus')}")
+    return ":".join([*parts, *spec.constraints])
+
+
+def _hosts(slots: int, slots_per_node: int | None) -> int:
+    return 1 if slots_per_node is None else -(-slots // slots_per_node)
+
+
+def slots_request(
+    template: str, slots: int, slots_per_node: int | None, nodes: int | None = None
+) -> str:
     """Return the request for a number of slots: ``nodes=2:ppn=4``.
 
     Args:
@@ -178,6 +224,7 @@ def slots_request(template: str, slots: int, slots_per_node: int | None) -> str:
         slots: how many.
         slots_per_node: what a host has. All hosts get the same number, so that slots which do
             not divide evenly are rounded up: 10 slots on hosts of 4 are ``nodes=3:ppn=4``.
+        nodes: how many hosts; None: as many as are necessary.
     """
-    nodes = 1 if slots_per_node is None else -(-slots // slots_per_node)
+    nodes = nodes or _hosts(slots, slots_per_node)
     return template.format(slots=slots, nodes=nodes, ppn=-(-slots // nodes))

@@ -1,7 +1,7 @@
 """From a job's description to the arguments of Torque's commands; pure."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hpcq.domain.errors import InvalidSpec
@@ -69,6 +69,7 @@ def build_qsub(
     *,
     arrays: Collection[NativeId] = (),
     job_shell: str | None = None,
+    site_options: Sequence[str] = (),
 ) -> SubmitCommand:
     """Return the ``qsub`` that submits a job, marked with its key.
 
@@ -83,6 +84,7 @@ def build_qsub(
         choices: what the request and the script decide.
         arrays: which of the jobs that it depends on are arrays.
         job_shell: the interpreter of a script that names none; None for the account's own.
+        site_options: options of the request that the site allows, checked.
 
     Raises:
         InvalidSpec: a value that Torque would read as something else.
@@ -93,6 +95,7 @@ def build_qsub(
     simple = is_simple(spec.working_directory)
     argv = (
         "qsub",
+        *site_options,
         *("-v", f"{KEY_VARIABLE}={key}"),
         *("-N", acceptable_name(choices.name)),
         *("-S", "/bin/sh"),

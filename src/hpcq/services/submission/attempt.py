@@ -7,6 +7,7 @@ that does not tell either, the submission is left unclear, for `SubmissionRecove
 
 import asyncio
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
@@ -46,6 +47,8 @@ _UNWRITTEN = (
     "nobody can say now whether the job exists. Look for it in the listing before you submit it "
     "again."
 )
+_SCRIPT_FOLDER = "HPCQ_SCRIPT_DIRECTORY"
+"""The variable of a job that holds the folder of its script, as it was submitted."""
 _REFUSALS = (CommandFailed, NotAuthorized, QuotaExceeded)
 # A scheduler's queue may show a job a moment after the command that submitted it has ended.
 _SECOND_LOOK_SECONDS = 0.5
@@ -166,9 +169,12 @@ class SubmissionRunner:
         return self._accepted(record, native_id)
 
     def _with_environment(self, spec: JobSpec) -> JobSpec:
-        """Return the job with the site's variables; its own win."""
-        site = self._job_environment
-        return replace(spec, environment={**site, **spec.environment}) if site else spec
+        """Return the job with the variables that all have; its own win.
+
+        Schedulers run a copy of the script, which finds the files beside it by the folder.
+        """
+        folder = {_SCRIPT_FOLDER: os.path.dirname(spec.script_file)}
+        return replace(spec, environment={**folder, **self._job_environment, **spec.environment})
 
     async def _renew(self, record: JobRecord) -> JobRecord:
         """Return a job that this process may still hand over.

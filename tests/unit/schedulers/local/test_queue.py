@@ -245,3 +245,15 @@ def test_a_job_too_large_waits_apart_and_says_why() -> None:
     assert "asks for 5 slots and the machine has 4 now" in (large.note or "")
     assert large.note_code is ReasonCode.CANNOT_RUN
     queue.discard(large)
+
+
+def test_an_exclusive_job_runs_alone() -> None:
+    queue = JobQueue(4)
+    alone = local_job(2, 1)
+    alone.spec = replace(alone.spec, exclusive=True)
+    assert [queue.slots_of(job) for job in (alone, local_job(3, 1))] == [4, 1]
+    queue.add(alone)
+    assert queue.take([local_job(1, 1, began=time.monotonic())]) == []
+    assert queue.take([]) == [alone]
+    queue.add(local_job(3, 1))
+    assert queue.take([alone]) == []

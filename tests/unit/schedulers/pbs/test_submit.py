@@ -6,13 +6,15 @@ from itertools import pairwise
 
 import pytest
 
-from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
 from hpcq.domain.jobs import (
     ArrayRange,
     Dependency,
     DependencyCondition,
+    Gpus,
     JobSpec,
     JobUid,
+    MailEvent,
     NativeId,
     SubmissionKey,
 )
@@ -76,6 +78,74 @@ def test_a_site_says_how_slots_are_asked_for(template: str, requests: list[str])
     PbsSettings(pbs_resources=template)
     argv = _argv(replace(_SPEC, slots=4, memory_limit_bytes=1 << 30), resources=template)
     assert [b for a, b in pairwise(argv) if a == "-l"] == requests
+
+
+@pytest.mark.parametrize(
+    ("fields", "requests"),
+    [
+        ({"nodes": 1}, ["select=1:ncpus=8:mpiprocs=8"]),
+        ({"nodes": 2}, ["select=2:ncpus=4:mpiprocs=4", "place=scatter"]),
+        ({"slots_per_node": 4}, ["select=2:ncpus=4:mpiprocs=4", "place=scatter"]),
+        ({"cpus_per_task": 4}, ["select=1:ncpus=8:mpiprocs=2:ompthreads=4"]),
+        (
+            {"nodes": 2, "cpus_per_task": 2, "memory_limit_bytes": (1 << 30) + 1},
+            ["select=2:ncpus=4:mem=524289kb:mpiprocs=2:ompthreads=2", "place=scatter"],
+        ),
+        ({"gpus": Gpus(count=2)}, ["select=1:ncpus=8:ngpus=2"]),
+        (
+            {"nodes": 2, "gpus": Gpus(count=2), "exclusive": True},
+            ["select=2:ncpus=4:mpiprocs=4:ngpus=1", "place=scatter:exclhost"],
+        ),
+        ({"exclusive": True}, ["select=1:ncpus=8", "place=exclhost"]),
+    ],
+)
+def test_chunks_and_where_they_go(fields: dict[str, object], requests: list[str]) -> None:
+    argv = _argv(replace(_SPEC, slots=8, **fields))  # type: ignore[arg-type]
+    assert [b for a, b in pairwise(argv) if a == "-l"] == requests
+
+
+@pytest.mark.parametrize(
+    ("script", "fields", "requests"),
+    [
+        (b"select=2:ncpus=4", {}, ["select=2:ncpus=4"]),
+        (b"select=4:ncpus=2", {"nodes": 2}, ["select=2:ncpus=4:mpiprocs=4", "place=scatter"]),
+        (
+            b"select=1:ngpus=1:big=True",
+            {"gpus": Gpus(count=2)},
+            ["select=1:ncpus=8:ngpus=2:big=True"],
+        ),
+        (
+            b"select=2:ncpus=4 -l place=pack:shared:group=rack",
+            {"exclusive": True},
+            ["select=2:ncpus=4", "place=pack:exclhost:group=rack"],
+        ),
+        (b"place=pack:excl", {"nodes": 2}, ["select=2:ncpus=4:mpiprocs=4", "place=scatter:excl"]),
+    ],
+)
+def test_chunks_of_the_script_give_way(
+    script: bytes, fields: dict[str, object], requests: list[str]
+) -> None:
+    spec = replace(_SPEC, slots=8, **fields)  # type: ignore[arg-type]
+    argv = _argv(spec, script=b"#PBS -l " + script + b"\n")
+    assert [b for a, b in pairwise(argv) if a == "-l"] == requests
+
+
+def test_chunks_that_cannot_be_said_together_are_refused() -> None:
+    with pytest.raises(InvalidSpec, match="nodes than the request"):
+        _argv(replace(_SPEC, slots=8, nodes=2), script=b"#PBS -l select=1:ncpus=8:big=True\n")
+    with pytest.raises(InvalidSpec) as uneven:
+        _argv(replace(_SPEC, slots=8, nodes=2, gpus=Gpus(count=3)))
+    assert uneven.value.field == "gpus"
+    with pytest.raises(UnsupportedCapability) as typed:
+        _argv(replace(_SPEC, gpus=Gpus(count=1, type="a100")))
+    assert typed.value.field == "gpus.type"
+
+
+def test_a_project_and_mails_win_over_the_script() -> None:
+    spec = replace(_SPEC, project="ours", mail_to="ana", mail_on=(MailEvent.END,))
+    argv = _argv(spec, script=b"#PBS -P theirs -m n -M theirs -r y\n")
+    assert argv[argv.index("-M") :] == ("-M", "ana", "-m", "e", "-P", "ours", "-r", "y")
+    assert "theirs" not in argv
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,19 @@ from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
 from hpcq.domain.jobs import (
     Dependency,
     DependencyCondition,
+    Gpus,
     JobSpec,
     JobUid,
+    MailEvent,
     NativeId,
     SubmissionKey,
 )
 from hpcq.schedulers.sge.submit import (
+    Complexes,
     acceptable_name,
     build_change,
     build_qsub,
+    build_requests,
     job_number,
 )
 from hpcq.schedulers.sge.wrapper_script import Wrapped, build_wrapper, split_environment
@@ -45,6 +49,41 @@ def test_plain_submission() -> None:
     assert " ".join(submission.argv[17:23]) == "-j n -o run1.o$JOB_ID -e run1.e$JOB_ID"
     assert submission.argv[23:] == ("/srv/jobs/run1/job.sh", "-x", "@y", "a b", "")
     assert submission.wrapped is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"exclusive": True, "gpus": Gpus(count=2)}, "-l exclusive=true,gpu=2"),
+        ({"exclusive": True, "wall_time_limit_seconds": 60}, "-l h_rt=0:01:00,exclusive=true"),
+        ({"project": "p1"}, "-P p1"),
+        ({"project": "p1", "account": "p1"}, "-P p1"),
+        ({"reservation": "17"}, "-ar 17"),
+        ({"mail_to": "ana", "mail_on": tuple(MailEvent)}, "-M ana -m bea"),
+    ],
+)
+def test_request_becomes_options(fields: dict[str, object], said: str) -> None:
+    complexes = Complexes(exclusive="exclusive", gpus="gpu")
+    assert " ".join(build_requests(spec(**fields), complexes)) == said
+    assert said in " ".join(build_qsub(spec(**fields), KEY, complexes=complexes).argv)
+
+
+@pytest.mark.parametrize(
+    ("fields", "complexes", "field"),
+    [
+        ({"exclusive": True}, Complexes(gpus="gpu"), "exclusive"),
+        ({"gpus": Gpus(count=1)}, Complexes(exclusive="x"), "gpus"),
+        ({"gpus": Gpus(count=1, type="a100")}, Complexes(gpus="gpu"), "gpus.type"),
+        ({"project": "p1", "account": "p2"}, Complexes(), "project"),
+        ({"reservation": "r1"}, Complexes(), "reservation"),
+    ],
+)
+def test_request_that_cannot_be_said_names_the_field(
+    fields: dict[str, object], complexes: Complexes, field: str
+) -> None:
+    with pytest.raises((InvalidSpec, UnsupportedCapability)) as refused:
+        build_requests(spec(**fields), complexes)
+    assert getattr(refused.value, "field", None) == field
 
 
 def outputs(script: bytes = b"", **fields: object) -> str:

@@ -8,8 +8,10 @@ from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import (
     Dependency,
     DependencyCondition,
+    Gpus,
     JobSpec,
     JobUid,
+    MailEvent,
     NativeId,
     SubmissionKey,
 )
@@ -85,6 +87,25 @@ def test_jobs_that_come_first_are_named_with_their_conditions() -> None:
         ({"memory_limit_bytes": (1 << 30) + 1}, "--mem=1025M"),
         ({"memory_limit_bytes": 0}, "--mem=1M"),
         ({"memory_limit_bytes": 1 << 30, "slots": 3}, "--mem-per-cpu=342M"),
+        ({"slots": 4, "nodes": 2}, "--nodes=2"),
+        ({"slots": 4, "nodes": 2}, "--ntasks-per-node=2"),
+        ({"slots": 4, "slots_per_node": 2}, "--nodes=2"),
+        ({"slots": 4, "nodes": 2, "cpus_per_task": 2}, "--ntasks=2"),
+        ({"slots": 4, "nodes": 2, "cpus_per_task": 2}, "--ntasks-per-node=1"),
+        ({"slots": 4, "cpus_per_task": 2}, "--cpus-per-task=2"),
+        ({"slots": 4, "nodes": 2, "memory_limit_bytes": 1 << 30}, "--mem=512M"),
+        ({"gpus": Gpus(count=2)}, "--gpus=2"),
+        ({"gpus": Gpus(count=2, type="a100")}, "--gpus=a100:2"),
+        ({"exclusive": True}, "--exclusive"),
+        ({"exclusive": True, "memory_limit_bytes": 1 << 30}, "--mem=1024M"),
+        ({"qos": "high"}, "--qos=high"),
+        ({"reservation": "r1"}, "--reservation=r1"),
+        ({"constraints": ("fast", "big")}, "--constraint=fast&big"),
+        ({"mail_to": "ana", "mail_on": (MailEvent.BEGIN, MailEvent.FAIL)}, "--mail-user=ana"),
+        (
+            {"mail_to": "ana", "mail_on": (MailEvent.BEGIN, MailEvent.FAIL)},
+            "--mail-type=BEGIN,FAIL",
+        ),
         ({"stdout_path": "/out/100%j"}, "--output=/out/100%%j"),
         ({"stdout_path": "out"}, "--output=/srv/out"),
         ({"stderr_path": r"/out/a\b%j"}, "--error=/dev/null"),
@@ -92,6 +113,26 @@ def test_jobs_that_come_first_are_named_with_their_conditions() -> None:
 )
 def test_a_field_becomes_an_option(fields: dict[str, object], option: str) -> None:
     assert option in options(**fields)
+
+
+def test_tasks_of_the_script_stand_where_the_request_has_none() -> None:
+    script = b"#!/bin/sh\n#SBATCH --cpus-per-task=2\n"
+    spec = replace(SPEC, slots=8, nodes=2)
+    asked = [build(s, script=script).argv for s in (spec, replace(spec, cpus_per_task=4))]
+    for argv, tasks, per_node in zip(asked, (4, 2), (2, 1), strict=True):
+        assert {f"--ntasks={tasks}", f"--ntasks-per-node={per_node}"} <= set(argv)
+    assert [word for word in asked[0] if "cpus-per-task" in word] == []
+    with pytest.raises(InvalidSpec) as refused:
+        build(replace(SPEC, slots=6, nodes=2), script=script)
+    assert refused.value.field == "cpusPerTask"
+
+
+def test_memory_of_exclusive_nodes_needs_their_number() -> None:
+    spec = replace(SPEC, slots=4, exclusive=True, memory_limit_bytes=1 << 30)
+    with pytest.raises(InvalidSpec) as refused:
+        submit.directives_of(spec, SCRIPT, {})
+    assert refused.value.field == "memoryLimit"
+    assert "--mem=1024M" in build(replace(spec, nodes=1)).argv
 
 
 def test_no_priority_is_no_option() -> None:

@@ -2,18 +2,26 @@
 
 import pytest
 
-from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
 from hpcq.domain.jobs import (
     ArrayRange,
     Dependency,
     DependencyCondition,
+    Gpus,
     JobSpec,
     JobUid,
+    MailEvent,
     NativeId,
     SubmissionKey,
 )
 from hpcq.schedulers.pbs_family.choices import Choices
-from hpcq.schedulers.torque.script import acceptable_name, array_range, choose, slots_request
+from hpcq.schedulers.torque.script import (
+    acceptable_name,
+    array_range,
+    choose,
+    has_nodes,
+    slots_request,
+)
 from hpcq.schedulers.torque.settings import check_template
 from hpcq.schedulers.torque.submit import (
     SubmitCommand,
@@ -181,6 +189,55 @@ def test_names(name: str, accepted: str) -> None:
 def test_slots(template: str, slots: int, per_node: int | None, asked: str) -> None:
     check_template(template)
     assert slots_request(template, slots, per_node) == asked
+
+
+@pytest.mark.parametrize(
+    ("fields", "per_node", "asked"),
+    [
+        ({"slots": 8, "nodes": 2}, None, "nodes=2:ppn=4"),
+        ({"slots": 8, "nodes": 4}, 4, "nodes=4:ppn=2"),
+        ({"slots": 8, "slots_per_node": 2}, None, "nodes=4:ppn=2"),
+        ({"slots": 8, "nodes": 2, "gpus": Gpus(count=4)}, None, "nodes=2:ppn=4:gpus=2"),
+        ({"slots": 8, "gpus": Gpus(count=2)}, 4, "nodes=2:ppn=4:gpus=1"),
+        ({"constraints": ("fast", "big")}, None, "nodes=1:ppn=1:fast:big"),
+    ],
+)
+def test_nodes_and_what_they_have_to_have(
+    fields: dict[str, object], per_node: int | None, asked: str
+) -> None:
+    # What the script says of its nodes gives way.
+    script = b"#PBS -l nodes=1:ppn=8\n"
+    choices = choose(
+        _spec(**fields),  # type: ignore[arg-type]
+        script,
+        template=DEFAULT,
+        slots_per_node=per_node,
+        environment={},
+    )
+    assert choices.requests[0] == asked
+
+
+def test_gpus_are_alike_on_all_nodes_and_of_any_type() -> None:
+    with pytest.raises(InvalidSpec) as uneven:
+        _choices(_spec(slots=4, nodes=2, gpus=Gpus(count=3)))
+    assert uneven.value.field == "gpus"
+    with pytest.raises(UnsupportedCapability) as typed:
+        _choices(_spec(gpus=Gpus(count=1, type="a100")))
+    assert typed.value.field == "gpus.type"
+
+
+def test_nodes_are_asked_for_only_with_a_template_that_counts_them() -> None:
+    assert has_nodes(DEFAULT)
+    assert has_nodes("nodes={nodes}:ppn={ppn}:batch")
+    assert not has_nodes("procs={slots}")
+    assert not has_nodes("nodes={nodes}:ppn={ppn}+1:ppn=1")
+
+
+def test_mails_and_exclusive_nodes_win_over_the_script() -> None:
+    spec = _spec(exclusive=True, mail_to="ana", mail_on=(MailEvent.BEGIN, MailEvent.FAIL))
+    script = b"#PBS -m n -M theirs -r y\n"
+    choices = choose(spec, script, template=DEFAULT, slots_per_node=None, environment={})
+    assert choices.others == ("-M", "ana", "-m", "ba", "-n", "-r", "y")
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,16 @@ def test_a_job_without_an_environment_has_the_usual(jobs: Jobs, study: Study) ->
     assert not any(CANARY in value for value in environment.values())
 
 
+@pytest.mark.parametrize("folder", ["scripts", 'it\'s, "odd" $HOME'])
+def test_the_folder_of_the_script_is_in_a_variable(jobs: Jobs, study: Study, folder: str) -> None:
+    scripts = Study(study.directory.parent / folder)
+    script = scripts.script(RECORD_ENVIRONMENT)
+    theirs = study.job(script, environment={"HPCQ_SCRIPT_DIRECTORY": "/theirs"})
+    for body, expected in ((study.job(script), str(scripts.directory)), (theirs, "/theirs")):
+        assert jobs.ended(jobs.submit(body))["state"] == "DONE"
+        assert study.environment()["HPCQ_SCRIPT_DIRECTORY"] == expected
+
+
 def test_a_requested_path_and_home_are_obeyed(jobs: Jobs, study: Study) -> None:
     values = {
         "PATH": "/opt/none:/usr/bin:/bin",

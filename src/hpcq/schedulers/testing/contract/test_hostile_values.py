@@ -245,6 +245,25 @@ def test_hostile_queues_are_refused(
     assert len(jobs.submitted) <= len(WILDCARDS)
 
 
+@pytest.mark.parametrize(
+    "name", ["qos", "project", "reservation", "constraints", "mailTo", "options", "gpus"]
+)
+def test_hostile_names_of_the_site_are_refused(
+    service: Service, jobs: Jobs, study: Study, base: Path, backend: Backend, name: str
+) -> None:
+    script = study.script("true\n")
+    for value in _tried(base, backend):
+        asked = {"constraints": [value], "options": [value], "gpus": {"count": 1, "type": value}}
+        body = study.job(script, hold=True, **{name: asked.get(name, value)})
+        answer = service.client.post("/jobs", json=body)
+        # A plain word, such as NONE, may be a site's name.
+        if answer.status_code == 201 and value.isascii() and value.isalnum():
+            jobs.accepted(answer)
+        else:
+            assert_problem(answer, 400, 422, 501, 502)
+    assert _canaries(service, base) == []
+
+
 def test_hostile_variable_names_are_refused_or_arrive(
     service: Service, jobs: Jobs, study: Study, base: Path, backend: Backend
 ) -> None:
@@ -267,7 +286,7 @@ def test_hostile_variable_names_are_refused_or_arrive(
 
 
 @pytest.mark.parametrize("value", UNSENDABLE, ids=ascii)
-@pytest.mark.parametrize("name", [*ORDER, "queue", "variable"])
+@pytest.mark.parametrize("name", [*ORDER, "queue", "variable", "qos", "mailTo", "options"])
 def test_what_no_command_line_can_carry_is_refused(
     service: Service, study: Study, name: str, value: str
 ) -> None:
@@ -280,6 +299,7 @@ def test_what_no_command_line_can_carry_is_refused(
         "scriptFile": {"scriptFile": path},
         "stdoutPath": {"stdoutPath": path},
         "stderrPath": {"stderrPath": path},
+        "options": {"options": [f"--x={value}"]},
     }
     body = study.job(study.script("true\n")) | fields.get(name, {name: value})
     # A lone surrogate can be escaped in JSON, and only there.
