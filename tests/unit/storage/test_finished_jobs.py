@@ -186,7 +186,7 @@ async def test_a_database_of_the_release_before_is_filled(database: Place) -> No
             document=b"{]",
             uid=str(records[4].uid),
         )
-        for table in ("finished_jobs", "queue_samples"):
+        for table in ("finished_jobs", "queue_samples", "deliveries", "webhooks"):
             await execute(store, f"DROP TABLE {table}")
         await execute(store, "UPDATE alembic_version SET version_num = '0004'")
     async with opened(database.url) as store:

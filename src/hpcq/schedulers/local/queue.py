@@ -224,25 +224,23 @@ class JobQueue:
 
     def take(self, holding: Iterable[LocalJob]) -> list[LocalJob]:
         """Take out the jobs that start now, given those that hold slots."""
-        choice = choose(
-            (_waiting(job, self.slots_of(job)) for job in self._jobs.values()),
-            (_running(job, self.slots_of(job)) for job in holding),
-            self._total_slots,
-        )
+        choice = choose(self._waiting(), self._running(holding), self._total_slots)
         if choice.head is not None:
             self._jobs[choice.head].overtaken += choice.overtakes
         return [self._jobs.pop(number) for number in choice.start]
 
     def plan(self, holding: Iterable[LocalJob]) -> dict[int, float]:
         """Return the seconds until queued jobs start, by number; see `plan`."""
-        return plan(map(_waiting, self._jobs.values()), map(_running, holding), self._total_slots)
+        return plan(self._waiting(), self._running(holding), self._total_slots)
 
+    def _waiting(self) -> Iterator[WaitingJob]:
+        for job in self._jobs.values():
+            limit = job.spec.wall_time_limit_seconds
+            yield WaitingJob(job.number, self.slots_of(job), limit, job.overtaken)
 
-def _waiting(job: LocalJob, slots: int) -> WaitingJob:
-    return WaitingJob(job.number, slots, job.spec.wall_time_limit_seconds, job.overtaken)
-
-
-def _running(job: LocalJob, slots: int) -> RunningJob:
-    limit = job.spec.wall_time_limit_seconds
-    spent = 0.0 if job.began is None else time.monotonic() - job.began
-    return RunningJob(slots, None if limit is None else max(0.0, limit - spent))
+    def _running(self, holding: Iterable[LocalJob]) -> Iterator[RunningJob]:
+        for job in holding:
+            limit = job.spec.wall_time_limit_seconds
+            spent = 0.0 if job.began is None else time.monotonic() - job.began
+            left = None if limit is None else max(0.0, limit - spent)
+            yield RunningJob(self.slots_of(job), left)
