@@ -1,6 +1,7 @@
 """The first read of a job tells all that the scheduler knows; a new job is looked for there."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from tests.unit.services.kit import World
@@ -29,6 +30,26 @@ async def test_the_first_read_of_a_listed_job_has_its_details(world: World) -> N
     asked = world.scheduler.calls["details"]
     await world.jobs.read(UNASKED, native_id)
     assert world.scheduler.calls["details"] == asked
+
+
+async def test_details_are_asked_for_again_once_the_estimated_start_is_past(world: World) -> None:
+    native_id = world.scheduler.enqueue(owner="rui")
+    await world.tick()
+    estimate = world.clock() + timedelta(seconds=60)
+    world.scheduler.extras[native_id] = {"start_estimate": estimate}
+    record = (await world.jobs.read(UNASKED, native_id)).record
+    assert record.seen is not None
+    assert record.seen.start_estimate == estimate
+    later = estimate + timedelta(hours=1)
+    world.scheduler.extras[native_id] = {"start_estimate": later}
+    asked = world.scheduler.calls["details"]
+    await world.jobs.read(UNASKED, native_id)
+    assert world.scheduler.calls["details"] == asked
+    world.clock.forward(61)
+    world.jobs.details_reader._asked_at.clear()
+    record = (await world.jobs.read(UNASKED, native_id)).record
+    assert record.seen is not None
+    assert record.seen.start_estimate == later
 
 
 async def test_concurrent_first_reads_share_one_question(world: World) -> None:

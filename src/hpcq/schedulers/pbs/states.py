@@ -83,9 +83,10 @@ def hold_of(kinds: str, *, has_dependency: bool) -> StateMeaning:
     if has_dependency:
         reason = "It waits for the jobs that it depends on."
         return StateMeaning(held, reason=reason, code=ReasonCode.WAITING_FOR_DEPENDENCY)
-    found = ((reason, code) for kind, reason, code in _HOLDS if kind in kinds)
-    reason_and_code = next(found, (None, None))
-    return StateMeaning(held, reason=reason_and_code[0], code=reason_and_code[1])
+    for kind, reason, code in _HOLDS:
+        if kind in kinds:
+            return StateMeaning(held, reason=reason, code=code)
+    return StateMeaning(held)
 
 
 _FAULT, _NODE = FailureKind.SCHEDULER_ERROR, FailureKind.NODE_FAILURE

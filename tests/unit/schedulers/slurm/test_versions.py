@@ -1,12 +1,14 @@
 """The same answers of all versions that were recorded; see ``docs/schedulers/slurm.md``."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from tests.unit.schedulers.slurm.recorded import DELIMITER, KEY, MARKS, ROOT, recorded
 
 from hpcq.domain.jobs import NativeId, Observation
-from hpcq.domain.states import FailureKind, JobState
+from hpcq.domain.states import FailureKind, JobState, ReasonCode
+from hpcq.schedulers.base import Listing
 from hpcq.schedulers.slurm import accounting, parse
 from hpcq.schedulers.slurm.cluster import parse_nodes, parse_queues
 from hpcq.schedulers.slurm.history import combine
@@ -181,10 +183,36 @@ def test_a_refused_job_never_ran() -> None:
 
 def test_a_dependency_that_can_never_be_met_is_a_cancellation_that_says_so() -> None:
     (told,) = accounted("history-dependency-never-satisfied", "22.05").listing.observations
-    for seen in (told, one(listed("details-dependency-never-satisfied", "22.05"))):
+    controller = one(listed("details-dependency-never-satisfied", "22.05"))
+    for seen in (told, controller):
+        assert seen.reason_code is ReasonCode.DEPENDENCY_NEVER_SATISFIED
         assert (seen.state, seen.failure_kind) == (JobState.FAILED, FailureKind.CANCELLED)
         assert "did not end as required" in (seen.state_reason or "")
         assert (seen.start_time, seen.exit_code) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("native_state", "code"),
+    [("CANCELLED", ReasonCode.DEPENDENCY_NEVER_SATISFIED), ("CANCELLED by 1000", None)],
+)
+def test_reason_that_accounting_lacks_at_first_is_the_controller_s(
+    native_state: str, code: ReasonCode | None
+) -> None:
+    (told,) = accounted("history-dependency-never-satisfied", "22.05").listing.observations
+    controller = one(listed("details-dependency-never-satisfied", "22.05"))
+    at_first = replace(
+        told,
+        native_id=controller.native_id,
+        submit_time=controller.submit_time,
+        native_state=native_state,
+        state_reason="It was cancelled.",
+        reason_code=None,
+    )
+    (whole,) = combine(
+        Listing(observations=[at_first]), Listing(observations=[controller])
+    ).observations
+    assert whole.reason_code is code
+    assert (whole.state_reason == "It was cancelled.") == (code is None)
 
 
 def test_a_key_is_told_after_an_administrator_changed_the_comment() -> None:
