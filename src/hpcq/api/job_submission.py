@@ -35,7 +35,7 @@ from hpcq.services.programs.request import ProgramRequest
 from hpcq.services.programs.service import ProgramService
 from hpcq.services.submission.dependencies import DependencyRequest
 
-__all__ = ["ArrayIn", "DependencyIn", "JobSubmission"]
+__all__ = ["ArrayIn", "DependencyIn", "JobSubmission", "SubmissionQuery"]
 
 
 def _program_arg(value: object) -> object:
@@ -96,6 +96,14 @@ class GpusIn(RequestModel):
     def _a_number_alone(cls, value: object) -> object:
         is_number = isinstance(value, int | float | str) and not isinstance(value, bool)
         return {"count": value} if is_number else value
+
+
+class SubmissionQuery(RequestModel):
+    """The query parameters of a submission."""
+
+    dry_run: bool = Field(
+        default=False, description="`true`: tell what would run, and submit nothing."
+    )
 
 
 class JobSubmission(RequestModel):

@@ -33,6 +33,7 @@ __all__ = [
     "QueuePointOut",
     "QueueUsageOut",
     "ResourceUsage",
+    "SubmissionPlanOut",
     "Submitted",
     "UsageList",
     "WebhookCreated",
@@ -87,6 +88,27 @@ class Submitted(_Wire):
         description="null (202) while it is not known whether the scheduler took the job.",
     )
     uid: str = Field(examples=["7d9f0c6e-2f6b-4d0e-9d5c-1f1f6a1f2b3c"])
+
+
+class SubmissionPlanOut(_Wire):
+    """The submission of a job that was not made (`dryRun`)."""
+
+    argv: list[str] = Field(
+        description="The command. The mark of the job in it is made up for this answer.",
+        examples=[["sbatch", "--parsable", "--ntasks=16", "--", "/home/ana/run.sh"]],
+    )
+    working_directory: str = Field(description="Where the command runs.")
+    directives: list[str] = Field(
+        description="The lines of the script that the scheduler reads itself. What `argv` says "
+        "wins over them.",
+        examples=[["#SBATCH --exclude=node07"]],
+    )
+    script: str = Field(description="What the scheduler gets: the script, or a wrapper around it.")
+    is_wrapped: bool = Field(description="Whether `script` is not the script file as it is.")
+    environment: dict[str, str] = Field(
+        description="The variables that the job gets besides the scheduler's own. The values of "
+        "`JOB_ENVIRONMENT` are hidden."
+    )
 
 
 class Accepted(BaseModel):

@@ -23,10 +23,12 @@ __all__ = [
     "Listing",
     "Node",
     "ParseFailure",
+    "PlansSubmission",
     "Queue",
     "SchedulerBackend",
     "SchedulerOptions",
     "ScriptDirectives",
+    "SubmissionPlan",
 ]
 
 ACCOUNT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG")
@@ -129,6 +131,26 @@ class ScriptDirectives:
     stdout: str | None = None
     stderr: str | None = None
     asks_time_limit: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionPlan:
+    """The command that submits a job, ready to run.
+
+    Attributes:
+        argv: the command and its arguments.
+        cwd: where it runs.
+        stdin: what it reads; empty where it reads the script's file itself.
+        environment: its whole environment, but for the scheduler's own variables; None for that
+            of all commands.
+        directives: the lines of the script that the scheduler obeys besides.
+    """
+
+    argv: tuple[str, ...]
+    cwd: str
+    stdin: bytes = b""
+    environment: Mapping[str, str] | None = None
+    directives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,6 +394,18 @@ class ChecksSubmission(Protocol):
 
         Raises:
             SchedulerError: no job would be, or the scheduler does not answer.
+        """
+        ...
+
+
+@runtime_checkable
+class PlansSubmission(Protocol):
+    """A backend that can tell beforehand how it would submit a job."""
+
+    async def plan(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> SubmissionPlan:
+        """Return what `SchedulerBackend.submit` runs with the same arguments; submit nothing.
+
+        Raises as that does before it runs anything.
         """
         ...
 

@@ -23,7 +23,7 @@ from hpcq.domain.principals import Principal, Role
 from hpcq.domain.states import JobState
 from hpcq.domain.submission import IdempotencyKey, is_set
 from hpcq.domain.validation import SizeLimits, check_content
-from hpcq.schedulers.base import SchedulerBackend
+from hpcq.schedulers.base import SchedulerBackend, SubmissionPlan
 from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobEntry, JobTable
 from hpcq.services.listing.publisher import JobPublisher
@@ -123,19 +123,45 @@ class JobService:
         known = None if key is None else await self.submitter.known(key)
         if known is not None:
             return known
+        # After the key, which names the same request whatever the settings say.
+        spec = await self._complete(principal, spec, program, depends_on)
+        submission = await self.submitter.submit(principal, spec, key)
+        if submission.record.native_id is None:
+            self.monitor.wake()
+        return submission
+
+    async def _complete(
+        self,
+        principal: Principal,
+        spec: JobSpec,
+        program: ProgramRequest | None,
+        depends_on: Sequence[DependencyRequest],
+    ) -> JobSpec:
+        """Return the job as it can be handed to the scheduler. Raises as `submit` does."""
         if program is not None:
             spec = await program.complete(spec)
             check_content(spec, self.sizes)
         self._check_expressible(spec, depends_on)
         self.runner.check_available()
-        # After the key, which names the same request whatever the settings say.
         spec = replace(spec, run_as=await self.paths.account_of(principal.user))
         spec = replace(spec, depends_on=await self._resolve(principal, depends_on))
-        spec = await self.paths.check(spec)
-        submission = await self.submitter.submit(principal, spec, key)
-        if submission.record.native_id is None:
-            self.monitor.wake()
-        return submission
+        return await self.paths.check(spec)
+
+    async def plan(
+        self,
+        principal: Principal,
+        spec: JobSpec,
+        program: ProgramRequest | None = None,
+        depends_on: Sequence[DependencyRequest] = (),
+    ) -> tuple[SubmissionPlan, JobSpec, bytes]:
+        """Return what `submit` would run, and write and submit nothing.
+
+        Returns:
+            The command, the job with its variables, and the script; see `SubmissionRunner.plan`.
+        """
+        if program is None:
+            check_content(spec, self.sizes)
+        return await self.runner.plan(await self._complete(principal, spec, program, depends_on))
 
     def _check_expressible(self, spec: JobSpec, depends_on: Sequence[DependencyRequest]) -> None:
         expressible = self.backend.capabilities.fields

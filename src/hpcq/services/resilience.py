@@ -15,7 +15,13 @@ from typing import TypeVar
 
 import structlog
 
-from hpcq.domain.errors import CircuitOpen, CommandTimedOut, SchedulerError, SchedulerUnavailable
+from hpcq.domain.errors import (
+    CircuitOpen,
+    CommandTimedOut,
+    SchedulerError,
+    SchedulerUnavailable,
+    UnsupportedCapability,
+)
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.schedulers.base import (
     Capabilities,
@@ -25,9 +31,11 @@ from hpcq.schedulers.base import (
     KnowsEnds,
     Listing,
     Node,
+    PlansSubmission,
     Queue,
     SchedulerBackend,
     ScriptDirectives,
+    SubmissionPlan,
 )
 from hpcq.services.circuit_breaker import CircuitBreaker, is_away
 
@@ -116,6 +124,12 @@ class ResilientBackend:
         """Hand the job over, once."""
         with self._change(spec.run_as):
             return await self.wrapped.submit(spec, key, script)
+
+    async def plan(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> SubmissionPlan:
+        """Ask the wrapped one, if it can tell; see `PlansSubmission`."""
+        if not isinstance(self.wrapped, PlansSubmission):
+            raise UnsupportedCapability("dryRun", self.name)
+        return await self.wrapped.plan(spec, key, script)
 
     def _change(self, run_as: str | None) -> contextlib.AbstractContextManager[object]:
         # An account can stop what runs in its name: its failures say nothing to others.

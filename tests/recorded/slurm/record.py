@@ -30,8 +30,9 @@ from hpcq.domain.errors import CommandTimedOut
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.protocol import Command, Completed
+from hpcq.schedulers.base import SubmissionPlan
 from hpcq.schedulers.slurm import commands
-from hpcq.schedulers.slurm.submit import SubmitCommand, build_sbatch
+from hpcq.schedulers.slurm.submit import build_sbatch
 
 HERE = Path(__file__).resolve().parent
 CLUSTER = HERE.parents[1] / "clusters" / "slurm.py"
@@ -137,7 +138,7 @@ class Recorder:
             out = self.run(built.argv, environment, stdin=built.stdin).stdout
         return out.decode().strip()
 
-    def built(self, spec: JobSpec) -> SubmitCommand:
+    def built(self, spec: JobSpec) -> SubmissionPlan:
         script = Path(spec.script_file)
         content = script.read_bytes() if script.exists() else b"#!/bin/sh\n"
         return build_sbatch(spec, KEY, content, account=self.environment)

@@ -6,15 +6,25 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 
 from hpcq.api.context import Context, ContextDependency, PrincipalDependency
 from hpcq.api.http_cache import SMALLEST_PACKED_BYTES, accepts_gzip, age_headers, is_known
 from hpcq.api.job_query import LONGEST_PAGE, JobFilterQuery, JobQuery, criteria_of
-from hpcq.api.job_submission import JobSubmission
+from hpcq.api.job_submission import JobSubmission, SubmissionQuery
 from hpcq.api.problems import responses
 from hpcq.api.requests import BodyRoute, NoQuery
-from hpcq.api.schemas import Accepted, Job, JobCounts, JobList, PartialJobList, Submitted, UsageList
+from hpcq.api.schemas import (
+    Accepted,
+    Job,
+    JobCounts,
+    JobList,
+    PartialJobList,
+    SubmissionPlanOut,
+    Submitted,
+    UsageList,
+)
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.jobs import JobRecord
 from hpcq.domain.principals import Principal
@@ -59,6 +69,10 @@ _REPLAYED = {
     summary="Submit a job",
     response_model=Submitted,
     responses={
+        200: {
+            "model": SubmissionPlanOut,
+            "description": "With `dryRun=true`: what would run. Nothing was submitted.",
+        },
         201: {"headers": _REPLAYED},
         202: {
             "headers": _REPLAYED,
@@ -75,9 +89,9 @@ async def submit_job(
     response: Response,
     context: ContextDependency,
     principal: PrincipalDependency,
-    _query: Annotated[NoQuery, Query()],
+    query: Annotated[SubmissionQuery, Query()],
     idempotency_key: IdempotencyKeyHeader = None,
-) -> Submitted:
+) -> Submitted | Response:
     """Hand a script to the scheduler. The answer holds the scheduler's id and a permanent one.
 
     Instead of `scriptFile` and `args`, `programId` (or `program` and `version`) and `programArgs`
@@ -85,14 +99,25 @@ async def submit_job(
 
     With an `Idempotency-Key` the request can be sent again whenever its answer was lost: the
     same key and body are the same job, for as long as keys are remembered (24 hours).
+
+    With `dryRun=true` all is checked, and nothing submitted or written: the answer tells the
+    command, the script and the variables.
     """
-    submission = await context.jobs.submit(
-        principal,
-        body.to_spec(context.wire.cluster_id),
-        idempotency_key,
-        body.from_program(context.programs),
-        body.dependency_requests(),
-    )
+    spec = body.to_spec(context.wire.cluster_id)
+    program, depends_on = body.from_program(context.programs), body.dependency_requests()
+    if query.dry_run:
+        _refuse_key(idempotency_key)
+        plan, planned, script = await context.jobs.plan(principal, spec, program, depends_on)
+        told = SubmissionPlanOut(
+            argv=list(plan.argv),
+            working_directory=plan.cwd,
+            directives=list(plan.directives),
+            script=(plan.stdin or script).decode("utf-8", "replace"),
+            is_wrapped=plan.stdin not in (b"", script),
+            environment=dict(planned.environment),
+        )
+        return Response(told.model_dump_json(by_alias=True), media_type="application/json")
+    submission = await context.jobs.submit(principal, spec, idempotency_key, program, depends_on)
     record = submission.record
     if record.native_id is None:
         response.status_code = 202
@@ -331,6 +356,13 @@ async def release_job(
 ) -> Accepted:
     """Let a held job start when its turn comes."""
     return _accepted(await context.jobs.release(principal, job_id))
+
+
+def _refuse_key(key: str | None) -> None:
+    if key is not None:
+        problem = "with dryRun nothing is submitted, so there is nothing that it could name"
+        location = ("header", "Idempotency-Key")
+        raise RequestValidationError([{"type": "no_submission", "loc": location, "msg": problem}])
 
 
 def _accepted(record: JobRecord) -> Accepted:

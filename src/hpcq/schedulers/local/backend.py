@@ -33,6 +33,7 @@ from hpcq.schedulers.base import (
     SchedulerBackend,
     SchedulerOptions,
     ScriptDirectives,
+    SubmissionPlan,
 )
 from hpcq.schedulers.local.accounts import AccountUnusable
 from hpcq.schedulers.local.engine import Engine
@@ -140,13 +141,25 @@ class LocalBackend:
 
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Take a job. Harmless when repeated: each key is taken once."""
+        await self.plan(spec, key, script)
+        return NativeId(str(await self._engine.admit(spec, key, script)))
+
+    async def plan(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> SubmissionPlan:
+        """Return what the job's shepherd starts; see `PlansSubmission`.
+
+        The script is a copy, and an interpreter runs it where the kernel does not.
+        """
         if spec.run_as is not None:
             await self._check_account(spec.run_as)
         try:
             await asyncio.to_thread(_check, spec, self._slots)
         except RuntimeError as error:
             raise NothingWritten(f"The machine allows no more threads: {error}.") from error
-        return NativeId(str(await self._engine.admit(spec, key, script)))
+        return SubmissionPlan(
+            argv=(spec.script_file, *spec.args),
+            cwd=spec.working_directory,
+            environment=spec.environment,
+        )
 
     async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         number = await self._engine.spool.find(key)

@@ -21,6 +21,7 @@ from hpcq.schedulers.base import (
     Queue,
     SchedulerOptions,
     ScriptDirectives,
+    SubmissionPlan,
 )
 from hpcq.schedulers.command_errors import ErrorKind
 from hpcq.schedulers.command_line import FIELDS, CommandLineBackend
@@ -35,6 +36,7 @@ from hpcq.schedulers.pbs.resources import has_chunks, has_memory
 from hpcq.schedulers.pbs.script import OPTION_RULES, choose, tasks_of
 from hpcq.schedulers.pbs.settings import PbsSettings, command_path
 from hpcq.schedulers.pbs.tracejob import Tracejob
+from hpcq.schedulers.pbs_family.choices import Choices
 from hpcq.schedulers.pbs_family.values import ID_FORMS
 
 __all__ = ["PbsBackend", "create"]
@@ -89,27 +91,12 @@ class PbsBackend(CommandLineBackend):
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Return what the script's ``#PBS`` lines decide; see `SchedulerBackend.check_script`."""
         self._site_options.words(spec.options)
-        return choose(spec, script, self._resources, self._environment).directives
+        return self._choose(spec, script).directives
 
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""
-        await self._check_dependencies(spec)
-        choices = choose(spec, script, self._resources, self._environment)
-        argv = submit.build_qsub(
-            spec,
-            choices,
-            key,
-            key_is_account=await self._accounting.logs() is not None,
-            arrays=self._qstat.arrays,
-            login_shell=self._environment.get("SHELL"),
-            site_options=self._site_options.words(spec.options),
-        )
-        done = await self._cli.run(
-            argv,
-            stdin=submit.build_stdin(spec, choices, script, self._job_shell),
-            cwd=spec.working_directory,
-            mark=key,
-        )
+        plan = await self.plan(spec, key, script)
+        done = await self._cli.run(plan.argv, stdin=plan.stdin, cwd=plan.cwd, mark=key)
         try:
             native_id, is_array = parse_qsub(done, self._cli.locate("qsub"))
         except (CommandFailed, InvalidSpec) as error:
@@ -123,8 +110,30 @@ class PbsBackend(CommandLineBackend):
             raise
         if is_array:
             self._qstat.arrays.add(native_id)
-            self._tracejob.expect(native_id, tasks_of(native_id, choices.array))
+            self._tracejob.expect(native_id, tasks_of(native_id, self._choose(spec, script).array))
         return native_id
+
+    async def plan(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> SubmissionPlan:
+        """Return the ``qsub``; see `PlansSubmission`."""
+        await self._check_dependencies(spec)
+        choices = self._choose(spec, script)
+        argv = submit.build_qsub(
+            spec,
+            choices,
+            key,
+            key_is_account=await self._accounting.logs() is not None,
+            arrays=self._qstat.arrays,
+            login_shell=self._environment.get("SHELL"),
+            site_options=self._site_options.words(spec.options),
+        )
+        return SubmissionPlan(
+            argv=argv,
+            cwd=spec.working_directory,
+            stdin=submit.build_stdin(spec, choices, script, self._job_shell),
+        )
+
+    def _choose(self, spec: JobSpec, script: bytes) -> Choices:
+        return choose(spec, script, self._resources, self._environment)
 
     async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         """Look for the key among the jobs in the queue, the finished ones, and the accounting."""

@@ -21,6 +21,7 @@ from hpcq.schedulers.base import (
     Queue,
     SchedulerOptions,
     ScriptDirectives,
+    SubmissionPlan,
 )
 from hpcq.schedulers.command_line import (
     FIELDS,
@@ -35,7 +36,7 @@ from hpcq.schedulers.sge.errors import ERRORS, never_ran, parse_qsub
 from hpcq.schedulers.sge.history import History, accounting_path
 from hpcq.schedulers.sge.outputs import place_outputs
 from hpcq.schedulers.sge.parse import parse_element, parse_qstat_xml, with_arrays
-from hpcq.schedulers.sge.script import OPTION_RULES, read_options
+from hpcq.schedulers.sge.script import OPTION_RULES, directive_lines, read_options
 from hpcq.schedulers.sge.settings import SgeSettings
 from hpcq.schedulers.sge.states import is_in_error
 from hpcq.schedulers.sge.submit import (
@@ -114,6 +115,19 @@ class SgeBackend(CommandLineBackend):
 
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""
+        plan = await self.plan(spec, key, script)
+        done = await self._cli.run(
+            plan.argv, stdin=plan.stdin, cwd=plan.cwd, mark=key, run_as=spec.run_as
+        )
+        try:
+            return parse_qsub(done)
+        except InvalidSpec as error:
+            if error.field == "account" and spec.account is None and spec.project is not None:
+                raise InvalidSpec(error.detail, field="project") from None
+            raise
+
+    async def plan(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> SubmissionPlan:
+        """Return the ``qsub``; see `PlansSubmission`."""
         submission = build_qsub(
             spec,
             key,
@@ -124,19 +138,12 @@ class SgeBackend(CommandLineBackend):
             site_options=self._site_options.words(spec.options),
         )
         wrapped = submission.wrapped
-        done = await self._cli.run(
-            submission.argv,
-            stdin=b"" if wrapped is None else build_wrapper(script, wrapped),
+        return SubmissionPlan(
+            argv=submission.argv,
             cwd=spec.working_directory,
-            mark=key,
-            run_as=spec.run_as,
+            stdin=b"" if wrapped is None else build_wrapper(script, wrapped),
+            directives=directive_lines(script),
         )
-        try:
-            return parse_qsub(done)
-        except InvalidSpec as error:
-            if error.field == "account" and spec.account is None and spec.project is not None:
-                raise InvalidSpec(error.detail, field="project") from None
-            raise
 
     async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         """Look for the key in the queue, newest jobs first, then in the accounting.

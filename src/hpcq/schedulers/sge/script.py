@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hpcq.schedulers.directives import Directive, read_directives, refuse_directive
 from hpcq.schedulers.site_options import OptionRules
 
-__all__ = ["CONTEXT_VARIABLE", "OPTION_RULES", "ScriptOptions", "read_options"]
+__all__ = ["CONTEXT_VARIABLE", "OPTION_RULES", "ScriptOptions", "directive_lines", "read_options"]
 
 CONTEXT_VARIABLE = "hpcq_key"
 """The context variable that holds a job's mark, and that ``qstat -j`` shows."""
@@ -133,6 +133,11 @@ def read_options(script: bytes) -> ScriptOptions:
         interpreter=found.get("-S"),
         takes_environment="-V" in found,
     )
+
+
+def directive_lines(script: bytes) -> tuple[str, ...]:
+    """Return the lines of a script that ``qsub`` reads as directives."""
+    return tuple(d.text for d in read_directives(script, "#$", stops_at_command=False))
 
 
 def _options(directive: Directive) -> Iterator[tuple[str, str]]:

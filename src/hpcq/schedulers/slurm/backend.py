@@ -18,6 +18,7 @@ from hpcq.schedulers.base import (
     Queue,
     SchedulerOptions,
     ScriptDirectives,
+    SubmissionPlan,
 )
 from hpcq.schedulers.command_errors import ErrorKind
 from hpcq.schedulers.command_line import (
@@ -40,7 +41,6 @@ from hpcq.schedulers.slurm.history import History, combine
 from hpcq.schedulers.slurm.script import OPTION_RULES
 from hpcq.schedulers.slurm.settings import SlurmSettings
 from hpcq.schedulers.slurm.submit import (
-    SubmitCommand,
     build_sbatch,
     build_trial,
     directives_of,
@@ -93,7 +93,7 @@ class SlurmBackend(CommandLineBackend):
     async def check_submission(self) -> None:
         """Run ``sbatch --test-only``; see `ChecksSubmission`."""
         built = build_trial(self._account_environment(None))
-        errors.check_trial(await self._sbatch(built, "/"))
+        errors.check_trial(await self._sbatch(built))
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Read the script's ``#SBATCH`` lines; see `SchedulerBackend.check_script`."""
@@ -102,8 +102,18 @@ class SlurmBackend(CommandLineBackend):
 
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Run ``sbatch``; see `SchedulerBackend.submit`."""
+        plan = await self.plan(spec, key, script)
+        try:
+            done = await self._sbatch(plan, key, spec.run_as)
+        except CommandTimedOut as error:
+            errors.raise_timeout(error)
+        errors.check_submission(done, self._timeout_seconds, spec)
+        return parse.parse_job_id(done.stdout)
+
+    async def plan(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> SubmissionPlan:
+        """Return the ``sbatch``; see `PlansSubmission`."""
         account = self._account_environment(spec.run_as)
-        built = build_sbatch(
+        return build_sbatch(
             spec,
             key,
             script,
@@ -111,12 +121,6 @@ class SlurmBackend(CommandLineBackend):
             interpreter=self._interpreter,
             site_options=self._site_options.words(spec.options),
         )
-        try:
-            done = await self._sbatch(built, spec.working_directory, key, spec.run_as)
-        except CommandTimedOut as error:
-            errors.raise_timeout(error)
-        errors.check_submission(done, self._timeout_seconds, spec)
-        return parse.parse_job_id(done.stdout)
 
     async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         """Look for the key among the account's jobs: in the queue, then in accounting."""
@@ -182,16 +186,16 @@ class SlurmBackend(CommandLineBackend):
         )
 
     async def _sbatch(
-        self, built: SubmitCommand, folder: str, mark: str = "", run_as: str | None = None
+        self, plan: SubmissionPlan, mark: str = "", run_as: str | None = None
     ) -> Completed:
         # The job inherits the environment: no mark of ours may stand in it.
         return await self._cli.run(
-            built.argv,
-            stdin=built.stdin,
+            plan.argv,
+            stdin=plan.stdin,
             mark=mark,
             run_as=run_as,
-            cwd=folder,
-            whole_environment={**built.environment, **self._configuration},
+            cwd=plan.cwd,
+            whole_environment={**(plan.environment or {}), **self._configuration},
         )
 
     async def _change(

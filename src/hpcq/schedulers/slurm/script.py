@@ -16,6 +16,7 @@ __all__ = [
     "MEMORY_OPTIONS",
     "OPTION_RULES",
     "ScriptOptions",
+    "directive_lines",
     "read_header",
     "read_options",
     "without_options",
@@ -207,6 +208,12 @@ def read_header(script: bytes) -> Iterator[bytes]:
         if line.strip() and not line.lstrip().startswith(b"#"):
             return
         yield line
+
+
+def directive_lines(script: bytes) -> tuple[str, ...]:
+    """Return the lines of a script that sbatch reads as directives."""
+    lines = (line.decode("utf-8", "replace") for line in read_header(script))
+    return tuple(line for line in lines if line.startswith(("#SBATCH", *_OTHER_LETTERS)))
 
 
 def without_options(script: bytes, names: Sequence[str]) -> bytes:

@@ -3,25 +3,25 @@
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import DependencyCondition, Gpus, JobSpec, SubmissionKey
 from hpcq.domain.layout import Layout, lay_out
 from hpcq.domain.outputs import default_name, place_outputs
 from hpcq.domain.units import format_clock
-from hpcq.schedulers.base import ScriptDirectives
+from hpcq.schedulers.base import ScriptDirectives, SubmissionPlan
 from hpcq.schedulers.slurm.outputs import job_name, output_options, output_patterns
 from hpcq.schedulers.slurm.script import (
     MEMORY_OPTIONS,
     ScriptOptions,
+    directive_lines,
     read_options,
     without_options,
 )
 from hpcq.schedulers.slurm.wrapper_script import build_wrapper
 
 __all__ = [
-    "SubmitCommand",
     "build_sbatch",
     "build_trial",
     "directives_of",
@@ -55,21 +55,6 @@ _CONDITIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmitCommand:
-    """A submission ready to run.
-
-    Attributes:
-        argv: sbatch and its arguments.
-        environment: sbatch's whole environment but for ``SLURM_CONF``; the job gets it.
-        stdin: the script, where it is not the user's file as it is.
-    """
-
-    argv: tuple[str, ...]
-    environment: Mapping[str, str]
-    stdin: bytes = b""
-
-
 def build_sbatch(
     spec: JobSpec,
     key: SubmissionKey,
@@ -78,7 +63,7 @@ def build_sbatch(
     account: Mapping[str, str],
     interpreter: str = "/bin/bash",
     site_options: Sequence[str] = (),
-) -> SubmitCommand:
+) -> SubmissionPlan:
     """Return the submission of one job.
 
     Args:
@@ -140,14 +125,16 @@ def build_sbatch(
     )
     _check_arguments(argv)
     _check_environment(environment)
-    return SubmitCommand(
+    return SubmissionPlan(
         argv=argv,
         environment={name: environment[name] for name in environment.keys() - carried.keys()},
+        cwd=spec.working_directory,
         stdin=b"" if submitted == script else submitted,
+        directives=directive_lines(submitted),
     )
 
 
-def build_trial(account: Mapping[str, str]) -> SubmitCommand:
+def build_trial(account: Mapping[str, str]) -> SubmissionPlan:
     """Return what tells whether sbatch takes the options of `build_sbatch`; it submits nothing.
 
     Args:
@@ -156,9 +143,10 @@ def build_trial(account: Mapping[str, str]) -> SubmitCommand:
     options = ("--comment=hpcq", "--job-name=hpcq", "--chdir=/", "--ntasks=1")
     outputs = ("--output=/dev/null", "--error=/dev/null")
     always = ("--export=ALL", "--propagate=NONE", "--kill-on-invalid-dep=yes")
-    return SubmitCommand(
+    return SubmissionPlan(
         argv=("sbatch", "--parsable", "--test-only", *options, *outputs, *always, "/dev/stdin"),
         environment=account,
+        cwd="/",
         stdin=b"#!/bin/sh\n",
     )
 

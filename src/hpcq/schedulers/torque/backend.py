@@ -26,6 +26,7 @@ from hpcq.schedulers.base import (
     Queue,
     SchedulerOptions,
     ScriptDirectives,
+    SubmissionPlan,
 )
 from hpcq.schedulers.command_errors import ErrorKind
 from hpcq.schedulers.command_line import FIELDS, CommandLineBackend
@@ -102,8 +103,19 @@ class TorqueBackend(CommandLineBackend):
 
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Run ``qsub`` with a wrapper on its standard input; see `SchedulerBackend.submit`."""
+        plan = await self.plan(spec, key, script)
+        done = await self._run(plan.argv, stdin=plan.stdin, cwd=plan.cwd, mark=key)
+        job_id = parse_qsub(done)
+        self._logs.server = job_id.server or self._logs.server
+        self._logs.remember([job_id.short])
+        if job_id.is_array:
+            self._arrays.add(job_id.short)
+        return job_id.short
+
+    async def plan(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> SubmissionPlan:
+        """Return the ``qsub``; see `PlansSubmission`."""
         await self._look_up(spec.depends_on)
-        submission = build_qsub(
+        return build_qsub(
             spec,
             key,
             script,
@@ -112,15 +124,6 @@ class TorqueBackend(CommandLineBackend):
             job_shell=self._job_shell,
             site_options=self._site_options.words(spec.options),
         )
-        done = await self._run(
-            submission.argv, stdin=submission.stdin, cwd=submission.cwd, mark=key
-        )
-        job_id = parse_qsub(done)
-        self._logs.server = job_id.server or self._logs.server
-        self._logs.remember([job_id.short])
-        if job_id.is_array:
-            self._arrays.add(job_id.short)
-        return job_id.short
 
     async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         """Look for the key among the variables of this account's jobs, ended ones included.

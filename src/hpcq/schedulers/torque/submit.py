@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import (
@@ -12,6 +11,7 @@ from hpcq.domain.jobs import (
     NativeId,
     SubmissionKey,
 )
+from hpcq.schedulers.base import SubmissionPlan
 from hpcq.schedulers.command_line import check_environment
 from hpcq.schedulers.pbs_family.choices import Choices
 from hpcq.schedulers.pbs_family.wrapper_script import build_wrapper
@@ -21,7 +21,6 @@ from hpcq.schedulers.torque.script import acceptable_name
 from hpcq.schedulers.torque.states import WRAPPED_SIGNAL
 
 __all__ = [
-    "SubmitCommand",
     "build_change",
     "build_qstat",
     "build_qsub",
@@ -46,21 +45,6 @@ _AFTER_ARRAY: Mapping[DependencyCondition, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmitCommand:
-    """One ``qsub``.
-
-    Attributes:
-        argv: the command; it reads the script from its standard input.
-        cwd: where it runs.
-        stdin: what it reads.
-    """
-
-    argv: tuple[str, ...]
-    cwd: str
-    stdin: bytes
-
-
 def build_qsub(
     spec: JobSpec,
     key: SubmissionKey,
@@ -70,7 +54,7 @@ def build_qsub(
     arrays: Collection[NativeId] = (),
     job_shell: str | None = None,
     site_options: Sequence[str] = (),
-) -> SubmitCommand:
+) -> SubmissionPlan:
     """Return the ``qsub`` that submits a job, marked with its key.
 
     The key is a variable of the job (``-v``), which ``qstat`` shows there and in the command line
@@ -123,7 +107,7 @@ def build_qsub(
         signal_offset=WRAPPED_SIGNAL,
         default_shell=choices.shell or job_shell,
     )
-    return SubmitCommand(argv=argv, cwd=spec.working_directory if simple else "/", stdin=wrapper)
+    return SubmissionPlan(argv=argv, cwd=spec.working_directory if simple else "/", stdin=wrapper)
 
 
 def _option(name: str, value: str | None) -> tuple[str, ...]:

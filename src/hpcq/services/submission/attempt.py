@@ -26,9 +26,10 @@ from hpcq.domain.errors import (
     StoreUnavailable,
     SubmissionInProgress,
     SubmissionUnclear,
+    UnsupportedCapability,
 )
-from hpcq.domain.jobs import HandOver, JobRecord, JobSpec, JobUid, NativeId
-from hpcq.schedulers.base import SchedulerBackend
+from hpcq.domain.jobs import HandOver, JobRecord, JobSpec, JobUid, NativeId, SubmissionKey
+from hpcq.schedulers.base import PlansSubmission, SchedulerBackend, SubmissionPlan
 from hpcq.services.settings import ServiceSettings
 from hpcq.storage.jobs import JobStore
 from hpcq.storage.pending_writes import PendingWrites
@@ -49,6 +50,7 @@ _UNWRITTEN = (
 )
 _SCRIPT_FOLDER = "HPCQ_SCRIPT_DIRECTORY"
 """The variable of a job that holds the folder of its script, as it was submitted."""
+_HIDDEN = "***"
 _REFUSALS = (CommandFailed, NotAuthorized, QuotaExceeded)
 # A scheduler's queue may show a job a moment after the command that submitted it has ended.
 _SECOND_LOOK_SECONDS = 0.5
@@ -158,7 +160,9 @@ class SubmissionRunner:
             raise ValueError("only a job that was to be submitted here can be handed over")
         try:
             script = await self._read_script(spec)
-            native_id = await self._backend.submit(self._with_environment(spec), record.key, script)
+            native_id = await self._backend.submit(
+                self._with_environment(spec, self._job_environment), record.key, script
+            )
         except HpcqError as error:
             return await self._find_out(record, hand_over, error)
         except BaseException:
@@ -168,13 +172,29 @@ class SubmissionRunner:
             raise
         return self._accepted(record, native_id)
 
-    def _with_environment(self, spec: JobSpec) -> JobSpec:
+    async def plan(self, spec: JobSpec) -> tuple[SubmissionPlan, JobSpec, bytes]:
+        """Return what would hand a job over, the job with its variables, and its script.
+
+        The values of the site's variables, which may be secrets, are hidden.
+
+        Raises:
+            UnsupportedCapability: the scheduler's package cannot tell.
+            HpcqError: the job cannot be handed over.
+        """
+        if not isinstance(self._backend, PlansSubmission):
+            raise UnsupportedCapability("dryRun", self._backend.name)
+        script = await self._read_script(spec)
+        spec = self._with_environment(spec, dict.fromkeys(self._job_environment, _HIDDEN))
+        key = SubmissionKey.for_uid(JobUid.new())
+        return await self._backend.plan(spec, key, script), spec, script
+
+    def _with_environment(self, spec: JobSpec, site: Mapping[str, str]) -> JobSpec:
         """Return the job with the variables that all have; its own win.
 
         Schedulers run a copy of the script, which finds the files beside it by the folder.
         """
         folder = {_SCRIPT_FOLDER: os.path.dirname(spec.script_file)}
-        return replace(spec, environment={**folder, **self._job_environment, **spec.environment})
+        return replace(spec, environment={**folder, **site, **spec.environment})
 
     async def _renew(self, record: JobRecord) -> JobRecord:
         """Return a job that this process may still hand over.

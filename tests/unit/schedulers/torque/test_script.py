@@ -16,9 +16,10 @@ from hpcq.domain.jobs import (
     SubmissionKey,
 )
 from hpcq.domain.outputs import UNKNOWN, fill_pattern, place_outputs
+from hpcq.schedulers.base import SubmissionPlan
 from hpcq.schedulers.pbs_family.choices import Choices
 from hpcq.schedulers.torque.script import choose
-from hpcq.schedulers.torque.submit import SubmitCommand, build_qsub
+from hpcq.schedulers.torque.submit import build_qsub
 
 KEY = SubmissionKey("hpcq-" + "0" * 32)
 
@@ -39,7 +40,7 @@ def _choose(directives: str, spec: JobSpec | None = None, **environment: str) ->
     )
 
 
-def _qsub(directives: str, spec: JobSpec | None = None) -> SubmitCommand:
+def _qsub(directives: str, spec: JobSpec | None = None) -> SubmissionPlan:
     spec = spec or _spec()
     return build_qsub(spec, KEY, b"true\n", _choose(directives, spec), job_shell="/bin/bash")
 

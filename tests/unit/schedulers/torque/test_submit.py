@@ -14,6 +14,7 @@ from hpcq.domain.jobs import (
     NativeId,
     SubmissionKey,
 )
+from hpcq.schedulers.base import SubmissionPlan
 from hpcq.schedulers.pbs_family.choices import Choices
 from hpcq.schedulers.torque.script import (
     acceptable_name,
@@ -24,7 +25,6 @@ from hpcq.schedulers.torque.script import (
 )
 from hpcq.schedulers.torque.settings import check_template
 from hpcq.schedulers.torque.submit import (
-    SubmitCommand,
     build_change,
     build_qstat,
     build_qsub,
@@ -43,7 +43,7 @@ def _spec(directory: str = "/work", **fields: object) -> JobSpec:
     return JobSpec(name="run", working_directory=directory, script_file="/s", **fields)  # type: ignore[arg-type]
 
 
-def _qsub(directory: str = "/work", **fields: object) -> SubmitCommand:
+def _qsub(directory: str = "/work", **fields: object) -> SubmissionPlan:
     spec = _spec(directory, **fields)
     return build_qsub(spec, KEY, b"", _choices(spec))
 

@@ -47,6 +47,18 @@ def test_job_environment_reaches_every_job_and_gives_way(jobs: Jobs, study: Stud
     assert {name: environment.get(name) for name in expected} == expected
 
 
+def test_dry_run_hides_the_values_of_the_site(site: Service, study: Study) -> None:
+    body = study.job(study.script("true\n"), environment={"OVERRIDDEN": "request"})
+    answer = site.client.post("/jobs?dryRun=true", json=body)
+    assert answer.status_code in (200, 501), answer.text
+    for secret in ("27000@licenses", "mundo"):
+        assert secret not in answer.text
+    if answer.status_code == 200:
+        told = answer.json()["environment"]
+        assert told["LICENSE_SERVER"] == "***"
+        assert told["OVERRIDDEN"] == "request"
+
+
 def test_job_shell_runs_scripts_without_an_interpreter_line(jobs: Jobs, study: Study) -> None:
     script = study.directory / "bare.sh"
     script.write_text(f"cases=(one two three)\necho ${{cases[2]}} > said\n{RECORD_ARGUMENTS}")
