@@ -59,8 +59,10 @@ def is_of_earlier_run(record: JobRecord, seen: Observation) -> bool:
     if began is None:
         # It was ended while it waited.
         return over is not None and ended is not None and ended <= over
+    if current is not None and began < current - _CLOCKS_APART:
+        return True
     if over is None:
-        return current is not None and began < current - _CLOCKS_APART
+        return False
     if current is None:
         return began < over + _RESOLUTION
     return began - over < current - began

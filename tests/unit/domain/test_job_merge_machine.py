@@ -20,6 +20,7 @@ from hpcq.domain.states import FailureKind, JobState, may_move
 T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
 ID = NativeId("155")
 UID = JobUid("3d6f7a52-0c0b-4b7e-9b57-6d1f3b9a7c11")
+CLOCKS_APART = timedelta(minutes=5)
 SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
 
 
@@ -182,11 +183,17 @@ class Life(RuleBasedStateMachine):
         assert find_contradiction(self.record, seen) is None
         self.become(job_merge.observe(self.record, seen, self.now))
         self.heard = seen
-        # Whoever is seen in the queue has no run but the present one; an earlier one can be told
-        # from it when it was seen, or when the job counts as submitted anew.
+        # Whoever is seen in the queue has no run but the present one.
+        self.over |= {run for run in self.past if run.started in self.starts - {None}}
+        self.tell_apart(seen)
+
+    def tell_apart(self, seen: Observation) -> None:
+        """An earlier run is over if the job counts as submitted anew, or began long after it."""
         for run in self.past:
             anew = seen.submit_time is not None and run.submitted < seen.submit_time
-            if anew or (run.started is not None and run.started in self.starts):
+            began, begins = run.started, seen.start_time
+            is_long_ago = began is not None and begins is not None and began < begins - CLOCKS_APART
+            if anew or is_long_ago:
                 self.over.add(run)
 
     @precondition(lambda self: not self.in_queue)
@@ -227,8 +234,11 @@ class Life(RuleBasedStateMachine):
     def hear(self, said: Observation) -> None:
         if not identity.same_job(self.record, said):
             return
-        was_final = self.record.state.is_final
-        self.become(job_merge.observe(self.record, said, self.now))
+        before = self.record
+        was_final = before.state.is_final
+        self.become(job_merge.observe(before, said, self.now))
+        if self.record is not before:
+            self.tell_apart(said)
         self.heard = None if was_final else said
 
     @precondition(lambda self: self.heard is not None)
@@ -337,6 +347,7 @@ class Life(RuleBasedStateMachine):
                 self.start()
                 self.look()
             self.end(2)
+        ended = self.record.seen if self.record.state.is_final else None
         self.miss()
         answers = [self.account(run) for run in self.past]
         for _ in range(2):
@@ -350,8 +361,10 @@ class Life(RuleBasedStateMachine):
         if last.started is not None or self.manner.submitted_anew or not self.past[:-1]:
             assert self.record.seen.exit_code == last.code
         else:
-            # Nothing tells a wait that led to no run from the run before it.
-            assert self.record.seen.exit_code in (last.code, self.past[-2].code)
+            # Nothing tells a wait that led to no run from the run before it, nor that a job which
+            # is known to be over was put back, when nobody saw that.
+            known = {last.code, self.past[-2].code} | ({ended.exit_code} if ended else set())
+            assert self.record.seen.exit_code in known
 
 
 TestLife = Life.TestCase
