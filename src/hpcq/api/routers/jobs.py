@@ -1,4 +1,4 @@
-"""``/jobs``: submit, list, read, delete, hold and release."""
+"""``/jobs``: submit, list, read and delete."""
 
 import asyncio
 from collections import Counter
@@ -18,7 +18,6 @@ from hpcq.api.requests import BodyRoute, NoQuery
 from hpcq.api.schemas import Accepted, Job, JobCounts, JobList, PartialJobList, Submitted, UsageList
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.job_filter import JobFilter
-from hpcq.domain.jobs import JobRecord
 from hpcq.domain.principals import Principal
 from hpcq.domain.states import JobState, JobStatus
 from hpcq.domain.units import now
@@ -26,7 +25,7 @@ from hpcq.services.listing.job_table import as_list, pack
 from hpcq.services.listing.pagination import AfterFound, Cursor, Page, version_of, write_cursor
 from hpcq.services.listing.wire import keep_fields
 
-__all__ = ["router"]
+__all__ = ["JobId", "router"]
 
 router = APIRouter(tags=["jobs"], route_class=BodyRoute)
 
@@ -304,44 +303,5 @@ async def delete_job(
 
     Its record stays readable by id. Repeating this is harmless.
     """
-    return _accepted(await context.jobs.cancel(principal, job_id))
-
-
-@router.post(
-    "/jobs/{jobId}/hold",
-    status_code=202,
-    operation_id="holdJob",
-    summary="Hold a queued job",
-    response_model=Accepted,
-    responses=responses(403, 404, 409, 501, 502, 503, 504),
-)
-async def hold_job(
-    context: ContextDependency,
-    principal: PrincipalDependency,
-    job_id: Annotated[JobId, Path(alias="jobId")],
-    _query: Annotated[NoQuery, Query()],
-) -> Accepted:
-    """Keep a queued job from starting until it is released."""
-    return _accepted(await context.jobs.hold(principal, job_id))
-
-
-@router.post(
-    "/jobs/{jobId}/release",
-    status_code=202,
-    operation_id="releaseJob",
-    summary="Release a held job",
-    response_model=Accepted,
-    responses=responses(403, 404, 409, 501, 502, 503, 504),
-)
-async def release_job(
-    context: ContextDependency,
-    principal: PrincipalDependency,
-    job_id: Annotated[JobId, Path(alias="jobId")],
-    _query: Annotated[NoQuery, Query()],
-) -> Accepted:
-    """Let a held job start when its turn comes."""
-    return _accepted(await context.jobs.release(principal, job_id))
-
-
-def _accepted(record: JobRecord) -> Accepted:
+    record = await context.jobs.cancel(principal, job_id)
     return Accepted(detail=f"jobId: {record.native_id}")
