@@ -12,6 +12,7 @@ from tests import real
 from tests.fakebin.pbs import Pbs
 from tests.fakebin.torque import Torque
 
+from hpcq.domain.actions import Action
 from hpcq.schedulers.testing.backend import Backend
 
 __all__ = ["AS_ORIGINAL", "BACKENDS", "SGE", "SLURM", "VARIANTS", "RealBackend"]
@@ -65,6 +66,8 @@ SLURM = RealBackend(
     marks=(pytest.mark.slurm,),
     wall_time_grain_seconds=60,
     keeps_accounts=False,
+    actions=frozenset(Action),
+    requeues_soon=False,
     directives="#SBATCH --job-name=theirs\n#SBATCH -o theirs.out\n",
 )
 SGE = RealBackend(
@@ -73,6 +76,8 @@ SGE = RealBackend(
     administrator="qdel",
     tells_removals=False,
     marks=(pytest.mark.sge,),
+    actions=frozenset(Action) - {Action.SIGNAL},
+    requeue_directives="#$ -r y\n",
     directives="#$ -N theirs\n#$ -o theirs.out\n",
     conditions=frozenset({"any"}),
     out_of_memory=frozenset({"OUT_OF_MEMORY", "SIGNAL", "NON_ZERO_EXIT"}),

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.accounts import Account, make_folder, run_as
 from tests.integration.local_site import LocalSite, new_key
 from tests.submitting import submit_to
 
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import InvalidSpec, NotAuthorized, SchedulerUnavailable
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
@@ -525,7 +527,7 @@ async def test_something_in_the_way_of_the_folder_keeps_no_job_from_starting(
     PUT_IN_THE_WAY[kind](path, precious)
     os.chown(path, bia.pw_uid, bia.pw_gid, follow_symlinks=False)
     try:
-        await site.backend.release(native_id)
+        await site.backend.act(Action.RELEASE, native_id)
         assert (await site.ended(native_id)).state is JobState.DONE
         assert (site.work / "there").read_text().startswith(f"{path}-")
         assert path.lstat().st_uid == bia.pw_uid
@@ -539,7 +541,7 @@ async def test_folder_left_by_a_crash_is_replaced(site: LocalSite, ana: Account)
     path = folder_path(job)
     make_job_folder(str(path), {})
     give_away(str(path), b"", account_ids(ana))
-    await site.backend.release(native_id)
+    await site.backend.act(Action.RELEASE, native_id)
     assert (await site.ended(native_id)).state is JobState.DONE
     assert not path.exists()
 
@@ -581,10 +583,14 @@ async def test_job_of_another_account_is_left_alone(
     site: LocalSite, ana: Account, bia: Account
 ) -> None:
     native_id = await submit(site, ana, "true\n", hold=True)
-    for act in (site.backend.release, site.backend.hold, site.backend.cancel):
+    for act in (
+        partial(site.backend.act, Action.RELEASE),
+        partial(site.backend.act, Action.HOLD),
+        site.backend.cancel,
+    ):
         with pytest.raises(NotAuthorized, match=f"belongs to '{ana.pw_name}'"):
             await act(native_id, bia.pw_name)
-    await site.backend.hold(native_id, ana.pw_name)
+    await site.backend.act(Action.HOLD, native_id, ana.pw_name)
     assert await site.backend.cancel(native_id, ana.pw_name) is True
 
 
@@ -601,12 +607,12 @@ async def test_job_of_an_account_that_is_gone_waits_and_holds_up_nobody(
     gone = await submit(site, ana, "echo ran > ran\n", hold=True)
     spec = site.backend._engine.jobs[int(gone)].spec
     object.__setattr__(spec, "run_as", "hpcq-t-gone")
-    await site.backend.release(gone)
+    await site.backend.act(Action.RELEASE, gone)
     await site.until(lambda jobs: "There is no account" in (jobs[0].state_reason or ""))
     assert (await site.seen(gone)).state is JobState.QUEUED_HELD
     assert (await run(site, ana, "true\n")).state is JobState.DONE
     object.__setattr__(spec, "run_as", ana.pw_name)
-    await site.backend.release(gone)
+    await site.backend.act(Action.RELEASE, gone)
     assert (await site.ended(gone)).state is JobState.DONE
     assert (site.work / "ran").exists()
 
@@ -637,7 +643,7 @@ async def test_job_of_an_earlier_version_has_the_account_of_the_service(site: Lo
     spool = site.state / "local" / "spool.db"
     _forget_account(spool)
     await site.start()
-    await site.backend.release(native_id)
+    await site.backend.act(Action.RELEASE, native_id)
     job = await site.ended(native_id)
     assert job.owner == (site.work / "who").read_text().strip() == "root"
 

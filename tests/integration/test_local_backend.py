@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +19,7 @@ import pytest
 from tests.integration.local_site import ENVIRONMENT, LocalSite, new_key
 from tests.submitting import submit_to
 
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import (
     InvalidSpec,
     JobNotFound,
@@ -314,7 +316,7 @@ async def test_job_shell_that_is_not_there_is_named(site: LocalSite) -> None:
 async def test_the_script_runs_as_it_was_when_it_was_submitted(site: LocalSite) -> None:
     native_id = await site.submit("echo first > out\n", hold=True)
     (site.work / "job.sh").unlink()
-    await site.backend.release(native_id)
+    await site.backend.act(Action.RELEASE, native_id)
     assert (await site.ended(native_id)).state is JobState.DONE
     assert (site.work / "out").read_text() == "first\n"
 
@@ -338,7 +340,7 @@ async def test_a_working_directory_that_is_gone_is_named(site: LocalSite, tmp_pa
     directory.mkdir()
     native_id = await site.submit("true\n", working_directory=str(directory), hold=True)
     directory.rmdir()
-    await site.backend.release(native_id)
+    await site.backend.act(Action.RELEASE, native_id)
     job = await site.ended(native_id)
     assert job.failure_kind is FailureKind.SCHEDULER_ERROR
     assert str(directory) in (job.state_reason or "")
@@ -513,7 +515,7 @@ async def test_slots_lowered_between_starts_stop_nobody_behind_a_job_too_large(
     (site.work / "go").touch()
     for native_id in (blocker, small):
         assert (await site.ended(native_id)).state is JobState.DONE
-    await site.backend.release(held)
+    await site.backend.act(Action.RELEASE, held)
     for native_id, slots in ((large, 4), (held, 3)):
         job = await site.seen(native_id)
         assert job.state is JobState.QUEUED
@@ -531,20 +533,20 @@ async def test_a_held_job_starts_once_released(site: LocalSite) -> None:
     assert (await site.seen(native_id)).state is JobState.QUEUED_HELD
     await site.run("true\n")
     assert (await site.seen(native_id)).state is JobState.QUEUED_HELD
-    await site.backend.release(native_id)
+    await site.backend.act(Action.RELEASE, native_id)
     assert (await site.ended(native_id)).state is JobState.DONE
 
 
 async def test_a_queued_job_can_be_held(site: LocalSite) -> None:
     first = await site.submit("sleep 600\n", slots=4)
     second = await site.submit("true\n")
-    await site.backend.hold(second)
-    await site.backend.hold(second)
+    await site.backend.act(Action.HOLD, second)
+    await site.backend.act(Action.HOLD, second)
     await site.backend.cancel(first)
     await site.ended(first)
     assert (await site.seen(second)).state is JobState.QUEUED_HELD
     with pytest.raises(SchedulerError):
-        await site.backend.hold(first)
+        await site.backend.act(Action.HOLD, first)
 
 
 async def test_a_queued_or_held_job_is_cancelled_at_once(site: LocalSite) -> None:
@@ -561,7 +563,11 @@ async def test_a_queued_or_held_job_is_cancelled_at_once(site: LocalSite) -> Non
 
 async def test_an_unknown_job_is_not_found(site: LocalSite) -> None:
     for unknown in ("99", "1_2", "007", "999999999999999999"):
-        for action in (site.backend.cancel, site.backend.hold, site.backend.release):
+        for action in (
+            site.backend.cancel,
+            partial(site.backend.act, Action.HOLD),
+            partial(site.backend.act, Action.RELEASE),
+        ):
             with pytest.raises(JobNotFound):
                 await action(NativeId(unknown))
     assert (await site.backend.history([NativeId("99"), NativeId("1_2")])).observations == []
@@ -744,9 +750,9 @@ async def test_the_queue_keeps_its_order_over_a_restart(tmp_path: Path) -> None:
     blocker = await site.submit(site.script("while [ ! -e go ]; do sleep 0.02; done\n", "b"))
     script = site.script("echo $HPCQ_JOB_ID >> order\n")
     ids = [await site.submit(script) for _ in range(6)]
-    await site.backend.hold(ids[2])
+    await site.backend.act(Action.HOLD, ids[2])
     await site.restart()
-    await site.backend.release(ids[2])
+    await site.backend.act(Action.RELEASE, ids[2])
     (site.work / "go").touch()
     for native_id in (blocker, *ids):
         await site.ended(native_id)
@@ -765,7 +771,7 @@ async def test_a_restart_of_the_machine_fails_what_ran(site: LocalSite) -> None:
     job = await site.ended(running)
     assert (job.state, job.failure_kind) == (JobState.FAILED, FailureKind.NODE_FAILURE)
     assert job.state_reason == "The machine was restarted while the job ran."
-    await site.backend.release(queued)
+    await site.backend.act(Action.RELEASE, queued)
     assert (await site.ended(queued)).state is JobState.DONE
 
 

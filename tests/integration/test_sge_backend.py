@@ -11,6 +11,7 @@ import pytest
 from tests.backends import BACKENDS
 from tests.submitting import submit_to
 
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import InvalidSpec, JobNotFound, SchedulerUnavailable
 from hpcq.domain.jobs import (
     Gpus,
@@ -467,7 +468,7 @@ def test_limit_of_the_script_s_own(
 def test_hold_and_release(cell: Cell, spec: Make) -> None:
     native_id = cell.submit(spec("true\n", hold=True))
     assert cell.detail(native_id).state is JobState.QUEUED_HELD
-    cell.run(cell.backend.release(native_id))
+    cell.run(cell.backend.act(Action.RELEASE, native_id))
     assert cell.ended(native_id).state is JobState.DONE
 
 

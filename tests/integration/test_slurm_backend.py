@@ -8,12 +8,14 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.backends import BACKENDS
 from tests.submitting import submit_to
 
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import InvalidSpec, JobNotFound
 from hpcq.domain.jobs import JobSpec, JobUid, MailEvent, NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
@@ -305,7 +307,7 @@ def test_a_life_from_held_to_cancelled(slurm: SlurmBackend, tmp_path: Path) -> N
             assert seen.submission_key is not None
             assert await slurm.find(seen.submission_key) == job
             assert await slurm.find(key) is None
-            await slurm.release(job)
+            await slurm.act(Action.RELEASE, job)
             seen = await one.until(job, JobState.RUNNING)
             assert (seen.slots, seen.hosts) == (2, ("localhost",))
             await slurm.cancel(job)
@@ -345,7 +347,11 @@ def test_what_slurm_refuses_is_refused_with_its_words(slurm: SlurmBackend, tmp_p
             with pytest.raises(InvalidSpec, match="partition") as caught:
                 await one.submit("true", queue="no-such-partition")
             assert caught.value.field == "queue"
-            for act in (slurm.cancel, slurm.hold, slurm.release):
+            for act in (
+                slurm.cancel,
+                partial(slurm.act, Action.HOLD),
+                partial(slurm.act, Action.RELEASE),
+            ):
                 with pytest.raises(JobNotFound):
                     await act(NativeId("99999999"))
 

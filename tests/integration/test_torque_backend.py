@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from tests.fakebin.torque import Torque
 from tests.recordings import RECORDED, read_case
 from tests.submitting import submit_to
 
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import (
     CommandMissing,
     InvalidSpec,
@@ -215,13 +217,17 @@ def test_a_running_job_cannot_be_held(site: Site) -> None:
     native_id = site.submit("sleep 600\n")
     site.until(native_id, JobState.RUNNING)
     with pytest.raises(WrongState):
-        site.run(site.backend.hold(native_id))
+        site.run(site.backend.act(Action.HOLD, native_id))
     site.run(site.backend.cancel(native_id))
 
 
 @pytest.mark.parametrize("native_id", ["99", "99[1]", "99.elsewhere"])
 def test_unknown_jobs(site: Site, native_id: str) -> None:
-    for act in (site.backend.cancel, site.backend.hold, site.backend.release):
+    for act in (
+        site.backend.cancel,
+        partial(site.backend.act, Action.HOLD),
+        partial(site.backend.act, Action.RELEASE),
+    ):
         with pytest.raises(JobNotFound):
             site.run(act(NativeId(native_id)))
 
@@ -512,7 +518,7 @@ def test_a_job_waits_for_what_it_was_told(
     assert waiting is not None
     assert (waiting.state, waiting.depends_on) == (JobState.QUEUED_HELD, (first,))
     assert waiting.state_reason == "It waits for the jobs that it depends on."
-    site.run(site.backend.release(first))
+    site.run(site.backend.act(Action.RELEASE, first))
     if condition is not STARTED:
         site.until(first, JobState.RUNNING)
         (site.directory / "go").touch()

@@ -29,7 +29,7 @@ from hpcq.api.middleware import (
 from hpcq.api.program_listing import ProgramListing
 from hpcq.api.rate_limit import RateLimit
 from hpcq.api.requests import BodyPace, refuse_repeated
-from hpcq.api.routers import cluster, events, health, jobs, output, webhooks
+from hpcq.api.routers import cluster, events, health, job_actions, jobs, output, webhooks
 from hpcq.api.routers import metrics as metrics_routes
 from hpcq.api.routers import programs as program_routes
 from hpcq.api.schemas import LimitsOut
@@ -102,7 +102,17 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.max_request_values = settings.max_request_values
     app.state.body_pace = BodyPace()
     metrics = app.state.metrics = Metrics(settings.scheduler)
-    modules = (jobs, output, events, webhooks, program_routes, cluster, health, metrics_routes)
+    modules = (
+        jobs,
+        job_actions,
+        output,
+        events,
+        webhooks,
+        program_routes,
+        cluster,
+        health,
+        metrics_routes,
+    )
     routers = [module.router for module in modules]
     for router in routers:
         app.include_router(router)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
 
+from hpcq.domain.actions import Signal
 from hpcq.domain.events import EventKind
 from hpcq.domain.programs import ParameterType
 from hpcq.domain.states import JobState, JobStatus
@@ -117,6 +118,14 @@ class Accepted(BaseModel):
     detail: str = Field(examples=["jobId: 141"])
 
 
+class SignalRequest(BaseModel):
+    """The signal to send to a job."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    signal: Signal = Field(description="Its name without `SIG`.", examples=["USR1"])
+
+
 class JobCounts(_Wire):
     """The number of jobs, by their states."""
 
@@ -176,7 +185,7 @@ class CapabilitiesOut(_Wire):
     fields: list[str] = Field(
         description="The optional fields of a submission.", examples=[["array", "queue"]]
     )
-    actions: list[str] = Field(description="Of a job.", examples=[["hold", "release"]])
+    actions: list[str] = Field(description="Of a job.", examples=[["hold", "release", "suspend"]])
     accounting: bool = Field(description="Whether ended jobs can be asked for.")
     memory_enforced: bool = Field(description="Whether a job above its `memoryLimit` is ended.")
     files: bool = Field(description="Whether the files of jobs are shown (`JOB_FILES`).")

@@ -3,21 +3,33 @@
 Pure functions: each returns a new record and never changes the one it was given.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from hpcq.domain.actions import Action
 from hpcq.domain.job_merge import attribute_end
 from hpcq.domain.jobs import JobRecord, Observation
 from hpcq.domain.states import JobState
 
 __all__ = [
+    "acted_on",
     "cancel_requested",
-    "held",
     "last_sight",
     "missed",
     "reappeared",
-    "released",
     "vanished",
 ]
+
+_AFTER_ACTIONS: Mapping[Action, Mapping[JobState, JobState]] = {
+    Action.HOLD: {
+        JobState.QUEUED: JobState.QUEUED_HELD,
+        JobState.REQUEUED: JobState.REQUEUED_HELD,
+    },
+    Action.RELEASE: {
+        JobState.QUEUED_HELD: JobState.QUEUED,
+        JobState.REQUEUED_HELD: JobState.REQUEUED,
+    },
+}
 
 
 def reappeared(record: JobRecord, seen: Observation, at: datetime) -> JobRecord:
@@ -84,19 +96,10 @@ def cancel_requested(record: JobRecord, at: datetime, by: str | None = None) -> 
     return asked if record.seen is None else asked.changed(seen=attribute_end(asked, record.seen))
 
 
-def held(record: JobRecord, at: datetime) -> JobRecord:
-    """Return the record after the scheduler was asked to keep a queued job from starting."""
-    now = {
-        JobState.QUEUED: JobState.QUEUED_HELD,
-        JobState.REQUEUED: JobState.REQUEUED_HELD,
-    }.get(record.state)
-    return record if now is None else record.changed(state=now, state_changed_at=at)
+def acted_on(record: JobRecord, action: Action, at: datetime) -> JobRecord:
+    """Return the record after the scheduler was asked to hold a job, or to release it.
 
-
-def released(record: JobRecord, at: datetime) -> JobRecord:
-    """Return the record after the scheduler was asked to let a held job start."""
-    now = {
-        JobState.QUEUED_HELD: JobState.QUEUED,
-        JobState.REQUEUED_HELD: JobState.REQUEUED,
-    }.get(record.state)
+    It carries out other actions in its own time, and tells.
+    """
+    now = _AFTER_ACTIONS.get(action, {}).get(record.state)
     return record if now is None else record.changed(state=now, state_changed_at=at)

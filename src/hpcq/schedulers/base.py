@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from hpcq.domain.actions import Action, Signal
 from hpcq.domain.errors import SchedulerError
 from hpcq.domain.ids import ANY_ID, IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
@@ -95,7 +96,7 @@ class Capabilities:
 
     Attributes:
         fields: the optional fields of `JobSpec` that a submission may set.
-        actions: the names of the optional methods that work (``hold``, ``release`` …).
+        actions: what `SchedulerBackend.act` can do with a job.
         accounting: whether finished jobs can be asked for.
         memory_enforced: whether a job above its memory limit is ended.
         absence_is_certain: whether a job that `SchedulerBackend.find` does not find surely does
@@ -105,7 +106,7 @@ class Capabilities:
     """
 
     fields: frozenset[str]
-    actions: frozenset[str]
+    actions: frozenset[Action]
     accounting: bool
     memory_enforced: bool
     absence_is_certain: bool = False
@@ -322,12 +323,28 @@ class SchedulerBackend(Protocol):
         """
         ...
 
-    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
-        """Keep a queued job from starting. Raises as `cancel`."""
-        ...
+    async def act(
+        self,
+        action: Action,
+        native_id: NativeId,
+        run_as: str | None = None,
+        signal: Signal | None = None,
+    ) -> None:
+        """Ask the scheduler to do something with a job in its queue.
 
-    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
-        """Let a held job start. Raises as `cancel`."""
+        Called for actions among `Capabilities.actions`.
+
+        Args:
+            action: what it is to do.
+            native_id: the job.
+            run_as: the account in whose name the scheduler is asked; None for the service's own.
+            signal: for `Action.SIGNAL`; else None.
+
+        Raises:
+            JobNotFound: the scheduler does not know it (any more).
+            NotAuthorized: it belongs to someone else, or the action is for operators.
+            WrongState: it is not in a state in which this can be done.
+        """
         ...
 
     async def queues(self) -> Sequence[Queue]:

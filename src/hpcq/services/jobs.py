@@ -1,14 +1,16 @@
-"""Submit, read, cancel, hold and release jobs."""
+"""Submit, read, cancel and change jobs."""
 
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 
 from hpcq.domain import identity, job_changes, job_merge
+from hpcq.domain.actions import Action, Signal, check_state, has_effect_already
 from hpcq.domain.errors import (
+    CommandFailed,
     JobNotFound,
     NotAuthorized,
     SchedulerError,
@@ -20,7 +22,6 @@ from hpcq.domain.ids import read_id
 from hpcq.domain.jobs import Dependency, JobRecord, JobSpec, JobUid, NativeId, Usage
 from hpcq.domain.outputs import default_name
 from hpcq.domain.principals import Principal, Role
-from hpcq.domain.states import JobState
 from hpcq.domain.submission import IdempotencyKey, is_set
 from hpcq.domain.validation import SizeLimits, check_content
 from hpcq.schedulers.base import SchedulerBackend, SubmissionPlan
@@ -320,48 +321,48 @@ class JobService:
         changed = await self.publisher.apply(record.uid, change)
         return changed or await self.store.change(record.uid, change) or record
 
-    async def hold(self, principal: Principal, job_id: str) -> JobRecord:
-        """Keep a queued job from starting."""
-        record = await self._change_queued("hold", self.backend.hold, principal, job_id)
-        at = self.clock()
-        return await self.publisher.apply(record.uid, lambda r: job_changes.held(r, at)) or record
-
-    async def release(self, principal: Principal, job_id: str) -> JobRecord:
-        """Let a held job start."""
-        record = await self._change_queued("release", self.backend.release, principal, job_id)
-        self.monitor.wake()
-        at = self.clock()
-        return (
-            await self.publisher.apply(record.uid, lambda r: job_changes.released(r, at)) or record
-        )
-
-    async def _change_queued(
-        self,
-        action: str,
-        change: Callable[[NativeId, str | None], Awaitable[None]],
-        principal: Principal,
-        job_id: str,
+    async def act(
+        self, action: Action, principal: Principal, job_id: str, signal: Signal | None = None
     ) -> JobRecord:
-        """Have the scheduler change a job that has not started; return the job as it was."""
+        """Have the scheduler do something with a job in its queue; return the job.
+
+        To repeat an action that has its effect already is harmless.
+
+        Args:
+            action: what it is to do.
+            principal: who asks.
+            job_id: the job.
+            signal: for `Action.SIGNAL`.
+
+        Raises:
+            UnsupportedCapability: this scheduler has no such action.
+            WrongState: it makes no sense in the job's state.
+        """
         record = await self._find_to_change(principal, job_id)
         if action not in self.backend.capabilities.actions:
             raise UnsupportedCapability(action, self.backend.name)
-        if not record.state.is_queued and record.state is not JobState.UNDETERMINED:
-            raise WrongState(
-                f"Only a queued job can be held or released; this one is {record.state}."
-            )
+        check_state(action, record.state)
         if record.native_id is None:
             raise WrongState(
                 "The scheduler has not given this job an id yet, so it cannot be told to change it."
             )
         try:
-            await change(record.native_id, await self._account_of(record))
+            run_as = await self._account_of(record)
+            await self.backend.act(action, record.native_id, run_as, signal)
         except JobNotFound:
             raise WrongState(
-                "The scheduler does not have this job in its queue any more, so it can be neither"
-                " held nor released."
+                "The scheduler does not have this job in its queue any more, so nothing can be done"
+                " with it."
             ) from None
-        return record
+        except (WrongState, CommandFailed):
+            if not has_effect_already(action, record.state):
+                raise
+        self.monitor.wake()
+        at = self.clock()
+        changed = await self.publisher.apply(
+            record.uid, lambda job: job_changes.acted_on(job, action, at)
+        )
+        return changed or record
 
 
 def _named(spec: JobSpec) -> JobSpec:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import structlog
 
+from hpcq.domain.actions import Action, Signal
 from hpcq.domain.errors import (
     CircuitOpen,
     CommandTimedOut,
@@ -197,15 +198,16 @@ class ResilientBackend:
         with self._change(run_as):
             return await self.wrapped.cancel(native_id, run_as)
 
-    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
-        """Hold the job; asked once."""
+    async def act(
+        self,
+        action: Action,
+        native_id: NativeId,
+        run_as: str | None = None,
+        signal: Signal | None = None,
+    ) -> None:
+        """Do something with the job; asked once."""
         with self._change(run_as):
-            await self.wrapped.hold(native_id, run_as)
-
-    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
-        """Release the job; asked once."""
-        with self._change(run_as):
-            await self.wrapped.release(native_id, run_as)
+            await self.wrapped.act(action, native_id, run_as, signal)
 
     async def queues(self) -> Sequence[Queue]:
         """Ask for the queues."""

@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import CommandTimedOut
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.execution.local import LocalRunner
@@ -346,20 +347,23 @@ def record_actions(r: Recorder) -> None:
     done = r.sbatch()
     r.until(running, "RUNNING")
     r.until(done, "COMPLETED")
-    for action, target, word in (
-        (commands.build_scancel, "99999", "unknown"),
-        (commands.build_scancel, done, "finished"),
-        (commands.build_release, "99999", "unknown"),
-        (commands.build_release, held, "held"),
-        (commands.build_hold, "99999", "unknown"),
-        (commands.build_hold, done, "finished"),
-        (commands.build_hold, held, "queued"),
-        (commands.build_hold, running, "running"),
+    for argv, word in (
+        (commands.build_scancel(NativeId("99999")), "unknown"),
+        (commands.build_scancel(NativeId(done)), "finished"),
+        (commands.build_action(Action.RELEASE, NativeId("99999"), None), "unknown"),
+        (commands.build_action(Action.RELEASE, NativeId(held), None), "held"),
+        (commands.build_action(Action.HOLD, NativeId("99999"), None), "unknown"),
+        (commands.build_action(Action.HOLD, NativeId(done), None), "finished"),
+        (commands.build_action(Action.HOLD, NativeId(held), None), "queued"),
+        (commands.build_action(Action.HOLD, NativeId(running), None), "running"),
     ):
-        argv = action(NativeId(target))
         r.record(f"{'-'.join(argv[:-1]).replace('--', '')}-{word}", argv)
     r.record("scancel-verbose-stranger", commands.build_scancel(NativeId(held)), user=STRANGER)
-    r.record("scontrol-uhold-stranger", commands.build_hold(NativeId(held)), user=STRANGER)
+    r.record(
+        "scontrol-uhold-stranger",
+        commands.build_action(Action.HOLD, NativeId(held), None),
+        user=STRANGER,
+    )
     r.record("scancel-verbose-queued", commands.build_scancel(NativeId(held)))
     r.record("scancel-verbose-running", commands.build_scancel(NativeId(running)))
     r.record("scancel-malformed", ["scancel", "--verbose", "all"])
@@ -435,8 +439,8 @@ def record_outages(r: Recorder) -> None:
     r.details("details-controller-down", done)
     for argv in (
         commands.build_scancel(NativeId(done)),
-        commands.build_hold(NativeId(done)),
-        commands.build_release(NativeId(done)),
+        commands.build_action(Action.HOLD, NativeId(done), None),
+        commands.build_action(Action.RELEASE, NativeId(done), None),
         commands.build_usage([NativeId(done)]),
         commands.build_queues(),
     ):

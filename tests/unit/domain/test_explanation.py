@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from hpcq.domain import job_changes, job_merge, submission
+from hpcq.domain.actions import Action
 from hpcq.domain.explanation import explain, reason_code
 from hpcq.domain.jobs import (
     Dependency,
@@ -133,10 +134,11 @@ def test_job_that_neither_waits_nor_failed_has_no_code(state: JobState) -> None:
 
 def test_job_that_the_service_held_is_held_by_a_user_before_the_scheduler_says_so() -> None:
     waits = ours(WAITS)
-    held = job_changes.held(waits, T0)
+    held = job_changes.acted_on(waits, Action.HOLD, T0)
     assert reason_code(held) is ReasonCode.HELD_BY_USER
     said = replace(WAITS, state=JobState.QUEUED_HELD, reason_code=ReasonCode.HELD_BY_USER)
-    released = job_changes.released(job_merge.observe(waits, said, T0), T0)
+    observed = job_merge.observe(waits, said, T0)
+    released = job_changes.acted_on(observed, Action.RELEASE, T0)
     assert reason_code(released) is None
 
 

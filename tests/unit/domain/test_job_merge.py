@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from hpcq.domain import identity, job_changes, job_merge, submission
+from hpcq.domain.actions import Action
 from hpcq.domain.contradictions import find_contradiction
 from hpcq.domain.identity import is_task_of, same_job
 from hpcq.domain.jobs import (
@@ -197,8 +198,8 @@ def test_a_final_state_stays_whatever_comes_after(end: JobState) -> None:
         assert job_merge.observe(ended, seen(state), after(9)) is ended
     assert job_changes.vanished(ended, "gone", last_seen=after(8), at=after(9)) is ended
     assert job_merge.removed_while_queued(ended, after(9)) is ended
-    assert job_changes.held(ended, after(9)) is ended
-    assert job_changes.released(ended, after(9)) is ended
+    assert job_changes.acted_on(ended, Action.HOLD, after(9)) is ended
+    assert job_changes.acted_on(ended, Action.RELEASE, after(9)) is ended
 
 
 # Leaving the queue
@@ -288,18 +289,18 @@ def test_a_job_deleted_from_the_queue_is_cancelled_without_a_start() -> None:
 )
 def test_holding_and_releasing_are_each_others_opposite(free: JobState, held: JobState) -> None:
     record = job_merge.observe(taken(), seen(free), after(2))
-    kept = job_changes.held(record, after(3))
+    kept = job_changes.acted_on(record, Action.HOLD, after(3))
     assert (kept.state, kept.state_changed_at) == (held, after(3))
-    assert job_changes.held(kept, after(4)) is kept
-    assert job_changes.released(kept, after(5)).state is free
-    assert job_changes.released(record, after(5)) is record
+    assert job_changes.acted_on(kept, Action.HOLD, after(4)) is kept
+    assert job_changes.acted_on(kept, Action.RELEASE, after(5)).state is free
+    assert job_changes.acted_on(record, Action.RELEASE, after(5)) is record
 
 
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.SUSPENDED, JobState.UNDETERMINED])
 def test_only_a_queued_job_is_held_or_released(state: JobState) -> None:
     record = job_merge.observe(taken(), seen(state), after(2))
-    assert job_changes.held(record, after(3)) is record
-    assert job_changes.released(record, after(3)) is record
+    assert job_changes.acted_on(record, Action.HOLD, after(3)) is record
+    assert job_changes.acted_on(record, Action.RELEASE, after(3)) is record
 
 
 # Which job a number means

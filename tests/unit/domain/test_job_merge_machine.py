@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hpcq.domain import identity, job_changes, job_merge, runs, submission
+from hpcq.domain.actions import Action
 from hpcq.domain.contradictions import find_contradiction
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, may_move
@@ -292,8 +293,8 @@ class Life(RuleBasedStateMachine):
     @rule(hold=st.booleans())
     def hold_or_release(self, hold: bool) -> None:
         self.hold = hold
-        change = job_changes.held if hold else job_changes.released
-        self.become(change(self.record, self.now))
+        action = Action.HOLD if hold else Action.RELEASE
+        self.become(job_changes.acted_on(self.record, action, self.now))
 
     # What always holds
 

@@ -2,10 +2,12 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from tests.unit.services.kit import World
 
+from hpcq.domain.actions import Action
 from hpcq.domain.arrays import summarize_array
 from hpcq.domain.errors import InvalidSpec, JobNotFound, SchedulerUnavailable
 from hpcq.domain.jobs import DependencyCondition, NativeId, Observation
@@ -133,7 +135,7 @@ async def test_a_job_just_submitted_at_the_shell_is_deleted(world: World) -> Non
 async def test_a_job_just_submitted_at_the_shell_is_held(world: World) -> None:
     await world.tick()
     native_id = world.scheduler.enqueue()
-    await world.jobs.hold(UNASKED, native_id)
+    await world.jobs.act(Action.HOLD, UNASKED, native_id)
     assert world.scheduler.queue[native_id].state is JobState.QUEUED_HELD
 
 
@@ -194,7 +196,7 @@ async def test_an_array_spelling_or_a_wrong_one_reaches_no_other_job(
     world.scheduler.capabilities = SGE
     native_id = world.scheduler.enqueue()
     await world.tick()
-    for action in (world.jobs.read, world.jobs.cancel, world.jobs.hold):
+    for action in (world.jobs.read, world.jobs.cancel, partial(world.jobs.act, Action.HOLD)):
         with pytest.raises(JobNotFound):
             await action(UNASKED, job_id)
     assert world.scheduler.cancelled == []

@@ -2,11 +2,13 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from tests.unit.services.kit import World
 
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import (
     CommandFailed,
     CommandMissing,
@@ -208,7 +210,12 @@ async def test_a_job_is_read_by_either_id(world: World) -> None:
     "job_id", ["all", "", "45[]", "1\n", "\u0661", "-1", "9" * 19, "1;2", "*", "../1", "\x00"]
 )
 async def test_what_is_no_id_is_the_id_of_no_job(world: World, job_id: str) -> None:
-    for use in (world.jobs.find, world.jobs.cancel, world.jobs.hold, world.jobs.release):
+    for use in (
+        world.jobs.find,
+        world.jobs.cancel,
+        partial(world.jobs.act, Action.HOLD),
+        partial(world.jobs.act, Action.RELEASE),
+    ):
         with pytest.raises(JobNotFound):
             await use(UNASKED, job_id)
     assert set(world.scheduler.calls) <= {"jobs"}
@@ -323,7 +330,7 @@ async def test_somebody_elses_job_is_left_as_it_is(world: World) -> None:
 async def test_a_job_without_an_id_cannot_be_held(world: World) -> None:
     world.scheduler.fail_next("submit", TIMED_OUT)
     record = await world.submit()
-    for use in (world.jobs.hold, world.jobs.release):
+    for use in (partial(world.jobs.act, Action.HOLD), partial(world.jobs.act, Action.RELEASE)):
         with pytest.raises(WrongState):
             await use(UNASKED, record.uid)
 
@@ -351,11 +358,11 @@ async def test_a_job_is_cancelled_before_anybody_knows_whether_there_is_one(
 async def test_a_job_is_held_and_released(world: World) -> None:
     record = await world.submit()
     await world.tick()
-    assert (await world.jobs.hold(UNASKED, "1")).state is JobState.QUEUED_HELD
+    assert (await world.jobs.act(Action.HOLD, UNASKED, "1")).state is JobState.QUEUED_HELD
     assert await world.store.by_uid(record.uid) == world.job("1")
     await world.tick(5)
     assert world.job("1").state is JobState.QUEUED_HELD
-    assert (await world.jobs.release(UNASKED, "1")).state is JobState.QUEUED
+    assert (await world.jobs.act(Action.RELEASE, UNASKED, "1")).state is JobState.QUEUED
     await world.tick(5)
     assert world.job("1").state is JobState.QUEUED
 
@@ -364,7 +371,7 @@ async def test_a_job_is_held_and_released(world: World) -> None:
 async def test_a_job_that_started_cannot_be_held(world: World, state: JobState) -> None:
     native_id = world.scheduler.enqueue(state=state)
     await world.tick()
-    for use in (world.jobs.hold, world.jobs.release):
+    for use in (partial(world.jobs.act, Action.HOLD), partial(world.jobs.act, Action.RELEASE)):
         with pytest.raises(WrongState, match="Only a queued job"):
             await use(UNASKED, native_id)
     assert (world.scheduler.calls["hold"], world.scheduler.calls["release"]) == (0, 0)
@@ -374,9 +381,9 @@ async def test_an_action_that_the_scheduler_does_not_know_is_refused_by_name(wor
     native_id = world.scheduler.enqueue()
     await world.tick()
     world.scheduler.capabilities = replace(world.scheduler.capabilities, actions=frozenset())
-    for use, action in ((world.jobs.hold, "hold"), (world.jobs.release, "release")):
+    for action in Action:
         with pytest.raises(UnsupportedCapability) as caught:
-            await use(UNASKED, native_id)
+            await world.jobs.act(action, UNASKED, native_id)
         assert caught.value.field == action
 
 
@@ -386,7 +393,7 @@ async def test_a_hold_that_the_scheduler_refuses_changes_nothing(world: World) -
     before = world.job(native_id)
     world.scheduler.fail_next("hold", CommandFailed(("qhold",), 1, b"no"))
     with pytest.raises(CommandFailed):
-        await world.jobs.hold(UNASKED, native_id)
+        await world.jobs.act(Action.HOLD, UNASKED, native_id)
     assert world.job(native_id) == before
 
 

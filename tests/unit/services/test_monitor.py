@@ -10,6 +10,7 @@ import pytest
 from tests.unit.services.kit import World
 
 from hpcq.domain import job_changes
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import (
     CommandTimedOut,
     HpcqError,
@@ -343,7 +344,7 @@ async def test_a_listing_from_before_does_not_undo_a_hold(world: World) -> None:
     answer = world.scheduler.hold_back_next("jobs")
     ticking = asyncio.create_task(world.tick(5))
     await answer.ready.wait()
-    await world.jobs.hold(UNASKED, native_id)
+    await world.jobs.act(Action.HOLD, UNASKED, native_id)
     answer.let_go()
     await ticking
     assert world.job(native_id).state is JobState.QUEUED_HELD
@@ -355,8 +356,8 @@ async def test_a_hold_that_somebody_lifted_at_once_does_not_stay(world: World) -
     native_id = (await world.submit()).native_id
     assert native_id is not None
     await world.tick()
-    await world.jobs.hold(UNASKED, native_id)
-    await world.scheduler.release(native_id)  # by a user's own command
+    await world.jobs.act(Action.HOLD, UNASKED, native_id)
+    await world.scheduler.act(Action.RELEASE, native_id)  # by a user's own command
     await world.tick(5)
     assert world.job(native_id).state is JobState.QUEUED
 
@@ -365,7 +366,7 @@ async def test_a_release_that_leaves_another_hold_in_place_is_shown_as_held(worl
     native_id = world.scheduler.enqueue(state=JobState.QUEUED_HELD, native_state="hqw")
     await world.tick()
     held = world.scheduler.queue[native_id]
-    await world.jobs.release(UNASKED, native_id)
+    await world.jobs.act(Action.RELEASE, UNASKED, native_id)
     assert world.job(native_id).state is JobState.QUEUED
     world.scheduler.queue[native_id] = held
     await world.tick(5)
@@ -396,7 +397,7 @@ async def test_a_clock_that_is_put_back_freezes_no_job(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     await world.tick()
-    await world.jobs.hold(UNASKED, native_id)
+    await world.jobs.act(Action.HOLD, UNASKED, native_id)
     world.scheduler.change(native_id, state=JobState.QUEUED)
     world.scheduler.run(native_id)
     await world.tick(-3600)

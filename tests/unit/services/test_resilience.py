@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import (
     CircuitOpen,
     CommandFailed,
@@ -51,8 +52,8 @@ READS: dict[str, Call] = {
 CHANGES: dict[str, Call] = {
     "submit": lambda b: b.submit(SPEC, KEY, SCRIPT),
     "cancel": lambda b: b.cancel(ID),
-    "hold": lambda b: b.hold(ID),
-    "release": lambda b: b.release(ID),
+    "hold": lambda b: b.act(Action.HOLD, ID),
+    "release": lambda b: b.act(Action.RELEASE, ID),
 }
 ALL = {**READS, **CHANGES}
 OF_THE_SCHEDULER = sorted(set(ALL) - {"history"})

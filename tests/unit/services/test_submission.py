@@ -2,11 +2,13 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from tests.unit.services.kit import World
 
 from hpcq.domain import submission
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import (
     AccountUnavailable,
     CircuitOpen,
@@ -386,11 +388,11 @@ async def test_an_id_that_cannot_be_written_is_answered_and_written_later(world:
 async def test_changes_that_could_not_be_written_are_made_in_their_order(world: World) -> None:
     record = (await submitted(world)).record
     world.database.full = True
-    for action in (world.jobs.hold, world.jobs.release):
+    for action in (partial(world.jobs.act, Action.HOLD), partial(world.jobs.act, Action.RELEASE)):
         with pytest.raises(StoreUnavailable):
             await action(UNASKED, "1")
     world.database.full = False
-    await world.jobs.hold(UNASKED, "1")
+    await world.jobs.act(Action.HOLD, UNASKED, "1")
     assert (await on_disk(world, record.uid)).state is JobState.QUEUED_HELD
     await world.tick(1)
     assert (await on_disk(world, record.uid)).state is JobState.QUEUED_HELD

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.unit.services.kit import World
 
+from hpcq.domain.actions import Action, Signal
 from hpcq.domain.errors import (
     AccountUnavailable,
     InvalidSpec,
@@ -57,9 +59,15 @@ class Noting(FakeScheduler):
         self.asked.append(("cancel", run_as))
         return await super().cancel(native_id, run_as)
 
-    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
-        self.asked.append(("hold", run_as))
-        await super().hold(native_id, run_as)
+    async def act(
+        self,
+        action: Action,
+        native_id: NativeId,
+        run_as: str | None = None,
+        signal: Signal | None = None,
+    ) -> None:
+        self.asked.append((action, run_as))
+        await super().act(action, native_id, run_as, signal)
 
 
 @pytest.fixture
@@ -142,7 +150,7 @@ async def test_key_stands_for_the_request_and_not_for_the_account(world: World) 
 
 async def test_job_is_changed_in_the_name_of_its_account(world: World) -> None:
     record = (await world.jobs.submit(ANA, world.spec)).record
-    await world.jobs.hold(BOB, record.uid)
+    await world.jobs.act(Action.HOLD, BOB, record.uid)
     await world.jobs.cancel(BOB, record.uid)
     assert noted(world) == [("hold", ACCOUNT), ("cancel", ACCOUNT)]
 
@@ -164,7 +172,11 @@ async def test_job_from_elsewhere_is_changed_by_the_users_of_its_account_alone(
     native_id = world.scheduler.enqueue(owner=ACCOUNT)
     await world.tick(5)
     namesake = replace(ANA, user=ACCOUNT, role=Role.USER)
-    for change in (world.jobs.cancel, world.jobs.hold, world.jobs.release):
+    for change in (
+        world.jobs.cancel,
+        partial(world.jobs.act, Action.HOLD),
+        partial(world.jobs.act, Action.RELEASE),
+    ):
         with pytest.raises(NotAuthorized, match="is not yours"):
             await change(namesake, native_id)
     assert noted(world) == []

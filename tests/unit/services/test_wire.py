@@ -13,6 +13,7 @@ from tests.unit.services.kit import T0, WIRE
 
 from hpcq.api.schemas import Job, ResourceUsage
 from hpcq.domain import job_changes, job_merge, submission
+from hpcq.domain.actions import Action
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.domain.units import format_local_time
@@ -69,7 +70,7 @@ KINDS = {
     "refused": submission.failed(INTENT, "no such queue", T0),
     "unclear": submission.mark_unclear(INTENT, "no answer", T0, is_promised=False),
     "taken": TAKEN,
-    "held": job_changes.held(TAKEN, T0),
+    "held": job_changes.acted_on(TAKEN, Action.HOLD, T0),
     "running": RUNNING,
     "exiting": job_merge.observe(RUNNING, replace(SEEN, stage=Stage.EXITING), T0),
     "being cancelled": job_changes.cancel_requested(RUNNING, T0),

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from hpcq.domain.actions import Action, Signal
 from hpcq.domain.errors import JobNotFound
 from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
@@ -25,6 +26,11 @@ from hpcq_oar.settings import OarSettings
 
 __all__ = ["OarBackend", "create"]
 
+_CHANGES = {
+    Action.HOLD: ("oarhold", JobState.QUEUED),
+    Action.RELEASE: ("oarresume", JobState.QUEUED_HELD),
+}
+"""The command of each action, and the state that a job has until it is done."""
 _CAPABILITIES = Capabilities(
     id_forms=(IdForm(re.compile(r"([0-9]+)")),),
     fields=frozenset(
@@ -39,7 +45,7 @@ _CAPABILITIES = Capabilities(
             "depends_on",
         }
     ),
-    actions=frozenset({"hold", "release"}),
+    actions=frozenset(_CHANGES),
     accounting=True,
     memory_enforced=False,
     # oarsub runs as OAR's account: one that took too long cannot be ended, and goes on.
@@ -123,13 +129,16 @@ class OarBackend:
             ERRORS.check(done, native_id)
         return False
 
-    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
-        """Run ``oarhold``, and wait until the daemon has done it."""
-        await self._change("oarhold", native_id, lambda state: state is not JobState.QUEUED)
-
-    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
-        """Run ``oarresume``, and wait until the daemon has done it."""
-        await self._change("oarresume", native_id, lambda state: state is not JobState.QUEUED_HELD)
+    async def act(
+        self,
+        action: Action,
+        native_id: NativeId,
+        run_as: str | None = None,
+        signal: Signal | None = None,
+    ) -> None:
+        """Run ``oarhold`` or ``oarresume``, and wait until the daemon has done it."""
+        command, before = _CHANGES[action]
+        await self._change(command, native_id, lambda state: state is not before)
 
     async def queues(self) -> Sequence[Queue]:
         """Return none: OAR has no command that tells users of its queues."""

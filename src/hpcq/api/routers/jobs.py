@@ -1,4 +1,4 @@
-"""``/jobs``: submit, list, read, delete, hold and release."""
+"""``/jobs``: submit, list, read and delete."""
 
 import asyncio
 from collections import Counter
@@ -26,7 +26,6 @@ from hpcq.api.schemas import (
     UsageList,
 )
 from hpcq.domain.errors import SchedulerUnavailable
-from hpcq.domain.jobs import JobRecord
 from hpcq.domain.principals import Principal
 from hpcq.domain.states import JobState, JobStatus
 from hpcq.domain.units import now
@@ -34,7 +33,7 @@ from hpcq.services.listing.job_table import as_list, pack
 from hpcq.services.listing.pagination import AfterFound, Cursor, Page, version_of, write_cursor
 from hpcq.services.listing.wire import keep_fields
 
-__all__ = ["router"]
+__all__ = ["JobId", "router"]
 
 router = APIRouter(tags=["jobs"], route_class=BodyRoute)
 
@@ -319,43 +318,8 @@ async def delete_job(
 
     Its record stays readable by id. Repeating this is harmless.
     """
-    return _accepted(await context.jobs.cancel(principal, job_id))
-
-
-@router.post(
-    "/jobs/{jobId}/hold",
-    status_code=202,
-    operation_id="holdJob",
-    summary="Hold a queued job",
-    response_model=Accepted,
-    responses=responses(403, 404, 409, 501, 502, 503, 504),
-)
-async def hold_job(
-    context: ContextDependency,
-    principal: PrincipalDependency,
-    job_id: Annotated[JobId, Path(alias="jobId")],
-    _query: Annotated[NoQuery, Query()],
-) -> Accepted:
-    """Keep a queued job from starting until it is released."""
-    return _accepted(await context.jobs.hold(principal, job_id))
-
-
-@router.post(
-    "/jobs/{jobId}/release",
-    status_code=202,
-    operation_id="releaseJob",
-    summary="Release a held job",
-    response_model=Accepted,
-    responses=responses(403, 404, 409, 501, 502, 503, 504),
-)
-async def release_job(
-    context: ContextDependency,
-    principal: PrincipalDependency,
-    job_id: Annotated[JobId, Path(alias="jobId")],
-    _query: Annotated[NoQuery, Query()],
-) -> Accepted:
-    """Let a held job start when its turn comes."""
-    return _accepted(await context.jobs.release(principal, job_id))
+    record = await context.jobs.cancel(principal, job_id)
+    return Accepted(detail=f"jobId: {record.native_id}")
 
 
 def _refuse_key(key: str | None) -> None:
@@ -363,7 +327,3 @@ def _refuse_key(key: str | None) -> None:
         problem = "with dryRun nothing is submitted, so there is nothing that it could name"
         location = ("header", "Idempotency-Key")
         raise RequestValidationError([{"type": "no_submission", "loc": location, "msg": problem}])
-
-
-def _accepted(record: JobRecord) -> Accepted:
-    return Accepted(detail=f"jobId: {record.native_id}")

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from hpcq import __version__
+from hpcq.domain.actions import Action, Signal
 from hpcq.domain.errors import (
     InvalidSpec,
     JobNotFound,
@@ -73,7 +74,7 @@ _FIELDS = frozenset(
 _CAPABILITIES = Capabilities(
     id_forms=(IdForm(re.compile(r"([0-9]+)")),),
     fields=_FIELDS,
-    actions=frozenset({"hold", "release"}),
+    actions=frozenset({Action.HOLD, Action.RELEASE}),
     accounting=True,
     memory_enforced=True,
     absence_is_certain=True,
@@ -212,11 +213,17 @@ class LocalBackend:
         self._require_owner(job, run_as)
         return await self._engine.cancel(job)
 
-    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
-        await self._engine.hold(await self._waiting(native_id, run_as))
-
-    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
-        await self._engine.release(await self._waiting(native_id, run_as))
+    async def act(
+        self,
+        action: Action,
+        native_id: NativeId,
+        run_as: str | None = None,
+        signal: Signal | None = None,
+    ) -> None:
+        if action is Action.HOLD:
+            await self._engine.hold(await self._waiting(native_id, run_as))
+        elif action is Action.RELEASE:
+            await self._engine.release(await self._waiting(native_id, run_as))
 
     async def queues(self) -> Sequence[Queue]:
         used = self._engine.slots_used

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from hpcq.domain.actions import Action, Signal
 from hpcq.domain.errors import CommandFailed, InvalidSpec, WrongState
 from hpcq.domain.jobs import (
     DependencyCondition,
@@ -36,6 +37,7 @@ from hpcq.schedulers.pbs.resources import has_chunks, has_memory
 from hpcq.schedulers.pbs.script import OPTION_RULES, choose, tasks_of
 from hpcq.schedulers.pbs.settings import PbsSettings, command_path
 from hpcq.schedulers.pbs.tracejob import Tracejob
+from hpcq.schedulers.pbs_family.actions import ACTIONS, build_action
 from hpcq.schedulers.pbs_family.choices import Choices
 from hpcq.schedulers.pbs_family.values import ID_FORMS
 
@@ -83,7 +85,7 @@ class PbsBackend(CommandLineBackend):
         return Capabilities(
             id_forms=ID_FORMS,
             fields=(FIELDS | more) - missing,
-            actions=frozenset({"hold", "release"}),
+            actions=ACTIONS,
             accounting=True,
             memory_enforced=False,
         )
@@ -211,17 +213,24 @@ class PbsBackend(CommandLineBackend):
     async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         """Run ``qdel``; it is silent, so what became of the job is seen later."""
         with contextlib.suppress(WrongState):
-            await self._change("qdel", native_id)
+            await self._change(("qdel",), native_id)
         return False
 
-    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
-        """Run ``qhold``: a user's hold. A running job goes on, and is held if it is put back."""
-        await self._change("qhold", native_id)
+    async def act(
+        self,
+        action: Action,
+        native_id: NativeId,
+        run_as: str | None = None,
+        signal: Signal | None = None,
+    ) -> None:
+        """Run ``qhold``, ``qrls``, ``qrerun`` or ``qsig``.
 
-    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
-        """Run ``qrls``: lifts a user's hold; a job that has ended meanwhile has none."""
-        with contextlib.suppress(WrongState):
-            await self._change("qrls", native_id)
+        A running job goes on when held, and is held if it is put back; one that has ended meanwhile
+        has no hold to release.
+        """
+        harmless = (WrongState,) if action is Action.RELEASE else ()
+        with contextlib.suppress(*harmless):
+            await self._change(build_action(action, signal), native_id)
 
     async def queues(self) -> Sequence[Queue]:
         """Run ``qstat -Q -f``."""
@@ -231,13 +240,13 @@ class PbsBackend(CommandLineBackend):
         """Run ``pbsnodes -a``."""
         return parse_nodes(await self._cli.check_output(("pbsnodes", "-a"), listing=True))
 
-    async def _change(self, command: str, native_id: NativeId) -> None:
+    async def _change(self, command: Sequence[str], native_id: NativeId) -> None:
         """Run a command on one job; once more with brackets if that is an array's way to exist."""
         arrays = self._qstat.arrays
-        done = await self._cli.run((command, submit.job_word(native_id, arrays)))
+        done = await self._cli.run((*command, submit.job_word(native_id, arrays)))
         could_be_array = native_id.isdigit() and native_id not in arrays
         if could_be_array and ERRORS.kind_of(done) is ErrorKind.UNKNOWN_JOB:
-            again = await self._cli.run((command, submit.job_word(native_id, {native_id})))
+            again = await self._cli.run((*command, submit.job_word(native_id, {native_id})))
             if ERRORS.kind_of(again) is not ErrorKind.UNKNOWN_JOB:
                 arrays.add(native_id)
                 done = again

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from hpcq.domain.actions import Action, Signal
 from hpcq.domain.arrays import is_whole_array
 from hpcq.domain.errors import InvalidSpec, JobNotFound, OutputParseError, SchedulerError
 from hpcq.domain.ids import IdForm
@@ -32,7 +33,7 @@ from hpcq.schedulers.command_line import (
 )
 from hpcq.schedulers.sge.cluster import parse_qhost_xml, parse_queue_limits, parse_queue_summary
 from hpcq.schedulers.sge.details import find_key, parse_qstat_details
-from hpcq.schedulers.sge.errors import ERRORS, never_ran, parse_qsub
+from hpcq.schedulers.sge.errors import ERRORS, check_qmod, never_ran, parse_qsub
 from hpcq.schedulers.sge.history import History, accounting_path
 from hpcq.schedulers.sge.outputs import place_outputs
 from hpcq.schedulers.sge.parse import parse_element, parse_qstat_xml, with_arrays
@@ -40,6 +41,7 @@ from hpcq.schedulers.sge.script import OPTION_RULES, directive_lines, read_optio
 from hpcq.schedulers.sge.settings import SgeSettings
 from hpcq.schedulers.sge.states import is_in_error
 from hpcq.schedulers.sge.submit import (
+    ACTIONS,
     Complexes,
     acceptable_name,
     build_change,
@@ -64,7 +66,7 @@ _ID_FORMS = (
 _CAPABILITIES = Capabilities(
     id_forms=_ID_FORMS,
     fields=FIELDS | {"project", "reservation", "run_as"},
-    actions=frozenset({"hold", "release"}),
+    actions=frozenset(ACTIONS),
     accounting=True,
     memory_enforced=True,
 )
@@ -275,19 +277,22 @@ class SgeBackend(CommandLineBackend):
         One in the error state may have been started before it got there.
         """
         seen = (self._listed or {}).get(native_id)
-        if not never_ran(await self._change("qdel", native_id, run_as)):
+        if not never_ran(await self._change(("qdel",), native_id, run_as)):
             return False
         if seen is None or is_in_error(seen.native_state):
             return not await self._history.has_run(native_id)
         return True
 
-    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
-        """Run ``qhold``: a user's hold."""
-        await self._change("qhold", native_id, run_as)
-
-    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
-        """Run ``qrls``: lifts a user's hold."""
-        await self._change("qrls", native_id, run_as)
+    async def act(
+        self,
+        action: Action,
+        native_id: NativeId,
+        run_as: str | None = None,
+        signal: Signal | None = None,
+    ) -> None:
+        """Run ``qhold`` or ``qrls`` for a user's hold, else ``qmod``."""
+        done = await self._change(ACTIONS[action], native_id, run_as)
+        check_qmod(done)
 
     async def queues(self) -> Sequence[Queue]:
         """Run ``qstat -g c``, and ``qconf -sq`` for their time limits where that is allowed."""
@@ -303,7 +308,9 @@ class SgeBackend(CommandLineBackend):
         """Run ``qhost -q``."""
         return parse_qhost_xml(await self._cli.check_output(("qhost", "-q", "-xml"), listing=True))
 
-    async def _change(self, command: str, native_id: NativeId, run_as: str | None) -> Completed:
+    async def _change(
+        self, command: Sequence[str], native_id: NativeId, run_as: str | None
+    ) -> Completed:
         try:
             argv = build_change(command, native_id)
         except ValueError:

@@ -6,12 +6,12 @@ standard output or standard error depending on the command.
 
 import re
 
-from hpcq.domain.errors import OutputParseError
+from hpcq.domain.errors import OutputParseError, WrongState
 from hpcq.domain.jobs import NativeId
 from hpcq.execution.protocol import Completed
 from hpcq.schedulers.command_errors import ErrorKind, ErrorTable
 
-__all__ = ["ERRORS", "never_ran", "parse_qsub"]
+__all__ = ["ERRORS", "check_qmod", "never_ran", "parse_qsub"]
 
 _AWAY = (
     r"unable to (?:send message to|contact) qmaster|got select error|got send error"
@@ -38,6 +38,7 @@ ERRORS = ErrorTable(
         (re.compile(_ANSWER_LOST), ErrorKind.ANSWER_LOST),
         (re.compile(_FORBIDDEN), ErrorKind.FORBIDDEN),
         (re.compile(r"does not exist|do not exist|not found"), ErrorKind.UNKNOWN_JOB),
+        (re.compile(r"^invalid queue or job ", re.MULTILINE), ErrorKind.UNKNOWN_JOB),
     ),
     # sge_submit(1), EXIT STATUS: refused now, may be accepted later. 8.1.9 and 2011.11 say so of
     # max_u_jobs and max_jobs, which pass when jobs end; an array that is too large exits with 1.
@@ -90,3 +91,16 @@ def never_ran(done: Completed) -> bool:
     deletion``.
     """
     return b" has deleted job" in done.stdout and b" has registered " not in done.stdout
+
+
+def check_qmod(done: Completed) -> None:
+    """Return unless ``qmod -rj`` refused to put a job back, which it does with exit status 0.
+
+    Raises:
+        WrongState: the job is not one that may run twice.
+    """
+    if b"not rerunable" in done.stdout + done.stderr:
+        raise WrongState(
+            "Grid Engine puts only those jobs back into the queue that may run twice: a script says"
+            f" so with the line '#$ -r y'. Its own words: {ERRORS.words_of(done)}"
+        )

@@ -1,9 +1,10 @@
 """From a job's description to the arguments of Grid Engine's commands; pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
 from hpcq.domain.jobs import (
     Dependency,
@@ -171,15 +172,25 @@ def acceptable_name(name: str) -> str:
     return cleaned + "_" if cleaned.upper() in _RESERVED_NAMES else cleaned
 
 
-def build_change(command: str, native_id: NativeId) -> tuple[str, ...]:
-    """Return ``qdel``, ``qhold`` or ``qrls`` of one job or of one array task (``9[2]``).
+ACTIONS: Mapping[Action, Sequence[str]] = {
+    Action.HOLD: ("qhold",),
+    Action.RELEASE: ("qrls",),
+    Action.REQUEUE: ("qmod", "-rj"),
+    Action.SUSPEND: ("qmod", "-sj"),
+    Action.RESUME: ("qmod", "-usj"),
+}
+"""The commands of actions, without the job; Grid Engine has none that sends it a signal."""
+
+
+def build_change(command: Sequence[str], native_id: NativeId) -> tuple[str, ...]:
+    """Return ``qdel``, ``qhold`` and the like of one job or of one array task (``9[2]``).
 
     Raises:
         ValueError: the id is not one of Grid Engine's.
     """
     number = job_number(native_id)
     task = native_id.removeprefix(number)
-    return (command, f"{number}.{task[1:-1]}" if task else number)
+    return (*command, f"{number}.{task[1:-1]}" if task else number)
 
 
 def is_job_id(native_id: str) -> bool:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from hpcq.domain.errors import CommandTimedOut, JobNotFound, SchedulerError
+from hpcq.domain.actions import Action, Signal
+from hpcq.domain.errors import CommandTimedOut, JobNotFound, SchedulerError, WrongState
 from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey, Usage
 from hpcq.execution.protocol import Completed, Runner
@@ -58,7 +59,7 @@ _FIELDS |= {"qos", "reservation", "constraints", "run_as"}
 _CAPABILITIES = Capabilities(
     id_forms=_ID_FORMS,
     fields=FIELDS | _FIELDS,
-    actions=frozenset({"hold", "release"}),
+    actions=frozenset(Action),
     accounting=True,
     memory_enforced=True,
 )
@@ -163,14 +164,26 @@ class SlurmBackend(CommandLineBackend):
             self.errors.check(done, native_id)
         return False
 
-    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
-        """Run ``scontrol uhold``."""
-        done = await self._change(commands.build_hold(native_id), native_id, run_as)
-        self.errors.check(done, native_id)
-
-    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
-        """Run ``scontrol release``."""
-        done = await self._change(commands.build_release(native_id), native_id, run_as)
+    async def act(
+        self,
+        action: Action,
+        native_id: NativeId,
+        run_as: str | None = None,
+        signal: Signal | None = None,
+    ) -> None:
+        """Run ``scontrol``, or ``scancel`` for a signal."""
+        argv = commands.build_action(action, native_id, signal)
+        try:
+            done = await self._change(argv, native_id, run_as)
+        except CommandTimedOut as error:
+            # scancel asks again and again until a job runs that waits or is suspended.
+            if b"in transitional state" in error.stderr:
+                raise WrongState("The job does not run, so no signal reaches it.") from None
+            raise
+        # `scontrol suspend` and `resume` of an unknown job, or without a controller (22.05).
+        is_unclear = b"Unexpected message received" in done.stderr
+        if is_unclear and not (await self.details([native_id])).observations:
+            raise JobNotFound(native_id)
         self.errors.check(done, native_id)
 
     async def queues(self) -> Sequence[Queue]:

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from hpcq.domain.actions import Action, Signal
 from hpcq.domain.jobs import NativeId
 
 __all__ = [
@@ -21,15 +22,14 @@ __all__ = [
     "QUEUE_COLUMNS",
     "USAGE_COLUMNS",
     "Marks",
+    "build_action",
     "build_details",
     "build_find_in_accounting",
     "build_find_in_queue",
     "build_history",
-    "build_hold",
     "build_listing",
     "build_nodes",
     "build_queues",
-    "build_release",
     "build_scancel",
     "build_usage",
     "new_delimiter",
@@ -260,11 +260,12 @@ def build_scancel(native_id: NativeId) -> tuple[str, ...]:
     return ("scancel", "--verbose", native_id)
 
 
-def build_hold(native_id: NativeId) -> tuple[str, ...]:
-    """Return the argv that holds a job, so that its owner can release it (scontrol(1))."""
-    return ("scontrol", "uhold", native_id)
+def build_action(action: Action, native_id: NativeId, signal: Signal | None) -> tuple[str, ...]:
+    """Return the argv of an action on a job.
 
-
-def build_release(native_id: NativeId) -> tuple[str, ...]:
-    """Return the argv that releases a job."""
-    return ("scontrol", "release", native_id)
+    ``uhold`` is the hold that its owner can release (scontrol(1)). ``--full`` sends a signal to the
+    script and all that it has started (scancel(1)); without it, to job steps alone.
+    """
+    if signal is not None:
+        return ("scancel", "--verbose", "--full", f"--signal={signal}", native_id)
+    return ("scontrol", "uhold" if action is Action.HOLD else action, native_id)

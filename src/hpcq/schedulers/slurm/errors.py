@@ -78,6 +78,8 @@ ERRORS = _SlurmErrors(
         (_ANSWER_LOST, ErrorKind.ANSWER_LOST),
         (_FORBIDDEN, ErrorKind.FORBIDDEN),
         (re.compile(r"already completing or completed|already finished"), ErrorKind.WRONG_STATE),
+        (re.compile(r"Job is (?:not suspended|pending execution)"), ErrorKind.WRONG_STATE),
+        (re.compile(r"Job is no longer running"), ErrorKind.WRONG_STATE),
         (re.compile(rf"{_EXCEEDED}\w"), ErrorKind.OTHER),
         (re.compile(r"Job violates accounting/QOS policy"), ErrorKind.LIMIT_REACHED),
         (_NO_ROOM, ErrorKind.LIMIT_REACHED),

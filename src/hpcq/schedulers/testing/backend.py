@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from hpcq.domain.actions import Action
+
 __all__ = ["ALL_CONDITIONS", "Backend", "those_with"]
 
 ALL_CONDITIONS = frozenset({"success", "failure", "any", "started"})
@@ -43,6 +45,10 @@ class Backend:
         tells_removals: whether a running job that an administrator ended is told from one that
             was killed.
         explains_waits: whether it tells why a job waits.
+        actions: what the contract asks of it: those of `Capabilities.actions` that the scheduler
+            under test can carry out for the account that runs the tests.
+        requeue_directives: lines of a script that let its job run twice.
+        requeues_soon: whether a job that was put back starts again within seconds.
         directives: lines of a script that name the job ``theirs`` and send its output to
             ``theirs.out``.
         obeys_directives: whether the scheduler reads them.
@@ -61,6 +67,9 @@ class Backend:
     arrays: bool = False
     directives: str = "#PBS -N theirs\n#PBS -o theirs.out\n"
     obeys_directives: bool = True
+    actions: frozenset[Action] = frozenset({Action.HOLD, Action.RELEASE})
+    requeue_directives: str = ""
+    requeues_soon: bool = True
     administrator: str | None = None
     tells_removals: bool = True
     explains_waits: bool = True

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from hpcq.domain.actions import Action, Signal
 from hpcq.domain.errors import CommandFailed, JobNotFound, SchedulerError
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
@@ -56,7 +57,7 @@ _EVERYTHING = Capabilities(
             "array",
         }
     ),
-    actions=frozenset({"hold", "release"}),
+    actions=frozenset(Action),
     accounting=True,
     memory_enforced=True,
 )
@@ -109,6 +110,7 @@ class FakeScheduler:
         calls: how often each method was called.
         submitted: the specs it was handed, under their keys.
         cancelled: the jobs that it was asked to end.
+        acted: what else it was asked to do, but for holds and releases, which have effect.
     """
 
     name = "FAKE"
@@ -125,6 +127,7 @@ class FakeScheduler:
         self.calls: Counter[str] = Counter()
         self.submitted: dict[SubmissionKey, JobSpec] = {}
         self.cancelled: list[NativeId] = []
+        self.acted: list[tuple[Action, NativeId, Signal | None]] = []
         self.wake: Callable[[], None] = lambda: None
         self._clock = clock
         self._ended: dict[NativeId, Observation] = {}
@@ -265,11 +268,19 @@ class FakeScheduler:
 
         return await self._call("cancel", delete)
 
-    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
-        await self._call("hold", lambda: self._turn(native_id, _HOLDS, "hqw"))
-
-    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
-        await self._call("release", lambda: self._turn(native_id, _RELEASES, "qw"))
+    async def act(
+        self,
+        action: Action,
+        native_id: NativeId,
+        run_as: str | None = None,
+        signal: Signal | None = None,
+    ) -> None:
+        if action is Action.HOLD:
+            await self._call(action, lambda: self._turn(native_id, _HOLDS, "hqw"))
+        elif action is Action.RELEASE:
+            await self._call(action, lambda: self._turn(native_id, _RELEASES, "qw"))
+        else:
+            await self._call(action, lambda: self.acted.append((action, native_id, signal)))
 
     async def queues(self) -> Sequence[Queue]:
         return await self._call("queues", lambda: [Queue(name="all.q", is_open=True)])

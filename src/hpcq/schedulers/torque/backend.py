@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from hpcq.domain.actions import Action, Signal
 from hpcq.domain.errors import (
     InvalidSpec,
     JobNotFound,
@@ -31,6 +32,7 @@ from hpcq.schedulers.base import (
 from hpcq.schedulers.command_errors import ErrorKind
 from hpcq.schedulers.command_line import FIELDS, CommandLineBackend
 from hpcq.schedulers.pbs_family.accounting import AccountingLogs
+from hpcq.schedulers.pbs_family.actions import ACTIONS, build_action
 from hpcq.schedulers.pbs_family.values import ID_FORMS, parse_job_id
 from hpcq.schedulers.torque.accounting import KINDS
 from hpcq.schedulers.torque.arrays import Arrays
@@ -53,7 +55,7 @@ _OF_NODES = frozenset({"nodes", "slots_per_node", "gpus", "constraints"})
 _CAPABILITIES = Capabilities(
     id_forms=ID_FORMS,
     fields=FIELDS | {"array", "exclusive"},
-    actions=frozenset({"hold", "release"}),
+    actions=ACTIONS,
     accounting=True,
     memory_enforced=True,
 )
@@ -193,25 +195,32 @@ class TorqueBackend(CommandLineBackend):
     async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         """Run ``qdel``. It does not say whether the job had started: the queue shows it."""
         with contextlib.suppress(WrongState):
-            await self._change("qdel", native_id)
+            await self._change(("qdel",), native_id)
         return False
 
-    async def hold(self, native_id: NativeId, run_as: str | None = None) -> None:
-        """Run ``qhold``: a user's hold. Torque takes it for a running job, and goes on with it.
+    async def act(
+        self,
+        action: Action,
+        native_id: NativeId,
+        run_as: str | None = None,
+        signal: Signal | None = None,
+    ) -> None:
+        """Run ``qhold``, ``qrls``, ``qrerun`` or ``qsig``.
 
         Raises:
-            WrongState: the job has started already.
+            WrongState: the job to be held has started already.
         """
-        await self._change("qhold", native_id)
+        await self._change(build_action(action, signal), native_id)
+        if action is Action.HOLD:
+            await self._undo_hold_if_started(native_id)
+
+    async def _undo_hold_if_started(self, native_id: NativeId) -> None:
+        """Release a job that runs: Torque takes a hold of it, and goes on with it."""
         for seen in (await self.details([native_id])).observations:
             if not seen.state.is_queued:
                 with contextlib.suppress(WrongState, JobNotFound):
-                    await self._change("qrls", native_id)
+                    await self._change(("qrls",), native_id)
                 raise WrongState("The job has started already; there is nothing to hold.")
-
-    async def release(self, native_id: NativeId, run_as: str | None = None) -> None:
-        """Run ``qrls``: lifts a user's hold."""
-        await self._change("qrls", native_id)
 
     async def queues(self) -> Sequence[Queue]:
         """Run ``qstat -Q -f``."""
@@ -282,7 +291,7 @@ class TorqueBackend(CommandLineBackend):
                     field="dependsOn",
                 )
 
-    async def _change(self, command: str, native_id: NativeId) -> Completed:
+    async def _change(self, command: Sequence[str], native_id: NativeId) -> Completed:
         try:
             parsed = parse_job_id(native_id)
         except ValueError:

@@ -134,12 +134,12 @@ def _brackets(native_id: NativeId) -> str:
     return f"{number}[]{dot}{server}"
 
 
-def build_change(command: str, native_id: NativeId, *, is_array: bool) -> tuple[str, ...]:
-    """Return ``qdel``, ``qhold`` or ``qrls`` of one job, of one job of an array, or of an array.
+def build_change(command: Sequence[str], native_id: NativeId, *, is_array: bool) -> tuple[str, ...]:
+    """Return ``qdel``, ``qhold`` and the like of one job, of one job of an array, or of an array.
 
     These take ``45[]`` for that array; ``qstat`` without ``-t`` would show every job there is.
     """
-    return (command, _brackets(native_id) if is_array else native_id)
+    return (*command, _brackets(native_id) if is_array else native_id)
 
 
 def build_qstat(*ids: NativeId, are_arrays: bool = False) -> tuple[str, ...]:

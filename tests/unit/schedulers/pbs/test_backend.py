@@ -5,12 +5,14 @@ import pwd
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.fakebin.pbs import Pbs
 from tests.submitting import submit_to
 
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import (
     InvalidSpec,
     JobNotFound,
@@ -106,7 +108,7 @@ async def test_a_job_from_its_submission_to_its_end(
     assert (queued.submission_key, queued.account, queued.slots) == (key, None, 2)
     assert await backend.find(key) == native_id
     assert await backend.find(_key()) is None
-    await backend.release(native_id)
+    await backend.act(Action.RELEASE, native_id)
     end = await _ended(backend, native_id)
     assert end is not None
     assert (end.state, end.failure_kind, end.exit_code) == (
@@ -189,7 +191,7 @@ async def test_an_array_and_its_tasks(
     task = queued[NativeId(f"{native_id}[2]")]
     assert (task.array_job_id, task.array_task_id, task.submission_key) == (native_id, 2, key)
     await backend.cancel(NativeId(f"{native_id}[4]"))
-    await backend.release(native_id)
+    await backend.act(Action.RELEASE, native_id)
     end = await _ended(backend, native_id)
     assert end is not None
     assert (end.state, end.failure_kind, end.exit_code) == (
@@ -416,7 +418,7 @@ async def test_jobs_wait_for_others(tmp_path: Path, is_array: bool) -> None:
     for native_id in waiting.values():
         assert seen[native_id].state is JobState.QUEUED_HELD
         assert seen[native_id].state_reason == "It waits for the jobs that it depends on."
-    await backend.release(first)
+    await backend.act(Action.RELEASE, first)
     ends = {condition: await _ended(backend, job) for condition, job in waiting.items()}
     expected = {
         DependencyCondition.SUCCESS: JobState.FAILED,
@@ -444,7 +446,7 @@ async def test_a_dependency_that_has_just_ended_is_no_lost_job(
     first = await submit_to(backend, _spec(tmp_path, "exit 0", hold=True), _key())
     await backend.jobs()
     other = _backend(fake)
-    await other.release(first)
+    await other.act(Action.RELEASE, first)
     await _ended(other, first)
     spec = _spec(tmp_path, "exit 0", depends_on=_after(first, DependencyCondition.SUCCESS))
     if not history:
@@ -472,7 +474,11 @@ async def test_a_job_that_is_deleted_while_it_waits_is_cancelled(
 
 async def test_unknown_jobs_are_told(tmp_path: Path) -> None:
     backend = _backend(Pbs(tmp_path / "pbs"))
-    for change in (backend.cancel, backend.hold, backend.release):
+    for change in (
+        backend.cancel,
+        partial(backend.act, Action.HOLD),
+        partial(backend.act, Action.RELEASE),
+    ):
         with pytest.raises(JobNotFound):
             await change(_UNKNOWN)
     assert not (await backend.history([_UNKNOWN])).observations

@@ -5,12 +5,14 @@ import re
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from tests.unit.schedulers.sge.recorded import recorded
 
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import JobNotFound, OutputParseError, SchedulerUnavailable
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState, ReasonCode
@@ -179,7 +181,11 @@ def test_id_that_is_none_of_grid_engine_s_is_no_job(
     site.says("qstat -u", EMPTY)
     assert run(backend.history([NativeId(job)])).observations == []
     assert run(backend.details([NativeId(job)])).observations == []
-    for change in (backend.cancel, backend.hold, backend.release):
+    for change in (
+        backend.cancel,
+        partial(backend.act, Action.HOLD),
+        partial(backend.act, Action.RELEASE),
+    ):
         with pytest.raises(JobNotFound):
             run(change(NativeId(job)))
 
@@ -366,7 +372,12 @@ def test_qmaster_that_is_away_is_unavailable(site: Site, backend: SgeBackend) ->
     site.repeats("qdel", "qdel_down")
     site.repeats("qhold", "qhold_down")
     job = NativeId("1")
-    for step in (backend.jobs(), backend.details([job]), backend.cancel(job), backend.hold(job)):
+    for step in (
+        backend.jobs(),
+        backend.details([job]),
+        backend.cancel(job),
+        backend.act(Action.HOLD, job),
+    ):
         with pytest.raises(SchedulerUnavailable):
             run(step)
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 import pytest
 from tests.unit.schedulers.slurm.recorded import DELIMITER, KEY, MARKS, ROOT, recorded
 
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import (
     CommandFailed,
     CommandMissing,
@@ -345,7 +346,7 @@ def test_a_stranger_s_job_cannot_be_cancelled() -> None:
 )
 def test_a_hold_that_fails_says_why(case: str, error: type[HpcqError]) -> None:
     with pytest.raises(error):
-        run(backend(Recorded(scontrol=recorded(case))).hold(NativeId("99999")))
+        run(backend(Recorded(scontrol=recorded(case))).act(Action.HOLD, NativeId("99999")))
 
 
 def history(squeue: Completed, sacct: Completed, *ids: str) -> dict[str, Observation]:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import (
     Dependency,
@@ -245,8 +246,8 @@ def test_what_no_process_can_be_given_is_refused(fields: dict[str, object]) -> N
 def test_actions_name_one_job() -> None:
     job = NativeId("12_3")
     assert commands.build_scancel(job) == ("scancel", "--verbose", "12_3")
-    assert commands.build_hold(job) == ("scontrol", "uhold", "12_3")
-    assert commands.build_release(job) == ("scontrol", "release", "12_3")
+    assert commands.build_action(Action.HOLD, job, None) == ("scontrol", "uhold", "12_3")
+    assert commands.build_action(Action.RELEASE, job, None) == ("scontrol", "release", "12_3")
 
 
 @pytest.mark.parametrize(
