@@ -27,6 +27,7 @@ from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.sge.backend import SgeBackend, create
 from hpcq.schedulers.sge.settings import SgeSettings
+from hpcq.schedulers.sge.submit import ACTIONS
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.sge
@@ -492,10 +493,14 @@ def test_refusals(cell: Cell, spec: Make) -> None:
     assert refused.value.field == "scriptFile"
 
 
-@pytest.mark.parametrize("method", ["cancel", "hold", "release"])
-def test_unknown_job(cell: Cell, method: str) -> None:
+@pytest.mark.parametrize("action", [None, *ACTIONS])
+def test_unknown_job(cell: Cell, action: Action | None) -> None:
+    unknown = NativeId("99999999")
     with pytest.raises(JobNotFound):
-        cell.run(getattr(cell.backend, method)(NativeId("99999999")))
+        if action is None:
+            cell.run(cell.backend.cancel(unknown))
+        else:
+            cell.run(cell.backend.act(action, unknown))
     assert cell.run(cell.backend.details([NativeId("99999999")])).observations == []
 
 

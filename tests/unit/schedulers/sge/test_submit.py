@@ -313,8 +313,8 @@ def test_argument_with_a_newline_needs_the_wrapper() -> None:
 
 
 def test_changes_name_one_job_or_one_task() -> None:
-    assert build_change("qdel", NativeId("9")) == ("qdel", "9")
-    assert build_change("qhold", NativeId("9[2]")) == ("qhold", "9.2")
+    assert build_change(("qdel",), NativeId("9")) == ("qdel", "9")
+    assert build_change(("qhold",), NativeId("9[2]")) == ("qhold", "9.2")
     assert job_number(NativeId("9[2]")) == "9"
     with pytest.raises(ValueError, match="12_3"):
         job_number(NativeId("12_3"))
