@@ -1,7 +1,8 @@
 """The application over a scheduler in memory, installed as a plugin is."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,36 @@ class App:
         self.context.monitor.wake()
         await published.ready.wait()
         published.let_go()
+
+    async def stream(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        send: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        """Ask for a stream, and send each message of its answer, until it ends."""
+        # httpx's transport would keep an answer until its end.
+        application = self.client._transport.app  # type: ignore[attr-defined]
+        path, _, query = url.partition("?")
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": "GET",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "headers": [(b"host", b"localhost")]
+            + [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 2),
+            "scheme": "http",
+        }
+
+        async def receive() -> Any:
+            await asyncio.Event().wait()
+
+        await application(scope, receive, send)
 
 
 @pytest.fixture

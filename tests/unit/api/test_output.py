@@ -70,24 +70,6 @@ class Run:
         return follower, asyncio.create_task(self._followed(follower, query, headers))
 
     async def _followed(self, follower: Follower, query: str, headers: dict[str, str]) -> None:
-        # httpx's transport would keep an answer until its end.
-        application = self.app.client._transport.app  # type: ignore[attr-defined]
-        path, _, text = f"{self.url}?follow=true{query}".partition("?")
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
-            "method": "GET",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": text.encode(),
-            "headers": [(b"host", b"localhost")]
-            + [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 2),
-            "scheme": "http",
-        }
-
         async def send(message: Any) -> None:
             if message["type"] == "http.response.start":
                 follower.status = message["status"]
@@ -95,10 +77,7 @@ class Run:
                 for event in message["body"].decode().split("\n\n")[:-1]:
                     follower.take(event)
 
-        async def receive() -> Any:
-            await asyncio.Event().wait()
-
-        await application(scope, receive, send)
+        await self.app.stream(f"{self.url}?follow=true{query}", headers, send)
 
     async def end(self) -> None:
         self.app.scheduler.end(self.job_id)

@@ -92,6 +92,22 @@ async def test_events_after_a_time_without_readers(store: Store, feed: EventFeed
     assert await read(feed, 1, 10) == list(range(2, 12))
 
 
+async def test_events_that_a_new_reader_finds_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They reach a reader who waits already, though the feed has not looked since."""
+    monkeypatch.setattr(module, "_QUIET_SECONDS", 600.0)
+    feed = EventFeed(store.jobs)
+    waiting = feed.follow(0)
+    assert await anext(waiting) == ()
+    reading = asyncio.ensure_future(anext(waiting))
+    await asyncio.sleep(0)
+    await add(store, [job(1)])
+    assert await read(feed, 0, 1) == [1]
+    async with asyncio.timeout(30):
+        assert [event.number for event in await reading] == [1]
+
+
 async def test_events_of_one_job(store: Store, feed: EventFeed) -> None:
     records = await add(store, [job(n) for n in range(1, 8)])
     reading = asyncio.create_task(read(feed, 0, 2, records[3].uid))

@@ -17,7 +17,7 @@ from hpcq.api.placed_answer import PlacedAnswer, while_allowed
 from hpcq.api.problems import responses
 from hpcq.api.requests import RequestModel
 from hpcq.api.routers.jobs import JobId
-from hpcq.domain.errors import HpcqError, WrongState
+from hpcq.domain.errors import HpcqError, NotAuthorized, WrongState
 from hpcq.domain.events import Event, EventKind
 from hpcq.domain.job_filter import JobFilter
 from hpcq.domain.jobs import JobUid
@@ -111,8 +111,9 @@ async def list_events(
         async for batch in context.events.follow(after):
             yield batch
 
-    async def check(_now: Principal) -> None:
-        """Who asks is known still; what they may see is asked with each event."""
+    async def check(now: Principal) -> None:
+        if now != principal:
+            raise NotAuthorized("The rights of the reader changed.")
 
     place = context.event_readers.admit(principal)
     allowed = while_allowed(told(), request, context, check)

@@ -91,7 +91,10 @@ class EventFeed:
         with self._reading():
             # Only what is newer than this can be in memory.
             _, newest = await self._store.event_numbers()
-            self._newest = max(self._newest, newest)
+            if newest > self._newest:
+                # Those who wait already have none of these either.
+                self._newest = newest
+                self._wake()
             is_told = False
             while not self._is_closed:
                 news = self._has_news
