@@ -59,7 +59,10 @@ _NEEDED: Mapping[Action, frozenset[JobState]] = {
     Action.RESUME: _STARTED,
     Action.SIGNAL: frozenset({JobState.RUNNING}),
 }
+_HELD = frozenset(state for state in JobState if state.is_held)
 _EFFECTS: Mapping[Action, frozenset[JobState]] = {
+    Action.HOLD: _HELD,
+    Action.RELEASE: _QUEUED - _HELD,
     Action.REQUEUE: _PUT_BACK,
     Action.SUSPEND: frozenset({JobState.SUSPENDED}),
     Action.RESUME: frozenset({JobState.RUNNING}),
@@ -86,4 +89,4 @@ def check_state(action: Action, state: JobState) -> None:
 
 def has_effect_already(action: Action, state: JobState) -> bool:
     """Return whether a job in this state is as the action would make it: repeating is harmless."""
-    return state in _EFFECTS.get(action, ())
+    return state in _EFFECTS.get(action, frozenset())

@@ -59,6 +59,7 @@ EXPECTED: Mapping[str, tuple[Mapping[Role, bool], Scope | None]] = {
     "getMetrics": (READ, Scope.METRICS_READ),
     "healthReady": (READ, None),
 }
+BODIES = {"signalJob": {"signal": "USR1"}}
 BAD = {
     "no token": None,
     "an unknown token": "Bearer hpcq_unknown",
@@ -190,7 +191,9 @@ async def test_access_by_role(site: Site, role: Role) -> None:
         allowed, _ = EXPECTED[name]
         for job in (site.jobs["ana"], site.jobs["bob"], "99999"):
             where = path.format(jobId=job, path="run.sh", name="all.q", webhookId="none")
-            answer = await site.ask(method, where, f"ana the {role.value}", json={})
+            answer = await site.ask(
+                method, where, f"ana the {role.value}", json=BODIES.get(name, {})
+            )
             case = (role, method, where, answer.text)
             is_owners = (allowed is CHANGE or allowed is READ_OWN) and "{jobId}" in path
             if not allowed[role]:
@@ -214,7 +217,7 @@ async def test_access_by_scope(site: Site, scope: Scope) -> None:
     for method, path, name in operations(site.app):
         _, needed = EXPECTED[name]
         where = path.format(jobId=site.jobs["bob"], path="run.sh", name="all.q", webhookId="none")
-        answer = await site.ask(method, where, scope, json={})
+        answer = await site.ask(method, where, scope, json=BODIES.get(name, {}))
         if needed in (None, scope):
             assert answer.status_code not in (401, 403), (scope, name, answer.text)
         else:
@@ -235,12 +238,15 @@ async def test_a_job_of_somebody_else_where_people_see_their_own(private: Site, 
         if "{jobId}" not in path or not EXPECTED[name][0][role]:
             continue
         for known in (bobs, uid):
-            answer = await private.ask(
-                method, path.format(jobId=known, path="run.sh", name="all.q", webhookId="none"), who
-            )
-            unknown = await private.ask(
-                method, path.format(jobId=99999, path="run.sh", name="all.q", webhookId="none"), who
-            )
+            answer, unknown = [
+                await private.ask(
+                    method,
+                    path.format(jobId=job, path="run.sh", name="all.q", webhookId="none"),
+                    who,
+                    json=BODIES.get(name),
+                )
+                for job in (known, 99999)
+            ]
             assert answer.status_code == 404
             # Word for word as for a job that is not there.
             assert answer.json()["detail"].replace(repr(known), "") == unknown.json()[

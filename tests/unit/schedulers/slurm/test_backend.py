@@ -346,7 +346,9 @@ def test_a_stranger_s_job_cannot_be_cancelled() -> None:
 )
 def test_a_hold_that_fails_says_why(case: str, error: type[HpcqError]) -> None:
     with pytest.raises(error):
-        run(backend(Recorded(scontrol=recorded(case))).act(Action.HOLD, NativeId("99999")))
+        away = recorded("details-controller-down")
+        runner = Recorded(scontrol=recorded(case), squeue=away)
+        run(backend(runner).act(Action.HOLD, NativeId("99999")))
 
 
 def history(squeue: Completed, sacct: Completed, *ids: str) -> dict[str, Observation]:
