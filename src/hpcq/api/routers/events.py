@@ -107,16 +107,12 @@ async def list_events(
     after = await context.events.start_of(_after(last_event_id, query))
     selection = _selection(context, query, await criteria_of(context.programs, query))
 
-    async def told() -> AsyncIterator[Sequence[Event]]:
-        async for batch in context.events.follow(after):
-            yield batch
-
     async def check(now: Principal) -> None:
         if now != principal:
             raise NotAuthorized("The rights of the reader changed.")
 
     place = context.event_readers.admit(principal)
-    allowed = while_allowed(told(), request, context, check)
+    allowed = while_allowed(context.events.follow(after), request, context, check)
     return _answer(_events(allowed, selection, principal), place)
 
 
