@@ -340,7 +340,7 @@ class JobService:
         """
         record = await self._find_to_change(principal, job_id)
         if action not in self.backend.capabilities.actions:
-            raise UnsupportedCapability(action, self.backend.name)
+            raise UnsupportedCapability(action.value, self.backend.name)
         check_state(action, record.state)
         if record.native_id is None:
             raise WrongState(

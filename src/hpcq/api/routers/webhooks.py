@@ -109,6 +109,7 @@ async def get_webhook(
 @router.delete(
     "/webhooks/{webhookId}",
     status_code=204,
+    response_class=Response,
     operation_id="deleteWebhook",
     summary="Delete a webhook",
     responses=responses(403, 404, 503),

@@ -85,7 +85,9 @@ def test_an_action_on_a_queued_or_finished_job_is_refused(
     jobs.ended(done)
     for job_id in (held, done):
         answer = service.client.post(f"/jobs/{job_id}/{action}", json=body)
-        assert_problem(answer, 409 if action in known else 501)
+        problem = assert_problem(answer, 409 if action in known else 501)
+        if action not in known:
+            assert f"cannot express '{action}'" in problem["detail"]
     assert_problem(service.client.post(f"/jobs/99999999/{action}", json=body), 404)
 
 
