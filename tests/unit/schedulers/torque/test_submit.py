@@ -250,10 +250,10 @@ def test_templates_that_cannot_be_used(template: str) -> None:
 
 
 def test_changes_reach_one_job_or_one_array() -> None:
-    assert build_change("qdel", NativeId("45"), is_array=False) == ("qdel", "45")
-    assert build_change("qdel", NativeId("45"), is_array=True) == ("qdel", "45[]")
-    assert build_change("qdel", NativeId("45[2]"), is_array=False) == ("qdel", "45[2]")
-    assert build_change("qhold", NativeId("45.other"), is_array=True) == ("qhold", "45[].other")
+    assert build_change(("qdel",), NativeId("45"), is_array=False) == ("qdel", "45")
+    assert build_change(("qdel",), NativeId("45"), is_array=True) == ("qdel", "45[]")
+    assert build_change(("qdel",), NativeId("45[2]"), is_array=False) == ("qdel", "45[2]")
+    assert build_change(("qhold",), NativeId("45.other"), is_array=True) == ("qhold", "45[].other")
 
 
 def test_queries() -> None:
