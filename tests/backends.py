@@ -97,6 +97,7 @@ BACKENDS = {
         Backend(
             name="PBS",
             variables=_shared(Pbs, "PBS"),
+            actions=frozenset(Action),
             arrays=True,
             administrator="qdel",
             writes_output_at_once=False,
@@ -105,6 +106,9 @@ BACKENDS = {
         Backend(
             name="TORQUE",
             variables=_shared(functools.partial(Torque, slots=16, keep_completed=3600), "TORQUE"),
+            # A signal ends the shell in which Torque runs the script, unless its hosts are told
+            # otherwise: see tests/integration/test_torque_backend.py.
+            actions=frozenset(Action) - {Action.SIGNAL},
             arrays=True,
             administrator="qdel",
             writes_output_at_once=False,

@@ -14,11 +14,12 @@ from tests.fakebin.torque import Torque
 from tests.recordings import RECORDED, read_case
 from tests.submitting import submit_to
 
-from hpcq.domain.actions import Action
+from hpcq.domain.actions import Action, Signal
 from hpcq.domain.errors import (
     CommandMissing,
     InvalidSpec,
     JobNotFound,
+    NotAuthorized,
     OutputParseError,
     SchedulerUnavailable,
     WrongState,
@@ -218,6 +219,42 @@ def test_a_running_job_cannot_be_held(site: Site) -> None:
     site.until(native_id, JobState.RUNNING)
     with pytest.raises(WrongState):
         site.run(site.backend.act(Action.HOLD, native_id))
+    site.run(site.backend.cancel(native_id))
+
+
+def test_signal_ends_the_shell_in_which_torque_runs_the_script(site: Site) -> None:
+    native_id = site.submit("trap '' USR1\n: > ready\nexec sleep 600\n")
+    until((site.directory / "ready").exists)
+    site.run(site.backend.act(Action.SIGNAL, native_id, signal=Signal.USR1))
+    assert site.until(native_id, JobState.FAILED).failure_kind is FailureKind.SIGNAL
+
+
+def test_signal_reaches_a_script_that_becomes_the_shell(tmp_path: Path) -> None:
+    with asyncio.Runner() as runner:
+        site = Site(tmp_path, runner, exec_with_exec=True)
+        # The signal ends the sleep too.
+        waits = "until [ -e got ]; do sleep 0.1; done; exit 0\n"
+        native_id = site.submit(f"trap ': > got' USR1\n: > ready\n{waits}")
+        until((site.directory / "ready").exists)
+        site.run(site.backend.act(Action.SIGNAL, native_id, signal=Signal.USR1))
+        site.until(native_id, JobState.DONE)
+
+
+@pytest.mark.parametrize("action", [Action.SUSPEND, Action.RESUME, Action.REQUEUE])
+def test_action_that_torque_leaves_to_operators_is_refused(tmp_path: Path, action: Action) -> None:
+    with asyncio.Runner() as runner:
+        site = Site(tmp_path, runner, operator=False)
+        native_id = site.submit("exec sleep 600\n")
+        with pytest.raises(NotAuthorized, match="additional permissions"):
+            site.run(site.backend.act(action, native_id))
+        site.run(site.backend.cancel(native_id))
+
+
+@pytest.mark.parametrize("action", [Action.SUSPEND, Action.RESUME, Action.REQUEUE])
+def test_action_on_a_job_that_does_not_run_is_refused(site: Site, action: Action) -> None:
+    native_id = site.submit("true\n", hold=True)
+    with pytest.raises(WrongState):
+        site.run(site.backend.act(action, native_id))
     site.run(site.backend.cancel(native_id))
 
 

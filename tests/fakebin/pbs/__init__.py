@@ -14,6 +14,8 @@ COMMANDS: Sequence[str] = (
     "qdel",
     "qhold",
     "qrls",
+    "qrerun",
+    "qsig",
     "tracejob",
     "pbsnodes",
 )
@@ -30,8 +32,9 @@ class Pbs:
         directory: where it lives.
         config: ``history`` (finished jobs are kept), ``dsv`` (``-F dsv`` is known), ``ncpus``,
             ``kill_delay_seconds``, ``exit_seconds`` (how long a job is in state E), ``groups_ids``
-            (``qstat -E`` is known), ``limits_arrays`` (``-J 1-5%2`` is known), ``release`` (bytes
-            printed as the release of June 2023 does, not as the build of April 2026 does).
+            (``qstat -E`` is known), ``limits_arrays`` (``-J 1-5%2`` is known), ``operator`` (the
+            account may suspend, resume and requeue jobs), ``release`` (bytes printed as the
+            release of June 2023 does, not as the build of April 2026 does).
     """
 
     def __init__(self, directory: Path, **config: object) -> None:

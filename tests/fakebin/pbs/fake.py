@@ -198,6 +198,13 @@ class Server:
         )
         return released
 
+    def put_back(self, job):
+        """Queue a job whose run ``qrerun`` has ended; its runs stay counted."""
+        for suffix in ("kill", "session", "used"):
+            (self.jobs_folder / f"{job['id']}.{suffix}").unlink(missing_ok=True)
+        self.save(job | {"state": "Q", "substate": 10, "stime": None, "comment": None})
+        self.schedule()
+
     def finish(self, job, status, *, how):
         """Put a job into the history, or forget it where the site keeps none."""
         now = int(time.time())
@@ -678,12 +685,17 @@ def mom(server, job_id):
         )
     (server.jobs_folder / f"{job_id}.session").write_text(str(process.pid))
     how = watch(server, job, process)
-    end_session(process.pid, signal.SIGKILL)
+    signal_session(process.pid, signal.SIGKILL)
     status = process.returncode
     status = 256 - status if status < 0 else status
     if how in ("walltime", "mem"):
         status = {"walltime": -29, "mem": -27}[how]
     shutil.rmtree(temporary, ignore_errors=True)
+    with server.locked():
+        ended = server.load(job_id)
+        if ended.pop("rerun", False) and not ended.get("deleted_by"):
+            server.put_back(ended)
+            return
     files = [] if joined == "eo" else [(spool[0], job["output"])]
     files += [] if joined == "oe" else [(spool[1], job["error"])]
     results = [deliver(source, path) for source, path in files]
@@ -730,10 +742,10 @@ def watch(server, job, process):
         if exceeded is None and job["mem_kb"] and resident > job["mem_kb"]:
             exceeded = "mem"
         if kill_at is None and (exceeded or asked.exists()):
-            end_session(process.pid, signal.SIGTERM)
+            signal_session(process.pid, signal.SIGTERM)
             kill_at = now + float(server.config.get("kill_delay_seconds", 5))
         elif kill_at is not None and now > kill_at:
-            end_session(process.pid, signal.SIGKILL)
+            signal_session(process.pid, signal.SIGKILL)
         (server.jobs_folder / f"{job_id}.used").write_text(json.dumps(job["used"]))
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.05)
@@ -760,7 +772,7 @@ def session_usage(session):
     return memory, ticks / os.sysconf("SC_CLK_TCK")
 
 
-def end_session(session, number):
+def signal_session(session, number):
     for pid in processes_of(session):
         with contextlib.suppress(OSError):
             os.kill(pid, number)
@@ -784,7 +796,7 @@ def job_attributes(server, job):
     """Return what ``qstat -f`` tells, in its order."""
     over = job["state"] in ("F", "X")
     array, is_task = job.get("array"), "index" in job
-    running = job["state"] in ("R", "E")
+    running = job["state"] in ("R", "S", "E")
     used = job["used"]
     if running:
         with contextlib.suppress(OSError, ValueError):
@@ -1035,6 +1047,18 @@ def qrls(server, argv):
     change(server, "qrls", argv, release)
 
 
+def qrerun(server, argv):
+    """Put running jobs back into the queue."""
+    change(server, "qrerun", argv, rerun)
+
+
+def qsig(server, argv):
+    """Send a signal to running jobs; TERM without ``-s``."""
+    options, ids = getopt.getopt(argv, "s:")
+    name = dict(options).get("-s", "TERM")
+    change(server, "qsig", ids, lambda server, job: send(server, job, name))
+
+
 def change(server, command, ids, act):
     if not ids:
         raise Refused(2, f"usage:\n\t{command} job_identifier...\n\t{command} --version")
@@ -1068,14 +1092,14 @@ def delete(server, job):
     if "array" in job and job["stime"] is not None:
         server.save(job | {"deleted_by": who})
         for task in server.tasks_of(job):
-            if task["state"] in ("Q", "R"):
+            if task["state"] in ("Q", "R", "S"):
                 delete(server, task)
     elif "array" in job:
         for task in server.tasks_of(job):
             server.save(task | {"state": "X", "substate": 91, "history_timestamp": mtime()})
         server.save(job | {"state": "F", "substate": 91, "history_timestamp": mtime()})
         server.leave(server.load(job["id"]))
-    elif job["state"] == "R":
+    elif job["state"] in ("R", "S"):
         job["deleted_by"] = who
         server.save(job)
         (server.jobs_folder / f"{job['id']}.kill").touch()
@@ -1096,6 +1120,42 @@ def release(server, job):
     lift_hold(job, "u")
     server.save(job)
     server.schedule()
+
+
+def require_operator(server, job, command):
+    # Recordings qsig.suspend-as-user, qrerun.as-user.
+    if not server.config.get("operator", True):
+        raise Refused(159, f"{command}: Unauthorized Request  {job['id']}.{HOST}")
+
+
+def require_started(server, job, command):
+    # Recording qsig.held.
+    if job["state"] not in ("R", "S") or session_of(server, job) is None:
+        words = f"Request invalid for state of job {job['id']}.{HOST}"
+        raise Refused(168, f"{command}: {words}")
+
+
+def rerun(server, job):
+    require_operator(server, job, "qrerun")
+    require_started(server, job, "qrerun")
+    server.save(job | {"rerun": True})
+    (server.jobs_folder / f"{job['id']}.kill").touch()
+
+
+def send(server, job, name):
+    if name in ("suspend", "resume"):
+        require_operator(server, job, "qsig")
+    require_started(server, job, "qsig")
+    session = int(session_of(server, job))
+    if name == "suspend":
+        signal_session(session, signal.SIGSTOP)
+        # Recording qstat-f.suspended: no comment any more.
+        server.save(job | {"state": "S", "substate": 43, "comment": None})
+    elif name == "resume":
+        signal_session(session, signal.SIGCONT)
+        server.save(job | {"state": "R", "substate": 42})
+    else:
+        signal_session(session, signal.Signals[f"SIG{name.removeprefix('SIG')}"])
 
 
 def tracejob(server, argv):
@@ -1121,6 +1181,8 @@ COMMANDS = {
     "qdel": qdel,
     "qhold": qhold,
     "qrls": qrls,
+    "qrerun": qrerun,
+    "qsig": qsig,
     "tracejob": tracejob,
     "pbsnodes": pbsnodes,
 }

@@ -10,7 +10,17 @@ from tests.fakebin.install import install
 
 __all__ = ["COMMANDS", "Torque"]
 
-COMMANDS: Sequence[str] = ("qsub", "qstat", "qdel", "qhold", "qrls", "tracejob", "pbsnodes")
+COMMANDS: Sequence[str] = (
+    "qsub",
+    "qstat",
+    "qdel",
+    "qhold",
+    "qrls",
+    "qrerun",
+    "qsig",
+    "tracejob",
+    "pbsnodes",
+)
 
 
 class Torque:
@@ -19,6 +29,12 @@ class Torque:
     Attributes:
         path: the folder with the commands.
         home: the server's folder, with its accounting logs.
+
+    Args:
+        directory: where it lives.
+        config: ``slots``, ``keep_completed`` (seconds), ``queue``, ``release``, ``operator``
+            (whether the account may suspend, resume and requeue jobs), ``exec_with_exec`` (the
+            mom's parameter of that name) and others.
     """
 
     def __init__(self, directory: Path, **config: object) -> None:

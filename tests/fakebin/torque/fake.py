@@ -75,6 +75,8 @@ class State:
             "slots": 8,
             "keep_completed": 300,
             "root": True,
+            "operator": True,
+            "exec_with_exec": False,
             "queue": QUEUE,
             "release": "6.1.3.h5",
         }
@@ -223,6 +225,15 @@ class State:
             job |= {"exit_status": status, "comp_time": int(now)}
             job["total_runtime"] = f"{now - job['began']:.6f}"
         self.save(job)
+
+    def put_back(self, job: Job) -> None:
+        """Queue a job whose run ``qrerun`` has ended; recordings qstat-f.rerun, tracejob.rerun."""
+        for name in ("on", "mom", "session", "began", "used"):
+            job.pop(name, None)
+        job |= {"state": "Q", "mtime": int(time.time()), "exit_status": 0}
+        self.account("R", job, "")
+        self.save(job)
+        self.schedule()
 
 
 Command = Callable[[State, Sequence[str]], bytes]
@@ -788,7 +799,7 @@ def queue_text(jobs: dict[str, Job]) -> bytes:
     )
 
 
-# qdel, qhold, qrls
+# qdel, qhold, qrls, qrerun, qsig
 
 
 def change(command: str, act: Callable[[State, Job], None]) -> "Command":
@@ -865,6 +876,56 @@ def release(state: State, job: Job) -> None:
         job |= {"state": "Q", "etime": int(time.time())}
     job["mtime"] = int(time.time())
     state.save(job)
+
+
+def require_operator(state: State, job: Job, command: str) -> None:
+    # qsig(1B), qrerun(8B); recording qrerun.not-manager.
+    if not state.config["operator"]:
+        raise Failed(
+            PERMISSION,
+            f"{command}: Unauthorized Request  MSG=additional permissions required "
+            f"(ATR_DFLAG_MGWR | ATR_DFLAG_OPWR) {name_of(job)}\n",
+        )
+
+
+def require_started(job: Job, command: str) -> None:
+    # qsig(1B), qrerun(8B): refused for a job that does not run.
+    if job["state"] not in "RS" or "session" not in job:
+        raise Failed(
+            BAD_STATE,
+            f"{command}: Request invalid for state of job MSG=invalid state for job - "
+            f"{job['state']} {name_of(job)}\n",
+        )
+
+
+def rerun(state: State, job: Job) -> None:
+    require_operator(state, job, "qrerun")
+    require_started(job, "qrerun")
+    job["rerun"] = True
+    state.save(job)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(job["mom"], signal.SIGTERM)
+
+
+def qsig(state: State, argv: Sequence[str]) -> bytes:
+    # Without -s it sends TERM (qsig(1B)).
+    name, *rest = argv[1:] if argv[:1] == ("-s",) else ("TERM", *argv)
+
+    def send(state: State, job: Job) -> None:
+        if name in ("suspend", "resume"):
+            require_operator(state, job, "qsig")
+        require_started(job, "qsig")
+        if name == "suspend":
+            clear(job["session"], signal.SIGSTOP)
+            state.save(job | {"state": "S", "mtime": int(time.time())})
+        elif name == "resume":
+            clear(job["session"], signal.SIGCONT)
+            state.save(job | {"state": "R", "mtime": int(time.time())})
+        else:
+            # To all processes of the session: tracejob.rerun shows the mom's ``kill_task``.
+            clear(job["session"], signal.Signals[f"SIG{name.removeprefix('SIG')}"])
+
+    return change("qsig", send)(state, rest)
 
 
 # tracejob, pbsnodes
@@ -944,6 +1005,9 @@ def mom(state: State, argv: Sequence[str]) -> bytes:
     clear(process.pid, signal.SIGKILL)
     with state.locked():
         job = state.job(job_id)
+        if job.pop("rerun", False) and not job.get("deleted"):
+            state.put_back(job)
+            return b""
         deliver(state, job)
         job |= {"used": used, "exec_host": exec_host(job)}
         text = accounting_of(job)
@@ -1004,7 +1068,9 @@ def spawn(state: State, job: Job) -> "subprocess.Popen[bytes]":
     # As Torque does: the shell reads the script's name, and runs it.
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-        pipe.write(f"{script}\n".encode())
+        # Torque Administrator Guide, parameters of the mom: $exec_with_exec.
+        become = "exec " if state.config["exec_with_exec"] else ""
+        pipe.write(f"{become}{script}\n".encode())
     return process
 
 
@@ -1114,6 +1180,8 @@ COMMANDS = {
     "qdel": change("qdel", delete),
     "qhold": change("qhold", hold),
     "qrls": change("qrls", release),
+    "qrerun": change("qrerun", rerun),
+    "qsig": qsig,
     "tracejob": tracejob,
     "pbsnodes": pbsnodes,
     "mom": mom,

@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from hpcq.domain.jobs import JobSpec, SubmissionKey
+from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.schedulers.sge.submit import build_change, build_qsub
 
 HERE = Path(__file__).resolve().parent
@@ -94,7 +94,7 @@ class Recorder:
                 time.sleep(0.5)
 
     def change(self, case: str, command: str, name: str, task: str = "") -> None:
-        self.record(case, *build_change(command, self.jobs.get(name, name) + task))  # type: ignore[arg-type]
+        self.record(case, *build_change((command,), NativeId(self.jobs.get(name, name) + task)))
 
 
 def main() -> None:

@@ -109,20 +109,20 @@ class Recorder:
     def record_all(self) -> None:
         self.record("qstat.version", ("qstat", "--version"))
         self.record("qstat-x.unknown", build_qstat(NativeId("999999999")))
-        self.record("qdel.unknown", build_change("qdel", NativeId("999999999"), is_array=False))
+        self.record("qdel.unknown", build_change(("qdel",), NativeId("999999999"), is_array=False))
         self.record("qsub.unknown-queue", ("qsub", "-q", "nosuchqueue"), b"true\n")
         self.record("qsub.bad-resource-name", ("qsub", "-l", "foo=1"), b"true\n")
         held = self.submit("held", "true\n", hold=True)
         self.show("held", held)
-        self.record("qdel.queued", build_change("qdel", NativeId(held), is_array=False))
+        self.record("qdel.queued", build_change(("qdel",), NativeId(held), is_array=False))
         running = self.submit("running", "sleep 600\n")
         array = self.submit("array", "sleep 600\n", array=ArrayRange(first=1, last=2))
         self.until(running, b"R")
         self.show("running", running)
         self.record("qstat-x-t.arrays", build_qstat())
         self.record("qstat-x-t.id-array", build_qstat(NativeId(array), are_arrays=True))
-        self.record("qdel.running", build_change("qdel", NativeId(running), is_array=False))
-        self.record("qdel.array", build_change("qdel", NativeId(array), is_array=True))
+        self.record("qdel.running", build_change(("qdel",), NativeId(running), is_array=False))
+        self.record("qdel.array", build_change(("qdel",), NativeId(array), is_array=True))
         limits = {"wallkill": {"wall_time_limit_seconds": 5}}
         ends = {
             name: self.submit(name, body, **limits.get(name, {})) for name, body in ENDS.items()
@@ -137,7 +137,7 @@ class Recorder:
     def clean_up(self) -> None:
         for job_id in self.ids:
             for is_array in (False, True):
-                run(build_change("qdel", NativeId(job_id), is_array=is_array), self.work)
+                run(build_change(("qdel",), NativeId(job_id), is_array=is_array), self.work)
 
 
 def run(argv: Sequence[str], cwd: Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:

@@ -309,7 +309,7 @@ class SgeBackend(CommandLineBackend):
         return parse_qhost_xml(await self._cli.check_output(("qhost", "-q", "-xml"), listing=True))
 
     async def _change(
-        self, command: Sequence[str], native_id: NativeId, run_as: str | None
+        self, command: tuple[str, ...], native_id: NativeId, run_as: str | None
     ) -> Completed:
         try:
             argv = build_change(command, native_id)

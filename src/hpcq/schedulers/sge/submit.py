@@ -172,7 +172,7 @@ def acceptable_name(name: str) -> str:
     return cleaned + "_" if cleaned.upper() in _RESERVED_NAMES else cleaned
 
 
-ACTIONS: Mapping[Action, Sequence[str]] = {
+ACTIONS: Mapping[Action, tuple[str, ...]] = {
     Action.HOLD: ("qhold",),
     Action.RELEASE: ("qrls",),
     Action.REQUEUE: ("qmod", "-rj"),
@@ -182,7 +182,7 @@ ACTIONS: Mapping[Action, Sequence[str]] = {
 """The commands of actions, without the job; Grid Engine has none that sends it a signal."""
 
 
-def build_change(command: Sequence[str], native_id: NativeId) -> tuple[str, ...]:
+def build_change(command: tuple[str, ...], native_id: NativeId) -> tuple[str, ...]:
     """Return ``qdel``, ``qhold`` and the like of one job or of one array task (``9[2]``).
 
     Raises:

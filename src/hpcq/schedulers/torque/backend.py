@@ -291,7 +291,7 @@ class TorqueBackend(CommandLineBackend):
                     field="dependsOn",
                 )
 
-    async def _change(self, command: Sequence[str], native_id: NativeId) -> Completed:
+    async def _change(self, command: tuple[str, ...], native_id: NativeId) -> Completed:
         try:
             parsed = parse_job_id(native_id)
         except ValueError:

@@ -134,7 +134,9 @@ def _brackets(native_id: NativeId) -> str:
     return f"{number}[]{dot}{server}"
 
 
-def build_change(command: Sequence[str], native_id: NativeId, *, is_array: bool) -> tuple[str, ...]:
+def build_change(
+    command: tuple[str, ...], native_id: NativeId, *, is_array: bool
+) -> tuple[str, ...]:
     """Return ``qdel``, ``qhold`` and the like of one job, of one job of an array, or of an array.
 
     These take ``45[]`` for that array; ``qstat`` without ``-t`` would show every job there is.

@@ -16,8 +16,10 @@ from hpcq.domain.actions import Action
 from hpcq.domain.errors import (
     InvalidSpec,
     JobNotFound,
+    NotAuthorized,
     OutputParseError,
     SchedulerUnavailable,
+    WrongState,
 )
 from hpcq.domain.jobs import (
     ArrayRange,
@@ -119,6 +121,27 @@ async def test_a_job_from_its_submission_to_its_end(
     assert end.usage is not None
     assert end.end_time is not None
     assert await backend.find(key) == native_id
+
+
+_OPERATORS_ONLY = [Action.SUSPEND, Action.RESUME, Action.REQUEUE]
+
+
+@pytest.mark.parametrize("action", _OPERATORS_ONLY)
+async def test_action_that_pbs_leaves_to_operators_is_refused(
+    tmp_path: Path, action: Action
+) -> None:
+    backend = _backend(Pbs(tmp_path / "pbs", operator=False))
+    native_id = await submit_to(backend, _spec(tmp_path, hold=True), _key())
+    with pytest.raises(NotAuthorized, match="Unauthorized Request"):
+        await backend.act(action, native_id)
+
+
+@pytest.mark.parametrize("action", _OPERATORS_ONLY)
+async def test_action_on_a_job_that_does_not_run_is_refused(tmp_path: Path, action: Action) -> None:
+    backend = _backend(Pbs(tmp_path / "pbs"))
+    native_id = await submit_to(backend, _spec(tmp_path, hold=True), _key())
+    with pytest.raises(WrongState, match="Request invalid for state of job"):
+        await backend.act(action, native_id)
 
 
 async def test_without_history_and_accounting_nothing_is_made_up(tmp_path: Path) -> None:
