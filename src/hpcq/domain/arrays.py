@@ -6,7 +6,10 @@ from datetime import datetime
 from hpcq.domain.jobs import NativeId, Observation, Usage
 from hpcq.domain.states import JobState, Stage
 
-__all__ = ["is_whole_array", "summarize_array", "tasks_by_array"]
+__all__ = ["TASK_VARIABLE", "is_whole_array", "summarize_array", "tasks_by_array"]
+
+TASK_VARIABLE = "HPCQ_ARRAY_TASK_ID"
+"""The variable that tells a script the number of its task, on every scheduler with arrays."""
 
 _MOST_NAMED = 8
 

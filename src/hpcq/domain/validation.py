@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from hpcq.domain.arrays import TASK_VARIABLE
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import ArrayRange, JobSpec
 
@@ -68,6 +69,11 @@ def check_content(spec: JobSpec, sizes: SizeLimits) -> None:
     _check_range("priority", spec.priority, -(2**31), 2**31 - 1)
     if spec.array is not None:
         _check_array(spec.array, sizes.array_tasks)
+        if TASK_VARIABLE in spec.environment:
+            raise InvalidSpec(
+                f"{TASK_VARIABLE} tells each task of an array its number; leave it out.",
+                field="environment",
+            )
 
 
 def _check_text(field: str, text: str, longest_bytes: int) -> None:

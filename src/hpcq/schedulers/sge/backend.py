@@ -59,7 +59,7 @@ _ID_FORMS = (
 )
 _CAPABILITIES = Capabilities(
     id_forms=_ID_FORMS,
-    fields=FIELDS | {"run_as"},
+    fields=FIELDS | {"array", "run_as"},
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,
@@ -93,7 +93,7 @@ class SgeBackend(CommandLineBackend):
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Return what the script's ``#$`` lines decide; see `SchedulerBackend.check_script`."""
-        options = read_options(script)
+        options = read_options(script).with_array(spec.array)
         stem = acceptable_name(spec.name or options.name or default_name(spec.working_directory))
         stdout, stderr = place_outputs(spec, stem, options, self._account_environment(spec.run_as))
         return ScriptDirectives(name=options.name, stdout=stdout, stderr=stderr)
@@ -115,7 +115,7 @@ class SgeBackend(CommandLineBackend):
             mark=key,
             run_as=spec.run_as,
         )
-        return parse_qsub(done)
+        return parse_qsub(done, asks_array=spec.array is not None)
 
     async def find(self, key: SubmissionKey, run_as: str | None = None) -> NativeId | None:
         """Look for the key in the queue, newest jobs first, then in the accounting.

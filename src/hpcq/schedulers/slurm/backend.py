@@ -54,7 +54,7 @@ _ID_FORMS = (
 )
 _CAPABILITIES = Capabilities(
     id_forms=_ID_FORMS,
-    fields=FIELDS | {"run_as"},
+    fields=FIELDS | {"array", "run_as"},
     actions=frozenset({"hold", "release"}),
     accounting=True,
     memory_enforced=True,

@@ -100,6 +100,7 @@ ERRORS = _SlurmErrors(
         (re.compile(r"More processors requested than permitted"), "reservedSlots"),
         (re.compile(r"Requested node configuration is not available"), "reservedSlots"),
         (re.compile(r"Node count specification invalid"), "reservedSlots"),
+        (re.compile(r"Invalid job array specification"), "array"),
         (
             re.compile(
                 r"Invalid (?!user id|job id)|Requested reservation is invalid|mutually exclusive"
@@ -121,6 +122,7 @@ _GIVEN: Mapping[str, Callable[[JobSpec], object]] = {
     "priority": lambda spec: spec.priority,
     "memoryLimit": lambda spec: spec.memory_limit_bytes,
     "wallTimeLimit": lambda spec: spec.wall_time_limit_seconds,
+    "array": lambda spec: spec.array,
 }
 # The site's limits, and what the site itself has no default for, are no directive's fault.
 _NOT_GIVEN = re.compile(rf"{_EXCEEDED}\w|No partition specified")

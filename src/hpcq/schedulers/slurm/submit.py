@@ -91,7 +91,7 @@ def build_sbatch(
         InvalidSpec: a directive of the script cannot be honoured; or something that no process can
             be given: a NUL, text that is not Unicode, an argument above 128 KiB.
     """
-    options = read_options(script)
+    options = read_options(script).with_array(spec.array)
     options.check()
     environment = {**account, **options.environment, **spec.environment}
     carried = {
@@ -106,7 +106,7 @@ def build_sbatch(
         submitted = b"#!" + os.fsencode(interpreter) + b"\n" + script
     if spec.memory_limit_bytes is not None:
         submitted = without_options(submitted, MEMORY_OPTIONS)
-    if carried or written:
+    if carried or written or options.is_array:
         # The shell that runs the wrapper drops variables whose names it cannot have.
         carried |= {n: v for n, v in environment.items() if _SHELL_NAME.fullmatch(n) is None}
         submitted = build_wrapper(submitted, carried, **written, is_array=options.is_array)
@@ -122,7 +122,7 @@ def build_sbatch(
         "--export=ALL",
         # The service's own ulimits are no concern of a job's.
         *(() if "propagate" in options.values else ("--propagate=NONE",)),
-        *_optional(spec),
+        *_optional(spec, None if spec.array is None else options.values["array"]),
         "--",
         spec.script_file if submitted == script else "/dev/stdin",
         *spec.args,
@@ -158,7 +158,7 @@ def directives_of(spec: JobSpec, script: bytes, account: Mapping[str, str]) -> S
     Raises:
         InvalidSpec: a directive cannot be honoured; it is named, with its line.
     """
-    options = read_options(script)
+    options = read_options(script).with_array(spec.array)
     options.check()
     options.tasks(spec.slots)
     name = options.values.get("job-name")
@@ -179,7 +179,7 @@ def _is_set_on_node(name: str) -> bool:
     return is_long or _SET_ON_NODE.fullmatch(name) is not None
 
 
-def _optional(spec: JobSpec) -> list[str]:
+def _optional(spec: JobSpec, array: str | None) -> list[str]:
     options = []
     if spec.queue is not None:
         options.append(f"--partition={spec.queue}")
@@ -195,6 +195,8 @@ def _optional(spec: JobSpec) -> list[str]:
         options.append(f"--nice={-spec.priority}")
     if spec.hold:
         options.append("--hold")
+    if array is not None:
+        options.append(f"--array={array}")
     if spec.depends_on:
         wanted = (f"{_CONDITIONS[job.condition]}:{job.native_id}" for job in spec.depends_on)
         # A job that can never start is ended, as other schedulers do.
