@@ -62,6 +62,8 @@ def _shared(make: Callable[[Path], StandIn], name: str) -> Callable[[], Mapping[
 SLURM = RealBackend(
     name="SLURM",
     cluster="slurm",
+    arrays=True,
+    task_id="{array}_{task}",
     administrator="scancel",
     marks=(pytest.mark.slurm,),
     wall_time_grain_seconds=60,
@@ -73,6 +75,7 @@ SLURM = RealBackend(
 SGE = RealBackend(
     name="SGE",
     cluster="sge",
+    arrays=True,
     administrator="qdel",
     tells_removals=False,
     marks=(pytest.mark.sge,),

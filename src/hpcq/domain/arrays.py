@@ -7,7 +7,10 @@ from typing import TypeVar
 from hpcq.domain.jobs import NativeId, Observation, Usage
 from hpcq.domain.states import JobState
 
-__all__ = ["is_whole_array", "summarize_array", "tasks_by_array"]
+__all__ = ["TASK_VARIABLE", "is_whole_array", "summarize_array", "tasks_by_array"]
+
+TASK_VARIABLE = "HPCQ_ARRAY_TASK_ID"
+"""The variable that tells a script the number of its task, on every scheduler with arrays."""
 
 _T = TypeVar("_T")
 

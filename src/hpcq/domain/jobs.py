@@ -72,6 +72,11 @@ class ArrayRange:
         """The numbers of its tasks."""
         return range(self.first, self.last + 1, self.step)
 
+    @property
+    def text(self) -> str:
+        """Its tasks as most schedulers write them: ``1-20``, ``1-20:2``."""
+        return f"{self.first}-{self.last}" + (f":{self.step}" if self.step > 1 else "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpus:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from hpcq.domain.arrays import TASK_VARIABLE
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import ArrayRange, JobSpec
 from hpcq.domain.layout import lay_out
@@ -81,6 +82,11 @@ def check_content(spec: JobSpec, sizes: SizeLimits) -> None:
         raise InvalidSpec(f"options holds more than {_MOST_OPTIONS}.", field="options")
     if spec.array is not None:
         _check_array(spec.array, sizes.array_tasks)
+        if TASK_VARIABLE in spec.environment:
+            raise InvalidSpec(
+                f"{TASK_VARIABLE} tells each task of an array its number; leave it out.",
+                field="environment",
+            )
 
 
 def _check_text(field: str, text: str, longest_bytes: int) -> None:

@@ -116,6 +116,7 @@ def build_stdin(
         # Jobs that this one submits with its environment must not carry its key.
         forgotten=(KEY_VARIABLE,),
         task=".$PBS_ARRAY_INDEX",
+        task_variable=None if choices.array is None else "PBS_ARRAY_INDEX",
         shell=choices.shell,
         default_shell=job_shell,
     )

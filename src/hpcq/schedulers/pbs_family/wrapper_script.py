@@ -14,6 +14,8 @@ It works for a shell that is given the wrapper as a file, on its standard input 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from hpcq.domain.arrays import TASK_VARIABLE
+
 __all__ = ["ARRAY_INDEX", "JOB_NUMBER", "build_wrapper"]
 
 JOB_NUMBER = "\0"
@@ -40,6 +42,7 @@ def build_wrapper(
     stderr_path: str | None = None,
     forgotten: Sequence[str] = (),
     task: str = "",
+    task_variable: str | None = None,
     sweeps_home: bool = False,
     signal_offset: int | None = None,
     shell: str | None = None,
@@ -59,6 +62,8 @@ def build_wrapper(
         stderr_path: the same for its errors.
         forgotten: variables that it does not get from the scheduler.
         task: what `ARRAY_INDEX` becomes, as a shell reads it: ``.$PBS_ARRAY_INDEX``.
+        task_variable: the scheduler's variable with the number of an array's task, which the
+            script gets as `TASK_VARIABLE` too; None for a job that is no array.
         sweeps_home: whether a file in the home directory that the scheduler has opened in vain
             for such an output is removed.
         signal_offset: for a scheduler that tells a script which a signal ended like one that
@@ -68,9 +73,10 @@ def build_wrapper(
         default_shell: the interpreter of a script that names none; None for the account's own.
     """
     run = ["exec"]
-    if environment or forgotten:
+    if environment or forgotten or task_variable:
         run += ["/usr/bin/env", *(f"-u{name}" for name in forgotten)]
         run += map(_word, _pairs(environment))
+        run += [] if task_variable is None else [f'"{TASK_VARIABLE}=${task_variable}"']
     run += [*_interpreter(script, shell, default_shell), _FILE, *map(_word, args), "</dev/null"]
     newline = "_hpcq_newline=$(printf '\\012.'); _hpcq_newline=${_hpcq_newline%.}"
     if signal_offset is not None:

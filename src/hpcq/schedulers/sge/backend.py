@@ -65,7 +65,7 @@ _ID_FORMS = (
 )
 _CAPABILITIES = Capabilities(
     id_forms=_ID_FORMS,
-    fields=FIELDS | {"project", "reservation", "run_as"},
+    fields=FIELDS | {"array", "project", "reservation", "run_as"},
     actions=frozenset(ACTIONS),
     accounting=True,
     memory_enforced=True,
@@ -110,7 +110,7 @@ class SgeBackend(CommandLineBackend):
         """Return what the script's ``#$`` lines decide; see `SchedulerBackend.check_script`."""
         self._site_options.words(spec.options)
         build_requests(spec, self._complexes)
-        options = read_options(script)
+        options = read_options(script).with_array(spec.array)
         stem = acceptable_name(spec.name or options.name or default_name(spec.working_directory))
         stdout, stderr = place_outputs(spec, stem, options, self._account_environment(spec.run_as))
         return ScriptDirectives(name=options.name, stdout=stdout, stderr=stderr)
@@ -122,7 +122,7 @@ class SgeBackend(CommandLineBackend):
             plan.argv, stdin=plan.stdin, cwd=plan.cwd, mark=key, run_as=spec.run_as
         )
         try:
-            return parse_qsub(done)
+            return parse_qsub(done, asks_array=spec.array is not None)
         except InvalidSpec as error:
             if error.field == "account" and spec.account is None and spec.project is not None:
                 raise InvalidSpec(error.detail, field="project") from None

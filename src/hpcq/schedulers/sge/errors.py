@@ -6,7 +6,7 @@ standard output or standard error depending on the command.
 
 import re
 
-from hpcq.domain.errors import OutputParseError, WrongState
+from hpcq.domain.errors import InvalidSpec, OutputParseError, WrongState
 from hpcq.domain.jobs import NativeId
 from hpcq.execution.protocol import Completed
 from hpcq.schedulers.command_errors import ErrorKind, ErrorTable
@@ -45,6 +45,7 @@ ERRORS = ErrorTable(
     statuses={25: ErrorKind.LIMIT_REACHED},
     # What qsub finds in its own options but in none of these stands in the script's ``#$`` lines.
     fields=(
+        (re.compile(r"more than \d+ tasks"), "array"),
         (re.compile(r"unknown queue|queue \S+ does not exist"), "queue"),
         (re.compile(r"\bproject\b"), "account"),
         (re.compile(r"advance reservation"), "reservation"),
@@ -53,7 +54,7 @@ ERRORS = ErrorTable(
         (re.compile(r"no suitable queues"), None),
         (
             re.compile(
-                r"Unable to read script file|more than \d+ tasks|unknown resource"
+                r"Unable to read script file|unknown resource"
                 r"|attribute \S+ is not a|can't resolve hostname \""
                 r"|^(?:/\S*/)?qsub: (?:ERROR! )?(?:invalid|unknown|argument) ",
                 re.MULTILINE | re.IGNORECASE,
@@ -70,14 +71,23 @@ ERRORS = ErrorTable(
 _JOB_ID = re.compile(rb"\s*([0-9]{1,18})(?:\.[0-9]+-[0-9]+:[0-9]+)?\s*")
 
 
-def parse_qsub(done: Completed) -> NativeId:
+def parse_qsub(done: Completed, *, asks_array: bool = False) -> NativeId:
     """Return the id that ``qsub -terse`` printed: ``5``, also of ``5.1-3:1`` for an array.
+
+    Args:
+        done: how it ended.
+        asks_array: whether the request asks for an array: else its script does, by a directive.
 
     Raises:
         OutputParseError: it answered something else, or its answer was lost: the job may exist.
         HpcqError: there is no job, see `ErrorTable.check_submission`.
     """
-    ERRORS.check_submission(done, _JOB_ID)
+    try:
+        ERRORS.check_submission(done, _JOB_ID)
+    except InvalidSpec as error:
+        if error.field != "array" or asks_array:
+            raise
+        raise InvalidSpec(error.detail, field="scriptFile") from None
     match = _JOB_ID.fullmatch(done.stdout)
     if match is None:
         raise OutputParseError("qsub", "it is not just a job id", done.stdout or done.stderr)

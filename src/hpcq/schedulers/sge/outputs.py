@@ -24,7 +24,7 @@ _LONG_COMPONENT_BYTES = 255
 def place_outputs(
     spec: JobSpec, stem: str, options: ScriptOptions, account: Mapping[str, str]
 ) -> tuple[str, str]:
-    """Return the patterns of both outputs' paths where the request gives none.
+    """Return the patterns of both outputs' paths: the request's in an array, else the script's.
 
     Args:
         spec: the job.
@@ -34,10 +34,15 @@ def place_outputs(
     """
     stdout, stderr = (
         _place(own, letter, spec.working_directory, stem, options, account)
-        for own, letter in ((options.stdout, "o"), (options.stderr, "e"))
+        if asked is None
+        else as_pattern(asked) + (".%a" if _is_apart(asked, options) else "")
+        for asked, own, letter in (
+            (spec.stdout_path, options.stdout, "o"),
+            (spec.stderr_path, options.stderr, "e"),
+        )
     )
     if options.joins and spec.stderr_path is None:
-        stderr = stdout if spec.stdout_path is None else as_pattern(spec.stdout_path)
+        stderr = stdout
     return stdout, stderr
 
 
@@ -103,6 +108,7 @@ def output_options(
         if asked is not None:
             _check_output(asked, wire)
             path = escaped(_seen_from(spec.working_directory, asked))
+            path += task if _is_apart(asked, options) else ""
         else:
             folder = escaped(_seen_from(spec.working_directory, spec.working_directory + "/x"))
             path = folder.removesuffix("x") + f"{stem}.{letter}$JOB_ID{task}"
@@ -121,6 +127,11 @@ def output_options(
             argv += [f"-{letter}", f":{path}" if ":" in path else path]
     stdout, stderr = wrapped
     return argv, stdout, stdout if joins else stderr
+
+
+def _is_apart(asked: str, options: ScriptOptions) -> bool:
+    """Return whether each task of an array has a file of its own for a path of the request."""
+    return options.is_array and asked != os.devnull
 
 
 def _seen_from(directory: str, path: str) -> str:

@@ -6,8 +6,9 @@ variable and ``-ac`` variable at a time; job ids after ``-hold_jid`` come togeth
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from hpcq.domain.jobs import ArrayRange
 from hpcq.schedulers.directives import Directive, read_directives, refuse_directive
 from hpcq.schedulers.site_options import OptionRules
 
@@ -106,6 +107,10 @@ class ScriptOptions:
     parallel_environment: str | None = None
     interpreter: str | None = None
     takes_environment: bool = False
+
+    def with_array(self, array: ArrayRange | None) -> "ScriptOptions":
+        """Return the options with a request's array, if it has one."""
+        return self if array is None else replace(self, is_array=True)
 
 
 def read_options(script: bytes) -> ScriptOptions:

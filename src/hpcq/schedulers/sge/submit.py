@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hpcq.domain.actions import Action
 from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
 from hpcq.domain.jobs import (
+    ArrayRange,
     Dependency,
     DependencyCondition,
     JobSpec,
@@ -104,7 +105,7 @@ def build_qsub(
         InvalidSpec: a value that Grid Engine would read as something else, or a directive of the
             script that cannot be honoured.
     """
-    options = read_options(script)
+    options = read_options(script).with_array(spec.array)
     plain, wrapped = split_environment(spec.environment)
     shell = options.interpreter or (None if script.startswith(b"#!") else job_shell)
     outputs, stdout, stderr = output_options(spec, acceptable_name(spec.name), options)
@@ -113,6 +114,7 @@ def build_qsub(
         or stdout is not None
         or stderr is not None
         or options.takes_environment
+        or options.is_array
         # Under ``shell_start_mode unix_behavior`` Grid Engine does not look at -S.
         or (shell is not None and options.interpreter is None)
         or any(_breaks_a_line(arg) for arg in spec.args)
@@ -138,6 +140,7 @@ def build_qsub(
         *build_requests(spec, complexes),
         *outputs,
         *(["-h"] if spec.hold else []),
+        *([] if spec.array is None else _tasks(spec.array)),
         *(["-v", ",".join(f"{n}={v}" for n, v in plain.items())] if plain else []),
     ]
     if needs_wrapper:
@@ -149,6 +152,7 @@ def build_qsub(
                 dropped=tuple(COMMAND_ENVIRONMENT) if options.takes_environment else (),
                 stdout=stdout,
                 stderr=stderr,
+                is_array=options.is_array,
                 interpreter=_first_path(shell) if shell else "/bin/sh",
             ),
         )
@@ -242,6 +246,15 @@ def build_requests(spec: JobSpec, complexes: Complexes) -> list[str]:
         *(["-M", spec.mail_to, "-m", _mail_letters(spec)] if spec.mail_to is not None else []),
         *(["-hold_jid", ",".join(map(_predecessor, spec.depends_on))] if spec.depends_on else []),
     ]
+
+
+def _tasks(array: ArrayRange) -> list[str]:
+    if array.first < 1:
+        raise InvalidSpec(
+            "Grid Engine counts the tasks of an array from 1 on.", field="array.first"
+        )
+    limit = [] if array.max_running is None else ["-tc", str(array.max_running)]
+    return ["-t", array.text, *limit]
 
 
 def _configured(name: str | None, field: str) -> str:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hpcq.domain.arrays import TASK_VARIABLE
 from hpcq.schedulers.command_line import check_environment
 
 __all__ = ["LINE_LIMIT_BYTES", "Wrapped", "build_wrapper", "size", "split_environment"]
@@ -52,6 +53,7 @@ class Wrapped:
         dropped: variables that it is not to see.
         stdout, stderr: files to write to; None for those that Grid Engine opens.
         interpreter: what runs a script without ``#!``.
+        is_array: whether it runs as an array: each task gets `TASK_VARIABLE`, and files of its own.
     """
 
     args: tuple[str, ...] = ()
@@ -60,6 +62,7 @@ class Wrapped:
     stdout: str | None = None
     stderr: str | None = None
     interpreter: str = "/bin/sh"
+    is_array: bool = False
 
 
 def split_environment(
@@ -100,8 +103,9 @@ def build_wrapper(script: bytes, wrapped: Wrapped) -> bytes:
     variables = wrapped.environment.items()
     exported = [f"export {n}={_quoted(v)}" for n, v in variables if _is_shell_name(n)]
     others = [_quoted(f"{n}={v}") for n, v in variables if not _is_shell_name(n)]
+    task = '".$SGE_TASK_ID"' if wrapped.is_array else ""
     files = [
-        f"{number}>>{_quoted(path)}"
+        f"{number}>>{_quoted(path)}{task}"
         for number, path in ((1, wrapped.stdout), (2, wrapped.stderr))
         if path is not None
     ]
@@ -123,6 +127,7 @@ def build_wrapper(script: bytes, wrapped: Wrapped) -> bytes:
         " ".join(["set", "--", *map(_quoted, wrapped.args)]),
         *([" ".join(["unset", *wrapped.dropped])] if wrapped.dropped else []),
         *exported,
+        *([f'export {TASK_VARIABLE}="$SGE_TASK_ID"'] if wrapped.is_array else []),
         " ".join(["exec", *words]),
     ]
     lines.insert(1, f"_hpcq_start={len(lines) + 2}")

@@ -55,7 +55,7 @@ _ID_FORMS = (
     IdForm(re.compile(r"([0-9]+)_\[[0-9,:%.-]+\]"), is_array=True),
 )
 _FIELDS = frozenset({"nodes", "slots_per_node", "cpus_per_task", "gpus", "exclusive"})
-_FIELDS |= {"qos", "reservation", "constraints", "run_as"}
+_FIELDS |= {"array", "qos", "reservation", "constraints", "run_as"}
 _CAPABILITIES = Capabilities(
     id_forms=_ID_FORMS,
     fields=FIELDS | _FIELDS,

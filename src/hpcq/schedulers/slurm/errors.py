@@ -106,6 +106,7 @@ ERRORS = _SlurmErrors(
         (re.compile(r"Requested reservation is invalid"), "reservation"),
         (re.compile(r"Invalid feature specification"), "constraints"),
         (re.compile(r"Invalid qos"), "qos"),
+        (re.compile(r"Invalid job array specification"), "array"),
         (
             re.compile(
                 r"Invalid (?!user id|job id)|mutually exclusive|does not look like a batch script"
@@ -131,6 +132,7 @@ _GIVEN: Mapping[str, Callable[[JobSpec], object]] = {
     "priority": lambda spec: spec.priority,
     "memoryLimit": lambda spec: spec.memory_limit_bytes,
     "wallTimeLimit": lambda spec: spec.wall_time_limit_seconds,
+    "array": lambda spec: spec.array,
 }
 # The site's limits, and what the site itself has no default for, are no directive's fault.
 _NOT_GIVEN = re.compile(rf"{_EXCEEDED}\w|No partition specified")

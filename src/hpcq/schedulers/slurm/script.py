@@ -6,9 +6,10 @@ one wins (seen in 22.05).
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import ArrayRange
 from hpcq.schedulers.directives import Directive, read_directives, refuse_directive
 from hpcq.schedulers.site_options import OptionRules
 
@@ -145,6 +146,13 @@ class ScriptOptions:
         """The variables that ``--export`` gives a value."""
         items = _split_at_commas(self.values.get("export", ""))
         return dict(item.split("=", 1) for item in items if item.find("=") > 0)
+
+    def with_array(self, array: ArrayRange | None) -> "ScriptOptions":
+        """Return the options with a request's array, if it has one, in place of the script's."""
+        if array is None:
+            return self
+        limit = "" if array.max_running is None else f"%{array.max_running}"
+        return replace(self, values={**self.values, "array": array.text + limit})
 
     def tasks(self, slots: int) -> int:
         """Return the number of tasks that make up the slots: each has ``--cpus-per-task`` CPUs.

@@ -84,7 +84,7 @@ def build_sbatch(
         InvalidSpec: a directive of the script cannot be honoured; or something that no process can
             be given: a NUL, text that is not Unicode, an argument above 128 KiB.
     """
-    options = read_options(script)
+    options = read_options(script).with_array(spec.array)
     options.check()
     environment = {**account, **options.environment, **spec.environment}
     carried = {
@@ -100,7 +100,7 @@ def build_sbatch(
         submitted = b"#!" + os.fsencode(interpreter) + b"\n" + script
     if spec.memory_limit_bytes is not None:
         submitted = without_options(submitted, MEMORY_OPTIONS)
-    if carried or written:
+    if carried or written or options.is_array:
         # The shell that runs the wrapper drops variables whose names it cannot have.
         carried |= {n: v for n, v in environment.items() if _SHELL_NAME.fullmatch(n) is None}
         submitted = build_wrapper(submitted, carried, **written, is_array=options.is_array)
@@ -119,6 +119,7 @@ def build_sbatch(
         # The service's own ulimits are no concern of a job's.
         *(() if "propagate" in options.values else ("--propagate=NONE",)),
         *_optional(spec, layout),
+        *([] if spec.array is None else [f"--array={options.values['array']}"]),
         "--",
         spec.script_file if submitted == script else "/dev/stdin",
         *spec.args,
@@ -157,7 +158,7 @@ def directives_of(spec: JobSpec, script: bytes, account: Mapping[str, str]) -> S
     Raises:
         InvalidSpec: a directive cannot be honoured; it is named, with its line.
     """
-    options = read_options(script)
+    options = read_options(script).with_array(spec.array)
     options.check()
     _optional(spec, _layout(spec, options))
     name = options.values.get("job-name")

@@ -1,10 +1,10 @@
 r"""A script around the user's script, for what ``sbatch`` cannot bring to a job.
 
-Variables that would steer ``sbatch`` itself (``SBATCH_*``, ``LD_PRELOAD`` …), and outputs in a
-folder whose name has a backslash, are set on the node: the job is submitted as a *wrapper*, a
-POSIX shell script that holds them, followed by the user's script as it is. On the node the wrapper
-writes that part to a file that nobody else can read, opens it, removes it and becomes it
-(``/proc/self/fd/9``): nothing is left behind.
+Variables that would steer ``sbatch`` itself (``SBATCH_*``, ``LD_PRELOAD`` …), the number of an
+array's task, and outputs in a folder whose name has a backslash, are set on the node: the job is
+submitted as a *wrapper*, a POSIX shell script that holds them, followed by the user's script as it
+is. On the node the wrapper writes that part to a file that nobody else can read, opens it, removes
+it and becomes it (``/proc/self/fd/9``): nothing is left behind.
 
 The user's ``#SBATCH`` lines stand at the wrapper's beginning, where ``sbatch`` reads them. It reads
 none behind the first command, so no value can be taken for one.
@@ -13,6 +13,7 @@ none behind the first command, so no value can be taken for one.
 import re
 from collections.abc import Iterator, Mapping
 
+from hpcq.domain.arrays import TASK_VARIABLE
 from hpcq.schedulers.slurm.script import read_header
 
 __all__ = ["build_wrapper"]
@@ -41,13 +42,15 @@ def build_wrapper(
         stdout: a file that it writes to itself, as a pattern (`hpcq.domain.outputs`); None: the
             one that ``sbatch`` got.
         stderr: the same for its errors.
-        is_array: whether the script runs as an array.
+        is_array: whether the script runs as an array; each task then gets `TASK_VARIABLE`.
     """
     kept = {name: f"_hpcq_{number}" for number, name in enumerate(environment) if _is_slurm_s(name)}
     words = [
         f'"{name}=${{{name}-${kept[name]}}}"' if name in kept else _quoted(f"{name}={value}")
         for name, value in environment.items()
     ]
+    if is_array:
+        words.append(f'"{TASK_VARIABLE}=$SLURM_ARRAY_TASK_ID"')
     lines = [
         "_hpcq_newline=$(printf '\\n.'); _hpcq_newline=${_hpcq_newline%.}",
         "_hpcq_return=$(printf '\\r')",

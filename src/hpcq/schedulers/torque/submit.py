@@ -103,6 +103,7 @@ def build_qsub(
         stderr_path=choices.outputs.stderr_path,
         forgotten=(KEY_VARIABLE,),
         task="${PBS_ARRAYID:+-$PBS_ARRAYID}",
+        task_variable=None if choices.array is None else "PBS_ARRAYID",
         sweeps_home="-k" in choices.outputs.options,
         signal_offset=WRAPPED_SIGNAL,
         default_shell=choices.shell or job_shell,

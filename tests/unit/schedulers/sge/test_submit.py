@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
 from hpcq.domain.jobs import (
+    ArrayRange,
     Dependency,
     DependencyCondition,
     Gpus,
@@ -86,6 +87,23 @@ def test_request_that_cannot_be_said_names_the_field(
     assert getattr(refused.value, "field", None) == field
 
 
+def test_array_of_the_request() -> None:
+    array = ArrayRange(first=1, last=20, step=2, max_running=5)
+    submission = build_qsub(spec(array=array, stdout_path="/srv/a,b", stderr_path="/srv/e"), KEY)
+    said = " ".join(submission.argv)
+    assert "-o /dev/null -e /srv/e.$TASK_ID -t 1-20:2 -tc 5" in said
+    assert submission.wrapped is not None
+    wrapper = build_wrapper(b"#!/bin/sh\n", submission.wrapped).decode()
+    assert "exec 1>>'/srv/a,b'\".$SGE_TASK_ID\"" in wrapper
+    assert 'export HPCQ_ARRAY_TASK_ID="$SGE_TASK_ID"' in wrapper
+
+
+def test_array_that_begins_with_task_0_is_refused() -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        build_qsub(spec(array=ArrayRange(first=0, last=3)), KEY)
+    assert caught.value.field == "array.first"
+
+
 def outputs(script: bytes = b"", **fields: object) -> str:
     argv = build_qsub(spec(**fields), KEY, script).argv
     return " ".join(argv[argv.index("-j") :]).partition(" /srv/jobs/run1/job.sh")[0]
@@ -150,7 +168,7 @@ def test_same_file_for_both_outputs_is_joined() -> None:
         (b"#$ -o logs/\n", {"stdout_path": "/srv/x"}, "-j n -o /srv/x -e run1.e$JOB_ID"),
         (b"#$ -j y\n", {"stderr_path": "/srv/x"}, "-j n -o run1.o$JOB_ID -e /srv/x"),
         (b"#$ -j y\n", {"stdout_path": "/srv/x"}, "-j y -o /srv/x"),
-        (b"#$ -t 1-3\n", {}, "-j n -o run1.o$JOB_ID.$TASK_ID -e run1.e$JOB_ID.$TASK_ID"),
+        (b"#$ -t 1-3\n", {}, "-j n -o run1.o$JOB_ID.$TASK_ID -e run1.e$JOB_ID.$TASK_ID -S /bin/sh"),
         (b"#$ -e err.$JOB_ID\n", {}, "-j n -o run1.o$JOB_ID"),
     ],
 )

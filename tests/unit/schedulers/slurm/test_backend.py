@@ -25,7 +25,7 @@ from hpcq.domain.errors import (
     SchedulerUnavailable,
     WrongState,
 )
-from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
+from hpcq.domain.jobs import ArrayRange, JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.states import JobState
 from hpcq.execution.protocol import Command, Completed
 from hpcq.schedulers.base import SchedulerOptions
@@ -138,6 +138,13 @@ def test_what_the_caller_can_correct_names_the_field(case: str, field: str, mess
         assert caught.value.field == field
         assert "Try " not in caught.value.detail
         assert "sbatch:" not in caught.value.detail
+
+
+def test_an_array_that_is_too_large_in_the_request_is_its_field() -> None:
+    done = recorded("sbatch-array-too-large")
+    with pytest.raises(InvalidSpec) as caught:
+        submit(done, replace(SPEC, array=ArrayRange(first=1, last=9999)))
+    assert caught.value.field == "array"
 
 
 def test_a_wrong_account_in_the_request_is_its_field() -> None:

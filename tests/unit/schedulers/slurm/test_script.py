@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import JobSpec, SubmissionKey
+from hpcq.domain.jobs import ArrayRange, JobSpec, SubmissionKey
 from hpcq.domain.outputs import UNKNOWN
 from hpcq.schedulers.base import ScriptDirectives
 from hpcq.schedulers.slurm import submit
@@ -146,6 +146,24 @@ def test_outputs_without_a_word_get_the_usual_names() -> None:
     )
     assert decide(name="a/b%") == ScriptDirectives(
         asks_time_limit=False, stdout="a_b%%.o%j", stderr="a_b%%.e%j"
+    )
+
+
+def test_array_of_the_request_replaces_the_script_s() -> None:
+    array = ArrayRange(first=1, last=20, step=2, max_running=5)
+    given = options("#SBATCH --array=7", array=array)
+    assert [word for word in given if word.startswith("--array")] == ["--array=1-20:2%5"]
+    assert not [word for word in options("#SBATCH --array=7") if word.startswith("--array")]
+
+
+@pytest.mark.parametrize(
+    ("path", "told"), [("/srv/a%j", "/srv/a%%j.%a"), ("/dev/null", "/dev/null")]
+)
+def test_tasks_of_an_array_write_beside_the_path_of_the_request(path: str, told: str) -> None:
+    array = ArrayRange(first=0, last=3)
+    assert f"--output={told}" in options(array=array, stdout_path=path)
+    assert {"--array=0-3", "--error=/srv/study/demo.e%A.%a"} <= options(
+        array=array, stdout_path=path
     )
 
 

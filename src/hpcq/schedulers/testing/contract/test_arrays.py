@@ -6,7 +6,7 @@ from hpcq.schedulers.testing.backend import Backend
 from hpcq.schedulers.testing.jobs import Jobs, Json, Study, assert_problem
 from hpcq.schedulers.testing.service import Service
 
-NUMBER = 'task="${PBS_ARRAYID:-$PBS_ARRAY_INDEX}"\n'
+NUMBER = 'task="$HPCQ_ARRAY_TASK_ID"\n'
 TASKS = {1, 3, 5}
 
 
@@ -26,6 +26,10 @@ def _accepted(service: Service, jobs: Jobs, backend: Backend, body: Json) -> str
         return None
     assert answer.status_code == 201, answer.text
     return jobs.accepted(answer)
+
+
+def _id(backend: Backend, array: str, number: int) -> str:
+    return backend.task_id.format(array=array, task=number)
 
 
 def _tasks(jobs: Jobs, array: str) -> dict[int, Json]:
@@ -53,15 +57,17 @@ def test_an_array_is_a_job_and_so_is_each_of_its_tasks(
     _listed_with_its_tasks(jobs, array)
     jobs.running(array)
     for number in TASKS:
-        jobs.running(f"{array}[{number}]")
+        jobs.running(_id(backend, array, number))
     found = _tasks(jobs, array)
     assert found.keys() == TASKS
-    assert {job["jobId"] for job in found.values()} == {f"{array}[{number}]" for number in TASKS}
+    assert {job["jobId"] for job in found.values()} == {
+        _id(backend, array, number) for number in TASKS
+    }
     (study.directory / "go").touch()
     whole = jobs.ended(array)
     assert (whole["state"], whole["failureKind"]) == ("FAILED", "NON_ZERO_EXIT")
     assert (whole["exitCode"], whole["name"]) == (4, "many")
-    ends = {number: jobs.ended(f"{array}[{number}]") for number in TASKS}
+    ends = {number: jobs.ended(_id(backend, array, number)) for number in TASKS}
     assert {n: (job["state"], job["exitCode"]) for n, job in ends.items()} == {
         1: ("DONE", 0),
         3: ("FAILED", 4),
@@ -94,14 +100,34 @@ def test_an_array_is_ended_with_all_its_tasks_and_one_task_alone(
         return
     _listed_with_its_tasks(jobs, array)
     jobs.running(array)
-    jobs.running(f"{array}[1]")
-    jobs.delete(f"{array}[1]")
-    assert jobs.ended(f"{array}[1]")["failureKind"] == "CANCELLED"
+    jobs.running(_id(backend, array, 1))
+    jobs.delete(_id(backend, array, 1))
+    assert jobs.ended(_id(backend, array, 1))["failureKind"] == "CANCELLED"
     assert jobs.running(array)
     jobs.delete(array)
     whole = jobs.ended(array)
     assert (whole["state"], whole["failureKind"]) == ("FAILED", "CANCELLED")
     assert not [job for job in _tasks(jobs, array).values() if job["status"] == "RUNNING"]
+
+
+def test_each_task_writes_files_of_its_own(
+    service: Service, jobs: Jobs, study: Study, backend: Backend
+) -> None:
+    body = _array(study, 'echo "$task"; echo "error $task" >&2\n')
+    body |= {"stdoutPath": str(study.directory / "100%j, out"), "hold": True}
+    array = _accepted(service, jobs, backend, body)
+    if array is None:
+        return
+    _listed_with_its_tasks(jobs, array)
+    assert service.client.post(f"/jobs/{array}/release").status_code == 202
+    assert jobs.ended(array)["state"] == "DONE"
+    ends = {number: jobs.ended(_id(backend, array, number)) for number in TASKS}
+    written = {
+        number: (Path(job["stdoutPath"]).read_text(), Path(job["stderrPath"]).read_text())
+        for number, job in ends.items()
+    }
+    assert written == {number: (f"{number}\n", f"error {number}\n") for number in TASKS}
+    assert all(Path(job["stdoutPath"]).name.startswith("100%j, out") for job in ends.values())
 
 
 def _printed(study: Study) -> list[int]:
