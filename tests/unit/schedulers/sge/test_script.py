@@ -109,7 +109,7 @@ def test_each_task_of_an_array_has_its_own_output() -> None:
     [
         ({}, "case.o%j"),
         ({"stdout_path": "/w/50%"}, "/w/50%%"),
-        ({"stderr_path": "/w/e"}, "case.e%j"),
+        ({"stderr_path": "/w/e"}, "/w/e"),
     ],
 )
 def test_joined_output(asked: dict[str, str], stderr: str) -> None:
