@@ -23,7 +23,7 @@ from hpcq.schedulers.slurm.accounting import (
 from hpcq.schedulers.slurm.arrays import ArraySummaries, ended_arrays
 from hpcq.schedulers.slurm.errors import ERRORS, keeps_no_accounting
 
-__all__ = ["History", "combine"]
+__all__ = ["History", "combine", "without_nameless_tasks"]
 
 _ACCOUNTING_GRACE = timedelta(seconds=5)
 """Time after a job's end in which its accounting record, which alone has its usage, is waited for
@@ -92,6 +92,7 @@ class History:
             if not isinstance(accounted, SchedulerError) or not seen.observations:
                 raise accounted
             missing, accounted = accounted, AccountedJobs()
+        accounted = without_nameless_tasks(accounted, seen)
         waiting = self._lately_over(seen)
         listing = combine(accounted.listing, seen, waiting=waiting)
         told = {one.native_id for one in (*listing.observations, *seen.observations)}
@@ -162,6 +163,28 @@ class History:
             return b""
         ERRORS.check(done)
         return done.stdout
+
+
+def without_nameless_tasks(accounted: AccountedJobs, seen: Listing) -> AccountedJobs:
+    """Leave out what sacct says of one task as if it were its whole array.
+
+    For a second or two after its end, the task that has the array's own number is a job of that
+    number without a partition (``2186``, not ``2186_5``; seen in 22.05).
+
+    Args:
+        accounted: from sacct.
+        seen: from squeue, for the same ids; it shows the tasks of arrays as such.
+    """
+    arrays = {one.array_job_id for one in seen.observations if one.array_job_id is not None}
+    told = accounted.listing.observations
+    tasks = {
+        one.native_id
+        for one in told
+        if one.queue is None and one.array_job_id is None and one.native_id in arrays
+    }
+    kept = tuple(one for one in told if one.native_id not in tasks)
+    listing = replace(accounted.listing, observations=kept)
+    return replace(accounted, listing=listing, unfinished=accounted.unfinished | tasks)
 
 
 def combine(accounted: Listing, seen: Listing, *, waiting: Collection[NativeId] = ()) -> Listing:

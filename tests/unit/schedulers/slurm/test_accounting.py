@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,8 +10,10 @@ from tests.unit.schedulers.slurm.recorded import DELIMITER, KEY, recorded
 from hpcq.domain.errors import OutputParseError
 from hpcq.domain.jobs import NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
+from hpcq.schedulers.base import Listing
 from hpcq.schedulers.slurm import accounting
 from hpcq.schedulers.slurm.commands import HISTORY_COLUMNS
+from hpcq.schedulers.slurm.history import without_nameless_tasks
 from hpcq.schedulers.slurm.usage import parse_usage
 
 
@@ -267,3 +270,20 @@ def test_any_columns_are_read_or_reported(values: list[str]) -> None:
     padded = (values + [""] * len(HISTORY_COLUMNS))[: len(HISTORY_COLUMNS)]
     stdout = "".join(value + DELIMITER for value in padded) + "\n"
     accounting.parse_history(stdout.encode(), DELIMITER, [NativeId("1_2")])
+
+
+def test_a_task_under_the_number_of_its_array_says_nothing_of_the_array() -> None:
+    """What sacct showed for a second after the end of 2186_1, 2186_3 (which failed) and 2186_5."""
+    nameless = rows({"JobID": "2186", "JobName": "allocation", "Partition": "", "NodeList": ""})
+    accounted = accounting.parse_history(nameless, DELIMITER, [NativeId("2186")])
+    assert [seen.state for seen in accounted.listing.observations] == [JobState.DONE]
+    task = Observation(
+        native_id=NativeId("2186_3"), state=JobState.FAILED, array_job_id=NativeId("2186")
+    )
+    left = without_nameless_tasks(accounted, Listing(observations=[task]))
+    assert left.listing.observations == ()
+    assert left.unfinished == {"2186"}
+    plain = replace(task, array_job_id=None)
+    assert without_nameless_tasks(accounted, Listing(observations=[plain])) == accounted
+    told = accounting.parse_history(rows({"JobID": "2186"}), DELIMITER, [NativeId("2186")])
+    assert without_nameless_tasks(told, Listing(observations=[task])) == told
