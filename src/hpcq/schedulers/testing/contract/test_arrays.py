@@ -33,8 +33,8 @@ def _id(backend: Backend, array: str, number: int) -> str:
 
 
 def _tasks(jobs: Jobs, array: str) -> dict[int, Json]:
-    listed = jobs.listed().values()
-    return {job["arrayTaskId"]: job for job in listed if job["arrayJobId"] == array}
+    tasks = (job for job in jobs.listed().values() if job["arrayTaskId"] is not None)
+    return {job["arrayTaskId"]: job for job in tasks if job["arrayJobId"] == array}
 
 
 def _listed_with_its_tasks(jobs: Jobs, array: str) -> None:
