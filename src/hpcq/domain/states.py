@@ -135,7 +135,7 @@ class ReasonCode(StrEnum):
     """The reason for which a job waits, or never started; the same on every scheduler."""
 
     WAITING_FOR_RESOURCES = "WAITING_FOR_RESOURCES"
-    """What it asks for is not free."""
+    """Too few slots, or too little of something else that it asks for, are free."""
     WAITING_FOR_PRIORITY = "WAITING_FOR_PRIORITY"
     """Other jobs come first."""
     WAITING_FOR_DEPENDENCY = "WAITING_FOR_DEPENDENCY"
