@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from hpcq.api import event_stream
 from hpcq.api.byte_ranges import RangeNotSatisfiable, read_range
-from hpcq.api.placed_answer import PlacedAnswer
+from hpcq.api.placed_answer import PlacedAnswer, event_answer
 from hpcq.domain.errors import HpcqError
 from hpcq.execution.opened import OpenedFile
 from hpcq.services.output.follow_events import Ended, Piece, Restarted, Waiting
@@ -79,11 +79,7 @@ async def _pieces(files: JobFiles, file: OpenedFile, shown: range) -> AsyncItera
 
 def follow_answer(followed: Followed, place: Place) -> Response:
     """Return the events of a followed output as an answer."""
-    answer = PlacedAnswer(
-        _events(followed), media_type=event_stream.MEDIA_TYPE, headers=event_stream.HEADERS
-    )
-    answer.place = place
-    return answer
+    return event_answer(_events(followed), place)
 
 
 async def _events(followed: Followed) -> AsyncIterator[bytes]:

@@ -8,12 +8,13 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from hpcq.api import event_stream
 from hpcq.api.context import Context
 from hpcq.api.guard import principal_now
 from hpcq.domain.principals import Principal
 from hpcq.services.readers import Place
 
-__all__ = ["PlacedAnswer", "while_allowed"]
+__all__ = ["PlacedAnswer", "event_answer", "while_allowed"]
 
 _T = TypeVar("_T")
 
@@ -28,6 +29,13 @@ class PlacedAnswer(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.place:
             await super().__call__(scope, receive, send)
+
+
+def event_answer(events: AsyncIterator[bytes], place: Place) -> PlacedAnswer:
+    """Return a stream of server-sent events as an answer."""
+    answer = PlacedAnswer(events, media_type=event_stream.MEDIA_TYPE, headers=event_stream.HEADERS)
+    answer.place = place
+    return answer
 
 
 async def while_allowed(

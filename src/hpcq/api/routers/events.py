@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from hpcq.api import event_stream
 from hpcq.api.context import Context, ContextDependency, PrincipalDependency
 from hpcq.api.job_query import JobFilterQuery, criteria_of
-from hpcq.api.placed_answer import PlacedAnswer, while_allowed
+from hpcq.api.placed_answer import event_answer, while_allowed
 from hpcq.api.problems import responses
 from hpcq.api.requests import RequestModel
 from hpcq.api.routers.jobs import JobId
@@ -24,7 +24,6 @@ from hpcq.domain.jobs import JobUid
 from hpcq.domain.principals import Principal
 from hpcq.domain.units import format_time
 from hpcq.services.events.selection import EventSelection
-from hpcq.services.readers import Place
 
 __all__ = ["router"]
 
@@ -113,7 +112,7 @@ async def list_events(
 
     place = context.event_readers.admit(principal)
     allowed = while_allowed(context.events.follow(after), request, context, check)
-    return _answer(_events(allowed, selection, principal), place)
+    return event_answer(_events(allowed, selection, principal), place)
 
 
 @router.get(
@@ -164,7 +163,7 @@ async def list_job_events(
 
     place = context.event_readers.admit(principal)
     allowed = while_allowed(told(), request, context, check)
-    return _answer(_events(allowed, selection, principal), place)
+    return event_answer(_events(allowed, selection, principal), place)
 
 
 def _after(last_event_id: str | None, query: AfterQuery) -> int | None:
@@ -186,12 +185,6 @@ async def _is_told(context: Context, uid: JobUid, last: int) -> bool:
     if record is None or not record.is_settled:
         return False
     return not await context.jobs.store.events(last, 1, uid)
-
-
-def _answer(events: AsyncIterator[bytes], place: Place) -> Response:
-    answer = PlacedAnswer(events, media_type=event_stream.MEDIA_TYPE, headers=event_stream.HEADERS)
-    answer.place = place
-    return answer
 
 
 async def _events(
