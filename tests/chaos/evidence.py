@@ -96,7 +96,7 @@ def wait_for_accounting(settings: Mapping[str, str], prefix: str) -> None:
     was submitted after the others had left the queue is there, theirs are.
 
     Raises:
-        EvidenceError: that takes too long.
+        EvidenceError: that takes too long, or a command fails.
     """
     if settings["SCHEDULER"] == "LOCAL":
         return  # its spool is never late
@@ -149,7 +149,7 @@ def _source(settings: Mapping[str, str]) -> _Source:
     environment = {**os.environ, **own}
 
     def said(*argv: str, stdin: str = "") -> str:
-        return subprocess.run(
+        done = subprocess.run(
             argv,
             input=stdin,
             env=environment,
@@ -157,9 +157,12 @@ def _source(settings: Mapping[str, str]) -> _Source:
             text=True,
             errors="replace",
             timeout=PATIENCE_SECONDS,
-            check=True,
+            check=False,
             cwd="/",
-        ).stdout
+        )
+        if done.returncode:
+            raise EvidenceError(f"{argv[0]} ended with {done.returncode}: {done.stderr}")
+        return done.stdout
 
     if settings["SCHEDULER"] == "SLURM":
         return _slurm(said)

@@ -77,9 +77,7 @@ class Server:
 
     def save(self, job):
         job["mtime"] = int(time.time())
-        new = self.jobs_folder / f"{job['id']}.new"
-        new.write_text(json.dumps(job))
-        new.rename(self.jobs_folder / f"{job['id']}.json")
+        replace(self.jobs_folder / f"{job['id']}.json", json.dumps(job))
         if job["state"] == "F":
             (self.jobs_folder / f"{job['id']}.ended").touch()
 
@@ -96,7 +94,7 @@ class Server:
     def next_number(self):
         path = self.state / "sequence"
         number = int(path.read_text()) + 1 if path.exists() else 100
-        path.write_text(str(number))
+        replace(path, str(number))
         return number
 
     def check_up(self, status, words):
@@ -322,6 +320,13 @@ class Server:
             self.leave(job)
         else:
             self.finish(job, None, how="aborted")
+
+
+def replace(path, text):
+    """Write a file anew, so that a command that is killed leaves it whole."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text)
+    new.rename(path)
 
 
 def mtime():
@@ -683,7 +688,7 @@ def mom(server, job_id):
             start_new_session=True,
             preexec_fn=lambda: limit_cpu_time(job),
         )
-    (server.jobs_folder / f"{job_id}.session").write_text(str(process.pid))
+    replace(server.jobs_folder / f"{job_id}.session", str(process.pid))
     how = watch(server, job, process)
     signal_session(process.pid, signal.SIGKILL)
     status = process.returncode
@@ -746,7 +751,7 @@ def watch(server, job, process):
             kill_at = now + float(server.config.get("kill_delay_seconds", 5))
         elif kill_at is not None and now > kill_at:
             signal_session(process.pid, signal.SIGKILL)
-        (server.jobs_folder / f"{job_id}.used").write_text(json.dumps(job["used"]))
+        replace(server.jobs_folder / f"{job_id}.used", json.dumps(job["used"]))
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.05)
     return exceeded

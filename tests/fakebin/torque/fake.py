@@ -93,7 +93,7 @@ class State:
     def next_number(self) -> int:
         path = self.folder / "next"
         number = int(path.read_text()) if path.exists() else 1
-        path.write_text(str(number + 1))
+        replace(path, str(number + 1))
         return number
 
     def jobs(self) -> dict[str, Job]:
@@ -123,10 +123,7 @@ class State:
         return job
 
     def save(self, job: Job) -> None:
-        path = self.folder / f"jobs/{job['id']}.json"
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(job))
-        new.rename(path)
+        replace(self.folder / f"jobs/{job['id']}.json", json.dumps(job))
 
     def account(self, kind: str, job: Job, text: str) -> None:
         now = time.localtime()
@@ -237,6 +234,13 @@ class State:
 
 
 Command = Callable[[State, Sequence[str]], bytes]
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file anew, so that a command that is killed leaves it whole."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text)
+    new.rename(path)
 
 
 def name_of(job: Job) -> str:
