@@ -58,7 +58,7 @@ def is_of_earlier_run(record: JobRecord, seen: Observation) -> bool:
         return True
     if began is None:
         # It was ended while it waited.
-        return over is not None and ended is not None and ended <= over
+        return over is not None and ended is not None and ended < over
     if current is not None and began < current - _CLOCKS_APART:
         return True
     if over is None:

@@ -72,3 +72,12 @@ def test_end_before_the_start_known_now_is_that_of_an_earlier_run() -> None:
     over = replace(seen, state=JobState.DONE, start_time=after(4), end_time=after(19), exit_code=0)
     assert runs.is_of_earlier_run(record, over)
     assert job_merge.observe(record, over, after(22)) is record
+
+
+def test_job_cancelled_in_the_second_of_its_requeue_is_over() -> None:
+    run = Observation(native_id=ID, state=JobState.RUNNING, start_time=after(4))
+    record = job_merge.observe(taken(), run, after(4.4))
+    waiting = Observation(native_id=ID, state=JobState.REQUEUED, submit_time=after(4))
+    record = job_merge.observe(record, waiting, after(4.6))
+    over = Observation(native_id=ID, state=JobState.FAILED, submit_time=after(4), end_time=after(4))
+    assert runs.newest(record, [over]) == over

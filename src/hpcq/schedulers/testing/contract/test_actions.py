@@ -60,6 +60,7 @@ def test_a_requeued_job_waits_and_runs_again(
         job = jobs.wait(job_id, lambda job: job["state"] == "REQUEUED")
         assert job["endTime"] is None
         jobs.delete(job_id)
+        assert jobs.ended(job_id)["failureKind"] == "CANCELLED"
     assert jobs.read(job_id)["uid"] == first["uid"]
 
 
