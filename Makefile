@@ -31,8 +31,9 @@ chaos: $(READY_TO_DEVELOP) ## Kill the service while 2,000 jobs for each schedul
 vandals: $(READY_TO_DEVELOP) ## Let jobs of LOCAL damage their run directories, 10,000 times
 	@$(BIN)/python -m tests.vandals $(VANDALS)
 
-fuzz: $(READY_TO_DEVELOP) ## Search for bytes that break parsers and tokens (FUZZ="--seconds 600 pbs-text")
+fuzz: $(READY_TO_DEVELOP) ## Search for bytes that break parsers, tokens and the API (FUZZ="--seconds 600 pbs-text")
 	@$(BIN)/python -m tests.fuzz $(FUZZ)
+	@SCHEMA_EXAMPLES=300 $(BIN)/python -m pytest -q tests/api/test_schema.py
 
 sbom: $(READY_TO_DEVELOP) ## Write the bill of materials, dist/sbom.cdx.json (CycloneDX)
 	@mkdir -p dist

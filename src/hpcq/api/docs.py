@@ -15,7 +15,6 @@ from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from hpcq.api.access import OPEN, RULES
-from hpcq.api.job_submission import ArrayIn, DependencyIn, JobSubmission
 from hpcq.api.problems import MEDIA_TYPE, responses
 
 __all__ = ["DocumentedApp", "add_docs"]
@@ -66,6 +65,8 @@ class DocumentedApp(FastAPI):
         if self.openapi_schema is None:
             schema = super().openapi()
             operations = [o for path in schema["paths"].values() for o in path.values()]
+            for operation in operations:
+                _describe_parameters(operation)
             _describe_access(schema, operations)
             for answer in (a for o in operations for a in o["responses"].values()):
                 if MEDIA_TYPE in answer.get("content", {}):
@@ -74,15 +75,28 @@ class DocumentedApp(FastAPI):
         return self.openapi_schema
 
 
+def _describe_parameters(operation: dict[str, Any]) -> None:
+    """Leave out null, which no path, query or header can hold."""
+    for parameter in operation.get("parameters", ()):
+        schema = parameter["schema"]
+        if {"type": "null"} in schema.get("anyOf", ()):
+            (value,) = (one for one in schema.pop("anyOf") if one != {"type": "null"})
+            schema |= value
+
+
 def _describe_access(schema: dict[str, Any], operations: list[dict[str, Any]]) -> None:
-    """Add what `RULES` asks for: a token, and its scope as OpenAPI 3.1 names roles."""
+    """Add what `RULES` asks for: a token, and its scope as OpenAPI 3.1 names roles.
+
+    The empty alternative stands for connections whose account the service knows.
+    """
     schema["components"]["securitySchemes"] = {_TOKEN: _TOKEN_SCHEME}
     for operation in operations:
-        if operation["operationId"] == OPEN:
-            continue
-        scope = RULES[operation["operationId"]]
-        operation["security"] = [{_TOKEN: [] if scope is None else [scope.value]}]
-        answers = {str(status): answer for status, answer in responses(401, 403, 421).items()}
+        refusals: tuple[int, ...] = (414, 431)
+        if operation["operationId"] != OPEN:
+            scope = RULES[operation["operationId"]]
+            operation["security"] = [{_TOKEN: [] if scope is None else [scope.value]}, {}]
+            refusals = (401, 403, *refusals, 421)
+        answers = {str(status): answer for status, answer in responses(*refusals).items()}
         for answer in answers.values():
             answer.pop("model")
         operation["responses"] = dict(sorted({**answers, **operation["responses"]}.items()))
@@ -121,8 +135,9 @@ def _as_original(schema: dict[str, Any]) -> dict[str, Any]:
     _, _, rest = listing["description"].partition("\n")
     listing["description"] = f"{_LISTING}\n{rest}"
     components = original["components"]["schemas"]
-    for model in (JobSubmission, DependencyIn, ArrayIn):
-        components[model.__name__]["additionalProperties"] = True
+    for component in components.values():
+        if component.get("additionalProperties") is False:
+            component["additionalProperties"] = True
     for (name, field), meaning in _MEANINGS.items():
         components[name]["properties"][field]["description"] = meaning
     return original

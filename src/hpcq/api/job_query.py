@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -16,6 +16,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.config import JsonDict
 
 from hpcq.api.requests import RequestModel
 from hpcq.domain.job_filter import SORT_FIELDS, Command, JobFilter, JobOrder, milliseconds
@@ -63,17 +64,35 @@ _Flag = Annotated[bool | None, BeforeValidator(_empty_is_none)]
 OptionalTime = Annotated[
     datetime | None,
     BeforeValidator(_time),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
+    WithJsonSchema({"type": "string", "anyOf": [{"format": "date-time"}, {"maxLength": 0}]}),
 ]
 _SEVERAL = "Several are separated by commas."
+
+
+def _several(words: Iterable[str]) -> JsonDict:
+    """Return the schema of some of these words, separated by commas."""
+    one = f"({'|'.join(words)}|)"
+    return {"pattern": f"^{one}(,{one})*$"}
+
+
 _LONGEST_TEXT = 4096
 
 
 class JobFilterQuery(RequestModel):
     """Filters of jobs. All that are given have to fit; an empty value is no filter."""
 
-    state: _Text = Field(default=None, description=_SEVERAL, examples=["QUEUED,QUEUED_HELD"])
-    status: _Text = Field(default=None, description=_SEVERAL, examples=["RUNNING"])
+    state: _Text = Field(
+        default=None,
+        description=_SEVERAL,
+        examples=["QUEUED,QUEUED_HELD"],
+        json_schema_extra=_several(JobState),
+    )
+    status: _Text = Field(
+        default=None,
+        description=_SEVERAL,
+        examples=["RUNNING"],
+        json_schema_extra=_several(JobStatus),
+    )
     owner: _Text = Field(
         default=None, max_length=_LONGEST_TEXT, description=_SEVERAL, examples=["ana"]
     )
@@ -205,6 +224,7 @@ class JobQuery(JobFilterQuery):
         + ". Null is greater than all else. Default: the first to come stand first; "
         "`-submitTime` or `-endTime` with `archived`.",
         examples=["-endTime"],
+        json_schema_extra={"pattern": f"^-?({'|'.join(SORT_FIELDS)})$|^$"},
     )
     archived: _Flag = Field(
         default=None,
@@ -216,6 +236,7 @@ class JobQuery(JobFilterQuery):
         max_length=_LONGEST_TEXT,
         description="Answer with these fields of each job alone, separated by commas.",
         examples=["jobId,state"],
+        json_schema_extra=_several(_FIELDS),
     )
     expand: Literal["resourceUsage"] | None = None
     limit: int | None = Field(

@@ -26,10 +26,11 @@ class HttpSettings(Section):
         allowed="a whole number from 100 to 10000000",
         example="50000",
     )
-    max_url_bytes: Bytes = setting(
+    # The parser of HTTP knows no longer ones.
+    max_url_bytes: Annotated[Bytes, Field(le=65535)] = setting(
         8 * 2**10,
         "The longest URL of a request, without the server's name.",
-        allowed=BYTES,
+        allowed=f"{BYTES}, at most 65535",
         example="16K",
         shown="8K",
     )

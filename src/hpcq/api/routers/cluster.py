@@ -20,7 +20,7 @@ from hpcq.api.schemas import (
     QueuePointOut,
     QueueUsageOut,
 )
-from hpcq.domain.units import format_time, gibibytes, now
+from hpcq.domain.units import gibibytes, now
 from hpcq.schedulers.base import Capabilities
 from hpcq.services.listing.job_table import Freshness
 from hpcq.services.listing.wire import request_name
@@ -120,12 +120,12 @@ async def get_queue_usage(
     history = await context.queue_usage.history(name, query.since, query.until, query.points)
     return QueueUsageOut(
         queue=name,
-        since=format_time(history.since),
-        until=format_time(history.until),
+        since=context.wire.time(history.since),
+        until=context.wire.time(history.until),
         step=round(history.step.total_seconds()),
         points=[
             QueuePointOut(
-                time=format_time(point.at),
+                time=context.wire.time(point.at),
                 slots_total=point.slots_total,
                 slots_used=point.slots_used,
                 slots_queued=point.slots_queued,

@@ -35,7 +35,7 @@ _HEARTBEAT_SECONDS = 15.0
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Events, as they happen.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     }
 }
 LastEventId = Annotated[

@@ -15,7 +15,6 @@ from hpcq.api.requests import NoQuery, RequestModel
 from hpcq.api.routers.jobs import JobId
 from hpcq.api.schemas import FileOut, FolderOut
 from hpcq.domain.principals import Principal
-from hpcq.domain.units import format_time
 
 __all__ = ["router"]
 
@@ -66,7 +65,7 @@ class FilesQuery(RequestModel):
     responses={
         200: {
             "description": "The output, byte for byte; or events.",
-            "content": {"text/plain": _CONTENT, "text/event-stream": _CONTENT},
+            "content": {"text/plain": _CONTENT, "text/event-stream": {}},
         },
         **_PARTS,
     },
@@ -139,7 +138,7 @@ async def list_job_files(
                 name=entry.name,
                 kind=entry.kind,
                 size=entry.size,
-                modified=None if entry.modified is None else format_time(entry.modified),
+                modified=None if entry.modified is None else context.wire.time(entry.modified),
             )
             for entry in folder.entries
         ],

@@ -37,6 +37,8 @@ class WebhookIn(RequestModel):
         max_length=200,
         description="The key of the signatures: `whsec_` and the base64 of 24 to 64 bytes. "
         "Without it one is made.",
+        examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
+        json_schema_extra={"pattern": "^whsec_[A-Za-z0-9+/]+=*$"},
     )
 
 
