@@ -1,20 +1,74 @@
-"""An array as one job: what its tasks say of the whole."""
+"""Arrays: what the tasks of one say of the whole, and how some of them are named together."""
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
+from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import NativeId, Observation, Usage
 from hpcq.domain.states import JobState
 
-__all__ = ["TASK_VARIABLE", "is_whole_array", "summarize_array", "tasks_by_array"]
+__all__ = [
+    "MOST_TASKS_NAMED",
+    "TASKS_PATTERN",
+    "TASK_VARIABLE",
+    "is_whole_array",
+    "ranges_of",
+    "read_tasks",
+    "summarize_array",
+    "tasks_by_array",
+]
 
 TASK_VARIABLE = "HPCQ_ARRAY_TASK_ID"
 """The variable that tells a script the number of its task, on every scheduler with arrays."""
 
+TASKS_PATTERN = r"^[0-9]{1,9}(-[0-9]{1,9})?(,[0-9]{1,9}(-[0-9]{1,9})?)*$"
+"""The form of numbers of tasks in a request: ``3-7,9``."""
+MOST_TASKS_NAMED = 10_000
+"""So many tasks can be named in one request."""
+
 _T = TypeVar("_T")
 
 _MOST_NAMED = 8
+
+
+def read_tasks(text: str) -> Sequence[int]:
+    """Return the numbers in ``3-7,9``, each once, in ascending order.
+
+    Raises:
+        ValueError: it is not of this form.
+        InvalidSpec: a range is empty, or they are too many.
+    """
+    if re.fullmatch(TASKS_PATTERN, text) is None:
+        raise ValueError(f"not numbers of tasks: {text[:80]!r}")
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        some = range(int(first), int(last or first) + 1)
+        if not some:
+            raise InvalidSpec(
+                f"The range {part} ends before it begins; write {last}-{first}.", field="tasks"
+            )
+        if len(numbers) + len(some) > MOST_TASKS_NAMED:
+            raise InvalidSpec(
+                f"One request names at most {MOST_TASKS_NAMED} tasks. Name fewer, or all by the"
+                " array's id alone.",
+                field="tasks",
+            )
+        numbers.update(some)
+    return sorted(numbers)
+
+
+def ranges_of(numbers: Iterable[int]) -> list[str]:
+    """Return numbers of tasks as ranges: ``["3-7", "9"]``."""
+    runs: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][1] == number - 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return [str(first) if first == last else f"{first}-{last}" for first, last in runs]
 
 
 def is_whole_array(seen: Observation) -> bool:

@@ -1,6 +1,6 @@
 """Contract between the services and a scheduler's backend, and the data that crosses it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from hpcq.execution.protocol import Runner
 __all__ = [
     "ACCOUNT_VARIABLES",
     "BackendFactory",
+    "CancelsTasks",
     "Capabilities",
     "ChecksSubmission",
     "ForgetsKeys",
@@ -103,6 +104,7 @@ class Capabilities:
             not exist, and will not turn up later.
         max_script_bytes: the size of the largest script that it takes.
         id_forms: how it writes the ids of its jobs; anything else is no job's.
+        task_id: how it writes the id of a task: with ``{array}`` and ``{task}``.
     """
 
     fields: frozenset[str]
@@ -112,6 +114,7 @@ class Capabilities:
     absence_is_certain: bool = False
     max_script_bytes: int = 64 << 20
     id_forms: tuple[IdForm, ...] = (ANY_ID,)
+    task_id: str = "{array}[{task}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,6 +371,29 @@ class KnowsEnds(Protocol):
         """Return those of these jobs that ended lately, as `SchedulerBackend.history` does.
 
         Asked in its stead while the accounting is away, and must not ask it.
+        """
+        ...
+
+
+@runtime_checkable
+class CancelsTasks(Protocol):
+    """A backend for a scheduler that ends many tasks of an array with one command."""
+
+    async def cancel_tasks(
+        self, array: NativeId, tasks: Mapping[int, NativeId], run_as: str | None = None
+    ) -> Collection[NativeId]:
+        """Ask the scheduler to end some tasks; those that are over are left alone.
+
+        Args:
+            array: the whole array.
+            tasks: at least one, by their numbers.
+            run_as: the account in whose name the scheduler is asked; None for the service's own.
+
+        Returns:
+            Those that the scheduler said it deleted before they ever started.
+
+        Raises:
+            NotAuthorized: the array belongs to someone else.
         """
         ...
 

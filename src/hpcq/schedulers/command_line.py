@@ -32,6 +32,7 @@ FIELDS |= {"mail_to", "mail_on", "options"}
 """The optional fields of a submission that all these schedulers can express."""
 
 _T = TypeVar("_T")
+_Word = TypeVar("_Word", bound=str)
 
 
 class CommandLine:
@@ -188,9 +189,9 @@ class ParseCache(Generic[_T]):
         return list(current.values())
 
 
-def batches(ids: Iterable[NativeId], size: int) -> Iterator[Sequence[NativeId]]:
-    """Yield the ids, each once and in order, as many at a time as one command takes."""
-    unique = list(dict.fromkeys(ids))
+def batches(words: Iterable[_Word], size: int) -> Iterator[Sequence[_Word]]:
+    """Yield ids or ranges, each once and in order, as many at a time as one command takes."""
+    unique = list(dict.fromkeys(words))
     for start in range(0, len(unique), size):
         yield unique[start : start + size]
 

@@ -11,6 +11,7 @@ from hpcq.domain import identity, job_changes, job_merge
 from hpcq.domain.actions import Action, Signal, check_state, has_effect_already
 from hpcq.domain.errors import (
     CommandFailed,
+    InvalidSpec,
     JobNotFound,
     NotAuthorized,
     SchedulerError,
@@ -22,9 +23,10 @@ from hpcq.domain.ids import read_id
 from hpcq.domain.jobs import Dependency, JobRecord, JobSpec, JobUid, NativeId, Usage
 from hpcq.domain.outputs import default_name
 from hpcq.domain.principals import Principal, Role
-from hpcq.domain.submission import IdempotencyKey, is_set
+from hpcq.domain.submission import IdempotencyKey, is_set, task_of
 from hpcq.domain.validation import SizeLimits, check_content
 from hpcq.schedulers.base import SchedulerBackend, SubmissionPlan
+from hpcq.services.array_tasks import cancel_tasks
 from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobEntry, JobTable
 from hpcq.services.listing.publisher import JobPublisher
@@ -40,6 +42,7 @@ from hpcq.storage.jobs import JobStore
 
 __all__ = ["JobService"]
 
+_NO_ID_YET = "The scheduler has not given this job an id yet, so it cannot be told to change it."
 _ALWAYS_EXPRESSED = frozenset(
     {"name", "working_directory", "script_file", "args", "slots", "outputs"}
 )
@@ -294,6 +297,84 @@ class JobService:
         self.monitor.wake()
         return changed or record
 
+    async def cancel_tasks(
+        self, principal: Principal, job_id: str, numbers: Sequence[int]
+    ) -> JobRecord:
+        """End those tasks of an array that are queued or running; return the array.
+
+        They leave the listing once they have ended, as a job does that is cancelled. Those that
+        have ended already are left alone.
+
+        Args:
+            principal: who asks.
+            job_id: the array.
+            numbers: its tasks.
+
+        Raises:
+            InvalidSpec: the job is no array.
+            JobNotFound: or the array has no such task.
+            WrongState: the scheduler has not given it an id yet.
+        """
+        array = await self._find_to_change(principal, job_id)
+        if not array.is_array:
+            problem = f"The job {job_id!r} is no array, so it has no tasks."
+            raise InvalidSpec(problem, field="tasks")
+        if array.native_id is None:
+            raise WrongState(_NO_ID_YET)
+        tasks = await self._tasks(array, array.native_id, numbers)
+        still_open = {n: task for n, task in tasks.items() if not task.state.is_final}
+        if still_open and not array.state.is_final:
+            await self._cancel_tasks(array, array.native_id, still_open, principal.user or None)
+        return array
+
+    async def _tasks(
+        self, array: JobRecord, native_id: NativeId, numbers: Sequence[int]
+    ) -> dict[int, JobRecord]:
+        """Return the tasks with these numbers; one that nobody has seen yet is not stored."""
+        known = self.table.tasks_of(array)
+        if not (array.state.is_final or known.keys() >= set(numbers)):
+            await self.monitor.look_again()
+            known = self.table.tasks_of(array)
+        uids = {array.uid.of_task(number): number for number in numbers if number not in known}
+        if uids and array.submitted_here:
+            known |= {uids[task.uid]: task for task in await self.store.by_uids(list(uids))}
+        certain = () if array.spec is None or array.spec.array is None else array.spec.array.tasks
+        form, at = self.backend.capabilities.task_id, self.clock()
+
+        async def find(number: int) -> JobRecord:
+            if number in known:
+                return known[number]
+            task_id = NativeId(form.format(array=native_id, task=number))
+            if number in certain:
+                return task_of(array, task_id, number, at)
+            task = await self.lookup.look_up(task_id)
+            if task is None:
+                raise JobNotFound(task_id)
+            return task
+
+        return dict(zip(numbers, await asyncio.gather(*map(find, numbers)), strict=True))
+
+    async def _cancel_tasks(
+        self, array: JobRecord, native_id: NativeId, tasks: Mapping[int, JobRecord], by: str | None
+    ) -> None:
+        ids = {n: task.native_id for n, task in tasks.items() if task.native_id is not None}
+        run_as = await self._account_of(array)
+        never_ran = await cancel_tasks(self.backend, native_id, ids, run_as)
+        at = self.clock()
+
+        def asked(task: JobRecord) -> JobRecord:
+            task = job_changes.cancel_requested(task, at, by)
+            if task.native_id in never_ran:
+                task = job_merge.removed_while_queued(task, at)
+            return task.changed(removed_at=task.removed_at or at) if task.submitted_here else task
+
+        # Neither the queue nor the accounting would ever tell of these.
+        unseen = [t for t in tasks.values() if t.seen is None and t.native_id in never_ran]
+        written = await self.store.publish([(None, asked(t)) for t in unseen], holder=None)
+        self.publisher.show(*written)
+        await asyncio.gather(*(self._change(task, asked) for task in tasks.values()))
+        self.monitor.wake()
+
     async def _account_of(self, record: JobRecord) -> str | None:
         """Return the account in whose name the scheduler is told to change a job."""
         owner = record.run_as
@@ -309,9 +390,8 @@ class JobService:
             return cancelled.changed(removed_at=task.removed_at or at)
 
         if record.is_array:
-            records = self.table.records()
-            tasks = [r.uid for r in records if r.parent_uid == record.uid]
-            await asyncio.gather(*(self.publisher.apply(uid, with_array) for uid in tasks))
+            tasks = self.table.tasks_of(record).values()
+            await asyncio.gather(*(self.publisher.apply(task.uid, with_array) for task in tasks))
         return await self._change(record, lambda r: r.changed(removed_at=at))
 
     async def _change(
@@ -343,9 +423,7 @@ class JobService:
             raise UnsupportedCapability(action.value, self.backend.name)
         check_state(action, record.state)
         if record.native_id is None:
-            raise WrongState(
-                "The scheduler has not given this job an id yet, so it cannot be told to change it."
-            )
+            raise WrongState(_NO_ID_YET)
         try:
             run_as = await self._account_of(record)
             await self.backend.act(action, record.native_id, run_as, signal)

@@ -7,7 +7,7 @@ carried out once; `hpcq.services.submission` decides about one that was not answ
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from time import monotonic
@@ -38,6 +38,7 @@ from hpcq.schedulers.base import (
     ScriptDirectives,
     SubmissionPlan,
 )
+from hpcq.services.array_tasks import cancel_tasks
 from hpcq.services.circuit_breaker import CircuitBreaker, is_away
 
 __all__ = ["ResilientBackend"]
@@ -197,6 +198,13 @@ class ResilientBackend:
         """End the job; asked once."""
         with self._change(run_as):
             return await self.wrapped.cancel(native_id, run_as)
+
+    async def cancel_tasks(
+        self, array: NativeId, tasks: Mapping[int, NativeId], run_as: str | None = None
+    ) -> Collection[NativeId]:
+        """End some tasks of an array; asked once, or once for each task."""
+        with self._change(run_as):
+            return await cancel_tasks(self.wrapped, array, tasks, run_as)
 
     async def act(
         self,

@@ -1073,14 +1073,24 @@ def change(server, command, ids, act):
     with server.locked():
         for text in ids:
             try:
-                job = one(server, text, command)
-                if job["state"] in ("F", "X"):
-                    raise Refused(35, f"{command}: Job has finished {job['id']}.{HOST}")
-                act(server, job)
+                for job in in_range(server, text) or [one(server, text, command)]:
+                    if job["state"] in ("F", "X"):
+                        raise Refused(35, f"{command}: Job has finished {job['id']}.{HOST}")
+                    act(server, job)
             except Refused as refusal:
                 refusals.append(refusal)
     if refusals:
         raise Refused(refusals[-1].status, "\n".join(refusal.words for refusal in refusals))
+
+
+def in_range(server, text):
+    """Return the tasks of ``5283[3-4]`` that are not over (recording qdel.array-range)."""
+    match = re.fullmatch(rf"([0-9]+)\[([0-9]+)-([0-9]+)\](?:\.{HOST})?", text)
+    if match is None or not server.exists(f"{match[1]}[]"):
+        return []
+    wanted = range(int(match[2]), int(match[3]) + 1)
+    tasks = server.tasks_of(server.load(f"{match[1]}[]"))
+    return [t for t in tasks if t["index"] in wanted and t["state"] not in ("F", "X", "E")]
 
 
 def refuse_while_exiting(job, command):

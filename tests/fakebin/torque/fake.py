@@ -808,7 +808,9 @@ def queue_text(jobs: dict[str, Job]) -> bytes:
 
 def change(command: str, act: Callable[[State, Job], None]) -> "Command":
     def run(state: State, argv: Sequence[str]) -> bytes:
-        words = [a for a in argv if not a.startswith("-")]
+        # qdel -t (recording qdel.array-t), with ranges as those of qsub (README.array_changes).
+        some = set(indices(argv[1])) if argv[:1] == ("-t",) else None
+        words = [a for a in argv[0 if some is None else 2 :] if not a.startswith("-")]
         if not words:
             raise Failed(2, f"usage: {command} …\n")
         failed: Failed | None = None
@@ -816,7 +818,8 @@ def change(command: str, act: Callable[[State, Job], None]) -> "Command":
             try:
                 with state.locked():
                     for job in selected(state, command, word):
-                        act(state, job | {"with_array": "[]" in word})
+                        if some is None or job["task"] in some:
+                            act(state, job | {"with_array": "[]" in word})
                     state.schedule()
             except Failed as error:
                 failed = failed or error

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.domain.arrays import summarize_array
+from hpcq.domain.arrays import MOST_TASKS_NAMED, ranges_of, read_tasks, summarize_array
+from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState
 
@@ -96,3 +97,39 @@ def test_what_it_used_is_not_known_before_all_its_ended_tasks_have_told() -> Non
     told = task(1, S.DONE, start_time=T0, usage=Usage(cpu_seconds=1.0))
     assert summarize_array(ARRAY, [told, task(2, S.DONE, start_time=T0)]).usage is None
     assert summarize_array(ARRAY, [told, task(2, S.FAILED)]).usage == Usage(cpu_seconds=1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("7", [7]),
+        ("3-7,9", [3, 4, 5, 6, 7, 9]),
+        ("9,3-4,4-5,9", [3, 4, 5, 9]),
+        ("0-0", [0]),
+        ("007", [7]),
+    ],
+)
+def test_read_tasks_each_number_once(text: str, numbers: list[int]) -> None:
+    assert read_tasks(text) == numbers
+
+
+@pytest.mark.parametrize(
+    "text", ["", " 1", "1 ", "1\n", "-1", "1-", "1,", ",1", "1--3", "1:3", "٣", "1234567890", "[1]"]
+)
+def test_read_tasks_wrong_shape(text: str) -> None:
+    with pytest.raises(ValueError, match="numbers of tasks"):
+        read_tasks(text)
+
+
+@pytest.mark.parametrize("text", ["7-3", f"0-{MOST_TASKS_NAMED}", "0-999999999,1", "1-6000,2-6001"])
+def test_read_tasks_ranges_that_cannot_be(text: str) -> None:
+    with pytest.raises(InvalidSpec) as refused:
+        read_tasks(text)
+    assert refused.value.field == "tasks"
+
+
+@given(st.sets(st.integers(0, 40), min_size=1))
+def test_ranges_of_reads_back_the_same(numbers: set[int]) -> None:
+    ranges = ranges_of(numbers)
+    assert read_tasks(",".join(ranges)) == sorted(numbers)
+    assert len(ranges) == sum(number - 1 not in numbers for number in numbers)

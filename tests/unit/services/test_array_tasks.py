@@ -1,6 +1,8 @@
 """Tasks of arrays that came through this service are jobs of ours, to their end and after it."""
 
 import asyncio
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from tests.unit.services.kit import World
 
 from hpcq.domain.arrays import summarize_array
+from hpcq.domain.errors import JobNotFound
 from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import ArrayRange, JobRecord, NativeId, Observation
 from hpcq.domain.principals import UNASKED
@@ -199,3 +202,76 @@ async def test_an_array_whose_tasks_were_all_seen_ending_is_over(world: World) -
     await world.tick(60)
     record = world.job(array.uid)
     assert (record.state, record.seen and record.seen.exit_code) == (JobState.FAILED, 4)
+
+
+async def test_cancel_tasks_those_that_are_over_are_left_alone(world: World) -> None:
+    array = await world.submit(array=ArrayRange(first=1, last=3))
+    tasks = [_task(world, array, number, "{}[{}]") for number in (1, 2, 3)]
+    _show(world, *tasks)
+    await world.tick(5)
+    world.scheduler.end(tasks[0].native_id, exit_code=0)
+    await world.tick(5)
+    for _ in range(2):
+        await world.jobs.cancel_tasks(UNASKED, array.uid, [1, 2])
+        await world.tick(5)
+    assert world.scheduler.cancelled == [tasks[1].native_id]
+    done, cancelled, other = (world.job(task.native_id) for task in tasks)
+    assert (done.state, done.removed_at) == (JobState.DONE, None)
+    assert cancelled.failure_kind is FailureKind.CANCELLED
+    assert cancelled.removed_at is not None
+    assert (other.state, other.cancel_requested_at) == (JobState.RUNNING, None)
+    assert world.job(array.uid).cancel_requested_at is None
+
+
+async def test_cancel_tasks_one_that_is_not_known_ends_none(world: World) -> None:
+    array = await world.submit(array=ArrayRange(first=1, last=3))
+    _show(world, _task(world, array, 1, "{}[{}]"))
+    await world.tick(5)
+    with pytest.raises(JobNotFound, match=re.escape(f"{array.native_id}[4]")):
+        await world.jobs.cancel_tasks(UNASKED, array.uid, [1, 4])
+    assert world.scheduler.cancelled == []
+
+
+async def test_cancel_tasks_one_that_waited_unseen_is_over(world: World) -> None:
+    """As in Grid Engine, which tells the tasks apart of a short range alone."""
+    array = await world.submit(array=ArrayRange(first=1, last=2000))
+    _show(world, _task(world, array, 1, "{}[{}]"))
+    await world.tick(5)
+    unseen = NativeId(f"{array.native_id}[1500]")
+    world.scheduler.queue[unseen] = _task(world, array, 1500, "{}[{}]", state=JobState.QUEUED)
+    await world.jobs.cancel_tasks(UNASKED, array.uid, [1500])
+    assert world.scheduler.cancelled == [unseen]
+    task = world.job(unseen)
+    assert (task.uid, task.parent_uid) == (array.uid.of_task(1500), array.uid)
+    assert task.failure_kind is FailureKind.CANCELLED
+    assert await world.store.by_uid(task.uid) == task
+
+
+async def test_cancel_tasks_of_a_foreign_array(world: World) -> None:
+    foreign = world.scheduler.enqueue(is_array=True)
+    tasks = [
+        world.scheduler.enqueue(array_job_id=foreign, array_task_id=number) for number in (1, 2)
+    ]
+    await world.tick(5)
+    await world.jobs.cancel_tasks(UNASKED, foreign, [2])
+    assert world.scheduler.cancelled == [tasks[1]]
+
+
+async def test_cancel_tasks_with_one_command_where_there_is_one(world: World) -> None:
+    commands: list[tuple[NativeId, dict[int, NativeId]]] = []
+
+    async def cancel_tasks(
+        array: NativeId, tasks: Mapping[int, NativeId], run_as: str | None = None
+    ) -> Collection[NativeId]:
+        commands.append((array, dict(tasks)))
+        return ()
+
+    array = await world.submit(array=ArrayRange(first=1, last=3))
+    tasks = [_task(world, array, number) for number in (1, 2, 3)]
+    _show(world, *tasks)
+    await world.tick(5)
+    world.scheduler.cancel_tasks = cancel_tasks  # type: ignore[attr-defined]
+    await world.jobs.cancel_tasks(UNASKED, array.uid, [1, 3])
+    assert commands == [(array.native_id, {1: tasks[0].native_id, 3: tasks[2].native_id})]
+    assert world.scheduler.cancelled == []
+    assert world.job(tasks[2].native_id).cancel_requested_at is not None

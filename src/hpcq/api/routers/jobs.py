@@ -8,13 +8,14 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic import Field
 
 from hpcq.api.context import Context, ContextDependency, PrincipalDependency
 from hpcq.api.http_cache import SMALLEST_PACKED_BYTES, accepts_gzip, age_headers, is_known
 from hpcq.api.job_query import LONGEST_PAGE, JobFilterQuery, JobQuery, criteria_of
 from hpcq.api.job_submission import JobSubmission, SubmissionQuery
 from hpcq.api.problems import responses
-from hpcq.api.requests import BodyRoute, NoQuery
+from hpcq.api.requests import BodyRoute, NoQuery, RequestModel
 from hpcq.api.schemas import (
     Accepted,
     Job,
@@ -25,6 +26,7 @@ from hpcq.api.schemas import (
     Submitted,
     UsageList,
 )
+from hpcq.domain.arrays import TASKS_PATTERN, ranges_of, read_tasks
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.principals import Principal
 from hpcq.domain.states import JobState, JobStatus
@@ -36,6 +38,19 @@ from hpcq.services.listing.wire import keep_fields
 __all__ = ["JobId", "router"]
 
 router = APIRouter(tags=["jobs"], route_class=BodyRoute)
+
+
+class DeletionQuery(RequestModel):
+    """Query parameters of a deletion."""
+
+    tasks: str | None = Field(
+        default=None,
+        pattern=TASKS_PATTERN,
+        max_length=65_536,
+        description="Only these tasks of the array.",
+        examples=["3-7,9"],
+    )
+
 
 JobId = Annotated[
     str, Path(description="The scheduler's own id, or the permanent uid.", examples=["155"])
@@ -306,18 +321,24 @@ async def get_job_usage(
     operation_id="deleteJob",
     summary="Delete a job",
     response_model=Accepted,
-    responses=responses(403, 404, 409, 502, 503, 504),
+    responses=responses(400, 403, 404, 409, 502, 503, 504),
 )
 async def delete_job(
     context: ContextDependency,
     principal: PrincipalDependency,
     job_id: Annotated[JobId, Path(alias="jobId")],
-    _query: Annotated[NoQuery, Query()],
+    query: Annotated[DeletionQuery, Query()],
 ) -> Accepted:
     """End a job that is queued or running; it leaves the listing once it has ended.
 
     Its record stays readable by id. Repeating this is harmless.
+
+    With `tasks` these tasks of an array are ended alone. Those that have ended already stay.
     """
+    if query.tasks is not None:
+        numbers = read_tasks(query.tasks)
+        array = await context.jobs.cancel_tasks(principal, job_id, numbers)
+        return Accepted(detail=f"jobId: {array.native_id}, tasks: {','.join(ranges_of(numbers))}")
     record = await context.jobs.cancel(principal, job_id)
     return Accepted(detail=f"jobId: {record.native_id}")
 

@@ -2,12 +2,13 @@
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from hpcq.domain.actions import Action, Signal
-from hpcq.domain.errors import CommandFailed, InvalidSpec, WrongState
+from hpcq.domain.arrays import ranges_of
+from hpcq.domain.errors import CommandFailed, InvalidSpec, JobNotFound, WrongState
 from hpcq.domain.jobs import (
     DependencyCondition,
     JobSpec,
@@ -25,7 +26,7 @@ from hpcq.schedulers.base import (
     SubmissionPlan,
 )
 from hpcq.schedulers.command_errors import ErrorKind
-from hpcq.schedulers.command_line import FIELDS, CommandLineBackend
+from hpcq.schedulers.command_line import FIELDS, CommandLineBackend, batches
 from hpcq.schedulers.pbs import parse, submit
 from hpcq.schedulers.pbs.accounting import Accounting
 from hpcq.schedulers.pbs.arrays import with_tasks
@@ -45,6 +46,7 @@ __all__ = ["PbsBackend", "create"]
 
 # What depends on how a job ended.
 _JUDGED = frozenset({DependencyCondition.SUCCESS, DependencyCondition.FAILURE})
+_RANGES_IN_ONE_COMMAND = 500
 _NO_LIMIT_OF_TASKS = re.compile(rb"illegal -J value|illegal -W value|max_run_subjobs")
 
 
@@ -215,6 +217,16 @@ class PbsBackend(CommandLineBackend):
         with contextlib.suppress(WrongState):
             await self._change(("qdel",), native_id)
         return False
+
+    async def cancel_tasks(
+        self, array: NativeId, tasks: Mapping[int, NativeId], run_as: str | None = None
+    ) -> Collection[NativeId]:
+        """Run one ``qdel`` for up to 500 ranges of tasks; see `CancelsTasks`."""
+        for ranges in batches(ranges_of(tasks), _RANGES_IN_ONE_COMMAND):
+            done = await self._cli.run(submit.build_qdel_tasks(array, ranges))
+            with contextlib.suppress(WrongState, JobNotFound):
+                ERRORS.check(done, array)
+        return ()
 
     async def act(
         self,

@@ -12,6 +12,7 @@ from hpcq.schedulers.pbs_family.choices import Choices
 from hpcq.schedulers.pbs_family.wrapper_script import build_wrapper
 
 __all__ = [
+    "build_qdel_tasks",
     "build_qstat",
     "build_qsub",
     "build_stdin",
@@ -125,6 +126,11 @@ def build_stdin(
 def job_word(native_id: NativeId, arrays: Collection[NativeId] = ()) -> str:
     """Return an id as PBS's commands take it: that of a whole array with its brackets."""
     return f"{native_id}[]" if native_id in arrays and native_id.isdigit() else native_id
+
+
+def build_qdel_tasks(array: NativeId, ranges: Sequence[str]) -> tuple[str, ...]:
+    """Return the ``qdel`` of some tasks of an array (recording qdel.array-range)."""
+    return ("qdel", *(f"{array}[{some}]" for some in ranges))
 
 
 def build_qstat(

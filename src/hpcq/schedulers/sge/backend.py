@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from hpcq.domain.actions import Action, Signal
-from hpcq.domain.arrays import is_whole_array
+from hpcq.domain.arrays import is_whole_array, ranges_of
 from hpcq.domain.errors import InvalidSpec, JobNotFound, OutputParseError, SchedulerError
 from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
@@ -24,6 +24,7 @@ from hpcq.schedulers.base import (
     ScriptDirectives,
     SubmissionPlan,
 )
+from hpcq.schedulers.command_errors import ErrorKind
 from hpcq.schedulers.command_line import (
     FIELDS,
     CommandLineBackend,
@@ -33,7 +34,13 @@ from hpcq.schedulers.command_line import (
 )
 from hpcq.schedulers.sge.cluster import parse_qhost_xml, parse_queue_limits, parse_queue_summary
 from hpcq.schedulers.sge.details import find_key, parse_qstat_details
-from hpcq.schedulers.sge.errors import ERRORS, check_qmod, never_ran, parse_qsub
+from hpcq.schedulers.sge.errors import (
+    ERRORS,
+    check_qmod,
+    never_ran,
+    parse_qsub,
+    tasks_never_run,
+)
 from hpcq.schedulers.sge.history import History, accounting_path
 from hpcq.schedulers.sge.outputs import place_outputs
 from hpcq.schedulers.sge.parse import parse_element, parse_qstat_xml, with_arrays
@@ -45,6 +52,7 @@ from hpcq.schedulers.sge.submit import (
     Complexes,
     acceptable_name,
     build_change,
+    build_qdel_tasks,
     build_qsub,
     build_requests,
     is_job_id,
@@ -282,6 +290,25 @@ class SgeBackend(CommandLineBackend):
         if seen is None or is_in_error(seen.native_state):
             return not await self._history.has_run(native_id)
         return True
+
+    async def cancel_tasks(
+        self, array: NativeId, tasks: Mapping[int, NativeId], run_as: str | None = None
+    ) -> Collection[NativeId]:
+        """Run one ``qdel`` for up to 500 ranges of tasks; see `CancelsTasks`.
+
+        It ends those that it can, and complains about those that are over (seen in 8.1.9).
+        """
+        listed, never_began = self._listed or {}, set[NativeId]()
+        for words in batches(ranges_of(tasks), _IDS_IN_ONE_COMMAND):
+            done = await self._cli.run(build_qdel_tasks(array, words), run_as=run_as)
+            if ERRORS.kind_of(done) is not ErrorKind.UNKNOWN_JOB:
+                ERRORS.check(done, array)
+            for native_id in (tasks[number] for number in tasks.keys() & tasks_never_run(done)):
+                seen = listed.get(native_id) or listed.get(array)
+                is_doubtful = seen is None or is_in_error(seen.native_state)
+                if not is_doubtful or not await self._history.has_run(native_id):
+                    never_began.add(native_id)
+        return never_began
 
     async def act(
         self,

@@ -1,4 +1,4 @@
-"""Refusals of Grid Engine's commands as the service's errors, and the answer of ``qsub``.
+"""Refusals of Grid Engine's commands as the service's errors, and answers of ``qsub`` and ``qdel``.
 
 The messages are those of 8.1.9 (recordings ``qdel_*``, ``qsub_*``, ``qmaster_down_*``). They go to
 standard output or standard error depending on the command.
@@ -11,7 +11,7 @@ from hpcq.domain.jobs import NativeId
 from hpcq.execution.protocol import Completed
 from hpcq.schedulers.command_errors import ErrorKind, ErrorTable
 
-__all__ = ["ERRORS", "check_qmod", "never_ran", "parse_qsub"]
+__all__ = ["ERRORS", "check_qmod", "never_ran", "parse_qsub", "tasks_never_run"]
 
 _AWAY = (
     r"unable to (?:send message to|contact) qmaster|got select error|got send error"
@@ -37,7 +37,10 @@ ERRORS = ErrorTable(
         (re.compile(_AWAY), ErrorKind.UNAVAILABLE),
         (re.compile(_ANSWER_LOST), ErrorKind.ANSWER_LOST),
         (re.compile(_FORBIDDEN), ErrorKind.FORBIDDEN),
-        (re.compile(r"does not exist|do not exist|not found"), ErrorKind.UNKNOWN_JOB),
+        (
+            re.compile(r"does not exist|do not exist|not found|comprises no tasks"),
+            ErrorKind.UNKNOWN_JOB,
+        ),
         (re.compile(r"^invalid queue or job ", re.MULTILINE), ErrorKind.UNKNOWN_JOB),
     ),
     # sge_submit(1), EXIT STATUS: refused now, may be accepted later. 8.1.9 and 2011.11 say so of
@@ -68,6 +71,10 @@ ERRORS = ErrorTable(
     ),
     reads_stdout=True,
 )
+_DELETED_TASKS = re.compile(
+    rb" has deleted job-array task(?:s ([0-9,:-]+) of job [0-9]+| [0-9]+\.([0-9]+))$", re.MULTILINE
+)
+_TASKS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?")
 _JOB_ID = re.compile(rb"\s*([0-9]{1,18})(?:\.[0-9]+-[0-9]+:[0-9]+)?\s*")
 
 
@@ -101,6 +108,20 @@ def never_ran(done: Completed) -> bool:
     deletion``.
     """
     return b" has deleted job" in done.stdout and b" has registered " not in done.stdout
+
+
+def tasks_never_run(done: Completed) -> set[int]:
+    """Return the numbers of the tasks that ``qdel`` took out of the queue at once.
+
+    It prints ``has deleted job-array tasks 4-6:1,9 of job 7``, ``has deleted job-array task 7.8``
+    (seen in 8.1.9).
+    """
+    numbers: set[int] = set()
+    for several, one in _DELETED_TASKS.findall(done.stdout):
+        for part in _TASKS.finditer((several or one).decode()):
+            first, last, step = int(part[1]), int(part[2] or part[1]), int(part[3] or 1)
+            numbers.update(range(first, last + 1, step or 1))
+    return numbers
 
 
 def check_qmod(done: Completed) -> None:

@@ -1,7 +1,7 @@
 """From a job's description to the arguments of Grid Engine's commands; pure."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hpcq.domain.actions import Action
@@ -31,6 +31,7 @@ __all__ = [
     "SubmitCommand",
     "acceptable_name",
     "build_change",
+    "build_qdel_tasks",
     "build_qsub",
     "build_requests",
     "is_job_id",
@@ -195,6 +196,16 @@ def build_change(command: tuple[str, ...], native_id: NativeId) -> tuple[str, ..
     number = job_number(native_id)
     task = native_id.removeprefix(number)
     return (*command, f"{number}.{task[1:-1]}" if task else number)
+
+
+def build_qdel_tasks(array: NativeId, words: Iterable[str]) -> tuple[str, ...]:
+    """Return the ``qdel`` of some tasks of an array.
+
+    Args:
+        array: its number.
+        words: the tasks: ``3-7``, ``9``.
+    """
+    return ("qdel", *(f"{array}.{word}" for word in words))
 
 
 def is_job_id(native_id: str) -> bool:

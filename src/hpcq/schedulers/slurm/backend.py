@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -62,6 +62,7 @@ _CAPABILITIES = Capabilities(
     actions=frozenset(Action),
     accounting=True,
     memory_enforced=True,
+    task_id="{array}_{task}",
 )
 _IDS_IN_ONE_COMMAND = 1000
 
@@ -150,10 +151,7 @@ class SlurmBackend(CommandLineBackend):
 
     async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         """Run ``scancel``; accounting tells whether the job had begun."""
-        done = await self._change(commands.build_scancel(native_id), native_id, run_as)
-        if b"error:" in done.stderr:
-            # scancel --verbose also exits with 0 when it failed.
-            done = replace(done, exit_code=done.exit_code or 1)
+        done = await self._scancel(commands.build_scancel(native_id), native_id, run_as)
         kind = self.errors.kind_of(done)
         if kind is ErrorKind.UNKNOWN_JOB:
             # The controller forgets jobs MinJobAge after their end; accounting does not.
@@ -163,6 +161,28 @@ class SlurmBackend(CommandLineBackend):
         elif kind is not ErrorKind.WRONG_STATE:
             self.errors.check(done, native_id)
         return False
+
+    async def cancel_tasks(
+        self, array: NativeId, tasks: Mapping[int, NativeId], run_as: str | None = None
+    ) -> Collection[NativeId]:
+        """Run one ``scancel``; see `CancelsTasks`.
+
+        It ends those that it can, and complains about those that are over (seen in 22.05).
+        """
+        argv = commands.build_scancel_tasks(array, tasks)
+        done = await self._scancel(argv, array, run_as)
+        if self.errors.kind_of(done) not in (ErrorKind.UNKNOWN_JOB, ErrorKind.WRONG_STATE):
+            self.errors.check(done, array)
+        return ()
+
+    async def _scancel(
+        self, argv: Sequence[str], native_id: NativeId, run_as: str | None
+    ) -> Completed:
+        done = await self._change(argv, native_id, run_as)
+        if b"error:" in done.stderr:
+            # scancel --verbose also exits with 0 when it failed.
+            done = replace(done, exit_code=done.exit_code or 1)
+        return done
 
     async def act(
         self,

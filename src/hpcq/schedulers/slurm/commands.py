@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hpcq.domain.actions import Action, Signal
+from hpcq.domain.arrays import ranges_of
 from hpcq.domain.jobs import NativeId
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "build_nodes",
     "build_queues",
     "build_scancel",
+    "build_scancel_tasks",
     "build_usage",
     "new_delimiter",
     "new_marks",
@@ -258,6 +260,18 @@ def build_scancel(native_id: NativeId) -> tuple[str, ...]:
     Without ``--verbose`` scancel is silent about an unknown id and exits 0 (seen in 22.05).
     """
     return ("scancel", "--verbose", native_id)
+
+
+def build_scancel_tasks(array: NativeId, tasks: Mapping[int, NativeId]) -> tuple[str, ...]:
+    """Return the argv that ends some tasks of an array, or components of a heterogeneous job.
+
+    Args:
+        array: the whole.
+        tasks: by their numbers.
+    """
+    if any("+" in native_id for native_id in tasks.values()):
+        return ("scancel", "--verbose", *tasks.values())
+    return ("scancel", "--verbose", f"{array}_[{','.join(ranges_of(tasks))}]")
 
 
 def build_action(action: Action, native_id: NativeId, signal: Signal | None) -> tuple[str, ...]:

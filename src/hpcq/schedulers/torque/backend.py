@@ -5,13 +5,14 @@ import contextlib
 import os
 import pwd
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from hpcq.domain.actions import Action, Signal
+from hpcq.domain.arrays import ranges_of
 from hpcq.domain.errors import (
     InvalidSpec,
     JobNotFound,
@@ -42,7 +43,7 @@ from hpcq.schedulers.torque.logs import Logs
 from hpcq.schedulers.torque.parse import Reader
 from hpcq.schedulers.torque.script import OPTION_RULES, choose, has_nodes
 from hpcq.schedulers.torque.settings import TorqueSettings
-from hpcq.schedulers.torque.submit import build_change, build_qstat, build_qsub
+from hpcq.schedulers.torque.submit import build_change, build_qdel_tasks, build_qstat, build_qsub
 
 __all__ = ["TorqueBackend", "create"]
 
@@ -197,6 +198,15 @@ class TorqueBackend(CommandLineBackend):
         with contextlib.suppress(WrongState):
             await self._change(("qdel",), native_id)
         return False
+
+    async def cancel_tasks(
+        self, array: NativeId, tasks: Mapping[int, NativeId], run_as: str | None = None
+    ) -> Collection[NativeId]:
+        """Run one ``qdel -t``; see `CancelsTasks`."""
+        done = await self._run(build_qdel_tasks(array, ranges_of(tasks)))
+        with contextlib.suppress(WrongState, JobNotFound):
+            check_completed(done, array)
+        return ()
 
     async def act(
         self,

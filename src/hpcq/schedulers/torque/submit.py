@@ -22,6 +22,7 @@ from hpcq.schedulers.torque.states import WRAPPED_SIGNAL
 
 __all__ = [
     "build_change",
+    "build_qdel_tasks",
     "build_qstat",
     "build_qsub",
     "dependencies",
@@ -143,6 +144,14 @@ def build_change(
     These take ``45[]`` for that array; ``qstat`` without ``-t`` would show every job there is.
     """
     return (*command, _brackets(native_id) if is_array else native_id)
+
+
+def build_qdel_tasks(array: NativeId, ranges: Sequence[str]) -> tuple[str, ...]:
+    """Return the ``qdel`` of some jobs of an array (recording qdel.array-t).
+
+    The ranges are written as those of ``qsub -t`` (README.array_changes of Torque 2.5).
+    """
+    return ("qdel", "-t", ",".join(ranges), _brackets(array))
 
 
 def build_qstat(*ids: NativeId, are_arrays: bool = False) -> tuple[str, ...]:

@@ -296,6 +296,18 @@ class JobTable(JobIndex):
         """Return how many jobs a user submitted here that are not over; an array is one."""
         return self._open_jobs_of[user]
 
+    def tasks_of(self, array: JobRecord) -> dict[int, JobRecord]:
+        """Return the tasks of an array that the table shows, by their numbers."""
+        found: dict[int, JobRecord] = {}
+        for record in self.records():
+            seen = record.seen
+            if seen is None or seen.array_task_id is None:
+                continue
+            is_ours = record.parent_uid == array.uid
+            if is_ours or (not record.submitted_here and seen.array_job_id == array.native_id):
+                found[seen.array_task_id] = record
+        return found
+
     def copy(self) -> JobIndex:
         """Return a copy for a thread; 10 to 20 ms for 100,000 jobs."""
         return JobIndex(self.entries.copy(), self.by_native.copy())

@@ -30,6 +30,7 @@ _log = structlog.get_logger("hpcq.monitor")
 
 # How often a change that the scheduler tells of itself may lead to another query.
 _WOKEN_INTERVAL_SECONDS = 0.05
+_PATIENCE_INTERVALS = 100
 
 
 @dataclass(slots=True)
@@ -159,6 +160,15 @@ class Monitor:
     def wake(self) -> None:
         """Ask the scheduler again soon, instead of after the interval."""
         self._woken.set()
+
+    async def look_again(self) -> None:
+        """Have the queue asked for anew, and wait until the table shows it; for 5 s at most."""
+        since = self._now()
+        self.wake()
+        for _ in range(_PATIENCE_INTERVALS):
+            if self._table.as_of is not None and self._table.as_of >= since:
+                return
+            await asyncio.sleep(_WOKEN_INTERVAL_SECONDS)
 
     async def run(self) -> None:
         """Ask again and again, until cancelled or until another replica does.

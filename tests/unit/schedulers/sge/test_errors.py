@@ -19,7 +19,7 @@ from hpcq.domain.errors import (
 from hpcq.domain.jobs import NativeId
 from hpcq.execution.protocol import Completed
 from hpcq.schedulers.sge.cluster import parse_qhost_xml, parse_queue_limits, parse_queue_summary
-from hpcq.schedulers.sge.errors import ERRORS, never_ran, parse_qsub
+from hpcq.schedulers.sge.errors import ERRORS, never_ran, parse_qsub, tasks_never_run
 
 JOB = NativeId("31")
 
@@ -245,3 +245,23 @@ def test_any_bytes_are_queues_and_nodes_or_a_parse_error(output: bytes) -> None:
             parse(output)
         except OutputParseError:
             continue
+
+
+@pytest.mark.parametrize(
+    ("said", "numbers"),
+    [
+        ("root has deleted job-array task 8.7\n", {7}),
+        ("root has deleted job-array tasks 4-6:1 of job 9\n", {4, 5, 6}),
+        ("root has deleted job-array tasks 1-5:2,8,9 of job 9\n", {1, 3, 5, 8, 9}),
+        ("root has registered the job-array task 8.2 for deletion\n", set()),
+        (
+            'root has deleted job-array task 8.7\njob "8" task "9" does not exist\n'
+            "root has registered the job-array task 8.1 for deletion\n",
+            {7},
+        ),
+    ],
+)
+def test_tasks_never_run_those_that_qdel_deleted_at_once(said: str, numbers: set[int]) -> None:
+    """As 8.1.9 printed it."""
+    done = Completed(argv=("qdel",), exit_code=0, stdout=said.encode(), stderr=b"")
+    assert tasks_never_run(done) == numbers

@@ -1,5 +1,6 @@
 """One script, run once for each of many numbers."""
 
+from collections.abc import Set
 from pathlib import Path
 
 from hpcq.schedulers.testing.backend import Backend
@@ -37,9 +38,9 @@ def _tasks(jobs: Jobs, array: str) -> dict[int, Json]:
     return {job["arrayTaskId"]: job for job in tasks if job["arrayJobId"] == array}
 
 
-def _listed_with_its_tasks(jobs: Jobs, array: str) -> None:
+def _listed_with_its_tasks(jobs: Jobs, array: str, numbers: Set[int] = TASKS) -> None:
     """Wait until the queue was asked after the array was submitted."""
-    jobs.wait(array, lambda _: _tasks(jobs, array).keys() == TASKS)
+    jobs.wait(array, lambda _: _tasks(jobs, array).keys() == numbers)
 
 
 def test_an_array_is_a_job_and_so_is_each_of_its_tasks(
@@ -108,6 +109,68 @@ def test_an_array_is_ended_with_all_its_tasks_and_one_task_alone(
     whole = jobs.ended(array)
     assert (whole["state"], whole["failureKind"]) == ("FAILED", "CANCELLED")
     assert not [job for job in _tasks(jobs, array).values() if job["status"] == "RUNNING"]
+
+
+def test_some_tasks_of_an_array_are_ended_together(
+    service: Service, jobs: Jobs, study: Study, backend: Backend
+) -> None:
+    # One at a time: the first runs while the others wait.
+    body = _array(study, "exec sleep 600\n", last=9, maxRunning=1)
+    array = _accepted(service, jobs, backend, body)
+    if array is None:
+        return
+    _listed_with_its_tasks(jobs, array, {1, 3, 5, 7, 9})
+    jobs.running(_id(backend, array, 1))
+    jobs.delete(_id(backend, array, 9))
+    jobs.ended(_id(backend, array, 9))
+    for _ in range(2):
+        answer = service.client.delete(f"/jobs/{array}?tasks=1,3,9")
+        assert answer.status_code == 202, answer.text
+        assert answer.json() == {"detail": f"jobId: {array}, tasks: 1,3,9"}
+    ends = {number: jobs.ended(_id(backend, array, number)) for number in (1, 3, 9)}
+    assert {job["failureKind"] for job in ends.values()} == {"CANCELLED"}
+    assert ends[3]["startTime"] is None
+    jobs.running(_id(backend, array, 5))
+    assert {n: job["status"] for n, job in _tasks(jobs, array).items()} == {
+        5: "RUNNING",
+        7: "START_REQUESTED",
+    }
+    assert jobs.running(array)
+
+
+def test_tasks_that_no_listing_has_shown_yet_are_ended(
+    service: Service, jobs: Jobs, study: Study, backend: Backend
+) -> None:
+    body = _array(study, "exec sleep 600\n", last=4, step=1) | {"hold": True}
+    array = _accepted(service, jobs, backend, body)
+    if array is None:
+        return
+    assert service.client.delete(f"/jobs/{array}?tasks=2-3").status_code == 202
+    for number in (2, 3):
+        assert jobs.ended(_id(backend, array, number))["failureKind"] == "CANCELLED"
+    jobs.polled(2)
+    assert _tasks(jobs, array).keys() == {1, 4}
+
+
+def test_tasks_that_cannot_be_ended_are_refused(
+    service: Service, jobs: Jobs, study: Study, backend: Backend
+) -> None:
+    alone = jobs.submit(study.job(study.script("exec sleep 600\n"), hold=True))
+    no_array = assert_problem(service.client.delete(f"/jobs/{alone}?tasks=1"), 400)
+    assert no_array["field"] == "tasks"
+    array = _accepted(service, jobs, backend, _array(study, "exec sleep 600\n") | {"hold": True})
+    if array is None:
+        return
+    for tasks in ("", "x", "1-", "-1", "1;3", "1,,3", "1-3-5", "all", "[1]", "1:2", "1%2C"):
+        answer = service.client.delete(f"/jobs/{array}?tasks={tasks}")
+        assert assert_problem(answer, 422)["field"] == "tasks", tasks
+    for tasks in ("5-3", "0-999999999"):
+        answer = service.client.delete(f"/jobs/{array}?tasks={tasks}")
+        assert assert_problem(answer, 400)["field"] == "tasks", tasks
+    for tasks in ("2", "1,7", "1-3"):
+        assert_problem(service.client.delete(f"/jobs/{array}?tasks={tasks}"), 404)
+    jobs.polled(2)
+    assert _tasks(jobs, array).keys() == TASKS
 
 
 def test_each_task_writes_files_of_its_own(
