@@ -136,7 +136,6 @@ def _observation(
 ) -> Observation:
     wanted = _task(native_id)
     tasks = _tasks(job, wanted)
-    is_array = wanted is not None or _is_array(job)
     base = _state(native_id, tasks, listed)
     stdout = _output_path(job, "JB_stdout_path_list", "o", native_id)
     joins = _text(job, "JB_merge_stderr") == "true"
@@ -165,8 +164,9 @@ def _observation(
         stdout_path=stdout,
         stderr_path=stdout if joins else _output_path(job, "JB_stderr_path_list", "e", native_id),
         usage=_usage(tasks, now),
-        array_job_id=job_number(native_id) if is_array else None,
+        array_job_id=None if wanted is None else job_number(native_id),
         array_task_id=wanted,
+        is_array=(wanted is None and _is_array(job)) or None,
         depends_on=depends_on or None,
         submission_key=_key(job),
     )

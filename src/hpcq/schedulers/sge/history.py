@@ -86,7 +86,7 @@ class History:
             for seen in missing
             if delay is not None and self.departures.is_due(seen.native_id, asked_at, delay)
         ]
-        late = {seen.array_job_id for seen in missing if seen.array_job_id and seen not in due}
+        late = {seen.array_job_id or seen.native_id for seen in missing if seen not in due}
         return [*ends, *due], unreadable, late
 
     async def find(self, key: SubmissionKey, owner: str | None) -> NativeId | None:

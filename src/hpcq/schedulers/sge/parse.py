@@ -102,15 +102,19 @@ def _observations(number: NativeId, fields: dict[str, str]) -> tuple[Observation
         if word.stage is Stage.DISPATCHING
         else parse_xml_time(fields.get("JAT_start_time")),
         slots=int(fields["slots"]) if fields.get("slots") else None,
-        array_job_id=None if tasks is None else number,
     )
     if tasks is None:
         return (seen,)
     told_apart = _told_apart(tasks)
     if told_apart is None:
-        return (seen,)
+        return (replace(seen, is_array=True),)
     return tuple(
-        replace(seen, native_id=NativeId(f"{number}[{task}]"), array_task_id=task)
+        replace(
+            seen,
+            native_id=NativeId(f"{number}[{task}]"),
+            array_job_id=number,
+            array_task_id=task,
+        )
         for task in told_apart
     )
 
@@ -133,7 +137,11 @@ def _told_apart(tasks: str) -> list[int] | None:
 def with_arrays(observations: Sequence[Observation]) -> list[Observation]:
     """Put one observation for each array beside its tasks, in place of a range of them."""
     result = [seen for seen in observations if not is_whole_array(seen)]
-    for number, parts in tasks_by_array(observations).items():
-        alone = parts[0] if len(parts) == 1 and is_whole_array(parts[0]) else None
-        result.append(alone or replace(summarize_array(number, parts), array_job_id=number))
+    arrays = tasks_by_array(result)
+    for seen in observations:
+        if is_whole_array(seen):
+            arrays.setdefault(seen.native_id, []).append(seen)
+    for number, parts in arrays.items():
+        is_alone = len(parts) == 1 and is_whole_array(parts[0])
+        result.append(parts[0] if is_alone else summarize_array(number, parts))
     return result

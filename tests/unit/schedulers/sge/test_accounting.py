@@ -100,7 +100,7 @@ def test_array_tasks_and_the_array(ended: dict[str, list[Observation]]) -> None:
         "25[3]": 3,
         "25": 1,
     }
-    assert by_id["25"].array_job_id == "25"
+    assert (by_id["25"].array_job_id, by_id["25"].is_array) == (None, True)
 
 
 @pytest.mark.parametrize("case", sorted(p.name for p in (ROOT / "8.1.9").glob("qacct_*")))

@@ -92,7 +92,7 @@ def test_array_and_its_task() -> None:
     listing = parse_qstat_details(output, ids, listed(), NOW)
     whole, task, pending = listing.observations
     assert (pending.state, pending.array_task_id) == (JobState.QUEUED, 5)
-    assert (whole.native_id, whole.array_job_id, whole.array_task_id) == ("39", "39", None)
+    assert (whole.native_id, whole.array_job_id, whole.is_array) == ("39", None, True)
     assert (task.native_id, task.array_job_id, task.array_task_id) == ("39[2]", "39", 2)
 
 

@@ -25,7 +25,7 @@ def test_sge_lists_running_and_pending_jobs() -> None:
     assert {
         name: (seen.native_state, seen.state)
         for name, seen in jobs.items()
-        if seen.array_job_id is None
+        if seen.array_job_id is None and not seen.is_array
     } == {
         "running": ("r", JobState.RUNNING),
         "suspended": ("s", JobState.SUSPENDED),
@@ -63,7 +63,8 @@ def test_array_is_listed_once_besides_its_tasks() -> None:
     assert jobs["39[2]"].array_job_id == "39"
     assert (jobs["39[3]"].state, jobs["39[3]"].array_task_id) == (JobState.QUEUED, 3)
     assert jobs["38"].state is JobState.QUEUED_HELD
-    assert (jobs["39"].is_array, jobs["39"].array_task_id) == (True, None)
+    whole = jobs["39"]
+    assert (whole.is_array, whole.array_job_id, whole.array_task_id) == (True, None, None)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ def test_an_array_is_a_job_and_so_is_each_of_its_tasks(
         jobs.running(_id(backend, array, number))
     found = _tasks(jobs, array)
     assert found.keys() == TASKS
+    assert jobs.listed(f"?arrayJobId={array}").keys() == {job["jobId"] for job in found.values()}
+    assert jobs.read(array)["arrayJobId"] is None
     assert {job["jobId"] for job in found.values()} == {
         _id(backend, array, number) for number in TASKS
     }
