@@ -93,7 +93,6 @@ BACKENDS = {
             accounts=False,
             first_kill_is_term=True,
             kills_orphans=True,
-            conditions=frozenset(),
             obeys_directives=False,
         ),
         SLURM,

@@ -1,6 +1,8 @@
 """The LOCAL backend on a spool of a test's own."""
 
 import asyncio
+import os
+import select
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +16,7 @@ from hpcq.schedulers.local.processes import Process, boot_id
 from hpcq.schedulers.local.settings import LocalSettings
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, eventually
 
-__all__ = ["ENVIRONMENT", "LocalSite", "new_key"]
+__all__ = ["ENVIRONMENT", "LocalSite", "gone", "new_key"]
 
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -28,6 +30,22 @@ ENVIRONMENT = {
 
 def new_key() -> SubmissionKey:
     return SubmissionKey.for_uid(JobUid.new())
+
+
+async def gone(pid: int) -> None:
+    """Wait until a process has ended."""
+    await asyncio.to_thread(_wait_for_end, pid)
+
+
+def _wait_for_end(pid: int) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    with open(descriptor, "rb"):
+        assert select.select([descriptor], [], [], PATIENCE_SECONDS)[0], (
+            f"process {pid} never ended"
+        )
 
 
 class LocalSite:

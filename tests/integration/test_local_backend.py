@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import select
 import shutil
 import signal
 import socket
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from tests.integration.local_site import ENVIRONMENT, LocalSite, new_key
+from tests.integration.local_site import ENVIRONMENT, LocalSite, gone, new_key
 from tests.submitting import submit_to
 
 from hpcq.domain.actions import Action
@@ -32,7 +31,7 @@ from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 from hpcq.schedulers.local import processes
 from hpcq.schedulers.local.settings import LocalSettings
 from hpcq.schedulers.local.spool import NothingWritten
-from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, eventually
+from hpcq.schedulers.testing.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -47,22 +46,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 
 def shepherd_of(site: LocalSite, job: Observation) -> int:
     return site.shepherd(job.native_id).pid
-
-
-async def gone(pid: int) -> None:
-    """Wait until a process has ended."""
-    await asyncio.to_thread(_wait_for_end, pid)
-
-
-def _wait_for_end(pid: int) -> None:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    with open(descriptor, "rb"):
-        assert select.select([descriptor], [], [], PATIENCE_SECONDS)[0], (
-            f"process {pid} never ended"
-        )
 
 
 def alive(*pids: int) -> list[int]:

@@ -128,6 +128,35 @@ def test_a_stop_leaves_jobs_alone(start_service: Callable[..., Service], study: 
     _assert_true_endings(Jobs(service), ids)
 
 
+def test_dependencies_survive_and_are_decided_by_what_happened_meanwhile(
+    start_service: Callable[..., Service], study: Study
+) -> None:
+    service = start_service()
+    jobs = Jobs(service)
+    body = ": > started\nuntil [ -e go ]; do sleep 0.1; done\n: > finished\nexit 3\n"
+    first = jobs.submit(study.job(study.script(body)))
+    script = study.script('echo "$1" >> ran\n', "second.sh")
+
+    def after(other: str, condition: str) -> str:
+        depends_on = [{"jobId": other, "condition": condition}]
+        return jobs.submit(study.job(script, args=[condition], dependsOn=depends_on))
+
+    until_there(study.directory / "started")
+    good, vain = after(first, "failure"), after(first, "success")
+    behind, last = after(vain, "success"), after(vain, "any")
+    service.kill9()
+    (study.directory / "go").touch()
+    until_there(study.directory / "finished")
+    service.start()
+    jobs = Jobs(service)
+    assert [jobs.ended(job_id)["state"] for job_id in (good, last)] == ["DONE", "DONE"]
+    for job_id in (vain, behind):
+        job = jobs.ended(job_id)
+        assert (job["failureKind"], job["startTime"]) == ("CANCELLED", None)
+        assert job["reasonCode"] == "DEPENDENCY_NEVER_SATISFIED"
+    assert sorted((study.directory / "ran").read_text().split()) == ["any", "failure"]
+
+
 DIES_BEFORE_THE_SPOOL = """\
 import os, signal
 from pathlib import Path

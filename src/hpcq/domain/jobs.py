@@ -39,6 +39,12 @@ class DependencyCondition(StrEnum):
     STARTED = "started"
     """Met once the other job runs or has ended."""
 
+    def is_met_by(self, end: JobState) -> bool:
+        """Return whether a job that ended in this state meets it; if not, it never will."""
+        if self is DependencyCondition.SUCCESS:
+            return end is JobState.DONE
+        return self is not DependencyCondition.FAILURE or end is JobState.FAILED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependency:

@@ -48,6 +48,7 @@ from hpcq.schedulers.local.job import (
     build_usage,
     file_name,
     finished_job,
+    is_local,
 )
 from hpcq.schedulers.local.processes import boot_id as read_boot_id
 from hpcq.schedulers.local.settings import LocalSettings
@@ -59,6 +60,7 @@ _BUILT_ON_THE_LOOP = 50
 
 _FIELDS = frozenset(
     {
+        "depends_on",
         "environment",
         "exclusive",
         "hold",
@@ -172,7 +174,7 @@ class LocalBackend:
         return Listing(observations=[job.observe(site) for job in self._engine.jobs.values()])
 
     async def history(self, ids: Sequence[NativeId]) -> Listing:
-        numbers = [number for number in map(_number, ids) if number is not None]
+        numbers = [int(native_id) for native_id in ids if is_local(native_id)]
         rows = await self._engine.spool.finished(numbers)
 
         def build() -> Listing:
@@ -181,7 +183,7 @@ class LocalBackend:
         return build() if len(rows) <= _BUILT_ON_THE_LOOP else await asyncio.to_thread(build)
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:
-        jobs = [job for job in map(self._job, ids) if job is not None]
+        jobs = [job for job in map(self._engine.job, ids) if job is not None]
         running = [job for job in jobs if job.phase == Phase.DISPATCHED]
         samples = await self._engine.runs.samples(running) if running else []
         usages = {j.number: build_usage(s) for j, s in zip(running, samples, strict=True)}
@@ -206,7 +208,7 @@ class LocalBackend:
         return await self._engine.spool.forget(before.timestamp())
 
     async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
-        job = self._job(native_id)
+        job = self._engine.job(native_id)
         if job is None:
             await self._require_finished(native_id)
             return False
@@ -251,12 +253,8 @@ class LocalBackend:
         except AccountUnusable as error:
             raise InvalidSpec(str(error)) from None
 
-    def _job(self, native_id: NativeId) -> LocalJob | None:
-        number = _number(native_id)
-        return None if number is None else self._engine.jobs.get(number)
-
     async def _waiting(self, native_id: NativeId, run_as: str | None) -> LocalJob:
-        job = self._job(native_id)
+        job = self._engine.job(native_id)
         if job is None:
             await self._require_finished(native_id)
             raise SchedulerError(f"Job {native_id} has ended.")
@@ -269,8 +267,7 @@ class LocalBackend:
             raise NotAuthorized(f"Job {job.number} belongs to {owner!r}, not to {name!r}.")
 
     async def _require_finished(self, native_id: NativeId) -> None:
-        number = _number(native_id)
-        if number is None or not await self._engine.spool.finished([number]):
+        if not is_local(native_id) or not await self._engine.spool.finished([int(native_id)]):
             raise JobNotFound(native_id)
 
 
@@ -324,8 +321,3 @@ def _check_text(field: str, texts: Iterable[str]) -> None:
             raise InvalidSpec(
                 f"{text!r} holds a NUL or a character that no program can be given.", field=field
             )
-
-
-def _number(native_id: NativeId) -> int | None:
-    """Return the number in a job's id; None for an id that LOCAL never gives."""
-    return int(native_id) if native_id.isdecimal() and not native_id.startswith("0") else None

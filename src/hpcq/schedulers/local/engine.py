@@ -14,14 +14,16 @@ from typing import Any, TypeVar
 import structlog
 
 from hpcq.domain.errors import SchedulerError, SchedulerUnavailable
-from hpcq.domain.jobs import JobSpec, SubmissionKey
+from hpcq.domain.jobs import DependencyCondition, JobSpec, NativeId, SubmissionKey
+from hpcq.domain.states import JobState
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.local.accounts import AccountUnusable
+from hpcq.schedulers.local.dependencies import Dependents
 from hpcq.schedulers.local.files import Result, ShepherdStart
-from hpcq.schedulers.local.job import LocalJob, Phase, SpoolRow, spec_to_json
+from hpcq.schedulers.local.job import LocalJob, Phase, SpoolRow, end_of, is_local, spec_to_json
 from hpcq.schedulers.local.processes import Process, send
 from hpcq.schedulers.local.queue import JobQueue
-from hpcq.schedulers.local.recovery import never_started
+from hpcq.schedulers.local.recovery import never_started, waited_in_vain
 from hpcq.schedulers.local.runs import Runs
 from hpcq.schedulers.local.settings import LocalSettings
 from hpcq.schedulers.local.spool import NothingWritten, Spool
@@ -53,6 +55,7 @@ class Engine:
         self.runs = Runs(directory, options, settings.cancel_grace_seconds)
         self._boot_id = boot_id
         self._queue = JobQueue(settings.internal_scheduler_max_slots)
+        self._dependents = Dependents()
         self._holding: dict[int, LocalJob] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake: Callable[[], None] = lambda: None
@@ -99,6 +102,15 @@ class Engine:
         """
         if self._problem is not None:
             raise NothingWritten(self._problem)
+
+    def job(self, native_id: NativeId) -> LocalJob | None:
+        """Return a job that is not over; None for any other."""
+        return self.jobs.get(int(native_id)) if is_local(native_id) else None
+
+    def has_started(self, native_id: NativeId) -> bool:
+        """Return whether a job that is not over has begun."""
+        job = self.job(native_id)
+        return job is not None and job.shepherd is not None
 
     async def stop(self) -> None:
         """Leave the spool; jobs go on. Harmless when repeated."""
@@ -208,6 +220,8 @@ class Engine:
         job.started, job.shepherd = started, Process(started["pid"], started["start_ticks"])
         job.start_time, job.began = started["start_time"], started.get("began")
         self._publish(job)
+        for other in self._dependents.on_start(job.native_id):
+            self._let_go(other)
         try:
             self.runs.watch(job.shepherd, lambda: self._on_shepherd_ended(job))
         except OSError:
@@ -223,6 +237,8 @@ class Engine:
     async def _finish(self, job: LocalJob, result: Result | None) -> None:
         result = result or await self._result(job)
         del self._holding[job.number]
+        # Before its slots are given to others; after a crash its result is the same.
+        self._decide(job.native_id, end_of(result))
         self._dispatch_soon()
         while True:
             try:
@@ -232,7 +248,7 @@ class Engine:
                 await asyncio.sleep(_PAUSE_SECONDS)
             else:
                 break
-        self._remove(job)
+        self._remove(job, result)
         await self.runs.remove(job)
 
     async def _result(self, job: LocalJob) -> Result:
@@ -271,9 +287,19 @@ class Engine:
         self.check()
         phase = Phase.HELD if spec.hold else Phase.QUEUED
         now = time.time()
-        number, is_new = await self.spool.add(key, spec_to_json(spec), script, now, phase)
-        if is_new:
-            self._add(LocalJob(number=number, key=key, spec=spec, submitted=now, phase=phase))
+        added = await self.spool.add(key, spec_to_json(spec), script, now, phase, spec.depends_on)
+        number = added.number
+        if added.is_new:
+            job = LocalJob(number=number, key=key, spec=spec, submitted=now, phase=phase)
+            # Nothing has happened since the spool answered: a job that was not over then is not
+            # over here, and tells its end to this one.
+            job.waits_for = tuple(
+                one
+                for one in added.waits_for
+                if one.condition is not DependencyCondition.STARTED
+                or not self.has_started(one.native_id)
+            )
+            self._add(job)
             self._wake()
             self._dispatch_soon()
         return number
@@ -291,7 +317,7 @@ class Engine:
     def _set_phase(self, job: LocalJob, phase: str) -> None:
         self._queue.discard(job)
         job.phase = phase
-        if phase == Phase.QUEUED:
+        if phase == Phase.QUEUED and not job.waits_for:
             self._queue.add(job)
         self._publish(job)
         self._dispatch_soon()
@@ -308,41 +334,85 @@ class Engine:
             self._publish(job)
             self.runs.request_end(job)
             return False
+        await self._end_unstarted(job, never_started())
+        return True
+
+    async def _end_unstarted(self, job: LocalJob, result: Result) -> None:
         self._queue.discard(job)
         job.is_ending = True
         self._publish(job)
         self._dispatch_soon()
         try:
-            await self.spool.finish(job.number, never_started())
+            await self.spool.finish(job.number, result)
         except SchedulerUnavailable:
             job.is_ending = False
             self._set_phase(job, job.phase)
             raise
-        self._remove(job)
-        return True
+        self._remove(job, result)
+
+    async def _end_in_vain(self, job: LocalJob, result: Result) -> None:
+        while True:
+            if not job.is_ending:
+                with contextlib.suppress(SchedulerUnavailable):
+                    await self._end_unstarted(job, result)
+            if job.number not in self.jobs:
+                return
+            # The disk is full, or somebody cancels the job at this moment.
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     # After a restart
 
     async def _recover(self, rows: Sequence[SpoolRow]) -> None:
-        for job, found in await self.runs.recover(rows, self._boot):
+        recovered = await self.runs.recover(rows, self._boot)
+        active = {job.native_id for job, _ in recovered}
+        others = {one.native_id for job, _ in recovered for one in job.spec.depends_on}
+        ends = await self.spool.ends(sorted(others - active))
+        known = active | ends.keys()
+        for job, found in recovered:
             if found is None:
+                # A job that the spool has forgotten ended as it had to, or this one had ended too.
+                job.waits_for = tuple(d for d in job.spec.depends_on if d.native_id in known)
                 self._add(job)
+        for job, found in recovered:
+            if found is None:
                 continue
             self.jobs[job.number] = self._holding[job.number] = job
             if found.started is not None and found.result is None:
                 self._watch(job, found.started)
             else:
                 self._on_shepherd_ended(job, found.result)
+        for native_id, end in ends.items():
+            if end is not None:
+                self._decide(native_id, end)
         await self.runs.keep_only(self._holding.values())
 
     def _add(self, job: LocalJob) -> None:
         self.jobs[job.number] = job
-        if job.phase == Phase.QUEUED:
+        self._dependents.add(job)
+        if job.phase == Phase.QUEUED and not job.waits_for:
             self._queue.add(job)
 
-    def _remove(self, job: LocalJob) -> None:
+    def _remove(self, job: LocalJob, result: Result) -> None:
         del self.jobs[job.number]
+        self._dependents.discard(job)
+        self._decide(job.native_id, end_of(result))
         self._wake()
+
+    def _decide(self, native_id: NativeId, end: JobState) -> None:
+        """Let those jobs go that waited for this end, and end those that can never start now."""
+        if self._is_stopped:
+            # The next start does so.
+            return
+        decided = self._dependents.on_end(native_id, end)
+        for job in decided.free:
+            self._let_go(job)
+        for job, dependency in decided.in_vain:
+            self._spawn(self._end_in_vain(job, waited_in_vain(dependency)))
+
+    def _let_go(self, job: LocalJob) -> None:
+        """Let a job start that has waited for others."""
+        if not job.is_ending:
+            self._set_phase(job, job.phase)
 
     def _publish(self, job: LocalJob) -> None:
         job.changed()

@@ -108,7 +108,11 @@ class Sample(TypedDict):
 
 
 class Result(TypedDict):
-    """The end of a job; ``failure_kind`` is a `hpcq.domain.states.FailureKind` or None."""
+    """The end of a job.
+
+    ``failure_kind`` is a `hpcq.domain.states.FailureKind` or None; ``reason_code`` is a
+    `hpcq.domain.states.ReasonCode`, never given by a shepherd.
+    """
 
     exit_code: int | None
     exit_signal: int | None
@@ -117,6 +121,7 @@ class Result(TypedDict):
     start_time: float | None
     end_time: float
     usage: Sample | None
+    reason_code: NotRequired[str]
 
 
 class Report(TypedDict, total=False):

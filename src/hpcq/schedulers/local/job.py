@@ -4,10 +4,20 @@ import asyncio
 import json
 import os
 import re
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import cast
 
-from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey, Usage
+from hpcq.domain.jobs import (
+    Dependency,
+    DependencyCondition,
+    JobSpec,
+    JobUid,
+    NativeId,
+    Observation,
+    SubmissionKey,
+    Usage,
+)
 from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 from hpcq.domain.units import from_epoch
 from hpcq.schedulers.local.files import Result, Sample, ShepherdStart
@@ -20,8 +30,10 @@ __all__ = [
     "Site",
     "SpoolRow",
     "build_usage",
+    "end_of",
     "file_name",
     "finished_job",
+    "is_local",
     "output_paths",
     "spec_from_json",
     "spec_to_json",
@@ -86,6 +98,7 @@ class LocalJob:
         overtaken: the number of later jobs that started before it.
         note: the reason why it does not start, or end, although it could, or why it was held.
         note_code: the same for a program, of a queued job.
+        waits_for: those of its dependencies that are still to be met.
     """
 
     number: int
@@ -106,6 +119,7 @@ class LocalJob:
     stopped: int = 0
     note: str | None = None
     note_code: ReasonCode | None = None
+    waits_for: tuple[Dependency, ...] = ()
     _observation: Observation | None = field(default=None, repr=False)
 
     @classmethod
@@ -119,6 +133,11 @@ class LocalJob:
             phase=row.phase,
             attempt=row.attempt,
         )
+
+    @property
+    def native_id(self) -> NativeId:
+        """Its id outside of this package."""
+        return NativeId(str(self.number))
 
     @property
     def run_name(self) -> str:
@@ -142,6 +161,7 @@ class LocalJob:
                 reason_code=code,
                 start_time=from_epoch(self.start_time),
                 hosts=(site.host,) if self.phase == Phase.DISPATCHED else None,
+                depends_on=_ids(self.waits_for or self.spec.depends_on),
             )
         return self._observation
 
@@ -155,6 +175,11 @@ class LocalJob:
             return JobState.QUEUED_HELD, leaving, "held", reason, code
         if self.phase == Phase.QUEUED:
             slots = self.spec.slots
+            if self.waits_for:
+                others = ", ".join(_ids(self.waits_for) or ())
+                reason = f"It waits for other jobs: {others}."
+                code = ReasonCode.WAITING_FOR_DEPENDENCY
+                return JobState.QUEUED, leaving, "waiting", reason, code
             if self.note:
                 return JobState.QUEUED, leaving, "queued", self.note, self.note_code
             free = f"It waits for {slots} free slot{'s' if slots > 1 else ''}."
@@ -170,18 +195,25 @@ class LocalJob:
         return JobState.RUNNING, None, "running", None, None
 
 
+def end_of(result: Result) -> JobState:
+    """Return the state of a finished job."""
+    return JobState.DONE if result["failure_kind"] is None else JobState.FAILED
+
+
 def finished_job(row: SpoolRow, site: Site) -> Observation:
     """Return a finished job as the service sees it."""
     result = cast(Result, json.loads(row.result or "{}"))
     kind = result["failure_kind"]
     began = result["start_time"]
+    code = result.get("reason_code")
     return replace(
         _build_observation(
             row.id, SubmissionKey(row.key), spec_from_json(row.spec), row.submitted, site
         ),
-        state=JobState.DONE if kind is None else JobState.FAILED,
+        state=end_of(result),
         native_state="finished",
         state_reason=result["reason"],
+        reason_code=None if code is None else ReasonCode(code),
         failure_kind=None if kind is None else FailureKind(kind),
         exit_code=result["exit_code"],
         exit_signal=result["exit_signal"],
@@ -190,6 +222,11 @@ def finished_job(row: SpoolRow, site: Site) -> Observation:
         hosts=None if began is None else (site.host,),
         usage=build_usage(result["usage"]),
     )
+
+
+def is_local(native_id: NativeId) -> bool:
+    """Return whether an id has the form in which LOCAL gives them."""
+    return native_id.isdecimal() and not native_id.startswith("0")
 
 
 def build_usage(sample: Sample | None) -> Usage | None:
@@ -210,15 +247,23 @@ def build_usage(sample: Sample | None) -> Usage | None:
 def spec_to_json(spec: JobSpec) -> str:
     """Return a spec as JSON; bytes that are not UTF-8 stay as they are."""
     content = {field.name: getattr(spec, field.name) for field in fields(spec)}
-    return json.dumps({**content, "environment": dict(spec.environment), "outputs": None})
+    content["environment"] = dict(spec.environment)
+    content["depends_on"] = [asdict(dependency) for dependency in spec.depends_on]
+    return json.dumps({**content, "outputs": None})
 
 
 def spec_from_json(text: str) -> JobSpec:
     """Return the spec that `spec_to_json` wrote."""
     content = json.loads(text)
     content["args"] = tuple(content["args"])
-    # No job of this scheduler waits for another one.
-    content["depends_on"] = ()
+    content["depends_on"] = tuple(
+        Dependency(
+            native_id=NativeId(one["native_id"]),
+            uid=JobUid(one["uid"]),
+            condition=DependencyCondition(one["condition"]),
+        )
+        for one in content["depends_on"]
+    )
     # LOCAL knows neither features of nodes, nor mails, nor options.
     content["constraints"] = content["mail_on"] = content["options"] = ()
     return JobSpec(**content)
@@ -243,8 +288,14 @@ def _build_observation(
         memory_limit_bytes=spec.memory_limit_bytes,
         stdout_path=stdout_path,
         stderr_path=stderr_path,
+        depends_on=_ids(spec.depends_on),
         submission_key=key,
     )
+
+
+def _ids(dependencies: Sequence[Dependency]) -> tuple[NativeId, ...] | None:
+    """Return the jobs that another depends on, each once; None for none."""
+    return tuple(dict.fromkeys(one.native_id for one in dependencies)) or None
 
 
 def output_paths(number: int, spec: JobSpec) -> tuple[str, str]:

@@ -4,7 +4,8 @@ import signal
 import time
 from collections.abc import Callable, Collection
 
-from hpcq.domain.states import FailureKind
+from hpcq.domain.jobs import Dependency
+from hpcq.domain.states import FailureKind, ReasonCode
 from hpcq.schedulers.local.cgroup import JobCgroup
 from hpcq.schedulers.local.files import Result, Sample, ShepherdStart
 from hpcq.schedulers.local.processes import (
@@ -17,7 +18,7 @@ from hpcq.schedulers.local.processes import (
 )
 from hpcq.schedulers.local.report import JobReport
 
-__all__ = ["end_without_result", "lost", "never_started"]
+__all__ = ["end_without_result", "lost", "never_started", "waited_in_vain"]
 
 _PATIENCE_SECONDS = 10.0
 _KILL_AGAIN_SECONDS = 0.02
@@ -61,6 +62,17 @@ def never_started() -> Result:
         end_time=time.time(),
         usage=None,
     )
+
+
+def waited_in_vain(dependency: Dependency) -> Result:
+    """Return the result of a job with a dependency that can never be met any more."""
+    result = never_started()
+    result["reason"] = (
+        "It was cancelled before it started: it depends on the condition "
+        f"{dependency.condition.value!r} of the job {dependency.native_id}, which ended otherwise."
+    )
+    result["reason_code"] = ReasonCode.DEPENDENCY_NEVER_SATISFIED.value
+    return result
 
 
 def lost(

@@ -13,17 +13,20 @@ import json
 import os
 import signal
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from hpcq.domain.errors import SchedulerUnavailable
+from hpcq.domain.jobs import Dependency, NativeId
+from hpcq.domain.states import JobState
+from hpcq.schedulers.local.dependencies import still_to_come
 from hpcq.schedulers.local.files import Result, ShepherdStart
-from hpcq.schedulers.local.job import SpoolRow
+from hpcq.schedulers.local.job import Phase, SpoolRow, end_of
 from hpcq.schedulers.local.processes import holders, is_stopped, send
 
-__all__ = ["NothingWritten", "Spool"]
+__all__ = ["Added", "NothingWritten", "Spool"]
 
 _T = TypeVar("_T")
 _Step = Callable[[sqlite3.Connection], _T]
@@ -58,6 +61,20 @@ class NothingWritten(SchedulerUnavailable):
     """The disk is full, and the step was certainly not written."""
 
     reached_scheduler = False
+
+
+class Added(NamedTuple):
+    """The answer of the spool to a job that was to be added.
+
+    Attributes:
+        number: its number, or that of the job that has its key.
+        is_new: whether it was added.
+        waits_for: those of its dependencies that are still to be met, if it was added.
+    """
+
+    number: int
+    is_new: bool
+    waits_for: tuple[Dependency, ...] = ()
 
 
 class Spool:
@@ -148,20 +165,32 @@ class Spool:
             self._lock = None
 
     async def add(
-        self, key: str, spec: str, script: bytes, submitted: float, phase: str
-    ) -> tuple[int, bool]:
-        """Add a job; return its number, or that of the one with this key, and whether it is new."""
+        self,
+        key: str,
+        spec: str,
+        script: bytes,
+        submitted: float,
+        phase: str,
+        depends_on: Sequence[Dependency] = (),
+    ) -> Added:
+        """Add a job, unless there is one with its key.
 
-        def step(connection: sqlite3.Connection) -> tuple[int, bool]:
+        Raises:
+            InvalidSpec: it depends on a job that is not known, or that did not end as required.
+        """
+
+        def step(connection: sqlite3.Connection) -> Added:
             known = connection.execute("SELECT id FROM job WHERE key = ?", (key,)).fetchone()
             if known is not None:
-                return int(known[0]), False
+                return Added(int(known[0]), is_new=False)
+            ends = _ends(connection, [one.native_id for one in depends_on])
+            waits_for = still_to_come(depends_on, ends)
             number = connection.execute(
                 "INSERT INTO job (key, phase, submitted, spec) VALUES (?, ?, ?, ?)",
                 (key, phase, submitted, spec),
             ).lastrowid
             connection.execute("INSERT INTO script VALUES (?, ?)", (number, script))
-            return int(number or 0), True
+            return Added(int(number or 0), True, waits_for)
 
         return await self._do(step)
 
@@ -227,6 +256,10 @@ class Spool:
             return rows
 
         return await self._do(step)
+
+    async def ends(self, ids: Sequence[NativeId]) -> dict[NativeId, JobState | None]:
+        """Return how jobs ended, None for one that is not over; unknown ones are absent."""
+        return await self._do(lambda connection: _ends(connection, ids)) if ids else {}
 
     async def forget(self, before: float) -> int:
         """Delete some of the jobs that ended before a moment; return their number, 0 at the end.
@@ -334,6 +367,18 @@ def _connect(path: Path) -> sqlite3.Connection:
         steps = _SCHEMA if version == 0 else _UPGRADE
         connection.executescript(f"BEGIN; {steps} PRAGMA user_version = {_VERSION}; COMMIT;")
     return connection
+
+
+def _ends(
+    connection: sqlite3.Connection, ids: Iterable[NativeId]
+) -> dict[NativeId, JobState | None]:
+    query = "SELECT phase, result FROM job WHERE id = ?"
+    found = {native_id: connection.execute(query, (native_id,)).fetchone() for native_id in ids}
+    return {
+        native_id: end_of(json.loads(row[1])) if row[0] == Phase.FINISHED else None
+        for native_id, row in found.items()
+        if row is not None
+    }
 
 
 def _set_result(future: asyncio.Future[object], result: object) -> None:

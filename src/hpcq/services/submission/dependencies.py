@@ -5,15 +5,10 @@ from dataclasses import dataclass, replace
 
 from hpcq.domain.errors import InvalidSpec, JobNotFound, WrongState
 from hpcq.domain.jobs import Dependency, DependencyCondition, JobRecord, JobSpec, JobUid
-from hpcq.domain.states import JobState
 
 __all__ = ["DependencyRequest", "resolve", "still_to_come"]
 
 _FIELD = "dependsOn"
-_NEEDED = {
-    DependencyCondition.SUCCESS: JobState.DONE,
-    DependencyCondition.FAILURE: JobState.FAILED,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +85,7 @@ def _is_open(record: JobRecord, condition: DependencyCondition) -> bool:
     """
     if not record.state.is_final:
         return True
-    if _NEEDED.get(condition, record.state) is not record.state:
+    if not condition.is_met_by(record.state):
         raise InvalidSpec(
             f"The job {record.native_id or record.uid} is {record.state}: a job that waits for its "
             f"{condition} would never start.",

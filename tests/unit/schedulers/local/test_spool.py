@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from hpcq.domain.errors import SchedulerUnavailable
+from hpcq.domain.errors import InvalidSpec, SchedulerUnavailable
+from hpcq.domain.jobs import Dependency, DependencyCondition, JobUid, NativeId
+from hpcq.domain.states import JobState
 from hpcq.schedulers.local.files import Result, ShepherdStart
 from hpcq.schedulers.local.job import Phase
-from hpcq.schedulers.local.spool import NothingWritten, Spool
+from hpcq.schedulers.local.spool import Added, NothingWritten, Spool
 
 STARTED = ShepherdStart(pid=7, start_ticks=8, boot_id="boot", start_time=9.0)
 
@@ -47,8 +49,7 @@ def delete_all(path: Path) -> None:
 
 
 async def add(spool: Spool, key: str, phase: str = Phase.QUEUED) -> int:
-    number, _ = await spool.add(key, "{}", b"#!/bin/sh\n", 1.0, phase)
-    return number
+    return (await spool.add(key, "{}", b"#!/bin/sh\n", 1.0, phase)).number
 
 
 def test_numbers_never_repeat_even_when_all_jobs_are_deleted(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_a_key_is_added_once(tmp_path: Path) -> None:
         taken = await asyncio.gather(
             *(spool.add("k", "{}", b"", 1.0, Phase.QUEUED) for _ in range(5))
         )
-        assert sorted(taken) == [(1, False)] * 4 + [(1, True)]
+        assert sorted(taken) == [Added(1, is_new=False)] * 4 + [Added(1, is_new=True)]
         assert await spool.find("k") == 1
         assert await spool.find("other") is None
 
@@ -98,6 +99,31 @@ def test_a_finished_job_is_read_by_number_and_not_at_the_start(tmp_path: Path) -
         await spool.close()
 
     asyncio.run(reopened())
+
+
+def test_a_job_is_added_with_what_it_waits_for_or_refused(tmp_path: Path) -> None:
+    def on(number: int) -> Dependency:
+        return Dependency(
+            native_id=NativeId(str(number)), uid=JobUid.new(), condition=DependencyCondition.SUCCESS
+        )
+
+    async def work(spool: Spool) -> None:
+        await add(spool, "a")
+        await add(spool, "b")
+        await spool.finish(1, ended(2.0))
+        ids = [NativeId("1"), NativeId("2"), NativeId("3")]
+        assert await spool.ends(ids) == {"1": JobState.DONE, "2": None}
+        needs = [on(1), on(2)]
+        added = await spool.add("c", "{}", b"", 1.0, Phase.QUEUED, needs)
+        assert added == Added(3, is_new=True, waits_for=(needs[1],))
+        with pytest.raises(InvalidSpec):
+            await spool.add("d", "{}", b"", 1.0, Phase.QUEUED, [on(9)])
+        assert await spool.find("d") is None
+        # The job with this key was taken when it could still start.
+        again = await spool.add("c", "{}", b"", 1.0, Phase.QUEUED, [on(9)])
+        assert again == Added(3, is_new=False)
+
+    with_spool(tmp_path, work)
 
 
 def test_a_step_that_fails_fails_those_that_share_its_transaction_only(tmp_path: Path) -> None:
