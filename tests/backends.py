@@ -91,6 +91,7 @@ BACKENDS = {
         Backend(
             name="LOCAL",
             accounts=False,
+            actions=frozenset({Action.HOLD, Action.RELEASE, Action.SIGNAL}),
             first_kill_is_term=True,
             kills_orphans=True,
             obeys_directives=False,

@@ -21,7 +21,7 @@ from tests.accounts import Account, make_folder, run_as
 from tests.integration.local_site import LocalSite, new_key
 from tests.submitting import submit_to
 
-from hpcq.domain.actions import Action
+from hpcq.domain.actions import Action, Signal
 from hpcq.domain.errors import InvalidSpec, NotAuthorized, SchedulerUnavailable
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
@@ -314,6 +314,13 @@ async def test_job_of_account_is_cancelled_with_all_its_processes(
     assert identify(below) is None
 
 
+async def test_job_of_account_is_sent_signals(site: LocalSite, ana: Account) -> None:
+    native_id = await submit(site, ana, "trap 'exit 5' USR1; echo > ready; sleep 600 & wait\n")
+    await site.file("ready")
+    await site.backend.act(Action.SIGNAL, native_id, ana.pw_name, Signal.USR1)
+    assert (await site.ended(native_id)).exit_code == 5
+
+
 async def test_job_of_account_leaves_no_process_behind(site: LocalSite, ana: Account) -> None:
     job = await run(site, ana, "setsid env -i sleep 600 & echo $! > left\n")
     assert job.state is JobState.DONE
@@ -586,6 +593,7 @@ async def test_job_of_another_account_is_left_alone(
     for act in (
         partial(site.backend.act, Action.RELEASE),
         partial(site.backend.act, Action.HOLD),
+        partial(site.backend.act, Action.SIGNAL, signal=Signal.KILL),
         site.backend.cancel,
     ):
         with pytest.raises(NotAuthorized, match=f"belongs to '{ana.pw_name}'"):

@@ -81,6 +81,27 @@ def test_a_job_of_the_dead_service_can_be_cancelled(
     assert list(study.directory.glob("finished-*")) == []
 
 
+def test_a_signal_that_the_dead_service_took_arrives_once(
+    start_service: Callable[..., Service], study: Study
+) -> None:
+    service = start_service()
+    jobs = Jobs(service)
+    script = study.script(
+        "trap 'echo got >> got' USR1\n: > ready\nuntil [ -e go ]; do sleep 0.1; done\n"
+    )
+    job_id = jobs.submit(study.job(script))
+    until_there(study.directory / "ready")
+    jobs.running(job_id)
+    answer = service.client.post(f"/jobs/{job_id}/signal", json={"signal": "USR1"})
+    assert answer.status_code == 202
+    service.kill9()
+    service.start()
+    until_there(study.directory / "got")
+    (study.directory / "go").touch()
+    assert Jobs(service).ended(job_id)["state"] == "DONE"
+    assert (study.directory / "got").read_text() == "got\n"
+
+
 def test_queued_jobs_survive_and_run_in_their_order(
     start_service: Callable[..., Service], study: Study
 ) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from signal import Signals
 
 from hpcq import __version__
 from hpcq.domain.actions import Action, Signal
@@ -16,9 +17,9 @@ from hpcq.domain.errors import (
     InvalidSpec,
     JobNotFound,
     NotAuthorized,
-    SchedulerError,
     SchedulerUnavailable,
     UnsupportedCapability,
+    WrongState,
 )
 from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
@@ -76,7 +77,7 @@ _FIELDS = frozenset(
 _CAPABILITIES = Capabilities(
     id_forms=(IdForm(re.compile(r"([0-9]+)")),),
     fields=_FIELDS,
-    actions=frozenset({Action.HOLD, Action.RELEASE}),
+    actions=frozenset({Action.HOLD, Action.RELEASE, Action.SIGNAL}),
     accounting=True,
     memory_enforced=True,
     absence_is_certain=True,
@@ -222,10 +223,17 @@ class LocalBackend:
         run_as: str | None = None,
         signal: Signal | None = None,
     ) -> None:
+        job = self._engine.job(native_id)
+        if job is None:
+            await self._require_finished(native_id)
+            raise WrongState(f"Job {native_id} has ended.")
+        self._require_owner(job, run_as)
         if action is Action.HOLD:
-            await self._engine.hold(await self._waiting(native_id, run_as))
+            await self._engine.hold(job)
         elif action is Action.RELEASE:
-            await self._engine.release(await self._waiting(native_id, run_as))
+            await self._engine.release(job)
+        elif signal is not None:
+            await self._engine.send_signal(job, Signals[f"SIG{signal}"])
 
     async def queues(self) -> Sequence[Queue]:
         used = self._engine.slots_used
@@ -252,14 +260,6 @@ class LocalBackend:
             await self._engine.runs.check_account(name)
         except AccountUnusable as error:
             raise InvalidSpec(str(error)) from None
-
-    async def _waiting(self, native_id: NativeId, run_as: str | None) -> LocalJob:
-        job = self._engine.job(native_id)
-        if job is None:
-            await self._require_finished(native_id)
-            raise SchedulerError(f"Job {native_id} has ended.")
-        self._require_owner(job, run_as)
-        return job
 
     def _require_owner(self, job: LocalJob, name: str | None) -> None:
         owner = job.spec.run_as or self._site.owner

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from hpcq.domain.errors import SchedulerError, SchedulerUnavailable
+from hpcq.domain.errors import SchedulerUnavailable, WrongState
 from hpcq.domain.jobs import DependencyCondition, JobSpec, NativeId, SubmissionKey
 from hpcq.domain.states import JobState
 from hpcq.schedulers.base import SchedulerOptions
@@ -136,16 +136,30 @@ class Engine:
         """Keep a queued job from starting.
 
         Raises:
-            SchedulerError: it has started.
+            WrongState: it has started, or is cancelled.
         """
-        if job.phase == Phase.DISPATCHED or job.is_ending:
-            raise SchedulerError(f"Job {job.number} has started and can no longer be held.")
+        _check_waits(job)
         await self._complete(self._move(job, Phase.HELD))
 
     async def release(self, job: LocalJob) -> None:
-        """Let a held job start, at the place in the queue that it had."""
-        if job.phase == Phase.HELD and not job.is_ending:
+        """Let a held job start, at the place in the queue that it had.
+
+        Raises:
+            WrongState: it has started, or is cancelled.
+        """
+        _check_waits(job)
+        if job.phase == Phase.HELD:
             await self._complete(self._move(job, Phase.QUEUED))
+
+    async def send_signal(self, job: LocalJob, number: signal.Signals) -> None:
+        """Send a signal to all processes of a job that runs.
+
+        Raises:
+            WrongState: it does not run.
+            SchedulerUnavailable: it cannot be reached now.
+        """
+        await _check_runs(job)
+        self.runs.send_signal(job, number)
 
     async def cancel(self, job: LocalJob) -> bool:
         """End a job: at once if it has not started, else through its shepherd.
@@ -426,3 +440,21 @@ class Engine:
 
     async def _complete(self, work: Coroutine[Any, Any, _T]) -> _T:
         return await asyncio.shield(self._spawn(work))
+
+
+def _check_waits(job: LocalJob) -> None:
+    if job.phase == Phase.DISPATCHED or job.is_ending:
+        raise WrongState(f"Job {job.number} does not wait in the queue any more.")
+
+
+async def _check_runs(job: LocalJob) -> None:
+    if job.launching is not None:
+        await asyncio.wait([job.launching])
+    if job.phase != Phase.DISPATCHED:
+        raise WrongState(f"Job {job.number} has not started.")
+    if job.is_ending or job.cancel_requested:
+        raise WrongState(f"Job {job.number} is being ended.")
+    if job.started is None or not job.started.get("passes_signals_on"):
+        raise WrongState(
+            f"An earlier version of this service has started job {job.number}, and can only end it."
+        )

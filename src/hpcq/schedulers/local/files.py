@@ -83,7 +83,8 @@ class ShepherdStart(TypedDict):
     """The identity of a shepherd, and the start of its job.
 
     ``start_time`` is in seconds since the epoch, ``began`` is the same moment by the monotonic
-    clock of this boot, which cannot be set. ``folder`` is as in `JobOrder`.
+    clock of this boot, which cannot be set. ``folder`` is as in `JobOrder`. With
+    ``passes_signals_on`` the shepherd knows `hpcq.schedulers.local.shepherd.PASS_ON`.
     """
 
     pid: int
@@ -92,6 +93,7 @@ class ShepherdStart(TypedDict):
     start_time: float
     began: NotRequired[float]
     folder: NotRequired[str]
+    passes_signals_on: NotRequired[bool]
 
 
 class Sample(TypedDict):

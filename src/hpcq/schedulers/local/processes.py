@@ -5,8 +5,10 @@ that a pid that was used again is never taken for the earlier process.
 """
 
 import contextlib
+import ctypes
 import os
 import signal
+import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +31,13 @@ __all__ = [
     "proportional_memory",
     "send",
 ]
+
+# asm-generic/siginfo.h, and one number on all of Linux's newer system calls.
+_SI_QUEUE = -1
+_SIGINFO_BYTES = 128
+_PIDFD_SEND_SIGNAL = 424
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -120,18 +129,41 @@ def open_pidfd(process: Process) -> int | None:
     return None
 
 
-def send(process: Process, number: signal.Signals) -> bool:
-    """Send a signal to the process, never to another that has its pid; False if it has ended."""
+def send(process: Process, number: int, value: int | None = None) -> bool:
+    """Send a signal to the process, never to another that has its pid; False if it has ended.
+
+    Args:
+        process: the process.
+        number: the signal.
+        value: for the receiver, as sigqueue(3) sends it. Such signals wait in a row if ``number``
+            is a real-time signal.
+
+    Raises:
+        PermissionError: the process belongs to another account.
+        OSError: no descriptor is free, or too many signals with values wait.
+    """
     descriptor = open_pidfd(process)
     if descriptor is None:
         return False
     try:
-        signal.pidfd_send_signal(descriptor, number)
+        if value is None:
+            signal.pidfd_send_signal(descriptor, number)
+        else:
+            _send_value(descriptor, number, value)
     except ProcessLookupError:
         return False
     finally:
         os.close(descriptor)
     return True
+
+
+def _send_value(descriptor: int, number: int, value: int) -> None:
+    # siginfo_t: number, errno and code; in a union aligned as a pointer, pid, account and value.
+    content = struct.pack("iii0PiIi", number, 0, _SI_QUEUE, os.getpid(), os.getuid(), value)
+    information = content.ljust(_SIGINFO_BYTES, b"\0")
+    if _libc.syscall(_PIDFD_SEND_SIGNAL, descriptor, number, information, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
 
 
 def descendants(root: int) -> list[Process]:

@@ -77,6 +77,7 @@ class _Start(msgspec.Struct):
     start_time: _Time
     began: _Time | msgspec.UnsetType = msgspec.UNSET
     folder: str | msgspec.UnsetType = msgspec.UNSET
+    passes_signals_on: bool = False
 
 
 _Content = TypeVar("_Content")

@@ -44,7 +44,7 @@ from hpcq.schedulers.local.processes import (
     send,
 )
 from hpcq.schedulers.local.report import JobReport, parse_start
-from hpcq.schedulers.local.shepherd import CANCEL
+from hpcq.schedulers.local.shepherd import CANCEL, PASS_ON
 
 __all__ = ["RecoveredJob", "Runs"]
 
@@ -187,13 +187,15 @@ class Runs:
         Raises:
             SchedulerUnavailable: it cannot be asked now.
         """
-        if job.shepherd is None:
-            return
-        try:
-            send(job.shepherd, CANCEL)
-            send(job.shepherd, signal.SIGCONT)
-        except OSError as error:
-            raise SchedulerUnavailable(f"The job cannot be ended now: {error}.") from error
+        _tell(job, CANCEL)
+
+    def send_signal(self, job: LocalJob, number: signal.Signals) -> None:
+        """Have the shepherd of a job send a signal to all processes of the job.
+
+        Raises:
+            SchedulerUnavailable: it cannot be asked now.
+        """
+        _tell(job, PASS_ON, number)
 
     async def continue_stopped(self, jobs: Sequence[LocalJob]) -> list[LocalJob]:
         """Let the shepherds of these jobs and the launcher go on, as far as they are stopped.
@@ -399,6 +401,17 @@ class Runs:
 
     def _cgroup_of(self, job: LocalJob) -> Path | None:
         return None if self._cgroups is None else self._cgroups.path / job.run_name
+
+
+def _tell(job: LocalJob, number: signal.Signals, value: int | None = None) -> None:
+    """Send a signal to the shepherd of a job, if it is known, and let it go on."""
+    if job.shepherd is None:
+        return
+    try:
+        send(job.shepherd, number, value)
+        send(job.shepherd, signal.SIGCONT)
+    except OSError as error:
+        raise SchedulerUnavailable(f"The job cannot be reached now: {error}.") from error
 
 
 def _continue_if_stopped(process: Process) -> bool:

@@ -171,9 +171,9 @@ def _prepare(order: JobOrder, report: int) -> None:
     _try_on_path("The working directory", order["working_directory"], os.chdir)
     os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
     _redirect(order, report)
-    # Python ignores SIGPIPE and SIGXFSZ, and a shepherd blocks others; both would be inherited.
+    # Python ignores SIGPIPE and SIGXFSZ and catches SIGINT, and a shepherd blocks others.
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        if signal.getsignal(number) is signal.SIG_IGN:
+        if signal.getsignal(number) is not signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

@@ -24,12 +24,15 @@ from hpcq.schedulers.local.processes import Process, boot_id, descendants, ident
 from hpcq.schedulers.local.script_process import ScriptProcess, control, start_script
 from hpcq.schedulers.local.usage_meter import UsageMeter
 
-__all__ = ["CANCEL", "SIGNALS", "Shepherd", "supervise"]
+__all__ = ["CANCEL", "PASS_ON", "SIGNALS", "Shepherd", "supervise"]
 
 CANCEL = signal.SIGUSR2
 """Sent by the service to end the job."""
 
-SIGNALS = frozenset({signal.SIGCHLD, CANCEL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+PASS_ON = signal.SIGRTMIN
+"""Sent by the service with the number of a signal for all processes of the job as its value."""
+
+SIGNALS = frozenset({signal.SIGCHLD, CANCEL, PASS_ON, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 """The signals that a shepherd fetches; blocked before it is forked, so that none is lost."""
 
 _PR_SET_NAME = 15
@@ -65,6 +68,7 @@ def supervise(directory: Path, may_start: Callable[[ShepherdStart], bool]) -> No
         boot_id=boot_id(),
         start_time=time.time(),
         began=time.monotonic(),
+        passes_signals_on=True,
     )
     if may_start(started):
         _write_result(Shepherd(order, started).run())
@@ -172,11 +176,20 @@ class Shepherd:
         return min(moments)
 
     def _handle(self, received: signal.struct_siginfo | None) -> None:
-        number = None if received is None else received.si_signo
-        if number == CANCEL:
+        if received is None:
+            return
+        if received.si_signo == CANCEL:
             self._fail("CANCELLED", "It was cancelled.")
-        elif number == signal.SIGTERM:
+        elif received.si_signo == signal.SIGTERM:
             self._fail("NODE_FAILURE", "The machine was shutting down.")
+        elif received.si_signo == PASS_ON:
+            # The value of a queued signal is where a dead child's status is.
+            self._pass_on(received.si_status)
+
+    def _pass_on(self, number: int) -> None:
+        # A job of this account may send any value.
+        if number in signal.valid_signals():
+            self._signal_all(number)
 
     @property
     def _wall_time_end(self) -> float | None:
@@ -234,7 +247,7 @@ class Shepherd:
         # For processes that have left the group, and for kernels that cannot kill a group.
         self._signal_all(signal.SIGKILL)
 
-    def _signal_all(self, number: signal.Signals) -> None:
+    def _signal_all(self, number: int) -> None:
         for process in self._processes():
             # A program that runs as another user (set-user-ID) is out of reach.
             with contextlib.suppress(PermissionError):

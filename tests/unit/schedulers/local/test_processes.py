@@ -1,3 +1,4 @@
+import ast
 import os
 import select
 import signal
@@ -53,6 +54,31 @@ def test_processes_are_found_by_what_they_were_started_with(tree: subprocess.Pop
     found = {process.pid for process in has_environment(b"HPCQ_TEST_MARK=a b=c")}
     assert found == {tree.pid, *(process.pid for process in descendants(tree.pid))}
     assert has_environment(b"HPCQ_TEST_MARK=a") == []
+
+
+RECEIVER = """
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGRTMIN})
+print("ready", flush=True)
+input()
+found = [signal.sigwaitinfo({signal.SIGRTMIN}) for _ in range(4)]
+print([(one.si_pid, one.si_status) for one in found])
+"""
+
+
+def test_values_of_signals_arrive_in_their_order() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", RECEIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as receiver:
+        assert receiver.stdout is not None
+        assert receiver.stdout.readline() == "ready\n"
+        process = identify(receiver.pid)
+        assert process is not None
+        values = [10, 19, 18, -10]
+        assert all(send(process, signal.SIGRTMIN, value) for value in values)
+        found, _ = receiver.communicate("\n")
+    assert ast.literal_eval(found) == [(os.getpid(), value) for value in values]
+    assert send(process, signal.SIGRTMIN, 1) is False
 
 
 def test_a_pid_that_was_used_again_is_another_process(tree: subprocess.Popen[str]) -> None:

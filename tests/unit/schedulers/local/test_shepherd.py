@@ -2,11 +2,13 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+import hpcq
 from hpcq.schedulers.local.files import JobOrder, Result, make_run_directory
 from hpcq.schedulers.local.report import JobReport
 from hpcq.schedulers.local.shepherd import SIGNALS, supervise
@@ -67,6 +69,22 @@ def test_clock_step_ends_no_job_and_changes_no_duration(tmp_path: Path, step: fl
     assert 0.4 <= result["end_time"] - started <= time.time() - before
     assert result["usage"] is not None
     assert started <= result["usage"]["sampled_at"] <= result["end_time"]
+
+
+def test_value_that_is_no_signal_is_ignored(tmp_path: Path) -> None:
+    """A job may send its shepherd anything."""
+    job = (
+        "import os, sys; sys.path[:0] = sys.argv[1:]\n"
+        "from hpcq.schedulers.local.processes import identify, send\n"
+        "from hpcq.schedulers.local.shepherd import PASS_ON\n"
+        "for value in (-1, 0, 32, 65, 1 << 30):\n"
+        "    send(identify(os.getppid()), PASS_ON, value)\n"
+        "os.kill(os.getppid(), PASS_ON)\n"
+    )
+    (tmp_path / "job.py").write_text(job)
+    source = Path(hpcq.__file__).parents[1]
+    result = run(tmp_path, f"exec {sys.executable} job.py {source}\n", 0)
+    assert (result["exit_code"], result["failure_kind"]) == (0, None), result
 
 
 @pytest.mark.parametrize("step", [-(10**7), 10**7])
