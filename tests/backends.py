@@ -91,7 +91,7 @@ BACKENDS = {
         Backend(
             name="LOCAL",
             accounts=False,
-            actions=frozenset({Action.HOLD, Action.RELEASE, Action.SIGNAL}),
+            actions=frozenset(Action) - {Action.REQUEUE},
             first_kill_is_term=True,
             kills_orphans=True,
             obeys_directives=False,

@@ -18,7 +18,7 @@ import pytest
 from tests.integration.local_site import ENVIRONMENT, LocalSite, gone, new_key
 from tests.submitting import submit_to
 
-from hpcq.domain.actions import Action, Signal
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import (
     InvalidSpec,
     JobNotFound,
@@ -595,59 +595,6 @@ async def test_a_job_cancelled_while_it_starts_is_cancelled(site: LocalSite) -> 
         native_id = await site.submit(script)
         await site.backend.cancel(native_id)
         assert (await site.ended(native_id)).failure_kind is FailureKind.CANCELLED
-
-
-async def test_signal_reaches_all_processes_of_a_job(site: LocalSite) -> None:
-    waits = "while [ ! -e go ]; do sleep 0.02; done\n"
-    site.script(f"trap 'echo > below' USR1\necho > ready\n{waits}", "below.sh")
-    native_id = await site.submit(f"trap 'echo > script' USR1\nsetsid ./below.sh &\n{waits}wait\n")
-    await site.file("ready")
-    await site.backend.act(Action.SIGNAL, native_id, signal=Signal.USR1)
-    for receiver in ("below", "script"):
-        await site.file(receiver)
-    (site.work / "go").touch()
-    assert (await site.ended(native_id)).state is JobState.DONE
-
-
-async def test_signal_that_ends_the_script_is_its_end(site: LocalSite) -> None:
-    native_id = await site.submit("echo > ready; exec sleep 600\n")
-    await site.file("ready")
-    await site.backend.act(Action.SIGNAL, native_id, signal=Signal.KILL)
-    job = await site.ended(native_id)
-    assert (job.failure_kind, job.exit_signal) == (FailureKind.SIGNAL, signal.SIGKILL)
-
-
-async def test_signal_to_a_job_that_does_not_run_is_refused(site: LocalSite) -> None:
-    running = await site.submit("trap '' TERM; echo > ready; sleep 600\n")
-    held = await site.submit(site.script("true\n", "b"), hold=True)
-    ended = (await site.run(site.script("true\n", "b"))).native_id
-    await site.file("ready")
-    await site.backend.cancel(running)
-    for native_id, why in ((held, "not started"), (ended, "has ended"), (running, "being ended")):
-        with pytest.raises(WrongState, match=why):
-            await site.backend.act(Action.SIGNAL, native_id, signal=Signal.USR1)
-
-
-async def test_signal_to_a_job_that_starts_reaches_it(site: LocalSite) -> None:
-    script = site.script("exec sleep 600\n")
-    for _ in range(20):
-        native_id = await site.submit(script)
-        await site.until(lambda jobs: all(job.state is JobState.RUNNING for job in jobs))
-        await site.backend.act(Action.SIGNAL, native_id, signal=Signal.INT)
-        job = await site.ended(native_id)
-        assert (job.failure_kind, job.exit_signal) == (FailureKind.SIGNAL, signal.SIGINT)
-
-
-async def test_job_of_an_earlier_version_can_only_be_ended(site: LocalSite) -> None:
-    native_id = await site.submit("sleep 600\n")
-    await site.running(native_id)
-    started = site.backend._engine.jobs[int(native_id)].started
-    assert started is not None
-    del started["passes_signals_on"]
-    with pytest.raises(WrongState, match="earlier version"):
-        await site.backend.act(Action.SIGNAL, native_id, signal=Signal.USR1)
-    await site.backend.cancel(native_id)
-    assert (await site.ended(native_id)).failure_kind is FailureKind.CANCELLED
 
 
 async def test_usage_is_told_while_a_job_runs_and_after(site: LocalSite) -> None:

@@ -102,6 +102,26 @@ def test_a_signal_that_the_dead_service_took_arrives_once(
     assert (study.directory / "got").read_text() == "got\n"
 
 
+def test_a_job_that_the_dead_service_suspended_stays_so_and_can_be_resumed(
+    start_service: Callable[..., Service], study: Study
+) -> None:
+    service = start_service()
+    jobs = Jobs(service)
+    script = study.script(": > ready\nuntil [ -e go ]; do sleep 0.1; done\n")
+    job_id = jobs.submit(study.job(script))
+    until_there(study.directory / "ready")
+    jobs.running(job_id)
+    assert service.client.post(f"/jobs/{job_id}/suspend").status_code == 202
+    service.kill9()
+    (study.directory / "go").touch()
+    service.start()
+    jobs = Jobs(service)
+    job = jobs.read(job_id)
+    assert (job["state"], job["status"]) == ("SUSPENDED", "DISABLED")
+    assert service.client.post(f"/jobs/{job_id}/resume").status_code == 202
+    assert jobs.ended(job_id)["state"] == "DONE"
+
+
 def test_queued_jobs_survive_and_run_in_their_order(
     start_service: Callable[..., Service], study: Study
 ) -> None:

@@ -77,7 +77,7 @@ _FIELDS = frozenset(
 _CAPABILITIES = Capabilities(
     id_forms=(IdForm(re.compile(r"([0-9]+)")),),
     fields=_FIELDS,
-    actions=frozenset({Action.HOLD, Action.RELEASE, Action.SIGNAL}),
+    actions=frozenset(Action) - {Action.REQUEUE},
     accounting=True,
     memory_enforced=True,
     absence_is_certain=True,
@@ -234,6 +234,8 @@ class LocalBackend:
             await self._engine.release(job)
         elif signal is not None:
             await self._engine.send_signal(job, Signals[f"SIG{signal}"])
+        else:
+            await self._engine.request(job, action)
 
     async def queues(self) -> Sequence[Queue]:
         used = self._engine.slots_used

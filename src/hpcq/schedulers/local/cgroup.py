@@ -1,7 +1,8 @@
 """Control groups: the group of a process, and the group (cgroup v2) of one job.
 
 A job's group gives its figures, its memory limit and a way to end all its processes. The core
-files, ``cpu.stat``, ``cgroup.procs`` and ``cgroup.kill`` (Linux 5.14), are in every group;
+files, ``cpu.stat``, ``cgroup.procs``, ``cgroup.freeze`` (Linux 5.2) and ``cgroup.kill`` (5.14), are
+in every group;
 ``memory.*`` and ``io.stat`` are there where `hpcq.schedulers.local.cgroup_setup` could switch on
 the controller. A figure with a missing file is None, and the caller has another source for it. See
 Documentation/admin-guide/cgroup-v2.rst of the kernel. Standard library only.
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 _KILL = "cgroup.kill"
+_FREEZE = "cgroup.freeze"
 _PROCESSES = "cgroup.procs"
 
 
@@ -89,6 +91,11 @@ class JobCgroup:
         """Kill all processes at once, set-user-ID ones included, if the kernel can."""
         with contextlib.suppress(OSError):
             write(self.path / _KILL, "1")
+
+    def freeze(self, is_frozen: bool) -> None:
+        """Stop all processes, set-user-ID ones included, or let them go on, if the kernel can."""
+        with contextlib.suppress(OSError):
+            write(self.path / _FREEZE, "1" if is_frozen else "0")
 
     def usage(self) -> CgroupUsage:
         """Return the resources that the job has used."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import SchedulerUnavailable, WrongState
 from hpcq.domain.jobs import DependencyCondition, JobSpec, NativeId, SubmissionKey
 from hpcq.domain.states import JobState
@@ -21,6 +22,7 @@ from hpcq.schedulers.local.accounts import AccountUnusable
 from hpcq.schedulers.local.dependencies import Dependents
 from hpcq.schedulers.local.files import Result, ShepherdStart
 from hpcq.schedulers.local.job import LocalJob, Phase, SpoolRow, end_of, is_local, spec_to_json
+from hpcq.schedulers.local.job_control import JobControl
 from hpcq.schedulers.local.processes import Process, send
 from hpcq.schedulers.local.queue import JobQueue
 from hpcq.schedulers.local.recovery import never_started, waited_in_vain
@@ -53,6 +55,7 @@ class Engine:
         directory = options.state_directory / "local"
         self.spool = Spool(directory)
         self.runs = Runs(directory, options, settings.cancel_grace_seconds)
+        self._control = JobControl(self.spool, self.runs, self._publish)
         self._boot_id = boot_id
         self._queue = JobQueue(settings.internal_scheduler_max_slots)
         self._dependents = Dependents()
@@ -152,14 +155,12 @@ class Engine:
             await self._complete(self._move(job, Phase.QUEUED))
 
     async def send_signal(self, job: LocalJob, number: signal.Signals) -> None:
-        """Send a signal to all processes of a job that runs.
+        """Send a signal to all processes of a job that runs; see `JobControl.send_signal`."""
+        await self._control.send_signal(job, number)
 
-        Raises:
-            WrongState: it does not run.
-            SchedulerUnavailable: it cannot be reached now.
-        """
-        await _check_runs(job)
-        self.runs.send_signal(job, number)
+    async def request(self, job: LocalJob, action: Action) -> None:
+        """Suspend or resume a job that runs; see `JobControl.request`."""
+        await self._complete(self._control.request(job, action))
 
     async def cancel(self, job: LocalJob) -> bool:
         """End a job: at once if it has not started, else through its shepherd.
@@ -393,6 +394,7 @@ class Engine:
             self.jobs[job.number] = self._holding[job.number] = job
             if found.started is not None and found.result is None:
                 self._watch(job, found.started)
+                self._control.repeat(job)
             else:
                 self._on_shepherd_ended(job, found.result)
         for native_id, end in ends.items():
@@ -445,16 +447,3 @@ class Engine:
 def _check_waits(job: LocalJob) -> None:
     if job.phase == Phase.DISPATCHED or job.is_ending:
         raise WrongState(f"Job {job.number} does not wait in the queue any more.")
-
-
-async def _check_runs(job: LocalJob) -> None:
-    if job.launching is not None:
-        await asyncio.wait([job.launching])
-    if job.phase != Phase.DISPATCHED:
-        raise WrongState(f"Job {job.number} has not started.")
-    if job.is_ending or job.cancel_requested:
-        raise WrongState(f"Job {job.number} is being ended.")
-    if job.started is None or not job.started.get("passes_signals_on"):
-        raise WrongState(
-            f"An earlier version of this service has started job {job.number}, and can only end it."
-        )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import cast
 
+from hpcq.domain.actions import Action
 from hpcq.domain.jobs import (
     Dependency,
     DependencyCondition,
@@ -66,8 +67,9 @@ class Phase:
 class SpoolRow:
     """One job as the spool holds it; ``spec``, ``result`` and ``started`` are JSON.
 
-    ``started`` is the shepherd of the last attempt, a `ShepherdStart`. The job of a row that is not
-    dispatched has never started.
+    ``started`` is the shepherd of the last attempt, a `ShepherdStart`; ``request`` is the `Action`
+    that was last requested of the job while it ran. The job of a row that is not dispatched has
+    never started.
     """
 
     id: int
@@ -79,6 +81,7 @@ class SpoolRow:
     spec: str
     result: str | None
     started: str | None
+    request: str | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,6 +95,7 @@ class LocalJob:
         started: the shepherd and the start, as the spool has them.
         shepherd: the process that watches it, once started.
         folder: the job's own folder, once made.
+        request: what was last requested of it while it ran, to suspend or to resume it.
         launching: the task that starts it, while that runs.
         stopped: how many looks in a row have found its shepherd stopped.
         is_ending: it has ended, or will never start, and the spool does not say so yet.
@@ -112,6 +116,7 @@ class LocalJob:
     started: ShepherdStart | None = None
     shepherd: Process | None = None
     folder: str | None = None
+    request: Action | None = None
     launching: asyncio.Task[None] | None = field(default=None, repr=False)
     cancel_requested: bool = False
     is_ending: bool = False
@@ -132,6 +137,7 @@ class LocalJob:
             submitted=row.submitted,
             phase=row.phase,
             attempt=row.attempt,
+            request=None if row.request is None else Action(row.request),
         )
 
     @property
@@ -192,6 +198,9 @@ class LocalJob:
             return JobState.RUNNING, Stage.CANCELLING, "cancelling", None, None
         if self.shepherd is None:
             return JobState.RUNNING, Stage.DISPATCHING, "starting", None, None
+        if self.request is Action.SUSPEND:
+            reason = "It is suspended until someone resumes it."
+            return JobState.SUSPENDED, None, "suspended", reason, None
         return JobState.RUNNING, None, "running", None, None
 
 

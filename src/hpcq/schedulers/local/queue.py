@@ -240,7 +240,8 @@ class JobQueue:
 
     def _running(self, holding: Iterable[LocalJob]) -> Iterator[RunningJob]:
         for job in holding:
-            limit = job.spec.wall_time_limit_seconds
+            # The limit of a job that was ever suspended does not say when it ends.
+            limit = job.spec.wall_time_limit_seconds if job.request is None else None
             spent = 0.0 if job.began is None else time.monotonic() - job.began
             left = None if limit is None else max(0.0, limit - spent)
             yield RunningJob(self.slots_of(job), left)

@@ -30,7 +30,10 @@ CANCEL = signal.SIGUSR2
 """Sent by the service to end the job."""
 
 PASS_ON = signal.SIGRTMIN
-"""Sent by the service with the number of a signal for all processes of the job as its value."""
+"""Sent by the service with the number of a signal for all processes of the job as its value.
+
+STOP suspends the job, so that its wall time stands still, and CONT resumes it.
+"""
 
 SIGNALS = frozenset({signal.SIGCHLD, CANCEL, PASS_ON, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 """The signals that a shepherd fetches; blocked before it is forked, so that none is lost."""
@@ -105,6 +108,8 @@ class Shepherd:
         self._exit_signal: int | None = None
         self._failure: tuple[str, str] | None = None
         self._kill_at: float | None = None
+        self._suspended_at: float | None = None
+        self._suspended_seconds = 0.0
         self._sample_at = self._began
 
     def run(self) -> Result:
@@ -188,13 +193,47 @@ class Shepherd:
 
     def _pass_on(self, number: int) -> None:
         # A job of this account may send any value.
-        if number in signal.valid_signals():
+        if number == signal.SIGSTOP:
+            self._suspend()
+        elif number == signal.SIGCONT:
+            self._resume()
+        elif number in signal.valid_signals():
             self._signal_all(number)
+
+    def _suspend(self) -> None:
+        if self._script is None or self._kill_at is not None:
+            return
+        if self._suspended_at is None:
+            self._suspended_at = time.monotonic()
+        self._stop_all()
+        # Some may have been born meanwhile, of parents that were not stopped yet.
+        self._sample_at = time.monotonic()
+
+    def _resume(self) -> None:
+        if self._suspended_at is None:
+            return
+        self._suspended_seconds += time.monotonic() - self._suspended_at
+        self._suspended_at = None
+        self._continue_all()
+
+    def _stop_all(self) -> None:
+        if self._group is not None:
+            self._group.freeze(True)
+        # For processes that have left the group, and for kernels that cannot freeze one.
+        self._signal_all(signal.SIGSTOP)
+
+    def _continue_all(self) -> None:
+        # Before they thaw, so that those in the group are never stopped.
+        self._signal_all(signal.SIGCONT)
+        if self._group is not None:
+            self._group.freeze(False)
 
     @property
     def _wall_time_end(self) -> float | None:
         limit = self._order["wall_time_limit_seconds"]
-        return None if limit is None else self._began + limit
+        if limit is None or self._suspended_at is not None:
+            return None
+        return self._began + limit + self._suspended_seconds
 
     def _enforce_wall_time(self, now: float) -> None:
         end = self._wall_time_end
@@ -214,6 +253,8 @@ class Shepherd:
         return _SAMPLE_SECONDS if self._limit_to_watch is None else _LIMITED_SAMPLE_SECONDS
 
     def _take_sample(self, now: float) -> None:
+        if self._suspended_at is not None:
+            self._stop_all()
         sample = self._meter.sample(descendants(os.getpid()))
         self._sample_at = now + self._pause
         # A job goes on when its sample cannot be written.
@@ -237,9 +278,10 @@ class Shepherd:
 
     def _end(self, grace_seconds: float) -> None:
         self._kill_at = time.monotonic() + grace_seconds
+        self._suspended_at = None
         if grace_seconds > 0:
             self._signal_all(signal.SIGTERM)
-            self._signal_all(signal.SIGCONT)
+            self._continue_all()
 
     def _kill(self) -> None:
         if self._group is not None:

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.jobs import Dependency, NativeId
 from hpcq.domain.states import JobState
@@ -31,7 +32,7 @@ __all__ = ["Added", "NothingWritten", "Spool"]
 _T = TypeVar("_T")
 _Step = Callable[[sqlite3.Connection], _T]
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE job (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -43,14 +44,19 @@ CREATE TABLE job (
     ended REAL,
     spec TEXT NOT NULL,
     result TEXT,
-    started TEXT
+    started TEXT,
+    request TEXT
 );
 CREATE INDEX job_active ON job (id) WHERE phase <> 'finished';
 CREATE INDEX job_ended ON job (ended) WHERE phase = 'finished';
 CREATE TABLE script (id INTEGER PRIMARY KEY REFERENCES job, content BLOB NOT NULL);
 """
-_UPGRADE = "ALTER TABLE job ADD COLUMN started TEXT;"
-_COLUMNS = "id, key, phase, attempt, boot_id, submitted, spec, result, started"
+# The steps from each version to the next.
+_UPGRADES = (
+    "ALTER TABLE job ADD COLUMN started TEXT;",
+    "ALTER TABLE job ADD COLUMN request TEXT;",
+)
+_COLUMNS = "id, key, phase, attempt, boot_id, submitted, spec, result, started, request"
 _IDS_PER_QUERY = 500
 _FORGOTTEN_AT_ONCE = 500
 _LOCK_PATIENCE_SECONDS = 5.0
@@ -222,6 +228,14 @@ class Spool:
             )
         )
 
+    async def request(self, number: int, action: Action | None) -> None:
+        """Record what was last requested of a job that runs."""
+        await self._do(
+            lambda connection: connection.execute(
+                "UPDATE job SET request = ? WHERE id = ? AND phase = 'dispatched'", (action, number)
+            )
+        )
+
     async def finish(self, number: int, result: Result) -> None:
         """Record the end of a job."""
 
@@ -364,7 +378,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise sqlite3.DatabaseError("it was written by a newer version of this service")
     if version < _VERSION:
-        steps = _SCHEMA if version == 0 else _UPGRADE
+        steps = _SCHEMA if version == 0 else " ".join(_UPGRADES[version - 1 :])
         connection.executescript(f"BEGIN; {steps} PRAGMA user_version = {_VERSION}; COMMIT;")
     return connection
 

@@ -1,6 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpcq.domain.actions import Action
 from hpcq.domain.jobs import JobSpec, JobUid, SubmissionKey
 from hpcq.domain.states import JobState, Stage
 from hpcq.schedulers.local.job import (
@@ -68,6 +69,8 @@ def test_each_moment_of_a_job_has_a_state() -> None:
         ({"phase": Phase.QUEUED}, JobState.QUEUED, None),
         ({"phase": Phase.DISPATCHED}, JobState.RUNNING, Stage.DISPATCHING),
         ({"shepherd": Process(1, 1)}, JobState.RUNNING, None),
+        ({"request": Action.SUSPEND}, JobState.SUSPENDED, None),
+        ({"request": Action.RESUME}, JobState.RUNNING, None),
         ({"cancel_requested": True}, JobState.RUNNING, Stage.CANCELLING),
         ({"is_ending": True}, JobState.RUNNING, Stage.EXITING),
     ]

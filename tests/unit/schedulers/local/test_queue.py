@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpcq.domain.actions import Action
 from hpcq.domain.jobs import JobSpec, JobUid, SubmissionKey
 from hpcq.domain.states import ReasonCode
 from hpcq.schedulers.local.job import LocalJob, Phase
@@ -234,6 +235,16 @@ def test_backfill_clock_set_while_jobs_run(monkeypatch: pytest.MonkeyPatch, step
     for waiting in (local_job(2, 4), local_job(3, 1, limit=90), local_job(4, 1, limit=50)):
         queue.add(waiting)
     assert [job.number for job in queue.take([running])] == [4]
+
+
+@pytest.mark.parametrize("request_", [Action.SUSPEND, Action.RESUME])
+def test_limit_of_a_job_that_was_suspended_says_nothing(request_: Action) -> None:
+    queue = JobQueue(4)
+    running = local_job(1, 3, limit=100, began=time.monotonic())
+    queue.add(local_job(2, 4))
+    assert queue.plan([running])
+    running.request = request_
+    assert queue.plan([running]) == {}
 
 
 def test_a_job_too_large_waits_apart_and_says_why() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcq.domain.actions import Action
 from hpcq.domain.errors import InvalidSpec, SchedulerUnavailable
 from hpcq.domain.jobs import Dependency, DependencyCondition, JobUid, NativeId
 from hpcq.domain.states import JobState
@@ -124,6 +125,25 @@ def test_a_job_is_added_with_what_it_waits_for_or_refused(tmp_path: Path) -> Non
         assert again == Added(3, is_new=False)
 
     with_spool(tmp_path, work)
+
+
+def test_request_of_a_running_job_is_kept(tmp_path: Path) -> None:
+    async def work(spool: Spool) -> None:
+        for key in ("a", "b", "c"):
+            await add(spool, key)
+        for number in (1, 2):
+            await spool.dispatch(number, 1, STARTED)
+            await spool.request(number, Action.SUSPEND)
+        await spool.request(2, None)
+        await spool.request(3, Action.SUSPEND)
+
+    async def reopened() -> None:
+        spool = Spool(tmp_path)
+        assert [row.request for row in await spool.open()] == ["suspend", None, None]
+        await spool.close()
+
+    with_spool(tmp_path, work)
+    asyncio.run(reopened())
 
 
 def test_a_step_that_fails_fails_those_that_share_its_transaction_only(tmp_path: Path) -> None:
@@ -251,7 +271,9 @@ def test_spool_of_version_1_keeps_its_jobs(tmp_path: Path) -> None:
         for _ in range(2):
             spool = Spool(tmp_path)
             (row,) = await spool.open()
-            assert (row.id, row.attempt, row.started) == (1, 1, None)
+            assert (row.id, row.attempt, row.started, row.request) == (1, 1, None, None)
+            await spool.request(1, Action.SUSPEND)
+            await spool.request(1, None)
             await spool.close()
 
     asyncio.run(upgraded())
