@@ -169,10 +169,12 @@ class JobSubmission(RequestModel):
         description="What the job's environment holds besides the scheduler's own.",
     )
     stdout_path: StrictStr | None = Field(
-        default=None, description="Default: NAME.oID in the directory."
+        default=None,
+        description="Default: NAME.oID in the directory. In the file's name, %j stands for the "
+        "job's number, %a for the task's, %x for the job's name and %% for a per cent sign.",
     )
     stderr_path: StrictStr | None = Field(
-        default=None, description="Default: NAME.eID in the directory."
+        default=None, description="Default: NAME.eID in the directory; as stdoutPath."
     )
     hold: StrictBool | None = Field(default=None, description="Wait until released.")
     depends_on: list[DependencyIn] | None = Field(

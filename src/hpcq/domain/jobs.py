@@ -127,8 +127,8 @@ class JobSpec:
         args: handed to the script byte for byte; no NUL.
         slots: how many CPUs to reserve, at least 1.
         environment: what the job's environment holds besides what the scheduler puts there.
-        stdout_path, stderr_path: as the user gave them; None for what the script's own directives
-            say, else ``NAME.oID`` and ``NAME.eID`` in the directory.
+        stdout_path, stderr_path: as the user gave them, see `hpcq.domain.outputs`; None for what
+            the script's own directives say, else ``NAME.oID`` and ``NAME.eID`` in the directory.
         hold: wait until released.
         depends_on: the jobs that have to come first.
         array: run the script once for each of these numbers; the scheduler tells it which.

@@ -2,6 +2,11 @@
 
 A path is known before the job has an id, as a pattern in which ``%j`` stands for the number of the
 id, ``%a`` for the number of an array's task and ``%%`` for a per cent sign.
+
+A path of a request stands for such a pattern. In its last component, ``%j`` and ``%a`` mean the
+same, ``%x`` the job's name and ``%%`` a per cent sign; any other per cent sign stands for itself.
+So does one before a letter that another letter follows, and one in a folder's name: the paths of
+studies have many (``PLD +20%Norte``, ``20%acima.txt``).
 """
 
 import os
@@ -9,6 +14,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Literal
 
+from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobRecord, JobSpec, NativeId, Outputs
 
 __all__ = [
@@ -16,9 +22,12 @@ __all__ = [
     "Stream",
     "as_pattern",
     "default_name",
+    "file_name",
     "fill_pattern",
     "output_path",
     "place_outputs",
+    "render",
+    "requested_pattern",
 ]
 
 Stream = Literal["stdout", "stderr"]
@@ -28,6 +37,9 @@ UNKNOWN = ""
 """The pattern of a path that only the scheduler can tell."""
 
 _MARK = re.compile(r"%([jax%])")
+_PER_CENT_OF_REQUEST = re.compile(r"%(?:%|[jax](?![^\W\d_]))?")
+_UNSAFE_IN_FILE_NAMES = re.compile(r"[/\x00-\x1f\x7f]")
+_LONGEST_FILE_NAME_BYTES = 200
 _NUMBER = re.compile(r"[0-9]+")
 
 
@@ -45,7 +57,18 @@ def as_pattern(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def place_outputs(spec: JobSpec, stdout: str | None, stderr: str | None) -> Outputs:
+def file_name(name: str) -> str:
+    """Return a job's name as one component of a path: ``2024/run 1`` becomes ``2024_run 1``."""
+    safe = _UNSAFE_IN_FILE_NAMES.sub("_", name)[:_LONGEST_FILE_NAME_BYTES] or "job"
+    # Cut between characters, not between bytes.
+    while len(safe.encode("utf-8", "surrogateescape")) > _LONGEST_FILE_NAME_BYTES:
+        safe = safe[:-1]
+    return f"_{safe[1:]}" if safe.startswith(".") else safe
+
+
+def place_outputs(
+    spec: JobSpec, stdout: str | None, stderr: str | None, task_suffix: str | None = None
+) -> Outputs:
     """Return where the output of a job goes: what the request says, else a pattern, else a default.
 
     Args:
@@ -54,25 +77,64 @@ def place_outputs(spec: JobSpec, stdout: str | None, stderr: str | None) -> Outp
             the working directory, ``%x`` in it stands for the job's name. None stands for
             ``NAME.oID`` there, `UNKNOWN` for a path that cannot be told.
         stderr: likewise; None stands for ``NAME.eID``.
+        task_suffix: see `requested_pattern`.
+
+    Raises:
+        InvalidSpec: see `requested_pattern`.
     """
     return Outputs(
-        stdout=_place(spec, spec.stdout_path, stdout, "o"),
-        stderr=_place(spec, spec.stderr_path, stderr, "e"),
+        stdout=_place(spec, requested_pattern(spec, "stdout", task_suffix), stdout, "o"),
+        stderr=_place(spec, requested_pattern(spec, "stderr", task_suffix), stderr, "e"),
     )
 
 
-def _place(spec: JobSpec, asked: str | None, pattern: str | None, letter: str) -> str | None:
-    if asked is not None:
-        # A scheduler that gives each task of an array a file of its own adds to what is asked.
-        told = as_pattern(asked)
-        pattern = pattern if pattern is not None and pattern.startswith(told) else told
-    elif pattern is None:
+def _place(spec: JobSpec, asked: str | None, otherwise: str | None, letter: str) -> str | None:
+    pattern = otherwise if asked is None else asked
+    if pattern is None:
         pattern = f"{as_pattern(spec.name.replace('/', '_'))}.{letter}%j"
     if pattern == UNKNOWN:
         return None
-    name = as_pattern(spec.name)
-    named = _MARK.sub(lambda mark: name if mark[1] == "x" else mark[0], pattern)
-    return os.path.join(as_pattern(spec.working_directory), named)
+    return os.path.join(as_pattern(spec.working_directory), _with_name(pattern, spec.name))
+
+
+def _with_name(pattern: str, name: str) -> str:
+    named = as_pattern(file_name(name))
+    return _MARK.sub(lambda mark: named if mark[1] == "x" else mark[0], pattern)
+
+
+def requested_pattern(spec: JobSpec, stream: Stream, task_suffix: str | None) -> str | None:
+    """Return the absolute pattern of a path that the request names; None where it names none.
+
+    Args:
+        spec: the job. While it has no name, ``%x`` stands for that.
+        stream: which of its outputs.
+        task_suffix: what is added to a path without ``%a``, but to ``/dev/null``, so that each
+            task of an array has a file of its own; None for a job that is no array.
+
+    Raises:
+        InvalidSpec: ``%a`` in the path of a job that is no array.
+    """
+    asked: str | None = getattr(spec, f"{stream}_path")
+    if asked is None:
+        return None
+    if spec.outputs is not None:
+        complete: str | None = getattr(spec.outputs, stream)
+        return complete
+    folder, file = os.path.split(os.path.join(spec.working_directory, asked))
+    pattern = _PER_CENT_OF_REQUEST.sub(lambda found: found[0] if found[0] != "%" else "%%", file)
+    has_task = any(mark[1] == "a" for mark in _MARK.finditer(pattern))
+    if has_task and task_suffix is None:
+        field = f"{stream}Path"
+        raise InvalidSpec(
+            f"%a in {field} stands for the number of an array's task, and this job is no array. "
+            "Write %%a for a file that is called so.",
+            field=field,
+        )
+    is_apart = has_task or not file or os.path.join(folder, file) == os.devnull
+    if task_suffix is not None and not is_apart:
+        pattern += task_suffix
+    pattern = _with_name(pattern, spec.name) if spec.name else pattern
+    return os.path.join(as_pattern(folder), pattern)
 
 
 def fill_pattern(
@@ -99,6 +161,16 @@ def fill_pattern(
     if any(known.get(mark[1]) is None for mark in _MARK.finditer(pattern)):
         return None
     return _MARK.sub(lambda mark: known[mark[1]] or "", pattern)
+
+
+def render(pattern: str, number: str, task: str) -> str:
+    """Return the path that a pattern stands for, with these words for ``%j`` and ``%a``.
+
+    >>> render("/study/100%%.o%j", "$JOB_ID", "$TASK_ID")
+    '/study/100%.o$JOB_ID'
+    """
+    words = {"%": "%", "j": number, "a": task}
+    return _MARK.sub(lambda mark: words.get(mark[1], mark[0]), pattern)
 
 
 def output_path(record: JobRecord, stream: Stream) -> str | None:

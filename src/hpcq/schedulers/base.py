@@ -125,8 +125,9 @@ class ScriptDirectives:
         name: the job's name; None when the script does not say.
         stdout, stderr: patterns of the output's paths, as `hpcq.domain.outputs.place_outputs`
             takes them. None for ``NAME.oID`` and ``NAME.eID``; a backend whose own default
-            differs, as for an array, gives that; one that adds the number of a task to the
-            request's absolute path gives that path with the addition.
+            differs, as for an array, gives that. The request's paths win.
+        task_suffix: what is added to a path of the request so that each task of an array has a
+            file of its own, ``.%a``; None for a job that is no array.
         asks_time_limit: False if the script surely asks for no wall time limit, and the scheduler
             shows its queue's in place of none.
     """
@@ -134,6 +135,7 @@ class ScriptDirectives:
     name: str | None = None
     stdout: str | None = None
     stderr: str | None = None
+    task_suffix: str | None = None
     asks_time_limit: bool = True
 
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from hpcq.domain.jobs import JobSpec, NativeId
-from hpcq.domain.outputs import UNKNOWN, default_name, fill_pattern, place_outputs
+from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.jobs import JobSpec, NativeId, Outputs
+from hpcq.domain.outputs import UNKNOWN, default_name, fill_pattern, place_outputs, render
 
 SPEC = JobSpec(
     name="case 1", working_directory="/srv/PLD +20%Norte", script_file="/srv/run.sh", slots=1
@@ -18,17 +19,82 @@ def test_place_outputs_default_begins_with_the_name() -> None:
     assert fill_pattern(outputs.stderr, NativeId("45.server")) == "/srv/PLD +20%Norte/case 1.e45"
 
 
-def test_place_outputs_request_wins_and_is_taken_as_it_is() -> None:
-    spec = replace(SPEC, stdout_path="100%j.txt", stderr_path="/scratch/%a")
-    outputs = place_outputs(spec, "from-the-script", "from-the-script")
-    assert fill_pattern(outputs.stdout, NativeId("7")) == "/srv/PLD +20%Norte/100%j.txt"
-    assert fill_pattern(outputs.stderr, NativeId("7")) == "/scratch/%a"
+@pytest.mark.parametrize(
+    ("asked", "path"),
+    [
+        ("out", "/srv/PLD +20%Norte/out"),
+        ("/o/%x-%j.txt", "/o/case 1-7.txt"),
+        ("/o/%j%x", "/o/7case 1"),
+        ("/o/%j2_%j", "/o/72_7"),
+        # A per cent sign of a name stands for itself.
+        ("PLD +20%Norte", "/srv/PLD +20%Norte/PLD +20%Norte"),
+        ("/o/20%acima, 3%josé, 100%", "/o/20%acima, 3%josé, 100%"),
+        ("/o/%A%N%4j%u% %é", "/o/%A%N%4j%u% %é"),
+        ("/o/%%j %%%j", "/o/%j %7"),
+        # So does one of a folder's name.
+        ("/100%j/%%/%x/%a/out", "/100%j/%%/%x/%a/out"),
+    ],
+)
+def test_place_outputs_request_wins_and_is_filled_in(asked: str, path: str) -> None:
+    outputs = place_outputs(replace(SPEC, stdout_path=asked), "from-the-script", None)
+    assert fill_pattern(outputs.stdout, NativeId("7")) == path
+    other = place_outputs(replace(SPEC, stderr_path=asked), None, "from-the-script")
+    assert other.stderr == outputs.stdout
 
 
-def test_place_outputs_request_wins_with_what_tells_tasks_apart() -> None:
-    spec = replace(SPEC, stdout_path="/o/50%", stderr_path="/e")
-    placed = place_outputs(spec, "/o/50%%.%a", "script.txt")
-    assert (placed.stdout, placed.stderr) == ("/o/50%%.%a", "/e")
+@pytest.mark.parametrize(
+    ("asked", "path"),
+    [
+        ("/o/50%", "/o/50%-3"),
+        ("/o/%j", "/o/7-3"),
+        ("/o/%j.%a", "/o/7.3"),
+        ("/o/%%a", "/o/%a-3"),
+        ("/o%a/x", "/o%a/x-3"),
+        ("/dev/null", "/dev/null"),
+    ],
+)
+def test_place_outputs_each_task_of_an_array_has_a_file_of_its_own(asked: str, path: str) -> None:
+    outputs = place_outputs(replace(SPEC, stdout_path=asked), None, None, "-%a")
+    assert fill_pattern(outputs.stdout, NativeId("7[3]"), 3) == path
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"stdout_path": "%a"}, "stdoutPath"),
+        ({"stdout_path": "%%a", "stderr_path": "x.%a"}, "stderrPath"),
+    ],
+)
+def test_place_outputs_task_of_a_job_that_is_no_array_is_refused(
+    fields: dict[str, str], field: str
+) -> None:
+    with pytest.raises(InvalidSpec, match="no array") as refused:
+        place_outputs(replace(SPEC, **fields), None, None)  # type: ignore[arg-type]
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("../up", "_._up.log"),
+        ("a/b%j", "a_b%j.log"),
+        ("..", "_..log"),
+        ("é" * 255, "é" * 100 + ".log"),
+    ],
+)
+def test_place_outputs_name_of_the_job_is_one_component(name: str, file: str) -> None:
+    outputs = place_outputs(replace(SPEC, name=name, stdout_path="/o/%x.log"), None, "%x.log")
+    assert fill_pattern(outputs.stdout, None) == f"/o/{file}"
+    assert fill_pattern(outputs.stderr, None) == f"/srv/PLD +20%Norte/{file}"
+
+
+def test_place_outputs_complete_ones_stay() -> None:
+    complete = replace(SPEC, stdout_path="%j", outputs=Outputs(stdout="/o/100%%j", stderr="/e"))
+    assert place_outputs(complete, None, "/e") == complete.outputs
+
+
+def test_render_puts_words_for_what_is_not_known_yet() -> None:
+    assert render("/o/100%%j.%j.%a", "$ID", "") == "/o/100%j.$ID."
 
 
 def test_place_outputs_script_is_heard_where_the_request_is_silent() -> None:

@@ -24,7 +24,7 @@ from hpcq.domain.errors import (
 from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.domain.layout import lay_out
-from hpcq.domain.outputs import as_pattern, default_name
+from hpcq.domain.outputs import as_pattern, default_name, file_name
 from hpcq.domain.units import from_epoch
 from hpcq.execution.protocol import Runner
 from hpcq.schedulers.base import (
@@ -47,7 +47,6 @@ from hpcq.schedulers.local.job import (
     Phase,
     Site,
     build_usage,
-    file_name,
     finished_job,
     is_local,
 )

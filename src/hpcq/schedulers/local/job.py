@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import cast
@@ -16,9 +15,11 @@ from hpcq.domain.jobs import (
     JobUid,
     NativeId,
     Observation,
+    Outputs,
     SubmissionKey,
     Usage,
 )
+from hpcq.domain.outputs import file_name, fill_pattern
 from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 from hpcq.domain.units import from_epoch
 from hpcq.schedulers.local.files import Result, Sample, ShepherdStart
@@ -32,7 +33,6 @@ __all__ = [
     "SpoolRow",
     "build_usage",
     "end_of",
-    "file_name",
     "finished_job",
     "is_local",
     "output_paths",
@@ -41,9 +41,6 @@ __all__ = [
 ]
 
 QUEUE_NAME = "local"
-
-_UNSAFE_IN_FILE_NAMES = re.compile(r"[/\x00-\x1f\x7f]")
-_LONGEST_FILE_NAME_BYTES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +253,10 @@ def build_usage(sample: Sample | None) -> Usage | None:
 def spec_to_json(spec: JobSpec) -> str:
     """Return a spec as JSON; bytes that are not UTF-8 stay as they are."""
     content = {field.name: getattr(spec, field.name) for field in fields(spec)}
+    outputs = None if spec.outputs is None else asdict(spec.outputs)
     content["environment"] = dict(spec.environment)
     content["depends_on"] = [asdict(dependency) for dependency in spec.depends_on]
-    return json.dumps({**content, "outputs": None})
+    return json.dumps({**content, "outputs": outputs})
 
 
 def spec_from_json(text: str) -> JobSpec:
@@ -275,6 +273,8 @@ def spec_from_json(text: str) -> JobSpec:
     )
     # LOCAL knows neither features of nodes, nor mails, nor options.
     content["constraints"] = content["mail_on"] = content["options"] = ()
+    if content.get("outputs") is not None:
+        content["outputs"] = Outputs(**content["outputs"])
     return JobSpec(**content)
 
 
@@ -309,16 +309,11 @@ def _ids(dependencies: Sequence[Dependency]) -> tuple[NativeId, ...] | None:
 
 def output_paths(number: int, spec: JobSpec) -> tuple[str, str]:
     """Return the paths of a job's output and error output."""
+    native_id, outputs = NativeId(str(number)), spec.outputs
+    out = None if outputs is None else fill_pattern(outputs.stdout, native_id)
+    err = None if outputs is None else fill_pattern(outputs.stderr, native_id)
+    # The rows of earlier releases hold no patterns.
     stem = file_name(spec.name)
-    names = (spec.stdout_path or f"{stem}.o{number}", spec.stderr_path or f"{stem}.e{number}")
-    out, err = (os.path.join(spec.working_directory, name) for name in names)
+    out = out or os.path.join(spec.working_directory, spec.stdout_path or f"{stem}.o{number}")
+    err = err or os.path.join(spec.working_directory, spec.stderr_path or f"{stem}.e{number}")
     return out, err
-
-
-def file_name(name: str) -> str:
-    """Return a job's name as one component of a path."""
-    safe = _UNSAFE_IN_FILE_NAMES.sub("_", name)[:_LONGEST_FILE_NAME_BYTES] or "job"
-    # Cut between characters, not between bytes.
-    while len(safe.encode("utf-8", "surrogateescape")) > _LONGEST_FILE_NAME_BYTES:
-        safe = safe[:-1]
-    return f"_{safe[1:]}" if safe.startswith(".") else safe

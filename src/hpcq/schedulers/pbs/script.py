@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from hpcq.domain.jobs import ArrayRange, JobSpec, NativeId
-from hpcq.domain.outputs import UNKNOWN, as_pattern, default_name
+from hpcq.domain.outputs import UNKNOWN, as_pattern, default_name, render, requested_pattern
 from hpcq.schedulers.pbs.qstat_job import PLACEHOLDER
 from hpcq.schedulers.pbs.resources import choose_requests
 from hpcq.schedulers.pbs_family.choices import Choices, Outputs, mail_options
@@ -25,7 +25,7 @@ from hpcq.schedulers.pbs_family.directives import (
     read_variables,
 )
 from hpcq.schedulers.pbs_family.values import path_of
-from hpcq.schedulers.pbs_family.wrapper_script import ARRAY_INDEX
+from hpcq.schedulers.pbs_family.wrapper_script import ARRAY_INDEX, JOB_NUMBER
 from hpcq.schedulers.site_options import OptionRules, getopt_letters
 
 __all__ = ["OPTION_RULES", "acceptable_name", "choose", "tasks_of"]
@@ -169,8 +169,11 @@ def _others(spec: JobSpec, options: list[Option]) -> Iterator[str]:
 
 
 def _outputs(spec: JobSpec, last: Mapping[str, Option], name: str, is_array: bool) -> Outputs:
-    out = _output(spec, spec.stdout_path, last, "o", name, is_array)
-    err = _output(spec, spec.stderr_path, last, "e", name, is_array)
+    suffix = ".%a" if is_array else None
+    asked_out = requested_pattern(spec, "stdout", suffix)
+    asked_err = requested_pattern(spec, "stderr", suffix)
+    out = _output(spec, asked_out, last, "o", name, is_array)
+    err = _output(spec, asked_err, last, "e", name, is_array)
     joined = joined_streams(last, spec)
     if joined is None and out.pattern == err.pattern and out.pattern != UNKNOWN:
         joined = "o"  # the default names differ, so the same path was given for both
@@ -181,7 +184,7 @@ def _outputs(spec: JobSpec, last: Mapping[str, Option], name: str, is_array: boo
         *(["-o", out.option] if out.option is not None else []),
         *(["-e", err.option] if err.option is not None and joined is None else []),
     ]
-    return Outputs(tuple(options), out.own, err.own, out.pattern, err.pattern)
+    return Outputs(tuple(options), out.own, err.own, out.pattern, err.pattern, suffix)
 
 
 def _output(
@@ -192,15 +195,13 @@ def _output(
     name: str,
     is_array: bool,
 ) -> _Stream:
-    folder = spec.working_directory
     if asked is not None:
-        path = os.path.join(folder, asked)
-        own_task = is_array and path != "/dev/null"
-        pattern = as_pattern(path) + (".%a" if own_task else "")
-        if _PLAIN_PATH.fullmatch(path) is None:
-            # PBS would read a host, a list or a placeholder into it.
-            return _Stream("/dev/null", path + (ARRAY_INDEX if own_task else ""), pattern)
-        return _Stream(path + (f".{PLACEHOLDER}" if own_task else ""), None, pattern)
+        # PBS has no word for the number of a job. In other text it would read a host, a list or a
+        # placeholder.
+        is_plain = _PLAIN_PATH.fullmatch(render(asked, "\0", ""))
+        if is_plain is None:
+            return _Stream("/dev/null", render(asked, JOB_NUMBER, ARRAY_INDEX), asked)
+        return _Stream(render(asked, "", PLACEHOLDER), None, asked)
     kept = last.get("k")
     if kept is not None and "d" not in kept.value and letter in kept.value:
         return _Stream(last[letter].value if letter in last else None, None, UNKNOWN)
@@ -208,7 +209,7 @@ def _output(
         return _Stream(None, None, f"{name}.{letter}%j" + (".%a" if is_array else ""))
     value = last[letter].value
     told = path_of(value) or ""
-    path = os.path.join(folder, told)
+    path = os.path.join(spec.working_directory, told)
     shares = is_array and PLACEHOLDER not in path and path != "/dev/null"
     if shares or not told or path.endswith("/") or re.search(r"[$~]", path):
         return _Stream(value, None, UNKNOWN)

@@ -116,7 +116,6 @@ def build_stdin(
         stderr_path=choices.outputs.stderr_path,
         # Jobs that this one submits with its environment must not carry its key.
         forgotten=(KEY_VARIABLE,),
-        task=".$PBS_ARRAY_INDEX",
         task_variable=None if choices.array is None else "PBS_ARRAY_INDEX",
         shell=choices.shell,
         default_shell=job_shell,

@@ -21,6 +21,7 @@ class Outputs:
             `hpcq.schedulers.pbs_family.wrapper_script.build_wrapper`.
         stderr_path: the same for its errors.
         stdout, stderr: patterns of the paths, as `hpcq.domain.outputs` has them.
+        task_suffix: see `hpcq.schedulers.base.ScriptDirectives`.
     """
 
     options: tuple[str, ...]
@@ -28,6 +29,7 @@ class Outputs:
     stderr_path: str | None
     stdout: str
     stderr: str
+    task_suffix: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,10 @@ class Choices:
     def directives(self) -> ScriptDirectives:
         """The choices that the record keeps."""
         return ScriptDirectives(
-            name=self.named_by_script, stdout=self.outputs.stdout, stderr=self.outputs.stderr
+            name=self.named_by_script,
+            stdout=self.outputs.stdout,
+            stderr=self.outputs.stderr,
+            task_suffix=self.outputs.task_suffix,
         )
 
 

@@ -21,7 +21,7 @@ __all__ = ["ARRAY_INDEX", "JOB_NUMBER", "build_wrapper"]
 JOB_NUMBER = "\0"
 """Stands for the number of the job in the names of its outputs; no path can hold it."""
 ARRAY_INDEX = "\0index\0"
-"""Stands there for what tells the tasks of an array apart."""
+"""Stands there for the number of an array's task."""
 
 _INTERPRETER_LINE = re.compile(rb"#![ \t]*([^ \t\r\n]+)(?:[ \t]+([^\r\n]*?))?[ \t]*\r?(?:\n|\Z)")
 _QUOTABLE = frozenset(range(32, 127)) - frozenset(b"'")
@@ -41,7 +41,6 @@ def build_wrapper(
     stdout_path: str | None = None,
     stderr_path: str | None = None,
     forgotten: Sequence[str] = (),
-    task: str = "",
     task_variable: str | None = None,
     sweeps_home: bool = False,
     signal_offset: int | None = None,
@@ -58,10 +57,9 @@ def build_wrapper(
         environment: variables to set before it starts; no NUL.
         directory: where it starts, absolute.
         stdout_path: a file that it writes to itself, relative to the directory; `JOB_NUMBER` in
-            it becomes the job's number, `ARRAY_INDEX` the ``task``. None: the scheduler's own.
+            it becomes the job's number, `ARRAY_INDEX` the task's. None: the scheduler's own.
         stderr_path: the same for its errors.
         forgotten: variables that it does not get from the scheduler.
-        task: what `ARRAY_INDEX` becomes, as a shell reads it: ``.$PBS_ARRAY_INDEX``.
         task_variable: the scheduler's variable with the number of an array's task, which the
             script gets as `TASK_VARIABLE` too; None for a job that is no array.
         sweeps_home: whether a file in the home directory that the scheduler has opened in vain
@@ -87,7 +85,7 @@ def build_wrapper(
         *_unpacked(script, 9),
         newline,
         f"cd {_word(directory)} || exit 126",
-        *_redirections(stdout_path, stderr_path, task, sweeps_home=sweeps_home),
+        *_redirections(stdout_path, stderr_path, task_variable, sweeps_home=sweeps_home),
         *(command if signal_offset is None else _watched(command, signal_offset)),
     ]
     return "".join(line + "\n" for line in lines).encode("ascii")
@@ -153,7 +151,11 @@ def _interpreter(script: bytes, shell: str | None, default: str | None) -> Itera
 
 
 def _redirections(
-    stdout_path: str | None, stderr_path: str | None, task: str, *, sweeps_home: bool
+    stdout_path: str | None,
+    stderr_path: str | None,
+    task_variable: str | None,
+    *,
+    sweeps_home: bool,
 ) -> list[str]:
     if stdout_path is None and stderr_path is None:
         return []
@@ -165,7 +167,7 @@ def _redirections(
     swept = own if sweeps_home else []
     return [
         "_hpcq_number=${PBS_JOBID%%[!0-9]*}",
-        f"_hpcq_task={task}",
+        *([] if task_variable is None else [f"_hpcq_task=${task_variable}"]),
         *(f"_hpcq_kept{number}=$(readlink /proc/$$/fd/{number})" for number in swept),
         " ".join(["exec", *out, *err, "|| exit 126"]),
         *(

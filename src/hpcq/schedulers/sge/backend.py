@@ -121,7 +121,9 @@ class SgeBackend(CommandLineBackend):
         options = read_options(script).with_array(spec.array)
         stem = acceptable_name(spec.name or options.name or default_name(spec.working_directory))
         stdout, stderr = place_outputs(spec, stem, options, self._account_environment(spec.run_as))
-        return ScriptDirectives(name=options.name, stdout=stdout, stderr=stderr)
+        return ScriptDirectives(
+            name=options.name, stdout=stdout, stderr=stderr, task_suffix=options.task_suffix
+        )
 
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Run ``qsub`` in the job's directory; see `SchedulerBackend.submit`."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec
-from hpcq.domain.outputs import UNKNOWN, as_pattern
+from hpcq.domain.outputs import UNKNOWN, Stream, as_pattern, render, requested_pattern
 from hpcq.schedulers.sge.script import ScriptOptions
 from hpcq.schedulers.sge.wrapper_script import size
 
@@ -14,9 +14,11 @@ __all__ = ["PATH_VARIABLE", "escaped", "output_options", "place_outputs"]
 
 # What 8.1.9 puts in their place in output paths; two dollars are one.
 PATH_VARIABLE = re.compile(r"\$(\$|HOME|USER|JOB_ID|JOB_NAME|HOSTNAME|TASK_ID)")
+# Stand for variables of ours while the dollars of a path are escaped; no path can hold them.
+_JOB_ID, _TASK_ID = "\0j", "\0a"
 # Dollars that Grid Engine would read as the beginning of a variable, in output paths and in the
 # working directory; a second one before it makes it a plain one (both seen on 8.1.9).
-_PSEUDO_VARIABLES = re.compile(r"\$(?=\$|HOME|USER|JOB_ID|JOB_NAME|HOSTNAME|TASK_ID)")
+_PSEUDO_VARIABLES = re.compile(r"\$(?=\$|\0|HOME|USER|JOB_ID|JOB_NAME|HOSTNAME|TASK_ID)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONG_COMPONENT_BYTES = 255
 
@@ -24,7 +26,7 @@ _LONG_COMPONENT_BYTES = 255
 def place_outputs(
     spec: JobSpec, stem: str, options: ScriptOptions, account: Mapping[str, str]
 ) -> tuple[str, str]:
-    """Return the patterns of both outputs' paths: the request's in an array, else the script's.
+    """Return the patterns of both outputs' paths: the request's, else the script's.
 
     Args:
         spec: the job.
@@ -33,17 +35,18 @@ def place_outputs(
         account: the variables ``HOME`` and ``USER`` of the account that jobs run as.
     """
     stdout, stderr = (
-        _place(own, letter, spec.working_directory, stem, options, account)
-        if asked is None
-        else as_pattern(asked) + (".%a" if _is_apart(asked, options) else "")
-        for asked, own, letter in (
-            (spec.stdout_path, options.stdout, "o"),
-            (spec.stderr_path, options.stderr, "e"),
-        )
+        requested_pattern(spec, stream, options.task_suffix)
+        or _place(own, letter, spec.working_directory, stem, options, account)
+        for stream, own, letter in _streams(options)
     )
     if options.joins and spec.stderr_path is None:
         stderr = stdout
     return stdout, stderr
+
+
+def _streams(options: ScriptOptions) -> tuple[tuple[Stream, str | None, str], ...]:
+    """Return both streams, each with the script's path for it and its letter."""
+    return (("stdout", options.stdout, "o"), ("stderr", options.stderr, "e"))
 
 
 def _place(
@@ -81,7 +84,7 @@ def _place(
 def output_options(
     spec: JobSpec, stem: str, options: ScriptOptions
 ) -> tuple[list[str], str | None, str | None]:
-    """Return the options of ``qsub``, and the files that only a wrapper can open.
+    """Return the options of ``qsub``, and the patterns of files that only a wrapper can open.
 
     The command names options that neither the request nor the script gives, too: a site's
     defaults may differ.
@@ -98,17 +101,15 @@ def output_options(
     task = ".$TASK_ID" if options.is_array else ""
     argv = ["-j", "y" if joins else "n"]
     wrapped: list[str | None] = []
-    for letter, asked, own, wire in (
-        ("o", spec.stdout_path, options.stdout, "stdoutPath"),
-        ("e", spec.stderr_path, options.stderr, "stderrPath"),
-    ):
+    for stream, own, letter in _streams(options):
+        asked = requested_pattern(spec, stream, options.task_suffix)
         if asked is None and joins and letter == "e":
             wrapped.append(None)
             continue
         if asked is not None:
-            _check_output(asked, wire)
-            path = escaped(_seen_from(spec.working_directory, asked))
-            path += task if _is_apart(asked, options) else ""
+            _check_output(render(asked, "1", "1"), f"{stream}Path")
+            path = escaped(_seen_from(spec.working_directory, render(asked, _JOB_ID, _TASK_ID)))
+            path = path.replace(_JOB_ID, "$JOB_ID").replace(_TASK_ID, "$TASK_ID")
         else:
             folder = escaped(_seen_from(spec.working_directory, spec.working_directory + "/x"))
             path = folder.removesuffix("x") + f"{stem}.{letter}$JOB_ID{task}"
@@ -127,11 +128,6 @@ def output_options(
             argv += [f"-{letter}", f":{path}" if ":" in path else path]
     stdout, stderr = wrapped
     return argv, stdout, stdout if joins else stderr
-
-
-def _is_apart(asked: str, options: ScriptOptions) -> bool:
-    """Return whether each task of an array has a file of its own for a path of the request."""
-    return options.is_array and asked != os.devnull
 
 
 def _seen_from(directory: str, path: str) -> str:

@@ -108,6 +108,11 @@ class ScriptOptions:
     interpreter: str | None = None
     takes_environment: bool = False
 
+    @property
+    def task_suffix(self) -> str | None:
+        """The addition to the request's paths (`ScriptDirectives.task_suffix`)."""
+        return ".%a" if self.is_array else None
+
     def with_array(self, array: ArrayRange | None) -> "ScriptOptions":
         """Return the options with a request's array, if it has one."""
         return self if array is None else replace(self, is_array=True)

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hpcq.domain.arrays import TASK_VARIABLE
+from hpcq.domain.outputs import render
 from hpcq.schedulers.command_line import check_environment
 
 __all__ = ["LINE_LIMIT_BYTES", "Wrapped", "build_wrapper", "size", "split_environment"]
@@ -51,9 +52,10 @@ class Wrapped:
         args: what the user's script is to be given; no NUL.
         environment: variables to set before it starts; no NUL.
         dropped: variables that it is not to see.
-        stdout, stderr: files to write to; None for those that Grid Engine opens.
+        stdout, stderr: patterns (`hpcq.domain.outputs`) of files to write to; None for those that
+            Grid Engine opens.
         interpreter: what runs a script without ``#!``.
-        is_array: whether it runs as an array: each task gets `TASK_VARIABLE`, and files of its own.
+        is_array: whether it runs as an array: each task gets `TASK_VARIABLE`.
     """
 
     args: tuple[str, ...] = ()
@@ -103,11 +105,10 @@ def build_wrapper(script: bytes, wrapped: Wrapped) -> bytes:
     variables = wrapped.environment.items()
     exported = [f"export {n}={_quoted(v)}" for n, v in variables if _is_shell_name(n)]
     others = [_quoted(f"{n}={v}") for n, v in variables if not _is_shell_name(n)]
-    task = '".$SGE_TASK_ID"' if wrapped.is_array else ""
     files = [
-        f"{number}>>{_quoted(path)}{task}"
-        for number, path in ((1, wrapped.stdout), (2, wrapped.stderr))
-        if path is not None
+        f"{number}>>{_file(pattern)}"
+        for number, pattern in ((1, wrapped.stdout), (2, wrapped.stderr))
+        if pattern is not None
     ]
     words = [
         *(["/usr/bin/env", *others] if others else []),
@@ -136,6 +137,12 @@ def build_wrapper(script: bytes, wrapped: Wrapped) -> bytes:
 
 def _is_shell_name(name: str) -> bool:
     return _SHELL_NAME.fullmatch(name) is not None
+
+
+def _file(pattern: str) -> str:
+    """Return a path as one shell word; quotation marks end before each variable."""
+    ends = (f"""'"${name}"'""" for name in ("JOB_ID", "SGE_TASK_ID"))
+    return render(_quoted(pattern), *ends)
 
 
 def _quoted(text: str) -> str:

@@ -1,6 +1,5 @@
 """Output files: as options of ``sbatch``, and as ``squeue`` shows them; the job's name."""
 
-import os
 import re
 from collections.abc import Mapping
 
@@ -35,10 +34,7 @@ def _cut(text: str, limit_bytes: int) -> str:
 def output_patterns(
     spec: JobSpec, options: ScriptOptions, account: Mapping[str, str]
 ) -> tuple[str, str]:
-    """Return the script's patterns of its outputs, else the defaults.
-
-    In an array, those of the request's: each task has a file of its own.
-    """
+    """Return the script's patterns of its outputs, else the defaults."""
     found = {
         stream: read_pattern(
             options.values[stream],
@@ -49,10 +45,6 @@ def output_patterns(
         for stream in ("output", "error")
         if stream in options.values
     }
-    if options.is_array:
-        for stream, asked in (("output", spec.stdout_path), ("error", spec.stderr_path)):
-            if asked is not None and asked != os.devnull:
-                found[stream] = f"{as_pattern(asked)}.%a"
     return (
         found.get("output", _default_pattern(spec.name, "o", is_array=options.is_array)),
         found.get("error", _default_pattern(spec.name, "e", is_array=options.is_array)),

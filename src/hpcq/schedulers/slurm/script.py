@@ -137,6 +137,11 @@ class ScriptOptions:
         return "array" in self.values
 
     @property
+    def task_suffix(self) -> str | None:
+        """The addition to the request's paths (`ScriptDirectives.task_suffix`)."""
+        return ".%a" if self.is_array else None
+
+    @property
     def asks_time_limit(self) -> bool:
         """True unless the script certainly leaves the wall time limit to the partition."""
         return "time" in self.values or "time-min" in self.values

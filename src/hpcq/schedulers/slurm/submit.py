@@ -93,7 +93,9 @@ def build_sbatch(
         if _is_set_on_node(name) and account.get(name) != value
     }
     layout = _layout(spec, options)
-    outputs = spec.outputs or place_outputs(spec, *output_patterns(spec, options, account))
+    outputs = spec.outputs or place_outputs(
+        spec, *output_patterns(spec, options, account), options.task_suffix
+    )
     told, written = output_options(outputs, spec, options)
     submitted = script
     if not script.startswith(b"#!"):
@@ -165,7 +167,11 @@ def directives_of(spec: JobSpec, script: bytes, account: Mapping[str, str]) -> S
     named = spec if spec.name else replace(spec, name=name or default_name(spec.working_directory))
     stdout, stderr = output_patterns(named, options, account)
     return ScriptDirectives(
-        name=name, stdout=stdout, stderr=stderr, asks_time_limit=options.asks_time_limit
+        name=name,
+        stdout=stdout,
+        stderr=stderr,
+        task_suffix=options.task_suffix,
+        asks_time_limit=options.asks_time_limit,
     )
 
 

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hpcq.domain.jobs import JobSpec
-from hpcq.domain.outputs import UNKNOWN, as_pattern
+from hpcq.domain.outputs import (
+    UNKNOWN,
+    as_pattern,
+    fill_pattern,
+    render,
+    requested_pattern,
+)
 from hpcq.schedulers.pbs_family.choices import Outputs
 from hpcq.schedulers.pbs_family.directives import Option, joined_streams
 from hpcq.schedulers.pbs_family.values import path_of
@@ -42,8 +48,11 @@ def place(spec: JobSpec, last: Mapping[str, Option], name: str, *, is_array: boo
     Raises:
         InvalidSpec: the script's ``-j`` cannot be read.
     """
-    out = _stream(spec, spec.stdout_path, last, "o", name, is_array)
-    err = _stream(spec, spec.stderr_path, last, "e", name, is_array)
+    suffix = "-%a" if is_array else None
+    asked_out = requested_pattern(spec, "stdout", suffix)
+    asked_err = requested_pattern(spec, "stderr", suffix)
+    out = _stream(spec, asked_out, last, "o", name, is_array)
+    err = _stream(spec, asked_err, last, "e", name, is_array)
     joined = joined_streams(last, spec)
     is_same = out.pattern != UNKNOWN and _is_same(spec.working_directory, out, err)
     if joined is None and is_same:
@@ -59,7 +68,7 @@ def place(spec: JobSpec, last: Mapping[str, Option], name: str, *, is_array: boo
     options += ["-k", kept] if kept else []
     if joined is not None and out.own is None:
         options += ["-j", "oe" if joined == "o" else "eo"]
-    return Outputs(tuple(options), out.own, err.own, out.pattern, err.pattern)
+    return Outputs(tuple(options), out.own, err.own, out.pattern, err.pattern, suffix)
 
 
 def _is_same(folder: str, one: _Stream, other: _Stream) -> bool:
@@ -77,30 +86,29 @@ def _stream(
 ) -> _Stream:
     folder = spec.working_directory
     task = "-%a" if is_array else ""
+    pattern = asked
     if asked is None:
         if "k" in last and letter in last["k"].value:
             return _Stream(None, True, None, UNKNOWN)
         if letter in last:
             value = last[letter].value
-            asked = path_of(value)
-            if asked is None or asked != value or _EXPANDED.search(asked):
-                is_told = asked is not None and not _EXPANDED.search(asked)
-                told = as_pattern(os.path.join(folder, asked or "")) + task
-                return _Stream(value, False, None, told if is_told else UNKNOWN)
-    if asked is None and is_simple(folder):
-        return _Stream(None, False, None, f"{as_pattern(name)}.{letter}%j{task}")
-    if asked is None:
-        path, pattern = f"{name}.{letter}{JOB_NUMBER}", f"{as_pattern(name)}.{letter}%j{task}"
-    else:
-        path = os.path.join(folder, asked) if is_simple(folder) else asked
-        pattern = as_pattern(asked) + ("" if path == _THROWN_AWAY else task)
-    is_thrown_away = path == _THROWN_AWAY
-    if is_simple(path) and not (is_thrown_away and is_array):
-        return _Stream(path, False, None, pattern)
-    if not is_array:
-        return _Stream(_THROWN_AWAY, False, path, pattern)
-    # Torque adds the index to every path: /dev/null-2 is no place to throw things.
-    return _Stream(None, True, path if is_thrown_away else path + ARRAY_INDEX, pattern)
+            path = path_of(value)
+            pattern = as_pattern(os.path.join(folder, path or ""))
+            if path is None or path != value or _EXPANDED.search(path):
+                is_told = path is not None and not _EXPANDED.search(path)
+                return _Stream(value, False, None, pattern + task if is_told else UNKNOWN)
+            pattern += "" if pattern == _THROWN_AWAY else task
+    if pattern is None:
+        pattern = f"{as_pattern(name)}.{letter}%j{task}"
+        if is_simple(folder):
+            return _Stream(None, False, None, pattern)
+    # Torque adds the task to every path: /dev/null-2 is no place to throw things.
+    told = fill_pattern(pattern.removesuffix(task), None)
+    is_thrown_away = told == _THROWN_AWAY
+    if told is not None and is_simple(told) and not (is_thrown_away and is_array):
+        return _Stream(told, False, None, pattern)
+    own = render(pattern, JOB_NUMBER, ARRAY_INDEX)
+    return _Stream(None if is_array else _THROWN_AWAY, is_array, own, pattern)
 
 
 def is_simple(path: str) -> bool:

@@ -103,7 +103,6 @@ def build_qsub(
         stdout_path=choices.outputs.stdout_path,
         stderr_path=choices.outputs.stderr_path,
         forgotten=(KEY_VARIABLE,),
-        task="${PBS_ARRAYID:+-$PBS_ARRAYID}",
         task_variable=None if choices.array is None else "PBS_ARRAYID",
         sweeps_home="-k" in choices.outputs.options,
         signal_offset=WRAPPED_SIGNAL,

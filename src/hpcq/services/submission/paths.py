@@ -174,10 +174,11 @@ def _check(spec: JobSpec, backend: SchedulerBackend, most_bytes: int, visit: Vis
         stdout_path=_absolute(spec, spec.stdout_path),
         stderr_path=_absolute(spec, spec.stderr_path),
     )
-    if spec.stdout_path and spec.stderr_path and _is_one_file(spec.stdout_path, spec.stderr_path):
+    outputs = place_outputs(spec, said.stdout, said.stderr, said.task_suffix)
+    if spec.stdout_path and spec.stderr_path and _is_one_file(outputs.stdout, outputs.stderr):
         # Schedulers join the streams where both have the same path, letter by letter.
         spec = replace(spec, stderr_path=spec.stdout_path)
-    outputs = place_outputs(spec, said.stdout, said.stderr)
+        outputs = replace(outputs, stderr=outputs.stdout)
     _check_output(outputs.stdout, _responsible("stdoutPath", spec.stdout_path, said.stdout), visit)
     _check_output(outputs.stderr, _responsible("stderrPath", spec.stderr_path, said.stderr), visit)
     is_asked = spec.wall_time_limit_seconds is not None or said.asks_time_limit
@@ -188,8 +189,10 @@ def _absolute(spec: JobSpec, path: str | None) -> str | None:
     return None if path is None else os.path.join(spec.working_directory, path)
 
 
-def _is_one_file(one: str, other: str) -> bool:
+def _is_one_file(one: str | None, other: str | None) -> bool:
     """Return whether two absolute paths differ by nothing but ``//`` and ``/./``."""
+    if one is None or other is None:
+        return False
     first, second = ([p for p in path.split("/") if p not in ("", ".")] for path in (one, other))
     return first == second
 

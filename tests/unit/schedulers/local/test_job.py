@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcq.domain.actions import Action
-from hpcq.domain.jobs import JobSpec, JobUid, SubmissionKey
+from hpcq.domain.jobs import JobSpec, JobUid, Outputs, SubmissionKey
 from hpcq.domain.states import JobState, Stage
 from hpcq.schedulers.local.job import (
     LocalJob,
@@ -39,6 +39,7 @@ def entry(phase: str = Phase.QUEUED, **fields: object) -> LocalJob:
         args=st.lists(texts).map(tuple),
         environment=st.dictionaries(texts, texts),
         wall_time_limit_seconds=st.none() | st.integers(1),
+        outputs=st.none() | st.builds(Outputs, stdout=texts, stderr=texts),
     )
 )
 def test_a_spec_comes_back_as_it_was(original: JobSpec) -> None:
@@ -60,6 +61,12 @@ def test_a_name_is_one_component_of_a_path(name: str) -> None:
 def test_output_paths_are_relative_to_the_working_directory() -> None:
     job = entry(stdout_path="a/out", stderr_path="/tmp/err")
     assert output_paths(7, job.spec) == ("/w/a/out", "/tmp/err")
+
+
+def test_output_paths_are_those_that_were_arranged() -> None:
+    outputs = Outputs(stdout="/w/100%%-%j", stderr="/w/err")
+    job = entry(stdout_path="100%%-%j", stderr_path="err", outputs=outputs)
+    assert output_paths(7, job.spec) == ("/w/100%-7", "/w/err")
 
 
 def test_each_moment_of_a_job_has_a_state() -> None:

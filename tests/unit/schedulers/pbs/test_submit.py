@@ -253,6 +253,17 @@ def test_tasks_of_an_array(array: ArrayRange, word: str) -> None:
     assert ("-e", "/dev/null") in pairwise(argv)
 
 
+def test_outputs_of_an_array_with_its_number_are_written_by_the_job() -> None:
+    array = ArrayRange(first=1, last=2)
+    spec = replace(_SPEC, array=array, stdout_path="%a of %x", stderr_path="%x_%j")
+    argv = _argv(replace(spec, stdout_path="%a.%x"))
+    assert ("-o", "/w/^array_index^.study") in pairwise(argv)
+    assert ("-e", "/dev/null") in pairwise(argv)
+    wrapper = _stdin(spec, b"#!/bin/sh\n").decode()
+    assert "exec > '/w/'\"$_hpcq_task\"' of study'" in wrapper
+    assert "2> '/w/study_'\"$_hpcq_number\"'.'\"$_hpcq_task\" ||" in wrapper
+
+
 def test_a_request_for_slots_in_the_script_gives_way_to_that_of_the_job() -> None:
     script = b"""#!/bin/sh
 #PBS -l nodes=1:ppn=4,walltime=1:00:00 -N mine

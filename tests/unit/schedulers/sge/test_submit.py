@@ -94,7 +94,7 @@ def test_array_of_the_request() -> None:
     assert "-o /dev/null -e /srv/e.$TASK_ID -t 1-20:2 -tc 5" in said
     assert submission.wrapped is not None
     wrapper = build_wrapper(b"#!/bin/sh\n", submission.wrapped).decode()
-    assert "exec 1>>'/srv/a,b'\".$SGE_TASK_ID\"" in wrapper
+    assert "exec 1>>'/srv/a,b.'\"$SGE_TASK_ID\"''\n" in wrapper
     assert 'export HPCQ_ARRAY_TASK_ID="$SGE_TASK_ID"' in wrapper
 
 
@@ -154,6 +154,34 @@ def test_output_path_that_qsub_cannot_take_is_carried(path: str) -> None:
     both = build_qsub(spec(stdout_path=path, stderr_path=path), KEY)
     assert both.wrapped is not None
     assert (both.wrapped.stdout, both.wrapped.stderr) == (path, path)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/srv/%x.%j", "/srv/run1.$JOB_ID"),
+        ("logs/%j_1", "/srv/jobs/run1/logs/$JOB_ID_1"),
+        # The dollar of the request is no variable's.
+        ("/srv/$%j$JOB_ID", "/srv/$$$JOB_ID$$JOB_ID"),
+        ("/srv/20%j:a", ":/srv/20$JOB_ID:a"),
+    ],
+)
+def test_output_path_with_the_number_of_the_job(path: str, said: str) -> None:
+    below = said.replace("/srv/jobs/run1/", "")
+    assert outputs(stdout_path=path) == f"-j n -o {below} -e run1.e$JOB_ID"
+
+
+def test_output_path_with_the_task_of_an_array() -> None:
+    array = ArrayRange(first=1, last=2)
+    argv = " ".join(build_qsub(spec(array=array, stdout_path="%a.%j", stderr_path="%j"), KEY).argv)
+    assert "-o $TASK_ID.$JOB_ID -e $JOB_ID.$TASK_ID" in argv
+
+
+def test_output_path_that_is_carried_with_the_number_of_the_job() -> None:
+    carried = build_qsub(spec(stdout_path="/srv/%j,%%"), KEY).wrapped
+    assert carried is not None
+    wrapper = build_wrapper(b"#!/bin/sh\n", carried).decode()
+    assert "exec 1>>'/srv/'\"$JOB_ID\"',%'\n" in wrapper
 
 
 def test_same_file_for_both_outputs_is_joined() -> None:

@@ -157,7 +157,13 @@ def test_array_of_the_request_replaces_the_script_s() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "told"), [("/srv/a%j", "/srv/a%%j.%a"), ("/dev/null", "/dev/null")]
+    ("path", "told"),
+    [
+        ("/srv/a%j", "/srv/a%A.%a"),
+        ("/srv/%j_%a", "/srv/%A_%a"),
+        ("/srv/%%j", "/srv/%%j.%a"),
+        ("/dev/null", "/dev/null"),
+    ],
 )
 def test_tasks_of_an_array_write_beside_the_path_of_the_request(path: str, told: str) -> None:
     array = ArrayRange(first=0, last=3)
@@ -170,7 +176,10 @@ def test_tasks_of_an_array_write_beside_the_path_of_the_request(path: str, told:
 def test_tasks_of_an_array_have_outputs_of_their_own() -> None:
     decided = decide("#SBATCH --array=1-3")
     assert decided == ScriptDirectives(
-        asks_time_limit=False, stdout="study.o%j.%a", stderr="study.e%j.%a"
+        asks_time_limit=False,
+        stdout="study.o%j.%a",
+        stderr="study.e%j.%a",
+        task_suffix=".%a",
     )
     assert "--output=/srv/study/demo.o%A.%a" in options("#SBATCH --array=1-3")
     # In an array %j is another number for each task.

@@ -173,7 +173,7 @@ def _files(
     directives: str, spec: JobSpec, task: int | None = None
 ) -> tuple[str | None, str | None]:
     told = _choose(directives, spec).directives
-    outputs = place_outputs(spec, told.stdout, told.stderr)
+    outputs = place_outputs(spec, told.stdout, told.stderr, told.task_suffix)
     return (
         fill_pattern(outputs.stdout, NativeId("45"), task),
         fill_pattern(outputs.stderr, NativeId("45"), task),
@@ -189,6 +189,8 @@ ARRAY = ArrayRange(first=1, last=2)
         ("", {}, ("/work/run.o45", "/work/run.e45"), ""),
         ("-o out -e /e/err", {}, ("/work/out", "/e/err"), "-o /work/out -e /e/err"),
         ("-o out", {"stdout_path": "ours"}, ("/work/ours", "/work/run.e45"), "-o /work/ours"),
+        ("", {"stdout_path": "%x"}, ("/work/run", "/work/run.e45"), "-o /work/run"),
+        ("", {"stdout_path": "%j"}, ("/work/45", "/work/run.e45"), "-o /dev/null"),
         ("-j oe", {}, ("/work/run.o45", "/work/run.o45"), "-j oe"),
         ("-j eo -e both", {}, ("/work/both", "/work/both"), "-e /work/both -j eo"),
         ("-j oe -e gone", {}, ("/work/run.o45", "/work/run.o45"), "-j oe"),
@@ -231,6 +233,8 @@ def test_outputs(
         ("-t 1-2 -j oe", {}, ("/work/run.o45-2", "/work/run.o45-2")),
         ("", {"array": ARRAY, "stdout_path": "a b"}, ("/work/a b-2", "/work/run.e45-2")),
         ("", {"array": ARRAY, "stderr_path": "/dev/null"}, ("/work/run.o45-2", "/dev/null")),
+        ("", {"array": ARRAY, "stdout_path": "%a_%j"}, ("/work/2_45", "/work/run.e45-2")),
+        ("-t 1-2", {"stdout_path": "%x%j"}, ("/work/run45-2", "/work/run.e45-2")),
     ],
 )
 def test_outputs_of_each_job_of_an_array(

@@ -122,6 +122,15 @@ def test_outputs_of_an_array_that_torque_cannot_write_are_kept_and_left_to_the_w
     )
 
 
+def test_outputs_with_the_number_of_the_job_are_left_to_the_wrapper() -> None:
+    submission = _qsub(stdout_path="/o/%j", stderr_path="/o/%x")
+    assert "-o /dev/null -e /o/run" in " ".join(submission.argv)
+    assert b"exec > '/o/'\"$_hpcq_number\" ||" in submission.stdin
+    array = ArrayRange(first=1, last=2)
+    plain = " ".join(_qsub(array=array, stdout_path="/o/x-%a", stderr_path="/o/%a").argv)
+    assert "-o /o/x -k e" in plain
+
+
 @pytest.mark.parametrize("directory", ["/a b", "/a,b", "/a:b", "/a\nb", "/é", "/$HOME", "/a'b"])
 def test_odd_places_are_left_to_the_wrapper(directory: str) -> None:
     submission = _qsub(directory, stderr_path="/odd path")

@@ -179,7 +179,7 @@ def test_each_task_writes_files_of_its_own(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
     body = _array(study, 'echo "$task"; echo "error $task" >&2\n')
-    body |= {"stdoutPath": str(study.directory / "100%j, out"), "hold": True}
+    body |= {"stdoutPath": str(study.directory / "100%%j, out"), "hold": True}
     array = _accepted(service, jobs, backend, body)
     if array is None:
         return
@@ -193,6 +193,27 @@ def test_each_task_writes_files_of_its_own(
     }
     assert written == {number: (f"{number}\n", f"error {number}\n") for number in TASKS}
     assert all(Path(job["stdoutPath"]).name.startswith("100%j, out") for job in ends.values())
+
+
+def test_each_task_writes_to_the_paths_with_its_number(
+    service: Service, jobs: Jobs, study: Study, backend: Backend
+) -> None:
+    body = _array(study, 'echo "$task"; echo "error $task" >&2\n')
+    body |= {"stdoutPath": "%x-%j_%a.log", "stderrPath": "%a, %j"}
+    array = _accepted(service, jobs, backend, body)
+    if array is None:
+        return
+    assert jobs.ended(array)["state"] == "DONE"
+    for number in TASKS:
+        task = _id(backend, array, number)
+        job = jobs.ended(task)
+        assert job["stdoutPath"] == f"{study.directory}/many-{array}_{number}.log"
+        assert job["stderrPath"] == f"{study.directory}/{number}, {array}"
+        read = {
+            stream: service.client.get(f"/jobs/{task}/output?stream={stream}").text
+            for stream in ("stdout", "stderr")
+        }
+        assert read == {"stdout": f"{number}\n", "stderr": f"error {number}\n"}
 
 
 def _printed(study: Study) -> list[int]:

@@ -42,12 +42,60 @@ def test_output_path_that_is_relative_begins_at_the_directory(jobs: Jobs, study:
     assert (_written(out), _written(err)) == ("to stdout\n", "to stderr\n")
 
 
+@pytest.mark.parametrize(
+    ("asked", "file"),
+    [
+        ("%x-%j.log", "Caso 1-{id}.log"),
+        ("%j", "{id}"),
+        ("$%j, %x:%%j$JOB_ID", "${id}, Caso 1:%j$JOB_ID"),
+        ("back\\%j_1", "back\\{id}_1"),
+        ("PLD +20%Norte 20%acima 100%", "PLD +20%Norte 20%acima 100%"),
+    ],
+)
+def test_output_path_is_filled_in(
+    service: Service, jobs: Jobs, study: Study, asked: str, file: str
+) -> None:
+    # In the name of a folder nothing stands for anything else.
+    folder = study.directory / "100%j %a%x"
+    folder.mkdir()
+    body = study.job(study.script(SPEAKS), name="Caso 1", stderrPath=f"err {asked}")
+    job_id = jobs.submit(body | {"stdoutPath": f"{folder}/{asked}"})
+    told = jobs.read(job_id)
+    job = jobs.ended(job_id)
+    paths = (job["stdoutPath"], job["stderrPath"])
+    expected = file.format(id=job_id)
+    assert (job["state"], paths) == ("DONE", (told["stdoutPath"], told["stderrPath"]))
+    assert paths == (f"{folder}/{expected}", f"{study.directory}/err {expected}")
+    assert [_written(Path(path)) for path in paths] == ["to stdout\n", "to stderr\n"]
+    assert service.client.get(f"/jobs/{job_id}/output?stream=stdout").text == "to stdout\n"
+
+
+@pytest.mark.parametrize("field", ["stdoutPath", "stderrPath"])
+def test_output_path_with_the_task_of_no_array_is_refused(
+    service: Service, study: Study, field: str
+) -> None:
+    body = study.job(study.script(SPEAKS), **{field: "%x.%a"})
+    problem = assert_problem(service.client.post("/jobs", json=body), 400)
+    assert (problem["field"], "no array" in problem["detail"]) == (field, True)
+
+
 @pytest.mark.parametrize("stderr", ["both", "./both"])
 def test_output_of_both_streams_may_go_to_one_file(jobs: Jobs, study: Study, stderr: str) -> None:
     script = study.script(SPEAKS * 3)
     job_id = jobs.submit(study.job(script, stdoutPath="both", stderrPath=stderr))
     assert jobs.ended(job_id)["state"] == "DONE"
     assert _written(study.directory / "both") == "to stdout\nto stderr\n" * 3
+
+
+def test_output_of_both_streams_may_go_to_one_file_with_the_number_of_the_job(
+    jobs: Jobs, study: Study
+) -> None:
+    script = study.script(SPEAKS * 3)
+    job_id = jobs.submit(study.job(script, stdoutPath="20%-%j", stderrPath="./20%%-%j"))
+    job = jobs.ended(job_id)
+    assert job["state"] == "DONE"
+    assert job["stderrPath"] == job["stdoutPath"] == f"{study.directory}/20%-{job_id}"
+    assert _written(Path(job["stdoutPath"])) == "to stdout\nto stderr\n" * 3
 
 
 def test_script_with_dos_line_ends_is_refused(service: Service, study: Study) -> None:
