@@ -141,6 +141,9 @@ _WHAT_TO_DO = {
     "unsupported": "The scheduler of this cluster cannot express `field`. Leave it out. The "
     "service never drops a field in silence.",
     "scheduler_refused": "The scheduler refused. `schedulerMessage` says why. There is no job.",
+    "partly_changed": "The scheduler made some of the changes of a `PATCH`, and refused others. "
+    "`detail` says which it made, and why not the rest. Read the job; send the rest again when the "
+    "cause is gone. To send all again is harmless.",
     "scheduler_unreadable": "The service cannot read the scheduler's answer; `schedulerMessage` "
     "shows its beginning. A submission never gets this answer: see [Submitting](submission.md).",
     "scheduler_unavailable": "The scheduler's commands are missing or its server does not answer "

@@ -70,6 +70,7 @@ SLURM = RealBackend(
     keeps_accounts=False,
     actions=frozenset(Action),
     requeues_soon=False,
+    keeps_held=False,
     directives="#SBATCH --job-name=theirs\n#SBATCH -o theirs.out\n",
 )
 SGE = RealBackend(

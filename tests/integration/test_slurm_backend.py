@@ -16,7 +16,7 @@ from tests.backends import BACKENDS
 from tests.submitting import submit_to
 
 from hpcq.domain.actions import Action
-from hpcq.domain.errors import InvalidSpec, JobNotFound
+from hpcq.domain.errors import InvalidSpec, JobNotFound, WrongState
 from hpcq.domain.jobs import JobSpec, JobUid, MailEvent, NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.local import LocalRunner
@@ -134,6 +134,43 @@ def test_fields_of_a_request_are_those_of_the_job(
     expected = "NumTasks=4 CPUs/Task=2 NtasksPerN:B:S:C=4:0:*:* NumNodes=1-1 OverSubscribe=NO"
     expected += " MinMemoryNode=1G QOS=normal MailUser=nobody@localhost.invalid"
     assert set(f"{expected} MailType=BEGIN,FAIL".split()) - shown == set()
+
+
+def test_changes_of_a_job_are_slurms_own(
+    slurm: SlurmBackend, settings: dict[str, str], tmp_path: Path
+) -> None:
+    async def main() -> str:
+        async with desk(slurm, tmp_path / "w") as one:
+            job = await one.submit("true", hold=True, slots=2, wall_time_limit_seconds=60)
+            spec = JobSpec(
+                name="a=b 'c' Nice=7 ",
+                working_directory="/",
+                script_file="/x",
+                slots=2,
+                queue="short",
+                wall_time_limit_seconds=7170,
+                memory_limit_bytes=1 << 30,
+            )
+            changes = {"name", "queue", "wall_time_limit_seconds", "memory_limit_bytes"}
+            await slurm.alter(job, spec, frozenset(changes))
+            with pytest.raises(InvalidSpec) as caught:
+                await slurm.alter(job, replace(spec, queue="no-such"), frozenset({"queue"}))
+            assert caught.value.field == "queue"
+            with pytest.raises(JobNotFound):
+                await slurm.alter(NativeId("99999999"), spec, frozenset({"name"}))
+            with pytest.raises(WrongState):
+                await slurm.alter(job, spec, frozenset({"name", "priority"}))
+            command = ("scontrol", "--oneliner", "show", "job", job)
+            environment = {**os.environ, **settings}
+            done = await asyncio.to_thread(
+                subprocess.run, command, env=environment, check=True, capture_output=True
+            )
+            return done.stdout.decode()
+
+    shown = asyncio.run(main())
+    assert "JobName=a=b 'c' Nice=7  UserId=" in shown
+    expected = "Partition=short TimeLimit=02:00:00 MinMemoryCPU=512M Nice=0 Priority=0"
+    assert set(expected.split()) - set(shown.split()) == set()
 
 
 def test_options_that_the_site_allows_reach_the_job(

@@ -25,6 +25,7 @@ RULES: Mapping[str, Scope | None] = {
     "listJobFiles": Scope.JOBS_READ,
     "getJobFile": Scope.JOBS_READ,
     "deleteJob": Scope.JOBS_WRITE,
+    "updateJob": Scope.JOBS_WRITE,
     "holdJob": Scope.JOBS_WRITE,
     "releaseJob": Scope.JOBS_WRITE,
     "requeueJob": Scope.JOBS_WRITE,

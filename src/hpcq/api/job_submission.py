@@ -35,7 +35,7 @@ from hpcq.services.programs.request import ProgramRequest
 from hpcq.services.programs.service import ProgramService
 from hpcq.services.submission.dependencies import DependencyRequest
 
-__all__ = ["ArrayIn", "DependencyIn", "JobSubmission", "SubmissionQuery"]
+__all__ = ["ArrayIn", "DependencyIn", "JobSubmission", "SubmissionQuery", "memory_bytes"]
 
 
 def _program_arg(value: object) -> object:
@@ -298,7 +298,7 @@ class JobSubmission(RequestModel):
             account=self.account,
             priority=self.priority,
             wall_time_limit_seconds=self.wall_time_limit,
-            memory_limit_bytes=_bytes(self.memory_limit),
+            memory_limit_bytes=memory_bytes(self.memory_limit),
             environment=self.environment or {},
             stdout_path=self.stdout_path,
             stderr_path=self.stderr_path,
@@ -350,7 +350,12 @@ def _complete(schema: dict[str, Any]) -> None:
     ]
 
 
-def _bytes(gibibytes: float | None) -> int | None:
+def memory_bytes(gibibytes: float | None) -> int | None:
+    """Return a memory limit in bytes; None stays None.
+
+    Raises:
+        InvalidSpec: no job can have it.
+    """
     if gibibytes is None:
         return None
     if not 1 / 1024 <= gibibytes <= GIBIBYTE:

@@ -55,6 +55,7 @@ PROBLEMS: tuple[tuple[type[errors.HpcqError], int, str, str], ...] = (
         "The idempotency key names another submission",
     ),
     (errors.WrongState, 409, "wrong_state", "The job's state does not allow this"),
+    (errors.PartlyChanged, 502, "partly_changed", "Some of the changes were made"),
     (errors.QuotaExceeded, 429, "quota_exceeded", "A limit of the site was reached"),
     (errors.TooManyRequests, 429, "too_many_requests", "Too many requests in a second"),
     (errors.UnsupportedCapability, 501, "unsupported", "The scheduler cannot do this"),

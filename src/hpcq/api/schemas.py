@@ -186,6 +186,14 @@ class CapabilitiesOut(_Wire):
         description="The optional fields of a submission.", examples=[["array", "queue"]]
     )
     actions: list[str] = Field(description="Of a job.", examples=[["hold", "release", "suspend"]])
+    changes: list[str] = Field(
+        description="The fields of a queued job that `PATCH` can change.",
+        examples=[["name", "queue", "wallTimeLimit"]],
+    )
+    removals: list[str] = Field(
+        description="Those of them that `PATCH` can take back, with `null`.",
+        examples=[["priority"]],
+    )
     accounting: bool = Field(description="Whether ended jobs can be asked for.")
     memory_enforced: bool = Field(description="Whether a job above its `memoryLimit` is ended.")
     files: bool = Field(description="Whether the files of jobs are shown (`JOB_FILES`).")

@@ -19,6 +19,7 @@
     ├── SubmissionUnclear       nobody knows whether it went through, and nobody is told later
     ├── IdempotencyKeyReused    its key names another submission
     ├── WrongState              the job is past the point where that could be done
+    ├── PartlyChanged           some of the changes of a job were made, and others refused
     ├── Overloaded              this service is at a limit of its own: connections, files, memory
     ├── PathUnavailable         the file system of a path does not answer
     ├── AccountUnavailable      this service cannot act in the name of an account at present
@@ -56,6 +57,7 @@ __all__ = [
     "NotAuthorized",
     "OutputParseError",
     "Overloaded",
+    "PartlyChanged",
     "PathUnavailable",
     "ProviderUnavailable",
     "QuotaExceeded",
@@ -275,6 +277,22 @@ class IdempotencyKeyReused(HpcqError):
 
 class WrongState(HpcqError):
     """The job is in a state in which this cannot be done to it."""
+
+
+class PartlyChanged(HpcqError):
+    """The scheduler made some of the changes that a request asks for, and refused the others.
+
+    Attributes:
+        changed: the fields that are as the request has them, by their names on the wire.
+    """
+
+    def __init__(self, changed: Sequence[str], reason: HpcqError) -> None:
+        super().__init__(
+            f"The scheduler changed {', '.join(changed)}, and not the rest: {reason.detail}"
+        )
+        self.changed = tuple(changed)
+        self.field = getattr(reason, "field", None)
+        self.scheduler_message = getattr(reason, "scheduler_message", None)
 
 
 class StoreUnavailable(HpcqError):

@@ -29,6 +29,8 @@ class EventKind(StrEnum):
     """The scheduler has it: its id became known."""
     STATE = "job.state"
     """Where it is, its ``status``, or what is said of its end, changed."""
+    CHANGED = "job.changed"
+    """What was asked for it (`hpcq.domain.job_changes.CHANGEABLE`) was changed while it waited."""
     USAGE = "job.usage"
     """A sample of what it uses was taken."""
     DELETED = "job.deleted"
@@ -87,7 +89,11 @@ def diff(old: JobRecord | None, new: JobRecord, at: datetime) -> tuple[EventDraf
         kinds.append(EventKind.STATE)
     if new.removed_at is not None and (old is None or old.removed_at is None):
         kinds.append(EventKind.DELETED)
-    return tuple(EventDraft(uid=new.uid, kind=kind, at=at, data=_data(old, new)) for kind in kinds)
+    drafts = [EventDraft(uid=new.uid, kind=kind, at=at, data=_data(old, new)) for kind in kinds]
+    if old is not None and old.native_id is not None and _asked(old) != _asked(new):
+        data = {"jobId": _text(new.native_id), **_asked(new)}
+        drafts.append(EventDraft(uid=new.uid, kind=EventKind.CHANGED, at=at, data=data))
+    return tuple(drafts)
 
 
 def usage_event(record: JobRecord, usage: Usage, at: datetime) -> EventDraft:
@@ -115,6 +121,21 @@ def contradiction_event(contradiction: Contradiction, at: datetime) -> EventDraf
         "reason": contradiction.reason,
     }
     return EventDraft(uid=contradiction.uid, kind=EventKind.CONTRADICTION, at=at, data=data)
+
+
+def _asked(record: JobRecord) -> Mapping[str, object]:
+    """Return what is asked for a job of that which can change."""
+    spec = record.spec
+    if spec is None:
+        return {}
+    return {
+        "name": spec.name or None,
+        "queue": spec.queue,
+        "account": spec.account,
+        "priority": spec.priority,
+        "wallTimeLimit": spec.wall_time_limit_seconds,
+        "memoryLimit": gibibytes(spec.memory_limit_bytes),
+    }
 
 
 def _whereabouts(record: JobRecord) -> tuple[object, ...]:

@@ -3,7 +3,8 @@
 Pure functions: each returns a new record and never changes the one it was given.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 from hpcq.domain.actions import Action
@@ -12,14 +13,24 @@ from hpcq.domain.jobs import JobRecord, Observation
 from hpcq.domain.states import JobState
 
 __all__ = [
+    "CHANGEABLE",
     "acted_on",
+    "altered",
     "cancel_requested",
     "last_sight",
+    "left_to_scheduler",
     "missed",
     "reappeared",
     "vanished",
 ]
 
+CHANGEABLE = (
+    *("name", "queue", "account", "priority"),
+    *("wall_time_limit_seconds", "memory_limit_bytes"),
+)
+"""The fields of a `JobSpec` that can be changed while a job waits."""
+
+_TOLD = frozenset(f.name for f in fields(Observation)).intersection(CHANGEABLE)
 _AFTER_ACTIONS: Mapping[Action, Mapping[JobState, JobState]] = {
     Action.HOLD: {
         JobState.QUEUED: JobState.QUEUED_HELD,
@@ -103,3 +114,37 @@ def acted_on(record: JobRecord, action: Action, at: datetime) -> JobRecord:
     """
     now = _AFTER_ACTIONS.get(action, {}).get(record.state)
     return record if now is None else record.changed(state=now, state_changed_at=at)
+
+
+def altered(record: JobRecord, values: Mapping[str, object]) -> JobRecord:
+    """Return the record after the scheduler changed what was asked for a job.
+
+    Args:
+        record: the job.
+        values: the `CHANGEABLE` fields that are others now; None where one was taken back.
+    """
+    spec, seen = record.spec, record.seen
+    if spec is not None:
+        spec = replace(spec, **values)  # type: ignore[arg-type]
+        if spec.wall_time_limit_seconds is not None:
+            spec = replace(spec, has_queue_time_limit=False)
+    if seen is not None:
+        told = {name: value for name, value in values.items() if name in _TOLD}
+        seen = replace(seen, **told)  # type: ignore[arg-type]
+    return record.changed(spec=spec, seen=seen)
+
+
+def left_to_scheduler(record: JobRecord, names: Iterable[str]) -> JobRecord:
+    """Return the record of a job of which the scheduler alone knows what it changed.
+
+    Args:
+        record: the job.
+        names: the `CHANGEABLE` fields in question; what the scheduler tells of them counts.
+    """
+    if record.spec is None:
+        return record
+    unknown = {name: "" if name == "name" else None for name in names}
+    spec = replace(record.spec, **unknown)  # type: ignore[arg-type]
+    if "wall_time_limit_seconds" in unknown:
+        spec = replace(spec, has_queue_time_limit=False)
+    return record.changed(spec=spec)

@@ -15,6 +15,7 @@ from hpcq.execution.protocol import Runner
 
 __all__ = [
     "ACCOUNT_VARIABLES",
+    "AltersJobs",
     "BackendFactory",
     "CancelsTasks",
     "Capabilities",
@@ -98,6 +99,8 @@ class Capabilities:
     Attributes:
         fields: the optional fields of `JobSpec` that a submission may set.
         actions: what `SchedulerBackend.act` can do with a job.
+        changes: the fields of `JobSpec` that `AltersJobs.alter` can change of a queued job.
+        removals: those among them that it can take back, so that the job has none.
         accounting: whether finished jobs can be asked for.
         memory_enforced: whether a job above its memory limit is ended.
         absence_is_certain: whether a job that `SchedulerBackend.find` does not find surely does
@@ -115,6 +118,8 @@ class Capabilities:
     max_script_bytes: int = 64 << 20
     id_forms: tuple[IdForm, ...] = (ANY_ID,)
     task_id: str = "{array}[{task}]"
+    changes: frozenset[str] = frozenset()
+    removals: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -439,6 +444,36 @@ class ChecksSubmission(Protocol):
 
         Raises:
             SchedulerError: no job would be, or the scheduler does not answer.
+        """
+        ...
+
+
+@runtime_checkable
+class AltersJobs(Protocol):
+    """A backend that can change what was asked for a job that waits."""
+
+    async def alter(
+        self,
+        native_id: NativeId,
+        spec: JobSpec,
+        fields: frozenset[str],
+        run_as: str | None = None,
+    ) -> None:
+        """Have the scheduler change a queued or held job, all fields at once where it can.
+
+        Args:
+            native_id: the job, or a whole array.
+            spec: the job as it is to be. Of one that did not come through this service, what the
+                queue tells.
+            fields: those that change, all of `Capabilities.changes`. One that is None now is taken
+                back, and is one of `Capabilities.removals`.
+            run_as: the account in whose name the scheduler is asked; None for the service's own.
+
+        Raises:
+            InvalidSpec: the scheduler does not take a value.
+            JobNotFound: the scheduler does not know the job (any more).
+            NotAuthorized: it belongs to someone else, or the change is for operators.
+            WrongState: it does not wait (any more).
         """
         ...
 

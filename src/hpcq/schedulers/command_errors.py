@@ -1,7 +1,7 @@
 """Refusals of a scheduler's commands: words and exit statuses, and the errors that they mean."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -20,6 +20,9 @@ from hpcq.domain.jobs import NativeId
 from hpcq.execution.protocol import Completed
 
 __all__ = ["ErrorKind", "ErrorTable"]
+
+
+_WIRE_NAMES = {"wall_time_limit_seconds": "wallTimeLimit", "memory_limit_bytes": "memoryLimit"}
 
 
 class ErrorKind(Enum):
@@ -150,11 +153,37 @@ class ErrorTable:
             reason = f"it exited with {done.exit_code}, without words of its own"
         if reason is not None:
             raise OutputParseError(program or done.argv[0], reason, done.stderr + done.stdout)
-        names = [name for pattern, name in self.fields if pattern.search(said)]
-        names += [name for code, name in self.field_statuses.items() if code == done.exit_code]
+        names = self._fields_of(done)
         if names and kind not in (ErrorKind.UNAVAILABLE, ErrorKind.LIMIT_REACHED):
             raise InvalidSpec(f"{self.scheduler} refuses it: {self.words_of(done)}", field=names[0])
         self.check(done)
+
+    def check_alteration(
+        self, done: Completed, native_id: NativeId, fields: Collection[str]
+    ) -> None:
+        """Return if a command changed a job.
+
+        Args:
+            done: how it ended.
+            native_id: the job.
+            fields: those of `JobSpec` that were to change.
+
+        Raises:
+            InvalidSpec: the scheduler does not take one of their values.
+            HpcqError: see `check`.
+        """
+        asked = {_WIRE_NAMES.get(name, name) for name in fields}
+        named = [name for name in self._fields_of(done) if name in asked]
+        if named and self.kind_of(done) is ErrorKind.OTHER:
+            raise InvalidSpec(f"{self.scheduler} refuses it: {self.words_of(done)}", field=named[0])
+        self.check(done, native_id)
+
+    def _fields_of(self, done: Completed) -> list[str | None]:
+        said = self._said(done)
+        names = [name for pattern, name in self.fields if pattern.search(said)]
+        return names + [
+            name for code, name in self.field_statuses.items() if code == done.exit_code
+        ]
 
     def _said(self, done: Completed) -> str:
         said = done.stderr + b"\n" + done.stdout if self.reads_stdout else done.stderr

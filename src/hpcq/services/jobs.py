@@ -27,6 +27,7 @@ from hpcq.domain.submission import IdempotencyKey, is_set, task_of
 from hpcq.domain.validation import SizeLimits, check_content
 from hpcq.schedulers.base import SchedulerBackend, SubmissionPlan
 from hpcq.services.array_tasks import cancel_tasks
+from hpcq.services.job_updates import JobUpdater
 from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobEntry, JobTable
 from hpcq.services.listing.publisher import JobPublisher
@@ -71,6 +72,7 @@ class JobService:
     usage: UsageReader
     lookup: JobLookup
     details_reader: DetailsReader
+    updater: JobUpdater
     wire: WireFormat
     paths: PathChecker
     sizes: SizeLimits
@@ -441,6 +443,27 @@ class JobService:
             record.uid, lambda job: job_changes.acted_on(job, action, at)
         )
         return changed or record
+
+    async def update(
+        self, principal: Principal, job_id: str, values: Mapping[str, object]
+    ) -> JobEntry:
+        """Have the scheduler change what was asked for a job that waits; return the job.
+
+        Args:
+            principal: who asks.
+            job_id: the job.
+            values: the fields of its `JobSpec` that are to be others; None takes one back.
+
+        Raises:
+            HpcqError: see `JobUpdater.check` and `JobUpdater.update`.
+        """
+        record = await self._find_to_change(principal, job_id)
+        self.updater.check(values)
+        try:
+            await self.updater.update(record, values, await self._account_of(record))
+        finally:
+            self.monitor.wake()
+        return await self.find(principal, str(record.uid))
 
 
 def _named(spec: JobSpec) -> JobSpec:

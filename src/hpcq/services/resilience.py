@@ -25,6 +25,7 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.schedulers.base import (
+    AltersJobs,
     Capabilities,
     ChecksSubmission,
     ForgetsKeys,
@@ -216,6 +217,19 @@ class ResilientBackend:
         """Do something with the job; asked once."""
         with self._change(run_as):
             await self.wrapped.act(action, native_id, run_as, signal)
+
+    async def alter(
+        self,
+        native_id: NativeId,
+        spec: JobSpec,
+        fields: frozenset[str],
+        run_as: str | None = None,
+    ) -> None:
+        """Change the job, once; see `AltersJobs`."""
+        if not isinstance(self.wrapped, AltersJobs):
+            raise UnsupportedCapability("PATCH", self.name)
+        with self._change(run_as):
+            await self.wrapped.alter(native_id, spec, fields, run_as)
 
     async def queues(self) -> Sequence[Queue]:
         """Ask for the queues."""

@@ -16,6 +16,7 @@ from hpcq.execution.orphans import end_orphans
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.cluster import ClusterReader
 from hpcq.services.events.feed import EventFeed
+from hpcq.services.job_updates import JobUpdater
 from hpcq.services.jobs import JobService
 from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobTable
@@ -158,6 +159,10 @@ def assemble(
         clock,
     )
     quota = JobQuota(table, settings.max_jobs_per_user)
+    details = DetailsReader(backend, table, publisher, settings.poll_interval_seconds, clock)
+    sizes = SizeLimits(
+        settings.max_args_bytes, settings.max_environment_bytes, settings.max_array_tasks
+    )
     jobs = JobService(
         backend=backend,
         store=store,
@@ -168,18 +173,13 @@ def assemble(
         submitter=Submitter(store, pending, runner, recovery, quota, clock),
         usage=usage,
         lookup=JobLookup(backend, store, wire.cluster_id, settings.poll_interval_seconds, clock),
-        details_reader=DetailsReader(
-            backend,
-            table,
-            publisher,
-            settings.poll_interval_seconds,
-            clock,
+        details_reader=details,
+        updater=JobUpdater(
+            backend=backend, table=table, publisher=publisher, details=details, sizes=sizes
         ),
         wire=wire,
         paths=paths,
-        sizes=SizeLimits(
-            settings.max_args_bytes, settings.max_environment_bytes, settings.max_array_tasks
-        ),
+        sizes=sizes,
         clock=clock,
     )
     retention = Retention(

@@ -42,6 +42,7 @@ EXPECTED: Mapping[str, tuple[Mapping[Role, bool], Scope | None]] = {
     "listJobFiles": (READ_OWN, Scope.JOBS_READ),
     "getJobFile": (READ_OWN, Scope.JOBS_READ),
     "deleteJob": (CHANGE, Scope.JOBS_WRITE),
+    "updateJob": (CHANGE, Scope.JOBS_WRITE),
     "holdJob": (CHANGE, Scope.JOBS_WRITE),
     "releaseJob": (CHANGE, Scope.JOBS_WRITE),
     "requeueJob": (CHANGE, Scope.JOBS_WRITE),
@@ -59,7 +60,7 @@ EXPECTED: Mapping[str, tuple[Mapping[Role, bool], Scope | None]] = {
     "getMetrics": (READ, Scope.METRICS_READ),
     "healthReady": (READ, None),
 }
-BODIES = {"signalJob": {"signal": "USR1"}}
+BODIES = {"signalJob": {"signal": "USR1"}, "updateJob": {"name": "other"}}
 BAD = {
     "no token": None,
     "an unknown token": "Bearer hpcq_unknown",

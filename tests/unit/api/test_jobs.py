@@ -248,7 +248,7 @@ async def test_head_of_a_job_and_its_usage_is_that_of_get(app: App) -> None:
     ("method", "path", "allowed"),
     [
         ("PUT", "/jobs", "GET, HEAD, POST"),
-        ("POST", "/jobs/1", "DELETE, GET, HEAD"),
+        ("POST", "/jobs/1", "DELETE, GET, HEAD, PATCH"),
         ("HEAD", "/jobs/1/hold", "POST"),
         ("POST", "/programs/", "GET, HEAD"),
         ("POST", "/docs", "GET, HEAD"),

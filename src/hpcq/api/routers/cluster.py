@@ -52,6 +52,8 @@ def _capabilities(capabilities: Capabilities, *, files: bool) -> CapabilitiesOut
     return CapabilitiesOut(
         fields=sorted(request_name(name) for name in capabilities.fields - {"run_as"}),
         actions=sorted(capabilities.actions),
+        changes=sorted(map(request_name, capabilities.changes)),
+        removals=sorted(map(request_name, capabilities.removals)),
         accounting=capabilities.accounting,
         memory_enforced=capabilities.memory_enforced,
         files=files,

@@ -1,16 +1,20 @@
-"""Actions on a job: ``/jobs/{jobId}/hold``, ``/release``, ``/requeue`` and others."""
+"""Changes of a job: ``PATCH``, and the actions ``/hold``, ``/release``, ``/requeue`` and others."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
+from fastapi.responses import Response
 
 from hpcq.api.context import ContextDependency, PrincipalDependency
+from hpcq.api.http_cache import age_headers
+from hpcq.api.job_update import JobUpdate
 from hpcq.api.problems import responses
 from hpcq.api.requests import BodyRoute, NoQuery
 from hpcq.api.routers.jobs import JobId
-from hpcq.api.schemas import Accepted, SignalRequest
+from hpcq.api.schemas import Accepted, Job, SignalRequest
 from hpcq.domain.actions import Action
 from hpcq.domain.jobs import JobRecord
+from hpcq.domain.units import now
 
 __all__ = ["router"]
 
@@ -19,6 +23,33 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
 _PROBLEMS = responses(403, 404, 409, 501, 502, 503, 504)
 _JobInPath = Annotated[JobId, Path(alias="jobId")]
 _NoQuery = Annotated[NoQuery, Query()]
+_MERGE_PATCH = {"schema": {"$ref": "#/components/schemas/JobUpdate"}}
+
+
+@router.patch(
+    "/jobs/{jobId}",
+    operation_id="updateJob",
+    summary="Change a queued job",
+    response_model=Job,
+    responses=responses(400, 403, 404, 409, 413, 501, 502, 503, 504),
+    openapi_extra={"requestBody": {"content": {"application/merge-patch+json": _MERGE_PATCH}}},
+)
+async def update_job(
+    body: JobUpdate,
+    context: ContextDependency,
+    principal: PrincipalDependency,
+    job_id: _JobInPath,
+    _query: _NoQuery,
+) -> Response:
+    """Change name, queue, account, priority or limits of a job that waits, held or not.
+
+    A field that is not among `capabilities.changes` of `GET /cluster`, or `null` for one that is
+    not among its `removals`, is refused with 501, and nothing is changed. The answer is the job.
+    """
+    entry = await context.jobs.update(principal, job_id, body.values())
+    freshness = context.table.freshness(now(), context.stale_after)
+    headers = age_headers(freshness)
+    return Response(entry.json(freshness), media_type="application/json", headers=headers)
 
 
 @router.post(

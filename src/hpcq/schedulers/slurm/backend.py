@@ -10,6 +10,7 @@ from functools import partial
 from hpcq.domain.actions import Action, Signal
 from hpcq.domain.errors import CommandTimedOut, JobNotFound, SchedulerError, WrongState
 from hpcq.domain.ids import IdForm
+from hpcq.domain.job_changes import CHANGEABLE
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey, Usage
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import (
@@ -44,6 +45,7 @@ from hpcq.schedulers.slurm.settings import SlurmSettings
 from hpcq.schedulers.slurm.submit import (
     build_sbatch,
     build_trial,
+    build_update,
     directives_of,
 )
 
@@ -60,6 +62,8 @@ _CAPABILITIES = Capabilities(
     id_forms=_ID_FORMS,
     fields=FIELDS | _FIELDS,
     actions=frozenset(Action),
+    changes=frozenset(CHANGEABLE),
+    removals=frozenset({"priority"}),
     accounting=True,
     memory_enforced=True,
     task_id="{array}_{task}",
@@ -205,6 +209,30 @@ class SlurmBackend(CommandLineBackend):
         if is_unclear and not (await self.details([native_id])).observations:
             raise JobNotFound(native_id)
         self.errors.check(done, native_id)
+
+    async def alter(
+        self,
+        native_id: NativeId,
+        spec: JobSpec,
+        fields: frozenset[str],
+        run_as: str | None = None,
+    ) -> None:
+        """Run one ``scontrol update``; see `AltersJobs`.
+
+        Raises:
+            WrongState: the job is held and its priority is to change. Slurm gives a held job a
+                priority when its ``Nice`` changes, and so releases it (``_update_job`` in
+                job_mgr.c; seen in 22.05).
+        """
+        if "priority" in fields:
+            seen = (await self.details([native_id])).observations
+            if any(job.state.is_held for job in seen):
+                raise WrongState(
+                    "Slurm would release a held job whose priority changes. Change the priority"
+                    " before the job is held, or once it is released."
+                )
+        done = await self._change(build_update(native_id, spec, fields), native_id, run_as)
+        self.errors.check_alteration(done, native_id, fields)
 
     async def queues(self) -> Sequence[Queue]:
         """Run ``sinfo`` for partitions."""

@@ -2,11 +2,11 @@
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import replace
 
 from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import DependencyCondition, Gpus, JobSpec, SubmissionKey
+from hpcq.domain.jobs import DependencyCondition, Gpus, JobSpec, NativeId, SubmissionKey
 from hpcq.domain.layout import Layout, lay_out
 from hpcq.domain.outputs import default_name, place_outputs
 from hpcq.domain.units import format_clock
@@ -24,6 +24,7 @@ from hpcq.schedulers.slurm.wrapper_script import build_wrapper
 __all__ = [
     "build_sbatch",
     "build_trial",
+    "build_update",
     "directives_of",
 ]
 
@@ -154,6 +155,31 @@ def build_trial(account: Mapping[str, str]) -> SubmissionPlan:
     )
 
 
+def build_update(native_id: NativeId, spec: JobSpec, fields: Set[str]) -> tuple[str, ...]:
+    """Return the ``scontrol`` that changes a pending job.
+
+    Args:
+        native_id: the job.
+        spec: the job as it is to be.
+        fields: those of its fields that change.
+    """
+    words = {
+        "name": f"JobName={job_name(spec.name)}",
+        "queue": f"Partition={spec.queue}",
+        "account": f"Account={spec.account}",
+        "priority": f"Nice={-(spec.priority or 0)}",
+    }
+    if spec.wall_time_limit_seconds is not None:
+        words["wall_time_limit_seconds"] = f"TimeLimit={format_clock(spec.wall_time_limit_seconds)}"
+    if spec.memory_limit_bytes is not None:
+        mebibytes, is_per_node = _memory(spec.memory_limit_bytes, spec, lay_out(spec))
+        # Without a unit, which 22.05 does not take here.
+        word = "MinMemoryNode" if is_per_node else "MinMemoryCPU"
+        words["memory_limit_bytes"] = f"{word}={mebibytes}"
+    changes = (word for name, word in words.items() if name in fields)
+    return ("scontrol", "update", f"JobId={native_id}", *changes)
+
+
 def directives_of(spec: JobSpec, script: bytes, account: Mapping[str, str]) -> ScriptDirectives:
     """Return what the script decides; see `SchedulerBackend.check_script`.
 
@@ -203,7 +229,8 @@ def _optional(spec: JobSpec, layout: Layout) -> list[str]:
         # 0 would mean "no limit" (sbatch(1)).
         options.append(f"--time={format_clock(max(spec.wall_time_limit_seconds, 1))}")
     if spec.memory_limit_bytes is not None:
-        options.append(_memory_option(spec.memory_limit_bytes, spec, layout))
+        mebibytes, is_per_node = _memory(spec.memory_limit_bytes, spec, layout)
+        options.append(f"--mem={mebibytes}M" if is_per_node else f"--mem-per-cpu={mebibytes}M")
     if layout.nodes is not None:
         options.append(f"--nodes={layout.nodes}")
         options.append(f"--ntasks-per-node={layout.tasks_per_node}")
@@ -238,7 +265,8 @@ def _gpus(gpus: Gpus) -> str:
     return str(gpus.count) if gpus.type is None else f"{gpus.type}:{gpus.count}"
 
 
-def _memory_option(memory_bytes: int, spec: JobSpec, layout: Layout) -> str:
+def _memory(memory_bytes: int, spec: JobSpec, layout: Layout) -> tuple[int, bool]:
+    """Return a memory limit in MiB, and whether it is of each node, not of each CPU."""
     # --mem is per node. The limit is the whole job's, whose slots may lie on several nodes.
     nodes = 1 if spec.slots == 1 else layout.nodes
     if nodes is None and spec.exclusive:
@@ -249,8 +277,7 @@ def _memory_option(memory_bytes: int, spec: JobSpec, layout: Layout) -> str:
             field="memoryLimit",
         )
     # 0 would mean "all memory of the node".
-    mebibytes = max(-(-memory_bytes // ((nodes or spec.slots) * MEBIBYTE)), 1)
-    return f"--mem-per-cpu={mebibytes}M" if nodes is None else f"--mem={mebibytes}M"
+    return max(-(-memory_bytes // ((nodes or spec.slots) * MEBIBYTE)), 1), nodes is not None
 
 
 def _check_arguments(argv: Collection[str]) -> None:

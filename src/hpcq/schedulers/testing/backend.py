@@ -50,6 +50,8 @@ class Backend:
             under test can carry out for the account that runs the tests.
         requeue_directives: lines of a script that let its job run twice.
         requeues_soon: whether a job that was put back starts again within seconds.
+        keeps_held: whether a held job stays so when its priority is changed; where not, the
+            service refuses that.
         directives: lines of a script that name the job ``theirs`` and send its output to
             ``theirs.out``.
         obeys_directives: whether the scheduler reads them.
@@ -72,6 +74,7 @@ class Backend:
     actions: frozenset[Action] = frozenset({Action.HOLD, Action.RELEASE})
     requeue_directives: str = ""
     requeues_soon: bool = True
+    keeps_held: bool = True
     administrator: str | None = None
     tells_removals: bool = True
     explains_waits: bool = True

@@ -24,6 +24,7 @@ from typing import TypeVar
 
 from hpcq.domain.actions import Action, Signal
 from hpcq.domain.errors import CommandFailed, JobNotFound, SchedulerError
+from hpcq.domain.job_changes import CHANGEABLE
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.protocol import Runner
@@ -58,6 +59,8 @@ _EVERYTHING = Capabilities(
         }
     ),
     actions=frozenset(Action),
+    changes=frozenset(CHANGEABLE),
+    removals=frozenset({"priority", "wall_time_limit_seconds", "memory_limit_bytes"}),
     accounting=True,
     memory_enforced=True,
 )
@@ -111,6 +114,7 @@ class FakeScheduler:
         submitted: the specs it was handed, under their keys.
         cancelled: the jobs that it was asked to end.
         acted: what else it was asked to do, but for holds and releases, which have effect.
+        altered: the jobs that were changed, as they were to be, with the fields that changed.
     """
 
     name = "FAKE"
@@ -128,6 +132,7 @@ class FakeScheduler:
         self.submitted: dict[SubmissionKey, JobSpec] = {}
         self.cancelled: list[NativeId] = []
         self.acted: list[tuple[Action, NativeId, Signal | None]] = []
+        self.altered: list[tuple[JobSpec, frozenset[str]]] = []
         self.wake: Callable[[], None] = lambda: None
         self._clock = clock
         self._ended: dict[NativeId, Observation] = {}
@@ -281,6 +286,22 @@ class FakeScheduler:
             await self._call(action, lambda: self._turn(native_id, _RELEASES, "qw"))
         else:
             await self._call(action, lambda: self.acted.append((action, native_id, signal)))
+
+    async def alter(
+        self,
+        native_id: NativeId,
+        spec: JobSpec,
+        fields: frozenset[str],
+        run_as: str | None = None,
+    ) -> None:
+        def alter() -> None:
+            if native_id not in self.queue:
+                raise JobNotFound(native_id)
+            self.altered.append((spec, fields))
+            told = fields - {"priority"}
+            self.change(native_id, **{name: getattr(spec, name) for name in told})
+
+        await self._call("alter", alter)
 
     async def queues(self) -> Sequence[Queue]:
         return await self._call("queues", lambda: [Queue(name="all.q", is_open=True)])

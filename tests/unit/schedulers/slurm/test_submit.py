@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from hpcq.domain.actions import Action
 from hpcq.domain.errors import InvalidSpec
+from hpcq.domain.job_changes import CHANGEABLE
 from hpcq.domain.jobs import (
     Dependency,
     DependencyCondition,
@@ -272,3 +273,26 @@ def test_a_folder_with_a_backslash_is_opened_by_the_job() -> None:
 def test_outputs_in_one_file_are_told_so() -> None:
     given = options(stdout_path="both", stderr_path="both")
     assert {"--output=/srv/both", "--error=/srv/both"} <= set(given)
+
+
+def test_a_change_is_one_scontrol_with_the_fields_that_change() -> None:
+    spec = replace(
+        SPEC,
+        name=" a\n-b Nice=77",
+        queue="long",
+        account="pem",
+        priority=5,
+        wall_time_limit_seconds=90,
+        memory_limit_bytes=3 << 30,
+        slots=3,
+    )
+    job = NativeId("12")
+    assert submit.build_update(job, spec, frozenset(CHANGEABLE)) == (
+        *("scontrol", "update", "JobId=12", "JobName= a_-b Nice=77", "Partition=long"),
+        *("Account=pem", "Nice=-5", "TimeLimit=0:01:30", "MinMemoryCPU=1024"),
+    )
+    per_node = replace(spec, nodes=1)
+    assert submit.build_update(job, per_node, frozenset({"memory_limit_bytes"}))[3:] == (
+        "MinMemoryNode=3072",
+    )
+    assert submit.build_update(job, SPEC, frozenset({"priority"}))[3:] == ("Nice=0",)

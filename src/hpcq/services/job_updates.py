@@ -1,0 +1,178 @@
+"""Changes of what was asked for a job, made by the scheduler while the job waits."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from hpcq.domain import identity, job_changes
+from hpcq.domain.errors import (
+    HpcqError,
+    InvalidSpec,
+    JobNotFound,
+    PartlyChanged,
+    UnsupportedCapability,
+    WrongState,
+)
+from hpcq.domain.jobs import JobRecord, JobSpec, Observation
+from hpcq.domain.validation import SizeLimits, check_content
+from hpcq.schedulers.base import AltersJobs, SchedulerBackend
+from hpcq.services.listing.job_table import JobTable
+from hpcq.services.listing.publisher import JobPublisher
+from hpcq.services.listing.wire import request_name
+from hpcq.services.monitoring.job_details import DetailsReader
+
+__all__ = ["JobUpdater"]
+
+_GONE = "The scheduler does not have this job in its queue any more, so nothing can be changed."
+_ANY_JOB = JobSpec(name="job", working_directory="/", script_file="/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobUpdater:
+    """Has the scheduler change queued jobs, and the records say the same."""
+
+    backend: SchedulerBackend
+    table: JobTable
+    publisher: JobPublisher
+    details: DetailsReader
+    sizes: SizeLimits
+
+    def check(self, values: Mapping[str, object]) -> None:
+        """Return if values can be given to jobs of this scheduler.
+
+        Args:
+            values: fields of `JobSpec`; None takes one back.
+
+        Raises:
+            InvalidSpec: as for a submission; or a job cannot be without the field.
+            UnsupportedCapability: this scheduler cannot change one of the fields.
+        """
+        capabilities = self.backend.capabilities
+        for name, value in values.items():
+            field = request_name(name)
+            if name not in capabilities.changes:
+                raise UnsupportedCapability(
+                    field,
+                    self.backend.name,
+                    f"The {self.backend.name} scheduler of this cluster cannot change {field!r} of"
+                    " a job in its queue.",
+                )
+            if value in (None, "") and name in ("name", "queue", "account"):
+                raise InvalidSpec(f"{field} cannot be taken back; give another one.", field=field)
+            if value is None and name not in capabilities.removals:
+                raise UnsupportedCapability(
+                    field,
+                    self.backend.name,
+                    f"The {self.backend.name} scheduler of this cluster cannot take back {field!r}"
+                    " of a job in its queue; give another value.",
+                )
+        check_content(replace(_ANY_JOB, **values), self.sizes)  # type: ignore[arg-type]
+
+    async def update(
+        self, record: JobRecord, values: Mapping[str, object], run_as: str | None
+    ) -> None:
+        """Change a job that waits, an array with all its tasks.
+
+        Args:
+            record: the job.
+            values: as `check` takes them.
+            run_as: the account in whose name the scheduler is asked; None for the service's own.
+
+        Raises:
+            WrongState: it does not wait, or is a task of an array.
+            InvalidSpec: the scheduler does not take a value.
+            PartlyChanged: it made some of the changes, and refused the others.
+            SchedulerError, NotAuthorized: it made none, or nobody knows.
+        """
+        _check_state(record)
+        seen = await self._look(record)
+        if not values or not isinstance(self.backend, AltersJobs):
+            return
+        spec = replace(record.spec or _spec_of(seen), **values)  # type: ignore[arg-type]
+        try:
+            await self.backend.alter(seen.native_id, spec, frozenset(values), run_as)
+        except JobNotFound:
+            raise WrongState(_GONE) from None
+        except HpcqError as error:
+            if error.reached_scheduler:
+                await self._find_changed(record, seen, values, error)
+            raise
+        await self._apply(record, lambda job: job_changes.altered(job, values))
+        await self.details.renew(record)
+
+    async def _look(self, record: JobRecord) -> Observation:
+        """Return what the scheduler says of a queued job now.
+
+        Raises:
+            WrongState: it is not queued any more.
+        """
+        if record.native_id is None:
+            raise WrongState(
+                "The scheduler has not given this job an id yet, so it cannot be told to change it."
+            )
+        listing = await self.backend.details([record.native_id])
+        for seen in listing.observations:
+            if seen.native_id == record.native_id and identity.same_job(record, seen):
+                if not seen.state.is_queued:
+                    raise _not_queued(seen.state)
+                return seen
+        raise WrongState(_GONE)
+
+    async def _find_changed(
+        self,
+        record: JobRecord,
+        before: Observation,
+        values: Mapping[str, object],
+        error: HpcqError,
+    ) -> None:
+        """Let the record follow what came of a change that failed.
+
+        Raises:
+            PartlyChanged: the scheduler made a part of it.
+        """
+        changed = []
+        try:
+            after = await self._look(record)
+            changed = [n for n in values if getattr(after, n, None) != getattr(before, n, None)]
+        except HpcqError:
+            pass
+        # A command that did not end may have its effect later.
+        unknown = values if error.transient else changed
+        if unknown:
+            await self._apply(record, lambda job: job_changes.left_to_scheduler(job, unknown))
+            await self.details.renew(record)
+        if changed:
+            raise PartlyChanged([request_name(name) for name in changed], error) from error
+
+    async def _apply(self, record: JobRecord, change: Callable[[JobRecord], JobRecord]) -> None:
+        jobs = [record.uid]
+        if record.is_array:
+            jobs += [r.uid for r in self.table.records() if r.parent_uid == record.uid]
+        for uid in jobs:
+            await self.publisher.apply(uid, change)
+
+
+def _check_state(record: JobRecord) -> None:
+    if not record.state.is_queued:
+        raise _not_queued(record.state)
+    if record.seen is not None and record.seen.array_task_id is not None:
+        raise WrongState(
+            "A task of an array cannot be changed alone. Change the whole array:"
+            f" {record.seen.array_job_id}."
+        )
+
+
+def _not_queued(state: object) -> WrongState:
+    return WrongState(f"Only a job that waits in the queue can be changed; this one is {state}.")
+
+
+def _spec_of(seen: Observation) -> JobSpec:
+    """Return what is known to be asked for a job that did not come through this service."""
+    return replace(
+        _ANY_JOB,
+        name=seen.name or _ANY_JOB.name,
+        slots=seen.slots or 1,
+        queue=seen.queue,
+        account=seen.account,
+        wall_time_limit_seconds=seen.wall_time_limit_seconds,
+        memory_limit_bytes=seen.memory_limit_bytes,
+    )
