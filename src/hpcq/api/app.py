@@ -187,6 +187,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         _wire_format(settings),
         now,
         backend.rejection,
+        mail=settings,
         job_environment=job_environment(settings, os.environ),
     )
     job_files = JobFiles(
@@ -316,7 +317,7 @@ def _context(
         ),
         events=services.events,
         event_readers=Readers("MAX_EVENT_READERS", settings.max_event_readers, "streams of events"),
-        capabilities=backend.capabilities,
+        capabilities=services.jobs.capabilities,
         limits=LimitsOut(
             max_request_bytes=settings.max_request_bytes,
             max_args_bytes=settings.max_args_bytes,

@@ -209,7 +209,7 @@ class JobSubmission(RequestModel):
         default=None, fail_fast=True, description="Features that each node has to have."
     )
     mail_to: StrictStr | None = Field(
-        default=None, description="One address, for the scheduler's mails about the job."
+        default=None, description="One address, for mails about the job."
     )
     mail_on: list[MailEvent] | None = Field(
         default=None,

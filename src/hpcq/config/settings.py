@@ -18,6 +18,7 @@ from hpcq.schedulers.pbs.settings import PbsSettings
 from hpcq.schedulers.sge.settings import SgeSettings
 from hpcq.schedulers.slurm.settings import SlurmSettings
 from hpcq.schedulers.torque.settings import TorqueSettings
+from hpcq.services.mail.settings import MailSettings
 from hpcq.services.settings import ServiceSettings
 from hpcq.settings import (
     BYTES,
@@ -194,6 +195,7 @@ class Settings(
     SlurmSettings,
     SgeSettings,
     LocalSettings,
+    MailSettings,
     ServiceSettings,
     HttpSettings,
     AuthSettings,

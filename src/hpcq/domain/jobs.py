@@ -97,7 +97,7 @@ class Gpus:
 
 
 class MailEvent(StrEnum):
-    """A moment of a job at which its scheduler writes a mail."""
+    """A moment of a job that makes a mail."""
 
     BEGIN = "begin"
     END = "end"
@@ -136,12 +136,13 @@ class JobSpec:
         exclusive: no other job on the same nodes.
         qos, project, reservation: names that the site gave.
         constraints: features that each node has to have.
-        mail_to: the address that gets the mails of ``mail_on``.
+        mail_to: the address that gets the mails of ``mail_on``; none where that is empty.
         options: the scheduler's own, each as one text: ``--switches=1``, ``-l licence=1``.
         outputs: where the output goes; None until the service has completed it.
         has_queue_time_limit: whether nobody asked for a wall time limit, so that the one that the
             scheduler shows is its queue's.
         run_as: the account of this machine whose job it is; None for the service's own.
+        is_mailed_here: whether this service sends the mails, and the scheduler none.
     """
 
     name: str
@@ -175,6 +176,7 @@ class JobSpec:
     outputs: Outputs | None = None
     has_queue_time_limit: bool = False
     run_as: str | None = None
+    is_mailed_here: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

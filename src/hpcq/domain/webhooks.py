@@ -1,7 +1,7 @@
-"""Webhooks: who is told of events, what exactly, and when it is tried again. Pure.
+"""Subscribers: who is told of events, what exactly, and when it is tried again. Pure.
 
-The messages are those of Standard Webhooks (https://www.standardwebhooks.com): three headers, the
-signature of which covers the message's id, the time of the attempt, and the body.
+The messages of webhooks are those of Standard Webhooks (https://www.standardwebhooks.com): three
+headers, the signature of which covers the message's id, the time of the attempt, and the body.
 """
 
 import base64
@@ -21,6 +21,7 @@ from hpcq.domain.units import format_time
 __all__ = [
     "Delivery",
     "DeliveryStatus",
+    "SubscriberKind",
     "Webhook",
     "body_of",
     "headers_of",
@@ -37,15 +38,25 @@ _DELAYS = tuple(
 _TRIED_FOR = timedelta(days=1)
 
 
+class SubscriberKind(StrEnum):
+    """The way in which a subscriber is told of events."""
+
+    WEBHOOK = "webhook"
+    """A message to a URL for each event."""
+    MAIL = "mail"
+    """A mail for each event of a job that asks for one (`hpcq.domain.mails`)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """A wish to be told of events at a URL.
+    """A wish to be told of events at a URL; one row of another kind stands for all mails.
 
     Attributes:
         secret: signs the messages; ``whsec_`` and base64.
         kinds: the events that are wanted; None for all.
         created_by: the user who asked for it.
-        disabled_at: when the receiver said that it wants no more (410 Gone); None while it does.
+        disabled_at: when the receiver said that it wants no more (410 Gone), or the site turned
+            mails off; None while it is told.
     """
 
     webhook_id: str
@@ -55,6 +66,7 @@ class Webhook:
     created_by: str
     created_at: datetime
     disabled_at: datetime | None = None
+    kind: SubscriberKind = SubscriberKind.WEBHOOK
 
 
 class DeliveryStatus(StrEnum):
@@ -75,7 +87,7 @@ class Delivery:
     Attributes:
         number: the event's.
         kind: the event's; None when the event is kept no longer.
-        last_code: the HTTP status of the last attempt's answer; None if none came.
+        last_code: the status of the last attempt's answer, HTTP's or SMTP's; None if none came.
         last_problem: why the last attempt failed, in words.
         next_attempt_at: None when it is over, or waits for an earlier message about its job.
     """

@@ -25,13 +25,15 @@ from hpcq.domain.outputs import default_name
 from hpcq.domain.principals import Principal, Role
 from hpcq.domain.submission import IdempotencyKey, is_set, task_of
 from hpcq.domain.validation import SizeLimits, check_content
-from hpcq.schedulers.base import SchedulerBackend, SubmissionPlan
+from hpcq.schedulers.base import Capabilities, SchedulerBackend, SubmissionPlan
 from hpcq.services.array_tasks import cancel_tasks
 from hpcq.services.job_updates import JobUpdater
 from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobEntry, JobTable
 from hpcq.services.listing.publisher import JobPublisher
 from hpcq.services.listing.wire import WireFormat, request_name
+from hpcq.services.mail.recipients import take_over_mails
+from hpcq.services.mail.settings import MailSettings
 from hpcq.services.monitoring.job_details import DetailsReader, UsageReader
 from hpcq.services.monitoring.monitor import Monitor
 from hpcq.services.programs.request import ProgramRequest
@@ -47,6 +49,7 @@ _NO_ID_YET = "The scheduler has not given this job an id yet, so it cannot be to
 _ALWAYS_EXPRESSED = frozenset(
     {"name", "working_directory", "script_file", "args", "slots", "outputs"}
 )
+_MAIL_FIELDS = frozenset({"mail_to", "mail_on"})
 _OPTIONAL_FIELDS = tuple(f.name for f in fields(JobSpec) if f.name not in _ALWAYS_EXPRESSED)
 
 
@@ -76,8 +79,17 @@ class JobService:
     wire: WireFormat
     paths: PathChecker
     sizes: SizeLimits
+    mail: MailSettings
     clock: Callable[[], datetime]
     outcomes: Counter[Outcome] = field(default_factory=Counter)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The scheduler's, and the mails where this service sends them."""
+        known = self.backend.capabilities
+        return replace(
+            known, fields=known.fields | (_MAIL_FIELDS if self.mail.sends_mails else set())
+        )
 
     async def submit(
         self,
@@ -148,6 +160,7 @@ class JobService:
             spec = await program.complete(spec)
             check_content(spec, self.sizes)
         self._check_expressible(spec, depends_on)
+        spec = take_over_mails(spec, self.mail)
         self.runner.check_available()
         spec = replace(spec, run_as=await self.paths.account_of(principal.user))
         spec = replace(spec, depends_on=await self._resolve(principal, depends_on))
@@ -170,7 +183,7 @@ class JobService:
         return await self.runner.plan(await self._complete(principal, spec, program, depends_on))
 
     def _check_expressible(self, spec: JobSpec, depends_on: Sequence[DependencyRequest]) -> None:
-        expressible = self.backend.capabilities.fields
+        expressible = self.capabilities.fields
         asked = {name for name in _OPTIONAL_FIELDS if is_set(getattr(spec, name))}
         if depends_on:
             asked.add("depends_on")

@@ -11,10 +11,13 @@ from types import MappingProxyType
 from hpcq.domain.errors import CircuitOpen
 from hpcq.domain.jobs import SubmissionKey
 from hpcq.domain.validation import SizeLimits
+from hpcq.domain.webhooks import SubscriberKind
 from hpcq.execution.account_process import end_orphans_of
 from hpcq.execution.orphans import end_orphans
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.cluster import ClusterReader
+from hpcq.services.deliveries.dispatcher import Dispatcher
+from hpcq.services.deliveries.transport import Transport
 from hpcq.services.events.feed import EventFeed
 from hpcq.services.job_updates import JobUpdater
 from hpcq.services.jobs import JobService
@@ -24,6 +27,8 @@ from hpcq.services.listing.pagination import Pagination
 from hpcq.services.listing.publisher import JobPublisher
 from hpcq.services.listing.search import JobSearch
 from hpcq.services.listing.wire import WireFormat
+from hpcq.services.mail.sender import MailSender
+from hpcq.services.mail.settings import MailSettings
 from hpcq.services.monitoring.job_details import DetailsReader, UsageReader
 from hpcq.services.monitoring.monitor import Monitor
 from hpcq.services.monitoring.vanished_jobs import VanishedJobs
@@ -36,8 +41,10 @@ from hpcq.services.submission.paths import PathChecker
 from hpcq.services.submission.quota import JobQuota
 from hpcq.services.submission.recovery import SubmissionRecovery
 from hpcq.services.submission.submitter import SubmissionCheck, Submitter
+from hpcq.services.webhooks.sender import WebhookSender
 from hpcq.services.webhooks.service import WebhookService
 from hpcq.storage.database import Database
+from hpcq.storage.deliveries import DeliveryQueue
 from hpcq.storage.jobs import JobStore
 from hpcq.storage.leases import Lease
 from hpcq.storage.pending_writes import PendingWrites
@@ -74,6 +81,7 @@ class Services:
     retention: Retention
     submission_check: SubmissionCheck
     webhooks: WebhookService
+    dispatcher: Dispatcher
     events: EventFeed
     replica: Replica | None
 
@@ -86,7 +94,7 @@ class Services:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.retention.run())
             tasks.create_task(self.submission_check.run())
-            tasks.create_task(self.webhooks.run())
+            tasks.create_task(self.dispatcher.run())
             tasks.create_task(self.events.run())
             tasks.create_task(self.queue_usage.run())
             if self.replica is None:
@@ -104,6 +112,7 @@ def assemble(
     clock: Callable[[], datetime],
     rejection: Callable[[], CircuitOpen | None] = lambda: None,
     *,
+    mail: MailSettings | None = None,
     job_environment: Mapping[str, str] = MappingProxyType({}),
     me: str | None = None,
 ) -> Services:
@@ -117,9 +126,11 @@ def assemble(
         wire: the form of jobs in answers, and the name of this deployment.
         clock: the present, aware.
         rejection: says why nothing is to be submitted now, or None.
+        mail: the mails that this service sends; None for none.
         job_environment: variables that the site gives to every job.
         me: this process's name, which no other has; None for a random one.
     """
+    mail = mail or MailSettings()
     me = me or uuid.uuid4().hex
     interval = timedelta(seconds=settings.poll_interval_seconds)
     listed_for = timedelta(seconds=settings.finished_jobs_listed_seconds)
@@ -180,6 +191,7 @@ def assemble(
         wire=wire,
         paths=paths,
         sizes=sizes,
+        mail=mail,
         clock=clock,
     )
     retention = Retention(
@@ -193,16 +205,25 @@ def assemble(
     if store.is_shared:
         lease = Lease(database, me, timedelta(seconds=settings.replica_lease_seconds))
         replica = Replica(store, lease, publisher, table, monitor, settings, _LISTED_AT_MOST, clock)
+
+    def is_leader() -> bool:
+        return replica is None or replica.is_leader
+
     cluster = ClusterReader(backend, interval, clock)
     queue_usage = QueueUsage(
         cluster,
         table,
         QueueSamples(database, holder),
-        lambda: replica is None or replica.is_leader,
+        is_leader,
         timedelta(seconds=settings.stale_after_seconds),
         timedelta(days=settings.queue_usage_kept_days),
         clock,
     )
+    transports: dict[SubscriberKind, Transport] = {}
+    if settings.webhook_networks:
+        transports[SubscriberKind.WEBHOOK] = WebhookSender(settings.webhook_networks)
+    if mail.sends_mails:
+        transports[SubscriberKind.MAIL] = MailSender(mail, wire.cluster_id, store.by_uids)
     return Services(
         store=store,
         pending=pending,
@@ -217,11 +238,9 @@ def assemble(
         retention=retention,
         submission_check=SubmissionCheck(backend),
         events=EventFeed(store),
-        webhooks=WebhookService(
-            WebhookStore(database, holder),
-            settings.webhook_networks,
-            lambda: replica is None or replica.is_leader,
-            clock,
+        webhooks=WebhookService(WebhookStore(database), settings.webhook_networks, clock),
+        dispatcher=Dispatcher(
+            DeliveryQueue(database, transports.keys(), holder), transports, is_leader, clock
         ),
         replica=replica,
     )

@@ -20,7 +20,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest migration. A database that is there needs no migrating, nor the library for it."""
 
 metadata = sa.MetaData()
@@ -221,13 +221,15 @@ webhooks = sa.Table(
     metadata,
     sa.Column("id", sa.String(32), primary_key=True),
     _deployment(),
-    sa.Column("url", sa.String, nullable=False),
-    sa.Column("secret", sa.String, nullable=False, comment="signs its messages"),
+    sa.Column("kind", sa.String, nullable=False, server_default="webhook"),
+    sa.Column("url", sa.String, nullable=False, comment="empty for mails"),
+    sa.Column("secret", sa.String, nullable=False, comment="signs its messages; empty for mails"),
     sa.Column("kinds", sa.String, comment="separated by blanks; null for all"),
     sa.Column("created_by", sa.String, nullable=False),
     sa.Column("created_at", _SECONDS, nullable=False, comment="epoch seconds"),
     sa.Column("disabled_at", _SECONDS, comment="epoch seconds"),
     sa.Column("seen_event", _BIG, nullable=False, comment="it has a delivery of all up to this"),
+    comment="Who is told of events: webhooks, and one row for the mails of all jobs.",
 )
 
 deliveries = sa.Table(
@@ -239,7 +241,7 @@ deliveries = sa.Table(
     sa.Column("status", sa.String, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("last_at", _SECONDS, comment="epoch seconds, of the last attempt"),
-    sa.Column("last_code", sa.Integer, comment="the HTTP status of its answer"),
+    sa.Column("last_code", sa.Integer, comment="of its answer: HTTP's or SMTP's"),
     sa.Column("last_problem", sa.String),
     sa.Column("next_at", _SECONDS, comment="null: over, or it waits for one about the same job"),
     sa.PrimaryKeyConstraint("webhook_id", "event_number"),

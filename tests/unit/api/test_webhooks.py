@@ -12,6 +12,7 @@ from tests.unit.api.conftest import App, running
 
 from hpcq.domain import webhooks as domain
 from hpcq.schedulers.testing.waiting import eventually
+from hpcq.services.deliveries import dispatcher
 from hpcq.services.webhooks import service
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +30,7 @@ async def sending(
 ) -> AsyncIterator[App]:
     """A service that may send messages to this machine, and tries again at once."""
     monkeypatch.setattr(domain, "_DELAYS", (timedelta(seconds=0),))
-    monkeypatch.setattr(service, "_LONGEST_REST_SECONDS", 0.05)
+    monkeypatch.setattr(dispatcher, "_LONGEST_REST_SECONDS", 0.05)
     async with running(tmp_path, webhook_networks=(ip_network("127.0.0.0/8"),)) as app:
         yield app
 

@@ -49,6 +49,7 @@ OTHERS: dict[str, list[Any]] = {
     "outputs": [Outputs(stdout="/srv/out", stderr=None)],
     "has_queue_time_limit": [True],
     "run_as": ["ana"],
+    "is_mailed_here": [True],
     "nodes": [1, 2],
     "slots_per_node": [1, 2],
     "cpus_per_task": [1, 2],

@@ -9,7 +9,8 @@ from tests.unit.storage.kit import T0, Store, add, ended, job
 from hpcq.domain.errors import WebhookNotFound
 from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import JobRecord
-from hpcq.domain.webhooks import Delivery, DeliveryStatus, Webhook
+from hpcq.domain.webhooks import Delivery, DeliveryStatus, SubscriberKind, Webhook
+from hpcq.storage.deliveries import DeliveryQueue
 from hpcq.storage.pruning import Pruner
 from hpcq.storage.webhooks import WebhookStore
 
@@ -29,20 +30,27 @@ def webhook(name: str = "a", kinds: frozenset[EventKind] | None = None) -> Webho
     )
 
 
+class Webhooks(WebhookStore, DeliveryQueue):
+    """The webhooks, and what they are owed."""
+
+    def __init__(self, store: Store) -> None:
+        DeliveryQueue.__init__(self, store.database, list(SubscriberKind), None)
+
+
 @pytest.fixture
-def webhooks(store: Store) -> WebhookStore:
-    return WebhookStore(store.database, None)
+def webhooks(store: Store) -> Webhooks:
+    return Webhooks(store)
 
 
 async def finish(store: Store, record: JobRecord) -> None:
     await store.jobs.publish([(record, ended(record, 9))], holder=None)
 
 
-async def due(webhooks: WebhookStore, name: str = "a") -> list[int]:
+async def due(webhooks: Webhooks, name: str = "a") -> list[int]:
     return [event.number for _, event in await webhooks.due(name, T0, 100)]
 
 
-async def note(webhooks: WebhookStore, number: int, status: DeliveryStatus) -> Delivery:
+async def note(webhooks: Webhooks, number: int, status: DeliveryStatus) -> Delivery:
     delivery = next(
         one for one in await webhooks.deliveries("a", 100, None, None) if one.number == number
     )
@@ -57,7 +65,7 @@ async def note(webhooks: WebhookStore, number: int, status: DeliveryStatus) -> D
     return noted
 
 
-async def test_webhook_is_read_as_it_was_added(webhooks: WebhookStore) -> None:
+async def test_webhook_is_read_as_it_was_added(webhooks: Webhooks) -> None:
     every, some = webhook("a"), webhook("b", frozenset({EventKind.STATE, EventKind.DELETED}))
     await webhooks.add(every)
     await webhooks.add(some)
@@ -68,7 +76,7 @@ async def test_webhook_is_read_as_it_was_added(webhooks: WebhookStore) -> None:
             await missing
 
 
-async def test_events_before_a_webhook_are_not_sent(store: Store, webhooks: WebhookStore) -> None:
+async def test_events_before_a_webhook_are_not_sent(store: Store, webhooks: Webhooks) -> None:
     (record,) = await add(store, [job(1)])
     await webhooks.add(webhook())
     assert not await webhooks.is_behind()
@@ -79,7 +87,7 @@ async def test_events_before_a_webhook_are_not_sent(store: Store, webhooks: Webh
     assert await due(webhooks) == [2]
 
 
-async def test_each_event_is_owed_once(store: Store, webhooks: WebhookStore) -> None:
+async def test_each_event_is_owed_once(store: Store, webhooks: Webhooks) -> None:
     await webhooks.add(webhook("a"))
     await add(store, [job(1), job(2)])
     assert await webhooks.enqueue(T0) == 2
@@ -93,7 +101,7 @@ async def test_each_event_is_owed_once(store: Store, webhooks: WebhookStore) -> 
     assert third.native_id == "3"
 
 
-async def test_events_that_are_not_wanted_are_seen(store: Store, webhooks: WebhookStore) -> None:
+async def test_events_that_are_not_wanted_are_seen(store: Store, webhooks: Webhooks) -> None:
     await webhooks.add(webhook("a", frozenset({EventKind.STATE})))
     (record,) = await add(store, [job(1)])
     assert await webhooks.enqueue(T0) == 1
@@ -107,7 +115,7 @@ async def test_events_that_are_not_wanted_are_seen(store: Store, webhooks: Webho
 @pytest.mark.parametrize("end", [DeliveryStatus.DELIVERED, DeliveryStatus.FAILED])
 @pytest.mark.parametrize("together", [True, False])
 async def test_messages_of_one_job_go_one_after_the_other(
-    store: Store, webhooks: WebhookStore, together: bool, end: DeliveryStatus
+    store: Store, webhooks: Webhooks, together: bool, end: DeliveryStatus
 ) -> None:
     await webhooks.add(webhook())
     one, other = await add(store, [job(1), job(2)])
@@ -126,7 +134,7 @@ async def test_messages_of_one_job_go_one_after_the_other(
     assert await webhooks.pending() == {"a": 2}
 
 
-async def test_deliveries_are_listed_from_the_newest(store: Store, webhooks: WebhookStore) -> None:
+async def test_deliveries_are_listed_from_the_newest(store: Store, webhooks: Webhooks) -> None:
     await webhooks.add(webhook())
     await add(store, [job(1), job(2), job(3)])
     await webhooks.enqueue(T0)
@@ -141,7 +149,7 @@ async def test_deliveries_are_listed_from_the_newest(store: Store, webhooks: Web
     assert done.number == 2
 
 
-async def test_removed_webhook_is_owed_nothing(store: Store, webhooks: WebhookStore) -> None:
+async def test_removed_webhook_is_owed_nothing(store: Store, webhooks: Webhooks) -> None:
     await webhooks.add(webhook("a"))
     await add(store, [job(1)])
     await webhooks.enqueue(T0)
@@ -151,7 +159,7 @@ async def test_removed_webhook_is_owed_nothing(store: Store, webhooks: WebhookSt
     assert await webhooks.enqueue(T0) == 0
 
 
-async def test_disabled_webhook_is_owed_nothing(store: Store, webhooks: WebhookStore) -> None:
+async def test_disabled_webhook_is_owed_nothing(store: Store, webhooks: Webhooks) -> None:
     await webhooks.add(webhook())
     await add(store, [job(1)])
     await webhooks.enqueue(T0)
@@ -164,7 +172,7 @@ async def test_disabled_webhook_is_owed_nothing(store: Store, webhooks: WebhookS
     assert given_up.status is DeliveryStatus.FAILED
 
 
-async def test_deliveries_go_with_their_events(store: Store, webhooks: WebhookStore) -> None:
+async def test_deliveries_go_with_their_events(store: Store, webhooks: Webhooks) -> None:
     await webhooks.add(webhook())
     await add(store, [job(1)])
     store.now = T0 + 2 * HOUR

@@ -271,7 +271,7 @@ def spec_from_json(text: str) -> JobSpec:
         )
         for one in content["depends_on"]
     )
-    # LOCAL knows neither features of nodes, nor mails, nor options.
+    # LOCAL knows neither features of nodes nor options, and sends no mails.
     content["constraints"] = content["mail_on"] = content["options"] = ()
     if content.get("outputs") is not None:
         content["outputs"] = Outputs(**content["outputs"])

@@ -76,7 +76,8 @@ class Choices:
 
 
 def mail_options(spec: JobSpec) -> tuple[str, ...]:
-    """Return the options for a request's mails: ``-M ana -m be``; none where it asks for none."""
+    """Return the options for a request's mails: ``-M ana -m be``; nothing for one without."""
     if spec.mail_to is None:
         return ()
-    return ("-M", spec.mail_to, "-m", "".join(_MAIL_LETTERS[event] for event in spec.mail_on))
+    letters = "".join(_MAIL_LETTERS[event] for event in spec.mail_on)
+    return ("-M", spec.mail_to, "-m", letters or "n")

@@ -296,7 +296,7 @@ def _reservation(number: str) -> str:
 
 
 def _mail_letters(spec: JobSpec) -> str:
-    return "".join(_MAIL_LETTERS[event] for event in spec.mail_on)
+    return "".join(_MAIL_LETTERS[event] for event in spec.mail_on) or "n"
 
 
 def _predecessor(dependency: Dependency) -> str:

@@ -248,7 +248,7 @@ def _optional(spec: JobSpec, layout: Layout) -> list[str]:
         options.append(f"--constraint={'&'.join(spec.constraints)}")
     if spec.mail_to is not None:
         options.append(f"--mail-user={spec.mail_to}")
-        options.append(f"--mail-type={','.join(spec.mail_on).upper()}")
+        options.append(f"--mail-type={','.join(spec.mail_on).upper() or 'NONE'}")
     if spec.priority:
         # --priority is ignored for all but operators, without a word; --nice is not.
         options.append(f"--nice={-spec.priority}")

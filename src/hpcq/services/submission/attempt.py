@@ -161,7 +161,7 @@ class SubmissionRunner:
         try:
             script = await self._read_script(spec)
             native_id = await self._backend.submit(
-                self._with_environment(spec, self._job_environment), record.key, script
+                self._for_scheduler(spec, self._job_environment), record.key, script
             )
         except HpcqError as error:
             return await self._find_out(record, hand_over, error)
@@ -184,17 +184,19 @@ class SubmissionRunner:
         if not isinstance(self._backend, PlansSubmission):
             raise UnsupportedCapability("dryRun", self._backend.name)
         script = await self._read_script(spec)
-        spec = self._with_environment(spec, dict.fromkeys(self._job_environment, _HIDDEN))
+        spec = self._for_scheduler(spec, dict.fromkeys(self._job_environment, _HIDDEN))
         key = SubmissionKey.for_uid(JobUid.new())
         return await self._backend.plan(spec, key, script), spec, script
 
-    def _with_environment(self, spec: JobSpec, site: Mapping[str, str]) -> JobSpec:
-        """Return the job with the variables that all have; its own win.
+    def _for_scheduler(self, spec: JobSpec, site: Mapping[str, str]) -> JobSpec:
+        """Return the job with the variables that all have; its own win. No mail is sent twice.
 
         Schedulers run a copy of the script, which finds the files beside it by the folder.
         """
         folder = {_SCRIPT_FOLDER: os.path.dirname(spec.script_file)}
-        return replace(spec, environment={**folder, **site, **spec.environment})
+        mail_on = () if spec.is_mailed_here else spec.mail_on
+        environment = {**folder, **site, **spec.environment}
+        return replace(spec, environment=environment, mail_on=mail_on)
 
     async def _renew(self, record: JobRecord) -> JobRecord:
         """Return a job that this process may still hand over.

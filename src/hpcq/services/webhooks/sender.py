@@ -5,8 +5,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -14,30 +13,19 @@ import httpcore
 
 from hpcq import __version__
 from hpcq.domain.errors import InvalidWebhook
+from hpcq.domain.events import Event
+from hpcq.domain.webhooks import Webhook, body_of, headers_of
+from hpcq.services.deliveries.transport import Reply
 from hpcq.services.settings import Networks
 
-__all__ = ["Reply", "WebhookSender", "check_url", "is_allowed"]
+__all__ = ["WebhookSender", "check_url", "is_allowed"]
 
 _TIMEOUT_SECONDS = 20.0
 _MOST_READ_BYTES = 64 << 10
 _MOST_PAUSE = timedelta(hours=1)
+_GONE = 410
 # RFC 6052: an IPv4 address in the last four bytes.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """The outcome of one request.
-
-    Attributes:
-        code: the HTTP status; None if no answer came.
-        problem: why it counts as failed, in words; None for success.
-        pause: the time that the receiver wants to be left alone (``Retry-After``).
-    """
-
-    code: int | None = None
-    problem: str | None = None
-    pause: timedelta | None = None
 
 
 def is_allowed(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: Networks) -> bool:
@@ -110,6 +98,12 @@ class WebhookSender:
 
     async def __aexit__(self, *_: object) -> None:
         await self._pool.aclose()
+
+    async def deliver(self, subscriber: Webhook, event: Event, at: datetime) -> Reply:
+        """Send the signed message of an event once, see `Transport`."""
+        body = body_of(event)
+        headers = headers_of(subscriber, event.number, body, at)
+        return await self.send(subscriber.url, headers, body)
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """Send one message and return what came of it; raises nothing."""
@@ -197,4 +191,4 @@ def _reply(code: int, headers: Sequence[tuple[bytes, bytes]]) -> Reply:
     problem = f"The receiver answered {code}."
     if 300 <= code < 400:
         problem += " Redirects are not followed: name the URL that it leads to."
-    return Reply(code=code, problem=problem, pause=pause)
+    return Reply(code=code, problem=problem, pause=pause, is_gone=code == _GONE)

@@ -148,6 +148,11 @@ def test_a_project_and_mails_win_over_the_script() -> None:
     assert "theirs" not in argv
 
 
+def test_no_mails_win_over_the_script() -> None:
+    argv = _argv(replace(_SPEC, mail_to="ana"), script=b"#PBS -m abe -M theirs\n")
+    assert argv[argv.index("-M") :] == ("-M", "ana", "-m", "n")
+
+
 @pytest.mark.parametrize(
     "template", ["", "select=1", "select={cpus}", "select=1:ncpus={slots} -q x", "{slots}"]
 )

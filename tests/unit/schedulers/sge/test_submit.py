@@ -61,6 +61,7 @@ def test_plain_submission() -> None:
         ({"project": "p1", "account": "p1"}, "-P p1"),
         ({"reservation": "17"}, "-ar 17"),
         ({"mail_to": "ana", "mail_on": tuple(MailEvent)}, "-M ana -m bea"),
+        ({"mail_to": "ana"}, "-M ana -m n"),
     ],
 )
 def test_request_becomes_options(fields: dict[str, object], said: str) -> None:

@@ -109,6 +109,7 @@ def test_jobs_that_come_first_are_named_with_their_conditions() -> None:
             {"mail_to": "ana", "mail_on": (MailEvent.BEGIN, MailEvent.FAIL)},
             "--mail-type=BEGIN,FAIL",
         ),
+        ({"mail_to": "ana"}, "--mail-type=NONE"),
         ({"stdout_path": "/100%j/100%jota"}, "--output=/100%%j/100%%jota"),
         ({"stdout_path": "/out/%x-%j"}, "--output=/out/demo-%j"),
         ({"stdout_path": "out"}, "--output=/srv/out"),

@@ -249,6 +249,17 @@ def test_mails_and_exclusive_nodes_win_over_the_script() -> None:
     assert choices.others == ("-M", "ana", "-m", "ba", "-n", "-r", "y")
 
 
+def test_no_mails_win_over_the_script() -> None:
+    choices = choose(
+        _spec(mail_to="ana"),
+        b"#PBS -m abe -M theirs\n",
+        template=DEFAULT,
+        slots_per_node=None,
+        environment={},
+    )
+    assert choices.others == ("-M", "ana", "-m", "n")
+
+
 @pytest.mark.parametrize(
     "template",
     ["", "nodes=1", "nodes={n}", "nodes={slots", "{slots.__class__}", "-l {slots}"],

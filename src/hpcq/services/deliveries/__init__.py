@@ -1,0 +1,1 @@
+"""Messages about events, on their way to those who asked for them."""

@@ -1,0 +1,1 @@
+"""Mails about jobs, sent through the SMTP server of the site."""

@@ -1,0 +1,320 @@
+"""The messages that the subscribers of events are owed, written down with the events."""
+
+import contextlib
+import json
+import secrets
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from hpcq.domain.errors import RecordDamaged
+from hpcq.domain.events import Event, EventKind
+from hpcq.domain.jobs import JobRecord, JobUid
+from hpcq.domain.mails import makes_mail
+from hpcq.domain.units import from_epoch
+from hpcq.domain.webhooks import Delivery, DeliveryStatus, SubscriberKind, Webhook
+from hpcq.storage.database import Database, Transaction
+from hpcq.storage.job_rows import read_record, select_records
+from hpcq.storage.jobs import read_event
+from hpcq.storage.leases import check_lease
+from hpcq.storage.schema import deliveries, deployments, events, jobs, webhooks
+
+__all__ = ["DeliveryQueue", "new_subscriber", "read_delivery", "read_subscriber"]
+
+_EVENTS_AT_ONCE = 500
+
+
+class DeliveryQueue:
+    """What the subscribers of one deployment are owed. Its methods raise `StoreUnavailable`.
+
+    Those that write raise `LeaseLost` when another replica sends the messages.
+
+    Args:
+        database: where it is kept.
+        kinds: the subscribers that are told; the others have to wait.
+        holder: the name under which this process holds the lease; None where it needs none.
+    """
+
+    def __init__(
+        self, database: Database, kinds: Collection[SubscriberKind], holder: str | None
+    ) -> None:
+        self._database = database
+        self._kinds = tuple(kinds)
+        self._holder = holder
+
+    async def subscribers(self) -> Sequence[Webhook]:
+        """Return the subscribers that are told of events."""
+
+        def read(connection: sa.Connection, deployment: int) -> Sequence[Webhook]:
+            query = sa.select(webhooks).where(*self._told(deployment))
+            return [read_subscriber(row) for row in connection.execute(query)]
+
+        return await self._database.read(read)
+
+    async def switch_mails(self, at: datetime) -> None:
+        """Have mails written about what happens from now on, or no more, as the kinds say."""
+        is_on = SubscriberKind.MAIL in self._kinds
+
+        def do(transaction: Transaction) -> None:
+            self._check_lease(transaction)
+            connection, ours = transaction.connection, transaction.deployment_id
+            mails = (webhooks.c.deployment_id == ours, webhooks.c.kind == SubscriberKind.MAIL)
+            row = connection.execute(sa.select(webhooks).where(*mails)).one_or_none()
+            if row is None and is_on:
+                mail = Webhook(
+                    webhook_id=secrets.token_hex(8),
+                    url="",
+                    secret="",
+                    kinds=frozenset({EventKind.STATE}),
+                    created_by="",
+                    created_at=at,
+                    kind=SubscriberKind.MAIL,
+                )
+                new_subscriber(transaction, mail)
+            elif row is not None and is_on and row.disabled_at is not None:
+                again = {"disabled_at": None, "seen_event": _newest_event(transaction)}
+                connection.execute(webhooks.update().where(*mails).values(again))
+            elif row is not None and not is_on and row.disabled_at is None:
+                _disable(connection, row.id, at)
+
+        await self._database.write(do)
+
+    async def is_behind(self) -> bool:
+        """Return whether there are events that a subscriber has not seen."""
+
+        def read(connection: sa.Connection, deployment: int) -> bool:
+            newest = sa.select(deployments.c.last_event).where(deployments.c.id == deployment)
+            behind = sa.select(webhooks.c.id).where(
+                *self._told(deployment),
+                webhooks.c.seen_event < newest.scalar_subquery(),
+            )
+            return connection.execute(behind.limit(1)).scalar() is not None
+
+        return await self._database.read(read)
+
+    async def enqueue(self, at: datetime) -> int:
+        """Write down a message for each subscriber and each event that it has not seen yet.
+
+        Args:
+            at: when the messages are to be sent.
+
+        Returns:
+            How many events were looked at; 0 when all have been.
+        """
+
+        def do(transaction: Transaction) -> int:
+            self._check_lease(transaction)
+            connection, ours = transaction.connection, transaction.deployment_id
+            of_ours = self._told(ours)
+            known = connection.execute(sa.select(webhooks).where(*of_ours)).all()
+            if not known:
+                return 0
+            seen = min(row.seen_event for row in known)
+            fresh = connection.execute(
+                sa.select(events)
+                .where(events.c.deployment_id == ours, events.c.number > seen)
+                .order_by(events.c.number)
+                .limit(_EVENTS_AT_ONCE)
+            ).all()
+            for row in known:
+                unseen = [event for event in fresh if event.number > row.seen_event]
+                _owe(connection, row, _wanted(connection, row, unseen), at)
+            if fresh:
+                last = fresh[-1].number
+                behind = webhooks.c.seen_event < last
+                connection.execute(
+                    webhooks.update().where(*of_ours, behind).values(seen_event=last)
+                )
+            return len(fresh)
+
+        return await self._database.write(do)
+
+    async def due(
+        self, webhook_id: str, at: datetime, limit: int
+    ) -> Sequence[tuple[Delivery, Event]]:
+        """Return the messages whose time has come, with their events; one for each job at most."""
+
+        def read(connection: sa.Connection, deployment: int) -> list[tuple[Delivery, Event]]:
+            of_event = (events.c.deployment_id == deployment) & (
+                events.c.number == deliveries.c.event_number
+            )
+            query = (
+                sa.select(deliveries, events.c.kind, events.c.at, events.c.data)
+                .join(events, of_event)
+                .where(
+                    deliveries.c.webhook_id == webhook_id, deliveries.c.next_at <= at.timestamp()
+                )
+                .order_by(deliveries.c.next_at, deliveries.c.event_number)
+                .limit(limit)
+            )
+            return [
+                (
+                    read_delivery(row),
+                    read_event(row.event_number, row.uid, row.kind, row.at, row.data),
+                )
+                for row in connection.execute(query)
+            ]
+
+        return await self._database.read(read)
+
+    async def note(self, delivery: Delivery) -> None:
+        """Write down the outcome of an attempt; the job's next message may go when it is over."""
+
+        def do(transaction: Transaction) -> None:
+            self._check_lease(transaction)
+            connection = transaction.connection
+            of_job = (
+                deliveries.c.webhook_id == delivery.webhook_id,
+                deliveries.c.uid == str(delivery.uid),
+            )
+            connection.execute(
+                deliveries.update()
+                .where(*of_job, deliveries.c.event_number == delivery.number)
+                .values(
+                    status=delivery.status,
+                    attempts=delivery.attempts,
+                    last_at=_seconds(delivery.last_attempt_at),
+                    last_code=delivery.last_code,
+                    last_problem=delivery.last_problem,
+                    next_at=_seconds(delivery.next_attempt_at),
+                )
+            )
+            if delivery.status is not DeliveryStatus.PENDING:
+                following = sa.select(sa.func.min(deliveries.c.event_number)).where(
+                    *of_job, deliveries.c.status == DeliveryStatus.PENDING
+                )
+                connection.execute(
+                    deliveries.update()
+                    .where(*of_job, deliveries.c.event_number == following.scalar_subquery())
+                    .values(next_at=_seconds(delivery.last_attempt_at))
+                )
+
+        await self._database.write(do)
+
+    async def disable(self, webhook_id: str, at: datetime) -> None:
+        """Send nothing more to a subscriber, whose receiver is gone for good."""
+
+        def do(transaction: Transaction) -> None:
+            self._check_lease(transaction)
+            _disable(transaction.connection, webhook_id, at)
+
+        await self._database.write(do)
+
+    def _told(self, deployment: int) -> tuple[sa.ColumnElement[bool], ...]:
+        return (
+            webhooks.c.deployment_id == deployment,
+            webhooks.c.kind.in_(self._kinds),
+            webhooks.c.disabled_at.is_(None),
+        )
+
+    def _check_lease(self, transaction: Transaction) -> None:
+        if self._holder is not None:
+            check_lease(transaction, self._holder)
+
+
+def new_subscriber(transaction: Transaction, subscriber: Webhook) -> None:
+    """Write a new subscriber down; it is told of what happens from now on."""
+    row = {
+        "id": subscriber.webhook_id,
+        "deployment_id": transaction.deployment_id,
+        "kind": subscriber.kind,
+        "url": subscriber.url,
+        "secret": subscriber.secret,
+        "kinds": None if subscriber.kinds is None else " ".join(sorted(subscriber.kinds)),
+        "created_by": subscriber.created_by,
+        "created_at": subscriber.created_at.timestamp(),
+        "seen_event": _newest_event(transaction),
+    }
+    transaction.connection.execute(webhooks.insert(), row)
+
+
+def _newest_event(transaction: Transaction) -> int:
+    newest = sa.select(deployments.c.last_event)
+    of_ours = newest.where(deployments.c.id == transaction.deployment_id)
+    return int(transaction.connection.execute(of_ours).scalar_one())
+
+
+def _disable(connection: sa.Connection, webhook_id: str, at: datetime) -> None:
+    connection.execute(
+        webhooks.update().where(webhooks.c.id == webhook_id).values(disabled_at=at.timestamp())
+    )
+    connection.execute(
+        deliveries.update()
+        .where(deliveries.c.webhook_id == webhook_id, deliveries.c.status == DeliveryStatus.PENDING)
+        .values(status=DeliveryStatus.FAILED, next_at=None)
+    )
+
+
+def _wanted(connection: sa.Connection, subscriber: Any, unseen: Sequence[Any]) -> Sequence[Any]:
+    """Return those of the events that a subscriber wants."""
+    kinds = None if subscriber.kinds is None else set(subscriber.kinds.split())
+    wanted = [event for event in unseen if kinds is None or event.kind in kinds]
+    if subscriber.kind != SubscriberKind.MAIL or not wanted:
+        return wanted
+    of_events = jobs.c.uid.in_({event.uid for event in wanted})
+    records: dict[str, JobRecord] = {}
+    for row in connection.execute(select_records(of_events)):
+        # Of a damaged record nobody knows to whom a mail were to go.
+        with contextlib.suppress(RecordDamaged):
+            records[row.uid] = read_record(row)
+    return [
+        event
+        for event in wanted
+        if event.uid in records and makes_mail(records[event.uid], json.loads(event.data))
+    ]
+
+
+def _owe(connection: sa.Connection, webhook: Any, wanted: Sequence[Any], at: datetime) -> None:
+    """Write down the messages of events; those about one job go one after the other."""
+    if not wanted:
+        return
+    waiting = sa.select(deliveries.c.uid).where(
+        deliveries.c.webhook_id == webhook.id,
+        deliveries.c.status == DeliveryStatus.PENDING,
+        deliveries.c.uid.in_({event.uid for event in wanted}),
+    )
+    busy = set(connection.execute(waiting).scalars())
+    rows = []
+    for event in wanted:
+        row = {"webhook_id": webhook.id, "event_number": event.number, "uid": event.uid}
+        next_at = None if event.uid in busy else at.timestamp()
+        rows.append(row | {"status": DeliveryStatus.PENDING, "attempts": 0, "next_at": next_at})
+        busy.add(event.uid)
+    connection.execute(deliveries.insert(), rows)
+
+
+def read_subscriber(row: Any) -> Webhook:
+    """Return the subscriber of a row."""
+    kinds = None if row.kinds is None else frozenset(map(EventKind, row.kinds.split()))
+    return Webhook(
+        webhook_id=row.id,
+        url=row.url,
+        secret=row.secret,
+        kinds=kinds,
+        created_by=row.created_by,
+        created_at=datetime.fromtimestamp(row.created_at, UTC),
+        disabled_at=from_epoch(row.disabled_at),
+        kind=SubscriberKind(row.kind),
+    )
+
+
+def read_delivery(row: Any) -> Delivery:
+    """Return the message of a row, with the kind of its event beside it."""
+    return Delivery(
+        webhook_id=row.webhook_id,
+        number=row.event_number,
+        uid=JobUid(row.uid),
+        kind=None if row.kind is None else EventKind(row.kind),
+        status=DeliveryStatus(row.status),
+        attempts=row.attempts,
+        last_attempt_at=from_epoch(row.last_at),
+        last_code=row.last_code,
+        last_problem=row.last_problem,
+        next_attempt_at=from_epoch(row.next_at),
+    )
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()

@@ -1,0 +1,163 @@
+"""``mailTo``: by this service where the site has a mail server, whatever the scheduler can do."""
+
+import socket
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.mail_server import Mail, MailServer, receiving_mails
+from tests.unit.api.conftest import App, running
+
+from hpcq.domain import webhooks as domain
+from hpcq.domain.jobs import MailEvent, NativeId
+from hpcq.schedulers.testing.waiting import eventually
+from hpcq.services.deliveries import dispatcher
+
+pytestmark = pytest.mark.anyio
+
+ASKED = {"mailTo": "ana@site.example", "mailOn": ["begin", "end"], "name": "study"}
+
+
+@pytest.fixture
+def server() -> Iterator[MailServer]:
+    with receiving_mails() as server:
+        yield server
+
+
+def settings(port: int) -> dict[str, Any]:
+    return {
+        "mail_server": f"127.0.0.1:{port}",
+        "mail_from": "hpc@site.example",
+        "mail_tls": "off",
+        "cluster_id": "santos",
+    }
+
+
+@pytest.fixture
+async def sending(
+    plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: MailServer
+) -> AsyncIterator[App]:
+    """A service that sends mails, and tries again at once."""
+    monkeypatch.setattr(domain, "_DELAYS", (timedelta(seconds=0),))
+    monkeypatch.setattr(dispatcher, "_LONGEST_REST_SECONDS", 0.05)
+    async with running(tmp_path, **settings(server.port)) as app:
+        yield app
+
+
+async def submit(app: App, **fields: Any) -> NativeId:
+    answer = await app.client.post("/jobs", json=app.body | fields)
+    assert answer.status_code == 201, answer.text
+    return NativeId(answer.json()["jobId"])
+
+
+async def arrived(server: MailServer, count: int) -> list[str]:
+    """The subjects, once there are so many."""
+
+    async def are_there() -> bool:
+        return len(server.mails) >= count
+
+    await eventually(are_there)
+    return [mail.message["Subject"] for mail in server.mails]
+
+
+async def test_mail_where_nobody_sends_any(app: App) -> None:
+    answer = await app.client.post("/jobs", json=app.body | ASKED)
+    assert (answer.status_code, answer.json()["field"]) == (501, "mailTo")
+    fields = (await app.client.get("/cluster")).json()["capabilities"]["fields"]
+    assert not {"mailTo", "mailOn"} & set(fields)
+
+
+async def test_mails_about_a_job(sending: App, server: MailServer) -> None:
+    fields = (await sending.client.get("/cluster")).json()["capabilities"]["fields"]
+    assert {"mailTo", "mailOn"} <= set(fields)
+    job_id = await submit(sending, **ASKED)
+    sending.scheduler.run(job_id)
+    await sending.asked_again()
+    sending.scheduler.end(job_id)
+    assert await arrived(server, 2) == [
+        f"[santos] study ({job_id}): RUNNING",
+        f"[santos] study ({job_id}): DONE",
+    ]
+    assert [list(mail.recipients) for mail in server.mails] == [["ana@site.example"]] * 2
+
+
+async def test_scheduler_is_asked_for_no_mail(sending: App) -> None:
+    await submit(sending, **ASKED)
+    (spec,) = sending.scheduler.submitted.values()
+    assert (spec.mail_to, spec.mail_on) == ("ana@site.example", ())
+    (entry,) = sending.context.table.entries.values()
+    assert entry.record.spec.mail_on == (MailEvent.BEGIN, MailEvent.END)
+
+
+async def test_address_to_which_the_site_lets_no_mail_go(sending: App) -> None:
+    for address in ("ana@other.example", "ana"):
+        answer = await sending.client.post("/jobs", json=sending.body | {"mailTo": address})
+        problem = answer.json()
+        assert (answer.status_code, problem["field"]) == (400, "mailTo")
+        assert "site.example" in problem["detail"]
+    assert not sending.scheduler.submitted
+
+
+async def test_mail_that_is_refused_for_good_is_not_sent_again(
+    sending: App, server: MailServer
+) -> None:
+    """Those after it go, also those about the same job."""
+
+    def answer(mail: Mail) -> str:
+        return "554 No" if "RUNNING" in mail.message["Subject"] else "250 OK"
+
+    server.answer_mail = answer
+    job_id = await submit(sending, **ASKED)
+    sending.scheduler.run(job_id)
+    await sending.asked_again()
+    sending.scheduler.end(job_id)
+    assert await arrived(server, 1) == [f"[santos] study ({job_id}): DONE"]
+    assert len(server.refused) == 1
+
+
+async def test_mail_that_is_refused_for_now_is_sent_again(sending: App, server: MailServer) -> None:
+    seen: list[Mail] = []
+
+    def answer(mail: Mail) -> str:
+        seen.append(mail)
+        return "451 Later" if len(seen) < 4 else "250 OK"
+
+    server.answer_mail = answer
+    job_id = await submit(sending, mailTo="ana@site.example")
+    sending.scheduler.end(job_id)
+    await arrived(server, 1)
+    assert len({mail.raw for mail in seen}) == 1
+    assert len(server.refused) == 3
+
+
+async def test_mail_while_the_server_is_away(
+    plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service is ready meanwhile, takes jobs, and sends the mails later."""
+    monkeypatch.setattr(domain, "_DELAYS", (timedelta(seconds=0),))
+    monkeypatch.setattr(dispatcher, "_LONGEST_REST_SECONDS", 0.05)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    async with running(tmp_path, **settings(port)) as app:
+        job_ids = [await submit(app, **ASKED) for _ in range(3)]
+        for job_id in job_ids:
+            app.scheduler.end(job_id)
+        counts = app.context.jobs.store
+
+        async def was_tried() -> bool:
+            rows = await counts._database.read(
+                lambda connection, _: connection.exec_driver_sql(
+                    "SELECT count(*) FROM deliveries WHERE attempts > 1"
+                ).scalar()
+            )
+            return bool(rows == 3)
+
+        await eventually(was_tried)
+        assert (await app.client.get("/health/ready")).status_code == 200
+        with receiving_mails(port) as server:
+            subjects = await arrived(server, 3)
+    assert set(subjects) == {f"[santos] study ({job_id}): DONE" for job_id in job_ids}
+    assert len({mail.key for mail in server.mails}) == 3
