@@ -13,6 +13,7 @@ check() {
 
 check ruff check --quiet .
 check ruff format --check --quiet .
+check python scripts/sync_client.py --check
 check mypy --no-error-summary
 check lint-imports --no-logo
 exit $failed

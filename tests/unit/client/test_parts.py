@@ -1,0 +1,90 @@
+"""Parts of the client: patience, queries, and what it can be imported with."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from hpcq.client.answers import JobData
+from hpcq.client.errors import Conflict, Unavailable, Unreachable
+from hpcq.client.patience import Patience
+from hpcq.client.questions import query_of, submission_body
+from hpcq.schedulers.testing.service import INSTALLATION
+from hpcq.services.listing import wire
+
+FORBID = """
+import sys
+ALLOWED = {"hpcq", "httpx", "httpx_sse", "msgspec", "httpcore", "h11", "anyio", "sniffio", "idna",
+           "certifi", "typing_extensions"}
+
+class Forbidding:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        is_service = top == "hpcq" and name.split(".")[1:2] not in ([], ["client"])
+        if is_service or (top not in ALLOWED and top not in sys.stdlib_module_names):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Forbidding())
+import asyncio
+from hpcq.client import AsyncClient, Client
+Client().close()
+asyncio.run(AsyncClient().aclose())
+try:
+    import pydantic
+except ModuleNotFoundError:
+    print("as it should be")
+"""
+
+
+def test_import_without_the_service() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORBID],
+        env={"PYTHONPATH": str(INSTALLATION / "src")},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.returncode) == ("as it should be\n", 0), done.stderr
+
+
+def test_patience_waits_as_long_as_the_service_asks() -> None:
+    busy = Unavailable(503, {"detail": "…", "retryAfter": 7})
+    assert Patience(60).pause_after(busy) == 7
+    with pytest.raises(Unavailable):
+        Patience(6).pause_after(busy)
+
+
+def test_patience_grows_and_ends() -> None:
+    patience, cut = Patience(60), Unreachable("cut")
+    assert [patience.pause_after(cut) for _ in range(6)] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0]
+    with pytest.raises(Unreachable):
+        Patience(0).pause_after(cut)
+
+
+def test_patience_has_none_with_what_stays() -> None:
+    with pytest.raises(Conflict):
+        Patience(60).pause_after(Conflict(409, {"detail": "…"}))
+
+
+def test_query() -> None:
+    since = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    asked = {"state": ["RUNNING", "QUEUED"], "active": True, "submitted_after": since, "name": None}
+    assert query_of(asked) == {
+        "state": "RUNNING,QUEUED",
+        "active": "true",
+        "submittedAfter": "2026-11-22T12:00:00+00:00",
+    }
+
+
+def test_submission_body_leaves_out_what_is_not_given() -> None:
+    body = submission_body("/s.sh", (), 2, "/w", {"wall_time_limit": 60, "queue": None})
+    assert body == {
+        "workingDirectory": "/w",
+        "reservedSlots": 2,
+        "scriptFile": "/s.sh",
+        "wallTimeLimit": 60,
+    }
+
+
+def test_every_field_of_a_job_is_known() -> None:
+    assert set(JobData.__struct_encode_fields__) == set(wire.Job.__struct_encode_fields__)
