@@ -93,6 +93,7 @@ BACKENDS = {
             name="LOCAL",
             accounts=False,
             actions=frozenset(Action) - {Action.REQUEUE},
+            arrays=True,
             first_kill_is_term=True,
             kills_orphans=True,
             obeys_directives=False,

@@ -4,12 +4,14 @@ import asyncio
 import os
 import select
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from tests.submitting import submit_to
 
 from hpcq.domain.jobs import JobSpec, JobUid, NativeId, Observation, SubmissionKey
+from hpcq.domain.outputs import place_outputs
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.local.backend import LocalBackend
 from hpcq.schedulers.local.processes import Process, boot_id
@@ -107,7 +109,13 @@ class LocalSite:
         )
 
     async def submit(self, script: str | Path, **fields: Any) -> NativeId:
-        return await submit_to(self.backend, self.spec(script, **fields), new_key())
+        return await submit_to(self.backend, self.placed(self.spec(script, **fields)), new_key())
+
+    def placed(self, spec: JobSpec) -> JobSpec:
+        """Return a job with the places of its output, as the service completes it."""
+        said = self.backend.check_script(spec, b"")
+        outputs = place_outputs(spec, said.stdout, said.stderr, said.task_suffix)
+        return replace(spec, outputs=outputs)
 
     async def run(self, script: str | Path, **fields: Any) -> Observation:
         """Submit a job and wait for its end."""
@@ -132,9 +140,9 @@ class LocalSite:
 
     def shepherd(self, native_id: NativeId) -> Process:
         """Return the shepherd of a job that runs."""
-        found = self.backend._engine.jobs[int(native_id)].shepherd
-        assert found is not None
-        return found
+        job = self.backend._engine.job(native_id)
+        assert job is not None and job.shepherd is not None
+        return job.shepherd
 
     async def seen(self, native_id: NativeId) -> Observation:
         """Return the observation of a job in the queue now."""

@@ -198,7 +198,37 @@ def test_dependencies_survive_and_are_decided_by_what_happened_meanwhile(
     assert sorted((study.directory / "ran").read_text().split()) == ["any", "failure"]
 
 
-DIES_BEFORE_THE_SPOOL = """\
+def test_an_array_goes_on_with_each_of_its_tasks_once(
+    start_service: Callable[..., Service], study: Study
+) -> None:
+    service = start_service()
+    jobs = Jobs(service)
+    script = study.script(
+        'task="$HPCQ_ARRAY_TASK_ID"\necho "$task" >> started\n'
+        'until [ -e go ] || [ "$task" = 1 ]; do sleep 0.1; done\n'
+        'echo "$task" >> finished\n[ "$task" != 2 ] || exit 3\n'
+    )
+    body = study.job(script, array={"first": 1, "last": 6, "maxRunning": 2})
+    array = jobs.submit(body)
+
+    def lines(name: str) -> list[str]:
+        path = study.directory / name
+        return sorted(path.read_text().split()) if path.exists() else []
+
+    until(lambda: lines("started") == ["1", "2", "3"])
+    service.kill9()
+    (study.directory / "go").touch()
+    until(lambda: lines("finished") == ["1", "2", "3"])
+    service.start()
+    jobs = Jobs(service)
+    whole = jobs.ended(array)
+    assert (whole["state"], whole["exitCode"]) == ("FAILED", 3)
+    ends = {number: jobs.ended(f"{array}[{number}]") for number in range(1, 7)}
+    assert {number for number, job in ends.items() if job["state"] == "DONE"} == {1, 3, 4, 5, 6}
+    assert lines("started") == lines("finished") == ["1", "2", "3", "4", "5", "6"]
+
+
+DIES_AT_THE_SPOOL = """\
 import os, signal
 from pathlib import Path
 from hpcq.schedulers.local.spool import Spool
@@ -206,27 +236,54 @@ from hpcq.schedulers.local.spool import Spool
 add, here = Spool.add, Path(__file__).parent
 
 async def dying(self, *args):
-    if (here / "die").exists():
+    if (here / "die-before").exists():
         os.kill(os.getpid(), signal.SIGKILL)
-    return await add(self, *args)
+    added = await add(self, *args)
+    if (here / "die-after").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return added
 
 Spool.add = dying
 """
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_array_killed_at_the_spool_is_carried_out_once(
+    start_service: Callable[..., Service], study: Study, tmp_path: Path, when: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(DIES_AT_THE_SPOOL)
+    service = start_service(PYTHONPATH=str(tmp_path))
+    script = study.script('echo "$HPCQ_ARRAY_TASK_ID" >> runs\n')
+    body = study.job(script, array={"first": 1, "last": 40})
+    key = {"Idempotency-Key": "interrupted"}
+    (tmp_path / f"die-{when}").touch()
+    with pytest.raises(httpx.TransportError):
+        service.client.post("/jobs", json=body, headers=key)
+    assert service.wait_until_ended() == -signal.SIGKILL
+    (tmp_path / f"die-{when}").unlink()
+    service.start()
+    until(lambda: (study.directory / "runs").exists())
+    jobs = Jobs(service)
+    array = jobs.accepted(service.client.post("/jobs", json=body, headers=key))
+    assert jobs.ended(array)["state"] == "DONE"
+    assert sorted((study.directory / "runs").read_text().split(), key=int) == [
+        str(number) for number in range(1, 41)
+    ]
+
+
 def test_a_submission_killed_between_intent_and_spool_is_carried_out_at_once(
     start_service: Callable[..., Service], study: Study, tmp_path: Path
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(DIES_BEFORE_THE_SPOOL)
+    (tmp_path / "sitecustomize.py").write_text(DIES_AT_THE_SPOOL)
     # Who waits for the settling of a submission waits for ever.
     service = start_service(PYTHONPATH=str(tmp_path), SUBMISSION_SETTLE_SECONDS="1000000")
     body = study.job(study.script("echo ran >> runs\n"))
     key = {"Idempotency-Key": "interrupted"}
-    (tmp_path / "die").touch()
+    (tmp_path / "die-before").touch()
     with pytest.raises(httpx.TransportError):
         service.client.post("/jobs", json=body, headers=key)
     assert service.wait_until_ended() == -signal.SIGKILL
-    (tmp_path / "die").unlink()
+    (tmp_path / "die-before").unlink()
     service.start()
     until(lambda: (study.directory / "runs").exists())
     jobs = Jobs(service)

@@ -1,5 +1,6 @@
 """Jobs of LOCAL that wait for others, with real processes."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -206,12 +207,12 @@ async def test_job_in_vain_ends_although_the_disk_was_full(
     second = await after(site, first)
     finish, failures = Spool.finish, 0
 
-    async def failing(self: Spool, number: int, result: Result) -> None:
+    async def failing(self: Spool, numbers: Sequence[int], result: Result) -> None:
         nonlocal failures
-        if number == int(second) and failures < 3:
+        if int(second) in numbers and failures < 3:
             failures += 1
             raise SchedulerUnavailable("The disk is full.")
-        await finish(self, number, result)
+        await finish(self, numbers, result)
 
     monkeypatch.setattr(Spool, "finish", failing)
     await site.backend.cancel(first)

@@ -9,10 +9,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from signal import Signals
+from typing import TypeVar
 
 from hpcq import __version__
 from hpcq.domain.actions import Action, Signal
+from hpcq.domain.arrays import summarize_array, tasks_by_array
 from hpcq.domain.errors import (
     InvalidSpec,
     JobNotFound,
@@ -22,7 +25,7 @@ from hpcq.domain.errors import (
     WrongState,
 )
 from hpcq.domain.ids import IdForm
-from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
+from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.layout import lay_out
 from hpcq.domain.outputs import as_pattern, default_name, file_name
 from hpcq.domain.units import from_epoch
@@ -46,8 +49,8 @@ from hpcq.schedulers.local.job import (
     LocalJob,
     Phase,
     Site,
+    SpoolRow,
     build_usage,
-    finished_job,
     is_local,
 )
 from hpcq.schedulers.local.processes import boot_id as read_boot_id
@@ -57,9 +60,14 @@ from hpcq.schedulers.local.spool import NothingWritten
 __all__ = ["LocalBackend", "create"]
 
 _BUILT_ON_THE_LOOP = 50
+_OBSERVED_AT_ONCE = 1000
+
+_Part = TypeVar("_Part")
+_Built = TypeVar("_Built")
 
 _FIELDS = frozenset(
     {
+        "array",
         "depends_on",
         "environment",
         "exclusive",
@@ -74,7 +82,10 @@ _FIELDS = frozenset(
     }
 )
 _CAPABILITIES = Capabilities(
-    id_forms=(IdForm(re.compile(r"([0-9]+)")),),
+    id_forms=(
+        IdForm(re.compile(r"([0-9]+(?:\[[0-9]+\])?)")),
+        IdForm(re.compile(r"([0-9]+)\[\]"), is_array=True),
+    ),
     fields=_FIELDS,
     actions=frozenset(Action) - {Action.REQUEUE},
     accounting=True,
@@ -140,7 +151,10 @@ class LocalBackend:
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Return the names of the output files; see `SchedulerBackend.check_script`."""
         stem = as_pattern(file_name(spec.name or default_name(spec.working_directory)))
-        return ScriptDirectives(stdout=f"{stem}.o%j", stderr=f"{stem}.e%j")
+        suffix = "" if spec.array is None else ".%a"
+        return ScriptDirectives(
+            stdout=f"{stem}.o%j{suffix}", stderr=f"{stem}.e%j{suffix}", task_suffix=suffix or None
+        )
 
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         """Take a job. Harmless when repeated: each key is taken once."""
@@ -170,50 +184,60 @@ class LocalBackend:
 
     async def jobs(self) -> Listing:
         self._engine.check()
-        site = self._site
-        return Listing(observations=[job.observe(site) for job in self._engine.jobs.values()])
+        observations = await self._observe(self._engine.jobs.values())
+        for array in tuple(self._engine.arrays.values()):
+            tasks = await self._observe(array.tasks.values())
+            observations.append(await _in_thread_if_long(array.observe, tasks))
+        return Listing(observations=observations)
+
+    async def _observe(self, jobs: Iterable[LocalJob]) -> list[Observation]:
+        """Return jobs as the service sees them; let others go on while these are many."""
+        observations: list[Observation] = []
+        for job in tuple(jobs):
+            observations.append(job.observe(self._site))
+            if len(observations) % _OBSERVED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return observations
 
     async def history(self, ids: Sequence[NativeId]) -> Listing:
-        numbers = [int(native_id) for native_id in ids if is_local(native_id)]
-        rows = await self._engine.spool.finished(numbers)
-
-        def build() -> Listing:
-            return Listing(observations=[finished_job(row, self._site) for row in rows])
-
-        return build() if len(rows) <= _BUILT_ON_THE_LOOP else await asyncio.to_thread(build)
+        rows = await self._engine.spool.finished(list(filter(is_local, ids)))
+        return await _in_thread_if_long(lambda rows: _ends(rows, self._site), rows)
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:
         jobs = [job for job in map(self._engine.job, ids) if job is not None]
-        running = [job for job in jobs if job.phase == Phase.DISPATCHED]
+        arrays = [array for array in map(self._engine.array, ids) if array is not None]
+        tasks = [task for array in arrays for task in array.tasks.values() if task.result is None]
+        running = [job for job in (*jobs, *tasks) if job.phase == Phase.DISPATCHED]
         samples = await self._engine.runs.samples(running) if running else []
         usages = {j.number: build_usage(s) for j, s in zip(running, samples, strict=True)}
-        queued = any(job.phase == Phase.QUEUED for job in jobs)
+        queued = any(job.phase == Phase.QUEUED for job in (*jobs, *tasks))
         starts = self._engine.planned_starts() if queued else {}
         now = time.time()
-        return Listing(
-            observations=[
-                replace(
-                    job.observe(self._site),
-                    usage=usages.get(job.number),
-                    start_estimate=from_epoch(
-                        now + starts[job.number] if job.number in starts else None
-                    ),
-                )
-                for job in jobs
-            ]
-        )
+
+        def observe(job: LocalJob) -> Observation:
+            seen, start = job.observe(self._site), starts.get(job.number)
+            if job.number in usages:
+                return replace(seen, usage=usages[job.number])
+            return seen if start is None else replace(seen, start_estimate=from_epoch(now + start))
+
+        observations = [observe(job) for job in jobs]
+        for array in arrays:
+            await self._observe(array.tasks.values())
+            parts = [observe(task) for task in array.tasks.values()]
+            summarize = partial(summarize_array, array.whole.native_id)
+            observations.append(await _in_thread_if_long(summarize, parts))
+        return Listing(observations=observations)
 
     async def forget(self, before: datetime) -> int:
         """Delete some of the jobs that ended before a moment from the spool."""
         return await self._engine.spool.forget(before.timestamp())
 
     async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
-        job = self._engine.job(native_id)
-        if job is None:
-            await self._require_finished(native_id)
-            return False
-        self._require_owner(job, run_as)
-        return await self._engine.cancel(job)
+        is_array = self._engine.array(native_id) is not None
+        jobs = await self._unfinished(native_id, run_as)
+        never_started = bool(jobs) and await self._engine.cancel(jobs)
+        # Some tasks of an array may have ended before.
+        return never_started and not is_array
 
     async def act(
         self,
@@ -222,19 +246,17 @@ class LocalBackend:
         run_as: str | None = None,
         signal: Signal | None = None,
     ) -> None:
-        job = self._engine.job(native_id)
-        if job is None:
-            await self._require_finished(native_id)
+        jobs = await self._unfinished(native_id, run_as)
+        if not jobs:
             raise WrongState(f"Job {native_id} has ended.")
-        self._require_owner(job, run_as)
         if action is Action.HOLD:
-            await self._engine.hold(job)
+            await self._engine.hold(jobs)
         elif action is Action.RELEASE:
-            await self._engine.release(job)
+            await self._engine.release(jobs)
         elif signal is not None:
-            await self._engine.send_signal(job, Signals[f"SIG{signal}"])
+            await self._engine.send_signal(jobs, Signals[f"SIG{signal}"])
         else:
-            await self._engine.request(job, action)
+            await self._engine.request(jobs, action)
 
     async def queues(self) -> Sequence[Queue]:
         used = self._engine.slots_used
@@ -262,14 +284,47 @@ class LocalBackend:
         except AccountUnusable as error:
             raise InvalidSpec(str(error)) from None
 
+    async def _unfinished(self, native_id: NativeId, run_as: str | None) -> Sequence[LocalJob]:
+        """Return the job with this id, or the tasks of the array; none if all is over.
+
+        Raises:
+            JobNotFound: there is no such job.
+            NotAuthorized: it belongs to someone else.
+        """
+        job, array = self._engine.job(native_id), self._engine.array(native_id)
+        whole = array.whole if array is not None else job
+        if whole is None:
+            known = await self._engine.spool.finished([native_id]) if is_local(native_id) else []
+            if not known:
+                raise JobNotFound(native_id)
+            return ()
+        self._require_owner(whole, run_as)
+        if array is None:
+            return (whole,)
+        return [task for task in array.tasks.values() if task.result is None]
+
     def _require_owner(self, job: LocalJob, name: str | None) -> None:
         owner = job.spec.run_as or self._site.owner
         if name not in (None, self._site.owner, owner):
             raise NotAuthorized(f"Job {job.number} belongs to {owner!r}, not to {name!r}.")
 
-    async def _require_finished(self, native_id: NativeId) -> None:
-        if not is_local(native_id) or not await self._engine.spool.finished([int(native_id)]):
-            raise JobNotFound(native_id)
+
+def _ends(rows: Sequence[SpoolRow], site: Site) -> Listing:
+    """Return finished jobs, and arrays made of their tasks."""
+    jobs = [LocalJob.from_row(row) for row in rows]
+    observations = [job.observe(site) for job in jobs if not job.is_whole_array]
+    tasks = tasks_by_array(observations)
+    wholes = [job.native_id for job in jobs if job.is_whole_array]
+    arrays = [summarize_array(one, tasks[one]) for one in wholes if one in tasks]
+    return Listing(observations=[*observations, *arrays])
+
+
+async def _in_thread_if_long(
+    build: Callable[[Sequence[_Part]], _Built], parts: Sequence[_Part]
+) -> _Built:
+    if len(parts) <= _BUILT_ON_THE_LOOP:
+        return build(parts)
+    return await asyncio.to_thread(build, parts)
 
 
 def _check(spec: JobSpec, total_slots: int) -> None:

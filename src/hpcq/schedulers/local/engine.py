@@ -8,20 +8,30 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import structlog
 
 from hpcq.domain.actions import Action
 from hpcq.domain.errors import SchedulerUnavailable, WrongState
-from hpcq.domain.jobs import DependencyCondition, JobSpec, NativeId, SubmissionKey
+from hpcq.domain.jobs import Dependency, DependencyCondition, JobSpec, NativeId, SubmissionKey
 from hpcq.domain.states import JobState
 from hpcq.schedulers.base import SchedulerOptions
 from hpcq.schedulers.local.accounts import AccountUnusable
+from hpcq.schedulers.local.arrays import LocalArray
 from hpcq.schedulers.local.dependencies import Dependents
 from hpcq.schedulers.local.files import Result, ShepherdStart
-from hpcq.schedulers.local.job import LocalJob, Phase, SpoolRow, end_of, is_local, spec_to_json
+from hpcq.schedulers.local.job import (
+    LocalJob,
+    Phase,
+    SpoolRow,
+    end_of,
+    is_local,
+    spec_to_json,
+    split_id,
+    task_id,
+)
 from hpcq.schedulers.local.job_control import JobControl
 from hpcq.schedulers.local.processes import Process, send
 from hpcq.schedulers.local.queue import JobQueue
@@ -52,6 +62,7 @@ class Engine:
         self, options: SchedulerOptions, settings: LocalSettings, boot_id: Callable[[], str]
     ) -> None:
         self.jobs: dict[int, LocalJob] = {}
+        self.arrays: dict[int, LocalArray] = {}
         directory = options.state_directory / "local"
         self.spool = Spool(directory)
         self.runs = Runs(directory, options, settings.cancel_grace_seconds)
@@ -106,14 +117,21 @@ class Engine:
         if self._problem is not None:
             raise NothingWritten(self._problem)
 
-    def job(self, native_id: NativeId) -> LocalJob | None:
-        """Return a job that is not over; None for any other."""
-        return self.jobs.get(int(native_id)) if is_local(native_id) else None
+    def array(self, native_id: NativeId) -> LocalArray | None:
+        """Return the array with this id; None for any other job, and for one that is over."""
+        is_whole = is_local(native_id) and native_id.isdecimal()
+        return self.arrays.get(int(native_id)) if is_whole else None
 
-    def has_started(self, native_id: NativeId) -> bool:
-        """Return whether a job that is not over has begun."""
-        job = self.job(native_id)
-        return job is not None and job.shepherd is not None
+    def job(self, native_id: NativeId) -> LocalJob | None:
+        """Return the job or the task with this id; None for an array, and for one that is over."""
+        if not is_local(native_id):
+            return None
+        number, task = split_id(native_id)
+        array = None if task is None else self.arrays.get(number)
+        found = self.jobs.get(number) if array is None else array.tasks.get(task or 0)
+        # Each task has a number of its own, which is no id.
+        is_it = found is not None and found.task == task and found.result is None
+        return found if is_it else None
 
     async def stop(self) -> None:
         """Leave the spool; jobs go on. Harmless when repeated."""
@@ -135,40 +153,39 @@ class Engine:
         """Put a job into the spool and the queue; return its number."""
         return await self._complete(self._admit(spec, key, script))
 
-    async def hold(self, job: LocalJob) -> None:
-        """Keep a queued job from starting.
+    async def hold(self, jobs: Sequence[LocalJob]) -> None:
+        """Keep a queued job from starting, or those tasks of an array that are queued.
 
         Raises:
-            WrongState: it has started, or is cancelled.
+            WrongState: all have started, or are cancelled.
         """
-        _check_waits(job)
-        await self._complete(self._move(job, Phase.HELD))
+        await self._complete(self._move(_waiting(jobs), Phase.HELD))
 
-    async def release(self, job: LocalJob) -> None:
-        """Let a held job start, at the place in the queue that it had.
+    async def release(self, jobs: Sequence[LocalJob]) -> None:
+        """Let held jobs start, at the places in the queue that they had.
 
         Raises:
-            WrongState: it has started, or is cancelled.
+            WrongState: all have started, or are cancelled.
         """
-        _check_waits(job)
-        if job.phase == Phase.HELD:
-            await self._complete(self._move(job, Phase.QUEUED))
+        held = [job for job in _waiting(jobs) if job.phase == Phase.HELD]
+        if held:
+            await self._complete(self._move(held, Phase.QUEUED))
 
-    async def send_signal(self, job: LocalJob, number: signal.Signals) -> None:
+    async def send_signal(self, jobs: Sequence[LocalJob], number: signal.Signals) -> None:
         """Send a signal to all processes of a job that runs; see `JobControl.send_signal`."""
-        await self._control.send_signal(job, number)
+        await _each(jobs, lambda job: self._control.send_signal(job, number))
 
-    async def request(self, job: LocalJob, action: Action) -> None:
+    async def request(self, jobs: Sequence[LocalJob], action: Action) -> None:
         """Suspend or resume a job that runs; see `JobControl.request`."""
-        await self._complete(self._control.request(job, action))
+        await self._complete(_each(jobs, lambda job: self._control.request(job, action)))
 
-    async def cancel(self, job: LocalJob) -> bool:
-        """End a job: at once if it has not started, else through its shepherd.
+    async def cancel(self, jobs: Sequence[LocalJob]) -> bool:
+        """End jobs: at once if they have not started, else through their shepherds.
 
         Returns:
-            Whether it had not started.
+            Whether none had started.
         """
-        return await self._complete(self._cancel(job))
+        return await self._complete(self._cancel(jobs))
 
     # Starting jobs
 
@@ -189,7 +206,7 @@ class Engine:
 
     async def _launch(self, job: LocalJob) -> None:
         try:
-            script = await self.spool.script(job.number)
+            script = await self.spool.script(job.array or job.number)
             waiting = await self.runs.begin(job, script)
             try:
                 # Its own boot id is the kernel's; the spool's is the one that this engine knows.
@@ -219,7 +236,7 @@ class Engine:
         await self.runs.remove(job)
         # A commit that failed may have been written all the same.
         with contextlib.suppress(SchedulerUnavailable):
-            await self.spool.move(job.number, phase)
+            await self.spool.move([job.number], phase)
         del self._holding[job.number]
         job.note = reason
         self._set_phase(job, phase)
@@ -235,8 +252,9 @@ class Engine:
         job.started, job.shepherd = started, Process(started["pid"], started["start_ticks"])
         job.start_time, job.began = started["start_time"], started.get("began")
         self._publish(job)
-        for other in self._dependents.on_start(job.native_id):
-            self._let_go(other)
+        for native_id in (job.native_id, *_ids_of_array(job)):
+            for other in self._dependents.on_start(native_id):
+                self._let_go(other)
         try:
             self.runs.watch(job.shepherd, lambda: self._on_shepherd_ended(job))
         except OSError:
@@ -252,12 +270,13 @@ class Engine:
     async def _finish(self, job: LocalJob, result: Result | None) -> None:
         result = result or await self._result(job)
         del self._holding[job.number]
+        self._queue.discard(job)
         # Before its slots are given to others; after a crash its result is the same.
         self._decide(job.native_id, end_of(result))
         self._dispatch_soon()
         while True:
             try:
-                await self.spool.finish(job.number, result)
+                await self.spool.finish([job.number], result)
             except SchedulerUnavailable:
                 # A full disk; the result also stands in the run directory until this is done.
                 await asyncio.sleep(_PAUSE_SECONDS)
@@ -302,31 +321,43 @@ class Engine:
         self.check()
         phase = Phase.HELD if spec.hold else Phase.QUEUED
         now = time.time()
-        added = await self.spool.add(key, spec_to_json(spec), script, now, phase, spec.depends_on)
+        tasks = () if spec.array is None else spec.array.tasks
+        added = await self.spool.add(
+            key, spec_to_json(spec), script, now, phase, spec.depends_on, tasks
+        )
         number = added.number
-        if added.is_new:
-            job = LocalJob(number=number, key=key, spec=spec, submitted=now, phase=phase)
-            # Nothing has happened since the spool answered: a job that was not over then is not
-            # over here, and tells its end to this one.
-            job.waits_for = tuple(
-                one
-                for one in added.waits_for
-                if one.condition is not DependencyCondition.STARTED
-                or not self.has_started(one.native_id)
+        if not added.is_new:
+            return number
+        # Nothing has happened since the spool answered: a job that was not over then is not over
+        # here, and tells its end to this one.
+        waits_for = self._without_started(added.waits_for)
+        whole = LocalJob(number=number, key=key, spec=spec, submitted=now, phase=phase)
+        jobs = [
+            LocalJob(
+                number=own, key=key, spec=spec, submitted=now, phase=phase, array=number, task=task
             )
+            for own, task in enumerate(tasks, start=number + 1)
+        ]
+        if jobs:
+            self.arrays[number] = LocalArray(whole)
+        for job in jobs or [whole]:
+            job.waits_for = waits_for
             self._add(job)
-            self._wake()
-            self._dispatch_soon()
+        self._wake()
+        self._dispatch_soon()
         return number
 
-    async def _move(self, job: LocalJob, phase: str) -> None:
-        before, job.note = job.phase, None
-        self._set_phase(job, phase)
+    async def _move(self, jobs: Sequence[LocalJob], phase: str) -> None:
+        before = [job.phase for job in jobs]
+        for job in jobs:
+            job.note = None
+            self._set_phase(job, phase)
         try:
-            await self.spool.move(job.number, phase)
+            await self.spool.move([job.number for job in jobs], phase)
         except SchedulerUnavailable:
-            if job.phase == phase:
-                self._set_phase(job, before)
+            for job, earlier in zip(jobs, before, strict=True):
+                if job.phase == phase:
+                    self._set_phase(job, earlier)
             raise
 
     def _set_phase(self, job: LocalJob, phase: str) -> None:
@@ -337,61 +368,79 @@ class Engine:
         self._publish(job)
         self._dispatch_soon()
 
-    async def _cancel(self, job: LocalJob) -> bool:
-        if job.launching is not None:
+    async def _cancel(self, jobs: Sequence[LocalJob]) -> bool:
+        # First those that wait, so that none of them takes the place of one that ends.
+        waiting = [job for job in jobs if _waits(job)]
+        await self._end_unstarted(waiting, never_started())
+        started = [job for job in jobs if job.phase == Phase.DISPATCHED and not job.is_ending]
+        for job in started:
             job.cancel_requested = True
             self._publish(job)
-            await asyncio.wait([job.launching])
-        if job.is_ending:
-            return False
-        if job.phase == Phase.DISPATCHED:
-            job.cancel_requested = True
-            self._publish(job)
-            self.runs.request_end(job)
-            return False
-        await self._end_unstarted(job, never_started())
-        return True
+        launching = [job.launching for job in started if job.launching is not None]
+        if launching:
+            await asyncio.wait(launching)
+        put_back = [job for job in started if _waits(job)]
+        await self._end_unstarted(put_back, never_started())
+        for job in started:
+            if job.phase == Phase.DISPATCHED and not job.is_ending:
+                self.runs.request_end(job)
+        return len(waiting) + len(put_back) == len(jobs)
 
-    async def _end_unstarted(self, job: LocalJob, result: Result) -> None:
-        self._queue.discard(job)
-        job.is_ending = True
-        self._publish(job)
+    async def _end_unstarted(self, jobs: Sequence[LocalJob], result: Result) -> None:
+        if not jobs:
+            return
+        for job in jobs:
+            job.is_ending = True
+            self._queue.discard(job)
+            self._publish(job)
         self._dispatch_soon()
         try:
-            await self.spool.finish(job.number, result)
+            await self.spool.finish([job.number for job in jobs], result)
         except SchedulerUnavailable:
-            job.is_ending = False
-            self._set_phase(job, job.phase)
+            for job in jobs:
+                job.is_ending = False
+                self._set_phase(job, job.phase)
             raise
-        self._remove(job, result)
+        for job in jobs:
+            self._remove(job, result)
 
-    async def _end_in_vain(self, job: LocalJob, result: Result) -> None:
-        while True:
-            if not job.is_ending:
-                with contextlib.suppress(SchedulerUnavailable):
-                    await self._end_unstarted(job, result)
-            if job.number not in self.jobs:
-                return
-            # The disk is full, or somebody cancels the job at this moment.
-            await asyncio.sleep(_PAUSE_SECONDS)
+    async def _end_in_vain(self, jobs: Sequence[LocalJob], result: Result) -> None:
+        while left := [job for job in jobs if job.result is None]:
+            waiting = [job for job in left if _waits(job)]
+            try:
+                await self._end_unstarted(waiting, result)
+            except SchedulerUnavailable:
+                await asyncio.sleep(_PAUSE_SECONDS)
+            if len(waiting) < len(left):
+                # Somebody cancels them at this moment.
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     # After a restart
 
     async def _recover(self, rows: Sequence[SpoolRow]) -> None:
         recovered = await self.runs.recover(rows, self._boot)
         active = {job.native_id for job, _ in recovered}
+        arrays = [job for job, _ in recovered if job.is_whole_array]
+        self.arrays = {job.number: LocalArray(job) for job in arrays}
+        ended = await self.spool.finished([job.native_id for job in arrays])
+        for task in await self.runs.in_thread(lambda: list(map(LocalJob.from_row, ended))):
+            self.arrays[task.array or 0].add(task)
         others = {one.native_id for job, _ in recovered for one in job.spec.depends_on}
         ends = await self.spool.ends(sorted(others - active))
         known = active | ends.keys()
+        started = [(job, found) for job, found in recovered if found is not None]
+        for job, _ in started:
+            self._holding[job.number] = job
+            self._queue.keep(job)
+            self._add(job)
         for job, found in recovered:
-            if found is None:
+            if found is None and not job.is_whole_array:
                 # A job that the spool has forgotten ended as it had to, or this one had ended too.
-                job.waits_for = tuple(d for d in job.spec.depends_on if d.native_id in known)
+                job.waits_for = self._without_started(
+                    one for one in job.spec.depends_on if one.native_id in known
+                )
                 self._add(job)
-        for job, found in recovered:
-            if found is None:
-                continue
-            self.jobs[job.number] = self._holding[job.number] = job
+        for job, found in started:
             if found.started is not None and found.result is None:
                 self._watch(job, found.started)
                 self._control.repeat(job)
@@ -402,16 +451,38 @@ class Engine:
                 self._decide(native_id, end)
         await self.runs.keep_only(self._holding.values())
 
+    def _without_started(self, dependencies: Iterable[Dependency]) -> tuple[Dependency, ...]:
+        """Return the dependencies that are not met by a start that was before."""
+
+        def is_met(one: Dependency) -> bool:
+            job, array = self.job(one.native_id), self.array(one.native_id)
+            started = [job] if array is None else array.tasks.values()
+            return one.condition is DependencyCondition.STARTED and any(
+                other is not None and other.has_started for other in started
+            )
+
+        return tuple(one for one in dependencies if not is_met(one))
+
     def _add(self, job: LocalJob) -> None:
         self.jobs[job.number] = job
+        if job.array is not None:
+            self.arrays[job.array].add(job)
         self._dependents.add(job)
         if job.phase == Phase.QUEUED and not job.waits_for:
             self._queue.add(job)
 
     def _remove(self, job: LocalJob, result: Result) -> None:
         del self.jobs[job.number]
+        job.result = result
+        job.changed()
         self._dependents.discard(job)
         self._decide(job.native_id, end_of(result))
+        if job.array is not None:
+            array = self.arrays[job.array]
+            end = array.on_end()
+            if end is not None:
+                del self.arrays[job.array]
+                self._decide(array.whole.native_id, end)
         self._wake()
 
     def _decide(self, native_id: NativeId, end: JobState) -> None:
@@ -422,8 +493,11 @@ class Engine:
         decided = self._dependents.on_end(native_id, end)
         for job in decided.free:
             self._let_go(job)
+        in_vain: dict[Dependency, list[LocalJob]] = {}
         for job, dependency in decided.in_vain:
-            self._spawn(self._end_in_vain(job, waited_in_vain(dependency)))
+            in_vain.setdefault(dependency, []).append(job)
+        for dependency, jobs in in_vain.items():
+            self._spawn(self._end_in_vain(jobs, waited_in_vain(dependency)))
 
     def _let_go(self, job: LocalJob) -> None:
         """Let a job start that has waited for others."""
@@ -444,6 +518,32 @@ class Engine:
         return await asyncio.shield(self._spawn(work))
 
 
-def _check_waits(job: LocalJob) -> None:
-    if job.phase == Phase.DISPATCHED or job.is_ending:
-        raise WrongState(f"Job {job.number} does not wait in the queue any more.")
+def _waiting(jobs: Sequence[LocalJob]) -> Sequence[LocalJob]:
+    waiting = [job for job in jobs if _waits(job)]
+    if not waiting:
+        raise WrongState(f"Job {jobs[0].native_id} does not wait in the queue any more.")
+    return waiting
+
+
+def _waits(job: LocalJob) -> bool:
+    return job.phase != Phase.DISPATCHED and not job.is_ending
+
+
+async def _each(jobs: Sequence[LocalJob], act: Callable[[LocalJob], Awaitable[None]]) -> None:
+    """Do something with a job, or with those tasks of an array with which it can be done.
+
+    Raises:
+        WrongState: it can be done with none.
+    """
+    refusals: list[WrongState] = []
+    for job in jobs:
+        try:
+            await act(job)
+        except WrongState as error:
+            refusals.append(error)
+    if len(refusals) == len(jobs):
+        raise refusals[0]
+
+
+def _ids_of_array(job: LocalJob) -> tuple[NativeId, ...]:
+    return () if job.array is None else (task_id(job.array, None),)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hpcq.domain.arrays import TASK_VARIABLE
 from hpcq.schedulers.local.job import QUEUE_NAME, LocalJob
 from hpcq.schedulers.local.job_folder import TEMPORARY
 
@@ -19,6 +20,8 @@ __all__ = ["JobEnvironment", "account_name", "find_place", "list_hosts", "login_
 _HOSTS_WITH_SLOTS = "pe_hostfile"
 _HOST_FOR_EACH_SLOT = "nodefile"
 _KEY_CHARACTERS = 12
+# qsub(1) of Grid Engine; sbatch(1); qsub(1) of PBS and of Torque.
+_TASK_VARIABLES = ("SGE_TASK_ID", "SLURM_ARRAY_TASK_ID", "PBS_ARRAY_INDEX", "PBS_ARRAYID")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,8 @@ class JobEnvironment:
             folder: the path of its folder.
             account: whose job it is; None for the service's own.
         """
-        spec, number = job.spec, str(job.number)
+        spec, number = job.spec, str(job.array or job.number)
+        task = {} if job.task is None else {TASK_VARIABLE: str(job.task)}
         return {
             **self.inherited,
             **({} if account is None else _after_login(account)),
@@ -63,11 +67,13 @@ class JobEnvironment:
             "PBS_O_WORKDIR": spec.working_directory,
             "SGE_O_WORKDIR": spec.working_directory,
             "SLURM_SUBMIT_DIR": spec.working_directory,
+            **_task_variables(job.task),
             **spec.environment,
             "HPCQ_JOB_ID": number,
-            "HPCQ_JOB_KEY": job.key,
+            "HPCQ_JOB_KEY": job.mark,
             "HPCQ_JOB_NAME": spec.name,
             "HPCQ_SLOTS": str(spec.slots),
+            **task,
         }
 
 
@@ -100,6 +106,11 @@ def login_environment(known: Mapping[str, str]) -> dict[str, str]:
     """
     account = _account()
     return {**({} if account is None else _after_login(account)), **known}
+
+
+def _task_variables(task: int | None) -> dict[str, str]:
+    """Return the variables in which scripts for other schedulers look for the number of a task."""
+    return {} if task is None else dict.fromkeys(_TASK_VARIABLES, str(task))
 
 
 def _after_login(account: pwd.struct_passwd) -> dict[str, str]:

@@ -1,14 +1,16 @@
 """A job in memory, its row in the spool, and its observation for the service."""
 
 import asyncio
+import functools
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import cast
 
 from hpcq.domain.actions import Action
 from hpcq.domain.jobs import (
+    ArrayRange,
     Dependency,
     DependencyCondition,
     JobSpec,
@@ -33,14 +35,20 @@ __all__ = [
     "SpoolRow",
     "build_usage",
     "end_of",
-    "finished_job",
     "is_local",
     "output_paths",
     "spec_from_json",
     "spec_to_json",
+    "split_id",
+    "task_id",
+    "task_mark",
 ]
 
 QUEUE_NAME = "local"
+
+
+_ID_FORM = re.compile(r"[1-9][0-9]{0,17}(?:\[(?:0|[1-9][0-9]{0,8})\])?")
+"""The form of an id: a number; behind that of an array, the number of a task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,7 @@ class Phase:
 class SpoolRow:
     """One job as the spool holds it; ``spec``, ``result`` and ``started`` are JSON.
 
+    A task has the ``key`` and the ``spec`` of its array, ``array`` is the number of that.
     ``started`` is the shepherd of the last attempt, a `ShepherdStart`; ``request`` is the `Action`
     that was last requested of the job while it ran. The job of a row that is not dispatched has
     never started.
@@ -79,14 +88,21 @@ class SpoolRow:
     result: str | None
     started: str | None
     request: str | None
+    array: int | None
+    task: int | None
 
 
 @dataclass(slots=True, kw_only=True)
 class LocalJob:
-    """A job that is not finished.
+    """A job that is not finished, a task of an array, or an array as a whole.
 
     Attributes:
-        phase: as in the spool, see `Phase`.
+        number: its own; each task of an array has one, too.
+        key: the mark of its submission.
+        phase: as in the spool, see `Phase`; nothing for a whole array.
+        array: the number of the array whose task it is.
+        task: its number in that.
+        result: its end, once the spool has it.
         start_time: the time it started, in seconds since the epoch.
         began: the same by the monotonic clock; None when a shepherd of an older version runs it.
         started: the shepherd and the start, as the spool has them.
@@ -107,6 +123,9 @@ class LocalJob:
     spec: JobSpec
     submitted: float
     phase: str
+    array: int | None = None
+    task: int | None = None
+    result: Result | None = None
     attempt: int = 0
     start_time: float | None = None
     began: float | None = None
@@ -133,6 +152,9 @@ class LocalJob:
             spec=spec_from_json(row.spec),
             submitted=row.submitted,
             phase=row.phase,
+            array=row.array,
+            task=row.task,
+            result=json.loads(row.result) if row.result is not None else None,
             attempt=row.attempt,
             request=None if row.request is None else Action(row.request),
         )
@@ -140,7 +162,23 @@ class LocalJob:
     @property
     def native_id(self) -> NativeId:
         """Its id outside of this package."""
-        return NativeId(str(self.number))
+        return task_id(self.array or self.number, self.task)
+
+    @property
+    def is_whole_array(self) -> bool:
+        """True for an array, False for its tasks and for any other job."""
+        return self.spec.array is not None and self.task is None
+
+    @property
+    def mark(self) -> str:
+        """The mark of its own processes; a task has not that of its array."""
+        return task_mark(self.key, self.task)
+
+    @property
+    def has_started(self) -> bool:
+        """True when it runs, or has run."""
+        has_run = self.result is not None and self.result["start_time"] is not None
+        return self.shepherd is not None or has_run
 
     @property
     def run_name(self) -> str:
@@ -153,10 +191,12 @@ class LocalJob:
 
     def observe(self, site: Site) -> Observation:
         """Return the job as the service sees it; the same object until something changes."""
+        if self._observation is None and self.result is not None:
+            self._observation = _with_end(self._build_observation(site), self.result, site)
         if self._observation is None:
             state, stage, word, reason, code = self._state()
             self._observation = replace(
-                _build_observation(self.number, self.key, self.spec, self.submitted, site),
+                self._build_observation(site),
                 state=state,
                 stage=stage,
                 native_state=word,
@@ -167,6 +207,30 @@ class LocalJob:
                 depends_on=_ids(self.waits_for or self.spec.depends_on),
             )
         return self._observation
+
+    def _build_observation(self, site: Site) -> Observation:
+        spec = self.spec
+        stdout_path, stderr_path = output_paths(self.array or self.number, spec, self.task)
+        return Observation(
+            native_id=self.native_id,
+            state=JobState.QUEUED,
+            name=spec.name,
+            owner=spec.run_as or site.owner,
+            queue=QUEUE_NAME,
+            submit_time=from_epoch(self.submitted),
+            working_directory=spec.working_directory,
+            script_file=spec.script_file,
+            args=spec.args,
+            slots=spec.slots,
+            wall_time_limit_seconds=spec.wall_time_limit_seconds,
+            memory_limit_bytes=spec.memory_limit_bytes,
+            stdout_path=stdout_path,
+            stderr_path=stderr_path,
+            array_job_id=None if self.array is None else str(self.array),
+            array_task_id=self.task,
+            depends_on=_ids(spec.depends_on),
+            submission_key=self.key,
+        )
 
     def _state(
         self,
@@ -206,16 +270,12 @@ def end_of(result: Result) -> JobState:
     return JobState.DONE if result["failure_kind"] is None else JobState.FAILED
 
 
-def finished_job(row: SpoolRow, site: Site) -> Observation:
-    """Return a finished job as the service sees it."""
-    result = cast(Result, json.loads(row.result or "{}"))
+def _with_end(seen: Observation, result: Result, site: Site) -> Observation:
     kind = result["failure_kind"]
     began = result["start_time"]
     code = result.get("reason_code")
     return replace(
-        _build_observation(
-            row.id, SubmissionKey(row.key), spec_from_json(row.spec), row.submitted, site
-        ),
+        seen,
         state=end_of(result),
         native_state="finished",
         state_reason=result["reason"],
@@ -232,7 +292,23 @@ def finished_job(row: SpoolRow, site: Site) -> Observation:
 
 def is_local(native_id: NativeId) -> bool:
     """Return whether an id has the form in which LOCAL gives them."""
-    return native_id.isdecimal() and not native_id.startswith("0")
+    return _ID_FORM.fullmatch(native_id) is not None
+
+
+def task_id(number: int, task: int | None) -> NativeId:
+    """Return the id of a job, or of a task of the array with this number: ``12[3]``."""
+    return NativeId(str(number) if task is None else f"{number}[{task}]")
+
+
+def split_id(native_id: NativeId) -> tuple[int, int | None]:
+    """Return the number and the task in an id that `is_local`."""
+    number, _, task = native_id.rstrip("]").partition("[")
+    return int(number), int(task) if task else None
+
+
+def task_mark(key: str, task: int | None) -> str:
+    """Return the mark of a job, or of a task of the array with this mark."""
+    return key if task is None else f"{key}.{task}"
 
 
 def build_usage(sample: Sample | None) -> Usage | None:
@@ -256,11 +332,13 @@ def spec_to_json(spec: JobSpec) -> str:
     outputs = None if spec.outputs is None else asdict(spec.outputs)
     content["environment"] = dict(spec.environment)
     content["depends_on"] = [asdict(dependency) for dependency in spec.depends_on]
+    content["array"] = None if spec.array is None else asdict(spec.array)
     return json.dumps({**content, "outputs": outputs})
 
 
+@functools.lru_cache(maxsize=16)
 def spec_from_json(text: str) -> JobSpec:
-    """Return the spec that `spec_to_json` wrote."""
+    """Return the spec that `spec_to_json` wrote; the same one for all tasks of an array."""
     content = json.loads(text)
     content["args"] = tuple(content["args"])
     content["depends_on"] = tuple(
@@ -271,6 +349,8 @@ def spec_from_json(text: str) -> JobSpec:
         )
         for one in content["depends_on"]
     )
+    if content["array"] is not None:
+        content["array"] = ArrayRange(**content["array"])
     # LOCAL knows neither features of nodes nor options, and sends no mails.
     content["constraints"] = content["mail_on"] = content["options"] = ()
     if content.get("outputs") is not None:
@@ -278,40 +358,16 @@ def spec_from_json(text: str) -> JobSpec:
     return JobSpec(**content)
 
 
-def _build_observation(
-    number: int, key: SubmissionKey, spec: JobSpec, submitted: float, site: Site
-) -> Observation:
-    stdout_path, stderr_path = output_paths(number, spec)
-    return Observation(
-        native_id=NativeId(str(number)),
-        state=JobState.QUEUED,
-        name=spec.name,
-        owner=spec.run_as or site.owner,
-        queue=QUEUE_NAME,
-        submit_time=from_epoch(submitted),
-        working_directory=spec.working_directory,
-        script_file=spec.script_file,
-        args=spec.args,
-        slots=spec.slots,
-        wall_time_limit_seconds=spec.wall_time_limit_seconds,
-        memory_limit_bytes=spec.memory_limit_bytes,
-        stdout_path=stdout_path,
-        stderr_path=stderr_path,
-        depends_on=_ids(spec.depends_on),
-        submission_key=key,
-    )
-
-
 def _ids(dependencies: Sequence[Dependency]) -> tuple[NativeId, ...] | None:
     """Return the jobs that another depends on, each once; None for none."""
     return tuple(dict.fromkeys(one.native_id for one in dependencies)) or None
 
 
-def output_paths(number: int, spec: JobSpec) -> tuple[str, str]:
-    """Return the paths of a job's output and error output."""
+def output_paths(number: int, spec: JobSpec, task: int | None = None) -> tuple[str, str]:
+    """Return the paths of the output and the error output of a job, or of a task of one."""
     native_id, outputs = NativeId(str(number)), spec.outputs
-    out = None if outputs is None else fill_pattern(outputs.stdout, native_id)
-    err = None if outputs is None else fill_pattern(outputs.stderr, native_id)
+    out = None if outputs is None else fill_pattern(outputs.stdout, native_id, task)
+    err = None if outputs is None else fill_pattern(outputs.stderr, native_id, task)
     # The rows of earlier releases hold no patterns.
     stem = file_name(spec.name)
     out = out or os.path.join(spec.working_directory, spec.stdout_path or f"{stem}.o{number}")

@@ -17,6 +17,7 @@ Only the next `BACKFILL_DEPTH` jobs are looked at, so that a long queue costs no
 one (as Slurm's ``bf_max_job_test``).
 """
 
+import bisect
 import math
 import time
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from hpcq.domain.states import ReasonCode
+from hpcq.schedulers.local.arrays import Turns
 from hpcq.schedulers.local.job import LocalJob
 
 __all__ = [
@@ -198,9 +200,14 @@ class JobQueue:
     def __init__(self, total_slots: int) -> None:
         self._total_slots = total_slots
         self._jobs: dict[int, LocalJob] = {}
+        self._numbers: list[int] = []
+        self._turns = Turns()
 
     def add(self, job: LocalJob) -> None:
-        """Put a job in its place, or outside if it cannot start with the slots there are."""
+        """Put a job in its place, or outside if it cannot start with the slots there are.
+
+        A task of an array whose turn has not come yet waits outside, too.
+        """
         if job.spec.slots > self._total_slots:
             job.note = (
                 f"It asks for {job.spec.slots} slots and the machine has {self._total_slots} "
@@ -209,32 +216,46 @@ class JobQueue:
             )
             job.note_code = ReasonCode.CANNOT_RUN
             return
-        is_last = not self._jobs or job.number > next(reversed(self._jobs))
-        self._jobs[job.number] = job
-        if not is_last:
-            self._jobs = dict(sorted(self._jobs.items()))
+        if self._turns.take(job):
+            self._place(job)
 
     def slots_of(self, job: LocalJob) -> int:
         """Return the slots that a job holds while it runs: all of them if no other may run."""
         return self._total_slots if job.spec.exclusive else job.spec.slots
 
+    def keep(self, job: LocalJob) -> None:
+        """Count a job as started that an earlier service has started."""
+        self._turns.keep(job)
+
     def discard(self, job: LocalJob) -> None:
-        """Take a job out, if it is there."""
-        self._jobs.pop(job.number, None)
+        """Take a job out, if it is there, or let others know that it runs no longer."""
+        if job.number in self._jobs:
+            self._pop(job.number)
+        following = self._turns.give_back(job)
+        if following is not None:
+            self._place(following)
 
     def take(self, holding: Iterable[LocalJob]) -> list[LocalJob]:
         """Take out the jobs that start now, given those that hold slots."""
         choice = choose(self._waiting(), self._running(holding), self._total_slots)
         if choice.head is not None:
             self._jobs[choice.head].overtaken += choice.overtakes
-        return [self._jobs.pop(number) for number in choice.start]
+        return [self._pop(number) for number in choice.start]
 
     def plan(self, holding: Iterable[LocalJob]) -> dict[int, float]:
         """Return the seconds until queued jobs start, by number; see `plan`."""
         return plan(self._waiting(), self._running(holding), self._total_slots)
 
+    def _place(self, job: LocalJob) -> None:
+        bisect.insort(self._numbers, job.number)
+        self._jobs[job.number] = job
+
+    def _pop(self, number: int) -> LocalJob:
+        del self._numbers[bisect.bisect_left(self._numbers, number)]
+        return self._jobs.pop(number)
+
     def _waiting(self) -> Iterator[WaitingJob]:
-        for job in self._jobs.values():
+        for job in map(self._jobs.__getitem__, self._numbers):
             limit = job.spec.wall_time_limit_seconds
             yield WaitingJob(job.number, self.slots_of(job), limit, job.overtaken)
 

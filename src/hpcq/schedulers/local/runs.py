@@ -278,7 +278,7 @@ class Runs:
 
     def _order(self, job: LocalJob, account: pwd.struct_passwd | None) -> JobOrder:
         spec, group, folder = job.spec, self._cgroup_of(job), self._folder_of(job)
-        stdout_path, stderr_path = output_paths(job.number, spec)
+        stdout_path, stderr_path = output_paths(job.array or job.number, spec, job.task)
         script = bytes(self._scripts / job.run_name / "script").decode("utf-8", "surrogateescape")
         order = JobOrder(
             args=list(spec.args),
@@ -345,7 +345,7 @@ class Runs:
         return recovery.end_without_result(
             report,
             job.started,
-            job.key,
+            job.mark,
             None if group is None else JobCgroup(group),
             protected,
         )

@@ -24,7 +24,7 @@ from hpcq.domain.jobs import Dependency, NativeId
 from hpcq.domain.states import JobState
 from hpcq.schedulers.local.dependencies import still_to_come
 from hpcq.schedulers.local.files import Result, ShepherdStart
-from hpcq.schedulers.local.job import Phase, SpoolRow, end_of
+from hpcq.schedulers.local.job import Phase, SpoolRow, end_of, is_local, split_id, task_mark
 from hpcq.schedulers.local.processes import holders, is_stopped, send
 
 __all__ = ["Added", "NothingWritten", "Spool"]
@@ -32,7 +32,7 @@ __all__ = ["Added", "NothingWritten", "Spool"]
 _T = TypeVar("_T")
 _Step = Callable[[sqlite3.Connection], _T]
 
-_VERSION = 3
+_VERSION = 4
 _SCHEMA = """
 CREATE TABLE job (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -45,18 +45,31 @@ CREATE TABLE job (
     spec TEXT NOT NULL,
     result TEXT,
     started TEXT,
-    request TEXT
+    request TEXT,
+    array INTEGER,
+    task INTEGER
 );
 CREATE INDEX job_active ON job (id) WHERE phase <> 'finished';
 CREATE INDEX job_ended ON job (ended) WHERE phase = 'finished';
 CREATE TABLE script (id INTEGER PRIMARY KEY REFERENCES job, content BLOB NOT NULL);
 """
+_TASK_INDEXES = """
+CREATE INDEX job_task ON job (array, task) WHERE array IS NOT NULL;
+CREATE INDEX job_active_task ON job (array) WHERE array IS NOT NULL AND phase <> 'finished';
+"""
 # The steps from each version to the next.
 _UPGRADES = (
     "ALTER TABLE job ADD COLUMN started TEXT;",
     "ALTER TABLE job ADD COLUMN request TEXT;",
+    "ALTER TABLE job ADD COLUMN array INTEGER; ALTER TABLE job ADD COLUMN task INTEGER;"
+    + _TASK_INDEXES,
 )
-_COLUMNS = "id, key, phase, attempt, boot_id, submitted, spec, result, started, request"
+# A task is as its array was asked for.
+_ROWS = (
+    "SELECT job.id, coalesce(whole.key, job.key), job.phase, job.attempt, job.boot_id,"
+    " job.submitted, coalesce(whole.spec, job.spec), job.result, job.started, job.request,"
+    " job.array, job.task FROM job LEFT JOIN job AS whole ON whole.id = job.array"
+)
 _IDS_PER_QUERY = 500
 _FORGOTTEN_AT_ONCE = 500
 _LOCK_PATIENCE_SECONDS = 5.0
@@ -178,8 +191,11 @@ class Spool:
         submitted: float,
         phase: str,
         depends_on: Sequence[Dependency] = (),
+        tasks: Sequence[int] = (),
     ) -> Added:
-        """Add a job, unless there is one with its key.
+        """Add a job, and the tasks of an array, unless there is one with its key.
+
+        The tasks have the numbers that follow that of the array.
 
         Raises:
             InvalidSpec: it depends on a job that is not known, or that did not end as required.
@@ -196,7 +212,16 @@ class Spool:
                 (key, phase, submitted, spec),
             ).lastrowid
             connection.execute("INSERT INTO script VALUES (?, ?)", (number, script))
-            return Added(int(number or 0), True, waits_for)
+            number = int(number or 0)
+            connection.executemany(
+                "INSERT INTO job (id, key, phase, submitted, spec, array, task)"
+                " VALUES (?, ?, ?, ?, '', ?, ?)",
+                (
+                    (number + place, task_mark(key, task), phase, submitted, number, task)
+                    for place, task in enumerate(tasks, start=1)
+                ),
+            )
+            return Added(number, True, waits_for)
 
         return await self._do(step)
 
@@ -220,11 +245,11 @@ class Spool:
             )
         )
 
-    async def move(self, number: int, phase: str) -> None:
-        """Record that a job that has not started is held, or queued."""
+    async def move(self, numbers: Sequence[int], phase: str) -> None:
+        """Record that jobs that have not started are held, or queued."""
         await self._do(
-            lambda connection: connection.execute(
-                "UPDATE job SET phase = ? WHERE id = ?", (phase, number)
+            lambda connection: connection.executemany(
+                "UPDATE job SET phase = ? WHERE id = ?", ((phase, number) for number in numbers)
             )
         )
 
@@ -236,15 +261,20 @@ class Spool:
             )
         )
 
-    async def finish(self, number: int, result: Result) -> None:
-        """Record the end of a job."""
+    async def finish(self, numbers: Sequence[int], result: Result) -> None:
+        """Record the same end of some jobs; with the last of its tasks an array ends."""
 
         def step(connection: sqlite3.Connection) -> None:
-            connection.execute(
+            ids = [(number,) for number in numbers]
+            end = (result["end_time"], json.dumps(result))
+            connection.executemany(
                 "UPDATE job SET phase = 'finished', ended = ?, result = ? WHERE id = ?",
-                (result["end_time"], json.dumps(result), number),
+                ((*end, number) for number in numbers),
             )
-            connection.execute("DELETE FROM script WHERE id = ?", (number,))
+            connection.executemany("DELETE FROM script WHERE id = ?", ids)
+            query = "SELECT array FROM job WHERE id = ? AND array IS NOT NULL"
+            for array in {row for one in ids for row in connection.execute(query, one)}:
+                _finish_array(connection, *array)
 
         await self._do(step)
 
@@ -257,17 +287,28 @@ class Spool:
 
         return await self._do(step)
 
-    async def finished(self, numbers: Sequence[int]) -> list[SpoolRow]:
-        """Return those of these jobs that are finished."""
+    async def finished(self, ids: Sequence[NativeId]) -> list[SpoolRow]:
+        """Return those of these jobs that are finished, and of arrays all finished tasks."""
+        jobs, tasks = [], []
+        for number, task in map(split_id, ids):
+            if task is None:
+                jobs.append(number)
+            else:
+                tasks.append((number, task))
 
         def step(connection: sqlite3.Connection) -> list[SpoolRow]:
             rows: list[SpoolRow] = []
-            for first in range(0, len(numbers), _IDS_PER_QUERY):
-                some = numbers[first : first + _IDS_PER_QUERY]
+            for first in range(0, len(jobs), _IDS_PER_QUERY):
+                some = jobs[first : first + _IDS_PER_QUERY]
                 marks = ",".join("?" * len(some))
-                query = f"SELECT {_COLUMNS} FROM job WHERE phase = 'finished' AND id IN ({marks})"  # noqa: S608 - question marks
-                rows += [SpoolRow(*row) for row in connection.execute(query, some)]
-            return rows
+                for condition in ("job.array IS NULL AND job.id", "job.array"):
+                    query = f"{_ROWS} WHERE job.phase = 'finished' AND {condition} IN ({marks})"
+                    rows += [SpoolRow(*row) for row in connection.execute(query, some)]
+            query = f"{_ROWS} WHERE job.phase = 'finished' AND job.array = ? AND job.task = ?"
+            for one in tasks:
+                rows += [SpoolRow(*row) for row in connection.execute(query, one)]
+            # The tasks of an array that is being forgotten may outlive it for a moment.
+            return list({row.id: row for row in rows if row.spec}.values())
 
         return await self._do(step)
 
@@ -278,14 +319,17 @@ class Spool:
     async def forget(self, before: float) -> int:
         """Delete some of the jobs that ended before a moment; return their number, 0 at the end.
 
+        The tasks of an array stay as long as the array.
         Their arguments and environments are overwritten in the file, not only released.
         """
 
         def step(connection: sqlite3.Connection) -> int:
-            old = "SELECT id FROM job WHERE phase = 'finished' AND ended < ? LIMIT ?"
             return connection.execute(
-                f"DELETE FROM job WHERE id IN ({old})",  # noqa: S608 - two question marks
-                (before, _FORGOTTEN_AT_ONCE),
+                "DELETE FROM job WHERE id IN"
+                " (SELECT id FROM job WHERE phase = 'finished' AND ended < :before AND NOT EXISTS"
+                " (SELECT 1 FROM job AS whole WHERE whole.id = job.array"
+                " AND (whole.phase <> 'finished' OR whole.ended >= :before)) LIMIT :most)",
+                {"before": before, "most": _FORGOTTEN_AT_ONCE},
             ).rowcount
 
         deleted = await self._do(step)
@@ -356,7 +400,7 @@ class Spool:
             # SQLite gives its other files the permissions of this one.
             os.close(os.open(self._directory / "spool.db", os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._connection = _connect(self._directory / "spool.db")
-            query = f"SELECT {_COLUMNS} FROM job WHERE phase <> 'finished' ORDER BY id"  # noqa: S608
+            query = f"{_ROWS} WHERE job.phase <> 'finished' ORDER BY job.id"
             rows = [SpoolRow(*row) for row in self._connection.execute(query)]
             self._files = self._identify_files()
             return rows
@@ -378,7 +422,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise sqlite3.DatabaseError("it was written by a newer version of this service")
     if version < _VERSION:
-        steps = _SCHEMA if version == 0 else " ".join(_UPGRADES[version - 1 :])
+        upgrade = " ".join(_UPGRADES[version - 1 :])
+        steps = _SCHEMA + _TASK_INDEXES if version == 0 else upgrade
         connection.executescript(f"BEGIN; {steps} PRAGMA user_version = {_VERSION}; COMMIT;")
     return connection
 
@@ -386,13 +431,33 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _ends(
     connection: sqlite3.Connection, ids: Iterable[NativeId]
 ) -> dict[NativeId, JobState | None]:
-    query = "SELECT phase, result FROM job WHERE id = ?"
-    found = {native_id: connection.execute(query, (native_id,)).fetchone() for native_id in ids}
-    return {
-        native_id: end_of(json.loads(row[1])) if row[0] == Phase.FINISHED else None
-        for native_id, row in found.items()
-        if row is not None
-    }
+    query = "SELECT phase, result FROM job WHERE "
+    ends: dict[NativeId, JobState | None] = {}
+    for native_id in filter(is_local, ids):
+        number, task = split_id(native_id)
+        if task is None:
+            found = connection.execute(query + "id = ? AND array IS NULL", (number,))
+        else:
+            found = connection.execute(query + "array = ? AND task = ?", (number, task))
+        for phase, result in found:
+            ends[native_id] = end_of(json.loads(result)) if phase == Phase.FINISHED else None
+    return ends
+
+
+def _finish_array(connection: sqlite3.Connection, array: int) -> None:
+    """Record the end of an array if all its tasks are over; it failed if one of them did."""
+    active = "SELECT 1 FROM job WHERE array = ? AND phase <> 'finished' LIMIT 1"
+    if connection.execute(active, (array,)).fetchone() is not None:
+        return
+    results = connection.execute("SELECT result FROM job WHERE array = ? ORDER BY task", (array,))
+    ends: list[Result] = [json.loads(text) for (text,) in results]
+    decisive = next((end for end in ends if end["failure_kind"] is not None), ends[0])
+    last = max(end["end_time"] for end in ends)
+    connection.execute(
+        "UPDATE job SET phase = 'finished', ended = ?, result = ? WHERE id = ?",
+        (last, json.dumps({**decisive, "end_time": last, "usage": None}), array),
+    )
+    connection.execute("DELETE FROM script WHERE id = ?", (array,))
 
 
 def _set_result(future: asyncio.Future[object], result: object) -> None:

@@ -83,9 +83,9 @@ def test_a_finished_job_is_read_by_number_and_not_at_the_start(tmp_path: Path) -
             await add(spool, key)
         assert await spool.script(2) == b"#!/bin/sh\n"
         await spool.dispatch(2, 1, STARTED)
-        await spool.move(3, Phase.HELD)
-        await spool.finish(1, ended(2.0))
-        (row,) = await spool.finished([1, 2, 99])
+        await spool.move([3], Phase.HELD)
+        await spool.finish([1], ended(2.0))
+        (row,) = await spool.finished([NativeId("1"), NativeId("2"), NativeId("99")])
         assert (row.id, json.loads(row.result or "")) == (1, ended(2.0))
 
     with_spool(tmp_path, work)
@@ -111,7 +111,7 @@ def test_a_job_is_added_with_what_it_waits_for_or_refused(tmp_path: Path) -> Non
     async def work(spool: Spool) -> None:
         await add(spool, "a")
         await add(spool, "b")
-        await spool.finish(1, ended(2.0))
+        await spool.finish([1], ended(2.0))
         ids = [NativeId("1"), NativeId("2"), NativeId("3")]
         assert await spool.ends(ids) == {"1": JobState.DONE, "2": None}
         needs = [on(1), on(2)]
@@ -146,10 +146,39 @@ def test_request_of_a_running_job_is_kept(tmp_path: Path) -> None:
     asyncio.run(reopened())
 
 
+def test_an_array_is_added_whole_and_ends_with_its_last_task(tmp_path: Path) -> None:
+    two = ["1[3]", "1[5]"]
+
+    async def work(spool: Spool) -> None:
+        script = b"#!"
+        added = await spool.add("k", '{"a": 1}', script, 1.0, Phase.QUEUED, (), [3, 5])
+        assert added == Added(1, is_new=True)
+        assert await spool.add("k", "{}", b"", 1.0, Phase.QUEUED, (), [3, 5]) == Added(1, False)
+        assert await add(spool, "next") == 4
+        assert await spool.find("k") == 1
+        await spool.dispatch(2, 1, STARTED)
+        await spool.finish([2], {**ended(5.0), "failure_kind": "SIGNAL"})
+        assert await spool.script(1) == script
+        (row,) = await spool.finished([NativeId("1")])
+        assert (row.id, row.array, row.task, row.key, row.spec) == (2, 1, 3, "k", '{"a": 1}')
+        assert await spool.forget(100.0) == 0, "its array is not over"
+        ids = [NativeId(text) for text in ("1", *two, "2", "1[4]", "4")]
+        ends = {"1": None, "1[3]": JobState.FAILED, "1[5]": None, "4": None}
+        assert await spool.ends(ids) == ends
+        await spool.finish([3], ended(4.0))
+        assert await spool.ends([NativeId("1")]) == {"1": JobState.FAILED}
+        ids = [NativeId("1"), NativeId("1[5]"), NativeId("2")]
+        assert [row.id for row in await spool.finished(ids)] == [1, 2, 3]
+        assert await spool.forget(5.0) == 0, "its last task ended later"
+        assert await spool.forget(6.0) == 3
+
+    with_spool(tmp_path, work)
+
+
 def test_a_step_that_fails_fails_those_that_share_its_transaction_only(tmp_path: Path) -> None:
     async def work(spool: Spool) -> None:
         with pytest.raises(SchedulerUnavailable):
-            await spool.move(await add(spool, "a"), "no such phase")
+            await spool.move([await add(spool, "a")], "no such phase")
         assert await add(spool, "b") == 2
 
     with_spool(tmp_path, work)
@@ -159,7 +188,10 @@ def test_a_step_that_fails_fails_no_other_of_its_transaction(tmp_path: Path) -> 
     async def work(spool: Spool) -> None:
         await add(spool, "a")
         second, failed, third = await asyncio.gather(
-            add(spool, "b"), spool.move(1, "no such phase"), add(spool, "c"), return_exceptions=True
+            add(spool, "b"),
+            spool.move([1], "no such phase"),
+            add(spool, "c"),
+            return_exceptions=True,
         )
         assert (second, third) == (2, 3)
         assert isinstance(failed, SchedulerUnavailable)
@@ -180,7 +212,7 @@ def test_a_full_disk_takes_nothing_and_says_so(tmp_path: Path) -> None:
         limit_pages(spool)
         large, small = await asyncio.gather(
             spool.add("b", "{}", b"x" * 100_000, 1.0, Phase.QUEUED),
-            spool.move(1, Phase.HELD),
+            spool.move([1], Phase.HELD),
             return_exceptions=True,
         )
         assert isinstance(large, NothingWritten)
@@ -198,11 +230,12 @@ def test_forget_leaves_nothing_of_what_ended_before(tmp_path: Path) -> None:
     async def work(spool: Spool) -> None:
         for number in range(3):
             await spool.add(f"k{number}", f'{{"s": "{given}"}}', b"#!", 1.0, Phase.QUEUED)
-        await spool.finish(1, ended(100.0))
-        await spool.finish(2, ended(200.0))
+        await spool.finish([1], ended(100.0))
+        await spool.finish([2], ended(200.0))
         assert await spool.forget(200.0) == 1
         assert await spool.forget(200.0) == 0
-        assert [row.id for row in await spool.finished([1, 2, 3])] == [2]
+        ids = [NativeId("1"), NativeId("2"), NativeId("3")]
+        assert [row.id for row in await spool.finished(ids)] == [2]
         assert await spool.find("k0") is None
         assert await spool.find("k2") == 3
 
@@ -216,7 +249,7 @@ def test_forget_goes_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     async def work(spool: Spool) -> None:
         for number in range(1, 4):
-            await spool.finish(await add(spool, f"k{number}"), ended(1.0))
+            await spool.finish([await add(spool, f"k{number}")], ended(1.0))
         assert [await spool.forget(2.0) for _ in range(3)] == [2, 1, 0]
         assert await add(spool, "next") == 4
 
@@ -254,7 +287,8 @@ def test_lock_second_service_waits_and_is_refused(
     asyncio.run(work())
 
 
-def test_spool_of_version_1_keeps_its_jobs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_spool_of_an_earlier_version_keeps_its_jobs(tmp_path: Path, version: int) -> None:
     connection = sqlite3.connect(tmp_path / "spool.db")
     connection.executescript(
         "CREATE TABLE job (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE,"
@@ -263,8 +297,11 @@ def test_spool_of_version_1_keeps_its_jobs(tmp_path: Path) -> None:
         "CREATE TABLE script (id INTEGER PRIMARY KEY REFERENCES job, content BLOB NOT NULL);"
         "INSERT INTO job (key, phase, attempt, boot_id, submitted, spec)"
         " VALUES ('a', 'dispatched', 1, 'boot', 1.0, '{}');"
-        "PRAGMA user_version = 1;"
     )
+    if version == 2:
+        connection.execute("ALTER TABLE job ADD COLUMN started TEXT")
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.commit()
     connection.close()
 
     async def upgraded() -> None:
@@ -272,11 +309,17 @@ def test_spool_of_version_1_keeps_its_jobs(tmp_path: Path) -> None:
             spool = Spool(tmp_path)
             (row,) = await spool.open()
             assert (row.id, row.attempt, row.started, row.request) == (1, 1, None, None)
+            assert (row.array, row.task) == (None, None)
             await spool.request(1, Action.SUSPEND)
             await spool.request(1, None)
             await spool.close()
 
+    async def work(spool: Spool) -> None:
+        assert (await spool.add("k", "{}", b"", 1.0, Phase.QUEUED, (), [1])).number == 2
+        assert await spool.ends([NativeId("2[1]")]) == {"2[1]": None}
+
     asyncio.run(upgraded())
+    with_spool(tmp_path, work)
 
 
 def test_spool_files_are_the_account_s_alone(tmp_path: Path) -> None:

@@ -1,0 +1,270 @@
+"""Arrays of LOCAL, with real processes."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from tests.integration.local_site import LocalSite, new_key
+from tests.submitting import submit_to
+
+from hpcq.domain.actions import Action, Signal
+from hpcq.domain.errors import JobNotFound, SchedulerUnavailable, WrongState
+from hpcq.domain.jobs import (
+    ArrayRange,
+    Dependency,
+    DependencyCondition,
+    JobUid,
+    NativeId,
+    Observation,
+)
+from hpcq.domain.states import FailureKind, JobState, ReasonCode
+from hpcq.schedulers.local.files import Result
+from hpcq.schedulers.local.spool import Spool
+
+pytestmark = pytest.mark.anyio
+
+UNTIL_GO = 'until [ -e go ] || [ -e "go$HPCQ_ARRAY_TASK_ID" ]; do sleep 0.05; done\n'
+RECORD = 'echo "$HPCQ_ARRAY_TASK_ID" >> ran\n'
+FAILURE, ANY = DependencyCondition.FAILURE, DependencyCondition.ANY
+SUCCESS, STARTED = DependencyCondition.SUCCESS, DependencyCondition.STARTED
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def tasks(last: int, max_running: int | None = None) -> ArrayRange:
+    return ArrayRange(first=1, last=last, max_running=max_running)
+
+
+def task(array: NativeId, number: int) -> NativeId:
+    return NativeId(f"{array}[{number}]")
+
+
+def ran(site: LocalSite) -> list[str]:
+    path = site.work / "ran"
+    return path.read_text().split() if path.exists() else []
+
+
+async def listed(site: LocalSite) -> dict[str, Observation]:
+    return {job.native_id: job for job in (await site.backend.jobs()).observations}
+
+
+async def ends(site: LocalSite, array: NativeId) -> dict[str, Observation]:
+    """Wait for the end of an array; return it and its tasks."""
+    await site.until(lambda jobs: array not in {job.native_id for job in jobs})
+    return {job.native_id: job for job in (await site.backend.history([array])).observations}
+
+
+async def after(site: LocalSite, first: NativeId, condition: DependencyCondition) -> NativeId:
+    needs = Dependency(native_id=first, uid=JobUid.new(), condition=condition)
+    return await site.submit("true\n", depends_on=(needs,))
+
+
+async def test_tasks_run_with_their_numbers_and_files(site: LocalSite) -> None:
+    variables = "HPCQ_ARRAY_TASK_ID SGE_TASK_ID SLURM_ARRAY_TASK_ID PBS_ARRAY_INDEX PBS_ARRAYID"
+    body = f"for n in {variables} HPCQ_JOB_ID JOB_ID; do eval echo \\$$n; done | xargs echo\n"
+    array = await site.submit(body, array=ArrayRange(first=0, last=4, step=2))
+    found = await ends(site, array)
+    assert found.keys() == {array, *(task(array, number) for number in (0, 2, 4))}
+    assert found[array].state is JobState.DONE
+    assert found[array].usage is not None
+    for number in (0, 2, 4):
+        one = found[task(array, number)]
+        assert (one.array_job_id, one.array_task_id, one.exit_code) == (array, number, 0)
+        out = site.work / f"job.o{array}.{number}"
+        assert one.stdout_path == str(out)
+        assert out.read_text().split() == [str(number)] * 5 + [array] * 2
+    following = await site.submit("true\n")
+    assert int(following) == int(array) + 4
+    with pytest.raises(JobNotFound):
+        await site.backend.cancel(NativeId(str(int(array) + 1)))
+
+
+async def test_array_is_taken_once_and_whole(site: LocalSite) -> None:
+    spec, key = site.spec(RECORD, array=tasks(3)), new_key()
+    ids = await asyncio.gather(*(submit_to(site.backend, spec, key) for _ in range(3)))
+    (array,) = set(ids)
+    assert (await ends(site, array)).keys() == {array, *(task(array, n) for n in (1, 2, 3))}
+    assert await site.backend.find(key) == array
+    assert await submit_to(site.backend, spec, key) == array
+    assert sorted(ran(site)) == ["1", "2", "3"]
+
+
+async def test_only_so_many_tasks_run_at_a_time_over_a_restart(tmp_path: Path) -> None:
+    site = await LocalSite(tmp_path, slots=4).start()
+    array = await site.submit(RECORD + UNTIL_GO, array=tasks(5, max_running=2))
+    await site.running(task(array, 1))
+    await site.running(task(array, 2))
+    await site.restart()
+    waits = (await listed(site))[task(array, 3)]
+    assert (waits.state, waits.reason_code) == (JobState.QUEUED, ReasonCode.LIMIT_REACHED)
+    # Others go before those that wait for their turn.
+    await site.run("true\n")
+    (site.work / "go2").touch()
+    await site.running(task(array, 3))
+    seen = await listed(site)
+    assert [seen[task(array, n)].native_state for n in (1, 3, 4)] == ["running"] * 2 + ["queued"]
+    assert task(array, 2) not in seen
+    assert seen[array].state is JobState.RUNNING
+    (site.work / "go").touch()
+    await site.until(lambda jobs: not jobs)
+    await site.stop()
+    assert sorted(ran(site)) == ["1", "2", "3", "4", "5"]
+
+
+async def test_array_ends_as_its_tasks_did_over_a_restart(site: LocalSite) -> None:
+    body = UNTIL_GO + '[ "$HPCQ_ARRAY_TASK_ID" != 2 ] || exit 7\n'
+    array = await site.submit(body, array=tasks(3))
+    (site.work / "go2").touch()
+    assert (await site.ended(task(array, 2))).exit_code == 7
+    await site.restart()
+    seen = await listed(site)
+    assert seen.keys() == {array, task(array, 1), task(array, 3)}
+    assert (await site.seen(array)).state is JobState.RUNNING
+    (site.work / "go").touch()
+    whole = (await ends(site, array))[array]
+    assert (whole.state, whole.failure_kind) == (JobState.FAILED, FailureKind.NON_ZERO_EXIT)
+    assert (whole.exit_code, whole.state_reason is not None) == (7, True)
+    await site.restart()
+    assert (await site.backend.history([task(array, 2)])).observations[0].exit_code == 7
+
+
+async def test_hold_and_release_of_an_array_and_of_one_task(site: LocalSite) -> None:
+    array = await site.submit(RECORD + UNTIL_GO, array=tasks(3), hold=True)
+    assert (await site.seen(array)).state is JobState.QUEUED_HELD
+    await site.backend.act(Action.RELEASE, task(array, 2))
+    await site.running(task(array, 2))
+    assert (await site.seen(array)).state is JobState.RUNNING
+    await site.backend.act(Action.HOLD, array)
+    await site.backend.act(Action.RELEASE, array)
+    await site.running(task(array, 3))
+    with pytest.raises(WrongState):
+        await site.backend.act(Action.HOLD, task(array, 3))
+    (site.work / "go").touch()
+    assert (await ends(site, array))[array].state is JobState.DONE
+
+
+async def test_actions_on_an_array_reach_its_tasks_that_run(tmp_path: Path) -> None:
+    site = await LocalSite(tmp_path, slots=2).start()
+    body = "trap 'exit 9' USR1\n" + RECORD + UNTIL_GO
+    array = await site.submit(body, array=tasks(3))
+    while len(ran(site)) < 2:  # noqa: ASYNC110 - two writers
+        await asyncio.sleep(0.02)
+    await site.backend.act(Action.SUSPEND, array)
+    seen = await listed(site)
+    states = [seen[task(array, number)].state for number in (1, 2, 3)]
+    assert states == [JobState.SUSPENDED, JobState.SUSPENDED, JobState.QUEUED]
+    with pytest.raises(WrongState):
+        await site.backend.act(Action.SUSPEND, task(array, 3))
+    await site.backend.act(Action.RESUME, array)
+    await site.backend.act(Action.SIGNAL, array, signal=Signal.USR1)
+    for number in (1, 2):
+        assert (await site.ended(task(array, number))).exit_code == 9
+    (site.work / "go").touch()
+    found = await ends(site, array)
+    await site.stop()
+    assert found[task(array, 3)].exit_code == 0
+
+
+async def test_held_tasks_leave_their_turn_to_others(site: LocalSite) -> None:
+    array = await site.submit(RECORD, array=tasks(3, max_running=1), hold=True)
+    for number in (3, 2):
+        await site.backend.act(Action.RELEASE, task(array, number))
+        await site.ended(task(array, number))
+    await site.backend.act(Action.RELEASE, array)
+    await ends(site, array)
+    assert ran(site) == ["3", "2", "1"]
+
+
+async def test_cancel_of_one_task_and_of_the_rest(tmp_path: Path) -> None:
+    site = await LocalSite(tmp_path, slots=1).start()
+    array = await site.submit(RECORD + "exec sleep 600\n", array=tasks(4))
+    assert await site.file("ran") == "1\n"
+    assert await site.backend.cancel(task(array, 3))
+    assert not await site.backend.cancel(task(array, 3)), "it is over"
+    assert not await site.backend.cancel(array)
+    found = await ends(site, array)
+    assert {job.failure_kind for job in found.values()} == {FailureKind.CANCELLED}
+    assert [found[task(array, n)].start_time is None for n in (1, 2, 3, 4)] == [False] + [True] * 3
+    assert not await site.backend.cancel(array), "it is over"
+    assert ran(site) == ["1"]
+    with pytest.raises(JobNotFound):
+        await site.backend.cancel(task(array, 5))
+    await site.stop()
+
+
+async def test_array_that_cannot_be_cancelled_goes_on(
+    site: LocalSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = await site.submit(RECORD, array=tasks(3), hold=True)
+
+    async def full(self: Spool, numbers: Sequence[int], result: Result) -> None:
+        raise SchedulerUnavailable("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "finish", full)
+        with pytest.raises(SchedulerUnavailable):
+            await site.backend.cancel(array)
+    await site.backend.act(Action.RELEASE, array)
+    assert (await ends(site, array))[array].state is JobState.DONE
+
+
+async def test_jobs_wait_for_whole_arrays_and_for_tasks(site: LocalSite) -> None:
+    body = UNTIL_GO + '[ "$HPCQ_ARRAY_TASK_ID" != 1 ] || exit 7\n'
+    array = await site.submit(body, array=tasks(2), hold=True)
+    started = await after(site, array, STARTED)
+    assert (await site.seen(started)).native_state == "waiting"
+    await site.backend.act(Action.RELEASE, array)
+    assert (await site.ended(started)).state is JobState.DONE
+    assert (await site.ended(await after(site, array, STARTED))).state is JobState.DONE
+    of_task, whole = await after(site, task(array, 1), FAILURE), await after(site, array, FAILURE)
+    in_vain = await after(site, array, SUCCESS)
+    (site.work / "go1").touch()
+    assert (await site.ended(of_task)).state is JobState.DONE
+    await site.restart()
+    assert (await site.seen(whole)).depends_on == (array,)
+    assert (await site.ended(await after(site, array, STARTED))).state is JobState.DONE
+    (site.work / "go").touch()
+    assert (await site.ended(whole)).state is JobState.DONE
+    end = await site.ended(in_vain)
+    assert end.reason_code is ReasonCode.DEPENDENCY_NEVER_SATISFIED
+    assert (await site.ended(await after(site, array, FAILURE))).state is JobState.DONE
+
+
+async def test_array_waits_for_another_job_or_ends_in_vain(site: LocalSite) -> None:
+    first = await site.submit(UNTIL_GO + "exit 3\n")
+    fields = {
+        condition: (Dependency(native_id=first, uid=JobUid.new(), condition=condition),)
+        for condition in (SUCCESS, ANY)
+    }
+    vain = await site.submit(RECORD, array=tasks(3), depends_on=fields[SUCCESS])
+    behind = await after(site, vain, ANY)
+    good = await site.submit(RECORD, array=tasks(2), depends_on=fields[ANY])
+    seen = await site.seen(good)
+    assert (seen.state, seen.reason_code) == (JobState.QUEUED, ReasonCode.WAITING_FOR_DEPENDENCY)
+    assert seen.depends_on == (first,)
+    (site.work / "go").touch()
+    found = await ends(site, vain)
+    assert {job.reason_code for one, job in found.items() if one != vain} == {
+        ReasonCode.DEPENDENCY_NEVER_SATISFIED
+    }
+    assert found[vain].failure_kind is FailureKind.CANCELLED
+    assert (await site.ended(behind)).state is JobState.DONE
+    assert (await ends(site, good))[good].state is JobState.DONE
+    assert sorted(ran(site)) == ["1", "2"]
+
+
+async def test_lost_task_ends_nothing_of_the_others(site: LocalSite) -> None:
+    array = await site.submit(RECORD + UNTIL_GO, array=tasks(2))
+    for number in (1, 2):
+        await site.running(task(array, number))
+    os.kill(site.shepherd(task(array, 1)).pid, signal.SIGKILL)
+    lost = await site.ended(task(array, 1))
+    assert lost.failure_kind is FailureKind.SCHEDULER_ERROR
+    (site.work / "go").touch()
+    assert (await site.ended(task(array, 2))).state is JobState.DONE
