@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,6 +82,14 @@ class Cell:
     def detail(self, native_id: NativeId) -> Observation:
         return self.run(self.backend.details([native_id])).observations[0]
 
+    def shown(self, native_id: NativeId) -> dict[str, str]:
+        """Return what ``qstat -j`` says of a job, by the names of its lines."""
+        environment = {**os.environ, **self.environment}
+        command = ["qstat", "-j", native_id]
+        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        pairs = (line.partition(":")[::2] for line in done.stdout.splitlines())
+        return {name: value.strip() for name, value in pairs}
+
     def wait(self, native_id: NativeId, reached: Callable[[Observation | None], bool]) -> None:
         until(lambda: reached(self.listed(native_id)), lambda: self.listed(native_id))
 
@@ -138,19 +147,48 @@ def test_fields_of_a_request_are_those_of_the_job(cell: Cell, spec: Make) -> Non
     assert {"exclusive", "gpus"} <= backend.capabilities.fields
     assert {"exclusive", "gpus"}.isdisjoint(cell.backend.capabilities.fields)
     job_id = cell.run(submit_to(backend, job, new_key()))
-    environment = {**os.environ, **cell.environment}
-    command = ["qstat", "-j", job_id]
-    shown = subprocess.run(
-        command, env=environment, check=True, capture_output=True, text=True
-    ).stdout
+    said = cell.shown(job_id)
     cell.run(backend.cancel(job_id))
     cell.run(backend.stop())
-    pairs = (line.partition(":")[::2] for line in shown.splitlines())
-    said = {name: value.strip() for name, value in pairs}
     resources = set(said["hard resource_list"].split(","))
     assert resources == {"display_win_gui=true", "num_proc=2"}
     assert said["mail_list"] == "nobody@localhost.invalid"
     assert said["mail_options"] == "abe"
+
+
+def test_a_change_keeps_what_it_does_not_name(cell: Cell, spec: Make) -> None:
+    job = spec(
+        "#$ -l arch=*,s_rt=50 -o $JOB_NAME.log\ntrue\n",
+        hold=True,
+        slots=2,
+        memory_limit_bytes=1 << 30,
+        wall_time_limit_seconds=60,
+    )
+    job_id = cell.submit(job)
+    assert (cell.detail(job_id).stdout_path or "").endswith("/run_1.log")
+    changed = replace(job, name="run 2", queue="other.q", wall_time_limit_seconds=None)
+    fields = {"name", "queue", "wall_time_limit_seconds", "priority"}
+    cell.run(cell.backend.alter(job_id, replace(changed, priority=-7), frozenset(fields)))
+    said = cell.shown(job_id)
+    expected = {"arch=*", "s_rt=50", "h_vmem=536870912"}
+    assert set(said["hard resource_list"].split(",")) == expected
+    assert (said["job_name"], said["hard_queue_list"]) == ("run_2", "other.q")
+    assert said["priority"] == "-7"
+    seen = cell.detail(job_id)
+    assert (seen.memory_limit_bytes, seen.wall_time_limit_seconds) == (1 << 30, None)
+    assert (seen.stdout_path or "").endswith("/run_2.log")
+    # All or nothing.
+    for field, value in (("queue", "no-such.q"), ("account", "no-such")):
+        wrong = replace(changed, name="run 3", priority=-8)
+        wrong = replace(wrong, **{field: value})  # type: ignore[arg-type]
+        with pytest.raises(InvalidSpec) as caught:
+            cell.run(cell.backend.alter(job_id, wrong, frozenset({"name", "priority", field})))
+        assert caught.value.field == field
+    said = cell.shown(job_id)
+    assert (said["job_name"], said["priority"]) == ("run_2", "-7")
+    cell.run(cell.backend.cancel(job_id))
+    with pytest.raises(JobNotFound):
+        cell.run(cell.backend.alter(NativeId("99999999"), job, frozenset({"name"})))
 
 
 HOSTILE_ARGUMENTS = (

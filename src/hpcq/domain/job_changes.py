@@ -3,13 +3,14 @@
 Pure functions: each returns a new record and never changes the one it was given.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 from hpcq.domain.actions import Action
 from hpcq.domain.job_merge import attribute_end
 from hpcq.domain.jobs import JobRecord, Observation
+from hpcq.domain.outputs import Stream
 from hpcq.domain.states import JobState
 
 __all__ = [
@@ -116,16 +117,21 @@ def acted_on(record: JobRecord, action: Action, at: datetime) -> JobRecord:
     return record if now is None else record.changed(state=now, state_changed_at=at)
 
 
-def altered(record: JobRecord, values: Mapping[str, object]) -> JobRecord:
+def altered(
+    record: JobRecord, values: Mapping[str, object], moved: Collection[Stream] = ()
+) -> JobRecord:
     """Return the record after the scheduler changed what was asked for a job.
 
     Args:
         record: the job.
         values: the `CHANGEABLE` fields that are others now; None where one was taken back.
+        moved: the outputs that go elsewhere since; where, the scheduler tells.
     """
     spec, seen = record.spec, record.seen
     if spec is not None:
         spec = replace(spec, **values)  # type: ignore[arg-type]
+        if spec.outputs is not None:
+            spec = replace(spec, outputs=replace(spec.outputs, **dict.fromkeys(moved)))
         if spec.wall_time_limit_seconds is not None:
             spec = replace(spec, has_queue_time_limit=False)
     if seen is not None:

@@ -174,7 +174,8 @@ class ErrorTable:
         """
         asked = {_WIRE_NAMES.get(name, name) for name in fields}
         named = [name for name in self._fields_of(done) if name in asked]
-        if named and self.kind_of(done) is ErrorKind.OTHER:
+        # "The project does not exist" is not said of a job.
+        if named and self.kind_of(done) in (ErrorKind.OTHER, ErrorKind.UNKNOWN_JOB):
             raise InvalidSpec(f"{self.scheduler} refuses it: {self.words_of(done)}", field=named[0])
         self.check(done, native_id)
 

@@ -1,9 +1,11 @@
 """Changes of what was asked for a job, made by the scheduler while the job waits."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
-from hpcq.domain import identity, job_changes
+from hpcq.domain import identity, job_changes, job_merge
 from hpcq.domain.errors import (
     HpcqError,
     InvalidSpec,
@@ -13,12 +15,12 @@ from hpcq.domain.errors import (
     WrongState,
 )
 from hpcq.domain.jobs import JobRecord, JobSpec, Observation
+from hpcq.domain.outputs import Stream
 from hpcq.domain.validation import SizeLimits, check_content
 from hpcq.schedulers.base import AltersJobs, SchedulerBackend
 from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.publisher import JobPublisher
 from hpcq.services.listing.wire import request_name
-from hpcq.services.monitoring.job_details import DetailsReader
 
 __all__ = ["JobUpdater"]
 
@@ -33,8 +35,8 @@ class JobUpdater:
     backend: SchedulerBackend
     table: JobTable
     publisher: JobPublisher
-    details: DetailsReader
     sizes: SizeLimits
+    clock: Callable[[], datetime]
 
     def check(self, values: Mapping[str, object]) -> None:
         """Return if values can be given to jobs of this scheduler.
@@ -84,20 +86,21 @@ class JobUpdater:
             SchedulerError, NotAuthorized: it made none, or nobody knows.
         """
         _check_state(record)
-        seen = await self._look(record)
+        before = await self._look(record)
         if not values or not isinstance(self.backend, AltersJobs):
             return
-        spec = replace(record.spec or _spec_of(seen), **values)  # type: ignore[arg-type]
+        spec = replace(record.spec or _spec_of(before), **values)  # type: ignore[arg-type]
         try:
-            await self.backend.alter(seen.native_id, spec, frozenset(values), run_as)
+            await self.backend.alter(before.native_id, spec, frozenset(values), run_as)
         except JobNotFound:
             raise WrongState(_GONE) from None
         except HpcqError as error:
             if error.reached_scheduler:
-                await self._find_changed(record, seen, values, error)
+                await self._find_changed(record, before, values, error)
             raise
-        await self._apply(record, lambda job: job_changes.altered(job, values))
-        await self.details.renew(record)
+        after = await self._look_again(record)
+        moved = _moved(before, after)
+        await self._apply(record, after, lambda job: job_changes.altered(job, values, moved))
 
     async def _look(self, record: JobRecord) -> Observation:
         """Return what the scheduler says of a queued job now.
@@ -117,6 +120,12 @@ class JobUpdater:
                 return seen
         raise WrongState(_GONE)
 
+    async def _look_again(self, record: JobRecord) -> Observation | None:
+        """Return what the scheduler says of the job now; None if it does not, or it has begun."""
+        with contextlib.suppress(HpcqError):
+            return await self._look(record)
+        return None
+
     async def _find_changed(
         self,
         record: JobRecord,
@@ -129,26 +138,35 @@ class JobUpdater:
         Raises:
             PartlyChanged: the scheduler made a part of it.
         """
-        changed = []
-        try:
-            after = await self._look(record)
-            changed = [n for n in values if getattr(after, n, None) != getattr(before, n, None)]
-        except HpcqError:
-            pass
+        after = await self._look_again(record)
+        known = () if after is None else values
+        changed = [n for n in known if getattr(after, n, None) != getattr(before, n, None)]
         # A command that did not end may have its effect later.
         unknown = values if error.transient else changed
         if unknown:
-            await self._apply(record, lambda job: job_changes.left_to_scheduler(job, unknown))
-            await self.details.renew(record)
+            await self._apply(
+                record, after, lambda job: job_changes.left_to_scheduler(job, unknown)
+            )
         if changed:
             raise PartlyChanged([request_name(name) for name in changed], error) from error
 
-    async def _apply(self, record: JobRecord, change: Callable[[JobRecord], JobRecord]) -> None:
-        jobs = [record.uid]
+    async def _apply(
+        self,
+        record: JobRecord,
+        seen: Observation | None,
+        change: Callable[[JobRecord], JobRecord],
+    ) -> None:
+        """Change the record of a job, then let the scheduler's word count; and those of tasks."""
+        at = self.clock()
+
+        def changed(job: JobRecord) -> JobRecord:
+            return change(job) if seen is None else job_merge.with_details(change(job), seen, at)
+
+        await self.publisher.apply(record.uid, changed)
         if record.is_array:
-            jobs += [r.uid for r in self.table.records() if r.parent_uid == record.uid]
-        for uid in jobs:
-            await self.publisher.apply(uid, change)
+            tasks = [r.uid for r in self.table.records() if r.parent_uid == record.uid]
+            for uid in tasks:
+                await self.publisher.apply(uid, change)
 
 
 def _check_state(record: JobRecord) -> None:
@@ -159,6 +177,13 @@ def _check_state(record: JobRecord) -> None:
             "A task of an array cannot be changed alone. Change the whole array:"
             f" {record.seen.array_job_id}."
         )
+
+
+def _moved(before: Observation, after: Observation | None) -> Sequence[Stream]:
+    """Return the outputs that go elsewhere after a change: their paths may hold the job's name."""
+    streams: tuple[Stream, ...] = ("stdout", "stderr")
+    paths = [(s, getattr(before, f"{s}_path"), getattr(after, f"{s}_path", None)) for s in streams]
+    return [stream for stream, old, new in paths if None not in (old, new) and old != new]
 
 
 def _not_queued(state: object) -> WrongState:

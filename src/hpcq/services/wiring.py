@@ -170,7 +170,6 @@ def assemble(
         clock,
     )
     quota = JobQuota(table, settings.max_jobs_per_user)
-    details = DetailsReader(backend, table, publisher, settings.poll_interval_seconds, clock)
     sizes = SizeLimits(
         settings.max_args_bytes, settings.max_environment_bytes, settings.max_array_tasks
     )
@@ -184,9 +183,15 @@ def assemble(
         submitter=Submitter(store, pending, runner, recovery, quota, clock),
         usage=usage,
         lookup=JobLookup(backend, store, wire.cluster_id, settings.poll_interval_seconds, clock),
-        details_reader=details,
+        details_reader=DetailsReader(
+            backend,
+            table,
+            publisher,
+            settings.poll_interval_seconds,
+            clock,
+        ),
         updater=JobUpdater(
-            backend=backend, table=table, publisher=publisher, details=details, sizes=sizes
+            backend=backend, table=table, publisher=publisher, sizes=sizes, clock=clock
         ),
         wire=wire,
         paths=paths,

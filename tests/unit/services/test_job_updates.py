@@ -21,6 +21,7 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import ArrayRange, JobRecord, NativeId, Observation
+from hpcq.domain.outputs import output_path
 from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import JobState
 
@@ -245,6 +246,22 @@ async def test_a_change_that_comes_about_without_an_answer_is_shown(
     world.scheduler.change(job_id, **told)
     await world.tick(5)
     assert shown(world.job(job_id)) == ("second", "long", 7200, 2.0)
+
+
+async def test_output_that_goes_elsewhere_after_a_change_is_told_as_it_is(world: World) -> None:
+    job_id = await submitted(world)
+    placed = output_path(world.job(job_id), "stderr")
+    world.scheduler.extras[job_id] = {"stdout_path": "/x/first.log", "stderr_path": "/x/err"}
+    alter = world.scheduler.alter
+
+    async def move(native_id: NativeId, *more: Any) -> None:
+        await alter(native_id, *more)
+        world.scheduler.extras[job_id]["stdout_path"] = "/x/second.log"
+
+    world.scheduler.alter = move  # type: ignore[assignment, method-assign]
+    record = await update(world, job_id, name="second")
+    assert output_path(record, "stdout") == "/x/second.log"
+    assert output_path(record, "stderr") == placed
 
 
 async def test_a_job_of_somebody_else_is_changed_for_an_operator(world: World) -> None:

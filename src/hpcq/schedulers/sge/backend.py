@@ -11,6 +11,7 @@ from hpcq.domain.actions import Action, Signal
 from hpcq.domain.arrays import is_whole_array, ranges_of
 from hpcq.domain.errors import InvalidSpec, JobNotFound, OutputParseError, SchedulerError
 from hpcq.domain.ids import IdForm
+from hpcq.domain.job_changes import CHANGEABLE
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.outputs import default_name
 from hpcq.domain.states import ReasonCode
@@ -33,7 +34,7 @@ from hpcq.schedulers.command_line import (
     join_listings,
 )
 from hpcq.schedulers.sge.cluster import parse_qhost_xml, parse_queue_limits, parse_queue_summary
-from hpcq.schedulers.sge.details import find_key, parse_qstat_details
+from hpcq.schedulers.sge.details import find_key, parse_qstat_details, parse_requests
 from hpcq.schedulers.sge.errors import (
     ERRORS,
     check_qmod,
@@ -49,9 +50,11 @@ from hpcq.schedulers.sge.settings import SgeSettings
 from hpcq.schedulers.sge.states import is_in_error
 from hpcq.schedulers.sge.submit import (
     ACTIONS,
+    LIMITS,
     Complexes,
     acceptable_name,
     build_change,
+    build_qalter,
     build_qdel_tasks,
     build_qsub,
     build_requests,
@@ -75,6 +78,8 @@ _CAPABILITIES = Capabilities(
     id_forms=_ID_FORMS,
     fields=FIELDS | {"array", "project", "reservation", "run_as"},
     actions=frozenset(ACTIONS),
+    changes=frozenset(CHANGEABLE),
+    removals=frozenset({"priority", *LIMITS}),
     accounting=True,
     memory_enforced=True,
 )
@@ -323,6 +328,19 @@ class SgeBackend(CommandLineBackend):
         done = await self._change(ACTIONS[action], native_id, run_as)
         check_qmod(done)
 
+    async def alter(
+        self,
+        native_id: NativeId,
+        spec: JobSpec,
+        fields: frozenset[str],
+        run_as: str | None = None,
+    ) -> None:
+        """Run one ``qalter``; for a limit, ``qstat -j`` tells the other resources before."""
+        requests: Mapping[str, str] = {}
+        if fields & LIMITS.keys():
+            requests = parse_requests(await self._qstat_j([native_id]))
+        await self._change(build_qalter(spec, fields, requests), native_id, run_as, fields)
+
     async def queues(self) -> Sequence[Queue]:
         """Run ``qstat -g c``, and ``qconf -sq`` for their time limits where that is allowed."""
         output = await self._cli.check_output(("qstat", "-g", "c", "-xml"), listing=True)
@@ -338,14 +356,18 @@ class SgeBackend(CommandLineBackend):
         return parse_qhost_xml(await self._cli.check_output(("qhost", "-q", "-xml"), listing=True))
 
     async def _change(
-        self, command: tuple[str, ...], native_id: NativeId, run_as: str | None
+        self,
+        command: tuple[str, ...],
+        native_id: NativeId,
+        run_as: str | None,
+        fields: frozenset[str] = frozenset(),
     ) -> Completed:
         try:
             argv = build_change(command, native_id)
         except ValueError:
             raise JobNotFound(native_id) from None
         done = await self._cli.run(argv, run_as=run_as)
-        ERRORS.check(done, native_id)
+        ERRORS.check_alteration(done, native_id, fields)
         return done
 
     async def _qstat_j(self, ids: Iterable[NativeId]) -> bytes:

@@ -25,7 +25,7 @@ from hpcq.schedulers.sge.qstat_xml import (
 from hpcq.schedulers.sge.states import reason_in
 from hpcq.schedulers.sge.submit import job_number
 
-__all__ = ["find_key", "parse_qstat_details"]
+__all__ = ["find_key", "parse_qstat_details", "parse_requests"]
 
 _COMMUNICATION_ERROR = re.compile(rb"<com+unication_error\b.*?<AN_text>(.*?)</AN_text>", re.DOTALL)
 _REASON_CHARACTERS = 500
@@ -82,6 +82,23 @@ def parse_qstat_details(
         except (ElementTree.ParseError, ValueError) as error:
             unreadable.append(ParseFailure(reason=str(error), excerpt=excerpt(chunk)))
     return Listing(observations=observations, unreadable=unreadable)
+
+
+def parse_requests(output: bytes) -> dict[str, str]:
+    """Return the hard resource requests (``-l``) of the one job that was asked about, as given.
+
+    Args:
+        output: what ``qstat -j ID -xml`` printed.
+
+    Raises:
+        OutputParseError: the job is not in it, or cannot be read.
+    """
+    try:
+        (job,) = map(parse_job, job_elements(without_environment(output)))
+    except (ElementTree.ParseError, ValueError) as error:
+        raise OutputParseError("qstat -j", str(error), output[:0]) from error
+    requests = job.iterfind("JB_hard_resource_list/*")
+    return {r.findtext("CE_name") or "": r.findtext("CE_stringval") or "" for r in requests}
 
 
 def find_key(output: bytes, key: SubmissionKey, owner: str | None = None) -> NativeId | None:

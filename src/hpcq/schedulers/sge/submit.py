@@ -1,7 +1,7 @@
 """From a job's description to the arguments of Grid Engine's commands; pure."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from hpcq.domain.actions import Action
@@ -31,6 +31,7 @@ __all__ = [
     "SubmitCommand",
     "acceptable_name",
     "build_change",
+    "build_qalter",
     "build_qdel_tasks",
     "build_qsub",
     "build_requests",
@@ -177,6 +178,9 @@ def acceptable_name(name: str) -> str:
     return cleaned + "_" if cleaned.upper() in _RESERVED_NAMES else cleaned
 
 
+LIMITS: Mapping[str, str] = {"wall_time_limit_seconds": "h_rt", "memory_limit_bytes": "h_vmem"}
+"""The resources that limit a job, by the fields of a `JobSpec`."""
+
 ACTIONS: Mapping[Action, tuple[str, ...]] = {
     Action.HOLD: ("qhold",),
     Action.RELEASE: ("qrls",),
@@ -236,27 +240,64 @@ def build_requests(spec: JobSpec, complexes: Complexes) -> list[str]:
         InvalidSpec: a value that Grid Engine would read as something else.
         UnsupportedCapability: Grid Engine, or the site, has no such thing.
     """
-    limits = []
-    if spec.wall_time_limit_seconds is not None:
-        limits.append(f"h_rt={format_clock(spec.wall_time_limit_seconds)}")
-    if spec.memory_limit_bytes is not None:
-        # h_vmem is counted per slot; rounded up, so that a job gets at least what it asked for.
-        limits.append(f"h_vmem={-(-spec.memory_limit_bytes // spec.slots)}")
+    limits = _limits(spec)
     if spec.exclusive:
-        limits.append(f"{_configured(complexes.exclusive, 'exclusive')}=true")
+        limits[_configured(complexes.exclusive, "exclusive")] = "true"
     if spec.gpus is not None:
         if spec.gpus.type is not None:
             raise UnsupportedCapability("gpus.type", "SGE")
-        limits.append(f"{_configured(complexes.gpus, 'gpus')}={spec.gpus.count}")
+        limits[_configured(complexes.gpus, "gpus")] = str(spec.gpus.count)
     return [
         *(["-q", _word(spec.queue, "queue")] if spec.queue is not None else []),
         *_project(spec),
         *(["-p", str(spec.priority)] if spec.priority is not None else []),
-        *(["-l", ",".join(limits)] if limits else []),
+        *(["-l", _requests(limits)] if limits else []),
         *(["-ar", _reservation(spec.reservation)] if spec.reservation is not None else []),
         *(["-M", spec.mail_to, "-m", _mail_letters(spec)] if spec.mail_to is not None else []),
         *(["-hold_jid", ",".join(map(_predecessor, spec.depends_on))] if spec.depends_on else []),
     ]
+
+
+def build_qalter(spec: JobSpec, fields: Set[str], requests: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the ``qalter`` that changes a pending job, without the job; it makes all or none.
+
+    Args:
+        spec: the job as it is to be.
+        fields: those of its fields that change.
+        requests: the job's resources now; a new ``-l`` replaces them all.
+
+    Raises:
+        InvalidSpec: a value that Grid Engine would read as something else.
+    """
+    argv = ["qalter"]
+    if "name" in fields:
+        argv += ["-N", acceptable_name(spec.name)]
+    if "queue" in fields and spec.queue is not None:
+        argv += ["-q", _word(spec.queue, "queue")]
+    if "account" in fields and spec.account is not None:
+        argv += ["-P", _word(spec.account, "account")]
+    if "priority" in fields:
+        argv += ["-p", str(spec.priority or 0)]
+    replaced = {LIMITS[field] for field in fields & LIMITS.keys()}
+    if replaced:
+        kept = {name: value for name, value in requests.items() if name not in replaced}
+        limits = {name: value for name, value in _limits(spec).items() if name in replaced}
+        argv += ["-l", _requests(kept | limits)]
+    return tuple(argv)
+
+
+def _limits(spec: JobSpec) -> dict[str, str]:
+    limits = {}
+    if spec.wall_time_limit_seconds is not None:
+        limits["h_rt"] = format_clock(spec.wall_time_limit_seconds)
+    if spec.memory_limit_bytes is not None:
+        # h_vmem is counted per slot; rounded up, so that a job gets at least what it asked for.
+        limits["h_vmem"] = str(-(-spec.memory_limit_bytes // spec.slots))
+    return limits
+
+
+def _requests(resources: Mapping[str, str]) -> str:
+    return ",".join(f"{name}={value}" for name, value in resources.items())
 
 
 def _tasks(array: ArrayRange) -> list[str]:

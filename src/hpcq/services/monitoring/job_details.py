@@ -64,12 +64,6 @@ class DetailsReader:
                 await self._batcher.get(record.native_id)
         self._asked_at[record.uid] = asyncio.get_running_loop().time()
 
-    async def renew(self, record: JobRecord) -> None:
-        """Bring them into the table once more: they are others now."""
-        self._answered.discard(record.uid)
-        self._asked_at.pop(record.uid, None)
-        await self.complete(record)
-
     def _should_ask(self, record: JobRecord) -> bool:
         is_somewhere = not record.is_settled and record.state is not JobState.UNDETERMINED
         if not is_somewhere or record.hand_over is not None:

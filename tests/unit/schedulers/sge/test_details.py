@@ -10,7 +10,7 @@ from hpcq.domain.errors import HpcqError, OutputParseError, SchedulerUnavailable
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import JobState, ReasonCode
 from hpcq.domain.units import GIBIBYTE
-from hpcq.schedulers.sge.details import parse_qstat_details
+from hpcq.schedulers.sge.details import parse_qstat_details, parse_requests
 from hpcq.schedulers.sge.parse import parse_qstat_xml
 
 NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
@@ -153,3 +153,14 @@ def test_damaged_document_is_a_listing_or_a_typed_error(data: st.DataObject) -> 
         parse_qstat_details(bytes(text), [NativeId("31")], {})
     except HpcqError:
         return
+
+
+@pytest.mark.parametrize(("version", "h_rt"), [("8.1.9", "3600"), ("2011.11", "600")])
+def test_requests_of_a_job_are_told_as_they_were_given(version: str, h_rt: str) -> None:
+    told = parse_requests(recorded("qstat_j_xml_running", version).stdout)
+    assert told == {"h_rt": h_rt, "h_vmem": "1G"}
+
+
+def test_requests_of_a_job_that_is_gone_are_not_told() -> None:
+    with pytest.raises(OutputParseError):
+        parse_requests(recorded("qstat_j_xml_unknown").stdout)

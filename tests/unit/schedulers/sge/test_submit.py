@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcq.domain.errors import InvalidSpec, UnsupportedCapability
+from hpcq.domain.job_changes import CHANGEABLE
 from hpcq.domain.jobs import (
     ArrayRange,
     Dependency,
@@ -23,6 +24,7 @@ from hpcq.schedulers.sge.submit import (
     Complexes,
     acceptable_name,
     build_change,
+    build_qalter,
     build_qsub,
     build_requests,
     job_number,
@@ -434,3 +436,33 @@ def test_wrapper_writes_to_the_files_named(tmp_path: Path) -> None:
         tmp_path, script, [], {}, stdout=str(out), stderr=str(err), dropped=("DROPPED",)
     )
     assert (shown, out.read_text(), err.read_text()) == (b"", "out\nnone\n", "err\n")
+
+
+def test_a_change_is_one_qalter_that_keeps_the_other_resources() -> None:
+    wanted = spec(
+        name="2024/run 1",
+        queue="long.q",
+        account="climate",
+        priority=-5,
+        wall_time_limit_seconds=90,
+        memory_limit_bytes=(1 << 30) + 1,
+        slots=2,
+    )
+    requests = {"h_rt": "600", "arch": "lx*", "h_vmem": "100M", "exclusive": "true"}
+    assert build_qalter(wanted, set(CHANGEABLE), requests) == (
+        *("qalter", "-N", "_2024_run_1", "-q", "long.q", "-P", "climate", "-p", "-5"),
+        *("-l", "arch=lx*,exclusive=true,h_rt=0:01:30,h_vmem=536870913"),
+    )
+    assert build_qalter(wanted, {"memory_limit_bytes"}, requests)[1:] == (
+        *("-l", "h_rt=600,arch=lx*,exclusive=true,h_vmem=536870913"),
+    )
+    assert build_qalter(spec(), {"priority", "wall_time_limit_seconds"}, {"h_rt": "600"}) == (
+        *("qalter", "-p", "0", "-l", ""),
+    )
+
+
+@pytest.mark.parametrize("queue", ["*", "a|b", "!x", "all.q@*", "-q"])
+def test_a_change_to_a_pattern_of_queues_is_refused(queue: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        build_qalter(spec(queue=queue), {"queue"}, {})
+    assert caught.value.field == "queue"

@@ -1,6 +1,7 @@
 """Changes of jobs that wait: taken or refused by name, and the same wherever a job is read."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from hpcq.schedulers.testing.contract.hostile import UNSENDABLE, values
 from hpcq.schedulers.testing.event_streams import events_of
 from hpcq.schedulers.testing.jobs import Jobs, Json, Study, assert_problem
 from hpcq.schedulers.testing.service import Service
+from hpcq.schedulers.testing.waiting import until
 
 VALUES: Json = {"name": "renamed", "priority": -1, "wallTimeLimit": 7200, "memoryLimit": 0.5}
 """Changes that any site's scheduler lets any user make, if its kind can make them."""
@@ -39,7 +41,7 @@ def _shown(job: Json) -> Json:
 def test_a_held_job_is_changed_and_runs_as_changed(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
-    job_id = jobs.submit(study.job(study.script("true\n"), hold=True, **LIMITS))
+    job_id = jobs.submit(study.job(study.script("echo ran\n"), hold=True, **LIMITS))
     before = jobs.wait(job_id, lambda job: job["state"] == "QUEUED_HELD")
     changes = _changes(service, backend)
     expected = _shown(before) | {n: v for n, v in changes.items() if n in SHOWN}
@@ -58,6 +60,7 @@ def test_a_held_job_is_changed_and_runs_as_changed(
     # A queue may only be known once a job runs in it.
     assert _shown(ended) == expected | {"queue": ended["queue"]}
     assert (ended["state"], ended["exitCode"]) == ("DONE", 0)
+    until(lambda: Path(ended["stdoutPath"]).read_text() == "ran\n")
     service.restart()
     assert _shown(jobs.read(job_id)) == _shown(ended)
     told = [e for e in events_of(service, f"/jobs/{job_id}/events") if e.kind == "job.changed"]
