@@ -57,7 +57,10 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            length = int(self.headers["Content-Length"])
+            body = self.rfile.read(length)
+            if len(body) < length:
+                return  # its sender was killed while it wrote
             headers = {name.lower(): value for name, value in self.headers.items()}
             message = Message(headers, body)
             receiver.messages.append(message)
