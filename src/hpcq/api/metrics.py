@@ -150,6 +150,13 @@ def _poll_age(services: Services) -> Values:
     return {} if as_of is None else _one((now() - as_of).total_seconds())
 
 
+def _oldest_deliveries(services: Services) -> Values:
+    return {
+        (kind,): 0 if backlog.oldest_at is None else (now() - backlog.oldest_at).total_seconds()
+        for kind, backlog in services.dispatcher.backlog.items()
+    }
+
+
 SERVICES: Sequence[Reading[Services]] = (
     Reading(
         name="hpcq_jobs",
@@ -213,6 +220,32 @@ SERVICES: Sequence[Reading[Services]] = (
         name="hpcq_pending_writes",
         meaning="Changes of jobs that the database could not take yet: they have no event yet.",
         read=lambda services: _one(services.pending.count),
+    ),
+    Reading(
+        name="hpcq_delivery_attempts_total",
+        meaning="Attempts of this process to send a message about an event, by kind (webhook or "
+        "mail) and outcome: delivered, failed (it is sent again) or given_up.",
+        labels=("kind", "outcome"),
+        read=lambda services: {
+            (kind, outcome): count
+            for (kind, outcome), count in services.dispatcher.attempts.items()
+        },
+    ),
+    Reading(
+        name="hpcq_deliveries_pending",
+        meaning="Messages that are still to be sent, by kind, as of a few seconds ago; absent "
+        "where another replica sends them.",
+        labels=("kind",),
+        read=lambda services: {
+            (kind,): backlog.count for kind, backlog in services.dispatcher.backlog.items()
+        },
+    ),
+    Reading(
+        name="hpcq_deliveries_oldest_seconds",
+        meaning="Time since the event of the oldest message that is still to be sent, by kind; 0 "
+        "when there is none, absent where another replica sends them.",
+        labels=("kind",),
+        read=_oldest_deliveries,
     ),
     Reading(
         name="hpcq_replica_leader",

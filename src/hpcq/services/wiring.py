@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import ssl
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from types import MappingProxyType
 
 from hpcq.domain.errors import CircuitOpen
@@ -224,11 +226,12 @@ def assemble(
         timedelta(days=settings.queue_usage_kept_days),
         clock,
     )
-    transports: dict[SubscriberKind, Transport] = {}
+    transports: dict[SubscriberKind, Callable[[], Transport]] = {}
     if settings.webhook_networks:
-        transports[SubscriberKind.WEBHOOK] = WebhookSender(settings.webhook_networks)
+        tls = ssl.create_default_context()
+        transports[SubscriberKind.WEBHOOK] = partial(WebhookSender, settings.webhook_networks, tls)
     if mail.sends_mails:
-        transports[SubscriberKind.MAIL] = MailSender(mail, wire.cluster_id, store.by_uids)
+        transports[SubscriberKind.MAIL] = partial(MailSender, mail, wire.cluster_id, store.by_uids)
     return Services(
         store=store,
         pending=pending,

@@ -4,6 +4,7 @@ import contextlib
 import json
 import secrets
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,9 +22,49 @@ from hpcq.storage.jobs import read_event
 from hpcq.storage.leases import check_lease
 from hpcq.storage.schema import deliveries, deployments, events, jobs, webhooks
 
-__all__ = ["DeliveryQueue", "new_subscriber", "read_delivery", "read_subscriber"]
+__all__ = ["Backlog", "DeliveryQueue", "new_subscriber", "read_delivery", "read_subscriber"]
 
 _EVENTS_AT_ONCE = 500
+
+# Made once: to make a statement takes longer than to execute it.
+_OF_JOB = (
+    deliveries.c.webhook_id == sa.bindparam("of_webhook"),
+    deliveries.c.uid == sa.bindparam("of_job"),
+)
+_NOTE = (
+    deliveries.update()
+    .where(*_OF_JOB, deliveries.c.event_number == sa.bindparam("of_event"))
+    .values(
+        {
+            name: sa.bindparam(name)
+            for name in ("status", "attempts", "last_at", "last_code", "last_problem", "next_at")
+        }
+    )
+)
+_NEXT_OF_JOB = (
+    deliveries.update()
+    .where(
+        *_OF_JOB,
+        deliveries.c.event_number
+        == sa.select(sa.func.min(deliveries.c.event_number))
+        .where(*_OF_JOB, deliveries.c.status == DeliveryStatus.PENDING)
+        .scalar_subquery(),
+    )
+    .values(next_at=sa.bindparam("next_at"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What all subscribers of one kind are owed.
+
+    Attributes:
+        count: how many messages.
+        oldest_at: when the oldest event among them happened; None without any.
+    """
+
+    count: int = 0
+    oldest_at: datetime | None = None
 
 
 class DeliveryQueue:
@@ -50,6 +91,31 @@ class DeliveryQueue:
         def read(connection: sa.Connection, deployment: int) -> Sequence[Webhook]:
             query = sa.select(webhooks).where(*self._told(deployment))
             return [read_subscriber(row) for row in connection.execute(query)]
+
+        return await self._database.read(read)
+
+    async def backlog(self) -> dict[SubscriberKind, Backlog]:
+        """Return what is owed to the subscribers of each kind that are told."""
+
+        def read(connection: sa.Connection, deployment: int) -> dict[SubscriberKind, Backlog]:
+            owed = (
+                sa.select(
+                    webhooks.c.kind,
+                    sa.func.count().label("count"),
+                    sa.func.min(deliveries.c.event_number).label("oldest"),
+                )
+                .join(webhooks, webhooks.c.id == deliveries.c.webhook_id)
+                .where(*self._told(deployment), deliveries.c.status == DeliveryStatus.PENDING)
+                .group_by(webhooks.c.kind)
+                .subquery()
+            )
+            of_oldest = (events.c.deployment_id == deployment) & (events.c.number == owed.c.oldest)
+            query = sa.select(owed.c.kind, owed.c.count, events.c.at).join(events, of_oldest)
+            found = {
+                SubscriberKind(kind): Backlog(count, from_epoch(at))
+                for kind, count, at in connection.execute(query)
+            }
+            return {kind: found.get(kind, Backlog()) for kind in self._kinds}
 
         return await self._database.read(read)
 
@@ -164,31 +230,20 @@ class DeliveryQueue:
 
         def do(transaction: Transaction) -> None:
             self._check_lease(transaction)
-            connection = transaction.connection
-            of_job = (
-                deliveries.c.webhook_id == delivery.webhook_id,
-                deliveries.c.uid == str(delivery.uid),
-            )
-            connection.execute(
-                deliveries.update()
-                .where(*of_job, deliveries.c.event_number == delivery.number)
-                .values(
-                    status=delivery.status,
-                    attempts=delivery.attempts,
-                    last_at=_seconds(delivery.last_attempt_at),
-                    last_code=delivery.last_code,
-                    last_problem=delivery.last_problem,
-                    next_at=_seconds(delivery.next_attempt_at),
-                )
-            )
+            of_job = {"of_webhook": delivery.webhook_id, "of_job": str(delivery.uid)}
+            outcome = {
+                "of_event": delivery.number,
+                "status": delivery.status,
+                "attempts": delivery.attempts,
+                "last_at": _seconds(delivery.last_attempt_at),
+                "last_code": delivery.last_code,
+                "last_problem": delivery.last_problem,
+                "next_at": _seconds(delivery.next_attempt_at),
+            }
+            transaction.connection.execute(_NOTE, of_job | outcome)
             if delivery.status is not DeliveryStatus.PENDING:
-                following = sa.select(sa.func.min(deliveries.c.event_number)).where(
-                    *of_job, deliveries.c.status == DeliveryStatus.PENDING
-                )
-                connection.execute(
-                    deliveries.update()
-                    .where(*of_job, deliveries.c.event_number == following.scalar_subquery())
-                    .values(next_at=_seconds(delivery.last_attempt_at))
+                transaction.connection.execute(
+                    _NEXT_OF_JOB, of_job | {"next_at": _seconds(delivery.last_attempt_at)}
                 )
 
         await self._database.write(do)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.mail_server import Mail, MailServer, receiving_mails
 from tests.unit.api.conftest import App, running
+from tests.unit.api.test_metrics import scrape
 
 from hpcq.domain import webhooks as domain
 from hpcq.domain.jobs import MailEvent, NativeId
@@ -115,6 +116,8 @@ async def test_mail_that_is_refused_for_good_is_not_sent_again(
     sending.scheduler.end(job_id)
     assert await arrived(server, 1) == [f"[santos] study ({job_id}): DONE"]
     assert len(server.refused) == 1
+    found = await scrape(sending)
+    assert found["hpcq_delivery_attempts_total", "mail", "given_up"] == 1
 
 
 async def test_mail_that_is_refused_for_now_is_sent_again(sending: App, server: MailServer) -> None:
@@ -136,6 +139,7 @@ async def test_mail_while_the_server_is_away(
     plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The service is ready meanwhile, takes jobs, and sends the mails later."""
+    monkeypatch.setattr(dispatcher, "_COUNTED_EVERY", timedelta(0))
     monkeypatch.setattr(domain, "_DELAYS", (timedelta(seconds=0),))
     monkeypatch.setattr(dispatcher, "_LONGEST_REST_SECONDS", 0.05)
     with socket.socket() as taken:
@@ -145,19 +149,26 @@ async def test_mail_while_the_server_is_away(
         job_ids = [await submit(app, **ASKED) for _ in range(3)]
         for job_id in job_ids:
             app.scheduler.end(job_id)
-        counts = app.context.jobs.store
 
-        async def was_tried() -> bool:
-            rows = await counts._database.read(
-                lambda connection, _: connection.exec_driver_sql(
-                    "SELECT count(*) FROM deliveries WHERE attempts > 1"
-                ).scalar()
-            )
-            return bool(rows == 3)
+        async def were_tried() -> bool:
+            found = await scrape(app)
+            is_pending = found.get(("hpcq_deliveries_pending", "mail")) == 3
+            return is_pending and found["hpcq_delivery_attempts_total", "mail", "failed"] > 6
 
-        await eventually(was_tried)
+        await eventually(were_tried)
+        assert (await scrape(app))["hpcq_deliveries_oldest_seconds", "mail"] > 0
         assert (await app.client.get("/health/ready")).status_code == 200
         with receiving_mails(port) as server:
             subjects = await arrived(server, 3)
+
+            async def are_none_left() -> bool:
+                found = await scrape(app)
+                is_told = found["hpcq_delivery_attempts_total", "mail", "delivered"] == 3
+                return is_told and found["hpcq_deliveries_pending", "mail"] == 0
+
+            await eventually(are_none_left)
+        found = await scrape(app)
+        assert found["hpcq_deliveries_oldest_seconds", "mail"] == 0
+        assert found["hpcq_delivery_attempts_total", "mail", "given_up"] == 0
     assert set(subjects) == {f"[santos] study ({job_id}): DONE" for job_id in job_ids}
     assert len({mail.key for mail in server.mails}) == 3

@@ -1,5 +1,6 @@
 """``/webhooks``: made and deleted by operators; messages in order, again, and listed."""
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from ipaddress import ip_network
@@ -162,6 +163,38 @@ async def test_message_is_sent_again_until_it_arrives(sending: App, receiver: Re
 
 async def _arrived(taken: list[Message], count: int) -> bool:
     return len(taken) == count
+
+
+async def test_receiver_that_fails_gets_one_message_at_a_time(
+    sending: App, receiver: Receiver
+) -> None:
+    together: list[int] = []
+    under_way = 0
+
+    def answer(_message: Message) -> tuple[int, dict[str, str]]:
+        nonlocal under_way
+        under_way += 1
+        together.append(under_way)
+        time.sleep(0.05)
+        under_way -= 1
+        return 500, {}
+
+    receiver.answer = answer
+    await create(sending, receiver.url, events=["job.submitted"])
+    await run_jobs(sending, 1)
+
+    async def has_failed() -> bool:
+        return len(together) >= 2
+
+    await eventually(has_failed)
+    await run_jobs(sending, 5)
+    begun = len(together)
+
+    async def was_asked_again() -> bool:
+        return len(together) >= begun + 10
+
+    await eventually(was_asked_again)
+    assert set(together) == {1}
 
 
 async def test_webhook_whose_receiver_is_gone(sending: App, receiver: Receiver) -> None:

@@ -8,7 +8,7 @@ from tests.unit.storage.kit import T0, Store, add, ended, execute, job
 from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import JobRecord, MailEvent
 from hpcq.domain.webhooks import SubscriberKind, Webhook
-from hpcq.storage.deliveries import DeliveryQueue
+from hpcq.storage.deliveries import Backlog, DeliveryQueue
 from hpcq.storage.webhooks import WebhookStore
 
 pytestmark = pytest.mark.anyio
@@ -99,6 +99,27 @@ async def test_mails_are_no_webhook(store: Store) -> None:
     await due(mails)
     assert await webhooks.all() == []
     assert await webhooks.pending() == {}
+
+
+async def test_backlog_of_each_kind(store: Store) -> None:
+    """The oldest event counts, whichever of the webhooks waits for it."""
+    both = queue(store, MAILS, WEBHOOKS)
+    for name, kinds in (("a", None), ("b", frozenset({EventKind.STATE}))):
+        webhook = Webhook(
+            webhook_id=name, url="https://x", secret="", kinds=kinds, created_by="", created_at=T0
+        )
+        await WebhookStore(store.database).add(webhook)
+    await both.switch_mails(T0)
+    assert await both.backlog() == {MAILS: Backlog(), WEBHOOKS: Backlog()}
+    (record,) = await add(store, [mailed(1)])
+    store.now = T0 + HOUR
+    await finish(store, record)
+    await both.enqueue(T0)
+    assert await both.backlog() == {
+        MAILS: Backlog(1, T0 + HOUR),
+        WEBHOOKS: Backlog(3, T0),
+    }
+    assert await queue(store, MAILS).backlog() == {MAILS: Backlog(1, T0 + HOUR)}
 
 
 async def test_subscribers_that_are_not_told_wait(store: Store) -> None:

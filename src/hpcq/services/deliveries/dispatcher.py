@@ -1,10 +1,12 @@
 """The tasks that send messages about events, each until it has arrived or is given up."""
 
 import asyncio
+import contextlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 
 import structlog
 
@@ -18,15 +20,28 @@ from hpcq.domain.webhooks import (
     next_attempt,
 )
 from hpcq.services.deliveries.transport import Reply, Transport
-from hpcq.storage.deliveries import DeliveryQueue
+from hpcq.storage.deliveries import Backlog, DeliveryQueue
 
-__all__ = ["Dispatcher"]
+__all__ = ["AttemptOutcome", "Dispatcher"]
 
 _log = structlog.get_logger("hpcq.deliveries")
 
 _LOOK_SECONDS = 0.5
+_IDLE_SECONDS = 2.0
 _AT_ONCE = 8
 _LONGEST_REST_SECONDS = 60.0
+_COUNTED_EVERY = timedelta(seconds=10)
+
+
+class AttemptOutcome(StrEnum):
+    """The outcome of an attempt to send a message."""
+
+    DELIVERED = "delivered"
+    """The receiver took it."""
+    FAILED = "failed"
+    """It is sent again."""
+    GIVEN_UP = "given_up"
+    """It is not."""
 
 
 class Dispatcher:
@@ -37,15 +52,19 @@ class Dispatcher:
 
     Args:
         queue: what is owed.
-        transports: how subscribers of each kind are told; the others are not.
+        transports: make the ways to the subscribers of each kind; the others are not told.
         is_leader: says whether this replica is the one that sends.
         clock: the present, aware.
+
+    Attributes:
+        attempts: how many attempts of this process came to what.
+        backlog: what is owed, as of a few seconds ago; empty where another replica sends.
     """
 
     def __init__(
         self,
         queue: DeliveryQueue,
-        transports: Mapping[SubscriberKind, Transport],
+        transports: Mapping[SubscriberKind, Callable[[], Transport]],
         is_leader: Callable[[], bool],
         clock: Callable[[], datetime],
     ) -> None:
@@ -54,24 +73,27 @@ class Dispatcher:
         self._is_leader = is_leader
         self._now = clock
         self._is_ready = False
+        self._news = asyncio.Event()
+        self._counted_at: datetime | None = None
+        self.attempts: Counter[tuple[SubscriberKind, AttemptOutcome]] = Counter(
+            {(kind, outcome): 0 for kind in transports for outcome in AttemptOutcome}
+        )
+        self.backlog: Mapping[SubscriberKind, Backlog] = {}
 
     async def run(self) -> None:
         """Send messages until cancelled."""
-        async with AsyncExitStack() as stack:
-            for transport in self._transports.values():
-                await stack.enter_async_context(transport)
-            tasks: dict[str, asyncio.Task[None]] = {}
-            try:
-                while self._transports or not self._is_ready:
-                    try:
-                        await self._look(tasks)
-                    except (StoreUnavailable, LeaseLost) as error:
-                        _log.warning("deliveries.behind", problem=str(error))
-                    except Exception:
-                        _log.exception("deliveries.failed")
-                    await asyncio.sleep(_LOOK_SECONDS)
-            finally:
-                await _end(list(tasks.values()))
+        tasks: dict[str, asyncio.Task[None]] = {}
+        try:
+            while self._transports or not self._is_ready:
+                try:
+                    await self._look(tasks)
+                except (StoreUnavailable, LeaseLost) as error:
+                    _log.warning("deliveries.behind", problem=str(error))
+                except Exception:
+                    _log.exception("deliveries.failed")
+                await asyncio.sleep(_LOOK_SECONDS)
+        finally:
+            await _end(list(tasks.values()))
 
     async def _look(self, tasks: dict[str, asyncio.Task[None]]) -> None:
         """Write down what is owed, and give each subscriber a task of its own."""
@@ -81,20 +103,36 @@ class Dispatcher:
                 await self._queue.switch_mails(self._now())
                 self._is_ready = True
             while await self._queue.is_behind() and await self._queue.enqueue(self._now()):
-                pass
+                self._news.set()
+                self._news = asyncio.Event()
             known = {one.webhook_id: one for one in await self._queue.subscribers()}
+            await self._count_backlog()
+        else:
+            self.backlog, self._counted_at = {}, None
         gone = [name for name, task in tasks.items() if name not in known or task.done()]
         await _end([tasks.pop(name) for name in gone])
         for name, subscriber in known.items():
             if name not in tasks:
                 tasks[name] = asyncio.create_task(self._serve(subscriber))
 
+    async def _count_backlog(self) -> None:
+        now = self._now()
+        if self._counted_at is None or now - self._counted_at >= _COUNTED_EVERY:
+            self.backlog, self._counted_at = await self._queue.backlog(), now
+
     async def _serve(self, subscriber: Webhook) -> None:
+        async with self._transports[subscriber.kind]() as transport:
+            await self._send(subscriber, transport)
+
+    async def _send(self, subscriber: Webhook, transport: Transport) -> None:
         failures = 0
         while True:
-            due = await self._queue.due(subscriber.webhook_id, self._now(), _AT_ONCE)
+            news = self._news
+            # Whoever does not answer is not asked for each of ten thousand jobs.
+            limit = 1 if failures else _AT_ONCE
+            due = await self._queue.due(subscriber.webhook_id, self._now(), limit)
             replies = await asyncio.gather(
-                *(self._attempt(subscriber, *message) for message in due)
+                *(self._attempt(subscriber, transport, *message) for message in due)
             )
             if any(reply.is_gone for reply in replies):
                 _log.warning("webhook.disabled", webhook=subscriber.webhook_id)
@@ -103,22 +141,27 @@ class Dispatcher:
             is_away = bool(due) and all(reply.problem and not reply.is_final for reply in replies)
             failures = failures + 1 if is_away else 0
             if is_away:
-                # Whoever does not answer is not asked for each of ten thousand jobs.
                 await asyncio.sleep(min(2.0**failures, _LONGEST_REST_SECONDS))
             elif not due:
-                await asyncio.sleep(_LOOK_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), _IDLE_SECONDS)
 
-    async def _attempt(self, subscriber: Webhook, delivery: Delivery, event: Event) -> Reply:
+    async def _attempt(
+        self, subscriber: Webhook, transport: Transport, delivery: Delivery, event: Event
+    ) -> Reply:
         """Send a message once, and write down what came of it."""
-        reply = await self._transports[subscriber.kind].deliver(subscriber, event, self._now())
+        reply = await transport.deliver(subscriber, event, self._now())
         at, attempts = self._now(), delivery.attempts + 1
-        status, again = DeliveryStatus.DELIVERED, None
+        status, outcome, again = DeliveryStatus.DELIVERED, AttemptOutcome.DELIVERED, None
         if reply.problem is not None:
             if not reply.is_final:
                 again = next_attempt(attempts, event.at, at, reply.pause)
-            status = DeliveryStatus.FAILED if again is None else DeliveryStatus.PENDING
+            if again is None:
+                status, outcome = DeliveryStatus.FAILED, AttemptOutcome.GIVEN_UP
+            else:
+                status, outcome = DeliveryStatus.PENDING, AttemptOutcome.FAILED
             _log.warning(
-                "delivery.given_up" if again is None else "delivery.failed",
+                f"delivery.{outcome}",
                 kind=subscriber.kind.value,
                 subscriber=subscriber.webhook_id,
                 event_number=event.number,
@@ -136,6 +179,7 @@ class Dispatcher:
             next_attempt_at=again,
         )
         await self._queue.note(noted)
+        self.attempts[subscriber.kind, outcome] += 1
         return reply
 
 

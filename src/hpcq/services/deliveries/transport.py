@@ -31,7 +31,7 @@ class Reply:
 
 
 class Transport(Protocol):
-    """Sends messages to the subscribers of one kind; it is open while it is entered."""
+    """Sends messages to one subscriber; it is open while it is entered."""
 
     async def deliver(self, subscriber: Webhook, event: Event, at: datetime) -> Reply:
         """Send the message of an event once.

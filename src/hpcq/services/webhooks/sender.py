@@ -79,16 +79,18 @@ def _forbidden(host: str) -> str:
 class WebhookSender:
     """An HTTP client that follows no redirect, knows no proxy, and looks at each address.
 
+    One for each receiver: with every request the library looks at each connection of its pool.
+
     Args:
         networks: where messages may go.
+        tls: the authorities that are trusted; None for the system's.
     """
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, networks: Networks, tls: ssl.SSLContext | None = None) -> None:
         self._pool = httpcore.AsyncConnectionPool(
             # That of the system, where sites add their own authorities.
-            ssl_context=ssl.create_default_context(),
-            max_connections=100,
-            max_keepalive_connections=20,
+            ssl_context=tls or ssl.create_default_context(),
+            max_connections=None,
             keepalive_expiry=30.0,
             network_backend=_AllowedNetwork(networks),
         )
