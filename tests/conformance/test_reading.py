@@ -49,6 +49,7 @@ EXTENSION_FIELDS = {
     "stderrPath",
     "arrayJobId",
     "arrayTaskId",
+    "tasks",
     "dependsOn",
     "asOf",
     "stale",

@@ -61,7 +61,12 @@ def _documented(struct: type[Struct], **replaced: Any) -> Any:
 
 
 ResourceUsage = _documented(wire.ResourceUsage)
-Job = _documented(wire.Job, resource_usage=ResourceUsage, efficiency=_documented(wire.Efficiency))
+Job = _documented(
+    wire.Job,
+    resource_usage=ResourceUsage,
+    efficiency=_documented(wire.Efficiency),
+    tasks=_documented(wire.TaskCounts),
+)
 JOB_EXAMPLE: dict[str, JsonValue] = {
     wire_name(name): (field.examples or [None])[0] for name, field in Job.model_fields.items()
 }

@@ -28,6 +28,7 @@ __all__ = [
     "QueuePoint",
     "QueueUsage",
     "ResourceUsage",
+    "TaskCounts",
     "decode",
 ]
 
@@ -52,6 +53,13 @@ class Efficiency(msgspec.Struct, rename="camel"):
 
     cpu: float | None = None
     memory: float | None = None
+
+
+class TaskCounts(msgspec.Struct, rename="camel"):
+    """The number of an array's tasks, by their states."""
+
+    total: int
+    by_state: dict[str, int]
 
 
 class JobData(msgspec.Struct, rename="camel"):
@@ -93,6 +101,7 @@ class JobData(msgspec.Struct, rename="camel"):
     stderr_path: str | None = None
     array_job_id: str | None = None
     array_task_id: int | None = None
+    tasks: TaskCounts | None = None
     depends_on: list[str] | None = None
     elapsed: int | None = None
     as_of: datetime | None = None

@@ -1,18 +1,20 @@
 """Arrays: what the tasks of one say of the whole, and how some of them are named together."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
 from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import NativeId, Observation, Usage
+from hpcq.domain.jobs import JobRecord, NativeId, Observation, Usage
 from hpcq.domain.states import JobState
 
 __all__ = [
     "MOST_TASKS_NAMED",
     "TASKS_PATTERN",
     "TASK_VARIABLE",
+    "count_tasks",
     "is_whole_array",
     "ranges_of",
     "read_tasks",
@@ -29,6 +31,7 @@ MOST_TASKS_NAMED = 10_000
 """So many tasks can be named in one request."""
 
 _T = TypeVar("_T")
+_Figure = TypeVar("_Figure", int, float)
 
 _MOST_NAMED = 8
 
@@ -86,6 +89,27 @@ def tasks_by_array(observations: Iterable[Observation]) -> dict[NativeId, list[O
     return tasks
 
 
+def count_tasks(array: JobRecord, known: Mapping[JobState, int]) -> Mapping[JobState, int] | None:
+    """Return how many tasks of an array are in each state; None where nothing is known of any.
+
+    A task that no answer of the scheduler has told apart is where its array is, as long as that
+    tells: it waits with the others, or is ``DONE`` with them. Else it is ``UNDETERMINED``.
+
+    Args:
+        array: the whole.
+        known: how many of its tasks are known to be in each state.
+    """
+    counts = Counter(known)
+    waiting = 0 if array.seen is None else array.seen.waiting_tasks or 0
+    asked = None if array.spec is None else array.spec.array
+    unknown = waiting if asked is None else max(0, len(asked.tasks) - counts.total())
+    state, waiting = array.state, min(waiting, unknown)
+    counts[state if state.is_queued else JobState.QUEUED] += waiting
+    tells = state.is_queued or state is JobState.DONE or (state.is_final and not known)
+    counts[state if tells else JobState.UNDETERMINED] += unknown - waiting
+    return +counts or None
+
+
 def summarize_array(native_id: NativeId, tasks: Sequence[Observation]) -> Observation:
     """Return one observation that stands for all tasks of an array.
 
@@ -134,6 +158,7 @@ def summarize_array(native_id: NativeId, tasks: Sequence[Observation]) -> Observ
         depends_on=first.depends_on,
         submission_key=first.submission_key,
         is_array=True,
+        waiting_tasks=_sum(task.waiting_tasks for task in tasks),
     )
 
 
@@ -197,6 +222,6 @@ def _usage(tasks: Sequence[Observation]) -> Usage | None:
     )
 
 
-def _sum(figures: Iterable[float | None]) -> float | None:
+def _sum(figures: Iterable[_Figure | None]) -> _Figure | None:
     known = [figure for figure in figures if figure is not None]
     return sum(known) if known else None

@@ -27,6 +27,7 @@ __all__ = [
 # and what a job that is not at its end, or waits to be started (again), cannot have.
 _OF_ONE_SIGHT = frozenset(
     {"native_state", "native_reason", "stage", "start_estimate", "state_reason", "reason_code"}
+    | {"waiting_tasks"}
 )
 _OF_THE_END = frozenset({"end_time", "exit_code", "exit_signal", "failure_kind"})
 _OF_A_RUN = frozenset({"start_time", "hosts", "usage"})

@@ -223,6 +223,7 @@ class Observation:
             carries its array's.
         is_keyless: whether the answer would have shown the mark, so that it surely has none.
         is_array: True for a whole array or heterogeneous job.
+        waiting_tasks: of a whole array, how many of its tasks wait that are not told apart.
     """
 
     native_id: NativeId
@@ -259,6 +260,7 @@ class Observation:
     submission_key: SubmissionKey | None = None
     is_keyless: bool = False
     is_array: bool | None = None
+    waiting_tasks: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

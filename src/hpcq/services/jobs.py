@@ -31,6 +31,7 @@ from hpcq.services.job_updates import JobUpdater
 from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobEntry, JobTable
 from hpcq.services.listing.publisher import JobPublisher
+from hpcq.services.listing.stored_entries import entries_of
 from hpcq.services.listing.wire import WireFormat, request_name
 from hpcq.services.mail.recipients import take_over_mails
 from hpcq.services.mail.settings import MailSettings
@@ -211,7 +212,7 @@ class JobService:
         entry = self.table.entry(parsed)
         if entry is None:
             found = await self._find_elsewhere(parsed, is_array=is_array)
-            entry = JobEntry(found, self.wire)
+            (entry,) = await entries_of([found], self.store, self.wire)
         else:
             self.usage.mark_viewed(entry.record.uid)
         if is_array and not entry.record.is_array:

@@ -96,6 +96,8 @@ def _row(transaction: Transaction, record: JobRecord) -> dict[str, Any]:
         "change": transaction.change,
         "document": encode(record),
         "belongs_to": record.belongs_to,
+        "array_uid": record.parent_uid and str(record.parent_uid),
+        "task_state": record.parent_uid and str(record.state),
     }
 
 

@@ -17,6 +17,7 @@ from hpcq.domain.events import Event, EventDraft, EventKind
 from hpcq.domain.job_filter import JobFilter, JobOrder, SortKey
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Usage
 from hpcq.domain.sampling import Sample
+from hpcq.domain.states import JobState
 from hpcq.domain.submission import IdempotencyKey
 from hpcq.domain.units import from_epoch
 from hpcq.storage.database import Database, Transaction
@@ -220,6 +221,40 @@ class JobStore:
             ]
 
         return await self._database.read(read)
+
+    async def task_states(self, arrays: Sequence[JobUid]) -> dict[JobUid, dict[JobUid, JobState]]:
+        """Return the state of each task of these arrays, which were submitted here."""
+
+        def read(
+            connection: sa.Connection, deployment: int
+        ) -> dict[JobUid, dict[JobUid, JobState]]:
+            states: dict[JobUid, dict[JobUid, JobState]] = {}
+            for batch in batches([str(uid) for uid in arrays]):
+                query = sa.select(jobs.c.array_uid, jobs.c.uid, jobs.c.task_state)
+                for array, task, state in connection.execute(
+                    query.where(jobs.c.array_uid.in_(batch))
+                ):
+                    states.setdefault(JobUid(array), {})[JobUid(task)] = JobState(state)
+            return states
+
+        return await self._database.read(read) if arrays else {}
+
+    async def task_counts(self, arrays: Sequence[JobUid]) -> dict[JobUid, dict[JobState, int]]:
+        """Return how many tasks of each of these arrays, which were submitted here, are where."""
+
+        def read(connection: sa.Connection, deployment: int) -> dict[JobUid, dict[JobState, int]]:
+            counts: dict[JobUid, dict[JobState, int]] = {}
+            for batch in batches([str(uid) for uid in arrays]):
+                query = (
+                    sa.select(jobs.c.array_uid, jobs.c.task_state, sa.func.count())
+                    .where(jobs.c.array_uid.in_(batch))
+                    .group_by(jobs.c.array_uid, jobs.c.task_state)
+                )
+                for array, state, count in connection.execute(query):
+                    counts.setdefault(JobUid(array), {})[JobState(state)] = count
+            return counts
+
+        return await self._database.read(read) if arrays else {}
 
     async def by_native_id(self, native_id: NativeId) -> JobRecord | None:
         """Return the newest record to which the scheduler gave this id, or None."""

@@ -20,7 +20,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest migration. A database that is there needs no migrating, nor the library for it."""
 
 metadata = sa.MetaData()
@@ -74,6 +74,8 @@ jobs = sa.Table(
     sa.Column("change", _BIG, nullable=False, comment="the transaction that wrote it last"),
     sa.Column("document", sa.LargeBinary, nullable=False, comment="the JobRecord, as JSON"),
     sa.Column("belongs_to", sa.String, comment="the user whose job it is"),
+    sa.Column("array_uid", sa.String(36), comment="of a task: its array, submitted here"),
+    sa.Column("task_state", sa.String, comment="of a task: its state"),
     sa.Index("jobs_by_native_id", "deployment_id", "native_id", "created_at"),
     sa.Index("jobs_by_state", "deployment_id", "is_settled", "is_removed", "changed_at", "uid"),
     sa.Index("jobs_by_change", "deployment_id", "change"),
@@ -94,6 +96,15 @@ sa.Index(
     jobs.c.changed_at,
     sqlite_where=_of_others,
     postgresql_where=_of_others,
+)
+
+_are_tasks = jobs.c.array_uid.is_not(None)
+sa.Index(
+    "jobs_by_array",
+    jobs.c.array_uid,
+    jobs.c.task_state,
+    sqlite_where=_are_tasks,
+    postgresql_where=_are_tasks,
 )
 
 FINISHED_BY = (

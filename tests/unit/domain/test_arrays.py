@@ -5,9 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcq.domain.arrays import MOST_TASKS_NAMED, ranges_of, read_tasks, summarize_array
+from hpcq.domain.arrays import (
+    MOST_TASKS_NAMED,
+    count_tasks,
+    ranges_of,
+    read_tasks,
+    summarize_array,
+)
 from hpcq.domain.errors import InvalidSpec
-from hpcq.domain.jobs import NativeId, Observation, Usage
+from hpcq.domain.jobs import ArrayRange, JobRecord, JobSpec, JobUid, NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState
 
 S = JobState
@@ -133,3 +139,60 @@ def test_ranges_of_reads_back_the_same(numbers: set[int]) -> None:
     ranges = ranges_of(numbers)
     assert read_tasks(",".join(ranges)) == sorted(numbers)
     assert len(ranges) == sum(number - 1 not in numbers for number in numbers)
+
+
+def array(state: JobState, *, asked: int | None = 20, waiting: int | None = None) -> JobRecord:
+    tasks = None if asked is None else ArrayRange(first=1, last=asked)
+    spec = JobSpec(name="study", working_directory="/", script_file="/x", array=tasks)
+    seen = Observation(native_id=ARRAY, state=state, is_array=True, waiting_tasks=waiting)
+    return JobRecord(
+        uid=JobUid.new(),
+        native_id=ARRAY,
+        spec=spec,
+        seen=seen,
+        state=state,
+        created_at=T0,
+        state_changed_at=T0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "known", "counts"),
+    [
+        (S.QUEUED, {}, {S.QUEUED: 20}),
+        (S.QUEUED_HELD, {}, {S.QUEUED_HELD: 20}),
+        (S.QUEUED, {S.FAILED: 2}, {S.FAILED: 2, S.QUEUED: 18}),
+        (S.RUNNING, {S.RUNNING: 3, S.QUEUED: 17}, {S.RUNNING: 3, S.QUEUED: 17}),
+        (S.RUNNING, {S.RUNNING: 3, S.QUEUED: 12}, {S.RUNNING: 3, S.QUEUED: 12, S.UNDETERMINED: 5}),
+        (S.RUNNING, {}, {S.UNDETERMINED: 20}),
+        (S.DONE, {S.DONE: 19}, {S.DONE: 20}),
+        (S.FAILED, {S.DONE: 18, S.FAILED: 1}, {S.DONE: 18, S.FAILED: 1, S.UNDETERMINED: 1}),
+        (S.FAILED, {}, {S.FAILED: 20}),
+    ],
+)
+def test_count_tasks_those_too_that_nobody_has_seen(
+    state: JobState, known: dict[JobState, int], counts: dict[JobState, int]
+) -> None:
+    assert count_tasks(array(state), known) == counts
+
+
+@pytest.mark.parametrize(
+    ("state", "asked", "known", "counts"),
+    [
+        (S.RUNNING, 5000, {S.RUNNING: 2, S.DONE: 98}, {S.RUNNING: 2, S.DONE: 98, S.QUEUED: 4900}),
+        (S.QUEUED_HELD, 5000, {}, {S.QUEUED_HELD: 5000}),
+        (S.RUNNING, 4950, {S.RUNNING: 100}, {S.RUNNING: 100, S.QUEUED: 4850}),
+        (S.RUNNING, None, {S.RUNNING: 2}, {S.RUNNING: 2, S.QUEUED: 4900}),
+    ],
+)
+def test_count_tasks_that_are_not_told_apart(
+    state: JobState,
+    asked: int | None,
+    known: dict[JobState, int],
+    counts: dict[JobState, int],
+) -> None:
+    assert count_tasks(array(state, asked=asked, waiting=4900), known) == counts
+
+
+def test_count_tasks_nothing_known() -> None:
+    assert count_tasks(array(S.RUNNING, asked=None), {}) is None

@@ -1,6 +1,7 @@
 """Tasks of arrays that came through this service are jobs of ours, to their end and after it."""
 
 import asyncio
+import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -15,6 +16,7 @@ from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import ArrayRange, JobRecord, NativeId, Observation
 from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import FailureKind, JobState
+from hpcq.services.listing.job_table import Freshness
 
 pytestmark = pytest.mark.anyio
 
@@ -275,3 +277,81 @@ async def test_cancel_tasks_with_one_command_where_there_is_one(world: World) ->
     assert commands == [(array.native_id, {1: tasks[0].native_id, 3: tasks[2].native_id})]
     assert world.scheduler.cancelled == []
     assert world.job(tasks[2].native_id).cancel_requested_at is not None
+
+
+async def _counts(world: World, job_id: str) -> dict[str, int] | None:
+    """Return the counts of an array, as its JSON tells them and without zeros."""
+    entry = await world.jobs.find(UNASKED, job_id)
+    told = json.loads(entry.json(Freshness(world.clock(), stale=False)))["tasks"]
+    if told is None:
+        return None
+    assert told["total"] == sum(told["byState"].values())
+    assert told["byState"].keys() == set(JobState)
+    return {state: count for state, count in told["byState"].items() if count}
+
+
+async def test_counts_follow_the_tasks(world: World) -> None:
+    array = await world.submit(array=ArrayRange(first=1, last=3))
+    assert await _counts(world, array.uid) == {"QUEUED": 3}
+    tasks = [_task(world, array, n, state=JobState.QUEUED) for n in (1, 2, 3)]
+    _show(world, *tasks)
+    await world.tick(5)
+    version = world.table.listing.version
+    world.scheduler.run(tasks[0].native_id)
+    await world.tick(5)
+    assert await _counts(world, array.uid) == {"RUNNING": 1, "QUEUED": 2}
+    assert world.table.listing.version != version
+    world.scheduler.end(tasks[0].native_id, accounted=False)
+    await world.tick(5)
+    assert await _counts(world, array.uid) == {"UNDETERMINED": 1, "QUEUED": 2}
+    world.scheduler.account(tasks[0].native_id)
+    await world.tick(60)
+    assert await _counts(world, array.uid) == {"DONE": 1, "QUEUED": 2}
+    assert await _counts(world, tasks[0].native_id) is None
+
+
+async def test_counts_keep_tasks_that_ended_long_ago(world: World) -> None:
+    array = await world.submit(array=ArrayRange(first=1, last=2))
+    tasks = [_task(world, array, number) for number in (1, 2)]
+    _show(world, *tasks)
+    await world.tick(5)
+    world.scheduler.end(tasks[0].native_id, exit_code=0)
+    await world.tick(5)
+    await world.tick(2 * 86_400)
+    assert array.uid.of_task(1) not in world.table.entries
+    for _ in range(2):
+        assert await _counts(world, array.uid) == {"DONE": 1, "RUNNING": 1}
+        await world.restart()
+    world.scheduler.accounting[NativeId(str(array.native_id))].append(
+        summarize_array(NativeId(str(array.native_id)), [tasks[0], tasks[1]])
+    )
+    world.scheduler.lose(NativeId(str(array.native_id)))
+    world.scheduler.end(tasks[1].native_id, state=JobState.FAILED, exit_code=1)
+    await world.tick(5)
+    await world.tick(60)
+    await world.jobs.cancel(UNASKED, tasks[1].native_id)
+    await world.tick(2 * 86_400)
+    assert await _counts(world, array.uid) == {"DONE": 1, "FAILED": 1}
+
+
+async def test_counts_of_a_foreign_array_are_those_of_the_queue(world: World) -> None:
+    foreign = world.scheduler.enqueue(is_array=True)
+    first, second = (
+        world.scheduler.enqueue(array_job_id=foreign, array_task_id=number) for number in (1, 2)
+    )
+    world.scheduler.run(first)
+    await world.tick(5)
+    assert await _counts(world, foreign) == {"RUNNING": 1, "QUEUED": 1}
+    world.scheduler.lose(first)
+    await world.tick(5)
+    assert await _counts(world, foreign) == {"QUEUED": 1}
+    world.scheduler.lose(foreign)
+    world.scheduler.lose(second)
+    await world.tick(5)
+    assert not world.table._arrays._states
+
+
+async def test_counts_of_no_array(world: World) -> None:
+    alone = await world.submit()
+    await world.tick(5)
+    assert await _counts(world, alone.uid) is None

@@ -188,6 +188,9 @@ async def test_a_database_of_the_release_before_is_filled(database: Place) -> No
         )
         for table in ("finished_jobs", "queue_samples", "deliveries", "webhooks"):
             await execute(store, f"DROP TABLE {table}")
+        await execute(store, "DROP INDEX jobs_by_array")
+        for column in ("array_uid", "task_state"):
+            await execute(store, f"ALTER TABLE jobs DROP COLUMN {column}")
         await execute(store, "UPDATE alembic_version SET version_num = '0004'")
     async with opened(database.url) as store:
         assert await found(store) == [2, 1]

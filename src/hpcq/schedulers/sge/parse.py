@@ -107,7 +107,7 @@ def _observations(number: NativeId, fields: dict[str, str]) -> tuple[Observation
         return (seen,)
     told_apart = _told_apart(tasks)
     if told_apart is None:
-        return (replace(seen, is_array=True),)
+        return (replace(seen, is_array=True, waiting_tasks=_count(tasks)),)
     return tuple(
         replace(
             seen,
@@ -121,17 +121,24 @@ def _observations(number: NativeId, fields: dict[str, str]) -> tuple[Observation
 
 def _told_apart(tasks: str) -> list[int] | None:
     """Return the numbers in ``3-6:1,9``; None when they are too many, or cut off (``1,2,...``)."""
-    numbers: list[int] = []
-    for part in tasks.split(","):
-        match = _TASKS.fullmatch(part)
-        if match is None:
-            return None
-        first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1) or 1
-        some = range(first, last + 1, step)
-        if len(numbers) + len(some) > _TASKS_TOLD_APART:
-            return None
-        numbers += some
-    return numbers
+    ranges = _ranges(tasks)
+    if ranges is None or sum(map(len, ranges)) > _TASKS_TOLD_APART:
+        return None
+    return [number for some in ranges for number in some]
+
+
+def _count(tasks: str) -> int | None:
+    """Return how many tasks a text names; None when it is cut off."""
+    ranges = _ranges(tasks)
+    return None if ranges is None else sum(map(len, ranges))
+
+
+def _ranges(tasks: str) -> list[range] | None:
+    matches = [_TASKS.fullmatch(part) for part in tasks.split(",")]
+    found = [match for match in matches if match is not None]
+    if len(found) < len(matches):
+        return None
+    return [range(int(m[1]), int(m[2] or m[1]) + 1, int(m[3] or 1) or 1) for m in found]
 
 
 def with_arrays(observations: Sequence[Observation]) -> list[Observation]:

@@ -9,16 +9,18 @@ import hashlib
 import secrets
 import zlib
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from operator import attrgetter
 
 from hpcq.domain import identity, job_changes
+from hpcq.domain.arrays import count_tasks
 from hpcq.domain.job_filter import JobFacts, facts_of
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId
 from hpcq.domain.states import JobState, JobStatus
+from hpcq.services.listing.array_index import ArrayIndex, name_of
 from hpcq.services.listing.wire import WireFormat
 
 __all__ = [
@@ -58,10 +60,18 @@ class JobEntry:
 
     Attributes:
         is_over: whether it was submitted here and nothing more is asked about it.
+        tasks: of an array, how many of its tasks are in each state.
     """
 
-    def __init__(self, record: JobRecord, wire: WireFormat, change: str | None = None) -> None:
+    def __init__(
+        self,
+        record: JobRecord,
+        wire: WireFormat,
+        change: str | None = None,
+        tasks: Mapping[JobState, int] | None = None,
+    ) -> None:
         self.record = record
+        self.tasks = tasks
         self._change = change
         # Every poll passes all entries by.
         self.is_over = record.submitted_here and record.is_settled
@@ -75,7 +85,10 @@ class JobEntry:
     @property
     def version(self) -> str:
         """A word that no other version of any job has."""
-        return self._change or f"{self.record.uid}:{self.record.revision}"
+        if self._change is not None:
+            return self._change
+        tasks = "" if self.tasks is None else sorted(self.tasks.items())
+        return f"{self.record.uid}:{self.record.revision}:{tasks}"
 
     @cached_property
     def facts(self) -> JobFacts:
@@ -91,11 +104,11 @@ class JobEntry:
 
     @cached_property
     def _stable_json(self) -> bytes:
-        return self._wire.encode_stable(self.record, usage=True)
+        return self._wire.encode_stable(self.record, usage=True, tasks=self.tasks)
 
     @cached_property
     def _stable_json_without_usage(self) -> bytes:
-        return self._wire.encode_stable(self.record, usage=False)
+        return self._wire.encode_stable(self.record, usage=False, tasks=self.tasks)
 
     def json(self, freshness: Freshness, *, usage: bool = True) -> bytes:
         """Return the job's JSON; with ``usage``, ``resourceUsage`` is filled in."""
@@ -256,6 +269,7 @@ class JobTable(JobIndex):
         self.shadowed: set[JobUid] = set()
         self.open_jobs: Counter[JobState] = Counter()
         self._open_jobs_of: Counter[str] = Counter()
+        self._arrays = ArrayIndex()
 
     @property
     def version(self) -> str:
@@ -298,15 +312,23 @@ class JobTable(JobIndex):
 
     def tasks_of(self, array: JobRecord) -> dict[int, JobRecord]:
         """Return the tasks of an array that the table shows, by their numbers."""
-        found: dict[int, JobRecord] = {}
-        for record in self.records():
-            seen = record.seen
-            if seen is None or seen.array_task_id is None:
-                continue
-            is_ours = record.parent_uid == array.uid
-            if is_ours or (not record.submitted_here and seen.array_job_id == array.native_id):
-                found[seen.array_task_id] = record
-        return found
+        name = name_of(array)
+        uids = () if name is None else self._arrays.tasks_of(name)
+        records = [self.entries[uid].record for uid in uids if uid in self.entries]
+        return {
+            record.seen.array_task_id: record
+            for record in records
+            if record.seen is not None and record.seen.array_task_id is not None
+        }
+
+    def remember_tasks(self, states: Mapping[JobUid, Mapping[JobUid, JobState]]) -> None:
+        """Take in the states of tasks that the table has no room for.
+
+        Args:
+            states: of the tasks of each of some arrays, which are about to enter.
+        """
+        for array, tasks in states.items():
+            self._arrays.remember(array, tasks)
 
     def copy(self) -> JobIndex:
         """Return a copy for a thread; 10 to 20 ms for 100,000 jobs."""
@@ -338,6 +360,7 @@ class JobTable(JobIndex):
             self._drop(uid)
         for record in changed:
             self._enter(record)
+        self._count_tasks()
         if complete_since is not None:
             self._complete_since = max(self._complete_since or complete_since, complete_since)
         self.as_of = as_of or self.as_of
@@ -365,6 +388,7 @@ class JobTable(JobIndex):
     def _count_change(self, before: JobRecord | None, after: JobRecord | None) -> None:
         """Count a change for all, and for the user or the two users whose job it is."""
         self._changes += 1
+        self._arrays.note(before, after, self.entries)
         self._count_open(before, -1)
         self._count_open(after, 1)
         was = None if before is None else before.belongs_to
@@ -378,6 +402,20 @@ class JobTable(JobIndex):
         if after is not None and now is not None:
             self._uids_of.setdefault(now, set()).add(after.uid)
             self._note_change(now)
+
+    def _count_tasks(self) -> None:
+        """Show how many tasks in each state the arrays have that changed, or tasks of which did."""
+        for name in self._arrays.pop_changed():
+            entry = self.entry(name)
+            if entry is None or not entry.record.is_array or name_of(entry.record) != name:
+                continue
+            record = entry.record
+            tasks = count_tasks(record, self._arrays.counts(name))
+            if tasks != entry.tasks:
+                self._changes += 1
+                if record.belongs_to is not None:
+                    self._note_change(record.belongs_to)
+                self.entries[record.uid] = JobEntry(record, self._wire, self.version, tasks)
 
     def _count_open(self, record: JobRecord | None, step: int) -> None:
         if record is None or record.is_settled:

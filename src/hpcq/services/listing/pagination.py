@@ -19,6 +19,7 @@ from typing import Annotated
 import msgspec
 
 from hpcq.services.listing.job_table import JobEntry, JobListing, JobTable
+from hpcq.services.listing.stored_entries import entries_of
 from hpcq.services.listing.wire import WireFormat
 from hpcq.storage.jobs import JobStore
 
@@ -167,7 +168,7 @@ class Pagination:
         found = records[:limit]
         known = self._table.entries
         shown = [r for r in found if r.uid not in known and self._wire.is_listed(r)]
-        entries = [JobEntry(record, self._wire) for record in shown]
+        entries = await entries_of(shown, self._store, self._wire)
         following = None
         if len(records) > limit:
             last = found[-1]

@@ -14,6 +14,7 @@ from operator import attrgetter
 from hpcq.domain.job_filter import JobFilter, JobOrder, SortKey
 from hpcq.services.listing.job_table import JobEntry, JobListing, JobTable
 from hpcq.services.listing.pagination import AfterFound, Page, version_of
+from hpcq.services.listing.stored_entries import entries_of
 from hpcq.services.listing.wire import WireFormat
 from hpcq.storage.jobs import JobStore
 
@@ -110,7 +111,7 @@ class JobSearch:
             query.criteria, query.order, after=after, limit=limit, user=query.user
         )
         shown = [r for r in records if r.uid not in self._table.entries and self._wire.is_listed(r)]
-        return [JobEntry(record, self._wire) for record in shown], reached
+        return await entries_of(shown, self._store, self._wire), reached
 
     async def _ascending(self, query: Query) -> Sequence[JobEntry]:
         """Return the jobs in memory that are asked for, the least first; made once for all."""

@@ -9,7 +9,7 @@ the job changes.
 import functools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -29,6 +29,7 @@ __all__ = [
     "Job",
     "ResourceUsage",
     "StableJob",
+    "TaskCounts",
     "Time",
     "WireFormat",
     "keep_fields",
@@ -94,6 +95,15 @@ class Efficiency(msgspec.Struct, frozen=True, rename=wire_name):
     memory: Annotated[
         float | None,
         Field(description="The most memory over the memory limit; null without either."),
+    ]
+
+
+class TaskCounts(msgspec.Struct, frozen=True, rename=wire_name):
+    """The number of an array's tasks, by their states."""
+
+    total: int
+    by_state: Annotated[
+        dict[JobState, int], Field(description="Every state, with the number of its tasks.")
     ]
 
 
@@ -184,6 +194,9 @@ class StableJob(msgspec.Struct, frozen=True, rename=wire_name):
     stderr_path: Annotated[str | None, _field("/home/ana/estudos/pmo-2026-11/pmo-2026-11.e141")]
     array_job_id: Annotated[str | None, _field(None)]
     array_task_id: Annotated[int | None, _field(None)]
+    tasks: Annotated[
+        TaskCounts | None, _field(None, "Of an array; null for any other job, and for a task.")
+    ]
     depends_on: Annotated[tuple[str, ...] | None, _field(None)]
 
 
@@ -243,14 +256,17 @@ class WireFormat:
         """Return a time as it stands in a body."""
         return format_local_time(moment) if self.is_original else format_time(moment)
 
-    def encode_stable(self, record: JobRecord, *, usage: bool) -> bytes:
+    def encode_stable(
+        self, record: JobRecord, *, usage: bool, tasks: Mapping[JobState, int] | None = None
+    ) -> bytes:
         """Return a job's JSON object up to, and with, the comma before ``elapsed``.
 
         Args:
             record: the job.
             usage: whether ``resourceUsage`` is filled in.
+            tasks: of an array, how many of its tasks are in each state.
         """
-        job = self._job(record, usage=usage)
+        job = self._job(record, usage=usage, tasks=tasks)
         try:
             body = _encoder.encode(job)
         except (UnicodeEncodeError, OverflowError):
@@ -295,7 +311,9 @@ class WireFormat:
         )
         return _encoder.encode([usage for usage in written if usage is not None])
 
-    def _job(self, record: JobRecord, *, usage: bool) -> StableJob:
+    def _job(
+        self, record: JobRecord, *, usage: bool, tasks: Mapping[JobState, int] | None = None
+    ) -> StableJob:
         spec = record.spec or _NOTHING_ASKED
         seen = record.seen or _unseen(record)
         start_time = seen.start_time
@@ -342,6 +360,7 @@ class WireFormat:
             stderr_path=output_path(record, "stderr"),
             array_job_id=seen.array_job_id,
             array_task_id=seen.array_task_id,
+            tasks=None if tasks is None else _task_counts(tasks),
             depends_on=seen.depends_on or tuple(job.native_id for job in spec.depends_on) or None,
         )
 
@@ -394,6 +413,10 @@ def _volatile_of_waiting(is_original: bool, as_of: datetime | None, stale: bool)
 def _unseen(record: JobRecord) -> Observation:
     """Return an empty observation, for a job that the scheduler has not shown yet."""
     return Observation(native_id=record.native_id or NativeId("0"), state=record.state)
+
+
+def _task_counts(tasks: Mapping[JobState, int]) -> TaskCounts:
+    return TaskCounts(sum(tasks.values()), {state: tasks.get(state, 0) for state in JobState})
 
 
 def _efficiency(record: JobRecord) -> Efficiency | None:

@@ -154,8 +154,16 @@ class Monitor:
         horizon = self._now() - self._listed_for
         # One more: when it leaves, it is known that there are others.
         remembered = await self._store.open_or_recent(horizon, self._listed_at_most + 1)
-        self._table.apply(remembered, as_of=news.as_of)
+        await self._show_stored(remembered, news.as_of)
         return news.change
+
+    async def _show_stored(
+        self, records: Sequence[JobRecord], as_of: datetime | None = None
+    ) -> None:
+        """Show records of the store, arrays with those of their tasks that stay there."""
+        arrays = [record.uid for record in records if record.is_array]
+        self._table.remember_tasks(await self._store.task_states(arrays))
+        self._table.apply(records, as_of=as_of)
 
     def wake(self) -> None:
         """Ask the scheduler again soon, instead of after the interval."""
@@ -334,7 +342,7 @@ class Monitor:
         uids = {seen.submission_key.uid for seen in listing.observations if seen.submission_key}
         forgotten = [uid for uid in uids if uid not in entries]
         if forgotten:
-            self._table.apply(await self._store.by_uids(forgotten))
+            await self._show_stored(await self._store.by_uids(forgotten))
 
     def _believed(
         self, last: dict[NativeId, Observation], began: float

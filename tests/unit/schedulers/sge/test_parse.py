@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -65,6 +66,17 @@ def test_array_is_listed_once_besides_its_tasks() -> None:
     assert jobs["38"].state is JobState.QUEUED_HELD
     whole = jobs["39"]
     assert (whole.is_array, whole.array_job_id, whole.array_task_id) == (True, None, None)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "waiting"), [("1-5000:1", 5000), ("1-4001:2,7", 2002), ("1,2,...", None)]
+)
+def test_array_counts_tasks_that_are_not_told_apart(tasks: str, waiting: int | None) -> None:
+    document = recorded("qstat_xml_mixed").stdout.decode()
+    changed = re.sub("<tasks>[^<]*</tasks>", f"<tasks>{tasks}</tasks>", document)
+    listing = parse_qstat_xml(changed.encode())
+    whole = next(seen for seen in listing.observations if seen.native_id == "38")
+    assert (whole.is_array, whole.waiting_tasks) == (True, waiting)
 
 
 @pytest.mark.parametrize(

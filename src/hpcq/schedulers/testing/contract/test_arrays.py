@@ -38,6 +38,13 @@ def _tasks(jobs: Jobs, array: str) -> dict[int, Json]:
     return {job["arrayTaskId"]: job for job in tasks if job["arrayJobId"] == array}
 
 
+def _counts(job: Json) -> dict[str, int]:
+    """Return how many tasks an array has in each state, without zeros."""
+    counts = {state: count for state, count in job["tasks"]["byState"].items() if count}
+    assert job["tasks"]["total"] == sum(counts.values())
+    return counts
+
+
 def _listed_with_its_tasks(jobs: Jobs, array: str, numbers: Set[int] = TASKS) -> None:
     """Wait until the queue was asked after the array was submitted."""
     jobs.wait(array, lambda _: _tasks(jobs, array).keys() == numbers)
@@ -62,7 +69,9 @@ def test_an_array_is_a_job_and_so_is_each_of_its_tasks(
     found = _tasks(jobs, array)
     assert found.keys() == TASKS
     assert jobs.listed(f"?arrayJobId={array}").keys() == {job["jobId"] for job in found.values()}
-    assert jobs.read(array)["arrayJobId"] is None
+    whole = jobs.wait(array, lambda job: _counts(job) == {"RUNNING": 3})
+    assert (whole["arrayJobId"], whole["arrayTaskId"]) == (None, None)
+    assert {job["tasks"] for job in found.values()} == {None}
     assert {job["jobId"] for job in found.values()} == {
         _id(backend, array, number) for number in TASKS
     }
@@ -77,6 +86,8 @@ def test_an_array_is_a_job_and_so_is_each_of_its_tasks(
         5: ("DONE", 0),
     }
     assert sorted(_printed(study)) == [1, 3, 5]
+    whole = jobs.wait(array, lambda job: _counts(job) == {"DONE": 2, "FAILED": 1})
+    assert jobs.over(array)["tasks"] == whole["tasks"]
 
 
 def test_as_many_tasks_run_at_a_time_as_were_allowed(
@@ -137,7 +148,11 @@ def test_some_tasks_of_an_array_are_ended_together(
         5: "RUNNING",
         7: "START_REQUESTED",
     }
-    assert jobs.running(array)
+    whole = jobs.wait(array, lambda job: "UNDETERMINED" not in _counts(job))
+    assert (whole["status"], _counts(whole)) == (
+        "RUNNING",
+        {"FAILED": 3, "RUNNING": 1, "QUEUED": 1},
+    )
 
 
 def test_tasks_that_no_listing_has_shown_yet_are_ended(
