@@ -2,4 +2,4 @@
 
 from hpcq.cli.main import app
 
-app()
+app(prog_name="hpcq")

@@ -5,22 +5,22 @@ import re
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from hpcq.auth.tokens import create_token
-from hpcq.config import SettingsError, deployment_of, load_settings
+from hpcq.cli.commands import command
+from hpcq.cli.texts import translated as _
 from hpcq.domain.errors import StoreUnavailable
 from hpcq.domain.principals import Role, Scope
 from hpcq.domain.units import format_time, now
-from hpcq.storage.database import Database
-from hpcq.storage.tokens import TokenStore
-from hpcq.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    from hpcq.storage.tokens import TokenStore
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Make, list and revoke tokens.", no_args_is_help=True)
+app = typer.Typer(help=_("Make, list and revoke tokens."), no_args_is_help=True)
 
 _T = TypeVar("_T")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
@@ -28,24 +28,29 @@ _LIFETIME = re.compile(r"([1-9][0-9]{0,5})([hdw])")
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
-@app.command()
+@command(app)
 def create(
-    user: Annotated[str, typer.Option(help="The name that jobs, logs and events show.")],
-    role: Annotated[Role, typer.Option(help="What its bearer may do.")] = Role.USER,
+    user: Annotated[str, typer.Option(help=_("The name that jobs, logs and events show."))],
+    role: Annotated[Role, typer.Option(help=_("What its bearer may do."))] = Role.USER,
     expires: Annotated[
-        str | None, typer.Option(help="Its lifetime: hours, days or weeks, as 12h, 90d, 4w.")
+        str | None, typer.Option(help=_("Its lifetime: hours, days or weeks, as 12h, 90d, 4w."))
     ] = None,
     scope: Annotated[
-        list[Scope] | None, typer.Option(help="Narrow it to this; may be given again.")
+        list[Scope] | None, typer.Option(help=_("Narrow it to this; may be given again."))
     ] = None,
 ) -> None:
     """Make a token and print it. It is shown this once: the records hold only its hash."""
     if _USER.fullmatch(user) is None:
-        raise typer.BadParameter(f"{user!r} is not a name of letters, digits and . _ @ -")
+        raise typer.BadParameter(
+            _("{name} is not a name of letters, digits and . _ @ -").format(name=repr(user))
+        )
+    # Imported here because the other commands do without the service.
+    from hpcq.auth.tokens import create_token
+
     lifetime = None if expires is None else _lifetime(expires)
     scopes = frozenset(scope) if scope else None
 
-    async def make(store: TokenStore) -> str:
+    async def make(store: "TokenStore") -> str:
         at = now()
         expires_at = None if lifetime is None else at + lifetime
         return await create_token(
@@ -55,7 +60,7 @@ def create(
     typer.echo(_with_store(make))
 
 
-@app.command("list")
+@command(app, "list")
 def list_tokens() -> None:
     """List all tokens: id, user, role, scopes, when it was made, and until when it is good."""
     for token in _with_store(lambda store: store.all()):
@@ -71,24 +76,33 @@ def list_tokens() -> None:
         typer.echo("\t".join((*cells, until)))
 
 
-@app.command()
-def revoke(token_id: Annotated[str, typer.Argument(help="As `hpcq token list` shows it.")]) -> None:
+@command(app)
+def revoke(
+    token_id: Annotated[str, typer.Argument(help=_("As `hpcq token list` shows it."))],
+) -> None:
     """Make a token worthless. A running service notices within 5 s."""
     if not _with_store(lambda store: store.revoke(token_id, now())):
-        typer.echo(f"There is no token {token_id!r}; `hpcq token list` shows all.", err=True)
+        words = _("There is no token {token}; `hpcq token list` shows all.")
+        typer.echo(words.format(token=repr(token_id)), err=True)
         raise typer.Exit(1)
-    typer.echo(f"The token {token_id} is worthless now.")
+    typer.echo(_("The token {token} is worthless now.").format(token=token_id))
 
 
 def _lifetime(text: str) -> timedelta:
     found = _LIFETIME.fullmatch(text)
     if found is None:
-        raise typer.BadParameter(f"{text!r} is not a lifetime such as 12h, 90d or 4w")
+        raise typer.BadParameter(
+            _("{text} is not a lifetime such as 12h, 90d or 4w").format(text=repr(text))
+        )
     return int(found[1]) * _UNITS[found[2]]
 
 
-def _with_store(do: Callable[[TokenStore], Awaitable[_T]]) -> _T:
+def _with_store(do: Callable[["TokenStore"], Awaitable[_T]]) -> _T:
     """Return what a function does with the tokens of the service whose settings are here."""
+    from hpcq.config import SettingsError, deployment_of, load_settings
+    from hpcq.storage.database import Database
+    from hpcq.storage.tokens import TokenStore
+    from hpcq.telemetry import configure_logging
 
     async def work() -> _T:
         database = Database(settings.store_url, deployment_of(settings), beside_the_service=True)

@@ -36,6 +36,8 @@ __all__ = ["AsyncClient", "AsyncJob", "AsyncOutput"]
 # Before the next comment, so that a wait ends when its time is over.
 _BOUNDED_SILENCE_SECONDS = 10.0
 _POLL_SECONDS = 5.0
+# Without anything for so long, all that happened was told.
+_PAST_SECONDS = 1.0
 _SHORT_PAUSE_SECONDS = 0.5
 _PAGE = 500
 # Made while the module is loaded: threads that meet a type first at the same time end the process.
@@ -142,14 +144,18 @@ class AsyncJob(JobData, dict=True):
         """Return what the job used over time: samples, the oldest first."""
         return await self._connection.read(f"{self._path}/usage", _samples)
 
-    def events(self, types: Sequence[str] = (), after: int | None = None) -> AsyncIterator[Event]:
+    def events(
+        self, types: Sequence[str] = (), after: int | None = None, *, follow: bool = True
+    ) -> AsyncIterator[Event]:
         """Follow what happens to the job, from its first event until it is over.
 
         Args:
             types: the types of events; all if empty.
             after: the id of an event, to go on behind it.
+            follow: False ends with what has happened so far.
         """
-        return self._connection.follow_events(f"{self._path}/events", types, after, {})
+        silence = None if follow else _PAST_SECONDS
+        return self._connection.follow_events(f"{self._path}/events", types, after, {}, silence)
 
     def output(self, stream: str = "stdout") -> "AsyncOutput":
         """Return what the job writes to ``stdout`` or ``stderr``, to read or to follow."""
@@ -365,6 +371,8 @@ class AsyncClient:
         self,
         types: Sequence[str] = (),
         after: int | None = None,
+        *,
+        follow: bool = True,
         **filters: Unpack[JobFilters],
     ) -> AsyncIterator[Event]:
         """Follow what happens to all jobs, without an end.
@@ -374,6 +382,8 @@ class AsyncClient:
         Args:
             types: the types of events; all if empty.
             after: the id of an event, to go on behind it; 0 for all that are kept.
+            follow: False ends with what has happened so far.
             filters: a job has to fit all of them.
         """
-        return self._connection.follow_events("/events", types, after, query_of(filters))
+        silence = None if follow else _PAST_SECONDS
+        return self._connection.follow_events("/events", types, after, query_of(filters), silence)

@@ -109,7 +109,12 @@ class AsyncConnection:
         return decode(await self.request("GET", path, query=query), decoder)
 
     async def follow_events(
-        self, path: str, types: Sequence[str], after: int | None, query: Mapping[str, str]
+        self,
+        path: str,
+        types: Sequence[str],
+        after: int | None,
+        query: Mapping[str, str],
+        silence: float | None = None,
     ) -> AsyncIterator[Event]:
         """Yield the events of jobs, as `follow` does.
 
@@ -118,16 +123,21 @@ class AsyncConnection:
             types: the types of events; all if empty.
             after: the id of the event to go on behind.
             query: more parameters.
+            silence: ends it when nothing comes for so many seconds.
         """
         given = query if not types else {**query, "type": ",".join(types)}
         last = None if after is None else str(after)
-        async for event in self.follow(path, given, last):
+        async for event in self.follow(path, given, last, silence):
             told = _event.decode(event.data)
             told.id, told.type, told.data = int(event.id), event.event, json.loads(event.data)
             yield told
 
     async def follow(
-        self, path: str, query: Mapping[str, str], last: str | None = None
+        self,
+        path: str,
+        query: Mapping[str, str],
+        last: str | None = None,
+        silence: float | None = None,
     ) -> AsyncIterator[ServerSentEvent]:
         """Yield the events of a stream, and connect again when it is cut, until 204 answers.
 
@@ -135,11 +145,12 @@ class AsyncConnection:
             path: of the stream.
             query: its parameters.
             last: the id of the event to go on behind.
+            silence: ends it when nothing comes for so many seconds.
         """
         patience = Patience(self._patience)
         while True:
             try:
-                async with self.connect(path, query, last) as source:
+                async with self.connect(path, query, last, silence or SILENCE_SECONDS) as source:
                     if source is None:
                         return
                     patience = Patience(self._patience)
@@ -148,6 +159,8 @@ class AsyncConnection:
                         yield event
                 raise Unreachable(f"The stream {path} of {self._url} was cut off.")
             except ClientError as error:
+                if silence is not None and isinstance(error.__cause__, httpx.ReadTimeout):
+                    return
                 await asyncio.sleep(patience.pause_after(error))
 
     @asynccontextmanager

@@ -106,7 +106,12 @@ class Connection:
         return decode(self.request("GET", path, query=query), decoder)
 
     def follow_events(
-        self, path: str, types: Sequence[str], after: int | None, query: Mapping[str, str]
+        self,
+        path: str,
+        types: Sequence[str],
+        after: int | None,
+        query: Mapping[str, str],
+        silence: float | None = None,
     ) -> Iterator[Event]:
         """Yield the events of jobs, as `follow` does.
 
@@ -115,16 +120,21 @@ class Connection:
             types: the types of events; all if empty.
             after: the id of the event to go on behind.
             query: more parameters.
+            silence: ends it when nothing comes for so many seconds.
         """
         given = query if not types else {**query, "type": ",".join(types)}
         last = None if after is None else str(after)
-        for event in self.follow(path, given, last):
+        for event in self.follow(path, given, last, silence):
             told = _event.decode(event.data)
             told.id, told.type, told.data = int(event.id), event.event, json.loads(event.data)
             yield told
 
     def follow(
-        self, path: str, query: Mapping[str, str], last: str | None = None
+        self,
+        path: str,
+        query: Mapping[str, str],
+        last: str | None = None,
+        silence: float | None = None,
     ) -> Iterator[ServerSentEvent]:
         """Yield the events of a stream, and connect again when it is cut, until 204 answers.
 
@@ -132,11 +142,12 @@ class Connection:
             path: of the stream.
             query: its parameters.
             last: the id of the event to go on behind.
+            silence: ends it when nothing comes for so many seconds.
         """
         patience = Patience(self._patience)
         while True:
             try:
-                with self.connect(path, query, last) as source:
+                with self.connect(path, query, last, silence or SILENCE_SECONDS) as source:
                     if source is None:
                         return
                     patience = Patience(self._patience)
@@ -145,6 +156,8 @@ class Connection:
                         yield event
                 raise Unreachable(f"The stream {path} of {self._url} was cut off.")
             except ClientError as error:
+                if silence is not None and isinstance(error.__cause__, httpx.ReadTimeout):
+                    return
                 time.sleep(patience.pause_after(error))
 
     @contextmanager

@@ -1,0 +1,320 @@
+"""The commands about jobs: list, show, act, read their output, wait for them."""
+
+import getpass
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC
+from typing import Annotated
+
+import typer
+from rich.live import Live
+
+from hpcq.cli.commands import (
+    JobId,
+    JobIds,
+    Json,
+    command,
+    complain_of,
+    fail,
+    quick_client,
+)
+from hpcq.cli.screen import (
+    Cell,
+    duration,
+    gigabytes,
+    local_time,
+    out,
+    print_fields,
+    print_json,
+    print_json_line,
+    print_table,
+    sparkline,
+    state,
+    table_of,
+)
+from hpcq.cli.texts import reason
+from hpcq.cli.texts import translated as _
+from hpcq.cli.waiting import exit_status, wait_for
+from hpcq.client import Client, Job
+from hpcq.client.answers import ResourceUsage
+from hpcq.client.errors import ClientError
+
+__all__ = ["add_to"]
+
+_WATCH_SECONDS = 2.0
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to an application."""
+    for function in (ls, show, rm, hold, release, suspend, resume, requeue, signal, logs, wait):
+        command(app)(function)
+    command(app, "usage")(show_usage)
+
+
+def ls(
+    mine: Annotated[bool, typer.Option("--mine", "-m", help=_("Only your own jobs."))] = False,
+    active: Annotated[
+        bool, typer.Option("--active", "-a", help=_("Only jobs that are not over."))
+    ] = False,
+    states: Annotated[
+        list[str] | None, typer.Option("--state", "-s", help=_("Only jobs in this state."))
+    ] = None,
+    owner: Annotated[
+        list[str] | None, typer.Option("--owner", "-u", help=_("Only jobs of this account."))
+    ] = None,
+    queue: Annotated[
+        list[str] | None, typer.Option("--queue", "-q", help=_("Only jobs in this queue."))
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help=_("Only jobs with this name; * is any text."))
+    ] = None,
+    program: Annotated[
+        str | None, typer.Option("--program", help=_("Only jobs that run this program."))
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option("--text", "-t", help=_("Only jobs with this in the name, directory or id.")),
+    ] = None,
+    archived: Annotated[
+        bool, typer.Option("--archived", help=_("Also jobs that ended long ago."))
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help=_("Show it anew every two seconds."))
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List jobs, your own first."""
+    if watch and (as_json or not out.is_terminal):
+        fail(_("--watch needs a terminal; a script can follow `hpcq events`."))
+    me = getpass.getuser()
+    with quick_client() as client:
+
+        def listed() -> list[Job]:
+            found = client.jobs(
+                archived=archived or None,
+                state=states or None,
+                owner=[me] if mine else owner or None,
+                queue=queue or None,
+                name=name,
+                program=program,
+                text=text,
+                active=active or None,
+            )
+            return sorted(found, key=lambda job: me not in (job.owner, job.submitted_by))
+
+        if as_json:
+            print_json(listed())
+        elif watch:
+            with Live(console=out, screen=True, auto_refresh=False) as live:
+                while True:
+                    live.update(table_of(_headers(), map(_row, listed())), refresh=True)
+                    time.sleep(_WATCH_SECONDS)
+        else:
+            print_table(_headers(), map(_row, listed()))
+
+
+def _headers() -> Sequence[str]:
+    words = (_("job"), _("state"), _("name"), _("owner"), _("queue"), _("slots"), _("elapsed"))
+    return (*words, _("remark"))
+
+
+def _row(job: Job) -> Sequence[Cell]:
+    return (
+        job.id,
+        state(job.state),
+        job.name or "",
+        job.owner or "",
+        job.queue or "",
+        "" if job.reserved_slots is None else str(job.reserved_slots),
+        duration(job.elapsed),
+        reason(job.reason_code, job.explanation),
+    )
+
+
+def show(job_id: JobId, as_json: Json = False) -> None:
+    """Show all that is known of a job."""
+    with quick_client() as client:
+        job = client.job(job_id)
+    if as_json:
+        print_json(job)
+    else:
+        print_fields(_fields(job))
+
+
+def _fields(job: Job) -> Iterable[tuple[str, Cell]]:
+    usage, efficiency = job.resource_usage, job.efficiency
+    known: tuple[tuple[str, Cell | None], ...] = (
+        (_("job"), job.job_id),
+        (_("uid"), job.uid),
+        (_("name"), job.name),
+        (_("state"), state(job.state)),
+        (_("remark"), reason(job.reason_code, job.explanation)),
+        (_("scheduler's words"), job.native_reason),
+        (_("exit code"), None if job.exit_code is None else str(job.exit_code)),
+        (_("signal"), None if job.exit_signal is None else str(job.exit_signal)),
+        (_("owner"), job.owner),
+        (_("queue"), job.queue),
+        (_("account"), job.account),
+        (_("slots"), None if job.reserved_slots is None else str(job.reserved_slots)),
+        (_("hosts"), ", ".join(job.hosts or ())),
+        (_("time limit"), duration(job.wall_time_limit)),
+        (_("memory limit"), gigabytes(job.memory_limit)),
+        (_("submitted"), local_time(job.submit_time)),
+        (_("expected start"), local_time(job.start_estimate)),
+        (_("started"), local_time(job.start_time)),
+        (_("ended"), local_time(job.end_time)),
+        (_("elapsed"), duration(job.elapsed)),
+        (_("CPU time"), None if usage is None else duration(usage.cpu_seconds)),
+        (_("most memory"), None if usage is None else gigabytes(usage.max_total_memory)),
+        (_("CPU efficiency"), None if efficiency is None else _percent(efficiency.cpu)),
+        (_("memory efficiency"), None if efficiency is None else _percent(efficiency.memory)),
+        (_("directory"), job.working_directory),
+        (_("script"), job.script_file),
+        (_("arguments"), " ".join(job.args or ())),
+        (_("depends on"), ", ".join(job.depends_on or ())),
+        (_("output"), job.stdout_path),
+        (_("errors"), job.stderr_path),
+    )
+    return ((name, value) for name, value in known if value)
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{share:.0%}"
+
+
+def rm(job_ids: JobIds, as_json: Json = False) -> None:
+    """End jobs, or take ended ones off the listing."""
+    _each(job_ids, Job.delete, as_json)
+
+
+def hold(job_ids: JobIds, as_json: Json = False) -> None:
+    """Keep queued jobs from starting."""
+    _each(job_ids, Job.hold, as_json)
+
+
+def release(job_ids: JobIds, as_json: Json = False) -> None:
+    """Let held jobs start."""
+    _each(job_ids, Job.release, as_json)
+
+
+def suspend(job_ids: JobIds, as_json: Json = False) -> None:
+    """Stop the processes of running jobs."""
+    _each(job_ids, Job.suspend, as_json)
+
+
+def resume(job_ids: JobIds, as_json: Json = False) -> None:
+    """Let suspended jobs go on."""
+    _each(job_ids, Job.resume, as_json)
+
+
+def requeue(job_ids: JobIds, as_json: Json = False) -> None:
+    """End running jobs and put them back into the queue."""
+    _each(job_ids, Job.requeue, as_json)
+
+
+def signal(
+    name: Annotated[str, typer.Argument(metavar="SIGNAL", help=_("Its name: USR1."))],
+    job_ids: JobIds,
+    as_json: Json = False,
+) -> None:
+    """Send a signal to running jobs."""
+    _each(job_ids, lambda job: job.signal(name.upper().removeprefix("SIG")), as_json)
+
+
+def _each(job_ids: Sequence[str], act: Callable[[Job], None], as_json: bool) -> None:
+    """Do something to each job; exit with the status of the last that failed."""
+    status = 0
+    done = []
+    with quick_client() as client:
+        for job_id in job_ids:
+            try:
+                job = client.job(job_id)
+                act(job)
+                done.append(job.refresh())
+            except ClientError as error:
+                status = complain_of(error)
+    if as_json:
+        print_json(done)
+    else:
+        print_table(_headers(), map(_row, done))
+    raise typer.Exit(status)
+
+
+def logs(
+    job_id: JobId,
+    follows: Annotated[
+        bool, typer.Option("--follow", "-f", help=_("Go on until the job is over."))
+    ] = False,
+    errors: Annotated[
+        bool, typer.Option("--stderr", "-e", help=_("The standard error, not the output."))
+    ] = False,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", min=1, help=_("Only the last lines."))
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print what a job wrote."""
+    with Client() as client:
+        output = client.job(job_id).output("stderr" if errors else "stdout")
+        if follows and as_json:
+            for text in output.follow(tail):
+                print_json_line({"text": text})
+        elif follows:
+            for text in output.follow(tail):
+                print(text, end="", flush=True)
+        elif as_json:
+            print_json({"text": output.text(tail)})
+        else:
+            sys.stdout.buffer.write(output.read(tail))
+
+
+def wait(
+    job_ids: JobIds,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0, help=_("Give up after so many seconds."))
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Wait until jobs are over, and exit as the first of them that failed."""
+    until = None if timeout is None else time.monotonic() + timeout
+    with Client() as client:
+        jobs = []
+        for job_id in job_ids:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            jobs.append(wait_for(client.job(job_id), left))
+    if as_json:
+        print_json(jobs)
+    raise typer.Exit(next(filter(None, map(exit_status, jobs)), 0))
+
+
+def show_usage(job_id: JobId, as_json: Json = False) -> None:
+    """Show what a job used over time."""
+    with quick_client() as client:
+        job = client.job(job_id)
+        samples = job.usage()
+    if as_json:
+        print_json(samples)
+        return
+    if not out.is_terminal:
+        for sample in samples:
+            figures = (sample.cpu_seconds, sample.instant_total_memory, sample.max_total_memory)
+            print(sample.time_instant.astimezone(UTC).isoformat(), *figures, sep="\t")
+        return
+    print_fields(_charts(job, samples))
+
+
+def _charts(job: Job, samples: Sequence[ResourceUsage]) -> Iterable[tuple[str, Cell]]:
+    rates = [
+        (after.cpu_seconds - before.cpu_seconds)
+        / max(1e-3, (after.time_instant - before.time_instant).total_seconds())
+        for before, after in itertools.pairwise(samples)
+    ]
+    yield _("CPUs in use"), f"{sparkline(rates)} {max(rates, default=0.0):.1f}"
+    memory = [sample.instant_total_memory for sample in samples]
+    yield _("memory"), f"{sparkline(memory)} {gigabytes(max(memory, default=0.0))}"
+    if job.resource_usage is not None:
+        yield _("CPU time"), duration(job.resource_usage.cpu_seconds)
+        yield _("most memory"), gigabytes(job.resource_usage.max_total_memory)
+    yield _("elapsed"), duration(job.elapsed)

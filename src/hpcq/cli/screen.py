@@ -1,0 +1,145 @@
+"""The forms of output: tables and colours on a terminal, plain lines in a pipe, JSON on request."""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = [
+    "complain",
+    "duration",
+    "gigabytes",
+    "leave_quietly",
+    "local_time",
+    "out",
+    "plain",
+    "print_fields",
+    "print_json",
+    "print_json_line",
+    "print_table",
+    "sign_of_life",
+    "sparkline",
+    "state",
+    "table_of",
+]
+
+Cell = str | Text
+
+out = Console(highlight=False, soft_wrap=False)
+_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+_encoder = msgspec.json.Encoder()
+_COLOURS = {
+    "RUNNING": "green",
+    "QUEUED": "yellow",
+    "REQUEUED": "yellow",
+    "QUEUED_HELD": "magenta",
+    "REQUEUED_HELD": "magenta",
+    "SUSPENDED": "magenta",
+    "DONE": "dim",
+    "FAILED": "red",
+}
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def complain(sentence: str) -> None:
+    """Print a sentence on standard error."""
+    _errors.print(Text(plain(sentence), style="red" if _errors.is_terminal else ""))
+
+
+def plain(text: str) -> str:
+    """Return text without characters that would steer a terminal or break a line."""
+    return "".join(one if one.isprintable() else "\ufffd" for one in text)
+
+
+def print_json(answer: Any) -> None:
+    """Print an answer as JSON."""
+    print(msgspec.json.format(_encoder.encode(answer), indent=2).decode())
+
+
+def print_json_line(answer: Any) -> None:
+    """Print an answer as JSON on one line, at once."""
+    print(_encoder.encode(answer).decode(), flush=True)
+
+
+def table_of(headers: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
+    """Return a table for a terminal; its last column takes what the width leaves."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in headers[:-1]:
+        table.add_column(header.upper(), no_wrap=True)
+    table.add_column(headers[-1].upper(), overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) if isinstance(cell, str) else cell for cell in row))
+    return table
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Print rows: a table with headers on a terminal, lines without them in a pipe."""
+    if out.is_terminal:
+        out.print(table_of(headers, rows))
+        return
+    for row in rows:
+        print("\t".join(plain(str(cell)) for cell in row))
+
+
+def print_fields(fields: Iterable[tuple[str, Cell]]) -> None:
+    """Print names and values, one pair a line."""
+    if not out.is_terminal:
+        print_table((), fields)
+        return
+    grid = Table.grid(padding=(0, 2))
+    for name, value in fields:
+        grid.add_row(Text(name, "bold"), Text(plain(value)) if isinstance(value, str) else value)
+    out.print(grid)
+
+
+def state(word: str) -> Text:
+    """Return a job's state in its colour."""
+    return Text(plain(word), _COLOURS.get(word, ""))
+
+
+def local_time(moment: datetime | None) -> str:
+    """Return a time as the user's clock shows it; empty if it is unknown."""
+    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration as ``1-02:03:04``; empty if it is unknown."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return (
+        f"{days}-{hours:02}:{minutes:02}:{rest:02}" if days else f"{hours}:{minutes:02}:{rest:02}"
+    )
+
+
+def gigabytes(figure: float | None) -> str:
+    """Return a figure in GB; empty if it is unknown."""
+    return "" if figure is None else f"{figure:.3g} GB"
+
+
+def sparkline(figures: Sequence[float], width: int = 60) -> str:
+    """Return a line of bars from zero to the greatest figure, at most so many."""
+    step = max(1, -(-len(figures) // width))
+    groups = [figures[begin : begin + step] for begin in range(0, len(figures), step)]
+    means = [sum(group) / len(group) for group in groups]
+    top = max(means, default=0.0) or 1.0
+    return "".join(_BARS[round((len(_BARS) - 1) * max(0.0, mean) / top)] for mean in means)
+
+
+def sign_of_life(sentence: str) -> AbstractContextManager[object]:
+    """Show a sentence on standard error while something is waited for, if it is a terminal."""
+    return _errors.status(Text(plain(sentence))) if _errors.is_terminal else nullcontext()
+
+
+def leave_quietly() -> None:
+    """Let nothing more be written to a pipe that nobody reads, at the end of the process either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

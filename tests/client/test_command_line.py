@@ -1,0 +1,234 @@
+"""The command line against a live service, in a pipe and in a terminal."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.client.terminal import HPCQ, CommandLine, unstyled
+
+from hpcq.client import Client
+from hpcq.schedulers.testing.jobs import Study
+from hpcq.schedulers.testing.service import ROOT_PATH, Service
+from hpcq.schedulers.testing.waiting import until
+
+
+@pytest.fixture
+def hpcq(service: Service, client: Client, study: Study) -> Iterator[CommandLine]:
+    """The command, in the working directory of a study; its jobs are ended with the test."""
+    study.script("echo began $*\necho trouble >&2\nexit ${CODE:-0}\n")
+    yield CommandLine(study.directory, {"HPCQ_URL": f"{service.url}{ROOT_PATH}"})
+
+
+def test_submit_in_a_pipe_prints_the_id(hpcq: CommandLine, client: Client) -> None:
+    job_id = hpcq.run("submit", "-N", "nov", "-e", "CODE=0", "study.sh", "a", "-n", "--b c").strip()
+    job = client.job(job_id).wait()
+    assert (job.name, job.args) == ("nov", ["a", "-n", "--b c"])
+    assert job.output().text() == "began a -n --b c\n"
+    assert job.working_directory == str(hpcq.folder)
+
+
+def test_submit_follows_and_exits_as_the_job(hpcq: CommandLine) -> None:
+    assert hpcq.run("submit", "--follow", "-e", "CODE=7", "study.sh", "a", status=7) == "began a\n"
+    ended = json.loads(hpcq.run("submit", "--wait", "--json", "study.sh"))
+    assert (ended["state"], ended["exitCode"]) == ("DONE", 0)
+
+
+def test_submit_of_all_fields_is_understood(hpcq: CommandLine, client: Client) -> None:
+    words = ["--hold", "-n", "2", "-q", "local", "-t", "1:30:00", "-m", "0.5", "-C", "/tmp"]
+    words += ["-F", "exclusive=true", "--key", "one"]
+    first = hpcq.run("submit", *words, "study.sh")
+    assert hpcq.run("submit", *words, "study.sh") == first
+    job = client.job(first.strip())
+    assert (job.reserved_slots, job.queue, job.wall_time_limit) == (2, "local", 5400)
+    assert (job.memory_limit, job.working_directory) == (0.5, "/tmp")
+
+
+def test_dry_run(hpcq: CommandLine, client: Client) -> None:
+    plan = json.loads(hpcq.run("submit", "--dry-run", "--json", "study.sh", "a"))
+    assert plan["argv"][-1] == "a"
+    assert "command\t" in hpcq.run("submit", "--dry-run", "study.sh", "a")
+    assert list(client.jobs(working_directory=str(hpcq.folder))) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["submit"], "Name a script"),
+        (["submit", "--program", "NEWAVE", "study.sh"], "Name a script"),
+        (["submit", "-e", "CODE", "study.sh"], "--env takes NAME=VALUE"),
+        (["submit", "-t", "long", "study.sh"], "--time takes seconds"),
+        (["submit", "--array", "12", "study.sh"], "--array takes FIRST-LAST"),
+        (["ls", "--watch"], "--watch needs a terminal"),
+    ],
+)
+def test_wrong_command_lines(hpcq: CommandLine, words: list[str], said: str) -> None:
+    done = hpcq.done(*words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_refusals_are_one_sentence_and_a_status(hpcq: CommandLine, tmp_path: Path) -> None:
+    unknown = hpcq.done("show", "99999999")
+    assert (unknown.exit_code, unknown.stdout) == (1, "")
+    assert unknown.stderr == "There is no job '99999999' in this cluster.\n"
+    refused = hpcq.done("submit", "-C", "/nowhere/at/all", "study.sh")
+    assert refused.exit_code == 1
+    assert "'/nowhere/at/all'" in refused.stderr
+    alone = CommandLine(tmp_path, {"HPCQ_URL": "http://127.0.0.1:9"}).done("ls")
+    assert (alone.exit_code, alone.stdout) == (3, "")
+    assert alone.stderr.startswith("The service at http://127.0.0.1:9 cannot be reached")
+
+
+def test_listing_in_a_pipe(hpcq: CommandLine, client: Client) -> None:
+    job_id = hpcq.run("submit", "--hold", "-N", "held name", "study.sh").strip()
+    (line,) = hpcq.run("ls", "-s", "QUEUED_HELD", "-m", "-a").splitlines()
+    cells = line.split("\t")
+    assert cells[:3] == [job_id, "QUEUED_HELD", "held name"]
+    assert len(cells) == 8
+    (told,) = json.loads(hpcq.run("ls", "--json", "--name", "held*"))
+    assert (told["jobId"], told["state"]) == (job_id, "QUEUED_HELD")
+    assert hpcq.run("ls", "--owner", "nobody-at-all") == ""
+
+
+def test_show(hpcq: CommandLine) -> None:
+    job_id = hpcq.run("submit", "--hold", "study.sh", "a").strip()
+    told = dict(line.split("\t", 1) for line in hpcq.run("show", job_id).splitlines())
+    assert (told["job"], told["state"], told["arguments"]) == (job_id, "QUEUED_HELD", "a")
+    assert json.loads(hpcq.run("show", "--json", job_id))["jobId"] == job_id
+
+
+def test_actions(hpcq: CommandLine, client: Client) -> None:
+    job_id = hpcq.run("submit", "study.sh", "--hold").strip()
+    client.job(job_id).wait()
+    held = hpcq.run("submit", "--hold", "/bin/sleep", "100").strip()
+    assert "\tQUEUED_HELD\t" in hpcq.run("hold", held)
+    hpcq.run("release", held)
+    until(lambda: client.job(held).status == "RUNNING")
+    (ended,) = json.loads(hpcq.run("rm", "--json", held))
+    assert ended["jobId"] == held
+    assert client.job(held).wait().failure_kind == "CANCELLED"
+    both = hpcq.done("hold", job_id, "99999999")
+    assert (both.exit_code, both.stdout) == (1, "")
+    assert len(both.stderr.splitlines()) == 2
+
+
+def test_logs(hpcq: CommandLine) -> None:
+    job_id = hpcq.run("submit", "study.sh", "a").strip()
+    assert hpcq.run("logs", "-f", job_id) == "began a\n"
+    assert hpcq.run("logs", job_id) == "began a\n"
+    assert hpcq.run("logs", "--stderr", job_id) == "trouble\n"
+    assert json.loads(hpcq.run("logs", "--json", job_id)) == {"text": "began a\n"}
+    assert json.loads(hpcq.run("logs", "-f", "--json", job_id)) == {"text": "began a\n"}
+
+
+def test_wait_exits_as_the_job(hpcq: CommandLine) -> None:
+    good = hpcq.run("submit", "study.sh").strip()
+    bad = hpcq.run("submit", "-e", "CODE=9", "study.sh").strip()
+    killed = hpcq.run("submit", "/bin/sh", "-c", "kill -9 $$").strip()
+    assert hpcq.run("wait", good) == ""
+    assert hpcq.run("wait", good, bad, killed, status=9) == ""
+    assert hpcq.run("wait", killed, status=137) == ""
+    held = hpcq.run("submit", "--hold", "study.sh").strip()
+    late = hpcq.done("wait", "--timeout", "0.2", held)
+    assert (late.exit_code, late.stderr) == (124, f"The job {held} is not over yet.\n")
+    (told,) = json.loads(hpcq.run("wait", "--json", good))
+    assert told["state"] == "DONE"
+
+
+def test_usage(hpcq: CommandLine, client: Client) -> None:
+    job_id = hpcq.run("submit", "/bin/sh", "-c", "while :; do :; done").strip()
+    until(lambda: len(client.job(job_id).usage()) > 2)
+    lines = hpcq.run("usage", job_id).splitlines()
+    assert all(len(line.split("\t")) == 4 for line in lines)
+    assert len(json.loads(hpcq.run("usage", "--json", job_id))) >= len(lines)
+    shown, status = hpcq.in_terminal("usage", job_id)
+    assert status == 0
+    assert "█" in shown
+
+
+def test_events(hpcq: CommandLine) -> None:
+    job_id = hpcq.run("submit", "--wait", "study.sh").strip()
+    told = [json.loads(line) for line in hpcq.run("events", "--json", job_id).splitlines()]
+    assert told[0]["type"] == "job.submitted"
+    followed = hpcq.run("events", "-f", "-t", "job.state", job_id).splitlines()
+    assert followed[-1].split("\t")[2:] == ["job.state", job_id, "DONE"]
+    everything = hpcq.run("events").splitlines()
+    assert followed[-1] in everything
+
+
+def test_site(hpcq: CommandLine) -> None:
+    assert hpcq.run("queues").split("\t")[:2] == ["local", "yes"]
+    assert hpcq.run("nodes").split("\t")[1] == "yes"
+    assert hpcq.run("programs") == ""
+    for words in (["queues"], ["nodes"], ["programs"]):
+        assert isinstance(json.loads(hpcq.run(*words, "--json")), list)
+
+
+def test_terminal_has_headers_and_colours(hpcq: CommandLine) -> None:
+    job_id = hpcq.run("submit", "--hold", "study.sh").strip()
+    shown, status = hpcq.in_terminal("ls", "-s", "QUEUED_HELD")
+    assert status == 0
+    header, row = unstyled(shown).splitlines()
+    assert header.split()[:3] == ["JOB", "STATE", "NAME"]
+    assert row.split()[:2] == [job_id, "QUEUED_HELD"]
+    assert "\x1b[35mQUEUED_HELD" in shown
+    plain, _ = replace(hpcq, variables={**hpcq.variables, "NO_COLOR": "1"}).in_terminal("ls")
+    assert "\x1b[3" not in plain
+
+
+def test_terminal_waits_with_a_sign_of_life(hpcq: CommandLine) -> None:
+    held = hpcq.run("submit", "--hold", "study.sh").strip()
+    shown, status = hpcq.in_terminal("wait", held, until="Waiting for the job")
+    assert (status, "Ctrl-C" in shown, "Traceback" in shown) == (130, True, False)
+    shown, status = hpcq.in_terminal("submit", "study.sh")
+    assert (status, unstyled(shown).startswith("Submitted: ")) == (0, True)
+
+
+def test_watch_in_a_terminal(hpcq: CommandLine) -> None:
+    hpcq.run("submit", "--hold", "study.sh")
+    shown, status = hpcq.in_terminal("ls", "--watch", until="QUEUED_HELD")
+    assert (status, "Traceback" in shown) == (130, False)
+
+
+def test_names_are_no_markup(hpcq: CommandLine, client: Client) -> None:
+    hpcq.run("submit", "--hold", "-N", "[red]name", "study.sh")
+    shown, _status = hpcq.in_terminal("ls")
+    assert "[red]name" in shown
+
+
+def test_portuguese(hpcq: CommandLine) -> None:
+    portuguese = replace(hpcq, variables={**hpcq.variables, "LANG": "pt_BR.UTF-8"})
+    job_id = hpcq.run("submit", "--hold", "study.sh").strip()
+    shown = portuguese.in_pipe(*HPCQ, "show", job_id).stdout
+    assert "observação\tEspera até que um usuário o libere.\n" in shown
+    assert "Lista os jobs" in portuguese.in_pipe(*HPCQ, "ls", "--help").stdout
+    late = portuguese.in_pipe(*HPCQ, "wait", "--timeout", "0.1", job_id)
+    assert (late.returncode, late.stderr) == (124, f"O job {job_id} ainda não terminou.\n")
+
+
+def test_profile(hpcq: CommandLine) -> None:
+    file = hpcq.folder / ".config" / "hpcq" / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"[here]\nurl = '{hpcq.variables['HPCQ_URL']}'\n")
+    elsewhere = replace(hpcq, variables={"HPCQ_URL": "http://127.0.0.1:9"})
+    assert elsewhere.in_pipe(*HPCQ, "--profile", "here", "queues").stdout.startswith("local\t")
+    unknown = elsewhere.in_pipe(*HPCQ, "--profile", "none", "ls")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert unknown.stderr == f"{file} has no section [none] of texts.\n"
+
+
+def test_a_closed_pipe_is_no_error(hpcq: CommandLine) -> None:
+    hpcq.run("submit", "--hold", "study.sh")
+    done = hpcq.in_pipe("bash", "-c", '"$@" | head -c 1', "-", *HPCQ, "ls", "--json")
+    assert (done.stdout, done.stderr) == ("[", "")
+
+
+def test_completion(hpcq: CommandLine) -> None:
+    held = hpcq.run("submit", "--hold", "study.sh").strip()
+    assert "_hpcq_completion" in hpcq.in_pipe(*HPCQ, "completion", "bash").stdout
+    variables = {"_HPCQ_COMPLETE": "complete_bash", "COMP_WORDS": "hpcq show ", "COMP_CWORD": "2"}
+    completing = replace(hpcq, variables={**hpcq.variables, **variables})
+    assert held in completing.in_pipe(*HPCQ).stdout.split()
