@@ -17,7 +17,7 @@ DOCSTRING = '"""The synchronous {0}, made by ``scripts/sync_client.py`` from ``a
 # In this order: a whole expression before the words in it.
 RULES = (
     (r"\basync (def|with|for)\b", r"\1"),
-    (r"\(await ([\w.]+\([^()]*\))\)", r"\1"),
+    (r"(?<!\w)\(await ([\w.]+\([^()]*\))\)", r"\1"),
     (r"\bawait ", ""),
     (r"\basyncio\.sleep\b", "time.sleep"),
     (r"\bimport asyncio\b", "import time"),

@@ -58,6 +58,10 @@ def test_dry_run(hpcq: CommandLine, client: Client) -> None:
         (["submit"], "Name a script"),
         (["submit", "--program", "NEWAVE", "study.sh"], "Name a script"),
         (["submit", "-e", "CODE", "study.sh"], "--env takes NAME=VALUE"),
+        (["submit", "-F", "args=1", "study.sh"], "without args"),
+        (["submit", "-F", "working_directory=/", "study.sh"], "without working_directory"),
+        (["submit", "-F", "programId=NW0", "study.sh"], "Name a script"),
+        (["change", "1"], "Say what to change"),
         (["submit", "-t", "long", "study.sh"], "--time takes seconds"),
         (["submit", "--array", "12", "study.sh"], "--array takes FIRST-LAST"),
         (["ls", "--watch"], "--watch needs a terminal"),
@@ -113,6 +117,15 @@ def test_actions(hpcq: CommandLine, client: Client) -> None:
     both = hpcq.done("hold", job_id, "99999999")
     assert (both.exit_code, both.stdout) == (1, "")
     assert len(both.stderr.splitlines()) == 2
+
+
+def test_change(hpcq: CommandLine, client: Client) -> None:
+    job_id = hpcq.run("submit", "--hold", "study.sh").strip()
+    changed = hpcq.done("change", "-N", "new", "-t", "2h", job_id)
+    if "name" in client.cluster().capabilities.changes:
+        assert (client.job(job_id).name, client.job(job_id).wall_time_limit) == ("new", 7200)
+    else:
+        assert (changed.exit_code, "cannot" in changed.stderr) == (1, True)
 
 
 def test_logs(hpcq: CommandLine) -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.live import Live
@@ -20,6 +20,7 @@ from hpcq.cli.commands import (
     fail,
     quick_client,
 )
+from hpcq.cli.options import fields_of, seconds_of
 from hpcq.cli.screen import (
     Cell,
     duration,
@@ -48,7 +49,20 @@ _WATCH_SECONDS = 2.0
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to an application."""
-    for function in (ls, show, rm, hold, release, suspend, resume, requeue, signal, logs, wait):
+    for function in (
+        ls,
+        show,
+        rm,
+        change,
+        hold,
+        release,
+        suspend,
+        resume,
+        requeue,
+        signal,
+        logs,
+        wait,
+    ):
         command(app)(function)
     command(app, "usage")(show_usage)
 
@@ -184,9 +198,47 @@ def _percent(share: float | None) -> str | None:
     return None if share is None else f"{share:.0%}"
 
 
-def rm(job_ids: JobIds, as_json: Json = False) -> None:
+def rm(
+    job_ids: JobIds,
+    tasks: Annotated[
+        str | None, typer.Option("--tasks", help=_("Only these tasks of an array: 3-7,9."))
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """End jobs, or take ended ones off the listing."""
-    _each(job_ids, Job.delete, as_json)
+    _each(job_ids, lambda job: job.delete(tasks), as_json)
+
+
+def change(
+    job_ids: JobIds,
+    name: Annotated[str | None, typer.Option("--name", "-N", help=_("The job's name."))] = None,
+    queue: Annotated[str | None, typer.Option("--queue", "-q", help=_("The queue."))] = None,
+    limit: Annotated[
+        str | None, typer.Option("--time", "-t", help=_("The time limit: 90m, 12h, 2d, 1:30:00."))
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option("--memory", "-m", help=_("The memory limit of the job, GB."))
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--field", "-F", help=_("NAME=VALUE, any other field of the API.")),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Change what queued jobs ask for."""
+    given = {
+        "name": name,
+        "queue": queue,
+        "wallTimeLimit": None if limit is None else seconds_of(limit),
+        "memoryLimit": memory,
+    }
+    more: Any = {
+        **{field: value for field, value in given.items() if value is not None},
+        **fields_of(fields),
+    }
+    if not more:
+        fail(_("Say what to change: --name, --queue, --time, --memory or --field."))
+    _each(job_ids, lambda job: job.change(**more), as_json)
 
 
 def hold(job_ids: JobIds, as_json: Json = False) -> None:
@@ -223,7 +275,7 @@ def signal(
     _each(job_ids, lambda job: job.signal(name.upper().removeprefix("SIG")), as_json)
 
 
-def _each(job_ids: Sequence[str], act: Callable[[Job], None], as_json: bool) -> None:
+def _each(job_ids: Sequence[str], act: Callable[[Job], object], as_json: bool) -> None:
     """Do something to each job; exit with the status of the last that failed."""
     status = 0
     done = []

@@ -2,28 +2,23 @@
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from hpcq.cli.commands import Json, command, completing_client, fail
+from hpcq.cli.options import fields_of, pairs_of, seconds_of
 from hpcq.cli.screen import out, plain, print_fields, print_json
 from hpcq.cli.texts import translated as _
 from hpcq.cli.waiting import exit_status, follow, wait_for
 from hpcq.client import Client
 from hpcq.client.answers import Plan, Program
 from hpcq.client.errors import ClientError
-from hpcq.client.questions import Submission
 
 __all__ = ["add_to"]
 
-_CLOCK = re.compile(r"(?:(?P<d>\d+)-)?(?P<h>\d+):(?P<m>\d\d):(?P<s>\d\d)")
-_UNITS = re.compile(r"(?P<number>\d+)(?P<unit>[smhd]?)")
-_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1, "": 1}
 _ARRAY = re.compile(r"(\d+)-(\d+)(?::(\d+))?(?:%(\d+))?")
-_decoder = msgspec.json.Decoder()
 
 
 def add_to(app: typer.Typer) -> None:
@@ -107,26 +102,28 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Submit a script or a program, and print the job's id."""
-    if (script is None) == (program is None):
+    more = fields_of(fields)
+    sources = (script, program, more.get("script"), more.get("programId"))
+    if sum(source is not None for source in sources) != 1:
         fail(_("Name a script, or a program with --program."))
-    given: Submission = {
+    given: Any = {
         "name": name,
         "program": program,
         "version": version,
-        "program_args": _pairs("--arg", program_args),
+        "program_args": pairs_of("--arg", program_args),
         "queue": queue,
-        "wall_time_limit": None if time is None else _seconds(time),
+        "wall_time_limit": None if time is None else seconds_of(time),
         "memory_limit": memory,
-        "environment": _pairs("--env", environment),
+        "environment": pairs_of("--env", environment),
         "depends_on": None if not after else [_dependency(one) for one in after],
         "array": None if array is None else _array(array),
         "hold": hold or None,
+        **more,
     }
-    more: Any = {name: _value(text) for name, text in (_pairs("--field", fields) or {}).items()}
     with Client() as client:
         if dry_run:
             plan = client.plan(
-                script, args or (), slots=slots, working_directory=directory, **given, **more
+                script, args or (), slots=slots, working_directory=directory, **given
             )
             _show_plan(plan, as_json)
             return
@@ -137,7 +134,6 @@ def submit(
             working_directory=directory,
             idempotency_key=key,
             **given,
-            **more,
         )
         if follows or waits:
             job = follow(job) if follows else wait_for(job)
@@ -163,32 +159,6 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
             *((_("variable"), f"{name}={value}") for name, value in plan.environment.items()),
         )
     )
-
-
-def _pairs(option: str, texts: Sequence[str] | None) -> Mapping[str, str] | None:
-    if not texts:
-        return None
-    pairs = [text.partition("=") for text in texts]
-    for name, sign, _value in pairs:
-        if not name or not sign:
-            fail(_("{option} takes NAME=VALUE.").format(option=option))
-    return {name: value for name, _sign, value in pairs}
-
-
-def _value(text: str) -> object:
-    """Return a value as JSON has it; what is no JSON is text."""
-    try:
-        return _decoder.decode(text)
-    except msgspec.DecodeError:
-        return text
-
-
-def _seconds(text: str) -> int:
-    if found := _CLOCK.fullmatch(text):
-        return sum(int(found[unit] or 0) * _SECONDS[unit] for unit in "dhms")
-    if found := _UNITS.fullmatch(text):
-        return int(found["number"]) * _SECONDS[found["unit"]]
-    fail(_("--time takes seconds, 90m, 12h, 2d or 1:30:00."))
 
 
 def _dependency(text: str) -> Mapping[str, str]:

@@ -58,6 +58,11 @@ PORTUGUESE: Mapping[str, str] = {
     "End jobs, or take ended ones off the listing.": (
         "Encerra jobs, ou tira da lista os que terminaram."
     ),
+    "Change what queued jobs ask for.": "Altera o que jobs na fila pedem.",
+    "Only these tasks of an array: 3-7,9.": "Somente estas tarefas de um array: 3-7,9.",
+    "Say what to change: --name, --queue, --time, --memory or --field.": (
+        "Diga o que alterar: --name, --queue, --time, --memory ou --field."
+    ),
     "Keep queued jobs from starting.": "Impede que jobs na fila comecem.",
     "Let held jobs start.": "Libera jobs retidos.",
     "Stop the processes of running jobs.": "Suspende os processos de jobs em execução.",
@@ -194,6 +199,9 @@ PORTUGUESE: Mapping[str, str] = {
     "Print its output; exit as the job does.": "Imprime a sua saída; sai como o job.",
     "directive": "diretiva",
     "variable": "variável",
+    "--field takes the fields of the API, without {name}.": (
+        "--field aceita os campos da API, sem {name}."
+    ),
     "{option} takes NAME=VALUE.": "{option} aceita NOME=VALOR.",
     "Make a token and print it. It is shown this once: the records hold only its hash.": (
         "Cria um token e o imprime. Ele só é mostrado desta vez: os registros guardam apenas "

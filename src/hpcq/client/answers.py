@@ -166,10 +166,22 @@ class Program(msgspec.Struct, rename="camel"):
 
 
 class Capabilities(msgspec.Struct, rename="camel"):
-    """The features of the scheduler: fields of a submission, actions on a job, and others."""
+    """The features of the scheduler.
+
+    Attributes:
+        fields: the optional fields of a submission.
+        actions: on a job.
+        changes: the fields of a queued job that can be changed.
+        removals: those of them that can be taken back.
+        accounting: whether ended jobs can be asked for.
+        memory_enforced: whether a job above its memory limit is ended.
+        files: whether the files of jobs are shown.
+    """
 
     fields: list[str]
     actions: list[str]
+    changes: list[str] = []
+    removals: list[str] = []
     accounting: bool = False
     memory_enforced: bool = False
     files: bool = False

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
-__all__ = ["JobFilters", "Submission", "query_of", "submission_body"]
+__all__ = ["JobChanges", "JobFilters", "Submission", "query_of", "submission_body", "wire_name"]
 
 
 class Submission(TypedDict, total=False):
@@ -45,6 +45,17 @@ class Submission(TypedDict, total=False):
     options: Sequence[str] | None
 
 
+class JobChanges(TypedDict, total=False):
+    """The fields of a queued job that can be changed; None takes one back."""
+
+    name: str
+    queue: str | None
+    account: str | None
+    priority: int | None
+    wall_time_limit: int | None
+    memory_limit: float | None
+
+
 class JobFilters(TypedDict, total=False):
     """The filters of a listing; a job has to fit all. None is no filter.
 
@@ -68,7 +79,7 @@ class JobFilters(TypedDict, total=False):
 
 
 def submission_body(
-    script: str | Path | None,
+    script_file: str | Path | None,
     args: Sequence[str | float],
     slots: int,
     working_directory: str | Path | None,
@@ -78,19 +89,20 @@ def submission_body(
     given = {
         "working_directory": str(Path(working_directory or "").absolute()),
         "reserved_slots": slots,
-        "script_file": None if script is None else str(Path(script).absolute()),
+        "script_file": None if script_file is None else str(Path(script_file).absolute()),
         "args": list(args) or None,
         **fields,
     }
-    return {_camel(name): value for name, value in given.items() if value is not None}
+    return {wire_name(name): value for name, value in given.items() if value is not None}
 
 
 def query_of(fields: Mapping[str, object]) -> dict[str, str]:
     """Return query parameters under the API's names, without those that are None."""
-    return {_camel(name): _text(value) for name, value in fields.items() if value is not None}
+    return {wire_name(name): _text(value) for name, value in fields.items() if value is not None}
 
 
-def _camel(name: str) -> str:
+def wire_name(name: str) -> str:
+    """Return the API's name of a field of a request."""
     first, *rest = name.split("_")
     return first + "".join(map(str.capitalize, rest))
 

@@ -28,7 +28,14 @@ from hpcq.client.answers import (
     decode,
 )
 from hpcq.client.errors import Conflict, Gone, NotFound, Unavailable, Unreachable
-from hpcq.client.questions import JobFilters, Submission, query_of, submission_body
+from hpcq.client.questions import (
+    JobChanges,
+    JobFilters,
+    Submission,
+    query_of,
+    submission_body,
+    wire_name,
+)
 from hpcq.client.sync_connection import SILENCE_SECONDS, Connection
 
 __all__ = ["Client", "Job", "Output"]
@@ -59,16 +66,18 @@ class Job(JobData, dict=True):
         self._connection = connection
         return self
 
+    def _take(self, fresh: JobData) -> Self:
+        for name in JobData.__struct_fields__:
+            setattr(self, name, getattr(fresh, name))
+        return self
+
     @property
     def _path(self) -> str:
         return f"/jobs/{quote(self.uid, safe='')}"
 
     def refresh(self) -> Self:
         """Read the job again; return it."""
-        fresh = self._connection.read(self._path, _job_data)
-        for name in JobData.__struct_fields__:
-            setattr(self, name, getattr(fresh, name))
-        return self
+        return self._take(self._connection.read(self._path, _job_data))
 
     def wait(self, timeout: float | None = None) -> Self:
         """Wait until the job is over; return it, with the fields of its end.
@@ -105,9 +114,19 @@ class Job(JobData, dict=True):
             time.sleep(min(left, pause))
         return self
 
-    def delete(self) -> None:
-        """End the job if it is not over, and take it off the listing; it stays readable."""
-        self._connection.request("DELETE", self._path)
+    def delete(self, tasks: str | None = None) -> None:
+        """End the job if it is not over, and take it off the listing; it stays readable.
+
+        Args:
+            tasks: of an array, only these: ``3-7,9``.
+        """
+        self._connection.request("DELETE", self._path, query=query_of({"tasks": tasks}))
+
+    def change(self, **fields: Unpack[JobChanges]) -> Self:
+        """Change what a queued job asks for; return it."""
+        body = {wire_name(name): value for name, value in fields.items()}
+        answer = self._connection.request("PATCH", self._path, body=body)
+        return self._take(decode(answer, _job_data))
 
     def hold(self) -> None:
         """Keep the queued job from starting."""
@@ -265,7 +284,7 @@ class Client:
 
     def submit(
         self,
-        script: str | Path | None = None,
+        script_file: str | Path | None = None,
         args: Sequence[str | float] = (),
         *,
         slots: int = 1,
@@ -278,21 +297,21 @@ class Client:
         The submission carries a key, so that sending it again never makes a second job.
 
         Args:
-            script: its path; a relative one begins at the present folder.
+            script_file: the script; a relative path begins at the present folder.
             args: of the script.
             slots: how many CPUs to reserve.
             working_directory: of the job; the present folder without it.
             idempotency_key: names this submission; made without it.
-            fields: more fields of the submission; `program` or `program_id` in place of a script.
+            fields: more fields of the submission; `program` in place of a script.
         """
-        body = submission_body(script, args, slots, working_directory, fields)
+        body = submission_body(script_file, args, slots, working_directory, fields)
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         answer = self._connection.request("POST", "/jobs", body=body, headers=headers)
         return decode(answer, _job)._on(self._connection)
 
     def plan(
         self,
-        script: str | Path | None = None,
+        script_file: str | Path | None = None,
         args: Sequence[str | float] = (),
         *,
         slots: int = 1,
@@ -300,7 +319,7 @@ class Client:
         **fields: Unpack[Submission],
     ) -> Plan:
         """Check a submission, as `submit` takes it, and return what it would run."""
-        body = submission_body(script, args, slots, working_directory, fields)
+        body = submission_body(script_file, args, slots, working_directory, fields)
         query = {"dryRun": "true"}
         return decode(self._connection.request("POST", "/jobs", query=query, body=body), _plan)
 
