@@ -218,6 +218,8 @@ def test_portuguese(hpcq: CommandLine) -> None:
     shown = portuguese.in_pipe(*HPCQ, "show", job_id).stdout
     assert "observação\tEspera até que um usuário o libere.\n" in shown
     assert "Lista os jobs" in portuguese.in_pipe(*HPCQ, "ls", "--help").stdout
+    unknown = portuguese.in_pipe(*HPCQ, "show", "99999999")
+    assert unknown.stderr == "Não há esse job: There is no job '99999999' in this cluster.\n"
     late = portuguese.in_pipe(*HPCQ, "wait", "--timeout", "0.1", job_id)
     assert (late.returncode, late.stderr) == (124, f"O job {job_id} ainda não terminou.\n")
 

@@ -8,13 +8,13 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from hpcq.cli.screen import complain, leave_quietly
+from hpcq.cli.texts import error_text
 from hpcq.cli.texts import translated as _
 from hpcq.client import Client
 from hpcq.client.errors import (
     ClientError,
     NotAllowed,
     NotAuthenticated,
-    Problem,
     ProfileError,
     SchedulerTimeout,
     Unavailable,
@@ -123,10 +123,7 @@ def _in_a_sentence(function: Command) -> Command:
 
 def complain_of(error: ClientError) -> int:
     """Print an error on standard error; return the exit status that tells its kind."""
-    sentence = str(error)
-    if isinstance(error, Problem) and error.scheduler_message:
-        sentence = f"{sentence} ({' '.join(error.scheduler_message.split())})"
-    complain(sentence)
+    complain(error_text(error))
     return next((status for kinds, status in _EXITS if isinstance(error, kinds)), EXIT_REFUSED)
 
 

@@ -73,7 +73,10 @@ class AsyncJob(JobData, dict=True):
 
     @property
     def _path(self) -> str:
-        return f"/jobs/{quote(self.uid, safe='')}"
+        # The service keeps the uids of its own jobs alone for as long as their records.
+        is_foreign = self.submit_time is not None and self.submitted_by is None
+        name = self.id if is_foreign else self.uid
+        return f"/jobs/{quote(name, safe='')}"
 
     async def refresh(self) -> Self:
         """Read the job again; return it."""

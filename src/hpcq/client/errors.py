@@ -9,6 +9,7 @@ import msgspec
 from httpx_sse import SSEError
 
 __all__ = [
+    "KINDS",
     "ClientError",
     "Conflict",
     "Gone",
@@ -130,7 +131,7 @@ class ServiceDefect(Problem):
     """The service has a defect (500)."""
 
 
-_KINDS: dict[int, type[Problem]] = {
+KINDS: dict[int, type[Problem]] = {
     401: NotAuthenticated,
     403: NotAllowed,
     404: NotFound,
@@ -149,7 +150,7 @@ _decoder = msgspec.json.Decoder(dict[str, Any])
 def problem_of(answer: httpx.Response) -> ClientError:
     """Return the error that an answer tells of; its body has been read."""
     if answer.headers.get("content-type") == "application/problem+json":
-        kind = _KINDS.get(answer.status_code, InvalidRequest)
+        kind = KINDS.get(answer.status_code, InvalidRequest)
         return kind(answer.status_code, _decoder.decode(answer.content))
     return Unreadable(
         f"{answer.url} answered {answer.status_code} {answer.reason_phrase}, and not as this "

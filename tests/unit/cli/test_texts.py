@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import hpcq.cli
-from hpcq.cli.texts import PORTUGUESE, PORTUGUESE_REASONS, is_portuguese
+from hpcq.api.problems import PROBLEMS, TITLES
+from hpcq.cli.portuguese import ERRORS, REASONS, SENTENCES
+from hpcq.cli.texts import is_portuguese
 from hpcq.domain.states import FailureKind, ReasonCode
 
 FILES = sorted(Path(hpcq.cli.__file__).parent.glob("*.py"))
@@ -39,23 +41,28 @@ def _commands(node: ast.AST) -> Iterator[str]:
 
 
 def test_every_sentence_has_a_translation() -> None:
-    assert [text for text in sentences() if text not in PORTUGUESE] == []
+    assert [text for text in sentences() if text not in SENTENCES] == []
 
 
 def test_no_translation_is_left_over() -> None:
-    assert PORTUGUESE.keys() - set(sentences()) == set()
+    assert SENTENCES.keys() - set(sentences()) == set()
 
 
 def test_translations_hold_the_same_values() -> None:
     def values(text: str) -> set[str | None]:
         return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
 
-    assert {text for text, told in PORTUGUESE.items() if values(text) != values(told)} == set()
+    assert {text for text, told in SENTENCES.items() if values(text) != values(told)} == set()
 
 
 def test_every_reason_has_a_translation() -> None:
     unknown = {FailureKind.UNKNOWN}
-    assert {*ReasonCode, *FailureKind} - unknown == PORTUGUESE_REASONS.keys()
+    assert {*ReasonCode, *FailureKind} - unknown == REASONS.keys()
+
+
+def test_every_kind_of_error_has_a_translation() -> None:
+    codes = {*(code for _, _, code, _ in PROBLEMS), *(code for code, _ in TITLES.values())}
+    assert codes | {"ProfileError", "Unreachable", "Unreadable"} == ERRORS.keys()
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from hpcq.client.answers import JobData
 from hpcq.client.errors import Conflict, Unavailable, Unreachable
 from hpcq.client.patience import Patience
 from hpcq.client.questions import query_of, submission_body
 from hpcq.schedulers.testing.service import INSTALLATION
-from hpcq.services.listing import wire
 
 FORBID = """
 import sys
@@ -84,7 +82,3 @@ def test_submission_body_leaves_out_what_is_not_given() -> None:
         "scriptFile": "/s.sh",
         "wallTimeLimit": 60,
     }
-
-
-def test_every_field_of_a_job_is_known() -> None:
-    assert set(JobData.__struct_encode_fields__) == set(wire.Job.__struct_encode_fields__)

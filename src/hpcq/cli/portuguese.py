@@ -1,0 +1,281 @@
+"""The command line in Portuguese: each sentence by its English one, or by a code of the service."""
+
+from collections.abc import Mapping
+
+__all__ = ["ERRORS", "REASONS", "SENTENCES"]
+
+SENTENCES: Mapping[str, str] = {
+    "Print JSON with the fields of the API.": "Imprime JSON com os campos da API.",
+    "The scheduler's id of the job, or its uid.": "O id do job no escalonador, ou o seu uid.",
+    "The scheduler's ids of the jobs, or uids.": "Os ids dos jobs no escalonador, ou os uids.",
+    "Write qsub, qstat and qdel for scripts that expect the original's.": (
+        "Grava qsub, qstat e qdel para scripts que esperam os do original."
+    ),
+    "Submit a script, as the original's qsub.": "Submete um script, como o qsub do original.",
+    "List jobs that are not over, as the original's qstat.": (
+        "Lista os jobs que não terminaram, como o qstat do original."
+    ),
+    "End a job, as the original's qdel.": "Encerra um job, como o qdel do original.",
+    "Commands as the original offered them.": "Comandos como o original os oferecia.",
+    "A folder for your PATH.": "Uma pasta para o seu PATH.",
+    "{file} cannot be written: {why}.": "Não é possível gravar {file}: {why}.",
+    "The script.": "O script.",
+    "CPUs to reserve.": "CPUs a reservar.",
+    "Arguments of the script.": "Argumentos do script.",
+    "The job's name.": "O nome do job.",
+    "Where it runs; default: here.": "Onde é executado; por padrão, aqui.",
+    "Only this job.": "Somente este job.",
+    "The job's id.": "O id do job.",
+    "{file} is another command; choose an empty folder.": (
+        "{file} é outro comando; escolha uma pasta vazia."
+    ),
+    "List jobs, your own first.": "Lista os jobs, os seus primeiro.",
+    "Show all that is known of a job.": "Mostra tudo o que se sabe de um job.",
+    "End jobs, or take ended ones off the listing.": (
+        "Encerra jobs, ou tira da lista os que terminaram."
+    ),
+    "Change what queued jobs ask for.": "Altera o que jobs na fila pedem.",
+    "Only these tasks of an array: 3-7,9.": "Somente estas tarefas de um array: 3-7,9.",
+    "Say what to change: --name, --queue, --time, --memory or --field.": (
+        "Diga o que alterar: --name, --queue, --time, --memory ou --field."
+    ),
+    "Keep queued jobs from starting.": "Impede que jobs na fila comecem.",
+    "Let held jobs start.": "Libera jobs retidos.",
+    "Stop the processes of running jobs.": "Suspende os processos de jobs em execução.",
+    "Let suspended jobs go on.": "Faz jobs suspensos continuarem.",
+    "End running jobs and put them back into the queue.": (
+        "Encerra jobs em execução e os devolve à fila."
+    ),
+    "Send a signal to running jobs.": "Envia um sinal a jobs em execução.",
+    "Print what a job wrote.": "Imprime o que um job escreveu.",
+    "Wait until jobs are over, and exit as the first of them that failed.": (
+        "Espera jobs terminarem e sai como o primeiro que falhou."
+    ),
+    "Show what a job used over time.": "Mostra o que um job usou ao longo do tempo.",
+    "job": "job",
+    "state": "estado",
+    "name": "nome",
+    "owner": "dono",
+    "queue": "fila",
+    "slots": "slots",
+    "elapsed": "duração",
+    "remark": "observação",
+    "--watch needs a terminal; a script can follow `hpcq events`.": (
+        "--watch precisa de um terminal; um script pode seguir `hpcq events`."
+    ),
+    "uid": "uid",
+    "scheduler's words": "palavras do escalonador",
+    "exit code": "código de saída",
+    "signal": "sinal",
+    "account": "conta",
+    "hosts": "máquinas",
+    "time limit": "limite de tempo",
+    "memory limit": "limite de memória",
+    "submitted": "submetido",
+    "expected start": "início previsto",
+    "started": "iniciado",
+    "ended": "terminado",
+    "CPU time": "tempo de CPU",
+    "most memory": "memória máxima",
+    "CPU efficiency": "eficiência de CPU",
+    "memory efficiency": "eficiência de memória",
+    "directory": "diretório",
+    "script": "script",
+    "arguments": "argumentos",
+    "depends on": "depende de",
+    "output": "saída",
+    "errors": "erros",
+    "CPUs in use": "CPUs em uso",
+    "memory": "memória",
+    "Only your own jobs.": "Somente os seus jobs.",
+    "Only jobs that are not over.": "Somente jobs que não terminaram.",
+    "Only jobs in this state.": "Somente jobs neste estado.",
+    "Only jobs of this account.": "Somente jobs desta conta.",
+    "Only jobs in this queue.": "Somente jobs nesta fila.",
+    "Only jobs with this name; * is any text.": "Somente jobs com este nome; * é qualquer texto.",
+    "Only jobs that run this program.": "Somente jobs que executam este programa.",
+    "Only jobs with this in the name, directory or id.": (
+        "Somente jobs com isto no nome, no diretório ou no id."
+    ),
+    "Also jobs that ended long ago.": "Também jobs que terminaram há muito tempo.",
+    "Show it anew every two seconds.": "Mostra de novo a cada dois segundos.",
+    "Its name: USR1.": "O nome do sinal: USR1.",
+    "Go on until the job is over.": "Continua até o job terminar.",
+    "The standard error, not the output.": "A saída de erros, não a saída padrão.",
+    "Only the last lines.": "Somente as últimas linhas.",
+    "Give up after so many seconds.": "Desiste depois de tantos segundos.",
+    "Start the service with the settings of the environment and of ./.env, and its state here.": (
+        "Inicia o serviço com as configurações do ambiente e de ./.env, e o seu estado aqui."
+    ),
+    "Print the version.": "Imprime a versão.",
+    'Print what makes your shell complete words: eval "$(hpcq completion bash)".': (
+        'Imprime o que faz o seu shell completar palavras: eval "$(hpcq completion bash)".'
+    ),
+    "One REST API in front of the batch scheduler of your cluster.": (
+        "Uma API REST diante do escalonador do seu cluster."
+    ),
+    "The service: a section of the profile file.": "O serviço: uma seção do arquivo de perfis.",
+    "Your shell.": "O seu shell.",
+    "List the installed programs.": "Lista os programas instalados.",
+    "List the queues.": "Lista as filas.",
+    "List the hosts that run jobs.": "Lista as máquinas que executam jobs.",
+    "Tell what happened to jobs so far, or with -f what happens.": (
+        "Conta o que aconteceu aos jobs até agora, ou com -f o que acontece."
+    ),
+    "program": "programa",
+    "version": "versão",
+    "id": "id",
+    "default": "padrão",
+    "open": "aberta",
+    "slots in use": "slots em uso",
+    "node": "nó",
+    "up": "ativo",
+    "queues": "filas",
+    "yes": "sim",
+    "no": "não",
+    "Only this program.": "Somente este programa.",
+    "Only the events of this job.": "Somente os eventos deste job.",
+    "Go on with what happens from now on.": "Continua com o que acontecer daqui em diante.",
+    "Only these: job.state.": "Somente estes: job.state.",
+    "Begin behind the event with this id.": "Começa depois do evento com este id.",
+    "Submit a script or a program, and print the job's id.": (
+        "Submete um script ou um programa e imprime o id do job."
+    ),
+    "--time takes seconds, 90m, 12h, 2d or 1:30:00.": (
+        "--time aceita segundos, 90m, 12h, 2d ou 1:30:00."
+    ),
+    "Name a script, or a program with --program.": (
+        "Indique um script, ou um programa com --program."
+    ),
+    "--array takes FIRST-LAST, as 1-12 or 1-12:2%4.": (
+        "--array aceita PRIMEIRO-ÚLTIMO, como 1-12 ou 1-12:2%4."
+    ),
+    "command": "comando",
+    "The job {job} is over: {state}.": "O job {job} terminou: {state}.",
+    "Submitted: {job}.": "Submetido: {job}.",
+    "The script; leave it out with --program.": "O script; omita-o com --program.",
+    "A program, not a script.": "Um programa, em vez de um script.",
+    "The program's version.": "A versão do programa.",
+    "NAME=VALUE, an argument of the program.": "NOME=VALOR, um argumento do programa.",
+    "The queue.": "A fila.",
+    "The time limit: 90m, 12h, 2d, 1:30:00.": "O limite de tempo: 90m, 12h, 2d, 1:30:00.",
+    "The memory limit of the job, GB.": "O limite de memória do job, GB.",
+    "NAME=VALUE, a variable of the job.": "NOME=VALOR, uma variável do job.",
+    "JOB or JOB:CONDITION, a job that has to come first.": (
+        "JOB ou JOB:CONDIÇÃO, um job que tem de vir antes."
+    ),
+    "FIRST-LAST, also :STEP and %MOST at a time.": (
+        "PRIMEIRO-ÚLTIMO, também :PASSO e %MÁXIMO ao mesmo tempo."
+    ),
+    "Wait until released.": "Espera até ser liberado.",
+    "NAME=VALUE, any other field of the API.": "NOME=VALOR, qualquer outro campo da API.",
+    "The same key never makes a second job.": "A mesma chave nunca cria um segundo job.",
+    "Show what would run; submit nothing.": "Mostra o que seria executado; não submete nada.",
+    "Wait for the end; exit as the job does.": "Espera o fim; sai como o job.",
+    "Print its output; exit as the job does.": "Imprime a sua saída; sai como o job.",
+    "directive": "diretiva",
+    "variable": "variável",
+    "--field takes the fields of the API, without {name}.": (
+        "--field aceita os campos da API, sem {name}."
+    ),
+    "{option} takes NAME=VALUE.": "{option} aceita NOME=VALOR.",
+    "Make a token and print it. It is shown this once: the records hold only its hash.": (
+        "Cria um token e o imprime. Ele só é mostrado desta vez: os registros guardam apenas "
+        "o seu hash."
+    ),
+    "List all tokens: id, user, role, scopes, when it was made, and until when it is good.": (
+        "Lista todos os tokens: id, usuário, papel, escopos, quando foi criado e até quando vale."
+    ),
+    "Make a token worthless. A running service notices within 5 s.": (
+        "Torna um token inválido. Um serviço em execução percebe em até 5 s."
+    ),
+    "Make, list and revoke tokens.": "Cria, lista e revoga tokens.",
+    "The name that jobs, logs and events show.": "O nome que jobs, logs e eventos mostram.",
+    "What its bearer may do.": "O que o portador pode fazer.",
+    "Its lifetime: hours, days or weeks, as 12h, 90d, 4w.": (
+        "A sua validade: horas, dias ou semanas, como 12h, 90d, 4w."
+    ),
+    "Narrow it to this; may be given again.": "Restringe-o a isto; pode ser repetido.",
+    "As `hpcq token list` shows it.": "Como `hpcq token list` o mostra.",
+    "Waiting for the job {job}; Ctrl-C leaves it be.": (
+        "Esperando o job {job}; Ctrl-C o deixa em paz."
+    ),
+    "The job {job} is not over yet.": "O job {job} ainda não terminou.",
+    "{name} is not a name of letters, digits and . _ @ -": (
+        "{name} não é um nome de letras, dígitos e . _ @ -"
+    ),
+    "{text} is not a lifetime such as 12h, 90d or 4w": (
+        "{text} não é uma validade como 12h, 90d ou 4w"
+    ),
+    "There is no token {token}; `hpcq token list` shows all.": (
+        "Não há o token {token}; `hpcq token list` mostra todos."
+    ),
+    "The token {token} is worthless now.": "O token {token} não vale mais.",
+}
+
+REASONS: Mapping[str, str] = {
+    "WAITING_FOR_RESOURCES": "Espera até que o que pede esteja livre.",
+    "WAITING_FOR_PRIORITY": "Espera por jobs que vêm antes.",
+    "WAITING_FOR_DEPENDENCY": "Espera pelos jobs de que depende.",
+    "DEPENDENCY_NEVER_SATISFIED": "Um job de que depende não terminou como exigido.",
+    "HELD_BY_USER": "Espera até que um usuário o libere.",
+    "HELD_BY_OPERATOR": "Espera até que um operador do cluster o libere.",
+    "HELD_BY_SYSTEM": "O próprio escalonador o reteve.",
+    "LIMIT_REACHED": "Espera por causa de um limite do que pode ser executado ao mesmo tempo.",
+    "QUEUE_CLOSED": "A sua fila não inicia jobs.",
+    "NOT_BEFORE_TIME": "Espera por um horário.",
+    "NODES_UNAVAILABLE": "Espera por máquinas que estão fora do ar ou reservadas.",
+    "CANNOT_RUN": "Pede mais do que existe, ou o que não pode ter.",
+    "REQUEUED": "Voltou à fila e espera de novo.",
+    "NON_ZERO_EXIT": "Terminou com um código de saída diferente de 0.",
+    "SIGNAL": "Foi encerrado por um sinal.",
+    "TIME_LIMIT": "Ultrapassou o limite de tempo.",
+    "OUT_OF_MEMORY": "Faltou memória.",
+    "CANCELLED": "Foi cancelado.",
+    "NODE_FAILURE": "A máquina em que era executado falhou.",
+    "SCHEDULER_ERROR": "O escalonador falhou.",
+}
+
+# By the code of a problem, or by the class of an error without one.
+ERRORS: Mapping[str, str] = {
+    "invalid_content": "O conteúdo do pedido está errado",
+    "invalid_webhook": "O conteúdo do pedido não pode ser um webhook",
+    "not_authenticated": "Não se sabe quem pede",
+    "provider_unavailable": "O provedor de identidade está fora do ar",
+    "not_authorized": "Não permitido",
+    "job_not_found": "Não há esse job",
+    "webhook_not_found": "Não há esse webhook",
+    "events_gone": "Esses eventos não são mais guardados",
+    "queue_not_found": "Não há essa fila",
+    "no_such_file": "O job não tem esse arquivo",
+    "in_progress": "A mesma submissão está em andamento",
+    "idempotency_key_reused": "A chave nomeia outra submissão",
+    "wrong_state": "O estado do job não permite isso",
+    "partly_changed": "Parte das alterações foi feita",
+    "quota_exceeded": "Um limite do site foi atingido",
+    "too_many_requests": "Pedidos demais em um segundo",
+    "unsupported": "O escalonador não sabe fazer isso",
+    "submission_unclear": "O job pode existir ou não",
+    "scheduler_timeout": "O escalonador não respondeu a tempo",
+    "scheduler_unavailable": "O escalonador está fora do ar",
+    "scheduler_unreadable": "A resposta do escalonador é ilegível",
+    "scheduler_refused": "O escalonador recusou",
+    "overloaded": "O serviço está no seu limite",
+    "account_unavailable": "O serviço não pode agir em nome da conta",
+    "path_unavailable": "Um sistema de arquivos não responde",
+    "store_unavailable": "Os registros não podem ser usados",
+    "not_found": "Não há essa rota",
+    "method_not_allowed": "A rota não conhece esse método",
+    "request_timeout": "O pedido não chegou a tempo",
+    "range_not_satisfiable": "O intervalo está fora do arquivo",
+    "wrong_host": "O serviço não tem esse nome",
+    "body_too_large": "O corpo do pedido é grande demais",
+    "url_too_long": "A URL é longa demais",
+    "wrong_shape": "O pedido tem a forma errada",
+    "headers_too_large": "Os cabeçalhos do pedido são grandes demais",
+    "internal_error": "O serviço tem um defeito",
+    "not_ready": "O serviço não está pronto",
+    "ProfileError": "O endereço ou o perfil está errado",
+    "Unreachable": "Nenhum serviço responde",
+    "Unreadable": "Algo que não é este serviço respondeu",
+}
