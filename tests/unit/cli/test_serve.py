@@ -36,7 +36,7 @@ def started(folder: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    limit = threading.Timer(30, process.kill)
+    limit = threading.Timer(PATIENCE_SECONDS, process.kill)
     limit.start()
     try:
         with process:
