@@ -1,7 +1,7 @@
 """A service in small, to be killed: submits jobs to LOCAL and dies at a chosen step.
 
-Run as ``local_driver.py DIRECTORY SLOTS JOBS STEP [ACCOUNT]``. Prints the id of each job that was
-taken.
+Run as ``local_driver.py DIRECTORY SLOTS JOBS STEP [ACCOUNT]``; with ``array:4`` for ``JOBS`` it
+submits an array. Prints the id of each job that was taken.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hpcq.domain.jobs import ArrayRange
 from hpcq.schedulers.local import files
 from hpcq.schedulers.local.launcher_client import LauncherClient, WaitingShepherd
 from hpcq.schedulers.local.runs import Runs
@@ -63,14 +64,16 @@ def die_at(step: str, call: int) -> None:
 
 
 async def main(
-    directory: Path, slots: int, count: int, account: str | None, prepare: Callable[[], None]
+    directory: Path, slots: int, jobs: str, account: str | None, prepare: Callable[[], None]
 ) -> None:
     from tests.integration.local_site import LocalSite
 
     site = await LocalSite(directory, slots=slots).start()
     prepare()
-    for _ in range(count):
-        native_id = await site.submit(directory / "work" / "job.sh", run_as=account)
+    kind, _, tasks = jobs.rpartition(":")
+    array = ArrayRange(first=1, last=int(tasks)) if kind else None
+    for _ in range(1 if array else int(jobs)):
+        native_id = await site.submit(directory / "work" / "job.sh", run_as=account, array=array)
         print(native_id, flush=True)
     await asyncio.sleep(60)
 
@@ -78,6 +81,8 @@ async def main(
 if __name__ == "__main__":
     # Standard output is for ids.
     configure_logging("console", "INFO", sys.stderr)
-    place, slots, count, step, *account = sys.argv[1:]
-    arm = (lambda: None) if step == "never" else (lambda: die_at(step, 2))
-    asyncio.run(main(Path(place), int(slots), int(count), account[0] if account else None, arm))
+    place, slots, jobs, step, *account = sys.argv[1:]
+    # An array is added once.
+    call = 1 if jobs.startswith("array:") and step.endswith(":add") else 2
+    arm = (lambda: None) if step == "never" else (lambda: die_at(step, call))
+    asyncio.run(main(Path(place), int(slots), jobs, account[0] if account else None, arm))

@@ -30,7 +30,7 @@ def anyio_backend() -> str:
 
 
 def start_service(
-    directory: Path, slots: int, jobs: int, step: str, *account: str, **environment: str
+    directory: Path, slots: int, jobs: int | str, step: str, *account: str, **environment: str
 ) -> subprocess.Popen[str]:
     words = (str(directory), str(slots), str(jobs), step, *account)
     driver = ["-m", "tests.integration.local_driver", *words]
@@ -76,6 +76,30 @@ async def test_a_crash_at_any_step_leaves_a_legal_spool(
     assert int(await site.submit(site.work / "job.sh")) > max(map(int, ran))
     await site.until(lambda jobs: not jobs)
     await site.stop()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_crash_at_any_step_leaves_an_array_whole(
+    tmp_path: Path, when: str, step: str
+) -> None:
+    """Each task of an array that was taken runs once; of one that was not, none runs."""
+    site = LocalSite(tmp_path, slots=2)
+    site.script("echo $HPCQ_ARRAY_TASK_ID >> ran\nexit $HPCQ_ARRAY_TASK_ID\n")
+    with start_service(tmp_path, 2, "array:4", f"{when}:{step}") as service:
+        taken, _ = await asyncio.to_thread(service.communicate)
+        assert service.returncode == -signal.SIGKILL
+    await site.start()
+    await site.until(lambda jobs: not jobs)
+    found = (await site.backend.history([NativeId("1")])).observations
+    await site.stop()
+    if (when, step) == ("before", "add"):
+        assert (taken, found, (site.work / "ran").exists()) == ("", [], False)
+        return
+    assert Counter((site.work / "ran").read_text().split()) == dict.fromkeys("1234", 1)
+    ends = {job.native_id: (job.state, job.exit_code) for job in found}
+    tasks = {f"1[{number}]": (JobState.FAILED, number) for number in range(1, 5)}
+    assert ends == {"1": (JobState.FAILED, 1), **tasks}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run jobs as other accounts")

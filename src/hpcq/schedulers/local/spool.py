@@ -289,12 +289,11 @@ class Spool:
 
     async def finished(self, ids: Sequence[NativeId]) -> list[SpoolRow]:
         """Return those of these jobs that are finished, and of arrays all finished tasks."""
-        jobs, tasks = [], []
-        for number, task in map(split_id, ids):
-            if task is None:
-                jobs.append(number)
-            else:
-                tasks.append((number, task))
+        numbers = list(map(split_id, ids))
+        jobs = [number for number, task in numbers if task is None]
+        # Those of an array that is asked for are found with it.
+        arrays = set(jobs)
+        tasks = [one for one in numbers if one[1] is not None and one[0] not in arrays]
 
         def step(connection: sqlite3.Connection) -> list[SpoolRow]:
             rows: list[SpoolRow] = []
