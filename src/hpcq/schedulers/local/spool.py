@@ -64,11 +64,11 @@ _UPGRADES = (
     "ALTER TABLE job ADD COLUMN array INTEGER; ALTER TABLE job ADD COLUMN task INTEGER;"
     + _TASK_INDEXES,
 )
-# A task is as its array was asked for.
+# A task is as its array was asked for, unless it has a request of its own.
 _ROWS = (
     "SELECT job.id, coalesce(whole.key, job.key), job.phase, job.attempt, job.boot_id,"
-    " job.submitted, coalesce(whole.spec, job.spec), job.result, job.started, job.request,"
-    " job.array, job.task FROM job LEFT JOIN job AS whole ON whole.id = job.array"
+    " job.submitted, coalesce(nullif(job.spec, ''), whole.spec), job.result, job.started,"
+    " job.request, job.array, job.task FROM job LEFT JOIN job AS whole ON whole.id = job.array"
 )
 _IDS_PER_QUERY = 500
 _FORGOTTEN_AT_ONCE = 500
@@ -297,17 +297,21 @@ class Spool:
 
         def step(connection: sqlite3.Connection) -> list[SpoolRow]:
             rows: list[SpoolRow] = []
+            # An array that is being forgotten may leave some of its tasks for a moment.
+            over = (
+                f"{_ROWS} WHERE job.phase = 'finished'"
+                " AND (job.array IS NULL OR whole.id IS NOT NULL)"
+            )
             for first in range(0, len(jobs), _IDS_PER_QUERY):
                 some = jobs[first : first + _IDS_PER_QUERY]
                 marks = ",".join("?" * len(some))
                 for condition in ("job.array IS NULL AND job.id", "job.array"):
-                    query = f"{_ROWS} WHERE job.phase = 'finished' AND {condition} IN ({marks})"
+                    query = f"{over} AND {condition} IN ({marks})"
                     rows += [SpoolRow(*row) for row in connection.execute(query, some)]
-            query = f"{_ROWS} WHERE job.phase = 'finished' AND job.array = ? AND job.task = ?"
+            query = f"{over} AND job.array = ? AND job.task = ?"
             for one in tasks:
                 rows += [SpoolRow(*row) for row in connection.execute(query, one)]
-            # The tasks of an array that is being forgotten may outlive it for a moment.
-            return list({row.id: row for row in rows if row.spec}.values())
+            return list({row.id: row for row in rows}.values())
 
         return await self._do(step)
 

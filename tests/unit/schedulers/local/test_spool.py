@@ -171,6 +171,7 @@ def test_an_array_is_added_whole_and_ends_with_its_last_task(tmp_path: Path) -> 
         assert [row.id for row in await spool.finished(ids)] == [1, 2, 3]
         assert await spool.forget(5.0) == 0, "its last task ended later"
         assert await spool.forget(6.0) == 3
+        assert await spool.finished(ids) == []
 
     with_spool(tmp_path, work)
 
