@@ -165,10 +165,14 @@ class Client:
         return answer
 
     def _body(self, task: Task) -> dict[str, Any]:
+        is_text = task.number % 2 == 1
+        script = (
+            {"script": self.script.read_text()} if is_text else {"scriptFile": str(self.script)}
+        )
         return {
+            **script,
             "workingDirectory": str(self.directory / str(task.number)),
             "reservedSlots": 1,
-            "scriptFile": str(self.script),
             "name": task.name,
             "args": [task.key, str(task.exit_code)],
         }

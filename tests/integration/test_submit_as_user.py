@@ -132,6 +132,21 @@ def test_job_and_its_files_are_the_persons(people: list[Person]) -> None:
     assert (ana.home / out).owner() == ana.name
 
 
+def test_script_text_runs_as_the_person(people: list[Person]) -> None:
+    ana, _ = people
+    out = f"out-{secrets.token_hex(4)}"
+    there = set(ana.home.iterdir())
+    text = '#!/bin/sh\nid -un; pwd; echo "$HPCQ_SCRIPT_DIRECTORY $1"\n'
+    answer = ana.submit(script=text, stdoutPath=f"{out}-%j", stderrPath="/dev/null", args=["a b"])
+    assert answer.status_code == 201, answer.text
+    job = ana.ended(answer.json()["jobId"])
+    written = ana.home / f"{out}-{job['jobId']}"
+    assert (job["state"], job["owner"], job["scriptFile"]) == ("DONE", ana.name, None)
+    assert written.read_text() == f"{ana.name}\n{ana.home}\n{ana.home} a b\n"
+    assert written.owner() == ana.name
+    assert set(ana.home.iterdir()) - there == {written}
+
+
 def test_directory_of_another_person_is_refused_in_the_persons_name(people: list[Person]) -> None:
     ana, ben = people
     ben.script("true\n")

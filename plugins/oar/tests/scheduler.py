@@ -16,6 +16,7 @@ OAR = Backend(
     administrator="oardel",
     conditions=frozenset({"any"}),
     explains_waits=False,
+    script_texts=False,
     out_of_memory=frozenset(),
     every_nth_value=8,
     directives="#OAR -n theirs\n#OAR -O theirs.out\n",

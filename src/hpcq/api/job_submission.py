@@ -143,9 +143,14 @@ class JobSubmission(RequestModel):
         "its default.",
         examples=[{"N_PROC": 16}],
     )
+    script: StrictStr | None = Field(
+        default=None,
+        description="Instead of `scriptFile`: the script's text.",
+        examples=["#!/bin/sh\nmpirun ./model\n"],
+    )
     script_file: StrictStr | None = Field(
         default=None,
-        description="Absolute path of the script. Mandatory unless a program is named.",
+        description="Absolute path of the script. Mandatory unless `script` or a program is given.",
     )
     name: StrictStr | None = Field(
         default=None, description="Default: the working directory's last part."
@@ -242,17 +247,23 @@ class JobSubmission(RequestModel):
     def _any_cluster_for_the_original(cls, cluster_id: object) -> object:
         return None if is_unknown_ignored() else cluster_id
 
+    @field_validator("script")
+    @classmethod
+    def _is_not_empty(cls, script: str | None) -> str | None:
+        return None if script is None else require(script)  # type: ignore[return-value]
+
     @field_validator("script_file")
     @classmethod
     def _there_is_something_to_run(cls, path: str | None, info: ValidationInfo) -> str | None:
-        named = (info.data.get("program_id"), info.data.get("program"))
-        return require(path) if named == (None, None) else path  # type: ignore[return-value]
+        others = ("program_id", "program", "script")
+        is_needed = all(info.data.get(name, "") is None for name in others)
+        return require(path) if is_needed else path  # type: ignore[return-value]
 
     def from_program(self, programs: ProgramService) -> ProgramRequest | None:
         """Return the program that is to run, or None when a script is.
 
         Raises:
-            InvalidSpec: it cannot be said which of both.
+            InvalidSpec: it cannot be said which of them, or which script.
         """
         if self.program_id is None and self.program is None:
             for field, value in (("version", self.version), ("programArgs", self.program_args)):
@@ -261,8 +272,14 @@ class JobSubmission(RequestModel):
                         f"{field} belongs to a program; name it by programId or program.",
                         field=field,
                     )
+            if self.script is not None and self.script_file:
+                raise InvalidSpec(
+                    "script is the script's text and scriptFile its path: give one of them.",
+                    field="script",
+                )
             return None
-        for field, given in (("scriptFile", self.script_file), ("args", self.args)):
+        own = (("script", self.script), ("scriptFile", self.script_file), ("args", self.args))
+        for field, given in own:
             if given:
                 raise InvalidSpec(
                     f"A program has its own script and arguments: leave {field} out; its arguments "
@@ -316,6 +333,7 @@ class JobSubmission(RequestModel):
             mail_to=self.mail_to,
             mail_on=self._mail_events(),
             options=tuple(self.options or ()),
+            script=self.script,
         )
 
     def _mail_events(self) -> tuple[MailEvent, ...]:
@@ -347,6 +365,7 @@ def _complete(schema: dict[str, Any]) -> None:
     schema["examples"] = [
         {**study, "scriptFile": script, "args": ["28.16", "16"], "wallTimeLimit": 43200},
         {**study, **program},
+        {**study, "script": "#!/bin/sh\nmpirun ./model\n"},
     ]
 
 

@@ -123,7 +123,8 @@ class JobSpec:
         name: as the user gave it; each scheduler's package makes it acceptable there. Empty until
             the service has completed it, when the user gave none.
         working_directory: absolute path; the job starts in it.
-        script_file: absolute path of the script on the head node.
+        script_file: absolute path of the script on the head node; empty where ``script`` is its
+            text.
         args: handed to the script byte for byte; no NUL.
         slots: how many CPUs to reserve, at least 1.
         environment: what the job's environment holds besides what the scheduler puts there.
@@ -143,6 +144,7 @@ class JobSpec:
             scheduler shows is its queue's.
         run_as: the account of this machine whose job it is; None for the service's own.
         is_mailed_here: whether this service sends the mails, and the scheduler none.
+        script: the script's text; None for that of ``script_file``, and once the scheduler has it.
     """
 
     name: str
@@ -177,6 +179,7 @@ class JobSpec:
     has_queue_time_limit: bool = False
     run_as: str | None = None
     is_mailed_here: bool = False
+    script: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,7 +137,7 @@ def task_of(parent: JobRecord, native_id: NativeId, number: int, at: datetime) -
         uid=parent.uid.of_task(number),
         native_id=native_id,
         # It is never submitted again: its variables need not be kept once more.
-        spec=replace(parent.spec, array=None, environment={}),
+        spec=replace(parent.spec, array=None, environment={}, script=None),
         seen=None,
         state=JobState.UNDETERMINED,
         created_at=parent.created_at,
@@ -158,6 +158,7 @@ def submitted(record: JobRecord, native_id: NativeId, at: datetime) -> JobRecord
     unclear = record.state is JobState.UNDETERMINED
     return record.changed(
         native_id=native_id,
+        spec=_without_script(record.spec),
         state_reason=_TAKEN_AFTER_ALL if unclear else None,
         confirmed_at=at,
         # A request to cancel it that came before it was found is still to be carried out.
@@ -231,12 +232,18 @@ def failed(record: JobRecord, reason: str, at: datetime) -> JobRecord:
     if record.hand_over is None:
         return record
     return record.changed(
+        spec=_without_script(record.spec),
         state=JobState.FAILED,
         state_reason=reason,
         state_changed_at=at,
         confirmed_at=at,
         hand_over=None,
     )
+
+
+def _without_script(spec: JobSpec | None) -> JobSpec | None:
+    """Return what was asked for without the script's text, which nobody needs any more."""
+    return spec if spec is None or spec.script is None else replace(spec, script=None)
 
 
 def _plain(value: object) -> Any:

@@ -49,10 +49,12 @@ def check_content(spec: JobSpec, sizes: SizeLimits) -> None:
     Raises:
         InvalidSpec: the first field that does not; it is named as on the wire.
     """
-    for field, path in (
-        ("workingDirectory", spec.working_directory),
-        ("scriptFile", spec.script_file),
-    ):
+    paths = [("workingDirectory", spec.working_directory)]
+    if spec.script is None:
+        paths.append(("scriptFile", spec.script_file))
+    else:
+        _check_characters("script", spec.script)
+    for field, path in paths:
         _check_path(field, path)
         if not path.startswith("/"):
             raise InvalidSpec(f"{field} has to be an absolute path; {path!r} is not.", field=field)
@@ -89,15 +91,20 @@ def check_content(spec: JobSpec, sizes: SizeLimits) -> None:
             )
 
 
-def _check_text(field: str, text: str, longest_bytes: int) -> None:
+def _check_characters(field: str, text: str) -> int:
+    """Return the size of a text in bytes, if a command or a file of text can hold it."""
     if "\0" in text:
         raise InvalidSpec(
             f"{field} holds a NUL character, which no command can carry.", field=field
         )
     try:
-        size = len(text.encode())
+        return len(text.encode())
     except UnicodeEncodeError:
         raise InvalidSpec(f"{field} is not valid Unicode text.", field=field) from None
+
+
+def _check_text(field: str, text: str, longest_bytes: int) -> None:
+    size = _check_characters(field, text)
     if size > longest_bytes:
         raise InvalidSpec(
             f"{field} is {size} bytes long; at most {longest_bytes} are possible.", field=field

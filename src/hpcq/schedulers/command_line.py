@@ -28,7 +28,7 @@ COMMAND_ENVIRONMENT = {"TZ": "UTC", "LC_ALL": "C.UTF-8"}
 
 FIELDS = frozenset({"queue", "account", "priority", "wall_time_limit_seconds", "environment"})
 FIELDS |= {"memory_limit_bytes", "stdout_path", "stderr_path", "hold", "depends_on"}
-FIELDS |= {"mail_to", "mail_on", "options"}
+FIELDS |= {"mail_to", "mail_on", "options", "script"}
 """The optional fields of a submission that all these schedulers can express."""
 
 _T = TypeVar("_T")

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 
@@ -118,7 +118,8 @@ class JobService:
             SchedulerError: the scheduler surely did not take it.
         """
         try:
-            submission = await self._submit(principal, spec, key_text, program, depends_on)
+            with _field_of_script(spec):
+                submission = await self._submit(principal, spec, key_text, program, depends_on)
         except Exception as error:
             self.outcomes[Outcome.of_error(error)] += 1
             raise
@@ -179,9 +180,12 @@ class JobService:
         Returns:
             The command, the job with its variables, and the script; see `SubmissionRunner.plan`.
         """
-        if program is None:
-            check_content(spec, self.sizes)
-        return await self.runner.plan(await self._complete(principal, spec, program, depends_on))
+        with _field_of_script(spec):
+            if program is None:
+                check_content(spec, self.sizes)
+            return await self.runner.plan(
+                await self._complete(principal, spec, program, depends_on)
+            )
 
     def _check_expressible(self, spec: JobSpec, depends_on: Sequence[DependencyRequest]) -> None:
         expressible = self.capabilities.fields
@@ -478,6 +482,20 @@ class JobService:
         finally:
             self.monitor.wake()
         return await self.find(principal, str(record.uid))
+
+
+@contextlib.contextmanager
+def _field_of_script(spec: JobSpec) -> Iterator[None]:
+    """Name the field of a request in refusals of its script: ``script``, where that has its text.
+
+    The schedulers' packages do not know where a script is from.
+    """
+    try:
+        yield
+    except InvalidSpec as error:
+        if spec.script is None or error.field != "scriptFile":
+            raise
+        raise InvalidSpec(error.detail, field="script") from error
 
 
 def _named(spec: JobSpec) -> JobSpec:

@@ -93,8 +93,9 @@ async def test_the_examples_of_the_schema_are_what_is_answered_and_taken(site: S
 
     program["installationDirectory"] = "/home/pem/versoes/NEWAVE/v28.16.4"
     assert program == PROGRAM_EXAMPLE
-    _, by_program = schema["components"]["schemas"]["JobSubmission"]["examples"]
+    _, by_program, by_text = schema["components"]["schemas"]["JobSubmission"]["examples"]
     assert JobSubmission.model_validate(by_program).program == "NEWAVE"
+    assert JobSubmission.model_validate(by_text).script is not None
     for status in ("200", "304"):
         headers = schema["paths"]["/programs"]["get"]["responses"][status]["headers"]
         assert headers.keys() == {"ETag", "X-Incomplete"}

@@ -50,6 +50,7 @@ OTHERS: dict[str, list[Any]] = {
     "has_queue_time_limit": [True],
     "run_as": ["ana"],
     "is_mailed_here": [True],
+    "script": ["true", "false"],
     "nodes": [1, 2],
     "slots_per_node": [1, 2],
     "cpus_per_task": [1, 2],

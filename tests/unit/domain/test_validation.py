@@ -74,6 +74,8 @@ def test_what_a_command_can_carry_is_accepted(fields: dict[str, object]) -> None
         ({"working_directory": "/" + "x" * 4095}, "workingDirectory"),
         ({"script_file": ""}, "scriptFile"),
         ({"script_file": "run.sh"}, "scriptFile"),
+        ({"script_file": "", "script": "a\0"}, "script"),
+        ({"script_file": "", "script": "\ud800"}, "script"),
         ({"script_file": "/run\udcff.sh"}, "scriptFile"),
         ({"stdout_path": ""}, "stdoutPath"),
         ({"stderr_path": "a\0"}, "stderrPath"),

@@ -85,6 +85,7 @@ async def test_what_cannot_be_a_job_reaches_neither_disk_nor_scheduler(
         ({"stdout_path": "out"}, "stdoutPath"),
         ({"stderr_path": "err"}, "stderrPath"),
         ({"hold": True}, "hold"),
+        ({"script_file": "", "script": "true"}, "script"),
     ],
 )
 async def test_what_the_scheduler_cannot_express_is_refused_by_name(
@@ -96,6 +97,30 @@ async def test_what_the_scheduler_cannot_express_is_refused_by_name(
     assert (caught.value.field, caught.value.scheduler) == (wire_name, "FAKE")
     assert await stored(world) == []
     await world.submit()
+
+
+async def test_submit_script_text_reaches_the_scheduler_and_is_kept_no_longer(
+    world: World,
+) -> None:
+    record = await world.submit(script_file="", script="echo é\n")
+    assert world.scheduler.scripts == {record.key: "echo é\n".encode()}
+    assert record.spec is not None
+    assert (record.spec.script, record.spec.script_file) == (None, "")
+    variables = world.scheduler.submitted[record.key].environment
+    assert variables == {"HPCQ_SCRIPT_DIRECTORY": str(world.directory)}
+
+
+async def test_submit_what_is_wrong_with_a_script_s_text_names_its_field(world: World) -> None:
+    for fields, field in (
+        ({}, "scriptFile"),
+        ({"script_file": "", "script": "true"}, "script"),
+    ):
+        world.scheduler.fail_next("submit", InvalidSpec("Line 3.", field="scriptFile"))
+        with pytest.raises(InvalidSpec, match="Line 3") as refused:
+            await world.submit(**fields)
+        assert refused.value.field == field
+    failed = [record.spec for record in await stored(world)]
+    assert [spec and spec.script for spec in failed] == [None, None]
 
 
 REFUSALS = [

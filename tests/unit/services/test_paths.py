@@ -105,6 +105,21 @@ async def test_check_script_above_the_schedulers_limit_is_refused(
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("text", "said"), [("é" * 5, "larger than the 9 bytes"), ("a\r\nb", "DOS line ends")]
+)
+async def test_check_script_text_is_judged_as_a_file(
+    checker: PathChecker, scheduler: Directing, spec: JobSpec, text: str, said: str
+) -> None:
+    scheduler.capabilities = replace(scheduler.capabilities, max_script_bytes=9)
+    with pytest.raises(InvalidSpec, match=said) as refused:
+        await checker.check(replace(spec, script_file="", script=text))
+    assert refused.value.field == "script"
+    spec = await checker.check(replace(spec, script_file="", script="é" * 4))
+    assert await checker.read_script(spec) == ("é" * 4).encode()
+
+
+@pytest.mark.anyio
 async def test_check_folder_of_outputs_that_may_not_be_written_to_is_refused(
     checker: PathChecker, spec: JobSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,29 @@ async def test_a_job_not_taken_without_a_word_is_promised_and_handed_over_again(
     assert world.scheduler.calls["submit"] == 2
 
 
+async def test_submit_script_text_is_handed_over_again_by_the_next_service(world: World) -> None:
+    text = "echo é\n"
+    fields = {"script_file": "", "script": text}
+    world.scheduler.fail_next("submit", TIMED_OUT)
+    world.spec = replace(world.spec, **fields)  # type: ignore[arg-type]
+    record = (await submitted(world)).record
+    assert (record.native_id, world.scheduler.scripts) == (None, {})
+    await world.restart()
+    world.spec = replace(world.spec, **fields)  # type: ignore[arg-type]
+    await settled(world)
+    await settled(world)
+    assert [world.job(record.uid).native_id] == in_scheduler(world, record.uid)
+    assert world.scheduler.scripts == {record.key: text.encode()}
+    stored = await on_disk(world, record.uid)
+    assert stored.spec is not None
+    assert stored.spec.script is None
+    again = await submitted(world)
+    assert (again.is_replay, again.record.uid) == (True, record.uid)
+    world.spec = replace(world.spec, script="other")
+    with pytest.raises(IdempotencyKeyReused):
+        await submitted(world)
+
+
 @pytest.mark.parametrize("shows_keys", [True, False], ids=["keys listed", "no keys listed"])
 async def test_a_job_that_shows_late_is_found_and_not_handed_over_again(
     world: World, shows_keys: bool

@@ -75,6 +75,7 @@ _FIELDS = frozenset(
         "memory_limit_bytes",
         "nodes",
         "queue",
+        "script",
         "slots_per_node",
         "stderr_path",
         "stdout_path",
@@ -164,7 +165,8 @@ class LocalBackend:
     async def plan(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> SubmissionPlan:
         """Return what the job's shepherd starts; see `PlansSubmission`.
 
-        The script is a copy, and an interpreter runs it where the kernel does not.
+        The script is a copy, and an interpreter runs it where the kernel does not. One that came
+        as text goes by the job's name.
         """
         if spec.run_as is not None:
             await self._check_account(spec.run_as)
@@ -173,7 +175,7 @@ class LocalBackend:
         except RuntimeError as error:
             raise NothingWritten(f"The machine allows no more threads: {error}.") from error
         return SubmissionPlan(
-            argv=(spec.script_file, *spec.args),
+            argv=(spec.script_file or file_name(spec.name), *spec.args),
             cwd=spec.working_directory,
             environment=spec.environment,
         )

@@ -219,7 +219,7 @@ class LocalJob:
             queue=QUEUE_NAME,
             submit_time=from_epoch(self.submitted),
             working_directory=spec.working_directory,
-            script_file=spec.script_file,
+            script_file=spec.script_file or None,
             args=spec.args,
             slots=spec.slots,
             wall_time_limit_seconds=spec.wall_time_limit_seconds,
@@ -333,7 +333,8 @@ def spec_to_json(spec: JobSpec) -> str:
     content["environment"] = dict(spec.environment)
     content["depends_on"] = [asdict(dependency) for dependency in spec.depends_on]
     content["array"] = None if spec.array is None else asdict(spec.array)
-    return json.dumps({**content, "outputs": outputs})
+    # The script stands beside it.
+    return json.dumps({**content, "outputs": outputs, "script": None})
 
 
 @functools.lru_cache(maxsize=16)

@@ -113,6 +113,7 @@ def build_qsub(
     outputs, stdout, stderr = output_options(spec, acceptable_name(spec.name), options)
     needs_wrapper = (
         bool(wrapped)
+        or not spec.script_file
         or stdout is not None
         or stderr is not None
         or options.takes_environment

@@ -107,6 +107,7 @@ def build_sbatch(
         # The shell that runs the wrapper drops variables whose names it cannot have.
         carried |= {n: v for n, v in environment.items() if _SHELL_NAME.fullmatch(n) is None}
         submitted = build_wrapper(submitted, carried, **written, is_array=options.is_array)
+    is_read_by_sbatch = bool(spec.script_file) and submitted == script
     argv = (
         "sbatch",
         "--parsable",
@@ -124,7 +125,7 @@ def build_sbatch(
         *_optional(spec, layout),
         *([] if spec.array is None else [f"--array={options.values['array']}"]),
         "--",
-        spec.script_file if submitted == script else "/dev/stdin",
+        spec.script_file if is_read_by_sbatch else "/dev/stdin",
         *spec.args,
     )
     _check_arguments(argv)
@@ -133,7 +134,7 @@ def build_sbatch(
         argv=argv,
         environment={name: environment[name] for name in environment.keys() - carried.keys()},
         cwd=spec.working_directory,
-        stdin=b"" if submitted == script else submitted,
+        stdin=b"" if is_read_by_sbatch else submitted,
         directives=directive_lines(submitted),
     )
 

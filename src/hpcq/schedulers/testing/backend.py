@@ -37,6 +37,7 @@ class Backend:
             session, whatever the site's configuration.
         conditions: on which a job can depend on another one.
         arrays: whether it can run arrays.
+        script_texts: whether a request can hold the text of its script.
         task_id: how it writes the id of a task of an array.
         administrator: the command by which one ends a job; None where there is none.
         writes_output_at_once: whether output is where it belongs while the job runs, and not only
@@ -68,6 +69,7 @@ class Backend:
     kills_orphans: bool = False
     conditions: frozenset[str] = ALL_CONDITIONS
     arrays: bool = False
+    script_texts: bool = True
     task_id: str = "{array}[{task}]"
     directives: str = "#PBS -N theirs\n#PBS -o theirs.out\n"
     obeys_directives: bool = True

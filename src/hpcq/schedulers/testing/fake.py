@@ -56,6 +56,7 @@ _EVERYTHING = Capabilities(
             "hold",
             "depends_on",
             "array",
+            "script",
         }
     ),
     actions=frozenset(Action),
@@ -112,6 +113,7 @@ class FakeScheduler:
         next_number: the next job's id. Set it back to have ids used again.
         calls: how often each method was called.
         submitted: the specs it was handed, under their keys.
+        scripts: the contents of the scripts, likewise.
         cancelled: the jobs that it was asked to end.
         acted: what else it was asked to do, but for holds and releases, which have effect.
         altered: the jobs that were changed, as they were to be, with the fields that changed.
@@ -130,6 +132,7 @@ class FakeScheduler:
         self.next_number = 1
         self.calls: Counter[str] = Counter()
         self.submitted: dict[SubmissionKey, JobSpec] = {}
+        self.scripts: dict[SubmissionKey, bytes] = {}
         self.cancelled: list[NativeId] = []
         self.acted: list[tuple[Action, NativeId, Signal | None]] = []
         self.altered: list[tuple[JobSpec, frozenset[str]]] = []
@@ -216,6 +219,7 @@ class FakeScheduler:
     async def submit(self, spec: JobSpec, key: SubmissionKey, script: bytes) -> NativeId:
         def take() -> NativeId:
             self.submitted[key] = spec
+            self.scripts[key] = script
             held = JobState.QUEUED_HELD if spec.hold else JobState.QUEUED
             return self.enqueue(name=spec.name, slots=spec.slots, state=held, submission_key=key)
 

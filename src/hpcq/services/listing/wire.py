@@ -141,7 +141,13 @@ class StableJob(msgspec.Struct, frozen=True, rename=wire_name):
     cluster_id: Annotated[str, _field("1")]
     working_directory: Annotated[str | None, _field("/home/ana/estudos/pmo-2026-11")]
     reserved_slots: Annotated[int | None, _field(16)]
-    script_file: Annotated[str | None, _field("/home/pem/rotinas/tuber/jobs/mpi_newave.job")]
+    script_file: Annotated[
+        str | None,
+        _field(
+            "/home/pem/rotinas/tuber/jobs/mpi_newave.job",
+            "null for a job whose script came as text.",
+        ),
+    ]
     args: Annotated[tuple[str, ...] | None, _field(["28.16", "16"])]
     resource_usage: Annotated[
         ResourceUsage | None,

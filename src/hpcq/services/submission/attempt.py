@@ -49,7 +49,10 @@ _UNWRITTEN = (
     "again."
 )
 _SCRIPT_FOLDER = "HPCQ_SCRIPT_DIRECTORY"
-"""The variable of a job that holds the folder of its script, as it was submitted."""
+"""The variable of a job that holds the folder of its script, as it was submitted.
+
+A script that came as text has none: it is the working directory.
+"""
 _HIDDEN = "***"
 _REFUSALS = (CommandFailed, NotAuthorized, QuotaExceeded)
 # A scheduler's queue may show a job a moment after the command that submitted it has ended.
@@ -193,7 +196,7 @@ class SubmissionRunner:
 
         Schedulers run a copy of the script, which finds the files beside it by the folder.
         """
-        folder = {_SCRIPT_FOLDER: os.path.dirname(spec.script_file)}
+        folder = {_SCRIPT_FOLDER: os.path.dirname(spec.script_file) or spec.working_directory}
         mail_on = () if spec.is_mailed_here else spec.mail_on
         environment = {**folder, **site, **spec.environment}
         return replace(spec, environment=environment, mail_on=mail_on)

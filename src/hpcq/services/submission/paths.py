@@ -45,6 +45,8 @@ class _NotThere(InvalidSpec):
 class PathChecker:
     """Looks at the folders and the script of a submission, in threads of its own.
 
+    A script that came as text is in no folder: the schedulers' packages hand on its bytes.
+
     A file system that hangs costs its own requests the time limit, and no others anything. What
     is not there is waited for, without a thread: other requests do not notice. The paths of a job
     that an account is to submit are looked at in the name of that account.
@@ -139,6 +141,8 @@ class PathChecker:
 
     async def read_script(self, spec: JobSpec) -> bytes:
         """Return the content of a job's script, as it is now. Raises as `check` does."""
+        if spec.script is not None:
+            return spec.script.encode()
 
         def read(visit: Visit) -> bytes:
             visit.enter(spec.script_file)
@@ -161,11 +165,21 @@ class PathChecker:
 
 def _check(spec: JobSpec, backend: SchedulerBackend, most_bytes: int, visit: Visit) -> JobSpec:
     _check_directory(spec.working_directory, visit)
-    _check_allowed(spec.script_file, "scriptFile", visit)
-    whole = spec.script_file
-    # Its folders are read once, and not for each of the many paths that blanks may end.
-    spec = split_legacy_command(spec, lambda path: _allowed_mode(path, visit, afresh=path == whole))
-    script = _read_text(spec.script_file, most_bytes, visit)
+    if spec.script is None:
+        _check_allowed(spec.script_file, "scriptFile", visit)
+        whole = spec.script_file
+        # Its folders are read once, and not for each of the many paths that blanks may end.
+        spec = split_legacy_command(
+            spec, lambda path: _allowed_mode(path, visit, afresh=path == whole)
+        )
+        if not stat.S_ISREG(_mode(spec.script_file, "scriptFile", visit)):
+            raise InvalidSpec(f"{spec.script_file!r} is not a file.", field="scriptFile")
+        script = _read_script(spec.script_file, most_bytes, visit)
+        _check_line_ends(script, f"The script {spec.script_file!r}", "scriptFile")
+    else:
+        script = spec.script.encode()
+        _check_size(script, most_bytes, "The script", "script")
+        _check_line_ends(script, "The script", "script")
     said = backend.check_script(spec, script)
     name = spec.name or said.name or default_name(spec.working_directory)
     spec = replace(
@@ -214,19 +228,23 @@ def _check_directory(path: str, visit: Visit) -> None:
         )
 
 
-def _read_text(path: str, most_bytes: int, visit: Visit) -> bytes:
-    """Return the content of the script, if every scheduler can run such a text."""
-    if not stat.S_ISREG(_mode(path, "scriptFile", visit)):
-        raise InvalidSpec(f"{path!r} is not a file.", field="scriptFile")
-    script = _read_script(path, most_bytes, visit)
+def _check_line_ends(script: bytes, what: str, field: str) -> None:
     # A program that is no text is the scheduler's to judge.
     if b"\r\n" in script and b"\0" not in script:
         raise InvalidSpec(
-            f"The script {path!r} has DOS line ends (CR LF), which no shell understands; save it "
-            "with Unix line ends.",
-            field="scriptFile",
+            f"{what} has DOS line ends (CR LF), which no shell understands; save it with Unix line "
+            "ends.",
+            field=field,
         )
-    return script
+
+
+def _check_size(script: bytes, most_bytes: int, what: str, field: str) -> None:
+    if len(script) > most_bytes:
+        raise InvalidSpec(
+            f"{what} is larger than the {most_bytes} bytes that the scheduler, or "
+            "MAX_SCRIPT_BYTES, allows.",
+            field=field,
+        )
 
 
 def _check_output(pattern: str | None, field: str, visit: Visit) -> None:
@@ -374,12 +392,7 @@ def _read_script(path: str, most_bytes: int, visit: Visit) -> bytes:
         raise _path_error(path, error, "scriptFile", visit) from None
     if script is None:
         raise InvalidSpec(f"The script {path!r} is not a file.", field="scriptFile")
-    if len(script) > most_bytes:
-        raise InvalidSpec(
-            f"The script {path!r} is larger than the {most_bytes} bytes that the scheduler, or "
-            "MAX_SCRIPT_BYTES, allows.",
-            field="scriptFile",
-        )
+    _check_size(script, most_bytes, f"The script {path!r}", "scriptFile")
     return script
 
 

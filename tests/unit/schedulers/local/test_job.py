@@ -58,6 +58,17 @@ def test_a_name_is_one_component_of_a_path(name: str) -> None:
     assert len(file.encode("utf-8", "surrogateescape")) < 255
 
 
+def test_script_s_text_is_not_kept_twice() -> None:
+    job = spec(script_file="", script="true")
+    assert spec_from_json(spec_to_json(job)).script is None
+    assert (
+        LocalJob(number=7, key=KEY, spec=job, submitted=1, phase=Phase.QUEUED)
+        .observe(SITE)
+        .script_file
+        is None
+    )
+
+
 def test_output_paths_are_relative_to_the_working_directory() -> None:
     job = entry(stdout_path="a/out", stderr_path="/tmp/err")
     assert output_paths(7, job.spec) == ("/w/a/out", "/tmp/err")
