@@ -1,6 +1,6 @@
 """Jobs that wait for others."""
 
-from hpcq.schedulers.testing.backend import ALL_CONDITIONS, Backend
+from hpcq.schedulers.testing.backend import ALL_CONDITIONS, Backend, those_with
 from hpcq.schedulers.testing.jobs import Jobs, Json, Study, assert_problem
 from hpcq.schedulers.testing.service import Service
 
@@ -73,6 +73,24 @@ def test_a_job_that_can_never_start_any_more_has_failed(
         job = jobs.ended(second)
         assert (job["state"], job["startTime"]) == ("FAILED", None)
     assert _ran(study) == set()
+
+
+@those_with(lambda backend: backend.arrays and "any" in backend.conditions)
+def test_a_job_waits_for_all_tasks_of_an_array(jobs: Jobs, study: Study, backend: Backend) -> None:
+    body = 'until [ -e go ] || [ -e "go$HPCQ_ARRAY_TASK_ID" ]; do sleep 0.2; done\n'
+    script = study.script(body, "tasks.sh")
+    array = jobs.submit(study.job(script, name="tasks", array={"first": 1, "last": 2}))
+    first, last = (backend.task_id.format(array=array, task=number) for number in (1, 2))
+    jobs.running(first)
+    second = jobs.submit(_second(study, array, "any"))
+    (study.directory / "go1").touch()
+    jobs.ended(first)
+    jobs.running(last)
+    job = jobs.wait(second, lambda job: job["nativeState"] is not None)
+    assert job["state"] in {"QUEUED", "QUEUED_HELD"}
+    (study.directory / "go").touch()
+    assert jobs.ended(second)["state"] == "DONE"
+    assert jobs.ended(last)["endTime"] <= jobs.ended(second)["startTime"]
 
 
 def test_what_has_ended_is_not_waited_for_and_in_vain_is_refused(
