@@ -64,10 +64,10 @@ _UPGRADES = (
     "ALTER TABLE job ADD COLUMN array INTEGER; ALTER TABLE job ADD COLUMN task INTEGER;"
     + _TASK_INDEXES,
 )
-# A task is as its array was asked for, unless it has a request of its own.
+# A task is as its array was asked for.
 _ROWS = (
     "SELECT job.id, coalesce(whole.key, job.key), job.phase, job.attempt, job.boot_id,"
-    " job.submitted, coalesce(nullif(job.spec, ''), whole.spec), job.result, job.started,"
+    " job.submitted, coalesce(whole.spec, job.spec), job.result, job.started,"
     " job.request, job.array, job.task FROM job LEFT JOIN job AS whole ON whole.id = job.array"
 )
 _IDS_PER_QUERY = 500
