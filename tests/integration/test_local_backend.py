@@ -540,6 +540,67 @@ async def test_a_started_job_can_neither_be_held_nor_released(site: LocalSite) -
             await site.backend.act(action, native_id)
 
 
+async def alter(site: LocalSite, native_id: NativeId, **values: object) -> None:
+    spec = replace(site.spec("true\n"), **values)  # type: ignore[arg-type]
+    await site.backend.alter(native_id, spec, frozenset(values))
+
+
+async def test_a_queued_job_runs_as_it_was_changed(site: LocalSite) -> None:
+    blocker = await site.submit("until [ -e go ]; do sleep 0.02; done\n", slots=4)
+    script = site.script('echo "$JOB_NAME $1 $HPCQ_SLOTS" > told\nsleep 600\n', "b")
+    job = await site.submit(
+        script, slots=2, args=("x y",), wall_time_limit_seconds=3600, memory_limit_bytes=1 << 30
+    )
+    await alter(site, job, name="new name", wall_time_limit_seconds=1, memory_limit_bytes=None)
+    await site.restart()
+    seen = await site.seen(job)
+    assert (seen.name, seen.wall_time_limit_seconds) == ("new name", 1)
+    assert (seen.memory_limit_bytes, seen.slots, seen.args) == (None, 2, ("x y",))
+    (site.work / "go").touch()
+    await site.ended(blocker)
+    end = await site.ended(job)
+    assert (end.name, end.failure_kind) == ("new name", FailureKind.TIME_LIMIT)
+    assert (site.work / "told").read_text() == "new name x y 2\n"
+
+
+async def test_a_shorter_limit_lets_a_job_start_before_others(site: LocalSite) -> None:
+    await site.submit("sleep 600\n", slots=3, wall_time_limit_seconds=600)
+    await site.submit("sleep 600\n", slots=4)
+    job = await site.submit("sleep 600\n", wall_time_limit_seconds=6000)
+    assert (await site.seen(job)).state is JobState.QUEUED
+    await alter(site, job, wall_time_limit_seconds=60)
+    await site.running(job)
+
+
+async def test_a_job_that_does_not_wait_is_not_changed(site: LocalSite) -> None:
+    done = await site.submit("true\n")
+    await site.ended(done)
+    running = await site.submit("sleep 600\n")
+    for job, reason in ((running, "does not wait"), (done, "has ended")):
+        with pytest.raises(WrongState, match=reason):
+            await alter(site, job, name="other")
+    held = await site.submit("true\n", hold=True)
+    with pytest.raises(InvalidSpec, match="only queue"):
+        await alter(site, held, name="other", queue="batch")
+    with pytest.raises(JobNotFound):
+        await alter(site, NativeId("99"), name="other")
+    assert (await site.seen(held)).name == "job"
+
+
+async def test_a_full_disk_refuses_a_change_at_once(
+    site: LocalSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> NoReturn:
+        raise NothingWritten("The spool cannot be used: database or disk is full.")
+
+    job = await site.submit("true\n", hold=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(site.backend._engine.spool, "alter", full)
+        with pytest.raises(NothingWritten):
+            await alter(site, job, name="other")
+    assert (await site.seen(job)).name == "job"
+
+
 async def test_a_queued_or_held_job_is_cancelled_at_once(site: LocalSite) -> None:
     blocker = await site.submit("sleep 600\n", slots=4)
     for hold in (False, True):

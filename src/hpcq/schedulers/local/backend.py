@@ -89,6 +89,8 @@ _CAPABILITIES = Capabilities(
     ),
     fields=_FIELDS,
     actions=frozenset(Action) - {Action.REQUEUE},
+    changes=frozenset({"name", "queue", "wall_time_limit_seconds", "memory_limit_bytes"}),
+    removals=frozenset({"wall_time_limit_seconds", "memory_limit_bytes"}),
     accounting=True,
     memory_enforced=True,
     absence_is_certain=True,
@@ -260,6 +262,22 @@ class LocalBackend:
         else:
             await self._engine.request(jobs, action)
 
+    async def alter(
+        self,
+        native_id: NativeId,
+        spec: JobSpec,
+        fields: frozenset[str],
+        run_as: str | None = None,
+    ) -> None:
+        jobs = await self._unfinished(native_id, run_as)
+        if not jobs:
+            raise WrongState(f"Job {native_id} has ended.")
+        values = {name: getattr(spec, name) for name in fields}
+        altered = replace(jobs[0].spec, **values)
+        _check_text("name", [altered.name])
+        _check_queue(altered)
+        await self._engine.alter(jobs, altered)
+
     async def queues(self) -> Sequence[Queue]:
         used = self._engine.slots_used
         return [
@@ -346,8 +364,7 @@ def _check(spec: JobSpec, total_slots: int) -> None:
     for field, value in (("account", spec.account), ("priority", spec.priority)):
         if value is not None:
             raise UnsupportedCapability(field, "LOCAL")
-    if spec.queue not in (None, QUEUE_NAME):
-        raise InvalidSpec(f"The only queue is {QUEUE_NAME!r}.", field="queue")
+    _check_queue(spec)
     if spec.slots > total_slots:
         raise InvalidSpec(
             f"The job asks for {spec.slots} slots and the machine has {total_slots}.",
@@ -367,6 +384,11 @@ def _check(spec: JobSpec, total_slots: int) -> None:
         raise InvalidSpec(
             "The name of an environment variable is empty or holds '='.", field="environment"
         )
+
+
+def _check_queue(spec: JobSpec) -> None:
+    if spec.queue not in (None, QUEUE_NAME):
+        raise InvalidSpec(f"The only queue is {QUEUE_NAME!r}.", field="queue")
 
 
 def _check_text(field: str, texts: Iterable[str]) -> None:

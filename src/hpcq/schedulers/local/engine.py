@@ -171,6 +171,20 @@ class Engine:
         if held:
             await self._complete(self._move(held, Phase.QUEUED))
 
+    async def alter(self, jobs: Sequence[LocalJob], spec: JobSpec) -> None:
+        """Ask for something else for a job that waits; it keeps its slots and its place.
+
+        Args:
+            jobs: the job, or all tasks of an array that are not over.
+            spec: what is asked for now.
+
+        Raises:
+            WrongState: it has started, or is cancelled; or a task has started.
+        """
+        if len(_waiting(jobs)) < len(jobs):
+            raise WrongState("Some tasks of the array have started already.")
+        await self._complete(self._alter(jobs, spec))
+
     async def send_signal(self, jobs: Sequence[LocalJob], number: signal.Signals) -> None:
         """Send a signal to all processes of a job that runs; see `JobControl.send_signal`."""
         await _each(jobs, lambda job: self._control.send_signal(job, number))
@@ -359,6 +373,26 @@ class Engine:
                 if job.phase == phase:
                     self._set_phase(job, earlier)
             raise
+
+    async def _alter(self, jobs: Sequence[LocalJob], spec: JobSpec) -> None:
+        number, before = jobs[0].array or jobs[0].number, jobs[0].spec
+        array = self.arrays.get(number)
+        parts = jobs if array is None else [array.whole, *array.tasks.values()]
+        # In memory first: should one start meanwhile, it starts as the spool will have it.
+        self._set_spec(parts, spec)
+        try:
+            await self.spool.alter(number, spec_to_json(spec))
+        except SchedulerUnavailable:
+            if all(job.spec is spec and job.phase != Phase.DISPATCHED for job in parts):
+                self._set_spec(parts, before)
+            raise
+
+    def _set_spec(self, jobs: Iterable[LocalJob], spec: JobSpec) -> None:
+        for job in jobs:
+            job.spec = spec
+            self._publish(job)
+        # With another time limit one may fit before others.
+        self._dispatch_soon()
 
     def _set_phase(self, job: LocalJob, phase: str) -> None:
         self._queue.discard(job)

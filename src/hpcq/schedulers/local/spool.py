@@ -253,6 +253,14 @@ class Spool:
             )
         )
 
+    async def alter(self, number: int, spec: str) -> None:
+        """Record what is asked for a job, or an array, that has not started."""
+        await self._do(
+            lambda connection: connection.execute(
+                "UPDATE job SET spec = ? WHERE id = ?", (spec, number)
+            )
+        )
+
     async def request(self, number: int, action: Action | None) -> None:
         """Record what was last requested of a job that runs."""
         await self._do(
