@@ -101,7 +101,7 @@ BACKENDS = {
         SLURM,
         Backend(
             name="PBS",
-            variables=_shared(Pbs, "PBS"),
+            variables=_shared(functools.partial(Pbs, queues=["other"]), "PBS"),
             actions=frozenset(Action),
             arrays=True,
             administrator="qdel",
@@ -110,7 +110,9 @@ BACKENDS = {
         SGE,
         Backend(
             name="TORQUE",
-            variables=_shared(functools.partial(Torque, slots=16, keep_completed=3600), "TORQUE"),
+            variables=_shared(
+                functools.partial(Torque, slots=16, keep_completed=3600, queues=["other"]), "TORQUE"
+            ),
             # A signal ends the shell in which Torque runs the script, unless its hosts are told
             # otherwise: see tests/integration/test_torque_backend.py.
             actions=frozenset(Action) - {Action.SIGNAL},

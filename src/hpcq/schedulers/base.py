@@ -463,8 +463,8 @@ class AltersJobs(Protocol):
 
         Args:
             native_id: the job, or a whole array.
-            spec: the job as it is to be. Of one that did not come through this service, what the
-                queue tells.
+            spec: the job as it is to be. Of one that did not come through this service, its slots
+                and what changes.
             fields: those that change, all of `Capabilities.changes`. One that is None now is taken
                 back, and is one of `Capabilities.removals`.
             run_as: the account in whose name the scheduler is asked; None for the service's own.

@@ -87,11 +87,13 @@ class JobUpdater:
         """
         _check_state(record)
         before = await self._look(record)
-        if not values or not isinstance(self.backend, AltersJobs):
+        # A move to where it is may cost a job its place there.
+        asked = frozenset(n for n in values if n != "queue" or values[n] != before.queue)
+        if not asked or not isinstance(self.backend, AltersJobs):
             return
         spec = replace(record.spec or _spec_of(before), **values)  # type: ignore[arg-type]
         try:
-            await self.backend.alter(before.native_id, spec, frozenset(values), run_as)
+            await self.backend.alter(before.native_id, spec, asked, run_as)
         except JobNotFound:
             raise WrongState(_GONE) from None
         except HpcqError as error:
@@ -191,13 +193,5 @@ def _not_queued(state: object) -> WrongState:
 
 
 def _spec_of(seen: Observation) -> JobSpec:
-    """Return what is known to be asked for a job that did not come through this service."""
-    return replace(
-        _ANY_JOB,
-        name=seen.name or _ANY_JOB.name,
-        slots=seen.slots or 1,
-        queue=seen.queue,
-        account=seen.account,
-        wall_time_limit_seconds=seen.wall_time_limit_seconds,
-        memory_limit_bytes=seen.memory_limit_bytes,
-    )
+    """Return what counts of a job that did not come through this service: its slots."""
+    return replace(_ANY_JOB, slots=seen.slots or 1)

@@ -16,6 +16,8 @@ COMMANDS: Sequence[str] = (
     "qrls",
     "qrerun",
     "qsig",
+    "qalter",
+    "qmove",
     "tracejob",
     "pbsnodes",
 )
@@ -33,8 +35,8 @@ class Pbs:
         config: ``history`` (finished jobs are kept), ``dsv`` (``-F dsv`` is known), ``ncpus``,
             ``kill_delay_seconds``, ``exit_seconds`` (how long a job is in state E), ``groups_ids``
             (``qstat -E`` is known), ``limits_arrays`` (``-J 1-5%2`` is known), ``operator`` (the
-            account may suspend, resume and requeue jobs), ``release`` (bytes printed as the
-            release of June 2023 does, not as the build of April 2026 does).
+            account may suspend, resume and requeue jobs), ``queues`` (more of them), ``release``
+            (bytes printed as the release of June 2023 does, not as the build of April 2026 does).
     """
 
     def __init__(self, directory: Path, **config: object) -> None:

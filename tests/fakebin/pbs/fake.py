@@ -51,6 +51,11 @@ class Server:
         self.jobs_folder = state / "jobs"
         self.jobs_folder.mkdir(exist_ok=True)
 
+    @property
+    def queues(self):
+        """The queues by name: whether they are enabled, and started."""
+        return QUEUES | dict.fromkeys(self.config.get("queues", ()), ("True", "True"))
+
     @contextlib.contextmanager
     def locked(self):
         with (self.state / "lock").open("w") as lock:
@@ -390,9 +395,9 @@ def qsub(server, argv):
         raise Refused(2, "qsub: illegal -p value\n" + USAGE.rstrip())
     server.check_up(162, f"qsub: cannot connect to server {HOST} (errno=15010)")
     queue = given.get("-q", "workq")
-    if queue not in QUEUES:
+    if queue not in server.queues:
         raise Refused(170, "qsub: Unknown queue")
-    if QUEUES[queue][0] != "True":
+    if server.queues[queue][0] != "True":
         raise Refused(173, "qsub: Queue is not enabled")
     asked = resources(given["-l"])
     array = array_range(server, given["-J"]) if "-J" in given else None
@@ -995,7 +1000,7 @@ def queue_attributes(server):
                 ("started", started),
             ],
         )
-        for name, (enabled, started) in QUEUES.items()
+        for name, (enabled, started) in server.queues.items()
     ]
 
 
@@ -1062,6 +1067,70 @@ def qsig(server, argv):
     options, ids = getopt.getopt(argv, "s:")
     name = dict(options).get("-s", "TERM")
     change(server, "qsig", ids, lambda server, job: send(server, job, name))
+
+
+def qalter(server, argv):
+    """Change jobs that have not started: all that is asked for, or nothing (qalter(1B))."""
+    options, ids = getopt.getopt(argv, "a:A:c:e:h:j:k:l:m:M:N:o:p:P:r:R:S:u:W:")
+    given = merged([], options)
+    if FORBIDDEN_IN_NAMES.search(given.get("-N", "")):
+        raise Refused(2, "qalter: illegal -N value")
+    if not -1024 <= int(given.get("-p", 0)) <= 1023:
+        raise Refused(2, "qalter: illegal -p value")
+
+    def alter(server, job):
+        refuse_unless_waiting(job, "qalter")
+        for one_of_it in [job, *(server.tasks_of(job) if "array" in job else [])]:
+            server.save(one_of_it | altered(one_of_it, given))
+
+    change(server, "qalter", ids, alter)
+
+
+def altered(job, given):
+    """Return what becomes another; the paths of outputs stay (as recorded of Torque)."""
+    asked = dict(pair for pair in job["asked"] if pair[0] not in ("mem", "ncpus", "nodect"))
+    for request in given["-l"]:
+        name, _, value = request.partition("=")
+        if name in ("ncpus", "mem"):
+            # qalter(1B): every job here has an explicit select.
+            words = 'Resource must only appear in "select" specification when select is used: '
+            raise Refused(5, f"qalter: {words}{name} {job['id']}.{HOST}")
+        asked[name] = value
+    try:
+        found = resources([f"{name}={value}" for name, value in asked.items()])
+    except Refused as refusal:
+        # Recording qalter.bad.
+        words = refusal.words.replace("qsub:", "qalter:", 1)
+        raise Refused(refusal.status, f"{words} {job['id']}.{HOST}") from None
+    return {
+        "name": given.get("-N", job["name"]),
+        "account": given.get("-A", job["account"]),
+        "priority": given.get("-p", job["priority"]),
+        "asked": found["list"],
+        **{name: found[name] for name in ("ncpus", "mem_kb", "walltime")},
+    }
+
+
+def qmove(server, argv):
+    """Move jobs that have not started to another queue (qmove(1B))."""
+    queue, *ids = argv
+
+    def move(server, job):
+        if queue not in server.queues:
+            raise Refused(170, f"qmove: Unknown queue {job['id']}.{HOST}")
+        if server.queues[queue][0] != "True":
+            raise Refused(173, f"qmove: Queue is not enabled {job['id']}.{HOST}")
+        refuse_unless_waiting(job, "qmove")
+        for one_of_it in [job, *(server.tasks_of(job) if "array" in job else [])]:
+            server.save(one_of_it | {"queue": queue})
+
+    change(server, "qmove", ids, move)
+
+
+def refuse_unless_waiting(job, command):
+    if job["state"] not in ("Q", "H"):
+        words = f"Request invalid for state of job {job['id']}.{HOST}"
+        raise Refused(168, f"{command}: {words}")
 
 
 def change(server, command, ids, act):
@@ -1198,6 +1267,8 @@ COMMANDS = {
     "qrls": qrls,
     "qrerun": qrerun,
     "qsig": qsig,
+    "qalter": qalter,
+    "qmove": qmove,
     "tracejob": tracejob,
     "pbsnodes": pbsnodes,
 }

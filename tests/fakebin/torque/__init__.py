@@ -18,6 +18,8 @@ COMMANDS: Sequence[str] = (
     "qrls",
     "qrerun",
     "qsig",
+    "qalter",
+    "qmove",
     "tracejob",
     "pbsnodes",
 )
@@ -34,7 +36,7 @@ class Torque:
         directory: where it lives.
         config: ``slots``, ``keep_completed`` (seconds), ``queue``, ``release``, ``operator``
             (whether the account may suspend, resume and requeue jobs), ``exec_with_exec`` (the
-            mom's parameter of that name) and others.
+            mom's parameter of that name), ``queues`` (more of them) and others.
     """
 
     def __init__(self, directory: Path, **config: object) -> None:

@@ -51,7 +51,7 @@ NO_NODES = (
     "all systems are busy, or no nodes have the requested feature)"
 )
 # Of pbs_error.h, modulo 256.
-UNKNOWN, PERMISSION, BAD_VALUE, BAD_STATE = 153, 159, 168, 170
+UNKNOWN, PERMISSION, BAD_VALUE, RUNS, BAD_STATE = 153, 159, 168, 169, 170
 UNKNOWN_QUEUE, UNKNOWN_RESOURCE, TOO_MUCH = 172, 189, 190
 NO_ATTRIBUTE, BAD_DEPENDENCY, BAD_ARRAY = 154, 208, 235
 ID = re.compile(r"([0-9]+(?:\[[0-9]*\])?)(?:\.([A-Za-z0-9.-]+))?")
@@ -83,6 +83,10 @@ class State:
         self.config |= json.loads((folder / "config.json").read_text())
         for name in ("jobs", "spool", "home/server_priv/accounting"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        return (QUEUE, *self.config.get("queues", ()))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator["State"]:
@@ -432,7 +436,7 @@ def qsub(state: State, argv: Sequence[str]) -> bytes:
         raise Failed(2, f"[qsub: illegal -N value]\n{USAGE}")
     if not -1024 <= int(options.get("p", 0)) <= 1023:
         raise Failed(2, f"[qsub: illegal -p value]\n{USAGE}")
-    if options.get("q", QUEUE) != QUEUE:
+    if options.get("q", QUEUE) not in state.queues:
         raise Failed(UNKNOWN_QUEUE, submit_error("Unknown queue MSG=requested queue not found"))
     job = new_job(state, argv, options, name)
     tasks = indices(options["t"]) if "t" in options else None
@@ -461,7 +465,7 @@ def qsub(state: State, argv: Sequence[str]) -> bytes:
             spooled.write_bytes(script)
             spooled.chmod(0o700)
             state.save(part)
-            state.account("Q", part, f"queue={QUEUE}")
+            state.account("Q", part, f"queue={job['queue']}")
         state.schedule()
     return b"" if "z" in options else f"{name_of(job)}\n".encode()
 
@@ -626,7 +630,7 @@ def new_job(state: State, argv: Sequence[str], options: dict[str, str], name: st
         "group": person.pw_name,
         "state": "H" if held else "Q",
         "holds": "u" if held else "",
-        "queue": QUEUE,
+        "queue": options.get("q", QUEUE),
         "account": options.get("A"),
         "ctime": now,
         "mtime": now,
@@ -713,7 +717,7 @@ def qstat(state: State, argv: Sequence[str]) -> bytes:
         state.schedule()  # what a command that was killed could not start any more
         jobs = state.jobs()
     if "-Q" in options:
-        return queue_text(jobs)
+        return b"".join(queue_text(queue, jobs) for queue in state.queues)
     shown: list[Job] = []
     complaints: list[str] = []
     status = 0
@@ -780,15 +784,16 @@ def table(jobs: list[Job]) -> bytes:
     return "".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape")
 
 
-def queue_text(jobs: dict[str, Job]) -> bytes:
+def queue_text(queue: str, jobs: dict[str, Job]) -> bytes:
     words = {"T": "Transit", "Q": "Queued", "H": "Held", "W": "Waiting", "R": "Running"}
     words |= {"E": "Exiting", "C": "Complete"}
     counts = dict.fromkeys(words, 0)
-    for job in jobs.values():
+    inside = [job for job in jobs.values() if job["queue"] == queue]
+    for job in inside:
         counts[job["state"]] += 1
     pairs = [
         ("queue_type", "Execution"),
-        ("total_jobs", str(len(jobs))),
+        ("total_jobs", str(len(inside))),
         ("state_count", "".join(f"{words[s]}:{n} " for s, n in counts.items())),
         ("resources_default.walltime", clock(DEFAULT_WALL_TIME)),
         ("resources_default.nodes", "1"),
@@ -798,7 +803,7 @@ def queue_text(jobs: dict[str, Job]) -> bytes:
     ]
     return bytes(
         output.render_text(
-            f"Queue: {QUEUE}".encode(), [(name.encode(), value.encode()) for name, value in pairs]
+            f"Queue: {queue}".encode(), [(name.encode(), value.encode()) for name, value in pairs]
         )
     )
 
@@ -883,6 +888,58 @@ def release(state: State, job: Job) -> None:
         job |= {"state": "Q", "etime": int(time.time())}
     job["mtime"] = int(time.time())
     state.save(job)
+
+
+def qalter(state: State, argv: Sequence[str]) -> bytes:
+    options, words = parsed(argv)
+
+    def alter(state: State, job: Job) -> None:
+        # All or nothing, and the resources that are named (qalter(1B)); recording qstat-f.qalter:
+        # the paths of outputs keep the old name.
+        if job["state"] not in "QHW":
+            raise Failed(
+                RUNS, f"qalter: Cannot modify attribute while job running  {name_of(job)}\n"
+            )
+        asked = [pair for pair in job["resources"] if pair[0] != "nodect"]
+        named = [entry.split("=", 1) for entry in filter(None, options.get("l", "").split(","))]
+        merged = ",".join("=".join(pair) for pair in (dict(asked) | dict(named)).items())
+        try:
+            resources, slots, walltime = requested(state, merged)
+        except Failed as error:
+            message = str(error).removeprefix("qsub: submit error (").removesuffix(")\n")
+            raise Failed(error.status, f"qalter: {message} {name_of(job)}\n") from None
+        state.save(
+            job
+            | {
+                "name": options.get("N", job["name"]),
+                "account": options.get("A", job["account"]),
+                "priority": int(options.get("p") or job["priority"]),
+                "resources": resources,
+                "slots": slots,
+                "walltime": walltime,
+                "mtime": int(time.time()),
+            }
+        )
+
+    if not re.fullmatch(r"[!-~]{0,236}", options.get("N", "")):
+        raise Failed(2, "qalter: illegal -N value\n")
+    return change("qalter", alter)(state, words)
+
+
+def qmove(state: State, argv: Sequence[str]) -> bytes:
+    queue, *words = argv
+
+    def move(state: State, job: Job) -> None:
+        # qmove(1B): not while it runs; the words are those of qsub's refusal.
+        if queue not in state.queues:
+            message = "Unknown queue MSG=requested queue not found"
+            raise Failed(UNKNOWN_QUEUE, f"qmove: {message} {name_of(job)}\n")
+        if job["state"] not in "QHW":
+            message = f"Request invalid for state of job MSG=invalid state for job - {job['state']}"
+            raise Failed(BAD_STATE, f"qmove: {message} {name_of(job)}\n")
+        state.save(job | {"queue": queue, "mtime": int(time.time())})
+
+    return change("qmove", move)(state, words)
 
 
 def require_operator(state: State, job: Job, command: str) -> None:
@@ -1189,6 +1246,8 @@ COMMANDS = {
     "qrls": change("qrls", release),
     "qrerun": change("qrerun", rerun),
     "qsig": qsig,
+    "qalter": qalter,
+    "qmove": qmove,
     "tracejob": tracejob,
     "pbsnodes": pbsnodes,
     "mom": mom,

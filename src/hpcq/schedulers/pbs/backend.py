@@ -8,7 +8,14 @@ from datetime import datetime
 
 from hpcq.domain.actions import Action, Signal
 from hpcq.domain.arrays import ranges_of
-from hpcq.domain.errors import CommandFailed, InvalidSpec, JobNotFound, WrongState
+from hpcq.domain.errors import (
+    CommandFailed,
+    InvalidSpec,
+    JobNotFound,
+    SchedulerError,
+    WrongState,
+)
+from hpcq.domain.job_changes import CHANGEABLE
 from hpcq.domain.jobs import (
     DependencyCondition,
     JobSpec,
@@ -88,6 +95,8 @@ class PbsBackend(CommandLineBackend):
             id_forms=ID_FORMS,
             fields=(FIELDS | more) - missing,
             actions=ACTIONS,
+            changes=frozenset(CHANGEABLE) - missing,
+            removals=frozenset({"priority"}),
             accounting=True,
             memory_enforced=False,
         )
@@ -244,6 +253,30 @@ class PbsBackend(CommandLineBackend):
         with contextlib.suppress(*harmless):
             await self._change(build_action(action, signal), native_id)
 
+    async def alter(
+        self,
+        native_id: NativeId,
+        spec: JobSpec,
+        fields: frozenset[str],
+        run_as: str | None = None,
+    ) -> None:
+        """Run ``qmove`` for another queue, and ``qalter`` for all the rest; ``qstat`` around them.
+
+        What is listed then tells what came of it.
+        """
+        await self.jobs()
+        record = self._listed.get(native_id)
+        if record is None:
+            raise JobNotFound(native_id)
+        if not record.observation.state.is_queued:
+            raise WrongState("The job does not wait in the queue any more.")
+        try:
+            for command in submit.build_alterations(spec, fields, record.select):
+                await self._change(command, native_id, fields)
+        finally:
+            with contextlib.suppress(SchedulerError):
+                await self.jobs()
+
     async def queues(self) -> Sequence[Queue]:
         """Run ``qstat -Q -f``."""
         return parse_queues(await self._cli.check_output(("qstat", "-Q", "-f"), listing=True))
@@ -252,7 +285,12 @@ class PbsBackend(CommandLineBackend):
         """Run ``pbsnodes -a``."""
         return parse_nodes(await self._cli.check_output(("pbsnodes", "-a"), listing=True))
 
-    async def _change(self, command: Sequence[str], native_id: NativeId) -> None:
+    async def _change(
+        self,
+        command: Sequence[str],
+        native_id: NativeId,
+        fields: frozenset[str] = frozenset(),
+    ) -> None:
         """Run a command on one job; once more with brackets if that is an array's way to exist."""
         arrays = self._qstat.arrays
         done = await self._cli.run((*command, submit.job_word(native_id, arrays)))
@@ -262,7 +300,7 @@ class PbsBackend(CommandLineBackend):
             if ERRORS.kind_of(again) is not ErrorKind.UNKNOWN_JOB:
                 arrays.add(native_id)
                 done = again
-        ERRORS.check(done, native_id)
+        ERRORS.check_alteration(done, native_id, fields)
 
     async def _check_dependencies(self, spec: JobSpec) -> None:
         """Make sure that what a job waits for is still known to PBS.

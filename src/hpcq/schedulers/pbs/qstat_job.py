@@ -47,6 +47,7 @@ class Record:
         is_over: whether it has ended.
         is_array: whether it is a whole array; its id is then written without the brackets, for a
             `NativeId` never means more than one job.
+        select: the chunks that it asks for: ``1:ncpus=4:mem=1gb``.
     """
 
     observation: Observation
@@ -54,6 +55,7 @@ class Record:
     is_over: bool
     is_array: bool
     start_estimate: datetime | None = None
+    select: str | None = None
 
     @property
     def complete(self) -> Observation:
@@ -93,7 +95,8 @@ def record_of(
     usage = usage_of(told, sampled) if has_run else None
     waits = observation.state.is_queued
     estimate = parse_local_time(told.get("estimated.start_time")) if waits else None
-    return Record(observation, usage, over, job.is_array, estimate)
+    select = told.get("Resource_List.select")
+    return Record(observation, usage, over, job.is_array, estimate, select)
 
 
 def group_of(told: Mapping[str, str], name: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Resources for ``qsub -l``: those of the request, and what its script asks for besides; pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from hpcq.domain.errors import UnsupportedCapability
 from hpcq.domain.jobs import JobSpec
@@ -10,7 +10,7 @@ from hpcq.schedulers.pbs.qstat_job import slots_asked
 from hpcq.schedulers.pbs_family.directives import Option, read_resources
 from hpcq.schedulers.pbs_family.values import parse_pbs_size
 
-__all__ = ["choose_requests", "has_chunks", "has_memory"]
+__all__ = ["choose_limits", "choose_requests", "has_chunks", "has_memory"]
 
 _SLOTS = frozenset({"select", "nodes", "ncpus", "mpiprocs", "ompthreads", "nodect"})
 _OF_SLOTS = frozenset({"ncpus", "mpiprocs", "ompthreads", "ppn"})
@@ -69,6 +69,28 @@ def choose_requests(spec: JobSpec, options: list[Option], resources: str) -> Ite
             continue
         if name != "walltime" or spec.wall_time_limit_seconds is None:
             yield f"{name}={value}"
+
+
+def choose_limits(spec: JobSpec, fields: Set[str], select: str | None) -> Iterator[str]:
+    """Yield the values of ``-l`` that give a queued job other limits.
+
+    What its chunks ask for can only be changed with them (qalter(1B)).
+
+    Args:
+        spec: the job as it is to be.
+        fields: those of its fields that change.
+        select: its chunks; None where it asks for none.
+    """
+    memory = spec.memory_limit_bytes
+    if "memory_limit_bytes" in fields and memory is not None:
+        chunks = [chunk.split(":") for chunk in select.split("+")] if select else []
+        others = [[part for part in chunk if not part.startswith("mem=")] for chunk in chunks]
+        if select:
+            yield _with_memory(f"select={'+'.join(map(':'.join, others))}", memory)
+        else:
+            yield f"mem={_kibibytes(memory)}kb"
+    if "wall_time_limit_seconds" in fields and spec.wall_time_limit_seconds is not None:
+        yield f"walltime={format_clock(spec.wall_time_limit_seconds)}"
 
 
 def _chunks_request(spec: JobSpec, layout: Layout, resources: str, memory: int | None) -> str:

@@ -1,17 +1,20 @@
 """From a job's description to the arguments of PBS's commands; pure."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import DependencyCondition, JobSpec, NativeId, SubmissionKey
 from hpcq.schedulers.command_line import check_environment
 from hpcq.schedulers.pbs.qstat_job import KEY_VARIABLE
+from hpcq.schedulers.pbs.resources import choose_limits
 from hpcq.schedulers.pbs.script import acceptable_name
+from hpcq.schedulers.pbs_family.actions import build_alteration
 from hpcq.schedulers.pbs_family.choices import Choices
 from hpcq.schedulers.pbs_family.wrapper_script import build_wrapper
 
 __all__ = [
+    "build_alterations",
     "build_qdel_tasks",
     "build_qstat",
     "build_qsub",
@@ -60,12 +63,7 @@ def build_qsub(
     Raises:
         InvalidSpec: a value that PBS would read as something else.
     """
-    for value, wire, pattern in (
-        (spec.queue, "queue", _QUEUE),
-        (spec.account, "account", _ACCOUNT),
-    ):
-        if value is not None and pattern.fullmatch(value) is None:
-            raise InvalidSpec(f"{value!r} cannot be the name of a {wire} in PBS.", field=wire)
+    _check_names(spec)
     account = choices.account or (key if key_is_account else None)
     is_bourne = login_shell is None or login_shell.rpartition("/")[2] in _BOURNE_SHELLS
     return (
@@ -85,6 +83,31 @@ def build_qsub(
         *choices.others,
         *([] if is_bourne else ["-S", "/bin/sh"]),
     )
+
+
+def _check_names(spec: JobSpec) -> None:
+    for value, wire, pattern in (
+        (spec.queue, "queue", _QUEUE),
+        (spec.account, "account", _ACCOUNT),
+    ):
+        if value is not None and pattern.fullmatch(value) is None:
+            raise InvalidSpec(f"{value!r} cannot be the name of a {wire} in PBS.", field=wire)
+
+
+def build_alterations(spec: JobSpec, fields: Set[str], select: str | None) -> list[tuple[str, ...]]:
+    """Return the commands that change a queued job, without the job.
+
+    Args:
+        spec: the job as it is to be.
+        fields: those of its fields that change.
+        select: the chunks that it asks for now.
+
+    Raises:
+        InvalidSpec: a value that PBS would read as something else.
+    """
+    _check_names(spec)
+    limits = list(choose_limits(spec, fields, select))
+    return build_alteration(spec, fields, acceptable_name(spec.name), limits)
 
 
 def build_stdin(

@@ -19,6 +19,7 @@ from hpcq.domain.errors import (
     OutputParseError,
     WrongState,
 )
+from hpcq.domain.job_changes import CHANGEABLE
 from hpcq.domain.jobs import Dependency, JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import (
@@ -43,7 +44,13 @@ from hpcq.schedulers.torque.logs import Logs
 from hpcq.schedulers.torque.parse import Reader
 from hpcq.schedulers.torque.script import OPTION_RULES, choose, has_nodes
 from hpcq.schedulers.torque.settings import TorqueSettings
-from hpcq.schedulers.torque.submit import build_change, build_qdel_tasks, build_qstat, build_qsub
+from hpcq.schedulers.torque.submit import (
+    build_alterations,
+    build_change,
+    build_qdel_tasks,
+    build_qstat,
+    build_qsub,
+)
 
 __all__ = ["TorqueBackend", "create"]
 
@@ -57,6 +64,8 @@ _CAPABILITIES = Capabilities(
     id_forms=ID_FORMS,
     fields=FIELDS | {"array", "exclusive"},
     actions=ACTIONS,
+    changes=frozenset(CHANGEABLE),
+    removals=frozenset({"priority"}),
     accounting=True,
     memory_enforced=True,
 )
@@ -224,6 +233,17 @@ class TorqueBackend(CommandLineBackend):
         if action is Action.HOLD:
             await self._undo_hold_if_started(native_id)
 
+    async def alter(
+        self,
+        native_id: NativeId,
+        spec: JobSpec,
+        fields: frozenset[str],
+        run_as: str | None = None,
+    ) -> None:
+        """Run ``qmove`` for another queue, and ``qalter`` for all the rest."""
+        for command in build_alterations(spec, fields):
+            await self._change(command, native_id, fields)
+
     async def _undo_hold_if_started(self, native_id: NativeId) -> None:
         """Release a job that runs: Torque takes a hold of it, and goes on with it."""
         for seen in (await self.details([native_id])).observations:
@@ -301,7 +321,12 @@ class TorqueBackend(CommandLineBackend):
                     field="dependsOn",
                 )
 
-    async def _change(self, command: tuple[str, ...], native_id: NativeId) -> Completed:
+    async def _change(
+        self,
+        command: tuple[str, ...],
+        native_id: NativeId,
+        fields: frozenset[str] = frozenset(),
+    ) -> Completed:
         try:
             parsed = parse_job_id(native_id)
         except ValueError:
@@ -311,6 +336,7 @@ class TorqueBackend(CommandLineBackend):
         if ERRORS.kind_of(done) is ErrorKind.UNKNOWN_JOB and parsed.task is None and not is_array:
             # An array that no listing has shown yet.
             done = await self._run(build_change(command, native_id, is_array=True))
+        ERRORS.check_alteration(done, native_id, fields)
         check_completed(done, native_id)
         return done
 

@@ -27,7 +27,15 @@ from hpcq.schedulers.site_options import OptionRules, getopt_letters
 from hpcq.schedulers.torque.outputs import place
 from hpcq.schedulers.torque.qstat_job import slots_of
 
-__all__ = ["OPTION_RULES", "acceptable_name", "array_range", "choose", "has_nodes", "slots_request"]
+__all__ = [
+    "OPTION_RULES",
+    "acceptable_name",
+    "array_range",
+    "choose",
+    "has_nodes",
+    "limits_of",
+    "slots_request",
+]
 
 LETTERS = "a:A:b:c:C:d:D:e:EfF:hIj:J:k:K:l:L:m:M:nN:o:p:P:q:r:S:t:T:u:v:Vw:W:xXz"
 """The options of Torque's ``qsub`` (recording qsub.unknown-option, and its manual)."""
@@ -177,16 +185,23 @@ def _requests(
                 " reservedSlots: let both ask for the same number, and only one of them for nodes."
             )
         yield _nodes_request(spec, template, slots_per_node)
-    decided = {*_SLOTS, "nodect"}
-    if spec.wall_time_limit_seconds is not None:
-        decided.add("walltime")
-        yield f"walltime={spec.wall_time_limit_seconds}"
-    if spec.memory_limit_bytes is not None:
-        decided.add("mem")
-        yield f"mem={-(-spec.memory_limit_bytes // 1024)}kb"  # rounded up
+    limits = limits_of(spec)
+    yield from limits.values()
+    decided = {*_SLOTS, "nodect", *(limit.partition("=")[0] for limit in limits.values())}
     for name, (value, _) in asked.items():
         if name not in decided:
             yield f"{name}={value}" if value else name
+
+
+def limits_of(spec: JobSpec) -> dict[str, str]:
+    """Return the limits of a request as items of ``-l``, by the fields of a `JobSpec`."""
+    limits = {}
+    if spec.wall_time_limit_seconds is not None:
+        limits["wall_time_limit_seconds"] = f"walltime={spec.wall_time_limit_seconds}"
+    if spec.memory_limit_bytes is not None:
+        # Rounded up.
+        limits["memory_limit_bytes"] = f"mem={-(-spec.memory_limit_bytes // 1024)}kb"
+    return limits
 
 
 def has_nodes(template: str) -> bool:

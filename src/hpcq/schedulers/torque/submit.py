@@ -1,7 +1,7 @@
 """From a job's description to the arguments of Torque's commands; pure."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import (
@@ -13,14 +13,16 @@ from hpcq.domain.jobs import (
 )
 from hpcq.schedulers.base import SubmissionPlan
 from hpcq.schedulers.command_line import check_environment
+from hpcq.schedulers.pbs_family.actions import build_alteration
 from hpcq.schedulers.pbs_family.choices import Choices
 from hpcq.schedulers.pbs_family.wrapper_script import build_wrapper
 from hpcq.schedulers.torque.outputs import is_simple
 from hpcq.schedulers.torque.qstat_job import KEY_VARIABLE
-from hpcq.schedulers.torque.script import acceptable_name
+from hpcq.schedulers.torque.script import acceptable_name, limits_of
 from hpcq.schedulers.torque.states import WRAPPED_SIGNAL
 
 __all__ = [
+    "build_alterations",
     "build_change",
     "build_qdel_tasks",
     "build_qstat",
@@ -143,6 +145,23 @@ def build_change(
     These take ``45[]`` for that array; ``qstat`` without ``-t`` would show every job there is.
     """
     return (*command, _brackets(native_id) if is_array else native_id)
+
+
+def build_alterations(spec: JobSpec, fields: Set[str]) -> list[tuple[str, ...]]:
+    """Return the commands that change a queued job, without the job.
+
+    Args:
+        spec: the job as it is to be.
+        fields: those of its fields that change.
+
+    Raises:
+        InvalidSpec: a value that Torque would read as something else.
+    """
+    _check_request(spec)
+    limits = {name: word for name, word in limits_of(spec).items() if name in fields}
+    return build_alteration(
+        spec, fields, acceptable_name(spec.name), [",".join(limits.values())] if limits else []
+    )
 
 
 def build_qdel_tasks(array: NativeId, ranges: Sequence[str]) -> tuple[str, ...]:

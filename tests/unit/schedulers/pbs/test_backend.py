@@ -144,6 +144,45 @@ async def test_action_on_a_job_that_does_not_run_is_refused(tmp_path: Path, acti
         await backend.act(action, native_id)
 
 
+@pytest.mark.parametrize("dsv", [True, False])
+async def test_a_change_reaches_the_job_and_is_listed_at_once(tmp_path: Path, dsv: bool) -> None:
+    backend = _backend(Pbs(tmp_path / "pbs", dsv=dsv, queues=["long"]))
+    spec = _spec(tmp_path, hold=True, slots=2, memory_limit_bytes=1 << 30)
+    native_id = await submit_to(backend, spec, _key())
+    values = {
+        "name": "other name",
+        "queue": "long",
+        "wall_time_limit_seconds": 60,
+        "memory_limit_bytes": 1 << 31,
+    }
+    changed = replace(spec, **values)  # type: ignore[arg-type]
+    await backend.alter(native_id, changed, frozenset(values))
+    (seen,) = (await backend.details([native_id])).observations
+    assert (seen.name, seen.queue, seen.slots) == ("other_name", "long", 2)
+    assert (seen.wall_time_limit_seconds, seen.memory_limit_bytes) == (60, 1 << 31)
+    with pytest.raises(InvalidSpec):
+        await backend.alter(native_id, replace(spec, queue="nosuch"), frozenset({"queue"}))
+    # A move that a change behind it does not follow.
+    moved = replace(spec, queue="workq", priority=4000)
+    with pytest.raises(InvalidSpec) as caught:
+        await backend.alter(native_id, moved, frozenset({"queue", "priority"}))
+    assert caught.value.field == "priority"
+    (seen,) = (await backend.details([native_id])).observations
+    assert seen.queue == "workq"
+    await backend.cancel(native_id)
+
+
+async def test_a_job_that_does_not_wait_is_not_changed(tmp_path: Path) -> None:
+    backend = _backend(Pbs(tmp_path / "pbs"))
+    spec = _spec(tmp_path, "sleep 600")
+    native_id = await submit_to(backend, spec, _key())
+    with pytest.raises(WrongState):
+        await backend.alter(native_id, replace(spec, name="x"), frozenset({"name"}))
+    with pytest.raises(JobNotFound):
+        await backend.alter(_UNKNOWN, spec, frozenset({"name"}))
+    await backend.cancel(native_id)
+
+
 async def test_without_history_and_accounting_nothing_is_made_up(tmp_path: Path) -> None:
     fake = Pbs(tmp_path / "pbs", history=False)
     (fake.path / "tracejob").unlink()

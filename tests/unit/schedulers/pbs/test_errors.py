@@ -12,6 +12,7 @@ from hpcq.domain.errors import (
     OutputParseError,
     QuotaExceeded,
     SchedulerUnavailable,
+    WrongState,
 )
 from hpcq.domain.jobs import NativeId
 from hpcq.execution.protocol import Completed
@@ -245,3 +246,25 @@ def test_the_table_of_jobs_past_changing(exit_code: int, said: str) -> None:
     for code in (exit_code, 1):
         done = _done(b"", said.encode() + b"\n", code)
         assert ERRORS.kind_of(done) is ErrorKind.WRONG_STATE
+
+
+@pytest.mark.parametrize(
+    ("case", "field", "error"),
+    [
+        ("qalter.bad", "wall_time_limit_seconds", InvalidSpec),
+        ("qalter.bad", "name", CommandFailed),
+        ("qmove.to-unknown-queue", "queue", InvalidSpec),
+        ("qalter.unknown", "name", JobNotFound),
+        ("qalter.finished", "name", WrongState),
+    ],
+)
+def test_a_refused_change_is_told_with_its_field(
+    case: str, field: str, error: type[HpcqError]
+) -> None:
+    with pytest.raises(error):
+        ERRORS.check_alteration(recorded(case), _JOB, {field})
+
+
+@pytest.mark.parametrize("case", ["qalter.held", "qmove.to-workq"])
+def test_a_change_is_silent(case: str) -> None:
+    ERRORS.check_alteration(recorded(case), _JOB, {"name", "queue"})

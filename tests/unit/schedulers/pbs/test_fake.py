@@ -72,6 +72,7 @@ def _run(fake: Pbs, *argv: str, stdin: bytes = b"") -> subprocess.CompletedProce
         ("qdel.bad-id", ("qdel", "notajob")),
         ("qdel.empty-string", ("qdel", "")),
         ("qhold.unknown", ("qhold", "999999")),
+        ("qalter.unknown", ("qalter", "-N", "x", "999999")),
         ("qsub.unknown-queue", ("qsub", "-q", "nosuch")),
         ("qsub.queue-disabled", ("qsub", "-q", "closed")),
         ("qsub.unknown-resource", ("qsub", "-l", "nosuch=3")),
@@ -236,3 +237,34 @@ def test_jobs_that_wait_for_others_are_as_recorded(tmp_path: Path) -> None:
     for job, case in zip(dependents, ("afterok-of", "afterany-of", "afternotok-of"), strict=True):
         (real,) = _real(f"qstat-x-f-json.dep-{case}-failed").values()
         _is_like(told[job], real)
+
+
+@pytest.mark.parametrize(
+    ("case", "argv"),
+    [
+        ("qalter.held", ("qalter", "-l", "walltime=00:20:00", "-N", "renamed")),
+        ("qalter.bad", ("qalter", "-l", "walltime=abc")),
+        ("qmove.to-workq", ("qmove", "workq")),
+        ("qmove.to-unknown-queue", ("qmove", "nosuch")),
+    ],
+)
+def test_a_change_is_answered_as_recorded(tmp_path: Path, case: str, argv: tuple[str, ...]) -> None:
+    fake = Pbs(tmp_path)
+    job = _run(fake, "qsub", "-h", stdin=b"exit 0\n").stdout.decode().strip()
+    said = _run(fake, *argv, job)
+    real = recorded(case)
+    words = said.stderr.replace(job.encode(), real.argv[-1].encode())
+    assert (said.returncode, words, said.stdout) == (real.exit_code, real.stderr, real.stdout)
+    told = _told(fake, *_DSV, job)[job]
+    renamed = case == "qalter.held"
+    assert told["Job_Name"] == ("renamed" if renamed else "STDIN")
+    assert told.get("Resource_List.walltime") == ("00:20:00" if renamed else None)
+
+
+def test_memory_of_chunks_is_changed_with_them_alone(tmp_path: Path) -> None:
+    fake = Pbs(tmp_path)
+    select = "select=1:ncpus=2:mem=512mb"
+    job = _run(fake, "qsub", "-h", "-l", select, stdin=b"exit 0\n").stdout.decode().strip()
+    assert b'must only appear in "select"' in _run(fake, "qalter", "-l", "mem=1gb", job).stderr
+    assert _run(fake, "qalter", "-l", "select=1:ncpus=2:mem=1gb", job).returncode == 0
+    assert _told(fake, *_DSV, job)[job]["Resource_List.mem"] == "1048576kb"

@@ -280,3 +280,33 @@ def test_a_request_for_slots_in_the_script_gives_way_to_that_of_the_job() -> Non
     limited = replace(_SPEC, memory_limit_bytes=1 << 30)
     requests = [b for a, b in pairwise(_argv(limited, script=script)) if a == "-l"]
     assert requests == ["select=1:ncpus=1:mem=1048576kb", "walltime=1:00:00"]
+
+
+@pytest.mark.parametrize(
+    ("select", "request_"),
+    [
+        ("1:ncpus=4:mem=1gb", "select=1:ncpus=4:mem=1048577kb"),
+        ("1:ncpus=4", "select=1:ncpus=4:mem=1048577kb"),
+        ("2:ncpus=4:mem=1gb:ngpus=1", "select=2:ncpus=4:ngpus=1:mem=524289kb"),
+        ("1:mem=1gb+3:ncpus=2", "select=1:mem=262145kb+3:ncpus=2:mem=262145kb"),
+        ("ncpus=2", "select=ncpus=2:mem=1048577kb"),
+        (None, "mem=1048577kb"),
+    ],
+)
+def test_another_memory_limit_is_said_with_the_chunks(select: str | None, request_: str) -> None:
+    spec = replace(_SPEC, slots=4, memory_limit_bytes=(1 << 30) + 1, wall_time_limit_seconds=90)
+    assert submit.build_alterations(spec, {"memory_limit_bytes"}, select) == [
+        ("qalter", "-l", request_)
+    ]
+    both = {"memory_limit_bytes", "wall_time_limit_seconds", "name"}
+    assert submit.build_alterations(spec, both, select) == [
+        ("qalter", "-N", "study", "-l", request_, "-l", "walltime=0:01:30")
+    ]
+
+
+@pytest.mark.parametrize("field", ["queue", "account"])
+@pytest.mark.parametrize("value", ["-x", "a@b c", "a,b", "x\n", "$x"])
+def test_a_change_to_what_is_no_name_is_refused(field: str, value: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        submit.build_alterations(replace(_SPEC, **{field: value}), {field}, None)  # type: ignore[arg-type]
+    assert caught.value.field == field

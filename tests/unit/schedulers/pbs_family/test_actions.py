@@ -1,9 +1,15 @@
 """The commands of actions."""
 
+from dataclasses import replace
+
 import pytest
 
 from hpcq.domain.actions import Action, Signal
-from hpcq.schedulers.pbs_family.actions import build_action
+from hpcq.domain.job_changes import CHANGEABLE
+from hpcq.domain.jobs import JobSpec
+from hpcq.schedulers.pbs_family.actions import build_action, build_alteration
+
+SPEC = JobSpec(name="study", working_directory="/w", script_file="/w/s.sh")
 
 
 @pytest.mark.parametrize(
@@ -21,3 +27,13 @@ def test_each_action_has_its_command(
     action: Action, signal: Signal | None, argv: tuple[str, ...]
 ) -> None:
     assert build_action(action, signal) == argv
+
+
+def test_changes_are_a_move_and_one_qalter() -> None:
+    spec = replace(SPEC, queue="long", account="pem", priority=-5)
+    assert build_alteration(spec, frozenset(CHANGEABLE), "study", ["walltime=60"]) == [
+        ("qmove", "long"),
+        ("qalter", "-N", "study", "-A", "pem", "-p", "-5", "-l", "walltime=60"),
+    ]
+    assert build_alteration(spec, {"queue"}, "study", []) == [("qmove", "long")]
+    assert build_alteration(SPEC, {"priority"}, "study", []) == [("qalter", "-p", "0")]

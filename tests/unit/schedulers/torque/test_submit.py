@@ -25,6 +25,7 @@ from hpcq.schedulers.torque.script import (
 )
 from hpcq.schedulers.torque.settings import check_template
 from hpcq.schedulers.torque.submit import (
+    build_alterations,
     build_change,
     build_qstat,
     build_qsub,
@@ -281,3 +282,25 @@ def test_queries() -> None:
     assert build_qstat(NativeId("4"), NativeId("5[1]")) == ("qstat", "-x", "4", "5[1]")
     several = build_qstat(NativeId("4"), NativeId("5"), are_arrays=True)
     assert several == ("qstat", "-x", "-t", "4[]", "5[]")
+
+
+def test_changes_are_a_move_and_one_qalter() -> None:
+    spec = _spec(queue="long", priority=-5, memory_limit_bytes=1025, wall_time_limit_seconds=90)
+    fields = {"name", "queue", "priority", "memory_limit_bytes", "wall_time_limit_seconds"}
+    assert build_alterations(spec, fields) == [
+        ("qmove", "long"),
+        ("qalter", "-N", "run", "-p", "-5", "-l", "walltime=90,mem=2kb"),
+    ]
+    assert build_alterations(spec, {"wall_time_limit_seconds"}) == [("qalter", "-l", "walltime=90")]
+    assert build_alterations(spec, {"name"}) == [("qalter", "-N", "run")]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"queue": "long@elsewhere"}, {"account": "-a"}, {"priority": 1024}]
+)
+def test_a_change_that_torque_would_read_as_something_else_is_refused(
+    fields: dict[str, object],
+) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        build_alterations(_spec(**fields), fields.keys())  # type: ignore[arg-type]
+    assert caught.value.field in fields
