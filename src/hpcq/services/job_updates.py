@@ -85,7 +85,7 @@ class JobUpdater:
             PartlyChanged: it made some of the changes, and refused the others.
             SchedulerError, NotAuthorized: it made none, or nobody knows.
         """
-        _check_state(record)
+        _check_may_change(record)
         before = await self._look(record)
         # A move to where it is may cost a job its place there.
         asked = frozenset(n for n in values if n != "queue" or values[n] != before.queue)
@@ -108,7 +108,7 @@ class JobUpdater:
         """Return what the scheduler says of a queued job now.
 
         Raises:
-            WrongState: it is not queued any more.
+            WrongState: it is not queued any more, or a task of an array.
         """
         if record.native_id is None:
             raise WrongState(
@@ -117,8 +117,7 @@ class JobUpdater:
         listing = await self.backend.details([record.native_id])
         for seen in listing.observations:
             if seen.native_id == record.native_id and identity.same_job(record, seen):
-                if not seen.state.is_queued:
-                    raise _not_queued(seen.state)
+                _check_may_change(seen)
                 return seen
         raise WrongState(_GONE)
 
@@ -171,13 +170,16 @@ class JobUpdater:
                 await self.publisher.apply(uid, change)
 
 
-def _check_state(record: JobRecord) -> None:
-    if not record.state.is_queued:
-        raise _not_queued(record.state)
-    if record.seen is not None and record.seen.array_task_id is not None:
+def _check_may_change(job: JobRecord | Observation) -> None:
+    if not job.state.is_queued:
+        raise WrongState(
+            f"Only a job that waits in the queue can be changed; this one is {job.state}."
+        )
+    seen = job.seen if isinstance(job, JobRecord) else job
+    if seen is not None and seen.array_task_id is not None:
         raise WrongState(
             "A task of an array cannot be changed alone. Change the whole array:"
-            f" {record.seen.array_job_id}."
+            f" {seen.array_job_id}."
         )
 
 
@@ -186,10 +188,6 @@ def _moved(before: Observation, after: Observation | None) -> Sequence[Stream]:
     streams: tuple[Stream, ...] = ("stdout", "stderr")
     paths = [(s, getattr(before, f"{s}_path"), getattr(after, f"{s}_path", None)) for s in streams]
     return [stream for stream, old, new in paths if None not in (old, new) and old != new]
-
-
-def _not_queued(state: object) -> WrongState:
-    return WrongState(f"Only a job that waits in the queue can be changed; this one is {state}.")
 
 
 def _spec_of(seen: Observation) -> JobSpec:

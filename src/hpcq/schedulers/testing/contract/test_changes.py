@@ -99,6 +99,29 @@ def test_the_priority_of_a_held_job_stays(service: Service, jobs: Jobs, study: S
     assert (job["name"], job["state"]) == ("study", "QUEUED_HELD")
 
 
+@those_with(lambda backend: backend.arrays)
+def test_an_array_is_changed_with_its_tasks(
+    service: Service, jobs: Jobs, study: Study, backend: Backend
+) -> None:
+    body = study.job(study.script("true\n"), hold=True, array={"first": 1, "last": 2}, **LIMITS)
+    array = jobs.submit(body)
+    tasks = [backend.task_id.format(array=array, task=number) for number in (1, 2)]
+    jobs.wait(array, lambda _: set(tasks) <= jobs.listed().keys())
+    changes = {n: v for n, v in _changes(service, backend).items() if n != "priority"}
+    job = _patch(service, array, changes)
+    assert changes.items() <= job.items()
+    jobs.polled(2)
+    for task in tasks:
+        assert changes.items() <= jobs.read(task).items()
+        answer = service.client.patch(f"/jobs/{task}", json=changes)
+        assert "whole array" in assert_problem(answer, 409)["detail"]
+    assert service.client.post(f"/jobs/{array}/release").status_code == 202
+    ended = jobs.all_ended([array, *tasks])
+    for job in ended.values():
+        assert (job["state"], job["exitCode"]) == ("DONE", 0)
+        assert changes.items() <= job.items()
+
+
 def test_a_job_moves_to_another_queue(service: Service, jobs: Jobs, study: Study) -> None:
     job_id = jobs.submit(study.job(study.script("true\n"), hold=True))
     if "queue" not in _capable(service):
