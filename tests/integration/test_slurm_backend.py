@@ -287,7 +287,7 @@ def test_output_lies_where_details_say(slurm: SlurmBackend, tmp_path: Path, name
     assert (seen.stdout_path or "").endswith(f".o{seen.native_id}")
 
 
-@pytest.mark.parametrize("file", ["50%j.out", "back\\slash%j", "with space\nline"])
+@pytest.mark.parametrize("file", ["50%jota", "back\\slash%N", "with space\nline"])
 def test_output_paths_are_taken_literally(slurm: SlurmBackend, tmp_path: Path, file: str) -> None:
     path = tmp_path / "w" / file
 

@@ -60,6 +60,12 @@ def test_text_that_oar_would_run_is_kept_from_it(value: str) -> None:
     assert value in carried(argv)
 
 
+def test_output_path_with_the_number_of_the_job_is_opened_by_the_job() -> None:
+    argv = build(replace(SPEC, stdout_path="%x-%j", stderr_path="/logs/%x"))
+    assert {"--stdout=/dev/null", "--stderr=/logs/run"} <= set(argv)
+    assert carried(argv)[:3] == ["/study", "/study/run-%j", "/logs/run"]
+
+
 @pytest.mark.parametrize("field", ["queue", "account"])
 def test_name_that_oar_would_run_is_refused(field: str) -> None:
     with pytest.raises(InvalidSpec) as error:

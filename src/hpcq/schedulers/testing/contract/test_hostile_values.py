@@ -286,7 +286,9 @@ def test_hostile_variable_names_are_refused_or_arrive(
 
 
 @pytest.mark.parametrize("value", UNSENDABLE, ids=ascii)
-@pytest.mark.parametrize("name", [*ORDER, "queue", "variable", "qos", "mailTo", "options"])
+@pytest.mark.parametrize(
+    "name", [*ORDER, "script", "queue", "variable", "qos", "mailTo", "options"]
+)
 def test_what_no_command_line_can_carry_is_refused(
     service: Service, study: Study, name: str, value: str
 ) -> None:
@@ -297,6 +299,7 @@ def test_what_no_command_line_can_carry_is_refused(
         "variable": {"environment": {value: "x"}},
         "workingDirectory": {"workingDirectory": path},
         "scriptFile": {"scriptFile": path},
+        "script": {"script": f"true {value}\n", "scriptFile": None},
         "stdoutPath": {"stdoutPath": path},
         "stderrPath": {"stderrPath": path},
         "options": {"options": [f"--x={value}"]},
@@ -306,4 +309,6 @@ def test_what_no_command_line_can_carry_is_refused(
     content = json.dumps(body).encode("ascii")
     headers = {"content-type": "application/json"}
     answer = service.client.post("/jobs", content=content, headers=headers)
-    assert_problem(answer, 400, 422, *([501] if name in ("queue", "account") else []))
+    problem = assert_problem(answer, 400, 422, *([501] if name in ("queue", "account") else []))
+    if name == "script":
+        assert problem["field"] == "script"
