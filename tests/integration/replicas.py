@@ -18,6 +18,7 @@ from hpcq.schedulers.base import Listing, SchedulerBackend
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 from hpcq.services.listing.wire import WireFormat
+from hpcq.services.mail.settings import MailSettings
 from hpcq.services.replicas import Replica
 from hpcq.services.settings import ServiceSettings
 from hpcq.services.submission.paths import PathChecker
@@ -70,6 +71,7 @@ class Member:
     scheduler: FakeScheduler
     url: str
     interval_seconds: float
+    mail: MailSettings | None = None
     clock: Clock = field(default_factory=Clock)
     running: asyncio.Task[None] | None = None
 
@@ -97,6 +99,7 @@ class Member:
             settings,
             WireFormat(CLUSTER),
             self.clock,
+            mail=self.mail,
             me=self.name,
         )
         self.known = 0
@@ -159,6 +162,7 @@ class Site:
     scheduler: FakeScheduler = field(default_factory=lambda: FakeScheduler(Clock()))
     members: list[Member] = field(default_factory=list)
     interval_seconds: float = 0.1
+    mail: MailSettings | None = None
 
     def __post_init__(self) -> None:
         script = self.directory / "run.sh"
@@ -169,7 +173,12 @@ class Site:
 
     async def member(self) -> Member:
         """Another one, opened."""
-        new = Member(scheduler=self.scheduler, url=self.url, interval_seconds=self.interval_seconds)
+        new = Member(
+            scheduler=self.scheduler,
+            url=self.url,
+            interval_seconds=self.interval_seconds,
+            mail=self.mail,
+        )
         self.members.append(new)
         await new.open()
         return new

@@ -52,6 +52,32 @@ def test_mails_on_every_scheduler(tmp_path: Path, backend: Backend) -> None:
         assert backend.name == "LOCAL" or " -m n " in argv or "--mail-type=NONE" in argv, argv
 
 
+@pytest.mark.parametrize(
+    "backend",
+    [pytest.param(one, marks=one.marks, id=name) for name, one in BACKENDS.items() if one.arrays],
+)
+def test_array_makes_mails_as_a_whole(tmp_path: Path, backend: Backend) -> None:
+    study = Study(tmp_path / "study")
+    script = study.script('[ "$HPCQ_ARRAY_TASK_ID" != 2 ]\n')
+    asked = {"mailTo": ADDRESS, "name": "array", "array": {"first": 1, "last": 3}}
+    with (
+        receiving_mails() as server,
+        Service(tmp_path / "service", backend.settings() | settings(server)) as service,
+    ):
+        jobs = Jobs(service)
+        array = jobs.submit(study.job(script, **asked))
+        jobs.ended(array)
+        # Had a task made a mail, it would have come before that of a later job.
+        later = jobs.submit(study.job(study.script("exit 0\n", "later.sh"), mailTo=ADDRESS))
+        jobs.ended(later)
+        until(lambda: any(f"({later})" in mail.message["Subject"] for mail in server.mails))
+        subjects = [mail.message["Subject"] for mail in server.mails]
+    assert subjects == [
+        f"[conformance] array ({array}): FAILED",
+        f"[conformance] study ({later}): DONE",
+    ]
+
+
 def test_mails_when_the_service_is_killed(tmp_path: Path) -> None:
     study = Study(tmp_path / "study")
     body = study.job(study.script("exit 0\n"), mailTo=ADDRESS)

@@ -15,6 +15,7 @@ from tests.integration.replicas import (
     Site,
     until,
 )
+from tests.mail_server import receiving_mails
 
 from hpcq.domain.errors import (
     LeaseLost,
@@ -23,10 +24,11 @@ from hpcq.domain.errors import (
     SubmissionInProgress,
 )
 from hpcq.domain.events import EventKind
-from hpcq.domain.jobs import JobRecord, NativeId
+from hpcq.domain.jobs import JobRecord, MailEvent, NativeId
 from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import JobState
 from hpcq.services.listing import publisher as publisher_module
+from hpcq.services.mail.settings import MailSettings
 from hpcq.services.submission.submitter import Submission
 from hpcq.storage import jobs as store_module
 
@@ -242,6 +244,31 @@ async def test_exactly_one_asks_and_the_next_one_begins_when_it_is_stopped(
     asked = one.door.asked
     await until(lambda: other.door.asked > 20)
     assert one.door.asked == asked
+
+
+async def test_mails_are_sent_by_the_one_that_asks_and_then_by_the_next(site: Site) -> None:
+    async def end_a_job(member: Member) -> None:
+        asked = {"mail_to": "ana@site.example", "mail_on": (MailEvent.END,)}
+        record = await site.submit(member, **asked)
+        assert record.native_id is not None
+        site.scheduler.end(record.native_id)
+
+    with receiving_mails() as server:
+        site.mail = MailSettings(
+            mail_server=f"127.0.0.1:{server.port}", mail_from="hpc@site.example", mail_tls="off"
+        )
+        one, other = await site.member(), await site.member()
+        one.start()
+        await until(lambda: one.services.dispatcher.backlog != {})
+        other.start()
+        await end_a_job(other)
+        await until(lambda: one.services.dispatcher.attempts.total() == 1)
+        assert other.services.dispatcher.backlog == {}
+        await one.stop()
+        await end_a_job(one)
+        await until(lambda: other.services.dispatcher.attempts.total() == 1)
+    assert one.services.dispatcher.attempts.total() == 1
+    assert len({mail.key for mail in server.mails}) == len(server.mails) == 2
 
 
 async def test_an_answer_that_comes_after_another_has_taken_over_changes_nothing(
