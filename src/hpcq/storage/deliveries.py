@@ -1,28 +1,28 @@
 """The messages that the subscribers of events are owed, written down with the events."""
 
-import contextlib
-import json
-import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from hpcq.domain.errors import RecordDamaged
 from hpcq.domain.events import Event, EventKind
-from hpcq.domain.jobs import JobRecord, JobUid
-from hpcq.domain.mails import makes_mail
+from hpcq.domain.jobs import JobUid
 from hpcq.domain.units import from_epoch
 from hpcq.domain.webhooks import Delivery, DeliveryStatus, SubscriberKind, Webhook
 from hpcq.storage.database import Database, Transaction
-from hpcq.storage.job_rows import read_record, select_records
 from hpcq.storage.jobs import read_event
 from hpcq.storage.leases import check_lease
-from hpcq.storage.schema import deliveries, deployments, events, jobs, webhooks
+from hpcq.storage.schema import deliveries, deployments, events, webhooks
+from hpcq.storage.subscribers import (
+    disable_subscriber,
+    read_subscriber,
+    switch_mails,
+    wanted_events,
+)
 
-__all__ = ["Backlog", "DeliveryQueue", "new_subscriber", "read_delivery", "read_subscriber"]
+__all__ = ["Backlog", "DeliveryQueue", "read_delivery"]
 
 _EVENTS_AT_ONCE = 500
 
@@ -125,25 +125,7 @@ class DeliveryQueue:
 
         def do(transaction: Transaction) -> None:
             self._check_lease(transaction)
-            connection, ours = transaction.connection, transaction.deployment_id
-            mails = (webhooks.c.deployment_id == ours, webhooks.c.kind == SubscriberKind.MAIL)
-            row = connection.execute(sa.select(webhooks).where(*mails)).one_or_none()
-            if row is None and is_on:
-                mail = Webhook(
-                    webhook_id=secrets.token_hex(8),
-                    url="",
-                    secret="",
-                    kinds=frozenset({EventKind.STATE}),
-                    created_by="",
-                    created_at=at,
-                    kind=SubscriberKind.MAIL,
-                )
-                new_subscriber(transaction, mail)
-            elif row is not None and is_on and row.disabled_at is not None:
-                again = {"disabled_at": None, "seen_event": _newest_event(transaction)}
-                connection.execute(webhooks.update().where(*mails).values(again))
-            elif row is not None and not is_on and row.disabled_at is None:
-                _disable(connection, row.id, at)
+            switch_mails(transaction, at, is_on=is_on)
 
         await self._database.write(do)
 
@@ -186,7 +168,7 @@ class DeliveryQueue:
             ).all()
             for row in known:
                 unseen = [event for event in fresh if event.number > row.seen_event]
-                _owe(connection, row, _wanted(connection, row, unseen), at)
+                _owe(connection, row, wanted_events(connection, row, unseen), at)
             if fresh:
                 last = fresh[-1].number
                 behind = webhooks.c.seen_event < last
@@ -253,7 +235,7 @@ class DeliveryQueue:
 
         def do(transaction: Transaction) -> None:
             self._check_lease(transaction)
-            _disable(transaction.connection, webhook_id, at)
+            disable_subscriber(transaction.connection, webhook_id, at)
 
         await self._database.write(do)
 
@@ -267,58 +249,6 @@ class DeliveryQueue:
     def _check_lease(self, transaction: Transaction) -> None:
         if self._holder is not None:
             check_lease(transaction, self._holder)
-
-
-def new_subscriber(transaction: Transaction, subscriber: Webhook) -> None:
-    """Write a new subscriber down; it is told of what happens from now on."""
-    row = {
-        "id": subscriber.webhook_id,
-        "deployment_id": transaction.deployment_id,
-        "kind": subscriber.kind,
-        "url": subscriber.url,
-        "secret": subscriber.secret,
-        "kinds": None if subscriber.kinds is None else " ".join(sorted(subscriber.kinds)),
-        "created_by": subscriber.created_by,
-        "created_at": subscriber.created_at.timestamp(),
-        "seen_event": _newest_event(transaction),
-    }
-    transaction.connection.execute(webhooks.insert(), row)
-
-
-def _newest_event(transaction: Transaction) -> int:
-    newest = sa.select(deployments.c.last_event)
-    of_ours = newest.where(deployments.c.id == transaction.deployment_id)
-    return int(transaction.connection.execute(of_ours).scalar_one())
-
-
-def _disable(connection: sa.Connection, webhook_id: str, at: datetime) -> None:
-    connection.execute(
-        webhooks.update().where(webhooks.c.id == webhook_id).values(disabled_at=at.timestamp())
-    )
-    connection.execute(
-        deliveries.update()
-        .where(deliveries.c.webhook_id == webhook_id, deliveries.c.status == DeliveryStatus.PENDING)
-        .values(status=DeliveryStatus.FAILED, next_at=None)
-    )
-
-
-def _wanted(connection: sa.Connection, subscriber: Any, unseen: Sequence[Any]) -> Sequence[Any]:
-    """Return those of the events that a subscriber wants."""
-    kinds = None if subscriber.kinds is None else set(subscriber.kinds.split())
-    wanted = [event for event in unseen if kinds is None or event.kind in kinds]
-    if subscriber.kind != SubscriberKind.MAIL or not wanted:
-        return wanted
-    of_events = jobs.c.uid.in_({event.uid for event in wanted})
-    records: dict[str, JobRecord] = {}
-    for row in connection.execute(select_records(of_events)):
-        # Of a damaged record nobody knows to whom a mail were to go.
-        with contextlib.suppress(RecordDamaged):
-            records[row.uid] = read_record(row)
-    return [
-        event
-        for event in wanted
-        if event.uid in records and makes_mail(records[event.uid], json.loads(event.data))
-    ]
 
 
 def _owe(connection: sa.Connection, webhook: Any, wanted: Sequence[Any], at: datetime) -> None:
@@ -338,21 +268,6 @@ def _owe(connection: sa.Connection, webhook: Any, wanted: Sequence[Any], at: dat
         rows.append(row | {"status": DeliveryStatus.PENDING, "attempts": 0, "next_at": next_at})
         busy.add(event.uid)
     connection.execute(deliveries.insert(), rows)
-
-
-def read_subscriber(row: Any) -> Webhook:
-    """Return the subscriber of a row."""
-    kinds = None if row.kinds is None else frozenset(map(EventKind, row.kinds.split()))
-    return Webhook(
-        webhook_id=row.id,
-        url=row.url,
-        secret=row.secret,
-        kinds=kinds,
-        created_by=row.created_by,
-        created_at=datetime.fromtimestamp(row.created_at, UTC),
-        disabled_at=from_epoch(row.disabled_at),
-        kind=SubscriberKind(row.kind),
-    )
 
 
 def read_delivery(row: Any) -> Delivery:

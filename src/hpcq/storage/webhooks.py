@@ -7,8 +7,9 @@ import sqlalchemy as sa
 from hpcq.domain.errors import WebhookNotFound
 from hpcq.domain.webhooks import Delivery, DeliveryStatus, SubscriberKind, Webhook
 from hpcq.storage.database import Database, Transaction
-from hpcq.storage.deliveries import new_subscriber, read_delivery, read_subscriber
+from hpcq.storage.deliveries import read_delivery
 from hpcq.storage.schema import deliveries, events, webhooks
+from hpcq.storage.subscribers import new_subscriber, read_subscriber
 
 __all__ = ["WebhookStore"]
 
