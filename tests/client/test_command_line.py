@@ -97,6 +97,21 @@ def test_listing_in_a_pipe(hpcq: CommandLine, client: Client) -> None:
     assert hpcq.run("ls", "--owner", "nobody-at-all") == ""
 
 
+def test_own_jobs_stand_first(hpcq: CommandLine, service: Service) -> None:
+    administrator = CommandLine(hpcq.folder, service.settings)
+    made = administrator.in_pipe(*HPCQ, "token", "create", "--user", "ana", "--role", "user")
+    ana = replace(hpcq, variables={**hpcq.variables, "HPCQ_TOKEN": made.stdout.strip()})
+    first = hpcq.run("submit", "--hold", "study.sh").strip()
+    second = ana.run("submit", "--hold", "study.sh").strip()
+
+    def listed(account: str) -> list[str]:
+        user = replace(ana, variables={**ana.variables, "LOGNAME": account})
+        return [line.partition("\t")[0] for line in user.run("ls", "--active").splitlines()]
+
+    assert listed("ana") == [second, first]
+    assert listed("nobody") == [first, second]
+
+
 def test_show(hpcq: CommandLine) -> None:
     job_id = hpcq.run("submit", "--hold", "study.sh", "a").strip()
     told = dict(line.split("\t", 1) for line in hpcq.run("show", job_id).splitlines())

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from hpcq import __version__
-from hpcq.cli import compat, jobs, site, submit, token
+from hpcq.cli import actions, compat, jobs, site, submit, token
 from hpcq.cli.commands import Json, command
 from hpcq.cli.screen import print_json
 from hpcq.cli.texts import translated as _
@@ -35,6 +35,7 @@ def choose_service(
 
 submit.add_to(app)
 jobs.add_to(app)
+actions.add_to(app)
 site.add_to(app)
 compat.add_to(app)
 app.add_typer(token.app, name="token")

@@ -46,7 +46,7 @@ _POLL_SECONDS = 5.0
 # Without anything for so long, all that happened was told.
 _PAST_SECONDS = 1.0
 _SHORT_PAUSE_SECONDS = 0.5
-_PAGE = 500
+_PAGE = 1000
 # Made while the module is loaded: threads that meet a type first at the same time end the process.
 _cluster = Decoder(Cluster)
 _counts = Decoder(JobCounts)

@@ -11,33 +11,43 @@ from hpcq.client.patience import Patience
 from hpcq.client.questions import query_of, submission_body
 from hpcq.schedulers.testing.service import INSTALLATION
 
+CLIENT = "httpx httpx_sse msgspec httpcore h11 anyio sniffio idna certifi typing_extensions"
+COMMAND_LINE = f"{CLIENT} typer rich markdown_it mdurl pygments shellingham annotated_doc click"
 FORBID = """
 import sys
-ALLOWED = {"hpcq", "httpx", "httpx_sse", "msgspec", "httpcore", "h11", "anyio", "sniffio", "idna",
-           "certifi", "typing_extensions"}
 
 class Forbidding:
     def find_spec(self, name, path=None, target=None):
-        top = name.partition(".")[0]
-        is_service = top == "hpcq" and name.split(".")[1:2] not in ([], ["client"])
-        if is_service or (top not in ALLOWED and top not in sys.stdlib_module_names):
+        top, _, below = name.partition(".")
+        allowed = {{*sys.stdlib_module_names, "hpcq", *"{others}".split()}}
+        part = below.partition(".")[0]
+        if top not in allowed or (top == "hpcq" and part not in ("", *"{parts}".split())):
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Forbidding())
-import asyncio
-from hpcq.client import AsyncClient, Client
-Client().close()
-asyncio.run(AsyncClient().aclose())
+{code}
 try:
     import pydantic
 except ModuleNotFoundError:
     print("as it should be")
 """
+USE_CLIENT = """
+import asyncio
+from hpcq.client import AsyncClient, Client
+Client().close()
+asyncio.run(AsyncClient().aclose())
+"""
+USE_COMMAND_LINE = "import hpcq.cli.main"
 
 
-def test_import_without_the_service() -> None:
+@pytest.mark.parametrize(
+    ("code", "parts", "others"),
+    [(USE_CLIENT, "client", CLIENT), (USE_COMMAND_LINE, "client cli domain", COMMAND_LINE)],
+    ids=["client", "command line"],
+)
+def test_import_without_the_service(code: str, parts: str, others: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FORBID],
+        [sys.executable, "-c", FORBID.format(code=code, parts=parts, others=others)],
         env={"PYTHONPATH": str(INSTALLATION / "src")},
         capture_output=True,
         text=True,
