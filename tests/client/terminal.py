@@ -41,17 +41,25 @@ class CommandLine:
         home = {"HOME": str(self.folder), "PYTHONPATH": path, "COLUMNS": "160"}
         return {**clean_environment(), **home, **self.variables}
 
-    def run(self, *words: str, status: int = 0) -> str:
-        """Run it in this process, as in a pipe; return its standard output."""
-        done = self.done(*words)
+    def run(self, *words: str, status: int = 0, text: str = "") -> str:
+        """Run it in this process, as in a pipe; return its standard output.
+
+        Args:
+            words: of the command line.
+            status: its exit status.
+            text: on its standard input.
+        """
+        done = self.done(*words, text=text)
         assert done.exit_code == status, f"{done.exit_code}: {done.stdout}\n{done.stderr}"
         assert status != 0 or done.stderr == ""
         return done.stdout
 
-    def done(self, *words: str) -> Result:
+    def done(self, *words: str, text: str = "") -> Result:
         """Run it in this process, as in a pipe; return what came of it."""
         with contextlib.chdir(self.folder):
-            return CliRunner().invoke(app, words, prog_name="hpcq", env=self.environment)
+            return CliRunner().invoke(
+                app, words, prog_name="hpcq", env=self.environment, input=text
+            )
 
     def in_pipe(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in a process of its own; return what came of it."""

@@ -1,7 +1,7 @@
 """The command line against a live service, in a pipe and in a terminal."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,6 +84,43 @@ def test_refusals_are_one_sentence_and_a_status(hpcq: CommandLine, tmp_path: Pat
     alone = CommandLine(tmp_path, {"HPCQ_URL": "http://127.0.0.1:9"}).done("ls")
     assert (alone.exit_code, alone.stdout) == (3, "")
     assert alone.stderr.startswith("The service at http://127.0.0.1:9 cannot be reached")
+
+
+def test_programs_and_their_completion(
+    hpcq: CommandLine, start_service: Callable[..., Service], tmp_path: Path
+) -> None:
+    for number in ("1.0", "1.1"):
+        (tmp_path / "versions" / number).mkdir(parents=True)
+        (tmp_path / "versions" / number / "run").touch()
+    catalogue = tmp_path / "programs.toml"
+    catalogue.write_text(
+        f"""
+        [[program]]
+        name = "WATER"
+        id_prefix = "WA"
+        versions = "{tmp_path}/versions/{{version}}/run"
+        executable = ["{hpcq.folder}/study.sh", "{{version}}"]
+        installation_directory = "{tmp_path}/versions/{{version}}"
+        [[program.arguments]]
+        name = "CASE"
+        """
+    )
+    service = start_service(PROGRAM_PATH_RULE=str(catalogue))
+    user = replace(hpcq, variables={"HPCQ_URL": service.url})
+    listed = [line.split("\t")[:2] for line in user.run("programs", "WATER").splitlines()]
+    assert listed == [["WATER", "1.0"], ["WATER", "1.1"]]
+    words = ["-p", "WATER", "--version", "1.1", "--arg", "CASE=a b"]
+    assert user.run("submit", "--follow", *words) == "began 1.1 a b\n"
+    line = "hpcq submit --program WATER --version 1"
+    variables = {"_HPCQ_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "5"}
+    completing = replace(user, variables={**user.variables, **variables})
+    assert completing.in_pipe(*HPCQ).stdout.split() == ["1.0", "1.1"]
+
+
+def test_script_from_standard_input(hpcq: CommandLine) -> None:
+    text = '#!/bin/sh\necho "text $1"\n'
+    printed = hpcq.run("submit", "--follow", "-", "a", text=text)
+    assert printed == "text a\n"
 
 
 def test_listing_in_a_pipe(hpcq: CommandLine, client: Client) -> None:

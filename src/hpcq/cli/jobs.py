@@ -87,20 +87,26 @@ def ls(
     if watch and (as_json or not out.is_terminal):
         fail(_("--watch needs a terminal; a script can follow `hpcq events`."))
     me = getpass.getuser()
+
+    def is_mine(job: Job) -> bool:
+        # The owner of a new job is known after the next look at the scheduler.
+        return me in (job.owner, job.submitted_by)
+
     with quick_client() as client:
 
         def listed() -> list[Job]:
             found = client.jobs(
                 archived=archived or None,
                 state=states or None,
-                owner=[me] if mine else owner or None,
+                owner=owner or None,
                 queue=queue or None,
                 name=name,
                 program=program,
                 text=text,
                 active=active or None,
             )
-            return sorted(found, key=lambda job: me not in (job.owner, job.submitted_by))
+            shown = (job for job in found if is_mine(job) or not mine)
+            return sorted(shown, key=is_mine, reverse=True)
 
         if as_json:
             print_json(listed())
@@ -158,6 +164,7 @@ def _fields(job: Job) -> Iterable[tuple[str, Cell]]:
         (_("queue"), job.queue),
         (_("account"), job.account),
         (_("slots"), None if job.reserved_slots is None else str(job.reserved_slots)),
+        (_("tasks"), _tasks(job)),
         (_("hosts"), ", ".join(job.hosts or ())),
         (_("time limit"), duration(job.wall_time_limit)),
         (_("memory limit"), gigabytes(job.memory_limit)),
@@ -178,6 +185,11 @@ def _fields(job: Job) -> Iterable[tuple[str, Cell]]:
         (_("errors"), job.stderr_path),
     )
     return ((name, value) for name, value in known if value)
+
+
+def _tasks(job: Job) -> str:
+    counts = {} if job.tasks is None else job.tasks.by_state
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
 
 
 def _percent(share: float | None) -> str | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -46,7 +47,7 @@ def _versions(context: typer.Context, incomplete: str) -> list[str]:
 
 def submit(
     script: Annotated[
-        str | None, typer.Argument(help=_("The script; leave it out with --program."))
+        str | None, typer.Argument(help=_("The script; - reads it from standard input."))
     ] = None,
     args: Annotated[list[str] | None, typer.Argument(help=_("Arguments of the script."))] = None,
     slots: Annotated[int, typer.Option("--slots", "-n", min=1, help=_("CPUs to reserve."))] = 1,
@@ -102,7 +103,9 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Submit a script or a program, and print the job's id."""
-    more = fields_of(fields)
+    more = dict(fields_of(fields))
+    if script == "-":
+        script, more["script"] = None, sys.stdin.read()
     sources = (script, program, more.get("script"), more.get("programId"))
     if sum(source is not None for source in sources) != 1:
         fail(_("Name a script, or a program with --program."))

@@ -15,6 +15,7 @@ class Submission(TypedDict, total=False):
     ``array={"first": 1, "last": 12, "maxRunning": 4}``.
     """
 
+    script: str | None
     name: str | None
     program: str | None
     program_id: str | None
