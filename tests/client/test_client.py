@@ -253,6 +253,32 @@ def test_events_go_on_where_they_were_cut(
         assert proxy.connections == 4
 
 
+def test_service_killed_and_started_again(
+    start_service: Callable[..., Service], study: Study, waiting_script: str
+) -> None:
+    service = start_service()
+    service.settings["PORT"] = str(service.port)
+    with Client(service.url, patience=300) as client:
+        job = client.submit(waiting_script, working_directory=study.directory)
+        events, pieces = job.events(), job.output().follow()
+        first = next(events)
+        assert (first.type, next(pieces)) == ("job.submitted", "began\n")
+
+        def fall_over() -> None:
+            service.kill9()
+            service.start()
+            (study.directory / "go").touch()
+
+        falling = threading.Thread(target=fall_over)
+        falling.start()
+        assert job.wait().exit_code == 3
+        falling.join()
+        ids = [first.id, *(event.id for event in events)]
+        assert ids == sorted(set(ids))
+        assert ids == [event.id for event in job.events()]
+        assert list(pieces) == ["ended\n"]
+
+
 def test_output_goes_on_where_it_was_cut(service: Service, study: Study) -> None:
     script = study.script("for i in $(seq 1000); do echo line $i; done\n")
     with cutting(service) as proxy, Client(proxy.url) as cut_off:
