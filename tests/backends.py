@@ -92,7 +92,7 @@ BACKENDS = {
         Backend(
             name="LOCAL",
             accounts=False,
-            actions=frozenset(Action) - {Action.REQUEUE},
+            actions=frozenset(Action),
             arrays=True,
             first_kill_is_term=True,
             kills_orphans=True,

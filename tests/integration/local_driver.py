@@ -1,7 +1,9 @@
 """A service in small, to be killed: submits jobs to LOCAL and dies at a chosen step.
 
 Run as ``local_driver.py DIRECTORY SLOTS JOBS STEP [ACCOUNT]``; with ``array:4`` for ``JOBS`` it
-submits an array. Prints the id of each job that was taken.
+submits an array. Prints the id of each job that was taken. With ``REQUEUE_AT`` in the environment
+it requeues each as soon as a file of this name is in the working directory. It dies at the second
+call of the step, or at the one that ``CALL`` counts.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hpcq.domain.actions import Action
 from hpcq.domain.jobs import ArrayRange
 from hpcq.schedulers.local import files
 from hpcq.schedulers.local.launcher_client import LauncherClient, WaitingShepherd
@@ -28,6 +31,8 @@ STEPS: dict[str, tuple[Any, str]] = {
     "result": (Runs, "result"),
     "finish": (Spool, "finish"),
     "remove": (Runs, "remove"),
+    "request": (Spool, "request"),
+    "request_end": (Runs, "request_end"),
 }
 
 
@@ -75,6 +80,9 @@ async def main(
     for _ in range(1 if array else int(jobs)):
         native_id = await site.submit(directory / "work" / "job.sh", run_as=account, array=array)
         print(native_id, flush=True)
+        if "REQUEUE_AT" in os.environ:
+            await site.file(os.environ["REQUEUE_AT"])
+            await site.backend.act(Action.REQUEUE, native_id)
     await asyncio.sleep(60)
 
 
@@ -82,7 +90,6 @@ if __name__ == "__main__":
     # Standard output is for ids.
     configure_logging("console", "INFO", sys.stderr)
     place, slots, jobs, step, *account = sys.argv[1:]
-    # An array is added once.
-    call = 1 if jobs.startswith("array:") and step.endswith(":add") else 2
+    call = int(os.environ.get("CALL", "2"))
     arm = (lambda: None) if step == "never" else (lambda: die_at(step, call))
     asyncio.run(main(Path(place), int(slots), jobs, account[0] if account else None, arm))

@@ -321,6 +321,22 @@ async def test_job_of_account_is_sent_signals(site: LocalSite, ana: Account) -> 
     assert (await site.ended(native_id)).exit_code == 5
 
 
+async def test_job_of_account_is_suspended_resumed_and_requeued(
+    site: LocalSite, ana: Account
+) -> None:
+    native_id = await submit(
+        site, ana, "echo $TMPDIR >> runs; echo > ready; [ $(wc -l < runs) = 2 ] || exec sleep 600\n"
+    )
+    await site.file("ready")
+    for action in (Action.SUSPEND, Action.RESUME, Action.REQUEUE):
+        await site.backend.act(action, native_id, ana.pw_name)
+    job = await site.ended(native_id)
+    assert (job.state, job.owner) == (JobState.DONE, ana.pw_name)
+    folders = (site.work / "runs").read_text().split()
+    assert len(set(folders)) == 2
+    assert not any(Path(folder).parent.exists() for folder in folders)
+
+
 async def test_job_of_account_leaves_no_process_behind(site: LocalSite, ana: Account) -> None:
     job = await run(site, ana, "setsid env -i sleep 600 & echo $! > left\n")
     assert job.state is JobState.DONE

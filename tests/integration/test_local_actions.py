@@ -1,8 +1,11 @@
 """Actions on jobs of LOCAL that run."""
 
 import asyncio
+import contextlib
+import os
 import signal
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,8 +15,9 @@ from tests.integration.local_site import LocalSite
 from hpcq.domain.actions import Action, Signal
 from hpcq.domain.errors import SchedulerUnavailable, WrongState
 from hpcq.domain.jobs import NativeId
-from hpcq.domain.states import FailureKind, JobState
-from hpcq.schedulers.local.processes import descendants
+from hpcq.domain.states import FailureKind, JobState, Stage
+from hpcq.schedulers.local.cgroup import JobCgroup
+from hpcq.schedulers.local.processes import descendants, send
 from hpcq.schedulers.local.spool import NothingWritten
 from hpcq.schedulers.testing.waiting import eventually
 
@@ -81,33 +85,36 @@ async def test_job_of_an_earlier_version_can_only_be_ended(site: LocalSite) -> N
 # Suspension
 
 
-def states_of(site: LocalSite, native_id: NativeId) -> set[str]:
-    """Return how the processes of a job are: stopped, frozen, or something else."""
-    found = set()
-    for process in descendants(site.shepherd(native_id).pid):
-        status = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        group = Path(f"/proc/{process.pid}/cgroup").read_text()
-        is_frozen = "hpcq-" in group and "frozen 1" in _events(site, native_id)
-        found.add("still" if status == "T" or is_frozen else status)
-    return found
-
-
-def _events(site: LocalSite, native_id: NativeId) -> str:
+def moves(site: LocalSite, native_id: NativeId) -> list[int]:
+    """Return the processes of a job that are neither stopped nor dead, nor in a frozen group."""
     groups = site.backend._engine.runs._cgroups
-    assert groups is not None
-    return (groups.path / f"{native_id}.1" / "cgroup.events").read_text()
+    group = None if groups is None else groups.path / f"{native_id}.1"
+    frozen = []
+    if group is not None and "frozen 1" in (group / "cgroup.events").read_text():
+        frozen = JobCgroup(group).members()
+    pids = {process.pid for process in descendants(site.shepherd(native_id).pid)}
+    return [pid for pid in pids.difference(frozen) if _may_move(pid)]
+
+
+def _may_move(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except OSError:
+        return False
+    # D: a shell that waits for the child that it has just made (vfork) and that is stopped.
+    return state not in "TZXD"
 
 
 async def stands_still(site: LocalSite, native_id: NativeId) -> None:
     async def look() -> bool:
-        return states_of(site, native_id) == {"still"}
+        return not moves(site, native_id)
 
     await eventually(look)
 
 
 async def goes_on(site: LocalSite, native_id: NativeId) -> None:
     async def look() -> bool:
-        return "still" not in states_of(site, native_id)
+        return bool(moves(site, native_id))
 
     await eventually(look)
 
@@ -161,7 +168,7 @@ async def test_suspended_job_uses_up_no_wall_time(site: LocalSite) -> None:
     await site.backend.act(Action.SUSPEND, native_id)
     await asyncio.sleep(LIMIT_SECONDS)
     assert (await site.seen(native_id)).state is JobState.SUSPENDED
-    assert states_of(site, native_id) == {"still"}
+    assert not moves(site, native_id)
     await site.backend.act(Action.RESUME, native_id)
     job = await site.ended(native_id)
     assert job.failure_kind is FailureKind.TIME_LIMIT
@@ -201,8 +208,8 @@ async def test_signal_to_a_suspended_job_is_refused(site: LocalSite) -> None:
         await site.backend.act(Action.SIGNAL, native_id, signal=Signal.USR1)
 
 
-@pytest.mark.parametrize("action", [Action.SUSPEND, Action.RESUME])
-async def test_suspension_of_a_job_that_does_not_run_is_refused(
+@pytest.mark.parametrize("action", [Action.SUSPEND, Action.RESUME, Action.REQUEUE])
+async def test_request_to_a_job_that_does_not_run_is_refused(
     site: LocalSite, action: Action
 ) -> None:
     running = await site.submit("trap '' TERM; echo > ready; sleep 600\n")
@@ -251,7 +258,7 @@ async def test_suspension_that_cannot_be_recorded_is_refused(
         with pytest.raises(SchedulerUnavailable, match="full"):
             await site.backend.act(Action.SUSPEND, native_id)
     assert (await site.seen(native_id)).state is JobState.RUNNING
-    assert "still" not in states_of(site, native_id)
+    assert moves(site, native_id)
 
 
 async def test_suspension_that_the_shepherd_cannot_be_told_is_withdrawn(
@@ -270,3 +277,145 @@ async def test_suspension_that_the_shepherd_cannot_be_told_is_withdrawn(
     assert (await site.seen(native_id)).state is JobState.RUNNING
     await site.backend.act(Action.SUSPEND, native_id)
     await stands_still(site, native_id)
+
+
+# Requeue
+
+RUN_TWICE = "echo run >> runs; echo > ready; [ $(wc -l < runs) = 2 ] || exec sleep 600\n"
+
+
+@contextlib.contextmanager
+def nothing_starts(site: LocalSite) -> Iterator[None]:
+    """Let no job start meanwhile."""
+    engine = site.backend._engine
+    engine._pauses += 1
+    yield
+    engine._end_pause()
+
+
+def runs_of(site: LocalSite) -> int:
+    return (site.work / "runs").read_text().count("run\n")
+
+
+async def test_requeued_job_runs_again_from_the_beginning(site: LocalSite) -> None:
+    native_id = await site.submit(
+        f"echo out of $$; echo $TMPDIR >> folders; : > $TMPDIR/used; ls $TMPDIR\n{RUN_TWICE}"
+    )
+    await site.file("ready")
+    first = await site.seen(native_id)
+    await site.backend.act(Action.REQUEUE, native_id)
+    await site.backend.act(Action.REQUEUE, native_id)
+    job = await site.ended(native_id)
+    assert (job.state, job.exit_code, job.failure_kind) == (JobState.DONE, 0, None)
+    assert job.start_time and first.start_time and job.start_time > first.start_time
+    assert job.submit_time == first.submit_time
+    assert runs_of(site) == 2
+    # The output of the first run is gone.
+    assert (site.work / f"job.o{native_id}").read_text().count("out of") == 1
+    folders = (site.work / "folders").read_text().split()
+    assert len(set(folders)) == 2
+    assert not any(map(os.path.exists, folders))
+    assert not (site.state / "local" / "runs" / f"{native_id}.1").exists()
+
+
+async def test_requeued_job_is_at_its_end_and_then_waits(site: LocalSite) -> None:
+    native_id = await site.submit(RUN_TWICE)
+    await site.file("ready")
+    with nothing_starts(site):
+        await site.backend.act(Action.REQUEUE, native_id)
+        job = await site.seen(native_id)
+        assert (job.state, job.stage) == (JobState.RUNNING, Stage.EXITING)
+        assert job.native_state == "requeueing"
+        await site.until(lambda jobs: jobs[0].state is JobState.QUEUED)
+        job = await site.seen(native_id)
+        assert (job.start_time, job.hosts, job.usage) == (None, None, None)
+    assert (await site.ended(native_id)).state is JobState.DONE
+
+
+async def test_requeue_of_a_suspended_job(site: LocalSite) -> None:
+    native_id = await site.submit(RUN_TWICE)
+    await site.file("ready")
+    await site.backend.act(Action.SUSPEND, native_id)
+    await site.backend.act(Action.REQUEUE, native_id)
+    assert (await site.ended(native_id)).state is JobState.DONE
+    assert runs_of(site) == 2
+
+
+async def test_requeue_of_a_job_that_ends_by_itself_meanwhile(site: LocalSite) -> None:
+    native_id = await site.submit(
+        "echo run >> runs; trap 'exit 0' TERM; echo > ready\n"
+        "[ $(wc -l < runs) = 2 ] || while :; do sleep 0.02; done\n"
+    )
+    await site.file("ready")
+    await site.backend.act(Action.REQUEUE, native_id)
+    assert (await site.ended(native_id)).exit_code == 0
+    assert runs_of(site) == 2
+
+
+async def test_requeued_job_that_is_cancelled_runs_no_more(site: LocalSite) -> None:
+    for moment in range(4):
+        script = f"trap '' TERM; echo run >> runs{moment}; echo > ready{moment}; sleep 600\n"
+        native_id = await site.submit(script)
+        await site.file(f"ready{moment}")
+        await site.backend.act(Action.REQUEUE, native_id)
+        # While it is ended, while it waits for the next run, and in that.
+        await asyncio.sleep(moment * 0.4)
+        await site.backend.cancel(native_id)
+        job = await site.ended(native_id)
+        assert job.failure_kind is FailureKind.CANCELLED
+        assert await site.backend.cancel(native_id) is False
+
+
+async def test_requeued_job_takes_no_other_request(site: LocalSite) -> None:
+    native_id = await site.submit("trap '' TERM; echo > ready; sleep 600\n")
+    await site.file("ready")
+    await site.backend.act(Action.REQUEUE, native_id)
+    for action in (Action.SUSPEND, Action.RESUME):
+        with pytest.raises(WrongState, match="being ended"):
+            await site.backend.act(action, native_id)
+    with pytest.raises(WrongState, match="being ended"):
+        await site.backend.act(Action.SIGNAL, native_id, signal=Signal.USR1)
+    with pytest.raises(WrongState, match="does not wait"):
+        await site.backend.act(Action.HOLD, native_id)
+
+
+async def test_requeued_job_can_be_held(site: LocalSite) -> None:
+    native_id = await site.submit(RUN_TWICE)
+    await site.file("ready")
+    await site.backend.act(Action.REQUEUE, native_id)
+
+    async def held() -> bool:
+        with contextlib.suppress(WrongState):
+            await site.backend.act(Action.HOLD, native_id)
+        return (await site.seen(native_id)).state is JobState.QUEUED_HELD
+
+    with nothing_starts(site):
+        await eventually(held)
+    await site.restart()
+    assert (await site.seen(native_id)).state is JobState.QUEUED_HELD
+    assert runs_of(site) == 1
+    await site.backend.act(Action.RELEASE, native_id)
+    assert (await site.ended(native_id)).state is JobState.DONE
+    assert runs_of(site) == 2
+
+
+async def test_requeue_that_a_dead_service_took_is_carried_out(site: LocalSite) -> None:
+    native_id = await site.submit(RUN_TWICE)
+    await site.file("ready")
+    await site.stop()
+    ask_in_spool(site, native_id, Action.REQUEUE)
+    await site.start()
+    assert (await site.ended(native_id)).state is JobState.DONE
+    assert runs_of(site) == 2
+
+
+async def test_requeue_before_a_restart_of_the_machine(site: LocalSite) -> None:
+    native_id = await site.submit(RUN_TWICE)
+    await site.file("ready")
+    shepherd = site.shepherd(native_id)
+    await site.stop()
+    ask_in_spool(site, native_id, Action.REQUEUE)
+    send(shepherd, signal.SIGKILL)
+    await site.start(lambda: "another boot")
+    assert (await site.ended(native_id)).state is JobState.DONE
+    assert runs_of(site) == 2

@@ -122,6 +122,26 @@ def test_a_job_that_the_dead_service_suspended_stays_so_and_can_be_resumed(
     assert jobs.ended(job_id)["state"] == "DONE"
 
 
+def test_a_job_that_the_dead_service_was_to_requeue_runs_once_more(
+    start_service: Callable[..., Service], study: Study
+) -> None:
+    service = start_service(CANCEL_GRACE_SECONDS="1")
+    jobs = Jobs(service)
+    script = study.script(
+        "trap '' TERM\necho run >> runs\n: > ready\n[ $(wc -l < runs) = 2 ] || exec sleep 600\n"
+    )
+    job_id = jobs.submit(study.job(script))
+    until_there(study.directory / "ready")
+    first = jobs.running(job_id)
+    assert service.client.post(f"/jobs/{job_id}/requeue").status_code == 202
+    service.kill9()
+    service.start()
+    job = Jobs(service).ended(job_id)
+    assert (job["state"], job["exitCode"], job["uid"]) == ("DONE", 0, first["uid"])
+    assert job["startTime"] > first["startTime"]
+    assert (study.directory / "runs").read_text() == "run\nrun\n"
+
+
 def test_queued_jobs_survive_and_run_in_their_order(
     start_service: Callable[..., Service], study: Study
 ) -> None:

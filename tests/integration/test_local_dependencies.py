@@ -81,6 +81,19 @@ async def test_released_job_still_waits_for_its_dependency(site: LocalSite) -> N
     assert (await site.ended(second)).state is JobState.DONE
 
 
+async def test_requeue_of_a_job_is_no_end_for_those_behind_it(site: LocalSite) -> None:
+    first = await site.submit(
+        'echo "run" >> ran; echo > ready; [ $(wc -l < ran) = 2 ] || exec sleep 600\n'
+    )
+    success, failure = await after(site, first), await after(site, first, FAILURE)
+    await site.file("ready")
+    await site.backend.act(Action.REQUEUE, first)
+    assert (await site.ended(first)).state is JobState.DONE
+    assert (await site.ended(success)).state is JobState.DONE
+    await assert_in_vain(site, failure)
+    assert ran(site) == ["run", "run", success]
+
+
 async def test_cancel_of_a_waiting_job_ends_those_behind_it(site: LocalSite) -> None:
     first = await site.submit(UNTIL_GO)
     second = await after(site, first)

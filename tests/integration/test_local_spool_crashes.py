@@ -15,12 +15,15 @@ from tests.accounts import Account, make_folder
 from tests.integration.local_driver import STEPS
 from tests.integration.local_site import LocalSite
 
+from hpcq.domain.actions import Action
 from hpcq.domain.jobs import NativeId
 from hpcq.domain.states import JobState
 
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
+# Those through which each job goes.
+USUAL = sorted(STEPS.keys() - {"request", "request_end"})
 RECORD = "echo $HPCQ_JOB_ID >> ran\nexit $HPCQ_JOB_ID\n"
 
 
@@ -64,7 +67,7 @@ async def test_ten_running_jobs_keep_their_exit_status(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", USUAL)
 async def test_a_crash_at_any_step_leaves_a_legal_spool(
     tmp_path: Path, when: str, step: str
 ) -> None:
@@ -79,14 +82,16 @@ async def test_a_crash_at_any_step_leaves_a_legal_spool(
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", USUAL)
 async def test_a_crash_at_any_step_leaves_an_array_whole(
     tmp_path: Path, when: str, step: str
 ) -> None:
     """Each task of an array that was taken runs once; of one that was not, none runs."""
     site = LocalSite(tmp_path, slots=2)
     site.script("echo $HPCQ_ARRAY_TASK_ID >> ran\nexit $HPCQ_ARRAY_TASK_ID\n")
-    with start_service(tmp_path, 2, "array:4", f"{when}:{step}") as service:
+    # An array is added once.
+    call = "1" if step == "add" else "2"
+    with start_service(tmp_path, 2, "array:4", f"{when}:{step}", CALL=call) as service:
         taken, _ = await asyncio.to_thread(service.communicate)
         assert service.returncode == -signal.SIGKILL
     await site.start()
@@ -104,7 +109,7 @@ async def test_a_crash_at_any_step_leaves_an_array_whole(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run jobs as other accounts")
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", USUAL)
 async def test_a_crash_at_any_step_leaves_nothing_of_a_job_of_another_account(
     homes: Path, people: list[Account], monkeypatch: pytest.MonkeyPatch, when: str, step: str
 ) -> None:
@@ -122,6 +127,41 @@ async def test_a_crash_at_any_step_leaves_nothing_of_a_job_of_another_account(
     assert (site.work / "ran").owner() == ana.pw_name
     await site.stop()
     assert os.listdir(folders) == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("step", "call"),
+    [
+        ("request", 1),
+        ("request_end", 1),
+        ("result", 1),
+        ("remove", 1),
+        ("finish", 1),
+        ("dispatch", 2),
+        ("start", 2),
+        ("finish", 2),
+    ],
+)
+async def test_a_crash_at_any_step_of_a_requeue_leaves_one_further_run(
+    tmp_path: Path, when: str, step: str, call: int
+) -> None:
+    site = LocalSite(tmp_path)
+    site.script("echo run >> runs\necho > ready\n[ $(wc -l < runs) = 2 ] || exec sleep 600\n")
+    with start_service(
+        tmp_path, 4, 1, f"{when}:{step}", REQUEUE_AT="ready", CALL=str(call)
+    ) as service:
+        output, _ = await asyncio.to_thread(service.communicate)
+    assert service.returncode == -signal.SIGKILL
+    native_id = NativeId(output.strip())
+    await site.start()
+    if (when, step) == ("before", "request"):
+        assert (await site.running(native_id)).state is JobState.RUNNING
+        await site.backend.act(Action.REQUEUE, native_id)
+    job = await site.ended(native_id)
+    assert (job.state, job.exit_code) == (JobState.DONE, 0)
+    assert (site.work / "runs").read_text().split() == ["run", "run"]
+    await site.stop()
 
 
 async def judge_crash(site: LocalSite, service: subprocess.Popen[str]) -> Collection[str]:

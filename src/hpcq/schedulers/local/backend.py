@@ -88,7 +88,7 @@ _CAPABILITIES = Capabilities(
         IdForm(re.compile(r"([0-9]+)\[\]"), is_array=True),
     ),
     fields=_FIELDS,
-    actions=frozenset(Action) - {Action.REQUEUE},
+    actions=frozenset(Action),
     changes=frozenset({"name", "queue", "wall_time_limit_seconds", "memory_limit_bytes"}),
     removals=frozenset({"wall_time_limit_seconds", "memory_limit_bytes"}),
     accounting=True,

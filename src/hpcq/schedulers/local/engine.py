@@ -48,6 +48,8 @@ _PAUSE_SECONDS = 2.0
 _DRAIN_SECONDS = 2.0
 _LOOK_SECONDS = 2.0
 _STOPPED_LOOKS = 5
+# Runs of a job are told apart by their starts, see `hpcq.domain.runs`.
+_RUNS_APART_SECONDS = 1.0
 
 _T = TypeVar("_T")
 
@@ -190,7 +192,7 @@ class Engine:
         await _each(jobs, lambda job: self._control.send_signal(job, number))
 
     async def request(self, jobs: Sequence[LocalJob], action: Action) -> None:
-        """Suspend or resume a job that runs; see `JobControl.request`."""
+        """Suspend, resume or requeue a job that runs; see `JobControl.request`."""
         await self._complete(_each(jobs, lambda job: self._control.request(job, action)))
 
     async def cancel(self, jobs: Sequence[LocalJob]) -> bool:
@@ -285,17 +287,27 @@ class Engine:
         result = result or await self._result(job)
         del self._holding[job.number]
         self._queue.discard(job)
-        # Before its slots are given to others; after a crash its result is the same.
-        self._decide(job.native_id, end_of(result))
+        if job.request is not Action.REQUEUE:
+            # Before its slots are given to others; after a crash its result is the same.
+            self._decide(job.native_id, end_of(result))
         self._dispatch_soon()
+        if job.request is Action.REQUEUE:
+            # Its end is of no interest, and it may start again as soon as it is back.
+            await self.runs.remove(job)
+            started_since = time.time() - (job.start_time or 0.0)
+            await asyncio.sleep(min(_RUNS_APART_SECONDS, _RUNS_APART_SECONDS - started_since))
         while True:
             try:
-                await self.spool.finish([job.number], result)
+                is_over = await self.spool.finish([job.number], result)
             except SchedulerUnavailable:
                 # A full disk; the result also stands in the run directory until this is done.
                 await asyncio.sleep(_PAUSE_SECONDS)
             else:
                 break
+        if not is_over:
+            job.put_back()
+            self._set_phase(job, Phase.QUEUED)
+            return
         self._remove(job, result)
         await self.runs.remove(job)
 
@@ -405,17 +417,20 @@ class Engine:
     async def _cancel(self, jobs: Sequence[LocalJob]) -> bool:
         # First those that wait, so that none of them takes the place of one that ends.
         waiting = [job for job in jobs if _waits(job)]
+        others = [job for job in jobs if not _waits(job)]
         await self._end_unstarted(waiting, never_started())
-        started = [job for job in jobs if job.phase == Phase.DISPATCHED and not job.is_ending]
-        for job in started:
+        for job in others:
             job.cancel_requested = True
             self._publish(job)
-        launching = [job.launching for job in started if job.launching is not None]
+        launching = [job.launching for job in others if job.launching is not None]
         if launching:
             await asyncio.wait(launching)
-        put_back = [job for job in started if _waits(job)]
+        for job in others:
+            if job.request is Action.REQUEUE:
+                await self._control.withdraw_requeue(job)
+        put_back = [job for job in others if _waits(job)]
         await self._end_unstarted(put_back, never_started())
-        for job in started:
+        for job in others:
             if job.phase == Phase.DISPATCHED and not job.is_ending:
                 self.runs.request_end(job)
         return len(waiting) + len(put_back) == len(jobs)

@@ -74,8 +74,8 @@ class SpoolRow:
 
     A task has the ``key`` and the ``spec`` of its array, ``array`` is the number of that.
     ``started`` is the shepherd of the last attempt, a `ShepherdStart`; ``request`` is the `Action`
-    that was last requested of the job while it ran. The job of a row that is not dispatched has
-    never started.
+    that was last requested of the job while it ran. The job of a row that is not dispatched does
+    not run; it may have run, and been requeued.
     """
 
     id: int
@@ -108,7 +108,7 @@ class LocalJob:
         started: the shepherd and the start, as the spool has them.
         shepherd: the process that watches it, once started.
         folder: the job's own folder, once made.
-        request: what was last requested of it while it ran, to suspend or to resume it.
+        request: what was last requested of it while it ran: to suspend, resume or requeue it.
         launching: the task that starts it, while that runs.
         stopped: how many looks in a row have found its shepherd stopped.
         is_ending: it has ended, or will never start, and the spool does not say so yet.
@@ -185,6 +185,12 @@ class LocalJob:
         """The name of its run directory; another one for each attempt to start it."""
         return f"{self.number}.{self.attempt}"
 
+    def put_back(self) -> None:
+        """Forget the run that is over; the next one is like the first."""
+        self.start_time = self.began = self.started = self.shepherd = self.folder = None
+        self.request = self.note = None
+        self.is_ending = False
+
     def changed(self) -> None:
         """Discard the observation made before."""
         self._observation = None
@@ -253,6 +259,9 @@ class LocalJob:
             if self.spec.exclusive:
                 free = "It waits until no other job runs."
             return JobState.QUEUED, leaving, "queued", free, ReasonCode.WAITING_FOR_RESOURCES
+        if self.request is Action.REQUEUE:
+            reason = self.note or "It is ended, and then put back into the queue."
+            return JobState.RUNNING, Stage.EXITING, "requeueing", reason, None
         if self.is_ending:
             return JobState.RUNNING, Stage.EXITING, "exiting", self.note, None
         if self.cancel_requested:

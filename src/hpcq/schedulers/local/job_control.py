@@ -1,4 +1,4 @@
-"""Control of jobs that run: signals, and the requests to suspend and to resume them.
+"""Control of jobs that run: signals, and the requests to suspend, resume and requeue them.
 
 A request is in the spool before the shepherd hears of it, and the next start of the service repeats
 it. The shepherd carries it out.
@@ -50,12 +50,16 @@ class JobControl:
         self._runs.send_signal(job, number)
 
     async def request(self, job: LocalJob, action: Action) -> None:
-        """Suspend or resume a job. Harmless when repeated.
+        """Suspend, resume or requeue a job. Harmless when repeated.
+
+        A job to be requeued is ended now; `Spool.finish` puts it back then.
 
         Raises:
             WrongState: it has not started, or is being ended.
             SchedulerUnavailable: it cannot be reached now, or the spool cannot be written.
         """
+        if action is job.request is Action.REQUEUE:
+            return
         await _check_runs(job)
         before = job.request
         if action is before or (action is Action.RESUME and before is not Action.SUSPEND):
@@ -72,6 +76,20 @@ class JobControl:
                     await self._spool.request(job.number, before)
             raise
 
+    async def withdraw_requeue(self, job: LocalJob) -> None:
+        """Let a job that is to be requeued end instead.
+
+        Raises:
+            SchedulerUnavailable: the spool cannot be written.
+        """
+        self._set_request(job, None)
+        try:
+            await self._spool.request(job.number, None)
+        except SchedulerUnavailable:
+            if job.phase == Phase.DISPATCHED:
+                self._set_request(job, Action.REQUEUE)
+            raise
+
     def repeat(self, job: LocalJob) -> None:
         """Tell a shepherd again what was last requested, for a service that died meanwhile."""
         if job.request is not None:
@@ -84,7 +102,10 @@ class JobControl:
         self._publish(job)
 
     def _tell(self, job: LocalJob, action: Action) -> None:
-        self._runs.send_signal(job, _SIGNALS[action])
+        if action is Action.REQUEUE:
+            self._runs.request_end(job)
+        else:
+            self._runs.send_signal(job, _SIGNALS[action])
 
 
 async def _check_runs(job: LocalJob) -> None:
@@ -92,7 +113,7 @@ async def _check_runs(job: LocalJob) -> None:
         await asyncio.wait([job.launching])
     if job.phase != Phase.DISPATCHED:
         raise WrongState(f"Job {job.number} has not started.")
-    if job.is_ending or job.cancel_requested:
+    if job.is_ending or job.cancel_requested or job.request is Action.REQUEUE:
         raise WrongState(f"Job {job.number} is being ended.")
     if job.started is None or not job.started.get("passes_signals_on"):
         raise WrongState(

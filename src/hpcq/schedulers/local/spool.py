@@ -269,22 +269,34 @@ class Spool:
             )
         )
 
-    async def finish(self, numbers: Sequence[int], result: Result) -> None:
-        """Record the same end of some jobs; with the last of its tasks an array ends."""
+    async def finish(self, numbers: Sequence[int], result: Result) -> bool:
+        """Record the same end of some jobs, but put those back that were last to be requeued.
 
-        def step(connection: sqlite3.Connection) -> None:
-            ids = [(number,) for number in numbers]
+        With the last of its tasks an array ends.
+
+        Returns:
+            Whether all have ended.
+        """
+
+        def step(connection: sqlite3.Connection) -> bool:
+            requeue = "UPDATE job SET phase = 'queued', request = NULL WHERE id = ? AND request = ?"
+            ids = [
+                (number,)
+                for number in numbers
+                if not connection.execute(requeue, (number, Action.REQUEUE)).rowcount
+            ]
             end = (result["end_time"], json.dumps(result))
             connection.executemany(
                 "UPDATE job SET phase = 'finished', ended = ?, result = ? WHERE id = ?",
-                ((*end, number) for number in numbers),
+                ((*end, *one) for one in ids),
             )
             connection.executemany("DELETE FROM script WHERE id = ?", ids)
             query = "SELECT array FROM job WHERE id = ? AND array IS NOT NULL"
             for array in {row for one in ids for row in connection.execute(query, one)}:
                 _finish_array(connection, *array)
+            return len(ids) == len(numbers)
 
-        await self._do(step)
+        return await self._do(step)
 
     async def find(self, key: str) -> int | None:
         """Return the number of the job with this key."""

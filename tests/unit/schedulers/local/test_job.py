@@ -89,6 +89,8 @@ def test_each_moment_of_a_job_has_a_state() -> None:
         ({"shepherd": Process(1, 1)}, JobState.RUNNING, None),
         ({"request": Action.SUSPEND}, JobState.SUSPENDED, None),
         ({"request": Action.RESUME}, JobState.RUNNING, None),
+        ({"request": Action.REQUEUE}, JobState.RUNNING, Stage.EXITING),
+        ({"request": None}, JobState.RUNNING, None),
         ({"cancel_requested": True}, JobState.RUNNING, Stage.CANCELLING),
         ({"is_ending": True}, JobState.RUNNING, Stage.EXITING),
     ]
