@@ -171,6 +171,27 @@ async def test_actions_on_an_array_reach_its_tasks_that_run(tmp_path: Path) -> N
     assert found[task(array, 3)].exit_code == 0
 
 
+async def test_requeued_task_waits_for_its_turn_again(site: LocalSite) -> None:
+    array = await site.submit(RECORD + UNTIL_GO, array=tasks(3, max_running=1))
+    assert await site.file("ran") == "1\n"
+    await site.backend.act(Action.REQUEUE, array)
+    await site.running(task(array, 2))
+    (site.work / "go").touch()
+    found = await ends(site, array)
+    assert {job.state for job in found.values()} == {JobState.DONE}
+    assert sorted(ran(site)) == ["1", "1", "2", "3"]
+
+
+async def test_cancel_of_an_array_ends_a_task_that_is_requeued(site: LocalSite) -> None:
+    array = await site.submit(RECORD + UNTIL_GO, array=tasks(2, max_running=1))
+    assert await site.file("ran") == "1\n"
+    await site.backend.act(Action.REQUEUE, task(array, 1))
+    await site.backend.cancel(array)
+    found = await ends(site, array)
+    assert {job.failure_kind for job in found.values()} == {FailureKind.CANCELLED}
+    assert ran(site) == ["1"]
+
+
 async def test_held_tasks_leave_their_turn_to_others(site: LocalSite) -> None:
     array = await site.submit(RECORD, array=tasks(3, max_running=1), hold=True)
     for number in (3, 2):
