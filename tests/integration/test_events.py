@@ -9,6 +9,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.backends import BACKENDS
+from tests.databases import DATABASES
 
 from hpcq.schedulers.testing.event_streams import StreamedEvent, events_of
 from hpcq.schedulers.testing.jobs import Jobs, Study
@@ -101,3 +103,33 @@ def test_readers_beyond_the_limit(service: Service) -> None:
             answer.close()
             stream.close()
     until(lambda: service.client.head("/events").status_code == 200)
+
+
+@pytest.mark.postgres
+def test_events_on_a_replica_when_another_is_killed(tmp_path: Path, study: Study) -> None:
+    with DATABASES["POSTGRESQL"].fresh(tmp_path) as database:
+        settings = {**BACKENDS["TORQUE"].settings(), **database.settings}
+        one = Service(tmp_path / "one", settings)
+        with one, Service(tmp_path / "other", settings) as other:
+            jobs = Jobs(one)
+            script = study.script("until [ -e go ]; do sleep 0.1; done\n")
+            ids = [jobs.submit(study.job(script)) for _ in range(6)]
+            one.kill9()
+            (study.directory / "go").touch()
+            told = _told_until_done(other, set(ids))
+            one.start()
+            assert _told_until_done(one, set(ids)) == told
+    assert [event.number for event in told] == list(range(1, len(told) + 1))
+    submitted = [event.data["jobId"] for event in told if event.kind == "job.submitted"]
+    assert submitted == ids
+
+
+def _told_until_done(service: Service, ids: set[str]) -> list[StreamedEvent]:
+    told: list[StreamedEvent] = []
+    for event in events_of(service, "/events?after=0"):
+        told.append(event)
+        if event.data.get("state") == "DONE":
+            ids.discard(event.data["jobId"])
+        if not ids:
+            break
+    return told
