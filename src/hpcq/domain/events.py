@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from hpcq.domain.contradictions import Contradiction
+from hpcq.domain.explanation import reason_code
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Usage
 from hpcq.domain.units import format_time, gibibytes
 
@@ -146,7 +147,7 @@ def _whereabouts(record: JobRecord) -> tuple[object, ...]:
 
 def _data(old: JobRecord | None, new: JobRecord) -> Mapping[str, object]:
     seen = new.seen
-    failure_kind = new.failure_kind
+    failure_kind, code = new.failure_kind, reason_code(new)
     return {
         "jobId": _text(new.native_id),
         "from": None if old is None else old.state.value,
@@ -154,6 +155,7 @@ def _data(old: JobRecord | None, new: JobRecord) -> Mapping[str, object]:
         "status": new.status.value,
         "nativeState": None if seen is None else seen.native_state,
         "stateReason": new.state_reason,
+        "reasonCode": None if code is None else code.value,
         "failureKind": None if failure_kind is None else failure_kind.value,
         "exitCode": None if seen is None else seen.exit_code,
         "exitSignal": None if seen is None else seen.exit_signal,

@@ -70,6 +70,7 @@ def test_an_end_says_all_that_is_known_of_it() -> None:
         "status": "STOPPED",
         "nativeState": None,
         "stateReason": None,
+        "reasonCode": "NON_ZERO_EXIT",
         "failureKind": "NON_ZERO_EXIT",
         "exitCode": 3,
         "exitSignal": None,
