@@ -104,6 +104,7 @@ BACKENDS = {
             variables=_shared(functools.partial(Pbs, queues=["other"]), "PBS"),
             actions=frozenset(Action),
             arrays=True,
+            holds_tasks=False,
             administrator="qdel",
             writes_output_at_once=False,
         ),

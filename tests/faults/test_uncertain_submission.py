@@ -78,8 +78,9 @@ class Site:
     def submissions(self) -> int:
         return self.runs_file.stat().st_size if self.runs_file.exists() else 0
 
-    def post(self, study: Study) -> httpx.Response:
-        body = study.job(study.script("echo ran >> runs\n"), name=self.name, args=["a b"])
+    def post(self, study: Study, **fields: object) -> httpx.Response:
+        script = study.script('echo "ran$HPCQ_ARRAY_TASK_ID" >> runs\n')
+        body = study.job(script, name=self.name, args=["a b"], **fields)
         headers = {"Idempotency-Key": self.mark}
         url = f"{self.service.url}/jobs"
         return httpx.post(url, json=body, headers=headers, timeout=PATIENCE_SECONDS)
@@ -87,7 +88,7 @@ class Site:
     def ran_once(self, study: Study, answer: httpx.Response) -> None:
         """Wait for the job of an answer, 201 or 202, and check that it is the only one."""
         assert answer.status_code in (201, 202), answer.text
-        job = self._with_id(answer.json()["uid"])
+        job = self.with_id(answer.json()["uid"])
         assert answer.json()["jobId"] in (None, job["jobId"])
         ended = Jobs(self.service).ended(job["jobId"])
         assert (ended["state"], ended["name"], ended["args"]) == ("DONE", self.name, ["a b"])
@@ -97,7 +98,7 @@ class Site:
         again = self.post(study)
         assert (again.status_code, again.json()["jobId"]) == (201, job["jobId"])
 
-    def _with_id(self, uid: str) -> Json:
+    def with_id(self, uid: str) -> Json:
         return Jobs(self.service).wait(uid, lambda job: job["jobId"] is not None)
 
 
@@ -145,4 +146,33 @@ def test_a_command_that_outlives_a_killed_service(
         site.service.kill9()
     site.service.start()
     site.ran_once(study, site.post(study))
+    assert site.submissions == (1 if took_it else 2)
+
+
+@pytest.mark.parametrize("took_it", [True, False], ids=["took it", "did not"])
+def test_an_array_whose_service_is_killed_exists_once(
+    backend: Backend,
+    start_service: Callable[..., Service],
+    tmp_path: Path,
+    study: Study,
+    took_it: bool,
+) -> None:
+    deed = (TOOK_IT if took_it else DID_NOT)["hangs"]
+    site = Site(backend, start_service, tmp_path, deed, poll_seconds="3")
+    tasks = {"first": 1, "last": 3}
+    with cut_off(lambda: site.post(study, array=tasks)):
+        until(lambda: processes_with(site.mark))
+        site.service.kill9()
+    site.service.start()
+    answer = site.post(study, array=tasks)
+    assert answer.status_code in (201, 202), answer.text
+    job_id, jobs = site.with_id(answer.json()["uid"])["jobId"], Jobs(site.service)
+    assert jobs.ended(job_id)["state"] == "DONE"
+    whole = jobs.wait(job_id, lambda job: job["tasks"]["byState"]["DONE"] == 3)
+    assert whole["tasks"]["total"] == 3
+    assert sorted((study.directory / "runs").read_text().split()) == ["ran1", "ran2", "ran3"]
+    listed = [job for job in jobs.listed().values() if job["name"] == site.name]
+    assert sorted(job["arrayTaskId"] or 0 for job in listed) == [0, 1, 2, 3]
+    again = site.post(study, array=tasks)
+    assert (again.status_code, again.json()["jobId"]) == (201, job_id)
     assert site.submissions == (1 if took_it else 2)

@@ -77,13 +77,19 @@ _REFUSALS: Mapping[Action, str] = {
 }
 
 
-def check_state(action: Action, state: JobState) -> None:
+def check_state(action: Action, state: JobState, *, is_array: bool = False) -> None:
     """Return if an action makes sense for a job in this state, or its state is not known.
+
+    Args:
+        action: what is to be done.
+        state: of the job.
+        is_array: whether it is a whole array: of one that has begun some tasks may wait.
 
     Raises:
         WrongState: it makes none.
     """
-    if state is not JobState.UNDETERMINED and state not in _NEEDED[action]:
+    needed = _NEEDED[action] | (_STARTED if is_array else frozenset())
+    if state is not JobState.UNDETERMINED and state not in needed:
         raise WrongState(f"{_REFUSALS[action]}; this one is {state}.")
 
 

@@ -441,7 +441,7 @@ class JobService:
         record = await self._find_to_change(principal, job_id)
         if action not in self.backend.capabilities.actions:
             raise UnsupportedCapability(action.value, self.backend.name)
-        check_state(action, record.state)
+        check_state(action, record.state, is_array=record.is_array)
         if record.native_id is None:
             raise WrongState(_NO_ID_YET)
         try:

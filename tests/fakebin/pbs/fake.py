@@ -1191,8 +1191,15 @@ def delete(server, job):
         server.finish(job, None, how="terminated")
 
 
+def refuse_tasks(job, command):
+    """Refuse a task, as qhold and qrls do (15004, PBSE_IVALREQ; req_holdjob.c of OpenPBS)."""
+    if "index" in job:
+        raise Refused(156, f"{command}: Invalid request {job['id']}.{HOST}")
+
+
 def hold(server, job):
     refuse_while_exiting(job, "qhold")
+    refuse_tasks(job, "qhold")
     job["hold"] = "u" if job["hold"] == "n" else "".join(sorted({*job["hold"], "u"}, reverse=True))
     if job["state"] == "Q" or (job["state"] == "B" and "array" in job):
         job |= {"state": "H", "substate": 20}
@@ -1201,6 +1208,7 @@ def hold(server, job):
 
 def release(server, job):
     refuse_while_exiting(job, "qrls")
+    refuse_tasks(job, "qrls")
     lift_hold(job, "u")
     server.save(job)
     server.schedule()

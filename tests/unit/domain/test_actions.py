@@ -26,5 +26,14 @@ def test_an_action_can_be_repeated_where_it_has_its_effect(action: Action) -> No
             check_state(action, state)
 
 
+@pytest.mark.parametrize("action", [Action.HOLD, Action.RELEASE])
+def test_an_array_that_has_begun_can_be_held(action: Action) -> None:
+    check_state(action, JobState.RUNNING, is_array=True)
+    with pytest.raises(WrongState):
+        check_state(action, JobState.RUNNING)
+    with pytest.raises(WrongState):
+        check_state(action, JobState.DONE, is_array=True)
+
+
 def test_a_signal_always_has_a_new_effect() -> None:
     assert not any(has_effect_already(Action.SIGNAL, state) for state in JobState)

@@ -42,8 +42,15 @@ def as_task(native_id: NativeId, ended: Mapping[NativeId, Observation]) -> Obser
 
 
 def with_tasks(records: Iterable[Record]) -> list[Record]:
-    """Return the jobs of an answer, whole arrays with the hosts and the usage of their tasks."""
+    """Return the jobs of an answer, whole arrays with the hosts and the usage of their tasks.
+
+    PBS holds a whole array, and calls the tasks that wait in it queued (recording
+    qstat-t.array-held).
+    """
     records = list(records)
+    arrays = [record.observation for record in records if record.is_array]
+    held = {str(array.native_id): array for array in arrays if array.state.is_held}
+    records = [_held_with(held, record) for record in records]
     tasks: dict[str, list[Observation]] = {}
     for record in records:
         if record.observation.array_job_id is not None:
@@ -52,6 +59,20 @@ def with_tasks(records: Iterable[Record]) -> list[Record]:
         _with(record, tasks.get(record.observation.native_id, ())) if record.is_array else record
         for record in records
     ]
+
+
+def _held_with(held: Mapping[str, Observation], record: Record) -> Record:
+    seen = record.observation
+    array = held.get(seen.array_job_id or "")
+    if array is None or seen.state is not JobState.QUEUED:
+        return record
+    waits = replace(
+        seen,
+        state=array.state,
+        state_reason=array.state_reason,
+        reason_code=array.reason_code,
+    )
+    return replace(record, observation=waits)
 
 
 def _with(array: Record, tasks: Sequence[Observation]) -> Record:

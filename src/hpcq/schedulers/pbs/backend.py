@@ -13,6 +13,7 @@ from hpcq.domain.errors import (
     InvalidSpec,
     JobNotFound,
     SchedulerError,
+    UnsupportedCapability,
     WrongState,
 )
 from hpcq.domain.job_changes import CHANGEABLE
@@ -248,7 +249,17 @@ class PbsBackend(CommandLineBackend):
 
         A running job goes on when held, and is held if it is put back; one that has ended meanwhile
         has no hold to release.
+
+        Raises:
+            UnsupportedCapability: a task is to be held or released; PBS does so with whole arrays
+                alone (qhold(1B)).
         """
+        if action in (Action.HOLD, Action.RELEASE) and "[" in native_id:
+            raise UnsupportedCapability(
+                action.value,
+                self.name,
+                f"PBS can {action} a whole array, not one of its tasks.",
+            )
         harmless = (WrongState,) if action is Action.RELEASE else ()
         with contextlib.suppress(*harmless):
             await self._change(build_action(action, signal), native_id)

@@ -152,7 +152,10 @@ class Qstat:
         )
 
     async def ended(self, ids: Sequence[NativeId]) -> Listing:
-        """Ask ``qstat -x`` about jobs, and once more about those that may be whole arrays."""
+        """Ask ``qstat -x`` about jobs, and once more about those that may be whole arrays.
+
+        With an array its tasks are told.
+        """
         observations: list[Observation] = []
         unreadable: list[ParseFailure] = []
         for batch in batches(ids, _IDS_IN_ONE_COMMAND):
@@ -170,8 +173,7 @@ class Qstat:
             over = [record for record in records if record.is_over]
             self.arrays |= {record.observation.native_id for record in over if record.is_array}
             for record in over:
-                ended = await self._whole(record) if record.is_array else record.complete
-                observations.append(ended)
+                observations += await self._with_its_tasks(record)
         observations += await self._tasks_that_never_ran(ids, observations, unreadable)
         return Listing(observations=observations, unreadable=unreadable)
 
@@ -191,15 +193,16 @@ class Qstat:
         found = (as_task(native_id, ended) for native_id in missing)
         return [seen for seen in found if seen is not None]
 
-    async def _whole(self, array: Record) -> Observation:
-        """Return how an array ended, by its tasks: its own exit status does not tell enough.
+    async def _with_its_tasks(self, record: Record) -> list[Observation]:
+        """Return how a job ended; an array by its tasks, for which its exit status is not enough.
 
         It is 1 whatever the tasks exited with, and 0 where one was deleted (recording
         qstat-x-E-f-json.40-ids).
         """
-        seen = array.complete
+        seen = record.complete
+        if not record.is_array:
+            return [seen]
         told = await self.history([f"{seen.native_id}[]"], tasks=True)
         records = told.records if told is not None else ()
-        return whole_of(
-            seen, [r.complete for r in records if r.observation.array_job_id == seen.native_id]
-        )
+        tasks = [r.complete for r in records if r.observation.array_job_id == seen.native_id]
+        return [whole_of(seen, tasks), *(task for task in tasks if task.state.is_final)]

@@ -211,7 +211,10 @@ class SgeBackend(CommandLineBackend):
         return [_with_error(seen, self._errors.get(i)) for i, seen in listed.items()]
 
     async def history(self, ids: Sequence[NativeId]) -> Listing:
-        """Read the accounting file, or run ``qacct -j`` for each job where it is not readable."""
+        """Read the accounting file, or run ``qacct -j`` for each job where it is not readable.
+
+        With an array its tasks are told.
+        """
         numbers = _numbers(ids)
         with contextlib.suppress(SchedulerError):
             await self._known_queue()
@@ -223,7 +226,7 @@ class SgeBackend(CommandLineBackend):
             observations=[
                 seen
                 for seen in with_arrays(ends)
-                if seen.native_id in ids
+                if (seen.native_id in ids or seen.array_job_id in ids)
                 and seen.native_id not in listed
                 and not (is_whole_array(seen) and seen.native_id in late)
             ],

@@ -39,6 +39,7 @@ class Backend:
         arrays: whether it can run arrays.
         script_texts: whether a request can hold the text of its script.
         task_id: how it writes the id of a task of an array.
+        holds_tasks: whether it holds single tasks, and not only whole arrays.
         administrator: the command by which one ends a job; None where there is none.
         writes_output_at_once: whether output is where it belongs while the job runs, and not only
             after its end.
@@ -71,6 +72,7 @@ class Backend:
     arrays: bool = False
     script_texts: bool = True
     task_id: str = "{array}[{task}]"
+    holds_tasks: bool = True
     directives: str = "#PBS -N theirs\n#PBS -o theirs.out\n"
     obeys_directives: bool = True
     actions: frozenset[Action] = frozenset({Action.HOLD, Action.RELEASE})

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from hpcq.domain.actions import Action, Signal
-from hpcq.domain.arrays import ranges_of
+from hpcq.domain.arrays import is_whole_array, ranges_of
 from hpcq.domain.errors import (
     InvalidSpec,
     JobNotFound,
@@ -245,9 +245,12 @@ class TorqueBackend(CommandLineBackend):
             await self._change(command, native_id, fields)
 
     async def _undo_hold_if_started(self, native_id: NativeId) -> None:
-        """Release a job that runs: Torque takes a hold of it, and goes on with it."""
+        """Release a job that runs: Torque takes a hold of it, and goes on with it.
+
+        Of an array the other jobs are held.
+        """
         for seen in (await self.details([native_id])).observations:
-            if not seen.state.is_queued:
+            if not (seen.state.is_queued or is_whole_array(seen)):
                 with contextlib.suppress(WrongState, JobNotFound):
                     await self._change(("qrls",), native_id)
                 raise WrongState("The job has started already; there is nothing to hold.")

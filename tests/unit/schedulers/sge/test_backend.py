@@ -84,7 +84,7 @@ def run(step: Coroutine[Any, Any, T]) -> T:
 
 async def seen(backend: SgeBackend, job: str) -> Observation | None:
     listing = await backend.history([NativeId(job)])
-    return next(iter(listing.observations), None)
+    return next((one for one in listing.observations if one.native_id == job), None)
 
 
 def test_reason_of_an_error_state_is_in_the_listing(site: Site, backend: SgeBackend) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Set
 from pathlib import Path
 
+from hpcq.domain.actions import Action
 from hpcq.schedulers.testing.backend import Backend
 from hpcq.schedulers.testing.jobs import Jobs, Json, Study, assert_problem
 from hpcq.schedulers.testing.service import Service
@@ -36,6 +37,11 @@ def _id(backend: Backend, array: str, number: int) -> str:
 def _tasks(jobs: Jobs, array: str) -> dict[int, Json]:
     tasks = (job for job in jobs.listed().values() if job["arrayTaskId"] is not None)
     return {job["arrayTaskId"]: job for job in tasks if job["arrayJobId"] == array}
+
+
+def _act(service: Service, job_id: str, action: Action) -> None:
+    answer = service.client.post(f"/jobs/{job_id}/{action}")
+    assert answer.status_code == 202, answer.text
 
 
 def _counts(job: Json) -> dict[str, int]:
@@ -188,6 +194,55 @@ def test_tasks_that_cannot_be_ended_are_refused(
         assert_problem(service.client.delete(f"/jobs/{array}?tasks={tasks}"), 404)
     jobs.polled(2)
     assert _tasks(jobs, array).keys() == TASKS
+
+
+def test_an_array_is_held_and_released_though_one_task_runs(
+    service: Service, jobs: Jobs, study: Study, backend: Backend
+) -> None:
+    body = _array(study, "until [ -e go ]; do sleep 0.2; done\n", maxRunning=1)
+    array = _accepted(service, jobs, backend, body)
+    if array is None:
+        return
+    _listed_with_its_tasks(jobs, array)
+    jobs.running(_id(backend, array, 1))
+    for _ in range(2):
+        _act(service, array, Action.HOLD)
+        jobs.wait(array, lambda job: _counts(job) == {"RUNNING": 1, "QUEUED_HELD": 2})
+    (study.directory / "go").touch()
+    assert jobs.ended(_id(backend, array, 1))["state"] == "DONE"
+    jobs.polled(2)
+    whole = jobs.wait(array, lambda job: _counts(job) == {"DONE": 1, "QUEUED_HELD": 2})
+    assert whole["endTime"] is None
+    for _ in range(2):
+        _act(service, array, Action.RELEASE)
+    assert jobs.ended(array)["state"] == "DONE"
+    assert_problem(service.client.post(f"/jobs/{array}/hold"), 409)
+
+
+def test_a_task_is_held_and_released(
+    service: Service, jobs: Jobs, study: Study, backend: Backend
+) -> None:
+    body = _array(study, "until [ -e go ]; do sleep 0.2; done\n", maxRunning=1)
+    array = _accepted(service, jobs, backend, body)
+    if array is None:
+        return
+    _listed_with_its_tasks(jobs, array)
+    task = _id(backend, array, 3)
+    if not backend.holds_tasks:
+        for action in (Action.HOLD, Action.RELEASE):
+            answer = service.client.post(f"/jobs/{task}/{action}")
+            assert assert_problem(answer, 501)["field"] == action
+        return
+    _act(service, task, Action.HOLD)
+    jobs.wait(task, lambda job: job["state"] == "QUEUED_HELD")
+    (study.directory / "go").touch()
+    for number in (1, 5):
+        assert jobs.ended(_id(backend, array, number))["state"] == "DONE"
+    jobs.polled(2)
+    jobs.wait(array, lambda job: _counts(job) == {"DONE": 2, "QUEUED_HELD": 1})
+    _act(service, task, Action.RELEASE)
+    assert jobs.ended(task)["state"] == "DONE"
+    assert jobs.ended(array)["state"] == "DONE"
 
 
 def test_each_task_writes_files_of_its_own(
