@@ -145,6 +145,17 @@ async def test_check_output_that_is_a_folder_is_refused(
             await checker.check(changed)
 
 
+@pytest.mark.anyio
+async def test_check_output_with_a_name_that_is_too_long_is_refused(
+    checker: PathChecker, spec: JobSpec
+) -> None:
+    spec = replace(spec, name="é" * 100)
+    await checker.check(replace(spec, stdout_path=f"%x{'_' * 54}%j"))
+    with pytest.raises(InvalidSpec, match="longer than 255 bytes") as refused:
+        await checker.check(replace(spec, stdout_path="out", stderr_path=f"%x{'_' * 55}%j"))
+    assert refused.value.field == "stderrPath"
+
+
 def _write(spec: JobSpec, script: bytes) -> None:
     Path(spec.script_file).write_bytes(script)
 

@@ -21,7 +21,7 @@ from hpcq.domain.errors import (
     Overloaded,
 )
 from hpcq.domain.jobs import JobSpec
-from hpcq.domain.outputs import default_name, fill_pattern, place_outputs
+from hpcq.domain.outputs import default_name, fill_pattern, place_outputs, render
 from hpcq.execution.accounts import Accounts
 from hpcq.execution.files import is_within
 from hpcq.execution.protocol import Files
@@ -34,6 +34,7 @@ __all__ = ["PathChecker"]
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 0.5
+_LONGEST_FILE_NAME_BYTES = 255
 _NOT_THERE = (errno.ENOENT, errno.ESTALE)
 _OWN_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
@@ -258,6 +259,13 @@ def _check_output(pattern: str | None, field: str, visit: Visit) -> None:
         return
     if not stat.S_ISDIR(_mode(folder, field, visit)):
         raise InvalidSpec(f"{folder!r} is not a directory.", field=field)
+    file = render(os.path.basename(pattern or ""), "1", "1")
+    if len(os.fsencode(file)) > _LONGEST_FILE_NAME_BYTES:
+        raise InvalidSpec(
+            f"The name of the output file {file[:99]!r}… is longer than "
+            f"{_LONGEST_FILE_NAME_BYTES} bytes.",
+            field=field,
+        )
     path = fill_pattern(pattern, None)
     if path is not None:
         _check_allowed(path, field, visit)
