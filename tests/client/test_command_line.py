@@ -244,6 +244,26 @@ def test_terminal_has_headers_and_colours(hpcq: CommandLine) -> None:
     assert "\x1b[3" not in plain
 
 
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["show"], "QUEUED_HELD"),
+        (["events"], "job.submitted"),
+        (["hold"], "QUEUED_HELD"),
+        (["usage"], "CPUs in use"),
+        (["queues"], "SLOTS IN USE"),
+        (["nodes"], "MEMORY"),
+        (["programs"], "ARGUMENTS"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_commands_in_a_terminal(hpcq: CommandLine, words: list[str], shown: str) -> None:
+    job_id = hpcq.run("submit", "--hold", "study.sh").strip()
+    is_of_job = words[0] not in ("queues", "nodes", "programs")
+    said, status = hpcq.in_terminal(*words, *([job_id] if is_of_job else []))
+    assert (status, shown in unstyled(said)) == (0, True), said
+
+
 def test_terminal_waits_with_a_sign_of_life(hpcq: CommandLine) -> None:
     held = hpcq.run("submit", "--hold", "study.sh").strip()
     shown, status = hpcq.in_terminal("wait", held, until="Waiting for the job")

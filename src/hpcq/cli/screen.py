@@ -23,6 +23,7 @@ __all__ = [
     "print_fields",
     "print_json",
     "print_json_line",
+    "print_row",
     "print_table",
     "sign_of_life",
     "sparkline",
@@ -85,7 +86,16 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
         out.print(table_of(headers, rows))
         return
     for row in rows:
-        print("\t".join(plain(str(cell)) for cell in row))
+        print_row(row)
+
+
+def print_row(row: Sequence[Cell]) -> None:
+    """Print one row at once, of a table that grows: with colours on a terminal."""
+    if out.is_terminal:
+        cells = (Text(plain(cell)) if isinstance(cell, str) else cell for cell in row)
+        out.print(Text("  ").join(cells), soft_wrap=True)
+    else:
+        print("\t".join(plain(str(cell)) for cell in row), flush=True)
 
 
 def print_fields(fields: Iterable[tuple[str, Cell]]) -> None:

@@ -12,6 +12,7 @@ from hpcq.cli.screen import (
     local_time,
     print_json,
     print_json_line,
+    print_row,
     print_table,
     state,
 )
@@ -120,7 +121,7 @@ def events(
             if as_json:
                 print_json_line(event)
             else:
-                print_table((), [_row(event)])
+                print_row(_row(event))
 
 
 def _row(event: Event) -> tuple[Cell, ...]:
