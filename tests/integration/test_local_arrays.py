@@ -219,6 +219,21 @@ async def test_cancel_of_one_task_and_of_the_rest(tmp_path: Path) -> None:
     await site.stop()
 
 
+async def test_some_tasks_are_cancelled_together(tmp_path: Path) -> None:
+    site = await LocalSite(tmp_path, slots=1).start()
+    array = await site.submit(RECORD + "exec sleep 600\n", array=tasks(5))
+    assert await site.file("ran") == "1\n"
+    some = {number: task(array, number) for number in (1, 3, 4)}
+    assert set(await site.backend.cancel_tasks(array, some)) == {some[3], some[4]}
+    for native_id in some.values():
+        assert (await site.ended(native_id)).failure_kind is FailureKind.CANCELLED
+    assert list(await site.backend.cancel_tasks(array, some)) == []
+    assert (await listed(site)).keys() == {array, task(array, 2), task(array, 5)}
+    await site.backend.cancel(array)
+    await ends(site, array)
+    await site.stop()
+
+
 async def test_array_that_cannot_be_cancelled_goes_on(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:

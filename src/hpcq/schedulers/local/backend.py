@@ -6,7 +6,7 @@ import re
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -242,6 +242,17 @@ class LocalBackend:
         never_started = bool(jobs) and await self._engine.cancel(jobs)
         # Some tasks of an array may have ended before.
         return never_started and not is_array
+
+    async def cancel_tasks(
+        self, array: NativeId, tasks: Mapping[int, NativeId], run_as: str | None = None
+    ) -> Collection[NativeId]:
+        """End some tasks of an array in one transaction; see `CancelsTasks`."""
+        jobs = [job for job in map(self._engine.job, tasks.values()) if job is not None]
+        if not jobs:
+            return ()
+        self._require_owner(jobs[0], run_as)
+        await self._engine.cancel(jobs)
+        return [job.native_id for job in jobs if job.result is not None and not job.has_started]
 
     async def act(
         self,
