@@ -17,10 +17,12 @@ __all__ = [
     "CHANGEABLE",
     "acted_on",
     "altered",
+    "altering",
     "cancel_requested",
     "last_sight",
     "left_to_scheduler",
     "missed",
+    "not_altered",
     "reappeared",
     "vanished",
 ]
@@ -117,6 +119,31 @@ def acted_on(record: JobRecord, action: Action, at: datetime) -> JobRecord:
     return record if now is None else record.changed(state=now, state_changed_at=at)
 
 
+def altering(record: JobRecord, names: Iterable[str]) -> JobRecord:
+    """Return the record of a job that the scheduler is about to be told to change.
+
+    Args:
+        record: the job.
+        names: the `CHANGEABLE` fields.
+    """
+    return record if record.spec is None else record.changed(changing=tuple(sorted(names)))
+
+
+def not_altered(record: JobRecord, before: JobRecord, unknown: Iterable[str] = ()) -> JobRecord:
+    """Return the record of a job that the scheduler did not change, or not as it was told.
+
+    Args:
+        record: the job.
+        before: the same before the scheduler was told.
+        unknown: the fields of which the scheduler alone knows what it changed.
+    """
+    if record.spec is None or before.spec is None:
+        return record
+    asked = {name: getattr(before.spec, name) for name in CHANGEABLE}
+    spec = replace(record.spec, **asked, has_queue_time_limit=before.spec.has_queue_time_limit)
+    return left_to_scheduler(record.changed(spec=spec, changing=tuple(unknown)))
+
+
 def altered(
     record: JobRecord, values: Mapping[str, object], moved: Collection[Stream] = ()
 ) -> JobRecord:
@@ -137,20 +164,18 @@ def altered(
     if seen is not None:
         told = {name: value for name, value in values.items() if name in _TOLD}
         seen = replace(seen, **told)  # type: ignore[arg-type]
-    return record.changed(spec=spec, seen=seen)
+    return record.changed(spec=spec, seen=seen, changing=())
 
 
-def left_to_scheduler(record: JobRecord, names: Iterable[str]) -> JobRecord:
-    """Return the record of a job of which the scheduler alone knows what it changed.
+def left_to_scheduler(record: JobRecord) -> JobRecord:
+    """Return the record of a job of whose changes (`JobRecord.changing`) no answer is left.
 
-    Args:
-        record: the job.
-        names: the `CHANGEABLE` fields in question; what the scheduler tells of them counts.
+    What the scheduler tells of these fields counts, not what was asked for.
     """
-    if record.spec is None:
+    if record.spec is None or not record.changing:
         return record
-    unknown = {name: "" if name == "name" else None for name in names}
+    unknown = {name: "" if name == "name" else None for name in record.changing}
     spec = replace(record.spec, **unknown)  # type: ignore[arg-type]
     if "wall_time_limit_seconds" in unknown:
         spec = replace(spec, has_queue_time_limit=False)
-    return record.changed(spec=spec)
+    return record.changed(spec=spec, changing=())

@@ -323,6 +323,8 @@ class JobRecord:
             of `hpcq.domain.principals.Method`); None for a job that did not come through this
             service, or came through a release that did not ask.
         cancel_requested_by: who asked this service to end it.
+        changing: the fields of ``spec`` that the scheduler is being told to change. What it says of
+            them counts should nobody be left who hears its answer.
     """
 
     uid: JobUid
@@ -345,6 +347,7 @@ class JobRecord:
     submitted_by: str | None = None
     submitted_through: str | None = None
     cancel_requested_by: str | None = None
+    changing: tuple[str, ...] = ()
 
     @property
     def belongs_to(self) -> str | None:

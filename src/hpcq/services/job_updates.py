@@ -1,9 +1,11 @@
 """Changes of what was asked for a job, made by the scheduler while the job waits."""
 
+import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from weakref import WeakValueDictionary
 
 from hpcq.domain import identity, job_changes, job_merge
 from hpcq.domain.errors import (
@@ -14,7 +16,7 @@ from hpcq.domain.errors import (
     UnsupportedCapability,
     WrongState,
 )
-from hpcq.domain.jobs import JobRecord, JobSpec, Observation
+from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, Observation
 from hpcq.domain.outputs import Stream
 from hpcq.domain.validation import SizeLimits, check_content
 from hpcq.schedulers.base import AltersJobs, SchedulerBackend
@@ -30,13 +32,14 @@ _ANY_JOB = JobSpec(name="job", working_directory="/", script_file="/")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobUpdater:
-    """Has the scheduler change queued jobs, and the records say the same."""
+    """Has the scheduler change queued jobs, one change of a job after another; records follow."""
 
     backend: SchedulerBackend
     table: JobTable
     publisher: JobPublisher
     sizes: SizeLimits
     clock: Callable[[], datetime]
+    _turns: WeakValueDictionary[JobUid, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     def check(self, values: Mapping[str, object]) -> None:
         """Return if values can be given to jobs of this scheduler.
@@ -85,6 +88,13 @@ class JobUpdater:
             PartlyChanged: it made some of the changes, and refused the others.
             SchedulerError, NotAuthorized: it made none, or nobody knows.
         """
+        async with self._turns.setdefault(record.uid, asyncio.Lock()):
+            entry = self.table.entry(record.uid)
+            await self._update(record if entry is None else entry.record, values, run_as)
+
+    async def _update(
+        self, record: JobRecord, values: Mapping[str, object], run_as: str | None
+    ) -> None:
         _check_may_change(record)
         before = await self._look(record)
         # A move to where it is may cost a job its place there.
@@ -92,13 +102,15 @@ class JobUpdater:
         if not asked or not isinstance(self.backend, AltersJobs):
             return
         spec = replace(record.spec or _spec_of(before), **values)  # type: ignore[arg-type]
+        await self._apply(record, None, lambda job: job_changes.altering(job, asked))
         try:
             await self.backend.alter(before.native_id, spec, asked, run_as)
-        except JobNotFound:
-            raise WrongState(_GONE) from None
         except HpcqError as error:
-            if error.reached_scheduler:
-                await self._find_changed(record, before, values, error)
+            changed = await self._find_changed(record, before, asked, error)
+            if changed:
+                raise PartlyChanged(changed, error) from error
+            if isinstance(error, JobNotFound):
+                raise WrongState(_GONE) from None
             raise
         after = await self._look_again(record)
         moved = _moved(before, after)
@@ -128,28 +140,20 @@ class JobUpdater:
         return None
 
     async def _find_changed(
-        self,
-        record: JobRecord,
-        before: Observation,
-        values: Mapping[str, object],
-        error: HpcqError,
-    ) -> None:
+        self, record: JobRecord, before: Observation, asked: Set[str], error: HpcqError
+    ) -> Sequence[str]:
         """Let the record follow what came of a change that failed.
 
-        Raises:
-            PartlyChanged: the scheduler made a part of it.
+        Returns:
+            The fields that the scheduler changed nevertheless, by their names on the wire.
         """
-        after = await self._look_again(record)
-        known = () if after is None else values
+        after = await self._look_again(record) if error.reached_scheduler else None
+        known = () if after is None else sorted(asked)
         changed = [n for n in known if getattr(after, n, None) != getattr(before, n, None)]
         # A command that did not end may have its effect later.
-        unknown = values if error.transient else changed
-        if unknown:
-            await self._apply(
-                record, after, lambda job: job_changes.left_to_scheduler(job, unknown)
-            )
-        if changed:
-            raise PartlyChanged([request_name(name) for name in changed], error) from error
+        unknown = asked if error.transient and error.reached_scheduler else changed
+        await self._apply(record, after, lambda job: job_changes.not_altered(job, record, unknown))
+        return [request_name(name) for name in changed]
 
     async def _apply(
         self,

@@ -1,5 +1,6 @@
 """Changes of queued jobs: what the scheduler is told, and what the records say of it for ever."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -262,6 +263,37 @@ async def test_output_that_goes_elsewhere_after_a_change_is_told_as_it_is(world:
     record = await update(world, job_id, name="second")
     assert output_path(record, "stdout") == "/x/second.log"
     assert output_path(record, "stderr") == placed
+
+
+async def test_a_service_that_dies_in_a_change_believes_the_scheduler_afterwards(
+    world: World,
+) -> None:
+    job_id = await submitted(world)
+    answer = world.scheduler.hold_back_next("alter")
+    updating = asyncio.create_task(update(world, job_id, **WANTED))
+    await answer.ready.wait()
+    updating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await updating
+    await world.restart()
+    await world.tick(5)
+    assert shown(world.job(job_id)) == ("second", "long", 7200, 2.0)
+    await world.restart()
+    assert shown(world.job(job_id)) == ("second", "long", 7200, 2.0)
+
+
+async def test_changes_of_a_job_are_made_one_after_another(world: World) -> None:
+    job_id = await submitted(world)
+    answer = world.scheduler.hold_back_next("alter")
+    first = asyncio.create_task(update(world, job_id, name="second", memory_limit_bytes=1 << 31))
+    await answer.ready.wait()
+    second = asyncio.create_task(update(world, job_id, name="third"))
+    await world.tick(5)
+    answer.let_go()
+    await asyncio.gather(first, second)
+    assert [spec.name for spec, _ in world.scheduler.altered] == ["second", "third"]
+    assert world.scheduler.altered[1][0].memory_limit_bytes == 1 << 31
+    assert shown(world.job(job_id)) == ("third", "batch", 3600, 2.0)
 
 
 async def test_a_job_of_somebody_else_is_changed_for_an_operator(world: World) -> None:

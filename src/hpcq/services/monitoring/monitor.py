@@ -154,7 +154,9 @@ class Monitor:
         horizon = self._now() - self._listed_for
         # One more: when it leaves, it is known that there are others.
         remembered = await self._store.open_or_recent(horizon, self._listed_at_most + 1)
-        await self._show_stored(remembered, news.as_of)
+        # A change of a job that was under way has lost its answer.
+        known = [job_changes.left_to_scheduler(record) for record in remembered]
+        await self._show_stored(known, news.as_of)
         return news.change
 
     async def _show_stored(
