@@ -12,6 +12,7 @@ from hpcq.domain.jobs import JobUid
 from hpcq.domain.units import from_epoch
 from hpcq.domain.webhooks import Delivery, DeliveryStatus, SubscriberKind, Webhook
 from hpcq.storage.database import Database, Transaction
+from hpcq.storage.documents import storable
 from hpcq.storage.jobs import read_event
 from hpcq.storage.leases import check_lease
 from hpcq.storage.schema import deliveries, deployments, events, webhooks
@@ -219,7 +220,7 @@ class DeliveryQueue:
                 "attempts": delivery.attempts,
                 "last_at": _seconds(delivery.last_attempt_at),
                 "last_code": delivery.last_code,
-                "last_problem": delivery.last_problem,
+                "last_problem": delivery.last_problem and storable(delivery.last_problem),
                 "next_at": _seconds(delivery.next_attempt_at),
             }
             transaction.connection.execute(_NOTE, of_job | outcome)

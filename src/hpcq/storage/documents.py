@@ -7,7 +7,7 @@ import msgspec
 
 from hpcq.domain.jobs import JobRecord
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "storable"]
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
@@ -38,3 +38,11 @@ def decode(document: bytes) -> JobRecord:
         return _decoder.decode(document)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return msgspec.convert(json.loads(document), JobRecord, dec_hook=_restore)
+
+
+def storable(text: str) -> str:
+    """Return what a scheduler or a server said as any database keeps it.
+
+    No text of PostgreSQL's holds a NUL, nor half a surrogate pair.
+    """
+    return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -13,7 +13,7 @@ from hpcq.domain.jobs import JobRecord, JobUid
 from hpcq.domain.sampling import Sample
 from hpcq.domain.submission import IdempotencyKey
 from hpcq.storage.database import Transaction
-from hpcq.storage.documents import decode, encode
+from hpcq.storage.documents import decode, encode, storable
 from hpcq.storage.finished_jobs import write_finished
 from hpcq.storage.samples import write_samples
 from hpcq.storage.schema import deployments, idempotency_keys, jobs
@@ -189,9 +189,7 @@ def write_answer_of_scheduler(
     """Write when the scheduler answered, or why it did not; nothing if it was not asked."""
     if as_of is None and problem is None:
         return
-    # No text of PostgreSQL's holds a NUL, nor half a surrogate pair.
-    said = problem and problem.replace("\0", "").encode("utf-8", "replace").decode()
-    values: dict[str, Any] = {"problem": said}
+    values: dict[str, Any] = {"problem": problem and storable(problem)}
     if as_of is not None:
         values["as_of"] = as_of.timestamp()
     transaction.connection.execute(

@@ -13,8 +13,10 @@ from tests.unit.api.test_metrics import scrape
 
 from hpcq.domain import webhooks as domain
 from hpcq.domain.jobs import MailEvent, NativeId
+from hpcq.domain.mails import build_mail
 from hpcq.schedulers.testing.waiting import eventually
 from hpcq.services.deliveries import dispatcher
+from hpcq.services.mail import sender
 
 pytestmark = pytest.mark.anyio
 
@@ -133,6 +135,20 @@ async def test_mail_that_is_refused_for_now_is_sent_again(sending: App, server: 
     await arrived(server, 1)
     assert len({mail.raw for mail in seen}) == 1
     assert len(server.refused) == 3
+
+
+async def test_mail_that_cannot_be_made_holds_up_no_other(
+    sending: App, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> Any:
+        if arguments[2].spec.name == "bad":
+            raise RuntimeError("a defect")
+        return build_mail(*arguments)
+
+    monkeypatch.setattr(sender, "build_mail", fail)
+    for name in ("bad", "good"):
+        sending.scheduler.end(await submit(sending, mailTo="ana@site.example", name=name))
+    assert "good" in (await arrived(server, 1))[0]
 
 
 async def test_mail_while_the_server_is_away(

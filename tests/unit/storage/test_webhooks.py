@@ -149,6 +149,16 @@ async def test_deliveries_are_listed_from_the_newest(store: Store, webhooks: Web
     assert done.number == 2
 
 
+async def test_problem_is_kept_whatever_a_receiver_says(store: Store, webhooks: Webhooks) -> None:
+    await webhooks.add(webhook())
+    await add(store, [job(1)])
+    await webhooks.enqueue(T0)
+    ((delivery, _),) = await webhooks.due("a", T0, 1)
+    await webhooks.note(replace(delivery, last_problem="N\0o\udce9 é"))
+    (noted,) = await webhooks.deliveries("a", 9, None, None)
+    assert noted.last_problem == "No? é"
+
+
 async def test_removed_webhook_is_owed_nothing(store: Store, webhooks: Webhooks) -> None:
     await webhooks.add(webhook("a"))
     await add(store, [job(1)])

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 import structlog
 
@@ -131,8 +132,8 @@ class Dispatcher:
             # Whoever does not answer is not asked for each of ten thousand jobs.
             limit = 1 if failures else _AT_ONCE
             due = await self._queue.due(subscriber.webhook_id, self._now(), limit)
-            replies = await asyncio.gather(
-                *(self._attempt(subscriber, transport, *message) for message in due)
+            replies = await _all(
+                [self._attempt(subscriber, transport, *message) for message in due]
             )
             if any(reply.is_gone for reply in replies):
                 _log.warning("webhook.disabled", webhook=subscriber.webhook_id)
@@ -150,7 +151,14 @@ class Dispatcher:
         self, subscriber: Webhook, transport: Transport, delivery: Delivery, event: Event
     ) -> Reply:
         """Send a message once, and write down what came of it."""
-        reply = await transport.deliver(subscriber, event, self._now())
+        try:
+            reply = await transport.deliver(subscriber, event, self._now())
+        except StoreUnavailable:
+            raise
+        except Exception:
+            # The messages about other jobs do not wait for one that cannot be made.
+            _log.exception("delivery.defect", event_number=event.number, uid=str(event.uid))
+            reply = Reply(problem="A defect of this service; its log has the reason.")
         at, attempts = self._now(), delivery.attempts + 1
         status, outcome, again = DeliveryStatus.DELIVERED, AttemptOutcome.DELIVERED, None
         if reply.problem is not None:
@@ -181,6 +189,20 @@ class Dispatcher:
         await self._queue.note(noted)
         self.attempts[subscriber.kind, outcome] += 1
         return reply
+
+
+async def _all(attempts: Sequence[Coroutine[Any, Any, Reply]]) -> Sequence[Reply]:
+    """Make attempts side by side; when this ends, all are over, and none goes on beside later ones.
+
+    Raises:
+        Exception: the first one that an attempt raised.
+    """
+    outcomes = await asyncio.gather(*attempts, return_exceptions=True)
+    replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return replies
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

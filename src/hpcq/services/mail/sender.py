@@ -99,9 +99,8 @@ class MailSender:
             return _refused("mail", error.code, error.message)
         except aiosmtplib.SMTPResponseException as error:
             # What it says of the sender, the password or the connection is no word about this mail.
-            return Reply(
-                code=error.code, problem=f"The mail server answered {error.code}: {error.message}"
-            )
+            problem = f"The mail server answered {error.code}: {error.message[:200]}"
+            return Reply(code=error.code, problem=problem)
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             return Reply(problem=f"The mail cannot be sent: {str(error)[:200]}")
         return Reply(code=250)
