@@ -1,5 +1,6 @@
 """``/webhooks``: made and deleted by operators; messages in order, again, and listed."""
 
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
@@ -195,6 +196,17 @@ async def test_receiver_that_fails_gets_one_message_at_a_time(
 
     await eventually(was_asked_again)
     assert set(together) == {1}
+
+
+async def test_receiver_that_hangs_holds_up_no_other(sending: App, receiver: Receiver) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hanging = await create(sending, f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        await create(sending, receiver.url)
+        ids = await run_jobs(sending, 20)
+        await eventually(lambda: _have_all(receiver, ids))
+        where = f"/webhooks/{hanging['webhookId']}/deliveries"
+        listed = (await sending.client.get(where, params={"status": "DELIVERED"})).json()
+    assert listed == []
 
 
 async def test_webhook_whose_receiver_is_gone(sending: App, receiver: Receiver) -> None:
