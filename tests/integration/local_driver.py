@@ -32,6 +32,7 @@ STEPS: dict[str, tuple[Any, str]] = {
     "finish": (Spool, "finish"),
     "remove": (Runs, "remove"),
     "request": (Spool, "request"),
+    "put_back": (Spool, "put_back"),
     "request_end": (Runs, "request_end"),
 }
 

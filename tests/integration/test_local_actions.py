@@ -409,6 +409,47 @@ async def test_requeue_that_a_dead_service_took_is_carried_out(site: LocalSite) 
     assert runs_of(site) == 2
 
 
+async def test_requeue_of_which_nobody_knows_whether_it_was_written(
+    site: LocalSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpcq.schedulers.local.engine._PAUSE_SECONDS", 0.05)
+    spool = site.backend._engine.spool
+    put_back, failures = spool.put_back, [SchedulerUnavailable("The spool cannot be used.")]
+
+    async def written(number: int) -> bool:
+        is_back = await put_back(number)
+        if failures:
+            raise failures.pop()
+        return is_back
+
+    monkeypatch.setattr(spool, "put_back", written)
+    native_id = await site.submit(RUN_TWICE)
+    await site.file("ready")
+    await site.backend.act(Action.REQUEUE, native_id)
+    assert (await site.ended(native_id)).state is JobState.DONE
+    assert runs_of(site) == 2
+
+
+async def test_requeue_withdrawn_in_vain_leaves_a_job_like_any_other(
+    site: LocalSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> NoReturn:
+        raise NothingWritten("The spool cannot be used: database or disk is full.")
+
+    native_id = await site.submit("echo run >> runs; echo > ready; sleep 600\n")
+    await site.file("ready")
+    with nothing_starts(site):
+        await site.backend.act(Action.REQUEUE, native_id)
+        with monkeypatch.context() as patch:
+            patch.setattr(site.backend._engine.spool, "request", full)
+            with pytest.raises(SchedulerUnavailable, match="full"):
+                await site.backend.cancel(native_id)
+        await site.until(lambda jobs: jobs[0].state is JobState.QUEUED)
+    await site.running(native_id)
+    await site.backend.act(Action.SUSPEND, native_id)
+    assert (await site.seen(native_id)).state is JobState.SUSPENDED
+
+
 async def test_requeue_before_a_restart_of_the_machine(site: LocalSite) -> None:
     native_id = await site.submit(RUN_TWICE)
     await site.file("ready")

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
 # Those through which each job goes.
-USUAL = sorted(STEPS.keys() - {"request", "request_end"})
+USUAL = sorted(STEPS.keys() - {"request", "request_end", "put_back"})
 RECORD = "echo $HPCQ_JOB_ID >> ran\nexit $HPCQ_JOB_ID\n"
 
 
@@ -137,10 +137,10 @@ async def test_a_crash_at_any_step_leaves_nothing_of_a_job_of_another_account(
         ("request_end", 1),
         ("result", 1),
         ("remove", 1),
-        ("finish", 1),
+        ("put_back", 1),
         ("dispatch", 2),
         ("start", 2),
-        ("finish", 2),
+        ("finish", 1),
     ],
 )
 async def test_a_crash_at_any_step_of_a_requeue_leaves_one_further_run(

@@ -291,25 +291,30 @@ class Engine:
             # Before its slots are given to others; after a crash its result is the same.
             self._decide(job.native_id, end_of(result))
         self._dispatch_soon()
-        if job.request is Action.REQUEUE:
-            # Its end is of no interest, and it may start again as soon as it is back.
-            await self.runs.remove(job)
-            started_since = time.time() - (job.start_time or 0.0)
-            await asyncio.sleep(min(_RUNS_APART_SECONDS, _RUNS_APART_SECONDS - started_since))
         while True:
             try:
-                is_over = await self.spool.finish([job.number], result)
+                if job.request is Action.REQUEUE and await self._requeue(job):
+                    return
+                await self.spool.finish([job.number], result)
             except SchedulerUnavailable:
                 # A full disk; the result also stands in the run directory until this is done.
                 await asyncio.sleep(_PAUSE_SECONDS)
             else:
                 break
-        if not is_over:
-            job.put_back()
-            self._set_phase(job, Phase.QUEUED)
-            return
         self._remove(job, result)
         await self.runs.remove(job)
+
+    async def _requeue(self, job: LocalJob) -> bool:
+        """Put a job back that has ended; return False if somebody has cancelled it meanwhile."""
+        # It may start again as soon as it is back.
+        await self.runs.remove(job)
+        started_since = time.time() - (job.start_time or 0.0)
+        await asyncio.sleep(min(_RUNS_APART_SECONDS, _RUNS_APART_SECONDS - started_since))
+        if not await self.spool.put_back(job.number):
+            return False
+        job.put_back()
+        self._set_phase(job, Phase.QUEUED)
+        return True
 
     async def _result(self, job: LocalJob) -> Result:
         while True:

@@ -52,7 +52,7 @@ class JobControl:
     async def request(self, job: LocalJob, action: Action) -> None:
         """Suspend, resume or requeue a job. Harmless when repeated.
 
-        A job to be requeued is ended now; `Spool.finish` puts it back then.
+        A job to be requeued is ended now; `Spool.put_back` follows.
 
         Raises:
             WrongState: it has not started, or is being ended.

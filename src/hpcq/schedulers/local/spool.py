@@ -269,34 +269,40 @@ class Spool:
             )
         )
 
-    async def finish(self, numbers: Sequence[int], result: Result) -> bool:
-        """Record the same end of some jobs, but put those back that were last to be requeued.
-
-        With the last of its tasks an array ends.
+    async def put_back(self, number: int) -> bool:
+        """Put a job into the queue again whose run is over, if that is what was last requested.
 
         Returns:
-            Whether all have ended.
+            Whether it is there; also when this is repeated, because nobody knows what was written.
         """
 
         def step(connection: sqlite3.Connection) -> bool:
-            requeue = "UPDATE job SET phase = 'queued', request = NULL WHERE id = ? AND request = ?"
-            ids = [
-                (number,)
-                for number in numbers
-                if not connection.execute(requeue, (number, Action.REQUEUE)).rowcount
-            ]
+            connection.execute(
+                "UPDATE job SET phase = 'queued', request = NULL"
+                " WHERE id = ? AND phase = 'dispatched' AND request = ?",
+                (number, Action.REQUEUE),
+            )
+            query = "SELECT phase = 'queued' FROM job WHERE id = ?"
+            return bool(connection.execute(query, (number,)).fetchone()[0])
+
+        return await self._do(step)
+
+    async def finish(self, numbers: Sequence[int], result: Result) -> None:
+        """Record the same end of some jobs; with the last of its tasks an array ends."""
+
+        def step(connection: sqlite3.Connection) -> None:
+            ids = [(number,) for number in numbers]
             end = (result["end_time"], json.dumps(result))
             connection.executemany(
                 "UPDATE job SET phase = 'finished', ended = ?, result = ? WHERE id = ?",
-                ((*end, *one) for one in ids),
+                ((*end, number) for number in numbers),
             )
             connection.executemany("DELETE FROM script WHERE id = ?", ids)
             query = "SELECT array FROM job WHERE id = ? AND array IS NOT NULL"
             for array in {row for one in ids for row in connection.execute(query, one)}:
                 _finish_array(connection, *array)
-            return len(ids) == len(numbers)
 
-        return await self._do(step)
+        await self._do(step)
 
     async def find(self, key: str) -> int | None:
         """Return the number of the job with this key."""

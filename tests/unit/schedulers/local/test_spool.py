@@ -176,12 +176,13 @@ def test_an_array_is_added_whole_and_ends_with_its_last_task(tmp_path: Path) -> 
     with_spool(tmp_path, work)
 
 
-def test_finish_puts_a_job_back_that_is_to_be_requeued(tmp_path: Path) -> None:
+def test_job_to_be_requeued_is_put_back(tmp_path: Path) -> None:
     async def work(spool: Spool) -> None:
         await add(spool, "a")
         await spool.dispatch(1, 1, STARTED)
         await spool.request(1, Action.REQUEUE)
-        assert await spool.finish([1], ended(2.0)) is False
+        for _ in range(2):
+            assert await spool.put_back(1)
         assert await spool.finished([NativeId("1")]) == []
         assert await spool.script(1) == b"#!/bin/sh\n"
 
@@ -190,7 +191,7 @@ def test_finish_puts_a_job_back_that_is_to_be_requeued(tmp_path: Path) -> None:
         (row,) = await spool.open()
         assert (row.phase, row.attempt, row.request) == ("queued", 1, None)
         await spool.dispatch(1, 2, STARTED)
-        assert await spool.finish([1], ended(3.0)) is True
+        assert not await spool.put_back(1), "nobody requests it again"
         await spool.close()
 
     with_spool(tmp_path, work)
