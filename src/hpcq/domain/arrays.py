@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobRecord, NativeId, Observation, Usage
-from hpcq.domain.states import JobState
+from hpcq.domain.states import FailureKind, JobState
 
 __all__ = [
     "MOST_TASKS_NAMED",
@@ -93,7 +93,8 @@ def count_tasks(array: JobRecord, known: Mapping[JobState, int]) -> Mapping[JobS
     """Return how many tasks of an array are in each state; None where nothing is known of any.
 
     A task that no answer of the scheduler has told apart is where its array is, as long as that
-    tells: it waits with the others, or is ``DONE`` with them. Else it is ``UNDETERMINED``.
+    tells: it waits with the others, is ``DONE`` with them, or was cancelled with them. Else it is
+    ``UNDETERMINED``.
 
     Args:
         array: the whole.
@@ -105,7 +106,10 @@ def count_tasks(array: JobRecord, known: Mapping[JobState, int]) -> Mapping[JobS
     unknown = waiting if asked is None else max(0, len(asked.tasks) - counts.total())
     state, waiting = array.state, min(waiting, unknown)
     counts[state if state.is_queued else JobState.QUEUED] += waiting
-    tells = state.is_queued or state is JobState.DONE or (state.is_final and not known)
+    was_asked = array.cancel_requested_at is not None
+    is_cancelled = was_asked or array.failure_kind is FailureKind.CANCELLED
+    tells = state.is_queued or state is JobState.DONE
+    tells |= state.is_final and (is_cancelled or not known)
     counts[state if tells else JobState.UNDETERMINED] += unknown - waiting
     return +counts or None
 

@@ -4,10 +4,11 @@ import contextlib
 from collections.abc import Collection, Mapping
 
 from hpcq.domain.errors import JobNotFound
-from hpcq.domain.jobs import NativeId
+from hpcq.domain.jobs import NativeId, Observation
+from hpcq.domain.states import JobState
 from hpcq.schedulers.base import CancelsTasks, SchedulerBackend
 
-__all__ = ["cancel_tasks"]
+__all__ = ["cancel_tasks", "waiting_task"]
 
 
 async def cancel_tasks(
@@ -25,3 +26,13 @@ async def cancel_tasks(
             if await backend.cancel(native_id, run_as):
                 never_began.add(native_id)
     return never_began
+
+
+def waiting_task(array: NativeId, number: int, native_id: NativeId) -> Observation:
+    """Return the sight of a task that waits, for one that no listing tells apart."""
+    return Observation(
+        native_id=native_id,
+        state=JobState.QUEUED,
+        array_job_id=array,
+        array_task_id=number,
+    )

@@ -26,7 +26,7 @@ from hpcq.domain.principals import Principal, Role
 from hpcq.domain.submission import IdempotencyKey, is_set, task_of
 from hpcq.domain.validation import SizeLimits, check_content
 from hpcq.schedulers.base import Capabilities, SchedulerBackend, SubmissionPlan
-from hpcq.services.array_tasks import cancel_tasks
+from hpcq.services.array_tasks import cancel_tasks, waiting_task
 from hpcq.services.job_updates import JobUpdater
 from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobEntry, JobTable
@@ -389,8 +389,12 @@ class JobService:
             return task.changed(removed_at=task.removed_at or at) if task.submitted_here else task
 
         # Neither the queue nor the accounting would ever tell of these.
-        unseen = [t for t in tasks.values() if t.seen is None and t.native_id in never_ran]
-        written = await self.store.publish([(None, asked(t)) for t in unseen], holder=None)
+        unseen = [
+            asked(task.changed(seen=waiting_task(native_id, n, ids[n])))
+            for n, task in tasks.items()
+            if task.seen is None and ids[n] in never_ran
+        ]
+        written = await self.store.publish([(None, task) for task in unseen], holder=None)
         self.publisher.show(*written)
         await asyncio.gather(*(self._change(task, asked) for task in tasks.values()))
         self.monitor.wake()

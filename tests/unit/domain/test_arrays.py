@@ -194,5 +194,10 @@ def test_count_tasks_that_are_not_told_apart(
     assert count_tasks(array(state, asked=asked, waiting=4900), known) == counts
 
 
+def test_count_tasks_cancelled_with_their_array() -> None:
+    cancelled = array(S.FAILED).changed(cancel_requested_at=T0)
+    assert count_tasks(cancelled, {S.DONE: 3, S.FAILED: 2}) == {S.DONE: 3, S.FAILED: 17}
+
+
 def test_count_tasks_nothing_known() -> None:
     assert count_tasks(array(S.RUNNING, asked=None), {}) is None

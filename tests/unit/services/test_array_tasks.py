@@ -246,6 +246,8 @@ async def test_cancel_tasks_one_that_waited_unseen_is_over(world: World) -> None
     task = world.job(unseen)
     assert (task.uid, task.parent_uid) == (array.uid.of_task(1500), array.uid)
     assert task.failure_kind is FailureKind.CANCELLED
+    assert task.seen is not None
+    assert (task.seen.array_job_id, task.seen.array_task_id) == (array.native_id, 1500)
     assert await world.store.by_uid(task.uid) == task
 
 
