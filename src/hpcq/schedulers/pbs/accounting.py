@@ -68,7 +68,7 @@ class Accounting:
         return self._logs
 
     async def ended(self, wanted: Sequence[NativeId]) -> Listing | None:
-        """Return what the accounting tells of jobs, and of arrays by their tasks.
+        """Return what the accounting tells of jobs, and of arrays by their tasks and with them.
 
         Returns:
             None where it cannot be read.
@@ -86,10 +86,10 @@ class Accounting:
             )
             for seen in told.observations
         }
-        known = (ends.get(native_id) or as_task(native_id, ends) for native_id in wanted)
-        return Listing(
-            observations=[seen for seen in known if seen is not None], unreadable=told.unreadable
-        )
+        known = {native_id: ends.get(native_id) or as_task(native_id, ends) for native_id in wanted}
+        known |= {task.native_id: task for task in tasks if task.array_job_id in known}
+        observations = [seen for seen in known.values() if seen is not None]
+        return Listing(observations=observations, unreadable=told.unreadable)
 
     async def find(self, key: SubmissionKey) -> NativeId | None:
         """Look for a job whose account is the key."""

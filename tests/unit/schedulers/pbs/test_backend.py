@@ -303,6 +303,21 @@ async def test_jobs_that_a_job_submits_with_its_environment_are_others(tmp_path:
     await backend.cancel(child.native_id)
 
 
+@pytest.mark.parametrize("history", [True, False], ids=["history", "accounting"])
+async def test_tasks_are_told_with_their_array(tmp_path: Path, history: bool) -> None:
+    fake = Pbs(tmp_path / "pbs", history=history, exit_seconds=0.1)
+    backend = _backend(fake, accounting=not history)
+    array = ArrayRange(first=1, last=2)
+    native_id = await submit_to(backend, _spec(tmp_path, _TASK, array=array), _key())
+    await _ended(backend, native_id)
+    told = {seen.native_id: seen for seen in (await backend.history([native_id])).observations}
+    assert {i: (seen.state, seen.exit_code) for i, seen in told.items()} == {
+        native_id: (JobState.FAILED, 1),
+        f"{native_id}[1]": (JobState.DONE, 0),
+        f"{native_id}[2]": (JobState.FAILED, 1),
+    }
+
+
 async def test_tasks_that_never_began_end_with_their_array(tmp_path: Path) -> None:
     for history in (True, False):
         fake = Pbs(tmp_path / str(history), history=history, exit_seconds=0.1)
