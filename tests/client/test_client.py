@@ -141,6 +141,11 @@ def test_errors_have_the_fields_of_the_problem(client: Client, waiting_script: s
         client.submit(waiting_script, working_directory="/tmp", colour="red")  # type: ignore[call-arg]
 
 
+def test_a_key_of_other_characters(client: Client) -> None:
+    with pytest.raises(ValueError, match="printable ASCII"):
+        client.submit("/bin/true", idempotency_key="é")
+
+
 def test_a_token_is_needed_and_enough(tmp_path: Path) -> None:
     service = Service(tmp_path, {"SCHEDULER": "LOCAL", "AUTH": "token"})
     service.start(wait=False)

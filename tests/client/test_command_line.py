@@ -58,6 +58,7 @@ def test_dry_run(hpcq: CommandLine, client: Client) -> None:
         (["submit"], "Name a script"),
         (["submit", "--program", "NEWAVE", "study.sh"], "Name a script"),
         (["submit", "-e", "CODE", "study.sh"], "--env takes NAME=VALUE"),
+        (["submit", "--key", "é", "study.sh"], "--key takes printable ASCII"),
         (["submit", "-F", "args=1", "study.sh"], "without args"),
         (["submit", "-F", "working_directory=/", "study.sh"], "without working_directory"),
         (["submit", "-F", "programId=NW0", "study.sh"], "Name a script"),

@@ -179,6 +179,7 @@ SENTENCES: Mapping[str, str] = {
     "--field takes the fields of the API, without {name}.": (
         "--field aceita os campos da API, sem {name}."
     ),
+    "--key takes printable ASCII characters.": "--key aceita caracteres ASCII imprimíveis.",
     "{option} takes NAME=VALUE.": "{option} aceita NOME=VALOR.",
     "Make a token and print it. It is shown this once: the records hold only its hash.": (
         "Cria um token e o imprime. Ele só é mostrado desta vez: os registros guardam apenas "

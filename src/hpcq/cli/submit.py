@@ -109,6 +109,8 @@ def submit(
     sources = (script, program, more.get("script"), more.get("programId"))
     if sum(source is not None for source in sources) != 1:
         fail(_("Name a script, or a program with --program."))
+    if key is not None and not (key.isascii() and key.isprintable()):
+        fail(_("--key takes printable ASCII characters."))
     given: Any = {
         "name": name,
         "program": program,

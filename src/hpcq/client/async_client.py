@@ -304,11 +304,17 @@ class AsyncClient:
             args: of the script.
             slots: how many CPUs to reserve.
             working_directory: of the job; the present folder without it.
-            idempotency_key: names this submission; made without it.
+            idempotency_key: names this submission, in printable ASCII; made without it.
             fields: more fields of the submission; `program` in place of a script.
+
+        Raises:
+            ValueError: the key holds other characters.
         """
         body = submission_body(script_file, args, slots, working_directory, fields)
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        key = idempotency_key or str(uuid.uuid4())
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError(f"The idempotency key {key!r} is not printable ASCII.")
+        headers = {"Idempotency-Key": key}
         answer = await self._connection.request("POST", "/jobs", body=body, headers=headers)
         return decode(answer, _job)._on(self._connection)
 
