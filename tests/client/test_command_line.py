@@ -1,6 +1,7 @@
 """The command line against a live service, in a pipe and in a terminal."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -295,6 +296,19 @@ def test_portuguese(hpcq: CommandLine) -> None:
     assert unknown.stderr == "Não há esse job: There is no job '99999999' in this cluster.\n"
     late = portuguese.in_pipe(*HPCQ, "wait", "--timeout", "0.1", job_id)
     assert (late.returncode, late.stderr) == (124, f"O job {job_id} ainda não terminou.\n")
+
+
+def test_bytes_that_are_no_text(hpcq: CommandLine) -> None:
+    refused = hpcq.in_pipe(*HPCQ, "submit", "study.sh", os.fsdecode(b"\xff"))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == "What you gave is not text in UTF-8.\n"
+
+
+def test_characters_that_the_locale_lacks(hpcq: CommandLine) -> None:
+    hpcq.run("submit", "--hold", "-N", "█", "study.sh")
+    narrow = replace(hpcq, variables={**hpcq.variables, "PYTHONIOENCODING": "latin-1"})
+    shown = narrow.in_pipe(*HPCQ, "ls", "--active")
+    assert (shown.returncode, shown.stderr, "\t?\t" in shown.stdout) == (0, "", True)
 
 
 def test_profile(hpcq: CommandLine) -> None:

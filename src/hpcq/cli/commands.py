@@ -112,6 +112,8 @@ def _in_a_sentence(function: Command) -> Command:
             sys.stdout.flush()
         except ClientError as error:
             raise typer.Exit(complain_of(error)) from None
+        except UnicodeEncodeError:
+            fail(_("What you gave is not text in UTF-8."))
         except KeyboardInterrupt:
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except BrokenPipeError:

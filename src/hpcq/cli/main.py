@@ -1,6 +1,8 @@
 """The ``hpcq`` command: its subcommands."""
 
+import io
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,6 +30,10 @@ def choose_service(
     ] = None,
 ) -> None:
     """Take the service of a profile, whatever address the environment names."""
+    # A locale such as pt_BR.ISO-8859-1 lacks characters that names of jobs may have.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     if profile is not None:
         os.environ.pop("HPCQ_URL", None)
         os.environ["HPCQ_PROFILE"] = profile

@@ -180,6 +180,7 @@ SENTENCES: Mapping[str, str] = {
         "--field aceita os campos da API, sem {name}."
     ),
     "--key takes printable ASCII characters.": "--key aceita caracteres ASCII imprimíveis.",
+    "What you gave is not text in UTF-8.": "O que você deu não é texto em UTF-8.",
     "{option} takes NAME=VALUE.": "{option} aceita NOME=VALOR.",
     "Make a token and print it. It is shown this once: the records hold only its hash.": (
         "Cria um token e o imprime. Ele só é mostrado desta vez: os registros guardam apenas "
