@@ -220,12 +220,12 @@ async def test_job_in_vain_ends_although_the_disk_was_full(
     second = await after(site, first)
     finish, failures = Spool.finish, 0
 
-    async def failing(self: Spool, numbers: Sequence[int], result: Result) -> bool:
+    async def failing(self: Spool, numbers: Sequence[int], result: Result) -> None:
         nonlocal failures
         if int(second) in numbers and failures < 3:
             failures += 1
             raise SchedulerUnavailable("The disk is full.")
-        return await finish(self, numbers, result)
+        await finish(self, numbers, result)
 
     monkeypatch.setattr(Spool, "finish", failing)
     await site.backend.cancel(first)
