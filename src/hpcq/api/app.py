@@ -41,7 +41,7 @@ from hpcq.config import (
     deployment_of,
     job_environment,
     prepare_state_directory,
-    scheduler_environment,
+    scheduler_options,
 )
 from hpcq.domain.errors import (
     CommandMissing,
@@ -56,7 +56,6 @@ from hpcq.execution.accounts import Accounts
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.opened import Bounds
 from hpcq.schedulers import registry
-from hpcq.schedulers.base import SchedulerOptions
 from hpcq.services.listing.wire import WireFormat
 from hpcq.services.output.followers import Followers
 from hpcq.services.output.job_files import JobFiles
@@ -159,7 +158,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     local_runner = LocalRunner()
     runner = metrics.measured(local_runner)
     accounts = _accounts(settings)
-    options = _scheduler_options(settings, accounts)
+    options = scheduler_options(settings, accounts)
     try:
         scheduler = registry.load(settings.scheduler)(options, runner, settings)
     except ValueError as error:
@@ -333,17 +332,3 @@ def _context(
 
 def _wire_format(settings: Settings) -> WireFormat:
     return WireFormat(settings.cluster_id, is_original=settings.compatibility == "original")
-
-
-def _scheduler_options(settings: Settings, accounts: Accounts | None) -> SchedulerOptions:
-    return SchedulerOptions(
-        cluster_id=settings.cluster_id,
-        state_directory=settings.state_directory,
-        environment=scheduler_environment(settings, os.environ),
-        command_path=settings.scheduler_path or os.environ.get("PATH") or os.defpath,
-        command_timeout_seconds=settings.command_timeout_seconds,
-        listing_limit_bytes=settings.listing_limit_bytes,
-        submit_options=settings.submit_options,
-        job_shell=None if settings.job_shell is None else str(settings.job_shell),
-        accounts=accounts,
-    )

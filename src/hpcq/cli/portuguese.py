@@ -214,6 +214,121 @@ SENTENCES: Mapping[str, str] = {
         "Não há o token {token}; `hpcq token list` mostra todos."
     ),
     "The token {token} is worthless now.": "O token {token} não vale mais.",
+    "Tell whether the installation in this folder will work, and what to do where not.": (
+        "Diz se a instalação nesta pasta vai funcionar, e o que fazer onde não."
+    ),
+    "Run a job through the service, too.": "Executa também um job através do serviço.",
+    "good": "bom",
+    "warning": "aviso",
+    "problem": "problema",
+    "settings": "configuração do serviço",
+    "The settings can be read: SCHEDULER={scheduler}.": (
+        "A configuração pode ser lida: SCHEDULER={scheduler}."
+    ),
+    "locale": "localidade",
+    "The locale {name} is not installed.": "A localidade {name} não está instalada.",
+    "Set LANG to one of those that `locale -a` lists.": "Dê a LANG uma das que `locale -a` lista.",
+    "The locale {name} writes UTF-8.": "A localidade {name} grava UTF-8.",
+    "The locale {name} writes {encoding}, and the service UTF-8.": (
+        "A localidade {name} grava {encoding}, e o serviço, UTF-8."
+    ),
+    "Set LANG=C.UTF-8 for the service, lest jobs write names in another form.": (
+        "Defina LANG=C.UTF-8 para o serviço, para que os jobs não gravem nomes de outra forma."
+    ),
+    "umask": "umask",
+    "With the umask {umask} others can change what jobs of LOCAL write.": (
+        "Com a umask {umask} outros podem alterar o que os jobs do LOCAL gravam."
+    ),
+    "Set UMask=0022 or 0077.": "Defina UMask=0022 ou 0077.",
+    "state directory": "pasta de estado",
+    "{file} cannot be used: {why}.": "Não é possível usar {file}: {why}.",
+    "{file} belongs to {owner}.": "{file} pertence a {owner}.",
+    "Run the service, and this command, as that account.": (
+        "Execute o serviço, e este comando, com essa conta."
+    ),
+    "{file} is open to other accounts (mode {mode}).": (
+        "{file} está aberta a outras contas (modo {mode})."
+    ),
+    "{file} belongs to this account alone.": "{file} pertence só a esta conta.",
+    "{file} is made when the service starts.": "{file} é criada quando o serviço inicia.",
+    "{file} cannot be made: this account may not write to {above}.": (
+        "Não é possível criar {file}: esta conta não pode gravar em {above}."
+    ),
+    "Make it for this account, or set STATE_DIRECTORY.": (
+        "Crie-a para esta conta, ou defina STATE_DIRECTORY."
+    ),
+    "{file} is on {kind}, where locks are not reliable.": (
+        "{file} está em {kind}, onde as travas não são confiáveis."
+    ),
+    "Set STATE_DIRECTORY to a folder on a disk of this machine.": (
+        "Dê a STATE_DIRECTORY uma pasta num disco desta máquina."
+    ),
+    "Only {free} MB are free for {file}.": "Só há {free} MB livres para {file}.",
+    "Make room: the service takes no job when the disk is full.": (
+        "Libere espaço: o serviço não aceita jobs quando o disco está cheio."
+    ),
+    "the file system of the state directory": "sistema de arquivos da pasta de estado",
+    "The clock of {whose} is {apart} s apart from this machine's.": (
+        "O relógio de {whose} está {apart} s afastado do desta máquina."
+    ),
+    "clock": "relógio",
+    "Have all machines take their time from one source (chronyd, ntpd).": (
+        "Faça todas as máquinas tomarem a hora de uma só fonte (chronyd, ntpd)."
+    ),
+    "address": "endereço",
+    "Nothing can listen on {shown}: {why}.": "Nada pode escutar em {shown}: {why}.",
+    "Set HOST and PORT to an address of this machine.": (
+        "Dê a HOST e PORT um endereço desta máquina."
+    ),
+    "Another program listens on {shown}.": "Outro programa escuta em {shown}.",
+    "Choose another PORT, or stop it; `ss -ltnp` names it.": (
+        "Escolha outra PORT, ou pare-o; `ss -ltnp` diz qual é."
+    ),
+    "The service of {cluster} runs on {shown}.": (
+        "O serviço de {cluster} está em execução em {shown}."
+    ),
+    "{shown} is free.": "{shown} está livre.",
+    "database": "banco de dados",
+    "The database does not answer: {why}.": "O banco de dados não responde: {why}.",
+    "Start it, or correct DATABASE_URL.": "Inicie-o, ou corrija DATABASE_URL.",
+    "The database answers.": "O banco de dados responde.",
+    "the database": "banco de dados",
+    "scheduler": "escalonador",
+    "commands": "comandos",
+    "{count} jobs in the queue cannot be read: {why}": (
+        "{count} jobs na fila não podem ser lidos: {why}"
+    ),
+    "The queue can be read: {count} jobs.": "A fila pode ser lida: {count} jobs.",
+    "None of {count} queues is open.": "Nenhuma de {count} filas está aberta.",
+    "Open one, or no job will start.": "Abra uma, ou nenhum job vai iniciar.",
+    "Open queues: {names}.": "Filas abertas: {names}.",
+    "accounting": "contabilidade",
+    "The accounting answers.": "A contabilidade responde.",
+    "submission": "submissão",
+    "The scheduler would take a job.": "O escalonador aceitaria um job.",
+    "configuration": "configuração do escalonador",
+    "The scheduler has what the settings name.": "O escalonador tem o que a configuração nomeia.",
+    "Start the service with `hpcq serve`, and look again.": (
+        "Inicie o serviço com `hpcq serve`, e examine de novo."
+    ),
+    "The job {id} is still {state} after {seconds} s.": (
+        "O job {id} ainda está {state} após {seconds} s."
+    ),
+    "The job {id} has failed.": "O job {id} falhou.",
+    "the scheduler": "escalonador",
+    "The job {id} has run within {seconds} s.": "O job {id} foi executado em {seconds} s.",
+    "Put the folder of the scheduler's commands into SCHEDULER_PATH.": (
+        "Ponha a pasta dos comandos do escalonador em SCHEDULER_PATH."
+    ),
+    "Let {account} do this, as an operator of the scheduler.": (
+        "Permita isso a {account}, como operador do escalonador."
+    ),
+    "Start the accounting, and let {account} read it.": (
+        "Inicie a contabilidade, e deixe {account} lê-la."
+    ),
+    "Run the command as {account} to see more; then correct the scheduler.": (
+        "Execute o comando como {account} para ver mais; depois corrija o escalonador."
+    ),
 }
 
 REASONS: Mapping[str, str] = {

@@ -12,6 +12,7 @@ from hpcq.config.sources import (
     load_settings,
     prepare_state_directory,
     scheduler_environment,
+    scheduler_options,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "load_settings",
     "prepare_state_directory",
     "scheduler_environment",
+    "scheduler_options",
 ]

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from hpcq.config.settings import Settings, with_plugins
+from hpcq.execution.accounts import Accounts
 from hpcq.schedulers import registry
-from hpcq.schedulers.base import ACCOUNT_VARIABLES
+from hpcq.schedulers.base import ACCOUNT_VARIABLES, SchedulerOptions
 from hpcq.settings import details
 from hpcq.storage.migrate import Deployment
 
@@ -26,6 +27,7 @@ __all__ = [
     "load_settings",
     "prepare_state_directory",
     "scheduler_environment",
+    "scheduler_options",
 ]
 
 _LONGEST_VALUE = 500
@@ -148,6 +150,26 @@ def scheduler_environment(settings: Settings, environ: Mapping[str, str]) -> dic
             kept[name.upper()] = str(value)
     kept["PATH"] = settings.scheduler_path or _DEFAULT_PATH
     return kept
+
+
+def scheduler_options(settings: Settings, accounts: Accounts | None) -> SchedulerOptions:
+    """Return what a backend is made with.
+
+    Args:
+        settings: the settings of the whole service.
+        accounts: in whose names jobs are submitted; None for the service's own.
+    """
+    return SchedulerOptions(
+        cluster_id=settings.cluster_id,
+        state_directory=settings.state_directory,
+        environment=scheduler_environment(settings, os.environ),
+        command_path=settings.scheduler_path or os.environ.get("PATH") or os.defpath,
+        command_timeout_seconds=settings.command_timeout_seconds,
+        listing_limit_bytes=settings.listing_limit_bytes,
+        submit_options=settings.submit_options,
+        job_shell=None if settings.job_shell is None else str(settings.job_shell),
+        accounts=accounts,
+    )
 
 
 def job_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:

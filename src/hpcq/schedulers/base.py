@@ -20,10 +20,12 @@ __all__ = [
     "CancelsTasks",
     "Capabilities",
     "ChecksSubmission",
+    "ExaminesSite",
     "ForgetsKeys",
     "KeepsRecords",
     "KnowsEnds",
     "Listing",
+    "Mistake",
     "Node",
     "ParseFailure",
     "PlansSubmission",
@@ -444,6 +446,32 @@ class ChecksSubmission(Protocol):
 
         Raises:
             SchedulerError: no job would be, or the scheduler does not answer.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A mistake in a scheduler's configuration.
+
+    Attributes:
+        text: what is wrong, a sentence.
+        remedy: what the site can do about it, a sentence.
+    """
+
+    text: str
+    remedy: str
+
+
+@runtime_checkable
+class ExaminesSite(Protocol):
+    """A backend that can look for mistakes in the scheduler's configuration."""
+
+    async def examine(self) -> Mistake | None:
+        """Return the first mistake that keeps the service from working as it should.
+
+        Raises:
+            SchedulerError: the scheduler does not answer.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fnmatch
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import (
     Capabilities,
     Listing,
+    Mistake,
     Node,
     Queue,
     SchedulerOptions,
@@ -118,6 +120,20 @@ class SgeBackend(CommandLineBackend):
     async def stop(self) -> None:
         """Let go of the accounting file."""
         await asyncio.to_thread(self._history.accounting.close)
+
+    async def examine(self) -> Mistake | None:
+        """Run ``qconf -spl`` and look for the parallel environment; see `ExaminesSite`."""
+        shown = await self._cli.check_output(("qconf", "-spl"))
+        known = shown.decode("utf-8", "replace").split()
+        if fnmatch.filter(known, self._parallel_environment):
+            return None
+        name = self._parallel_environment
+        return Mistake(
+            f"Grid Engine has no parallel environment {name!r}: it takes no job with several "
+            "slots.",
+            f"Set SGE_PARALLEL_ENVIRONMENT to one of those that `qconf -spl` lists "
+            f"({', '.join(known) or 'there is none'}), or make it: qconf -ap {name}.",
+        )
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Return what the script's ``#$`` lines decide; see `SchedulerBackend.check_script`."""

@@ -16,6 +16,7 @@ from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.base import (
     Capabilities,
     Listing,
+    Mistake,
     Node,
     Queue,
     SchedulerOptions,
@@ -74,6 +75,12 @@ _SOME_TASKS_DONE = re.compile(rb"^[0-9]+_[0-9,:\[\]-]+: No error$", re.MULTILINE
 _IDS_IN_ONE_COMMAND = 1000
 
 
+# Recent versions print (null).
+_NO_ACCOUNTING = re.compile(
+    rb"^AccountingStorageType\s*=\s*(accounting_storage/none|\(null\))", re.M
+)
+
+
 class SlurmBackend(CommandLineBackend):
     """Slurm 20.11 and newer, through its commands.
 
@@ -103,6 +110,17 @@ class SlurmBackend(CommandLineBackend):
         """Run ``sbatch --test-only``; see `ChecksSubmission`."""
         built = build_trial(self._account_environment(None))
         errors.check_trial(await self._sbatch(built))
+
+    async def examine(self) -> Mistake | None:
+        """Run ``scontrol show config`` and look for the accounting; see `ExaminesSite`."""
+        shown = await self._cli.check_output(("scontrol", "show", "config"))
+        if _NO_ACCOUNTING.search(shown) is None:
+            return None
+        return Mistake(
+            "Slurm keeps no accounting: once it has forgotten a job (MinJobAge), nobody can tell "
+            "how it ended, nor what it used.",
+            "Run slurmdbd, and set AccountingStorageType=accounting_storage/slurmdbd.",
+        )
 
     def check_script(self, spec: JobSpec, script: bytes) -> ScriptDirectives:
         """Read the script's ``#SBATCH`` lines; see `SchedulerBackend.check_script`."""

@@ -1,0 +1,415 @@
+"""The examination of an installation: what works, and what to do about what does not.
+
+`examine` changes nothing: the queue, the spool and the records of a service that runs stay its own.
+"""
+
+import asyncio
+import errno
+import locale
+import os
+import pwd
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+import psycopg
+
+from hpcq.cli.serve import open_socket
+from hpcq.cli.texts import translated as _
+from hpcq.client import Client
+from hpcq.client.errors import ClientError, Problem
+from hpcq.config import Settings, SettingsError, load_settings, scheduler_options
+from hpcq.config.settings import UNIX_SOCKET
+from hpcq.domain.errors import CommandMissing, HpcqError, NotAuthorized, SchedulerError
+from hpcq.domain.jobs import NativeId
+from hpcq.execution.local import LocalRunner
+from hpcq.execution.protocol import Command, Completed
+from hpcq.schedulers import registry
+from hpcq.schedulers.base import ChecksSubmission, ExaminesSite, SchedulerBackend
+
+__all__ = ["Finding", "Verdict", "examine", "run_job"]
+
+_MOST_SECONDS_APART = 30.0
+_JOB_SECONDS = 120.0
+_REMOTE = ("nfs", "nfs4", "cifs", "smb3", "lustre", "beegfs", "gpfs", "ceph", "fuse.sshfs", "9p")
+_LITTLE_SPACE = 1 << 30
+
+
+class Verdict(StrEnum):
+    """What a finding means for the service."""
+
+    GOOD = "good"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at.
+
+    Attributes:
+        part: of the installation.
+        verdict: on it.
+        text: what there is, a sentence.
+        remedy: what to do about it.
+    """
+
+    part: str
+    verdict: Verdict
+    text: str
+    remedy: str | None = None
+
+
+def _good(part: str, text: str) -> Finding:
+    return Finding(part, Verdict.GOOD, text)
+
+
+def _warning(part: str, text: str, remedy: str) -> Finding:
+    return Finding(part, Verdict.WARNING, text, remedy)
+
+
+def _problem(part: str, text: str, remedy: str | None = None) -> Finding:
+    return Finding(part, Verdict.PROBLEM, text, remedy)
+
+
+async def examine(folder: Path) -> AsyncIterator[Finding]:
+    """Look at one part of an installation after the other.
+
+    Args:
+        folder: the installation folder; its ``.env`` is read.
+    """
+    for finding in _environment():
+        yield finding
+    try:
+        settings = load_settings(folder / ".env")
+    except SettingsError as error:
+        for problem in error.problems:
+            yield _problem(_("settings"), problem)
+        return
+    text = _("The settings can be read: SCHEDULER={scheduler}.")
+    yield _good(_("settings"), text.format(scheduler=settings.scheduler))
+    for look in (_state_directory, _address, _database):
+        for finding in await asyncio.to_thread(list, look(settings)):
+            yield finding
+    async for finding in _scheduler(settings):
+        yield finding
+
+
+def _environment() -> Iterator[Finding]:
+    part = _("locale")
+    name = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_CTYPE", "LANG"))), "C")
+    try:
+        locale.setlocale(locale.LC_CTYPE, "")
+    except locale.Error:
+        text = _("The locale {name} is not installed.").format(name=name)
+        yield _problem(part, text, _("Set LANG to one of those that `locale -a` lists."))
+    else:
+        encoding = locale.nl_langinfo(locale.CODESET)
+        if encoding == "UTF-8":
+            yield _good(part, _("The locale {name} writes UTF-8.").format(name=name))
+        else:
+            text = _("The locale {name} writes {encoding}, and the service UTF-8.")
+            remedy = _("Set LANG=C.UTF-8 for the service, lest jobs write names in another form.")
+            yield _warning(part, text.format(name=name, encoding=encoding), remedy)
+    umask = os.umask(0o077)
+    os.umask(umask)
+    if umask & 0o022 != 0o022:
+        text = _("With the umask {umask} others can change what jobs of LOCAL write.")
+        yield _warning(_("umask"), text.format(umask=f"{umask:04o}"), _("Set UMask=0022 or 0077."))
+
+
+def _state_directory(settings: Settings) -> Iterator[Finding]:
+    part, folder = _("state directory"), settings.state_directory
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        yield from _absent_folder(folder)
+        return
+    except OSError as error:
+        text = _("{file} cannot be used: {why}.").format(file=folder, why=error.strerror)
+        yield _problem(part, text)
+        return
+    owner = found.st_uid
+    if owner != os.geteuid():
+        text = _("{file} belongs to {owner}.").format(file=folder, owner=_name_of(owner))
+        remedy = _("Run the service, and this command, as that account.")
+        yield _problem(part, text, remedy)
+        return
+    if found.st_mode & 0o077:
+        mode = f"{stat.S_IMODE(found.st_mode):04o}"
+        text = _("{file} is open to other accounts (mode {mode}).").format(file=folder, mode=mode)
+        yield _problem(part, text, f"chmod 700 {folder}")
+    else:
+        yield _good(part, _("{file} belongs to this account alone.").format(file=folder))
+    yield from _file_system(folder)
+
+
+def _absent_folder(folder: Path) -> Iterator[Finding]:
+    part = _("state directory")
+    above = next(parent for parent in folder.parents if parent.exists())
+    if os.access(above, os.W_OK | os.X_OK):
+        text = _("{file} is made when the service starts.").format(file=folder)
+        yield _good(part, text)
+        yield from _file_system(above)
+    else:
+        text = _("{file} cannot be made: this account may not write to {above}.")
+        remedy = _("Make it for this account, or set STATE_DIRECTORY.")
+        yield _problem(part, text.format(file=folder, above=above), remedy)
+
+
+def _file_system(folder: Path) -> Iterator[Finding]:
+    part, kind = _("state directory"), _kind_of_file_system(folder)
+    if kind in _REMOTE:
+        text = _("{file} is on {kind}, where locks are not reliable.")
+        remedy = _("Set STATE_DIRECTORY to a folder on a disk of this machine.")
+        yield _problem(part, text.format(file=folder, kind=kind), remedy)
+    free = shutil.disk_usage(folder).free
+    if free < _LITTLE_SPACE:
+        text = _("Only {free} MB are free for {file}.").format(free=free >> 20, file=folder)
+        yield _warning(part, text, _("Make room: the service takes no job when the disk is full."))
+    with tempfile.TemporaryFile(dir=folder if os.access(folder, os.W_OK) else None) as file:
+        written = os.fstat(file.fileno()).st_mtime
+    yield from _clock(_("the file system of the state directory"), written)
+
+
+def _kind_of_file_system(folder: Path) -> str:
+    """Return the kind of the file system that a folder is on, as ``mount`` shows it."""
+    kinds: dict[Path, str] = {}
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        before, _separator, after = line.partition(" - ")
+        # Blanks are octal numbers there.
+        point = before.split()[4].encode("latin-1", "ignore").decode("unicode_escape")
+        kinds[Path(point)] = after.split()[0]
+    folder = folder.resolve()
+    return next(kinds[one] for one in (folder, *folder.parents) if one in kinds)
+
+
+def _clock(whose: str, moment: float) -> Iterator[Finding]:
+    apart = moment - time.time()
+    if abs(apart) > _MOST_SECONDS_APART:
+        text = _("The clock of {whose} is {apart} s apart from this machine's.")
+        remedy = _("Have all machines take their time from one source (chronyd, ntpd).")
+        yield _problem(_("clock"), text.format(whose=whose, apart=round(apart)), remedy)
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _address(settings: Settings) -> Iterator[Finding]:
+    part, host, port = _("address"), settings.host, settings.port
+    is_path = host.startswith(UNIX_SOCKET)
+    shown = host if is_path else f"{host}:{port}"
+    url = host if is_path else f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    try:
+        if not is_path or Path(host.removeprefix(UNIX_SOCKET)).exists():
+            _try_address(host, port)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            text = _("Nothing can listen on {shown}: {why}.")
+            remedy = _("Set HOST and PORT to an address of this machine.")
+            yield _problem(part, text.format(shown=shown, why=error.strerror or error), remedy)
+            return
+        running = _service_at(url)
+        if running is None:
+            text = _("Another program listens on {shown}.").format(shown=shown)
+            remedy = _("Choose another PORT, or stop it; `ss -ltnp` names it.")
+            yield _problem(part, text, remedy)
+            return
+        text = _("The service of {cluster} runs on {shown}.")
+        yield _good(part, text.format(cluster=running, shown=shown))
+        return
+    yield _good(part, _("{shown} is free.").format(shown=shown))
+
+
+def _try_address(host: str, port: int) -> None:
+    """Raise OSError if nothing can listen at an address."""
+    if host.startswith(UNIX_SOCKET):
+        # Whoever listens may not be disturbed, and what is left over is taken away at the start.
+        if _service_at(host) is not None:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        return
+    open_socket(host, port).close()
+
+
+def _service_at(url: str) -> str | None:
+    """Return what a service calls its cluster; None if none answers."""
+    try:
+        with Client(url, patience=0, timeout=5) as client:
+            return client.cluster().cluster_id
+    except Problem:
+        return "?"  # it does not know us
+    except ClientError:
+        return None
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    if settings.database_url is None:
+        return
+    part = _("database")
+    try:
+        with psycopg.connect(settings.database_url, connect_timeout=5) as connection:
+            row = connection.execute("SELECT extract(epoch FROM clock_timestamp())").fetchone()
+    except psycopg.Error as error:
+        text = _("The database does not answer: {why}.").format(why=" ".join(str(error).split()))
+        yield _problem(part, text, _("Start it, or correct DATABASE_URL."))
+        return
+    yield _good(part, _("The database answers."))
+    if row is not None:
+        yield from _clock(_("the database"), float(row[0]))
+
+
+class _Recorder:
+    """Runs commands, and keeps which programs they were."""
+
+    def __init__(self) -> None:
+        self._runner = LocalRunner()
+        self.programs: dict[str, str | None] = {}
+
+    async def run(self, command: Command) -> Completed:
+        path = command.search_path or command.env.get("PATH")
+        self.programs[command.argv[0]] = shutil.which(command.argv[0], path=path)
+        return await self._runner.run(command)
+
+    def close(self) -> None:
+        """Give the threads of the runner back."""
+        self._runner.close()
+
+
+async def _scheduler(settings: Settings) -> AsyncIterator[Finding]:
+    recorder = _Recorder()
+    try:
+        options = scheduler_options(settings, None)
+        backend = registry.load(settings.scheduler)(options, recorder, settings)
+        for part, ask in _questions(backend):
+            try:
+                yield await ask()
+            except HpcqError as error:
+                yield _problem(part, _detail(error), _remedy(error))
+                if isinstance(error, CommandMissing):
+                    break
+    except ValueError as error:
+        yield _problem(_("scheduler"), str(error))
+    finally:
+        recorder.close()
+    for name, path in recorder.programs.items():
+        if path is not None:
+            yield _good(_("commands"), f"{name}: {path}")
+
+
+def _questions(
+    backend: SchedulerBackend,
+) -> Iterator[tuple[str, Callable[[], Awaitable[Finding]]]]:
+    """Yield what a scheduler is asked, each for a part of the installation."""
+    part = _("scheduler")
+
+    async def version() -> Finding:
+        return _good(part, await backend.version())
+
+    async def jobs() -> Finding:
+        listing = await backend.jobs()
+        if listing.unreadable:
+            text = _("{count} jobs in the queue cannot be read: {why}")
+            why = listing.unreadable[0].reason
+            return _problem(_("queue"), text.format(count=len(listing.unreadable), why=why))
+        text = _("The queue can be read: {count} jobs.")
+        return _good(_("queue"), text.format(count=len(listing.observations)))
+
+    async def queues() -> Finding:
+        found = await backend.queues()
+        names = [queue.name for queue in found if queue.is_open]
+        if not names:
+            text = _("None of {count} queues is open.").format(count=len(found))
+            return _warning(_("queues"), text, _("Open one, or no job will start."))
+        return _good(_("queues"), _("Open queues: {names}.").format(names=", ".join(names)))
+
+    async def accounting() -> Finding:
+        # Whether there is such a job does not matter.
+        listing = await backend.history([NativeId("1")])
+        if listing.partial_reason is not None:
+            raise listing.partial_reason
+        return _good(_("accounting"), _("The accounting answers."))
+
+    yield part, version
+    yield _("queue"), jobs
+    yield _("queues"), queues
+    if backend.name != "LOCAL":
+        yield _("accounting"), accounting
+    if isinstance(backend, ChecksSubmission):
+        yield _("submission"), _submission(backend)
+    if isinstance(backend, ExaminesSite):
+        yield _("configuration"), _site(backend)
+
+
+def _submission(backend: ChecksSubmission) -> Callable[[], Awaitable[Finding]]:
+    async def ask() -> Finding:
+        await backend.check_submission()
+        return _good(_("submission"), _("The scheduler would take a job."))
+
+    return ask
+
+
+def _site(backend: ExaminesSite) -> Callable[[], Awaitable[Finding]]:
+    async def ask() -> Finding:
+        mistake = await backend.examine()
+        if mistake is None:
+            text = _("The scheduler has what the settings name.")
+            return _good(_("configuration"), text)
+        return _problem(_("configuration"), mistake.text, mistake.remedy)
+
+    return ask
+
+
+def run_job() -> Finding:
+    """Run a job through the service that answers, and compare the scheduler's clock with ours."""
+    part = _("job")
+    began = time.time()
+    try:
+        with Client(patience=0) as client:
+            job = client.submit(
+                script="#!/bin/sh\nexit 0\n",
+                name="hpcq-doctor",
+                working_directory=Path.home(),
+                stdout_path=os.devnull,
+                stderr_path=os.devnull,
+            )
+            job.wait(_JOB_SECONDS)
+    except ClientError as error:
+        return _problem(part, str(error), _("Start the service with `hpcq serve`, and look again."))
+    except TimeoutError as error:
+        text = _("The job {id} is still {state} after {seconds} s.")
+        told = text.format(id=job.id, state=job.state, seconds=round(_JOB_SECONDS))
+        return _problem(part, told, job.explanation or str(error))
+    if job.state != "DONE":
+        text = _("The job {id} has failed.").format(id=job.id)
+        return _problem(part, text, job.explanation)
+    if job.submit_time is not None:
+        for late in _clock(_("the scheduler"), job.submit_time.timestamp() - began + time.time()):
+            return late
+    text = _("The job {id} has run within {seconds} s.")
+    return _good(part, text.format(id=job.id, seconds=round(time.time() - began)))
+
+
+def _detail(error: HpcqError) -> str:
+    message = getattr(error, "scheduler_message", None)
+    return f"{error.detail} ({' '.join(message.split())})" if message else error.detail
+
+
+def _remedy(error: HpcqError) -> str:
+    account = _name_of(os.geteuid())
+    if isinstance(error, CommandMissing):
+        return _("Put the folder of the scheduler's commands into SCHEDULER_PATH.")
+    if isinstance(error, NotAuthorized):
+        return _("Let {account} do this, as an operator of the scheduler.").format(account=account)
+    if isinstance(error, SchedulerError) and error.of_accounting:
+        return _("Start the accounting, and let {account} read it.").format(account=account)
+    return _("Run the command as {account} to see more; then correct the scheduler.").format(
+        account=account
+    )

@@ -1,0 +1,166 @@
+"""The doctor: a sound installation, and one with each mistake that administrators make."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.backends import SGE, SLURM
+
+from hpcq.cli import examination
+from hpcq.cli.examination import Finding, Verdict
+from hpcq.schedulers.testing.service import Service, clean_environment
+
+
+def examined(folder: Path, *options: str, **variables: str) -> list[Finding]:
+    """Run ``hpcq doctor`` in a folder; return what it found, and check its exit status."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hpcq", "doctor", "--json", *options],
+        cwd=folder,
+        env={**clean_environment(), "PORT": "0", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    told = json.loads(done.stdout)
+    found = [
+        Finding(one["part"], Verdict(one["verdict"]), one["text"], one["remedy"]) for one in told
+    ]
+    assert done.returncode == int(any(one.verdict is Verdict.PROBLEM for one in found))
+    return found
+
+
+def mistake(folder: Path, **variables: str) -> Finding:
+    """Return the one thing that the doctor does not find good."""
+    (found,) = [one for one in examined(folder, **variables) if one.verdict is not Verdict.GOOD]
+    assert found.remedy is not None or found.part == "settings"
+    return found
+
+
+def test_a_sound_installation_is_good(tmp_path: Path) -> None:
+    found = examined(tmp_path)
+    assert {one.verdict for one in found} == {Verdict.GOOD}
+    assert "queue" in {one.part for one in found}
+    assert not list(tmp_path.iterdir())
+
+
+def test_lines_of_a_pipe_are_in_the_language_of_the_user(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hpcq", "doctor"],
+        cwd=tmp_path,
+        env={**clean_environment(), "PORT": "0", "LC_MESSAGES": "pt_BR.UTF-8"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "bom\tescalonador\thpcq LOCAL" in done.stdout
+
+
+def test_a_wrong_word_in_the_env_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SHEDULER=SLURM\n")
+    found = mistake(tmp_path)
+    assert found.text.endswith("line 1: SHEDULER is not a setting. Did you mean SCHEDULER?")
+
+
+def test_an_open_state_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o755)
+    (tmp_path / "state").chmod(0o755)
+    found = mistake(tmp_path)
+    assert (found.part, found.remedy) == ("state directory", f"chmod 700 {tmp_path / 'state'}")
+    assert "mode 0755" in found.text
+
+
+def test_a_state_directory_on_a_remote_file_system_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = examination._kind_of_file_system(tmp_path)
+    monkeypatch.setattr(examination, "_REMOTE", (kind,))
+    (found,) = examination._file_system(tmp_path)
+    assert found.verdict is Verdict.PROBLEM
+    assert kind in found.text
+
+
+def test_a_clock_that_is_off_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = examination.time.time() - 3600
+    monkeypatch.setattr(examination.time, "time", lambda: away)
+    (found,) = examination._file_system(tmp_path)
+    assert found.part == "clock"
+    assert "3600 s" in found.text
+
+
+def test_a_port_that_another_program_has_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        found = mistake(tmp_path, PORT=str(other.getsockname()[1]))
+    assert found.part == "address"
+    assert found.text.startswith("Another program listens on 127.0.0.1:")
+
+
+@pytest.mark.parametrize("verdict", [Verdict.PROBLEM, Verdict.WARNING])
+def test_a_locale_that_does_not_fit_is_named(tmp_path: Path, verdict: Verdict) -> None:
+    name = {Verdict.PROBLEM: "xx_YY.UTF-8", Verdict.WARNING: "C"}[verdict]
+    found = mistake(tmp_path, LC_ALL=name)
+    assert (found.part, found.verdict) == ("locale", verdict)
+    assert name in found.text
+
+
+def test_commands_that_are_not_there_are_named(tmp_path: Path) -> None:
+    found = mistake(tmp_path, SCHEDULER="SLURM", SCHEDULER_PATH=str(tmp_path))
+    assert "squeue" in found.text
+    assert "SCHEDULER_PATH" in (found.remedy or "")
+
+
+def test_a_service_that_runs_is_known_and_runs_a_job(tmp_path: Path) -> None:
+    with Service(tmp_path / "service", {"SCHEDULER": "LOCAL"}) as service:
+        state = {"STATE_DIRECTORY": str(service.state_directory), "HPCQ_URL": service.url}
+        found = examined(tmp_path, "--job", PORT=str(service.port), **state)
+    assert {one.verdict for one in found} == {Verdict.GOOD}
+    texts = {one.part: one.text for one in found}
+    assert texts["address"] == f"The service of conformance runs on 127.0.0.1:{service.port}."
+    assert texts["job"].startswith("The job 1 has run within")
+
+
+@pytest.mark.sge
+def test_a_parallel_environment_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    settings = SGE.settings()
+    assert {one.verdict for one in examined(tmp_path, **settings)} == {Verdict.GOOD}
+    found = mistake(tmp_path, **{**settings, "SGE_PARALLEL_ENVIRONMENT": "nowhere"})
+    assert found.part == "configuration"
+    assert "'nowhere'" in found.text
+    assert "qconf -spl" in (found.remedy or "")
+
+
+def _with(folder: Path, name: str, body: str) -> str:
+    """Return a PATH in which a command of Slurm is another one."""
+    folder.mkdir()
+    script = folder / name
+    script.write_text(f"#!/bin/sh\n{body}\n")
+    script.chmod(0o755)
+    return f"{folder}:{os.defpath}"
+
+
+@pytest.mark.slurm
+def test_a_scheduler_without_accounting_is_named(tmp_path: Path) -> None:
+    settings = SLURM.settings()
+    assert {one.verdict for one in examined(tmp_path, **settings)} == {Verdict.GOOD}
+    scontrol = shutil.which("scontrol")
+    body = f"{scontrol} \"$@\" | sed 's,accounting_storage/slurmdbd,accounting_storage/none,'"
+    path = _with(tmp_path / "bin", "scontrol", body)
+    found = mistake(tmp_path, **{**settings, "SCHEDULER_PATH": path})
+    assert found.part == "configuration"
+    assert "slurmdbd" in (found.remedy or "")
+
+
+@pytest.mark.slurm
+def test_a_queue_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    body = '[ "$1" != --version ] || exec /usr/bin/squeue "$@"\necho "Access denied" >&2; exit 1'
+    path = _with(tmp_path / "bin", "squeue", body)
+    found = examined(tmp_path, **{**SLURM.settings(), "SCHEDULER_PATH": path})
+    (queue,) = [one for one in found if one.part == "queue"]
+    assert queue.verdict is Verdict.PROBLEM
+    assert "Access denied" in queue.text
+    assert queue.remedy is not None
