@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
 __all__ = ["Message", "Receiver", "receiving"]
 
@@ -36,16 +36,25 @@ class Receiver:
 
     Attributes:
         answer: the status and the headers for a message.
+        secret: signs the messages; each is checked when it comes, for an old one is not good.
+        unsigned: those whose signatures are wrong.
     """
 
     url: str = ""
     answer: Callable[[Message], tuple[int, dict[str, str]]] = lambda _message: (204, {})
+    secret: str | None = None
     messages: list[Message] = field(default_factory=list)
+    unsigned: list[Message] = field(default_factory=list)
 
-    def verify(self, secret: str) -> None:
-        """Check the signature of every message, as the library does for receivers."""
-        for message in self.messages:
-            Webhook(secret).verify(message.body, message.headers)
+    def take(self, message: Message) -> tuple[int, dict[str, str]]:
+        """Keep a message; return its answer."""
+        self.messages.append(message)
+        if self.secret is not None:
+            try:
+                Webhook(self.secret).verify(message.body, message.headers)
+            except WebhookVerificationError:
+                self.unsigned.append(message)
+        return self.answer(message)
 
 
 @contextmanager
@@ -62,9 +71,7 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
             if len(body) < length:
                 return  # its sender was killed while it wrote
             headers = {name.lower(): value for name, value in self.headers.items()}
-            message = Message(headers, body)
-            receiver.messages.append(message)
-            status, more = receiver.answer(message)
+            status, more = receiver.take(Message(headers, body))
             self.send_response(status)
             for name, value in {"Content-Length": "0", **more}.items():
                 self.send_header(name, value)

@@ -80,6 +80,7 @@ def test_life_of_a_study(backend: Backend, tmp_path: Path) -> None:
     settings = {**backend.settings(), "WEBHOOK_NETWORKS": "127.0.0.0/8"}
     with receiving() as receiver, Service(tmp_path / "service", settings) as service:
         hook = service.client.post("/webhooks", json={"url": receiver.url}).json()
+        receiver.secret = hook["secret"]
         jobs = Jobs(service)
         expected: dict[str, str] = {}
 
@@ -138,7 +139,7 @@ def test_life_of_a_study(backend: Backend, tmp_path: Path) -> None:
     assert "".join(event.data.get("text", "") for event in output.events) == "".join(LINES)
     numbers = [event.number for event in events.events]
     assert numbers == list(range(1, len(numbers) + 1))
-    receiver.verify(hook["secret"])
+    assert receiver.unsigned == []
     for uid in {job["uid"] for job in over.values()} | {one.data["uid"] for one in events.events}:
         _check_messages(receiver.messages, events.told(uid))
 

@@ -24,6 +24,7 @@ def test_messages_when_the_service_is_killed(tmp_path: Path) -> None:
     with receiving() as receiver, Service(tmp_path / "service", settings) as service:
         receiver.answer = answer
         created = service.client.post("/webhooks", json={"url": receiver.url}).json()
+        receiver.secret = created["secret"]
         for number in range(JOBS):
             submitted = service.client.post("/jobs", json=body)
             assert submitted.status_code == 201, submitted.text
@@ -41,7 +42,7 @@ def test_messages_when_the_service_is_killed(tmp_path: Path) -> None:
             )
 
         until(is_done, lambda: service.client.get(where).json())
-        receiver.verify(created["secret"])
+        assert receiver.unsigned == []
         uids = {job["uid"] for job in service.client.get("/jobs").json()}
         deliveries = service.client.get(f"{where}/deliveries", params={"limit": 1000}).json()
     assert {one["status"] for one in deliveries} == {"DELIVERED"}
