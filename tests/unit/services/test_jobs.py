@@ -1,6 +1,7 @@
 """Submitting, reading, cancelling, holding: every way in which each can go."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ from hpcq.domain.errors import (
     UnsupportedCapability,
     WrongState,
 )
-from hpcq.domain.jobs import JobRecord
+from hpcq.domain.jobs import JobRecord, JobUid
 from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 
@@ -222,6 +223,34 @@ async def test_a_disk_that_fills_up_during_a_submission_does_not_refuse_the_job(
     assert world.job("1").uid == record.uid, "its key leads back to it"
 
 
+async def test_a_job_that_the_queue_shows_before_its_submission_returns_keeps_its_id(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a look read of it before is older than what the submission tells."""
+    read, go_on = asyncio.Event(), asyncio.Event()
+    task_states = world.store.task_states
+
+    async def slowly(arrays: Sequence[JobUid]) -> object:
+        read.set()
+        await go_on.wait()
+        return await task_states(arrays)
+
+    monkeypatch.setattr(world.store, "task_states", slowly)
+    answer = world.scheduler.hold_back_next("submit")
+    submitting = asyncio.create_task(world.submit())
+    await answer.ready.wait()
+    looking = asyncio.create_task(world.monitor.look())
+    await read.wait()
+    answer.let_go()
+    record = await submitting
+    go_on.set()
+    await looking
+    assert record.native_id == world.job("1").native_id == "1"
+    entry = world.table.entry(record.uid)
+    assert entry is not None
+    assert entry.record.native_id == "1"
+
+
 # Reading
 
 
@@ -390,6 +419,17 @@ async def test_a_job_is_held_and_released(world: World) -> None:
     assert (await world.jobs.act(Action.RELEASE, UNASKED, "1")).state is JobState.QUEUED
     await world.tick(5)
     assert world.job("1").state is JobState.QUEUED
+
+
+async def test_an_action_that_cannot_be_written_down_is_done(world: World) -> None:
+    await world.submit()
+    await world.tick()
+    world.database.full = True
+    await world.jobs.act(Action.HOLD, UNASKED, "1")
+    assert world.scheduler.calls["hold"] == 1
+    world.database.full = False
+    await world.tick(5)
+    assert world.job("1").state is JobState.QUEUED_HELD
 
 
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.SUSPENDED])

@@ -162,10 +162,19 @@ class Monitor:
     async def _show_stored(
         self, records: Sequence[JobRecord], as_of: datetime | None = None
     ) -> None:
-        """Show records of the store, arrays with those of their tasks that stay there."""
+        """Show records of the store, arrays with those of their tasks that stay there.
+
+        A submission may have returned since they were read: what the table shows then is newer.
+        """
         arrays = [record.uid for record in records if record.is_array]
         self._table.remember_tasks(await self._store.task_states(arrays))
-        self._table.apply(records, as_of=as_of)
+        shown = self._table.entries
+        newer = [
+            record
+            for record in records
+            if record.uid not in shown or shown[record.uid].record.revision <= record.revision
+        ]
+        self._table.apply(newer, as_of=as_of)
 
     def wake(self) -> None:
         """Ask the scheduler again soon, instead of after the interval."""
