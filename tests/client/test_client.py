@@ -17,6 +17,7 @@ from hpcq.client.errors import (
     InvalidRequest,
     NotAuthenticated,
     NotFound,
+    Unavailable,
     Unreachable,
     Unreadable,
     Unsupported,
@@ -230,6 +231,45 @@ def test_a_signal_is_not_sent_twice(service: Service) -> None:
             Job(uid=job.uid)._on(other._connection).signal("USR1")
         assert proxy.connections == 2
         job.delete()
+
+
+@pytest.mark.parametrize(
+    ("code", "attempts"), [("scheduler_unavailable", 1), ("too_many_requests", 2)]
+)
+def test_a_signal_that_may_have_been_sent_is_not_sent_again(code: str, attempts: int) -> None:
+    asked = []
+
+    class Away(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append(self.path)
+            body = b'{"detail": "jobId: 1"}'
+            if len(asked) == 1:
+                body = (
+                    b'{"status": 503, "detail": "?", "retryAfter": 0, "code": "%s"}' % code.encode()
+                )
+            self.send_response(503 if len(asked) == 1 else 202)
+            self.send_header("Content-Type", "application/problem+json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Away) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with Client(f"http://127.0.0.1:{server.server_port}") as client:
+            job = Job(uid="1")._on(client._connection)
+            if attempts == 1:
+                with pytest.raises(Unavailable):
+                    job.signal("USR1")
+            else:
+                job.signal("USR1")
+        server.shutdown()
+        thread.join()
+    assert len(asked) == attempts
 
 
 def test_events_go_on_where_they_were_cut(

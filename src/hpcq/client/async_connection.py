@@ -16,7 +16,7 @@ from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 from hpcq import __version__
 from hpcq.client.address import Address
 from hpcq.client.answers import Event, decode
-from hpcq.client.errors import ClientError, Unreachable, errors_told, problem_of
+from hpcq.client.errors import ClientError, Problem, Unreachable, errors_told, problem_of
 from hpcq.client.patience import Patience
 
 __all__ = ["SILENCE_SECONDS", "AsyncConnection"]
@@ -25,6 +25,8 @@ _T = TypeVar("_T")
 
 SILENCE_SECONDS = 60.0
 """A stream that brings nothing for so long is broken: at least a comment comes every 15 s."""
+_UNDONE = ("not_ready", "overloaded", "too_many_requests")
+"""Codes of problems that the service answers before it has done anything."""
 _encoder = msgspec.json.Encoder()
 _event = msgspec.json.Decoder(Event)
 
@@ -75,8 +77,7 @@ class AsyncConnection:
             query: its parameters.
             body: sent as JSON.
             headers: more headers.
-            is_repeatable: whether it may be sent again after a connection broke, when the service
-                may have carried it out.
+            is_repeatable: whether it may be sent again when the service may have carried it out.
 
         Raises:
             ClientError: it failed for good, or for longer than the client is patient.
@@ -95,7 +96,8 @@ class AsyncConnection:
                     return answer
                 raise problem_of(answer)
             except ClientError as error:
-                if not is_repeatable and isinstance(error, Unreachable):
+                is_undone = isinstance(error, Problem) and error.code in _UNDONE
+                if not is_repeatable and not is_undone:
                     raise
                 await asyncio.sleep(patience.pause_after(error))
 

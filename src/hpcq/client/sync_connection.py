@@ -13,7 +13,7 @@ from httpx_sse import EventSource, ServerSentEvent, connect_sse
 from hpcq import __version__
 from hpcq.client.address import Address
 from hpcq.client.answers import Event, decode
-from hpcq.client.errors import ClientError, Unreachable, errors_told, problem_of
+from hpcq.client.errors import ClientError, Problem, Unreachable, errors_told, problem_of
 from hpcq.client.patience import Patience
 
 __all__ = ["SILENCE_SECONDS", "Connection"]
@@ -22,6 +22,8 @@ _T = TypeVar("_T")
 
 SILENCE_SECONDS = 60.0
 """A stream that brings nothing for so long is broken: at least a comment comes every 15 s."""
+_UNDONE = ("not_ready", "overloaded", "too_many_requests")
+"""Codes of problems that the service answers before it has done anything."""
 _encoder = msgspec.json.Encoder()
 _event = msgspec.json.Decoder(Event)
 
@@ -72,8 +74,7 @@ class Connection:
             query: its parameters.
             body: sent as JSON.
             headers: more headers.
-            is_repeatable: whether it may be sent again after a connection broke, when the service
-                may have carried it out.
+            is_repeatable: whether it may be sent again when the service may have carried it out.
 
         Raises:
             ClientError: it failed for good, or for longer than the client is patient.
@@ -92,7 +93,8 @@ class Connection:
                     return answer
                 raise problem_of(answer)
             except ClientError as error:
-                if not is_repeatable and isinstance(error, Unreachable):
+                is_undone = isinstance(error, Problem) and error.code in _UNDONE
+                if not is_repeatable and not is_undone:
                     raise
                 time.sleep(patience.pause_after(error))
 

@@ -169,9 +169,8 @@ class JobUpdater:
 
         await self.publisher.apply(record.uid, changed)
         if record.is_array:
-            tasks = [r.uid for r in self.table.records() if r.parent_uid == record.uid]
-            for uid in tasks:
-                await self.publisher.apply(uid, change)
+            tasks = self.table.tasks_of(record).values()
+            await asyncio.gather(*(self.publisher.apply(task.uid, change) for task in tasks))
 
 
 def _check_may_change(job: JobRecord | Observation) -> None:

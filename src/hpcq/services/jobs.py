@@ -16,6 +16,7 @@ from hpcq.domain.errors import (
     NotAuthorized,
     SchedulerError,
     SchedulerUnavailable,
+    StoreUnavailable,
     UnsupportedCapability,
     WrongState,
 )
@@ -367,7 +368,7 @@ class JobService:
             task_id = NativeId(form.format(array=native_id, task=number))
             if number in certain:
                 return task_of(array, task_id, number, at)
-            task = await self.lookup.look_up(task_id)
+            task = None if certain else await self.lookup.look_up(task_id)
             if task is None:
                 raise JobNotFound(task_id)
             return task
@@ -461,9 +462,13 @@ class JobService:
                 raise
         self.monitor.wake()
         at = self.clock()
-        changed = await self.publisher.apply(
-            record.uid, lambda job: job_changes.acted_on(job, action, at)
-        )
+        try:
+            changed = await self.publisher.apply(
+                record.uid, lambda job: job_changes.acted_on(job, action, at)
+            )
+        except StoreUnavailable:
+            # It is done, and written with a later look: nobody shall ask for it a second time.
+            return record
         return changed or record
 
     async def update(

@@ -186,9 +186,22 @@ class Dispatcher:
             last_problem=reply.problem,
             next_attempt_at=again,
         )
-        await self._queue.note(noted)
+        await self._note(noted)
         self.attempts[subscriber.kind, outcome] += 1
         return reply
+
+    async def _note(self, delivery: Delivery) -> None:
+        """Write down an attempt, as soon as that can be done.
+
+        Its subscriber gets nothing else before: it would be the same message again.
+        """
+        while True:
+            try:
+                await self._queue.note(delivery)
+                return
+            except StoreUnavailable as error:
+                _log.warning("deliveries.behind", problem=str(error))
+                await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _all(attempts: Sequence[Coroutine[Any, Any, Reply]]) -> Sequence[Reply]:

@@ -28,6 +28,7 @@ class ArrayIndex:
 
     def __init__(self) -> None:
         self._states: dict[_Name, dict[JobUid, JobState]] = {}
+        self._counts: dict[_Name, Counter[JobState]] = {}
         self._changed: set[_Name] = set()
 
     def note(
@@ -47,7 +48,12 @@ class ArrayIndex:
         if array is not None:
             self._changed.add(array)
             if after is not None:
-                self._states.setdefault(array, {})[after.uid] = after.state
+                states = self._states.setdefault(array, {})
+                counts = self._counts.setdefault(array, Counter())
+                if after.uid in states:
+                    counts[states[after.uid]] -= 1
+                states[after.uid] = after.state
+                counts[after.state] += 1
             elif not isinstance(array, JobUid) or array not in entries:
                 self._forget(array, [record.uid])
         elif record.is_array and (name := name_of(record)) is not None:
@@ -57,7 +63,8 @@ class ArrayIndex:
 
     def remember(self, array: JobUid, tasks: Mapping[JobUid, JobState]) -> None:
         """Take in the states of tasks that are not in the table, of an array that is to be."""
-        self._states[array] = {**tasks, **self._states.get(array, {})}
+        states = self._states[array] = {**tasks, **self._states.get(array, {})}
+        self._counts[array] = Counter(states.values())
 
     def pop_changed(self) -> Collection[_Name]:
         """Return the arrays that have changed since the last call, or tasks of which have."""
@@ -66,7 +73,8 @@ class ArrayIndex:
 
     def counts(self, name: _Name) -> Mapping[JobState, int]:
         """Return how many tasks of an array are known to be in each state."""
-        return Counter(self._states.get(name, {}).values())
+        # A count of every task would take long with each of the changes of a large array.
+        return {state: count for state, count in self._counts.get(name, {}).items() if count}
 
     def tasks_of(self, name: _Name) -> Collection[JobUid]:
         """Return the tasks of an array, also those that have left the table."""
@@ -75,9 +83,11 @@ class ArrayIndex:
     def _forget(self, array: _Name, tasks: Collection[JobUid]) -> None:
         states = self._states.get(array, {})
         for uid in tasks:
-            states.pop(uid, None)
+            if uid in states:
+                self._counts[array][states.pop(uid)] -= 1
         if not states:
             self._states.pop(array, None)
+            self._counts.pop(array, None)
 
 
 def _array_of(task: JobRecord) -> _Name | None:

@@ -22,6 +22,10 @@ def _capable(service: Service, what: str = "changes") -> set[str]:
     return set(service.client.get("/cluster").json()["capabilities"][what])
 
 
+def _limits(service: Service) -> Json:
+    return {name: value for name, value in LIMITS.items() if name in _capable(service, "fields")}
+
+
 def _changes(service: Service, backend: Backend) -> Json:
     capable = _capable(service) - (set() if backend.keeps_held else {"priority"})
     return {name: value for name, value in VALUES.items() if name in capable}
@@ -41,7 +45,7 @@ def _shown(job: Json) -> Json:
 def test_a_held_job_is_changed_and_runs_as_changed(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
-    job_id = jobs.submit(study.job(study.script("echo ran\n"), hold=True, **LIMITS))
+    job_id = jobs.submit(study.job(study.script("echo ran\n"), hold=True, **_limits(service)))
     before = jobs.wait(job_id, lambda job: job["state"] == "QUEUED_HELD")
     changes = _changes(service, backend)
     expected = _shown(before) | {n: v for n, v in changes.items() if n in SHOWN}
@@ -103,7 +107,8 @@ def test_the_priority_of_a_held_job_stays(service: Service, jobs: Jobs, study: S
 def test_an_array_is_changed_with_its_tasks(
     service: Service, jobs: Jobs, study: Study, backend: Backend
 ) -> None:
-    body = study.job(study.script("true\n"), hold=True, array={"first": 1, "last": 2}, **LIMITS)
+    array_of_two = {"first": 1, "last": 2}
+    body = study.job(study.script("true\n"), hold=True, array=array_of_two, **_limits(service))
     array = jobs.submit(body)
     tasks = [backend.task_id.format(array=array, task=number) for number in (1, 2)]
     jobs.wait(array, lambda _: set(tasks) <= jobs.listed().keys())
@@ -160,7 +165,7 @@ def test_a_changed_time_limit_ends_the_job(
 def test_null_takes_a_field_back_or_is_refused_by_name(
     service: Service, jobs: Jobs, study: Study, name: str
 ) -> None:
-    limits = {n: v for n, v in LIMITS.items() if n == name}
+    limits = {n: v for n, v in _limits(service).items() if n == name}
     job_id = jobs.submit(study.job(study.script("true\n"), hold=True, **limits))
     before = jobs.read(job_id)
     if name in _capable(service, "removals"):
