@@ -14,9 +14,11 @@ from tests.integration.local_site import LocalSite
 
 from hpcq.domain.actions import Action, Signal
 from hpcq.domain.errors import SchedulerUnavailable, WrongState
-from hpcq.domain.jobs import NativeId
+from hpcq.domain.jobs import ArrayRange, NativeId
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.schedulers.local.cgroup import JobCgroup
+from hpcq.schedulers.local.job import LocalJob, Phase
+from hpcq.schedulers.local.launcher_client import WaitingShepherd
 from hpcq.schedulers.local.processes import descendants, send
 from hpcq.schedulers.local.spool import NothingWritten
 from hpcq.schedulers.testing.waiting import eventually
@@ -460,3 +462,105 @@ async def test_requeue_before_a_restart_of_the_machine(site: LocalSite) -> None:
     await site.start(lambda: "another boot")
     assert (await site.ended(native_id)).state is JobState.DONE
     assert runs_of(site) == 2
+
+
+class Gate:
+    """A step that waits in the middle until it may go on."""
+
+    def __init__(self) -> None:
+        self.is_reached, self.may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(self) -> None:
+        self.is_reached.set()
+        await self.may_go_on.wait()
+
+
+async def test_cancel_while_the_spool_puts_a_job_back_ends_it(
+    site: LocalSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, gate = site.backend._engine.spool, Gate()
+    put_back = spool.put_back
+
+    async def slowly(number: int) -> bool:
+        is_back = await put_back(number)
+        await gate.wait()
+        return is_back
+
+    monkeypatch.setattr(spool, "put_back", slowly)
+    native_id = await site.submit(RUN_TWICE)
+    await site.file("ready")
+    await site.backend.act(Action.REQUEUE, native_id)
+    await gate.is_reached.wait()
+    assert await site.backend.cancel(native_id) is False
+    gate.may_go_on.set()
+    assert (await site.ended(native_id)).failure_kind is FailureKind.CANCELLED
+    assert runs_of(site) == 1
+
+
+async def test_cancel_while_a_start_is_put_back_ends_all_tasks(
+    site: LocalSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpcq.schedulers.local.engine._PAUSE_SECONDS", 0.0)
+    engine, gates = site.backend._engine, {1: Gate(), 2: Gate()}
+    begin = engine.runs.begin
+
+    async def fail_first(job: LocalJob, script: bytes) -> WaitingShepherd:
+        if job.attempt > 1:
+            return await begin(job, script)
+        await gates[job.task or 0].wait()
+        raise SchedulerUnavailable("The machine allows no more processes.")
+
+    monkeypatch.setattr(engine.runs, "begin", fail_first)
+    array = await site.submit(RUN_TWICE, array=ArrayRange(first=1, last=2))
+    first = engine.arrays[int(array)].tasks[1]
+    for gate in gates.values():
+        await gate.is_reached.wait()
+    cancel = asyncio.create_task(site.backend.cancel(array))
+    await site.until(lambda jobs: all(job.stage is Stage.CANCELLING for job in jobs[:2]))
+    gates[1].may_go_on.set()
+    await site.until(lambda _: first.launching is None)
+    # Time enough for another start.
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (first.phase, first.attempt) == (Phase.QUEUED, 1)
+    gates[2].may_go_on.set()
+    await cancel
+    await site.until(lambda jobs: not jobs)
+    assert not (site.work / "runs").exists()
+
+
+async def test_cancel_that_failed_leaves_no_trace(
+    site: LocalSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> NoReturn:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    native_id = await site.submit("echo > ready; sleep 600\n")
+    await site.file("ready")
+    with monkeypatch.context() as patch:
+        patch.setattr("hpcq.schedulers.local.runs.send", full)
+        with pytest.raises(SchedulerUnavailable, match="cannot be reached now"):
+            await site.backend.cancel(native_id)
+    assert (await site.seen(native_id)).native_state == "running"
+    await site.backend.act(Action.SUSPEND, native_id)
+
+
+async def test_result_stays_until_a_requeued_job_is_back(
+    site: LocalSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, gate = site.backend._engine.spool, Gate()
+    put_back = spool.put_back
+
+    async def later(number: int) -> bool:
+        await gate.wait()
+        return await put_back(number)
+
+    monkeypatch.setattr(spool, "put_back", later)
+    native_id = await site.submit(RUN_TWICE)
+    await site.file("ready")
+    await site.backend.act(Action.REQUEUE, native_id)
+    await gate.is_reached.wait()
+    await site.backend.cancel(native_id)
+    # The service dies at this moment.
+    await site.restart()
+    assert (await site.ended(native_id)).failure_kind is FailureKind.CANCELLED

@@ -306,11 +306,13 @@ class Engine:
 
     async def _requeue(self, job: LocalJob) -> bool:
         """Put a job back that has ended; return False if somebody has cancelled it meanwhile."""
-        # It may start again as soon as it is back.
-        await self.runs.remove(job)
         started_since = time.time() - (job.start_time or 0.0)
         await asyncio.sleep(min(_RUNS_APART_SECONDS, _RUNS_APART_SECONDS - started_since))
         if not await self.spool.put_back(job.number):
+            return False
+        # Not before: until the spool has it back, its result stands there alone.
+        await self.runs.remove(job)
+        if job.cancel_requested:
             return False
         job.put_back()
         self._set_phase(job, Phase.QUEUED)
@@ -414,7 +416,8 @@ class Engine:
     def _set_phase(self, job: LocalJob, phase: str) -> None:
         self._queue.discard(job)
         job.phase = phase
-        if phase == Phase.QUEUED and not job.waits_for:
+        # One that is put back while it is cancelled is about to be ended.
+        if phase == Phase.QUEUED and not job.waits_for and not job.cancel_requested:
             self._queue.add(job)
         self._publish(job)
         self._dispatch_soon()
@@ -422,23 +425,32 @@ class Engine:
     async def _cancel(self, jobs: Sequence[LocalJob]) -> bool:
         # First those that wait, so that none of them takes the place of one that ends.
         waiting = [job for job in jobs if _waits(job)]
-        others = [job for job in jobs if not _waits(job)]
-        await self._end_unstarted(waiting, never_started())
-        for job in others:
-            job.cancel_requested = True
-            self._publish(job)
-        launching = [job.launching for job in others if job.launching is not None]
-        if launching:
-            await asyncio.wait(launching)
-        for job in others:
-            if job.request is Action.REQUEUE:
-                await self._control.withdraw_requeue(job)
-        put_back = [job for job in others if _waits(job)]
-        await self._end_unstarted(put_back, never_started())
-        for job in others:
-            if job.phase == Phase.DISPATCHED and not job.is_ending:
-                self.runs.request_end(job)
+        others = [job for job in jobs if job.phase == Phase.DISPATCHED]
+        self._mark_cancelled(others, True)
+        try:
+            await self._end_unstarted(waiting, never_started())
+            while launching := [job.launching for job in others if job.launching is not None]:
+                await asyncio.wait(launching)
+            for job in others:
+                if job.request is Action.REQUEUE:
+                    await self._control.withdraw_requeue(job)
+            put_back = [job for job in others if _waits(job)]
+            await self._end_unstarted(put_back, never_started())
+            while others:
+                if others[-1].phase == Phase.DISPATCHED and not others[-1].is_ending:
+                    self.runs.request_end(others[-1])
+                others.pop()
+        except SchedulerUnavailable:
+            self._mark_cancelled(others, False)
+            for job in filter(_waits, others):
+                self._set_phase(job, job.phase)
+            raise
         return len(waiting) + len(put_back) == len(jobs)
+
+    def _mark_cancelled(self, jobs: Iterable[LocalJob], is_cancelled: bool) -> None:
+        for job in jobs:
+            job.cancel_requested = is_cancelled
+            self._publish(job)
 
     async def _end_unstarted(self, jobs: Sequence[LocalJob], result: Result) -> None:
         if not jobs:

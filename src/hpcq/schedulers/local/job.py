@@ -189,7 +189,7 @@ class LocalJob:
         """Forget the run that is over; the next one is like the first."""
         self.start_time = self.began = self.started = self.shepherd = self.folder = None
         self.request = self.note = None
-        self.is_ending = self.cancel_requested = False
+        self.is_ending = False
 
     def changed(self) -> None:
         """Discard the observation made before."""
