@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -564,3 +565,39 @@ async def test_result_stays_until_a_requeued_job_is_back(
     # The service dies at this moment.
     await site.restart()
     assert (await site.ended(native_id)).failure_kind is FailureKind.CANCELLED
+
+
+# Requests that meet a start
+
+
+@pytest.mark.parametrize("action", [Action.HOLD, "alter"])
+async def test_request_to_a_job_that_starts_in_the_same_moment_is_refused(
+    site: LocalSite, action: str
+) -> None:
+    with nothing_starts(site):
+        native_id = await site.submit("echo run >> runs; exec sleep 600\n")
+        spec = replace(site.spec("true\n"), name="other")
+    # The start is due already, and comes first.
+    with pytest.raises(WrongState, match="does not wait"):
+        if action == "alter":
+            await site.backend.alter(native_id, spec, frozenset({"name"}))
+        else:
+            await site.backend.act(Action.HOLD, native_id)
+    job = await site.running(native_id)
+    assert (job.state, job.name) == (JobState.RUNNING, "job")
+    with pytest.raises(WrongState, match="does not wait"):
+        await site.backend.act(Action.RELEASE, native_id)
+    assert await site.file("runs") == "run\n"
+
+
+async def test_release_together_with_a_cancel_starts_nothing(site: LocalSite) -> None:
+    native_id = await site.submit("echo run >> runs\n", hold=True)
+    cancelled, released = await asyncio.gather(
+        site.backend.cancel(native_id),
+        site.backend.act(Action.RELEASE, native_id),
+        return_exceptions=True,
+    )
+    assert cancelled is True
+    assert isinstance(released, WrongState)
+    assert (await site.ended(native_id)).failure_kind is FailureKind.CANCELLED
+    assert not (site.work / "runs").exists()

@@ -304,3 +304,13 @@ async def test_lost_task_ends_nothing_of_the_others(site: LocalSite) -> None:
     assert lost.failure_kind is FailureKind.SCHEDULER_ERROR
     (site.work / "go").touch()
     assert (await site.ended(task(array, 2))).state is JobState.DONE
+
+
+async def test_array_of_which_a_task_has_run_is_not_changed(site: LocalSite) -> None:
+    array = await site.submit(RECORD, array=tasks(2), hold=True)
+    await site.backend.act(Action.RELEASE, task(array, 1))
+    await site.ended(task(array, 1))
+    spec = site.spec(RECORD, name="other")
+    with pytest.raises(WrongState, match="have started already"):
+        await site.backend.alter(array, spec, frozenset({"name"}))
+    assert {job.name for job in (await listed(site)).values()} == {"job"}

@@ -161,7 +161,7 @@ class Engine:
         Raises:
             WrongState: all have started, or are cancelled.
         """
-        await self._complete(self._move(_waiting(jobs), Phase.HELD))
+        await self._complete(self._move(jobs, Phase.HELD))
 
     async def release(self, jobs: Sequence[LocalJob]) -> None:
         """Let held jobs start, at the places in the queue that they had.
@@ -183,8 +183,6 @@ class Engine:
         Raises:
             WrongState: it has started, or is cancelled; or a task has started.
         """
-        if len(_waiting(jobs)) < len(jobs):
-            raise WrongState("Some tasks of the array have started already.")
         await self._complete(self._alter(jobs, spec))
 
     async def send_signal(self, jobs: Sequence[LocalJob], number: signal.Signals) -> None:
@@ -381,6 +379,8 @@ class Engine:
         return number
 
     async def _move(self, jobs: Sequence[LocalJob], phase: str) -> None:
+        # Some may have started since this was asked for.
+        jobs = _waiting(jobs)
         before = [job.phase for job in jobs]
         for job in jobs:
             job.note = None
@@ -389,7 +389,7 @@ class Engine:
             await self.spool.move([job.number for job in jobs], phase)
         except SchedulerUnavailable:
             for job, earlier in zip(jobs, before, strict=True):
-                if job.phase == phase:
+                if job.phase == phase and not job.is_ending:
                     self._set_phase(job, earlier)
             raise
 
@@ -397,6 +397,8 @@ class Engine:
         number, before = jobs[0].array or jobs[0].number, jobs[0].spec
         array = self.arrays.get(number)
         parts = jobs if array is None else [array.whole, *array.tasks.values()]
+        if len(_waiting(jobs)) < len(jobs) or any(job.has_started for job in parts):
+            raise WrongState("Some tasks of the array have started already.")
         # In memory first: should one start meanwhile, it starts as the spool will have it.
         self._set_spec(parts, spec)
         try:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from hpcq.domain.actions import Action
-from hpcq.domain.errors import SchedulerUnavailable
+from hpcq.domain.errors import SchedulerUnavailable, WrongState
 from hpcq.domain.jobs import Dependency, NativeId
 from hpcq.domain.states import JobState
 from hpcq.schedulers.local.dependencies import still_to_come
@@ -235,21 +235,30 @@ class Spool:
         return await self._do(step)
 
     async def dispatch(self, number: int, attempt: int, started: ShepherdStart) -> None:
-        """Record that a job is to start now, and the shepherd that waits for this."""
+        """Record that a job is to start now, and the shepherd that waits for this.
+
+        Raises:
+            WrongState: it is over.
+        """
         values = (attempt, started["boot_id"], json.dumps(started), number)
-        await self._do(
-            lambda connection: connection.execute(
+
+        def step(connection: sqlite3.Connection) -> None:
+            recorded = connection.execute(
                 "UPDATE job SET phase = 'dispatched', attempt = ?, boot_id = ?, started = ?"
-                " WHERE id = ?",
+                " WHERE id = ? AND phase <> 'finished'",
                 values,
             )
-        )
+            if not recorded.rowcount:
+                raise WrongState(f"Job {number} is over.")
+
+        await self._do(step)
 
     async def move(self, numbers: Sequence[int], phase: str) -> None:
         """Record that jobs that have not started are held, or queued."""
         await self._do(
             lambda connection: connection.executemany(
-                "UPDATE job SET phase = ? WHERE id = ?", ((phase, number) for number in numbers)
+                "UPDATE job SET phase = ? WHERE id = ? AND phase <> 'finished'",
+                ((phase, number) for number in numbers),
             )
         )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hpcq.domain.actions import Action
-from hpcq.domain.errors import InvalidSpec, SchedulerUnavailable
+from hpcq.domain.errors import InvalidSpec, SchedulerUnavailable, WrongState
 from hpcq.domain.jobs import Dependency, DependencyCondition, JobUid, NativeId
 from hpcq.domain.states import JobState
 from hpcq.schedulers.local.files import Result, ShepherdStart
@@ -172,6 +172,18 @@ def test_an_array_is_added_whole_and_ends_with_its_last_task(tmp_path: Path) -> 
         assert await spool.forget(5.0) == 0, "its last task ended later"
         assert await spool.forget(6.0) == 3
         assert await spool.finished(ids) == []
+
+    with_spool(tmp_path, work)
+
+
+def test_job_that_is_over_stays_over(tmp_path: Path) -> None:
+    async def work(spool: Spool) -> None:
+        await add(spool, "a")
+        await spool.finish([1], ended(2.0))
+        await spool.move([1], Phase.QUEUED)
+        with pytest.raises(WrongState):
+            await spool.dispatch(1, 1, STARTED)
+        assert await spool.ends([NativeId("1")]) == {"1": JobState.DONE}
 
     with_spool(tmp_path, work)
 
