@@ -350,6 +350,7 @@ def spec_to_json(spec: JobSpec) -> str:
 def spec_from_json(text: str) -> JobSpec:
     """Return the spec that `spec_to_json` wrote; the same one for all tasks of an array."""
     content = json.loads(text)
+    # The rows of earlier releases lack what these did not know.
     content["args"] = tuple(content["args"])
     content["depends_on"] = tuple(
         Dependency(
@@ -357,9 +358,9 @@ def spec_from_json(text: str) -> JobSpec:
             uid=JobUid(one["uid"]),
             condition=DependencyCondition(one["condition"]),
         )
-        for one in content["depends_on"]
+        for one in content.get("depends_on") or ()
     )
-    if content["array"] is not None:
+    if content.get("array") is not None:
         content["array"] = ArrayRange(**content["array"])
     # LOCAL knows neither features of nodes nor options, and sends no mails.
     content["constraints"] = content["mail_on"] = content["options"] = ()

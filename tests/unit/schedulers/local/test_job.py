@@ -1,3 +1,5 @@
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +48,13 @@ def test_a_spec_comes_back_as_it_was(original: JobSpec) -> None:
     text = spec_to_json(original)
     assert text.isascii()
     assert spec_from_json(text) == original
+
+
+def test_spec_of_the_first_release_is_read() -> None:
+    content = json.loads(spec_to_json(spec(args=("a",))))
+    for name in ("depends_on", "array", "outputs", "script"):
+        del content[name]
+    assert spec_from_json(json.dumps(content)) == spec(args=("a",))
 
 
 @given(texts)
