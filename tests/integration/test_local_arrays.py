@@ -159,8 +159,10 @@ async def test_actions_on_an_array_reach_its_tasks_that_run(tmp_path: Path) -> N
     seen = await listed(site)
     states = [seen[task(array, number)].state for number in (1, 2, 3)]
     assert states == [JobState.SUSPENDED, JobState.SUSPENDED, JobState.QUEUED]
-    with pytest.raises(WrongState):
+    with pytest.raises(WrongState, match=rf"^Job {array}\[3\] has not started"):
         await site.backend.act(Action.SUSPEND, task(array, 3))
+    with pytest.raises(WrongState, match=rf"^Job {array}\[1\] is suspended"):
+        await site.backend.act(Action.SIGNAL, task(array, 1), signal=Signal.USR1)
     await site.backend.act(Action.RESUME, array)
     await site.backend.act(Action.SIGNAL, array, signal=Signal.USR1)
     for number in (1, 2):

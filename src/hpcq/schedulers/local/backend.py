@@ -337,7 +337,7 @@ class LocalBackend:
     def _require_owner(self, job: LocalJob, name: str | None) -> None:
         owner = job.spec.run_as or self._site.owner
         if name not in (None, self._site.owner, owner):
-            raise NotAuthorized(f"Job {job.number} belongs to {owner!r}, not to {name!r}.")
+            raise NotAuthorized(f"Job {job.native_id} belongs to {owner!r}, not to {name!r}.")
 
 
 def _ends(rows: Sequence[SpoolRow], site: Site) -> Listing:

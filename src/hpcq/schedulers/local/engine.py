@@ -341,7 +341,7 @@ class Engine:
             for job in running:
                 job.stopped = job.stopped + 1 if job in stopped else 0
                 if job in stopped:
-                    _log.warning("local.shepherd_stopped", job=job.number, looks=job.stopped)
+                    _log.warning("local.shepherd_stopped", job=job.native_id, looks=job.stopped)
                 if job.stopped >= _STOPPED_LOOKS and job.shepherd is not None:
                     # Its limits would never be enforced; the job ends as one without a shepherd.
                     send(job.shepherd, signal.SIGKILL)

@@ -46,7 +46,7 @@ class JobControl:
         """
         await _check_runs(job)
         if job.request is Action.SUSPEND:
-            raise WrongState(f"Job {job.number} is suspended.")
+            raise WrongState(f"Job {job.native_id} is suspended.")
         self._runs.send_signal(job, number)
 
     async def request(self, job: LocalJob, action: Action) -> None:
@@ -112,10 +112,11 @@ async def _check_runs(job: LocalJob) -> None:
     if job.launching is not None:
         await asyncio.wait([job.launching])
     if job.phase != Phase.DISPATCHED:
-        raise WrongState(f"Job {job.number} has not started.")
+        raise WrongState(f"Job {job.native_id} has not started.")
     if job.is_ending or job.cancel_requested or job.request is Action.REQUEUE:
-        raise WrongState(f"Job {job.number} is being ended.")
+        raise WrongState(f"Job {job.native_id} is being ended.")
     if job.started is None or not job.started.get("passes_signals_on"):
         raise WrongState(
-            f"An earlier version of this service has started job {job.number}, and can only end it."
+            f"An earlier version of this service has started job {job.native_id}, "
+            "and can only end it."
         )
