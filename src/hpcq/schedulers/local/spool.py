@@ -357,7 +357,7 @@ class Spool:
     async def forget(self, before: float) -> int:
         """Delete some of the jobs that ended before a moment; return their number, 0 at the end.
 
-        The tasks of an array stay as long as the array.
+        The tasks of an array stay as long as the array, and go after it.
         Their arguments and environments are overwritten in the file, not only released.
         """
 
@@ -365,8 +365,7 @@ class Spool:
             return connection.execute(
                 "DELETE FROM job WHERE id IN"
                 " (SELECT id FROM job WHERE phase = 'finished' AND ended < :before AND NOT EXISTS"
-                " (SELECT 1 FROM job AS whole WHERE whole.id = job.array"
-                " AND (whole.phase <> 'finished' OR whole.ended >= :before)) LIMIT :most)",
+                " (SELECT 1 FROM job AS whole WHERE whole.id = job.array) LIMIT :most)",
                 {"before": before, "most": _FORGOTTEN_AT_ONCE},
             ).rowcount
 

@@ -170,7 +170,7 @@ def test_an_array_is_added_whole_and_ends_with_its_last_task(tmp_path: Path) -> 
         ids = [NativeId("1"), NativeId("1[5]"), NativeId("2")]
         assert [row.id for row in await spool.finished(ids)] == [1, 2, 3]
         assert await spool.forget(5.0) == 0, "its last task ended later"
-        assert await spool.forget(6.0) == 3
+        assert [await spool.forget(6.0) for _ in range(3)] == [1, 2, 0]
         assert await spool.finished(ids) == []
 
     with_spool(tmp_path, work)
@@ -287,6 +287,24 @@ def test_forget_goes_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             await spool.finish([await add(spool, f"k{number}")], ended(1.0))
         assert [await spool.forget(2.0) for _ in range(3)] == [2, 1, 0]
         assert await add(spool, "next") == 4
+
+    with_spool(tmp_path, work)
+
+
+def test_forget_leaves_no_array_without_its_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpcq.schedulers.local.spool._FORGOTTEN_AT_ONCE", 2)
+
+    async def work(spool: Spool) -> None:
+        await spool.add("k", "{}", b"", 1.0, Phase.QUEUED, (), [1, 2, 3])
+        for number in (2, 3, 4):
+            await spool.finish([number], ended(number))
+        found = []
+        while await spool.forget(9.0):
+            found.append(len(await spool.finished([NativeId("1")])))
+        assert found == [0, 0, 0]
+        assert await spool.ends([NativeId("1[3]")]) == {}
 
     with_spool(tmp_path, work)
 
