@@ -382,6 +382,7 @@ class Engine:
         # Some may have started since this was asked for.
         jobs = _waiting(jobs)
         before = [job.phase for job in jobs]
+        self._queue.discard_all(jobs)
         for job in jobs:
             job.note = None
             self._set_phase(job, phase)
@@ -457,9 +458,9 @@ class Engine:
     async def _end_unstarted(self, jobs: Sequence[LocalJob], result: Result) -> None:
         if not jobs:
             return
+        self._queue.discard_all(jobs)
         for job in jobs:
             job.is_ending = True
-            self._queue.discard(job)
             self._publish(job)
         self._dispatch_soon()
         try:

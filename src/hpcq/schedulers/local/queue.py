@@ -20,7 +20,7 @@ one (as Slurm's ``bf_max_job_test``).
 import bisect
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -234,6 +234,11 @@ class JobQueue:
         following = self._turns.give_back(job)
         if following is not None:
             self._place(following)
+
+    def discard_all(self, jobs: Sequence[LocalJob]) -> None:
+        """Take out many jobs, earliest first: from the back, where that moves no others."""
+        for job in reversed(jobs):
+            self.discard(job)
 
     def take(self, holding: Iterable[LocalJob]) -> list[LocalJob]:
         """Take out the jobs that start now, given those that hold slots."""

@@ -17,6 +17,7 @@ from hpcq.schedulers.local.job import (
     spec_from_json,
     spec_to_json,
 )
+from hpcq.schedulers.local.queue import JobQueue
 from hpcq.schedulers.local.recovery import never_started
 
 KEY = SubmissionKey.for_uid(JobUid("00000000-0000-4000-8000-000000000000"))
@@ -142,3 +143,13 @@ def test_array_without_a_limit_knows_no_turns() -> None:
 def test_spec_keeps_its_array_in_the_spool() -> None:
     spec = array_of(3, max_running=2)[0].whole.spec
     assert spec_from_json(spec_to_json(spec)) == spec
+
+
+def test_discard_of_many_gives_no_turn_to_those_that_go_too() -> None:
+    queue, (_, jobs) = JobQueue(4), array_of(5, max_running=1)
+    for job in jobs:
+        queue.add(job)
+    queue.discard_all(jobs[:4])
+    # Whoever gets a turn waits for it no longer.
+    assert [job.note is None for job in jobs] == [True, False, False, False, True]
+    assert queue.take([]) == [jobs[4]]
