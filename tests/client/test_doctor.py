@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -86,8 +87,8 @@ def test_a_state_directory_on_a_remote_file_system_is_named(
 
 
 def test_a_clock_that_is_off_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    away = examination.time.time() - 3600
-    monkeypatch.setattr(examination.time, "time", lambda: away)
+    away = time.time() - 3600
+    monkeypatch.setattr(time, "time", lambda: away)
     (found,) = examination._file_system(tmp_path)
     assert found.part == "clock"
     assert "3600 s" in found.text
