@@ -444,7 +444,7 @@ async def test_requeue_withdrawn_in_vain_leaves_a_job_like_any_other(
     with nothing_starts(site):
         await site.backend.act(Action.REQUEUE, native_id)
         with monkeypatch.context() as patch:
-            patch.setattr(site.backend._engine.spool, "request", full)
+            patch.setattr(site.backend._engine.spool, "withdraw_requeue", full)
             with pytest.raises(SchedulerUnavailable, match="full"):
                 await site.backend.cancel(native_id)
         await site.until(lambda jobs: jobs[0].state is JobState.QUEUED)
@@ -476,8 +476,9 @@ class Gate:
         await self.may_go_on.wait()
 
 
+@pytest.mark.parametrize("dies", [False, True])
 async def test_cancel_while_the_spool_puts_a_job_back_ends_it(
-    site: LocalSite, monkeypatch: pytest.MonkeyPatch
+    site: LocalSite, monkeypatch: pytest.MonkeyPatch, dies: bool
 ) -> None:
     spool, gate = site.backend._engine.spool, Gate()
     put_back = spool.put_back
@@ -493,6 +494,8 @@ async def test_cancel_while_the_spool_puts_a_job_back_ends_it(
     await site.backend.act(Action.REQUEUE, native_id)
     await gate.is_reached.wait()
     assert await site.backend.cancel(native_id) is False
+    if dies:
+        await site.restart()
     gate.may_go_on.set()
     assert (await site.ended(native_id)).failure_kind is FailureKind.CANCELLED
     assert runs_of(site) == 1

@@ -306,7 +306,7 @@ class Engine:
         """Put a job back that has ended; return False if somebody has cancelled it meanwhile."""
         started_since = time.time() - (job.start_time or 0.0)
         await asyncio.sleep(min(_RUNS_APART_SECONDS, _RUNS_APART_SECONDS - started_since))
-        if not await self.spool.put_back(job.number):
+        if not await self.spool.put_back(job.number) or job.cancel_requested:
             return False
         # Not before: until the spool has it back, its result stands there alone.
         await self.runs.remove(job)

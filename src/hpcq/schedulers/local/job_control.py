@@ -84,7 +84,7 @@ class JobControl:
         """
         self._set_request(job, None)
         try:
-            await self._spool.request(job.number, None)
+            await self._spool.withdraw_requeue(job.number)
         except SchedulerUnavailable:
             if job.phase == Phase.DISPATCHED:
                 self._set_request(job, Action.REQUEUE)

@@ -296,6 +296,16 @@ class Spool:
 
         return await self._do(step)
 
+    async def withdraw_requeue(self, number: int) -> None:
+        """Let a job end that is to be requeued, also if it is back here and nowhere else."""
+        await self._do(
+            lambda connection: connection.execute(
+                "UPDATE job SET phase = 'dispatched', request = NULL"
+                " WHERE id = ? AND phase IN ('queued', 'dispatched')",
+                (number,),
+            )
+        )
+
     async def finish(self, numbers: Sequence[int], result: Result) -> None:
         """Record the same end of some jobs; with the last of its tasks an array ends."""
 
