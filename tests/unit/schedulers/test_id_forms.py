@@ -23,6 +23,8 @@ FORMS: Mapping[str, Sequence[IdForm]] = {
     ("scheduler", "text", "native_id", "is_array"),
     [
         ("LOCAL", "45", "45", False),
+        ("LOCAL", "9[2]", "9[2]", False),
+        ("LOCAL", "9[]", "9", True),
         ("SLURM", "123", "123", False),
         ("SLURM", "123_4", "123_4", False),
         ("SLURM", "123+1", "123+1", False),
@@ -51,7 +53,7 @@ def test_an_id_is_read_as_the_scheduler_printed_it(
     [
         *((scheduler, text) for scheduler in FORMS for text in ("", "all", "1 2", "1,2", "-1")),
         ("LOCAL", "9_9"),
-        ("LOCAL", "9[2]"),
+        ("LOCAL", "9[2-3]"),
         ("SLURM", "9[2]"),
         ("SLURM", "45[]"),
         ("SLURM", "9.batch"),
