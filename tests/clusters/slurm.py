@@ -122,7 +122,9 @@ MinJobAge=10
 KillWait=5
 OverTimeLimit=0
 SlurmctldTimeout=300
-SlurmdTimeout=300
+# With each of its pings, of which three fit into this, slurmd may take the script of a job that is
+# just being launched for one left behind, and delete it (seen in 22.05).
+SlurmdTimeout=60000
 ReturnToService=2
 JobRequeue=1
 JobAcctGatherType=jobacct_gather/linux
