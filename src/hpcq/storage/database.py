@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TextIO, TypeVar
 
@@ -25,6 +25,7 @@ from hpcq.storage.schema import deployments, events
 __all__ = ["Database", "Transaction"]
 
 _T = TypeVar("_T")
+_LAST_READS_SECONDS = 2.0
 _READERS = 4
 _CLOSED = "The records are closed: this service is ending."
 
@@ -88,6 +89,7 @@ class Database:
         self._engine = make_engine(self._url, _READERS + 1)
         self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="store-write")
         self._reader_threads = ThreadPoolExecutor(_READERS, thread_name_prefix="store-read")
+        self._running: set[Future[Any]] = set()
         self._waiting: list[_Work] = []
         self._writer: asyncio.Task[None] | None = None
         self._lock: TextIO | None = None
@@ -119,6 +121,12 @@ class Database:
             return
         while self._writer is not None:
             await self._writer
+        # Reads go on though nobody waits for them any more, and give their connections back.
+        reads = asyncio.gather(
+            *map(asyncio.wrap_future, tuple(self._running)), return_exceptions=True
+        )
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(reads, _LAST_READS_SECONDS)
         await self._in_thread(self._writer_thread, self._engine.dispose)
         self._is_closed = True
         for threads in (self._writer_thread, self._reader_threads):
@@ -209,7 +217,10 @@ class Database:
         if self._is_closed:
             raise StoreUnavailable(_CLOSED)
         try:
-            return await asyncio.get_running_loop().run_in_executor(threads, work)
+            running = threads.submit(work)
+            self._running.add(running)
+            running.add_done_callback(self._running.discard)
+            return await asyncio.wrap_future(running)
         except Exception as error:
             raise self._explained(error) from error
 

@@ -398,7 +398,11 @@ class Spool:
         loop = asyncio.get_running_loop()
         while self._steps:
             batch, self._steps = self._steps, []
-            results = await loop.run_in_executor(self._thread, self._run_batch, batch)
+            try:
+                results = await loop.run_in_executor(self._thread, self._run_batch, batch)
+            except RuntimeError:
+                closed = SchedulerUnavailable("The spool is closed: this service is ending.")
+                results = [closed] * len(batch)
             for (_, future), result in zip(batch, results, strict=True):
                 _set_result(future, result)
         self._writer = None

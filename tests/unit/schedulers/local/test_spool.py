@@ -395,3 +395,15 @@ def test_spool_files_are_the_account_s_alone(tmp_path: Path) -> None:
         asyncio.run(work())
     finally:
         os.umask(before)
+
+
+def test_step_after_the_spool_was_closed_is_refused(tmp_path: Path) -> None:
+    async def work() -> None:
+        spool = Spool(tmp_path)
+        await spool.lock()
+        await spool.open()
+        await spool.close()
+        with pytest.raises(SchedulerUnavailable, match="closed"):
+            await spool.finished([NativeId("1")])
+
+    asyncio.run(work())
