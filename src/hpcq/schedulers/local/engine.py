@@ -143,11 +143,15 @@ class Engine:
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=_DRAIN_SECONDS)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + _DRAIN_SECONDS
+        # One may begin others.
+        while self._tasks and (left := give_up - loop.time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
+        late = tuple(self._tasks)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
         await self.runs.stop()
         await self.spool.close()
 
@@ -277,6 +281,8 @@ class Engine:
             loop.call_later(_PAUSE_SECONDS, self._watch, job, started)
 
     def _on_shepherd_ended(self, job: LocalJob, result: Result | None = None) -> None:
+        if self._is_stopped:
+            return  # the next start finds its end
         job.is_ending = True
         self._publish(job)
         self._spawn(self._finish(job, result))
