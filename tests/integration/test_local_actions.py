@@ -32,6 +32,11 @@ LIMIT_SECONDS = 3
 # Signals
 
 
+def no_room_for_signals(*_: object) -> NoReturn:
+    """Fail as `send` does where the kernel keeps no more signals of an account."""
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+
+
 async def test_signal_reaches_all_processes_of_a_job(site: LocalSite) -> None:
     waits = "while [ ! -e go ]; do sleep 0.02; done\n"
     site.script(f"trap 'echo > below' USR1\necho > ready\n{waits}", "below.sh")
@@ -267,13 +272,10 @@ async def test_suspension_that_cannot_be_recorded_is_refused(
 async def test_suspension_that_the_shepherd_cannot_be_told_is_withdrawn(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> NoReturn:
-        raise BlockingIOError(11, "Resource temporarily unavailable")
-
     native_id = await site.submit("echo > ready; sleep 600\n")
     await site.file("ready")
     with monkeypatch.context() as patch:
-        patch.setattr("hpcq.schedulers.local.runs.send", full)
+        patch.setattr("hpcq.schedulers.local.runs.send", no_room_for_signals)
         with pytest.raises(SchedulerUnavailable, match="cannot be reached now"):
             await site.backend.act(Action.SUSPEND, native_id)
     await site.restart()
@@ -536,13 +538,10 @@ async def test_cancel_while_a_start_is_put_back_ends_all_tasks(
 async def test_cancel_that_failed_leaves_no_trace(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> NoReturn:
-        raise BlockingIOError(11, "Resource temporarily unavailable")
-
     native_id = await site.submit("echo > ready; sleep 600\n")
     await site.file("ready")
     with monkeypatch.context() as patch:
-        patch.setattr("hpcq.schedulers.local.runs.send", full)
+        patch.setattr("hpcq.schedulers.local.runs.send", no_room_for_signals)
         with pytest.raises(SchedulerUnavailable, match="cannot be reached now"):
             await site.backend.cancel(native_id)
     assert (await site.seen(native_id)).native_state == "running"

@@ -41,7 +41,7 @@ _LITTLE_SPACE = 1 << 30
 
 
 class Verdict(StrEnum):
-    """What a finding means for the service."""
+    """The meaning of a finding for the service."""
 
     GOOD = "good"
     WARNING = "warning"
@@ -173,7 +173,7 @@ def _file_system(folder: Path) -> Iterator[Finding]:
         yield _warning(part, text, _("Make room: the service takes no job when the disk is full."))
     with tempfile.TemporaryFile(dir=folder if os.access(folder, os.W_OK) else None) as file:
         written = os.fstat(file.fileno()).st_mtime
-    yield from _clock(_("the file system of the state directory"), written)
+    yield from _clock(_("the file system of the state directory"), written - time.time())
 
 
 def _kind_of_file_system(folder: Path) -> str:
@@ -188,8 +188,8 @@ def _kind_of_file_system(folder: Path) -> str:
     return next(kinds[one] for one in (folder, *folder.parents) if one in kinds)
 
 
-def _clock(whose: str, moment: float) -> Iterator[Finding]:
-    apart = moment - time.time()
+def _clock(whose: str, apart: float) -> Iterator[Finding]:
+    """Yield a finding if a clock is too many seconds apart from this machine's."""
     if abs(apart) > _MOST_SECONDS_APART:
         text = _("The clock of {whose} is {apart} s apart from this machine's.")
         remedy = _("Have all machines take their time from one source (chronyd, ntpd).")
@@ -263,7 +263,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         return
     yield _good(part, _("The database answers."))
     if row is not None:
-        yield from _clock(_("the database"), float(row[0]))
+        yield from _clock(_("the database"), float(row[0]) - time.time())
 
 
 class _Recorder:
@@ -391,7 +391,7 @@ def run_job() -> Finding:
         text = _("The job {id} has failed.").format(id=job.id)
         return _problem(part, text, job.explanation)
     if job.submit_time is not None:
-        for late in _clock(_("the scheduler"), job.submit_time.timestamp() - began + time.time()):
+        for late in _clock(_("the scheduler"), job.submit_time.timestamp() - began):
             return late
     text = _("The job {id} has run within {seconds} s.")
     return _good(part, text.format(id=job.id, seconds=round(time.time() - began)))

@@ -31,7 +31,7 @@ class EventKind(StrEnum):
     STATE = "job.state"
     """Where it is, its ``status``, or what is said of its end, changed."""
     CHANGED = "job.changed"
-    """What was asked for it (`hpcq.domain.job_changes.CHANGEABLE`) was changed while it waited."""
+    """A request of it (`hpcq.domain.job_changes.CHANGEABLE`) was changed while it waited."""
     USAGE = "job.usage"
     """A sample of what it uses was taken."""
     DELETED = "job.deleted"

@@ -24,8 +24,9 @@ from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.publisher import JobPublisher
 from hpcq.services.listing.wire import request_name
 
-__all__ = ["JobUpdater"]
+__all__ = ["NO_ID_YET", "JobUpdater"]
 
+NO_ID_YET = "The scheduler has not given this job an id yet, so it cannot be told to change it."
 _GONE = "The scheduler does not have this job in its queue any more, so nothing can be changed."
 _ANY_JOB = JobSpec(name="job", working_directory="/", script_file="/")
 
@@ -123,9 +124,7 @@ class JobUpdater:
             WrongState: it is not queued any more, or a task of an array.
         """
         if record.native_id is None:
-            raise WrongState(
-                "The scheduler has not given this job an id yet, so it cannot be told to change it."
-            )
+            raise WrongState(NO_ID_YET)
         listing = await self.backend.details([record.native_id])
         for seen in listing.observations:
             if seen.native_id == record.native_id and identity.same_job(record, seen):

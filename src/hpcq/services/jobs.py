@@ -28,7 +28,7 @@ from hpcq.domain.submission import IdempotencyKey, is_set, task_of
 from hpcq.domain.validation import SizeLimits, check_content
 from hpcq.schedulers.base import Capabilities, SchedulerBackend, SubmissionPlan
 from hpcq.services.array_tasks import cancel_tasks, waiting_task
-from hpcq.services.job_updates import JobUpdater
+from hpcq.services.job_updates import NO_ID_YET, JobUpdater
 from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobEntry, JobTable
 from hpcq.services.listing.publisher import JobPublisher
@@ -47,7 +47,6 @@ from hpcq.storage.jobs import JobStore
 
 __all__ = ["JobService"]
 
-_NO_ID_YET = "The scheduler has not given this job an id yet, so it cannot be told to change it."
 _ALWAYS_EXPRESSED = frozenset(
     {"name", "working_directory", "script_file", "args", "slots", "outputs"}
 )
@@ -341,7 +340,7 @@ class JobService:
             problem = f"The job {job_id!r} is no array, so it has no tasks."
             raise InvalidSpec(problem, field="tasks")
         if array.native_id is None:
-            raise WrongState(_NO_ID_YET)
+            raise WrongState(NO_ID_YET)
         tasks = await self._tasks(array, array.native_id, numbers)
         still_open = {n: task for n, task in tasks.items() if not task.state.is_final}
         if still_open and not array.state.is_final:
@@ -448,7 +447,7 @@ class JobService:
             raise UnsupportedCapability(action.value, self.backend.name)
         check_state(action, record.state, is_array=record.is_array)
         if record.native_id is None:
-            raise WrongState(_NO_ID_YET)
+            raise WrongState(NO_ID_YET)
         try:
             run_as = await self._account_of(record)
             await self.backend.act(action, record.native_id, run_as, signal)

@@ -57,7 +57,7 @@ _NEXT_OF_JOB = (
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What all subscribers of one kind are owed.
+    """The messages that all subscribers of one kind are owed.
 
     Attributes:
         count: how many messages.
@@ -69,7 +69,7 @@ class Backlog:
 
 
 class DeliveryQueue:
-    """What the subscribers of one deployment are owed. Its methods raise `StoreUnavailable`.
+    """The messages that one deployment owes its subscribers. Its methods raise `StoreUnavailable`.
 
     Those that write raise `LeaseLost` when another replica sends the messages.
 
