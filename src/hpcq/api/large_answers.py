@@ -1,7 +1,7 @@
 """Large answers: sent in pieces, from bytes that all their readers share.
 
 A listing changes with every poll. Each reader that is slow keeps one version of it in memory, so
-their number, not that of the readers, is bounded.
+the memory of versions, not the number of readers, is bounded.
 """
 
 import asyncio
@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import structlog
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
+
+from hpcq.services.listing.job_table import Pieces
 
 __all__ = ["LargeAnswers"]
 
@@ -31,29 +33,29 @@ class LargeAnswers:
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._readers: dict[int, tuple[bytes, set[asyncio.Timeout]]] = {}
+        self._readers: dict[int, tuple[Pieces, set[asyncio.Timeout]]] = {}
 
-    def response(self, body: bytes, headers: Mapping[str, str]) -> Response:
+    def response(self, body: Pieces, headers: Mapping[str, str]) -> Response:
         """Return a body of JSON as an answer."""
-        kind = Response if len(body) <= _PIECE_BYTES else _PiecewiseResponse
-        answer = kind(body, media_type="application/json", headers=headers)
-        if isinstance(answer, _PiecewiseResponse):
-            answer.answers = self
-        return answer
+        size = sum(map(len, body))
+        if size <= _PIECE_BYTES:
+            return Response(b"".join(body), media_type="application/json", headers=headers)
+        return _PiecewiseResponse(self, body, {**headers, "Content-Length": str(size)})
 
-    async def send(self, body: bytes, send: Send) -> None:
+    async def send(self, body: Pieces, send: Send) -> None:
         """Send a body, unless its readers are cut off."""
         limit = asyncio.timeout(None)
-        view = memoryview(body)
         _, readers = entry = self._readers.setdefault(id(body), (body, set()))
         try:
             async with limit:
                 readers.add(limit)
                 self._cut_oldest()
-                for begin in range(0, len(body), _PIECE_BYTES):
-                    piece = view[begin : begin + _PIECE_BYTES]
-                    has_more = begin + _PIECE_BYTES < len(body)
-                    await send({"type": "http.response.body", "body": piece, "more_body": has_more})
+                for piece in body:
+                    view = memoryview(piece)
+                    for begin in range(0, len(piece), _PIECE_BYTES):
+                        part = view[begin : begin + _PIECE_BYTES]
+                        await send({"type": "http.response.body", "body": part, "more_body": True})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
             _log.warning("answer.cut", reason="its reader was slow, and memory was short")
         finally:
@@ -62,20 +64,23 @@ class LargeAnswers:
                 del self._readers[id(body)]
 
     def _cut_oldest(self) -> None:
-        held = sum(len(body) for body, _ in self._readers.values())
-        for key, (body, readers) in list(self._readers.items())[:-_NEVER_CUT]:
-            if held <= self._most_bytes:
+        for key, (_, readers) in list(self._readers.items())[:-_NEVER_CUT]:
+            # Versions share most of their pieces.
+            held = {id(piece): len(piece) for body, _ in self._readers.values() for piece in body}
+            if sum(held.values()) <= self._most_bytes:
                 break
-            held -= len(body)
             del self._readers[key]
             for reader in readers:
                 reader.reschedule(0)
 
 
 class _PiecewiseResponse(Response):
-    answers: LargeAnswers
+    def __init__(self, answers: LargeAnswers, body: Pieces, headers: Mapping[str, str]) -> None:
+        super().__init__(media_type="application/json", headers=headers)
+        self._answers = answers
+        self._pieces = body
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         start = {"status": self.status_code, "headers": self.raw_headers}
         await send({"type": "http.response.start", **start})
-        await self.answers.send(bytes(self.body), send)
+        await self._answers.send(self._pieces, send)

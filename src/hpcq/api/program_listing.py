@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from hpcq.domain.programs import Parameter, Program
-from hpcq.services.listing.job_table import pack
+from hpcq.services.listing.job_table import Pieces, pack
 from hpcq.services.programs.service import Catalogue
 
 __all__ = ["Listing", "ProgramListing", "as_array"]
@@ -30,8 +30,8 @@ class Listing:
     """
 
     objects: Sequence[bytes]
-    whole: bytes
-    packed: bytes
+    whole: Pieces
+    packed: Pieces
     incomplete: str | None
     version: str
 
@@ -59,7 +59,7 @@ class ProgramListing:
         objects = [msgspec.json.encode(_wire(one, self._cluster_id)) for one in catalogue.programs]
         incomplete = _header(catalogue.problems) if catalogue.problems else None
         whole = as_array(objects)
-        digest = hashlib.blake2b(whole, digest_size=12)
+        digest = hashlib.blake2b(whole[0], digest_size=12)
         digest.update((incomplete or "").encode())
         return Listing(
             objects=objects,
@@ -74,9 +74,9 @@ def _is_same(one: Catalogue, other: Catalogue) -> bool:
     return one.programs is other.programs and one.problems == other.problems
 
 
-def as_array(objects: Iterable[bytes]) -> bytes:
-    """Return the JSON array of JSON objects."""
-    return b"[" + b",".join(objects) + b"]"
+def as_array(objects: Iterable[bytes]) -> Pieces:
+    """Return the JSON array of JSON objects, in one piece."""
+    return (b"[" + b",".join(objects) + b"]",)
 
 
 def _wire(program: Program, cluster_id: str) -> dict[str, object]:

@@ -6,6 +6,7 @@ import pytest
 
 from hpcq.api.large_answers import LargeAnswers
 from hpcq.schedulers.testing.waiting import eventually
+from hpcq.services.listing.job_table import Pieces
 
 pytestmark = pytest.mark.anyio
 
@@ -15,7 +16,7 @@ MEBIBYTE = 2**20
 class Reader:
     """A client that takes pieces when it is let."""
 
-    def __init__(self, answers: LargeAnswers, body: bytes) -> None:
+    def __init__(self, answers: LargeAnswers, body: Pieces) -> None:
         self.received = b""
         self.pieces: list[int] = []
         self.is_complete = False
@@ -41,8 +42,8 @@ class Reader:
         self.is_complete = not message.get("more_body", False)
 
 
-def version(number: int, size: int = 4 * MEBIBYTE) -> bytes:
-    return bytes([number]) * size
+def version(number: int, size: int = 4 * MEBIBYTE) -> Pieces:
+    return (bytes([number]) * size,)
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ async def test_answer_arrives_whole_in_bounded_pieces(size: int) -> None:
     reader = Reader(LargeAnswers(MEBIBYTE), body)
     reader.read()
     await reader.task
-    assert (reader.received, reader.length, reader.is_complete) == (body, size, True)
+    assert (reader.received, reader.length, reader.is_complete) == (*body, size, True)
     assert max(reader.pieces) <= 2**20
 
 
@@ -67,7 +68,7 @@ async def test_readers_of_one_version_share_its_memory() -> None:
     for reader in readers:
         reader.read()
     await asyncio.gather(*(reader.task for reader in readers))
-    assert all(reader.received == body for reader in readers)
+    assert all((reader.received,) == body for reader in readers)
 
 
 async def test_readers_of_the_oldest_version_are_cut_off() -> None:
@@ -78,6 +79,17 @@ async def test_readers_of_the_oldest_version_are_cut_off() -> None:
         reader.read()
     await asyncio.gather(*(reader.task for reader in readers))
     assert [reader.is_complete for reader in readers] == [False] * 3 + [True] * 3
+
+
+async def test_pieces_that_versions_share_count_once() -> None:
+    answers, shared = LargeAnswers(12 * MEBIBYTE), version(0, 10 * MEBIBYTE)
+    readers = [Reader(answers, (*shared, bytes([number]))) for number in range(1, 9)]
+    await eventually(lambda: _true(all(hasattr(reader, "length") for reader in readers)))
+    for reader in readers:
+        reader.read()
+    await asyncio.gather(*(reader.task for reader in readers))
+    assert [reader.received[-1] for reader in readers] == list(range(1, 9))
+    assert all(reader.is_complete for reader in readers)
 
 
 async def test_two_newest_versions_have_place_whatever_they_take() -> None:

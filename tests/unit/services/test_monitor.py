@@ -591,7 +591,7 @@ async def test_text_that_is_no_utf8_stops_nothing(world: World) -> None:
     await world.tick(5)
     assert await world.store.by_uid(record.uid) == world.job(record.uid)
     freshness = world.table.freshness(world.clock(), timedelta(seconds=30))
-    body = await world.table.listing.json(freshness, usage=False, gzip=False)
+    body = b"".join(await world.table.listing.json(freshness, usage=False, gzip=False))
     assert foreign.encode() in body
     await world.restart()
     assert world.job(record.uid).seen is not None

@@ -115,8 +115,8 @@ async def test_a_listing_is_valid_json_packed_or_not(usage: bool) -> None:
     for number, record in enumerate(KINDS.values(), 1):
         native_id = None if record.native_id is None else NativeId(str(number))
         table.apply([record.changed(uid=JobUid.new(), native_id=native_id)], as_of=T0)
-    plain = await table.listing.json(FRESH, usage=usage, gzip=False)
-    packed = await table.listing.json(FRESH, usage=usage, gzip=True)
+    plain = b"".join(await table.listing.json(FRESH, usage=usage, gzip=False))
+    (packed,) = await table.listing.json(FRESH, usage=usage, gzip=True)
     assert gzip.decompress(packed) == plain
     jobs = [Job.model_validate(job) for job in json.loads(plain)]
     hidden = {"intent", "refused", "unclear", "removed"}
@@ -127,7 +127,7 @@ async def test_a_listing_is_valid_json_packed_or_not(usage: bool) -> None:
 
 @pytest.mark.anyio
 async def test_an_empty_queue_is_an_empty_list() -> None:
-    assert await JobTable(WIRE).listing.json(FRESH, usage=False, gzip=False) == b"[]"
+    assert await JobTable(WIRE).listing.json(FRESH, usage=False, gzip=False) == (b"[]",)
 
 
 def of(record: JobRecord, freshness: Freshness = FRESH) -> dict[str, object]:
@@ -291,7 +291,7 @@ async def test_the_listing_of_the_original_holds_active_jobs_only() -> None:
     for number, record in enumerate(KINDS.values(), 1):
         native_id = None if record.native_id is None else NativeId(str(number))
         table.apply([record.changed(uid=JobUid.new(), native_id=native_id)], as_of=T0)
-    jobs = json.loads(await table.listing.json(FRESH, usage=False, gzip=False))
+    jobs = json.loads(b"".join(await table.listing.json(FRESH, usage=False, gzip=False)))
     assert {job["status"] for job in jobs} == {
         "START_REQUESTED",
         "RUNNING",
@@ -332,3 +332,22 @@ def test_text_that_is_no_utf8_is_shown_as_far_as_it_is() -> None:
     job = of(KINDS["no UTF-8, and too large"])
     assert str(job["name"]).startswith("a\ufffd")
     assert job["reservedSlots"] == 10**30
+
+
+@pytest.mark.anyio
+async def test_listing_shares_json_of_large_jobs() -> None:
+    table = JobTable(WIRE)
+    spec = replace(SPEC, args=("x" * 100_000,))
+    large = [
+        submission.submitted(
+            submission.intent(JobUid.new(), spec, T0, by="test", is_promised=False), native_id, T0
+        )
+        for native_id in map(NativeId, "1234")
+    ]
+    table.apply(large[:3], as_of=T0)
+    before = await table.listing.json(FRESH, usage=False, gzip=False)
+    table.apply(large[3:], as_of=T0)
+    after = await table.listing.json(FRESH, usage=False, gzip=False)
+    assert [len(json.loads(b"".join(pieces))) for pieces in (before, after)] == [3, 4]
+    own = [piece for piece in after if not any(piece is other for other in before)]
+    assert 100_000 < sum(map(len, own)) < 110_000

@@ -206,8 +206,8 @@ async def list_jobs(
     else:
         body = await asyncio.to_thread(as_list, page.entries, freshness, usage=usage)
     if fields is not None:
-        body = await asyncio.to_thread(keep_fields, body, fields)
-    if len(body) >= SMALLEST_PACKED_BYTES and accepts_gzip(accept_encoding):
+        body = (await asyncio.to_thread(keep_fields, b"".join(body), fields),)
+    if sum(map(len, body)) >= SMALLEST_PACKED_BYTES and accepts_gzip(accept_encoding):
         if page is None and fields is None:
             body = await listing.json(freshness, usage=usage, gzip=True)
         else:

@@ -109,7 +109,7 @@ async def list_programs(
     body = listing.whole
     if not query.is_empty():
         body = as_array(listing.objects[place] for place in query.places(catalogue.programs))
-    if len(body) >= SMALLEST_PACKED_BYTES and accepts_gzip(accept_encoding):
+    if sum(map(len, body)) >= SMALLEST_PACKED_BYTES and accepts_gzip(accept_encoding):
         headers["Content-Encoding"] = "gzip"
         is_whole = body is listing.whole
         body = listing.packed if is_whole else await asyncio.to_thread(pack, body)
