@@ -13,7 +13,7 @@ from hpcq.schedulers.testing.service import Service
 # Streams do not end. What has the right shape may still be refused: a folder that is not there, a
 # key beside a dry run. A job that was deleted can still be read.
 CHOICE = (
-    *("--exclude-path-regex", "/events$"),
+    *("--exclude-path-regex", "/(events|jobs/changes)$"),
     *("--exclude-checks", "positive_data_acceptance,use_after_free"),
 )
 # `make fuzz` looks longer.

@@ -19,6 +19,7 @@ RULES: Mapping[str, Scope | None] = {
     "submitJob": Scope.JOBS_WRITE,
     "listJobs": Scope.JOBS_READ,
     "summarizeJobs": Scope.JOBS_READ,
+    "followListing": Scope.JOBS_READ,
     "getJob": Scope.JOBS_READ,
     "getJobUsage": Scope.JOBS_READ,
     "getJobOutput": Scope.JOBS_READ,

@@ -29,7 +29,16 @@ from hpcq.api.middleware import (
 from hpcq.api.program_listing import ProgramListing
 from hpcq.api.rate_limit import RateLimit
 from hpcq.api.requests import BodyPace, refuse_repeated
-from hpcq.api.routers import cluster, events, health, job_actions, jobs, output, webhooks
+from hpcq.api.routers import (
+    cluster,
+    events,
+    health,
+    job_actions,
+    jobs,
+    listing_changes,
+    output,
+    webhooks,
+)
 from hpcq.api.routers import metrics as metrics_routes
 from hpcq.api.routers import programs as program_routes
 from hpcq.api.schemas import LimitsOut
@@ -102,6 +111,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.body_pace = BodyPace()
     metrics = app.state.metrics = Metrics(settings.scheduler)
     modules = (
+        listing_changes,
         jobs,
         job_actions,
         output,

@@ -32,6 +32,7 @@ EXPECTED: Mapping[str, tuple[Mapping[Role, bool], Scope | None]] = {
     "submitJob": (CHANGE, Scope.JOBS_WRITE),
     "listJobs": (READ, Scope.JOBS_READ),
     "summarizeJobs": (READ, Scope.JOBS_READ),
+    "followListing": (READ, Scope.JOBS_READ),
     "getCluster": (READ, Scope.JOBS_READ),
     "listQueues": (READ, Scope.JOBS_READ),
     "getQueueUsage": (READ, Scope.JOBS_READ),
@@ -80,7 +81,7 @@ class Site:
 
     async def ask(self, method: str, path: str, who: str | None, **more: Any) -> httpx.Response:
         headers = {} if who is None else {"Authorization": f"Bearer {self.tokens[who]}"}
-        if path.endswith("/events"):
+        if path.endswith(("/events", "/jobs/changes")):
             # A stream of events has no end, but a head.
             answer = await self.app.client.head(path, headers=headers)
             if answer.is_success:

@@ -12,6 +12,7 @@ from tests.unit.services.kit import CLUSTER, T0, WIRE
 from hpcq.domain import job_merge, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
+from hpcq.services.listing import job_table
 from hpcq.services.listing.job_table import Freshness, JobTable
 
 SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
@@ -198,3 +199,30 @@ def test_open_jobs_are_counted_as_they_change(steps: list[tuple[bool, JobRecord]
     for user in ("ana", "bob"):
         theirs = [r for r in left if r.submitted_by == user and r.parent_uid is None]
         assert table.open_jobs_of(user) == len(theirs)
+
+
+def test_changed_since_names_each_job_once() -> None:
+    table = JobTable(WIRE)
+    table.apply([foreign("1"), foreign("2")])
+    before, one = table.version, table.by_native[NativeId("1")]
+    assert table.changed_since(before) == ()
+    table.apply([table.entries[one].record, foreign("3")], gone=[one])
+    assert set(table.changed_since(before) or ()) == {one, table.by_native[NativeId("3")]}
+
+
+@pytest.mark.parametrize("version", ["", "-", "x-1", "{epoch}-99", "{epoch}--1", "{epoch}-x"])
+def test_changed_since_unknown_version(version: str) -> None:
+    table = JobTable(WIRE)
+    table.apply([foreign()])
+    epoch = table.version.partition("-")[0]
+    assert table.changed_since(version.format(epoch=epoch)) is None
+
+
+def test_changed_since_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_table, "_CHANGES_KEPT", 3)
+    table = JobTable(WIRE)
+    before = table.version
+    table.apply([foreign(str(number)) for number in range(3)])
+    assert len(table.changed_since(before) or ()) == 3
+    table.apply([foreign("4")])
+    assert table.changed_since(before) is None

@@ -40,6 +40,11 @@ class EventFeed:
         self._has_news = asyncio.Event()
         self._is_closed = False
 
+    @property
+    def is_closed(self) -> bool:
+        """True when all streams end, for the service stops."""
+        return self._is_closed
+
     def close(self) -> None:
         """End all streams at once: the service stops."""
         self._is_closed = True

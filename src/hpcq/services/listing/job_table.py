@@ -8,11 +8,12 @@ import asyncio
 import hashlib
 import secrets
 import zlib
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import islice
 from operator import attrgetter
 
 from hpcq.domain import identity, job_changes
@@ -47,6 +48,7 @@ _GZIP_CONTAINER = 16 + zlib.MAX_WBITS
 # The JSON of a smaller job is copied faster than it is sent by itself.
 _SHARED_BYTES = 32 * 1024
 _RECENTLY_LEFT_AT_MOST = 10_000
+_CHANGES_KEPT = 20_000
 _USERS_REMEMBERED = 10_000
 # Sorted within 0.1 ms, which is what a thread costs.
 _SORTED_AT_ONCE = 200
@@ -283,6 +285,7 @@ class JobTable(JobIndex):
         self._wire = wire
         self._epoch = secrets.token_hex(4)
         self._changes = 0
+        self._changed_lately: deque[JobUid] = deque(maxlen=_CHANGES_KEPT)
         self._complete_since: datetime | None = None
         self._recently_left: OrderedDict[NativeId, JobRecord] = OrderedDict()
         self._listing: JobListing | None = None
@@ -326,6 +329,23 @@ class JobTable(JobIndex):
             self._listing_of.clear()
         self._listing_of[user] = listing
         return listing
+
+    def changed_since(self, version: str) -> Sequence[JobUid] | None:
+        """Return the jobs that changed, came or left since the table had a version.
+
+        Args:
+            version: an earlier `version`.
+
+        Returns:
+            Each of them once; None when that is not known any more.
+        """
+        epoch, _, number = version.partition("-")
+        if epoch != self._epoch or not number.isdecimal():
+            return None
+        missed = self._changes - int(number)
+        if not 0 <= missed <= len(self._changed_lately):
+            return None
+        return tuple(dict.fromkeys(islice(reversed(self._changed_lately), missed)))
 
     def open_jobs_of(self, user: str) -> int:
         """Return how many jobs a user submitted here that are not over; an array is one."""
@@ -408,7 +428,9 @@ class JobTable(JobIndex):
 
     def _count_change(self, before: JobRecord | None, after: JobRecord | None) -> None:
         """Count a change for all, and for the user or the two users whose job it is."""
-        self._changes += 1
+        changed = before or after
+        assert changed is not None  # noqa: S101
+        self._note_changed(changed.uid)
         self._arrays.note(before, after, self.entries)
         self._count_open(before, -1)
         self._count_open(after, 1)
@@ -424,6 +446,10 @@ class JobTable(JobIndex):
             self._uids_of.setdefault(now, set()).add(after.uid)
             self._note_change(now)
 
+    def _note_changed(self, uid: JobUid) -> None:
+        self._changes += 1
+        self._changed_lately.append(uid)
+
     def _count_tasks(self) -> None:
         """Show how many tasks in each state the arrays have that changed, or tasks of which did."""
         for name in self._arrays.pop_changed():
@@ -433,7 +459,7 @@ class JobTable(JobIndex):
             record = entry.record
             tasks = count_tasks(record, self._arrays.counts(name))
             if tasks != entry.tasks:
-                self._changes += 1
+                self._note_changed(record.uid)
                 if record.belongs_to is not None:
                     self._note_change(record.belongs_to)
                 self.entries[record.uid] = JobEntry(record, self._wire, self.version, tasks)
