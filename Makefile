@@ -8,12 +8,12 @@ READY_TO_RUN := $(VENV)/.ready-to-run
 READY_TO_DEVELOP := $(VENV)/.ready-to-develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test chaos vandals fuzz sbom lint format docs lock bench clean clean-clusters
+.PHONY: help setup demo check test chaos vandals fuzz sbom lint format docs site lock bench clean clean-clusters
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY_TO_DEVELOP) ## Install everything in .venv
+setup: $(READY_TO_DEVELOP) site ## Install everything in .venv, and build the documentation
 	@echo "Everything is in $(VENV)."
 
 demo: $(READY_TO_RUN) ## Run a sample study from submission to end (PORT=… to choose the port)
@@ -50,6 +50,9 @@ format: $(READY_TO_DEVELOP) ## Put the code into its form
 docs: $(READY_TO_DEVELOP) ## Write the generated pages of docs/ anew
 	@$(BIN)/python docs/generate.py
 
+site: $(READY_TO_DEVELOP) ## Build the documentation that the service shows at /help
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 lock: $(READY_TO_DEVELOP) ## Write requirements*.txt anew, with the newest versions
 	@scripts/lock.sh
 
@@ -63,7 +66,7 @@ clean-clusters: ## Stop the schedulers and the PostgreSQL that `make test` left 
 	@scripts/clusters.sh down
 
 clean: clean-clusters ## Stop them and remove everything that was made here, .venv too
-	@rm -rf $(VENV) .demo .fuzz build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+	@rm -rf $(VENV) src/hpcq/help .demo .fuzz build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
 	    .import_linter_cache
 	@find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -295,7 +295,7 @@ def failures_page() -> str:
 
 def _tests_of(failure: Failure) -> str:
     names = (name.removeprefix("test_").replace("_", " ") for name in failure.tests)
-    return f"\n{failure.number}. {failure.what}\n" + "".join(f"   - {name}\n" for name in names)
+    return f"\n{failure.number}. {failure.what}\n" + "".join(f"    - {name}\n" for name in names)
 
 
 PAGES: Mapping[Path, Callable[[], str]] = {

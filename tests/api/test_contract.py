@@ -192,7 +192,7 @@ def test_head_and_get_are_of_one_mind(client: httpx.Client, finished: Json, path
 
 
 @pytest.mark.parametrize("root", ["", ROOT_PATH, f"/{ROOT_PATH}", f"{ROOT_PATH}/"])
-@pytest.mark.parametrize("path", ["/jobs", "//jobs/", "/jobs/"])
+@pytest.mark.parametrize("path", ["/jobs", "//jobs/", "/jobs/", "/docs-assets/swagger-ui.css"])
 def test_slashes_too_many_lead_to_the_same_route(
     local: Service, finished: Json, root: str, path: str
 ) -> None:

@@ -12,7 +12,16 @@ from fastapi.routing import APIRoute
 from hpcq.auth.settings import AuthSettings
 from hpcq.domain.principals import Scope
 
-__all__ = ["OPEN", "RULES", "UNCOUNTED", "AccessRules", "Names", "Target", "is_foreign_site"]
+__all__ = [
+    "OPEN",
+    "OPEN_FOLDERS",
+    "RULES",
+    "UNCOUNTED",
+    "AccessRules",
+    "Names",
+    "Target",
+    "is_foreign_site",
+]
 
 RULES: Mapping[str, Scope | None] = {
     "healthReady": None,
@@ -49,9 +58,12 @@ RULES: Mapping[str, Scope | None] = {
 }
 """The scope that each route asks for, by its operation id; None where any principal will do.
 
-`OPEN` alone asks for no principal. A route without a rule keeps the service from starting.
+`OPEN` and `OPEN_FOLDERS` alone ask for no principal. A route without a rule keeps the service from
+starting.
 """
 OPEN = "healthLive"
+OPEN_FOLDERS = ("/help",)
+"""The folders of files that hold no data of the site."""
 UNCOUNTED = frozenset({"healthReady"})
 """The routes whose requests do not count for ``MAX_REQUESTS_PER_SECOND``."""
 
@@ -65,15 +77,12 @@ class Target:
     Attributes:
         operation: its operation id; None for what is documented nowhere, and for nothing at all.
         job_id: the job that the path names.
+        is_open: true when nobody is asked who they are.
     """
 
     operation: str | None = None
     job_id: str | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """True when nobody is asked who they are."""
-        return self.operation == OPEN
+    is_open: bool = False
 
     @property
     def scope(self) -> Scope | None:
@@ -105,8 +114,10 @@ class AccessRules:
         for route in self._routes:
             found = route.path_regex.match(path)
             if found is not None and method in (route.methods or ()):
-                return Target(route.operation_id, found.groupdict().get("jobId"))
-        return Target()
+                operation = route.operation_id
+                return Target(operation, found.groupdict().get("jobId"), operation == OPEN)
+        folder = f"/{path.split('/', 2)[1]}"
+        return Target(is_open=method == "GET" and folder in OPEN_FOLDERS)
 
 
 class Names:

@@ -17,6 +17,7 @@ from hpcq.api.access import AccessRules, Names
 from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
 from hpcq.api.guard import Guard
+from hpcq.api.help import add_help
 from hpcq.api.large_answers import LargeAnswers
 from hpcq.api.metrics import Metrics
 from hpcq.api.middleware import (
@@ -126,6 +127,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in routers:
         app.include_router(router)
     add_docs(app)
+    add_help(app)
     routes = [route for router in routers for route in router.routes]
     documented = [route for route in routes if isinstance(route, APIRoute)]
     problems.add_handlers(app, documented)

@@ -11,13 +11,13 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from hpcq.api.access import OPEN, RULES
 from hpcq.api.problems import MEDIA_TYPE, responses
 
-__all__ = ["DocumentedApp", "add_docs"]
+__all__ = ["DocumentedApp", "add_docs", "own_scripts_only"]
 
 _ASSETS = "/docs-assets"
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.S)
@@ -104,7 +104,12 @@ def _describe_access(schema: dict[str, Any], operations: list[dict[str, Any]]) -
 
 def add_docs(app: FastAPI) -> None:
     """Serve the page and its assets, which the package ``fastapi_swagger`` ships."""
-    app.mount(_ASSETS, StaticFiles(packages=[("fastapi_swagger", "resources")]), name="docs-assets")
+    files = StaticFiles(packages=[("fastapi_swagger", "resources")])
+
+    # A mount would not find its files where a proxy has taken the root path away.
+    @app.get(f"{_ASSETS}/{{path:path}}", include_in_schema=False)
+    async def asset(path: str, request: Request) -> Response:
+        return await files.get_response(path, request.scope)
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
@@ -116,13 +121,18 @@ def add_docs(app: FastAPI) -> None:
             swagger_css_url=f"{root}{_ASSETS}/swagger-ui.css",
             swagger_favicon_url=f"{root}{_ASSETS}/favicon-32x32.png",
         )
-        scripts = _INLINE_SCRIPT.findall(bytes(page.body))
-        hashes = " ".join(f"'sha256-{b64encode(sha256(s).digest()).decode()}'" for s in scripts)
-        page.headers["Content-Security-Policy"] = (
-            f"default-src 'none'; script-src 'self' {hashes}; style-src 'self' 'unsafe-inline'; "
-            "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
-        )
+        page.headers["Content-Security-Policy"] = own_scripts_only(bytes(page.body))
         return page
+
+
+def own_scripts_only(page: bytes) -> str:
+    """Return the Content-Security-Policy for a page: its scripts and this service's, no others."""
+    scripts = _INLINE_SCRIPT.findall(page)
+    hashes = " ".join(f"'sha256-{b64encode(sha256(s).digest()).decode()}'" for s in scripts)
+    return (
+        f"default-src 'none'; script-src 'self' {hashes}; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+    )
 
 
 def _as_original(schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,69 @@
+"""Hooks of the documentation's site: pages from outside of ``docs``, and links that leave it."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from posixpath import normpath, relpath
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+__all__ = ["PAGES", "on_files", "on_page_markdown", "on_page_read_source"]
+
+_ROOT = Path(__file__).parents[1]
+
+PAGES: Mapping[str, str] = {
+    "readme.md": "README.md",
+    "readme.pt.md": "README.pt-BR.md",
+    "changelog.md": "CHANGELOG.md",
+    "reporting.md": "SECURITY.md",
+}
+"""The pages of the site from the root of the repository, by their names in the site."""
+
+_FENCED = re.compile(r"^(```.*?^```)$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[(?P<text>[^]]+)\]\((?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)")
+# The site has a switch for it.
+_OTHER_LANGUAGE = re.compile(r" \[[^]]+\]\(README[^)]*\.md\)\.$", re.MULTILINE)
+_ENGLISH_ONLY = '!!! note "Esta página existe só em inglês."\n\n'
+
+
+@event_priority(100)
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages from the root, before all are sorted by language."""
+    for name in PAGES:
+        files.append(File(name, config.docs_dir, config.site_dir, config.use_directory_urls))
+    return files
+
+
+def on_page_read_source(page: Page, config: MkDocsConfig) -> str | None:
+    """Return the text of a page from the root; None for others, which MkDocs reads."""
+    source = PAGES.get(page.file.src_uri)
+    return None if source is None else (_ROOT / source).read_text(encoding="utf-8")
+
+
+@event_priority(100)
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Return a page with links that lead somewhere in the site, marked if it is not translated.
+
+    A link to a file that is no page, a test or an example, becomes its text.
+    """
+    uri = page.file.src_uri
+    source = PAGES.get(uri)
+    folder = PurePosixPath(f"docs/{uri}" if source is None else source).parent
+    pages = {path: name for name, path in PAGES.items()}
+
+    def to_page(link: re.Match[str]) -> str:
+        target = normpath(folder / link["path"])
+        name = pages.get(target) or target.removeprefix("docs/")
+        if name == target:
+            return link["text"]
+        return f"[{link['text']}]({relpath(name, PurePosixPath(uri).parent)}{link['anchor'] or ''})"
+
+    if source is not None:
+        markdown = _OTHER_LANGUAGE.sub("", markdown)
+    parts = _FENCED.split(markdown)
+    parts[::2] = (_LINK.sub(to_page, part) for part in parts[::2])
+    is_translated = page.file.locale == page.file.locale_alternate_of
+    return ("" if is_translated else _ENGLISH_ONLY) + "".join(parts)
