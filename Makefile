@@ -8,15 +8,17 @@ READY_TO_RUN := $(VENV)/.ready-to-run
 READY_TO_DEVELOP := $(VENV)/.ready-to-develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test chaos vandals fuzz sbom lint format docs site lock bench clean clean-clusters
+.PHONY: help setup demo check test chaos vandals fuzz sbom lint format docs site page lock bench clean clean-clusters
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY_TO_DEVELOP) site ## Install everything in .venv, and build the documentation
+setup: $(READY_TO_DEVELOP) site page ## Install everything in .venv, and build the page and its help
 	@echo "Everything is in $(VENV)."
 
-demo: $(READY_TO_RUN) ## Run a sample study from submission to end (PORT=… to choose the port)
+# The study runs without the page, too: where npm's packages cannot be had, for example.
+demo: $(READY_TO_RUN) ## Run a sample study, and show the page (PORT=… to choose the port)
+	@scripts/build_page.sh || echo "The page could not be built; the demonstration goes on without it."
 	@$(BIN)/python examples/demo.py
 
 check: $(READY_TO_DEVELOP) ## Check quickly: style, types, the units, and LOCAL
@@ -40,18 +42,22 @@ sbom: $(READY_TO_DEVELOP) ## Write the bill of materials, dist/sbom.cdx.json (Cy
 	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application \
 	    --output-reproducible --output-file dist/sbom.cdx.json requirements.txt
 
-lint: $(READY_TO_DEVELOP) ## Check style, types and imports
+lint: $(READY_TO_DEVELOP) page ## Check style, types and imports
 	@scripts/lint.sh
 
-format: $(READY_TO_DEVELOP) ## Put the code into its form
+format: $(READY_TO_DEVELOP) page ## Put the code into its form
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
+	@scripts/npm.sh run --silent format
 
 docs: $(READY_TO_DEVELOP) ## Write the generated pages of docs/ anew
 	@$(BIN)/python docs/generate.py
 
 site: $(READY_TO_DEVELOP) ## Build the documentation that the service shows at /help
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+page: $(READY_TO_RUN) ## Build the page of the service from web/ (with the machine's Node, or its own)
+	@scripts/build_page.sh
 
 lock: $(READY_TO_DEVELOP) ## Write requirements*.txt anew, with the newest versions
 	@scripts/lock.sh
@@ -66,7 +72,7 @@ clean-clusters: ## Stop the schedulers and the PostgreSQL that `make test` left 
 	@scripts/clusters.sh down
 
 clean: clean-clusters ## Stop them and remove everything that was made here, .venv too
-	@rm -rf $(VENV) src/hpcq/help .demo .fuzz build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+	@rm -rf $(VENV) src/hpcq/help src/hpcq/page web/node_modules .demo .fuzz build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
 	    .import_linter_cache
 	@find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,7 +1,8 @@
 """A job from submission to end, over HTTP: ``make demo``.
 
 Starts the service on its embedded scheduler, submits the sample study beside this file, follows
-it, prints the finished job and stops the service again. ``PORT`` chooses the port.
+it, prints the finished job and the address of its page, and stops the service again: on a terminal
+when you press Ctrl-C. ``PORT`` chooses the port.
 
 A client needs nothing but HTTP and JSON; this one uses the standard library for both. The
 display is rich's.
@@ -19,6 +20,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -81,8 +83,10 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="hpcq-demo-") as folder:
             check_free(port)
             with running_service(Path(folder), port) as client:
-                console.print(f"The service runs on {client.url}, its API page is /docs.")
-                show(console, run_study(client, console))
+                console.print(f"The service runs on {client.url}.")
+                job = run_study(client, console)
+                show(console, job)
+                show_page(console, f"{client.url}/#/jobs/{job['uid']}")
         return 0
     except DemoError as error:
         print(error, file=sys.stderr)
@@ -266,11 +270,23 @@ def show(console: Console, job: Job) -> None:
         raise DemoError(f"The study has failed: {job['failureKind']} ({job['stateReason']}).")
     files = " ".join(sorted(path.name for path in STUDY_DIRECTORY.iterdir()))
     console.print(f"\nThe study left {files}\nin {STUDY_DIRECTORY}.", soft_wrap=True)
+
+
+def show_page(console: Console, page: str) -> None:
+    """Show the job in the page: on a desktop in the browser, until Ctrl-C on a terminal."""
     console.print(
         "\nTo start the service for real, put your settings into .env (docs/quickstart.md) and run"
         f"\n  cd {ROOT} && .venv/bin/python main.py",
         soft_wrap=True,
     )
+    console.print(f"\nThe page of the job: {page}", soft_wrap=True)
+    if not sys.stdin.isatty() or not console.is_terminal:
+        return
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(page)
+    console.print("The service goes on until you press Ctrl-C.")
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.pause()
 
 
 if __name__ == "__main__":

@@ -16,4 +16,6 @@ check ruff format --check --quiet .
 check python scripts/sync_client.py --check
 check mypy --no-error-summary
 check lint-imports --no-logo
+echo "npm run check"
+scripts/npm.sh run --silent check || failed=1
 exit $failed

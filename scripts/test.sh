@@ -27,6 +27,9 @@ if [ $# -eq 0 ]; then
     # Nothing else needs OAR, and its daemons would take time from the other tests.
     .venv/bin/python tests/clusters/oar.py down </dev/null >/dev/null 2>&1 || true
 fi
+scripts/build_page.sh
+echo "Running the tests of the page's parts"
+scripts/npm.sh run --silent test </dev/null || status=1
 echo "Running the tests"
 # Many tests wait, so more of them than there are cores. conftest.py says which begin first.
 # A test that ends its process ends the run: pytest-xdist 3.8 would wait for ever

@@ -62,8 +62,8 @@ RULES: Mapping[str, Scope | None] = {
 starting.
 """
 OPEN = "healthLive"
-OPEN_FOLDERS = ("/help",)
-"""The folders of files that hold no data of the site."""
+OPEN_FOLDERS = ("/", "/assets", "/help")
+"""The folders of files that hold no data of the site: the page itself, and the documentation."""
 UNCOUNTED = frozenset({"healthReady"})
 """The routes whose requests do not count for ``MAX_REQUESTS_PER_SECOND``."""
 

@@ -27,6 +27,7 @@ from hpcq.api.middleware import (
     NormalizePath,
     PlainStartFailure,
 )
+from hpcq.api.page import add_page
 from hpcq.api.program_listing import ProgramListing
 from hpcq.api.rate_limit import RateLimit
 from hpcq.api.requests import BodyPace, refuse_repeated
@@ -128,6 +129,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     add_docs(app)
     add_help(app)
+    add_page(app)
     routes = [route for router in routers for route in router.routes]
     documented = [route for route in routes if isinstance(route, APIRoute)]
     problems.add_handlers(app, documented)

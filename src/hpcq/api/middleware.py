@@ -45,6 +45,8 @@ class NormalizePath:
             path, root = _with_one_slash(scope["path"]), self._root_path
             if path.startswith(f"{root}/"):
                 path = root + _with_one_slash(path.removeprefix(root))
+            elif path == root:
+                path = f"{root}/"
             scope = {**scope, "path": path, "root_path": root}
         await self._app(scope, receive, send)
 

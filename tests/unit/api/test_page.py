@@ -1,0 +1,92 @@
+"""The page and what it is made of: open to everybody, packed, and never stale."""
+
+import gzip
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.unit.api.conftest import App, running
+
+from hpcq.api import page
+from hpcq.domain.principals import Method
+
+pytestmark = pytest.mark.anyio
+
+SCRIPT = b"document.title = 'Jobs'"
+
+
+@pytest.fixture
+async def closed(
+    plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[App]:
+    """A service that asks everybody for a token."""
+    monkeypatch.setattr(page, "_PAGE", tmp_path / "page")
+    async with running(tmp_path, auth=(Method.TOKEN,), root_path="/queue") as app:
+        yield app
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> None:
+    assets = tmp_path / "page" / "assets"
+    assets.mkdir(parents=True)
+    (tmp_path / "page" / "index.html").write_text("<title>Jobs</title>")
+    (assets / "index-1.js").write_bytes(SCRIPT)
+    (assets / "index-1.js.gz").write_bytes(gzip.compress(SCRIPT))
+    (tmp_path / "secret").write_text("secret")
+
+
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize("path", ["/", "/queue/", "/queue"])
+async def test_page_without_a_token(closed: App, path: str) -> None:
+    answer = await closed.client.get(path, follow_redirects=True)
+    assert (answer.status_code, answer.text) == (200, "<title>Jobs</title>")
+    # Its addresses are relative.
+    assert answer.url.path.endswith("/")
+    assert answer.headers["cache-control"] == "no-cache"
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self';")
+    assert "unsafe" not in policy
+
+
+@pytest.mark.usefixtures("built")
+async def test_unchanged_page_is_not_sent_again(closed: App) -> None:
+    tag = (await closed.client.get("/")).headers["etag"]
+    assert (await closed.client.get("/", headers={"If-None-Match": tag})).status_code == 304
+
+
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize(
+    ("accepted", "coding"), [("gzip, br", "gzip"), ("br", None), ("identity", None)]
+)
+async def test_asset_is_packed_where_accepted(
+    closed: App, accepted: str, coding: str | None
+) -> None:
+    answer = await closed.client.get(
+        "/queue/assets/index-1.js", headers={"Accept-Encoding": accepted}
+    )
+    assert (answer.status_code, answer.content) == (200, SCRIPT)
+    assert answer.headers.get("content-encoding") == coding
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert "immutable" in answer.headers["cache-control"]
+
+
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize(
+    "name", ["none.js", "../index.html", "..%2Fsecret", "%2e%2e/%2e%2e/secret"]
+)
+async def test_nothing_but_assets(closed: App, name: str) -> None:
+    answer = await closed.client.get(f"/assets/{name}")
+    assert answer.status_code in (401, 404)
+    assert "secret" not in answer.text.replace(name, "")
+
+
+async def test_page_that_is_not_built(closed: App) -> None:
+    answer = await closed.client.get("/")
+    assert answer.status_code == 404
+    assert "make page" in answer.json()["detail"]
+
+
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PUT"])
+async def test_page_takes_no_changes(closed: App, method: str) -> None:
+    assert (await closed.client.request(method, "/")).status_code == 401

@@ -1,0 +1,121 @@
+import { describe, expect, test } from "vitest";
+import type { Program, ResourceUsage } from "./api";
+import { duration } from "./duration";
+import { shownLine } from "./lines";
+import { ratesOf } from "./rates";
+import { EMPTY, requestOf } from "./request";
+
+describe("shownLine", () => {
+  test.each([
+    ["plain", "plain"],
+    ["\u001b[31mred\u001b[0m", "red"],
+    ["10 %\r20 %\r30 %", "30 %"],
+    ["dos\r", "dos"],
+    ["\u001b]0;title\u0007text", "text"],
+    ["\u001b[2K\u001b[1Gdone", "done"],
+  ])("%j", (line, shown) => expect(shownLine(line)).toBe(shown));
+});
+
+function sample(
+  second: number,
+  cpu: number,
+  memory: number,
+  unknown: string[] = [],
+): ResourceUsage {
+  return {
+    cpuSeconds: cpu,
+    memoryCpuSeconds: 0,
+    instantTotalMemory: memory,
+    maxTotalMemory: memory,
+    processIO: 0,
+    processIOWaiting: 0,
+    timeInstant: new Date(second * 1000).toISOString(),
+    unknown,
+  };
+}
+
+describe("ratesOf", () => {
+  test("differences of sums", () => {
+    const { seconds, cpu, memory } = ratesOf([
+      sample(10, 0, 1),
+      sample(12, 4, 2),
+      sample(16, 6, 2),
+    ]);
+    expect(seconds).toEqual([10, 12, 16]);
+    expect(cpu).toEqual([null, 2, 0.5]);
+    expect(memory).toEqual([1, 2, 2]);
+  });
+  test("unknown figures are gaps, not zeros", () => {
+    const { cpu, io } = ratesOf([sample(1, 0, 1), sample(2, 1, 1, ["cpuSeconds", "processIO"])]);
+    expect(cpu).toEqual([null, null]);
+    expect(io).toEqual([null, null]);
+  });
+  test("a sum that falls is a new run", () => {
+    expect(ratesOf([sample(1, 9, 1), sample(2, 1, 1)]).cpu).toEqual([null, 0]);
+  });
+});
+
+describe("requestOf", () => {
+  const program = {
+    programId: "NW0",
+    name: "NEWAVE",
+    version: "v28",
+    parameters: [],
+  } as unknown as Program;
+  test("a program with what was given", () => {
+    const form = {
+      ...EMPTY,
+      workingDirectory: "/s",
+      slots: "16",
+      parameters: { N_PROC: "16", X: "" },
+    };
+    expect(requestOf(form, program)).toEqual({
+      workingDirectory: "/s",
+      reservedSlots: 16,
+      programId: "NW0",
+      programArgs: { N_PROC: "16" },
+    });
+  });
+  test("a script with limits", () => {
+    const form = {
+      ...EMPTY,
+      kind: "script" as const,
+      workingDirectory: "/s",
+      scriptFile: "/s/run.sh",
+      args: "a b\nc",
+      hours: "1.5",
+      memory: "2",
+      hold: true,
+    };
+    expect(requestOf(form, undefined)).toEqual({
+      workingDirectory: "/s",
+      reservedSlots: 1,
+      scriptFile: "/s/run.sh",
+      args: ["a b", "c"],
+      wallTimeLimit: 5400,
+      memoryLimit: 2,
+      hold: true,
+    });
+  });
+  test("the text of a script in the place of a file", () => {
+    const form = {
+      ...EMPTY,
+      kind: "script" as const,
+      workingDirectory: "/s",
+      script: "#!/bin/sh\n",
+    };
+    expect(requestOf(form, undefined)).toEqual({
+      workingDirectory: "/s",
+      reservedSlots: 1,
+      script: "#!/bin/sh\n",
+    });
+  });
+});
+
+test.each([
+  [0, "0:00"],
+  [65.9, "1:05"],
+  [3909, "1:05:09"],
+  [90061, "1 d 01:01:01"],
+  [-5, "0:00"],
+])("duration of %d s", (seconds, text) => expect(duration(seconds)).toBe(text));

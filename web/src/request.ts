@@ -1,0 +1,79 @@
+/** The form of a submission, and the request that it makes. */
+
+import type { Job, Program } from "./api";
+
+const HOUR = 3600;
+
+/** What stands in the fields of the form. */
+export interface Form {
+  kind: "program" | "script";
+  program: string;
+  version: string;
+  parameters: Record<string, string>;
+  name: string;
+  workingDirectory: string;
+  slots: string;
+  queue: string;
+  scriptFile: string;
+  script: string;
+  args: string;
+  hours: string;
+  memory: string;
+  hold: boolean;
+}
+
+export const EMPTY: Form = {
+  kind: "program",
+  program: "",
+  version: "",
+  parameters: {},
+  name: "",
+  workingDirectory: "",
+  slots: "1",
+  queue: "",
+  scriptFile: "",
+  script: "",
+  args: "",
+  hours: "",
+  memory: "",
+  hold: false,
+};
+
+/** Returns what a job asked for, to ask for it once more. */
+export function formOf(job: Job): Form {
+  return {
+    ...EMPTY,
+    kind: "script",
+    name: job.name ?? "",
+    workingDirectory: job.workingDirectory ?? "",
+    slots: String(job.reservedSlots ?? 1),
+    queue: job.queue ?? "",
+    scriptFile: job.scriptFile ?? "",
+    args: job.args?.join("\n") ?? "",
+    hours: job.wallTimeLimit ? String(job.wallTimeLimit / HOUR) : "",
+    memory: job.memoryLimit ? String(job.memoryLimit) : "",
+  };
+}
+
+/** Returns the body of `POST /jobs`. */
+export function requestOf(form: Form, program: Program | undefined): Record<string, unknown> {
+  const request: Record<string, unknown> = {
+    workingDirectory: form.workingDirectory,
+    reservedSlots: Number(form.slots),
+  };
+  if (form.kind === "program" && program) {
+    request.programId = program.programId;
+    const given = Object.entries(form.parameters).filter(([, value]) => value !== "");
+    if (given.length) request.programArgs = Object.fromEntries(given);
+  } else {
+    if (form.script) request.script = form.script;
+    else request.scriptFile = form.scriptFile;
+    if (form.args) request.args = form.args.split("\n");
+  }
+  if (form.name) request.name = form.name;
+  if (form.queue) request.queue = form.queue;
+  if (form.hours) request.wallTimeLimit = Math.round(Number(form.hours) * HOUR);
+  if (form.memory) request.memoryLimit = Number(form.memory);
+  if (form.hold) request.hold = true;
+  return request;
+}
