@@ -10,7 +10,7 @@ from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-__all__ = ["PAGES", "on_files", "on_page_markdown", "on_page_read_source"]
+__all__ = ["PAGES", "on_files", "on_page_markdown", "on_page_read_source", "on_post_build"]
 
 _ROOT = Path(__file__).parents[1]
 
@@ -26,6 +26,7 @@ _FENCED = re.compile(r"^(```.*?^```)$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[(?P<text>[^]]+)\]\((?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)")
 # The site has a switch for it.
 _OTHER_LANGUAGE = re.compile(r" \[[^]]+\]\(README[^)]*\.md\)\.$", re.MULTILINE)
+_EMPTY_MAP = '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"></urlset>\n'
 _ENGLISH_ONLY = '!!! note "Esta página existe só em inglês."\n\n'
 
 
@@ -67,3 +68,16 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     parts[::2] = (_LINK.sub(to_page, part) for part in parts[::2])
     is_translated = page.file.locale == page.file.locale_alternate_of
     return ("" if is_translated else _ENGLISH_ONLY) + "".join(parts)
+
+
+@event_priority(-200)
+def on_post_build(config: MkDocsConfig) -> None:
+    """Take away what needs the address of the site, which differs from one service to the next.
+
+    The theme asks for a map of each language, though its links lead from page to page without.
+    """
+    site = Path(config.site_dir)
+    for file in (site / "404.html", site / "sitemap.xml.gz", *site.rglob("*.js.map")):
+        file.unlink(missing_ok=True)
+    for folder in (site, site / "pt"):
+        folder.joinpath("sitemap.xml").write_text(_EMPTY_MAP, encoding="utf-8")

@@ -22,6 +22,14 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert [str(link) for link in _links(page) if not link.exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(INSTALLATION)))
+def test_every_list_is_one_in_the_site(page: Path) -> None:
+    """The site needs an empty line before a list, and four blanks before a list within one."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    assert re.findall(r"^(?![ \n]|- |\d+\. |#).+\n- .*", text, re.MULTILINE) == []
+    assert re.findall(r"^ {1,3}(?:-|\d\.) .*", text, re.MULTILINE) == []
+
+
 def test_every_page_can_be_reached_from_the_readme() -> None:
     reached: set[Path] = set()
     waiting = [INSTALLATION / "README.md"]
