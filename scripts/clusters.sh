@@ -1,6 +1,6 @@
 #!/bin/sh
 # What the tests run against, on this machine: a real Slurm, Grid Engine, OAR, PostgreSQL and OpenID
-# Connect provider, and environment modules. Torque and PBS have stand-ins (tests/fakebin), which need nothing.
+# Connect provider, environment modules, and Chromium. Torque and PBS have stand-ins (tests/fakebin), which need nothing.
 #
 #   scripts/clusters.sh up      install (root, Debian) and start what is not there
 #   scripts/clusters.sh down    stop what `up` started; what was installed stays
@@ -36,6 +36,7 @@ up)
     start modules "Environment Modules and Lmod"
     start oidc "an OpenID Connect provider"
     start sudo "sudo"
+    start chromium "Chromium"
     ;;
 down)
     # The shared ones, and those that tests of outages have for themselves.

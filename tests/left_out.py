@@ -19,6 +19,7 @@ REAL = {
     "sudo": "sudo",
     "postgres": "PostgreSQL",
     "oidc": "an OpenID Connect provider",
+    "browser": "Chromium",
 }
 
 

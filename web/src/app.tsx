@@ -99,9 +99,10 @@ function View({ route }: { route: Route }) {
   if (place === "submit") return <SubmitView route={route} />;
   if (place === "queues") return <QueuesView />;
   return (
-    <main id="content" tabIndex={-1}>
+    <main id="content" class="narrow" tabIndex={-1}>
+      <h1>{t.notFound}</h1>
       <p class="empty">
-        {t.notFound} <a href={href(["jobs"])}>{t.showJobs}</a>
+        <a href={href(["jobs"])}>{t.showJobs}</a>
       </p>
     </main>
   );

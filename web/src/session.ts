@@ -33,7 +33,7 @@ class Session extends Store {
   }
 
   get mayChange(): boolean {
-    return this.caller?.role !== "viewer";
+    return this.caller?.scopes?.includes("jobs:write") ?? true;
   }
 
   #isRefused = false;

@@ -51,7 +51,6 @@ export function Output({ job }: { job: Job }) {
       {isCut && <p class="hint">{t.job.shortened(String(LINES_KEPT))}</p>}
       <pre
         class="output"
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls with the keyboard
         tabIndex={0}
         role="log"
         aria-live="off"

@@ -60,27 +60,29 @@ function ranFor(job: Job, now: number): number | null {
   return Math.max(0, (end - Date.parse(job.startTime)) / 1000);
 }
 
-const collator = new Intl.Collator(undefined, { numeric: true });
+/** Returns text by which numbers in it are in their order: "case 2" before "case 10". */
+function inOrder(text: string): string {
+  return text.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(12, "0"));
+}
 
-function compare(column: Column, now: number): (one: Job, other: Job) => number {
-  if (column === "state") {
-    const places = new Map(STATES.map((state, place) => [state, place]));
-    return (one, other) => (places.get(one.state) ?? 99) - (places.get(other.state) ?? 99);
-  }
-  if (column === "time")
-    return (one, other) => (ranFor(one, now) ?? -1) - (ranFor(other, now) ?? -1);
-  if (column === "reservedSlots") {
-    return (one, other) => (one.reservedSlots ?? 0) - (other.reservedSlots ?? 0);
-  }
-  if (column === "submitTime") {
-    return (one, other) =>
-      (one.submitTime ?? "") < (other.submitTime ?? "")
-        ? -1
-        : Number((one.submitTime ?? "") > (other.submitTime ?? ""));
-  }
-  const text = (job: Job) =>
-    (column === "note" ? noteOf(job) : (job[column] as string | null)) ?? "";
-  return (one, other) => collator.compare(text(one), text(other));
+const PLACES = new Map<string, number>(STATES.map((state, place) => [state, place]));
+
+/** Returns what stands for a job in the order by a column. */
+function sortKey(job: Job, column: Column, now: number): string | number {
+  if (column === "state") return PLACES.get(job.state) ?? 99;
+  if (column === "time") return ranFor(job, now) ?? -1;
+  if (column === "reservedSlots") return job.reservedSlots ?? 0;
+  if (column === "submitTime") return job.submitTime ?? "";
+  return inOrder((column === "note" ? noteOf(job) : job[column]) ?? "");
+}
+
+/** Returns jobs in an order; equal ones stay in that of the listing, the first to come first. */
+function sorted(jobs: readonly Job[], column: Column, isDescending: boolean): Job[] {
+  const now = Date.now();
+  const keyed = jobs.map((job) => ({ job, key: sortKey(job, column, now) }));
+  keyed.sort((one, other) => (one.key < other.key ? -1 : Number(one.key > other.key)));
+  if (isDescending) keyed.reverse();
+  return keyed.map((one) => one.job);
 }
 
 function fits(job: Job, wanted: Wanted, ofProgram: ReadonlySet<string> | null): boolean {
@@ -132,14 +134,8 @@ export function JobsView({ route }: { route: Route }) {
   }, [fitting]);
   const rows = useMemo(() => {
     const { states } = wanted;
-    const chosen = states.size ? fitting.filter((job) => states.has(job.state)) : [...fitting];
-    const order = compare(wanted.sort, Date.now());
-    const direction = wanted.isDescending ? -1 : 1;
-    return chosen.sort(
-      (one, other) =>
-        direction *
-        (order(one, other) || collator.compare(one.jobId ?? one.uid, other.jobId ?? other.uid)),
-    );
+    const chosen = states.size ? fitting.filter((job) => states.has(job.state)) : fitting;
+    return sorted(chosen, wanted.sort, wanted.isDescending);
   }, [fitting, wanted]);
   const owners = useMemo(() => choices("owner"), [jobs.version]);
   const queues = useMemo(() => choices("queue"), [jobs.version]);
@@ -332,7 +328,7 @@ function JobCells({ job, now }: { job: Job; now: number }) {
 function choices(field: "owner" | "queue"): string[] {
   const found = new Set<string>();
   for (const job of jobs.byUid.values()) if (job[field]) found.add(job[field] as string);
-  return [...found].sort(collator.compare);
+  return [...found].sort((one, other) => one.localeCompare(other));
 }
 
 function Choice(properties: {

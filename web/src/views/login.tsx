@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { Problem, url } from "../api";
+import { Problem } from "../api";
 import { session } from "../session";
 import { useStore } from "../store";
 import { say, t } from "../texts";
@@ -24,9 +24,10 @@ export function LoginView() {
       <h1>{t.login.title}</h1>
       <p>{t.login.lead}</p>
       <form onSubmit={signIn} class="stack">
-        <label>
-          <span>{t.login.token}</span>
+        <div class="field">
+          <label for="token">{t.login.token}</label>
           <input
+            id="token"
             type="password"
             autocomplete="current-password"
             required
@@ -35,7 +36,7 @@ export function LoginView() {
             aria-invalid={problem !== null}
             onInput={(event) => setToken(event.currentTarget.value)}
           />
-        </label>
+        </div>
         <p id="token-hint" class="hint">
           {t.login.tokenHint}
         </p>
@@ -47,7 +48,7 @@ export function LoginView() {
         <button type="submit" class="primary">
           {t.login.signIn}
         </button>
-        {site?.url && <a href={url(site.url)}>{t.login.site}</a>}
+        {site?.url && <a href={site.url}>{t.login.site}</a>}
       </form>
     </main>
   );

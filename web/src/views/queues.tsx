@@ -36,7 +36,7 @@ export function QueuesView() {
       {!queues && problem === null && <p class="empty">{t.loading}</p>}
       <div class="columns">
         {queues && (
-          <section class="card full scroll" aria-labelledby="queues-title">
+          <section class="card full scroll" aria-labelledby="queues-title" tabIndex={0}>
             <h2 id="queues-title">{words.queues}</h2>
             <table>
               <thead>
@@ -82,7 +82,7 @@ export function QueuesView() {
           <LastDay key={queue.name} queue={queue.name} />
         ))}
         {nodes && (
-          <section class="card full scroll" aria-labelledby="nodes-title">
+          <section class="card full scroll" aria-labelledby="nodes-title" tabIndex={0}>
             <h2 id="nodes-title">{words.nodes}</h2>
             {nodes.length === 0 && <p class="dim">{words.noNodes}</p>}
             <table>

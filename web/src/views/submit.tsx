@@ -1,5 +1,5 @@
-import type { ComponentChildren } from "preact";
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { cloneElement, type VNode } from "preact";
+import { useEffect, useId, useMemo, useState } from "preact/hooks";
 import {
   change,
   get,
@@ -279,14 +279,20 @@ function preferred(versions: readonly Program[]): Program | undefined {
   return versions.find((one) => one.isDefault) ?? versions[0];
 }
 
-function Labelled(properties: { text: string; hint?: string; children: ComponentChildren }) {
+/** A control with its name, and what else there is to say of it. */
+function Labelled({ text, hint, children }: { text: string; hint?: string; children: VNode }) {
+  const id = useId();
+  const described = hint ? { "aria-describedby": `${id}-hint` } : {};
   return (
-    // biome-ignore lint/a11y/noLabelWithoutControl: the control is among the children
-    <label>
-      <span>{properties.text}</span>
-      {properties.children}
-      {properties.hint && <span class="hint">{properties.hint}</span>}
-    </label>
+    <div class="field">
+      <label for={id}>{text}</label>
+      {cloneElement(children, { id, ...described })}
+      {hint && (
+        <span id={`${id}-hint`} class="hint">
+          {hint}
+        </span>
+      )}
+    </div>
   );
 }
 
