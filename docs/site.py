@@ -1,7 +1,7 @@
 """Hooks of the documentation's site: pages from outside of ``docs``, and links that leave it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from posixpath import normpath, relpath
 
@@ -9,6 +9,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from pymdownx.slugs import slugify
 
 __all__ = ["PAGES", "on_files", "on_page_markdown", "on_page_read_source", "on_post_build"]
 
@@ -23,6 +24,7 @@ PAGES: Mapping[str, str] = {
 """The pages of the site from the root of the repository, by their names in the site."""
 
 _FENCED = re.compile(r"^(```.*?^```)$", re.MULTILINE | re.DOTALL)
+_SECTION = re.compile(r"^##+ (.+)$", re.MULTILINE)
 _LINK = re.compile(r"\[(?P<text>[^]]+)\]\((?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)")
 # The site has a switch for it.
 _OTHER_LANGUAGE = re.compile(r" \[[^]]+\]\(README[^)]*\.md\)\.$", re.MULTILINE)
@@ -60,14 +62,34 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         name = pages.get(target) or target.removeprefix("docs/")
         if name == target:
             return link["text"]
+        # Each language has its page under the name of the English one.
+        name = name.replace(".pt.md", ".md")
         return f"[{link['text']}]({relpath(name, PurePosixPath(uri).parent)}{link['anchor'] or ''})"
 
     if source is not None:
         markdown = _OTHER_LANGUAGE.sub("", markdown)
+    if page.file.locale != page.file.locale_alternate_of:
+        markdown = _ENGLISH_ONLY + markdown
     parts = _FENCED.split(markdown)
     parts[::2] = (_LINK.sub(to_page, part) for part in parts[::2])
-    is_translated = page.file.locale == page.file.locale_alternate_of
-    return ("" if is_translated else _ENGLISH_ONLY) + "".join(parts)
+    if ".pt." in uri:
+        english = uri.replace(".pt.md", ".md")
+        original = _ROOT / PAGES.get(english, f"docs/{english}")
+        anchors = iter(_anchors(original.read_text(encoding="utf-8")))
+        parts[::2] = (_with_anchors(part, anchors) for part in parts[::2])
+    return "".join(parts)
+
+
+def _anchors(markdown: str) -> list[str]:
+    """Return the anchors of the sections of a page, in their order."""
+    slug = slugify(case="lower")
+    outside = "".join(_FENCED.split(markdown)[::2])
+    return [slug(_LINK.sub(r"\g<text>", found[1]), "-") for found in _SECTION.finditer(outside)]
+
+
+def _with_anchors(markdown: str, anchors: Iterator[str]) -> str:
+    """Give each section the anchor of the English one too, which pages in English name."""
+    return _SECTION.sub(lambda found: f'<a id="{next(anchors)}"></a>\n\n{found[0]}', markdown)
 
 
 @event_priority(-200)

@@ -1,0 +1,26 @@
+"""Each page in Portuguese has the form of the English one: sections, tables, lists and blocks."""
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.docs.blocks import blocks
+
+from hpcq.schedulers.testing.service import INSTALLATION
+
+DOCS = INSTALLATION / "docs"
+TRANSLATED = sorted(DOCS.rglob("*.pt.md"))
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: str(page.relative_to(DOCS)))
+def test_both_languages_have_one_form(page: Path) -> None:
+    english = page.with_name(page.name.replace(".pt.md", ".md"))
+    assert _form(page) == _form(english)
+    assert [(b.kind, b.text) for b in blocks(page)] == [(b.kind, b.text) for b in blocks(english)]
+
+
+def _form(page: Path) -> list[str]:
+    """Return the marks of sections, list items and rows of tables, without their words."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    rows = re.findall(r"^(#+ | *- |\d+\. |\|.*)", text, re.MULTILINE)
+    return [f"|{row.count('|')}" if row.startswith("|") else row for row in rows]
