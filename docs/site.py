@@ -29,7 +29,10 @@ _LINK = re.compile(r"\[(?P<text>[^]]+)\]\((?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*
 # The site has a switch for it.
 _OTHER_LANGUAGE = re.compile(r" \[[^]]+\]\(README[^)]*\.md\)\.$", re.MULTILINE)
 _EMPTY_MAP = '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"></urlset>\n'
-_ENGLISH_ONLY = '!!! note "Esta página existe só em inglês."\n\n'
+# MkDocs finds the title of a page only at its beginning.
+_COMMENT = re.compile(r"\A<!--.*?-->\s*", re.DOTALL)
+_TITLE = re.compile(r"^# .+$", re.MULTILINE)
+_ENGLISH_ONLY = '\\g<0>\n\n!!! note "Esta página existe só em inglês."\n'
 
 
 @event_priority(100)
@@ -66,10 +69,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         name = name.replace(".pt.md", ".md")
         return f"[{link['text']}]({relpath(name, PurePosixPath(uri).parent)}{link['anchor'] or ''})"
 
+    markdown = _COMMENT.sub("", markdown)
     if source is not None:
         markdown = _OTHER_LANGUAGE.sub("", markdown)
     if page.file.locale != page.file.locale_alternate_of:
-        markdown = _ENGLISH_ONLY + markdown
+        markdown = _TITLE.sub(_ENGLISH_ONLY, markdown, count=1)
     parts = _FENCED.split(markdown)
     parts[::2] = (_LINK.sub(to_page, part) for part in parts[::2])
     if ".pt." in uri:

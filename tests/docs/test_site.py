@@ -67,6 +67,15 @@ def test_pages_in_english_only_say_so(site: Path) -> None:
         assert is_marked == (page.startswith("pt/") and not is_translation), page
 
 
+def test_titles_are_those_of_the_pages(site: Path) -> None:
+    """The menu has a page's own title in both languages, marked or not."""
+    for page in ("replicas.html", "pt/replicas.html", "failures.html", "pt/failures.html"):
+        text = (site / page).read_text()
+        heading = re.search(r"<h1[^>]*>([^<]+)", text)
+        assert heading is not None
+        assert f"<title>{heading[1]} - hpc-queue-api</title>" in text
+
+
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
     for page in _pages(site):
         for address in Loaded(site / page).addresses:
