@@ -4,12 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
+from pymdownx.slugs import slugify
 
 from hpcq.schedulers.testing.service import INSTALLATION
 
 DOCS = INSTALLATION / "docs"
 PAGES = [*INSTALLATION.glob("*.md"), *DOCS.rglob("*.md")]
 LINK = re.compile(r"\]\(([^)\s#]+)")
+ANCHOR = re.compile(r"\]\(([^)\s#]*)#([^)\s]+)\)")
 
 
 def _links(page: Path) -> list[Path]:
@@ -28,6 +30,21 @@ def test_every_list_is_one_in_the_site(page: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     assert re.findall(r"^(?![ \n]|- |\d+\. |#).+\n- .*", text, re.MULTILINE) == []
     assert re.findall(r"^ {1,3}(?:-|\d\.) .*", text, re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(INSTALLATION)))
+def test_every_anchor_is_a_section(page: Path) -> None:
+    for path, anchor in ANCHOR.findall(page.read_text(encoding="utf-8")):
+        if "://" not in path:
+            assert anchor in _sections(page.parent / path if path else page), (path, anchor)
+
+
+def _sections(page: Path) -> list[str]:
+    """Return the anchors of a page's sections, as viewers of repositories and the site make them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    slug = slugify(case="lower")
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return [slug(re.sub(r"\[([^]]+)\]\([^)]*\)", r"\1", title), "-") for title in titles]
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:
