@@ -40,7 +40,7 @@ def test_every_anchor_is_a_section(page: Path) -> None:
 
 
 def _sections(page: Path) -> list[str]:
-    """Return the anchors of a page's sections, as viewers of repositories and the site make them."""
+    """Return the anchors of a page's sections, as the site and viewers of repositories do."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     slug = slugify(case="lower")
     titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
