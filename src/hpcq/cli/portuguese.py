@@ -63,6 +63,24 @@ SENTENCES: Mapping[str, str] = {
     "--watch needs a terminal; a script can follow `hpcq events`.": (
         "--watch precisa de um terminal; um script pode seguir `hpcq events`."
     ),
+    "Serve jobs, programs and queues as tools of a language model (MCP).": (
+        "Oferece jobs, programas e filas como ferramentas de um modelo de linguagem (MCP)."
+    ),
+    "Also tools that submit and cancel jobs.": ("Também ferramentas que submetem e cancelam jobs."),
+    "Serve HTTP there; default: standard input.": (
+        "Atende por HTTP nessa porta; por padrão, pela entrada padrão."
+    ),
+    "The address to listen on, with --port.": "O endereço em que escuta, com --port.",
+    "A host by whose name clients come, with --port.": (
+        "Um nome pelo qual os clientes chegam, com --port."
+    ),
+    "`hpcq mcp` needs one package more: pip install 'hpc-queue-api[mcp]'.": (
+        "`hpcq mcp` precisa de mais um pacote: pip install 'hpc-queue-api[mcp]'."
+    ),
+    "--host and --name need --port.": "--host e --name precisam de --port.",
+    "The service asks nobody who they are (AUTH=none); serve MCP without --port.": (
+        "O serviço não pergunta a ninguém quem é (AUTH=none); use MCP sem --port."
+    ),
     "uid": "uid",
     "scheduler's words": "palavras do escalonador",
     "exit code": "código de saída",

@@ -54,9 +54,14 @@ def complain(sentence: str) -> None:
     _errors.print(Text(plain(sentence), style="red" if _errors.is_terminal else ""))
 
 
-def plain(text: str) -> str:
-    """Return text without characters that would steer a terminal or break a line."""
-    return "".join(one if one.isprintable() else "\ufffd" for one in text)
+def plain(text: str, keep: str = "") -> str:
+    """Return text without characters that would steer a terminal or break a line.
+
+    Args:
+        text: from anywhere.
+        keep: characters to leave in it.
+    """
+    return "".join(one if one.isprintable() or one in keep else "\ufffd" for one in text)
 
 
 def print_json(answer: Any) -> None:

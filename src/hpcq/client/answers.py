@@ -4,6 +4,7 @@ Each struct follows a schema of ``/openapi.json``. Fields that a newer service a
 words that may become more (`state`, `reason_code`) are plain text. None means unknown.
 """
 
+import re
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ __all__ = [
     "JobData",
     "Limits",
     "Node",
+    "OutputPart",
     "Parameter",
     "Plan",
     "Program",
@@ -30,9 +32,11 @@ __all__ = [
     "ResourceUsage",
     "TaskCounts",
     "decode",
+    "part_of",
 ]
 
 _T = TypeVar("_T")
+_PART = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
 class ResourceUsage(msgspec.Struct, rename="camel"):
@@ -250,6 +254,20 @@ class Node(msgspec.Struct, rename="camel"):
     queues: list[str] = []
 
 
+class OutputPart(msgspec.Struct):
+    """A part of what a job wrote.
+
+    Attributes:
+        content: its bytes.
+        begin: the place of its first byte in the output.
+        total: the length of the output by now.
+    """
+
+    content: bytes
+    begin: int
+    total: int
+
+
 class Event(msgspec.Struct, rename="camel"):
     """Something that happened to a job.
 
@@ -282,3 +300,15 @@ def decode(answer: httpx.Response, decoder: msgspec.json.Decoder[_T]) -> _T:
         return decoder.decode(answer.content)
     except msgspec.DecodeError as error:
         raise Unreadable(f"{answer.url} did not answer as this service does: {error}.") from None
+
+
+def part_of(answer: httpx.Response) -> OutputPart:
+    """Return the part of an output that an answer holds.
+
+    Raises:
+        Unreadable: the answer does not say which part it is.
+    """
+    found = _PART.fullmatch(answer.headers.get("content-range", ""))
+    if found is None:
+        raise Unreadable(f"{answer.url} did not answer with the part that was asked for.")
+    return OutputPart(answer.content, int(found[1]), int(found[2]))

@@ -20,14 +20,16 @@ from hpcq.client.answers import (
     JobCounts,
     JobData,
     Node,
+    OutputPart,
     Plan,
     Program,
     Queue,
     QueueUsage,
     ResourceUsage,
     decode,
+    part_of,
 )
-from hpcq.client.errors import Conflict, Gone, NotFound, Unavailable, Unreachable
+from hpcq.client.errors import Conflict, Gone, InvalidRequest, NotFound, Unavailable, Unreachable
 from hpcq.client.questions import (
     JobChanges,
     JobFilters,
@@ -211,6 +213,28 @@ class Output:
     def text(self, tail: int | None = None) -> str:
         """Return what is there by now as text."""
         return self.read(tail).decode("utf-8", "replace")
+
+    def part(self, size: int, begin: int | None = None) -> OutputPart:
+        """Return a part of what is there by now: its end, unless told otherwise.
+
+        Args:
+            size: how many bytes at most, one at least.
+            begin: the first byte; without it, the part ends where the output does.
+
+        Raises:
+            NotFound: there is no file, or not yet.
+        """
+        wanted = f"bytes=-{size}" if begin is None else f"bytes={begin}-{begin + size - 1}"
+        try:
+            answer = self._connection.request(
+                "GET", self._path, query=self._query, headers={"Range": wanted}
+            )
+        except InvalidRequest as error:
+            # An empty output has no part.
+            if error.status == 416 and begin is None:
+                return OutputPart(b"", 0, 0)
+            raise
+        return part_of(answer)
 
     def follow(self, tail: int | None = None) -> Iterator[str]:
         """Yield pieces of text until the job is over and all was read; the job may still wait.
