@@ -72,7 +72,7 @@ def reader(browser: Browser) -> Iterator[Reader]:
 
         page.on("pageerror", lambda error: note(str(error)))
         page.on("console", lambda said: note(said.text) if said.type == "error" else None)
-        page.on("request", lambda asked: _is_own(asked.url, service) or note(asked.url))
+        page.on("request", lambda asked: None if _is_own(asked.url, service) else note(asked.url))
         page.goto(f"{service.url}/{view}")
         return page
 
