@@ -15,8 +15,10 @@ from typing import Any
 from joserfc.jwk import KeySet, RSAKey
 from tests.recordings import RECORDED
 
-from hpcq.auth.authenticator import Authenticator, Connection
+from hpcq.auth.authenticator import Authenticator
+from hpcq.auth.connections import Connection
 from hpcq.auth.oidc import OidcVerifier
+from hpcq.auth.sessions import Cookies, Sessions
 from hpcq.auth.tokens import PREFIX, TokenVerifier
 from hpcq.config import Settings
 from hpcq.domain.errors import HpcqError, NotAuthenticated
@@ -116,7 +118,9 @@ def _authenticator() -> Authenticator:
 
     tokens: Any = _NoTokens()
     verifier = TokenVerifier(tokens, lambda: _NOW)
-    return Authenticator(settings, verifier, Provided(settings))
+    sessions = Sessions(tokens, settings, lambda: _NOW)
+    cookies = Cookies(settings, "/", "1")
+    return Authenticator(settings, verifier, Provided(settings), sessions, cookies)
 
 
 def _authorize(content: bytes) -> None:

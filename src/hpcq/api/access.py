@@ -13,6 +13,8 @@ from hpcq.auth.settings import AuthSettings
 from hpcq.domain.principals import Scope
 
 __all__ = [
+    "FOR_NOBODY_TOO",
+    "LOGINS",
     "OPEN",
     "OPEN_FOLDERS",
     "RULES",
@@ -21,6 +23,7 @@ __all__ = [
     "Names",
     "Target",
     "is_foreign_site",
+    "tells_its_site",
 ]
 
 RULES: Mapping[str, Scope | None] = {
@@ -55,15 +58,22 @@ RULES: Mapping[str, Scope | None] = {
     "listNodes": Scope.JOBS_READ,
     "listPrograms": Scope.PROGRAMS_READ,
     "getMetrics": Scope.METRICS_READ,
+    "getSession": None,
+    "createSession": None,
+    "deleteSession": None,
 }
 """The scope that each route asks for, by its operation id; None where any principal will do.
 
-`OPEN` and `OPEN_FOLDERS` alone ask for no principal. A route without a rule keeps the service from
-starting.
+`OPEN`, `OPEN_FOLDERS` and `FOR_NOBODY_TOO` ask for no principal. A route without a rule keeps the
+service from starting.
 """
 OPEN = "healthLive"
 OPEN_FOLDERS = ("/", "/assets", "/help")
 """The folders of files that hold no data of the site: the page itself, and the documentation."""
+FOR_NOBODY_TOO = frozenset({"getSession", "deleteSession"})
+"""The routes that answer those too whom the service does not know: a page has to show its login."""
+LOGINS = frozenset({"createSession"})
+"""The routes whose failures count as failed logins."""
 UNCOUNTED = frozenset({"healthReady"})
 """The routes whose requests do not count for ``MAX_REQUESTS_PER_SECOND``."""
 
@@ -156,6 +166,11 @@ class Names:
 
 def _bare(name: str) -> str:
     return name.strip("[]")
+
+
+def tells_its_site(headers: Mapping[str, str]) -> bool:
+    """Return whether a request says which page made it, as browsers do."""
+    return "origin" in headers or "sec-fetch-site" in headers
 
 
 def is_foreign_site(headers: Mapping[str, str], allowed: Sequence[str]) -> bool:

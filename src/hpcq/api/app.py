@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -39,13 +39,15 @@ from hpcq.api.routers import (
     jobs,
     listing_changes,
     output,
+    session,
     webhooks,
 )
 from hpcq.api.routers import metrics as metrics_routes
 from hpcq.api.routers import programs as program_routes
-from hpcq.api.schemas import LimitsOut
+from hpcq.api.schemas import LimitsOut, LoginOut, ServiceOut
 from hpcq.auth.audit import AuditLog
 from hpcq.auth.authenticator import Authenticator
+from hpcq.auth.sessions import Cookies, Sessions
 from hpcq.auth.tokens import TokenVerifier, keep_operator_token
 from hpcq.config import (
     Settings,
@@ -78,6 +80,7 @@ from hpcq.services.submission.paths import PathChecker
 from hpcq.services.wiring import Services, assemble
 from hpcq.storage.database import Database
 from hpcq.storage.programs import ProgramNumbers
+from hpcq.storage.sessions import SessionStore
 from hpcq.storage.tokens import TokenStore
 from hpcq.telemetry import RequestLog
 
@@ -85,6 +88,8 @@ if TYPE_CHECKING:
     from hpcq.auth.oidc import OidcVerifier
 
 __all__ = ["create_app"]
+
+_FAILED_LOGINS_PER_SECOND = 1.0
 _DESCRIPTION = """\
 Submit, list, read and delete jobs without knowing which batch scheduler runs them,
 and list the programs that are installed. Errors are `application/problem+json` (RFC 9457).
@@ -119,6 +124,7 @@ def create_app(settings: Settings) -> FastAPI:
         output,
         events,
         webhooks,
+        session,
         program_routes,
         cluster,
         health,
@@ -143,6 +149,10 @@ def create_app(settings: Settings) -> FastAPI:
         rules=AccessRules(documented),
         names=Names(settings, settings.host),
         rate_limit=RateLimit(settings.max_requests_per_second),
+        failed_logins=RateLimit(
+            _FAILED_LOGINS_PER_SECOND,
+            "Too many logins from your address failed. Wait a little, and log in again.",
+        ),
     )
     if settings.allowed_origins:
         app.add_middleware(
@@ -216,7 +226,11 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         timeout_seconds=settings.programs_timeout_seconds,
     )
     tokens = TokenStore(database)
-    authenticator = Authenticator(settings, TokenVerifier(tokens, now), _oidc(settings))
+    sessions = Sessions(SessionStore(database), settings, now)
+    cookies = Cookies(settings, settings.root_path, settings.cluster_id)
+    authenticator = Authenticator(
+        settings, TokenVerifier(tokens, now), _oidc(settings), sessions, cookies
+    )
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(local_runner.close)
         stack.callback(paths.close)
@@ -226,7 +240,16 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             stack.callback(audit.close)
             metrics.read_services(services, backend, audit)
             app.state.context = _context(
-                settings, services, backend, job_files, programs, authenticator, audit, metrics
+                settings,
+                services,
+                backend,
+                job_files,
+                programs,
+                authenticator,
+                sessions,
+                cookies,
+                audit,
+                metrics,
             )
             await database.open()
             stack.push_async_callback(database.close)
@@ -303,6 +326,8 @@ def _context(
     job_files: JobFiles,
     programs: ProgramService,
     authenticator: Authenticator,
+    sessions: Sessions,
+    cookies: Cookies,
     audit: AuditLog,
     metrics: Metrics,
 ) -> Context:
@@ -339,9 +364,23 @@ def _context(
         ),
         circuits=backend.circuits,
         authenticator=authenticator,
+        sessions=sessions,
+        cookies=cookies,
+        logins=_logins(settings),
+        service=ServiceOut(
+            version=__version__,
+            compatibility=settings.compatibility,
+            job_visibility=settings.job_visibility,
+        ),
         audit=audit,
         metrics=metrics,
     )
+
+
+def _logins(settings: Settings) -> Sequence[LoginOut]:
+    return [
+        LoginOut(method=method, url=None) for method in settings.auth if method is not Method.NONE
+    ]
 
 
 def _wire_format(settings: Settings) -> WireFormat:

@@ -1,6 +1,6 @@
 """The services behind the routes, made once by the application factory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, cast
@@ -10,9 +10,10 @@ from fastapi import Depends, Request
 from hpcq.api.large_answers import LargeAnswers
 from hpcq.api.metrics import Metrics
 from hpcq.api.program_listing import ProgramListing
-from hpcq.api.schemas import LimitsOut
+from hpcq.api.schemas import LimitsOut, LoginOut, ServiceOut
 from hpcq.auth.audit import AuditLog
 from hpcq.auth.authenticator import Authenticator
+from hpcq.auth.sessions import Cookies, Sessions
 from hpcq.domain.principals import Principal
 from hpcq.schedulers.base import Capabilities
 from hpcq.services.circuit_breaker import CircuitBreaker
@@ -65,6 +66,10 @@ class Context:
     limits: LimitsOut
     circuits: Mapping[str, CircuitBreaker]
     authenticator: Authenticator
+    sessions: Sessions
+    cookies: Cookies
+    logins: Sequence[LoginOut]
+    service: ServiceOut
     audit: AuditLog
     metrics: Metrics
 

@@ -10,20 +10,31 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hpcq.api.access import UNCOUNTED, AccessRules, Names, Target, is_foreign_site
+from hpcq.api.access import (
+    FOR_NOBODY_TOO,
+    LOGINS,
+    UNCOUNTED,
+    AccessRules,
+    Names,
+    Target,
+    is_foreign_site,
+    tells_its_site,
+)
 from hpcq.api.context import Context
 from hpcq.api.problems import plain_problem, problem_of
 from hpcq.api.rate_limit import RateLimit
 from hpcq.api.requests import below_root
-from hpcq.auth.authenticator import PEER, Connection, client_address
+from hpcq.auth.authenticator import PEER
+from hpcq.auth.connections import Connection, client_address
+from hpcq.auth.sessions import SESSION
 from hpcq.auth.settings import AuthSettings
-from hpcq.domain.errors import HpcqError, NotAuthorized
+from hpcq.domain.errors import HpcqError, NotAuthenticated, NotAuthorized, SessionEnded
 from hpcq.domain.jobs import JobUid, NativeId
-from hpcq.domain.principals import Principal, Role
+from hpcq.domain.principals import Method, Principal, Role
 from hpcq.domain.units import format_time, now
 from hpcq.services.listing.job_table import JobTable
 
-__all__ = ["Guard", "principal_now"]
+__all__ = ["Guard", "connection_of", "headers_of", "principal_now"]
 
 _ENCODED_SLASH = b"%2f"
 _HARMLESS = ("GET", "HEAD", "OPTIONS")
@@ -48,6 +59,7 @@ class Guard:
         rules: of the routes.
         names: of the service.
         rate_limit: of each user but operators.
+        failed_logins: the limit of each address.
     """
 
     def __init__(
@@ -57,12 +69,14 @@ class Guard:
         rules: AccessRules,
         names: Names,
         rate_limit: RateLimit,
+        failed_logins: RateLimit,
     ) -> None:
         self._app = app
         self._settings = settings
         self._rules = rules
         self._names = names
         self._rate_limit = rate_limit
+        self._failed_logins = failed_logins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -71,34 +85,38 @@ class Guard:
         if scope["type"] != "http":
             raise NotImplementedError(f"no rule of access for {scope['type']}")
         context = cast(Context, scope["app"].state.context)
-        headers, connection = _headers(scope), _connection(scope)
+        headers, connection = headers_of(scope), connection_of(scope)
         target = self._rules.target(scope["method"], below_root(scope))
         state = scope.setdefault("state", {})
         state["operation"] = target.operation
         answered: dict[str, object] = {}
+        stale: list[tuple[bytes, bytes]] = []
 
         async def send_and_note(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer = dict(message["headers"])
-                policy = () if _POLICY[0] in answer else (_POLICY,)
-                message = {**message, "headers": [*message["headers"], *_HEADERS, *policy]}
+                more = [*_HEADERS, *(() if _POLICY[0] in answer else (_POLICY,)), *stale]
+                message = {**message, "headers": [*message["headers"], *more]}
                 answered.update(status=message["status"], location=answer.get(b"location"))
             await send(message)
 
         try:
             if not target.is_open:
                 self._check_request(scope, headers)
-                principal = await context.authenticator.identify(connection, headers)
-                state["principal"] = principal
-                if principal.role is not Role.OPERATOR and target.operation not in UNCOUNTED:
-                    self._rate_limit.count(principal.user, time.monotonic())
-                _check_scope(principal, target)
+                principal = await self._principal(context, connection, headers, target)
+                if principal is not None:
+                    state["principal"] = principal
+                    self._check_principal(principal, scope["method"], headers, target)
             if _ENCODED_SLASH in scope.get("raw_path", b"").lower():
                 # The routes would take it for a slash, and what stands before may not.
                 raise HTTPException(
                     404, "The path holds an encoded slash (%2F); no path here has one."
                 )
         except HpcqError as error:
+            if isinstance(error, SessionEnded):
+                # The browser's next request is its connection's again.
+                ended = context.cookies.header(SESSION, "", 0, connection, headers)
+                stale.append((b"set-cookie", ended.encode()))
             await problem_of(error)(scope, receive, send_and_note)
         except HTTPException as error:
             await plain_problem(error.status_code, error.detail)(scope, receive, send_and_note)
@@ -110,6 +128,42 @@ class Guard:
             if scope["method"] not in _HARMLESS or answered.get("status") in _REFUSALS:
                 address = client_address(connection, headers, self._settings.trusted_proxies)
                 context.audit.write(_audit_entry(scope, address, target, answered, context.table))
+
+    async def _principal(
+        self,
+        context: Context,
+        connection: Connection,
+        headers: Mapping[str, str],
+        target: Target,
+    ) -> Principal | None:
+        """Return who asks; None for nobody, where that is allowed."""
+        if target.operation not in LOGINS:
+            try:
+                return await context.authenticator.identify(connection, headers)
+            except NotAuthenticated:
+                if target.operation in FOR_NOBODY_TOO:
+                    return None
+                raise
+        address = client_address(connection, headers, self._settings.trusted_proxies) or ""
+        self._failed_logins.check(address, time.monotonic())
+        try:
+            return await context.authenticator.identify(connection, headers)
+        except NotAuthenticated:
+            self._failed_logins.count(address, time.monotonic())
+            raise
+
+    def _check_principal(
+        self, principal: Principal, method: str, headers: Mapping[str, str], target: Target
+    ) -> None:
+        if principal.role is not Role.OPERATOR and target.operation not in UNCOUNTED:
+            self._rate_limit.count(principal.user, time.monotonic())
+        is_change = method not in _HARMLESS
+        if is_change and principal.method is Method.SESSION and not tells_its_site(headers):
+            raise NotAuthorized(
+                "A change with the cookie of a session has to come from a browser, which sends "
+                "`Origin`. Programs send the header `Authorization: Bearer TOKEN`."
+            )
+        _check_scope(principal, target)
 
     def _check_request(self, scope: Scope, headers: Mapping[str, str]) -> None:
         server = scope.get("server")
@@ -134,7 +188,7 @@ async def principal_now(scope: Scope, context: Context) -> Principal:
     Raises:
         NotAuthenticated: nobody that this service knows any more.
     """
-    principal = await context.authenticator.identify(_connection(scope), _headers(scope))
+    principal = await context.authenticator.identify(connection_of(scope), headers_of(scope))
     _check_scope(principal, Target(scope["state"]["operation"]))
     return principal
 
@@ -188,7 +242,7 @@ def _check_scope(principal: Principal, target: Target) -> None:
         )
 
 
-def _headers(scope: Scope) -> Mapping[str, str]:
+def headers_of(scope: Scope) -> Mapping[str, str]:
     """Return the headers by their names in lower case; of equal ones all, separated by commas."""
     found: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
@@ -197,10 +251,12 @@ def _headers(scope: Scope) -> Mapping[str, str]:
     return found
 
 
-def _connection(scope: Scope) -> Connection:
+def connection_of(scope: Scope) -> Connection:
+    """Return the way by which a request came."""
     client, server = scope.get("client"), scope.get("server")
     return Connection(
         client=None if client is None else (client[0], client[1]),
         server=None if server is None or server[1] is None else (server[0], server[1]),
         peer=scope.get("extensions", {}).get(PEER, {}).get("user_id"),
+        scheme=scope["scheme"],
     )

@@ -1,5 +1,6 @@
 """Answers, as the documentation shows them."""
 
+from collections.abc import Sequence
 from types import GenericAlias
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
 
 from hpcq.domain.actions import Signal
 from hpcq.domain.events import EventKind
+from hpcq.domain.principals import Method, Role, Scope
 from hpcq.domain.programs import ParameterType
 from hpcq.domain.states import JobState, JobStatus
 from hpcq.domain.webhooks import DeliveryStatus
@@ -27,6 +29,7 @@ __all__ = [
     "JobCounts",
     "JobList",
     "LimitsOut",
+    "LoginOut",
     "NodeOut",
     "PartialJobList",
     "ProgramOut",
@@ -34,6 +37,8 @@ __all__ = [
     "QueuePointOut",
     "QueueUsageOut",
     "ResourceUsage",
+    "ServiceOut",
+    "SessionOut",
     "SubmissionPlanOut",
     "Submitted",
     "UsageList",
@@ -371,3 +376,42 @@ class Health(_Wire):
     circuits: dict[str, CircuitOut] | None = Field(
         default=None, description="Of the `scheduler` and of its `accounting`."
     )
+
+
+class LoginOut(_Wire):
+    """A way to log in."""
+
+    method: Method = Field(
+        description="`token`: send a token of this service to `POST /session`. `oidc`: open `url`, "
+        "which leads to the site's accounts, or send a token of them. `peer`: accounts of the "
+        "service's machine are recognised without a login."
+    )
+    url: str | None = Field(
+        description="Relative to the service's own address.", examples=["session/login"]
+    )
+
+
+class ServiceOut(_Wire):
+    """The facts about the service that a page needs."""
+
+    version: str
+    compatibility: Literal["none", "original"]
+    job_visibility: Literal["all", "own"] = Field(
+        description="`own`: viewers and users see only their own jobs."
+    )
+
+
+class SessionOut(_Wire):
+    """Somebody who asks, and the ways to log in."""
+
+    user: str | None = Field(default=None, description="null: nobody whom the service knows.")
+    role: Role | None = None
+    method: Method | None = Field(
+        default=None, description="The way in which the service recognised the request."
+    )
+    scopes: list[Scope] = Field(default=[], description="The requests that are allowed.")
+    expires_at: Time | None = Field(
+        default=None, description="The end of the session or of the token; null for none."
+    )
+    logins: Sequence[LoginOut]
+    service: ServiceOut | None = Field(default=None, description="null for nobody.")

@@ -5,20 +5,22 @@ import concurrent.futures
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from hpcq.auth.peer import Address, account_name, groups_of, loopback_peer, parse_address
-from hpcq.auth.settings import AuthSettings, Network
+from hpcq.auth.connections import Connection, client_address, is_in
+from hpcq.auth.peer import account_name, groups_of, loopback_peer
+from hpcq.auth.sessions import SESSION, Cookies, Sessions
+from hpcq.auth.settings import AuthSettings
 from hpcq.auth.tokens import PREFIX, TokenVerifier
 from hpcq.domain.errors import NotAuthenticated, ProviderUnavailable
 from hpcq.domain.principals import UNASKED, Method, Principal, Role, Scope
 
 if TYPE_CHECKING:
-    from hpcq.auth.oidc import OidcVerifier
+    from hpcq.auth.oidc import OidcUser, OidcVerifier
 
-__all__ = ["PEER", "Authenticator", "Connection", "client_address"]
+__all__ = ["PEER", "Authenticator"]
 
 PEER = "hpcq.peer"
 """The ASGI extension in which the server names the account at the other end (``user_id``)."""
@@ -31,66 +33,34 @@ _MOST_LOOKS = 64
 _FORWARDED = ("forwarded", "via", "x-real-ip")
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """The way by which a request came.
-
-    Attributes:
-        client: address and port of the other end, if it has one.
-        server: address and port of our end.
-        peer: the user id of the process at the other end, if the server knows it.
-    """
-
-    client: Address | None
-    server: Address | None
-    peer: int | None = None
-
-
-def client_address(
-    connection: Connection, headers: Mapping[str, str], trusted: Sequence[Network]
-) -> str | None:
-    """Return the address of the client: behind trusted proxies, the one that they tell of.
-
-    Args:
-        connection: the way by which the request came.
-        headers: of the request, names in lower case.
-        trusted: the addresses of the proxies.
-    """
-    if connection.client is None:
-        return None
-    address = connection.client[0]
-    hops = headers.get("x-forwarded-for", "").split(",")
-    while hops and _is_in(address, trusted):
-        before = hops.pop().strip()
-        if not before:
-            break
-        address = before
-    return address
-
-
-def _is_in(address: str, networks: Sequence[Network]) -> bool:
-    parsed = parse_address(address) if networks else None
-    return parsed is not None and any(parsed in network for network in networks)
-
-
 class Authenticator:
     """Recognises who asks.
 
-    A request that shows a token is whose token it is, and nobody's if the token is not good. For
-    one without a token its connection speaks.
+    A request that shows a token is whose token it is, and nobody's if the token is not good. One
+    that shows the cookie of a session is the session's, and nobody's if that has ended. For one
+    without either its connection speaks.
 
     Args:
         settings: the methods, and who is trusted.
         tokens: recognises tokens of this service.
         oidc: recognises those of an OpenID Connect provider; None without one.
+        sessions: recognises browsers that logged in.
+        cookies: hold the names of the sessions' cookies.
     """
 
     def __init__(
-        self, settings: AuthSettings, tokens: TokenVerifier, oidc: "OidcVerifier | None"
+        self,
+        settings: AuthSettings,
+        tokens: TokenVerifier,
+        oidc: "OidcVerifier | None",
+        sessions: Sessions,
+        cookies: Cookies,
     ) -> None:
         self._settings = settings
         self._tokens = tokens
         self._oidc = oidc
+        self._sessions = sessions
+        self._cookies = cookies
         self._own = os.geteuid()
         self._accounts: dict[int, tuple[Principal | None, float]] = {}
         self._looks: dict[int, concurrent.futures.Future[Principal | None]] = {}
@@ -104,7 +74,8 @@ class Authenticator:
 
         Raises:
             NotAuthenticated: nobody that this service knows.
-            StoreUnavailable: the tokens cannot be looked up.
+            SessionEnded: its cookie is of a session that is over.
+            StoreUnavailable: the tokens or sessions cannot be looked up.
             ProviderUnavailable: what knows the tokens or the accounts does not answer.
         """
         methods = self._settings.auth
@@ -113,18 +84,29 @@ class Authenticator:
         authorization = headers.get("authorization")
         if authorization is not None:
             return await self._by_token(authorization)
+        cookie = self._cookies.read(SESSION, connection, headers)
+        if cookie is not None:
+            session = await self._sessions.verify(cookie)
+            return self._principal(
+                session.user,
+                session.role,
+                Method.SESSION,
+                session.scopes,
+                expires_at=session.expires_at,
+                token_id=session.token_id,
+            )
         is_forwarded = any(
             name in _FORWARDED or name.startswith("x-forwarded-") for name in headers
         )
         proxies = self._settings.trusted_proxies
         address = client_address(connection, headers, proxies)
         for trusted in self._settings.trusted_clients:
-            if address is not None and _is_in(address, [trusted.network]):
+            if address is not None and is_in(address, [trusted.network]):
                 return self._principal(trusted.user, trusted.role, Method.CLIENT)
         hint = ""
         if Method.PEER in methods and not is_forwarded:
             client, server, user_id = connection.client, connection.server, connection.peer
-            if client is not None and _is_in(client[0], proxies):
+            if client is not None and is_in(client[0], proxies):
                 user_id = None
             elif user_id is None and client is not None and server is not None:
                 user_id = loopback_peer(client, server)
@@ -149,10 +131,17 @@ class Authenticator:
         methods = self._settings.auth
         if text.startswith(PREFIX) and Method.TOKEN in methods:
             token = await self._tokens.verify(text)
-            return self._principal(token.user, token.role, Method.TOKEN, token.scopes)
+            return self._principal(
+                token.user,
+                token.role,
+                Method.TOKEN,
+                token.scopes,
+                expires_at=token.expires_at,
+                token_id=token.token_id,
+            )
         if self._oidc is not None and not text.startswith(PREFIX):
-            user, role = await self._oidc.verify(text)
-            return self._principal(user, role, Method.OIDC)
+            found = await self._oidc.verify(text)
+            return self.of_provider(found)
         raise NotAuthenticated("This service takes no tokens of this kind; see its setting AUTH.")
 
     async def _account(self, user_id: int) -> Principal | None:
@@ -204,8 +193,27 @@ class Authenticator:
                 return self._principal(name, role, Method.PEER)
         return None
 
+    def of_provider(self, found: "OidcUser") -> Principal:
+        """Return a user of the provider as a principal."""
+        return self._principal(found.user, found.role, Method.OIDC, expires_at=found.expires_at)
+
     def _principal(
-        self, user: str, role: Role, method: Method, scopes: frozenset[Scope] | None = None
+        self,
+        user: str,
+        role: Role,
+        method: Method,
+        scopes: frozenset[Scope] | None = None,
+        *,
+        expires_at: datetime | None = None,
+        token_id: str | None = None,
     ) -> Principal:
         sees_all = role is Role.OPERATOR or self._settings.job_visibility == "all"
-        return Principal(user=user, role=role, method=method, sees_all=sees_all, scopes=scopes)
+        return Principal(
+            user=user,
+            role=role,
+            method=method,
+            sees_all=sees_all,
+            scopes=scopes,
+            expires_at=expires_at,
+            token_id=token_id,
+        )

@@ -6,7 +6,8 @@ OpenID Connect Core 1.0 (3.1.3.7) and Discovery 1.0; JSON Web Tokens are RFC 751
 import asyncio
 import time
 from collections.abc import Iterable
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import httpx
 from joserfc import jwt
@@ -17,7 +18,7 @@ from hpcq.auth.settings import AuthSettings
 from hpcq.domain.errors import NotAuthenticated, ProviderUnavailable
 from hpcq.domain.principals import Role
 
-__all__ = ["OidcVerifier"]
+__all__ = ["OidcUser", "OidcVerifier"]
 
 _KEYS_KEPT_SECONDS = 3600.0
 # A token with an unknown key may be the first one after a rotation; anybody can make such tokens.
@@ -26,6 +27,18 @@ _TIMEOUT_SECONDS = 5.0
 _LARGEST_ANSWER = 2**20
 _LONGEST_TOKEN = 16_384
 _CLOCKS_DIFFER_SECONDS = 30
+
+
+class OidcUser(NamedTuple):
+    """A user of the provider.
+
+    Attributes:
+        expires_at: the end of what was shown.
+    """
+
+    user: str
+    role: Role
+    expires_at: datetime
 
 
 class OidcVerifier:
@@ -48,8 +61,8 @@ class OidcVerifier:
         self._fetched_at = 0.0
         self._fetching = asyncio.Lock()
 
-    async def verify(self, text: str) -> tuple[str, Role]:
-        """Return the user and the role of a token.
+    async def verify(self, text: str) -> OidcUser:
+        """Return the user of a token.
 
         Raises:
             NotAuthenticated: it is not good, or gives no role here.
@@ -64,7 +77,11 @@ class OidcVerifier:
                 token = self._decode(text, await self._current_keys(_KEYS_ASKED_AGAIN_SECONDS))
         except (JoseError, ValueError) as error:
             raise NotAuthenticated(f"The token is not good: {error}.") from error
-        return self._user(token.claims), self._role(token.claims)
+        return OidcUser(
+            user=self._user(token.claims),
+            role=self._role(token.claims),
+            expires_at=datetime.fromtimestamp(token.claims["exp"], UTC),
+        )
 
     def _decode(self, text: str, keys: KeySet) -> jwt.Token:
         token = jwt.decode(text, keys, algorithms=list(self._settings.oidc_algorithms))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from hpcq.domain.principals import Method, Role
 from hpcq.settings import PATH, AbsolutePath, Section, lower, setting
@@ -120,6 +120,8 @@ def _roles(value: object) -> object:
 def _methods(value: tuple[Method, ...]) -> tuple[Method, ...]:
     if Method.CLIENT in value:
         raise ValueError("clients are named in TRUSTED_CLIENTS")
+    if Method.SESSION in value:
+        raise ValueError("browsers log in with token or oidc")
     if len(set(value)) < len(value):
         raise ValueError("a method is named twice")
     if Method.NONE in value and len(value) > 1:
@@ -249,6 +251,13 @@ class AuthSettings(Section):
         allowed="a list of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA",
         example="ES256",
         shown="RS256,ES256",
+    )
+    session_hours: Annotated[float, Field(gt=0, le=24 * 366)] = setting(
+        12.0,
+        "The longest time that a browser stays logged in. A session ends with the token that it "
+        "was made from, if that is earlier.",
+        allowed="hours, above 0, at most 8784",
+        example="8",
     )
     job_visibility: Annotated[Literal["all", "own"], BeforeValidator(lower)] = setting(
         "all",

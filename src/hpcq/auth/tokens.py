@@ -7,9 +7,10 @@ import os
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import structlog
 
@@ -17,7 +18,14 @@ from hpcq.domain.errors import NotAuthenticated
 from hpcq.domain.principals import Role, Scope
 from hpcq.storage.tokens import Token, TokenStore
 
-__all__ = ["PREFIX", "TokenVerifier", "create_token", "keep_operator_token"]
+__all__ = [
+    "PREFIX",
+    "Remembered",
+    "TokenVerifier",
+    "create_token",
+    "digest_of",
+    "keep_operator_token",
+]
 
 _log = structlog.get_logger("hpcq.auth")
 
@@ -26,14 +34,17 @@ PREFIX = "hpcq_"
 
 _RANDOM_BYTES = 32
 _REMEMBERED_SECONDS = 5.0
-_REMEMBERED_TOKENS = 10_000
+_REMEMBERED = 10_000
+
+_T = TypeVar("_T")
 
 
 def _random_text() -> str:
     return PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
 
 
-def _digest(token: str) -> str:
+def digest_of(token: str) -> str:
+    """Return the hash by which the records know a token."""
     # The token is random and long: a slow hash would protect nothing more.
     return hashlib.sha256(token.encode()).hexdigest()
 
@@ -68,7 +79,7 @@ async def create_token(
         created_at=at,
         expires_at=expires_at,
     )
-    await store.add(token, _digest(text))
+    await store.add(token, digest_of(text))
     return text
 
 
@@ -84,7 +95,7 @@ async def keep_operator_token(store: TokenStore, path: Path, at: datetime) -> No
         OSError: the file cannot be read or written.
     """
     text = await asyncio.to_thread(_read_or_make, path)
-    token = await store.find(_digest(text))
+    token = await store.find(digest_of(text))
     ended = None if token is None else token.ended_by(at)
     if ended is not None:
         _log.warning(f"The operator's token in {path} is {ended}; a new one takes its place.")
@@ -115,8 +126,41 @@ def _write_beside(path: Path) -> Path:
     return new
 
 
+class Remembered(Generic[_T]):
+    """Findings of the records by their hash, each remembered for 5 s.
+
+    Args:
+        find: asks the records.
+    """
+
+    def __init__(self, find: Callable[[str], Awaitable[_T | None]]) -> None:
+        self._find = find
+        self._known: OrderedDict[str, tuple[_T, float]] = OrderedDict()
+
+    async def find(self, digest: str) -> _T | None:
+        """Return what has this hash; None where there is nothing such, which is not remembered.
+
+        Raises:
+            StoreUnavailable: it cannot be looked up.
+        """
+        found, good_until = self._known.get(digest, (None, 0.0))
+        if found is None or time.monotonic() > good_until:
+            found = await self._find(digest)
+            if found is None:
+                return None
+            self._known[digest] = found, time.monotonic() + _REMEMBERED_SECONDS
+            self._known.move_to_end(digest)
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return found
+
+    def forget(self, digest: str) -> None:
+        """Ask the records the next time."""
+        self._known.pop(digest, None)
+
+
 class TokenVerifier:
-    """Recognises tokens. What the database says of one is remembered for 5 s.
+    """Recognises tokens.
 
     Args:
         store: knows the hashes.
@@ -124,9 +168,8 @@ class TokenVerifier:
     """
 
     def __init__(self, store: TokenStore, clock: Callable[[], datetime]) -> None:
-        self._store = store
+        self._tokens = Remembered(store.find)
         self._now = clock
-        self._known: OrderedDict[str, tuple[Token, float]] = OrderedDict()
 
     async def verify(self, text: str) -> Token:
         """Return whose token this is.
@@ -135,18 +178,11 @@ class TokenVerifier:
             NotAuthenticated: there is none such, or it is not good any more.
             StoreUnavailable: it cannot be looked up.
         """
-        digest = _digest(text)
-        token, good_until = self._known.get(digest, (None, 0.0))
-        if token is None or time.monotonic() > good_until:
-            token = await self._store.find(digest)
-            if token is None:
-                raise NotAuthenticated(
-                    "This service made no such token. `hpcq token create` makes one."
-                )
-            self._known[digest] = token, time.monotonic() + _REMEMBERED_SECONDS
-            self._known.move_to_end(digest)
-            if len(self._known) > _REMEMBERED_TOKENS:
-                self._known.popitem(last=False)
+        token = await self._tokens.find(digest_of(text))
+        if token is None:
+            raise NotAuthenticated(
+                "This service made no such token. `hpcq token create` makes one."
+            )
         ended = token.ended_by(self._now())
         if ended is not None:
             raise NotAuthenticated(f"This token is {ended}. `hpcq token create` makes another.")

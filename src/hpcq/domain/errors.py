@@ -10,6 +10,7 @@
     ├── EventsGone              the events that are asked for are kept no longer
     ├── NoSuchFile              the job has no such file, or none that can be shown
     ├── NotAuthenticated        it is not known who asks
+    │   └── SessionEnded            the browser's session is over
     ├── ProviderUnavailable     the identity provider cannot be asked who asks
     ├── NotAuthorized           the scheduler or the site forbids it
     ├── UnsupportedCapability   this scheduler cannot express it
@@ -64,6 +65,7 @@ __all__ = [
     "RecordDamaged",
     "SchedulerError",
     "SchedulerUnavailable",
+    "SessionEnded",
     "StoreUnavailable",
     "SubmissionInProgress",
     "SubmissionUnclear",
@@ -199,6 +201,10 @@ class NotAuthenticated(HpcqError):
     """It is not known who asks, or what they show is not good."""
 
     reached_scheduler = False
+
+
+class SessionEnded(NotAuthenticated):
+    """The cookie of a request is of a session that is over."""
 
 
 class ProviderUnavailable(HpcqError):

@@ -1,6 +1,7 @@
 """Principals: the people and programs that ask, and what each of them may see and do."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from hpcq.domain.jobs import JobRecord
@@ -39,6 +40,8 @@ class Method(StrEnum):
     """A token of this service."""
     OIDC = "oidc"
     """A token of an OpenID Connect provider."""
+    SESSION = "session"
+    """The cookie of a browser that logged in with one of the two."""
     CLIENT = "client"
     """The address of a client that the settings trust."""
     NONE = "none"
@@ -61,6 +64,8 @@ class Principal:
         user: the name; an account's for `Method.PEER`, empty for `Method.NONE`.
         scopes: what the request may do at most; None for all that the role allows.
         sees_all: whether it sees the jobs of others.
+        expires_at: the end of the token or session that was shown; None for none.
+        token_id: names the token of this service that was shown, or the session's.
     """
 
     user: str
@@ -68,6 +73,8 @@ class Principal:
     method: Method
     sees_all: bool
     scopes: frozenset[Scope] | None = None
+    expires_at: datetime | None = None
+    token_id: str | None = None
 
     def may(self, scope: Scope) -> bool:
         """Return whether requests of this kind are allowed."""

@@ -15,12 +15,13 @@ __all__ = [
     "metadata",
     "program_numbers",
     "queue_samples",
+    "sessions",
     "tokens",
     "usage_samples",
     "webhooks",
 ]
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest migration. A database that is there needs no migrating, nor the library for it."""
 
 metadata = sa.MetaData()
@@ -182,6 +183,22 @@ tokens = sa.Table(
     sa.Column("created_at", _SECONDS, nullable=False, comment="epoch seconds"),
     sa.Column("expires_at", _SECONDS, comment="epoch seconds; null for never"),
     sa.Column("revoked_at", _SECONDS, comment="epoch seconds"),
+)
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("hash", sa.String(64), primary_key=True, comment="SHA-256 of the cookie"),
+    _deployment(),
+    sa.Column("user", sa.String, nullable=False),
+    sa.Column("role", sa.String, nullable=False),
+    sa.Column("scopes", sa.String, comment="as in tokens"),
+    sa.Column("through", sa.String, nullable=False, comment="the method of the login"),
+    sa.Column("token_id", sa.ForeignKey("tokens.id"), comment="null: not made from a token"),
+    sa.Column("created_at", _SECONDS, nullable=False, comment="epoch seconds"),
+    sa.Column("expires_at", _SECONDS, nullable=False, comment="epoch seconds"),
+    sa.Index("sessions_by_user", "deployment_id", "user", "created_at"),
+    comment="Browsers that are logged in.",
 )
 
 usage_samples = sa.Table(

@@ -12,7 +12,7 @@ from hpcq.domain.units import from_epoch
 from hpcq.storage.database import Database, Transaction
 from hpcq.storage.schema import tokens
 
-__all__ = ["Token", "TokenStore"]
+__all__ = ["Token", "TokenStore", "scopes_of", "scopes_text"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,16 @@ class Token:
         return "expired" if self.expires_at is not None and self.expires_at <= at else None
 
 
+def scopes_text(scopes: frozenset[Scope] | None) -> str | None:
+    """Return scopes as a column holds them."""
+    return None if scopes is None else " ".join(sorted(scopes))
+
+
+def scopes_of(text: str | None) -> frozenset[Scope] | None:
+    """Return the scopes that a column holds."""
+    return None if text is None else frozenset(map(Scope, text.split()))
+
+
 class TokenStore:
     """The tokens of one deployment, by the SHA-256 of each."""
 
@@ -50,14 +60,13 @@ class TokenStore:
         """Write a new token down."""
 
         def do(transaction: Transaction) -> None:
-            scopes = token.scopes
             row = {
                 "id": token.token_id,
                 "deployment_id": transaction.deployment_id,
                 "hash": digest,
                 "user": token.user,
                 "role": token.role.value,
-                "scopes": None if scopes is None else " ".join(sorted(scopes)),
+                "scopes": scopes_text(token.scopes),
                 "created_at": token.created_at.timestamp(),
                 "expires_at": None if token.expires_at is None else token.expires_at.timestamp(),
             }
@@ -97,9 +106,7 @@ class TokenStore:
                     token_id=row.id,
                     user=row.user,
                     role=Role(row.role),
-                    scopes=None
-                    if row.scopes is None
-                    else frozenset(map(Scope, row.scopes.split())),
+                    scopes=scopes_of(row.scopes),
                     created_at=datetime.fromtimestamp(row.created_at, UTC),
                     expires_at=from_epoch(row.expires_at),
                     revoked_at=from_epoch(row.revoked_at),

@@ -10,13 +10,17 @@ from typing import Any, cast
 import pytest
 
 from hpcq.auth import authenticator
-from hpcq.auth.authenticator import Authenticator, Connection, client_address
+from hpcq.auth.authenticator import Authenticator
+from hpcq.auth.connections import Connection, client_address
+from hpcq.auth.sessions import Cookies, Sessions
 from hpcq.auth.settings import AuthSettings
 from hpcq.auth.tokens import TokenVerifier
 from hpcq.config import Settings
 from hpcq.domain.errors import NotAuthenticated, ProviderUnavailable
 from hpcq.domain.principals import Method, Principal, Role
+from hpcq.domain.units import now
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
+from hpcq.storage.sessions import SessionStore
 from hpcq.storage.tokens import Token, TokenStore
 
 pytestmark = pytest.mark.anyio
@@ -42,6 +46,13 @@ class OneToken:
         )
 
 
+class NoSessions:
+    """A store without a session."""
+
+    async def find(self, _digest: str) -> None:
+        return None
+
+
 def settings(**values: str) -> AuthSettings:
     return Settings.model_validate(values)
 
@@ -49,8 +60,18 @@ def settings(**values: str) -> AuthSettings:
 async def identify(
     connection: Connection, headers: Mapping[str, str] | None = None, /, **values: str
 ) -> Principal:
-    tokens = TokenVerifier(cast(TokenStore, OneToken()), lambda: datetime.now(UTC))
-    return await Authenticator(settings(**values), tokens, None).identify(connection, headers or {})
+    return await authenticating(**values).identify(connection, headers or {})
+
+
+def authenticating(**values: str) -> Authenticator:
+    given = settings(**values)
+    return Authenticator(
+        given,
+        TokenVerifier(cast(TokenStore, OneToken()), now),
+        None,
+        Sessions(cast(SessionStore, NoSessions()), given, now),
+        Cookies(given, "/", "1"),
+    )
 
 
 @pytest.fixture
@@ -111,8 +132,7 @@ async def test_a_directory_of_accounts_that_hangs_holds_up_nobody_else(
     monkeypatch.setattr(authenticator, "account_name", hanging)
     monkeypatch.setattr(authenticator, "_DIRECTORY_SECONDS", 0.2)
     peer(SOMEBODY)
-    tokens = TokenVerifier(cast(TokenStore, OneToken()), lambda: datetime.now(UTC))
-    asked = Authenticator(settings(peer_accounts="ana=user"), tokens, None)
+    asked = authenticating(peer_accounts="ana=user")
     try:
         stuck = [asyncio.ensure_future(asked.identify(HERE, {})) for _ in range(80)]
         await asyncio.sleep(0)

@@ -103,9 +103,9 @@ def verifier(provider: Provider, **settings: str) -> OidcVerifier:
 
 async def test_a_good_token(provider: Provider) -> None:
     checker = verifier(provider)
-    assert await checker.verify(provider.token()) == ("ana", Role.USER)
+    assert (await checker.verify(provider.token()))[:2] == ("ana", Role.USER)
     listed = provider.token(aud=["other", AUDIENCE], roles=["guests", "admins"])
-    assert await checker.verify(listed) == ("ana", Role.OPERATOR)
+    assert (await checker.verify(listed))[:2] == ("ana", Role.OPERATOR)
     assert provider.asked == 1
 
 
@@ -117,8 +117,8 @@ async def test_a_user_and_a_role_from_other_claims(provider: Provider) -> None:
         oidc_roles="*=viewer,admins=operator",
     )
     token = provider.token(sub="u-1", realm_access={"roles": ["admins"]})
-    assert await checker.verify(token) == ("u-1", Role.OPERATOR)
-    assert await checker.verify(provider.token(sub="u-2")) == ("u-2", Role.VIEWER)
+    assert (await checker.verify(token))[:2] == ("u-1", Role.OPERATOR)
+    assert (await checker.verify(provider.token(sub="u-2")))[:2] == ("u-2", Role.VIEWER)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ async def test_keys_that_rotate(provider: Provider, monkeypatch: pytest.MonkeyPa
     await checker.verify(provider.token())
     monkeypatch.setattr(oidc, "_KEYS_ASKED_AGAIN_SECONDS", 0.0)
     provider.keys.insert(0, SECOND)
-    assert (await checker.verify(provider.token()))[0] == "ana"
+    assert (await checker.verify(provider.token())).user == "ana"
     old = provider.keys.pop()
     monkeypatch.setattr(oidc, "_KEYS_KEPT_SECONDS", 0.0)
     with pytest.raises(NotAuthenticated):
@@ -214,7 +214,7 @@ async def test_keys_that_rotate(provider: Provider, monkeypatch: pytest.MonkeyPa
 
 async def test_an_elliptic_key(provider: Provider) -> None:
     provider.keys = [ECKey.generate_key("P-256", {"kid": "curve"}, private=True)]
-    assert (await verifier(provider).verify(provider.token(header={"alg": "ES256"})))[0] == "ana"
+    assert (await verifier(provider).verify(provider.token(header={"alg": "ES256"}))).user == "ana"
 
 
 async def test_tokens_with_unknown_keys_ask_the_provider_seldom(provider: Provider) -> None:
@@ -234,7 +234,7 @@ async def test_a_provider_that_is_away(provider: Provider, monkeypatch: pytest.M
     await checker.verify(provider.token())
     provider.is_away = True
     monkeypatch.setattr(oidc, "_KEYS_KEPT_SECONDS", 0.0)
-    assert (await checker.verify(provider.token()))[0] == "ana"
+    assert (await checker.verify(provider.token())).user == "ana"
 
 
 async def test_a_provider_that_calls_itself_otherwise(provider: Provider) -> None:

@@ -186,7 +186,7 @@ async def test_a_database_of_the_release_before_is_filled(database: Place) -> No
             document=b"{]",
             uid=str(records[4].uid),
         )
-        for table in ("finished_jobs", "queue_samples", "deliveries", "webhooks"):
+        for table in ("finished_jobs", "queue_samples", "deliveries", "webhooks", "sessions"):
             await execute(store, f"DROP TABLE {table}")
         await execute(store, "DROP INDEX jobs_by_array")
         for column in ("array_uid", "task_state"):
