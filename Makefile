@@ -8,7 +8,7 @@ READY_TO_RUN := $(VENV)/.ready-to-run
 READY_TO_DEVELOP := $(VENV)/.ready-to-develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test chaos vandals fuzz sbom lint format docs site page lock bench clean clean-clusters
+.PHONY: help setup demo check test chaos vandals fuzz sbom wheel deb package-check lint format docs site page lock bench clean clean-clusters
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -41,6 +41,16 @@ sbom: $(READY_TO_DEVELOP) ## Write the bill of materials, dist/sbom.cdx.json (Cy
 	@mkdir -p dist
 	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application \
 	    --output-reproducible --output-file dist/sbom.cdx.json requirements.txt
+
+wheel: $(READY_TO_DEVELOP) site page ## Build the packages for pip: dist/*.whl, of the service and of the client alone
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps \
+	    --no-build-isolation --wheel-dir dist . packaging/client
+
+deb: wheel ## Build the Debian package, dist/*.deb
+	@packaging/debian/build.sh
+
+package-check: deb ## Install, upgrade and purge the Debian package in a fresh Debian (as root, minutes)
+	@packaging/debian/check.sh
 
 lint: $(READY_TO_DEVELOP) page ## Check style, types and imports
 	@scripts/lint.sh

@@ -37,6 +37,7 @@ up)
     start oidc "an OpenID Connect provider"
     start sudo "sudo"
     start chromium "Chromium"
+    start tools "promtool and systemd-analyze"
     ;;
 down)
     # The shared ones, and those that tests of outages have for themselves.

@@ -17,6 +17,7 @@ REAL = {
     "oar": "OAR",
     "modules": "Environment Modules and Lmod",
     "sudo": "sudo",
+    "tools": "promtool and systemd-analyze",
     "postgres": "PostgreSQL",
     "oidc": "an OpenID Connect provider",
     "browser": "Chromium",

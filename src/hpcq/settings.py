@@ -15,6 +15,7 @@ A section stands in the package that reads it. `hpcq.config` composes them all:
 import os
 import re
 import shlex
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -47,6 +48,7 @@ __all__ = [
     "Seconds",
     "Section",
     "details",
+    "example_file",
     "home_expanded",
     "lower",
     "setting",
@@ -56,6 +58,7 @@ __all__ = [
 
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
+_LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
 
 
 def upper(value: object) -> object:
@@ -187,3 +190,18 @@ def table(section: type[Section]) -> str:
         escaped = (str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells)
         lines.append(f"| {' | '.join(escaped)} |\n")
     return "".join(lines)
+
+
+def example_file(section: type[Section]) -> str:
+    """Return a file of settings in which each is explained, and commented out."""
+    settings = []
+    for name, field in section.model_fields.items():
+        more = details(field)
+        meaning = _LINK.sub(r"\1", field.description or "")
+        text = f"{meaning} Allowed: {more['allowed']}."
+        lines = textwrap.wrap(
+            text, 98, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+        )
+        value = more["default"] or (field.examples or [""])[0]
+        settings.append("\n".join((*lines, f"#{name.upper()}={value}\n")))
+    return "\n".join(settings)

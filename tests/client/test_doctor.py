@@ -86,6 +86,12 @@ def test_a_state_directory_on_a_remote_file_system_is_named(
     assert kind in found.text
 
 
+def test_file_system_in_chroot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mounts of folders above a chroot are not shown in it."""
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "1 2 0:1 / /proc rw - proc proc rw\n")
+    assert list(examination._file_system(tmp_path)) == []
+
+
 def test_a_clock_that_is_off_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     away = time.time() - 3600
     monkeypatch.setattr(time, "time", lambda: away)

@@ -36,6 +36,11 @@ LEFT_OUT: Mapping[str, str] = {
     "$ curl 'http://127.0.0.1:5049/programs?name=NEWAVE&version=v28.16.4'": "needs NEWAVE",
     'sqlite3 state/jobs.sqlite3 ".backup backup.sqlite3"': "needs the program sqlite3",
     'sqlite3 backup.sqlite3 "PRAGMA integrity_check"': "the same",
+    "useradd --system --home-dir /var/lib/hpc-queue-api --shell /bin/sh hpcq": "needs systemd",
+    "apt-get install ./dist/hpc-queue-api_0.1.0_amd64.deb": "make package-check does it",
+    "sed -i 's/^#SCHEDULER=.*/SCHEDULER=SLURM/' /etc/hpc-queue-api/hpcq.env": "the same",
+    "uvx --from ./dist/hpc_queue_api-0.1.0-py3-none-any.whl hpcq serve": "tests/packaging, by pip",
+    "pip install ./dist/hpc_queue_api_client-0.1.0-py3-none-any.whl": "the same",
     "$ command -v sbatch && sinfo --version      # Slurm": "needs all of the schedulers",
 }
 

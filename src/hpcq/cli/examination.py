@@ -177,7 +177,10 @@ def _file_system(folder: Path) -> Iterator[Finding]:
 
 
 def _kind_of_file_system(folder: Path) -> str:
-    """Return the kind of the file system that a folder is on, as ``mount`` shows it."""
+    """Return the kind of the file system that a folder is on, as ``mount`` shows it.
+
+    In a chroot the mounts above are not shown: the kind is empty text there.
+    """
     kinds: dict[Path, str] = {}
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         before, _separator, after = line.partition(" - ")
@@ -185,7 +188,7 @@ def _kind_of_file_system(folder: Path) -> str:
         point = before.split()[4].encode("latin-1", "ignore").decode("unicode_escape")
         kinds[Path(point)] = after.split()[0]
     folder = folder.resolve()
-    return next(kinds[one] for one in (folder, *folder.parents) if one in kinds)
+    return next((kinds[one] for one in (folder, *folder.parents) if one in kinds), "")
 
 
 def _clock(whose: str, apart: float) -> Iterator[Finding]:
