@@ -51,7 +51,8 @@ find "$root$home" -path '*.dist-info/*' \( -name direct_url.json -o -name REQUES
 
 install -D -m 755 packaging/debian/hpcq "$root/usr/bin/hpcq"
 install -D -m 644 packaging/hpc-queue-api.service -t "$root/lib/systemd/system"
-install -D -m 644 packaging/closed.conf packaging/setuid.conf -t "$root/usr/share/hpc-queue-api"
+install -D -m 644 packaging/closed.conf packaging/setuid.conf packaging/prometheus/alerts.yml \
+    packaging/grafana/hpc-queue-api.json -t "$root/usr/share/hpc-queue-api"
 install -D -m 644 "$root/bash" "$root/usr/share/bash-completion/completions/hpcq"
 install -D -m 644 "$root/zsh" "$root/usr/share/zsh/vendor-completions/_hpcq"
 install -D -m 644 "$root/fish" "$root/usr/share/fish/vendor_completions.d/hpcq.fish"

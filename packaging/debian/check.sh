@@ -17,7 +17,7 @@ port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0));
 
 clean_up() {
     [ -z "$service" ] || kill "$service" 2>/dev/null || true
-    umount -l "$root/proc" "$root/dev" 2>/dev/null || true
+    umount -l "$root/proc" "$root/dev" "$root" 2>/dev/null || true
     rm -rf --one-file-system "$root"
 }
 trap clean_up EXIT
@@ -52,6 +52,8 @@ stop() {
 
 say "a fresh Debian"
 debootstrap --variant=minbase "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$root" >/dev/null
+# A file system of its own, as a machine has: the service reads no files where no mount is shown.
+mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount --make-rslave "$root/dev"

@@ -1,11 +1,9 @@
 """``GET /metrics``: what is counted, in which form, and what no scrape asks."""
 
 import os
-import re
 from pathlib import Path
 
 import pytest
-import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.api.conftest import App, running
@@ -24,7 +22,6 @@ from hpcq.log_writer import LogWriter
 
 pytestmark = pytest.mark.anyio
 
-DOCS = Path(__file__).parents[3] / "docs"
 HANGS = CommandTimedOut(("qsub",), 30)
 
 
@@ -264,19 +261,6 @@ async def test_every_metric_is_declared_with_its_labels(app: App) -> None:
         assert metric.meaning.endswith(".")
         for sample in found[name].samples:
             assert set(sample.labels) - {"le"} == set(metric.labels)
-
-
-def test_alerts_use_metrics_that_there_are() -> None:
-    page = (DOCS / "monitoring.md").read_text(encoding="utf-8")
-    blocks = [yaml.safe_load(b) for b in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
-    rules = [
-        rule for block in blocks for group in block.get("groups", ()) for rule in group["rules"]
-    ]
-    assert rules
-    known = {metric.name for metric in METRICS}
-    for rule in rules:
-        named = re.findall(r"hpcq_\w+", rule["expr"])
-        assert {name.removesuffix("_bucket") for name in named} <= known, rule["alert"]
 
 
 async def test_counts_hold_no_user_path_or_job(app: App) -> None:
