@@ -1,6 +1,7 @@
 #!/bin/sh
 # What the tests run against, on this machine: a real Slurm, Grid Engine, OAR, PostgreSQL and OpenID
-# Connect provider, environment modules, and Chromium. Torque and PBS have stand-ins (tests/fakebin), which need nothing.
+# Connect provider, environment modules, Chromium, Snakemake and Jupyter. Torque and PBS have
+# stand-ins (tests/fakebin), which need nothing.
 #
 #   scripts/clusters.sh up      install (root, Debian) and start what is not there
 #   scripts/clusters.sh down    stop what `up` started; what was installed stays
@@ -38,6 +39,7 @@ up)
     start sudo "sudo"
     start chromium "Chromium"
     start tools "promtool and systemd-analyze"
+    start workflows "Snakemake and Jupyter"
     ;;
 down)
     # The shared ones, and those that tests of outages have for themselves.

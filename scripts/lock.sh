@@ -1,6 +1,7 @@
 #!/bin/sh
-# Write requirements.txt, requirements-dev.txt, the page's and the test provider's anew: the newest versions that pyproject.toml
-# allows, for every Python from 3.11 on, with the hash of each file and no addresses.
+# Write requirements.txt, requirements-dev.txt, the page's and those of the tests' tools anew: the
+# newest versions that pyproject.toml allows, for every Python from 3.11 on, with the hash of each
+# file and no addresses.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -14,5 +15,6 @@ lock() {
 lock pyproject.toml --output-file requirements.txt
 lock pyproject.toml --extra dev --constraint requirements.txt --output-file requirements-dev.txt
 lock tests/clusters/oidc-requirements.in --output-file tests/clusters/oidc-requirements.txt
+lock tests/clusters/workflows-requirements.in --output-file tests/clusters/workflows-requirements.txt
 lock web/requirements.in --output-file web/requirements.txt
 (cd web && ../scripts/npm.sh update --omit-lockfile-registry-resolved --no-audit --no-fund --silent)

@@ -21,6 +21,7 @@ REAL = {
     "postgres": "PostgreSQL",
     "oidc": "an OpenID Connect provider",
     "browser": "Chromium",
+    "workflows": "Snakemake and Jupyter",
 }
 
 
