@@ -8,7 +8,7 @@ READY_TO_RUN := $(VENV)/.ready-to-run
 READY_TO_DEVELOP := $(VENV)/.ready-to-develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test chaos vandals fuzz sbom wheel deb package-check lint format docs site page lock bench clean clean-clusters
+.PHONY: help setup demo check test chaos vandals fuzz sbom wheel deb package-check lint format docs site page screenshots lock bench clean clean-clusters
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -68,6 +68,10 @@ site: $(READY_TO_DEVELOP) ## Build the documentation that the service shows at /
 
 page: $(READY_TO_RUN) ## Build the page of the service from web/ (with the machine's Node, or its own)
 	@scripts/build_page.sh
+
+screenshots: $(READY_TO_DEVELOP) page ## Take the pictures of the documentation anew
+	@mkdir -p docs/images
+	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser/test_screenshots.py
 
 lock: $(READY_TO_DEVELOP) ## Write requirements*.txt anew, with the newest versions
 	@scripts/lock.sh

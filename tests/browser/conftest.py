@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 from tests.real import settings_of
 
 from hpcq.schedulers.testing.service import Service
@@ -15,6 +15,7 @@ __all__ = ["Reader", "submit"]
 LANGUAGES = {"en": "en-US", "pt": "pt-BR"}
 # The machine may be busy.
 PATIENCE_MILLISECONDS = 60_000
+expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
 Reader = Callable[..., Page]
 
@@ -55,12 +56,15 @@ def reader(browser: Browser) -> Iterator[Reader]:
         language: str = "en",
         dark: bool = False,
         width: int = 1280,
+        remote: bool = False,
         expected: tuple[str, ...] = (),
     ) -> Page:
         context = browser.new_context(
             locale=LANGUAGES[language],
             color_scheme="dark" if dark else "light",
             viewport={"width": width, "height": 800},
+            # As a proxy would say of somebody elsewhere, whose account nobody knows.
+            extra_http_headers={"X-Forwarded-For": "192.0.2.7"} if remote else {},
         )
         contexts.append(context)
         context.set_default_timeout(PATIENCE_MILLISECONDS)

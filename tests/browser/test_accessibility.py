@@ -6,11 +6,9 @@ from collections.abc import Callable
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
-from tests.browser.conftest import PATIENCE_MILLISECONDS, Reader, submit
+from tests.browser.conftest import Reader, submit
 
 from hpcq.schedulers.testing.service import Service
-
-expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
 # Each with what is there once it is drawn.
 VIEWS = {

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
-from tests.browser.conftest import PATIENCE_MILLISECONDS, Reader, submit
+from tests.browser.conftest import Reader, submit
 
 from hpcq.schedulers.testing.service import Service
-
-expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
 SLEEP = "#!/bin/sh\nsleep 600\n"
 

@@ -57,7 +57,7 @@ export function Chart(properties: { title: string; seconds: number[]; lines: Lin
           cursor: { drag: { x: false, y: false } },
           legend: { show: lines.length > 1, live: false },
           axes: [
-            { ...axis, values: (_plot, times) => timesOf(times) },
+            { ...axis, space: 75, values: (_plot, times) => timesOf(times) },
             { ...axis, size: 55 },
           ],
           scales: { y: { range: (_plot, _low, high) => [0, Math.max(high * 1.1, 0.001)] } },
