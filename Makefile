@@ -64,7 +64,7 @@ docs: $(READY_TO_DEVELOP) ## Write the generated pages of docs/ anew
 	@$(BIN)/python docs/generate.py
 
 site: $(READY_TO_DEVELOP) ## Build the documentation that the service shows at /help
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@scripts/build_site.sh
 
 page: $(READY_TO_RUN) ## Build the page of the service from web/ (with the machine's Node, or its own)
 	@scripts/build_page.sh

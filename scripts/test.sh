@@ -28,7 +28,7 @@ if [ $# -eq 0 ]; then
     .venv/bin/python tests/clusters/oar.py down </dev/null >/dev/null 2>&1 || true
 fi
 scripts/build_page.sh
-NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+scripts/build_site.sh
 echo "Running the tests of the page's parts"
 scripts/npm.sh run --silent test </dev/null || status=1
 echo "Running the tests"
