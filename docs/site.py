@@ -100,10 +100,10 @@ def _with_anchors(markdown: str, anchors: Iterator[str]) -> str:
 def on_post_build(config: MkDocsConfig) -> None:
     """Take away what needs the address of the site, which differs from one service to the next.
 
-    The theme asks for a map of each language, though its links lead from page to page without.
+    The theme asks for a map beside each page, though its links lead from page to page without.
     """
     site = Path(config.site_dir)
     for file in (site / "404.html", site / "sitemap.xml.gz", *site.rglob("*.js.map")):
         file.unlink(missing_ok=True)
-    for folder in (site, site / "pt"):
+    for folder in {page.parent for page in site.rglob("*.html")}:
         folder.joinpath("sitemap.xml").write_text(_EMPTY_MAP, encoding="utf-8")

@@ -30,9 +30,9 @@ def test_language_switch_stays_on_the_page(
 ) -> None:
     service = start_service(ROOT_PATH="/queue")
     page = reader(service, "queue/help/")
-    page.get_by_role("link", name="Quickstart").first.click()
-    expect(page.get_by_role("heading", level=1, name="Quickstart")).to_be_visible()
+    page.get_by_role("link", name="LOCAL").first.click()
+    expect(page.get_by_role("heading", level=1, name="LOCAL, the embedded")).to_be_visible()
     page.get_by_role("button", name="Select language").hover()
     page.get_by_role("link", name="Português").click()
-    expect(page.get_by_role("heading", level=1, name="Guia de instalação")).to_be_visible()
-    assert page.url.startswith(f"{service.url}/queue/help/pt/quickstart.html")
+    expect(page.get_by_role("heading", level=1, name="LOCAL, o escalonador")).to_be_visible()
+    assert page.url.startswith(f"{service.url}/queue/help/pt/schedulers/local.html")
