@@ -1,4 +1,8 @@
-"""The pages in Portuguese: those of users have one each, in the form of the English page."""
+"""The pages in Portuguese: those of users have one each, in the form of the English page.
+
+What stands as code in a heading or in a row of a table (a setting, a field, a command) is the same
+in both: a translation of a table that changed does not stay behind.
+"""
 
 import re
 from pathlib import Path
@@ -10,16 +14,13 @@ from hpcq.schedulers.testing.service import INSTALLATION
 
 DOCS = INSTALLATION / "docs"
 TRANSLATED = sorted(DOCS.rglob("*.pt.md"))
-# What developers read, and what is generated from English words of the code.
+# What developers read, and lists with the English words of the code.
 ENGLISH_ONLY = {
     "benchmarks.md",
     "development.md",
-    "errors.md",
     "failures.md",
-    "plugins.md",
     "reference/metrics.md",
     "reference/settings.md",
-    "schedulers/oar.md",
 }
 
 
@@ -34,6 +35,7 @@ def test_every_page_of_users_is_translated() -> None:
 def test_both_languages_have_one_form(page: Path) -> None:
     english = page.with_name(page.name.replace(".pt.md", ".md"))
     assert _form(page) == _form(english)
+    assert _codes(page) == _codes(english)
     assert [(b.kind, b.text) for b in blocks(page)] == [(b.kind, b.text) for b in blocks(english)]
 
 
@@ -42,3 +44,10 @@ def _form(page: Path) -> list[str]:
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     rows = re.findall(r"^(#+ | *- |\d+\. |\|.*)", text, re.MULTILINE)
     return [f"|{row.count('|')}" if row.startswith("|") else row for row in rows]
+
+
+def _codes(page: Path) -> list[list[str]]:
+    """Return what stands as code in each heading and each row of a table, sorted."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    rows = re.findall(r"^(?:#|\|).*", text, re.MULTILINE)
+    return [sorted(re.findall(r"`[^`]+`", row)) for row in rows]
