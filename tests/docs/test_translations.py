@@ -18,7 +18,6 @@ TRANSLATED = sorted(DOCS.rglob("*.pt.md"))
 ENGLISH_ONLY = {
     "benchmarks.md",
     "development.md",
-    "failures.md",
     "reference/metrics.md",
     "reference/settings.md",
 }
