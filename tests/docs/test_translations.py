@@ -34,19 +34,29 @@ def test_every_page_of_users_is_translated() -> None:
 def test_both_languages_have_one_form(page: Path) -> None:
     english = page.with_name(page.name.replace(".pt.md", ".md"))
     assert _form(page) == _form(english)
+    assert _paragraphs(page) == _paragraphs(english)
     assert _codes(page) == _codes(english)
     assert [(b.kind, b.text) for b in blocks(page)] == [(b.kind, b.text) for b in blocks(english)]
 
 
 def _form(page: Path) -> list[str]:
     """Return the marks of sections, list items and rows of tables, without their words."""
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-    rows = re.findall(r"^(#+ | *- |\d+\. |\|.*)", text, re.MULTILINE)
+    rows = re.findall(r"^(#+ | *- |\d+\. |\|.*)", _prose(page), re.MULTILINE)
     return [f"|{row.count('|')}" if row.startswith("|") else row for row in rows]
+
+
+def _paragraphs(page: Path) -> list[int]:
+    """Return how many paragraphs each section has; a list or a table counts as one."""
+    sections = re.split(r"^#+ .*\n", _prose(page), flags=re.MULTILINE)
+    return [len(re.split(r"\n{2,}", section.strip())) for section in sections]
 
 
 def _codes(page: Path) -> list[list[str]]:
     """Return what stands as code in each heading and each row of a table, sorted."""
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-    rows = re.findall(r"^(?:#|\|).*", text, re.MULTILINE)
+    rows = re.findall(r"^(?:#|\|).*", _prose(page), re.MULTILINE)
     return [sorted(re.findall(r"`[^`]+`", row)) for row in rows]
+
+
+def _prose(page: Path) -> str:
+    """Return a page without its blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
