@@ -3,6 +3,8 @@
     python tests/clusters/oidc.py up        start it (idempotent), print what a client needs
     python tests/clusters/oidc.py rotate    sign with a new key from now on; the old one stays known
     python tests/clusters/oidc.py stop      end it, as an outage does; `up` starts it again
+    python tests/clusters/oidc.py client ID URL
+                                            have a client for the login of browsers, sent to URL
     python tests/clusters/oidc.py down      end it and remove it with its users and keys
 
 `up` prints one JSON object: ``issuer``. The users are ana (in the group planners), rui (guests) and
@@ -23,7 +25,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -80,6 +84,31 @@ with app.app_context(), Backend.instance.session():
         )
         client.audience = [client]
         Backend.instance.save(client)
+"""
+
+
+BROWSERS = """
+import sys
+from canaille import create_app
+from canaille.app import models
+from canaille.backends import Backend
+
+app = create_app()
+with app.app_context(), Backend.instance.session():
+    _, name, url = sys.argv
+    client = Backend.instance.get(models.Client, client_id=name) or models.Client(client_id=name)
+    client.client_secret = "secret"
+    client.client_name = name
+    client.client_uri = "http://127.0.0.1"
+    client.redirect_uris = [url]
+    client.grant_types = ["authorization_code"]
+    client.response_types = ["code"]
+    client.scope = ["openid", "profile", "groups"]
+    client.token_endpoint_auth_method = "client_secret_basic"
+    client.id_token_signed_response_alg = "RS256"
+    Backend.instance.save(client)
+    client.audience = [client]
+    Backend.instance.save(client)
 """
 
 
@@ -169,6 +198,11 @@ def stop() -> None:
     wait_for("the end of the provider", lambda: not answers())
 
 
+def client(name: str, url: str) -> None:
+    """Have a client that may lead browsers back to an address."""
+    run("python", "-c", BROWSERS, name, url)
+
+
 def rotate() -> None:
     """Sign with a new key from now on."""
     stop()
@@ -211,6 +245,13 @@ def environment() -> dict[str, str]:
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    verbs = {"up": up, "rotate": rotate, "stop": stop, "down": down}
+    verbs: dict[str, Callable[[], object]] = {
+        "up": up,
+        "rotate": rotate,
+        "stop": stop,
+        "down": down,
+    }
     action = verbs.get(arguments[0]) if len(arguments) == 1 else None
+    if len(arguments) == 3 and arguments[0] == "client":
+        action = partial(client, *arguments[1:])
     sys.exit(command_line(arguments, action, usage=__doc__, lock=LOCK, variables=()))

@@ -17,7 +17,7 @@ from tests.recordings import RECORDED
 
 from hpcq.auth.authenticator import Authenticator
 from hpcq.auth.connections import Connection
-from hpcq.auth.oidc import OidcVerifier
+from hpcq.auth.oidc import OidcVerifier, Provider
 from hpcq.auth.sessions import Cookies, Sessions
 from hpcq.auth.tokens import PREFIX, TokenVerifier
 from hpcq.config import Settings
@@ -113,8 +113,8 @@ def _authenticator() -> Authenticator:
     keys = KeySet([RSAKey.generate_key(2048, {"kid": "first"}, private=True)])
 
     class Provided(OidcVerifier):
-        async def _fetch(self) -> KeySet:
-            return keys
+        async def _fetch(self) -> Provider:
+            return Provider(keys, {})
 
     tokens: Any = _NoTokens()
     verifier = TokenVerifier(tokens, lambda: _NOW)

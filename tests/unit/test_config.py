@@ -51,7 +51,11 @@ def test_every_default_is_a_value_that_could_be_given(tmp_path: Path) -> None:
 
 
 def test_every_documented_example_is_accepted(tmp_path: Path) -> None:
-    needed = {"STALE_AFTER_SECONDS": "1000", "MAIL_FROM": "hpc@site.example"}
+    needed = {
+        "STALE_AFTER_SECONDS": "1000",
+        "MAIL_FROM": "hpc@site.example",
+        "OIDC_CLIENT_ID": "hpc-queue",
+    }
     for name, field in Settings.model_fields.items():
         assert field.examples
         load(tmp_path, **needed | {name.upper(): str(field.examples[0])})

@@ -61,6 +61,8 @@ RULES: Mapping[str, Scope | None] = {
     "getSession": None,
     "createSession": None,
     "deleteSession": None,
+    "beginLogin": None,
+    "finishLogin": None,
 }
 """The scope that each route asks for, by its operation id; None where any principal will do.
 
@@ -70,10 +72,10 @@ service from starting.
 OPEN = "healthLive"
 OPEN_FOLDERS = ("/", "/assets", "/help")
 """The folders of files that hold no data of the site: the page itself, and the documentation."""
-FOR_NOBODY_TOO = frozenset({"getSession", "deleteSession"})
+FOR_NOBODY_TOO = frozenset({"getSession", "deleteSession", "beginLogin", "finishLogin"})
 """The routes that answer those too whom the service does not know: a page has to show its login."""
-LOGINS = frozenset({"createSession"})
-"""The routes whose failures count as failed logins."""
+LOGINS = frozenset({"createSession", "finishLogin"})
+"""The routes whose refusals (401) count as failed logins."""
 UNCOUNTED = frozenset({"healthReady"})
 """The routes whose requests do not count for ``MAX_REQUESTS_PER_SECOND``."""
 

@@ -86,6 +86,7 @@ from hpcq.telemetry import RequestLog
 
 if TYPE_CHECKING:
     from hpcq.auth.oidc import OidcVerifier
+    from hpcq.auth.oidc_login import OidcLogin
 
 __all__ = ["create_app"]
 
@@ -228,9 +229,8 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     tokens = TokenStore(database)
     sessions = Sessions(SessionStore(database), settings, now)
     cookies = Cookies(settings, settings.root_path, settings.cluster_id)
-    authenticator = Authenticator(
-        settings, TokenVerifier(tokens, now), _oidc(settings), sessions, cookies
-    )
+    oidc, oidc_login = _oidc(settings)
+    authenticator = Authenticator(settings, TokenVerifier(tokens, now), oidc, sessions, cookies)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(local_runner.close)
         stack.callback(paths.close)
@@ -247,6 +247,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
                 programs,
                 authenticator,
                 sessions,
+                oidc_login,
                 cookies,
                 audit,
                 metrics,
@@ -304,13 +305,15 @@ def _audit_log(settings: Settings) -> AuditLog:
         ) from error
 
 
-def _oidc(settings: Settings) -> "OidcVerifier | None":
+def _oidc(settings: Settings) -> "tuple[OidcVerifier | None, OidcLogin | None]":
     if Method.OIDC not in settings.auth:
-        return None
+        return None, None
     # Imported here because only those with a provider need an HTTP client and cryptography.
     from hpcq.auth.oidc import OidcVerifier
+    from hpcq.auth.oidc_login import OidcLogin
 
-    return OidcVerifier(settings)
+    verifier = OidcVerifier(settings)
+    return verifier, OidcLogin(settings, verifier) if settings.oidc_client_id else None
 
 
 async def _end(task: asyncio.Task[None]) -> None:
@@ -327,6 +330,7 @@ def _context(
     programs: ProgramService,
     authenticator: Authenticator,
     sessions: Sessions,
+    oidc_login: "OidcLogin | None",
     cookies: Cookies,
     audit: AuditLog,
     metrics: Metrics,
@@ -365,6 +369,7 @@ def _context(
         circuits=backend.circuits,
         authenticator=authenticator,
         sessions=sessions,
+        oidc_login=oidc_login,
         cookies=cookies,
         logins=_logins(settings),
         service=ServiceOut(
@@ -379,7 +384,12 @@ def _context(
 
 def _logins(settings: Settings) -> Sequence[LoginOut]:
     return [
-        LoginOut(method=method, url=None) for method in settings.auth if method is not Method.NONE
+        LoginOut(
+            method=method,
+            url="session/login" if method is Method.OIDC and settings.oidc_client_id else None,
+        )
+        for method in settings.auth
+        if method is not Method.NONE
     ]
 
 

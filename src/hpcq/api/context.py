@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
 
@@ -33,6 +33,9 @@ from hpcq.services.queue_usage import QueueUsage
 from hpcq.services.readers import Readers
 from hpcq.services.submission.submitter import SubmissionCheck
 from hpcq.services.webhooks.service import WebhookService
+
+if TYPE_CHECKING:
+    from hpcq.auth.oidc_login import OidcLogin
 
 __all__ = ["Context", "ContextDependency", "PrincipalDependency"]
 
@@ -67,6 +70,7 @@ class Context:
     circuits: Mapping[str, CircuitBreaker]
     authenticator: Authenticator
     sessions: Sessions
+    oidc_login: "OidcLogin | None"
     cookies: Cookies
     logins: Sequence[LoginOut]
     service: ServiceOut

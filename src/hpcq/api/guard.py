@@ -28,7 +28,13 @@ from hpcq.auth.authenticator import PEER
 from hpcq.auth.connections import Connection, client_address
 from hpcq.auth.sessions import SESSION
 from hpcq.auth.settings import AuthSettings
-from hpcq.domain.errors import HpcqError, NotAuthenticated, NotAuthorized, SessionEnded
+from hpcq.domain.errors import (
+    HpcqError,
+    NotAuthenticated,
+    NotAuthorized,
+    SessionEnded,
+    TooManyRequests,
+)
 from hpcq.domain.jobs import JobUid, NativeId
 from hpcq.domain.principals import Method, Principal, Role
 from hpcq.domain.units import format_time, now
@@ -125,8 +131,15 @@ class Guard:
             with structlog.contextvars.bound_contextvars(**({"user": user} if user else {})):
                 await self._app(scope, receive, send_and_note)
         finally:
-            if scope["method"] not in _HARMLESS or answered.get("status") in _REFUSALS:
-                address = client_address(connection, headers, self._settings.trusted_proxies)
+            # The answer to a login of a browser leads to the page, also if it failed.
+            status = answered["status"] = state.get("login_status", answered.get("status"))
+            is_login = target.operation in LOGINS
+            if is_login and status == http.HTTPStatus.UNAUTHORIZED:
+                with contextlib.suppress(TooManyRequests):
+                    from_where = self._address(connection, headers) or ""
+                    self._failed_logins.count(from_where, time.monotonic())
+            if is_login or scope["method"] not in _HARMLESS or status in _REFUSALS:
+                address = self._address(connection, headers)
                 context.audit.write(_audit_entry(scope, address, target, answered, context.table))
 
     async def _principal(
@@ -137,20 +150,17 @@ class Guard:
         target: Target,
     ) -> Principal | None:
         """Return who asks; None for nobody, where that is allowed."""
-        if target.operation not in LOGINS:
-            try:
-                return await context.authenticator.identify(connection, headers)
-            except NotAuthenticated:
-                if target.operation in FOR_NOBODY_TOO:
-                    return None
-                raise
-        address = client_address(connection, headers, self._settings.trusted_proxies) or ""
-        self._failed_logins.check(address, time.monotonic())
+        if target.operation in LOGINS:
+            self._failed_logins.check(self._address(connection, headers) or "", time.monotonic())
         try:
             return await context.authenticator.identify(connection, headers)
         except NotAuthenticated:
-            self._failed_logins.count(address, time.monotonic())
+            if target.operation in FOR_NOBODY_TOO:
+                return None
             raise
+
+    def _address(self, connection: Connection, headers: Mapping[str, str]) -> str | None:
+        return client_address(connection, headers, self._settings.trusted_proxies)
 
     def _check_principal(
         self, principal: Principal, method: str, headers: Mapping[str, str], target: Target
@@ -216,7 +226,7 @@ def _audit_entry(
         "job": job_id,
         "account": _account(job_id, table),
         # An answer that never began is a defect's.
-        "status": answered.get("status", http.HTTPStatus.INTERNAL_SERVER_ERROR),
+        "status": answered["status"] or http.HTTPStatus.INTERNAL_SERVER_ERROR,
     }
 
 

@@ -141,7 +141,7 @@ class Authenticator:
             )
         if self._oidc is not None and not text.startswith(PREFIX):
             found = await self._oidc.verify(text)
-            return self.of_provider(found)
+            return self.of_provider(found, found.expires_at)
         raise NotAuthenticated("This service takes no tokens of this kind; see its setting AUTH.")
 
     async def _account(self, user_id: int) -> Principal | None:
@@ -193,9 +193,14 @@ class Authenticator:
                 return self._principal(name, role, Method.PEER)
         return None
 
-    def of_provider(self, found: "OidcUser") -> Principal:
-        """Return a user of the provider as a principal."""
-        return self._principal(found.user, found.role, Method.OIDC, expires_at=found.expires_at)
+    def of_provider(self, found: "OidcUser", expires_at: datetime | None = None) -> Principal:
+        """Return a user of the provider as a principal.
+
+        Args:
+            found: the user.
+            expires_at: the end of the token that was shown; None after a login.
+        """
+        return self._principal(found.user, found.role, Method.OIDC, expires_at=expires_at)
 
     def _principal(
         self,

@@ -1,4 +1,4 @@
-"""Tokens of an OpenID Connect provider: found, checked and mapped to a user and a role.
+"""An OpenID Connect provider: its keys, and its tokens, mapped to a user and a role.
 
 OpenID Connect Core 1.0 (3.1.3.7) and Discovery 1.0; JSON Web Tokens are RFC 7519 and 8725.
 """
@@ -18,15 +18,24 @@ from hpcq.auth.settings import AuthSettings
 from hpcq.domain.errors import NotAuthenticated, ProviderUnavailable
 from hpcq.domain.principals import Role
 
-__all__ = ["OidcUser", "OidcVerifier"]
+__all__ = [
+    "CLOCKS_DIFFER_SECONDS",
+    "TIMEOUT_SECONDS",
+    "OidcUser",
+    "OidcVerifier",
+    "Provider",
+    "answer_of",
+]
 
 _KEYS_KEPT_SECONDS = 3600.0
 # A token with an unknown key may be the first one after a rotation; anybody can make such tokens.
 _KEYS_ASKED_AGAIN_SECONDS = 10.0
-_TIMEOUT_SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
+"""The longest time that the provider may take for an answer."""
 _LARGEST_ANSWER = 2**20
 _LONGEST_TOKEN = 16_384
-_CLOCKS_DIFFER_SECONDS = 30
+CLOCKS_DIFFER_SECONDS = 30
+"""The most seconds between our clock and the provider's."""
 
 
 class OidcUser(NamedTuple):
@@ -41,6 +50,18 @@ class OidcUser(NamedTuple):
     expires_at: datetime
 
 
+class Provider(NamedTuple):
+    """A provider as it describes itself.
+
+    Attributes:
+        keys: its public ones.
+        about: its discovery document.
+    """
+
+    keys: KeySet
+    about: dict[str, Any]
+
+
 class OidcVerifier:
     """Recognises the tokens of one provider.
 
@@ -52,12 +73,12 @@ class OidcVerifier:
         self._settings = settings
         self._issuer = settings.oidc_issuer or ""
         self._claims = jwt.JWTClaimsRegistry(
-            leeway=_CLOCKS_DIFFER_SECONDS,
+            leeway=CLOCKS_DIFFER_SECONDS,
             iss={"essential": True, "value": self._issuer},
             aud={"essential": True, "value": settings.oidc_audience or ""},
             exp={"essential": True},
         )
-        self._keys: KeySet | None = None
+        self._provider: Provider | None = None
         self._fetched_at = 0.0
         self._fetching = asyncio.Lock()
 
@@ -68,25 +89,47 @@ class OidcVerifier:
             NotAuthenticated: it is not good, or gives no role here.
             ProviderUnavailable: its keys cannot be fetched.
         """
+        return self.user(await self.claims(text))
+
+    async def claims(
+        self, text: str, registry: jwt.JWTClaimsRegistry | None = None
+    ) -> dict[str, Any]:
+        """Return the claims of a token that the provider signed.
+
+        Args:
+            text: the token.
+            registry: the claims that it must have; None for those of an access token.
+
+        Raises:
+            NotAuthenticated: it is not good.
+            ProviderUnavailable: the keys cannot be fetched.
+        """
         if len(text) > _LONGEST_TOKEN:
             raise NotAuthenticated("The token is too long.")
         try:
             try:
-                token = self._decode(text, await self._current_keys(_KEYS_KEPT_SECONDS))
+                token = self._decode(text, await self.provider())
             except InvalidKeyIdError:
-                token = self._decode(text, await self._current_keys(_KEYS_ASKED_AGAIN_SECONDS))
+                token = self._decode(text, await self.provider(_KEYS_ASKED_AGAIN_SECONDS))
+            (registry or self._claims).validate(token.claims)
         except (JoseError, ValueError) as error:
             raise NotAuthenticated(f"The token is not good: {error}.") from error
+        return token.claims
+
+    def user(self, claims: dict[str, Any]) -> OidcUser:
+        """Return the user and the role that claims give.
+
+        Raises:
+            NotAuthenticated: they give none here.
+        """
         return OidcUser(
-            user=self._user(token.claims),
-            role=self._role(token.claims),
-            expires_at=datetime.fromtimestamp(token.claims["exp"], UTC),
+            user=self._user(claims),
+            role=self._role(claims),
+            expires_at=datetime.fromtimestamp(claims["exp"], UTC),
         )
 
-    def _decode(self, text: str, keys: KeySet) -> jwt.Token:
-        token = jwt.decode(text, keys, algorithms=list(self._settings.oidc_algorithms))
-        self._claims.validate(token.claims)
-        return token
+    def _decode(self, text: str, provider: Provider) -> jwt.Token:
+        return jwt.decode(text, provider.keys, algorithms=list(self._settings.oidc_algorithms))
 
     def _user(self, claims: dict[str, Any]) -> str:
         name = claims.get(self._settings.oidc_user_claim)
@@ -111,36 +154,59 @@ class OidcVerifier:
             f"{self._settings.oidc_role_claim!r}."
         )
 
-    async def _current_keys(self, kept_seconds: float) -> KeySet:
+    async def provider(self, kept_seconds: float | None = None) -> Provider:
+        """Return the provider as it described itself.
+
+        Args:
+            kept_seconds: the greatest age of the description; None for an hour.
+
+        Raises:
+            ProviderUnavailable: it cannot be asked, and never could.
+        """
+        kept_seconds = _KEYS_KEPT_SECONDS if kept_seconds is None else kept_seconds
         asked_at = time.monotonic()
         async with self._fetching:
-            if self._keys is not None and asked_at - self._fetched_at < kept_seconds:
-                return self._keys
+            if self._provider is not None and asked_at - self._fetched_at < kept_seconds:
+                return self._provider
             # After a failure too, as long as there are keys: they stay good.
             self._fetched_at = time.monotonic()
             try:
-                self._keys = await self._fetch()
+                self._provider = await self._fetch()
             except (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError) as error:
-                if self._keys is None:
+                if self._provider is None:
                     self._fetched_at = 0.0
                     raise ProviderUnavailable(
                         f"The OpenID Connect provider {self._issuer} cannot be asked for its keys, "
                         f"so its tokens cannot be checked: {error or type(error).__name__}."
                     ) from error
-            return self._keys
+            return self._provider
 
-    async def _fetch(self) -> KeySet:
-        async with httpx.AsyncClient(timeout=_TIMEOUT_SECONDS, follow_redirects=False) as client:
+    async def _fetch(self) -> Provider:
+        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=False) as client:
             where = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
-            about = await _get(client, where)
+            about = await answer_of(client, "GET", where)
             if about["issuer"] != self._issuer:
                 raise ValueError(f"it calls itself {about['issuer']!r}")
-            return KeySet.import_key_set(await _get(client, about["jwks_uri"]))
+            keys = KeySet.import_key_set(await answer_of(client, "GET", about["jwks_uri"]))
+            return Provider(keys, about)
 
 
-async def _get(client: httpx.AsyncClient, url: str) -> Any:
-    async with client.stream("GET", url) as answer:
-        answer.raise_for_status()
+async def answer_of(client: httpx.AsyncClient, method: str, url: str, **more: Any) -> Any:
+    """Return the JSON of the provider's answer.
+
+    Args:
+        client: asks.
+        method: of the request.
+        url: of the request.
+        more: of the request, as httpx takes it.
+
+    Raises:
+        httpx.HTTPError: it cannot be had.
+        ValueError: it is no JSON, or too long.
+    """
+    async with client.stream(method, url, **more) as answer:
+        if answer.status_code >= 500 or method == "GET":
+            answer.raise_for_status()
         body = b""
         async for part in answer.aiter_bytes():
             body += part

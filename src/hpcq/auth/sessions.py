@@ -1,6 +1,7 @@
 """Sessions of browsers: made from a login, and recognised by a cookie."""
 
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Literal
@@ -12,12 +13,21 @@ from hpcq.domain.errors import SessionEnded
 from hpcq.domain.principals import Principal
 from hpcq.storage.sessions import Session, SessionStore
 
-__all__ = ["SESSION", "Cookies", "Sessions"]
+__all__ = ["LOGIN", "LOGIN_SECONDS", "SESSION", "Cookies", "Sessions", "new_secret"]
 
 SESSION = "session"
 """The purpose of the cookie that holds a session."""
+LOGIN = "login"
+"""The purpose of the cookie that holds the secret of a login at the provider."""
+LOGIN_SECONDS = 600
+"""The longest time that a person may take to log in at the provider."""
 
 _RANDOM_BYTES = 32
+
+
+def new_secret() -> str:
+    """Return a secret of one login: its time, and what only the browser and the service know."""
+    return f"{int(time.time())}.{secrets.token_urlsafe(_RANDOM_BYTES)}"
 
 
 class Cookies:
@@ -37,12 +47,16 @@ class Cookies:
         self._path = root_path or "/"
         self._cluster = digest_of(cluster_id)[:8]
 
+    def is_secure(self, connection: Connection, headers: Mapping[str, str]) -> bool:
+        """Return whether the browser speaks https."""
+        return is_encrypted(connection, headers, self._proxies)
+
     def read(self, purpose: str, connection: Connection, headers: Mapping[str, str]) -> str | None:
         """Return the value of a cookie of a request; None without one."""
         sent = headers.get("cookie")
         if sent is None:
             return None
-        name = self._name(purpose, is_encrypted(connection, headers, self._proxies))
+        name = self._name(purpose, self.is_secure(connection, headers))
         pairs = (pair.strip().partition("=") for pair in sent.split(";"))
         return next((value for known, _, value in pairs if known == name), None)
 
@@ -66,7 +80,7 @@ class Cookies:
             headers: of the request.
             same_site: whether it is sent when a page of another site leads here.
         """
-        is_secure = is_encrypted(connection, headers, self._proxies)
+        is_secure = self.is_secure(connection, headers)
         return (
             f"{self._name(purpose, is_secure)}={value}; Max-Age={seconds}; Path={self._path}; "
             f"HttpOnly; SameSite={same_site}{'; Secure' if is_secure else ''}"

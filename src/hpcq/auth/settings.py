@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from hpcq.domain.principals import Method, Role
 from hpcq.settings import PATH, AbsolutePath, Section, lower, setting
 
-__all__ = ["AuthSettings", "Network", "TrustedClient"]
+__all__ = ["AuthSettings", "Network", "TrustedClient", "is_safe_url"]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -129,6 +129,12 @@ def _methods(value: tuple[Method, ...]) -> tuple[Method, ...]:
     return value
 
 
+def _scopes(value: tuple[str, ...]) -> tuple[str, ...]:
+    if "openid" not in value:
+        raise ValueError("openid is missing")
+    return value
+
+
 def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
     for host in value:
         if host != "*" and _HOST.fullmatch(host) is None:
@@ -141,6 +147,15 @@ def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
         if _ORIGIN.fullmatch(origin) is None:
             raise ValueError(f"{origin!r} is not an origin such as https://portal.example")
     return value
+
+
+def is_safe_url(text: str) -> bool:
+    """Return whether nobody on the way can read or change what is sent to an address."""
+    parts = urlsplit(text)
+    is_near = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    return bool(parts.hostname) and (
+        parts.scheme == "https" or (parts.scheme == "http" and is_near)
+    )
 
 
 class AuthSettings(Section):
@@ -252,6 +267,33 @@ class AuthSettings(Section):
         example="ES256",
         shown="RS256,ES256",
     )
+    oidc_client_id: Annotated[str, Field(max_length=255)] | None = setting(
+        None,
+        "The client that this service is for the provider, with which browsers log in at the page. "
+        "Register it there with the address `https://…/session/callback`. Unset: browsers log in "
+        "with tokens alone.",
+        allowed="text of at most 255 characters",
+        example="hpc-queue",
+        shown="",
+    )
+    oidc_client_secret: str | None = setting(
+        None,
+        "The secret of OIDC_CLIENT_ID; unset for a public client.",
+        allowed="text",
+        example="oY1xgQ6tYcNkrB2K",
+        shown="",
+        secret=True,
+    )
+    oidc_scopes: Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_scopes)] = (
+        setting(
+            ("openid", "profile"),
+            "The scopes that the login of a browser asks the provider for. Some providers name a "
+            "user's groups only with a scope of their own.",
+            allowed="a list of scopes with openid among them",
+            example="openid,profile,groups",
+            shown="openid,profile",
+        )
+    )
     session_hours: Annotated[float, Field(gt=0, le=24 * 366)] = setting(
         12.0,
         "The longest time that a browser stays logged in. A session ends with the token that it "
@@ -279,13 +321,7 @@ class AuthSettings(Section):
     @field_validator("oidc_issuer")
     @classmethod
     def _check_issuer(cls, text: str | None) -> str | None:
-        if text is None:
-            return None
-        parts = urlsplit(text)
-        is_near = parts.hostname in ("localhost", "127.0.0.1", "::1")
-        if not parts.hostname or (
-            parts.scheme != "https" and not (parts.scheme == "http" and is_near)
-        ):
+        if text is not None and not is_safe_url(text):
             raise ValueError("it is not an https URL")
         return text
 
@@ -298,4 +334,6 @@ class AuthSettings(Section):
         ]
         if missing:
             raise ValueError(f"AUTH names oidc, and {' and '.join(missing)} must be set for it")
+        if self.oidc_client_secret and not self.oidc_client_id:
+            raise ValueError("OIDC_CLIENT_SECRET is the secret of OIDC_CLIENT_ID, which is not set")
         return self

@@ -63,6 +63,8 @@ EXPECTED: Mapping[str, tuple[Mapping[Role, bool], Scope | None]] = {
     "getSession": (READ, None),
     "createSession": (READ, None),
     "deleteSession": (READ, None),
+    "beginLogin": (READ, None),
+    "finishLogin": (READ, None),
 }
 BODIES = {"signalJob": {"signal": "USR1"}, "updateJob": {"name": "other"}}
 BAD = {
@@ -217,6 +219,9 @@ async def test_access_by_role(site: Site, role: Role) -> None:
             elif is_owners and job == site.jobs["bob"] and role is not Role.OPERATOR:
                 assert answer.status_code == 403, case
                 assert "not yours" in answer.json()["detail"]
+            elif name in ("beginLogin", "finishLogin"):
+                # There is no provider.
+                assert answer.status_code == 404, case
             elif "{webhookId}" in path:
                 assert answer.json()["code"] == "webhook_not_found", case
             elif name == "getJobOutput":

@@ -306,3 +306,8 @@ async def test_a_cookie_that_is_garbage(site: Site) -> None:
         sent = {b"Cookie": garbage.encode("latin-1")}
         answer = await site.app.client.get("/jobs", headers=sent)
         assert answer.status_code == 401, garbage
+
+
+@pytest.mark.parametrize("path", ["login", "callback"])
+async def test_there_is_no_login_without_a_provider(site: Site, path: str) -> None:
+    assert (await site.ask("GET", f"/session/{path}")).status_code == 404

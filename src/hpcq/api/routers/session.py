@@ -1,21 +1,51 @@
 """``/session``: who asks, and the session of a browser."""
 
-from typing import Annotated, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, cast
 
-from fastapi import APIRouter, Query, Request, Response
+import structlog
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from pydantic import BaseModel, Field
 
 from hpcq.api.context import Context, ContextDependency, PrincipalDependency
 from hpcq.api.guard import connection_of, headers_of
-from hpcq.api.problems import responses
-from hpcq.api.requests import NoQuery
+from hpcq.api.problems import problem_of, responses
+from hpcq.api.requests import NoQuery, RequestModel
 from hpcq.api.schemas import SessionOut
-from hpcq.auth.sessions import SESSION
+from hpcq.auth.connections import Connection
+from hpcq.auth.sessions import LOGIN, LOGIN_SECONDS, SESSION, new_secret
+from hpcq.domain.errors import NotAuthenticated, ProviderUnavailable
 from hpcq.domain.principals import Method, Principal, Scope
 from hpcq.domain.units import now
+
+if TYPE_CHECKING:
+    from hpcq.auth.oidc_login import OidcLogin
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/session", tags=["session"])
+_log = structlog.get_logger("hpcq.session")
+
+
+class LoginQuery(RequestModel):
+    """A view of the page, for after the login."""
+
+    view: str = Field(
+        default="jobs",
+        pattern=r"^[A-Za-z0-9_/-]*$",
+        max_length=200,
+        description="What stands behind `#/` in its address.",
+    )
+
+
+class CallbackQuery(BaseModel):
+    """The answer of the provider; it may say more than is read here."""
+
+    code: str | None = Field(default=None, max_length=4096)
+    state: str | None = Field(default=None, max_length=200)
+    iss: str | None = Field(default=None, max_length=2000)
+    error: str | None = Field(default=None, max_length=200)
+    error_description: str | None = Field(default=None, max_length=2000)
 
 
 @router.get(
@@ -68,15 +98,7 @@ async def create_session(
     if principal.method not in (Method.TOKEN, Method.OIDC):
         response.status_code = 200
         return _session(context, principal)
-    connection, headers = connection_of(request.scope), headers_of(request.scope)
-    old = context.cookies.read(SESSION, connection, headers)
-    if old is not None:
-        await context.sessions.end(old)
-    text, ends = await context.sessions.begin(principal)
-    seconds = int((ends - now()).total_seconds())
-    response.headers.append(
-        "Set-Cookie", context.cookies.header(SESSION, text, seconds, connection, headers)
-    )
+    await _begin(context, principal, request, response)
     return _session(context, principal)
 
 
@@ -100,12 +122,106 @@ async def delete_session(
         await context.sessions.end(text)
 
 
+@router.get(
+    "/login",
+    status_code=303,
+    response_class=Response,
+    operation_id="beginLogin",
+    summary="Log in with the site's accounts",
+    responses=responses(404, 429, 503),
+)
+async def begin_login(
+    context: ContextDependency, request: Request, query: Annotated[LoginQuery, Query()]
+) -> Response:
+    """Lead a browser to the OpenID Connect provider, which leads it back to `/session/callback`."""
+    secret = f"{new_secret()}.{query.view}"
+    url = await _oidc_login(context).address(_back(context, request), secret)
+    return _led(context, request, url, secret, LOGIN_SECONDS)
+
+
+@router.get(
+    "/callback",
+    status_code=303,
+    response_class=Response,
+    operation_id="finishLogin",
+    summary="End a login with the site's accounts",
+    responses=responses(401, 404, 429, 503),
+)
+async def finish_login(
+    context: ContextDependency, request: Request, query: Annotated[CallbackQuery, Query()]
+) -> Response:
+    """Take a browser back from the provider: make a cookie, and lead it to the page."""
+    login = _oidc_login(context)
+    root = request.scope.get("root_path", "")
+    cookie = context.cookies.read(LOGIN, *_asked(request))
+    try:
+        secret = login.check_answer(cookie, query.state, query.iss)
+        if query.code is None:
+            raise NotAuthenticated(
+                "The OpenID Connect provider did not log you in: "
+                f"{query.error_description or query.error or 'it does not say why'}."
+            )
+        user = await login.user(query.code, _back(context, request), secret)
+    except (NotAuthenticated, ProviderUnavailable) as error:
+        answer = problem_of(error)
+        request.state.login_status = answer.status_code
+        _log.warning("session.login_failed", problem=error.detail)
+        if "text/html" in request.headers.get("accept", ""):
+            problem = "provider" if isinstance(error, ProviderUnavailable) else "login"
+            return _led(context, request, f"{root}/#/jobs?problem={problem}")
+        return answer
+    principal = request.state.principal = context.authenticator.of_provider(user)
+    response = _led(context, request, f"{root}/#/{secret.rpartition('.')[2]}")
+    await _begin(context, principal, request, response)
+    return response
+
+
+def _oidc_login(context: Context) -> "OidcLogin":
+    if context.oidc_login is None:
+        raise HTTPException(404)
+    return context.oidc_login
+
+
+def _asked(request: Request) -> tuple[Connection, Mapping[str, str]]:
+    return connection_of(request.scope), headers_of(request.scope)
+
+
+def _back(context: Context, request: Request) -> str:
+    """Return the address to which the provider leads back: this one, as the browser knows it."""
+    connection, headers = _asked(request)
+    scheme = "https" if context.cookies.is_secure(connection, headers) else "http"
+    root = request.scope.get("root_path", "")
+    return f"{scheme}://{headers['host']}{root}/session/callback"
+
+
+def _led(
+    context: Context, request: Request, url: str, secret: str = "", seconds: int = 0
+) -> Response:
+    """Return an answer that leads elsewhere, and sets the secret of a login or takes it away."""
+    # Strict would keep the cookie from coming back: it is the provider's page that leads here.
+    cookie = context.cookies.header(LOGIN, secret, seconds, *_asked(request), same_site="Lax")
+    headers = {"Location": url, "Set-Cookie": cookie, "Cache-Control": "no-store"}
+    return Response(status_code=303, headers=headers)
+
+
+async def _begin(
+    context: Context, principal: Principal, request: Request, response: Response
+) -> None:
+    """Begin a session, in the place of the one that the browser has."""
+    asked = _asked(request)
+    old = context.cookies.read(SESSION, *asked)
+    if old is not None:
+        await context.sessions.end(old)
+    text, ends = await context.sessions.begin(principal)
+    seconds = int((ends - now()).total_seconds())
+    response.headers.append("Set-Cookie", context.cookies.header(SESSION, text, seconds, *asked))
+
+
 def _take_cookie(context: Context, request: Request, response: Response) -> str | None:
     """Take the cookie away from the browser; return what it held, None if there was none."""
-    connection, headers = connection_of(request.scope), headers_of(request.scope)
-    text = context.cookies.read(SESSION, connection, headers)
+    text = context.cookies.read(SESSION, *_asked(request))
     if text is not None:
-        ended = context.cookies.header(SESSION, "", 0, connection, headers)
+        ended = context.cookies.header(SESSION, "", 0, *_asked(request))
         response.headers.append("Set-Cookie", ended)
     return text
 

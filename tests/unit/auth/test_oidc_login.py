@@ -1,0 +1,129 @@
+"""ID tokens that a provider answers to a login with, good and bad."""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.unit.auth.test_oidc import AUDIENCE, Provider
+
+from hpcq.auth.oidc import OidcVerifier
+from hpcq.auth.oidc_login import OidcLogin
+from hpcq.auth.sessions import new_secret
+from hpcq.config import Settings
+from hpcq.domain.errors import NotAuthenticated, ProviderUnavailable
+from hpcq.domain.principals import Role
+
+pytestmark = pytest.mark.anyio
+
+CLIENT = "the-page"
+BACK = "https://head.example/session/callback"
+SECRET = new_secret()
+NONCE = (
+    base64.urlsafe_b64encode(hashlib.sha256(f"nonce.{SECRET}".encode()).digest())
+    .rstrip(b"=")
+    .decode()
+)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    provider = Provider()
+    yield provider
+    provider.server.shutdown()
+    provider.server.server_close()
+
+
+def answering(provider: Provider, monkeypatch: pytest.MonkeyPatch, **answer: str) -> OidcLogin:
+    """Return the login at a provider that answers to every code with these tokens."""
+    settings = Settings.model_validate(
+        {
+            "auth": "oidc",
+            "oidc_issuer": provider.url,
+            "oidc_audience": AUDIENCE,
+            "oidc_roles": "planners=user",
+            "oidc_client_id": CLIENT,
+        }
+    )
+    login = OidcLogin(settings, OidcVerifier(settings))
+
+    async def exchange(*_: str) -> dict[str, Any]:
+        return dict(answer)
+
+    monkeypatch.setattr(login, "_exchange", exchange)
+    return login
+
+
+def id_token(provider: Provider, **changes: Any) -> str:
+    claims = {"aud": CLIENT, "sub": "7", "nonce": NONCE} | changes
+    return provider.token(**claims)
+
+
+async def test_a_good_id_token(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    login = answering(provider, monkeypatch, id_token=id_token(provider))
+    assert (await login.user("code", BACK, SECRET))[:2] == ("ana", Role.USER)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"exp": 1_700_000_000},
+        {"exp": None},
+        {"nbf": 20_000_000_000},
+        {"aud": AUDIENCE},
+        {"aud": None},
+        {"aud": [CLIENT, "other"], "azp": "other"},
+        {"iss": "https://elsewhere.example"},
+        {"nonce": None},
+        {"nonce": "another"},
+        {"sub": None},
+        {"roles": ["cleaners"]},
+    ],
+    ids=str,
+)
+async def test_an_id_token_that_is_not_good(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    login = answering(provider, monkeypatch, id_token=id_token(provider, **changes))
+    with pytest.raises(NotAuthenticated):
+        await login.user("code", BACK, SECRET)
+
+
+async def test_an_answer_without_an_id_token(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = answering(provider, monkeypatch, access_token=provider.token(sub="7"))
+    with pytest.raises(NotAuthenticated):
+        await login.user("code", BACK, SECRET)
+
+
+@pytest.mark.parametrize(("changes", "is_known"), [({"sub": "7"}, True), ({"sub": "8"}, False)])
+async def test_roles_that_the_access_token_alone_tells(
+    provider: Provider,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    is_known: bool,
+) -> None:
+    tokens = {
+        "id_token": id_token(provider, roles=None),
+        "access_token": provider.token(**changes),
+    }
+    login = answering(provider, monkeypatch, **tokens)
+    if is_known:
+        assert (await login.user("code", BACK, SECRET)).role is Role.USER
+    else:
+        with pytest.raises(NotAuthenticated):
+            await login.user("code", BACK, SECRET)
+
+
+async def test_a_provider_that_names_no_address_for_logins(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ProviderUnavailable, match="authorization_endpoint"):
+        await answering(provider, monkeypatch).address(BACK, SECRET)
