@@ -396,6 +396,21 @@ def test_http_beside_a_service_that_asks_nobody(tmp_path: Path) -> None:
     assert "cannot be reached" in done.stderr
 
 
+def test_port_that_is_taken(service: Service, tmp_path: Path, variables: dict[str, str]) -> None:
+    done = CommandLine(tmp_path, variables).in_pipe(*HPCQ, "mcp", "--port", str(service.port))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot be listened on: Address already in use" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_wrong_token(tmp_path: Path, variables: dict[str, str]) -> None:
+    async def run() -> None:
+        async with over_stdio(tmp_path, {**variables, "HPCQ_TOKEN": "hpcq_wrong_wrong"}) as mcp:
+            assert "token" in await refusal(mcp, "list_jobs")
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("words", [["--host", "::1"], ["--name", "mcp.example"]])
 def test_options_of_http_need_a_port(words: list[str], tmp_path: Path) -> None:
     done = CommandLine(tmp_path).done("mcp", *words)

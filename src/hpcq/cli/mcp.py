@@ -1,6 +1,8 @@
 """``hpcq mcp``: the service as tools of a language model, by the Model Context Protocol."""
 
 import asyncio
+import socket
+import sys
 from importlib.util import find_spec
 from typing import Annotated
 
@@ -46,10 +48,12 @@ def mcp(
     from hpcq.cli.mcp_server import make_server
 
     address = find_address()
-    server = make_server(address, allows_changes=allows_changes)
+    server = make_server(address, allows_changes=allows_changes, over_http=port is not None)
     if port is None:
         if names or host != "127.0.0.1":
             fail(_("--host and --name need --port."))
+        if sys.stdin.isatty():
+            typer.echo(_("An assistant starts this; nothing is to be typed here."), err=True)
         server.run("stdio")
         return
     from hpcq.cli.mcp_http import serve_http, token_refusal
@@ -59,4 +63,17 @@ def mcp(
         fail(_("The service asks nobody who they are (AUTH=none); serve MCP without --port."))
     if not isinstance(refusal, NotAuthenticated):
         raise refusal
-    serve_http(server, address.url, host, port, tuple(names or ()))
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        why = error.strerror or str(error)
+        fail(
+            _("{host} port {port} cannot be listened on: {why}.").format(
+                host=host, port=port, why=why
+            )
+        )
+    shown = f"[{host}]" if ":" in host else host
+    typer.echo(_("MCP is served at {url}.").format(url=f"http://{shown}:{port}/mcp"), err=True)
+    with listener:
+        serve_http(server, address.url, listener, (shown, *(names or ())))

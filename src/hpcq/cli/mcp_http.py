@@ -1,5 +1,6 @@
 """MCP over HTTP: each caller shows a token of the service, which decides what it may do."""
 
+import socket
 from typing import Any
 
 import uvicorn
@@ -17,6 +18,7 @@ from hpcq.client.errors import ClientError, NotAllowed, Problem
 
 __all__ = ["KnownCallers", "serve_http", "token_refusal"]
 
+_SHUTDOWN_SECONDS = 5
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -65,29 +67,28 @@ def _refusal(sentence: str, status: int) -> JSONResponse:
 
 
 def serve_http(
-    server: MCPServer[Any], url: str, host: str, port: int, names: tuple[str, ...]
+    server: MCPServer[Any], url: str, listener: socket.socket, names: tuple[str, ...]
 ) -> None:
     """Serve until a signal, without sessions: a restart loses nothing.
 
     Args:
         server: the tools.
         url: of the service.
-        host: the address to listen on.
-        port: the port to listen on.
+        listener: a socket that listens already.
         names: hosts by which clients may come, beside those of loopback; no web page may.
     """
-    allowed = [one for name in (*_LOOPBACK, host, *names) for one in (name, f"{name}:*")]
+    allowed = [one for name in (*_LOOPBACK, *names) for one in (name, f"{name}:*")]
     application = server.streamable_http_app(
         stateless_http=True,
         json_response=True,
         transport_security=TransportSecuritySettings(allowed_hosts=allowed),
     )
-    uvicorn.run(
+    config = uvicorn.Config(
         KnownCallers(application, url),
-        host=host,
-        port=port,
         log_level="warning",
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
+    uvicorn.Server(config).run(sockets=[listener])

@@ -1,6 +1,7 @@
 """The tools that a language model may use: the service's jobs, programs and queues, over MCP."""
 
-from collections.abc import AsyncIterator
+import inspect
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from hpcq import __version__
 from hpcq.cli.screen import plain
 from hpcq.cli.texts import error_text
 from hpcq.client import Address, AsyncClient
+from hpcq.client.answers import JobData
 from hpcq.client.errors import ClientError
 
 __all__ = ["bearer_token", "make_server"]
@@ -28,6 +30,22 @@ _NOTICE = (
 _READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True)
 # The script of a job may do all that its account may do.
 _CHANGES = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True)
+_SUMMARY = (
+    "uid",
+    "jobId",
+    "name",
+    "state",
+    "explanation",
+    "exitCode",
+    "owner",
+    "submittedBy",
+    "queue",
+    "reservedSlots",
+    "submitTime",
+    "startTime",
+    "endTime",
+    "elapsed",
+)
 _EXPLANATION = (
     "uid",
     "jobId",
@@ -64,30 +82,31 @@ def bearer_token(authorization: str | None) -> str | None:
     return (token.strip() or None) if kind.lower() == "bearer" else None
 
 
-def make_server(address: Address, *, allows_changes: bool) -> MCPServer[Any]:
+def make_server(address: Address, *, allows_changes: bool, over_http: bool) -> MCPServer[Any]:
     """Return a server with the tools.
 
     Args:
-        address: the service. Its token is used over standard input and output alone: a request
-            over HTTP carries its own.
+        address: the service.
         allows_changes: whether there are tools to submit and to cancel.
+        over_http: whether each request carries the caller's own token, which takes the place of
+            that of the address.
     """
     server: MCPServer[Any] = MCPServer(
         "hpcq", version=__version__, instructions=_INSTRUCTIONS, log_level="WARNING"
     )
-    tools = _Tools(address)
-    for read in (
+    tools = _Tools(address, over_http=over_http)
+    reads = (
         tools.list_jobs,
         tools.get_job,
         tools.explain_job,
         tools.read_output,
         tools.list_programs,
         tools.describe_cluster,
-    ):
-        server.add_tool(read, annotations=_READS)
-    if allows_changes:
-        for change in (tools.submit_job, tools.cancel_job):
-            server.add_tool(change, annotations=_CHANGES)
+    )
+    changes = (tools.submit_job, tools.cancel_job) if allows_changes else ()
+    for tool in (*reads, *changes):
+        kind = _READS if tool in reads else _CHANGES
+        server.add_tool(tool, description=inspect.getdoc(tool), annotations=kind)
     return server
 
 
@@ -96,17 +115,19 @@ class _Tools:
 
     Args:
         address: the service.
+        over_http: whether each request carries the caller's own token.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, over_http: bool) -> None:
         self._address = address
+        self._over_http = over_http
 
     @asynccontextmanager
     async def _client(self, context: Asked) -> AsyncIterator[AsyncClient]:
         """Connect with the rights of the caller; tell errors in the service's words."""
         token = self._address.token
-        if context.headers is not None:
-            token = bearer_token(context.headers.get("authorization"))
+        if self._over_http:
+            token = bearer_token((context.headers or {}).get("authorization"))
             if token is None:
                 raise ToolError("Send the header `Authorization: Bearer TOKEN`.")
         try:
@@ -125,16 +146,24 @@ class _Tools:
         ] = None,
         owner: Annotated[str | None, Field(description="Only jobs of this user.")] = None,
         queue: Annotated[str | None, Field(description="Only jobs of this queue.")] = None,
-        name: Annotated[str | None, Field(description="Only jobs with this name.")] = None,
+        name: Annotated[
+            str | None, Field(description="Only jobs with this name; * is any text.")
+        ] = None,
         program: Annotated[str | None, Field(description="Only jobs of this program.")] = None,
-        text: Annotated[str | None, Field(description="Only jobs with this text in them.")] = None,
+        text: Annotated[
+            str | None,
+            Field(description="Only jobs with this in the name, directory or id."),
+        ] = None,
         active: Annotated[
             bool | None, Field(description="True: only jobs that are not over; false: only others.")
         ] = None,
         archived: Annotated[bool, Field(description="Also jobs that ended long ago.")] = False,
         limit: Annotated[int, Field(description="The most jobs to return.", ge=1, le=500)] = 50,
     ) -> Answer:
-        """List jobs that fit all filters; isComplete is false if there are more."""
+        """List jobs that fit all filters; isComplete is false if there are more.
+
+        get_job reads the other fields of a job.
+        """
         async with self._client(context) as client:
             listing = client.jobs(
                 archived=archived or None,
@@ -151,7 +180,10 @@ class _Tools:
                 found.append(job)
                 if len(found) > limit:
                     break
-        return _answer(jobs=found[:limit], isComplete=len(found) <= limit)
+        return {
+            "jobs": [_some(job, _SUMMARY) for job in found[:limit]],
+            "isComplete": len(found) <= limit,
+        }
 
     async def get_job(self, context: Asked, job_id: JobId) -> Answer:
         """Read all that is known of a job: its state, times, resources, limits and paths."""
@@ -164,8 +196,7 @@ class _Tools:
         read_output shows what a failed job wrote, often with the cause at the end of stderr.
         """
         async with self._client(context) as client:
-            job = _plain_data(msgspec.to_builtins(await client.job(job_id)))
-        return {name: job[name] for name in _EXPLANATION if name in job}
+            return _some(await client.job(job_id), _EXPLANATION)
 
     async def read_output(
         self,
@@ -302,6 +333,12 @@ def _answer(**parts: Any) -> Answer:
     """Return a result as JSON under the API's names, without what is unknown."""
     answer: Answer = _plain_data(msgspec.to_builtins(parts))
     return answer
+
+
+def _some(job: JobData, names: Sequence[str]) -> Answer:
+    """Return some fields of a job as JSON, without what is unknown."""
+    fields = _answer(**msgspec.to_builtins(job))
+    return {name: fields[name] for name in names if name in fields}
 
 
 def _plain_data(value: Any) -> Any:

@@ -77,6 +77,13 @@ SENTENCES: Mapping[str, str] = {
     "`hpcq mcp` needs one package more: pip install 'hpc-queue-api[mcp]'.": (
         "`hpcq mcp` precisa de mais um pacote: pip install 'hpc-queue-api[mcp]'."
     ),
+    "An assistant starts this; nothing is to be typed here.": (
+        "Um assistente inicia este comando; não há nada a digitar aqui."
+    ),
+    "{host} port {port} cannot be listened on: {why}.": (
+        "Não é possível escutar em {host}, porta {port}: {why}."
+    ),
+    "MCP is served at {url}.": "O MCP atende em {url}.",
     "--host and --name need --port.": "--host e --name precisam de --port.",
     "The service asks nobody who they are (AUTH=none); serve MCP without --port.": (
         "O serviço não pergunta a ninguém quem é (AUTH=none); use MCP sem --port."
