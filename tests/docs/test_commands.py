@@ -1,6 +1,5 @@
 """The commands of the pages: each is run here or in another test, or is left out on purpose."""
 
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -95,9 +94,3 @@ def test_tokens(page: str, tmp_path: Path, start_service: Callable[..., Service]
     (tmp_path / ".env").write_text("\n".join(settings))
     newest = "$(hpcq token list | tail -n 1 | cut -f 1)"
     read_page(page, tmp_path, service, {"a0b734f7": newest})
-
-
-def test_proxy_settings_are_the_same_everywhere() -> None:
-    proxies = [b.text for page in ("quickstart.md", "operations.md") for b in blocks(DOCS / page)]
-    locations = {found[1] for text in proxies for found in re.finditer(r"location (\S+)", text)}
-    assert locations == {"/cluster/queue/"}
