@@ -41,4 +41,6 @@ def add_help(app: FastAPI) -> None:
         # The search is a worker, which loads more scripts under a policy of its own.
         page = await anyio.Path(_SITE, path).read_bytes() if path.endswith(".html") else b""
         answer.headers["Content-Security-Policy"] = own_scripts_only(page)
+        # Another release has other pages under the same names.
+        answer.headers["Cache-Control"] = "no-cache"
         return answer

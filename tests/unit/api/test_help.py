@@ -63,6 +63,14 @@ async def test_pages_run_their_own_scripts_only(closed: App) -> None:
 
 
 @pytest.mark.usefixtures("site")
+async def test_pages_are_asked_for_again(closed: App) -> None:
+    first = await closed.client.get("/help/index.html")
+    assert first.headers["cache-control"] == "no-cache"
+    again = {"If-None-Match": first.headers["etag"]}
+    assert (await closed.client.get("/help/index.html", headers=again)).status_code == 304
+
+
+@pytest.mark.usefixtures("site")
 @pytest.mark.parametrize(
     "path",
     [
