@@ -136,7 +136,7 @@ function Freshness() {
 
 function Caller() {
   const { caller } = session;
-  if (!caller?.user || !caller.role) return null;
+  if (session.isUnknown || !caller?.user || !caller.role) return null;
   return (
     <span class="caller">
       {t.login.as(caller.user, caller.role)}

@@ -238,7 +238,8 @@ export const en = {
   },
   login: {
     title: "Who are you?",
-    lead: "The service does not know who asks. Sign in with a token.",
+    lead: "The service does not know who asks. Sign in to see the jobs.",
+    orToken: "Or with a token",
     token: "Token",
     tokenHint:
       "An administrator makes one with “hpcq token create --user NAME --role user”. The operator's own is in operator.token in the state directory.",
@@ -246,6 +247,11 @@ export const en = {
     wrong: "The service does not know this token, or it has expired.",
     site: "Sign in with your site's account",
     failed: "Signing in did not work.",
+    siteProblems: {
+      login:
+        "Signing in with your site's account did not work: it took longer than ten minutes, was begun in another browser, or your account has no role here. Try again, or ask an administrator.",
+      provider: "The site's accounts cannot be asked at present. Try again in a while.",
+    } as Record<string, string>,
     as: (user: string, role: string) => `${user} (${role})`,
   },
   reasons: {} as Record<string, string>,

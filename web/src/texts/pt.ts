@@ -235,7 +235,8 @@ export const pt: Texts = {
   },
   login: {
     title: "Quem é você?",
-    lead: "O serviço não sabe quem pede. Entre com um token.",
+    lead: "O serviço não sabe quem pede. Entre para ver os jobs.",
+    orToken: "Ou com um token",
     token: "Token",
     tokenHint:
       "Um administrador cria um com “hpcq token create --user NOME --role user”. O do operador está em operator.token no diretório de estado.",
@@ -243,6 +244,11 @@ export const pt: Texts = {
     wrong: "O serviço não conhece esse token, ou ele venceu.",
     site: "Entrar com a conta do seu site",
     failed: "Não foi possível entrar.",
+    siteProblems: {
+      login:
+        "Não foi possível entrar com a conta do seu site: demorou mais de dez minutos, começou em outro navegador, ou a sua conta não tem papel aqui. Tente de novo, ou fale com um administrador.",
+      provider: "Não é possível consultar as contas do site agora. Tente de novo daqui a pouco.",
+    },
     as: (user, role) => `${user} (${role})`,
   },
   // The service explains in English; these translate its codes.

@@ -1,28 +1,49 @@
 import { useState } from "preact/hooks";
-import { Problem } from "../api";
+import { Problem, url } from "../api";
+import { useRoute } from "../router";
 import { session } from "../session";
 import { useStore } from "../store";
 import { say, t } from "../texts";
 
 export function LoginView() {
   useStore(session);
+  const route = useRoute();
   const [token, setToken] = useState("");
   const [problem, setProblem] = useState<string | null>(null);
+  const [isSent, setIsSent] = useState(false);
   const site = session.caller?.logins.find((login) => login.url);
+  const failed = t.login.siteProblems[route.query.get("problem") ?? ""];
 
   const signIn = async (event: Event) => {
     event.preventDefault();
+    setIsSent(true);
     try {
       await session.signIn(token.trim());
     } catch (error) {
       const isWrong = error instanceof Problem && error.status === 401;
-      setProblem(isWrong ? t.login.wrong : say(error));
+      setProblem(isWrong ? t.login.wrong : `${t.login.failed} ${say(error)}`);
     }
+    setIsSent(false);
   };
   return (
     <main id="content" class="narrow" tabIndex={-1}>
       <h1>{t.login.title}</h1>
       <p>{t.login.lead}</p>
+      {failed && (
+        <p class="problem" role="alert">
+          {failed}
+        </p>
+      )}
+      {site?.url && (
+        <>
+          <p>
+            <a class="button primary" href={siteLogin(site.url, route.path)}>
+              {t.login.site}
+            </a>
+          </p>
+          <h2>{t.login.orToken}</h2>
+        </>
+      )}
       <form onSubmit={signIn} class="stack">
         <div class="field">
           <label for="token">{t.login.token}</label>
@@ -45,11 +66,16 @@ export function LoginView() {
             {problem}
           </p>
         )}
-        <button type="submit" class="primary">
+        <button type="submit" class={site ? "" : "primary"} disabled={isSent}>
           {t.login.signIn}
         </button>
-        {site?.url && <a href={site.url}>{t.login.site}</a>}
       </form>
     </main>
   );
+}
+
+/** Returns the address of the site's login, which leads back to this view. */
+function siteLogin(address: string, path: string[]): string {
+  const view = path.join("/");
+  return url(`/${address}`) + (/^[A-Za-z0-9_/-]+$/.test(view) ? `?view=${view}` : "");
 }
