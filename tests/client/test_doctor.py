@@ -163,6 +163,14 @@ def test_a_scheduler_without_accounting_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slurm
+def test_scheduler_without_configuration(tmp_path: Path) -> None:
+    absent = {"SLURM_CONF": str(tmp_path / "slurm.conf"), "COMMAND_TIMEOUT_SECONDS": "1"}
+    found = mistake(tmp_path, **{**SLURM.settings(), **absent})
+    assert found.part == "scheduler"
+    assert "SLURM_CONF" in (found.remedy or "")
+
+
+@pytest.mark.slurm
 def test_a_queue_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     body = '[ "$1" != --version ] || exec /usr/bin/squeue "$@"\necho "Access denied" >&2; exit 1'
     path = _with(tmp_path / "bin", "squeue", body)

@@ -25,7 +25,14 @@ from hpcq.client import Client
 from hpcq.client.errors import ClientError, Problem
 from hpcq.config import Settings, SettingsError, load_settings, scheduler_options
 from hpcq.config.settings import UNIX_SOCKET
-from hpcq.domain.errors import CommandMissing, HpcqError, NotAuthorized, SchedulerError
+from hpcq.domain.errors import (
+    CommandMissing,
+    CommandTimedOut,
+    HpcqError,
+    NotAuthorized,
+    SchedulerError,
+    SchedulerUnavailable,
+)
 from hpcq.domain.jobs import NativeId
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.protocol import Command, Completed
@@ -38,6 +45,8 @@ _MOST_SECONDS_APART = 30.0
 _JOB_SECONDS = 120.0
 _REMOTE = ("nfs", "nfs4", "cifs", "smb3", "lustre", "beegfs", "gpfs", "ceph", "fuse.sshfs", "9p")
 _LITTLE_SPACE = 1 << 30
+# Slurm's commands look for a configuration that is not there for a minute.
+_AWAY = (CommandTimedOut, SchedulerUnavailable)
 
 
 class Verdict(StrEnum):
@@ -296,8 +305,9 @@ async def _scheduler(settings: Settings) -> AsyncIterator[Finding]:
                 yield await ask()
             except HpcqError as error:
                 yield _problem(part, _detail(error), _remedy(error))
-                if isinstance(error, CommandMissing):
-                    break
+                is_away = part == _("scheduler") and isinstance(error, _AWAY)
+                if is_away or isinstance(error, CommandMissing):
+                    break  # it says the same to every other question
     except ValueError as error:
         yield _problem(_("scheduler"), str(error))
     finally:
@@ -413,6 +423,8 @@ def _remedy(error: HpcqError) -> str:
         return _("Let {account} do this, as an operator of the scheduler.").format(account=account)
     if isinstance(error, SchedulerError) and error.of_accounting:
         return _("Start the accounting, and let {account} read it.").format(account=account)
+    if isinstance(error, _AWAY):
+        return _("Start it, or set where its configuration is (SLURM_CONF, SGE_ROOT and SGE_CELL).")
     return _("Run the command as {account} to see more; then correct the scheduler.").format(
         account=account
     )

@@ -351,6 +351,9 @@ SENTENCES: Mapping[str, str] = {
     "Start the accounting, and let {account} read it.": (
         "Inicie a contabilidade, e deixe {account} lê-la."
     ),
+    "Start it, or set where its configuration is (SLURM_CONF, SGE_ROOT and SGE_CELL).": (
+        "Inicie-o, ou diga onde está a configuração dele (SLURM_CONF, SGE_ROOT e SGE_CELL)."
+    ),
     "Run the command as {account} to see more; then correct the scheduler.": (
         "Execute o comando como {account} para ver mais; depois corrija o escalonador."
     ),
