@@ -112,6 +112,8 @@ def test_tools_over_stdio(
             told = await answer(mcp, "explain_job", job_id=job["uid"])
             assert (told["failureKind"], told["exitCode"]) == (shown["failureKind"], 3)
             assert told["explanation"]
+            as_number = await answer(mcp, "get_job", job_id=int(job["jobId"]))
+            assert as_number["job"]["uid"] == job["uid"]
             output = await answer(mcp, "read_output", job_id=job["uid"])
             assert output["text"] == "began a b c\n"
             assert "untrusted" in output["notice"]
@@ -201,7 +203,9 @@ def test_errors_are_the_service_s_words(tmp_path: Path, variables: dict[str, str
             foreign = {"idempotency_key": "é", "working_directory": "/tmp"}
             said = await refusal(mcp, "submit_job", **foreign, script="#!/bin/sh\n")
             assert "printable ASCII" in said
-            assert "list_jobs" in await refusal(mcp, "list_jobs", limit=0)
+            assert "limit" in await refusal(mcp, "list_jobs", limit=0)
+            # A misspelt argument is none that may be left out.
+            assert "directory" in await refusal(mcp, "list_jobs", directory="/tmp")
 
     asyncio.run(run())
 

@@ -1,13 +1,14 @@
 """The tools that a language model may use: the service's jobs, programs and queues, over MCP."""
 
 import inspect
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
 import msgspec
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.tools import Tool
 from mcp.types import ToolAnnotations
 from pydantic import Field
 
@@ -71,7 +72,13 @@ _PATIENCE_SECONDS = 5.0
 Answer = dict[str, Any]
 Asked = Context[Any, Any]
 JobId = Annotated[
-    str, Field(description="The scheduler's id of the job, or its uid.", min_length=1)
+    str,
+    Field(
+        description="The scheduler's id of the job, or its uid.",
+        min_length=1,
+        # Ids of most schedulers look like numbers, and models write them so.
+        coerce_numbers_to_str=True,
+    ),
 ]
 Path = Annotated[str | None, Field(description="An absolute path.", pattern="^/")]
 
@@ -91,9 +98,6 @@ def make_server(address: Address, *, allows_changes: bool, over_http: bool) -> M
         over_http: whether each request carries the caller's own token, which takes the place of
             that of the address.
     """
-    server: MCPServer[Any] = MCPServer(
-        "hpcq", version=__version__, instructions=_INSTRUCTIONS, log_level="WARNING"
-    )
     tools = _Tools(address, over_http=over_http)
     reads = (
         tools.list_jobs,
@@ -104,10 +108,26 @@ def make_server(address: Address, *, allows_changes: bool, over_http: bool) -> M
         tools.describe_cluster,
     )
     changes = (tools.submit_job, tools.cancel_job) if allows_changes else ()
-    for tool in (*reads, *changes):
-        kind = _READS if tool in reads else _CHANGES
-        server.add_tool(tool, description=inspect.getdoc(tool), annotations=kind)
-    return server
+    return MCPServer(
+        "hpcq",
+        version=__version__,
+        instructions=_INSTRUCTIONS,
+        log_level="WARNING",
+        tools=[
+            *(_strict_tool(read, _READS) for read in reads),
+            *(_strict_tool(change, _CHANGES) for change in changes),
+        ],
+    )
+
+
+def _strict_tool(function: Callable[..., Any], kind: ToolAnnotations) -> Tool:
+    """Return a tool that refuses arguments which it does not have, where the SDK ignores them."""
+    tool = Tool.from_function(function, description=inspect.getdoc(function), annotations=kind)
+    arguments = tool.fn_metadata.arg_model
+    arguments.model_config["extra"] = "forbid"
+    arguments.model_rebuild(force=True)
+    tool.parameters = arguments.model_json_schema(by_alias=True)
+    return tool
 
 
 class _Tools:

@@ -58,6 +58,11 @@ class Address:
         """True if the service is on this machine, where no proxy leads to it."""
         return urlsplit(self.base_url).hostname in ("localhost", "127.0.0.1", "::1")
 
+    @property
+    def may_be_encrypted(self) -> bool:
+        """False where no TLS can be: on this machine, over HTTP."""
+        return not self.is_local or self.base_url.startswith("https:")
+
 
 def find_address(
     url: str | None = None,

@@ -45,14 +45,17 @@ class AsyncConnection:
         if address.token is not None:
             headers["Authorization"] = f"Bearer {address.token}"
         socket = address.socket
+        # The certificates of authorities take longer to load than a request takes.
+        verify = address.may_be_encrypted
         self._url = address.url
         self._patience, self._timeout = patience, timeout
         self._http = httpx.AsyncClient(
             base_url=address.base_url,
             headers=headers,
             timeout=timeout,
+            verify=verify,
             trust_env=not address.is_local,
-            transport=None if socket is None else httpx.AsyncHTTPTransport(uds=socket),
+            transport=None if socket is None else httpx.AsyncHTTPTransport(verify, uds=socket),
         )
 
     async def aclose(self) -> None:

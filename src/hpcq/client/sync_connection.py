@@ -42,14 +42,17 @@ class Connection:
         if address.token is not None:
             headers["Authorization"] = f"Bearer {address.token}"
         socket = address.socket
+        # The certificates of authorities take longer to load than a request takes.
+        verify = address.may_be_encrypted
         self._url = address.url
         self._patience, self._timeout = patience, timeout
         self._http = httpx.Client(
             base_url=address.base_url,
             headers=headers,
             timeout=timeout,
+            verify=verify,
             trust_env=not address.is_local,
-            transport=None if socket is None else httpx.HTTPTransport(uds=socket),
+            transport=None if socket is None else httpx.HTTPTransport(verify, uds=socket),
         )
 
     def close(self) -> None:

@@ -76,3 +76,17 @@ def test_wrong_profiles(content: str, home: dict[str, str]) -> None:
     profile_file(home).write_text(content)
     with pytest.raises(ProfileError):
         find_address(profile="named", environment=home)
+
+
+@pytest.mark.parametrize(
+    ("url", "checks"),
+    [
+        ("http://127.0.0.1:5049", False),
+        ("unix:/run/hpcq/hpcq.sock", False),
+        ("https://localhost", True),
+        ("http://head.cluster.example", True),
+        ("https://head.cluster.example", True),
+    ],
+)
+def test_certificates_are_checked_where_there_can_be_any(url: str, checks: bool) -> None:
+    assert Address(url).may_be_encrypted is checks
