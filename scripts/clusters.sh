@@ -1,6 +1,6 @@
 #!/bin/sh
 # What the tests run against, on this machine: a real Slurm, Grid Engine, OAR, PostgreSQL and OpenID
-# Connect provider, environment modules, Chromium, Snakemake and Jupyter. Torque and PBS have
+# Connect provider, environment modules, Chromium, tmux, Snakemake and Jupyter. Torque and PBS have
 # stand-ins (tests/fakebin), which need nothing.
 #
 #   scripts/clusters.sh up      install (root, Debian) and start what is not there
@@ -40,6 +40,7 @@ up)
     start chromium "Chromium"
     start tools "promtool and systemd-analyze"
     start workflows "Snakemake and Jupyter"
+    start tmux "tmux"
     ;;
 down)
     # The shared ones, and those that tests of outages have for themselves.

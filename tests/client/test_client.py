@@ -352,3 +352,34 @@ def test_asynchronous_client(service: Service, study: Study, waiting_script: str
             assert (await client.cluster()).scheduler == "LOCAL"
 
     asyncio.run(run())
+
+
+def test_events_go_on_after_a_comment() -> None:
+    """A comment behind an event with an id is nothing, as the specification of streams says."""
+    told = (
+        'id: {0}\nevent: job.state\ndata: {{"timestamp": "2026-01-05T12:00:00Z", "uid": "a"}}\n\n'
+    )
+    stream = f"{told.format(1)}: waiting\n\n{told.format(2)}".encode()
+
+    class Quiet(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            self.wfile.write(stream)
+
+    with HTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with Client(f"http://127.0.0.1:{server.server_port}") as client:
+            events = client.events()
+            assert [next(events).id, next(events).id] == [1, 2]
+        server.shutdown()
+
+
+def test_changes_of_the_listing(client: Client, waiting_script: str) -> None:
+    changes = client.changes()
+    assert next(changes).is_reload
+    uid = client.submit(waiting_script, hold=True).uid
+    came = next(job for change in changes for job in change.jobs if job.uid == uid)
+    came.delete()
+    assert next(True for change in changes if uid in change.gone)

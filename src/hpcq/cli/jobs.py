@@ -37,9 +37,9 @@ from hpcq.cli.texts import reason
 from hpcq.cli.texts import translated as _
 from hpcq.cli.waiting import exit_status, wait_for
 from hpcq.client import Client, Job
-from hpcq.client.answers import ResourceUsage
+from hpcq.client.answers import JobData, ResourceUsage
 
-__all__ = ["add_to", "headers", "row"]
+__all__ = ["add_to", "charts", "fields", "headers", "is_mine", "row"]
 
 _WATCH_SECONDS = 2.0
 
@@ -86,12 +86,6 @@ def ls(
     """List jobs, your own first."""
     if watch and (as_json or not out.is_terminal):
         fail(_("--watch needs a terminal; a script can follow `hpcq events`."))
-    me = getpass.getuser()
-
-    def is_mine(job: Job) -> bool:
-        # The owner of a new job is known after the next look at the scheduler.
-        return me in (job.owner, job.submitted_by)
-
     with quick_client() as client:
 
         def listed() -> list[Job]:
@@ -119,13 +113,19 @@ def ls(
             print_table(headers(), map(row, listed()))
 
 
+def is_mine(job: JobData) -> bool:
+    """Return whether a job is that of the account that runs this program."""
+    # The owner of a new job is known after the next look at the scheduler.
+    return getpass.getuser() in (job.owner, job.submitted_by)
+
+
 def headers() -> Sequence[str]:
     """Return the headers of a table of jobs."""
     words = (_("job"), _("state"), _("name"), _("owner"), _("queue"), _("slots"), _("elapsed"))
     return (*words, _("remark"))
 
 
-def row(job: Job) -> Sequence[Cell]:
+def row(job: JobData) -> Sequence[Cell]:
     """Return the cells of a job in such a table."""
     return (
         job.id,
@@ -146,10 +146,11 @@ def show(job_id: JobId, as_json: Json = False) -> None:
     if as_json:
         print_json(job)
     else:
-        print_fields(_fields(job))
+        print_fields(fields(job))
 
 
-def _fields(job: Job) -> Iterable[tuple[str, Cell]]:
+def fields(job: JobData) -> Iterable[tuple[str, Cell]]:
+    """Return the names and values of what is known of a job."""
     usage, efficiency = job.resource_usage, job.efficiency
     known: tuple[tuple[str, Cell | None], ...] = (
         (_("job"), job.job_id),
@@ -187,7 +188,7 @@ def _fields(job: Job) -> Iterable[tuple[str, Cell]]:
     return ((name, value) for name, value in known if value)
 
 
-def _tasks(job: Job) -> str:
+def _tasks(job: JobData) -> str:
     counts = {} if job.tasks is None else job.tasks.by_state
     return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
 
@@ -256,10 +257,11 @@ def show_usage(job_id: JobId, as_json: Json = False) -> None:
             figures = (sample.cpu_seconds, sample.instant_total_memory, sample.max_total_memory)
             print(sample.time_instant.astimezone(UTC).isoformat(), *figures, sep="\t")
         return
-    print_fields(_charts(job, samples))
+    print_fields(charts(job, samples))
 
 
-def _charts(job: Job, samples: Sequence[ResourceUsage]) -> Iterable[tuple[str, Cell]]:
+def charts(job: JobData, samples: Sequence[ResourceUsage]) -> Iterable[tuple[str, Cell]]:
+    """Return the names and lines of bars of what a job used over time."""
     rates = [
         (after.cpu_seconds - before.cpu_seconds)
         / max(1e-3, (after.time_instant - before.time_instant).total_seconds())

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from hpcq import __version__
-from hpcq.cli import actions, compat, doctor, jobs, mcp, site, submit, token
+from hpcq.cli import actions, compat, doctor, jobs, mcp, site, submit, token, top
 from hpcq.cli.commands import Json, command
 from hpcq.cli.screen import print_json
 from hpcq.cli.texts import translated as _
@@ -43,6 +43,7 @@ submit.add_to(app)
 jobs.add_to(app)
 actions.add_to(app)
 site.add_to(app)
+top.add_to(app)
 compat.add_to(app)
 doctor.add_to(app)
 mcp.add_to(app)

@@ -29,6 +29,49 @@ SENTENCES: Mapping[str, str] = {
     "{file} is another command; choose an empty folder.": (
         "{file} é outro comando; escolha uma pasta vazia."
     ),
+    "Show the jobs live, to sort, filter, open and end them.": (
+        "Mostra os jobs ao vivo, para ordenar, filtrar, abrir e encerrar."
+    ),
+    "hpcq top needs a terminal; a script can use `hpcq ls` and `hpcq events`.": (
+        "hpcq top precisa de um terminal; um script pode usar `hpcq ls` e `hpcq events`."
+    ),
+    "Back": "Voltar",
+    "Output/errors": "Saída/erros",
+    "Open": "Abrir",
+    "Filter": "Filtrar",
+    "Sort": "Ordenar",
+    "End": "Encerrar",
+    "Hold": "Reter",
+    "Release": "Liberar",
+    "Help": "Ajuda",
+    "Quit": "Sair",
+    "y yes   n no": "s sim   n não",
+    "choose a job": "escolhem um job",
+    "open it: all that is known, and its output as it is written": (
+        "abre-o: tudo o que se sabe, e a saída enquanto é escrita"
+    ),
+    "show the jobs alone that hold these words; Escape shows all": (
+        "mostra somente os jobs com estas palavras; Escape mostra todos"
+    ),
+    "sort by the next column; turn the order round": "ordena pela próxima coluna; inverte a ordem",
+    "end the job, or take it off the listing when it is over": (
+        "encerra o job, ou o tira da lista se terminou"
+    ),
+    "hold the queued job; release it": "retém o job na fila; libera-o",
+    "in an open job: its errors in the place of its output": (
+        "em um job aberto: os erros em lugar da saída"
+    ),
+    "back; leave": "volta; sai",
+    "Reading the jobs …": "Lendo os jobs …",
+    "words; Enter keeps them, Escape shows all": "palavras; Enter as mantém, Escape mostra todos",
+    "The service is back.": "O serviço voltou.",
+    " The connection is lost; trying again … ": " A conexão caiu; tentando de novo … ",
+    "jobs: {shown} of {count}": "jobs: {shown} de {count}",
+    "jobs: {count}": "jobs: {count}",
+    "The scheduler is silent; this is old.": "O escalonador não responde; isto é antigo.",
+    "Take {job} off the listing?": "Tirar {job} da lista?",
+    "End {job}?": "Encerrar {job}?",
+    "{job}: done.": "{job}: feito.",
     "List jobs, your own first.": "Lista os jobs, os seus primeiro.",
     "Show all that is known of a job.": "Mostra tudo o que se sabe de um job.",
     "End jobs, or take ended ones off the listing.": (

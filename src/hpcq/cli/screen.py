@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -46,6 +47,8 @@ _COLOURS = {
     "DONE": "dim",
     "FAILED": "red",
 }
+# A column is never narrower than its texts up to this; what has no room is cut off at the right.
+_KEPT_CELLS = 24
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -77,11 +80,17 @@ def print_json_line(answer: Any) -> None:
 def table_of(headers: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
     """Return a table for a terminal; its last column takes what the width leaves."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in headers[:-1]:
-        table.add_column(header.upper(), no_wrap=True)
-    table.add_column(headers[-1].upper(), overflow="ellipsis", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(plain(cell)) if isinstance(cell, str) else cell for cell in row))
+    listed = list(rows)
+    for place, header in enumerate(headers[:-1]):
+        longest = max((cell_len(str(row[place])) for row in listed), default=0)
+        least = max(len(header), min(longest, _KEPT_CELLS))
+        table.add_column(header.upper(), no_wrap=True, overflow="ellipsis", min_width=least)
+    # Rich narrows columns that may wrap first; the texts in this one do not, and are cut off.
+    table.add_column(headers[-1].upper())
+    for row in listed:
+        cells = [Text(plain(cell)) if isinstance(cell, str) else cell for cell in row]
+        cells[-1].no_wrap, cells[-1].overflow = True, "ellipsis"
+        table.add_row(*cells)
     return table
 
 

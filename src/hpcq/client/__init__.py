@@ -9,16 +9,18 @@
 """
 
 from hpcq.client.address import Address, find_address
-from hpcq.client.async_client import AsyncClient, AsyncJob, AsyncOutput
-from hpcq.client.sync_client import Client, Job, Output
+from hpcq.client.async_client import AsyncClient, AsyncJob, AsyncListingChange, AsyncOutput
+from hpcq.client.sync_client import Client, Job, ListingChange, Output
 
 __all__ = [
     "Address",
     "AsyncClient",
     "AsyncJob",
+    "AsyncListingChange",
     "AsyncOutput",
     "Client",
     "Job",
+    "ListingChange",
     "Output",
     "find_address",
 ]

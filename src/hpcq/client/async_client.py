@@ -4,6 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -11,6 +12,7 @@ from typing import Self, Unpack
 from urllib.parse import quote
 
 import httpx
+import msgspec
 from msgspec.json import Decoder
 
 from hpcq.client.address import find_address
@@ -40,7 +42,7 @@ from hpcq.client.questions import (
     wire_name,
 )
 
-__all__ = ["AsyncClient", "AsyncJob", "AsyncOutput"]
+__all__ = ["AsyncClient", "AsyncJob", "AsyncListingChange", "AsyncOutput"]
 
 # Before the next comment, so that a wait ends when its time is over.
 _BOUNDED_SILENCE_SECONDS = 10.0
@@ -188,6 +190,27 @@ class AsyncJob(JobData, dict=True):
 
 _job = Decoder(AsyncJob)
 _jobs = Decoder(list[AsyncJob])
+
+
+class AsyncListingChange(msgspec.Struct, rename="camel"):
+    """A change of the listing.
+
+    Attributes:
+        is_reload: the copy is no longer good: read the jobs anew, and go on with what follows.
+        jobs: those that came or changed, as they are now.
+        gone: the `uid` of those that left the listing.
+        as_of: the time of the scheduler's last answer.
+        stale: that answer is older than it should be.
+    """
+
+    is_reload: bool = False
+    jobs: list[AsyncJob] = []
+    gone: list[str] = []
+    as_of: datetime | None = None
+    stale: bool = False
+
+
+_change = Decoder(AsyncListingChange)
 
 
 class AsyncOutput:
@@ -392,6 +415,28 @@ class AsyncClient:
             following = answer.links.get("next")
             # The link's path has the prefix of a proxy; its query is what leads on.
             query = {} if following is None else dict(httpx.URL(following["url"]).params)
+
+    async def changes(self) -> AsyncIterator[AsyncListingChange]:
+        """Follow what changes in the listing, the jobs of other programs too, without an end.
+
+        The first says to read the jobs. A connection that breaks is made again, and misses nothing.
+
+        >>> async def run(client: AsyncClient) -> None:
+        ...     async for change in client.changes():
+        ...         if change.is_reload:
+        ...             known = {job.uid: job async for job in client.jobs()}
+        ...         known.update({job.uid: job for job in change.jobs})
+        ...         for uid in change.gone:
+        ...             known.pop(uid, None)
+        """
+        async for event in self._connection.follow("/jobs/changes", {}):
+            if event.event == "reload":
+                yield AsyncListingChange(is_reload=True)
+            elif event.event == "jobs":
+                change = _change.decode(event.data)
+                for job in change.jobs:
+                    job._on(self._connection)
+                yield change
 
     async def summary(self, **filters: Unpack[JobFilters]) -> JobCounts:
         """Return how many jobs are in each state."""

@@ -161,7 +161,10 @@ class AsyncConnection:
                     patience = Patience(self._patience)
                     async for event in source.aiter_sse():
                         last = event.id or last
-                        yield event
+                        # httpx-sse 0.4 takes the empty line behind a comment for an event, once
+                        # an id was told; the specification dispatches nothing without data.
+                        if event.data:
+                            yield event
                 raise Unreachable(f"The stream {path} of {self._url} was cut off.")
             except ClientError as error:
                 if silence is not None and isinstance(error.__cause__, httpx.ReadTimeout):
