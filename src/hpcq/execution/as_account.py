@@ -40,6 +40,7 @@ if __name__ == "__main__":
 
 from hpcq.execution.files import OwnFiles
 from hpcq.execution.keyrings import leave_keyring
+from hpcq.execution.privileges import become
 
 # Not the one of typing, for the same reason.
 TYPE_CHECKING = False
@@ -120,7 +121,9 @@ def main() -> None:
     # The account has power over the commands: they have no key of the service's.
     leave_keyring()
     if len(sys.argv) > 1:
-        _become(sys.argv[1])
+        account = pwd.getpwnam(sys.argv[1])
+        groups = os.getgrouplist(account.pw_name, account.pw_gid)
+        become(account.pw_uid, account.pw_gid, groups)
     if os.geteuid() == 0:
         sys.exit("hpcq-as: it does not act as root")
     try:
@@ -138,13 +141,6 @@ def main() -> None:
     except ConnectionError:
         # The service is no more.
         sys.exit(1)
-
-
-def _become(name: str) -> None:
-    account = pwd.getpwnam(name)
-    os.initgroups(name, account.pw_gid)
-    os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
-    os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
 
 
 def _read(most_bytes: int) -> bytes:

@@ -28,7 +28,8 @@ if __name__ == "__main__":
     # Isolated mode (-I -S) knows the standard library only; this package comes after it.
     sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from hpcq.schedulers.local.accounts import AccountIds, AccountUnusable, become
+from hpcq.execution.privileges import become
+from hpcq.schedulers.local.accounts import AccountIds, AccountUnusable
 from hpcq.schedulers.local.files import encode_path, remove_tree
 
 __all__ = [
@@ -178,7 +179,7 @@ def _remove_all(temporary: int, owner: AccountIds) -> None:
         os.dup2(temporary, 0)
         # Nothing of root's stays open; what a shepherd has is far below this number.
         os.closerange(1, 256)
-        become(owner)
+        become(**owner)
         os.chmod("/proc/self/fd/0", 0o700)
         os.fchdir(0)
         for name in os.listdir(b"."):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from hpcq.schedulers.local.accounts import become
+from hpcq.execution.privileges import become
 from hpcq.schedulers.local.cgroup import JobCgroup
 from hpcq.schedulers.local.files import REPORT_DESCRIPTOR, JobOrder
 
@@ -165,7 +165,7 @@ def _prepare(order: JobOrder, report: int) -> None:
     if "account" in order:
         # Some systems let an account look into a process that has become its own.
         os.close(REPORT_DESCRIPTOR)
-        become(order["account"])
+        become(**order["account"])
     # The kernel forgets this when the account changes.
     control(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _try_on_path("The working directory", order["working_directory"], os.chdir)
