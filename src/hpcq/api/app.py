@@ -16,6 +16,7 @@ from hpcq.api import problems
 from hpcq.api.access import AccessRules, Names
 from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
+from hpcq.api.firecrest import routes as firecrest
 from hpcq.api.guard import Guard
 from hpcq.api.help import add_help
 from hpcq.api.large_answers import LargeAnswers
@@ -130,6 +131,7 @@ def create_app(settings: Settings) -> FastAPI:
         cluster,
         health,
         metrics_routes,
+        firecrest,
     )
     routers = [module.router for module in modules]
     for router in routers:

@@ -212,7 +212,7 @@ def _audit_entry(
 ) -> Mapping[str, object]:
     principal: Principal | None = scope["state"].get("principal")
     job_id = target.job_id
-    if target.operation == "submitJob":
+    if target.operation in ("submitJob", "firecrestSubmitJob"):
         location = cast(bytes, answered.get("location") or b"").decode("latin-1")
         job_id = location.rpartition("/")[2] or None
     return {

@@ -61,11 +61,25 @@ EXPECTED: Mapping[str, tuple[Mapping[Role, bool], Scope | None]] = {
     "getMetrics": (READ, Scope.METRICS_READ),
     "healthReady": (READ, None),
     "getSession": (READ, None),
+    "firecrestSystems": (READ, Scope.JOBS_READ),
+    "firecrestNodes": (READ, Scope.JOBS_READ),
+    "firecrestPartitions": (READ, Scope.JOBS_READ),
+    "firecrestSubmitJob": (CHANGE, Scope.JOBS_WRITE),
+    "firecrestJobs": (READ, Scope.JOBS_READ),
+    "firecrestJob": (READ, Scope.JOBS_READ),
+    "firecrestJobMetadata": (READ, Scope.JOBS_READ),
+    "firecrestCancelJob": (CHANGE, Scope.JOBS_WRITE),
+    "firecrestView": (READ, Scope.JOBS_READ),
+    "firecrestHead": (READ, Scope.JOBS_READ),
+    "firecrestTail": (READ, Scope.JOBS_READ),
+    "firecrestStat": (READ, Scope.JOBS_READ),
+    "firecrestDownload": (READ, Scope.JOBS_READ),
     "createSession": (READ, None),
     "deleteSession": (READ, None),
     "beginLogin": (READ, None),
     "finishLogin": (READ, None),
 }
+NAMES = {"name": "all.q", "webhookId": "none", "systemName": "1"}
 BODIES = {"signalJob": {"signal": "USR1"}, "updateJob": {"name": "other"}}
 BAD = {
     "no token": None,
@@ -181,7 +195,7 @@ async def test_access_without_a_good_token(site: Site, shown: str | None) -> Non
         if name not in access.FOR_NOBODY_TOO
     ]
     for method, path in [*paths, ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/nothing")]:
-        where = path.format(jobId=site.jobs["ana"], path="run.sh", name="all.q", webhookId="none")
+        where = path.format(jobId=site.jobs["ana"], path="run.sh", **NAMES)
         for spelling in (
             where,
             f"{where}/",
@@ -206,7 +220,7 @@ async def test_access_by_role(site: Site, role: Role) -> None:
     for method, path, name in operations(site.app):
         allowed, _ = EXPECTED[name]
         for job in (site.jobs["ana"], site.jobs["bob"], "99999"):
-            where = path.format(jobId=job, path="run.sh", name="all.q", webhookId="none")
+            where = path.format(jobId=job, path="run.sh", **NAMES)
             answer = await site.ask(
                 method, where, f"ana the {role.value}", json=BODIES.get(name, {})
             )
@@ -235,7 +249,7 @@ async def test_access_by_role(site: Site, role: Role) -> None:
 async def test_access_by_scope(site: Site, scope: Scope) -> None:
     for method, path, name in operations(site.app):
         _, needed = EXPECTED[name]
-        where = path.format(jobId=site.jobs["bob"], path="run.sh", name="all.q", webhookId="none")
+        where = path.format(jobId=site.jobs["bob"], path="run.sh", **NAMES)
         answer = await site.ask(method, where, scope, json=BODIES.get(name, {}))
         if needed in (None, scope):
             assert answer.status_code not in (401, 403), (scope, name, answer.text)
@@ -260,7 +274,7 @@ async def test_a_job_of_somebody_else_where_people_see_their_own(private: Site, 
             answer, unknown = [
                 await private.ask(
                     method,
-                    path.format(jobId=job, path="run.sh", name="all.q", webhookId="none"),
+                    path.format(jobId=job, path="run.sh", **NAMES),
                     who,
                     json=BODIES.get(name),
                 )
