@@ -311,3 +311,13 @@ async def test_a_cookie_that_is_garbage(site: Site) -> None:
 @pytest.mark.parametrize("path", ["login", "callback"])
 async def test_there_is_no_login_without_a_provider(site: Site, path: str) -> None:
     assert (await site.ask("GET", f"/session/{path}")).status_code == 404
+
+
+@pytest.mark.parametrize("compatibility", ["none", "original"])
+async def test_an_answer_of_the_provider_that_says_more_than_is_known(
+    plugin: None, tmp_path: Path, compatibility: str
+) -> None:
+    async for site in opened(tmp_path, compatibility=compatibility):
+        for query in ("session_state=7&code=1", "scope=a&scope=b", "error_description=no"):
+            answer = await site.ask("GET", f"/session/callback?{query}")
+            assert answer.status_code in (404, 422), (query, answer.text)

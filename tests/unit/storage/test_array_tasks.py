@@ -48,6 +48,7 @@ async def test_tasks_of_the_release_before_are_counted(database: Place) -> None:
             document=b"{]",
             uid=str(damaged.uid),
         )
+        await execute(store, "DROP TABLE sessions")
         await execute(store, "DROP INDEX jobs_by_array")
         for column in ("array_uid", "task_state"):
             await execute(store, f"ALTER TABLE jobs DROP COLUMN {column}")

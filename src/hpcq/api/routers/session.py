@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import structlog
 from fastapi import APIRouter, HTTPException, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import ConfigDict, Field
 
 from hpcq.api.context import Context, ContextDependency, PrincipalDependency
 from hpcq.api.guard import connection_of, headers_of
@@ -38,8 +38,11 @@ class LoginQuery(RequestModel):
     )
 
 
-class CallbackQuery(BaseModel):
+class CallbackQuery(RequestModel):
     """The answer of the provider; it may say more than is read here."""
+
+    # The names are OAuth's.
+    model_config = ConfigDict(alias_generator=None, extra="ignore")
 
     code: str | None = Field(default=None, max_length=4096)
     state: str | None = Field(default=None, max_length=200)
