@@ -20,7 +20,8 @@ REAL = {
     "tools": "promtool and systemd-analyze",
     "postgres": "PostgreSQL",
     "oidc": "an OpenID Connect provider",
-    "browser": "Chromium",
+    "chromium": "Chromium",
+    "tmux": "tmux",
     "workflows": "Snakemake and Jupyter",
 }
 
