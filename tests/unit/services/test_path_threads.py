@@ -199,3 +199,23 @@ async def test_account_that_stops_its_processes_keeps_no_place(
         for process in stopped:
             process.kill()
         checker.close()
+
+
+AT_EXIT = """
+import os
+from hpcq.execution.opened import OpenedFile
+from hpcq.services.submission.path_threads import PathThreads
+
+threads = PathThreads(1.0)
+# The interpreter forgets it last: while it ends, and can start no thread.
+kept = OpenedFile(os.open("/dev/null", os.O_RDONLY), "/dev/null", lambda d: threads.start(int))
+threads.close()
+"""
+
+
+def test_process_with_an_open_file_ends() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
+    done = subprocess.run(
+        [sys.executable, "-c", AT_EXIT], env=environment, timeout=30, capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -212,6 +212,7 @@ class PathThreads:
         self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._threads = 0
+        self._is_closed = False
 
     async def run(self, look: Callable[[Visit], _T], account: str | None = None) -> _T:
         """Return what ``look`` returns, called in a thread.
@@ -259,7 +260,12 @@ class PathThreads:
             ) from None
 
     def start(self, work: Callable[[], None]) -> None:
-        """Have a thread do something for which nobody waits."""
+        """Have a thread do something for which nobody waits; nothing once they were let go.
+
+        A process that ends starts no more threads: it would wait for one for ever.
+        """
+        if self._is_closed:
+            return
         self._waiting.put(work)
         if not self._idle.acquire(blocking=False) and self._threads < _MOST_THREADS:
             self._threads += 1
@@ -288,6 +294,7 @@ class PathThreads:
 
     def close(self) -> None:
         """Let the threads go, without waiting for one that hangs."""
+        self._is_closed = True
         for _ in range(self._threads):
             self._waiting.put(None)
 
