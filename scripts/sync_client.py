@@ -25,7 +25,7 @@ RULES = (
     (r"\basync_connection\b", "sync_connection"),
     (r"\bAsync(?=[A-Z])", ""),
     (r"\b__a(enter|exit)__\b", r"__\1__"),
-    (r"\ba(close|read|iter_sse|connect_sse)\b", r"\1"),
+    (r"\ba(close|read|iter_bytes|iter_sse|connect_sse)\b", r"\1"),
 )
 
 

@@ -383,3 +383,17 @@ def test_changes_of_the_listing(client: Client, waiting_script: str) -> None:
     came = next(job for change in changes for job in change.jobs if job.uid == uid)
     came.delete()
     assert next(True for change in changes if uid in change.gone)
+
+
+def test_files_of_a_job(client: Client, study: Study, tmp_path: Path) -> None:
+    script = study.script("mkdir -p results\nprintf 'a\\0b' > 'results/é %.bin'\n")
+    job = client.submit(script, working_directory=study.directory)
+    job.wait()
+    assert "results" in [entry.name for entry in job.files().entries if entry.kind == "folder"]
+    (entry,) = job.files("results").entries
+    assert (entry.name, entry.kind, entry.size) == ("é %.bin", "file", 3)
+    with (tmp_path / "copy").open("wb") as into:
+        job.fetch("results/é %.bin", into)
+    assert (tmp_path / "copy").read_bytes() == b"a\0b"
+    with pytest.raises(NotFound), (tmp_path / "none").open("wb") as into:
+        job.fetch("results/none", into)

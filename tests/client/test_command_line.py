@@ -334,3 +334,23 @@ def test_completion(hpcq: CommandLine) -> None:
     variables = {"_HPCQ_COMPLETE": "complete_bash", "COMP_WORDS": "hpcq show ", "COMP_CWORD": "2"}
     completing = replace(hpcq, variables={**hpcq.variables, **variables})
     assert held in completing.in_pipe(*HPCQ).stdout.split()
+
+
+def test_files_of_a_job(hpcq: CommandLine) -> None:
+    job = hpcq.run("submit", "--wait", "-F", "script=#!/bin/sh\nmkdir out; echo 12 > out/a.csv")
+    job = job.split()[0]
+    assert "out/" in [line.split("\t")[0] for line in hpcq.run("files", job).splitlines()]
+    (entry,) = json.loads(hpcq.run("files", job, "out", "--json"))["entries"]
+    assert (entry["name"], entry["size"]) == ("a.csv", 3)
+    hpcq.run("fetch", job, "out/a.csv")
+    assert (hpcq.folder / "a.csv").read_text() == "12\n"
+    hpcq.run("fetch", job, "out/a.csv", "b.csv")
+    assert (hpcq.folder / "b.csv").read_text() == "12\n"
+    for words, said in (
+        (("out/a.csv",), "is there already"),
+        (("out/a.csv", "/nowhere/a.csv"), "cannot be written"),
+    ):
+        done = hpcq.done("fetch", job, *words)
+        assert (done.exit_code, said in done.stderr) == (2, True)
+    assert hpcq.done("fetch", job, "out/none").exit_code != 0
+    assert not (hpcq.folder / "none").exists()

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -46,7 +47,7 @@ _WATCH_SECONDS = 2.0
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to an application."""
-    for function in (ls, show, logs, wait):
+    for function in (ls, show, logs, files, fetch, wait):
         command(app)(function)
     command(app, "usage")(show_usage)
 
@@ -223,6 +224,60 @@ def logs(
             print_json({"text": output.text(tail)})
         else:
             sys.stdout.buffer.write(output.read(tail))
+
+
+def files(
+    job_id: JobId,
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER", help=_("A folder in its working directory."))
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """List the files of a job."""
+    with Client() as client:
+        found = client.job(job_id).files(folder)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        [
+            entry.name + "/" * (entry.kind == "folder"),
+            "" if entry.size is None else gigabytes(entry.size / 2**30),
+            local_time(entry.modified),
+        ]
+        for entry in found.entries
+    ]
+    print_table([_("Name"), _("Size"), _("Changed")], rows)
+    if not found.is_complete:
+        out.print(_("There are more files than these."))
+
+
+def fetch(
+    job_id: JobId,
+    path: Annotated[
+        str, typer.Argument(metavar="FILE", help=_("A file in its working directory."))
+    ],
+    target: Annotated[
+        Path | None,
+        typer.Argument(metavar="TARGET", help=_("Where to write it; its own name unless given.")),
+    ] = None,
+) -> None:
+    """Copy a file of a job to here."""
+    target = target or Path(Path(path).name)
+    try:
+        # Nothing is written over what is there already.
+        into = target.open("xb")
+    except FileExistsError:
+        fail(_("{target} is there already.").format(target=target))
+    except OSError as error:
+        why = error.strerror
+        fail(_("{target} cannot be written: {why}.").format(target=target, why=why))
+    try:
+        with into, Client() as client:
+            client.job(job_id).fetch(path, into)
+    except BaseException:
+        target.unlink()
+        raise
 
 
 def wait(

@@ -187,6 +187,18 @@ SENTENCES: Mapping[str, str] = {
     "Your shell.": "O seu shell.",
     "List the installed programs.": "Lista os programas instalados.",
     "List the queues.": "Lista as filas.",
+    "List the files of a job.": "Lista os arquivos de um job.",
+    "A folder in its working directory.": "Uma pasta no diretório de trabalho dele.",
+    "Size": "Tamanho",
+    "Changed": "Alterado",
+    "There are more files than these.": "Há mais arquivos do que estes.",
+    "Copy a file of a job to here.": "Copia um arquivo de um job para cá.",
+    "A file in its working directory.": "Um arquivo no diretório de trabalho dele.",
+    "Where to write it; its own name unless given.": (
+        "Onde gravá-lo; o nome dele se nada for dado."
+    ),
+    "{target} is there already.": "{target} já existe.",
+    "{target} cannot be written: {why}.": "{target} não pode ser gravado: {why}.",
     "List the hosts that run jobs.": "Lista as máquinas que executam jobs.",
     "Tell what happened to jobs so far, or with -f what happens.": (
         "Conta o que aconteceu aos jobs até agora, ou com -f o que acontece."

@@ -18,6 +18,8 @@ __all__ = [
     "Cluster",
     "Efficiency",
     "Event",
+    "File",
+    "Folder",
     "JobCounts",
     "JobData",
     "Limits",
@@ -252,6 +254,33 @@ class Node(msgspec.Struct, rename="camel"):
     slots_used: int | None = None
     memory: float | None = None
     queues: list[str] = []
+
+
+class File(msgspec.Struct, rename="camel"):
+    """An entry of a job's folder.
+
+    Attributes:
+        kind: ``file``, ``folder``, ``link`` or ``other``.
+        size: in bytes; None for what is no file.
+    """
+
+    name: str
+    kind: str
+    size: int | None = None
+    modified: datetime | None = None
+
+
+class Folder(msgspec.Struct, rename="camel"):
+    """The working directory of a job, or a folder in it.
+
+    Attributes:
+        path: below the working directory.
+        is_complete: False if there are more entries than these.
+    """
+
+    path: str
+    entries: list[File]
+    is_complete: bool = True
 
 
 class OutputPart(msgspec.Struct):

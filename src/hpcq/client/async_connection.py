@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import httpx
 import msgspec
@@ -112,6 +112,20 @@ class AsyncConnection:
     ) -> _T:
         """Return what a path answers."""
         return decode(await self.request("GET", path, query=query), decoder)
+
+    async def save(self, path: str, into: BinaryIO) -> None:
+        """Write what a path answers into an open file, however long it is.
+
+        Raises:
+            ClientError: it failed; what was written stays.
+        """
+        with errors_told(self._url):
+            async with self._http.stream("GET", path) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise problem_of(answer)
+                async for piece in answer.aiter_bytes():
+                    into.write(piece)
 
     async def follow_events(
         self,

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Self, Unpack
+from typing import BinaryIO, Self, Unpack
 from urllib.parse import quote
 
 import httpx
@@ -19,6 +19,7 @@ from hpcq.client.address import find_address
 from hpcq.client.answers import (
     Cluster,
     Event,
+    Folder,
     JobCounts,
     JobData,
     Node,
@@ -54,6 +55,7 @@ _PAGE = 1000
 # Made while the module is loaded: threads that meet a type first at the same time end the process.
 _cluster = Decoder(Cluster)
 _counts = Decoder(JobCounts)
+_folder = Decoder(Folder)
 _job_data = Decoder(JobData)
 _nodes = Decoder(list[Node])
 _plan = Decoder(Plan)
@@ -182,6 +184,22 @@ class Job(JobData, dict=True):
         """
         silence = None if follow else _PAST_SECONDS
         return self._connection.follow_events(f"{self._path}/events", types, after, {}, silence)
+
+    def files(self, path: str = "") -> Folder:
+        """Return the entries of the job's working directory, or of a folder in it.
+
+        Raises:
+            NotFound: there is no such folder, or the site does not show files.
+        """
+        return self._connection.read(f"{self._path}/files", _folder, {"path": path})
+
+    def fetch(self, path: str, into: BinaryIO) -> None:
+        """Write a file of the job's working directory into an open one, byte for byte.
+
+        Raises:
+            NotFound: there is no such file, or the site does not show files.
+        """
+        self._connection.save(f"{self._path}/files/{quote(path)}", into)
 
     def output(self, stream: str = "stdout") -> "Output":
         """Return what the job writes to ``stdout`` or ``stderr``, to read or to follow."""

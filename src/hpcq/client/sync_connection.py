@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import httpx
 import msgspec
@@ -109,6 +109,20 @@ class Connection:
     ) -> _T:
         """Return what a path answers."""
         return decode(self.request("GET", path, query=query), decoder)
+
+    def save(self, path: str, into: BinaryIO) -> None:
+        """Write what a path answers into an open file, however long it is.
+
+        Raises:
+            ClientError: it failed; what was written stays.
+        """
+        with errors_told(self._url):
+            with self._http.stream("GET", path) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise problem_of(answer)
+                for piece in answer.iter_bytes():
+                    into.write(piece)
 
     def follow_events(
         self,
