@@ -1,7 +1,6 @@
 """The tests that a run left out, in plain words at its end: ``pytest -p tests.left_out``.
 
-With ``HPCQ_REQUIRE_REAL`` set, a run that left out a test which needs a real scheduler or a real
-database server fails.
+With ``HPCQ_REQUIRE_REAL`` set, a run that left out a test which needs one of `REAL` fails.
 """
 
 import os

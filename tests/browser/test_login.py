@@ -54,7 +54,9 @@ def test_login_in_portuguese(service: Service, reader: Reader) -> None:
 def test_viewer_may_read_alone(service: Service, reader: Reader) -> None:
     job = submit(service, name="november", hold=True)
     page = reader(service, f"#/jobs/{job['uid']}", remote=True, expected=("401", "403"))
-    sign_in(page, token_of(service, "vera", "viewer"))
+    with page.expect_response("**/cluster"):
+        sign_in(page, token_of(service, "vera", "viewer"))
+    expect(page.get_by_text("vera (viewer)")).to_be_visible()
     expect(page.get_by_role("heading", name="november")).to_be_visible()
     expect(page.locator(".timeline li").first).to_be_visible()
     expect(page.get_by_role("button", name="Release")).not_to_be_visible()

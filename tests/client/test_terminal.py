@@ -16,6 +16,8 @@ from hpcq.schedulers.testing.waiting import until
 
 COLOUR = "\x1b[3"
 
+pytestmark = pytest.mark.tmux
+
 
 @pytest.fixture
 def hpcq(service: Service, client: Client, study: Study) -> CommandLine:
@@ -62,7 +64,7 @@ def test_top_shows_jobs_and_obeys_keys(
     terminal.wait_until_gone("december")
     terminal.press("Enter")
     terminal.wait_for("jobs: 1 of 2 .* /nove")
-    terminal.press("k")
+    terminal.press("d")
     terminal.wait_for(rf"End {held} november\?")
     terminal.press("y")
     terminal.wait_until_gone(rf"\n{held} ")

@@ -225,6 +225,6 @@ export async function change<T>(
 }
 
 /** Returns the path of a job's route. */
-export function jobPath(job: { jobId: string | null; uid: string }, rest = ""): string {
+export function jobPath(job: { uid: string }, rest = ""): string {
   return `/jobs/${encodeURIComponent(job.uid)}${rest}`;
 }

@@ -33,9 +33,9 @@ export function App() {
     const onKey = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement;
       if (event.ctrlKey || event.metaKey || event.altKey || target.closest("dialog")) return;
-      if (event.key === "Escape" && route.path[0] !== "jobs") go(href(["jobs"]));
-      if (event.key === "Escape" && route.path.length > 1) go(href(["jobs"]));
       if (target.matches("input, textarea, select")) return;
+      const isAway = route.path.length > 1 || (route.path[0] ?? "jobs") !== "jobs";
+      if (event.key === "Escape" && isAway) go(href(["jobs"]));
       if (event.key === "?") setShowsKeys(true);
       if (event.key === "n") go(href(["submit"]));
     };
@@ -94,8 +94,7 @@ export function App() {
 
 function View({ route }: { route: Route }) {
   const [place = "jobs", id] = route.path;
-  if (place === "jobs")
-    return id ? <JobView key={id} id={id} route={route} /> : <JobsView route={route} />;
+  if (place === "jobs") return id ? <JobView key={id} id={id} /> : <JobsView route={route} />;
   if (place === "submit") return <SubmitView route={route} />;
   if (place === "queues") return <QueuesView />;
   return (

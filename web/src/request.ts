@@ -4,7 +4,7 @@ import type { Job, Program } from "./api";
 
 const HOUR = 3600;
 
-/** What stands in the fields of the form. */
+/** The fields of the form. */
 export interface Form {
   kind: "program" | "script";
   program: string;
@@ -76,4 +76,10 @@ export function requestOf(form: Form, program: Program | undefined): Record<stri
   if (form.memory) request.memoryLimit = Number(form.memory);
   if (form.hold) request.hold = true;
   return request;
+}
+
+/** Returns a key for a submission. `crypto.randomUUID` is missing where the page came by plain HTTP. */
+export function newKey(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

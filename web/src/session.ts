@@ -14,7 +14,6 @@ export interface Caller {
 
 class Session extends Store {
   caller: Caller | null = null;
-  isAsked = false;
 
   async load(): Promise<void> {
     try {
@@ -23,7 +22,6 @@ class Session extends Store {
       // Whoever is not known is no problem, but a caller to be asked.
       if (!(error instanceof Problem)) throw error;
     }
-    this.isAsked = true;
     this.changed();
   }
 

@@ -8,7 +8,7 @@ export function isDark(): boolean {
   return chosen ? chosen === "dark" : prefersDark.matches;
 }
 
-export function showTheme(): void {
+function showTheme(): void {
   document.documentElement.dataset.theme = isDark() ? "dark" : "light";
 }
 

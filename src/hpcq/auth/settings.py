@@ -29,7 +29,6 @@ _Algorithm = Literal[
 ]
 
 _WIDEST = {4: 16, 6: 48}
-_SELECTABLE = (Method.PEER, Method.TOKEN, Method.OIDC, Method.NONE)
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]+\]")
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _ACCOUNT = re.compile(r"\*|@?[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")

@@ -189,6 +189,7 @@ SENTENCES: Mapping[str, str] = {
     "List the queues.": "Lista as filas.",
     "List the files of a job.": "Lista os arquivos de um job.",
     "A folder in its working directory.": "Uma pasta no diretório de trabalho dele.",
+    "Name": "Nome",
     "Size": "Tamanho",
     "Changed": "Alterado",
     "There are more files than these.": "Há mais arquivos do que estes.",

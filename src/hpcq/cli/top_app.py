@@ -53,7 +53,7 @@ class TopApp(App[None]):
         Binding("slash", "filter", _("Filter"), key_display="/"),
         Binding("s", "sort", _("Sort")),
         Binding("S", "reverse", show=False),
-        Binding("k,d", "delete", _("End"), key_display="k"),
+        Binding("d", "delete", _("End")),
         Binding("h", "act('hold')", _("Hold")),
         Binding("r", "act('release')", _("Release")),
         Binding("question_mark", "help", _("Help"), key_display="?"),

@@ -112,8 +112,8 @@ class QuestionScreen(ModalScreen[bool]):
     """A question that is answered with yes or no."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y,s,enter", "answer(True)"),
-        Binding("n,escape,q", "answer(False)"),
+        Binding("y,s", "answer(True)"),
+        Binding("n,escape,q,enter", "answer(False)"),
     ]
 
     def __init__(self, question: str) -> None:
@@ -142,7 +142,7 @@ class HelpScreen(ModalScreen[None]):
             ("Enter", _("open it: all that is known, and its output as it is written")),
             ("/", _("show the jobs alone that hold these words; Escape shows all")),
             ("s S", _("sort by the next column; turn the order round")),
-            ("k d", _("end the job, or take it off the listing when it is over")),
+            ("d", _("end the job, or take it off the listing when it is over")),
             ("h r", _("hold the queued job; release it")),
             ("e", _("in an open job: its errors in the place of its output")),
             ("q", _("back; leave")),

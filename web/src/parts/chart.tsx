@@ -3,7 +3,7 @@ import type uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { t } from "../texts";
 
-export interface Line {
+interface Line {
   label: string;
   /** The name of a colour of the style sheet: `--accent`. */
   colour: string;

@@ -12,7 +12,7 @@ import { Output } from "../parts/output";
 import { StateBadge } from "../parts/state";
 import { useNow } from "../parts/ticking";
 import { ratesOf } from "../rates";
-import { href, type Route } from "../router";
+import { href } from "../router";
 import { useStore } from "../store";
 import { explain, say, t } from "../texts";
 
@@ -24,7 +24,7 @@ interface JobEvent {
 
 const CELLS = 5000;
 
-export function JobView({ id }: { id: string; route: Route }) {
+export function JobView({ id }: { id: string }) {
   useStore(jobs);
   const listed = jobs.find(id);
   const [job, setJob] = useState<Job | null>(listed ?? null);

@@ -11,7 +11,7 @@ import {
   type Queue,
 } from "../api";
 import { useCluster } from "../cluster";
-import { EMPTY, type Form, formOf, requestOf } from "../request";
+import { EMPTY, type Form, formOf, newKey, requestOf } from "../request";
 import { go, href, type Route } from "../router";
 import { say, t } from "../texts";
 
@@ -47,7 +47,7 @@ export function SubmitView({ route }: { route: Route }) {
   const program = versions.find((one) => one.version === form.version) ?? preferred(versions);
   const body = useMemo(() => JSON.stringify(requestOf(form, program)), [form, program]);
   // One key for one request: repeated after a lost answer it makes no second job.
-  const key = useMemo(() => crypto.randomUUID(), [body]);
+  const key = useMemo(newKey, [body]);
 
   const set = (changes: Partial<Form>) => {
     setForm((before) => ({ ...before, ...changes }));

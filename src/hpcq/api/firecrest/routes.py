@@ -418,7 +418,7 @@ async def other(request: Request) -> Response:
     if any(isinstance(one, APIRoute) and one.path_regex.match(here) for one in router.routes):
         raise HTTPException(405)
     raise UnsupportedCapability(
-        path, "FirecREST", f"This service has no {path}. /help/firecrest/ lists what it has."
+        path, "FirecREST", f"This service has no {path}. /help/firecrest.html lists what it has."
     )
 
 
