@@ -4,7 +4,8 @@ import { relative } from "./format";
 import { jobs } from "./jobs";
 import { Keys } from "./parts/keys";
 import { useNow } from "./parts/ticking";
-import { go, href, type Route, useRoute } from "./router";
+import { useVisible } from "./parts/visible";
+import { currentRoute, go, href, type Route, useRoute } from "./router";
 import { session } from "./session";
 import { useStore } from "./store";
 import { switchLanguage, t } from "./texts";
@@ -23,25 +24,29 @@ export function App() {
   const [, draw] = useReducer((count: number) => count + 1, 0);
   const [showsKeys, setShowsKeys] = useState(false);
   const isUnknown = session.isUnknown;
+  const isVisible = useVisible();
 
   useEffect(() => void session.load(), []);
   useEffect(() => {
-    if (!isUnknown) jobs.start();
+    if (isUnknown) jobs.clear();
+    else if (isVisible) jobs.start();
     return () => jobs.stop();
-  }, [isUnknown]);
+  }, [isUnknown, isVisible]);
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement;
       if (event.ctrlKey || event.metaKey || event.altKey || target.closest("dialog")) return;
       if (target.matches("input, textarea, select")) return;
-      const isAway = route.path.length > 1 || (route.path[0] ?? "jobs") !== "jobs";
+      // The address, not the view: a key may come before the new view is drawn.
+      const [place = "jobs", id] = currentRoute().path;
+      const isAway = place !== "jobs" || id !== undefined;
       if (event.key === "Escape" && isAway) go(href(["jobs"]));
       if (event.key === "?") setShowsKeys(true);
       if (event.key === "n") go(href(["submit"]));
     };
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
-  }, [route]);
+  }, []);
 
   return (
     <>

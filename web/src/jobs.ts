@@ -18,7 +18,10 @@ class Jobs extends Store {
   isStale = false;
   #stream: EventSource | null = null;
   #pending: Changes[] | null = null;
+  #mustReloadAgain = false;
   #retry = 0;
+  /** Raised by `stop`: what was asked before counts no more. */
+  #turn = 0;
 
   /** Follows the listing, from now until `stop`. */
   start(): void {
@@ -35,9 +38,21 @@ class Jobs extends Store {
   }
 
   stop(): void {
+    this.#turn += 1;
     clearTimeout(this.#retry);
     this.#stream?.close();
     this.#stream = null;
+    this.#pending = null;
+  }
+
+  /** Forgets all jobs: somebody else may look next. */
+  clear(): void {
+    this.stop();
+    this.byUid = new Map();
+    this.isLoaded = false;
+    this.problem = null;
+    this.version += 1;
+    this.changed();
   }
 
   /** Returns a job by either of its ids. */
@@ -50,6 +65,7 @@ class Jobs extends Store {
 
   async #restart(): Promise<void> {
     this.stop();
+    const turn = this.#turn;
     try {
       // Tells what is wrong, which an EventSource does not.
       await send("/jobs?limit=1");
@@ -59,31 +75,45 @@ class Jobs extends Store {
       this.changed();
       if (this.problem.status === 401) return;
     }
-    this.#retry = window.setTimeout(() => this.start(), RETRY_MILLISECONDS);
+    if (turn === this.#turn) this.#later(() => this.start());
   }
 
   async #reload(): Promise<void> {
+    if (this.#pending) {
+      // One at a time: the answer to an earlier question would come over that to a later one.
+      this.#mustReloadAgain = true;
+      return;
+    }
+    const turn = this.#turn;
     // What comes meanwhile belongs on top.
     this.#pending = [];
     try {
-      const jobs = await get<Job[]>("/jobs");
-      this.byUid = new Map(jobs.map((job) => [job.uid, job]));
-      this.problem = null;
-      this.isLoaded = true;
+      do {
+        this.#mustReloadAgain = false;
+        const jobs = await get<Job[]>("/jobs");
+        if (turn !== this.#turn) return;
+        this.byUid = new Map(jobs.map((job) => [job.uid, job]));
+      } while (this.#mustReloadAgain);
       const pending: Changes[] = this.#pending ?? [];
       this.#pending = null;
+      this.problem = null;
+      this.isLoaded = true;
       for (const changes of pending) this.#apply(changes);
       this.version += 1;
       this.#setConnection("live");
       this.changed();
     } catch (error) {
+      if (turn !== this.#turn) return;
       this.#pending = null;
       this.problem = error as Problem;
       this.#setConnection("lost");
-      if (this.problem.status !== 401) {
-        this.#retry = window.setTimeout(() => void this.#reload(), RETRY_MILLISECONDS);
-      }
+      if (this.problem.status !== 401) this.#later(() => void this.#reload());
     }
+  }
+
+  #later(act: () => void): void {
+    clearTimeout(this.#retry);
+    this.#retry = window.setTimeout(act, RETRY_MILLISECONDS);
   }
 
   #take(changes: Changes): void {

@@ -3,7 +3,7 @@ import type { Program, ResourceUsage } from "./api";
 import { duration } from "./duration";
 import { shownLine } from "./lines";
 import { ratesOf } from "./rates";
-import { EMPTY, requestOf } from "./request";
+import { EMPTY, newKey, requestOf } from "./request";
 
 describe("shownLine", () => {
   test.each([
@@ -119,3 +119,14 @@ test.each([
   [90061, "1 d 01:01:01"],
   [-5, "0:00"],
 ])("duration of %d s", (seconds, text) => expect(duration(seconds)).toBe(text));
+
+test("keys of submissions are never the same", () => {
+  const keys = new Set(Array.from({ length: 100 }, newKey));
+  expect(keys.size).toBe(100);
+  for (const key of keys) expect(key).toMatch(/^[0-9a-f]{32}$/);
+});
+
+test("a line end behind the last argument is none", () => {
+  const form = { ...EMPTY, kind: "script" as const, args: "a\n\nb\n" };
+  expect(requestOf(form, undefined).args).toEqual(["a", "", "b"]);
+});

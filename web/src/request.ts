@@ -68,7 +68,7 @@ export function requestOf(form: Form, program: Program | undefined): Record<stri
   } else {
     if (form.script) request.script = form.script;
     else request.scriptFile = form.scriptFile;
-    if (form.args) request.args = form.args.split("\n");
+    if (form.args) request.args = form.args.replace(/\n$/, "").split("\n");
   }
   if (form.name) request.name = form.name;
   if (form.queue) request.queue = form.queue;

@@ -8,7 +8,8 @@ export interface Route {
   query: URLSearchParams;
 }
 
-function read(): Route {
+/** Returns the view that the address names now. */
+export function currentRoute(): Route {
   const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?", 2);
   return {
     path: path.split("/").filter(Boolean).map(decode),
@@ -42,9 +43,9 @@ export function go(address: string, { replace = false } = {}): void {
 }
 
 export function useRoute(): Route {
-  const [route, setRoute] = useState(read);
+  const [route, setRoute] = useState(currentRoute);
   useEffect(() => {
-    const follow = () => setRoute(read());
+    const follow = () => setRoute(currentRoute());
     addEventListener("hashchange", follow);
     return () => removeEventListener("hashchange", follow);
   }, []);

@@ -18,6 +18,7 @@ class Session extends Store {
   async load(): Promise<void> {
     try {
       this.caller = await get<Caller>("/session");
+      if (this.caller.method !== null) this.#isRefused = false;
     } catch (error) {
       // Whoever is not known is no problem, but a caller to be asked.
       if (!(error instanceof Problem)) throw error;

@@ -201,5 +201,9 @@ def is_foreign_site(headers: Mapping[str, str], allowed: Sequence[str]) -> bool:
     if origin is not None:
         if origin.lower() in allowed:
             return False
-        return urlsplit(origin.lower()).netloc != headers.get("host", "").lower()
+        try:
+            return urlsplit(origin.lower()).netloc != headers.get("host", "").lower()
+        except ValueError:
+            # No site of a browser is written so.
+            return True
     return headers.get("sec-fetch-site", "none").lower() not in ("none", "same-origin")

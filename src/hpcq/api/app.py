@@ -16,6 +16,7 @@ from hpcq.api import problems
 from hpcq.api.access import AccessRules, Names
 from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
+from hpcq.api.firecrest import files as firecrest_files
 from hpcq.api.firecrest import routes as firecrest
 from hpcq.api.guard import Guard
 from hpcq.api.help import add_help
@@ -131,6 +132,7 @@ def create_app(settings: Settings) -> FastAPI:
         cluster,
         health,
         metrics_routes,
+        firecrest_files,
         firecrest,
     )
     routers = [module.router for module in modules]

@@ -26,6 +26,7 @@ __all__ = [
     "problem_of",
     "problem_response",
     "responses",
+    "wrong_shape",
 ]
 
 _log = structlog.get_logger("hpcq.api")
@@ -169,7 +170,7 @@ def add_handlers(app: FastAPI, routes: Sequence[APIRoute]) -> None:
     """
     app.state.documented_routes = routes
     app.add_exception_handler(errors.HpcqError, _on_ours)
-    app.add_exception_handler(RequestValidationError, _on_wrong_shape)
+    app.add_exception_handler(RequestValidationError, wrong_shape)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_defect)
 
@@ -201,7 +202,8 @@ def problem_of(error: Exception) -> Response:
     )
 
 
-async def _on_wrong_shape(_request: Request, error: Exception) -> Response:
+async def wrong_shape(_request: Request, error: Exception) -> Response:
+    """Return what FastAPI finds wrong with a request as a problem."""
     found: Sequence[Any] = error.errors() if isinstance(error, RequestValidationError) else ()
     first = found[0] if found else {"loc": (), "type": "unreadable"}
     where = _where(first)

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from pydantic import (
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -83,7 +84,12 @@ class RequestModel(BaseModel):
     @functools.cache
     def names(cls) -> frozenset[str]:
         """Return the names that are known, as clients write them."""
-        return frozenset(info.alias or name for name, info in cls.model_fields.items())
+        found: set[str] = set()
+        for name, info in cls.model_fields.items():
+            known = info.validation_alias
+            choices = known.choices if isinstance(known, AliasChoices) else [info.alias or name]
+            found |= {choice for choice in choices if isinstance(choice, str)}
+        return frozenset(found)
 
 
 class NoQuery(RequestModel):

@@ -6,6 +6,7 @@ OpenID Connect Core 1.0 (3.1), with PKCE (RFC 7636) and the issuer in the answer
 import base64
 import hashlib
 import hmac
+import re
 import time
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -54,7 +55,7 @@ class OidcLogin:
         self._issuer = settings.oidc_issuer or ""
         self._client_id = settings.oidc_client_id or ""
 
-    async def address(self, back: str, secret: str) -> str:
+    async def login_url(self, back: str, secret: str) -> str:
         """Return where a browser has to go.
 
         Args:
@@ -85,7 +86,11 @@ class OidcLogin:
             NotAuthenticated: it is not.
         """
         begun, _, _ = (secret or "").partition(".")
-        if not secret or not begun.isdecimal() or int(begun) + LOGIN_SECONDS < time.time():
+        if (
+            not secret
+            or not re.fullmatch("[0-9]{1,12}", begun)
+            or int(begun) + LOGIN_SECONDS < time.time()
+        ):
             raise NotAuthenticated(
                 f"This login was not begun in this browser in the last {LOGIN_SECONDS // 60} "
                 f"minutes. {_AGAIN}"
@@ -96,7 +101,7 @@ class OidcLogin:
             raise NotAuthenticated(f"This is the answer of another provider. {_AGAIN}")
         return secret
 
-    async def user(self, code: str, back: str, secret: str) -> OidcUser:
+    async def redeem(self, code: str, back: str, secret: str) -> OidcUser:
         """Return who logged in.
 
         What the ID token does not tell of the user, such as roles, is taken from the access token,
@@ -104,8 +109,8 @@ class OidcLogin:
 
         Args:
             code: the provider's, from the browser.
-            back: as for `address`.
-            secret: as for `address`.
+            back: as for `login_url`.
+            secret: as for `login_url`.
 
         Raises:
             NotAuthenticated: the code or the ID token is not good, or gives no role here.

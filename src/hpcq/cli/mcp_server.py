@@ -70,7 +70,7 @@ _EXPLANATION = (
 _PATIENCE_SECONDS = 5.0
 
 Answer = dict[str, Any]
-Asked = Context[Any, Any]
+ToolContext = Context[Any, Any]
 JobId = Annotated[
     str,
     Field(
@@ -143,7 +143,7 @@ class _Tools:
         self._over_http = over_http
 
     @asynccontextmanager
-    async def _client(self, context: Asked) -> AsyncIterator[AsyncClient]:
+    async def _client(self, context: ToolContext) -> AsyncIterator[AsyncClient]:
         """Connect with the rights of the caller; tell errors in the service's words."""
         token = self._address.token
         if self._over_http:
@@ -159,7 +159,7 @@ class _Tools:
 
     async def list_jobs(
         self,
-        context: Asked,
+        context: ToolContext,
         state: Annotated[
             str | None,
             Field(description="Only jobs in these states: QUEUED,RUNNING or DONE or FAILED …"),
@@ -201,26 +201,26 @@ class _Tools:
                 if len(found) > limit:
                     break
         return {
-            "jobs": [_some(job, _SUMMARY) for job in found[:limit]],
+            "jobs": [_select_fields(job, _SUMMARY) for job in found[:limit]],
             "isComplete": len(found) <= limit,
         }
 
-    async def get_job(self, context: Asked, job_id: JobId) -> Answer:
+    async def get_job(self, context: ToolContext, job_id: JobId) -> Answer:
         """Read all that is known of a job: its state, times, resources, limits and paths."""
         async with self._client(context) as client:
-            return _answer(job=await client.job(job_id))
+            return _to_json(job=await client.job(job_id))
 
-    async def explain_job(self, context: Asked, job_id: JobId) -> Answer:
+    async def explain_job(self, context: ToolContext, job_id: JobId) -> Answer:
         """Tell why a job waits or why it failed, in words and codes.
 
         read_output shows what a failed job wrote, often with the cause at the end of stderr.
         """
         async with self._client(context) as client:
-            return _some(await client.job(job_id), _EXPLANATION)
+            return _select_fields(await client.job(job_id), _EXPLANATION)
 
     async def read_output(
         self,
-        context: Asked,
+        context: ToolContext,
         job_id: JobId,
         stream: Literal["stdout", "stderr"] = "stdout",
         begin: Annotated[
@@ -241,7 +241,7 @@ class _Tools:
             part = await job.output(stream).part(max_bytes, begin)
         return {
             "notice": _NOTICE,
-            **_answer(
+            **_to_json(
                 begin=part.begin,
                 end=part.begin + len(part.content),
                 total=part.total,
@@ -251,17 +251,17 @@ class _Tools:
 
     async def list_programs(
         self,
-        context: Asked,
+        context: ToolContext,
         name: Annotated[str | None, Field(description="Only this program.")] = None,
     ) -> Answer:
         """List the installed programs, one entry for each version, with their arguments."""
         async with self._client(context) as client:
-            return _answer(programs=await client.programs(name))
+            return _to_json(programs=await client.programs(name))
 
-    async def describe_cluster(self, context: Asked) -> Answer:
+    async def describe_cluster(self, context: ToolContext) -> Answer:
         """Tell which scheduler runs the jobs, its queues and their load, and how many jobs wait."""
         async with self._client(context) as client:
-            return _answer(
+            return _to_json(
                 cluster=await client.cluster(),
                 queues=await client.queues(),
                 jobs=await client.summary(),
@@ -269,7 +269,7 @@ class _Tools:
 
     async def submit_job(
         self,
-        context: Asked,
+        context: ToolContext,
         idempotency_key: Annotated[
             str,
             Field(
@@ -291,7 +291,8 @@ class _Tools:
         ] = None,
         version: Annotated[str | None, Field(description="The program's version.")] = None,
         program_args: Annotated[
-            dict[str, str | float] | None, Field(description="The program's arguments by name.")
+            dict[str, str | int | float] | None,
+            Field(description="The program's arguments by name."),
         ] = None,
         args: Annotated[list[str] | None, Field(description="The arguments of the script.")] = None,
         slots: Annotated[int, Field(description="The CPUs to reserve.", ge=1)] = 1,
@@ -328,13 +329,13 @@ class _Tools:
         }
         async with self._client(context) as client:
             if dry_run:
-                return _answer(plan=await client.plan(**asked))
+                return _to_json(plan=await client.plan(**asked))
             job = await client.submit(idempotency_key=idempotency_key, **asked)
-            return _answer(job=await job.refresh())
+            return _to_json(job=await job.refresh())
 
     async def cancel_job(
         self,
-        context: Asked,
+        context: ToolContext,
         job_id: JobId,
         tasks: Annotated[
             str | None, Field(description="Only these tasks of an array: 3-7,9.")
@@ -346,18 +347,18 @@ class _Tools:
             if job.is_over:
                 raise ToolError(f"The job {plain(job.id)} is over: {job.state}.")
             await job.delete(tasks)
-            return _answer(job=await job.refresh())
+            return _to_json(job=await job.refresh())
 
 
-def _answer(**parts: Any) -> Answer:
+def _to_json(**parts: Any) -> Answer:
     """Return a result as JSON under the API's names, without what is unknown."""
     answer: Answer = _plain_data(msgspec.to_builtins(parts))
     return answer
 
 
-def _some(job: JobData, names: Sequence[str]) -> Answer:
+def _select_fields(job: JobData, names: Sequence[str]) -> Answer:
     """Return some fields of a job as JSON, without what is unknown."""
-    fields = _answer(**msgspec.to_builtins(job))
+    fields = _to_json(**msgspec.to_builtins(job))
     return {name: fields[name] for name in names if name in fields}
 
 

@@ -17,7 +17,7 @@ from hpcq.cli.screen import state as state_text
 from hpcq.cli.texts import error_text
 from hpcq.cli.texts import translated as _
 from hpcq.cli.top_screens import HelpScreen, JobScreen, QuestionScreen
-from hpcq.cli.top_table import JobTable
+from hpcq.cli.top_table import JobRows
 from hpcq.client import AsyncClient, AsyncJob
 from hpcq.client.answers import Queue
 from hpcq.client.errors import ClientError
@@ -41,7 +41,7 @@ class TopApp(App[None]):
     #summary, #stream { height: 1; }
     #queues { height: 1; }
     #filter { display: none; border: none; height: 1; padding: 0; }
-    JobTable { height: 1fr; }
+    JobRows { height: 1fr; }
     #known { height: auto; max-height: 60%; overflow-y: auto; }
     #fields { height: auto; }
     #output { height: 1fr; min-height: 3; }
@@ -78,14 +78,14 @@ class TopApp(App[None]):
         """Lay the application out."""
         yield Static(_("Reading the jobs …"), id="summary")
         yield Static(id="queues")
-        yield JobTable()
+        yield JobRows()
         yield Input(id="filter", placeholder=_("words; Enter keeps them, Escape shows all"))
         yield Footer()
 
     def on_mount(self) -> None:
         """Begin to follow the jobs."""
-        self.query_one(JobTable).focus()
-        self.set_interval(1.0, self.query_one(JobTable).refresh)
+        self.query_one(JobRows).focus()
+        self.set_interval(1.0, self.query_one(JobRows).refresh)
         self.set_interval(_QUEUES_SECONDS, self._read_queues)
         self._read_queues()
         self._follow()
@@ -135,8 +135,8 @@ class TopApp(App[None]):
         self._show_summary()
 
     @property
-    def _table(self) -> JobTable:
-        return self.screen_stack[0].query_one(JobTable)
+    def _table(self) -> JobRows:
+        return self.screen_stack[0].query_one(JobRows)
 
     def _show_summary(self) -> None:
         """Show how many jobs are in each state, the queues' load, and a lost connection."""

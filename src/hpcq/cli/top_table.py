@@ -19,7 +19,7 @@ from hpcq.cli.screen import duration, plain
 from hpcq.cli.screen import state as state_text
 from hpcq.client import AsyncJob
 
-__all__ = ["JobTable"]
+__all__ = ["JobRows"]
 
 # The most cells of each column but the last, which takes the rest; and those of a narrow screen.
 _WIDTHS = (14, 14, 24, 12, 12, 5, 11)
@@ -61,7 +61,7 @@ def _own_order(job: AsyncJob) -> tuple[bool, bool, float]:
     return (not is_mine(job), job.is_over, submitted)
 
 
-class JobTable(ScrollView, can_focus=True):
+class JobRows(ScrollView, can_focus=True):
     """Jobs in rows, with a cursor that stays on its job when rows move."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

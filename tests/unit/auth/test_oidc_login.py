@@ -67,7 +67,7 @@ def id_token(provider: Provider, **changes: Any) -> str:
 
 async def test_a_good_id_token(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     login = answering(provider, monkeypatch, id_token=id_token(provider))
-    assert (await login.user("code", BACK, SECRET))[:2] == ("ana", Role.USER)
+    assert (await login.redeem("code", BACK, SECRET))[:2] == ("ana", Role.USER)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ async def test_an_id_token_that_is_not_good(
 ) -> None:
     login = answering(provider, monkeypatch, id_token=id_token(provider, **changes))
     with pytest.raises(NotAuthenticated):
-        await login.user("code", BACK, SECRET)
+        await login.redeem("code", BACK, SECRET)
 
 
 async def test_an_answer_without_an_id_token(
@@ -100,7 +100,7 @@ async def test_an_answer_without_an_id_token(
 ) -> None:
     login = answering(provider, monkeypatch, access_token=provider.token(sub="7"))
     with pytest.raises(NotAuthenticated):
-        await login.user("code", BACK, SECRET)
+        await login.redeem("code", BACK, SECRET)
 
 
 @pytest.mark.parametrize(("changes", "is_known"), [({"sub": "7"}, True), ({"sub": "8"}, False)])
@@ -116,14 +116,14 @@ async def test_roles_that_the_access_token_alone_tells(
     }
     login = answering(provider, monkeypatch, **tokens)
     if is_known:
-        assert (await login.user("code", BACK, SECRET)).role is Role.USER
+        assert (await login.redeem("code", BACK, SECRET)).role is Role.USER
     else:
         with pytest.raises(NotAuthenticated):
-            await login.user("code", BACK, SECRET)
+            await login.redeem("code", BACK, SECRET)
 
 
 async def test_a_provider_that_names_no_address_for_logins(
     provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ProviderUnavailable, match="authorization_endpoint"):
-        await answering(provider, monkeypatch).address(BACK, SECRET)
+        await answering(provider, monkeypatch).login_url(BACK, SECRET)

@@ -1,10 +1,13 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Job, jobPath, send, url } from "../api";
+import { type Job, jobPath, Problem, send, url } from "../api";
 import { shownLine } from "../lines";
 import { say, t } from "../texts";
+import { useVisible } from "./visible";
 
 const LINES_KEPT = 5000;
 const LINES_FIRST = 1000;
+const LONGEST_REST = 65_536;
+const RETRY_MILLISECONDS = 3000;
 /** The output of a job, as the job writes it. */
 export function Output({ job }: { job: Job }) {
   const [stream, setStream] = useState<"stdout" | "stderr">("stdout");
@@ -71,7 +74,10 @@ export function Output({ job }: { job: Job }) {
 
 function useOutput(job: Job, stream: string): { text: string; note: string; isCut: boolean } {
   const [shown, setShown] = useState({ text: "", note: "", isCut: false });
+  const [attempt, setAttempt] = useState(0);
+  const isVisible = useVisible();
   useEffect(() => {
+    if (!isVisible) return;
     const lines: string[] = [];
     let rest = "";
     let note: string = t.job.outputEmpty;
@@ -91,6 +97,10 @@ function useOutput(job: Job, stream: string): { text: string; note: string; isCu
     events.onmessage = (event) => {
       const parts = (rest + JSON.parse(event.data).text).split("\n");
       rest = parts.pop() ?? "";
+      // A bar that is written over itself never ends its line.
+      rest = rest.slice(
+        Math.max(0, rest.lastIndexOf("\r", rest.length - 2), rest.length - LONGEST_REST),
+      );
       for (const part of parts) lines.push(shownLine(part));
       if (lines.length > LINES_KEPT) {
         lines.splice(0, lines.length - LINES_KEPT);
@@ -110,7 +120,11 @@ function useOutput(job: Job, stream: string): { text: string; note: string; isCu
       note = JSON.parse(event.data).detail ?? t.job.outputEnd;
       draw();
     });
-    events.onopen = draw;
+    events.onopen = () => {
+      note = lines.length || rest ? "" : t.job.outputEmpty;
+      draw();
+    };
+    let retry = 0;
     events.onerror = async () => {
       note = t.job.outputLost;
       draw();
@@ -119,14 +133,19 @@ function useOutput(job: Job, stream: string): { text: string; note: string; isCu
         await send(jobPath(job, `/output?tail=1&stream=${stream}`));
       } catch (error) {
         note = say(error);
+        // What is not there, or not for this reader, does not come back by itself.
+        if (error instanceof Problem && [401, 403, 404].includes(error.status)) return draw();
       }
       draw();
+      if (!isOver)
+        retry = window.setTimeout(() => setAttempt((count) => count + 1), RETRY_MILLISECONDS);
     };
     draw();
     return () => {
       isOver = true;
+      clearTimeout(retry);
       events.close();
     };
-  }, [job.uid, stream]);
+  }, [job.uid, stream, attempt, isVisible]);
   return shown;
 }

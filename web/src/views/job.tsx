@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
+import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { get, type Job, jobPath, type Problem, type ResourceUsage, url } from "../api";
 import { duration } from "../duration";
 import { gigabytes, moment, number, percent, relative } from "../format";
@@ -11,6 +11,7 @@ import { Files } from "../parts/files";
 import { Output } from "../parts/output";
 import { StateBadge } from "../parts/state";
 import { useNow } from "../parts/ticking";
+import { useVisible } from "../parts/visible";
 import { ratesOf } from "../rates";
 import { href } from "../router";
 import { useStore } from "../store";
@@ -29,13 +30,18 @@ export function JobView({ id }: { id: string }) {
   const listed = jobs.find(id);
   const [job, setJob] = useState<Job | null>(listed ?? null);
   const [problem, setProblem] = useState<Problem | null>(null);
+  const asked = useRef(0);
   const load = useCallback(() => {
+    asked.current += 1;
+    const turn = asked.current;
     get<Job>(`/jobs/${encodeURIComponent(id)}`).then(
       (found) => {
+        // The answer to an earlier question may come later.
+        if (turn !== asked.current) return;
         setJob(found);
         setProblem(null);
       },
-      (error) => setProblem(error),
+      (error) => turn === asked.current && setProblem(error),
     );
   }, [id]);
   // The listing tells of each change; the job alone has its details and its usage.
@@ -91,7 +97,11 @@ export function JobView({ id }: { id: string }) {
 function Timeline({ job, onEvent }: { job: Job; onEvent: () => void }) {
   const [events, setEvents] = useState<JobEvent[]>([]);
   const now = useNow();
+  const isVisible = useVisible();
+  const isOver = useRef(false);
+  isOver.current = job.endTime !== null;
   useEffect(() => {
+    if (!isVisible) return;
     setEvents([]);
     const stream = new EventSource(url(jobPath(job, "/events?type=job.submitted,job.state")));
     const take = (event: MessageEvent) => {
@@ -100,8 +110,10 @@ function Timeline({ job, onEvent }: { job: Job; onEvent: () => void }) {
     };
     stream.addEventListener("job.submitted", take);
     stream.addEventListener("job.state", take);
+    // All is told of a job that is over; a browser would come back for ever.
+    stream.onerror = () => isOver.current && stream.close();
     return () => stream.close();
-  }, [job.uid]);
+  }, [job.uid, isVisible]);
 
   const steps: { time: string; words: ComponentChildren }[] = [];
   if (job.submitTime) steps.push({ time: job.submitTime, words: t.job.submitted });

@@ -28,6 +28,7 @@ type Column = (typeof COLUMNS)[number];
 /** Which jobs are wanted, and in which order: what the address says. */
 interface Wanted {
   states: ReadonlySet<string>;
+  mine: boolean;
   owner: string;
   queue: string;
   program: string;
@@ -43,6 +44,7 @@ function wantedOf(query: URLSearchParams): Wanted {
   const column = sort.replace(/^-/, "") as Column;
   return {
     states: new Set(query.get("state")?.split(",").filter(Boolean)),
+    mine: query.get("mine") === "true",
     owner: query.get("owner") ?? "",
     queue: query.get("queue") ?? "",
     program: query.get("program") ?? "",
@@ -87,6 +89,8 @@ function sorted(jobs: readonly Job[], column: Column, isDescending: boolean): Jo
 
 function fits(job: Job, wanted: Wanted, ofProgram: ReadonlySet<string> | null): boolean {
   if (!wanted.tasks && job.arrayJobId !== null) return false;
+  // With one account for all jobs, who submitted them tells whose they are.
+  if (wanted.mine && (job.submittedBy ?? job.owner) !== session.caller?.user) return false;
   if (wanted.owner && job.owner !== wanted.owner) return false;
   if (wanted.queue && job.queue !== wanted.queue) return false;
   if (ofProgram && !ofProgram.has(job.uid)) return false;
@@ -125,7 +129,7 @@ export function JobsView({ route }: { route: Route }) {
 
   const fitting = useMemo(
     () => [...jobs.byUid.values()].filter((job) => fits(job, wanted, ofProgram)),
-    [jobs.version, wanted, ofProgram],
+    [jobs.version, wanted, ofProgram, session.caller?.user],
   );
   const counts = useMemo(() => {
     const found = new Map<JobState, number>();
@@ -160,7 +164,7 @@ export function JobsView({ route }: { route: Route }) {
     change({ state: [...states].join(",") });
   };
   const user = session.caller?.user;
-  const isFiltered = ["state", "owner", "queue", "program", "text"].some((one) =>
+  const isFiltered = ["state", "mine", "owner", "queue", "program", "text"].some((one) =>
     route.query.get(one),
   );
 
@@ -194,9 +198,9 @@ export function JobsView({ route }: { route: Route }) {
           <label class="check">
             <input
               type="checkbox"
-              checked={wanted.owner === user}
+              checked={wanted.mine}
               onChange={(event) =>
-                change({ owner: event.currentTarget.checked ? user : undefined })
+                change({ mine: event.currentTarget.checked ? "true" : undefined })
               }
             />
             {t.list.mine}

@@ -110,7 +110,9 @@ def _slots_in(script: str) -> Mapping[str, object]:
     for short, long in (("-n", "--ntasks"), ("-c", "--cpus-per-task"), ("-N", "--nodes")):
         reader.add_argument(short, long, type=int)
     reader.add_argument("--ntasks-per-node", type=int)
-    directives = read_directives(script.encode(), "#SBATCH", stops_at_command=True)
+    directives = read_directives(
+        script.encode("utf-8", "surrogatepass"), "#SBATCH", stops_at_command=True
+    )
     words = [word for directive in directives for word in directive.words]
     try:
         asked, _ = reader.parse_known_args(words)

@@ -101,7 +101,7 @@ async def create_session(
     if principal.method not in (Method.TOKEN, Method.OIDC):
         response.status_code = 200
         return _session(context, principal)
-    await _begin(context, principal, request, response)
+    await _begin_session(context, principal, request, response)
     return _session(context, principal)
 
 
@@ -138,8 +138,8 @@ async def begin_login(
 ) -> Response:
     """Lead a browser to the OpenID Connect provider, which leads it back to `/session/callback`."""
     secret = f"{new_secret()}.{query.view}"
-    url = await _oidc_login(context).address(_back(context, request), secret)
-    return _led(context, request, url, secret, LOGIN_SECONDS)
+    url = await _oidc_login(context).login_url(_callback_url(context, request), secret)
+    return _redirect(context, request, url, secret, LOGIN_SECONDS)
 
 
 @router.get(
@@ -156,7 +156,7 @@ async def finish_login(
     """Take a browser back from the provider: make a cookie, and lead it to the page."""
     login = _oidc_login(context)
     root = request.scope.get("root_path", "")
-    cookie = context.cookies.read(LOGIN, *_asked(request))
+    cookie = context.cookies.read(LOGIN, *_connection_and_headers(request))
     try:
         secret = login.check_answer(cookie, query.state, query.iss)
         if query.code is None:
@@ -164,18 +164,18 @@ async def finish_login(
                 "The OpenID Connect provider did not log you in: "
                 f"{query.error_description or query.error or 'it does not say why'}."
             )
-        user = await login.user(query.code, _back(context, request), secret)
+        user = await login.redeem(query.code, _callback_url(context, request), secret)
     except (NotAuthenticated, ProviderUnavailable) as error:
         answer = problem_of(error)
         request.state.login_status = answer.status_code
         _log.warning("session.login_failed", problem=error.detail)
         if "text/html" in request.headers.get("accept", ""):
             problem = "provider" if isinstance(error, ProviderUnavailable) else "login"
-            return _led(context, request, f"{root}/#/jobs?problem={problem}")
+            return _redirect(context, request, f"{root}/#/jobs?problem={problem}")
         return answer
     principal = request.state.principal = context.authenticator.of_provider(user)
-    response = _led(context, request, f"{root}/#/{secret.rpartition('.')[2]}")
-    await _begin(context, principal, request, response)
+    response = _redirect(context, request, f"{root}/#/{secret.rpartition('.')[2]}")
+    await _begin_session(context, principal, request, response)
     return response
 
 
@@ -185,33 +185,37 @@ def _oidc_login(context: Context) -> "OidcLogin":
     return context.oidc_login
 
 
-def _asked(request: Request) -> tuple[Connection, Mapping[str, str]]:
+def _connection_and_headers(request: Request) -> tuple[Connection, Mapping[str, str]]:
     return connection_of(request.scope), headers_of(request.scope)
 
 
-def _back(context: Context, request: Request) -> str:
+def _callback_url(context: Context, request: Request) -> str:
     """Return the address to which the provider leads back: this one, as the browser knows it."""
-    connection, headers = _asked(request)
+    connection, headers = _connection_and_headers(request)
     scheme = "https" if context.cookies.is_secure(connection, headers) else "http"
     root = request.scope.get("root_path", "")
+    if not headers.get("host"):
+        raise HTTPException(400, "A login needs the name of this service in the header Host.")
     return f"{scheme}://{headers['host']}{root}/session/callback"
 
 
-def _led(
+def _redirect(
     context: Context, request: Request, url: str, secret: str = "", seconds: int = 0
 ) -> Response:
     """Return an answer that leads elsewhere, and sets the secret of a login or takes it away."""
     # Strict would keep the cookie from coming back: it is the provider's page that leads here.
-    cookie = context.cookies.header(LOGIN, secret, seconds, *_asked(request), same_site="Lax")
+    cookie = context.cookies.header(
+        LOGIN, secret, seconds, *_connection_and_headers(request), same_site="Lax"
+    )
     headers = {"Location": url, "Set-Cookie": cookie, "Cache-Control": "no-store"}
     return Response(status_code=303, headers=headers)
 
 
-async def _begin(
+async def _begin_session(
     context: Context, principal: Principal, request: Request, response: Response
 ) -> None:
     """Begin a session, in the place of the one that the browser has."""
-    asked = _asked(request)
+    asked = _connection_and_headers(request)
     old = context.cookies.read(SESSION, *asked)
     if old is not None:
         await context.sessions.end(old)
@@ -222,9 +226,9 @@ async def _begin(
 
 def _take_cookie(context: Context, request: Request, response: Response) -> str | None:
     """Take the cookie away from the browser; return what it held, None if there was none."""
-    text = context.cookies.read(SESSION, *_asked(request))
+    text = context.cookies.read(SESSION, *_connection_and_headers(request))
     if text is not None:
-        ended = context.cookies.header(SESSION, "", 0, *_asked(request))
+        ended = context.cookies.header(SESSION, "", 0, *_connection_and_headers(request))
         response.headers.append("Set-Cookie", ended)
     return text
 
