@@ -10,7 +10,8 @@ from tests.real import call, settings_of
 
 from hpcq.schedulers.testing.service import Service
 
-pytestmark = pytest.mark.oidc
+# The provider is one, and some tests stop it.
+pytestmark = [pytest.mark.oidc, pytest.mark.xdist_group("oidc")]
 
 CLIENT = "the-page"
 

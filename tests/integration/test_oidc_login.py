@@ -14,7 +14,8 @@ from tests.real import call, settings_of
 from hpcq.schedulers.testing.service import Service
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
-pytestmark = pytest.mark.oidc
+# The provider is one, and some tests stop it.
+pytestmark = [pytest.mark.oidc, pytest.mark.xdist_group("oidc")]
 
 CLIENT = "browsers"
 # By its connection a browser of this machine would be somebody without a login.

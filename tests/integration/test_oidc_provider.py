@@ -17,7 +17,8 @@ from hpcq.schedulers.testing.jobs import Study
 from hpcq.schedulers.testing.service import Service
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
-pytestmark = pytest.mark.oidc
+# The provider is one, and some tests stop it.
+pytestmark = [pytest.mark.oidc, pytest.mark.xdist_group("oidc")]
 
 AUDIENCE = "hpc-queue"
 
