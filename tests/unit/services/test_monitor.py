@@ -24,6 +24,7 @@ from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import FailureKind, JobState, JobStatus
 from hpcq.domain.units import format_time
 from hpcq.schedulers.base import ParseFailure
+from hpcq.schedulers.testing.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -447,6 +448,12 @@ async def test_a_submission_that_the_scheduler_does_not_have_is_made_again(world
     assert world.scheduler.calls["submit"] == 1
     await world.tick(200)
     await world.tick(5)
+
+    async def has_its_id() -> bool:
+        return world.job(record.uid).native_id is not None
+
+    # It is handed over beside the looks.
+    await eventually(has_its_id)
     again = world.job(record.uid)
     assert (again.native_id, again.state) == ("1", JobState.QUEUED)
     assert world.scheduler.calls["submit"] == 2
