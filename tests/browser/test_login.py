@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 from tests.browser.conftest import Reader, submit
-from tests.integration.test_access import token_command
+from tests.integration.test_access import made_token, token_command
 
 from hpcq.schedulers.testing.service import Service
 
@@ -14,12 +14,6 @@ from hpcq.schedulers.testing.service import Service
 @pytest.fixture
 def service(start_service: Callable[..., Service]) -> Service:
     return start_service()
-
-
-def token_of(service: Service, user: str, role: str) -> str:
-    made = token_command(service, "create", "--user", user, "--role", role)
-    assert made.returncode == 0, made.stderr
-    return next(word for word in made.stdout.split() if word.startswith("hpcq_"))
 
 
 def sign_in(page: Page, token: str) -> None:
@@ -34,7 +28,7 @@ def test_token_is_asked_for_once(service: Service, reader: Reader) -> None:
     assert Axe().run(page).response["violations"] == []
     sign_in(page, "hpcq_wrong")
     expect(page.get_by_role("alert")).to_contain_text("does not know this token")
-    sign_in(page, token_of(service, "ana", "user"))
+    sign_in(page, made_token(service, "ana", "user"))
     expect(page.get_by_role("row", name="november")).to_be_visible()
     expect(page.get_by_text("ana (user)")).to_be_visible()
     page.reload()
@@ -55,7 +49,7 @@ def test_viewer_may_read_alone(service: Service, reader: Reader) -> None:
     job = submit(service, name="november", hold=True)
     page = reader(service, f"#/jobs/{job['uid']}", remote=True, expected=("401", "403"))
     with page.expect_response("**/cluster"):
-        sign_in(page, token_of(service, "vera", "viewer"))
+        sign_in(page, made_token(service, "vera", "viewer"))
     expect(page.get_by_text("vera (viewer)")).to_be_visible()
     expect(page.get_by_role("heading", name="november")).to_be_visible()
     expect(page.locator(".timeline li").first).to_be_visible()
@@ -64,7 +58,7 @@ def test_viewer_may_read_alone(service: Service, reader: Reader) -> None:
 
 
 def test_session_that_ends_asks_again(service: Service, reader: Reader) -> None:
-    token = token_of(service, "ana", "user")
+    token = made_token(service, "ana", "user")
     page = reader(service, remote=True, expected=("401", "ERR_"))
     sign_in(page, token)
     expect(page.get_by_text("ana (user)")).to_be_visible()

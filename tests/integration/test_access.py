@@ -41,6 +41,13 @@ def ask_as(account: str, service: Service, path: str, *headers: str) -> tuple[in
     return int(head.split()[1]), body
 
 
+def made_token(service: Service, user: str, role: str) -> str:
+    """Return a new token, as ``hpcq token create`` prints it."""
+    made = token_command(service, "create", "--user", user, "--role", role)
+    assert made.returncode == 0, made.stderr
+    return next(word for word in made.stdout.split() if word.startswith("hpcq_"))
+
+
 def token_command(service: Service, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **clean_environment(),

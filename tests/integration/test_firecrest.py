@@ -9,7 +9,7 @@ import firecrest
 import pytest
 from firecrest import v2
 from tests.backends import BACKENDS
-from tests.integration.test_access import token_command
+from tests.integration.test_access import made_token
 
 from hpcq.schedulers.testing.service import Service
 from hpcq.schedulers.testing.waiting import until
@@ -44,8 +44,7 @@ def service(request: pytest.FixtureRequest, start_service: Callable[..., Service
 
 @pytest.fixture
 def token(service: Service) -> str:
-    made = token_command(service, "create", "--user", "ana", "--role", "user")
-    return next(word for word in made.stdout.split() if word.startswith("hpcq_"))
+    return made_token(service, "ana", "user")
 
 
 @pytest.fixture
@@ -161,9 +160,7 @@ def test_output_of_others(client: v2.Firecrest, service: Service, tmp_path: Path
     job = submit(client, tmp_path)
     client.wait_for_job(SYSTEM, job, timeout=120)
     (files,) = client.job_metadata(SYSTEM, job)
-    made = token_command(service, "create", "--user", "bob", "--role", "user")
-    other = next(word for word in made.stdout.split() if word.startswith("hpcq_"))
-    bob = v2.Firecrest(f"{service.url}/firecrest", Token(other))
+    bob = v2.Firecrest(f"{service.url}/firecrest", Token(made_token(service, "bob", "user")))
     assert refused(bob.view, SYSTEM, files["standardOutput"])[0] == 403
     assert job not in [one["jobId"] for one in bob.job_info(SYSTEM)]
     assert job in [one["jobId"] for one in bob.job_info(SYSTEM, allusers=True)]

@@ -77,9 +77,9 @@ async def _changes(
         newest = table.view(whose).version
         freshness = table.freshness(now(), context.stale_after)
         if newest != version or freshness != age:
-            changes = table.changed_since(version or "") if whose is None else None
-            if newest == version:
-                changes = ()
+            changes: Sequence[JobUid] | None = ()
+            if newest != version:
+                changes = table.changed_since(version or "") if whose is None else None
             is_known = changes is not None and len(changes) <= _MOST_CHANGES
             version, age, said_at = newest, freshness if is_known else None, clock()
             if changes is not None and is_known:
