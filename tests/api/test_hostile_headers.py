@@ -86,12 +86,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     settings = {"SCHEDULER": "LOCAL", "LOG_FORMAT": "json", "REQUEST_BODY_SECONDS": "1"}
     with Service(tmp_path_factory.mktemp("service"), settings) as service:
         yield service
-        # What was logged of all of it, and what came of it.
+        assert service.client.get("/jobs").json() == []
+        service.stop()
         for path in (service.log, service.state_directory / "audit.jsonl"):
             lines = path.read_bytes().splitlines()
             assert all(isinstance(json.loads(line), dict) for line in lines)
             assert not re.search(rb"[\0-\x09\x0b-\x1f\x7f]", path.read_bytes())
-        assert service.client.get("/jobs").json() == []
 
 
 def answers(service: Service, request: bytes, header: str, value: bytes) -> list[int]:

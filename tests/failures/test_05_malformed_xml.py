@@ -129,4 +129,4 @@ def test_a_byte_that_is_no_character_spoils_its_own_value_alone(
     site.queue("80002", name="after")
     until(lambda: len(listed(serving)) == 2)
     assert listed(serving)["80002"]["name"] == "after"
-    assert "job.unreadable" not in serving.log_tail()
+    assert "job.unreadable" not in serving.whole_log()

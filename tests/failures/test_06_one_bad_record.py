@@ -113,4 +113,4 @@ def test_a_spoilt_value_loses_no_job_and_invents_none(site: Site, serving: Servi
     site.queue("90000", name="after")
     until(lambda: "90000" in listed(serving))
     assert listed(serving).keys() == {str(80001 + n) for n in range(len(SPOILT))} | {"90000"}
-    assert "job.unreadable" not in serving.log_tail()
+    assert "job.unreadable" not in serving.whole_log()

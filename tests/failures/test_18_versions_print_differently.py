@@ -57,7 +57,7 @@ def test_every_job_of_every_recorded_queue_is_listed(site: Site, serving: Servic
         jobs = _listed_once(serving, expected, name)
         unknown = {job["nativeState"] for job in jobs.values() if job["state"] == "UNDETERMINED"}
         assert unknown == set(), name
-    assert "job.unreadable" not in serving.log_tail()
+    assert "job.unreadable" not in serving.whole_log()
 
 
 def _listed_once(serving: Service, expected: set[str], name: str) -> dict[str, Json]:

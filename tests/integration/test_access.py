@@ -154,7 +154,7 @@ def test_tokens_from_the_command_line_while_the_service_runs(tmp_path: Path) -> 
         assert (unknown.returncode, "token list" in unknown.stderr) == (1, True)
         for wrong in (["--user", "a b"], ["--user", "a", "--expires", "1y"], ["--role", "user"]):
             assert token_command(service, "create", *wrong).returncode == 2
-        assert token not in service.log.read_text()
+        assert token not in service.whole_log()
         for path in service.state_directory.rglob("*"):
             assert path.is_dir() or token.encode() not in path.read_bytes(), path
 

@@ -91,7 +91,7 @@ def test_users_of_a_provider(issuer: str, service: Service, tmp_path: Path) -> N
     assert ask(service, guest, "POST", json=job).status_code == 403
     refused = ask(service, nobody)
     assert (refused.status_code, "OIDC_ROLES" in refused.text) == (401, True)
-    assert planner not in service.log.read_text()
+    assert planner not in service.whole_log()
 
 
 def test_tokens_that_are_not_for_this_service(issuer: str, service: Service) -> None:

@@ -15,7 +15,7 @@ import httpx
 
 import hpcq
 from hpcq.schedulers.testing.forked import fork_service
-from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
+from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
 
 __all__ = ["CANARY", "INSTALLATION", "ROOT_PATH", "Service", "clean_environment"]
 
@@ -174,6 +174,20 @@ class Service:
         """Start it anew on the same state directory."""
         self.stop()
         self.start()
+
+    def wait_until_logged(self, words: str) -> str:
+        """Wait until these words are in its log, which a thread writes behind the answers.
+
+        Returns:
+            The log so far.
+        """
+        until(lambda: words in self.log.read_text(errors="replace"), self.log_tail)
+        return self.log.read_text(errors="replace")
+
+    def whole_log(self) -> str:
+        """Stop it, so that all is written; returns its log."""
+        self.stop()
+        return self.log.read_text(errors="replace")
 
     def log_tail(self, characters: int = 6000) -> str:
         """The end of what it logged, without the reads that it answered and looks at its health."""
