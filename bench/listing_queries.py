@@ -1,7 +1,7 @@
 """Filters, orders and pages of ``GET /jobs`` with a million finished jobs in SQLite.
 
-``python -m bench.listing_queries [JOBS]``; 1,000,000 by default. The records are written as the
-release before left them, so that the first start migrates them. Then the service runs as users run
+``python -m bench.listing_queries [JOBS]``; 1,000,000 by default. The records are written as an
+earlier release left them, so that the first start migrates them. Then the service runs as users run
 it, and is spoken to over HTTP.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import sqlalchemy as sa
+from tests.databases import BACK_TO_0004
 
 from bench.history import CLUSTER_ID, LATELY, History
 from hpcq.domain.units import format_time
@@ -64,8 +65,8 @@ def migrate(url: str) -> None:
     """Have the service's own code migrate the records, and print how long it takes."""
     engine = sa.create_engine(url)
     with engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE finished_jobs")
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0004'")
+        for statement in BACK_TO_0004:
+            connection.exec_driver_sql(statement)
     engine.dispose()
     before = Path(engine.url.database or "").stat().st_size
     program = (

@@ -18,6 +18,7 @@ from tests import real
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS
 
 __all__ = [
+    "BACK_TO_0004",
     "DATABASES",
     "Database",
     "DatabaseKind",
@@ -97,6 +98,18 @@ def _execute(server: str, statement: LiteralString, name: str) -> None:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
 
+
+BACK_TO_0004 = (
+    *(
+        f"DROP TABLE {table}"
+        for table in ("finished_jobs", "queue_samples", "deliveries", "webhooks", "sessions")
+    ),
+    "DROP INDEX jobs_by_array",
+    "ALTER TABLE jobs DROP COLUMN array_uid",
+    "ALTER TABLE jobs DROP COLUMN task_state",
+    "UPDATE alembic_version SET version_num = '0004'",
+)
+"""The statements that take a database back to where the index of finished jobs is not made yet."""
 
 DATABASES = {
     kind.name: kind

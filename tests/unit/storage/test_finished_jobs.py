@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from tests.databases import BACK_TO_0004
 from tests.databases import Database as Place
 from tests.unit.storage.kit import T0, Store, add, ended, execute, job, opened
 
@@ -186,12 +187,8 @@ async def test_a_database_of_the_release_before_is_filled(database: Place) -> No
             document=b"{]",
             uid=str(records[4].uid),
         )
-        for table in ("finished_jobs", "queue_samples", "deliveries", "webhooks", "sessions"):
-            await execute(store, f"DROP TABLE {table}")
-        await execute(store, "DROP INDEX jobs_by_array")
-        for column in ("array_uid", "task_state"):
-            await execute(store, f"ALTER TABLE jobs DROP COLUMN {column}")
-        await execute(store, "UPDATE alembic_version SET version_num = '0004'")
+        for statement in BACK_TO_0004:
+            await execute(store, statement)
     async with opened(database.url) as store:
         assert await found(store) == [2, 1]
         assert await found(store, name="other") == [2]
