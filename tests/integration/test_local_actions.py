@@ -18,10 +18,11 @@ from hpcq.domain.errors import SchedulerUnavailable, WrongState
 from hpcq.domain.jobs import ArrayRange, NativeId
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.schedulers.local.cgroup import JobCgroup
-from hpcq.schedulers.local.job import LocalJob, Phase
+from hpcq.schedulers.local.job import LocalJob
 from hpcq.schedulers.local.launcher_client import WaitingShepherd
 from hpcq.schedulers.local.processes import descendants, send
-from hpcq.schedulers.local.spool import NothingWritten
+from hpcq.schedulers.local.spool_file import NothingWritten
+from hpcq.schedulers.local.spool_row import Phase
 from hpcq.schedulers.testing.waiting import eventually
 
 pytestmark = pytest.mark.anyio

@@ -30,7 +30,7 @@ from hpcq.domain.jobs import NativeId, Observation, Usage
 from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 from hpcq.schedulers.local import processes
 from hpcq.schedulers.local.settings import LocalSettings
-from hpcq.schedulers.local.spool import NothingWritten
+from hpcq.schedulers.local.spool_file import NothingWritten
 from hpcq.schedulers.testing.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -872,7 +872,7 @@ async def test_a_killed_launcher_is_replaced(site: LocalSite) -> None:
 async def test_two_services_never_share_a_spool(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hpcq.schedulers.local.spool._LOCK_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("hpcq.schedulers.local.spool_file._LOCK_PATIENCE_SECONDS", 0.05)
     native_id = await site.submit("true\n", hold=True)
     second = LocalSite(site.state.parent)
     with pytest.raises(SchedulerUnavailable, match=f"process {os.getpid()}"):

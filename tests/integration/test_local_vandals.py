@@ -16,7 +16,7 @@ from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.schedulers.local.files import REPORT_DESCRIPTOR
 from hpcq.schedulers.local.processes import Process, identify, is_running
-from hpcq.schedulers.local.spool import NothingWritten
+from hpcq.schedulers.local.spool_file import NothingWritten
 from hpcq.schedulers.testing.waiting import eventually
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from hpcq.domain.arrays import summarize_array
 from hpcq.domain.jobs import Observation
 from hpcq.domain.states import JobState, ReasonCode
-from hpcq.schedulers.local.job import LocalJob, end_of
+from hpcq.schedulers.local.job import LocalJob
+from hpcq.schedulers.local.spool_row import end_of
 
 __all__ = ["LocalArray", "Turns"]
 

@@ -21,12 +21,10 @@ from hpcq.domain.errors import (
     JobNotFound,
     NotAuthorized,
     SchedulerUnavailable,
-    UnsupportedCapability,
     WrongState,
 )
 from hpcq.domain.ids import IdForm
 from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
-from hpcq.domain.layout import lay_out
 from hpcq.domain.outputs import as_pattern, default_name, file_name
 from hpcq.domain.units import from_epoch
 from hpcq.execution.protocol import Runner
@@ -41,21 +39,15 @@ from hpcq.schedulers.base import (
     SubmissionPlan,
 )
 from hpcq.schedulers.local.accounts import AccountUnusable
+from hpcq.schedulers.local.checks import check_job, check_queue, check_text
 from hpcq.schedulers.local.engine import Engine
 from hpcq.schedulers.local.environment import account_name
-from hpcq.schedulers.local.files import encode_path
-from hpcq.schedulers.local.job import (
-    QUEUE_NAME,
-    LocalJob,
-    Phase,
-    Site,
-    SpoolRow,
-    build_usage,
-    is_local,
-)
+from hpcq.schedulers.local.ids import is_local
+from hpcq.schedulers.local.job import QUEUE_NAME, LocalJob, Site, build_usage
 from hpcq.schedulers.local.processes import boot_id as read_boot_id
 from hpcq.schedulers.local.settings import LocalSettings
-from hpcq.schedulers.local.spool import NothingWritten
+from hpcq.schedulers.local.spool_file import NothingWritten
+from hpcq.schedulers.local.spool_row import Phase, SpoolRow
 
 __all__ = ["LocalBackend", "create"]
 
@@ -173,7 +165,7 @@ class LocalBackend:
         if spec.run_as is not None:
             await self._check_account(spec.run_as)
         try:
-            await asyncio.to_thread(_check, spec, self._slots)
+            await asyncio.to_thread(check_job, spec, self._slots)
         except RuntimeError as error:
             raise NothingWritten(f"The machine allows no more threads: {error}.") from error
         return SubmissionPlan(
@@ -285,8 +277,8 @@ class LocalBackend:
             raise WrongState(f"Job {native_id} has ended.")
         values = {name: getattr(spec, name) for name in fields}
         altered = replace(jobs[0].spec, **values)
-        _check_text("name", [altered.name])
-        _check_queue(altered)
+        check_text("name", [altered.name])
+        check_queue(altered)
         await self._engine.alter(jobs, altered)
 
     async def queues(self) -> Sequence[Queue]:
@@ -356,59 +348,3 @@ async def _in_thread_if_long(
     if len(parts) <= _BUILT_ON_THE_LOOP:
         return build(parts)
     return await asyncio.to_thread(build, parts)
-
-
-def _check(spec: JobSpec, total_slots: int) -> None:
-    """Raise if a job can never run here. Reads files: not for the event loop.
-
-    Raises:
-        InvalidSpec: this machine cannot run it.
-        UnsupportedCapability: it asks for something that LOCAL does not have.
-    """
-    _check_text("name", [spec.name])
-    _check_text("workingDirectory", [spec.working_directory])
-    _check_text("scriptFile", [spec.script_file])
-    _check_text("args", spec.args)
-    _check_text("environment", (*spec.environment, *spec.environment.values()))
-    _check_text("stdoutPath", [spec.stdout_path or ""])
-    _check_text("stderrPath", [spec.stderr_path or ""])
-    for field, value in (("account", spec.account), ("priority", spec.priority)):
-        if value is not None:
-            raise UnsupportedCapability(field, "LOCAL")
-    _check_queue(spec)
-    if spec.slots > total_slots:
-        raise InvalidSpec(
-            f"The job asks for {spec.slots} slots and the machine has {total_slots}.",
-            field="reservedSlots",
-        )
-    if lay_out(spec).nodes not in (None, 1):
-        raise InvalidSpec(
-            "This machine is one node: all slots of a job are there.",
-            field="slotsPerNode" if spec.nodes is None else "nodes",
-        )
-    # The folder of another account is looked at with that one's rights: when the job starts.
-    if spec.run_as is None and not os.path.isdir(encode_path(spec.working_directory)):
-        raise InvalidSpec(
-            f"There is no directory {spec.working_directory!r}.", field="workingDirectory"
-        )
-    if any(not name or "=" in name for name in spec.environment):
-        raise InvalidSpec(
-            "The name of an environment variable is empty or holds '='.", field="environment"
-        )
-
-
-def _check_queue(spec: JobSpec) -> None:
-    if spec.queue not in (None, QUEUE_NAME):
-        raise InvalidSpec(f"The only queue is {QUEUE_NAME!r}.", field="queue")
-
-
-def _check_text(field: str, texts: Iterable[str]) -> None:
-    for text in texts:
-        try:
-            encoded = text.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            encoded = b"\0"
-        if b"\0" in encoded:
-            raise InvalidSpec(
-                f"{text!r} holds a NUL or a character that no program can be given.", field=field
-            )

@@ -22,23 +22,17 @@ from hpcq.schedulers.local.accounts import AccountUnusable
 from hpcq.schedulers.local.arrays import LocalArray
 from hpcq.schedulers.local.dependencies import Dependents
 from hpcq.schedulers.local.files import Result, ShepherdStart
-from hpcq.schedulers.local.job import (
-    LocalJob,
-    Phase,
-    SpoolRow,
-    end_of,
-    is_local,
-    spec_to_json,
-    split_id,
-    task_id,
-)
+from hpcq.schedulers.local.ids import is_local, split_id, task_id
+from hpcq.schedulers.local.job import LocalJob
 from hpcq.schedulers.local.job_control import JobControl
 from hpcq.schedulers.local.processes import Process, send
 from hpcq.schedulers.local.queue import JobQueue
 from hpcq.schedulers.local.recovery import never_started, waited_in_vain
 from hpcq.schedulers.local.runs import Runs
 from hpcq.schedulers.local.settings import LocalSettings
-from hpcq.schedulers.local.spool import NothingWritten, Spool
+from hpcq.schedulers.local.spool import Spool
+from hpcq.schedulers.local.spool_file import NothingWritten
+from hpcq.schedulers.local.spool_row import Phase, SpoolRow, end_of, spec_to_json
 
 __all__ = ["Engine"]
 
@@ -102,7 +96,8 @@ class Engine:
         lock = await self.spool.lock()
         try:
             await self.runs.start(lock)
-            await self._recover(await self.spool.open())
+            await self.spool.open()
+            await self._recover(await self.spool.unfinished())
         except BaseException:
             await self.stop()
             raise

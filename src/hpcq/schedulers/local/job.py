@@ -1,54 +1,24 @@
-"""A job in memory, its row in the spool, and its observation for the service."""
+"""A job in memory, and its observation for the service."""
 
 import asyncio
-import functools
 import json
 import os
-import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 from hpcq.domain.actions import Action
-from hpcq.domain.jobs import (
-    ArrayRange,
-    Dependency,
-    DependencyCondition,
-    JobSpec,
-    JobUid,
-    NativeId,
-    Observation,
-    Outputs,
-    SubmissionKey,
-    Usage,
-)
+from hpcq.domain.jobs import Dependency, JobSpec, NativeId, Observation, SubmissionKey, Usage
 from hpcq.domain.outputs import file_name, fill_pattern
 from hpcq.domain.states import FailureKind, JobState, ReasonCode, Stage
 from hpcq.domain.units import from_epoch
 from hpcq.schedulers.local.files import Result, Sample, ShepherdStart
+from hpcq.schedulers.local.ids import task_id, task_mark
 from hpcq.schedulers.local.processes import Process
+from hpcq.schedulers.local.spool_row import Phase, SpoolRow, end_of, spec_from_json
 
-__all__ = [
-    "QUEUE_NAME",
-    "LocalJob",
-    "Phase",
-    "Site",
-    "SpoolRow",
-    "build_usage",
-    "end_of",
-    "is_local",
-    "output_paths",
-    "spec_from_json",
-    "spec_to_json",
-    "split_id",
-    "task_id",
-    "task_mark",
-]
+__all__ = ["QUEUE_NAME", "LocalJob", "Site", "build_usage", "output_paths"]
 
 QUEUE_NAME = "local"
-
-
-_ID_FORM = re.compile(r"[1-9][0-9]{0,17}(?:\[(?:0|[1-9][0-9]{0,8})\])?")
-"""The form of an id: a number; behind that of an array, the number of a task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,39 +27,6 @@ class Site:
 
     host: str
     owner: str
-
-
-class Phase:
-    """The states of a job in the spool."""
-
-    HELD = "held"
-    QUEUED = "queued"
-    DISPATCHED = "dispatched"
-    FINISHED = "finished"
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolRow:
-    """One job as the spool holds it; ``spec``, ``result`` and ``started`` are JSON.
-
-    A task has the ``key`` and the ``spec`` of its array, ``array`` is the number of that.
-    ``started`` is the shepherd of the last attempt, a `ShepherdStart`; ``request`` is the `Action`
-    that was last requested of the job while it ran. The job of a row that is not dispatched does
-    not run; it may have run, and been requeued.
-    """
-
-    id: int
-    key: str
-    phase: str
-    attempt: int
-    boot_id: str | None
-    submitted: float
-    spec: str
-    result: str | None
-    started: str | None
-    request: str | None
-    array: int | None
-    task: int | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -274,11 +211,6 @@ class LocalJob:
         return JobState.RUNNING, None, "running", None, None
 
 
-def end_of(result: Result) -> JobState:
-    """Return the state of a finished job."""
-    return JobState.DONE if result["failure_kind"] is None else JobState.FAILED
-
-
 def _with_end(seen: Observation, result: Result, site: Site) -> Observation:
     kind = result["failure_kind"]
     began = result["start_time"]
@@ -299,27 +231,6 @@ def _with_end(seen: Observation, result: Result, site: Site) -> Observation:
     )
 
 
-def is_local(native_id: NativeId) -> bool:
-    """Return whether an id has the form in which LOCAL gives them."""
-    return _ID_FORM.fullmatch(native_id) is not None
-
-
-def task_id(number: int, task: int | None) -> NativeId:
-    """Return the id of a job, or of a task of the array with this number: ``12[3]``."""
-    return NativeId(str(number) if task is None else f"{number}[{task}]")
-
-
-def split_id(native_id: NativeId) -> tuple[int, int | None]:
-    """Return the number and the task in an id that `is_local`."""
-    number, _, task = native_id.rstrip("]").partition("[")
-    return int(number), int(task) if task else None
-
-
-def task_mark(key: str, task: int | None) -> str:
-    """Return the mark of a job, or of a task of the array with this mark."""
-    return key if task is None else f"{key}.{task}"
-
-
 def build_usage(sample: Sample | None) -> Usage | None:
     """Return the figures of a shepherd in the domain's form."""
     if sample is None:
@@ -333,40 +244,6 @@ def build_usage(sample: Sample | None) -> Usage | None:
         io_wait_seconds=sample.get("io_wait_seconds"),
         sampled_at=from_epoch(sample["sampled_at"]),
     )
-
-
-def spec_to_json(spec: JobSpec) -> str:
-    """Return a spec as JSON; bytes that are not UTF-8 stay as they are."""
-    content = {field.name: getattr(spec, field.name) for field in fields(spec)}
-    outputs = None if spec.outputs is None else asdict(spec.outputs)
-    content["environment"] = dict(spec.environment)
-    content["depends_on"] = [asdict(dependency) for dependency in spec.depends_on]
-    content["array"] = None if spec.array is None else asdict(spec.array)
-    # The script stands beside it.
-    return json.dumps({**content, "outputs": outputs, "script": None})
-
-
-@functools.lru_cache(maxsize=16)
-def spec_from_json(text: str) -> JobSpec:
-    """Return the spec that `spec_to_json` wrote; the same one for all tasks of an array."""
-    content = json.loads(text)
-    # The rows of earlier releases lack what these did not know.
-    content["args"] = tuple(content["args"])
-    content["depends_on"] = tuple(
-        Dependency(
-            native_id=NativeId(one["native_id"]),
-            uid=JobUid(one["uid"]),
-            condition=DependencyCondition(one["condition"]),
-        )
-        for one in content.get("depends_on") or ()
-    )
-    if content.get("array") is not None:
-        content["array"] = ArrayRange(**content["array"])
-    # LOCAL knows neither features of nodes nor options, and sends no mails.
-    content["constraints"] = content["mail_on"] = content["options"] = ()
-    if content.get("outputs") is not None:
-        content["outputs"] = Outputs(**content["outputs"])
-    return JobSpec(**content)
 
 
 def _ids(dependencies: Sequence[Dependency]) -> tuple[NativeId, ...] | None:

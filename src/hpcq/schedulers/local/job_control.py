@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 
 from hpcq.domain.actions import Action
 from hpcq.domain.errors import SchedulerUnavailable, WrongState
-from hpcq.schedulers.local.job import LocalJob, Phase
+from hpcq.schedulers.local.job import LocalJob
 from hpcq.schedulers.local.runs import Runs
 from hpcq.schedulers.local.spool import Spool
+from hpcq.schedulers.local.spool_row import Phase
 
 __all__ = ["JobControl"]
 

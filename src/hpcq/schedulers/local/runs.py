@@ -33,7 +33,7 @@ from hpcq.schedulers.local.environment import (
     login_environment,
 )
 from hpcq.schedulers.local.files import JobOrder, Result, Sample, ShepherdStart
-from hpcq.schedulers.local.job import LocalJob, Phase, SpoolRow, output_paths
+from hpcq.schedulers.local.job import LocalJob, output_paths
 from hpcq.schedulers.local.launcher_client import LauncherClient, WaitingShepherd
 from hpcq.schedulers.local.processes import (
     Process,
@@ -45,6 +45,7 @@ from hpcq.schedulers.local.processes import (
 )
 from hpcq.schedulers.local.report import JobReport, parse_start
 from hpcq.schedulers.local.shepherd import CANCEL, PASS_ON
+from hpcq.schedulers.local.spool_row import Phase, SpoolRow
 
 __all__ = ["RecoveredJob", "Runs"]
 

@@ -9,16 +9,11 @@ from hpcq.domain.jobs import (
 )
 from hpcq.domain.states import JobState, ReasonCode
 from hpcq.schedulers.local.arrays import LocalArray, Turns
-from hpcq.schedulers.local.job import (
-    LocalJob,
-    Phase,
-    Site,
-    is_local,
-    spec_from_json,
-    spec_to_json,
-)
+from hpcq.schedulers.local.ids import is_local
+from hpcq.schedulers.local.job import LocalJob, Site
 from hpcq.schedulers.local.queue import JobQueue
 from hpcq.schedulers.local.recovery import never_started
+from hpcq.schedulers.local.spool_row import Phase, spec_from_json, spec_to_json
 
 KEY = SubmissionKey.for_uid(JobUid("00000000-0000-4000-8000-000000000000"))
 SITE = Site("host", "ana")

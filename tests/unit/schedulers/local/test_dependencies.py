@@ -11,7 +11,8 @@ from hpcq.domain.jobs import (
 )
 from hpcq.domain.states import JobState, ReasonCode
 from hpcq.schedulers.local.dependencies import Dependents, still_to_come
-from hpcq.schedulers.local.job import LocalJob, Phase, Site, spec_from_json, spec_to_json
+from hpcq.schedulers.local.job import LocalJob, Site
+from hpcq.schedulers.local.spool_row import Phase, spec_from_json, spec_to_json
 
 UID = JobUid("00000000-0000-4000-8000-000000000000")
 SUCCESS, FAILURE = DependencyCondition.SUCCESS, DependencyCondition.FAILURE

@@ -9,8 +9,9 @@ import pytest
 from hpcq.domain.jobs import JobSpec, JobUid, SubmissionKey
 from hpcq.schedulers.local.environment import JobEnvironment, list_hosts
 from hpcq.schedulers.local.files import encode_path, remove_tree
-from hpcq.schedulers.local.job import LocalJob, Phase
+from hpcq.schedulers.local.job import LocalJob
 from hpcq.schedulers.local.job_folder import make_job_folder
+from hpcq.schedulers.local.spool_row import Phase
 
 KEY = SubmissionKey.for_uid(JobUid("00000000-0000-4000-8000-000123456789"))
 FOLDER = "/nowhere/f"

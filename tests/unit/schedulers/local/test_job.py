@@ -6,15 +6,9 @@ from hypothesis import strategies as st
 from hpcq.domain.actions import Action
 from hpcq.domain.jobs import JobSpec, JobUid, Outputs, SubmissionKey
 from hpcq.domain.states import JobState, Stage
-from hpcq.schedulers.local.job import (
-    LocalJob,
-    Phase,
-    Site,
-    output_paths,
-    spec_from_json,
-    spec_to_json,
-)
+from hpcq.schedulers.local.job import LocalJob, Site, output_paths
 from hpcq.schedulers.local.processes import Process
+from hpcq.schedulers.local.spool_row import Phase, spec_from_json, spec_to_json
 
 SITE = Site("host", "researcher")
 KEY = SubmissionKey.for_uid(JobUid("00000000-0000-4000-8000-000000000000"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hpcq.domain.actions import Action
 from hpcq.domain.jobs import JobSpec, JobUid, SubmissionKey
 from hpcq.domain.states import ReasonCode
-from hpcq.schedulers.local.job import LocalJob, Phase
+from hpcq.schedulers.local.job import LocalJob
 from hpcq.schedulers.local.queue import (
     MAX_OVERTAKES,
     PLANNED_JOBS,
@@ -23,6 +23,7 @@ from hpcq.schedulers.local.queue import (
     choose,
     plan,
 )
+from hpcq.schedulers.local.spool_row import Phase
 
 TOTAL = 8
 

@@ -12,8 +12,9 @@ from hpcq.domain.errors import InvalidSpec, SchedulerUnavailable, WrongState
 from hpcq.domain.jobs import Dependency, DependencyCondition, JobUid, NativeId
 from hpcq.domain.states import JobState
 from hpcq.schedulers.local.files import Result, ShepherdStart
-from hpcq.schedulers.local.job import Phase
-from hpcq.schedulers.local.spool import Added, NothingWritten, Spool
+from hpcq.schedulers.local.spool import Added, Spool
+from hpcq.schedulers.local.spool_file import NothingWritten
+from hpcq.schedulers.local.spool_row import Phase
 
 STARTED = ShepherdStart(pid=7, start_ticks=8, boot_id="boot", start_time=9.0)
 
@@ -92,7 +93,8 @@ def test_a_finished_job_is_read_by_number_and_not_at_the_start(tmp_path: Path) -
 
     async def reopened() -> None:
         spool = Spool(tmp_path)
-        rows = await spool.open()
+        await spool.open()
+        rows = await spool.unfinished()
         assert [(r.id, r.phase, r.attempt, r.boot_id, r.started) for r in rows] == [
             (2, "dispatched", 1, "boot", json.dumps(STARTED)),
             (3, "held", 0, None, None),
@@ -139,7 +141,8 @@ def test_request_of_a_running_job_is_kept(tmp_path: Path) -> None:
 
     async def reopened() -> None:
         spool = Spool(tmp_path)
-        assert [row.request for row in await spool.open()] == ["suspend", None, None]
+        await spool.open()
+        assert [row.request for row in await spool.unfinished()] == ["suspend", None, None]
         await spool.close()
 
     with_spool(tmp_path, work)
@@ -200,7 +203,8 @@ def test_job_to_be_requeued_is_put_back(tmp_path: Path) -> None:
 
     async def again() -> None:
         spool = Spool(tmp_path)
-        (row,) = await spool.open()
+        await spool.open()
+        (row,) = await spool.unfinished()
         assert (row.phase, row.attempt, row.request) == ("queued", 1, None)
         await spool.dispatch(1, 2, STARTED)
         assert not await spool.put_back(1), "nobody requests it again"
@@ -328,7 +332,7 @@ def test_lock_second_service_waits_and_is_refused(
         first, second, third = (Spool(tmp_path) for _ in range(3))
         await first.lock()
         with monkeypatch.context() as patch:
-            patch.setattr("hpcq.schedulers.local.spool._LOCK_PATIENCE_SECONDS", 0.02)
+            patch.setattr("hpcq.schedulers.local.spool_file._LOCK_PATIENCE_SECONDS", 0.02)
             with pytest.raises(SchedulerUnavailable, match=f"process {os.getpid()}"):
                 await second.lock()
         waiting = asyncio.create_task(third.lock())
@@ -360,7 +364,8 @@ def test_spool_of_an_earlier_version_keeps_its_jobs(tmp_path: Path, version: int
     async def upgraded() -> None:
         for _ in range(2):
             spool = Spool(tmp_path)
-            (row,) = await spool.open()
+            await spool.open()
+            (row,) = await spool.unfinished()
             assert (row.id, row.attempt, row.started, row.request) == (1, 1, None, None)
             assert (row.array, row.task) == (None, None)
             await spool.request(1, Action.SUSPEND)
