@@ -19,7 +19,8 @@ from bench.scale import waiting
 from hpcq.domain import job_merge
 from hpcq.domain.units import now
 from hpcq.schedulers.testing.service import Service
-from hpcq.services.listing.job_table import Freshness, JobTable
+from hpcq.services.listing.job_entry import Freshness
+from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.wire import WireFormat
 
 HELD = 50

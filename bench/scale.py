@@ -28,7 +28,8 @@ from hpcq.domain.states import JobState
 from hpcq.domain.units import now
 from hpcq.schedulers.base import Listing
 from hpcq.schedulers.testing import FakeScheduler
-from hpcq.services.listing.job_table import Freshness, JobTable
+from hpcq.services.listing.job_entry import Freshness
+from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.wire import WireFormat
 from hpcq.services.settings import ServiceSettings
 from hpcq.services.submission.paths import PathChecker

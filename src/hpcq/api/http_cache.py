@@ -3,7 +3,7 @@
 import re
 
 from hpcq.domain.units import format_time
-from hpcq.services.listing.job_table import Freshness
+from hpcq.services.listing.job_entry import Freshness
 
 __all__ = ["SMALLEST_PACKED_BYTES", "accepts_gzip", "age_headers", "is_known"]
 

@@ -11,7 +11,7 @@ import structlog
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from hpcq.services.listing.job_table import Pieces
+from hpcq.services.listing.job_listing import Pieces
 
 __all__ = ["LargeAnswers"]
 

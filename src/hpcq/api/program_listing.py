@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from hpcq.domain.programs import Parameter, Program
-from hpcq.services.listing.job_table import Pieces, pack
+from hpcq.services.listing.job_listing import Pieces, pack
 from hpcq.services.programs.service import Catalogue
 
 __all__ = ["Listing", "ProgramListing", "as_array"]

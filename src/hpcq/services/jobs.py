@@ -29,10 +29,10 @@ from hpcq.domain.validation import SizeLimits, check_content
 from hpcq.schedulers.base import Capabilities, SchedulerBackend, SubmissionPlan
 from hpcq.services.array_tasks import cancel_tasks, waiting_task
 from hpcq.services.job_updates import NO_ID_YET, JobUpdater
+from hpcq.services.listing.job_entry import JobEntry, entries_of
 from hpcq.services.listing.job_lookup import JobLookup
-from hpcq.services.listing.job_table import JobEntry, JobTable
+from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.publisher import JobPublisher
-from hpcq.services.listing.stored_entries import entries_of
 from hpcq.services.listing.wire import WireFormat, request_name
 from hpcq.services.mail.recipients import take_over_mails
 from hpcq.services.mail.settings import MailSettings

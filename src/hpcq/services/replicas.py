@@ -9,7 +9,8 @@ import structlog
 
 from hpcq.domain.errors import LeaseLost, StoreUnavailable
 from hpcq.domain.jobs import JobRecord
-from hpcq.services.listing.job_table import JobEntry, JobTable
+from hpcq.services.listing.job_entry import JobEntry
+from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.publisher import JobPublisher
 from hpcq.services.monitoring.monitor import Health, Monitor
 from hpcq.services.monitoring.reconcile import Retired, retired

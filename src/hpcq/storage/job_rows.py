@@ -1,6 +1,6 @@
 """Rows of jobs, and of the idempotency keys under which they were asked for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -20,9 +20,9 @@ from hpcq.storage.schema import deployments, idempotency_keys, jobs
 
 __all__ = [
     "Claim",
-    "batches",
     "find_claim",
     "free_key",
+    "ids_in_parts",
     "keep_samples",
     "mark_as_gone",
     "read_one",
@@ -76,10 +76,11 @@ def read_one(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> JobRe
     return None if row is None else read_record(row)
 
 
-def batches(values: Sequence[str]) -> Iterable[Sequence[str]]:
-    """Yield the values in parts, each small enough for one query."""
-    for start in range(0, len(values), _IDS_IN_ONE_QUERY):
-        yield values[start : start + _IDS_IN_ONE_QUERY]
+def ids_in_parts(uids: Iterable[str]) -> Iterator[Sequence[str]]:
+    """Yield uids in parts, each small enough for one query."""
+    ids = [str(uid) for uid in uids]
+    for start in range(0, len(ids), _IDS_IN_ONE_QUERY):
+        yield ids[start : start + _IDS_IN_ONE_QUERY]
 
 
 def _row(transaction: Transaction, record: JobRecord) -> dict[str, Any]:
@@ -136,10 +137,10 @@ def still_current(
 ) -> list[tuple[JobRecord | None, JobRecord]]:
     """Return the changes of records that no other process has changed, with their next revision."""
     written: dict[str, Any] = {}
-    for batch in batches([str(new.uid) for _, new in changes]):
+    for ids in ids_in_parts(new.uid for _, new in changes):
         query = sa.select(
             jobs.c.uid, jobs.c.revision, (~jobs.c.is_ours & jobs.c.is_removed).label("is_forgotten")
-        ).where(jobs.c.uid.in_(batch))
+        ).where(jobs.c.uid.in_(ids))
         written.update((row.uid, row) for row in transaction.connection.execute(query))
     fresh: list[tuple[JobRecord | None, JobRecord]] = []
     for old, new in changes:
@@ -170,10 +171,10 @@ def keep_samples(
 
 def mark_as_gone(transaction: Transaction, gone: Iterable[JobUid], at: datetime) -> None:
     """Mark other people's jobs that left the queue; their records stay until they are pruned."""
-    for batch in batches([str(uid) for uid in gone]):
+    for ids in ids_in_parts(gone):
         transaction.connection.execute(
             jobs.update()
-            .where(jobs.c.uid.in_(batch), ~jobs.c.is_ours)
+            .where(jobs.c.uid.in_(ids), ~jobs.c.is_ours)
             .values(
                 is_settled=True,
                 is_removed=True,

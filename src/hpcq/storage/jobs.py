@@ -24,9 +24,9 @@ from hpcq.storage.database import Database, Transaction
 from hpcq.storage.finished_jobs import find_finished
 from hpcq.storage.job_rows import (
     Claim,
-    batches,
     find_claim,
     free_key,
+    ids_in_parts,
     keep_samples,
     mark_as_gone,
     read_one,
@@ -212,10 +212,10 @@ class JobStore:
         def read(connection: sa.Connection, deployment: int) -> list[JobRecord]:
             return [
                 record
-                for batch in batches([str(uid) for uid in uids])
+                for ids in ids_in_parts(uids)
                 for record in self._whole(
                     connection.execute(
-                        select_records(jobs.c.uid.in_(batch), jobs.c.deployment_id == deployment)
+                        select_records(jobs.c.uid.in_(ids), jobs.c.deployment_id == deployment)
                     )
                 )
             ]
@@ -229,10 +229,10 @@ class JobStore:
             connection: sa.Connection, deployment: int
         ) -> dict[JobUid, dict[JobUid, JobState]]:
             states: dict[JobUid, dict[JobUid, JobState]] = {}
-            for batch in batches([str(uid) for uid in arrays]):
+            for ids in ids_in_parts(arrays):
                 query = sa.select(jobs.c.array_uid, jobs.c.uid, jobs.c.task_state)
                 for array, task, state in connection.execute(
-                    query.where(jobs.c.array_uid.in_(batch))
+                    query.where(jobs.c.array_uid.in_(ids))
                 ):
                     states.setdefault(JobUid(array), {})[JobUid(task)] = JobState(state)
             return states
@@ -244,10 +244,10 @@ class JobStore:
 
         def read(connection: sa.Connection, deployment: int) -> dict[JobUid, dict[JobState, int]]:
             counts: dict[JobUid, dict[JobState, int]] = {}
-            for batch in batches([str(uid) for uid in arrays]):
+            for ids in ids_in_parts(arrays):
                 query = (
                     sa.select(jobs.c.array_uid, jobs.c.task_state, sa.func.count())
-                    .where(jobs.c.array_uid.in_(batch))
+                    .where(jobs.c.array_uid.in_(ids))
                     .group_by(jobs.c.array_uid, jobs.c.task_state)
                 )
                 for array, state, count in connection.execute(query):
@@ -343,8 +343,8 @@ class JobStore:
             )
             records = {
                 str(record.uid): record
-                for batch in batches([job.uid for job in found.jobs])
-                for record in self._whole(connection.execute(select_records(jobs.c.uid.in_(batch))))
+                for ids in ids_in_parts(job.uid for job in found.jobs)
+                for record in self._whole(connection.execute(select_records(jobs.c.uid.in_(ids))))
             }
             return [records[job.uid] for job in found.jobs if job.uid in records], found.reached
 

@@ -6,7 +6,7 @@ import pytest
 
 from hpcq.api.large_answers import LargeAnswers
 from hpcq.schedulers.testing.waiting import eventually
-from hpcq.services.listing.job_table import Pieces
+from hpcq.services.listing.job_listing import Pieces
 
 pytestmark = pytest.mark.anyio
 

@@ -16,7 +16,7 @@ from hpcq.domain.events import EventKind
 from hpcq.domain.jobs import ArrayRange, JobRecord, NativeId, Observation
 from hpcq.domain.principals import UNASKED
 from hpcq.domain.states import FailureKind, JobState
-from hpcq.services.listing.job_table import Freshness
+from hpcq.services.listing.job_entry import Freshness
 
 pytestmark = pytest.mark.anyio
 

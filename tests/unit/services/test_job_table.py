@@ -13,7 +13,8 @@ from hpcq.domain import job_merge, submission
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.services.listing import job_table
-from hpcq.services.listing.job_table import Freshness, JobTable
+from hpcq.services.listing.job_entry import Freshness
+from hpcq.services.listing.job_table import JobTable
 
 SPEC = JobSpec(name="study", working_directory="/srv", script_file="/srv/run.sh")
 FRESH = Freshness(T0, stale=False)

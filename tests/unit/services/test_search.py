@@ -18,7 +18,7 @@ from hpcq.domain import job_merge, submission
 from hpcq.domain.job_filter import JobFilter, JobOrder, milliseconds
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
-from hpcq.services.listing.job_table import Freshness, JobEntry
+from hpcq.services.listing.job_entry import Freshness, JobEntry
 from hpcq.services.listing.pagination import AfterFound
 from hpcq.services.listing.search import JobSearch, Query
 

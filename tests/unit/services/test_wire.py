@@ -18,7 +18,8 @@ from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, NativeId, Observation, 
 from hpcq.domain.states import FailureKind, JobState, Stage
 from hpcq.domain.units import format_local_time
 from hpcq.services.listing import wire
-from hpcq.services.listing.job_table import Freshness, JobEntry, JobTable
+from hpcq.services.listing.job_entry import Freshness, JobEntry
+from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.wire import WireFormat
 
 ID = NativeId("12_3")

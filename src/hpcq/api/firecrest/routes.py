@@ -30,7 +30,8 @@ from hpcq.domain.errors import (
 )
 from hpcq.domain.principals import Method
 from hpcq.domain.units import now
-from hpcq.services.listing.job_table import JobEntry, as_list
+from hpcq.services.listing.job_entry import JobEntry
+from hpcq.services.listing.job_listing import as_list
 from hpcq.services.listing.wire import WireFormat
 
 __all__ = ["router"]

@@ -22,7 +22,7 @@ from hpcq.api.schemas import (
 )
 from hpcq.domain.units import gibibytes, now
 from hpcq.schedulers.base import Capabilities
-from hpcq.services.listing.job_table import Freshness
+from hpcq.services.listing.job_entry import Freshness
 from hpcq.services.listing.wire import request_name
 
 __all__ = ["router"]

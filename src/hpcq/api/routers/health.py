@@ -8,7 +8,7 @@ from hpcq.api.problems import plain_problem, responses
 from hpcq.api.schemas import CircuitOut, Health
 from hpcq.domain.units import now
 from hpcq.services.circuit_breaker import CircuitState
-from hpcq.services.listing.job_table import Freshness
+from hpcq.services.listing.job_entry import Freshness
 
 __all__ = ["router"]
 

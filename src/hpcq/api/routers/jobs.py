@@ -31,7 +31,7 @@ from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.principals import Principal
 from hpcq.domain.states import JobState, JobStatus
 from hpcq.domain.units import now
-from hpcq.services.listing.job_table import as_list, pack
+from hpcq.services.listing.job_listing import as_list, pack
 from hpcq.services.listing.pagination import AfterFound, Cursor, Page, version_of, write_cursor
 from hpcq.services.listing.wire import keep_fields
 

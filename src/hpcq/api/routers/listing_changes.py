@@ -17,7 +17,9 @@ from hpcq.domain.errors import NotAuthorized
 from hpcq.domain.jobs import JobUid
 from hpcq.domain.principals import Principal
 from hpcq.domain.units import format_time, now
-from hpcq.services.listing.job_table import Freshness, JobTable, as_list
+from hpcq.services.listing.job_entry import Freshness
+from hpcq.services.listing.job_listing import as_list
+from hpcq.services.listing.job_table import JobTable
 
 __all__ = ["router"]
 

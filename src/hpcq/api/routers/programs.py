@@ -15,7 +15,7 @@ from hpcq.api.program_listing import as_array
 from hpcq.api.requests import RequestModel
 from hpcq.api.schemas import ProgramOut
 from hpcq.domain.programs import Program
-from hpcq.services.listing.job_table import pack
+from hpcq.services.listing.job_listing import pack
 
 __all__ = ["INCOMPLETE", "router"]
 

@@ -1,145 +1,30 @@
-"""The table of all jobs, and the listing made from it for all readers.
+"""The table of all jobs, which the event loop owns and changes in place.
 
-The event loop owns the table and changes it in place. Readers get a `JobListing`: immutable, made
-when the first of them asks after a change, its JSON encoded once for all of them in a thread.
+Readers get a `JobListing`, made when the first of them asks after a change.
 """
 
-import asyncio
 import hashlib
 import secrets
-import zlib
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
 from itertools import islice
-from operator import attrgetter
 
 from hpcq.domain import identity, job_changes
 from hpcq.domain.arrays import count_tasks
-from hpcq.domain.job_filter import JobFacts, facts_of
 from hpcq.domain.jobs import JobRecord, JobUid, NativeId
-from hpcq.domain.states import JobState, JobStatus
+from hpcq.domain.states import JobState
 from hpcq.services.listing.array_index import ArrayIndex, name_of
+from hpcq.services.listing.job_entry import Freshness, JobEntry
+from hpcq.services.listing.job_listing import JobListing
 from hpcq.services.listing.wire import WireFormat
 
-__all__ = [
-    "Freshness",
-    "JobEntry",
-    "JobIndex",
-    "JobListing",
-    "JobTable",
-    "Pieces",
-    "SortKey",
-    "as_list",
-    "pack",
-]
+__all__ = ["JobIndex", "JobTable"]
 
-SortKey = tuple[datetime, int, str, str]
-"""The place of a job in the listing: when it came, and then its numbers."""
-
-Pieces = tuple[bytes, ...]
-"""The bytes of a body, in order; bodies may share some of them."""
-
-# Level 1 packs a listing of similar jobs thirtyfold in a third of the default level's time.
-_GZIP_LEVEL = 1
-_GZIP_CONTAINER = 16 + zlib.MAX_WBITS
-# The JSON of a smaller job is copied faster than it is sent by itself.
-_SHARED_BYTES = 32 * 1024
 _RECENTLY_LEFT_AT_MOST = 10_000
 _CHANGES_KEPT = 20_000
 _USERS_REMEMBERED = 10_000
-# Sorted within 0.1 ms, which is what a thread costs.
-_SORTED_AT_ONCE = 200
 _LEFT_THE_QUEUE = "It left the scheduler's queue, and nothing says how it ended."
-
-
-@dataclass(frozen=True, slots=True)
-class Freshness:
-    """The time of the scheduler's newest answer, and whether that is too long ago."""
-
-    as_of: datetime | None
-    stale: bool
-
-
-class JobEntry:
-    """One version of a job in the table, with its JSON as far as readers asked for it.
-
-    Attributes:
-        is_over: whether it was submitted here and nothing more is asked about it.
-        tasks: of an array, how many of its tasks are in each state.
-    """
-
-    def __init__(
-        self,
-        record: JobRecord,
-        wire: WireFormat,
-        change: str | None = None,
-        tasks: Mapping[JobState, int] | None = None,
-    ) -> None:
-        self.record = record
-        self.tasks = tasks
-        self._change = change
-        # Every poll passes all entries by.
-        self.is_over = record.submitted_here and record.is_settled
-        self._wire = wire
-
-    @property
-    def is_listed(self) -> bool:
-        """True when the listing shows it."""
-        return self._wire.is_listed(self.record)
-
-    @property
-    def version(self) -> str:
-        """A word that no other version of any job has."""
-        if self._change is not None:
-            return self._change
-        tasks = "" if self.tasks is None else sorted(self.tasks.items())
-        return f"{self.record.uid}:{self.record.revision}:{tasks}"
-
-    @cached_property
-    def facts(self) -> JobFacts:
-        """The facts by which listings are filtered and sorted."""
-        return facts_of(self.record)
-
-    @cached_property
-    def sort_key(self) -> SortKey:
-        """The job's place in the listing. Jobs that came together go by their numbers."""
-        record = self.record
-        native_id = record.native_id or ""
-        return record.created_at, len(native_id), native_id, record.uid
-
-    @cached_property
-    def _stable_json(self) -> bytes:
-        return self._wire.encode_stable(self.record, usage=True, tasks=self.tasks)
-
-    @cached_property
-    def _stable_json_without_usage(self) -> bytes:
-        return self._wire.encode_stable(self.record, usage=False, tasks=self.tasks)
-
-    def json(self, freshness: Freshness, *, usage: bool = True) -> bytes:
-        """Return the job's JSON; with ``usage``, ``resourceUsage`` is filled in."""
-        return b"".join(self.json_parts(freshness, usage=usage))
-
-    def json_parts(self, freshness: Freshness, *, usage: bool) -> tuple[bytes, bytes]:
-        """Return the job's JSON as what stays the same until the job changes, and the rest."""
-        wire, record, seen = self._wire, self.record, self.record.seen
-        as_of = record.confirmed_at or freshness.as_of
-        stable = self._stable_json if usage else self._stable_json_without_usage
-        if wire.is_original:
-            # A change through this service may be newer than the last look at the queue.
-            changed_at = record.state_changed_at
-            stable = wire.fill_confirmed_at(stable, max(as_of or changed_at, changed_at))
-        start = None if seen is None else seen.start_time
-        if start is None and record.confirmed_at is None:
-            return stable, wire.volatile_of_waiting(as_of, stale=freshness.stale)
-        until = as_of if seen is None else seen.end_time or as_of
-        elapsed = None
-        if start is not None and until is not None:
-            elapsed = max(0, int((until - start).total_seconds()))
-        stale = freshness.stale and not record.state.is_final
-        return stable, wire.encode_volatile(elapsed, as_of, stale=stale)
 
 
 class JobIndex:
@@ -157,112 +42,6 @@ class JobIndex:
     def records(self) -> Iterator[JobRecord]:
         """Yield the record of every job."""
         return (entry.record for entry in self.entries.values())
-
-
-class JobListing:
-    """The listed jobs as of one moment; immutable.
-
-    Attributes:
-        version: changes whenever anything but the passage of time has changed.
-        as_of: the time of the scheduler's newest answer; None before its first.
-        complete_since: the listing holds all jobs submitted here that ended after this; None when
-            none was left out.
-    """
-
-    def __init__(
-        self,
-        entries: Sequence[JobEntry],
-        version: str,
-        as_of: datetime | None,
-        complete_since: datetime | None,
-    ) -> None:
-        self.version = version
-        self.as_of = as_of
-        self.complete_since = complete_since
-        self._entries = entries
-        self._sorted: asyncio.Future[Sequence[JobEntry]] | None = None
-        self._counts: asyncio.Future[Counter[tuple[JobState, JobStatus]]] | None = None
-        self._bodies: dict[tuple[bool, bool, bool], asyncio.Future[Pieces]] = {}
-
-    def at(self, as_of: datetime | None, complete_since: datetime | None) -> "JobListing":
-        """Return the same jobs as of another moment."""
-        later = JobListing(self._entries, self.version, as_of, complete_since)
-        later._sorted = self._sorted
-        later._counts = self._counts
-        return later
-
-    async def in_order(self) -> Sequence[JobEntry]:
-        """Return the listed jobs by `JobEntry.sort_key`, sorted once for all readers."""
-        if len(self._entries) <= _SORTED_AT_ONCE:
-            return _in_order(self._entries)
-        if self._sorted is None:
-            self._sorted = asyncio.ensure_future(asyncio.to_thread(_in_order, self._entries))
-        return await asyncio.shield(self._sorted)
-
-    async def counts(self) -> Counter[tuple[JobState, JobStatus]]:
-        """Return how many listed jobs are in each state, counted once for all readers."""
-        if self._counts is None:
-            self._counts = asyncio.ensure_future(asyncio.to_thread(_count, self._entries))
-        return await asyncio.shield(self._counts)
-
-    async def json(self, freshness: Freshness, *, usage: bool, gzip: bool) -> Pieces:
-        """Return the JSON array of all listed jobs, encoded once for all readers.
-
-        Args:
-            freshness: of the table.
-            usage: whether ``resourceUsage`` is filled in.
-            gzip: whether to return it compressed.
-        """
-        wanted = (freshness.stale, usage, gzip)
-        body = self._bodies.get(wanted)
-        if body is None:
-            body = asyncio.ensure_future(self._encode(freshness, usage=usage, gzip=gzip))
-            self._bodies[wanted] = body
-        return await asyncio.shield(body)
-
-    async def _encode(self, freshness: Freshness, *, usage: bool, gzip: bool) -> Pieces:
-        if gzip:
-            plain = await self.json(freshness, usage=usage, gzip=False)
-            return await asyncio.to_thread(pack, plain)
-        return await asyncio.to_thread(as_list, await self.in_order(), freshness, usage=usage)
-
-
-def _in_order(entries: Sequence[JobEntry]) -> Sequence[JobEntry]:
-    listed = [entry for entry in entries if entry.is_listed]
-    return sorted(listed, key=attrgetter("sort_key"))
-
-
-def _count(entries: Sequence[JobEntry]) -> Counter[tuple[JobState, JobStatus]]:
-    listed = (entry.record for entry in entries if entry.is_listed)
-    return Counter((record.state, record.status) for record in listed)
-
-
-def as_list(entries: Iterable[JobEntry], freshness: Freshness, *, usage: bool) -> Pieces:
-    """Return jobs as a JSON array, in pieces.
-
-    All versions of a listing share the JSON of a large job, however many of them are being read.
-    """
-    pieces: list[bytes] = []
-    parts = [b"["]
-    for entry in entries:
-        stable, volatile = entry.json_parts(freshness, usage=usage)
-        if len(stable) < _SHARED_BYTES:
-            parts.append(stable)
-        else:
-            pieces += (b"".join(parts), stable)
-            parts.clear()
-        parts += (volatile, b",")
-    if parts[-1] == b",":
-        parts.pop()
-    # Joined once: each further step would copy the whole listing.
-    pieces.append(b"".join((*parts, b"]")))
-    return tuple(pieces)
-
-
-def pack(body: Pieces) -> Pieces:
-    """Return a body compressed with gzip, in one piece."""
-    packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_CONTAINER)
-    return (b"".join((*map(packer.compress, body), packer.flush())),)
 
 
 class JobTable(JobIndex):
@@ -419,18 +198,24 @@ class JobTable(JobIndex):
         entry = self.entries.pop(uid, None)
         if entry is None:
             return
-        self._count_change(entry.record, None)
+        self._note_change(entry.record, None)
         native_id = entry.record.native_id
         if native_id is not None and self.by_native.get(native_id) == uid:
             del self.by_native[native_id]
             if not entry.record.submitted_here:
-                self._remember(native_id, entry.record)
+                self._recently_left[native_id] = self._vanished(entry.record)
+                if len(self._recently_left) > _RECENTLY_LEFT_AT_MOST:
+                    self._recently_left.popitem(last=False)
 
-    def _count_change(self, before: JobRecord | None, after: JobRecord | None) -> None:
-        """Count a change for all, and for the user or the two users whose job it is."""
+    def _vanished(self, record: JobRecord) -> JobRecord:
+        at = self.as_of or record.state_changed_at
+        return job_changes.vanished(record, _LEFT_THE_QUEUE, last_seen=self.as_of, at=at)
+
+    def _note_change(self, before: JobRecord | None, after: JobRecord | None) -> None:
+        """Note a change for all, and for the user or the two users whose job it is."""
         changed = before or after
         assert changed is not None  # noqa: S101
-        self._note_changed(changed.uid)
+        self._next_version(changed.uid)
         self._arrays.note(before, after, self.entries)
         self._count_open(before, -1)
         self._count_open(after, 1)
@@ -441,14 +226,18 @@ class JobTable(JobIndex):
             uids.discard(before.uid)
             if not uids:
                 del self._uids_of[was]
-            self._note_change(was)
+            self._next_version_of(was)
         if after is not None and now is not None:
             self._uids_of.setdefault(now, set()).add(after.uid)
-            self._note_change(now)
+            self._next_version_of(now)
 
-    def _note_changed(self, uid: JobUid) -> None:
+    def _next_version(self, uid: JobUid) -> None:
         self._changes += 1
         self._changed_lately.append(uid)
+
+    def _next_version_of(self, user: str) -> None:
+        self._changes_of[user] = self._changes
+        self._listing_of.pop(user, None)
 
     def _count_tasks(self) -> None:
         """Show how many tasks in each state the arrays have that changed, or tasks of which did."""
@@ -459,9 +248,9 @@ class JobTable(JobIndex):
             record = entry.record
             tasks = count_tasks(record, self._arrays.counts(name))
             if tasks != entry.tasks:
-                self._note_changed(record.uid)
+                self._next_version(record.uid)
                 if record.belongs_to is not None:
-                    self._note_change(record.belongs_to)
+                    self._next_version_of(record.belongs_to)
                 self.entries[record.uid] = JobEntry(record, self._wire, self.version, tasks)
 
     def _count_open(self, record: JobRecord | None, step: int) -> None:
@@ -474,18 +263,6 @@ class JobTable(JobIndex):
             if not self._open_jobs_of[user]:
                 del self._open_jobs_of[user]
 
-    def _note_change(self, user: str) -> None:
-        self._changes_of[user] = self._changes
-        self._listing_of.pop(user, None)
-
-    def _remember(self, native_id: NativeId, record: JobRecord) -> None:
-        last_seen = self.as_of
-        self._recently_left[native_id] = job_changes.vanished(
-            record, _LEFT_THE_QUEUE, last_seen=last_seen, at=last_seen or record.state_changed_at
-        )
-        if len(self._recently_left) > _RECENTLY_LEFT_AT_MOST:
-            self._recently_left.popitem(last=False)
-
     def _enter(self, record: JobRecord) -> None:
         native_id = record.native_id
         before = self.entries.get(record.uid)
@@ -497,11 +274,11 @@ class JobTable(JobIndex):
             if _is_same_job_seen_early(record, holder.record):
                 self.shadowed.add(holder.record.uid)
                 del self.entries[holder.record.uid]
-                self._count_change(holder.record, None)
+                self._note_change(holder.record, None)
             elif before is not None and before.record.native_id == native_id:
                 # Its id was given to another job since, which keeps it.
                 native_id = None
-        self._count_change(None if before is None else before.record, record)
+        self._note_change(None if before is None else before.record, record)
         self.entries[record.uid] = JobEntry(record, self._wire, self.version)
         if native_id is not None:
             self.by_native[native_id] = record.uid

@@ -18,8 +18,9 @@ from typing import Annotated
 
 import msgspec
 
-from hpcq.services.listing.job_table import JobEntry, JobListing, JobTable
-from hpcq.services.listing.stored_entries import entries_of
+from hpcq.services.listing.job_entry import JobEntry, entries_of
+from hpcq.services.listing.job_listing import JobListing
+from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.wire import WireFormat
 from hpcq.storage.jobs import JobStore
 
@@ -40,7 +41,7 @@ _Uid = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f-]{0,36}\Z")]
 
 
 class AfterListed(msgspec.Struct, tag=1, array_like=True, frozen=True):
-    """After the job of the table with this `JobEntry.sort_key`."""
+    """After the job of the table with this `JobEntry.arrival`."""
 
     created_at: _Moment
     digits: int
@@ -156,10 +157,10 @@ class Pagination:
         start = 0
         if cursor is not None:
             after = msgspec.structs.astuple(cursor)
-            start = bisect_right(entries, after, key=attrgetter("sort_key"))
+            start = bisect_right(entries, after, key=attrgetter("arrival"))
         shown = entries[start : start + limit]
         if start + limit < len(entries):
-            return Page(shown, listing.version, AfterListed(*shown[-1].sort_key))
+            return Page(shown, listing.version, AfterListed(*shown[-1].arrival))
         return Page(shown, listing.version, self.rest(listing))
 
     async def _ended(self, cursor: AfterEnded, limit: int, user: str | None) -> Page:

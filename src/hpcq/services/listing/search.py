@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from hpcq.domain.job_filter import JobFilter, JobOrder, SortKey
-from hpcq.services.listing.job_table import JobEntry, JobListing, JobTable
+from hpcq.services.listing.job_entry import JobEntry, entries_of
+from hpcq.services.listing.job_listing import JobListing
+from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.pagination import AfterFound, Page, version_of
-from hpcq.services.listing.stored_entries import entries_of
 from hpcq.services.listing.wire import WireFormat
 from hpcq.storage.jobs import JobStore
 

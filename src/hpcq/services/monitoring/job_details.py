@@ -17,7 +17,8 @@ from hpcq.domain.jobs import JobRecord, JobUid, NativeId, Observation
 from hpcq.domain.states import JobState
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.batching import QueryBatcher
-from hpcq.services.listing.job_table import JobEntry, JobTable
+from hpcq.services.listing.job_entry import JobEntry
+from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.publisher import JobPublisher
 
 __all__ = ["DetailsReader", "UsageReader"]
