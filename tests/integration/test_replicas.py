@@ -107,7 +107,7 @@ async def test_a_cancel_on_a_follower_shows_on_the_one_that_asks(
     record = await site.submit(one)
     await one.lead()
     await other.follow()
-    await other.services.jobs.cancel(UNASKED, str(record.uid))
+    await other.services.changer.cancel(UNASKED, str(record.uid))
     await one.follow()
     assert one.job(record.uid) == other.job(record.uid)
     assert one.job(record.uid).removed_at is not None
@@ -185,7 +185,7 @@ async def test_following_notes_nothing_for_questions_that_nobody_asked(
     await one.lead()
     await other.follow()
     assert len(other.shown()) == 3
-    assert other.services.jobs.publisher._locally_changed == {}
+    assert other.services.changer.publisher._locally_changed == {}
 
 
 # The scheduler's health is everybody's
@@ -363,7 +363,7 @@ async def test_a_follower_writes_what_it_owes_without_being_the_one_that_asks(
     await other.follow()
     other.database.writes_left = 0
     with pytest.raises(StoreUnavailable):
-        await other.services.jobs.cancel(UNASKED, str(record.uid))
+        await other.services.changer.cancel(UNASKED, str(record.uid))
     other.database.writes_left = None
     await other.follow()
     await one.follow()
@@ -404,7 +404,7 @@ async def test_what_was_not_written_because_another_one_wrote_is_looked_at_again
     assert record.native_id is not None
     await one.lead()
     await other.follow()
-    publisher = other.services.jobs.publisher
+    publisher = other.services.changer.publisher
     await publisher.apply(record.uid, lambda r: r.changed(state_reason="told here"))
     site.scheduler.change(record.native_id, queue="long")
     assert await one.lease.take()
@@ -575,7 +575,7 @@ async def test_events_stay_without_gaps_whoever_writes_them(
             site.scheduler.run(record.native_id)
         await leader.lead()
         await follower.follow()
-        await follower.services.jobs.cancel(UNASKED, str(records[0].uid))
+        await follower.services.changer.cancel(UNASKED, str(records[0].uid))
         assert records[1].native_id is not None
         site.scheduler.end(records[1].native_id, exit_code=turn)
         await leader.lead()

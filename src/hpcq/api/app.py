@@ -349,6 +349,7 @@ def _context(
         monitor=services.monitor,
         usage=services.usage,
         jobs=services.jobs,
+        changer=services.changer,
         programs=programs,
         program_listing=ProgramListing(settings.cluster_id),
         submission_check=services.submission_check,

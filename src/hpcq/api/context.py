@@ -19,6 +19,7 @@ from hpcq.schedulers.base import Capabilities
 from hpcq.services.circuit_breaker import CircuitBreaker
 from hpcq.services.cluster import ClusterReader
 from hpcq.services.events.feed import EventFeed
+from hpcq.services.job_changer import JobChanger
 from hpcq.services.jobs import JobService
 from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.pagination import Pagination
@@ -53,6 +54,7 @@ class Context:
     monitor: Monitor
     usage: UsageReader
     jobs: JobService
+    changer: JobChanger
     programs: ProgramService
     program_listing: ProgramListing
     submission_check: SubmissionCheck

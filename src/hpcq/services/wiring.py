@@ -21,6 +21,7 @@ from hpcq.services.cluster import ClusterReader
 from hpcq.services.deliveries.dispatcher import Dispatcher
 from hpcq.services.deliveries.transport import Transport
 from hpcq.services.events.feed import EventFeed
+from hpcq.services.job_changer import JobChanger
 from hpcq.services.job_updates import JobUpdater
 from hpcq.services.jobs import JobService
 from hpcq.services.listing.job_lookup import JobLookup
@@ -78,6 +79,7 @@ class Services:
     monitor: Monitor
     usage: UsageReader
     jobs: JobService
+    changer: JobChanger
     cluster: ClusterReader
     queue_usage: QueueUsage
     retention: Retention
@@ -175,16 +177,16 @@ def assemble(
     sizes = SizeLimits(
         settings.max_args_bytes, settings.max_environment_bytes, settings.max_array_tasks
     )
+    lookup = JobLookup(backend, store, wire.cluster_id, settings.poll_interval_seconds, clock)
     jobs = JobService(
         backend=backend,
         store=store,
         table=table,
-        publisher=publisher,
         monitor=monitor,
         runner=runner,
         submitter=Submitter(store, pending, runner, recovery, quota, clock),
         usage=usage,
-        lookup=JobLookup(backend, store, wire.cluster_id, settings.poll_interval_seconds, clock),
+        lookup=lookup,
         details_reader=DetailsReader(
             backend,
             table,
@@ -192,13 +194,23 @@ def assemble(
             settings.poll_interval_seconds,
             clock,
         ),
-        updater=JobUpdater(
-            backend=backend, table=table, publisher=publisher, sizes=sizes, clock=clock
-        ),
         wire=wire,
         paths=paths,
         sizes=sizes,
         mail=mail,
+    )
+    changer = JobChanger(
+        backend=backend,
+        store=store,
+        table=table,
+        publisher=publisher,
+        monitor=monitor,
+        jobs=jobs,
+        lookup=lookup,
+        updater=JobUpdater(
+            backend=backend, table=table, publisher=publisher, sizes=sizes, clock=clock
+        ),
+        paths=paths,
         clock=clock,
     )
     retention = Retention(
@@ -241,6 +253,7 @@ def assemble(
         monitor=monitor,
         usage=usage,
         jobs=jobs,
+        changer=changer,
         cluster=cluster,
         queue_usage=queue_usage,
         retention=retention,

@@ -95,6 +95,7 @@ class World:
             self.clock,
         )
         self.store, self.table, self.jobs = services.store, services.table, services.jobs
+        self.changer = services.changer
         self.lookup, self.retention = services.jobs.lookup, services.retention
         self.monitor, self.usage = services.monitor, services.usage
         self.runner, self.recovery = services.jobs.runner, services.monitor._recovery

@@ -141,7 +141,7 @@ async def test_deleting_a_task_cancels_that_task_only(world: World) -> None:
     first, second = _task(world, array, 1), _task(world, array, 2)
     _show(world, first, second)
     await world.tick(5)
-    await world.jobs.cancel(UNASKED, first.native_id)
+    await world.changer.cancel(UNASKED, first.native_id)
     assert world.scheduler.cancelled == [first.native_id]
     _show(world, second)
     await world.tick(5)
@@ -157,7 +157,7 @@ async def test_deleting_an_array_is_asked_of_its_tasks_too(world: World) -> None
     first, second = _task(world, array, 1), _task(world, array, 2, state=JobState.QUEUED)
     _show(world, first, second)
     await world.tick(5)
-    await world.jobs.cancel(UNASKED, array.uid)
+    await world.changer.cancel(UNASKED, array.uid)
     assert world.scheduler.cancelled == [array.native_id]
     for task in (first, second):
         assert world.job(task.native_id).cancel_requested_at is not None
@@ -214,7 +214,7 @@ async def test_cancel_tasks_those_that_are_over_are_left_alone(world: World) -> 
     world.scheduler.end(tasks[0].native_id, exit_code=0)
     await world.tick(5)
     for _ in range(2):
-        await world.jobs.cancel_tasks(UNASKED, array.uid, [1, 2])
+        await world.changer.cancel_tasks(UNASKED, array.uid, [1, 2])
         await world.tick(5)
     assert world.scheduler.cancelled == [tasks[1].native_id]
     done, cancelled, other = (world.job(task.native_id) for task in tasks)
@@ -230,7 +230,7 @@ async def test_cancel_tasks_one_that_is_not_known_ends_none(world: World) -> Non
     _show(world, _task(world, array, 1, "{}[{}]"))
     await world.tick(5)
     with pytest.raises(JobNotFound, match=re.escape(f"{array.native_id}[4]")):
-        await world.jobs.cancel_tasks(UNASKED, array.uid, [1, 4])
+        await world.changer.cancel_tasks(UNASKED, array.uid, [1, 4])
     assert world.scheduler.cancelled == []
 
 
@@ -241,7 +241,7 @@ async def test_cancel_tasks_one_that_waited_unseen_is_over(world: World) -> None
     await world.tick(5)
     unseen = NativeId(f"{array.native_id}[1500]")
     world.scheduler.queue[unseen] = _task(world, array, 1500, "{}[{}]", state=JobState.QUEUED)
-    await world.jobs.cancel_tasks(UNASKED, array.uid, [1500])
+    await world.changer.cancel_tasks(UNASKED, array.uid, [1500])
     assert world.scheduler.cancelled == [unseen]
     task = world.job(unseen)
     assert (task.uid, task.parent_uid) == (array.uid.of_task(1500), array.uid)
@@ -257,7 +257,7 @@ async def test_cancel_tasks_of_a_foreign_array(world: World) -> None:
         world.scheduler.enqueue(array_job_id=foreign, array_task_id=number) for number in (1, 2)
     ]
     await world.tick(5)
-    await world.jobs.cancel_tasks(UNASKED, foreign, [2])
+    await world.changer.cancel_tasks(UNASKED, foreign, [2])
     assert world.scheduler.cancelled == [tasks[1]]
 
 
@@ -275,7 +275,7 @@ async def test_cancel_tasks_with_one_command_where_there_is_one(world: World) ->
     _show(world, *tasks)
     await world.tick(5)
     world.scheduler.cancel_tasks = cancel_tasks  # type: ignore[attr-defined]
-    await world.jobs.cancel_tasks(UNASKED, array.uid, [1, 3])
+    await world.changer.cancel_tasks(UNASKED, array.uid, [1, 3])
     assert commands == [(array.native_id, {1: tasks[0].native_id, 3: tasks[2].native_id})]
     assert world.scheduler.cancelled == []
     assert world.job(tasks[2].native_id).cancel_requested_at is not None
@@ -331,7 +331,7 @@ async def test_counts_keep_tasks_that_ended_long_ago(world: World) -> None:
     world.scheduler.end(tasks[1].native_id, state=JobState.FAILED, exit_code=1)
     await world.tick(5)
     await world.tick(60)
-    await world.jobs.cancel(UNASKED, tasks[1].native_id)
+    await world.changer.cancel(UNASKED, tasks[1].native_id)
     await world.tick(2 * 86_400)
     assert await _counts(world, array.uid) == {"DONE": 1, "FAILED": 1}
 

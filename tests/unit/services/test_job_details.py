@@ -128,14 +128,14 @@ async def test_a_job_is_found_although_it_was_unknown_a_moment_ago(world: World)
 async def test_a_job_just_submitted_at_the_shell_is_deleted(world: World) -> None:
     await world.tick()
     native_id = world.scheduler.enqueue()
-    await world.jobs.cancel(UNASKED, native_id)
+    await world.changer.cancel(UNASKED, native_id)
     assert world.scheduler.cancelled == [native_id]
 
 
 async def test_a_job_just_submitted_at_the_shell_is_held(world: World) -> None:
     await world.tick()
     native_id = world.scheduler.enqueue()
-    await world.jobs.act(Action.HOLD, UNASKED, native_id)
+    await world.changer.act(Action.HOLD, UNASKED, native_id)
     assert world.scheduler.queue[native_id].state is JobState.QUEUED_HELD
 
 
@@ -196,7 +196,7 @@ async def test_an_array_spelling_or_a_wrong_one_reaches_no_other_job(
     world.scheduler.capabilities = SGE
     native_id = world.scheduler.enqueue()
     await world.tick()
-    for action in (world.jobs.read, world.jobs.cancel, partial(world.jobs.act, Action.HOLD)):
+    for action in (world.jobs.read, world.changer.cancel, partial(world.changer.act, Action.HOLD)):
         with pytest.raises(JobNotFound):
             await action(UNASKED, job_id)
     assert world.scheduler.cancelled == []

@@ -56,7 +56,7 @@ async def submitted(world: World, **fields: Any) -> NativeId:
 
 
 async def update(world: World, job_id: str, **values: Any) -> JobRecord:
-    return (await world.jobs.update(UNASKED, job_id, values)).record
+    return (await world.changer.update(UNASKED, job_id, values)).record
 
 
 def shown(record: JobRecord) -> tuple[object, ...]:

@@ -266,9 +266,9 @@ async def test_a_job_is_read_by_either_id(world: World) -> None:
 async def test_what_is_no_id_is_the_id_of_no_job(world: World, job_id: str) -> None:
     for use in (
         world.jobs.find,
-        world.jobs.cancel,
-        partial(world.jobs.act, Action.HOLD),
-        partial(world.jobs.act, Action.RELEASE),
+        world.changer.cancel,
+        partial(world.changer.act, Action.HOLD),
+        partial(world.changer.act, Action.RELEASE),
     ):
         with pytest.raises(JobNotFound):
             await use(UNASKED, job_id)
@@ -281,7 +281,7 @@ async def test_what_is_no_id_is_the_id_of_no_job(world: World, job_id: str) -> N
 async def test_a_queued_job_is_cancelled_and_leaves_the_listing(world: World) -> None:
     await world.submit()
     await world.tick()
-    record = await world.jobs.cancel(UNASKED, "1")
+    record = await world.changer.cancel(UNASKED, "1")
     assert (record.state, record.status) == (JobState.FAILED, JobStatus.STOPPED)
     assert record.removed_at is not None
     await world.tick(5)
@@ -293,7 +293,7 @@ async def test_a_running_job_stops_and_is_cancelled_in_the_end(world: World) -> 
     await world.submit()
     world.scheduler.run(world.job("1").native_id or pytest.fail())
     await world.tick()
-    answer = await world.jobs.cancel(UNASKED, "1")
+    answer = await world.changer.cancel(UNASKED, "1")
     assert (answer.state, answer.status) == (JobState.RUNNING, JobStatus.STOPPING)
     await world.tick(5)
     seen = world.job("1").seen
@@ -306,15 +306,15 @@ async def test_two_cancellations_at_once_are_one(world: World) -> None:
     record = await world.submit()
     await world.tick()
     slow = world.scheduler.hold_back_next("cancel")
-    first = asyncio.create_task(world.jobs.cancel(UNASKED, "1"))
+    first = asyncio.create_task(world.changer.cancel(UNASKED, "1"))
     await slow.ready.wait()
-    second = await world.jobs.cancel(UNASKED, "1")
+    second = await world.changer.cancel(UNASKED, "1")
     slow.let_go()
     assert (await first).uid == second.uid == record.uid
     ended = world.job("1")
     assert (ended.state, ended.status) == (JobState.FAILED, JobStatus.STOPPED)
     assert await world.store.by_uid(record.uid) == ended
-    assert (await world.jobs.cancel(UNASKED, "1")) == ended
+    assert (await world.changer.cancel(UNASKED, "1")) == ended
 
 
 async def test_cancelling_what_has_ended_unnoticed_is_no_error(world: World) -> None:
@@ -322,7 +322,7 @@ async def test_cancelling_what_has_ended_unnoticed_is_no_error(world: World) -> 
     world.scheduler.run(world.job("1").native_id or pytest.fail())
     await world.tick()
     world.scheduler.lose(world.job("1").native_id or pytest.fail())
-    record = await world.jobs.cancel(UNASKED, "1")
+    record = await world.changer.cancel(UNASKED, "1")
     assert record.cancel_requested_at is not None
     assert record.state is JobState.RUNNING
 
@@ -332,14 +332,14 @@ async def test_deleting_an_ended_job_takes_it_out_of_the_listing_for_good(world:
     await world.tick()
     world.scheduler.end(world.job("1").native_id or pytest.fail())
     await world.tick(5)
-    await world.jobs.cancel(UNASKED, "1")
-    await world.jobs.cancel(UNASKED, "1")
+    await world.changer.cancel(UNASKED, "1")
+    await world.changer.cancel(UNASKED, "1")
     assert world.scheduler.calls["cancel"] == 0
     await world.restart()
     assert world.on_board() == []
     await world.tick()
     assert (await world.jobs.find(UNASKED, "1")).record.uid == record.uid
-    assert (await world.jobs.cancel(UNASKED, "1")).state is JobState.DONE, (
+    assert (await world.changer.cancel(UNASKED, "1")).state is JobState.DONE, (
         "repeating it is harmless"
     )
 
@@ -351,7 +351,7 @@ async def test_deleting_a_job_that_is_off_the_board_is_recorded(world: World) ->
     await world.tick(5)
     await world.tick(3 * 86400)
     assert world.on_board() == []
-    await world.jobs.cancel(UNASKED, record.uid)
+    await world.changer.cancel(UNASKED, record.uid)
     removed = await world.store.by_uid(record.uid)
     assert removed is not None
     assert removed.removed_at is not None
@@ -364,7 +364,7 @@ async def test_a_foreign_job_is_cancelled_and_never_written_to_our_records(world
     world.scheduler.end(ended)
     await world.tick(5)
     for native_id in (queued, running, ended):
-        assert (await world.jobs.cancel(UNASKED, native_id)).native_id == native_id
+        assert (await world.changer.cancel(UNASKED, native_id)).native_id == native_id
     await world.tick(5)
     assert world.on_board() == []
     assert await stored(world) == []
@@ -377,16 +377,16 @@ async def test_somebody_elses_job_is_left_as_it_is(world: World) -> None:
     before = world.job(native_id)
     world.scheduler.fail_next("cancel", NotAuthorized("It is not yours."))
     with pytest.raises(NotAuthorized):
-        await world.jobs.cancel(UNASKED, native_id)
+        await world.changer.cancel(UNASKED, native_id)
     assert world.job(native_id) == before
 
 
 async def test_a_job_without_an_id_cannot_be_held(world: World) -> None:
     world.scheduler.fail_next("submit", TIMED_OUT)
     record = await world.submit()
-    for use in (partial(world.jobs.act, Action.HOLD), partial(world.jobs.act, Action.RELEASE)):
+    for action in (Action.HOLD, Action.RELEASE):
         with pytest.raises(WrongState):
-            await use(UNASKED, record.uid)
+            await world.changer.act(action, UNASKED, record.uid)
 
 
 @pytest.mark.parametrize("taken", [True, False])
@@ -396,7 +396,7 @@ async def test_a_job_is_cancelled_before_anybody_knows_whether_there_is_one(
     world.scheduler.fail_next("submit", TIMED_OUT, after_effect=taken)
     world.scheduler.fail_next("find", TIMED_OUT)
     record = await world.submit()
-    await world.jobs.cancel(UNASKED, record.uid)
+    await world.changer.cancel(UNASKED, record.uid)
     await world.tick(5)
     await world.tick(100)
     await world.tick(5)
@@ -412,11 +412,11 @@ async def test_a_job_is_cancelled_before_anybody_knows_whether_there_is_one(
 async def test_a_job_is_held_and_released(world: World) -> None:
     record = await world.submit()
     await world.tick()
-    assert (await world.jobs.act(Action.HOLD, UNASKED, "1")).state is JobState.QUEUED_HELD
+    assert (await world.changer.act(Action.HOLD, UNASKED, "1")).state is JobState.QUEUED_HELD
     assert await world.store.by_uid(record.uid) == world.job("1")
     await world.tick(5)
     assert world.job("1").state is JobState.QUEUED_HELD
-    assert (await world.jobs.act(Action.RELEASE, UNASKED, "1")).state is JobState.QUEUED
+    assert (await world.changer.act(Action.RELEASE, UNASKED, "1")).state is JobState.QUEUED
     await world.tick(5)
     assert world.job("1").state is JobState.QUEUED
 
@@ -425,7 +425,7 @@ async def test_an_action_that_cannot_be_written_down_is_done(world: World) -> No
     await world.submit()
     await world.tick()
     world.database.full = True
-    await world.jobs.act(Action.HOLD, UNASKED, "1")
+    await world.changer.act(Action.HOLD, UNASKED, "1")
     assert world.scheduler.calls["hold"] == 1
     world.database.full = False
     await world.tick(5)
@@ -436,9 +436,9 @@ async def test_an_action_that_cannot_be_written_down_is_done(world: World) -> No
 async def test_a_job_that_started_cannot_be_held(world: World, state: JobState) -> None:
     native_id = world.scheduler.enqueue(state=state)
     await world.tick()
-    for use in (partial(world.jobs.act, Action.HOLD), partial(world.jobs.act, Action.RELEASE)):
+    for action in (Action.HOLD, Action.RELEASE):
         with pytest.raises(WrongState, match="Only a queued job"):
-            await use(UNASKED, native_id)
+            await world.changer.act(action, UNASKED, native_id)
     assert (world.scheduler.calls["hold"], world.scheduler.calls["release"]) == (0, 0)
 
 
@@ -448,7 +448,7 @@ async def test_an_action_that_the_scheduler_does_not_know_is_refused_by_name(wor
     world.scheduler.capabilities = replace(world.scheduler.capabilities, actions=frozenset())
     for action in Action:
         with pytest.raises(UnsupportedCapability) as caught:
-            await world.jobs.act(action, UNASKED, native_id)
+            await world.changer.act(action, UNASKED, native_id)
         assert caught.value.field == action
 
 
@@ -458,7 +458,7 @@ async def test_a_hold_that_the_scheduler_refuses_changes_nothing(world: World) -
     before = world.job(native_id)
     world.scheduler.fail_next("hold", CommandFailed(("qhold",), 1, b"no"))
     with pytest.raises(CommandFailed):
-        await world.jobs.act(Action.HOLD, UNASKED, native_id)
+        await world.changer.act(Action.HOLD, UNASKED, native_id)
     assert world.job(native_id) == before
 
 

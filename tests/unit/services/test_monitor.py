@@ -331,7 +331,7 @@ async def test_a_listing_from_before_does_not_undo_a_cancellation(world: World) 
     answer = world.scheduler.hold_back_next("jobs")
     ticking = asyncio.create_task(world.tick(5))
     await answer.ready.wait()
-    await world.jobs.cancel(UNASKED, native_id)
+    await world.changer.cancel(UNASKED, native_id)
     assert world.job(native_id).state is JobState.FAILED
     answer.let_go()
     await ticking
@@ -345,7 +345,7 @@ async def test_a_listing_from_before_does_not_undo_a_hold(world: World) -> None:
     answer = world.scheduler.hold_back_next("jobs")
     ticking = asyncio.create_task(world.tick(5))
     await answer.ready.wait()
-    await world.jobs.act(Action.HOLD, UNASKED, native_id)
+    await world.changer.act(Action.HOLD, UNASKED, native_id)
     answer.let_go()
     await ticking
     assert world.job(native_id).state is JobState.QUEUED_HELD
@@ -357,7 +357,7 @@ async def test_a_hold_that_somebody_lifted_at_once_does_not_stay(world: World) -
     native_id = (await world.submit()).native_id
     assert native_id is not None
     await world.tick()
-    await world.jobs.act(Action.HOLD, UNASKED, native_id)
+    await world.changer.act(Action.HOLD, UNASKED, native_id)
     await world.scheduler.act(Action.RELEASE, native_id)  # by a user's own command
     await world.tick(5)
     assert world.job(native_id).state is JobState.QUEUED
@@ -367,7 +367,7 @@ async def test_a_release_that_leaves_another_hold_in_place_is_shown_as_held(worl
     native_id = world.scheduler.enqueue(state=JobState.QUEUED_HELD, native_state="hqw")
     await world.tick()
     held = world.scheduler.queue[native_id]
-    await world.jobs.act(Action.RELEASE, UNASKED, native_id)
+    await world.changer.act(Action.RELEASE, UNASKED, native_id)
     assert world.job(native_id).state is JobState.QUEUED
     world.scheduler.queue[native_id] = held
     await world.tick(5)
@@ -383,7 +383,7 @@ async def test_what_a_disbelieved_listing_said_is_taken_from_the_next(world: Wor
     answer = world.scheduler.hold_back_next("jobs")
     ticking = asyncio.create_task(world.tick(5))
     await answer.ready.wait()
-    await world.jobs.publisher.apply(
+    await world.changer.publisher.apply(
         world.job(native_id).uid, lambda r: job_changes.cancel_requested(r, world.clock())
     )
     answer.let_go()
@@ -398,7 +398,7 @@ async def test_a_clock_that_is_put_back_freezes_no_job(world: World) -> None:
     native_id = (await world.submit()).native_id
     assert native_id is not None
     await world.tick()
-    await world.jobs.act(Action.HOLD, UNASKED, native_id)
+    await world.changer.act(Action.HOLD, UNASKED, native_id)
     world.scheduler.change(native_id, state=JobState.QUEUED)
     world.scheduler.run(native_id)
     await world.tick(-3600)
@@ -582,7 +582,7 @@ async def test_our_own_change_that_could_not_be_written_is_written_later(world: 
     await world.tick()
     world.database.full = True
     with pytest.raises(StoreUnavailable):
-        await world.jobs.cancel(UNASKED, record.native_id)
+        await world.changer.cancel(UNASKED, record.native_id)
     world.database.full = False
     await world.tick(5)
     stored = await world.store.by_uid(record.uid)
@@ -696,7 +696,7 @@ async def test_details_of_a_job_that_was_cancelled_meanwhile_change_nothing(worl
     answer = world.scheduler.hold_back_next("details")
     ticking = asyncio.create_task(world.tick(20))
     await answer.ready.wait()
-    await world.jobs.cancel(UNASKED, native_id)
+    await world.changer.cancel(UNASKED, native_id)
     ended = world.job(native_id)
     answer.let_go()
     await ticking
@@ -715,7 +715,7 @@ async def test_a_job_put_up_again_while_its_change_is_written_is_not_left_behind
     async def meanwhile(*changes: Any, **rest: Any) -> Any:
         written = await publish(*changes, **rest)
         # As a request does that learns late what became of its submission.
-        world.jobs.publisher.show(world.job(native_id))
+        world.changer.publisher.show(world.job(native_id))
         return written
 
     world.scheduler.end(native_id, exit_code=0)
@@ -768,7 +768,7 @@ async def test_complaints_are_made_once(world: World, capsys: pytest.CaptureFixt
     assert native_id is not None
     stays = world.scheduler.queue[native_id]
     await world.tick()
-    await world.jobs.cancel(UNASKED, native_id)
+    await world.changer.cancel(UNASKED, native_id)
     world.scheduler.queue[native_id] = replace(stays, state=JobState.RUNNING)
     world.scheduler.unreadable = [ParseFailure(reason="cut", excerpt="<job")]
     for _ in range(5):
@@ -787,7 +787,7 @@ async def test_what_is_remembered_does_not_grow_with_the_jobs_that_come_and_go(
             record = await world.submit()
             assert record.native_id is not None
             await world.jobs.find(UNASKED, record.native_id)
-            await world.jobs.cancel(UNASKED, record.native_id)
+            await world.changer.cancel(UNASKED, record.native_id)
             world.scheduler.enqueue()
         await world.tick(100)
         for native_id in list(world.scheduler.queue):
@@ -796,7 +796,7 @@ async def test_what_is_remembered_does_not_grow_with_the_jobs_that_come_and_go(
         await world.tick(5)
     memory = world.monitor._memory
     assert (memory.last, memory.missing, memory.unclear) == ({}, [], [])
-    assert world.jobs.publisher._locally_changed == {}
+    assert world.changer.publisher._locally_changed == {}
     assert world.monitor._vanished._rechecks == {}
     assert world.usage._viewed_at == {}
     assert not world.runner._under_way
@@ -872,7 +872,7 @@ async def test_accounting_that_answers_again_is_not_said_to_be_away(world: World
 async def test_a_job_that_nobody_knows_leaves_the_listing_when_it_is_deleted(world: World) -> None:
     record = await world.ended_unaccounted()
     await world.tick(5)
-    await world.jobs.cancel(UNASKED, record.uid)
+    await world.changer.cancel(UNASKED, record.uid)
     assert world.job(record.uid).state is JobState.UNDETERMINED
     assert await world.table.listing.in_order() == []
     assert (await world.jobs.find(UNASKED, record.uid)).record.uid == record.uid

@@ -139,7 +139,7 @@ async def test_a_replica_that_only_follows_keeps_no_more(world: World) -> None:
     replica = Replica(
         world.store,
         Lease(world.database, "me", DAY),
-        world.jobs.publisher,
+        world.changer.publisher,
         world.table,
         world.monitor,
         ServiceSettings(),

@@ -412,9 +412,9 @@ async def test_changes_that_could_not_be_written_are_made_in_their_order(world: 
     world.database.full = True
     # They are done: nobody shall ask for them a second time.
     for action in (Action.HOLD, Action.RELEASE):
-        await world.jobs.act(action, UNASKED, "1")
+        await world.changer.act(action, UNASKED, "1")
     world.database.full = False
-    await world.jobs.act(Action.HOLD, UNASKED, "1")
+    await world.changer.act(Action.HOLD, UNASKED, "1")
     assert (await on_disk(world, record.uid)).state is JobState.QUEUED_HELD
     await world.tick(1)
     assert (await on_disk(world, record.uid)).state is JobState.QUEUED_HELD
@@ -517,7 +517,7 @@ async def test_a_job_deleted_before_it_is_found_is_cancelled_then(world: World) 
     world.scheduler.fail_next("submit", TIMED_OUT, after_effect=True)
     world.scheduler.fail_next("find", AWAY)
     record = (await submitted(world)).record
-    await world.jobs.cancel(UNASKED, record.uid)
+    await world.changer.cancel(UNASKED, record.uid)
     await world.tick(1)
     await world.tick(1)
     assert world.scheduler.queue == {}
@@ -530,7 +530,7 @@ async def test_a_job_deleted_before_it_was_taken_is_never_handed_over_again(
 ) -> None:
     world.scheduler.fail_next("submit", TIMED_OUT)
     record = (await submitted(world)).record
-    await world.jobs.cancel(UNASKED, record.uid)
+    await world.changer.cancel(UNASKED, record.uid)
     if restarts:
         await world.restart()
     await settled(world)
@@ -547,7 +547,7 @@ async def test_a_job_deleted_while_it_is_handed_over_again_is_cancelled(world: W
     await world.tick(SETTLED)
     await world.tick(LATER)
     await answer.ready.wait()
-    await world.jobs.cancel(UNASKED, record.uid)
+    await world.changer.cancel(UNASKED, record.uid)
     answer.let_go()
     await world.runner.drain()
     await world.tick(1)
@@ -560,7 +560,7 @@ async def test_a_job_deleted_as_its_id_is_being_written_is_cancelled(world: Worl
     """The table may show a record from before another process learnt its id."""
     record = (await submitted(world)).record
     world.table.apply([record.changed(native_id=None)])
-    await world.jobs.cancel(UNASKED, record.uid)
+    await world.changer.cancel(UNASKED, record.uid)
     await world.tick(1)
     assert world.scheduler.queue == {}
 

@@ -158,7 +158,7 @@ class Submitting(RuleBasedStateMachine):
         uid = data.draw(st.sampled_from(list(self.intents)), label="uid")
         # Whoever is told that it failed may or may not have had their wish.
         with contextlib.suppress(HpcqError):
-            self.runner.run(self.world.jobs.cancel(UNASKED, uid))
+            self.runner.run(self.world.changer.cancel(UNASKED, uid))
         self.intents[uid].is_deleted = True
 
     # What breaks

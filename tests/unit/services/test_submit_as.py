@@ -150,8 +150,8 @@ async def test_key_stands_for_the_request_and_not_for_the_account(world: World) 
 
 async def test_job_is_changed_in_the_name_of_its_account(world: World) -> None:
     record = (await world.jobs.submit(ANA, world.spec)).record
-    await world.jobs.act(Action.HOLD, BOB, record.uid)
-    await world.jobs.cancel(BOB, record.uid)
+    await world.changer.act(Action.HOLD, BOB, record.uid)
+    await world.changer.cancel(BOB, record.uid)
     assert noted(world) == [("hold", ACCOUNT), ("cancel", ACCOUNT)]
 
 
@@ -161,7 +161,7 @@ async def test_job_from_elsewhere_is_changed_in_the_name_of_its_owner_if_a_perso
 ) -> None:
     native_id = world.scheduler.enqueue(owner=owner)
     await world.tick(5)
-    await world.jobs.cancel(BOB, native_id)
+    await world.changer.cancel(BOB, native_id)
     assert noted(world) == [("cancel", run_as)]
 
 
@@ -173,9 +173,9 @@ async def test_job_from_elsewhere_is_changed_by_the_users_of_its_account_alone(
     await world.tick(5)
     namesake = replace(ANA, user=ACCOUNT, role=Role.USER)
     for change in (
-        world.jobs.cancel,
-        partial(world.jobs.act, Action.HOLD),
-        partial(world.jobs.act, Action.RELEASE),
+        world.changer.cancel,
+        partial(world.changer.act, Action.HOLD),
+        partial(world.changer.act, Action.RELEASE),
     ):
         with pytest.raises(NotAuthorized, match="is not yours"):
             await change(namesake, native_id)
@@ -183,7 +183,7 @@ async def test_job_from_elsewhere_is_changed_by_the_users_of_its_account_alone(
     world.accounts = Accounts({ACCOUNT: ACCOUNT}, 1000)
     await world.restart()
     await world.tick(5)
-    await world.jobs.cancel(namesake, native_id)
+    await world.changer.cancel(namesake, native_id)
     assert noted(world)[-1] == ("cancel", ACCOUNT)
 
 
@@ -194,7 +194,7 @@ async def test_job_of_an_account_is_changed_by_a_service_that_submits_as_itself(
     world.accounts = None
     await world.restart()
     await world.tick(5)
-    await world.jobs.cancel(BOB, record.uid)
+    await world.changer.cancel(BOB, record.uid)
     assert noted(world)[-1] == ("cancel", None)
 
 

@@ -231,7 +231,7 @@ async def cancel_job(
     check_system(context, system)
     record = (await context.jobs.find(principal, job_id)).record
     if not (record.state.is_final and principal.may_change(record)):
-        await context.jobs.cancel(principal, job_id)
+        await context.changer.cancel(principal, job_id)
 
 
 async def other(request: Request) -> Response:

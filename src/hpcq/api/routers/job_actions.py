@@ -46,7 +46,7 @@ async def update_job(
     A field that is not among `capabilities.changes` of `GET /cluster`, or `null` for one that is
     not among its `removals`, is refused with 501, and nothing is changed. The answer is the job.
     """
-    entry = await context.jobs.update(principal, job_id, body.values())
+    entry = await context.changer.update(principal, job_id, body.values())
     freshness = context.table.freshness(now(), context.stale_after)
     headers = age_headers(freshness)
     return Response(entry.json(freshness), media_type="application/json", headers=headers)
@@ -64,7 +64,7 @@ async def hold_job(
     context: ContextDependency, principal: PrincipalDependency, job_id: _JobInPath, _query: _NoQuery
 ) -> Accepted:
     """Keep a queued job from starting until it is released."""
-    return _accepted(await context.jobs.act(Action.HOLD, principal, job_id))
+    return _accepted(await context.changer.act(Action.HOLD, principal, job_id))
 
 
 @router.post(
@@ -79,7 +79,7 @@ async def release_job(
     context: ContextDependency, principal: PrincipalDependency, job_id: _JobInPath, _query: _NoQuery
 ) -> Accepted:
     """Let a held job start when its turn comes."""
-    return _accepted(await context.jobs.act(Action.RELEASE, principal, job_id))
+    return _accepted(await context.changer.act(Action.RELEASE, principal, job_id))
 
 
 @router.post(
@@ -94,7 +94,7 @@ async def requeue_job(
     context: ContextDependency, principal: PrincipalDependency, job_id: _JobInPath, _query: _NoQuery
 ) -> Accepted:
     """End a running job, which then waits to start anew under the same id."""
-    return _accepted(await context.jobs.act(Action.REQUEUE, principal, job_id))
+    return _accepted(await context.changer.act(Action.REQUEUE, principal, job_id))
 
 
 @router.post(
@@ -109,7 +109,7 @@ async def suspend_job(
     context: ContextDependency, principal: PrincipalDependency, job_id: _JobInPath, _query: _NoQuery
 ) -> Accepted:
     """Stop the processes of a running job until it is resumed."""
-    return _accepted(await context.jobs.act(Action.SUSPEND, principal, job_id))
+    return _accepted(await context.changer.act(Action.SUSPEND, principal, job_id))
 
 
 @router.post(
@@ -124,7 +124,7 @@ async def resume_job(
     context: ContextDependency, principal: PrincipalDependency, job_id: _JobInPath, _query: _NoQuery
 ) -> Accepted:
     """Let a suspended job go on."""
-    return _accepted(await context.jobs.act(Action.RESUME, principal, job_id))
+    return _accepted(await context.changer.act(Action.RESUME, principal, job_id))
 
 
 @router.post(
@@ -143,7 +143,7 @@ async def signal_job(
     _query: _NoQuery,
 ) -> Accepted:
     """Send a signal to the processes of a running job, as far as the scheduler reaches them."""
-    return _accepted(await context.jobs.act(Action.SIGNAL, principal, job_id, body.signal))
+    return _accepted(await context.changer.act(Action.SIGNAL, principal, job_id, body.signal))
 
 
 def _accepted(record: JobRecord) -> Accepted:

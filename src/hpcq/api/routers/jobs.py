@@ -337,9 +337,9 @@ async def delete_job(
     """
     if query.tasks is not None:
         numbers = read_tasks(query.tasks)
-        array = await context.jobs.cancel_tasks(principal, job_id, numbers)
+        array = await context.changer.cancel_tasks(principal, job_id, numbers)
         return Accepted(detail=f"jobId: {array.native_id}, tasks: {','.join(ranges_of(numbers))}")
-    record = await context.jobs.cancel(principal, job_id)
+    record = await context.changer.cancel(principal, job_id)
     return Accepted(detail=f"jobId: {record.native_id}")
 
 

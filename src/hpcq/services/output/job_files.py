@@ -68,12 +68,7 @@ class JobFiles:
             NotAuthorized: the principal may only see it.
         """
         record = (await self._jobs.find(principal, job_id)).record
-        is_theirs = principal.owns(record) and (
-            # A name that users share with an account need not be the same person's.
-            record.submitted_here
-            or self._jobs.paths.is_account_of(principal.user, record.belongs_to)
-        )
-        if not is_theirs and principal.role is not Role.OPERATOR:
+        if not self._jobs.is_theirs(principal, record):
             raise NotAuthorized(
                 f"The job {job_id!r} is not yours. Its owner and operators can read what it wrote."
             )
