@@ -103,7 +103,7 @@ async def listing(table: JobTable) -> None:
 
 
 async def submission(services: Services, spec: JobSpec) -> None:
-    await services.jobs.submitter.submit(UNASKED, spec, None)
+    await services.submitter.submit(UNASKED, spec)
 
 
 async def timed(title: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

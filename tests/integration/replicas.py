@@ -185,8 +185,10 @@ class Site:
 
     async def submit(self, member: Member, **fields: Any) -> JobRecord:
         """Submit a job there, and wait until all of that is in the database."""
-        record = (await member.services.jobs.submit(UNASKED, replace(self.spec, **fields))).record
-        await member.services.jobs.runner.drain()
+        record = (
+            await member.services.submitter.submit(UNASKED, replace(self.spec, **fields))
+        ).record
+        await member.services.submitter.runner.drain()
         return record
 
     async def close(self) -> None:

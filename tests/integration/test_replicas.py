@@ -136,12 +136,12 @@ async def test_a_job_seen_before_its_id_was_known_is_shown_once_everywhere(
     site.scheduler.shows_keys = False
     await one.lead()
     answer = site.scheduler.hold_back_next("submit")
-    submitting = asyncio.create_task(other.services.jobs.submit(UNASKED, site.spec))
+    submitting = asyncio.create_task(other.services.submitter.submit(UNASKED, site.spec))
     await answer.ready.wait()
     await one.lead()
     answer.let_go()
     await submitting
-    await other.services.jobs.runner.drain()
+    await other.services.submitter.runner.drain()
     await one.lead()
     await one.lead()
     third = await site.member()
@@ -424,7 +424,7 @@ async def test_a_key_sent_to_both_at_the_same_moment_makes_one_job(
     async def send(member: Member, key: str) -> Submission:
         while True:
             try:
-                return await member.services.jobs.submit(UNASKED, site.spec, key)
+                return await member.services.submitter.submit(UNASKED, site.spec, key)
             except SubmissionInProgress:
                 await asyncio.sleep(0.01)
 
@@ -457,7 +457,7 @@ async def die_before_the_command(
 
     monkeypatch.setattr(member.services.store, "create", last)
     with pytest.raises(Dies):
-        await member.services.jobs.submit(UNASKED, site.spec, key)
+        await member.services.submitter.submit(UNASKED, site.spec, key)
     return created[0]
 
 
@@ -467,13 +467,13 @@ async def test_a_submission_whose_replica_died_is_handed_over_once_by_another(
     record = await die_before_the_command(site, other, "key", monkeypatch)
     await one.lead()
     with pytest.raises(SubmissionInProgress):
-        await one.services.jobs.submit(UNASKED, site.spec, "key")
+        await one.services.submitter.submit(UNASKED, site.spec, "key")
     for _ in range(3):
         one.clock.forward(LONG)
         await one.lead()
-        await one.services.jobs.runner.drain()
+        await one.services.submitter.runner.drain()
     await one.lead()
-    replayed = await one.services.jobs.submit(UNASKED, site.spec, "key")
+    replayed = await one.services.submitter.submit(UNASKED, site.spec, "key")
     assert (replayed.is_replay, replayed.record.uid) == (True, record.uid)
     assert replayed.record.native_id is not None
     assert list(site.scheduler.queue) == [replayed.record.native_id]
@@ -483,10 +483,10 @@ async def test_a_job_whose_replica_died_before_it_had_the_id_is_found(
     site: Site, one: Member, other: Member
 ) -> None:
     answer = site.scheduler.hold_back_next("submit")
-    submitting = asyncio.create_task(other.services.jobs.submit(UNASKED, site.spec, "key"))
+    submitting = asyncio.create_task(other.services.submitter.submit(UNASKED, site.spec, "key"))
     await answer.ready.wait()
     await one.lead()
-    replayed = await one.services.jobs.submit(UNASKED, site.spec, "key")
+    replayed = await one.services.submitter.submit(UNASKED, site.spec, "key")
     assert list(site.scheduler.queue) == [replayed.record.native_id]
     answer.let_go()
     assert (await submitting).record.uid == replayed.record.uid
@@ -498,7 +498,7 @@ async def test_a_clock_that_is_ahead_does_not_take_the_living_for_dead(
     one.clock.forward(600)
     await one.lead()
     refused = site.scheduler.hold_back_next("submit")
-    submitting = asyncio.create_task(other.services.jobs.submit(UNASKED, site.spec, "key"))
+    submitting = asyncio.create_task(other.services.submitter.submit(UNASKED, site.spec, "key"))
     await refused.ready.wait()
     # As if its command had not reached the scheduler yet.
     hidden = dict(site.scheduler.queue)
@@ -506,11 +506,11 @@ async def test_a_clock_that_is_ahead_does_not_take_the_living_for_dead(
     await one.lead()
     one.clock.forward(COMMAND_SECONDS)
     await one.lead()
-    await one.services.jobs.runner.drain()
+    await one.services.submitter.runner.drain()
     site.scheduler.queue.update(hidden)
     refused.let_go()
     await submitting
-    await other.services.jobs.runner.drain()
+    await other.services.submitter.runner.drain()
     await one.lead()
     assert site.scheduler.calls["submit"] == 1
     assert one.job((await submitting).record.uid).native_id == NativeId("1")
@@ -529,18 +529,18 @@ async def test_a_replica_that_stood_still_does_not_hand_over_what_another_one_ha
         return claim
 
     monkeypatch.setattr(other.services.store, "create", stand_still)
-    submitting = asyncio.create_task(other.services.jobs.submit(UNASKED, site.spec, "key"))
+    submitting = asyncio.create_task(other.services.submitter.submit(UNASKED, site.spec, "key"))
     await stands.wait()
     await one.lead()
     for _ in range(3):
         for member in (one, other):
             member.clock.forward(LONG)
         await one.lead()
-        await one.services.jobs.runner.drain()
+        await one.services.submitter.runner.drain()
     goes_on.set()
     with pytest.raises(SubmissionInProgress):
         await submitting
-    again = await one.services.jobs.submit(UNASKED, site.spec, "key")
+    again = await one.services.submitter.submit(UNASKED, site.spec, "key")
     assert (again.is_replay, [again.record.native_id]) == (True, list(site.scheduler.queue))
     assert len(site.scheduler.queue) == site.scheduler.calls["submit"] == 1
 

@@ -349,6 +349,7 @@ def _context(
         monitor=services.monitor,
         usage=services.usage,
         jobs=services.jobs,
+        submitter=services.submitter,
         changer=services.changer,
         programs=programs,
         program_listing=ProgramListing(settings.cluster_id),
@@ -364,7 +365,7 @@ def _context(
         ),
         events=services.events,
         event_readers=Readers("MAX_EVENT_READERS", settings.max_event_readers, "streams of events"),
-        capabilities=services.jobs.capabilities,
+        capabilities=services.submitter.capabilities,
         limits=LimitsOut(
             max_request_bytes=settings.max_request_bytes,
             max_args_bytes=settings.max_args_bytes,

@@ -20,7 +20,7 @@ from hpcq.services.circuit_breaker import CircuitBreaker
 from hpcq.services.cluster import ClusterReader
 from hpcq.services.events.feed import EventFeed
 from hpcq.services.job_changer import JobChanger
-from hpcq.services.jobs import JobService
+from hpcq.services.job_reader import JobReader
 from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.pagination import Pagination
 from hpcq.services.listing.search import JobSearch
@@ -32,7 +32,8 @@ from hpcq.services.output.job_files import JobFiles
 from hpcq.services.programs.service import ProgramService
 from hpcq.services.queue_usage import QueueUsage
 from hpcq.services.readers import Readers
-from hpcq.services.submission.submitter import SubmissionCheck
+from hpcq.services.submission.submission_check import SubmissionCheck
+from hpcq.services.submission.submitter import Submitter
 from hpcq.services.webhooks.service import WebhookService
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class Context:
     search: JobSearch
     monitor: Monitor
     usage: UsageReader
-    jobs: JobService
+    jobs: JobReader
+    submitter: Submitter
     changer: JobChanger
     programs: ProgramService
     program_listing: ProgramListing

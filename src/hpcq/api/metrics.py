@@ -173,7 +173,7 @@ SERVICES: Sequence[Reading[Services]] = (
         "before, or under way), unclear (answered 202 or submission_unclear), refused, or failed "
         "for reasons that say nothing about the request.",
         labels=("outcome",),
-        read=lambda services: {(word,): services.jobs.outcomes[word] for word in Outcome},
+        read=lambda services: {(word,): services.submitter.outcomes[word] for word in Outcome},
     ),
     Reading(
         name="hpcq_submissions_possible",

@@ -21,8 +21,8 @@ from hpcq.domain.principals import Principal
 from hpcq.domain.submission import task_of
 from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.array_tasks import cancel_tasks, waiting_task
+from hpcq.services.job_reader import JobReader
 from hpcq.services.job_updates import NO_ID_YET, JobUpdater
-from hpcq.services.jobs import JobService
 from hpcq.services.listing.job_entry import JobEntry
 from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobTable
@@ -48,7 +48,7 @@ class JobChanger:
     table: JobTable
     publisher: JobPublisher
     monitor: Monitor
-    jobs: JobService
+    jobs: JobReader
     lookup: JobLookup
     updater: JobUpdater
     paths: PathChecker

@@ -22,8 +22,8 @@ from hpcq.services.deliveries.dispatcher import Dispatcher
 from hpcq.services.deliveries.transport import Transport
 from hpcq.services.events.feed import EventFeed
 from hpcq.services.job_changer import JobChanger
+from hpcq.services.job_reader import JobReader
 from hpcq.services.job_updates import JobUpdater
-from hpcq.services.jobs import JobService
 from hpcq.services.listing.job_lookup import JobLookup
 from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.pagination import Pagination
@@ -43,7 +43,8 @@ from hpcq.services.submission.attempt import SubmissionRunner
 from hpcq.services.submission.paths import PathChecker
 from hpcq.services.submission.quota import JobQuota
 from hpcq.services.submission.recovery import SubmissionRecovery
-from hpcq.services.submission.submitter import SubmissionCheck, Submitter
+from hpcq.services.submission.submission_check import SubmissionCheck
+from hpcq.services.submission.submitter import Submitter
 from hpcq.services.webhooks.sender import WebhookSender
 from hpcq.services.webhooks.service import WebhookService
 from hpcq.storage.database import Database
@@ -78,7 +79,8 @@ class Services:
     search: JobSearch
     monitor: Monitor
     usage: UsageReader
-    jobs: JobService
+    jobs: JobReader
+    submitter: Submitter
     changer: JobChanger
     cluster: ClusterReader
     queue_usage: QueueUsage
@@ -173,31 +175,36 @@ def assemble(
         _LISTED_AT_MOST,
         clock,
     )
-    quota = JobQuota(table, settings.max_jobs_per_user)
     sizes = SizeLimits(
         settings.max_args_bytes, settings.max_environment_bytes, settings.max_array_tasks
     )
     lookup = JobLookup(backend, store, wire.cluster_id, settings.poll_interval_seconds, clock)
-    jobs = JobService(
+    jobs = JobReader(
         backend=backend,
         store=store,
         table=table,
         monitor=monitor,
-        runner=runner,
-        submitter=Submitter(store, pending, runner, recovery, quota, clock),
         usage=usage,
         lookup=lookup,
         details_reader=DetailsReader(
-            backend,
-            table,
-            publisher,
-            settings.poll_interval_seconds,
-            clock,
+            backend, table, publisher, settings.poll_interval_seconds, clock
         ),
         wire=wire,
         paths=paths,
+    )
+    submitter = Submitter(
+        backend=backend,
+        store=store,
+        pending=pending,
+        runner=runner,
+        recovery=recovery,
+        quota=JobQuota(table, settings.max_jobs_per_user),
+        jobs=jobs,
+        monitor=monitor,
+        paths=paths,
         sizes=sizes,
         mail=mail,
+        clock=clock,
     )
     changer = JobChanger(
         backend=backend,
@@ -253,6 +260,7 @@ def assemble(
         monitor=monitor,
         usage=usage,
         jobs=jobs,
+        submitter=submitter,
         changer=changer,
         cluster=cluster,
         queue_usage=queue_usage,

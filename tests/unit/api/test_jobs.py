@@ -76,7 +76,7 @@ async def test_a_whole_job_can_be_sent_back(app: App) -> None:
     job_id = (await app.client.post("/jobs", json=body)).json()["jobId"]
     app.scheduler.run(app.scheduler.queue[job_id].native_id)
     # A listing is not believed of a job that changes while it is asked for.
-    await app.context.jobs.runner.drain()
+    await app.context.submitter.runner.drain()
     await app.asked_again()
     whole = (await app.client.get(f"/jobs/{job_id}")).json()
     assert whole["state"] == "RUNNING"

@@ -95,10 +95,10 @@ class World:
             self.clock,
         )
         self.store, self.table, self.jobs = services.store, services.table, services.jobs
-        self.changer = services.changer
+        self.submitter, self.changer = services.submitter, services.changer
         self.lookup, self.retention = services.jobs.lookup, services.retention
         self.monitor, self.usage = services.monitor, services.usage
-        self.runner, self.recovery = services.jobs.runner, services.monitor._recovery
+        self.runner, self.recovery = services.submitter.runner, services.monitor._recovery
 
     async def __aenter__(self) -> Self:
         await self.database.open()
@@ -117,7 +117,7 @@ class World:
         await self.__aenter__()
 
     async def submit(self, **fields: Any) -> JobRecord:
-        record = (await self.jobs.submit(UNASKED, replace(self.spec, **fields))).record
+        record = (await self.submitter.submit(UNASKED, replace(self.spec, **fields))).record
         await self.runner.drain()
         stored = await self.store.by_uid(record.uid)
         assert stored is not None

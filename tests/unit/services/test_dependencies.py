@@ -42,7 +42,7 @@ async def first_job(world: World, state: JobState | None = None) -> JobRecord:
 async def waits_for(
     world: World, *dependency_requests: DependencyRequest
 ) -> tuple[Dependency, ...]:
-    submission = await world.jobs.submit(UNASKED, world.spec, depends_on=dependency_requests)
+    submission = await world.submitter.submit(UNASKED, world.spec, depends_on=dependency_requests)
     return world.scheduler.submitted[submission.record.key].depends_on
 
 
@@ -94,7 +94,7 @@ async def test_a_job_that_nobody_knows_is_refused(world: World) -> None:
 
 async def test_a_job_without_an_id_cannot_be_waited_for_yet(world: World) -> None:
     world.scheduler.fail_next("submit", CommandTimedOut(("qsub",), 30))
-    first = (await world.jobs.submit(UNASKED, world.spec)).record
+    first = (await world.submitter.submit(UNASKED, world.spec)).record
     with pytest.raises(WrongState, match="Try again"):
         await waits_for(world, request(first.uid))
 
@@ -113,13 +113,15 @@ async def test_a_scheduler_that_cannot_wait_says_so(
 async def test_a_key_stands_for_what_was_to_be_waited_for(world: World) -> None:
     first = await first_job(world)
     waiting = (
-        await world.jobs.submit(UNASKED, world.spec, "a", depends_on=[request(first.uid)])
+        await world.submitter.submit(UNASKED, world.spec, "a", depends_on=[request(first.uid)])
     ).record
     await world.runner.drain()
-    again = await world.jobs.submit(UNASKED, world.spec, "a", depends_on=[request(first.uid)])
+    again = await world.submitter.submit(UNASKED, world.spec, "a", depends_on=[request(first.uid)])
     assert (again.is_replay, again.record.uid) == (True, waiting.uid)
     with pytest.raises(IdempotencyKeyReused):
-        await world.jobs.submit(UNASKED, world.spec, "a", depends_on=[request(first.uid, C.ANY)])
+        await world.submitter.submit(
+            UNASKED, world.spec, "a", depends_on=[request(first.uid, C.ANY)]
+        )
 
 
 @pytest.mark.parametrize("ended", [JobState.DONE, JobState.FAILED])
@@ -130,7 +132,7 @@ async def test_a_job_handed_over_again_waits_for_what_still_can_come(
     assert first.native_id is not None
     world.scheduler.fail_next("submit", CommandTimedOut(("qsub",), 30))
     record = (
-        await world.jobs.submit(UNASKED, world.spec, "a", depends_on=[request(first.uid)])
+        await world.submitter.submit(UNASKED, world.spec, "a", depends_on=[request(first.uid)])
     ).record
     kind = FailureKind.NON_ZERO_EXIT if ended is JobState.FAILED else None
     world.scheduler.end(first.native_id, state=ended, failure_kind=kind)

@@ -143,12 +143,12 @@ async def test_a_job_just_submitted_at_the_shell_is_depended_on(world: World) ->
     await world.tick()
     native_id = world.scheduler.enqueue()
     request = DependencyRequest(job_id=native_id, condition=DependencyCondition.ANY)
-    record = (await world.jobs.submit(UNASKED, world.spec, depends_on=[request])).record
+    record = (await world.submitter.submit(UNASKED, world.spec, depends_on=[request])).record
     assert record.spec is not None
     assert [job.native_id for job in record.spec.depends_on] == [native_id]
     unknown = DependencyRequest(job_id="99", condition=DependencyCondition.ANY)
     with pytest.raises(InvalidSpec):
-        await world.jobs.submit(UNASKED, world.spec, depends_on=[unknown])
+        await world.submitter.submit(UNASKED, world.spec, depends_on=[unknown])
 
 
 async def test_a_queue_that_answers_tells_of_a_job_while_accounting_is_away(world: World) -> None:

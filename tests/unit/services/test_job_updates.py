@@ -106,11 +106,11 @@ async def test_what_is_taken_back_is_shown_no_more(world: World) -> None:
 
 
 async def test_the_key_of_a_submission_names_it_after_a_change(world: World) -> None:
-    first = await world.jobs.submit(UNASKED, world.spec, "key")
+    first = await world.submitter.submit(UNASKED, world.spec, "key")
     await world.runner.drain()
     await world.tick(5)
     await update(world, str(first.record.uid), name="second")
-    again = await world.jobs.submit(UNASKED, world.spec, "key")
+    again = await world.submitter.submit(UNASKED, world.spec, "key")
     assert again.is_replay
     assert again.record.uid == first.record.uid
     assert len(world.scheduler.submitted) == 1

@@ -464,11 +464,11 @@ async def test_a_hold_that_the_scheduler_refuses_changes_nothing(world: World) -
 
 async def test_a_repeated_request_gets_the_id_that_is_not_written_down_yet(world: World) -> None:
     answer = world.scheduler.hold_back_next("submit")
-    submitting = asyncio.create_task(world.jobs.submit(UNASKED, world.spec, "key"))
+    submitting = asyncio.create_task(world.submitter.submit(UNASKED, world.spec, "key"))
     await answer.ready.wait()
     world.database.full = True
     answer.let_go()
     first = (await submitting).record
-    again = await world.jobs.submit(UNASKED, world.spec, "key")
+    again = await world.submitter.submit(UNASKED, world.spec, "key")
     assert again.is_replay
     assert again.record.native_id == first.native_id is not None

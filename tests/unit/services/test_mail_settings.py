@@ -8,7 +8,7 @@ import pytest
 from hpcq.config import SettingsError, load_settings
 from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.jobs import JobSpec, MailEvent
-from hpcq.services.mail.recipients import take_over_mails
+from hpcq.services.mail.sender import take_over_mails
 from hpcq.services.mail.settings import MailSettings
 
 SERVER = {"MAIL_SERVER": "smtp.site.example", "MAIL_FROM": "HPC@Site.example"}

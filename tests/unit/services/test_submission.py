@@ -47,7 +47,7 @@ def name_of(error: object) -> str:
 
 
 async def submitted(world: World, key: str | None = KEY) -> Submission:
-    answer = await world.jobs.submit(UNASKED, world.spec, key)
+    answer = await world.submitter.submit(UNASKED, world.spec, key)
     await world.runner.drain()
     return answer
 
@@ -290,7 +290,7 @@ async def test_a_certain_absence_interrupted_submission_is_carried_out_at_once(
     certain: World,
 ) -> None:
     answer = certain.scheduler.hold_back_next("submit")
-    submitting = asyncio.create_task(certain.jobs.submit(UNASKED, certain.spec, KEY))
+    submitting = asyncio.create_task(certain.submitter.submit(UNASKED, certain.spec, KEY))
     await answer.ready.wait()
     certain.scheduler.queue.clear()
     await certain.restart()
@@ -333,7 +333,7 @@ async def test_a_full_disk_refuses_before_the_scheduler_is_touched(world: World)
 async def during(world: World, key: str | None, error: SchedulerError) -> Submission:
     """Submit; the disk fills up after the intent is on it, and the scheduler gives no answer."""
     answer = world.scheduler.hold_back_next("submit")
-    submitting = asyncio.create_task(world.jobs.submit(UNASKED, world.spec, key))
+    submitting = asyncio.create_task(world.submitter.submit(UNASKED, world.spec, key))
     await answer.ready.wait()
     world.database.full = True
     answer.let_go(error)
@@ -376,7 +376,7 @@ async def test_without_a_key_nothing_is_promised_that_cannot_be_written(
 
 async def test_a_refusal_that_cannot_be_written_is_told_and_written_later(world: World) -> None:
     answer = world.scheduler.hold_back_next("submit")
-    submitting = asyncio.create_task(world.jobs.submit(UNASKED, world.spec, KEY))
+    submitting = asyncio.create_task(world.submitter.submit(UNASKED, world.spec, KEY))
     await answer.ready.wait()
     world.scheduler.queue.clear()
     world.database.full = True
@@ -396,7 +396,7 @@ async def test_a_refusal_that_cannot_be_written_is_told_and_written_later(world:
 async def test_an_id_that_cannot_be_written_is_answered_and_written_later(world: World) -> None:
     world.scheduler.shows_keys = False
     answer = world.scheduler.hold_back_next("submit")
-    submitting = asyncio.create_task(world.jobs.submit(UNASKED, world.spec, KEY))
+    submitting = asyncio.create_task(world.submitter.submit(UNASKED, world.spec, KEY))
     await answer.ready.wait()
     world.database.full = True
     answer.let_go()
@@ -432,7 +432,7 @@ async def being_written(world: World) -> None:
 async def test_a_request_that_is_given_up_while_its_intent_is_written_is_carried_out(
     world: World,
 ) -> None:
-    submitting = asyncio.create_task(world.jobs.submit(UNASKED, world.spec, KEY))
+    submitting = asyncio.create_task(world.submitter.submit(UNASKED, world.spec, KEY))
     await being_written(world)
     submitting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -444,10 +444,10 @@ async def test_a_request_that_is_given_up_while_its_intent_is_written_is_carried
 
 async def test_the_same_key_at_the_same_time_is_one_job(world: World) -> None:
     answer = world.scheduler.hold_back_next("submit")
-    first = asyncio.create_task(world.jobs.submit(UNASKED, world.spec, KEY))
+    first = asyncio.create_task(world.submitter.submit(UNASKED, world.spec, KEY))
     await answer.ready.wait()
     with pytest.raises(SubmissionInProgress):
-        await world.jobs.submit(UNASKED, world.spec, KEY)
+        await world.submitter.submit(UNASKED, world.spec, KEY)
     answer.let_go()
     record = (await first).record
     again = await submitted(world)
@@ -459,7 +459,7 @@ async def test_a_repetition_that_is_overtaken_while_it_reads_is_not_answered_wit
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = world.scheduler.hold_back_next("submit")
-    first = asyncio.create_task(world.jobs.submit(UNASKED, world.spec, KEY))
+    first = asyncio.create_task(world.submitter.submit(UNASKED, world.spec, KEY))
     await answer.ready.wait()
     read = world.store.by_uid
 
@@ -473,12 +473,13 @@ async def test_a_repetition_that_is_overtaken_while_it_reads_is_not_answered_wit
 
     monkeypatch.setattr(world.store, "by_uid", overtaken)
     with pytest.raises(SubmissionInProgress):
-        await world.jobs.submit(UNASKED, world.spec, KEY)
+        await world.submitter.submit(UNASKED, world.spec, KEY)
 
 
 async def test_many_of_the_same_key_at_once_are_one_job(world: World) -> None:
     answers = await asyncio.gather(
-        *(world.jobs.submit(UNASKED, world.spec, KEY) for _ in range(20)), return_exceptions=True
+        *(world.submitter.submit(UNASKED, world.spec, KEY) for _ in range(20)),
+        return_exceptions=True,
     )
     done = [a for a in answers if isinstance(a, Submission)]
     assert {a.record.native_id for a in done} == {"1"}
@@ -489,7 +490,7 @@ async def test_many_of_the_same_key_at_once_are_one_job(world: World) -> None:
 async def test_another_body_under_the_same_key_is_refused(world: World) -> None:
     await submitted(world)
     with pytest.raises(IdempotencyKeyReused):
-        await world.jobs.submit(UNASKED, replace(world.spec, name="other"), KEY)
+        await world.submitter.submit(UNASKED, replace(world.spec, name="other"), KEY)
     assert list(world.scheduler.queue) == ["1"]
 
 
@@ -571,7 +572,7 @@ async def test_a_job_deleted_as_its_id_is_being_written_is_cancelled(world: Worl
 async def killed_during(world: World, key: str | None, *, took_it: bool) -> JobUid:
     """Have the service die while the scheduler's command runs."""
     answer = world.scheduler.hold_back_next("submit")
-    dying = asyncio.create_task(world.jobs.submit(UNASKED, world.spec, key))
+    dying = asyncio.create_task(world.submitter.submit(UNASKED, world.spec, key))
     await answer.ready.wait()
     (mark,) = world.scheduler.submitted
     if not took_it:

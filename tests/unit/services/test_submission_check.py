@@ -5,7 +5,7 @@ import pytest
 from hpcq.domain.errors import CommandMissing, SchedulerError, SchedulerUnavailable
 from hpcq.schedulers.testing import FakeScheduler
 from hpcq.services.resilience import ResilientBackend
-from hpcq.services.submission.submitter import SubmissionCheck
+from hpcq.services.submission.submission_check import SubmissionCheck
 
 
 class Checked(FakeScheduler):

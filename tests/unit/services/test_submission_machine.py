@@ -106,7 +106,7 @@ class Submitting(RuleBasedStateMachine):
         world = self.world
         spec = replace(world.spec, name=f"job-{key}")
         try:
-            answer = await world.jobs.submit(UNASKED, spec, key)
+            answer = await world.submitter.submit(UNASKED, spec, key)
         except (SubmissionInProgress, SubmissionUnclear, StoreUnavailable):
             return
         except REFUSALS:
@@ -147,7 +147,7 @@ class Submitting(RuleBasedStateMachine):
             return
         spec = replace(self.world.spec, name="another")
         try:
-            self.runner.run(self.world.jobs.submit(UNASKED, spec, key))
+            self.runner.run(self.world.submitter.submit(UNASKED, spec, key))
         except IdempotencyKeyReused:
             return
         raise AssertionError("two bodies under one key")
@@ -194,7 +194,7 @@ class Submitting(RuleBasedStateMachine):
         self.scheduler._scripted["submit"].clear()
         answer = self.scheduler.hold_back_next("submit")
         spec = replace(self.world.spec, name=f"job-{key}")
-        task = asyncio.create_task(self.world.jobs.submit(UNASKED, spec, key))
+        task = asyncio.create_task(self.world.submitter.submit(UNASKED, spec, key))
         reached = asyncio.create_task(answer.ready.wait())
         await asyncio.wait([task, reached], return_when=asyncio.FIRST_COMPLETED)
         if not task.done():

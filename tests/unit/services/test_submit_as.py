@@ -99,7 +99,7 @@ def noted(world: World) -> list[tuple[str, str | None]]:
 async def test_job_is_submitted_as_the_account_of_the_user(
     world: World, looked_as: list[str]
 ) -> None:
-    record = (await world.jobs.submit(ANA, world.spec)).record
+    record = (await world.submitter.submit(ANA, world.spec)).record
     assert record.spec is not None
     assert record.spec.run_as == ACCOUNT
     assert world.scheduler.submitted[record.key].run_as == ACCOUNT
@@ -109,7 +109,7 @@ async def test_job_is_submitted_as_the_account_of_the_user(
 
 async def test_user_without_an_account_submits_nothing(world: World) -> None:
     with pytest.raises(NotAuthorized, match="'bob' has no account here"):
-        await world.jobs.submit(BOB, world.spec)
+        await world.submitter.submit(BOB, world.spec)
     assert world.scheduler.submitted == {}
 
 
@@ -143,13 +143,13 @@ async def test_looks_that_an_account_stops_keep_no_others() -> None:
 
 
 async def test_key_stands_for_the_request_and_not_for_the_account(world: World) -> None:
-    first = await world.jobs.submit(ANA, world.spec, "key")
-    second = await world.jobs.submit(ANA, world.spec, "key")
+    first = await world.submitter.submit(ANA, world.spec, "key")
+    second = await world.submitter.submit(ANA, world.spec, "key")
     assert (second.is_replay, second.record.uid) == (True, first.record.uid)
 
 
 async def test_job_is_changed_in_the_name_of_its_account(world: World) -> None:
-    record = (await world.jobs.submit(ANA, world.spec)).record
+    record = (await world.submitter.submit(ANA, world.spec)).record
     await world.changer.act(Action.HOLD, BOB, record.uid)
     await world.changer.cancel(BOB, record.uid)
     assert noted(world) == [("hold", ACCOUNT), ("cancel", ACCOUNT)]
@@ -190,7 +190,7 @@ async def test_job_from_elsewhere_is_changed_by_the_users_of_its_account_alone(
 async def test_job_of_an_account_is_changed_by_a_service_that_submits_as_itself(
     world: World,
 ) -> None:
-    record = (await world.jobs.submit(ANA, world.spec)).record
+    record = (await world.submitter.submit(ANA, world.spec)).record
     world.accounts = None
     await world.restart()
     await world.tick(5)
@@ -201,7 +201,7 @@ async def test_job_of_an_account_is_changed_by_a_service_that_submits_as_itself(
 async def test_unclear_job_is_looked_for_among_those_of_its_account(world: World) -> None:
     lost = SchedulerUnavailable("The network is down.")
     world.scheduler.fail_next("submit", lost, after_effect=True)
-    record = (await world.jobs.submit(ANA, world.spec)).record
+    record = (await world.submitter.submit(ANA, world.spec)).record
     assert record.native_id is not None
     assert set(noted(world)) == {("find", ACCOUNT)}
 
@@ -212,7 +212,7 @@ async def test_promised_job_waits_for_a_directory_of_accounts_that_is_away(
     """A directory that is away answers as one that does not know the account (nsswitch.conf(5))."""
     lost = SchedulerUnavailable("The network is down.")
     world.scheduler.fail_next("submit", lost)
-    record = (await world.jobs.submit(ANA, world.spec, "key")).record
+    record = (await world.submitter.submit(ANA, world.spec, "key")).record
     with monkeypatch.context() as away:
         away.setattr(pwd, "getpwnam", {}.__getitem__)
         for _ in range(3):
@@ -244,5 +244,5 @@ async def test_script_that_the_account_cannot_read_any_more_is_refused(
 
     monkeypatch.setattr(account_looks, "AccountFiles", files)
     with pytest.raises(InvalidSpec, match="by the account 'nobody': Permission denied"):
-        await world.jobs.submit(ANA, world.spec)
+        await world.submitter.submit(ANA, world.spec)
     assert world.scheduler.submitted == {}

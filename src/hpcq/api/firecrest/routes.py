@@ -127,7 +127,7 @@ async def submit_job(
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from None
     spec = submission.to_spec(context.wire.cluster_id)
-    record = (await context.jobs.submit(principal, spec)).record
+    record = (await context.submitter.submit(principal, spec)).record
     root = request.scope.get("root_path", "")
     response.headers["Location"] = f"{root}/jobs/{record.native_id or record.uid}"
     if record.native_id is None:

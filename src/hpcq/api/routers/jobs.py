@@ -121,7 +121,7 @@ async def submit_job(
     program, depends_on = body.from_program(context.programs), body.dependency_requests()
     if query.dry_run:
         _refuse_key(idempotency_key)
-        plan, planned, script = await context.jobs.plan(principal, spec, program, depends_on)
+        plan, planned, script = await context.submitter.plan(principal, spec, program, depends_on)
         told = SubmissionPlanOut(
             argv=list(plan.argv),
             working_directory=plan.cwd,
@@ -131,7 +131,9 @@ async def submit_job(
             environment=dict(planned.environment),
         )
         return Response(told.model_dump_json(by_alias=True), media_type="application/json")
-    submission = await context.jobs.submit(principal, spec, idempotency_key, program, depends_on)
+    submission = await context.submitter.submit(
+        principal, spec, idempotency_key, program, depends_on
+    )
     record = submission.record
     if record.native_id is None:
         response.status_code = 202

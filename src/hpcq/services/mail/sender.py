@@ -1,20 +1,22 @@
-"""Mails to the SMTP server of the site, each over a connection of its own."""
+"""Mails of jobs: those that this service sends, each over a connection of its own."""
 
 import asyncio
 import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Self
 
+from hpcq.domain.errors import InvalidSpec
 from hpcq.domain.events import Event
-from hpcq.domain.jobs import JobRecord, JobUid
+from hpcq.domain.jobs import JobRecord, JobSpec, JobUid
 from hpcq.domain.mails import build_mail
 from hpcq.domain.webhooks import Webhook, message_id
 from hpcq.services.deliveries.transport import Reply
-from hpcq.services.mail.settings import MailSettings, read_password
+from hpcq.services.mail.settings import ANY_DOMAIN, MailSettings, read_password
 
-__all__ = ["MailSender"]
+__all__ = ["MailSender", "take_over_mails"]
 
 # RFC 5321 (4.5.3.2) grants a server minutes for each command; a mail that is late is sent again.
 _TIMEOUT_SECONDS = 60.0
@@ -109,3 +111,23 @@ class MailSender:
 def _refused(part: str, code: int, message: str) -> Reply:
     problem = f"The mail server refused the {part} ({code}): {message[:200]}"
     return Reply(code=code, problem=problem, is_final=code >= _PERMANENT)
+
+
+def take_over_mails(spec: JobSpec, settings: MailSettings) -> JobSpec:
+    """Return the job with its mails as this service's task, if it asks for any and that sends them.
+
+    Raises:
+        InvalidSpec: the site lets no mail go to the address.
+    """
+    if spec.mail_to is None or not settings.sends_mails:
+        return spec
+    allowed = settings.allowed_domains
+    domain = spec.mail_to.rpartition("@")[2].lower()
+    if "@" not in spec.mail_to or not {domain, ANY_DOMAIN}.intersection(allowed):
+        where = "any domain" if ANY_DOMAIN in allowed else f"one of {', '.join(allowed)}"
+        raise InvalidSpec(
+            f"mailTo is {spec.mail_to!r}; mails go to addresses with a domain, here to {where}. "
+            "MAIL_DOMAINS says which.",
+            field="mailTo",
+        )
+    return replace(spec, is_mailed_here=True)

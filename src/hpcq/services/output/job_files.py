@@ -16,7 +16,7 @@ from hpcq.execution.accounts import Accounts
 from hpcq.execution.descriptors import close_all
 from hpcq.execution.files import is_within
 from hpcq.execution.opened import Bounds, OpenedFile, check_folder, check_opened
-from hpcq.services.jobs import JobService
+from hpcq.services.job_reader import JobReader
 from hpcq.services.output.folder import Folder, read_folder
 from hpcq.services.submission.account_looks import AccountLooks
 from hpcq.services.submission.path_threads import PathThreads, Visit
@@ -45,7 +45,7 @@ class JobFiles:
 
     def __init__(
         self,
-        jobs: JobService,
+        jobs: JobReader,
         timeout_seconds: float,
         accounts: Accounts | None,
         bounds: Bounds,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from hpcq.domain.errors import InvalidSpec, JobNotFound, WrongState
 from hpcq.domain.jobs import Dependency, DependencyCondition, JobRecord, JobSpec, JobUid
+from hpcq.services.listing.job_entry import JobEntry
 
 __all__ = ["DependencyRequest", "resolve", "still_to_come"]
 
@@ -24,7 +25,7 @@ class DependencyRequest:
 
 
 async def resolve(
-    dependency_requests: Sequence[DependencyRequest], find: Callable[[str], Awaitable[JobRecord]]
+    dependency_requests: Sequence[DependencyRequest], find: Callable[[str], Awaitable[JobEntry]]
 ) -> tuple[Dependency, ...]:
     """Return the jobs that have to be waited for, without those that meet their condition already.
 
@@ -39,7 +40,7 @@ async def resolve(
     found: list[Dependency] = []
     for request in dependency_requests:
         try:
-            record = await find(request.job_id)
+            record = (await find(request.job_id)).record
         except JobNotFound as error:
             raise InvalidSpec(error.detail, field=_FIELD) from error
         if not _is_open(record, request.condition):
