@@ -140,7 +140,7 @@ class LocalSite:
 
     def shepherd(self, native_id: NativeId) -> Process:
         """Return the shepherd of a job that runs."""
-        job = self.backend._engine.job(native_id)
+        job = self.backend._engine.jobs.find_job(native_id)
         assert job is not None and job.shepherd is not None
         return job.shepherd
 

@@ -94,7 +94,7 @@ async def run(site: LocalSite, account: Account, script: str, **fields: Any) -> 
 
 def folder_of(site: LocalSite, native_id: NativeId) -> Path:
     """Return the folder of a job that runs."""
-    return Path(site.backend._engine.jobs[int(native_id)].folder or "")
+    return Path(site.backend._engine.jobs.by_number[int(native_id)].folder or "")
 
 
 def folder_path(job: LocalJob) -> Path:
@@ -545,7 +545,7 @@ async def test_something_in_the_way_of_the_folder_keeps_no_job_from_starting(
     site: LocalSite, ana: Account, bia: Account, precious: Path, kind: str
 ) -> None:
     native_id = await submit(site, ana, 'echo "$TMPDIR" > there\n', hold=True)
-    job = site.backend._engine.jobs[int(native_id)]
+    job = site.backend._engine.jobs.by_number[int(native_id)]
     path = folder_path(job)
     PUT_IN_THE_WAY[kind](path, precious)
     os.chown(path, bia.pw_uid, bia.pw_gid, follow_symlinks=False)
@@ -560,7 +560,7 @@ async def test_something_in_the_way_of_the_folder_keeps_no_job_from_starting(
 
 async def test_folder_left_by_a_crash_is_replaced(site: LocalSite, ana: Account) -> None:
     native_id = await submit(site, ana, "true\n", hold=True)
-    job = site.backend._engine.jobs[int(native_id)]
+    job = site.backend._engine.jobs.by_number[int(native_id)]
     path = folder_path(job)
     make_job_folder(str(path), {})
     give_away(str(path), b"", account_ids(ana))
@@ -629,7 +629,7 @@ async def test_job_of_an_account_that_is_gone_waits_and_holds_up_nobody(
 ) -> None:
     """It would be lost if the databases of accounts were only away for a while."""
     gone = await submit(site, ana, "echo ran > ran\n", hold=True)
-    spec = site.backend._engine.jobs[int(gone)].spec
+    spec = site.backend._engine.jobs.by_number[int(gone)].spec
     object.__setattr__(spec, "run_as", "hpcq-t-gone")
     await site.backend.act(Action.RELEASE, gone)
     await site.until(lambda jobs: "There is no account" in (jobs[0].state_reason or ""))

@@ -82,7 +82,7 @@ async def test_signal_to_a_job_that_starts_reaches_it(site: LocalSite) -> None:
 async def test_job_of_an_earlier_version_can_only_be_ended(site: LocalSite) -> None:
     native_id = await site.submit("sleep 600\n")
     await site.running(native_id)
-    started = site.backend._engine.jobs[int(native_id)].started
+    started = site.backend._engine.jobs.by_number[int(native_id)].started
     assert started is not None
     del started["passes_signals_on"]
     with pytest.raises(WrongState, match="earlier version"):
@@ -96,7 +96,7 @@ async def test_job_of_an_earlier_version_can_only_be_ended(site: LocalSite) -> N
 
 def moves(site: LocalSite, native_id: NativeId) -> list[int]:
     """Return the processes of a job that are neither stopped nor dead, nor in a frozen group."""
-    groups = site.backend._engine.runs._cgroups
+    groups = site.backend._engine.runs.folders.cgroups
     group = None if groups is None else groups.path / f"{native_id}.1"
     frozen = []
     if group is not None and "frozen 1" in (group / "cgroup.events").read_text():
@@ -141,7 +141,7 @@ async def test_suspended_job_stands_still_with_all_its_processes(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch, groups: bool
 ) -> None:
     if not groups:
-        monkeypatch.setattr("hpcq.schedulers.local.runs._claim_cgroups", lambda _: None)
+        monkeypatch.setattr("hpcq.schedulers.local.run_folders._claim_cgroups", lambda _: None)
         await site.restart()
     native_id = await site.submit(
         "(trap '' TERM; setsid sleep 600) & echo > ready\nwhile :; do sleep 0.01; done\n"
@@ -519,7 +519,7 @@ async def test_cancel_while_a_start_is_put_back_ends_all_tasks(
 
     monkeypatch.setattr(engine.runs, "begin", fail_first)
     array = await site.submit(RUN_TWICE, array=ArrayRange(first=1, last=2))
-    first = engine.arrays[int(array)].tasks[1]
+    first = engine.jobs.arrays[int(array)].tasks[1]
     for gate in gates.values():
         await gate.is_reached.wait()
     cancel = asyncio.create_task(site.backend.cancel(array))

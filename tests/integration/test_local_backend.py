@@ -757,7 +757,7 @@ async def test_a_key_is_taken_once(site: LocalSite) -> None:
 async def test_a_caller_that_goes_away_changes_nothing(site: LocalSite) -> None:
     key = new_key()
     task = asyncio.create_task(submit_to(site.backend, site.spec("true\n", hold=True), key))
-    while not site.backend._engine._tasks:  # noqa: ASYNC110 - to the very step
+    while not site.backend._engine._tasks._running:  # noqa: ASYNC110 - to the very step
         await asyncio.sleep(0)
     task.cancel()
     await site.until(lambda jobs: len(jobs) == 1)

@@ -42,7 +42,7 @@ except ChildProcessError:
 @pytest.fixture
 def used(site: LocalSite) -> CgroupTree | None:
     """The groups that the backend uses, if any."""
-    groups = site.backend._engine.runs._cgroups
+    groups = site.backend._engine.runs.folders.cgroups
     if can_make_groups():
         assert groups is not None
     return groups
@@ -143,7 +143,7 @@ async def test_jobs_go_on_in_their_groups_over_a_restart(
     before = group_of(pid)
     await site.restart()
     assert group_of(pid) == before
-    assert site.backend._engine.runs._cgroups == used
+    assert site.backend._engine.runs.folders.cgroups == used
     (site.work / "go").touch()
     job = await site.ended(native_id)
     assert job.exit_code == 7

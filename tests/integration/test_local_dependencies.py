@@ -12,7 +12,7 @@ from hpcq.domain.actions import Action
 from hpcq.domain.errors import InvalidSpec, SchedulerUnavailable
 from hpcq.domain.jobs import Dependency, DependencyCondition, JobUid, NativeId
 from hpcq.domain.states import FailureKind, JobState, ReasonCode
-from hpcq.schedulers.local import engine
+from hpcq.schedulers.local import job_control
 from hpcq.schedulers.local.files import Result
 from hpcq.schedulers.local.spool import Spool
 
@@ -215,7 +215,7 @@ async def test_dependency_that_the_spool_has_forgotten_was_met(site: LocalSite) 
 async def test_job_in_vain_ends_although_the_disk_was_full(
     site: LocalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(job_control, "_PAUSE_SECONDS", 0.01)
     first = await site.submit(UNTIL_GO)
     second = await after(site, first)
     finish, failures = Spool.finish, 0

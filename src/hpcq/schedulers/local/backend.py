@@ -134,7 +134,7 @@ class LocalBackend:
         """
         if self._is_for_accounts:
             try:
-                await asyncio.to_thread(self._engine.runs.check_accounts)
+                await asyncio.to_thread(self._engine.runs.folders.check_accounts)
             except AccountUnusable as error:
                 raise SchedulerUnavailable(str(error)) from None
         await self._engine.start(wake)
@@ -180,8 +180,8 @@ class LocalBackend:
 
     async def jobs(self) -> Listing:
         self._engine.check()
-        observations = await self._observe(self._engine.jobs.values())
-        for array in tuple(self._engine.arrays.values()):
+        observations = await self._observe(self._engine.jobs.by_number.values())
+        for array in tuple(self._engine.jobs.arrays.values()):
             tasks = await self._observe(array.tasks.values())
             observations.append(await _in_thread_if_long(array.observe, tasks))
         return Listing(observations=observations)
@@ -200,14 +200,14 @@ class LocalBackend:
         return await _in_thread_if_long(lambda rows: _ends(rows, self._site), rows)
 
     async def details(self, ids: Sequence[NativeId]) -> Listing:
-        jobs = [job for job in map(self._engine.job, ids) if job is not None]
-        arrays = [array for array in map(self._engine.array, ids) if array is not None]
+        jobs = [job for job in map(self._engine.jobs.find_job, ids) if job is not None]
+        arrays = [array for array in map(self._engine.jobs.find_array, ids) if array is not None]
         tasks = [task for array in arrays for task in array.tasks.values() if task.result is None]
         running = [job for job in (*jobs, *tasks) if job.phase == Phase.DISPATCHED]
         samples = await self._engine.runs.samples(running) if running else []
         usages = {j.number: build_usage(s) for j, s in zip(running, samples, strict=True)}
         queued = any(job.phase == Phase.QUEUED for job in (*jobs, *tasks))
-        starts = self._engine.planned_starts() if queued else {}
+        starts = self._engine.jobs.planned_starts() if queued else {}
         now = time.time()
 
         def observe(job: LocalJob) -> Observation:
@@ -229,9 +229,9 @@ class LocalBackend:
         return await self._engine.spool.forget(before.timestamp())
 
     async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
-        is_array = self._engine.array(native_id) is not None
+        is_array = self._engine.jobs.find_array(native_id) is not None
         jobs = await self._unfinished(native_id, run_as)
-        never_started = bool(jobs) and await self._engine.cancel(jobs)
+        never_started = bool(jobs) and await self._engine.control.cancel(jobs)
         # Some tasks of an array may have ended before.
         return never_started and not is_array
 
@@ -239,11 +239,11 @@ class LocalBackend:
         self, array: NativeId, tasks: Mapping[int, NativeId], run_as: str | None = None
     ) -> Collection[NativeId]:
         """End some tasks of an array in one transaction; see `CancelsTasks`."""
-        jobs = [job for job in map(self._engine.job, tasks.values()) if job is not None]
+        jobs = [job for job in map(self._engine.jobs.find_job, tasks.values()) if job is not None]
         if not jobs:
             return ()
         self._require_owner(jobs[0], run_as)
-        await self._engine.cancel(jobs)
+        await self._engine.control.cancel(jobs)
         return [job.native_id for job in jobs if job.result is not None and not job.has_started]
 
     async def act(
@@ -257,13 +257,13 @@ class LocalBackend:
         if not jobs:
             raise WrongState(f"Job {native_id} has ended.")
         if action is Action.HOLD:
-            await self._engine.hold(jobs)
+            await self._engine.control.hold(jobs)
         elif action is Action.RELEASE:
-            await self._engine.release(jobs)
+            await self._engine.control.release(jobs)
         elif signal is not None:
-            await self._engine.send_signal(jobs, Signals[f"SIG{signal}"])
+            await self._engine.control.send_signal(jobs, Signals[f"SIG{signal}"])
         else:
-            await self._engine.request(jobs, action)
+            await self._engine.control.request(jobs, action)
 
     async def alter(
         self,
@@ -279,10 +279,10 @@ class LocalBackend:
         altered = replace(jobs[0].spec, **values)
         check_text("name", [altered.name])
         check_queue(altered)
-        await self._engine.alter(jobs, altered)
+        await self._engine.control.alter(jobs, altered)
 
     async def queues(self) -> Sequence[Queue]:
-        used = self._engine.slots_used
+        used = self._engine.jobs.slots_used
         return [
             Queue(name=QUEUE_NAME, is_open=True, slots_total=self._slots, slots_used=used),
         ]
@@ -292,7 +292,7 @@ class LocalBackend:
             name=self._site.host,
             is_up=True,
             slots_total=self._slots,
-            slots_used=self._engine.slots_used,
+            slots_used=self._engine.jobs.slots_used,
             memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
             queues=(QUEUE_NAME,),
         )
@@ -314,7 +314,7 @@ class LocalBackend:
             JobNotFound: there is no such job.
             NotAuthorized: it belongs to someone else.
         """
-        job, array = self._engine.job(native_id), self._engine.array(native_id)
+        job, array = self._engine.jobs.find_job(native_id), self._engine.jobs.find_array(native_id)
         whole = array.whole if array is not None else job
         if whole is None:
             known = await self._engine.spool.finished([native_id]) if is_local(native_id) else []

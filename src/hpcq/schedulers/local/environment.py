@@ -15,7 +15,14 @@ from hpcq.domain.arrays import TASK_VARIABLE
 from hpcq.schedulers.local.job import QUEUE_NAME, LocalJob
 from hpcq.schedulers.local.job_folder import TEMPORARY
 
-__all__ = ["JobEnvironment", "account_name", "find_place", "list_hosts", "login_environment"]
+__all__ = [
+    "JobEnvironment",
+    "account_name",
+    "find_place",
+    "list_hosts",
+    "login_environment",
+    "name_folder",
+]
 
 _HOSTS_WITH_SLOTS = "pe_hostfile"
 _HOST_FOR_EACH_SLOT = "nodefile"
@@ -35,11 +42,6 @@ class JobEnvironment:
 
     inherited: Mapping[str, str]
     host: str
-
-    def folder(self, job: LocalJob) -> str:
-        """Return the path of the job's own folder."""
-        base = find_place().decode("utf-8", "surrogateescape")
-        return f"{base}/hpcq-{job.run_name}-{job.key[-_KEY_CHARACTERS:]}"
 
     def environment(
         self, job: LocalJob, folder: str, account: pwd.struct_passwd | None = None
@@ -80,6 +82,12 @@ class JobEnvironment:
 def find_place() -> bytes:
     """Return the folder that this service makes the folders of jobs in, as a path without links."""
     return os.path.realpath(os.fsencode(tempfile.gettempdir()))
+
+
+def name_folder(job: LocalJob) -> str:
+    """Return the path for the own folder of a job's present attempt."""
+    base = find_place().decode("utf-8", "surrogateescape")
+    return f"{base}/hpcq-{job.run_name}-{job.key[-_KEY_CHARACTERS:]}"
 
 
 def list_hosts(host: str, slots: int) -> dict[str, str]:

@@ -2,13 +2,9 @@
 
 import asyncio
 import contextlib
-import hashlib
 import os
-import pwd
 import secrets
 import signal
-import socket
-import stat
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -21,19 +17,11 @@ import structlog
 from hpcq.domain.errors import SchedulerUnavailable
 from hpcq.domain.states import FailureKind
 from hpcq.schedulers.base import SchedulerOptions
-from hpcq.schedulers.local import cgroup_setup, files, job_folder, recovery
-from hpcq.schedulers.local.accounts import AccountUnusable, account_ids, find_account
-from hpcq.schedulers.local.cgroup import JobCgroup, remove_cgroup
-from hpcq.schedulers.local.cgroup_setup import CgroupsUnusable, CgroupTree
-from hpcq.schedulers.local.environment import (
-    JobEnvironment,
-    account_name,
-    find_place,
-    list_hosts,
-    login_environment,
-)
-from hpcq.schedulers.local.files import JobOrder, Result, Sample, ShepherdStart
-from hpcq.schedulers.local.job import LocalJob, output_paths
+from hpcq.schedulers.local import files, job_folder, unreported_ends
+from hpcq.schedulers.local.cgroup import JobCgroup
+from hpcq.schedulers.local.environment import name_folder
+from hpcq.schedulers.local.files import Result, Sample, ShepherdStart
+from hpcq.schedulers.local.job import LocalJob
 from hpcq.schedulers.local.launcher_client import LauncherClient, WaitingShepherd
 from hpcq.schedulers.local.processes import (
     Process,
@@ -44,6 +32,7 @@ from hpcq.schedulers.local.processes import (
     send,
 )
 from hpcq.schedulers.local.report import JobReport, parse_start
+from hpcq.schedulers.local.run_folders import RunFolders
 from hpcq.schedulers.local.shepherd import CANCEL, PASS_ON
 from hpcq.schedulers.local.spool_row import Phase, SpoolRow
 
@@ -76,16 +65,8 @@ class Runs:
     """
 
     def __init__(self, directory: Path, options: SchedulerOptions, grace_seconds: float) -> None:
-        self._directory = directory / "runs"
-        self._scripts = directory / "scripts"
-        self._environment = JobEnvironment(
-            inherited=login_environment(options.account_environment), host=socket.gethostname()
-        )
-        self._own_account = account_name()
-        self._shell = options.job_shell
-        self._grace_seconds = grace_seconds
+        self.folders = RunFolders(directory, options, grace_seconds)
         self._launcher: LauncherClient | None = None
-        self._cgroups: CgroupTree | None = None
         self._descriptors: set[int] = set()
         self._reports: dict[str, JobReport] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="hpcq-runs")
@@ -94,9 +75,8 @@ class Runs:
         """Start the launcher, which shares the lock on the spool, see `launcher`."""
         barrier = threading.Barrier(_THREADS)
         await asyncio.gather(*(self.in_thread(barrier.wait) for _ in range(_THREADS)))
-        await self.in_thread(self._make_directories)
-        self._cgroups = await self.in_thread(_claim_cgroups, self._directory)
-        self._launcher = LauncherClient(lock_descriptor, self._cgroups)
+        await self.in_thread(self.folders.open)
+        self._launcher = LauncherClient(lock_descriptor, self.folders.cgroups)
         await self._launcher.start()
 
     async def stop(self) -> None:
@@ -121,30 +101,18 @@ class Runs:
             AccountUnusable: its account cannot be used now.
         """
         assert self._launcher is not None  # noqa: S101
-        job.folder = self._environment.folder(job)
+        job.folder = name_folder(job)
         try:
-            report = await self.in_thread(self._prepare, job, script)
+            report = await self.in_thread(self.folders.prepare, job, script)
         except FileExistsError:
             # A crash has left it; or somebody else, who knows the job's id, is in the way.
             await self.remove(job)
             job.folder = f"{job.folder}-{secrets.token_hex(8)}"
-            report = await self.in_thread(self._prepare, job, script)
+            report = await self.in_thread(self.folders.prepare, job, script)
         self._reports[job.run_name] = report
-        waiting = await self._launcher.launch(self._directory_of(job))
-        waiting.started["folder"] = self._folder_of(job)
+        waiting = await self._launcher.launch(self.folders.directory_of(job))
+        waiting.started["folder"] = job.folder
         return waiting
-
-    def check_accounts(self) -> None:
-        """Check that jobs can run as other accounts at all. Asks the file system.
-
-        Raises:
-            AccountUnusable: they cannot.
-        """
-        if os.geteuid() != 0:
-            raise AccountUnusable(
-                "LOCAL runs jobs as other accounts only if the service runs as root."
-            )
-        job_folder.check_place(find_place())
 
     async def check_account(self, name: str) -> None:
         """Check that jobs can run as an account.
@@ -152,7 +120,7 @@ class Runs:
         Raises:
             AccountUnusable: they cannot.
         """
-        await self.in_thread(self._find_account, name)
+        await self.in_thread(self.folders.find_account, name)
 
     async def recover(
         self, rows: Sequence[SpoolRow], boot_id: str
@@ -207,7 +175,7 @@ class Runs:
         return await self.in_thread(self._continue_stopped, jobs)
 
     async def result(self, job: LocalJob, jobs: Iterable[LocalJob]) -> Result:
-        """Return the result of a job without a shepherd, see `recovery.end_without_result`.
+        """Return the result of a job without a shepherd, see `unreported_ends.end_without_result`.
 
         Args:
             job: the job.
@@ -231,85 +199,34 @@ class Runs:
         report = self._reports.pop(job.run_name, None)
         if report is not None:
             report.close()
-        await self.in_thread(self._remove, job)
-        if not self._is_own(job.spec.run_as):
+        await self.in_thread(self.folders.remove, job)
+        if not self.folders.is_own(job.spec.run_as):
             await self._remove_folder_of_account(job)
 
     async def keep_only(self, jobs: Iterable[LocalJob]) -> None:
         """Remove all that other jobs have here, left by a crash."""
         names = {job.run_name for job in jobs}
-        await self.in_thread(self._keep_only, names)
+        await self.in_thread(self.folders.keep_only, names)
 
     def _unwatch(self, descriptor: int) -> None:
         self._descriptors.discard(descriptor)
         asyncio.get_running_loop().remove_reader(descriptor)
         os.close(descriptor)
 
-    def _directory_of(self, job: LocalJob) -> Path:
-        return self._directory / job.run_name
-
     def _report_of(self, job: LocalJob) -> JobReport:
-        return self._reports.get(job.run_name) or JobReport(self._directory_of(job))
-
-    def _make_directories(self) -> None:
-        for directory in (self._directory, self._scripts):
-            with contextlib.suppress(FileExistsError):
-                directory.mkdir(0o700)
-            if not stat.S_ISDIR(directory.lstat().st_mode):
-                # A job may have put something else into its place.
-                directory.unlink()
-                directory.mkdir(0o700)
-            directory.chmod(0o700)
-
-    def _prepare(self, job: LocalJob, script: bytes) -> JobReport:
-        account = self._find_account(job.spec.run_as)
-        order, directory = self._order(job, account), self._directory_of(job)
-        lists = list_hosts(self._environment.host, job.spec.slots)
-        job_folder.make_job_folder(order["folder"], lists)
-        if "account" in order:
-            job_folder.give_away(order["folder"], script, order["account"])
-        in_spool = None if "account" in order else script
-        try:
-            descriptor = files.make_run_directory(directory, order, in_spool)
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
-            # A job has removed what all runs share.
-            self._make_directories()
-            descriptor = files.make_run_directory(directory, order, in_spool)
-        return JobReport(directory, descriptor)
-
-    def _order(self, job: LocalJob, account: pwd.struct_passwd | None) -> JobOrder:
-        spec, group, folder = job.spec, self._cgroup_of(job), self._folder_of(job)
-        stdout_path, stderr_path = output_paths(job.array or job.number, spec, job.task)
-        script = bytes(self._scripts / job.run_name / "script").decode("utf-8", "surrogateescape")
-        order = JobOrder(
-            args=list(spec.args),
-            environment=self._environment.environment(job, folder, account),
-            working_directory=spec.working_directory,
-            script=script if account is None else f"{folder}/{job_folder.SCRIPT}",
-            stdout_path=stdout_path,
-            stderr_path=stderr_path,
-            wall_time_limit_seconds=spec.wall_time_limit_seconds,
-            memory_limit_bytes=spec.memory_limit_bytes,
-            grace_seconds=self._grace_seconds,
-            cgroup=None if group is None else str(group),
-            shell=self._shell,
-            folder=folder,
-        )
-        if account is not None:
-            order["account"] = account_ids(account)
-        return order
+        return self._reports.get(job.run_name) or JobReport(self.folders.directory_of(job))
 
     def _recover(self, row: SpoolRow, boot_id: str) -> tuple[LocalJob, RecoveredJob | None]:
         job = LocalJob.from_row(row)
         if row.phase != Phase.DISPATCHED:
             return job, None
-        directory = self._directory_of(job)
+        directory = self.folders.directory_of(job)
         # An earlier version has left the mark of the shepherd in the run directory only.
         started = parse_start(row.started) or JobReport(directory).old_start()
         job.folder = None if started is None else started.get("folder")
         if row.boot_id != boot_id:
             report = JobReport(directory)
-            result = report.result() or recovery.lost(
+            result = report.result() or unreported_ends.lost(
                 report.sample(),
                 started,
                 FailureKind.NODE_FAILURE,
@@ -342,8 +259,8 @@ class Runs:
             below = [descendants(root.pid) for root in roots if root.pid != os.getpid()]
             return roots.union(*below)
 
-        group = self._cgroup_of(job)
-        return recovery.end_without_result(
+        group = self.folders.cgroup_of(job)
+        return unreported_ends.end_without_result(
             report,
             job.started,
             job.mark,
@@ -351,26 +268,9 @@ class Runs:
             protected,
         )
 
-    def _remove(self, job: LocalJob) -> None:
-        for path in (self._directory_of(job), self._scripts / job.run_name):
-            files.remove_tree(bytes(path))
-        if self._is_own(job.spec.run_as):
-            job_folder.remove_job_folder(files.encode_path(self._folder_of(job)))
-        group = self._cgroup_of(job)
-        if group is not None:
-            remove_cgroup(group)
-
-    def _keep_only(self, names: set[str]) -> None:
-        for directory in (self._directory, self._scripts):
-            for name in os.listdir(directory):
-                if name not in names:
-                    files.remove_tree(bytes(directory / name))
-        if self._cgroups is not None:
-            cgroup_setup.remove_unused(self._cgroups.path, names)
-
     async def _remove_folder_of_account(self, job: LocalJob) -> None:
         """Remove what the shepherd has left, if it was killed, in a process without threads."""
-        folder = files.encode_path(self._folder_of(job))
+        folder = files.encode_path(self.folders.folder_of(job))
         if not await self.in_thread(os.path.lexists, folder):
             return
         # UTF-8 whatever the locale, so that the path arrives byte for byte.
@@ -386,22 +286,6 @@ class Runs:
                 start_new_session=True,
             )
             await process.wait()
-
-    def _folder_of(self, job: LocalJob) -> str:
-        return job.folder or self._environment.folder(job)
-
-    def _find_account(self, name: str | None) -> pwd.struct_passwd | None:
-        """Return the account of a job; None for the service's own."""
-        if name is None or self._is_own(name):
-            return None
-        self.check_accounts()
-        return find_account(name)
-
-    def _is_own(self, name: str | None) -> bool:
-        return name is None or (name == self._own_account and os.geteuid() != 0)
-
-    def _cgroup_of(self, job: LocalJob) -> Path | None:
-        return None if self._cgroups is None else self._cgroups.path / job.run_name
 
 
 def _tell(job: LocalJob, number: signal.Signals, value: int | None = None) -> None:
@@ -424,15 +308,3 @@ def _sample(report: JobReport) -> Sample | None:
         return report.sample()
     except OSError:
         return None
-
-
-def _claim_cgroups(directory: Path) -> CgroupTree | None:
-    # One name for one spool, so that the next service finds the groups of running jobs again.
-    name = hashlib.blake2b(bytes(directory.resolve()), digest_size=6).hexdigest()
-    try:
-        cgroups = cgroup_setup.claim(f"hpcq-{name}")
-    except CgroupsUnusable as error:
-        _log.info("cgroups.unused", reason=str(error), instead="the process tree of each job")
-        return None
-    _log.info("cgroups.used", path=str(cgroups.path), controllers=cgroups.controllers)
-    return cgroups

@@ -12,8 +12,8 @@ from hpcq.schedulers.local.arrays import LocalArray, Turns
 from hpcq.schedulers.local.ids import is_local
 from hpcq.schedulers.local.job import LocalJob, Site
 from hpcq.schedulers.local.queue import JobQueue
-from hpcq.schedulers.local.recovery import never_started
 from hpcq.schedulers.local.spool_row import Phase, spec_from_json, spec_to_json
+from hpcq.schedulers.local.unreported_ends import never_started
 
 KEY = SubmissionKey.for_uid(JobUid("00000000-0000-4000-8000-000000000000"))
 SITE = Site("host", "ana")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpcq.domain.jobs import JobSpec, JobUid, SubmissionKey
-from hpcq.schedulers.local.environment import JobEnvironment, list_hosts
+from hpcq.schedulers.local.environment import JobEnvironment, list_hosts, name_folder
 from hpcq.schedulers.local.files import encode_path, remove_tree
 from hpcq.schedulers.local.job import LocalJob
 from hpcq.schedulers.local.job_folder import make_job_folder
@@ -23,7 +23,7 @@ def environment(**asked: str) -> dict[str, str]:
     )
     job = LocalJob(number=7, key=KEY, spec=spec, submitted=1.0, phase=Phase.DISPATCHED, attempt=2)
     common = JobEnvironment(inherited={"PATH": "/usr/bin", "HOME": "/h"}, host="node")
-    assert common.folder(job).rpartition("/")[2] == "hpcq-7.2-000123456789"
+    assert name_folder(job).rpartition("/")[2] == "hpcq-7.2-000123456789"
     return common.environment(job, FOLDER)
 
 
