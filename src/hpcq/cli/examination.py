@@ -37,7 +37,8 @@ from hpcq.domain.jobs import NativeId
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.protocol import Command, Completed
 from hpcq.schedulers import registry
-from hpcq.schedulers.base import ChecksSubmission, ExaminesSite, SchedulerBackend
+from hpcq.schedulers.abilities import ChecksSubmission, ExaminesSite
+from hpcq.schedulers.base import SchedulerBackend
 
 __all__ = ["Finding", "Verdict", "examine", "run_job"]
 

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from hpcq.domain.errors import JobNotFound
 from hpcq.domain.jobs import NativeId, Observation
 from hpcq.domain.states import JobState
-from hpcq.schedulers.base import CancelsTasks, SchedulerBackend
+from hpcq.schedulers.abilities import CancelsTasks
+from hpcq.schedulers.base import SchedulerBackend
 
 __all__ = ["cancel_tasks", "waiting_task"]
 

@@ -19,7 +19,8 @@ from hpcq.domain.errors import (
 from hpcq.domain.jobs import JobRecord, JobSpec, JobUid, Observation
 from hpcq.domain.outputs import Stream
 from hpcq.domain.validation import SizeLimits, check_content
-from hpcq.schedulers.base import AltersJobs, SchedulerBackend
+from hpcq.schedulers.abilities import AltersJobs
+from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.listing.job_table import JobTable
 from hpcq.services.listing.publisher import JobPublisher
 from hpcq.services.listing.wire import request_name

@@ -24,20 +24,22 @@ from hpcq.domain.errors import (
     UnsupportedCapability,
 )
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
-from hpcq.schedulers.base import (
+from hpcq.schedulers.abilities import (
     AltersJobs,
-    Capabilities,
     ChecksSubmission,
     ForgetsKeys,
     KeepsRecords,
     KnowsEnds,
+    PlansSubmission,
+    SubmissionPlan,
+)
+from hpcq.schedulers.base import (
+    Capabilities,
     Listing,
     Node,
-    PlansSubmission,
     Queue,
     SchedulerBackend,
     ScriptDirectives,
-    SubmissionPlan,
 )
 from hpcq.services.array_tasks import cancel_tasks
 from hpcq.services.circuit_breaker import CircuitBreaker, is_away

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 import structlog
 
 from hpcq.domain.errors import LeaseLost, SchedulerError, StoreUnavailable
-from hpcq.schedulers.base import KeepsRecords, SchedulerBackend
+from hpcq.schedulers.abilities import KeepsRecords
+from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.settings import ServiceSettings
 from hpcq.storage.pruning import Pruner
 

@@ -31,7 +31,7 @@ from hpcq.domain.errors import CommandTimedOut
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.execution.local import LocalRunner
 from hpcq.execution.protocol import Command, Completed
-from hpcq.schedulers.base import SubmissionPlan
+from hpcq.schedulers.abilities import SubmissionPlan
 from hpcq.schedulers.slurm import commands
 from hpcq.schedulers.slurm.submit import build_sbatch
 

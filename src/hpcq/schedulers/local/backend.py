@@ -28,6 +28,7 @@ from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.outputs import as_pattern, default_name, file_name
 from hpcq.domain.units import from_epoch
 from hpcq.execution.protocol import Runner
+from hpcq.schedulers.abilities import SubmissionPlan
 from hpcq.schedulers.base import (
     Capabilities,
     Listing,
@@ -36,7 +37,6 @@ from hpcq.schedulers.base import (
     SchedulerBackend,
     SchedulerOptions,
     ScriptDirectives,
-    SubmissionPlan,
 )
 from hpcq.schedulers.local.accounts import AccountUnusable
 from hpcq.schedulers.local.checks import check_job, check_queue, check_text

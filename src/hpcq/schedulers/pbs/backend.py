@@ -24,6 +24,7 @@ from hpcq.domain.jobs import (
     SubmissionKey,
 )
 from hpcq.execution.protocol import Runner
+from hpcq.schedulers.abilities import SubmissionPlan
 from hpcq.schedulers.base import (
     Capabilities,
     Listing,
@@ -31,7 +32,6 @@ from hpcq.schedulers.base import (
     Queue,
     SchedulerOptions,
     ScriptDirectives,
-    SubmissionPlan,
 )
 from hpcq.schedulers.command_errors import ErrorKind
 from hpcq.schedulers.command_line import FIELDS, CommandLineBackend, batches

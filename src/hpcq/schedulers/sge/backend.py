@@ -17,15 +17,14 @@ from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.domain.outputs import default_name
 from hpcq.domain.states import ReasonCode
 from hpcq.execution.protocol import Completed, Runner
+from hpcq.schedulers.abilities import Mistake, SubmissionPlan
 from hpcq.schedulers.base import (
     Capabilities,
     Listing,
-    Mistake,
     Node,
     Queue,
     SchedulerOptions,
     ScriptDirectives,
-    SubmissionPlan,
 )
 from hpcq.schedulers.command_errors import ErrorKind
 from hpcq.schedulers.command_line import (

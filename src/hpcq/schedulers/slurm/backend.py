@@ -13,15 +13,14 @@ from hpcq.domain.ids import IdForm
 from hpcq.domain.job_changes import CHANGEABLE
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey, Usage
 from hpcq.execution.protocol import Completed, Runner
+from hpcq.schedulers.abilities import Mistake, SubmissionPlan
 from hpcq.schedulers.base import (
     Capabilities,
     Listing,
-    Mistake,
     Node,
     Queue,
     SchedulerOptions,
     ScriptDirectives,
-    SubmissionPlan,
 )
 from hpcq.schedulers.command_errors import ErrorKind
 from hpcq.schedulers.command_line import (

@@ -10,7 +10,8 @@ from hpcq.domain.jobs import DependencyCondition, Gpus, JobSpec, NativeId, Submi
 from hpcq.domain.layout import Layout, lay_out
 from hpcq.domain.outputs import default_name, place_outputs
 from hpcq.domain.units import format_clock
-from hpcq.schedulers.base import ScriptDirectives, SubmissionPlan
+from hpcq.schedulers.abilities import SubmissionPlan
+from hpcq.schedulers.base import ScriptDirectives
 from hpcq.schedulers.slurm.outputs import job_name, output_options, output_patterns
 from hpcq.schedulers.slurm.script import (
     MEMORY_OPTIONS,

@@ -22,6 +22,7 @@ from hpcq.domain.errors import (
 from hpcq.domain.job_changes import CHANGEABLE
 from hpcq.domain.jobs import Dependency, JobSpec, NativeId, Observation, SubmissionKey
 from hpcq.execution.protocol import Completed, Runner
+from hpcq.schedulers.abilities import SubmissionPlan
 from hpcq.schedulers.base import (
     Capabilities,
     Listing,
@@ -29,7 +30,6 @@ from hpcq.schedulers.base import (
     Queue,
     SchedulerOptions,
     ScriptDirectives,
-    SubmissionPlan,
 )
 from hpcq.schedulers.command_errors import ErrorKind
 from hpcq.schedulers.command_line import FIELDS, CommandLineBackend

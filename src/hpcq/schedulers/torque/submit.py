@@ -11,7 +11,7 @@ from hpcq.domain.jobs import (
     NativeId,
     SubmissionKey,
 )
-from hpcq.schedulers.base import SubmissionPlan
+from hpcq.schedulers.abilities import SubmissionPlan
 from hpcq.schedulers.command_line import check_environment
 from hpcq.schedulers.pbs_family.actions import build_alteration
 from hpcq.schedulers.pbs_family.choices import Choices

@@ -29,7 +29,8 @@ from hpcq.domain.errors import (
     UnsupportedCapability,
 )
 from hpcq.domain.jobs import HandOver, JobRecord, JobSpec, JobUid, NativeId, SubmissionKey
-from hpcq.schedulers.base import PlansSubmission, SchedulerBackend, SubmissionPlan
+from hpcq.schedulers.abilities import PlansSubmission, SubmissionPlan
+from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.settings import ServiceSettings
 from hpcq.storage.jobs import JobStore
 from hpcq.storage.pending_writes import PendingWrites

@@ -14,7 +14,8 @@ import structlog
 from hpcq.domain import job_merge, submission
 from hpcq.domain.errors import InvalidSpec, JobNotFound
 from hpcq.domain.jobs import HandOver, JobRecord, JobUid, NativeId, SubmissionKey
-from hpcq.schedulers.base import ForgetsKeys, SchedulerBackend
+from hpcq.schedulers.abilities import ForgetsKeys
+from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.submission.attempt import SubmissionRunner, report
 from hpcq.services.submission.dependencies import still_to_come
 from hpcq.storage.jobs import JobStore

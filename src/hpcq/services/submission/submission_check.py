@@ -5,7 +5,8 @@ import asyncio
 import structlog
 
 from hpcq.domain.errors import SchedulerError
-from hpcq.schedulers.base import ChecksSubmission, SchedulerBackend
+from hpcq.schedulers.abilities import ChecksSubmission
+from hpcq.schedulers.base import SchedulerBackend
 from hpcq.services.circuit_breaker import is_away
 
 __all__ = ["SubmissionCheck"]

@@ -28,7 +28,8 @@ from hpcq.domain.outputs import default_name
 from hpcq.domain.principals import Principal
 from hpcq.domain.submission import IdempotencyKey, is_set
 from hpcq.domain.validation import SizeLimits, check_content
-from hpcq.schedulers.base import Capabilities, SchedulerBackend, SubmissionPlan
+from hpcq.schedulers.abilities import SubmissionPlan
+from hpcq.schedulers.base import Capabilities, SchedulerBackend
 from hpcq.services.job_reader import JobReader
 from hpcq.services.listing.wire import request_name
 from hpcq.services.mail.sender import take_over_mails

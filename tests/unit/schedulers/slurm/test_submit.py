@@ -17,7 +17,7 @@ from hpcq.domain.jobs import (
     NativeId,
     SubmissionKey,
 )
-from hpcq.schedulers.base import SubmissionPlan
+from hpcq.schedulers.abilities import SubmissionPlan
 from hpcq.schedulers.slurm import commands, submit
 
 KEY = SubmissionKey("hpcq-00000000000000000000000000000001")

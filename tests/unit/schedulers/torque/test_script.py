@@ -16,7 +16,7 @@ from hpcq.domain.jobs import (
     SubmissionKey,
 )
 from hpcq.domain.outputs import UNKNOWN, fill_pattern, place_outputs
-from hpcq.schedulers.base import SubmissionPlan
+from hpcq.schedulers.abilities import SubmissionPlan
 from hpcq.schedulers.pbs_family.choices import Choices
 from hpcq.schedulers.torque.script import choose
 from hpcq.schedulers.torque.submit import build_qsub

@@ -14,7 +14,7 @@ from hpcq.domain.jobs import (
     NativeId,
     SubmissionKey,
 )
-from hpcq.schedulers.base import SubmissionPlan
+from hpcq.schedulers.abilities import SubmissionPlan
 from hpcq.schedulers.pbs_family.choices import Choices
 from hpcq.schedulers.torque.script import (
     acceptable_name,
