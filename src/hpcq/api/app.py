@@ -14,12 +14,12 @@ from starlette.middleware.cors import CORSMiddleware
 from hpcq import __version__
 from hpcq.api import problems
 from hpcq.api.access import AccessRules, Names
+from hpcq.api.built_files import add_help, add_page
 from hpcq.api.context import Context
 from hpcq.api.docs import DocumentedApp, add_docs
 from hpcq.api.firecrest import files as firecrest_files
 from hpcq.api.firecrest import routes as firecrest
 from hpcq.api.guard import Guard
-from hpcq.api.help import add_help
 from hpcq.api.large_answers import LargeAnswers
 from hpcq.api.metrics import Metrics
 from hpcq.api.middleware import (
@@ -29,7 +29,6 @@ from hpcq.api.middleware import (
     NormalizePath,
     PlainStartFailure,
 )
-from hpcq.api.page import add_page
 from hpcq.api.program_listing import ProgramListing
 from hpcq.api.rate_limit import RateLimit
 from hpcq.api.requests import BodyPace, refuse_repeated

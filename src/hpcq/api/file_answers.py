@@ -1,6 +1,10 @@
-"""Answers with the content of files: in pieces, each read when the one before was taken."""
+"""Answers with the content of files, or with ranges of its bytes (RFC 9110, 14).
+
+They are sent in pieces, each read when the one before was taken.
+"""
 
 import codecs
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import quote
 
@@ -8,8 +12,8 @@ import structlog
 from fastapi.responses import Response
 
 from hpcq.api import event_stream
-from hpcq.api.byte_ranges import RangeNotSatisfiable, read_range
 from hpcq.api.placed_answer import PlacedAnswer, event_answer
+from hpcq.api.problems import plain_problem
 from hpcq.domain.errors import HpcqError
 from hpcq.execution.opened import OpenedFile
 from hpcq.services.output.follow_events import Ended, Piece, Restarted, Waiting
@@ -23,6 +27,7 @@ Followed = AsyncIterator[Piece | Restarted | Waiting | Ended]
 _log = structlog.get_logger("hpcq.output")
 
 _PIECE_BYTES = 256 * 1024
+_ONE_RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{1,18})?|-([0-9]{1,18}))", re.IGNORECASE)
 
 
 async def file_answer(
@@ -111,3 +116,42 @@ async def _events(followed: Followed) -> AsyncIterator[bytes]:
 def attachment(name: str) -> str:
     """Return the ``Content-Disposition`` of a file that a browser is to save (RFC 6266)."""
     return f"attachment; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
+
+
+class RangeNotSatisfiable(Exception):
+    """A range holds no byte of the file."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.answer = plain_problem(
+            416,
+            f"The range begins behind the end of the file, which has {size} bytes.",
+            headers={"Content-Range": f"bytes */{size}"},
+        )
+
+
+def read_range(header: str | None, size: int) -> range | None:
+    """Return the bytes that a ``Range`` header asks for; None for all of the file.
+
+    Several ranges, and what is no range of bytes, count as no header, as the RFC allows.
+
+    Raises:
+        RangeNotSatisfiable: none of them exists.
+
+    >>> read_range("bytes=-3", 10)
+    range(7, 10)
+    """
+    found = _ONE_RANGE.fullmatch((header or "").strip())
+    if found is None:
+        return None
+    first, last, suffix = found.groups()
+    if suffix is not None:
+        asked = range(max(0, size - int(suffix)), size)
+    else:
+        end = size if last is None else min(size, int(last) + 1)
+        if last is not None and int(last) < int(first):
+            return None
+        asked = range(int(first), end)
+    if not asked:
+        raise RangeNotSatisfiable(size)
+    return asked

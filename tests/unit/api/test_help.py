@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
 
+import anyio
 import pytest
 from tests.unit.api.conftest import App, running
 
-from hpcq.api import help
+from hpcq.api import built_files
 from hpcq.domain.principals import Method
 
 pytestmark = pytest.mark.anyio
@@ -21,14 +22,14 @@ async def closed(
     plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[App]:
     """A service that asks everybody for a token."""
-    monkeypatch.setattr(help, "_SITE", tmp_path / "site")
+    monkeypatch.setattr(built_files, "_PACKAGE", anyio.Path(tmp_path))
     async with running(tmp_path, auth=(Method.TOKEN,), root_path="/queue") as app:
         yield app
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    site = tmp_path / "site"
+    site = tmp_path / "help"
     (site / "pt").mkdir(parents=True)
     (site / "index.html").write_text(f"<title>Help</title><script>{SCRIPT}</script>")
     (site / "pt" / "index.html").write_text("<title>Ajuda</title>")

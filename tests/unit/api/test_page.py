@@ -4,10 +4,11 @@ import gzip
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import anyio
 import pytest
 from tests.unit.api.conftest import App, running
 
-from hpcq.api import page
+from hpcq.api import built_files
 from hpcq.domain.principals import Method
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +21,7 @@ async def closed(
     plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[App]:
     """A service that asks everybody for a token."""
-    monkeypatch.setattr(page, "_PAGE", tmp_path / "page")
+    monkeypatch.setattr(built_files, "_PACKAGE", anyio.Path(tmp_path))
     async with running(tmp_path, auth=(Method.TOKEN,), root_path="/queue") as app:
         yield app
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from hpcq.api import schemas
 from hpcq.api.job_query import JobFilterQuery
 from hpcq.api.job_submission import JobSubmission
-from hpcq.api.job_update import JobUpdate
+from hpcq.api.routers.job_actions import JobUpdate
 from hpcq.client import answers, errors
 from hpcq.client.questions import JobChanges, JobFilters, Submission, wire_name
 

@@ -4,26 +4,58 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
+from pydantic import Field, StrictStr
 
 from hpcq.api.context import ContextDependency, PrincipalDependency
 from hpcq.api.http_cache import age_headers
-from hpcq.api.job_update import JobUpdate
+from hpcq.api.job_submission import memory_bytes
 from hpcq.api.problems import responses
-from hpcq.api.requests import BodyRoute, NoQuery
+from hpcq.api.requests import BodyRoute, NoQuery, Number, RequestModel, WholeNumber
 from hpcq.api.routers.jobs import JobId
 from hpcq.api.schemas import Accepted, Job, SignalRequest
 from hpcq.domain.actions import Action
 from hpcq.domain.jobs import JobRecord
 from hpcq.domain.units import now
 
-__all__ = ["router"]
+__all__ = ["JobUpdate", "router"]
 
 router = APIRouter(tags=["jobs"], route_class=BodyRoute)
 
-_PROBLEMS = responses(403, 404, 409, 501, 502, 503, 504)
 _JobInPath = Annotated[JobId, Path(alias="jobId")]
 _NoQuery = Annotated[NoQuery, Query()]
 _MERGE_PATCH = {"schema": {"$ref": "#/components/schemas/JobUpdate"}}
+
+
+class JobUpdate(RequestModel):
+    """Changes of a job that waits: a JSON merge patch (RFC 7396).
+
+    What is absent stays as it is; `null` takes a limit or the priority back.
+    """
+
+    name: StrictStr | None = Field(default=None, examples=["pmo-2026-12"])
+    queue: StrictStr | None = None
+    account: StrictStr | None = None
+    priority: WholeNumber | None = Field(
+        default=None, description="Higher runs sooner, in the scheduler's own units."
+    )
+    wall_time_limit: WholeNumber | None = Field(default=None, examples=[86400], description="s.")
+    memory_limit: Number | None = Field(default=None, description="GB, whole job.")
+
+    def values(self) -> dict[str, object]:
+        """Return the fields of a `JobSpec` that are to change.
+
+        Raises:
+            InvalidSpec: no job can have such a memory limit.
+        """
+        asked: dict[str, tuple[str, object]] = {
+            "name": ("name", self.name),
+            "queue": ("queue", self.queue),
+            "account": ("account", self.account),
+            "priority": ("priority", self.priority),
+            "wall_time_limit": ("wall_time_limit_seconds", self.wall_time_limit),
+            "memory_limit": ("memory_limit_bytes", memory_bytes(self.memory_limit)),
+        }
+        return dict(asked[name] for name in asked if name in self.model_fields_set)
 
 
 @router.patch(
@@ -52,79 +84,40 @@ async def update_job(
     return Response(entry.json(freshness), media_type="application/json", headers=headers)
 
 
-@router.post(
-    "/jobs/{jobId}/hold",
-    status_code=202,
-    operation_id="holdJob",
-    summary="Hold a queued job",
-    response_model=Accepted,
-    responses=_PROBLEMS,
+def _add_route(action: Action, summary: str, description: str) -> None:
+    @router.post(
+        f"/jobs/{{jobId}}/{action}",
+        status_code=202,
+        operation_id=f"{action}Job",
+        summary=summary,
+        description=description,
+        response_model=Accepted,
+        responses=responses(403, 404, 409, 501, 502, 503, 504),
+    )
+    async def act_on_job(
+        context: ContextDependency,
+        principal: PrincipalDependency,
+        job_id: _JobInPath,
+        _query: _NoQuery,
+    ) -> Accepted:
+        return _accepted(await context.changer.act(action, principal, job_id))
+
+
+_add_route(
+    Action.HOLD, "Hold a queued job", "Keep a queued job from starting until it is released."
 )
-async def hold_job(
-    context: ContextDependency, principal: PrincipalDependency, job_id: _JobInPath, _query: _NoQuery
-) -> Accepted:
-    """Keep a queued job from starting until it is released."""
-    return _accepted(await context.changer.act(Action.HOLD, principal, job_id))
-
-
-@router.post(
-    "/jobs/{jobId}/release",
-    status_code=202,
-    operation_id="releaseJob",
-    summary="Release a held job",
-    response_model=Accepted,
-    responses=_PROBLEMS,
+_add_route(Action.RELEASE, "Release a held job", "Let a held job start when its turn comes.")
+_add_route(
+    Action.REQUEUE,
+    "Put a running job back into the queue",
+    "End a running job, which then waits to start anew under the same id.",
 )
-async def release_job(
-    context: ContextDependency, principal: PrincipalDependency, job_id: _JobInPath, _query: _NoQuery
-) -> Accepted:
-    """Let a held job start when its turn comes."""
-    return _accepted(await context.changer.act(Action.RELEASE, principal, job_id))
-
-
-@router.post(
-    "/jobs/{jobId}/requeue",
-    status_code=202,
-    operation_id="requeueJob",
-    summary="Put a running job back into the queue",
-    response_model=Accepted,
-    responses=_PROBLEMS,
+_add_route(
+    Action.SUSPEND,
+    "Suspend a running job",
+    "Stop the processes of a running job until it is resumed.",
 )
-async def requeue_job(
-    context: ContextDependency, principal: PrincipalDependency, job_id: _JobInPath, _query: _NoQuery
-) -> Accepted:
-    """End a running job, which then waits to start anew under the same id."""
-    return _accepted(await context.changer.act(Action.REQUEUE, principal, job_id))
-
-
-@router.post(
-    "/jobs/{jobId}/suspend",
-    status_code=202,
-    operation_id="suspendJob",
-    summary="Suspend a running job",
-    response_model=Accepted,
-    responses=_PROBLEMS,
-)
-async def suspend_job(
-    context: ContextDependency, principal: PrincipalDependency, job_id: _JobInPath, _query: _NoQuery
-) -> Accepted:
-    """Stop the processes of a running job until it is resumed."""
-    return _accepted(await context.changer.act(Action.SUSPEND, principal, job_id))
-
-
-@router.post(
-    "/jobs/{jobId}/resume",
-    status_code=202,
-    operation_id="resumeJob",
-    summary="Resume a suspended job",
-    response_model=Accepted,
-    responses=_PROBLEMS,
-)
-async def resume_job(
-    context: ContextDependency, principal: PrincipalDependency, job_id: _JobInPath, _query: _NoQuery
-) -> Accepted:
-    """Let a suspended job go on."""
-    return _accepted(await context.changer.act(Action.RESUME, principal, job_id))
+_add_route(Action.RESUME, "Resume a suspended job", "Let a suspended job go on.")
 
 
 @router.post(
