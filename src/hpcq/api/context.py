@@ -17,24 +17,12 @@ from hpcq.auth.sessions import Cookies, Sessions
 from hpcq.domain.principals import Principal
 from hpcq.schedulers.base import Capabilities
 from hpcq.services.circuit_breaker import CircuitBreaker
-from hpcq.services.cluster import ClusterReader
-from hpcq.services.events.feed import EventFeed
-from hpcq.services.job_changer import JobChanger
-from hpcq.services.job_reader import JobReader
-from hpcq.services.listing.job_table import JobTable
-from hpcq.services.listing.pagination import Pagination
-from hpcq.services.listing.search import JobSearch
 from hpcq.services.listing.wire import WireFormat
-from hpcq.services.monitoring.job_details import UsageReader
-from hpcq.services.monitoring.monitor import Monitor
 from hpcq.services.output.followers import Followers
 from hpcq.services.output.job_files import JobFiles
 from hpcq.services.programs.service import ProgramService
-from hpcq.services.queue_usage import QueueUsage
 from hpcq.services.readers import Readers
-from hpcq.services.submission.submission_check import SubmissionCheck
-from hpcq.services.submission.submitter import Submitter
-from hpcq.services.webhooks.service import WebhookService
+from hpcq.services.wiring import Services
 
 if TYPE_CHECKING:
     from hpcq.auth.oidc_login import OidcLogin
@@ -43,29 +31,16 @@ __all__ = ["Context", "ContextDependency", "PrincipalDependency"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
-    """The services behind the routes, and what they must know of the settings."""
+class Context(Services):
+    """The services behind the routes, and what these must know of the settings."""
 
     wire: WireFormat
     scheduler: str
     stale_after: timedelta
-    table: JobTable
-    pages: Pagination
-    search: JobSearch
-    monitor: Monitor
-    usage: UsageReader
-    jobs: JobReader
-    submitter: Submitter
-    changer: JobChanger
     programs: ProgramService
     program_listing: ProgramListing
-    submission_check: SubmissionCheck
-    webhooks: WebhookService
-    events: EventFeed
     event_readers: Readers
     large_answers: LargeAnswers
-    cluster: ClusterReader
-    queue_usage: QueueUsage
     job_files: JobFiles
     followers: Followers
     output_readers: Readers

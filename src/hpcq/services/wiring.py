@@ -5,10 +5,11 @@ import os
 import ssl
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 from hpcq.domain.errors import CircuitOpen
 from hpcq.domain.jobs import SubmissionKey
@@ -90,6 +91,10 @@ class Services:
     dispatcher: Dispatcher
     events: EventFeed
     replica: Replica | None
+
+    def by_name(self) -> dict[str, Any]:
+        """Return the services by the names of these attributes."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     async def watch(self, known: int) -> None:
         """Keep everything up to date until cancelled.

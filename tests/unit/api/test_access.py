@@ -343,7 +343,7 @@ async def test_a_job_tells_who_submitted_it_and_who_ended_it(site: Site) -> None
     job = site.jobs["ana"]
     assert (await site.ask("GET", f"/jobs/{job}", "ana the user")).json()["submittedBy"] == "ana"
     assert (await site.ask("DELETE", f"/jobs/{job}", "bob the operator")).status_code == 202
-    events = await site.app.context.jobs.store.events(0, 100)
+    events = await site.app.context.store.events(0, 100)
     told = [e.data for e in events if e.data["jobId"] == job]
     assert {data["submittedBy"] for data in told} == {"ana"}
     assert told[-1]["cancelRequestedBy"] == "bob"

@@ -111,7 +111,7 @@ async def test_messages_arrive_in_order_and_signed(sending: App, receiver: Recei
     ids = await run_jobs(sending, 5)
     await eventually(lambda: _have_all(receiver, ids))
     assert receiver.unsigned == []
-    events = await sending.context.jobs.store.events(0, 1000)
+    events = await sending.context.store.events(0, 1000)
     assert sorted(m.event for m in receiver.messages) == [e.number for e in events]
     for job_id in ids:
         of_job = [m.event for m in receiver.messages if m.content["data"]["jobId"] == job_id]

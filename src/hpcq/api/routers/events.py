@@ -173,7 +173,7 @@ def _after(last_event_id: str | None, query: AfterQuery) -> int | None:
 def _selection(context: Context, query: AfterQuery, criteria: JobFilter) -> EventSelection:
     return EventSelection(
         table=context.table,
-        store=context.jobs.store,
+        store=context.store,
         kinds=query.kinds,
         criteria=criteria,
     )
@@ -181,10 +181,10 @@ def _selection(context: Context, query: AfterQuery, criteria: JobFilter) -> Even
 
 async def _is_told(context: Context, uid: JobUid, last: int) -> bool:
     """Return whether a job is over, and a reader has its events up to the last one."""
-    record = await context.jobs.store.by_uid(uid)
+    record = await context.store.by_uid(uid)
     if record is None or not record.is_settled:
         return False
-    return not await context.jobs.store.events(last, 1, uid)
+    return not await context.store.events(last, 1, uid)
 
 
 async def _events(
