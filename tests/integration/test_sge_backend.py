@@ -26,9 +26,9 @@ from hpcq.domain.jobs import (
 from hpcq.domain.states import FailureKind, JobState
 from hpcq.execution.local import LocalRunner
 from hpcq.schedulers.base import SchedulerOptions
+from hpcq.schedulers.sge.actions import ACTIONS
 from hpcq.schedulers.sge.backend import SgeBackend, create
 from hpcq.schedulers.sge.settings import SgeSettings
-from hpcq.schedulers.sge.submit import ACTIONS
 from hpcq.schedulers.testing.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.sge

@@ -21,7 +21,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
-from hpcq.schedulers.sge.submit import build_change, build_qsub
+from hpcq.schedulers.sge.actions import build_change
+from hpcq.schedulers.sge.submit import build_qsub
 
 HERE = Path(__file__).resolve().parent
 CLUSTER = HERE.parents[1] / "clusters" / "sge.py"

@@ -4,18 +4,17 @@ import asyncio
 import contextlib
 import fnmatch
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from hpcq.domain.actions import Action, Signal
 from hpcq.domain.arrays import is_whole_array, ranges_of
-from hpcq.domain.errors import InvalidSpec, JobNotFound, OutputParseError, SchedulerError
+from hpcq.domain.errors import InvalidSpec, JobNotFound, SchedulerError
 from hpcq.domain.ids import IdForm
 from hpcq.domain.job_changes import CHANGEABLE
-from hpcq.domain.jobs import JobSpec, NativeId, Observation, SubmissionKey
+from hpcq.domain.jobs import JobSpec, NativeId, SubmissionKey
 from hpcq.domain.outputs import default_name
-from hpcq.domain.states import ReasonCode
 from hpcq.execution.protocol import Completed, Runner
 from hpcq.schedulers.abilities import Mistake, SubmissionPlan
 from hpcq.schedulers.base import (
@@ -27,47 +26,25 @@ from hpcq.schedulers.base import (
     ScriptDirectives,
 )
 from hpcq.schedulers.command_errors import ErrorKind
-from hpcq.schedulers.command_line import (
-    FIELDS,
-    CommandLineBackend,
-    ParseCache,
-    batches,
-    join_listings,
-)
+from hpcq.schedulers.command_line import FIELDS, CommandLineBackend, batches
+from hpcq.schedulers.sge.actions import ACTIONS, build_change, build_qalter, build_qdel_tasks
 from hpcq.schedulers.sge.cluster import parse_qhost_xml, parse_queue_limits, parse_queue_summary
-from hpcq.schedulers.sge.details import find_key, parse_qstat_details, parse_requests
-from hpcq.schedulers.sge.errors import (
-    ERRORS,
-    check_qmod,
-    never_ran,
-    parse_qsub,
-    tasks_never_run,
-)
+from hpcq.schedulers.sge.errors import ERRORS, check_qmod, never_ran, parse_qsub, tasks_never_run
 from hpcq.schedulers.sge.history import History, accounting_path
+from hpcq.schedulers.sge.names import acceptable_name, job_numbers
 from hpcq.schedulers.sge.outputs import place_outputs
-from hpcq.schedulers.sge.parse import parse_element, parse_qstat_xml, with_arrays
+from hpcq.schedulers.sge.parse import with_arrays
+from hpcq.schedulers.sge.qstat import Qstat
+from hpcq.schedulers.sge.resources import LIMITS, Complexes, build_requests
 from hpcq.schedulers.sge.script import OPTION_RULES, directive_lines, read_options
 from hpcq.schedulers.sge.settings import SgeSettings
 from hpcq.schedulers.sge.states import is_in_error
-from hpcq.schedulers.sge.submit import (
-    ACTIONS,
-    LIMITS,
-    Complexes,
-    acceptable_name,
-    build_change,
-    build_qalter,
-    build_qdel_tasks,
-    build_qsub,
-    build_requests,
-    is_job_id,
-    job_number,
-)
+from hpcq.schedulers.sge.submit import build_qsub
 from hpcq.schedulers.sge.wrapper_script import build_wrapper
 
 __all__ = ["SgeBackend", "create"]
 
-_QSTAT = ("qstat", "-u", "*", "-xml")
-_IDS_IN_ONE_COMMAND = 500
+_RANGES_IN_ONE_COMMAND = 500
 
 _ID_FORMS = (
     IdForm(re.compile(r"([0-9]+(?:\[[0-9]+\])?)")),
@@ -106,9 +83,9 @@ class SgeBackend(CommandLineBackend):
         self._job_shell = options.job_shell
         self._account_environment = options.account_environment_of
         self._history = History(self._cli, accounting_path(options.environment), _now)
-        self._cache = ParseCache(parse_element)
-        self._listed: Mapping[NativeId, Observation] | None = None
-        self._errors: dict[NativeId, Observation | None] = {}
+        self._qstat = Qstat(
+            self._cli, lambda before, now: self._history.departures.note(before, now, _now())
+        )
 
     @property
     def capabilities(self) -> Capabilities:
@@ -183,60 +160,25 @@ class SgeBackend(CommandLineBackend):
         Raises:
             OutputParseError: it may stand in what cannot be read.
         """
-        listing = await self.jobs()
-        ids = [seen.native_id for seen in listing.observations]
-        for bad in listing.unreadable:
-            if bad.native_id is None:
-                raise OutputParseError("qstat", f"{bad.reason}, in one of its jobs", bad.excerpt)
-            ids.append(bad.native_id)
-        numbers = sorted({int(job_number(native_id)) for native_id in ids}, reverse=True)
-        newest_first = [NativeId(str(number)) for number in numbers]
-        for batch in batches(newest_first, _IDS_IN_ONE_COMMAND):
-            found = find_key(await self._qstat_j(batch), key, run_as)
-            if found is not None:
-                return found
-        return await self._history.find(key, run_as)
+        found = await self._qstat.find(key, run_as)
+        return found or await self._history.find(key, run_as)
 
     async def jobs(self) -> Listing:
-        """Run one ``qstat`` for all users' jobs, pending ones included.
-
-        Jobs that came into the error state since are asked about with one ``qstat -j``.
-        """
-        async with self._listing:
-            output = await self._cli.check_output(_QSTAT, listing=True)
-            listing = await asyncio.to_thread(parse_qstat_xml, output, self._cache)
-            listed = {seen.native_id: seen for seen in listing.observations}
-            if self._listed is not None:
-                self._history.departures.note(self._listed, listed, _now())
-            self._listed = listed
-            observations = await self._with_errors(listed)
-        return replace(listing, observations=observations)
-
-    async def _with_errors(self, listed: Mapping[NativeId, Observation]) -> Sequence[Observation]:
-        """Put the reasons of jobs that could not be started beside their state."""
-        failed = [i for i, seen in listed.items() if is_in_error(seen.native_state)]
-        self._errors = {i: self._errors[i] for i in failed if i in self._errors}
-        unknown = [i for i in failed if i not in self._errors][:_IDS_IN_ONE_COMMAND]
-        if unknown:
-            # One command in a round at most; a job whose reason is not told is not asked again.
-            self._errors |= dict.fromkeys(unknown)
-            with contextlib.suppress(SchedulerError):
-                told = parse_qstat_details(await self._qstat_j(unknown), unknown, listed)
-                self._errors |= {seen.native_id: seen for seen in told.observations}
-        return [_with_error(seen, self._errors.get(i)) for i, seen in listed.items()]
+        """Run one ``qstat``, and one ``qstat -j`` for jobs that came into the error state."""
+        return await self._qstat.queue()
 
     async def history(self, ids: Sequence[NativeId]) -> Listing:
         """Read the accounting file, or run ``qacct -j`` for each job where it is not readable.
 
         With an array its tasks are told.
         """
-        numbers = _numbers(ids)
+        numbers = job_numbers(ids)
         with contextlib.suppress(SchedulerError):
-            await self._known_queue()
-        listed = self._listed or {}
+            await self._qstat.require_listing()
+        listed = self._qstat.listed
         ends, unreadable, late = await self._history.ends(numbers)
         arrays = {seen.array_job_id for seen in ends if seen.array_job_id is not None}
-        late |= await self._in_queue(arrays & set(ids))
+        late |= await self._qstat.still_there(arrays & set(ids))
         return Listing(
             observations=[
                 seen
@@ -248,68 +190,16 @@ class SgeBackend(CommandLineBackend):
             unreadable=unreadable,
         )
 
-    async def _known_queue(self) -> Mapping[NativeId, Observation]:
-        """Return the newest listing; there is one from the first question on."""
-        if self._listed is None:
-            await self.jobs()
-        return self._listed or {}
-
-    async def _in_queue(self, arrays: Collection[str]) -> set[str]:
-        """Return the arrays that still have tasks there, whatever became of the others."""
-        if not arrays:
-            return set()
-        ids = [NativeId(number) for number in arrays]
-        try:
-            told = parse_qstat_details(await self._qstat_j(ids), ids, {})
-        except SchedulerError:
-            return set(arrays)
-        return {seen.native_id for seen in told.observations}
-
     async def details(self, ids: Sequence[NativeId]) -> Listing:
         """Run ``qstat -j`` for up to 500 jobs at a time, and ask who holds those that are held."""
-        ids = [native_id for native_id in ids if is_job_id(native_id)]
-        listed = await self._known_queue()
-        if any(native_id not in listed for native_id in ids):
-            await self.jobs()
-            listed = await self._known_queue()
-        listing = join_listings(
-            [
-                parse_qstat_details(await self._qstat_j(batch), batch, listed)
-                for batch in batches(ids, _IDS_IN_ONE_COMMAND)
-            ]
-        )
-        observations = await self._with_holders(listing.observations)
-        return replace(listing, observations=observations)
-
-    async def _with_holders(self, observations: Sequence[Observation]) -> Sequence[Observation]:
-        """Tell a user's hold from an operator's, which ``qstat -j`` does not."""
-        held = [seen for seen in observations if seen.state.is_held and seen.reason_code is None]
-        owners = sorted({seen.owner for seen in held if seen.owner is not None})
-        if not owners:
-            return observations
-        argv = ("qstat", "-s", "hu", "-u", ",".join(owners), "-xml")
-        try:
-            listing = parse_qstat_xml(await self._cli.check_output(argv, listing=True))
-        except SchedulerError:
-            return observations
-        by_users = {seen.native_id for seen in listing.observations}
-        codes = {
-            seen.native_id: ReasonCode.HELD_BY_USER
-            if seen.native_id in by_users
-            else ReasonCode.HELD_BY_OPERATOR
-            for seen in held
-        }
-        return [
-            replace(seen, reason_code=codes.get(seen.native_id, seen.reason_code))
-            for seen in observations
-        ]
+        return await self._qstat.details(ids)
 
     async def cancel(self, native_id: NativeId, run_as: str | None = None) -> bool:
         """Run ``qdel``; return whether the job was still waiting, and so leaves no record.
 
         One in the error state may have been started before it got there.
         """
-        seen = (self._listed or {}).get(native_id)
+        seen = self._qstat.listed.get(native_id)
         if not never_ran(await self._change(("qdel",), native_id, run_as)):
             return False
         if seen is None or is_in_error(seen.native_state):
@@ -323,8 +213,8 @@ class SgeBackend(CommandLineBackend):
 
         It ends those that it can, and complains about those that are over (seen in 8.1.9).
         """
-        listed, never_began = self._listed or {}, set[NativeId]()
-        for words in batches(ranges_of(tasks), _IDS_IN_ONE_COMMAND):
+        listed, never_began = self._qstat.listed, set[NativeId]()
+        for words in batches(ranges_of(tasks), _RANGES_IN_ONE_COMMAND):
             done = await self._cli.run(build_qdel_tasks(array, words), run_as=run_as)
             if ERRORS.kind_of(done) is not ErrorKind.UNKNOWN_JOB:
                 ERRORS.check(done, array)
@@ -356,7 +246,7 @@ class SgeBackend(CommandLineBackend):
         """Run one ``qalter``; for a limit, ``qstat -j`` tells the other resources before."""
         requests: Mapping[str, str] = {}
         if fields & LIMITS.keys():
-            requests = parse_requests(await self._qstat_j([native_id]))
+            requests = await self._qstat.requests(native_id)
         await self._change(build_qalter(spec, fields, requests), native_id, run_as, fields)
 
     async def queues(self) -> Sequence[Queue]:
@@ -388,10 +278,6 @@ class SgeBackend(CommandLineBackend):
         ERRORS.check_alteration(done, native_id, fields)
         return done
 
-    async def _qstat_j(self, ids: Iterable[NativeId]) -> bytes:
-        argv = ("qstat", "-j", ",".join(_numbers(ids)), "-xml")
-        return await self._cli.check_output(argv, listing=True)
-
 
 def create(options: SchedulerOptions, runner: Runner, settings: SgeSettings) -> SgeBackend:
     """Return the backend, not started."""
@@ -400,14 +286,3 @@ def create(options: SchedulerOptions, runner: Runner, settings: SgeSettings) -> 
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _with_error(seen: Observation, told: Observation | None) -> Observation:
-    if told is None:
-        return seen
-    return replace(seen, state_reason=told.state_reason, native_reason=told.native_reason)
-
-
-def _numbers(ids: Iterable[NativeId]) -> list[str]:
-    """Return the numbers of jobs, each once; what is no id of Grid Engine's names no job."""
-    return list(dict.fromkeys(job_number(i) for i in ids if is_job_id(i)))

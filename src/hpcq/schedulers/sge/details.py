@@ -12,6 +12,7 @@ from hpcq.domain.jobs import NativeId, Observation, SubmissionKey, Usage
 from hpcq.domain.states import JobState, ReasonCode
 from hpcq.domain.units import GIBIBYTE, from_epoch
 from hpcq.schedulers.base import Listing, ParseFailure
+from hpcq.schedulers.sge.names import job_number
 from hpcq.schedulers.sge.outputs import PATH_VARIABLE
 from hpcq.schedulers.sge.qstat_xml import (
     Remarks,
@@ -23,7 +24,6 @@ from hpcq.schedulers.sge.qstat_xml import (
     without_environment,
 )
 from hpcq.schedulers.sge.states import reason_in
-from hpcq.schedulers.sge.submit import job_number
 
 __all__ = ["find_key", "parse_qstat_details", "parse_requests"]
 

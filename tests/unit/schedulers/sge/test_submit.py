@@ -20,15 +20,10 @@ from hpcq.domain.jobs import (
     NativeId,
     SubmissionKey,
 )
-from hpcq.schedulers.sge.submit import (
-    Complexes,
-    acceptable_name,
-    build_change,
-    build_qalter,
-    build_qsub,
-    build_requests,
-    job_number,
-)
+from hpcq.schedulers.sge.actions import build_change, build_qalter
+from hpcq.schedulers.sge.names import acceptable_name, job_number
+from hpcq.schedulers.sge.resources import Complexes, build_requests
+from hpcq.schedulers.sge.submit import build_qsub
 from hpcq.schedulers.sge.wrapper_script import Wrapped, build_wrapper, split_environment
 
 KEY = SubmissionKey("hpcq-0123456789abcdef0123456789abcdef")
